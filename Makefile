@@ -1,0 +1,33 @@
+# `make` is what a change has to pass; .ci/run does the same on a fresh machine.
+PYTHON = .venv/bin/python
+
+.PHONY: all setup test lint bench man readme zipapp clean
+
+all: lint test
+
+setup: .venv/bin/tcpdoctor
+
+.venv/bin/tcpdoctor: pyproject.toml
+	sh .ci/setup
+	touch $@
+
+test: setup
+	$(PYTHON) -m pytest -q
+
+lint: setup
+	.ci/lint
+
+bench: setup
+	$(PYTHON) bench/run.py
+
+man: setup
+	$(PYTHON) man/generate.py
+
+readme: setup
+	$(PYTHON) -m tests.readme
+
+zipapp: setup
+	$(PYTHON) integrations/zipapp.py dist/tcpdoctor.pyz
+
+clean:
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

@@ -1,0 +1,41 @@
+"""What can go wrong that is not an answer about the host.
+
+    TcpdoctorError
+        KernelReadError   the kernel answered in a way we do not understand
+        RuleError         a rule file is wrong
+        SnapshotError     a recording cannot be replayed
+        ConfigError       the configuration file is wrong
+        QuestionError     the user asked for something that does not exist
+        OutputError       the answer could not be written where the user wanted it
+
+Each message is one line: what, where, what to do. Something that is merely absent is
+no error but a value, `tcpdoctor.kernel.reading.Missing`.
+"""
+
+
+class TcpdoctorError(Exception):
+    """Any failure that the user can act on; its text is one line, complete as it stands."""
+
+
+class KernelReadError(TcpdoctorError):
+    """The kernel answered in a way we do not understand: file, line, what was expected."""
+
+
+class RuleError(TcpdoctorError):
+    """A rule file is wrong: file, key, remedy."""
+
+
+class SnapshotError(TcpdoctorError):
+    """A recording cannot be replayed: version, field."""
+
+
+class ConfigError(TcpdoctorError):
+    """The configuration file is wrong: file, key, remedy."""
+
+
+class QuestionError(TcpdoctorError):
+    """The user asked about something that does not exist: what, and the nearest that does."""
+
+
+class OutputError(TcpdoctorError):
+    """The answer could not be written: where, and why."""

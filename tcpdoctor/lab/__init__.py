@@ -1,0 +1,1 @@
+"""Makes each disease in a private network namespace."""

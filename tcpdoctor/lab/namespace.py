@@ -1,0 +1,134 @@
+"""A private network namespace in a forked child: a host of one's own, gone afterwards.
+
+Works as root, and as an ordinary user where user namespaces are allowed.
+"""
+
+import ctypes
+import fcntl
+import os
+import pickle
+import signal
+import socket
+import struct
+import traceback
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_CLONE_NEWNET = 0x40000000
+_CLONE_NEWUSER = 0x10000000
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
+
+
+class NamespaceRefusedError(Exception):
+    """This machine gives us no network namespace; the text says why."""
+
+
+class ChildFailedError(AssertionError):
+    """The function raised in the child; the text is its traceback."""
+
+
+def in_private_namespace(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run `function` in a child process with a network namespace of its own, `lo` up.
+
+    Its result comes back pickled. All processes it started are killed afterwards, so nothing it
+    makes outlives the call. After 120 s it is killed.
+
+    Raises:
+        NamespaceRefusedError: Neither root nor user namespaces are available.
+        ChildFailedError: The function raised, or died.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _run_and_report(writer, lambda: function(*args, **kwargs))
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        answer = stream.read()
+    _, status = os.waitpid(child, 0)
+    _kill_group(child)
+    if not answer:
+        raise ChildFailedError(f"the child ended with {_describe(status)} and no answer")
+    kind, value = pickle.loads(answer)  # noqa: S301 - written by our own child
+    if kind == "refused":
+        raise NamespaceRefusedError(value)
+    if kind == "failed":
+        raise ChildFailedError(value)
+    result: R = value
+    return result
+
+
+def enter_private_namespace() -> None:
+    """Move this process into a network namespace of its own and bring `lo` up.
+
+    Raises:
+        NamespaceRefusedError: Neither root nor user namespaces are available.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    flags = _CLONE_NEWNET if uid == 0 else _CLONE_NEWNET | _CLONE_NEWUSER
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(flags) != 0:
+        problem = os.strerror(ctypes.get_errno())
+        raise NamespaceRefusedError(f"unshare() refused a network namespace: {problem}")
+    if uid != 0:
+        _write("/proc/self/setgroups", "deny")
+        _write("/proc/self/uid_map", f"0 {uid} 1")
+        _write("/proc/self/gid_map", f"0 {gid} 1")
+    bring_up("lo")
+
+
+def bring_up(interface: str) -> None:
+    """Set IFF_UP on an interface of this namespace."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        request = struct.pack("16sH14x", interface.encode(), 0)
+        answer = fcntl.ioctl(sock, _SIOCGIFFLAGS, request)
+        (flags,) = struct.unpack_from("H", answer, 16)
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH14x", interface.encode(), flags | _IFF_UP))
+
+
+def write_sysctl(name: str, value: object) -> None:
+    """Write one sysctl of this namespace, by dotted name."""
+    _write("/proc/sys/" + name.replace(".", "/"), str(value))
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+
+
+def _run_and_report(writer: int, function: Callable[[], object]) -> None:
+    """Never returns: writes ("ok" | "failed" | "refused", value) and leaves at once."""
+    code = 1
+    mine = [writer]
+    # a process that outlives the function must not keep the pipe open, or the parent would wait for it
+    os.register_at_fork(after_in_child=lambda: os.close(mine.pop()) if mine else None)
+    try:
+        os.setsid()
+        signal.alarm(120)
+        try:
+            enter_private_namespace()
+            answer = pickle.dumps(("ok", function()))
+        except NamespaceRefusedError as error:
+            answer = pickle.dumps(("refused", str(error)))
+        except BaseException:  # the parent raises it again, whatever it is
+            answer = pickle.dumps(("failed", traceback.format_exc()))
+        with os.fdopen(writer, "wb") as stream:
+            stream.write(answer)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _kill_group(leader: int) -> None:
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # it left no process behind
+
+
+def _describe(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
