@@ -1,0 +1,143 @@
+"""Which addresses are local to this network namespace, as bind() sees it.
+
+IPv4: bind() looks the address up in the routing table ``local`` (inet_addr_type_table() in
+net/ipv4/fib_frontend.c), so that whole prefixes can be local (127.0.0.0/8, ``ip route add local``).
+IPv6: bind() wants an address of an interface that has passed duplicate address detection
+(ipv6_chk_addr() in net/ipv6/addrconf.c); a ``local`` route is not enough.
+"""
+
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from tcpdoctor.errors import KernelReadError
+from tcpdoctor.kernel.reading import Missing, Reading
+
+_PROC_NET = Path("/proc/net")
+
+_TENTATIVE, _OPTIMISTIC, _DAD_FAILED = 0x40, 0x04, 0x08  # IFA_F_* in include/uapi/linux/if_addr.h
+
+
+class LocalPrefix(NamedTuple):
+    """IPv4 addresses that are local."""
+
+    network: int
+    """The prefix in host byte order."""
+    length: int
+    """0 to 32."""
+    broadcast: bool
+    """A subnet's broadcast address; bind() takes it as it takes a local one."""
+
+
+class InterfaceAddress(NamedTuple):
+    """An IPv6 address of an interface."""
+
+    address: str
+    interface_index: int
+    interface: str
+    prefix: int
+    """Length of its subnet's prefix."""
+    tentative: bool
+    """Duplicate address detection has not passed: bind() refuses it."""
+    duplicate: bool
+    """Detection failed: another host has the address, and it stays tentative."""
+
+
+class LocalAddresses(NamedTuple):
+    """What bind() takes as an address of this network namespace."""
+
+    ipv4: Reading[tuple[LocalPrefix, ...]]
+    ipv6: Reading[tuple[InterfaceAddress, ...]]
+    """Empty where IPv6 is switched off on all interfaces."""
+
+    def has_ipv4(self, address: str) -> Reading[bool]:
+        """Return whether a route of the table ``local`` covers an IPv4 address."""
+        if isinstance(self.ipv4, Missing):
+            return self.ipv4
+        wanted = int.from_bytes(socket.inet_aton(address), "big")
+        return any(wanted >> (32 - p.length) == p.network >> (32 - p.length) for p in self.ipv4)
+
+
+def read_local_addresses(proc_net: Path = _PROC_NET) -> LocalAddresses:
+    """Read the local addresses of the calling thread's network namespace.
+
+    Each family is `Missing` on its own where the kernel does not show it.
+
+    Raises:
+        KernelReadError: A line is not what the kernel prints.
+    """
+    ipv6: Reading[tuple[InterfaceAddress, ...]]
+    try:
+        with open(proc_net / "fib_trie", encoding="ascii") as lines:
+            ipv4: Reading[tuple[LocalPrefix, ...]] = parse_local_table(lines)
+    except (FileNotFoundError, PermissionError) as error:
+        ipv4 = Missing(f"{error.filename}: {error.strerror}")
+    try:
+        with open(proc_net / "if_inet6", encoding="ascii") as lines:
+            ipv6 = parse_interface_addresses(lines)
+    except FileNotFoundError:
+        ipv6 = ()  # the kernel has no IPv6 at all
+    except PermissionError as error:
+        ipv6 = Missing(f"{error.filename}: {error.strerror}")
+    return LocalAddresses(ipv4, ipv6)
+
+
+def parse_local_table(lines: Iterable[str]) -> tuple[LocalPrefix, ...]:
+    """Parse the table ``Local:`` of /proc/net/fib_trie; other tables do not make an address local.
+
+    A leaf is a line ``|-- 127.0.0.1`` and below it one line per prefix: ``/32 host LOCAL``.
+
+    Raises:
+        KernelReadError: A prefix without its leaf, or an address that is none.
+    """
+    found: list[LocalPrefix] = []
+    inside = False
+    leaf: str | None = None
+    for line in lines:
+        if not line[:1].isspace():
+            inside = line.startswith("Local:")
+            continue
+        if not inside:
+            continue
+        words = line.split()
+        if words[0] == "|--":
+            leaf = words[1]
+        elif words[0].startswith("/") and words[-1] in ("LOCAL", "BROADCAST"):
+            found.append(_prefix(leaf, words[0], broadcast=words[-1] == "BROADCAST"))
+    return tuple(found)
+
+
+def _prefix(leaf: str | None, length: str, *, broadcast: bool) -> LocalPrefix:
+    try:
+        return LocalPrefix(int.from_bytes(socket.inet_aton(leaf or ""), "big"), int(length[1:]), broadcast)
+    except (OSError, ValueError) as error:
+        raise KernelReadError(f"/proc/net/fib_trie: {leaf!r} with {length!r} is no IPv4 prefix") from error
+
+
+def parse_interface_addresses(lines: Iterable[str]) -> tuple[InterfaceAddress, ...]:
+    """Parse /proc/net/if_inet6: ``fe80...2ce5 03 40 20 80 eth0``, all numbers hexadecimal.
+
+    Raises:
+        KernelReadError: A line has other columns.
+    """
+    found: list[InterfaceAddress] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            packed, index, prefix, _, flags, interface = line.split()
+            bits = int(flags, 16)
+            found.append(
+                InterfaceAddress(
+                    address=socket.inet_ntop(socket.AF_INET6, bytes.fromhex(packed)),
+                    interface_index=int(index, 16),
+                    interface=interface,
+                    prefix=int(prefix, 16),
+                    tentative=bool(bits & _TENTATIVE) and not bits & _OPTIMISTIC,
+                    duplicate=bool(bits & _DAD_FAILED),
+                )
+            )
+        except ValueError as error:
+            raise KernelReadError(
+                f"/proc/net/if_inet6 line {number}: six columns expected: {line!r}"
+            ) from error
+    return tuple(found)

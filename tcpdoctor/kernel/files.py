@@ -1,0 +1,210 @@
+"""Rule, configuration and recorded files: read with limits on size and ownership, written whole.
+
+The checks are made on descriptors and not on names, so nothing can be exchanged between the check and
+the reading.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tcpdoctor.errors import ConfigError, TcpdoctorError
+from tcpdoctor.kernel.text import clean
+from tcpdoctor.kernel.trusted_path import UntrustedPathError, open_trusted
+
+LARGEST_FILE = 1 << 20
+"""Bytes of a rule or configuration file: far above any real one."""
+_MOST_FILES = 10_000
+
+
+def read_text_file(
+    path: str | os.PathLike[str],
+    *,
+    limit_bytes: int = LARGEST_FILE,
+    trusted_owner: bool = True,
+    error: type[TcpdoctorError] = ConfigError,
+) -> str:
+    """Read a regular file of UTF-8 text.
+
+    Args:
+        path: The file. Devices, pipes and folders are refused, without being opened.
+        limit_bytes: A longer file is refused.
+        trusted_owner: As root, refuse a file that another user can write, or that lies in a folder where
+            another user can put something else in its place. Nothing is refused as an ordinary user.
+        error: What to raise.
+
+    Raises:
+        TcpdoctorError: As `error`, one line: the file, what is wrong with it, what to do.
+    """
+    shown = _shown(path)
+    with _raising(error, shown), _opened(path, trusted_owner=trusted_owner) as handle:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise error(f"{shown}: {_kind(os.fstat(handle).st_mode)}, where a regular file is expected")
+        descriptor = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        with os.fdopen(descriptor, "rb") as file:
+            raw = file.read(limit_bytes + 1)
+    if len(raw) > limit_bytes:
+        raise error(f"{shown}: longer than {limit_bytes} bytes; is it the right file?")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        line = raw.count(b"\n", 0, problem.start) + 1
+        raise error(f"{shown} line {line}: not UTF-8 text; save it as UTF-8") from None
+
+
+def list_files(
+    folder: str | os.PathLike[str],
+    suffix: str,
+    *,
+    trusted_owner: bool = True,
+    error: type[TcpdoctorError] = ConfigError,
+) -> tuple[Path, ...]:
+    """Return the files below a folder whose names end in `suffix`, in order of their paths.
+
+    Names that begin with a dot are left out, folders that are links are not entered.
+
+    Raises:
+        TcpdoctorError: As `error`: the folder cannot be listed, is no folder, or (as root, with
+            `trusted_owner`) another user can write it; or there are more than 10,000 files.
+    """
+    shown = _shown(folder)
+    with _raising(error, shown), _opened(folder, trusted_owner=trusted_owner) as handle:
+        if not stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise error(f"{shown}: {_kind(os.fstat(handle).st_mode)}, where a folder is expected")
+        with os.scandir(f"/proc/self/fd/{handle}") as entries:
+            seen = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+    found: list[Path] = []
+    for name, is_folder in seen:
+        if name.startswith("."):
+            continue
+        path = Path(folder, name)
+        if is_folder:
+            found += list_files(path, suffix, trusted_owner=trusted_owner, error=error)
+        elif name.endswith(suffix):
+            found.append(path)
+        if len(found) > _MOST_FILES:
+            raise error(f"{shown}: more than {_MOST_FILES} files; is it the right folder?")
+    return tuple(found)
+
+
+def write_beside(path: str | os.PathLike[str], text: str, error: type[TcpdoctorError] = ConfigError) -> None:
+    """Replace a file's content at once: readers see the old text or the whole of the new one.
+
+    The text goes into a temporary file beside it, which is then renamed. An existing file keeps its mode,
+    a new one gets 0666 less the umask. Signals wait until the temporary file is gone. A device or pipe
+    (``/dev/stdout``) is written directly.
+
+    Raises:
+        TcpdoctorError: As `error`, one line; the file is as it was.
+    """
+    data = text.encode("utf-8", "replace")
+    with _raising(error, _shown(path)):
+        name = os.fspath(path)
+        before = _status(name)
+        if before is not None and not stat.S_ISREG(before.st_mode):
+            target = _open_existing(name)
+            try:
+                name = _name_of_regular(target)
+                if not name:
+                    _write_all(target, data)
+                    return
+                before = os.fstat(target)
+            finally:
+                os.close(target)
+        _write_and_rename(name, data, None if before is None else stat.S_IMODE(before.st_mode))
+
+
+def _status(name: str) -> os.stat_result | None:
+    """Return what is there itself, a link not followed; None for nothing and for a link to nothing."""
+    try:
+        os.stat(name)
+        return os.lstat(name)
+    except FileNotFoundError:
+        return None
+
+
+def _open_existing(name: str) -> int:
+    """Open for writing without changing anything; the kernel's own rules on links in /tmp apply."""
+    target = os.open(name, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    os.set_blocking(target, True)
+    return target
+
+
+def _name_of_regular(target: int) -> str:
+    """Return the name behind links of an open regular file; "" for a device, a pipe or a file without one."""
+    if not stat.S_ISREG(os.fstat(target).st_mode):
+        return ""
+    name = os.readlink(f"/proc/self/fd/{target}")
+    status = _status(name)
+    return name if status is not None and os.path.samestat(status, os.fstat(target)) else ""
+
+
+def _write_and_rename(name: str, data: bytes, mode: int | None) -> None:
+    import signal  # with its enumerations 1 ms, and only needed to write a file
+
+    beside = os.path.join(os.path.dirname(name), f".tcpdoctor-{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    held_back = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGALRM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held_back)
+    try:
+        target = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            try:
+                if mode is not None:
+                    os.fchmod(target, mode)
+                _write_all(target, data)
+                os.fsync(target)
+            finally:
+                os.close(target)
+            os.rename(beside, name)
+        except BaseException:
+            os.unlink(beside)
+            raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _write_all(target: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(target, view) :]
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str], *, trusted_owner: bool) -> Iterator[int]:
+    """Give an O_PATH descriptor: opening it changes nothing, whatever it is, and never blocks."""
+    if trusted_owner and os.geteuid() == 0:
+        handle = open_trusted(os.fspath(path))
+    else:
+        handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _raising(error: type[TcpdoctorError], shown: str) -> Iterator[None]:
+    try:
+        yield
+    except UntrustedPathError as problem:
+        raise error(f"{shown}: {clean(str(problem), 400)}") from None
+    except OSError as problem:
+        raise error(f"{shown}: {(problem.strerror or str(problem)).lower()}") from problem
+    except ValueError:
+        raise error(f"{shown}: this cannot be a file name") from None
+
+
+def _shown(path: str | os.PathLike[str]) -> str:
+    return clean(os.fspath(path), 300)
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFREG: "a file",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a device")

@@ -1,0 +1,219 @@
+"""Every TCP socket of the calling thread's network namespace, counted by peer or by process.
+
+Memory is bounded: beyond MOST_PEERS the rarest peers are counted together, and owners are looked up
+for MOST_OWNED sockets at most.
+"""
+
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from tcpdoctor.kernel import procnet
+from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, each_row, first_answer, list_rows
+from tcpdoctor.kernel.owners import find_owners
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import Connection, Held, Listener, Owner
+from tcpdoctor.kernel.sock_diag import Request, Rows
+from tcpdoctor.kernel.sockets import StateCounts
+from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
+from tcpdoctor.kernel.tally import LISTED_STATES
+
+MOST_PEERS = 16_384
+MOST_OWNED = 100_000
+"""Looking up the owner of one socket takes some hundred bytes."""
+
+NO_PEER = "no peer: listening or merely bound"
+OTHER_PEERS = "other peers"
+NO_PROCESS = "held by no process"
+GONE = "gone while they were looked up"
+NOT_LOOKED_UP = f"not looked up: only the first {MOST_OWNED} were"
+
+_EVERYTHING = Request(sum(1 << state for state in (*LISTED_STATES, TcpState.BOUND, TcpState.NEW_SYN_RECV)))
+_STATE, _FAMILY, _REMOTE, _UID, _INODE = 17, 16, 40, 80, 84
+"""Offsets in a row: struct inet_diag_msg after the 16 bytes of struct nlmsghdr."""
+_ADDRESS_BYTES = {int(socket.AF_INET): 4, int(socket.AF_INET6): 16}
+_MAPPED = bytes(10) + b"\xff\xff"
+
+_Take = Callable[[TcpState, bytes, int, int], None]
+"""Takes a socket's state, remote address as bytes, inode and uid."""
+
+
+class Group(NamedTuple):
+    """The sockets of one peer or process."""
+
+    key: str
+    states: Mapping[TcpState, int]
+
+
+class Groups(NamedTuple):
+    """Every socket counted, in all and by group."""
+
+    counts: StateCounts
+    groups: tuple[Group, ...]
+    """The largest first; each socket is in exactly one."""
+    folded: bool = False
+    """Whether some groups were too many to keep apart: then the number of a peer is a lower bound."""
+
+
+def count_by_peer() -> Reading[Groups]:
+    """Count the sockets by the address at their other end; IPv4 and its mapped form are one peer."""
+
+    def look(way: Way) -> tuple[_PeerTally, bool]:
+        tally = _PeerTally()
+        return tally, _each_socket(way, tally.take)
+
+    found = first_answer(WAYS, look)
+    if isinstance(found, Missing):
+        return found
+    tally, way, complete = found
+    counted = {(_peer_name(address), state): number for (address, state), number in tally.counts.items()}
+    counted |= {(OTHER_PEERS, state): number for state, number in tally.others.items()}
+    return Groups(_totals(counted, way, complete), _grouped(counted), folded=bool(tally.others))
+
+
+def count_by_process(*, seconds: float = 5.0) -> Reading[Groups]:
+    """Count the sockets by the process that holds them: ``nginx (811)``.
+
+    A socket that several processes share counts for the topmost of them. Where an owner cannot be
+    found the key is ``unknown:`` and the reason. Looking for owners takes `seconds` at most.
+    """
+
+    def look(way: Way) -> tuple[_OwnerTally, bool]:
+        tally = _OwnerTally()
+        return tally, _each_socket(way, tally.take)
+
+    found = first_answer(WAYS, look)
+    if isinstance(found, Missing):
+        return found
+    tally, way, complete = found
+    owners = find_owners({inode: uid for inode, (_, uid) in tally.held.items()}, seconds=seconds)
+    present = _listed(inode for inode, owner in owners.items() if _owner_key(owner) == NO_PROCESS)
+    counted: Counter[tuple[str, TcpState]] = Counter()
+    for inode, (state, _) in tally.held.items():
+        key = _owner_key(owners[inode])
+        counted[GONE if key == NO_PROCESS and inode not in present else key, state] += 1
+    counted.update({(NO_PROCESS, state): number for state, number in tally.unheld.items()})
+    counted.update({(NOT_LOOKED_UP, state): number for state, number in tally.beyond.items()})
+    return Groups(_totals(counted, way, complete), _grouped(counted))
+
+
+class _PeerTally:
+    """Sockets by remote address and state."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[bytes, TcpState]] = Counter()
+        self.others: Counter[TcpState] = Counter()
+
+    def take(self, state: TcpState, address: bytes, inode: int, uid: int) -> None:  # noqa: ARG002 - a _Take
+        if state in (TcpState.LISTEN, TcpState.BOUND):
+            address = b""
+        elif address.startswith(_MAPPED):
+            address = address[12:]
+        self.counts[address, state] += 1
+        if len(self.counts) > MOST_PEERS:
+            self._fold()
+
+    def _fold(self) -> None:
+        """Count the rarer peers together, until half of the table is free."""
+        totals: Counter[bytes] = Counter()
+        for (address, _), number in self.counts.items():
+            totals[address] += number
+        kept = {address for address, _ in totals.most_common(MOST_PEERS // 4)} | {b""}
+        for address, state in [key for key in self.counts if key[0] not in kept]:
+            self.others[state] += self.counts.pop((address, state))
+
+
+class _OwnerTally:
+    """Sockets by inode, as far as memory shall go."""
+
+    def __init__(self) -> None:
+        self.held: dict[int, tuple[TcpState, int]] = {}
+        """State and uid of the sockets that a process may hold, by inode."""
+        self.unheld: Counter[TcpState] = Counter()
+        """Sockets to which no file refers: nobody can hold them."""
+        self.beyond: Counter[TcpState] = Counter()
+
+    def take(self, state: TcpState, address: bytes, inode: int, uid: int) -> None:  # noqa: ARG002 - a _Take
+        if not inode:
+            self.unheld[state] += 1
+        elif len(self.held) < MOST_OWNED:
+            self.held[inode] = state, uid
+        else:
+            self.beyond[state] += 1
+
+
+def _each_socket(way: Way, take: _Take) -> bool:
+    """Give every socket to `take`; True if the listing was interrupted."""
+    if way is Way.PROC:
+        for row in procnet.read_rows():
+            take(_state_of(row), _remote_of(row), row.inode, row.uid)
+        return False
+    states = {int(state): state for state in LISTED_STATES} | {int(TcpState.CLOSE): TcpState.BOUND}
+
+    def take_rows(rows: Rows) -> None:
+        data = rows.data
+        words = memoryview(data).cast("I")  # rows and their lengths are multiples of four
+        for at, _ in each_row(rows, _EVERYTHING):
+            size = _ADDRESS_BYTES[data[at + _FAMILY]]
+            address = bytes(data[at + _REMOTE : at + _REMOTE + size])
+            take(states[data[at + _STATE]], address, words[(at + _INODE) >> 2], words[(at + _UID) >> 2])
+
+    return list_rows(way, _EVERYTHING, take_rows)
+
+
+def _state_of(row: Connection | Listener) -> TcpState:
+    return TcpState.LISTEN if isinstance(row, Listener) else row.state
+
+
+def _remote_of(row: Connection | Listener) -> bytes:
+    if isinstance(row, Listener):
+        return b""
+    return socket.inet_pton(socket.AF_INET if row.family == 4 else socket.AF_INET6, row.remote.address)
+
+
+def _listed(inodes: Iterable[int]) -> set[int]:
+    """Which of these sockets are still there: one that was closed meanwhile was held by somebody."""
+    wanted = frozenset(inodes)
+    if not wanted:
+        return set()
+
+    def look(way: Way) -> tuple[set[int], bool]:
+        seen: set[int] = set()
+
+        def take(state: TcpState, address: bytes, inode: int, uid: int) -> None:  # noqa: ARG001 - a _Take
+            if inode in wanted:
+                seen.add(inode)
+
+        return seen, _each_socket(way, take)
+
+    found = first_answer(WAYS, look)
+    return set(wanted) if isinstance(found, Missing) else found[0]
+
+
+def _owner_key(owner: Owner) -> str:
+    if isinstance(owner, Held):
+        return f"{owner.holders[0].name} ({owner.holders[0].pid})"
+    return f"unknown: {owner.reason}" if isinstance(owner, Missing) else NO_PROCESS
+
+
+def _peer_name(address: bytes) -> str:
+    if not address:
+        return NO_PEER
+    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
+
+
+def _totals(counted: Mapping[tuple[str, TcpState], int], way: Way, complete: Reading[bool]) -> StateCounts:
+    by_state = dict.fromkeys(COUNTED_STATES, 0)
+    for (_, state), number in counted.items():
+        by_state[state] += number
+    bound = by_state.pop(TcpState.BOUND)
+    return StateCounts(by_state, bound_reading(way, bound), way.source, complete)
+
+
+def _grouped(counted: Mapping[tuple[str, TcpState], int]) -> tuple[Group, ...]:
+    groups: dict[str, dict[TcpState, int]] = {}
+    for (key, state), number in counted.items():
+        groups.setdefault(key, {})[state] = number
+    largest = sorted(groups.items(), key=lambda item: (-sum(item[1].values()), item[0]))
+    return tuple(Group(key, states) for key, states in largest)

@@ -1,0 +1,123 @@
+"""The ways to list sockets, the order in which they are tried, and when one has failed."""
+
+import os
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
+from socket import AF_INET, AF_INET6
+from typing import TypeVar
+
+from tcpdoctor.errors import KernelReadError
+from tcpdoctor.kernel import procnet
+from tcpdoctor.kernel.bound_support import lists_bound_sockets
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.sock_diag import Dump, DumpRefusedError, Request, Rows
+
+T = TypeVar("T")
+
+_CHANGED = Missing("the kernel's socket tables changed while they were read, again and again")
+_NO_BOUND = Missing("this kernel does not list bound sockets")
+_LENGTH = struct.Struct("=I")
+_PORTS = slice(20, 22), slice(22, 24)  # of struct inet_diag_sockid in a row, local and remote
+
+
+class Way(Enum):
+    """One way to list sockets."""
+
+    BOTH_FAMILIES = "both families"
+    """Both families by one netlink request of the type of before Linux 3.3, TCPDIAG_GETSOCK."""
+    BY_FAMILY = "by family"
+    """One netlink request of type SOCK_DIAG_BY_FAMILY for IPv4 and one for IPv6."""
+    PROC = "proc"
+    """/proc/net/tcp and tcp6."""
+
+    @property
+    def source(self) -> str:
+        """What a report names as the source: ``sock_diag`` or ``/proc/net/tcp``."""
+        return procnet.SOURCE if self is Way.PROC else "sock_diag"
+
+
+WAYS = tuple(Way)
+"""In the order in which they are tried."""
+
+
+def first_answer(
+    ways: Sequence[Way], look: Callable[[Way], tuple[T, bool]]
+) -> tuple[T, Way, Reading[bool]] | Missing:
+    """The answer of the first way that has one, which way it was, and whether it is complete.
+
+    `look` returns its answer and whether the listing was interrupted. A listing that breaks off, makes
+    no sense or was interrupted is asked for once more from the beginning, and what it gave so
+    far is thrown away. One that was interrupted again is the answer where no other way has a
+    complete one. Missing, with the reason of each way, where none answers.
+    """
+    reasons: dict[str, None] = {}
+    interrupted: tuple[T, Way, Reading[bool]] | None = None
+    for way in ways:
+        for _ in range(2):
+            try:
+                answer, changed = look(way)
+            except DumpRefusedError as error:
+                reasons[str(error)] = None
+                break
+            except KernelReadError as error:
+                reasons[str(error)] = None
+            except OSError as error:
+                reasons[f"{error.filename}: {error.strerror}"] = None
+                break
+            else:
+                if not changed:
+                    return answer, way, True
+                interrupted = interrupted or (answer, way, _CHANGED)
+    return interrupted or Missing("; ".join(reasons))
+
+
+def list_rows(way: Way, request: Request, take: Callable[[Rows], None]) -> bool:
+    """Give all rows to `take` through netlink; True if the listing was interrupted.
+
+    Raises:
+        DumpRefusedError: The kernel does not answer this way.
+        KernelReadError: The listing broke off or makes no sense.
+    """
+    if way is Way.BOTH_FAMILIES:
+        return _list_once(request, take)
+    interrupted = _list_once(request._replace(family=AF_INET), take)
+    try:
+        return _list_once(request._replace(family=AF_INET6), take) or interrupted
+    except DumpRefusedError:
+        if os.path.exists(f"{procnet.OWN_NAMESPACE}/tcp6"):
+            raise
+        return interrupted  # a kernel without IPv6
+
+
+def _list_once(request: Request, take: Callable[[Rows], None]) -> bool:
+    """One request; where the kernel refuses the filter program, the same without it."""
+    dump = Dump(request)
+    try:
+        for rows in dump:
+            take(rows)
+    except DumpRefusedError:
+        if not request.filtered or not (request.local_port or request.remote_port):
+            raise
+        return _list_once(request._replace(filtered=False), take)
+    return dump.interrupted
+
+
+def each_row(rows: Rows, request: Request) -> Iterator[tuple[int, int]]:
+    """Beginning and end of each row on the ports asked for: a kernel may have sent others too."""
+    data = rows.data
+    wanted = [
+        (place, port.to_bytes(2, "big"))
+        for place, port in zip(_PORTS, (request.local_port, request.remote_port), strict=True)
+        if port
+    ]
+    for offset in range(0, rows.end, rows.stride) if rows.stride else rows.offsets:
+        if all(data[offset + place.start : offset + place.stop] == port for place, port in wanted):
+            yield offset, offset + _LENGTH.unpack_from(data, offset)[0]
+
+
+def bound_reading(way: Way, found: int) -> Reading[int]:
+    """How many bound sockets there are, given how many rows said so."""
+    if way is Way.PROC:
+        return procnet.NO_BOUND
+    return found if found or lists_bound_sockets() else _NO_BOUND

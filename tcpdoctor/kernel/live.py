@@ -1,0 +1,250 @@
+"""One or two looks at the network namespace of the calling thread, complete when they leave this floor.
+
+Order of a look, and why:
+
+1. who and where (host, kernel, namespace) and the sysctls, which do not change meanwhile;
+2. clock, counters and sockstat at one moment, before our own netlink sockets and scans cost time;
+3. listeners, then sockets of interest one by one: what matters most is looked at next to the counters;
+4. the census, which takes longest where there are a million sockets;
+5. owners of the sockets that rules ask about, within a time budget; a socket that nobody holds is looked
+   at once more, because it may simply have gone;
+6. the processes that were found.
+
+Nothing is bound, connected, written or sent to another host, and no process is touched.
+"""
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+
+from tcpdoctor.kernel.counters import read_counters
+from tcpdoctor.kernel.identity import Identity as Identity
+from tcpdoctor.kernel.identity import read_identity as read_identity
+from tcpdoctor.kernel.owners import ENDED, find_owners, with_owners
+from tcpdoctor.kernel.processes import read_process
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import (
+    Census,
+    Connection,
+    Detail,
+    Endpoint,
+    Held,
+    Listener,
+    NotHeld,
+    Process,
+    Samples,
+    Snapshot,
+    SysctlValue,
+)
+from tcpdoctor.kernel.sockets import read_connections, read_listeners, take_census
+from tcpdoctor.kernel.sockstat import read_sockstat
+from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.sysctl import read_sysctls
+
+PASSING_STATES = (
+    TcpState.FIN_WAIT_1,
+    TcpState.LAST_ACK,
+    TcpState.CLOSING,
+    TcpState.SYN_SENT,
+    TcpState.SYN_RECV,
+)
+"""States that a healthy connection passes within one round trip: seen in both looks, it lasts."""
+DETAILED_STATES = (*PASSING_STATES, TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2, TcpState.BOUND)
+"""States whose sockets are known one by one."""
+OWNED_STATES = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2, TcpState.SYN_SENT, TcpState.BOUND)
+"""Of those, the states whose owners are looked up."""
+
+_Listeners: TypeAlias = Reading[tuple[Listener, ...]]
+_Details: TypeAlias = Reading[Mapping[TcpState, Detail]]
+
+
+def take_samples(
+    window: float,
+    *,
+    owners: bool = True,
+    census: bool = True,
+    every_listener: bool = False,
+    owner_seconds: float = 1.0,
+) -> Samples:
+    """Look twice, `window` seconds apart; once where it is 0.
+
+    The first look is light: counters, sockstat, listeners and the sockets of `PASSING_STATES`. Time runs
+    from counters to counters, on CLOCK_BOOTTIME; the wait can be interrupted.
+
+    Args:
+        window: Seconds between the looks.
+        owners: As `take_snapshot`, for the second look.
+        census: As `take_snapshot`, for the second look.
+        every_listener: As `take_snapshot`, for the second look.
+        owner_seconds: As `take_snapshot`.
+    """
+    before = None
+    if window > 0:
+        before = _look_lightly()
+        time.sleep(max(0.0, before.clock + window - _now()))
+    after = take_snapshot(
+        owners=owners, census=census, every_listener=every_listener, owner_seconds=owner_seconds
+    )
+    return Samples(before, after)
+
+
+def take_snapshot(
+    *, owners: bool = True, census: bool = True, every_listener: bool = False, owner_seconds: float = 1.0
+) -> Snapshot:
+    """Look once.
+
+    Args:
+        owners: Find the processes behind CLOSE_WAIT, FIN_WAIT_2, SYN_SENT and bound sockets, and behind
+            listeners of interest (see `_is_of_interest`). ESTABLISHED sockets are never looked up.
+        census: Count all sockets by state, port and destination; `Missing` otherwise.
+        every_listener: Find the owners of all listeners, of interest or not.
+        owner_seconds: Time budget of the search for owners.
+
+    Raises:
+        KernelReadError: The kernel answered in a way we do not understand.
+    """
+    sysctls = read_sysctls()
+    look = _begin(sysctls, DETAILED_STATES)
+    if census:
+        look = look._replace(census=_count(sysctls, look.listeners))
+    if not owners:
+        return look
+    ports = _ephemeral(sysctls)
+    look = _find_owners(
+        look, () if isinstance(ports, Missing) else ports, owner_seconds, every=every_listener
+    )
+    return look._replace(processes=_read_holders(look.listeners, look.detail))
+
+
+def _look_lightly() -> Snapshot:
+    return _begin({}, PASSING_STATES)
+
+
+def _begin(sysctls: Mapping[str, Reading[SysctlValue]], states: Iterable[TcpState]) -> Snapshot:
+    """Look at everything but the census, owners and processes."""
+    identity = read_identity()
+    taken_at, clock = time.time(), _now()
+    return Snapshot(
+        taken_at=taken_at,
+        clock=clock,
+        host=identity.host,
+        kernel=identity.kernel,
+        namespace=identity.namespace,
+        namespace_name=identity.namespace_name,
+        initial_namespace=identity.initial_namespace,
+        euid=identity.euid,
+        sysctls=sysctls,
+        counters=read_counters(),
+        sockstat=read_sockstat(),
+        census=Missing("sockets were not counted in this look"),
+        listeners=read_listeners(),
+        detail=read_connections(states),
+        processes={},
+        page_size=os.sysconf("SC_PAGE_SIZE"),
+    )
+
+
+def _count(sysctls: Mapping[str, Reading[SysctlValue]], listeners: _Listeners) -> Reading[Census]:
+    known = () if isinstance(listeners, Missing) else listeners
+    return take_census(_ephemeral(sysctls), frozenset(listener.local.port for listener in known))
+
+
+def _ephemeral(sysctls: Mapping[str, Reading[SysctlValue]]) -> Reading[tuple[int, int]]:
+    value = sysctls["net.ipv4.ip_local_port_range"]
+    if isinstance(value, Missing):
+        return value
+    match value:
+        case (int(low), int(high)):
+            return low, high
+    return Missing("net.ipv4.ip_local_port_range is no pair of ports")
+
+
+def _find_owners(look: Snapshot, ports: tuple[int, ...], seconds: float, *, every: bool) -> Snapshot:
+    listeners = () if isinstance(look.listeners, Missing) else look.listeners
+    detail = {} if isinstance(look.detail, Missing) else look.detail
+    not_accepted = {row.local.port for row in _rows(detail, (TcpState.CLOSE_WAIT,)) if not row.inode}
+    asked = [row for row in listeners if every or _is_of_interest(row, not_accepted, ports)]
+    sockets: list[Listener | Connection] = [*asked, *_rows(detail, OWNED_STATES)]
+    wanted = {row.inode: row.uid for row in sockets if row.inode}
+    if not wanted:
+        return look
+    found = find_owners(wanted, seconds=seconds)
+    unheld = {inode for inode, owner in found.items() if isinstance(owner, NotHeld) or owner == ENDED}
+    if unheld:
+        detail, listeners = _still_there(detail, unheld), _still_listening(listeners, unheld)
+    detail = {
+        state: rows._replace(connections=with_owners(rows.connections, found))
+        for state, rows in detail.items()
+    }
+    return look._replace(
+        listeners=look.listeners if isinstance(look.listeners, Missing) else with_owners(listeners, found),
+        detail=look.detail if isinstance(look.detail, Missing) else detail,
+    )
+
+
+def _is_of_interest(listener: Listener, not_accepted: set[int], ports: tuple[int, ...]) -> bool:
+    """Whether a rule may have something to say about a listener, so that its owner is worth a search."""
+    return (
+        listener.accept_queue > 0
+        or (not isinstance(listener.drops, Missing) and listener.drops > 0)
+        or listener.local.port in not_accepted
+        or (bool(ports) and ports[0] <= listener.local.port <= ports[-1])
+    )
+
+
+def _still_there(detail: Mapping[TcpState, Detail], unheld: set[int]) -> Mapping[TcpState, Detail]:
+    """Look once more at sockets that nobody holds, and give them as they are by then.
+
+    One that was closed while its holder was searched for is left out, or has become an orphan: no process
+    holds it, but that says nothing of who held it when it was counted.
+    """
+    states = [state for state in detail if any(row.inode in unheld for row in detail[state].connections)]
+    again = read_connections(states) if states else {}
+    if isinstance(again, Missing):
+        return detail
+    current = {_key(row): row for row in _rows(again, states)}
+    return {
+        state: _refresh(rows, current, unheld) if state in states else rows for state, rows in detail.items()
+    }
+
+
+def _refresh(
+    rows: Detail, current: Mapping[tuple[int, Endpoint, Endpoint], Connection], unheld: set[int]
+) -> Detail:
+    if rows.total > len(rows.connections):
+        return rows  # another sample need not hold the same sockets
+    kept = [current.get(_key(row)) if row.inode in unheld else row for row in rows.connections]
+    connections = tuple(row for row in kept if row is not None)
+    return Detail(connections, len(connections))
+
+
+def _still_listening(listeners: tuple[Listener, ...], unheld: set[int]) -> tuple[Listener, ...]:
+    if not any(listener.inode in unheld for listener in listeners):
+        return listeners
+    again = read_listeners()
+    if isinstance(again, Missing):
+        return listeners
+    current = {listener.inode for listener in again}
+    return tuple(row for row in listeners if row.inode not in unheld or row.inode in current)
+
+
+def _key(row: Connection) -> tuple[int, Endpoint, Endpoint]:
+    return row.cookie, row.local, row.remote
+
+
+def _rows(detail: Mapping[TcpState, Detail], states: Iterable[TcpState]) -> list[Connection]:
+    return [row for state in states if state in detail for row in detail[state].connections]
+
+
+def _read_holders(listeners: _Listeners, detail: _Details) -> Mapping[int, Process]:
+    rows: list[Listener | Connection] = []
+    rows += () if isinstance(listeners, Missing) else listeners
+    rows += () if isinstance(detail, Missing) else _rows(detail, detail)
+    pids = {holder.pid for row in rows if isinstance(row.owner, Held) for holder in row.owner.holders}
+    read = {pid: read_process(pid) for pid in sorted(pids)}
+    return {pid: process for pid, process in read.items() if not isinstance(process, Missing)}
+
+
+def _now() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,0 +1,308 @@
+"""Which processes hold a socket: from its inode to the descriptors that refer to it.
+
+The kernel has no way back from a socket to its processes, so every process's descriptors are read until
+the wanted ones are found. Three answers are possible: held by these, held by nobody (certain only after
+a complete scan), or `Missing` with the reason why the scan could not be complete.
+"""
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from tcpdoctor.kernel.capabilities import (
+    CAP_DAC_OVERRIDE,
+    CAP_DAC_READ_SEARCH,
+    CAP_SYS_PTRACE,
+    effective_capabilities,
+    in_first_user_namespace,
+    sees_all_processes_of_machine,
+)
+from tcpdoctor.kernel.descriptors import size_counts_descriptors, tables_of_threads
+from tcpdoctor.kernel.processes import RUN_AS_ROOT, read_name, read_status
+from tcpdoctor.kernel.procfile import is_absent, read_kernel_file
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, NotHeld, Owner
+
+Row = TypeVar("Row", Connection, Listener)
+
+ENDED = Missing("the process that held it ended while it was looked up")
+_LINKS_BETWEEN_CLOCKS = 512
+"""Links read, about a millisecond, before the time budget is looked at."""
+_PATIENCE = 5
+"""How many times its budget of CPU time a scan may take by the clock."""
+_MOST_ROUNDS = 10
+"""How often processes that appeared during a scan are read after it, each round a few milliseconds."""
+
+
+def find_owners(
+    wanted: Mapping[int, int], *, seconds: float = 1.0, every_holder: bool = False
+) -> Mapping[int, Owner]:
+    """Find the processes that hold sockets.
+
+    Processes of the sockets' uids come first, and of those the ones with the fewest descriptors: so a
+    giant that holds none of them is read last. The search ends when every socket has a holder; of a
+    socket that a process shares with its parent under the same number, the parent is named.
+
+    Args:
+        wanted: For each inode the uid of its socket, which is only a hint for the order.
+        seconds: Budget of CPU time; what is not found by then is `Missing`. A busy host takes longer to
+            give it, which is no reason to know less of it, but at most five times as long.
+        every_holder: Read all processes and name every holder, each with its lowest descriptor.
+
+    Returns:
+        An owner for every inode of `wanted`. `NotHeld` only after every descriptor of every process of the
+        machine, those included that appeared meanwhile, was read twice.
+    """
+    scan = _Scan(frozenset(wanted) - {0}, seconds, every_holder=every_holder)
+    if scan.links:
+        scan.run(frozenset(wanted.values()))
+    unfound = scan.why_incomplete() or NotHeld()
+    naming = _Naming(climb=not every_holder)
+    owners: dict[int, Owner] = {}
+    for inode in wanted:
+        found = scan.holders.get(inode, {})
+        if holders := naming.holders(inode, found):
+            owners[inode] = Held(holders, complete=every_holder and unfound == NotHeld())
+        else:
+            owners[inode] = ENDED if found else unfound
+    return owners
+
+
+def with_owners(rows: Iterable[Row], owners: Mapping[int, Owner]) -> tuple[Row, ...]:
+    """Return the sockets with their owners filled in; those whose inode is not in `owners` as they are."""
+    return tuple(
+        row._replace(owner=owners[row.inode]) if row.inode and row.inode in owners else row for row in rows
+    )
+
+
+def why_hidden() -> str | None:
+    """Say why some processes' descriptors may be hidden from us; None where our privileges reach all.
+
+    A security module may still hide one, which only a scan finds out.
+    """
+    if not sees_all_processes_of_machine():
+        return _OUTSIDE
+    capabilities = effective_capabilities()
+    reads_folders = capabilities & {CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE}
+    if reads_folders and CAP_SYS_PTRACE in capabilities and in_first_user_namespace():
+        return None
+    return _hidden_from_us()
+
+
+_OUTSIDE = (
+    "processes outside this PID namespace are not visible; run as root in the host's PID namespace, "
+    "with CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE"
+)
+
+
+def _hidden_from_us(pids: frozenset[int] = frozenset()) -> str:
+    if os.geteuid() != 0:
+        return f"other users' processes hide their descriptors from uid {os.geteuid()}; {RUN_AS_ROOT}"
+    whose = f"process {min(pids)} hides its" if len(pids) == 1 else "some processes hide their"
+    return (
+        f"{whose} descriptors even from root here; "
+        "run as root of the host with CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE"
+    )
+
+
+class _OutOfTimeError(Exception):
+    """The time budget of a scan ran out."""
+
+
+class _Scan:
+    """One search through /proc, and what it has seen so far."""
+
+    def __init__(self, inodes: frozenset[int], seconds: float, *, every_holder: bool) -> None:
+        self.links = {f"socket:[{inode}]": inode for inode in inodes}
+        """Link text of what is still looked for."""
+        self.holders: dict[int, dict[int, int]] = {inode: {} for inode in inodes}
+        """For each inode the lowest descriptor by pid."""
+        self.hidden: set[int] = set()
+        """Pids whose descriptors we may not read."""
+        self._every_holder = every_holder
+        self._seconds = seconds
+        self._cpu_deadline = time.thread_time() + seconds
+        self._deadline = time.monotonic() + seconds * _PATIENCE
+        self._done = self._total = 0
+        self._out_of_time = self._outrun = False
+
+    def run(self, uids: frozenset[int]) -> None:
+        """Scan until all are found, everything was read twice, or the time is over."""
+        try:
+            known: set[int] = set()
+            self._scan_processes(_pids(), uids, known)
+            # A process that had nothing when it was read may have been given a descriptor since by one
+            # that was read after it, so one pass proves nothing about what it did not find.
+            if self._unfinished():
+                self._scan_processes(_pids(), uids, known, threads=True)
+            for _ in range(_MOST_ROUNDS):
+                fresh = [pid for pid in _pids() if pid not in known] if self._unfinished() else []
+                if not fresh:
+                    return
+                self._scan_processes(fresh, uids, known, threads=True)
+            self._outrun = True
+        except _OutOfTimeError:
+            self._out_of_time = True
+
+    def why_incomplete(self) -> Missing | None:
+        """Say why a socket that was not found may have a holder all the same; None if it has none."""
+        if not self._unfinished():
+            return None
+        if self._out_of_time:
+            return Missing(
+                f"the time budget of {self._seconds:g} s for finding owners ran out after {self._done} "
+                f"of {self._total} processes"
+            )
+        if self._outrun:
+            return Missing("processes appear faster than their descriptors can be read; try once more")
+        if self.hidden or _is_proc_hiding():
+            return Missing(_hidden_from_us(frozenset(self.hidden)))
+        return None if sees_all_processes_of_machine() else Missing(_OUTSIDE)
+
+    def _unfinished(self) -> bool:
+        return self._every_holder or bool(self.links)
+
+    def _scan_processes(
+        self, pids: list[int], uids: frozenset[int], known: set[int], *, threads: bool = False
+    ) -> None:
+        known.update(pids)
+        ordered = _ordered(pids, uids, skip_empty=not threads)
+        self._done, self._total = 0, len(ordered)
+        for pid in ordered:
+            if not self._unfinished():
+                return
+            self._check_time()
+            self._scan_table(pid, f"/proc/{pid}/fd")
+            if threads:
+                self._scan_threads(pid)
+            self._done += 1
+
+    def _scan_threads(self, pid: int) -> None:
+        try:
+            tables = tables_of_threads(pid)
+        except OSError as error:
+            self._note(pid, error)
+            return
+        for table in tables:
+            self._scan_table(pid, table)
+
+    def _scan_table(self, pid: int, path: str) -> None:
+        try:
+            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                self._read_links(pid, folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            self._note(pid, error)
+
+    def _note(self, pid: int, error: OSError) -> None:
+        """Remember a process that hides something; one that ended holds nothing."""
+        if not is_absent(error):
+            self.hidden.add(pid)
+
+    def _read_links(self, pid: int, folder: int) -> None:
+        links, readlink = self.links, os.readlink
+        with os.scandir(folder) as entries:  # one at a time: a process may have a million
+            for number, entry in enumerate(entries, start=1):
+                if not number % _LINKS_BETWEEN_CLOCKS:
+                    self._check_time()
+                try:
+                    link = readlink(entry.name, dir_fd=folder)
+                except FileNotFoundError:
+                    continue  # closed since it was listed
+                if link in links:
+                    self._found(links[link], pid, int(entry.name))
+                    if not links:
+                        return
+
+    def _found(self, inode: int, pid: int, descriptor: int) -> None:
+        holders = self.holders[inode]
+        holders[pid] = min(descriptor, holders.get(pid, descriptor))
+        if not self._every_holder:
+            del self.links[f"socket:[{inode}]"]
+
+    def _check_time(self) -> None:
+        if time.thread_time() >= self._cpu_deadline or time.monotonic() >= self._deadline:
+            raise _OutOfTimeError
+
+
+class _Naming:
+    """Turns pids and descriptors into holders, each process looked at once."""
+
+    def __init__(self, *, climb: bool) -> None:
+        self._climb = climb
+        self._seen: dict[int, tuple[str, int, int] | None] = {}
+        self._open: dict[int, frozenset[str]] = {}
+
+    def holders(self, inode: int, descriptors: Mapping[int, int]) -> tuple[Holder, ...]:
+        """Return the holders, the lowest pid first, without processes that ended meanwhile."""
+        found = []
+        for pid, descriptor in sorted(descriptors.items()):
+            holder = self._topmost(pid, descriptor, inode) if self._climb else pid
+            seen = self._look(holder)
+            if seen is not None:
+                found.append(Holder(holder, seen[0], descriptor, seen[1]))
+        return tuple(found)
+
+    def _topmost(self, pid: int, descriptor: int, inode: int) -> int:
+        """Return the ancestor that a socket was inherited from, so that every run names the same process."""
+        while (seen := self._look(pid)) and str(descriptor) in self._open_in(parent := seen[2]):
+            try:
+                link = os.readlink(f"/proc/{parent}/fd/{descriptor}")
+            except OSError:
+                break  # closed since it was listed, or the parent does not let us look
+            if link != f"socket:[{inode}]":
+                break
+            pid = parent
+        return pid
+
+    def _open_in(self, pid: int) -> frozenset[str]:
+        """Return the descriptors of a process; none where it does not let us look."""
+        if pid not in self._open:
+            try:
+                self._open[pid] = frozenset(os.listdir(f"/proc/{pid}/fd"))
+            except OSError:
+                self._open[pid] = frozenset()
+        return self._open[pid]
+
+    def _look(self, pid: int) -> tuple[str, int, int] | None:
+        """Return (name, effective uid, parent) of a process; None if it is gone."""
+        if pid not in self._seen:
+            try:
+                status = read_status(pid)
+                self._seen[pid] = read_name(pid), status["Uid"], status["PPid"]
+            except OSError:
+                self._seen[pid] = None
+        return self._seen[pid]
+
+
+def _pids() -> list[int]:
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+
+
+def _ordered(pids: Iterable[int], uids: frozenset[int], *, skip_empty: bool) -> list[int]:
+    """Return pids in the order in which to read them; those known to hold nothing may be left out."""
+    counted = size_counts_descriptors()
+    keys = []
+    for pid in pids:
+        try:
+            uid = os.stat(f"/proc/{pid}").st_uid
+            size = os.stat(f"/proc/{pid}/fd").st_size
+        except OSError:
+            continue  # it ended; what it held is with somebody else, or gone
+        if size or not (counted and skip_empty):
+            keys.append((uid not in uids, size, pid))
+    return [pid for _, _, pid in sorted(keys)]
+
+
+def _is_proc_hiding() -> bool:
+    """Whether /proc is mounted so that some processes do not even appear (hidepid, proc(5))."""
+    if CAP_SYS_PTRACE in effective_capabilities() and in_first_user_namespace():
+        return False
+    mounts = read_kernel_file("/proc/thread-self/mountinfo").decode("utf-8", "replace")
+    return any(
+        line.split(" ")[4] == "/proc" and "hidepid=" in line.partition(" - ")[2]
+        for line in mounts.splitlines()
+    )

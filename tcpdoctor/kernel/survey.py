@@ -1,0 +1,151 @@
+"""Sockets of every state one by one, with their owners and, if wanted, the options that were set on them."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from tcpdoctor.kernel.owners import find_owners
+from tcpdoctor.kernel.processes import read_descriptors, read_name, read_status
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, Owner
+from tcpdoctor.kernel.sockets import read_connections, read_listeners
+from tcpdoctor.kernel.sockopts import Descriptor, SocketOptions, read_options
+from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
+
+ROOM = 100_000
+"""Of each state at most so many sockets are kept; beyond, a uniform sample."""
+
+_NOT_ASKED: Missing = Missing("socket options were not asked for")
+
+
+class Seen(NamedTuple):
+    """One socket."""
+
+    row: Listener | Connection
+    options: Reading[SocketOptions]
+    """Missing where it was not asked for, where no process holds it, or where we may not ask."""
+
+
+class Survey(NamedTuple):
+    """The sockets that were asked for."""
+
+    sockets: tuple[Seen, ...]
+    total: int
+    """How many there are; above len(sockets) these are a sample."""
+    missing: Mapping[str, str]
+    """States that could not be listed, by key, with the reason."""
+
+
+def take_survey(
+    states: Iterable[TcpState],
+    *,
+    local_port: int | None = None,
+    remote_port: int | None = None,
+    pid: int | None = None,
+    options: bool = False,
+    owner_seconds: float = 5.0,
+    room: int = ROOM,
+) -> Reading[Survey]:
+    """Look at the sockets in `states`.
+
+    Args:
+        states: Any of COUNTED_STATES.
+        local_port: Only sockets with this local port.
+        remote_port: Only sockets connected to this port; listeners have none.
+        pid: Only sockets that this process holds. Other processes are then not searched.
+        options: Ask each socket's process for its options (pidfd_getfd, getsockopt).
+        owner_seconds: Time budget of the search for owners.
+        room: Of each state at most so many sockets.
+
+    Returns:
+        The sockets, in the order of COUNTED_STATES. Missing where the kernel lists none at all, or
+        where the process's descriptors cannot be read.
+    """
+    wanted = frozenset(states)
+    inodes = None if pid is None else held_by(pid)
+    if isinstance(inodes, Missing):
+        return inodes
+    found = _list(wanted, local_port, remote_port, room)
+    if isinstance(found, Missing):
+        return found
+    rows, total, missing = found
+    if inodes is not None:
+        if total > len(rows):
+            missing["sockets"] = f"{total - len(rows):,} sockets of this host were not looked at"
+        rows = [row for row in rows if row.inode in inodes]
+        total = len(rows)
+    return Survey(_ask(_own(rows, inodes, owner_seconds), options=options), total, missing)
+
+
+def _list(
+    wanted: frozenset[TcpState], local_port: int | None, remote_port: int | None, room: int
+) -> Reading[tuple[list[Listener | Connection], int, dict[str, str]]]:
+    """Return the sockets, how many there are, and the states that could not be listed."""
+    rows: list[Listener | Connection] = []
+    if TcpState.LISTEN in wanted and remote_port is None:
+        listeners = read_listeners(local_port=local_port)
+        if isinstance(listeners, Missing):
+            return listeners
+        rows += listeners
+    others = wanted - {TcpState.LISTEN}
+    detail = read_connections(others, local_port=local_port, remote_port=remote_port, bound=room)
+    if isinstance(detail, Missing):
+        return detail
+    total = len(rows) + sum(of_state.total for of_state in detail.values())
+    missing = {}
+    for state in COUNTED_STATES:
+        if state in detail:
+            rows += detail[state].connections
+        elif state in others:
+            missing[state.key] = "this kernel does not list bound sockets"
+    return rows, total, missing
+
+
+def held_by(pid: int) -> Reading[Mapping[int, Owner]]:
+    """Return an owner for each socket inode that one process has open; its lowest descriptor is named.
+
+    Missing where the process is gone or hides its descriptors from us.
+    """
+    descriptors = read_descriptors(pid)
+    if isinstance(descriptors, Missing):
+        return descriptors
+    try:
+        name, uid = read_name(pid), read_status(pid)["Uid"]
+    except (FileNotFoundError, ProcessLookupError):
+        return Missing(f"process {pid} is gone")
+    owners: dict[int, Owner] = {}
+    for fd, inode in sorted(descriptors.items()):
+        owners.setdefault(inode, Held((Holder(pid, name, fd, uid),)))
+    return owners
+
+
+def _own(
+    rows: Iterable[Listener | Connection], known: Mapping[int, Owner] | None, seconds: float
+) -> tuple[Listener | Connection, ...]:
+    sockets = tuple(rows)
+    if known is None:
+        known = find_owners({row.inode: row.uid for row in sockets if row.inode}, seconds=seconds)
+    return tuple(
+        row._replace(owner=known[row.inode]) if row.inode and row.inode in known else row for row in sockets
+    )
+
+
+def _ask(rows: Iterable[Listener | Connection], *, options: bool) -> tuple[Seen, ...]:
+    if not options:
+        return tuple(Seen(row, _NOT_ASKED) for row in rows)
+    sockets = tuple(rows)
+    places = [_place(row) for row in sockets]
+    answers = read_options(place for place in places if isinstance(place, Descriptor))
+    return tuple(
+        Seen(row, place if isinstance(place, Missing) else answers[place])
+        for row, place in zip(sockets, places, strict=True)
+    )
+
+
+def _place(row: Listener | Connection) -> Reading[Descriptor]:
+    match row.owner:
+        case Held(holders):
+            return Descriptor(holders[0].pid, holders[0].fd, row.inode)
+        case Missing() as hidden:
+            return hidden
+        case _:
+            return Missing("no process holds it, so there is none to ask")

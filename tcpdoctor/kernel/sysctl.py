@@ -1,0 +1,218 @@
+"""Kernel settings as typed values: /proc/sys.
+
+A value's type follows from its name where we know the name, so that a number is never read as text
+by accident; the few settings of net.ipv4.tcp_* that a kernel has and we do not know are typed by what
+they hold.
+"""
+
+import errno
+import os
+from collections.abc import Iterable, Mapping
+
+from tcpdoctor.errors import KernelReadError
+from tcpdoctor.kernel.procfile import read_kernel_file
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import PortRanges, SysctlValue
+
+PROC_SYS = "/proc/sys"
+"""Its net/ belongs to the network namespace of the calling thread."""
+
+WANTED = (
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ip_nonlocal_bind",
+    "net.ipv4.ip_autobind_reuse",
+    "net.ipv6.ip_nonlocal_bind",
+    "net.ipv6.bindv6only",
+    "net.core.somaxconn",
+    "net.core.rmem_default",
+    "net.core.rmem_max",
+    "net.core.wmem_default",
+    "net.core.wmem_max",
+    "net.core.optmem_max",
+    "net.core.netdev_max_backlog",
+    "net.core.default_qdisc",
+    "fs.file-max",
+    "fs.nr_open",
+    # Expected wherever TCP is, so that an absent one is reported as missing and not forgotten:
+    "net.ipv4.tcp_abort_on_overflow",
+    "net.ipv4.tcp_congestion_control",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_max_orphans",
+    "net.ipv4.tcp_max_syn_backlog",
+    "net.ipv4.tcp_max_tw_buckets",
+    "net.ipv4.tcp_mem",
+    "net.ipv4.tcp_orphan_retries",
+    "net.ipv4.tcp_retries1",
+    "net.ipv4.tcp_retries2",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_sack",
+    "net.ipv4.tcp_syn_retries",
+    "net.ipv4.tcp_synack_retries",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_timestamps",
+    "net.ipv4.tcp_tw_reuse",
+    "net.ipv4.tcp_window_scaling",
+    "net.ipv4.tcp_wmem",
+)
+"""Read in every look, besides all of net.ipv4.tcp_* that the kernel has."""
+
+MACHINE_WIDE = frozenset(
+    {
+        "net.ipv4.tcp_available_ulp",
+        "net.ipv4.tcp_low_latency",
+        "net.ipv4.tcp_max_orphans",
+        "net.ipv4.tcp_mem",
+        "net.ipv4.udp_mem",
+        "net.core.default_qdisc",
+        "net.core.netdev_budget",
+        "net.core.netdev_budget_usecs",
+        "net.core.netdev_max_backlog",
+    }
+)
+"""Settings of the machine that only the initial network namespace shows (net/ipv4/sysctl_net_ipv4.c
+ipv4_table, net/core/sysctl_net_core.c net_core_table). Older kernels keep more of net.core to it, the limits
+of buffers among them."""
+
+_PAIRS = frozenset({"net.ipv4.ip_local_port_range", "net.ipv4.ping_group_range"})
+_TRIPLES = frozenset(
+    {"net.ipv4.tcp_mem", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem", "net.ipv4.udp_mem", "fs.file-nr"}
+)
+_RANGES = frozenset({"net.ipv4.ip_local_reserved_ports"})
+_TEXTS = frozenset(
+    {
+        "net.core.default_qdisc",
+        "net.ipv4.tcp_allowed_congestion_control",
+        "net.ipv4.tcp_available_congestion_control",
+        "net.ipv4.tcp_available_ulp",
+        "net.ipv4.tcp_congestion_control",
+    }
+)
+_SECRETS = frozenset({"net.ipv4.tcp_fastopen_key"})
+_NUMBERS = frozenset(WANTED) - _PAIRS - _TRIPLES - _RANGES - _TEXTS
+
+_LARGEST = 1 << 19
+"""Above the longest text a sysctl can have: 32,768 lone reserved ports of six characters each.
+proc_do_large_bitmap() gives what fits into the first read and nothing after it."""
+
+
+def sysctl_names(root: str = PROC_SYS) -> tuple[str, ...]:
+    """Return the names that every look reads: `WANTED` and all of net.ipv4.tcp_* here, sorted."""
+    try:
+        present = os.listdir(os.path.join(root, "net/ipv4"))
+    except OSError:
+        present = []  # read_sysctl() gives the reason for each of the names that remain
+    found = {f"net.ipv4.{entry}" for entry in present if entry.startswith("tcp_")}
+    return tuple(sorted(found.union(WANTED)))
+
+
+def read_sysctls(
+    names: Iterable[str] | None = None, root: str = PROC_SYS
+) -> Mapping[str, Reading[SysctlValue]]:
+    """Read several settings, by default those of `sysctl_names`.
+
+    Raises:
+        KernelReadError: As `read_sysctl`.
+    """
+    return {name: read_sysctl(name, root) for name in (sysctl_names(root) if names is None else names)}
+
+
+def read_sysctl(name: str, root: str = PROC_SYS) -> Reading[SysctlValue]:
+    """Read one setting by the name that sysctl(8) prints, dots or slashes between its parts.
+
+    Args:
+        name: For example ``net.ipv4.tcp_fin_timeout``, ``net/ipv4/conf/eth0.1/rp_filter``.
+        root: Where /proc/sys is; tests point it at a recorded tree.
+
+    Returns:
+        A number, a pair or triple of numbers, ranges of ports, or text. `Missing` if the kernel or this
+        network namespace has no such setting, hides it from us, or if it is a secret key, which is
+        not read at all.
+
+    Raises:
+        KernelReadError: It holds something else than its name says.
+    """
+    if name in _SECRETS:
+        return Missing(f"{name} is a secret key, which is never read")
+    path = os.path.join(root, _relative_path(name))
+    try:
+        text = read_kernel_file(path, _LARGEST if name in _RANGES else 16384)
+    except OSError as error:
+        return Missing(_why_missing(name, error, root))
+    return parse_sysctl(name, text.decode("utf-8", "surrogateescape"), path)
+
+
+def parse_sysctl(name: str, text: str, source: str) -> SysctlValue:
+    """Give a setting's text the type that its name calls for.
+
+    Raises:
+        KernelReadError: It does not fit; with `source` and what was expected.
+    """
+    text = text.rstrip("\n")
+    if name in _TEXTS:
+        return text
+    if name in _RANGES:
+        return _parse_ranges(text, source)
+    numbers = _parse_numbers(text)
+    expected = 1 if name in _NUMBERS else 2 if name in _PAIRS else 3 if name in _TRIPLES else None
+    if expected is None:
+        return text if not numbers else numbers[0] if len(numbers) == 1 else numbers
+    if numbers is None or len(numbers) != expected:
+        raise KernelReadError(f"{source}: expected {_NUMERALS[expected]}, found {text[:60]!r}")
+    return numbers[0] if expected == 1 else numbers
+
+
+_NUMERALS = {1: "one whole number", 2: "two whole numbers", 3: "three whole numbers"}
+
+
+def _parse_numbers(text: str) -> tuple[int, ...] | None:
+    """Return the whole numbers in `text`; None if there is anything else in it."""
+    words = text.split()
+    if not (text.isascii() and all(word.removeprefix("-").isdigit() for word in words)):
+        return None
+    return tuple(map(int, words))
+
+
+def _parse_ranges(text: str, source: str) -> PortRanges:
+    """Parse ``8080,9000-9010``; nothing at all is no range."""
+    ranges = []
+    for part in text.split(",") if text.strip() else []:
+        low, dash, high = part.strip().partition("-")
+        ends = _parse_numbers(f"{low} {high if dash else low}")
+        if ends is None or len(ends) != 2 or not 0 <= ends[0] <= ends[1] <= 65535:
+            raise KernelReadError(
+                f"{source}: expected ranges of ports such as 8080,9000-9010, found {part!r}"
+            )
+        ranges.append((ends[0], ends[1]))
+    return tuple(ranges)
+
+
+def _relative_path(name: str) -> str:
+    """Translate a name to a path as sysctl(8) does: the first separator says which of the two it is."""
+    first = min((name.find(mark) for mark in "./" if mark in name), default=-1)
+    path = name if first >= 0 and name[first] == "/" else name.translate({46: "/", 47: "."})
+    parts = path.split("/")
+    if not all(parts) or "\0" in path or {".", ".."} & set(parts):
+        return "no such name"  # nothing of this name exists, and nothing outside /proc/sys is opened
+    return path
+
+
+def _why_missing(name: str, error: OSError, root: str) -> str:
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        in_child = not os.path.exists(os.path.join(root, "net/ipv4/tcp_mem"))
+        if in_child and (name in MACHINE_WIDE or name.startswith("net.core.")):
+            return f"{name} exists in the initial network namespace only"
+        if name.startswith("net.ipv6.") and not os.path.exists(os.path.join(root, "net/ipv6")):
+            return f"{name}: IPv6 is not there in this kernel"
+        return f"{name}: this kernel or network namespace does not have it"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        if os.geteuid() == 0:
+            return f"{name}: permission denied, even as root"
+        return f"{name}: only root may read it; run as root"
+    if error.errno == errno.EISDIR:
+        return f"{name} is a group of settings and no single one"
+    return f"{name}: reading it failed: {error.strerror or error}"

@@ -1,0 +1,46 @@
+"""Text that another user of this host can choose, made safe to show.
+
+Process names, command lines, unit names and paths come from whoever runs them. Their bytes reach
+terminals, logs and pagers, so what steers a terminal or deceives a reader is taken out once, when
+the text is read.
+"""
+
+_INVISIBLE = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+    + "".join(map(chr, range(0x180B, 0x1810)))
+    + "".join(map(chr, range(0xFE00, 0xFE10)))
+    + "".join(map(chr, range(0xE0100, 0xE01F0)))
+)
+"""Letters, marks and selectors that Unicode counts as printable although nothing shows: fillers and
+variation selectors. Zero-width and bidi characters are of category Cf, which `isprintable` refuses."""
+
+_REPLACEMENT = "\ufffd"
+
+
+def clean(text: str, limit: int = 256) -> str:
+    """Return `text` without anything that steers a terminal or hides from a reader.
+
+    Control characters (C0, C1, DEL), bidi controls, zero-width and otherwise invisible characters are
+    dropped; every kind of white space becomes one plain space each, so the result is one line; bytes
+    that are no UTF-8 (the surrogates of ``surrogateescape``) become U+FFFD. All other Unicode stays.
+
+    Args:
+        text: As read, decoded with ``errors="surrogateescape"``.
+        limit: Characters at most, at least 1; a longer text ends in an ellipsis.
+    """
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(map(_shown, text[: limit * 16]))
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def decode(raw: bytes) -> str:
+    """Decode bytes of any origin without failing; `clean` shows what was no UTF-8."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _shown(character: str) -> str:
+    if character.isspace():
+        return " "
+    if "\ud800" <= character <= "\udfff":
+        return _REPLACEMENT
+    return character if character.isprintable() and character not in _INVISIBLE else ""

@@ -1,0 +1,133 @@
+"""Which way of listing sockets answers, and when one has failed."""
+
+import struct
+
+import pytest
+
+from tcpdoctor.errors import KernelReadError
+from tcpdoctor.kernel import bound_support, listing
+from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, first_answer
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.sock_diag import DumpRefusedError
+
+
+class Kernel:
+    """Answers each way from a script: a value, "interrupted", or an error to raise."""
+
+    def __init__(self, **script: list[object]) -> None:
+        self.script = script
+        self.asked: list[str] = []
+
+    def look(self, way: Way) -> tuple[object, bool]:
+        self.asked.append(way.name)
+        answer = self.script[way.name].pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer, answer == "interrupted"
+
+
+REFUSED = DumpRefusedError("sock_diag: ENOENT")
+BROKEN = KernelReadError("sock_diag: the listing broke off: ENOBUFS")
+
+
+def test_the_first_way_that_answers_is_taken():
+    kernel = Kernel(BOTH_FAMILIES=["sockets"])
+    assert first_answer(WAYS, kernel.look) == ("sockets", Way.BOTH_FAMILIES, True)
+    assert kernel.asked == ["BOTH_FAMILIES"]
+
+
+def test_a_refusal_is_not_asked_again():
+    kernel = Kernel(BOTH_FAMILIES=[REFUSED], BY_FAMILY=["sockets"])
+    assert first_answer(WAYS, kernel.look) == ("sockets", Way.BY_FAMILY, True)
+    assert kernel.asked == ["BOTH_FAMILIES", "BY_FAMILY"]
+
+
+def test_a_listing_that_breaks_off_is_asked_for_once_more():
+    kernel = Kernel(BOTH_FAMILIES=[BROKEN, "sockets"])
+    assert first_answer(WAYS, kernel.look) == ("sockets", Way.BOTH_FAMILIES, True)
+
+
+def test_a_listing_that_breaks_off_twice_gives_way_to_the_next():
+    kernel = Kernel(BOTH_FAMILIES=[BROKEN, BROKEN], BY_FAMILY=[REFUSED], PROC=["sockets"])
+    assert first_answer(WAYS, kernel.look) == ("sockets", Way.PROC, True)
+
+
+def test_an_interrupted_listing_is_repeated():
+    kernel = Kernel(BOTH_FAMILIES=["interrupted", "sockets"])
+    assert first_answer(WAYS, kernel.look) == ("sockets", Way.BOTH_FAMILIES, True)
+
+
+def test_a_listing_interrupted_twice_gives_way_to_a_complete_one():
+    kernel = Kernel(BOTH_FAMILIES=["interrupted", "interrupted"], BY_FAMILY=["sockets"])
+    assert first_answer(WAYS, kernel.look) == ("sockets", Way.BY_FAMILY, True)
+
+
+def test_where_every_listing_is_interrupted_it_is_taken_and_says_so():
+    kernel = Kernel(BOTH_FAMILIES=["interrupted", "interrupted"], BY_FAMILY=[REFUSED], PROC=[BROKEN, BROKEN])
+    answer, way, complete = first_answer(WAYS, kernel.look)
+    assert (answer, way) == ("interrupted", Way.BOTH_FAMILIES)
+    assert isinstance(complete, Missing)
+    assert "changed" in complete.reason
+
+
+def test_where_nothing_answers_every_reason_is_given_once():
+    hidden = PermissionError(13, "Permission denied", "/proc/thread-self/net/tcp")
+    kernel = Kernel(BOTH_FAMILIES=[REFUSED], BY_FAMILY=[REFUSED], PROC=[hidden])
+    assert first_answer(WAYS, kernel.look) == Missing(
+        "sock_diag: ENOENT; /proc/thread-self/net/tcp: Permission denied"
+    )
+
+
+def test_rows_prove_that_the_kernel_lists_bound_sockets(monkeypatch):
+    monkeypatch.setattr(listing, "lists_bound_sockets", lambda: False)
+    assert bound_reading(Way.BOTH_FAMILIES, 3) == 3
+
+
+def test_no_bound_sockets_on_a_kernel_that_lists_none_is_not_zero(monkeypatch):
+    monkeypatch.setattr(listing, "lists_bound_sockets", lambda: False)
+    assert bound_reading(Way.BOTH_FAMILIES, 0) == Missing("this kernel does not list bound sockets")
+
+
+def test_proc_never_lists_bound_sockets():
+    assert isinstance(bound_reading(Way.PROC, 0), Missing)
+
+
+@pytest.mark.parametrize(
+    ("release", "lists"),
+    [
+        ("6.18.44", True),
+        ("6.8.0-31-generic", True),
+        ("6.8-rc1", True),
+        ("10.0-rc1", True),
+        ("6.7.12", False),
+        ("5.14.0-427.el9", False),
+        ("unknown", False),
+    ],
+)
+def test_the_release_decides_where_types_are_not_known(release, lists):
+    assert bound_support.lists_since_its_release(release) is lists
+
+
+def btf(names: bytes, types: bytes = b"", magic: int = 0xEB9F) -> bytes:
+    return struct.pack("=HBBIIIII", magic, 1, 0, 24, 0, len(types), len(types), len(names)) + types + names
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (btf(b"\0int\0TCP_BOUND_INACTIVE\0", bytes(999)), True),
+        (btf(b"\0TCP_NEW_SYN_RECV\0"), False),
+        (btf(b"\0int\0", b"\0TCP_BOUND_INACTIVE\0"), False),
+        (btf(b"\0TCP_BOUND_INACTIVE\0", magic=0x9FEB), False),
+        (btf(b"\0TCP_BOUND_INACTIVE\0")[:-3], False),
+        (b"", False),
+    ],
+    ids=["known", "unknown", "not among the names", "other byte order", "cut", "empty"],
+)
+def test_below_that_the_kernels_own_types_decide(tmp_path, content, names):
+    (tmp_path / "vmlinux").write_bytes(content)
+    assert bound_support.names_the_state(str(tmp_path / "vmlinux")) is names
+
+
+def test_a_kernel_without_types_is_not_known_to_list_them(tmp_path):
+    assert not bound_support.names_the_state(str(tmp_path / "absent"))

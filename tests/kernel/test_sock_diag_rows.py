@@ -1,0 +1,140 @@
+"""One row of a listing, decoded."""
+
+import socket
+import struct
+
+import pytest
+
+from tcpdoctor.errors import KernelReadError
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, NotHeld
+from tcpdoctor.kernel.sock_diag_rows import CGROUP_ID, INFO, SKMEMINFO, SKV6ONLY, decode_row
+from tcpdoctor.kernel.states import TcpState, Timer
+from tests.kernel.recordings import cut_all, datagrams, needs_little_endian, raw_rows
+
+V4, V6 = int(socket.AF_INET), int(socket.AF_INET6)
+
+
+def row(
+    state: int, *, family: int = V4, timer: int = 0, inode: int = 7, attributes: bytes = b"", expires: int = 0
+) -> bytes:
+    local = socket.inet_pton(socket.AddressFamily(family), "10.0.0.1" if family == V4 else "::ffff:10.0.0.1")
+    remote = socket.inet_pton(socket.AddressFamily(family), "10.0.0.2" if family == V4 else "::ffff:10.0.0.2")
+    body = struct.pack("=BBBB", family, state, timer, 3) + struct.pack(">HH", 443, 50000)
+    body += local.ljust(16, b"\0") + remote.ljust(16, b"\0") + struct.pack("=III", 4, 0x11, 0x22)
+    body += struct.pack("=IIIII", expires, 5, 6, 1000, inode) + attributes
+    return struct.pack("=IHHII", 16 + len(body), 18, 2, 1, 0) + body
+
+
+def attribute(kind: int, payload: bytes) -> bytes:
+    data = struct.pack("=HH", 4 + len(payload), kind) + payload
+    return data.ljust((len(data) + 3) & ~3, b"\0")
+
+
+def tcp_info(length: int) -> bytes:
+    info = bytearray(280)
+    info[3], info[4] = 2, 5
+    for at, value in (
+        (8, 204_000), (24, 9), (44, 1500), (52, 2500), (56, 3500), (68, 250), (100, 11), (144, 77),
+    ):  # fmt: skip
+        struct.pack_into("=I", info, at, value)
+    return bytes(info[:length])
+
+
+def test_a_connection_says_where_it_is_and_how_it_stands():
+    found = decode_row(row(8, timer=1, expires=1500, attributes=attribute(CGROUP_ID, struct.pack("=Q", 99))))
+    assert isinstance(found, Connection)
+    assert found[:8] == (
+        TcpState.CLOSE_WAIT, 4, Endpoint("10.0.0.1", 443), Endpoint("10.0.0.2", 50000),
+        4, 0x22_0000_0011, 7, 1000,
+    )  # fmt: skip
+    assert (found.timer, found.expires, found.retransmits) == (Timer.RETRANSMIT, 1.5, 3)
+    assert (found.receive_queue, found.send_queue, found.cgroup) == (5, 6, 99)
+    assert found.owner == Missing("owner was not looked up")
+
+
+def test_an_address_mapped_into_ipv6_stays_as_the_socket_has_it():
+    found = decode_row(row(1, family=V6))
+    assert (found.family, found.local.address) == (6, "::ffff:10.0.0.1")
+
+
+def test_a_socket_without_inode_is_held_by_nobody():
+    assert decode_row(row(4, inode=0)).owner == NotHeld()
+
+
+def test_times_of_tcp_info_are_seconds():
+    found = decode_row(row(1, attributes=attribute(INFO, tcp_info(280))))
+    assert isinstance(found, Connection)
+    assert found.info == (0.204, 0.00025, 5, 2, 11, 9, 77, 1.5, 2.5, 3.5)
+
+
+@pytest.mark.parametrize("length", [0, 104, 147])
+def test_a_tcp_info_too_short_to_hold_all_is_missing(length):
+    found = decode_row(row(1, attributes=attribute(INFO, tcp_info(length))))
+    assert isinstance(found, Connection)
+    assert isinstance(found.info, Missing)
+
+
+def test_a_minisocket_has_neither_info_nor_cgroup_and_says_why():
+    found = decode_row(row(5, timer=3, inode=0, expires=60000))
+    assert isinstance(found, Connection)
+    assert found.minisocket
+    assert isinstance(found.info, Missing)
+    assert "orphaned FIN_WAIT_2" in found.info.reason
+    assert isinstance(found.cgroup, Missing)
+
+
+def test_a_listener_counts_connections_and_not_bytes():
+    memory = struct.pack("=9I", *range(9))
+    attributes = attribute(SKMEMINFO, memory) + attribute(SKV6ONLY, b"\1")
+    found = decode_row(row(10, family=V6, attributes=attributes))
+    assert isinstance(found, Listener)
+    assert (found.accept_queue, found.accept_limit, found.drops, found.v6only) == (5, 6, 8, True)
+
+
+def test_a_listener_of_a_kernel_without_drops_has_none_and_not_zero():
+    found = decode_row(row(10, attributes=attribute(SKMEMINFO, bytes(32))))
+    assert isinstance(found, Listener)
+    assert isinstance(found.drops, Missing)
+    assert found.v6only is None
+
+
+def test_a_row_that_says_close_is_a_bound_socket():
+    found = decode_row(row(7))
+    assert isinstance(found, Connection)
+    assert found.state is TcpState.BOUND
+    assert found.info == Missing("a socket that is merely bound has no tcp_info")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        row(1)[:87],
+        row(0),
+        row(99),
+        row(1, timer=9),
+        row(1)[:16] + b"\x01" + row(1)[17:],
+        row(1, attributes=struct.pack("=HH", 3, 2)),
+        row(1, attributes=struct.pack("=HH", 400, 2)),
+    ],
+    ids=["short", "state 0", "state 99", "timer", "family", "attribute short", "attribute long"],
+)
+def test_what_the_kernel_never_says_is_refused(data):
+    with pytest.raises(KernelReadError, match=r"^sock_diag: "):
+        decode_row(data)
+
+
+@needs_little_endian
+def test_a_recorded_listing_in_detail():
+    rows = [decode_row(raw) for part in cut_all(datagrams("one_pass_in_detail")) for raw in raw_rows(part)]
+    listeners = [found for found in rows if isinstance(found, Listener)]
+    assert {(found.family, found.v6only, found.local.address) for found in listeners} == {
+        (4, None, "127.0.0.1"), (6, True, "::1"), (6, False, "::"),
+    }  # fmt: skip
+    assert [found.accept_limit for found in listeners] == [128] * 4
+    connections = [found for found in rows if isinstance(found, Connection)]
+    described = [found for found in connections if not isinstance(found.info, Missing)]
+    full = [found for found in connections if found.inode and found.state is not TcpState.BOUND]
+    assert described == full
+    waiting = [found for found in connections if found.state is TcpState.TIME_WAIT]
+    assert [found.expires for found in waiting] == pytest.approx([60, 60, 60], abs=0.1)
