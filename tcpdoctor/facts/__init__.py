@@ -1,0 +1,1 @@
+"""Named, dimensioned arithmetic on snapshots; pure."""

@@ -1,0 +1,250 @@
+"""Facts of listeners: their accept queues, and connections that were closed before anybody accepted them.
+
+A connection in CLOSE_WAIT without inode waits in an accept queue. Whose, the kernel does not say; it
+follows from the rule by which the kernel itself finds a listener (compute_score() in
+net/ipv4/inet_hashtables.c): same family of socket, same port, bound to the connection's local address
+or else to the wildcard, bound to its device or else to none. Several listeners that share all of these
+(SO_REUSEPORT) share the connections as well; their queues' lengths bound who has how many.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from tcpdoctor.facts.earlier import Earlier, partly
+from tcpdoctor.facts.lazy import LazyFacts
+from tcpdoctor.facts.portrange import is_ephemeral
+from tcpdoctor.facts.rates import elapsed, grown
+from tcpdoctor.facts.socketset import SocketSet, join_reasons
+from tcpdoctor.facts.subject import Scope, Subject
+from tcpdoctor.facts.value import Ages, Range, Value
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import Connection, Detail, Held, Listener, NotHeld, Owner, Samples
+from tcpdoctor.kernel.states import TcpState
+
+_WILDCARDS = frozenset({"0.0.0.0", "::", "::ffff:0.0.0.0"})
+_SHARED = (
+    "listeners that share an address (SO_REUSEPORT) share its connections, "
+    "and the kernel does not tell which has which"
+)
+
+
+class Queue(NamedTuple):
+    """One listener with what is known of its accept queue."""
+
+    listener: Listener
+    before: Reading[Listener]
+    """The same listener in the first sample."""
+    not_accepted: Reading[SocketSet]
+    """Connections in CLOSE_WAIT that were never accepted, of all listeners that share its address."""
+    others: int
+    """Connections that wait in the queues of the others of these."""
+    samples: Samples
+    earlier: Earlier
+
+
+def listener_subjects(samples: Samples, host: Mapping[str, Value]) -> Reading[Sequence[Subject]]:
+    """One subject per listening socket; Missing where they could not be read."""
+    listeners = samples.after.listeners
+    if isinstance(listeners, Missing):
+        return listeners
+    waiting = _Waiting(listeners, samples.after.detail)
+    before = _Before(samples)
+    earlier = Earlier(samples)
+    shared = Counter(map(_place, listeners))
+    return [
+        Subject(
+            Scope.LISTENER,
+            _label(listener, alone=shared[_place(listener)] == 1),
+            _identity(listener, alone=shared[_place(listener)] == 1),
+            LazyFacts(
+                Queue(listener, before.find(listener), *waiting.of(listener), samples, earlier),
+                FUNCTIONS,
+                host,
+            ),
+        )
+        for listener in listeners
+    ]
+
+
+_Place = tuple[int, str, int, int]
+"""Family, address, port and device: what the kernel finds a listener by."""
+
+
+def _place(listener: Listener) -> _Place:
+    return listener.family, listener.local.address, listener.local.port, listener.device
+
+
+class _Waiting:
+    """The connections in CLOSE_WAIT that nobody accepted, by the place they came to."""
+
+    def __init__(self, listeners: Sequence[Listener], detail: Reading[Mapping[TcpState, Detail]]) -> None:
+        self._queues: Counter[_Place] = Counter()
+        for listener in listeners:
+            self._queues[_place(listener)] += listener.accept_queue
+        self._by_place: dict[_Place, list[Connection]] = {}
+        self._unseen, self._reason = 0, ""
+        self._unread: Missing | None = None
+        if isinstance(detail, Missing):
+            self._unread = detail
+            return
+        sockets = detail.get(TcpState.CLOSE_WAIT)
+        if sockets is None:
+            self._unread = Missing("sockets in CLOSE_WAIT were not read one by one")
+            return
+        self._unseen = sockets.total - len(sockets.connections)
+        if self._unseen:
+            self._reason = partly(sockets, TcpState.CLOSE_WAIT)
+        for connection in sockets.connections:
+            place = None if connection.inode else _find_place(connection, self._queues)
+            if place is not None:
+                self._by_place.setdefault(place, []).append(connection)
+
+    def of(self, listener: Listener) -> tuple[Reading[SocketSet], int]:
+        """What came to a listener's place, and how many connections wait in other queues there."""
+        place = _place(listener)
+        others = self._queues[place] - listener.accept_queue
+        if self._unread is not None:
+            return self._unread, others
+        return SocketSet(self._by_place.get(place, ()), (), self._unseen, self._reason), others
+
+
+def _find_place(connection: Connection, places: Mapping[_Place, int]) -> _Place | None:
+    """The place among `places` that the kernel chooses for a connection; None if there is none left."""
+    family, address, port = connection.family, connection.local.address, connection.local.port
+    wildcards = [address, "0.0.0.0" if family == 4 else "::ffff:0.0.0.0", "::"]
+    for candidate in wildcards:
+        for device in dict.fromkeys((connection.device, 0)):
+            place = family, candidate, port, device
+            if place in places:
+                return place
+    return None
+
+
+class _Before:
+    """The listeners of the first sample."""
+
+    def __init__(self, samples: Samples) -> None:
+        before = samples.before
+        found = Missing("needs two samples") if before is None else before.listeners
+        self._unread = found if isinstance(found, Missing) else None
+        listeners = () if isinstance(found, Missing) else found
+        self._by_cookie = {listener.cookie: listener for listener in listeners if listener.cookie}
+        self._by_place = {_place(listener): listener for listener in listeners}
+
+    def find(self, listener: Listener) -> Reading[Listener]:
+        if self._unread is not None:
+            return self._unread
+        if listener.cookie and self._by_cookie:
+            found = self._by_cookie.get(listener.cookie)
+        else:
+            found = self._by_place.get(_place(listener))
+        return Missing("it was not listening at the first sample") if found is None else found
+
+
+def _label(listener: Listener, *, alone: bool) -> str:
+    """The address; with the owner where several listeners share it."""
+    text = f"{listener.local} on interface {listener.device}" if listener.device else str(listener.local)
+    if alone or not isinstance(listener.owner, Held):
+        return text
+    first = listener.owner.holders[0]
+    return f"{text} {first.name} ({first.pid})"
+
+
+def _identity(listener: Listener, *, alone: bool) -> Mapping[str, int | str | None]:
+    """What stays the same when the process is restarted; listeners that share it are told apart."""
+    identity: dict[str, int | str | None] = {"address": listener.local.address, "port": listener.local.port}
+    if listener.device:
+        identity["interface"] = listener.device
+    if not alone:
+        identity["cookie"] = listener.cookie
+    return identity
+
+
+def owner_text(owner: Owner) -> str | Missing:
+    """Who holds a socket: ``nginx (811)``, ``nginx (811) and 3 more processes``, ``no process``."""
+    match owner:
+        case Held(holders=holders):
+            first, more = f"{holders[0].name} ({holders[0].pid})", len(holders) - 1
+            return f"{first} and {more} more process{'es' if more > 1 else ''}" if more else first
+        case NotHeld():
+            return "no process"
+        case Missing():
+            return owner
+
+
+def _pid(owner: Owner) -> Reading[str]:
+    match owner:
+        case Held(holders=holders):
+            return str(holders[0].pid)
+        case NotHeld():
+            return Missing("no process holds it")
+        case Missing():
+            return owner
+
+
+def _length_before(queue: Queue) -> Value:
+    return queue.before if isinstance(queue.before, Missing) else queue.before.accept_queue
+
+
+def _least(queue: Queue) -> Value:
+    length = queue.listener.accept_queue
+    return length if isinstance(queue.before, Missing) else min(length, queue.before.accept_queue)
+
+
+def _drops(queue: Queue) -> Value:
+    seconds = elapsed(queue.samples)
+    if isinstance(seconds, Missing):
+        return seconds
+    before = queue.before if isinstance(queue.before, Missing) else queue.before.drops
+    return grown("the listener's count of drops", before, queue.listener.drops, seconds)
+
+
+def _not_accepted(queue: Queue) -> Value:
+    sockets = queue.not_accepted
+    if isinstance(sockets, Missing):
+        return sockets
+    low, high, reason = _share(queue, sockets)
+    return low if low == high else Range(low, high, reason)
+
+
+def _not_accepted_ages(queue: Queue) -> Value:
+    sockets = queue.not_accepted
+    if isinstance(sockets, Missing):
+        return sockets
+    ages = sockets.ages(queue.earlier)
+    low, _, reason = _share(queue, sockets)
+    if low == len(ages.at_least):
+        return ages
+    # the youngest `low` are surely its own, whichever they are
+    reasons = join_reasons(filter(None, [reason, ages.reason or ""]))
+    return Ages(ages.at_least[:low], ages.at_most, reasons)
+
+
+def _share(queue: Queue, sockets: SocketSet) -> tuple[int, int, str]:
+    """Least and most of the never accepted connections that can be this listener's."""
+    found = len(sockets.sure)
+    low = max(0, found - queue.others)
+    reasons = [_SHARED] if low < found else []
+    return low, found + sockets.unseen, join_reasons(filter(None, [*reasons, sockets.reason]))
+
+
+def _port_is_ephemeral(queue: Queue) -> Value:
+    answer = is_ephemeral(queue.listener.local.port, queue.samples.after)
+    return answer if isinstance(answer, Missing) else int(answer)
+
+
+FUNCTIONS: Mapping[str, Callable[[Queue], Value]] = {
+    "listener.address": lambda queue: str(queue.listener.local),
+    "listener.port": lambda queue: queue.listener.local.port,
+    "listener.owner": lambda queue: owner_text(queue.listener.owner),
+    "listener.pid": lambda queue: _pid(queue.listener.owner),
+    "listener.port_is_ephemeral": _port_is_ephemeral,
+    "accept_queue.length": lambda queue: queue.listener.accept_queue,
+    "accept_queue.length_before": _length_before,
+    "accept_queue.least": _least,
+    "accept_queue.limit": lambda queue: queue.listener.accept_limit,
+    "accept_queue.drops": _drops,
+    "close_wait.not_accepted": _not_accepted,
+    "close_wait.not_accepted_ages": _not_accepted_ages,
+}

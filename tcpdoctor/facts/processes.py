@@ -1,0 +1,197 @@
+"""Facts of processes: the sockets they hold that their peers have done with, and their descriptors.
+
+A socket that several processes hold (a server with forked workers) belongs to the one with the lowest
+pid: counted for each of them, the same leak would be reported many times over.
+
+Where owners are hidden, a process may hold more than we see, so its counts are ranges; and one subject
+more, `hidden`, stands for all the processes that hold such sockets unseen.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from tcpdoctor.facts.earlier import Earlier, partly
+from tcpdoctor.facts.lazy import LazyFacts
+from tcpdoctor.facts.portrange import Roles
+from tcpdoctor.facts.socketset import NONE, SocketSet, join_reasons, oldest
+from tcpdoctor.facts.subject import HIDDEN_LABEL, Scope, Subject
+from tcpdoctor.facts.value import Value
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import Connection, Detail, Held, Process, Samples
+from tcpdoctor.kernel.states import TcpState
+
+
+class Holding(NamedTuple):
+    """One process with the sockets it holds."""
+
+    process: Reading[Process]
+    """Missing for the unseen ones."""
+    close_wait: Reading[SocketSet]
+    fin_wait_2: Reading[SocketSet]
+    earlier: Earlier
+    roles: Roles
+
+
+def process_subjects(samples: Samples, host: Mapping[str, Value]) -> Reading[Sequence[Subject]]:
+    """One subject per process that holds a socket of interest, by pid, and the hidden one if any.
+
+    Missing where no socket could be looked at one by one.
+    """
+    detail = samples.after.detail
+    if isinstance(detail, Missing):
+        return detail
+    close_wait = _Owners.of(detail, TcpState.CLOSE_WAIT)
+    fin_wait_2 = _Owners.of(detail, TcpState.FIN_WAIT_2)
+    earlier, roles = Earlier(samples), Roles(samples.after)
+    processes = {**close_wait.processes(), **fin_wait_2.processes(), **samples.after.processes}
+    subjects = []
+    for pid, process in sorted(processes.items()):
+        holding = Holding(process, close_wait.held_by(pid), fin_wait_2.held_by(pid), earlier, roles)
+        subjects.append(
+            Subject(
+                Scope.PROCESS,
+                f"{process.name} ({pid})",
+                {"pid": pid, "name": process.name},
+                LazyFacts(holding, FUNCTIONS, host),
+            )
+        )
+    reason = join_reasons(filter(None, [close_wait.reason, fin_wait_2.reason]))
+    if reason:
+        unseen = Holding(Missing(reason), close_wait.held_by(None), fin_wait_2.held_by(None), earlier, roles)
+        facts = LazyFacts(unseen, FUNCTIONS, host)
+        subjects.append(Subject(Scope.PROCESS, HIDDEN_LABEL, {"pid": None, "name": None}, facts, hidden=True))
+    return subjects
+
+
+class _Owners(NamedTuple):
+    """The sockets of one state that files refer to, by who holds them."""
+
+    by_pid: Mapping[int, Sequence[Connection]]
+    hidden: Sequence[Connection]
+    unseen: int
+    reason: str
+    """Why owners are not known; empty where all are."""
+    unread: Missing | None = None
+
+    @classmethod
+    def of(cls, detail: Mapping[TcpState, Detail], state: TcpState) -> "_Owners":
+        sockets = detail.get(state)
+        if sockets is None:
+            return cls({}, (), 0, "", Missing(f"sockets in {state.name} were not read one by one"))
+        by_pid: dict[int, list[Connection]] = {}
+        hidden: list[Connection] = []
+        reasons: dict[str, None] = {}
+        for connection in sockets.connections:
+            match connection.owner:
+                case Held(holders=holders):
+                    by_pid.setdefault(holders[0].pid, []).append(connection)
+                case Missing(reason=reason) if connection.inode:
+                    hidden.append(connection)
+                    reasons[reason] = None
+        unseen = sockets.total - len(sockets.connections)
+        if unseen:
+            reasons[partly(sockets, state)] = None
+        return cls(by_pid, hidden, unseen, join_reasons(reasons))
+
+    def held_by(self, pid: int | None) -> Reading[SocketSet]:
+        """What a process holds; None stands for the processes that are not seen."""
+        if self.unread is not None:
+            return self.unread
+        held = () if pid is None else self.by_pid.get(pid, ())
+        return SocketSet(held, self.hidden, self.unseen, self.reason)
+
+    def processes(self) -> dict[int, Process]:
+        """The holders as far as their descriptors tell: those that could not be read have gone since."""
+        gone = Missing("the process ended while it was looked at")
+        found = {}
+        for pid, connections in self.by_pid.items():
+            if isinstance(connections[0].owner, Held):
+                holder = connections[0].owner.holders[0]
+                found[pid] = Process(pid, holder.name, holder.uid, gone, gone, gone, gone, gone, gone, gone)
+        return found
+
+
+_Of = Callable[[Holding], Reading[SocketSet]]
+
+
+def _close_wait(holding: Holding) -> Reading[SocketSet]:
+    return holding.close_wait
+
+
+def _fin_wait_2(holding: Holding) -> Reading[SocketSet]:
+    return holding.fin_wait_2
+
+
+def _number(of: _Of, condition: Callable[[Connection], bool] | None = None) -> Callable[[Holding], Value]:
+    def number(holding: Holding) -> Value:
+        sockets = of(holding)
+        if isinstance(sockets, Missing):
+            return sockets
+        return (sockets if condition is None else sockets.where(condition)).number()
+
+    return number
+
+
+def _ages(of: _Of) -> Callable[[Holding], Value]:
+    def ages(holding: Holding) -> Value:
+        sockets = of(holding)
+        return sockets if isinstance(sockets, Missing) else sockets.ages(holding.earlier)
+
+    return ages
+
+
+def _oldest(of: _Of) -> Callable[[Holding], Value]:
+    def age(holding: Holding) -> Value:
+        sockets = of(holding)
+        return sockets if isinstance(sockets, Missing) else oldest(sockets.ages(holding.earlier))
+
+    return age
+
+
+def _peers(of: _Of) -> Callable[[Holding], Value]:
+    def peers(holding: Holding) -> Value:
+        sockets = of(holding)
+        return sockets if isinstance(sockets, Missing) else sockets.peers(holding.roles.is_client)
+
+    return peers
+
+
+def _descriptors(of: _Of) -> Callable[[Holding], Value]:
+    def descriptors(holding: Holding) -> Value:
+        sockets = of(holding)
+        return sockets if isinstance(sockets, Missing) else sockets.descriptors()
+
+    return descriptors
+
+
+def _of_process(read: Callable[[Process], Reading[int | str | None]]) -> Callable[[Holding], Value]:
+    def value(holding: Holding) -> Value:
+        if isinstance(holding.process, Missing):
+            return holding.process
+        found = read(holding.process)
+        return NONE if found is None else found
+
+    return value
+
+
+FUNCTIONS: Mapping[str, Callable[[Holding], Value]] = {
+    "process.pid": _of_process(lambda process: str(process.pid)),
+    "process.name": _of_process(lambda process: process.name),
+    "process.unit": _of_process(lambda process: process.unit),
+    "process.container": _of_process(lambda process: process.container),
+    "process.descriptors.used": _of_process(lambda process: process.descriptors),
+    "process.descriptors.limit": _of_process(lambda process: process.descriptor_limit),
+    "close_wait.owned": _number(_close_wait),
+    "close_wait.eof_read": _number(_close_wait, lambda socket: socket.receive_queue == 0),
+    "close_wait.eof_unread": _number(_close_wait, lambda socket: socket.receive_queue == 1),
+    "close_wait.unread_data": _number(_close_wait, lambda socket: socket.receive_queue > 1),
+    "close_wait.owned_ages": _ages(_close_wait),
+    "close_wait.oldest_owned_age": _oldest(_close_wait),
+    "close_wait.peers": _peers(_close_wait),
+    "close_wait.descriptors": _descriptors(_close_wait),
+    "fin_wait_2.owned": _number(_fin_wait_2),
+    "fin_wait_2.owned_ages": _ages(_fin_wait_2),
+    "fin_wait_2.oldest_owned_age": _oldest(_fin_wait_2),
+    "fin_wait_2.peers": _peers(_fin_wait_2),
+    "fin_wait_2.descriptors": _descriptors(_fin_wait_2),
+}

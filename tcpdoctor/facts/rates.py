@@ -1,0 +1,56 @@
+"""What counters did between two samples."""
+
+from tcpdoctor.facts.value import Growth
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import Samples, Snapshot
+
+NEEDS_TWO_SAMPLES = "needs two samples"
+
+
+def elapsed(samples: Samples) -> Reading[float]:
+    """Seconds between the two samples, above 0.
+
+    Missing without a first sample, and where the two are no earlier and later look at one namespace.
+    """
+    if samples.before is None:
+        return Missing(NEEDS_TWO_SAMPLES)
+    if samples.before.namespace != samples.after.namespace:
+        return Missing("the two samples are of different network namespaces")
+    seconds = samples.after.clock - samples.before.clock
+    if seconds <= 0:
+        return Missing("needs two samples taken at different times")
+    return seconds
+
+
+def growth(name: str, samples: Samples) -> Reading[Growth]:
+    """How much one of the kernel's counters grew, and in what time.
+
+    A counter that shrank was reset, not wrapped: these are 64 bits wide on a 64-bit kernel, and a
+    namespace that was replaced starts again at zero. We say so instead of reporting a huge number.
+    """
+    seconds = elapsed(samples)
+    if isinstance(seconds, Missing):
+        return seconds
+    before = counter(name, samples.before or samples.after)
+    after = counter(name, samples.after)
+    return grown(name, before, after, seconds)
+
+
+def grown(name: str, before: Reading[int], after: Reading[int], seconds: float) -> Reading[Growth]:
+    """The growth from one reading to a later one; Missing if either is, or if it went backwards."""
+    if isinstance(after, Missing):
+        return after
+    if isinstance(before, Missing):
+        return before
+    if after < before:
+        return Missing(f"{name} went backwards between the samples, so it was reset")
+    return Growth(after - before, seconds)
+
+
+def counter(name: str, snapshot: Snapshot) -> Reading[int]:
+    """One counter's value in one sample, since boot."""
+    if isinstance(snapshot.counters, Missing):
+        return snapshot.counters
+    if name not in snapshot.counters:
+        return Missing(f"this kernel does not count {name}")
+    return snapshot.counters[name]

@@ -1,0 +1,175 @@
+"""Literal snapshots, as the kernel floor would hand them up."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tcpdoctor.facts.subject import Scope, Subject
+from tcpdoctor.facts.subjects import subjects_of
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import (
+    Census,
+    Connection,
+    Detail,
+    Endpoint,
+    Held,
+    Holder,
+    Listener,
+    NotHeld,
+    Process,
+    Samples,
+    Snapshot,
+    TcpInfo,
+)
+from tcpdoctor.kernel.states import TcpState, Timer
+
+HIDDEN = Missing("owners of sockets are hidden: run as root or with CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE")
+BUDGET = Missing("the time budget of 1 s was used up")
+
+INFO = TcpInfo(
+    rto=0.2,
+    rtt=0.001,
+    backoff=0,
+    probes=0,
+    total_retrans=0,
+    unacked=0,
+    notsent=0,
+    last_data_sent=700.0,
+    last_data_recv=700.0,
+    last_ack_recv=600.0,
+)
+
+CONNECTION = Connection(
+    state=TcpState.CLOSE_WAIT,
+    family=4,
+    local=Endpoint("10.0.0.1", 8080),
+    remote=Endpoint("10.0.0.7", 51000),
+    device=0,
+    cookie=1,
+    inode=100,
+    uid=33,
+    timer=Timer.NONE,
+    expires=0.0,
+    retransmits=0,
+    receive_queue=1,
+    send_queue=0,
+    cgroup=Missing("no cgroup"),
+    v6only=None,
+    info=INFO,
+    owner=NotHeld(),
+)
+
+LISTENER = Listener(
+    family=4,
+    local=Endpoint("0.0.0.0", 8080),
+    device=0,
+    cookie=900,
+    inode=90,
+    uid=33,
+    accept_queue=0,
+    accept_limit=128,
+    drops=0,
+    cgroup=Missing("no cgroup"),
+    v6only=None,
+    owner=Held((Holder(811, "nginx", 6, 33),)),
+)
+
+NGINX = Process(
+    pid=811,
+    name="nginx",
+    uid=33,
+    parent=1,
+    executable="/usr/sbin/nginx",
+    command="nginx: worker",
+    descriptors=140,
+    descriptor_limit=1024,
+    unit="nginx.service",
+    container=None,
+)
+
+SYSCTLS = {
+    "net.ipv4.ip_local_port_range": (32768, 60999),
+    "net.ipv4.ip_local_reserved_ports": (),
+    "net.ipv4.tcp_fin_timeout": 60,
+    "net.ipv4.tcp_tw_reuse": 2,
+    "net.ipv4.tcp_timestamps": 1,
+}
+
+
+def held_by(pid: int, fd: int, name: str = "nginx") -> Held:
+    return Held((Holder(pid, name, fd, 33),))
+
+
+def several(number: int, like: Connection, first: int = 1) -> list[Connection]:
+    """Sockets that differ in cookie, inode, peer's port and (where held) descriptor."""
+    found = []
+    for place in range(first, first + number):
+        owner = like.owner
+        if isinstance(owner, Held):
+            owner = Held(tuple(h._replace(fd=h.fd + place - first) for h in owner.holders), owner.complete)
+        found.append(
+            like._replace(
+                cookie=place,
+                inode=like.inode and 1000 + place,
+                remote=like.remote._replace(port=50000 + place),
+                owner=owner,
+            )
+        )
+    return found
+
+
+def details(connections: Iterable[Connection], **totals: int) -> dict[TcpState, Detail]:
+    """Every detailed state; a total above what is given makes a sample of it."""
+    states = [state for state in TcpState if state not in (TcpState.ESTABLISHED, TcpState.TIME_WAIT)]
+    rows = list(connections)
+    found = {}
+    for state in states:
+        mine = tuple(row for row in rows if row.state is state)
+        found[state] = Detail(mine, totals.get(state.name, len(mine)))
+    return found
+
+
+def census(**changes: Any) -> Census:
+    empty = Census(by_state={}, bound=0, by_port={}, by_destination={}, source="sock_diag", complete=True)
+    return empty._replace(**changes)
+
+
+def snapshot(connections: Iterable[Connection] = (), **changes: Any) -> Snapshot:
+    plain = Snapshot(
+        taken_at=1795176000.0,
+        clock=1000.0,
+        host="web1",
+        kernel="6.18.44",
+        namespace=4026531840,
+        namespace_name=None,
+        initial_namespace=True,
+        euid=0,
+        sysctls=SYSCTLS,
+        counters={},
+        sockstat={},
+        census=census(),
+        listeners=(),
+        detail=details(connections),
+        processes={},
+        page_size=4096,
+    )
+    return plain._replace(**changes)
+
+
+def once(after: Snapshot) -> Samples:
+    return Samples(None, after)
+
+
+def twice(before: Snapshot, after: Snapshot, seconds: float = 1.0) -> Samples:
+    return Samples(before, after._replace(clock=before.clock + seconds))
+
+
+def subjects(samples: Samples, scope: Scope) -> list[Subject]:
+    found = subjects_of(samples, scope)
+    assert not isinstance(found, Missing), found
+    return list(found)
+
+
+def facts(samples: Samples, scope: Scope = Scope.HOST) -> Mapping[str, Any]:
+    """The facts of the only subject that is not hidden."""
+    (subject,) = [subject for subject in subjects(samples, scope) if not subject.hidden]
+    return subject.facts

@@ -1,0 +1,125 @@
+"""How old a socket's state is, within what the kernel tells."""
+
+import math
+
+import pytest
+
+from tcpdoctor.facts.ages import age_of
+from tcpdoctor.facts.earlier import Earlier
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.states import TcpState, Timer
+from tests.facts.samples import CONNECTION, INFO, details, once, snapshot, twice
+
+CLOSE_WAIT = CONNECTION
+FIN_WAIT_2 = CONNECTION._replace(state=TcpState.FIN_WAIT_2)
+SYN_SENT = CONNECTION._replace(state=TcpState.SYN_SENT, timer=Timer.RETRANSMIT)
+ALONE = Earlier(once(snapshot()))
+
+
+def times(connection, **changes):
+    return connection._replace(info=INFO._replace(**changes))
+
+
+def test_close_wait_began_between_the_last_data_and_the_last_ack():
+    age = age_of(times(CLOSE_WAIT, last_ack_recv=3.0, last_data_recv=5.0, last_data_sent=0.1), ALONE)
+    assert (age.low, age.high) == pytest.approx((3.0, 5.0), abs=0.02)
+
+
+def test_fin_wait_2_began_after_our_last_data_whatever_the_peer_still_sends():
+    age = age_of(times(FIN_WAIT_2, last_ack_recv=0.01, last_data_recv=0.01, last_data_sent=600.0), ALONE)
+    assert (age.low, age.high) == pytest.approx((0.01, 600.0), abs=0.02)
+
+
+def test_bounds_that_cross_by_a_clock_tick_are_put_in_order():
+    age = age_of(times(CLOSE_WAIT, last_ack_recv=3.004, last_data_recv=3.0), ALONE)
+    assert age.low == 3.0
+    assert age.high >= 3.004
+
+
+def test_without_tcp_info_nothing_bounds_an_age():
+    age = age_of(CLOSE_WAIT._replace(info=Missing("/proc/net/tcp does not tell")), ALONE)
+    assert age == (0.0, math.inf, "/proc/net/tcp does not tell")
+
+
+def test_time_wait_has_run_for_what_its_timer_has_used_of_a_minute():
+    socket = CONNECTION._replace(
+        state=TcpState.TIME_WAIT, timer=Timer.TIME_WAIT, expires=41.3, info=Missing("a minisocket")
+    )
+    age = age_of(socket, ALONE)
+    assert (age.low, age.high) == pytest.approx((18.7, 18.7), abs=0.02)
+    assert age_of(socket._replace(expires=60.4), ALONE).low == 0
+
+
+def test_other_states_have_no_age():
+    age = age_of(CONNECTION._replace(state=TcpState.LAST_ACK), ALONE)
+    assert (age.low, age.high) == (0.0, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("retransmits", "backoff", "rto", "expires", "low"),
+    [
+        (0, 0, 1.0, 0.4, 0.6),  # the first second
+        (2, 0, 1.0, 0.5, 2.5),  # constant intervals, tcp_syn_linear_timeouts
+        (5, 1, 2.0, 1.5, 5.5),  # four constant ones, then one doubling
+        (3, 3, 8.0, 8.0, 7.0),  # 1 + 2 + 4, tcp_syn_linear_timeouts = 0
+        (6, 6, 64.0, 63.0, 64.0),
+    ],
+)
+def test_syn_sent_is_as_old_as_its_timeouts_together(retransmits, backoff, rto, expires, low):
+    socket = times(SYN_SENT, rto=rto, backoff=backoff)._replace(retransmits=retransmits, expires=expires)
+    age = age_of(socket, ALONE)
+    assert age.low == pytest.approx(low)
+    assert age.low <= age.high <= low * 1.25 + rto * 0.25 + 1.1
+
+
+def test_a_doubling_cut_short_by_the_largest_timeout_widens_the_upper_bound():
+    """With tcp_rto_max_ms = 4000: 1 + 2 + 4 + 4 + 4 = 15 s, of which 4/2^4 would make 3.75 s."""
+    socket = times(SYN_SENT, rto=4.0, backoff=5)._replace(retransmits=5, expires=4.0)
+    age = age_of(socket, ALONE)
+    assert age.low <= 15.0 <= age.high
+
+
+def test_syn_sent_without_its_timer_has_no_bound():
+    age = age_of(SYN_SENT._replace(timer=Timer.NONE), ALONE)
+    assert (age.low, age.high) == (0.0, math.inf)
+
+
+def test_a_socket_seen_before_is_at_least_as_old_as_the_time_between():
+    chatty = times(CLOSE_WAIT, last_ack_recv=0.1, last_data_recv=900.0)
+    age = age_of(chatty, Earlier(twice(snapshot([chatty]), snapshot([chatty]), 120.0)))
+    assert age.low == pytest.approx(120.1, abs=0.3)
+    assert age.low <= 120.1
+    assert age.high == pytest.approx(900.0, abs=0.1)
+
+
+def test_the_first_look_counts_for_its_upper_bound_as_well():
+    then = times(CLOSE_WAIT, last_ack_recv=1.0, last_data_recv=2.0)
+    now = times(CLOSE_WAIT, last_ack_recv=0.1, last_data_recv=900.0)
+    age = age_of(now, Earlier(twice(snapshot([then]), snapshot([now]), 10.0)))
+    assert 10.7 <= age.low <= 11.0
+    assert 12.0 <= age.high <= 13.1
+
+
+def test_a_socket_that_was_not_there_before_is_younger():
+    idle = times(CLOSE_WAIT, last_ack_recv=0.5, last_data_recv=900.0)
+    age = age_of(idle, Earlier(twice(snapshot(), snapshot([idle]), 1.0)))
+    assert (age.low, age.high) == (0.5, 2.0)
+
+
+def test_a_first_sample_of_many_tells_nothing_of_the_others():
+    idle = times(CLOSE_WAIT, last_ack_recv=0.5, last_data_recv=900.0)
+    before = snapshot(detail=details([idle._replace(cookie=5)], CLOSE_WAIT=40000))
+    age = age_of(idle, Earlier(twice(before, snapshot([idle]))))
+    assert (age.low, age.high) == pytest.approx((0.5, 900.0), abs=0.02)
+
+
+def test_a_socket_of_unknown_age_that_was_there_before_has_a_lower_bound():
+    blind = CLOSE_WAIT._replace(info=Missing("/proc/net/tcp does not tell"), cookie=0)
+    age = age_of(blind, Earlier(twice(snapshot([blind]), snapshot([blind]), 5.0)))
+    assert 4.7 <= age.low <= 5.0
+    assert age.high == math.inf
+
+
+def test_a_short_time_between_makes_no_negative_age():
+    blind = CLOSE_WAIT._replace(info=Missing("/proc/net/tcp does not tell"))
+    assert age_of(blind, Earlier(twice(snapshot([blind]), snapshot([blind]), 0.1))).low == 0
