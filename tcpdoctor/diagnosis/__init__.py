@@ -1,0 +1,1 @@
+"""Rules and facts become findings; bind() and connect() are predicted; pure."""

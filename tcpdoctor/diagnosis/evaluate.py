@@ -1,0 +1,97 @@
+"""Rules x subjects -> Diagnosis."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Unchecked
+from tcpdoctor.diagnosis.judge import judge, make_judge, observe
+from tcpdoctor.diagnosis.rule import Rule, Trigger, read_body
+from tcpdoctor.diagnosis.values import join_reasons
+from tcpdoctor.facts.host import HostFacts
+from tcpdoctor.facts.subject import Scope, Subject
+from tcpdoctor.facts.subjects import subjects_of
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import Samples, Snapshot
+
+SubjectsOf: TypeAlias = Callable[[Scope], Reading[Sequence[Subject]]]
+
+_ELSEWHERE = "it is about the whole machine: look from the host's initial network namespace"
+_MOST_REASONS = 3
+
+
+def diagnose(rules: Sequence[Rule], samples: Samples) -> Diagnosis:
+    """Apply every rule to every subject of its scope. Facts are asked for only in the scopes of the rules.
+
+    Raises:
+        RuleError: A shipped rule's prose is wrong; lint finds that before it is shipped.
+    """
+    host = HostFacts(samples)  # shared, so that no fact is computed twice
+    return diagnose_subjects(rules, samples.after, lambda scope: subjects_of(samples, scope, host))
+
+
+def diagnose_subjects(rules: Sequence[Rule], snapshot: Snapshot, find_subjects: SubjectsOf) -> Diagnosis:
+    """The same for subjects from anywhere; `snapshot` says which namespace, and what its sysctls are."""
+    known: dict[Scope, Reading[Sequence[Subject]]] = {}
+    findings: list[Finding] = []
+    unchecked: list[Unchecked] = []
+    for rule in rules:
+        if rule.initial_only and snapshot.initial_namespace is False:
+            unchecked.append(Unchecked(rule.id, _ELSEWHERE, applies=False))
+            continue
+        if rule.scope not in known:
+            known[rule.scope] = find_subjects(rule.scope)
+        subjects = known[rule.scope]
+        if isinstance(subjects, Missing):
+            unchecked.append(Unchecked(rule.id, subjects.reason))
+            continue
+        found, unknown = _apply(rule, subjects, snapshot)
+        findings += found
+        if unknown:
+            unchecked.append(Unchecked(rule.id, _summarise(unknown, len(subjects))))
+    findings.sort(key=lambda finding: (-finding.severity, finding.rule, finding.label))
+    return Diagnosis(tuple(findings), tuple(unchecked), len(rules))
+
+
+def _apply(
+    rule: Rule, subjects: Sequence[Subject], snapshot: Snapshot
+) -> tuple[list[Finding], list[tuple[str, str]]]:
+    """Findings, and (label, reason) of the subjects that could not be judged."""
+    by = make_judge(rule)
+    fired: list[tuple[Subject, Trigger]] = []
+    unknown: list[tuple[str, str]] = []
+    for subject in subjects:
+        verdict = judge(by, subject.facts)
+        if isinstance(verdict, Missing):
+            unknown.append((subject.label, verdict.reason))
+        elif verdict is not None and subject.hidden:
+            unknown.append((subject.label, _why_hidden(rule, verdict, subject)))
+        elif verdict is not None:
+            fired.append((subject, verdict))
+    if not fired:
+        return [], unknown
+    from tcpdoctor.diagnosis.tell import tell  # a healthy host does not pay for prose
+
+    body = read_body(rule)  # once per rule: TOML is slow
+    return [tell(rule, body, trigger, subject, snapshot) for subject, trigger in fired], unknown
+
+
+def _why_hidden(rule: Rule, trigger: Trigger, subject: Subject) -> str:
+    values = [observation.value for observation in observe(rule, trigger, subject.facts)]
+    return join_reasons(values) or f"{subject.label} cannot be seen"
+
+
+def _summarise(unknown: Sequence[tuple[str, str]], subjects: int) -> str:
+    """One reason for the report; it names the subjects where others could be judged."""
+    labels: dict[str, list[str]] = {}
+    for label, reason in unknown:
+        labels.setdefault(reason, []).append(label)
+    parts = [
+        reason if len(whom) == subjects else f"{reason} ({_first(whom)})" for reason, whom in labels.items()
+    ]
+    more = len(parts) - _MOST_REASONS
+    return "; ".join(parts[:_MOST_REASONS]) + (f"; and {more} more reasons" if more > 0 else "")
+
+
+def _first(labels: Sequence[str]) -> str:
+    more = len(labels) - _MOST_REASONS
+    return ", ".join(labels[:_MOST_REASONS]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,115 @@
+"""What a diagnosis consists of."""
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import NamedTuple, TypeAlias
+
+from tcpdoctor.facts.subject import Scope
+
+JsonValue: TypeAlias = int | float | str | bool | list["JsonValue"] | dict[str, "JsonValue"] | None
+
+
+class Severity(IntEnum):
+    """How much a finding matters; ordered."""
+
+    INFO = 1
+    WARNING = 2
+    CRITICAL = 3
+
+    @property
+    def key(self) -> str:
+        """``info``, ``warning`` or ``critical``."""
+        return self.name.lower()
+
+
+class Evidence(NamedTuple):
+    """One fact that evaluation read; never written by hand."""
+
+    fact: str
+    """The fact, or the call: ``older(close_wait.owned_ages, 60 s)``, ``rate(TcpExt.ListenOverflows)``."""
+    value: JsonValue
+    unit: str
+    """``count``, ``second``, ``byte``, ``page``, ``per_second``, ``ratio`` or ``text``."""
+    source: str
+    """The file or netlink field where one can see it without this program."""
+    shown: str
+    """The value with its unit, for people: ``140``, ``12 min``, ``4.2 MiB``."""
+
+
+class SysctlFix(NamedTuple):
+    """The sysctl that a fix writes."""
+
+    name: str
+    current: JsonValue
+    value: JsonValue
+    persist: str
+    """The line for a file of /etc/sysctl.d."""
+    applies_to: str
+    """``namespace`` or ``host``."""
+
+
+class Fix(NamedTuple):
+    """One way out."""
+
+    kind: str
+    """``code``, ``sysctl`` or ``operational``."""
+    title: str
+    do: str
+    risk: str
+    verify: str
+    undo: str | None
+    sysctl: SysctlFix | None
+
+
+class WrongFix(NamedTuple):
+    """What is often recommended and does not help."""
+
+    title: str
+    why: str
+
+
+class Reference(NamedTuple):
+    """Where a claim comes from."""
+
+    claim: str
+    source: str
+
+
+class Finding(NamedTuple):
+    """One rule fired for one subject."""
+
+    rule: str
+    severity: Severity
+    scope: Scope
+    label: str
+    identity: Mapping[str, int | str | None]
+    fingerprint: str
+    """The same in every run for the same rule, namespace and subject."""
+    title: str
+    summary: str
+    explanation: str
+    impact: str
+    evidence: tuple[Evidence, ...]
+    fixes: tuple[Fix, ...]
+    wrong_fixes: tuple[WrongFix, ...]
+    references: tuple[Reference, ...]
+    normal_when: tuple[str, ...]
+
+
+class Unchecked(NamedTuple):
+    """A rule that could not be answered for at least one subject."""
+
+    rule: str
+    reason: str
+    applies: bool = True
+    """False: the rule has no meaning here (``tcp_mem`` in a child namespace), which is no fault."""
+
+
+class Diagnosis(NamedTuple):
+    """All that the rules say of one namespace."""
+
+    findings: tuple[Finding, ...]
+    """The worst first."""
+    unchecked: tuple[Unchecked, ...]
+    rules: int
+    """How many rules were in force."""

@@ -1,0 +1,268 @@
+"""Two healthy hosts, as facts: one left as the kernel set it up, one busy. Rules must leave both in peace.
+
+The sysctls are the kernel's defaults on a machine with 4 GiB (Linux Documentation/networking/ip-sysctl.rst;
+tcp_mem and tcp_max_orphans as net/ipv4/tcp.c computes them there). The busy host is a proxy with twenty
+thousand clients: a pool's forgotten CLOSE_WAIT, short waits to accept, 0.4 % retransmissions, a third of the
+ports towards one backend in TIME_WAIT. Every one of its numbers is what such a host shows on a good day.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from tcpdoctor.diagnosis.closure import Facts
+from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.value import Ages, Growth, Value
+from tcpdoctor.facts.vocabulary import find_fact
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.states import COUNTED_STATES
+
+
+class HealthyHost(NamedTuple):
+    """A host and examples of what is on it."""
+
+    name: str
+    """Completes "it fires on ...": ``a host with the kernel's defaults``."""
+    host: Mapping[str, Value]
+    subjects: Mapping[Scope, tuple[Mapping[str, Value], ...]]
+
+
+class Recorded(dict[str, Value]):
+    """Facts of such a host. A counter that is not named did not grow; other facts are `Missing`."""
+
+    def __missing__(self, name: str) -> Value:
+        fact = find_fact(name)
+        if fact is not None and fact.kind == "counter":
+            return Growth(0, 1.0)
+        return Missing(f"{name} is not recorded for this host")
+
+    def get(self, name: str, default: object = None) -> Value:  # noqa: ARG002 - the signature is a mapping's
+        """The fact, whatever the default."""
+        return self[name]
+
+
+def facts_on(host: HealthyHost, scope: Scope) -> list[Facts]:
+    """The facts of every example of a scope."""
+    if scope is Scope.HOST:
+        return [Recorded(host.host)]
+    return [Recorded({**host.host, **own}) for own in host.subjects[scope]]
+
+
+_SYSCTLS: Mapping[str, Value] = {
+    "net.ipv4.tcp_fin_timeout": 60,
+    "net.ipv4.tcp_max_orphans": 16384,
+    "net.ipv4.tcp_max_tw_buckets": 16384,
+    "net.ipv4.tcp_orphan_retries": 0,
+    "net.ipv4.tcp_rfc1337": 0,
+    "net.ipv4.tcp_tw_reuse": 2,
+    "net.ipv4.tcp_tw_reuse_delay": 1.0,
+    "net.ipv4.tcp_keepalive_time": 7200,
+    "net.ipv4.tcp_keepalive_intvl": 75,
+    "net.ipv4.tcp_keepalive_probes": 9,
+    "net.ipv4.tcp_retries1": 3,
+    "net.ipv4.tcp_retries2": 15,
+    "net.ipv4.tcp_syn_retries": 6,
+    "net.ipv4.tcp_syn_linear_timeouts": 4,
+    "net.ipv4.tcp_synack_retries": 5,
+    "net.ipv4.tcp_rto_min_us": 0.2,
+    "net.ipv4.tcp_rto_max_ms": 120.0,
+    "net.ipv4.tcp_retrans_collapse": 1,
+    "net.ipv4.tcp_early_retrans": 3,
+    "net.ipv4.tcp_frto": 2,
+    "net.ipv4.tcp_recovery": 1,
+    "net.ipv4.tcp_reordering": 3,
+    "net.ipv4.tcp_max_reordering": 300,
+    "net.ipv4.tcp_thin_linear_timeouts": 0,
+    "net.core.somaxconn": 4096,
+    "net.ipv4.tcp_max_syn_backlog": 256,
+    "net.ipv4.tcp_syncookies": 1,
+    "net.ipv4.tcp_abort_on_overflow": 0,
+    "net.ipv4.tcp_migrate_req": 0,
+    "net.ipv4.tcp_fastopen": 1,
+    "net.ipv4.tcp_fastopen_blackhole_timeout_sec": 0,
+    "net.ipv4.ip_local_port_range.low": 32768,
+    "net.ipv4.ip_local_port_range.high": 60999,
+    "net.ipv4.ip_unprivileged_port_start": 1024,
+    "net.ipv4.ip_nonlocal_bind": 0,
+    "net.ipv4.ip_autobind_reuse": 0,
+    "net.ipv6.bindv6only": 0,
+    "net.ipv6.ip_nonlocal_bind": 0,
+    "net.ipv4.tcp_mem.min": 46_000,
+    "net.ipv4.tcp_mem.pressure": 61_000,
+    "net.ipv4.tcp_mem.max": 92_000,
+    "net.ipv4.tcp_rmem.min": 4096,
+    "net.ipv4.tcp_rmem.default": 131072,
+    "net.ipv4.tcp_rmem.max": 6291456,
+    "net.ipv4.tcp_wmem.min": 4096,
+    "net.ipv4.tcp_wmem.default": 16384,
+    "net.ipv4.tcp_wmem.max": 4194304,
+    "net.core.rmem_default": 212992,
+    "net.core.rmem_max": 212992,
+    "net.core.wmem_default": 212992,
+    "net.core.wmem_max": 212992,
+    "net.core.netdev_max_backlog": 1000,
+    "net.ipv4.tcp_moderate_rcvbuf": 1,
+    "net.ipv4.tcp_adv_win_scale": 1,
+    "net.ipv4.tcp_app_win": 31,
+    "net.ipv4.tcp_shrink_window": 0,
+    "net.ipv4.tcp_timestamps": 1,
+    "net.ipv4.tcp_sack": 1,
+    "net.ipv4.tcp_dsack": 1,
+    "net.ipv4.tcp_window_scaling": 1,
+    "net.ipv4.tcp_ecn": 2,
+    "net.ipv4.tcp_ecn_fallback": 1,
+    "net.ipv4.tcp_stdurg": 0,
+    "net.ipv4.tcp_challenge_ack_limit": 2147483647,
+    "net.ipv4.tcp_slow_start_after_idle": 1,
+    "net.ipv4.tcp_autocorking": 1,
+    "net.ipv4.tcp_no_metrics_save": 0,
+    "net.ipv4.tcp_min_tso_segs": 2,
+    "net.ipv4.tcp_mtu_probing": 0,
+    "net.ipv4.tcp_base_mss": 1024,
+    "net.ipv4.tcp_min_snd_mss": 48,
+    "net.ipv4.tcp_early_demux": 1,
+    "fs.nr_open": 1048576,
+}
+
+_STATES = tuple(state.key for state in COUNTED_STATES)
+
+_QUIET: Mapping[str, Value] = {
+    **{f"sysctl.{name}": value for name, value in _SYSCTLS.items()},
+    **{f"sockets.{state}": 0 for state in _STATES},
+    "kernel.page_size": 4096,
+    "ports.usable": 28232,
+    "ports.reserved": 0,
+    "fin_wait_2.orphaned": 0,
+    "fin_wait_1.lasting": 0,
+    "fin_wait_1.lasting_send_queue": 0,
+    "last_ack.lasting": 0,
+    "closing.lasting": 0,
+    "sockstat.TCP.inuse": 3,
+    "sockstat.TCP6.inuse": 1,
+    "sockstat.TCP.orphan": 0,
+    "sockstat.TCP.tw": 0,
+    "sockstat.TCP.alloc": 5,
+    "sockstat.TCP.mem": 1,
+}
+
+_NO_AGES = Ages((), (), None)
+
+
+def _ages(*ages: float) -> Ages:
+    return Ages(tuple(sorted(ages)), tuple(sorted(ages)), None)
+
+
+def _process(used: int, limit: int, close_wait: Ages, fin_wait_2: Ages) -> Mapping[str, Value]:
+    return {
+        "process.descriptors.used": used,
+        "process.descriptors.limit": limit,
+        "close_wait.owned": len(close_wait.at_least),
+        "close_wait.eof_read": len(close_wait.at_least),
+        "close_wait.eof_unread": 0,
+        "close_wait.unread_data": 0,
+        "close_wait.owned_ages": close_wait,
+        "close_wait.oldest_owned_age": max(close_wait.at_least, default=0),
+        "fin_wait_2.owned": len(fin_wait_2.at_least),
+        "fin_wait_2.owned_ages": fin_wait_2,
+        "fin_wait_2.oldest_owned_age": max(fin_wait_2.at_least, default=0),
+    }
+
+
+def _listener(port: int, queue: int, before: int, limit: int, ended: Ages) -> Mapping[str, Value]:
+    return {
+        "listener.port": port,
+        "listener.port_is_ephemeral": 0,
+        "accept_queue.length": queue,
+        "accept_queue.length_before": before,
+        "accept_queue.least": min(queue, before),
+        "accept_queue.limit": limit,
+        "close_wait.not_accepted": len(ended.at_least),
+        "close_wait.not_accepted_ages": ended,
+    }
+
+
+def _port(number: int, **states: int) -> Mapping[str, Value]:
+    return {"port.number": number, **{f"port.{state}": states.get(state, 0) for state in _STATES}}
+
+
+def _destination(port: int, used: int, time_wait: int, *attempts: float) -> Mapping[str, Value]:
+    return {
+        "destination.port": port,
+        "ports.used": used,
+        "ports.time_wait": time_wait,
+        "ports.blocked": used - time_wait,
+        "syn_sent.lasting": len(attempts),
+        "syn_sent.lasting_ages": _ages(*attempts),
+        "syn_sent.oldest_age": max(attempts, default=0),
+    }
+
+
+DEFAULTS = HealthyHost(
+    name="a host with the kernel's defaults",
+    host={
+        **_QUIET,
+        "sockets.established": 1,
+        "sockets.listen": 3,
+        "Tcp.InSegs": Growth(6, 1.0),
+        "Tcp.OutSegs": Growth(6, 1.0),
+    },
+    subjects={
+        Scope.PROCESS: (_process(9, 1024, _NO_AGES, _NO_AGES),),
+        Scope.LISTENER: (_listener(22, 0, 0, 128, _NO_AGES),),
+        Scope.PORT: (_port(22, established=1, listen=1),),
+        Scope.DESTINATION: (_destination(443, 1, 0),),
+    },
+)
+
+BUSY = HealthyHost(
+    name="a healthy busy host",
+    host={
+        **_QUIET,
+        "sockets.established": 20_411,
+        "sockets.syn_sent": 3,
+        "sockets.syn_recv": 29,
+        "sockets.fin_wait_1": 31,
+        "sockets.fin_wait_2": 307,
+        "sockets.time_wait": 9_203,
+        "sockets.close_wait": 61,
+        "sockets.last_ack": 11,
+        "sockets.listen": 19,
+        "fin_wait_2.orphaned": 283,
+        "fin_wait_1.lasting": 5,
+        "fin_wait_1.lasting_send_queue": 40_000,
+        "last_ack.lasting": 2,
+        "sockstat.TCP.inuse": 20_800,
+        "sockstat.TCP6.inuse": 12,
+        "sockstat.TCP.orphan": 331,
+        "sockstat.TCP.tw": 9_500,
+        "sockstat.TCP.alloc": 20_900,
+        "sockstat.TCP.mem": 21_000,
+        "Tcp.ActiveOpens": Growth(410, 1.0),
+        "Tcp.PassiveOpens": Growth(620, 1.0),
+        "Tcp.AttemptFails": Growth(3, 1.0),
+        "Tcp.EstabResets": Growth(17, 1.0),
+        "Tcp.InSegs": Growth(181_000, 1.0),
+        "Tcp.OutSegs": Growth(203_000, 1.0),
+        "Tcp.RetransSegs": Growth(811, 1.0),
+        "Tcp.OutRsts": Growth(37, 1.0),
+        "TcpExt.TCPTimeouts": Growth(43, 1.0),
+        "TcpExt.TCPSynRetrans": Growth(5, 1.0),
+        "TcpExt.TCPLostRetransmit": Growth(12, 1.0),
+        "TcpExt.TCPFastRetrans": Growth(640, 1.0),
+        "TcpExt.TCPAbortOnData": Growth(13, 1.0),
+        "TcpExt.TCPAbortOnClose": Growth(7, 1.0),
+        "TcpExt.DelayedACKs": Growth(9_000, 1.0),
+        "TcpExt.TW": Growth(410, 1.0),
+    },
+    subjects={
+        Scope.PROCESS: (
+            _process(20_900, 65_536, _ages(*[0.4] * 23, *[4.0] * 7), _ages(*[0.3] * 17, *[9.0] * 5)),
+            _process(61, 1024, _ages(*[1800.0] * 31), _NO_AGES),
+        ),
+        Scope.LISTENER: (
+            _listener(443, 7, 2, 4096, _ages(0.01, 0.02)),
+            _listener(5432, 3, 0, 5, _NO_AGES),
+        ),
+        Scope.PORT: (_port(443, established=19_000, time_wait=211, close_wait=30, listen=1),),
+        Scope.DESTINATION: (_destination(8080, 9_400, 8_100), _destination(9999, 3, 0, 0.4, 1.3)),
+    },
+)

@@ -1,0 +1,137 @@
+"""Rule texts and the configuration become the rules in force."""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from tcpdoctor.diagnosis.config import NO_CONFIG, Config, with_override
+from tcpdoctor.diagnosis.nearest import nearest, suggest
+from tcpdoctor.diagnosis.rule import Rule, parse_rule
+from tcpdoctor.diagnosis.tree import Vocabulary
+from tcpdoctor.errors import ConfigError, QuestionError, RuleError, TcpdoctorError
+from tcpdoctor.facts import vocabulary as real_vocabulary
+
+
+class RuleText(NamedTuple):
+    """A rule file as it was read."""
+
+    source: str
+    """Its path, for complaints."""
+    family: str
+    """The folder it lies in."""
+    text: str
+    shipped: bool = False
+    """Part of this program: lint has seen it, so its prose is read only when it fires."""
+
+
+class Library(NamedTuple):
+    """All rules that were found."""
+
+    rules: tuple[Rule, ...]
+    """In force, by name."""
+    off: tuple[tuple[Rule, str], ...]
+    """Not in force, with what switched them off: ``/etc/tcpdoctor/config.toml``, ``--skip``."""
+
+    @property
+    def everything(self) -> list[tuple[Rule, str | None]]:
+        """Every rule by name, with what switched it off, or None."""
+        every: list[tuple[Rule, str | None]] = [(rule, None) for rule in self.rules]
+        return sorted([*every, *self.off], key=lambda entry: entry[0].name)
+
+    def find(self, name: str) -> tuple[Rule, str | None]:
+        """The rule with this id or FAMILY/ID, and what switched it off.
+
+        Raises:
+            QuestionError: There is none; with the nearest that there is.
+        """
+        every = self.everything
+        return every[_place(name, [rule for rule, _ in every], "", QuestionError)]
+
+
+def load_library(
+    texts: Iterable[RuleText],
+    config: Config = NO_CONFIG,
+    *,
+    only: Collection[str] | None = None,
+    skip: Collection[str] = (),
+    vocabulary: Vocabulary = real_vocabulary,
+) -> Library:
+    """Parse every rule, apply the configuration, and choose.
+
+    Args:
+        texts: Shipped rules first; a later one may replace an earlier one by ``replaces``.
+        config: What the user changed.
+        only: Ids (or FAMILY/ID) of the only rules to be in force; None for all.
+        skip: Ids of rules that shall not be in force.
+        vocabulary: The facts that rules may use.
+
+    Raises:
+        RuleError: A rule is wrong, or its id is taken.
+        ConfigError: The configuration names no rule or no limit that exists.
+        QuestionError: `only` or `skip` names no rule.
+    """
+    rules = _distinct(
+        parse_rule(
+            text.text, text.source, text.family, vocabulary=vocabulary, whole=not text.shipped
+        )._replace(shipped=text.shipped)
+        for text in texts
+    )
+    rules.sort(key=lambda rule: rule.name)
+    off = _configure(rules, config)
+    if only is not None:
+        if not only:
+            raise QuestionError("--only: names no rule; give an id, or leave the option out")
+        kept = {_place(name, rules, "--only: ", QuestionError) for name in only}
+        off |= {place: "--only" for place in range(len(rules)) if place not in kept}
+    for name in skip:
+        off[_place(name, rules, "--skip: ", QuestionError)] = "--skip"
+    return Library(
+        rules=tuple(rule for place, rule in enumerate(rules) if place not in off),
+        off=tuple((rules[place], off[place]) for place in sorted(off)),
+    )
+
+
+def _configure(rules: list[Rule], config: Config) -> dict[int, str]:
+    """Change the rules as the configuration says; return the places of those that it switches off."""
+    names: dict[int, str] = {}
+    off: dict[int, str] = {}
+    for name, override in config.rules.items():
+        where = f"{config.source}: rules.{name if name.isprintable() else ascii(name)}"
+        place = _place(name, rules, f"{where}: ", ConfigError)
+        if place in names:
+            raise ConfigError(f"{where}: rules.{names[place]} is the same rule; put both into one table")
+        names[place] = name
+        rules[place] = with_override(rules[place], override, where)
+        if not override.enabled:
+            off[place] = config.source
+    return off
+
+
+def _distinct(rules: Iterable[Rule]) -> list[Rule]:
+    """The rules without those that later ones replace."""
+    by_id: dict[str, Rule] = {}
+    for rule in rules:
+        if rule.replaces is not None:
+            if rule.replaces not in by_id:
+                hint = suggest(rule.replaces, list(by_id))
+                raise RuleError(
+                    f"{rule.source}: replaces: no rule {rule.replaces!r} comes before this one; {hint}"
+                )
+            del by_id[rule.replaces]
+        taken = by_id.get(rule.id)
+        if taken is not None:
+            raise RuleError(
+                f"{rule.source}: id: {rule.id!r} is taken by {taken.source}; "
+                f'choose another, or add replaces = "{rule.id}"'
+            )
+        by_id[rule.id] = rule
+    return list(by_id.values())
+
+
+def _place(name: str, rules: Sequence[Rule], where: str, error: type[TcpdoctorError]) -> int:
+    for place, rule in enumerate(rules):
+        if name in (rule.id, rule.name):
+            return place
+    known = [rule.name if "/" in name else rule.id for rule in rules]
+    close = nearest(name, known)
+    hint = f"did you mean {close}?" if close else "`tcpdoctor rules list` prints all of them"
+    raise error(f"{where}there is no rule {name[:80]!r}; {hint}")

@@ -1,0 +1,143 @@
+"""The whole answer about one port: what bind() will say, what stops it, until when."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tcpdoctor.diagnosis.bind import OK, Attempt, Obstacle, Wanted, possible_conflicts, predict
+from tcpdoctor.diagnosis.bind_address import Target, effective_v6only, find_obstacle, wanted_device
+from tcpdoctor.diagnosis.port_socket import CAUSES, PortSocket, port_sockets
+from tcpdoctor.kernel.port_evidence import PortEvidence
+from tcpdoctor.kernel.probe import Probe
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.states import TcpState
+
+MOST_BLOCKERS = 20
+"""Blockers that are listed; of more, those that stay longest."""
+
+
+class PortAnswer(NamedTuple):
+    """What a report says about a port."""
+
+    target: Target
+    wanted: Wanted
+    evidence: PortEvidence
+    attempts: tuple[Attempt, ...]
+    obstacle: Obstacle | None
+    cause: str | None
+    """Of the plain attempt's failure, one of `CAUSES`; None where it succeeds."""
+    blockers: tuple[PortSocket, ...]
+    """Sockets that stop the plain attempt, or may; the longest-lived first, at most `MOST_BLOCKERS`."""
+    blockers_total: int
+    by_cause: tuple[tuple[str, int], ...]
+    """How many blockers there are of each cause, in the order of `CAUSES`."""
+    free_in: float | None
+    """Seconds until the last blocker is gone by itself, at the earliest; None: it stays, or there is none."""
+    unknowns: tuple[str, ...]
+    """Why an answer may be wrong or incomplete, as sentences."""
+
+
+def answer(target: Target, evidence: PortEvidence) -> PortAnswer:
+    """Put the answer together from one look at the port; what the kernel itself said is added later."""
+    wanted = wanted_socket(target, evidence)
+    obstacle = find_obstacle(target, evidence.rules)
+    sockets = port_sockets(evidence)
+    unknowns = _unknowns(evidence, obstacle)
+    known = None if isinstance(obstacle, Missing) else obstacle
+    attempts = predict(wanted, (s.existing for s in sockets), known, complete=not unknowns)
+    blockers = [s for s in sockets if any(possible_conflicts(wanted, (), s.existing))]
+    blockers.sort(key=_longest_lived_first)
+    present = _by_cause(blockers, evidence)
+    cause = present[0][0] if present and attempts[0].bind != OK else None
+    return PortAnswer(
+        target=target,
+        wanted=wanted,
+        evidence=evidence,
+        attempts=attempts,
+        obstacle=known,
+        cause=known.cause if known else cause,
+        blockers=tuple(blockers[:MOST_BLOCKERS]),
+        blockers_total=sum(number for _, number in present),
+        by_cause=present,
+        free_in=_free_in(known, blockers),
+        unknowns=unknowns,
+    )
+
+
+def with_probes(answer: PortAnswer, probes: Sequence[Reading[Probe]]) -> PortAnswer:
+    """Put what the kernel itself answered in place of the predictions, attempt by attempt.
+
+    Where listen() was not tried it stays a prediction: it repeats the test that bind() has passed.
+    """
+    attempts = tuple(
+        attempt if isinstance(probe, Missing) else _probed(attempt, probe)
+        for attempt, probe in zip(answer.attempts, probes, strict=True)
+    )
+    plain = attempts[0].bind
+    obstacle = answer.obstacle if answer.obstacle is not None and answer.obstacle.errno == plain else None
+    cause = answer.by_cause[0][0] if answer.by_cause and plain == "EADDRINUSE" else None
+    return answer._replace(
+        attempts=attempts,
+        obstacle=obstacle,
+        cause=obstacle.cause if obstacle is not None else cause,
+        free_in=answer.free_in if cause is not None else None,
+    )
+
+
+def _probed(attempt: Attempt, probe: Probe) -> Attempt:
+    listen = probe.listen if probe.listen is not None else (OK if probe.bind == OK else None)
+    return Attempt(
+        attempt.options, probe.bind, listen, certain=True, probed=True, listen_probed=probe.listen is not None
+    )
+
+
+def wanted_socket(target: Target, evidence: PortEvidence) -> Wanted:
+    """Return the socket that the user would bind, with the defaults of this network namespace."""
+    return Wanted(
+        family=target.family,
+        address=target.address,
+        v6only=effective_v6only(target, evidence.rules.bindv6only is True),
+        uid=evidence.uid,
+        device=wanted_device(target),
+    )
+
+
+def _longest_lived_first(socket: PortSocket) -> tuple[float, int]:
+    end = math.inf if socket.leaves is None else socket.leaves.high
+    return (-end, CAUSES.index(socket.cause))
+
+
+def _free_in(obstacle: Obstacle | None, blockers: list[PortSocket]) -> float | None:
+    if obstacle is not None or not blockers:
+        return None
+    ends = [s.leaves.low if s.leaves is not None else math.inf for s in blockers]
+    last = max(ends)
+    return None if math.isinf(last) else last
+
+
+def _by_cause(blockers: list[PortSocket], evidence: PortEvidence) -> tuple[tuple[str, int], ...]:
+    """Count blockers by cause; of a state that was only sampled, each stands for its share of all."""
+    weights: dict[TcpState, float] = {}
+    if not isinstance(evidence.local, Missing):
+        for state, detail in evidence.local.items():
+            if detail.connections:
+                weights[state] = detail.total / len(detail.connections)
+    counts = [
+        (cause, sum(weights.get(b.state, 1.0) for b in blockers if b.cause == cause)) for cause in CAUSES
+    ]
+    return tuple((cause, round(number)) for cause, number in counts if number)
+
+
+def _unknowns(evidence: PortEvidence, obstacle: object) -> tuple[str, ...]:
+    found = [part.reason for part in (evidence.listeners, evidence.local) if isinstance(part, Missing)]
+    if isinstance(obstacle, Missing):
+        found.append(obstacle.reason)
+    if not isinstance(evidence.local, Missing):
+        if TcpState.BOUND not in evidence.local:
+            found.append("this kernel does not list sockets that are bound and neither listen nor connect")
+        for state, detail in evidence.local.items():
+            if detail.total > len(detail.connections):
+                found.append(
+                    f"of {detail.total} sockets in {state.name} {len(detail.connections)} were looked at"
+                )
+    return tuple(found)

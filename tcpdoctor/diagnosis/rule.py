@@ -1,0 +1,222 @@
+"""A rule file becomes a `Rule`, or a `RuleError` that names file, key and remedy.
+
+The format is in man/tcpdoctor-rules.5. What decides (limits, conditions) and what tells (prose, fixes,
+tests: `body`) are read apart, because TOML costs 0.3 ms a rule and prose is needed only for what fires.
+"""
+
+import contextlib
+import re
+from collections.abc import Mapping
+from keyword import iskeyword
+from typing import TYPE_CHECKING, NamedTuple
+
+from tcpdoctor.diagnosis.expression import Context, parse_condition
+from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.diagnosis.table import Table, parse_toml
+from tcpdoctor.diagnosis.tree import Condition, Vocabulary
+from tcpdoctor.diagnosis.units import LIMIT_UNITS, in_base_unit
+from tcpdoctor.errors import RuleError
+from tcpdoctor.facts import vocabulary as real_vocabulary
+from tcpdoctor.facts.subject import Scope
+
+if TYPE_CHECKING:
+    from tcpdoctor.diagnosis.body import Body
+
+STATUSES = ("stable", "experimental")
+LEVELS = ("critical", "warning", "info")
+"""The keys of [fires], the worst first."""
+KEYS = (
+    "id",
+    "title",
+    "status",
+    "since",
+    "scope",
+    "namespace",
+    "tags",
+    "replaces",
+    "limits",
+    "fires",
+    "prose",
+    "fix",
+    "wrong_fix",
+    "reference",
+    "test",
+)
+ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_LIMIT_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_MAX_ID = 64
+
+
+class Limit(NamedTuple):
+    """A number of a rule that a user may change."""
+
+    value: float
+    """In force, in the base unit: seconds, bytes, pages, counts, a share of 1."""
+    given: float
+    """The same in `unit`, as the file or the configuration has it."""
+    unit: str
+    reason: str
+    default: float
+    """What the file gives, in `unit`."""
+
+
+class Trigger(NamedTuple):
+    """A severity and the condition for it."""
+
+    severity: Severity
+    text: str
+    tree: Condition
+
+
+class Rule(NamedTuple):
+    """What a rule file says, checked; `tcpdoctor.diagnosis.body` reads the rest of `text`."""
+
+    id: str
+    family: str
+    title: str
+    status: str
+    since: str
+    scope: Scope
+    initial_only: bool
+    """It needs machine-wide facts, so it has no meaning in a child network namespace."""
+    tags: tuple[str, ...]
+    replaces: str | None
+    limits: Mapping[str, Limit]
+    fires: tuple[Trigger, ...]
+    """The worst first."""
+    source: str
+    """The file."""
+    text: str
+    """All of it."""
+    vocabulary: Vocabulary
+    severity: Severity | None = None
+    """Set by the configuration: every finding of this rule has it."""
+    shipped: bool = False
+    """Part of this program."""
+
+    @property
+    def name(self) -> str:
+        """``close/close-wait-leak``."""
+        return f"{self.family}/{self.id}"
+
+    @property
+    def limit_values(self) -> dict[str, float]:
+        """Every limit in its base unit, as compiled conditions want them."""
+        return {name: limit.value for name, limit in self.limits.items()}
+
+    @property
+    def context(self) -> Context:
+        """What the expressions of this rule may refer to."""
+        dimensions = {name: LIMIT_UNITS[limit.unit][1] for name, limit in self.limits.items()}
+        return Context(self.scope, dimensions, self.vocabulary)
+
+
+def parse_rule(
+    text: str,
+    source: str,
+    family: str,
+    *,
+    vocabulary: Vocabulary = real_vocabulary,
+    whole: bool = True,
+) -> Rule:
+    """Read a rule file.
+
+    Args:
+        text: What it holds.
+        source: Its path, for complaints.
+        family: The folder it lies in.
+        vocabulary: The facts that it may use.
+        whole: Check prose, fixes and tests too. False is for rules that lint has seen: their prose is
+            read, and checked, when they fire.
+
+    Raises:
+        RuleError: Anything in it is wrong: file, key, remedy.
+    """
+    if not whole:
+        # a head with a mistake in it is no answer yet: a table it lacks may stand below the prose
+        with contextlib.suppress(RuleError):
+            return _rule(parse_toml(_head(text), source, RuleError), text, source, family, vocabulary)
+    values = parse_toml(text, source, RuleError)
+    rule = _rule(values, text, source, family, vocabulary)
+    _body(rule, values)
+    return rule
+
+
+def read_body(rule: Rule) -> "Body":
+    """Read what the rule tells: prose, fixes, references, tests.
+
+    Raises:
+        RuleError: See `parse_rule`.
+    """
+    return _body(rule, parse_toml(rule.text, rule.source, RuleError))
+
+
+def _body(rule: Rule, values: Mapping[str, object]) -> "Body":
+    from tcpdoctor.diagnosis.body import parse_body  # only what fires, and lint, pay for it
+
+    return parse_body(Table(values, rule.source, "", KEYS, RuleError), rule.context)
+
+
+def _head(text: str) -> str:
+    """What stands above [prose]."""
+    end = text.find("\n[prose]")
+    return text if end < 0 else text[:end]
+
+
+def _rule(values: Mapping[str, object], text: str, source: str, family: str, vocabulary: Vocabulary) -> Rule:
+    table = Table(values, source, "", KEYS, RuleError)
+    scope = Scope(table.choice("scope", [scope.value for scope in Scope]))
+    limits = _limits(table)
+    dimensions = {name: LIMIT_UNITS[limit.unit][1] for name, limit in limits.items()}
+    return Rule(
+        id=_id(table, "id"),
+        family=family,
+        title=table.line("title"),
+        status=table.choice("status", STATUSES),
+        since=table.line("since"),
+        scope=scope,
+        initial_only=table.has("namespace") and table.choice("namespace", ("any", "initial")) == "initial",
+        tags=table.texts("tags") if table.has("tags") else (),
+        replaces=_id(table, "replaces") if table.has("replaces") else None,
+        limits=limits,
+        fires=_triggers(table, Context(scope, dimensions, vocabulary)),
+        source=source,
+        text=text,
+        vocabulary=vocabulary,
+    )
+
+
+def _id(table: Table, key: str) -> str:
+    value = table.line(key)
+    if not ID.fullmatch(value) or len(value) > _MAX_ID:
+        raise table.complaint(key, f"{value[:80]!r} is no id; write lower-case words joined by hyphens")
+    return value
+
+
+def _limits(table: Table) -> Mapping[str, Limit]:
+    part = table.open_table("limits")
+    for name in part.values:
+        if not _LIMIT_NAME.fullmatch(name) or iskeyword(name):
+            raise part.complaint(name, "is no name for a limit; write lower-case words joined by underscores")
+    return {name: _limit(part.table(name, ("default", "unit", "reason"))) for name in part.values}
+
+
+def _limit(table: Table) -> Limit:
+    unit = table.choice("unit", list(LIMIT_UNITS))
+    given = table.number("default")
+    return Limit(in_base_unit(given, unit), given, unit, table.line("reason"), given)
+
+
+def _triggers(table: Table, context: Context) -> tuple[Trigger, ...]:
+    fires = table.table("fires", LEVELS)
+    triggers = []
+    for level in LEVELS:
+        if fires.has(level):
+            text = fires.text(level)
+            tree = parse_condition(text, fires.where(level), context)
+            triggers.append(Trigger(Severity[level.upper()], text, tree))
+    if not triggers:
+        raise table.complaint(
+            "fires", "has no condition; write at least one of info, warning, critical below it"
+        )
+    return tuple(triggers)

@@ -1,0 +1,175 @@
+"""A TOML table read key by key, with complaints that name file, key and remedy."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import cast
+
+from tcpdoctor.diagnosis.nearest import suggest
+from tcpdoctor.errors import TcpdoctorError
+
+MAX_TEXT = 64 * 1024
+"""Characters of a rule or configuration file."""
+MAX_NUMBER = 1e18
+MAX_SHOWN = 120
+"""Characters of a key that a complaint repeats."""
+
+
+def parse_toml(text: str, source: str, error: type[TcpdoctorError]) -> Mapping[str, object]:
+    """Parse a file's text.
+
+    Raises:
+        TcpdoctorError: Of the given type: it is too long or no TOML.
+    """
+    import tomllib  # 13 ms: a command that reads no rules does not pay for it
+
+    if len(text) > MAX_TEXT:
+        raise error(f"{source}: {len(text)} characters; a file has at most {MAX_TEXT}, split it")
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError, OverflowError) as problem:
+        reason = " ".join(str(problem).split())[:200]
+        raise error(f"{source}: not TOML: {reason!r}; correct it there") from None
+
+
+def printable(text: str) -> bool:
+    """Whether a text holds nothing but printable characters, line ends and tabs."""
+    return text.replace("\n", "").replace("\t", "").isprintable()
+
+
+class Table:
+    """One table of a file. Reading a key that has the wrong type raises the file's error."""
+
+    def __init__(
+        self,
+        values: Mapping[str, object],
+        source: str,
+        path: str,
+        known: Collection[str],
+        error: type[TcpdoctorError],
+    ) -> None:
+        """Take over a parsed table.
+
+        Args:
+            values: What TOML made of it.
+            source: The file, for complaints.
+            path: Its own key with a final dot (``prose.``), or nothing.
+            known: The keys that it may have.
+            error: What to raise.
+
+        Raises:
+            TcpdoctorError: Of that type: it has a key that is not known.
+        """
+        self.values = values
+        self.source = source
+        self.path = path
+        self.error = error
+        for key in values:
+            if key not in known:
+                raise self.complaint(key, f"there is no such key; {suggest(key, known)}")
+
+    def complaint(self, key: str, what: str) -> TcpdoctorError:
+        """The error to raise about a key. `what` says what is wrong and, after a semicolon, what to do."""
+        return self.error(f"{self.where(key)}: {what}")
+
+    def where(self, key: str) -> str:
+        """File and key, for a complaint that somebody else makes."""
+        name = f"{self.path}{key}"
+        shown = name if name.isprintable() else ascii(name)
+        return f"{self.source}: {shown if len(shown) <= MAX_SHOWN else shown[:MAX_SHOWN] + '...'}"
+
+    def has(self, key: str) -> bool:
+        """Whether the key is there."""
+        return key in self.values
+
+    def text(self, key: str) -> str:
+        """A text that has to be there, and may not be empty."""
+        value = self.required(key)
+        if not isinstance(value, str) or not value.strip():
+            raise self.complaint(key, 'is no text; write it as "..."')
+        if not printable(value):
+            raise self.complaint(key, "holds a character that cannot be printed; take it out")
+        return value
+
+    def line(self, key: str) -> str:
+        """A text of one line."""
+        value = self.text(key)
+        if "\n" in value:
+            raise self.complaint(key, "has more than one line; shorten it")
+        return value
+
+    def choice(self, key: str, options: Sequence[str]) -> str:
+        """One of a few words."""
+        value = self.required(key)
+        if not isinstance(value, str) or value not in options:
+            hint = suggest(value, options) if isinstance(value, str) else f"there are {', '.join(options)}"
+            raise self.complaint(key, f"{_shortened(value)} is not possible; {hint}")
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of texts that has to be there; it may be empty."""
+        value = self.required(key)
+        if not isinstance(value, list) or not all(
+            isinstance(item, str) and item.strip() and printable(item) for item in value
+        ):
+            raise self.complaint(key, 'is no list of printable texts; write it as ["..."]')
+        return tuple(value)
+
+    def number(self, key: str) -> float:
+        """A finite number that is not negative."""
+        return self.checked_number(key, self.required(key))
+
+    def checked_number(self, key: str, value: object) -> float:
+        """The same for a value that was found under the key."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.complaint(key, f"{_shortened(value)} is no number; write one")
+        if not (isinstance(value, int) or math.isfinite(value)) or not 0 <= value <= MAX_NUMBER:
+            raise self.complaint(
+                key, f"{_shortened(value)} is out of bounds; write a number from 0 to {MAX_NUMBER:g}"
+            )
+        return value
+
+    def flag(self, key: str) -> bool:
+        """True or false."""
+        value = self.required(key)
+        if not isinstance(value, bool):
+            raise self.complaint(key, f"{_shortened(value)} is neither true nor false; write one of them")
+        return value
+
+    def table(self, key: str, known: Collection[str]) -> "Table":
+        """A table below this one; empty where it is absent."""
+        value = self.values.get(key, {})
+        return Table(self._mapping(key, value), self.source, f"{self.path}{key}.", known, self.error)
+
+    def open_table(self, key: str) -> "Table":
+        """A table whose keys are names that the author chooses; empty where it is absent."""
+        value = self._mapping(key, self.values.get(key, {}))
+        return Table(value, self.source, f"{self.path}{key}.", value, self.error)
+
+    def tables(self, key: str, known: Collection[str]) -> list["Table"]:
+        """The tables of ``[[key]]``; empty where there are none. Complaints number them from 1."""
+        value = self.values.get(key, [])
+        if not isinstance(value, list):
+            raise self.complaint(key, f"is no list of tables; write [[{key}]]")
+        return [
+            Table(self._mapping(key, item), self.source, f"{self.path}{key}[{number}].", known, self.error)
+            for number, item in enumerate(value, 1)
+        ]
+
+    def _mapping(self, key: str, value: object) -> Mapping[str, object]:
+        if not isinstance(value, dict):
+            raise self.complaint(key, "is no table; write its keys below a [heading] or in { }")
+        return cast("Mapping[str, object]", value)
+
+    def required(self, key: str) -> object:
+        """Whatever the key holds; it has to be there."""
+        if key not in self.values:
+            raise self.complaint(key, "is missing; add it")
+        return self.values[key]
+
+
+def _shortened(value: object) -> str:
+    # an integer of thousands of digits has no repr, and nobody would read it
+    if isinstance(value, int) and abs(value) > MAX_NUMBER:
+        return "a number with too many digits"
+    text = repr(value) if isinstance(value, int | float | str | bool) else f"a {type(value).__name__}"
+    return text if len(text) <= 60 else text[:57] + "..."

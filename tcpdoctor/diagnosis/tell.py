@@ -1,0 +1,193 @@
+"""A rule that fired for a subject becomes a finding: evidence, prose and fixes with this host's numbers."""
+
+from typing import NamedTuple
+
+from tcpdoctor.diagnosis.body import AddPort, Body, FixText, SysctlChange
+from tcpdoctor.diagnosis.closure import NOT_READ, Facts, Observation, compile_number
+from tcpdoctor.diagnosis.finding import Evidence, Finding, Fix, JsonValue, SysctlFix, WrongFix
+from tcpdoctor.diagnosis.judge import observe
+from tcpdoctor.diagnosis.prose import Template, fill
+from tcpdoctor.diagnosis.rule import Rule, Trigger
+from tcpdoctor.facts.dimension import COUNT, PER_SECOND, SECOND, Dimension, show, unit_name
+from tcpdoctor.facts.subject import Subject
+from tcpdoctor.facts.value import Range, Value
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import Snapshot, SysctlValue
+
+
+def tell(rule: Rule, body: Body, trigger: Trigger, subject: Subject, snapshot: Snapshot) -> Finding:
+    """Write a finding.
+
+    Args:
+        rule: The rule that fired.
+        body: Its prose.
+        trigger: Its condition that holds.
+        subject: For whom.
+        snapshot: For the namespace, and the current values of sysctls.
+    """
+    facts, limits = subject.facts, rule.limit_values
+
+    def filled(template: Template) -> str:
+        return fill(template, facts, limits)
+
+    return Finding(
+        rule=rule.id,
+        severity=rule.severity or trigger.severity,
+        scope=rule.scope,
+        label=subject.label,
+        identity=subject.identity,
+        fingerprint=fingerprint(rule.id, snapshot.namespace, subject),
+        title=rule.title,
+        summary=filled(body.summary),
+        explanation=filled(body.explanation),
+        impact=filled(body.impact),
+        evidence=tuple(_evidence(seen, facts) for seen in observe(rule, trigger, facts)),
+        fixes=tuple(_fix(fix, rule, facts, snapshot) for fix in body.fixes),
+        wrong_fixes=tuple(WrongFix(filled(wrong.title), filled(wrong.why)) for wrong in body.wrong_fixes),
+        references=body.references,
+        normal_when=tuple(filled(case) for case in body.normal_when),
+    )
+
+
+def fingerprint(rule: str, namespace: int, subject: Subject) -> str:
+    """Sixteen hexadecimal digits: the same in every run for the same rule, namespace and subject."""
+    from hashlib import sha256  # only what fires pays for it
+
+    key = (rule, namespace, subject.scope.value, sorted(subject.identity.items()))
+    return sha256(repr(key).encode()).hexdigest()[:16]
+
+
+# evidence
+
+
+def _evidence(seen: Observation, facts: Facts) -> Evidence:
+    fact = seen.fact
+    if seen.call is None:
+        # as it was read: a whole number stays one
+        value: Value = facts.get(fact.name, NOT_READ)
+        return _item(fact.name, value, fact.dimension, fact.source)
+    dimension = PER_SECOND if seen.call == "rate" else COUNT
+    asked = f", {show(seen.seconds, SECOND)}" if seen.seconds is not None else ""
+    return _item(f"{seen.call}({fact.name}{asked})", seen.value, dimension, fact.source)
+
+
+def _item(name: str, value: Value, dimension: Dimension | None, source: str) -> Evidence:
+    text = f"unknown: {value.reason}" if isinstance(value, Missing) else show(value, dimension)
+    return Evidence(name, as_json(value), unit_name(dimension), source, text)
+
+
+def as_json(value: Value) -> JsonValue:
+    """A value for machines: a number, ``{"at_least", "at_most"}`` for a range, None where it is missing."""
+    match value:
+        case Range():
+            return {"at_least": _plain(value.low), "at_most": _plain(value.high)}
+        case int() | float():
+            return _plain(value)
+        case _:
+            return None
+
+
+def _plain(number: float) -> JsonValue:
+    if number in (float("inf"), float("-inf")):
+        return None
+    return int(number) if number == int(number) else round(number, 6)
+
+
+# fixes
+
+
+def _fix(fix: FixText, rule: Rule, facts: Facts, snapshot: Snapshot) -> Fix:
+    limits = rule.limit_values
+
+    def filled(template: Template) -> str:
+        return fill(template, facts, limits)
+
+    sysctl = None if fix.sysctl is None else _sysctl_fix(fix.sysctl, rule, facts, snapshot)
+    return Fix(
+        kind=fix.kind,
+        title=filled(fix.title),
+        do=_command(sysctl) if fix.do is None else filled(fix.do),
+        risk=filled(fix.risk),
+        verify=filled(fix.verify),
+        undo=None if fix.undo is None else filled(fix.undo),
+        sysctl=sysctl,
+    )
+
+
+class _NewValue(NamedTuple):
+    """What a sysctl shall hold: for machines, and as sysctl(8) wants it."""
+
+    value: JsonValue
+    text: str
+
+
+def _sysctl_fix(change: SysctlChange, rule: Rule, facts: Facts, snapshot: Snapshot) -> SysctlFix:
+    current = snapshot.sysctls.get(change.name, NOT_READ)
+    new = _new_value(change, rule, facts, current)
+    return SysctlFix(
+        name=change.name,
+        current=None if isinstance(current, Missing) else _sysctl_json(current),
+        value=None if isinstance(new, Missing) else new.value,
+        persist=f"# {change.name}: {new.reason}"
+        if isinstance(new, Missing)
+        else f"{change.name} = {new.text}",
+        applies_to=change.applies_to,
+    )
+
+
+def _command(sysctl: SysctlFix | None) -> str:
+    assert sysctl is not None  # noqa: S101 - the parser demands `do` of every other fix
+    if sysctl.value is None:
+        return sysctl.persist
+    value = sysctl.persist.partition(" = ")[2]
+    return f"sysctl -w {sysctl.name}='{value}'" if " " in value else f"sysctl -w {sysctl.name}={value}"
+
+
+def _new_value(
+    change: SysctlChange, rule: Rule, facts: Facts, current: SysctlValue | Missing
+) -> _NewValue | Missing:
+    if isinstance(change.value, AddPort):
+        return _with_port(change.value, rule, facts, current)
+    numbers = []
+    for tree in change.value:
+        number = compile_number(tree, rule.limit_values)(facts)
+        if isinstance(number, Missing | Range):
+            return Missing(f"the value could not be computed: {number.reason}")
+        numbers.append(round(number))
+    value: JsonValue = list[JsonValue](numbers) if len(numbers) > 1 else numbers[0]
+    return _NewValue(value, " ".join(map(str, numbers)))
+
+
+def _with_port(add: AddPort, rule: Rule, facts: Facts, current: SysctlValue | Missing) -> _NewValue | Missing:
+    port = compile_number(add.port, rule.limit_values)(facts)
+    for value in (port, current):
+        if isinstance(value, Missing):
+            return Missing(f"the value could not be computed: {value.reason}")
+    if not isinstance(port, float) or not isinstance(current, tuple):
+        return Missing("the value could not be computed: it is no list of ports")
+    held = [span for span in current if isinstance(span, tuple)]
+    text = ",".join(_span_text(span) for span in _merged([*held, (int(port), int(port))]))
+    return _NewValue(text, text)
+
+
+def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same ports, ascending, with neighbours joined."""
+    merged: list[tuple[int, int]] = []
+    for low, high in sorted(spans):
+        if merged and low <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
+        else:
+            merged.append((low, high))
+    return merged
+
+
+def _span_text(span: tuple[int, int]) -> str:
+    return str(span[0]) if span[0] == span[1] else f"{span[0]}-{span[1]}"
+
+
+def _sysctl_json(value: SysctlValue) -> JsonValue:
+    if not isinstance(value, tuple):
+        return value
+    if value and isinstance(value[0], int):
+        return [number for number in value if isinstance(number, int)]
+    return ",".join(_span_text(span) for span in value if isinstance(span, tuple))

@@ -1,0 +1,144 @@
+"""A condition or a calculation of a rule, checked: what `expression` makes and `closure` runs."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
+
+from tcpdoctor.facts.dimension import Dimension
+from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.vocabulary import Fact
+
+
+class Vocabulary(Protocol):
+    """The facts that exist; the module `tcpdoctor.facts.vocabulary` is one."""
+
+    def find_fact(self, name: str) -> Fact | None:
+        """The fact of that name, None where there is none."""
+
+    def fact_names(self, scope: Scope) -> Sequence[str]:
+        """The facts that a rule of this scope may use."""
+
+
+class Constant(NamedTuple):
+    """A number or a unit."""
+
+    value: float
+
+
+class Limit(NamedTuple):
+    """``limit.NAME``: its value comes from the rule or from the configuration."""
+
+    name: str
+
+
+class Gauge(NamedTuple):
+    """A fact that is a number by itself."""
+
+    fact: Fact
+
+
+class Text(NamedTuple):
+    """A fact that is a text; for prose only."""
+
+    fact: Fact
+
+
+class Grown(NamedTuple):
+    """``rate(COUNTER)`` or ``delta(COUNTER)``."""
+
+    call: str
+    fact: Fact
+
+
+class Older(NamedTuple):
+    """``older(AGES, SECONDS)``."""
+
+    fact: Fact
+    seconds: "Calculation"
+
+
+class Arithmetic(NamedTuple):
+    """``left + - * / right``."""
+
+    operator: str
+    left: "Calculation"
+    right: "Calculation"
+
+
+class Extreme(NamedTuple):
+    """``min(...)`` or ``max(...)``."""
+
+    call: str
+    items: tuple["Calculation", ...]
+
+
+class Negative(NamedTuple):
+    """``-item``."""
+
+    item: "Calculation"
+
+
+class Comparison(NamedTuple):
+    """``left >= right``."""
+
+    operator: str
+    left: "Calculation"
+    right: "Calculation"
+
+
+class Every(NamedTuple):
+    """``a and b and ...``."""
+
+    items: tuple["Condition", ...]
+
+
+class Some(NamedTuple):
+    """``a or b or ...``."""
+
+    items: tuple["Condition", ...]
+
+
+class Not(NamedTuple):
+    """``not item``."""
+
+    item: "Condition"
+
+
+Calculation: TypeAlias = Constant | Limit | Gauge | Grown | Older | Arithmetic | Extreme | Negative
+Condition: TypeAlias = Comparison | Every | Some | Not
+Node: TypeAlias = Calculation | Condition | Text
+
+
+class Quantity(NamedTuple):
+    """A calculation and what its result is counted in."""
+
+    tree: Calculation | Text
+    dimension: Dimension | None
+    """None: a text, or a plain number that goes with counts and ratios."""
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """The node and everything below it, in the order of the text."""
+    yield node
+    for child in children(node):
+        yield from walk(child)
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """The nodes directly below, in the order of the text."""
+    match node:
+        case Arithmetic() | Comparison():
+            return (node.left, node.right)
+        case Extreme() | Every() | Some():
+            return node.items
+        case Negative() | Not():
+            return (node.item,)
+        case Older():
+            return (node.seconds,)
+        case _:
+            return ()
+
+
+def facts_of(node: Node) -> list[Fact]:
+    """The facts that a condition or calculation may read, without duplicates, in the order of the text."""
+    found = [part.fact for part in walk(node) if isinstance(part, Gauge | Text | Grown | Older)]
+    return list(dict.fromkeys(found))

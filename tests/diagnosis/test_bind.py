@@ -1,0 +1,160 @@
+"""The rules of bind(), one by one; tests/live/test_bind_prediction.py asks the kernel."""
+
+import pytest
+
+from tcpdoctor.diagnosis.bind import (
+    ATTEMPTS,
+    LIKELY,
+    NO,
+    UNKNOWN,
+    YES,
+    Existing,
+    Obstacle,
+    Wanted,
+    four,
+    overlaps,
+    predict,
+)
+from tcpdoctor.kernel.states import TcpState
+
+
+def wanted(address="0.0.0.0", *, family=4, v6only=False, uid=0, device=0) -> Wanted:
+    return Wanted(family, address, v6only, uid, device)
+
+
+def old(address="0.0.0.0", **changes) -> Existing:
+    family = 6 if ":" in address else 4
+    plain = Existing(TcpState.TIME_WAIT, family, address, NO, 0, 0, False, NO, NO)
+    return plain._replace(**changes)
+
+
+def answers(new: Wanted, *existing: Existing) -> list[tuple[str, bool]]:
+    return [(a.bind, a.certain) for a in predict(new, existing, None)]
+
+
+def binds(new: Wanted, *existing: Existing) -> list[str]:
+    return [bind for bind, _ in answers(new, *existing)]
+
+
+@pytest.mark.parametrize(
+    ("reuseaddr", "reuseport", "expected"),
+    [
+        (NO, NO, ["EADDRINUSE", "EADDRINUSE", "EADDRINUSE", "EADDRINUSE"]),
+        (YES, NO, ["EADDRINUSE", "ok", "EADDRINUSE", "ok"]),
+        (NO, YES, ["EADDRINUSE", "EADDRINUSE", "ok", "ok"]),
+        (YES, YES, ["EADDRINUSE", "ok", "ok", "ok"]),
+    ],
+)
+def test_a_connection_lets_in_who_shares_an_option_with_it(reuseaddr, reuseport, expected):
+    assert binds(wanted(), old(reuseaddr=reuseaddr, reuseport=reuseport)) == expected
+
+
+def test_reuseaddr_never_helps_against_a_listener():
+    assert binds(wanted(), old(state=TcpState.LISTEN, reuseaddr=YES)) == ["EADDRINUSE"] * 4
+
+
+def test_reuseport_is_for_one_user_unless_only_a_minisocket_is_left():
+    theirs = old(state=TcpState.LISTEN, reuseport=YES, uid=33)
+    assert binds(wanted(uid=0), theirs)[2] == "EADDRINUSE"
+    assert binds(wanted(uid=33), theirs)[2] == "ok"
+    assert binds(wanted(uid=0), old(reuseport=YES, uid=33, minisocket=True))[2] == "ok"
+
+
+@pytest.mark.parametrize("state", [TcpState.SYN_RECV, TcpState.NEW_SYN_RECV, TcpState.CLOSE])
+def test_request_sockets_and_closed_ones_hold_no_port(state):
+    assert binds(wanted(), old(state=state)) == ["ok"] * 4
+
+
+def test_a_socket_of_another_device_is_out_of_the_way():
+    assert binds(wanted(device=2), old(device=3)) == ["ok"] * 4
+    assert binds(wanted(device=0), old(device=3))[0] == "EADDRINUSE"
+
+
+@pytest.mark.parametrize(
+    ("new", "existing", "meet"),
+    [
+        (wanted("127.0.0.1"), old("127.0.0.2"), False),
+        (wanted("127.0.0.1"), old("0.0.0.0"), True),
+        (wanted("127.0.0.1"), old("::ffff:127.0.0.1"), True),
+        (wanted("::ffff:127.0.0.1", family=6), old("127.0.0.1"), True),
+        (wanted("127.0.0.1"), old("::"), True),
+        (wanted("127.0.0.1"), old("::", v6only=YES), False),
+        (wanted("127.0.0.1"), old("::1"), False),
+        (wanted("::", family=6), old("127.0.0.1"), True),
+        (wanted("::", family=6, v6only=True), old("127.0.0.1"), False),
+        (wanted("::1", family=6, v6only=True), old("0.0.0.0"), False),
+        (wanted("::1", family=6, v6only=True), old("::"), True),
+        (wanted("::1", family=6, v6only=True), old("::2"), False),
+    ],
+)
+def test_which_addresses_meet(new, existing, meet):
+    assert overlaps(new, existing) is meet
+
+
+def test_all_of_ipv4_meets_even_a_specific_ipv6_address_that_is_not_v6only():
+    assert overlaps(wanted("0.0.0.0"), old("::1"))
+    assert not overlaps(wanted("0.0.0.0"), old("::1", v6only=YES))
+    assert not overlaps(wanted("::ffff:0.0.0.0", family=6), old("::1"))
+
+
+def test_hidden_flags_do_not_matter_for_a_server_that_sets_none():
+    hidden = old(minisocket=True, reuseaddr=UNKNOWN, reuseport=UNKNOWN)
+    assert answers(wanted(), hidden) == [
+        ("EADDRINUSE", True),
+        ("EADDRINUSE", False),
+        ("EADDRINUSE", False),
+        ("EADDRINUSE", False),
+    ]
+
+
+def test_one_blocker_that_is_known_decides_whatever_the_others_hide():
+    hidden = old(minisocket=True, reuseaddr=UNKNOWN, reuseport=UNKNOWN)
+    assert answers(wanted(), hidden, old(state=TcpState.LISTEN)) == [("EADDRINUSE", True)] * 4
+
+
+def test_a_hidden_flag_of_a_listener_of_another_user_cannot_change_anything():
+    theirs = old(state=TcpState.LISTEN, uid=33, reuseaddr=UNKNOWN, reuseport=UNKNOWN)
+    assert answers(wanted(uid=1000), theirs) == [("EADDRINUSE", True)] * 4
+    assert answers(wanted(uid=33), theirs)[2] == ("EADDRINUSE", False)
+
+
+def test_what_is_likely_is_predicted_and_not_promised():
+    child = old(state=TcpState.ESTABLISHED, reuseaddr=LIKELY, reuseport=NO)
+    assert answers(wanted(), child)[1] == ("ok", False)
+
+
+def test_a_hidden_v6only_is_doubted_only_where_it_decides():
+    hidden = old("2001:db8::5", v6only=UNKNOWN)
+    assert answers(wanted("0.0.0.0"), hidden)[0] == ("EADDRINUSE", False)
+    assert answers(wanted("127.0.0.1"), hidden)[0] == ("ok", True)
+
+
+def test_an_ok_is_uncertain_where_sockets_may_be_missing_and_a_refusal_is_not():
+    assert [a.certain for a in predict(wanted(), [], None, complete=False)] == [False] * 4
+    assert predict(wanted(), [old()], None, complete=False)[0].certain
+
+
+def test_an_obstacle_answers_before_any_socket_does():
+    obstacle = Obstacle("EACCES", "privileged-port", "why")
+    found = predict(wanted(), [old()], obstacle)
+    assert [(a.options, a.bind, a.listen, a.certain) for a in found] == [
+        (options, "EACCES", None, True) for options in ATTEMPTS
+    ]
+
+
+def test_listen_answers_as_bind_did_and_is_not_reached_where_bind_failed():
+    assert [a.listen for a in predict(wanted(), [old(reuseaddr=YES)], None)] == [None, "ok", None, "ok"]
+
+
+@pytest.mark.parametrize(
+    ("family", "address", "expected"),
+    [
+        (4, "10.0.0.1", "10.0.0.1"),
+        (6, "::ffff:10.0.0.1", "10.0.0.1"),
+        (6, "::1", None),
+        (6, "::ffff:1", None),
+        (6, "::10.0.0.1", None),
+    ],
+)
+def test_the_ipv4_address_behind_a_socket(family, address, expected):
+    assert four(family, address) == expected

@@ -1,0 +1,303 @@
+"""Rules and subjects become findings and the list of what could not be checked."""
+
+import json
+import math
+
+import pytest
+
+from tcpdoctor.diagnosis.config import parse_config
+from tcpdoctor.diagnosis.evaluate import diagnose_subjects
+from tcpdoctor.diagnosis.finding import Evidence, Severity, SysctlFix, Unchecked
+from tcpdoctor.diagnosis.library import RuleText, load_library
+from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.value import Ages, Growth, Range
+from tcpdoctor.kernel.reading import Missing
+from tests.diagnosis.examples import RULE, VOCABULARY, process, rule
+from tests.diagnosis.snapshots import snapshot
+
+HIDDEN = Missing("socket owners are hidden: run as root")
+
+
+def ages(number: int, age: float = 600.0) -> Ages:
+    return Ages((age,) * number, (age,) * number, None)
+
+
+def leak(number: int, label: str = "nginx (811)", **facts):
+    values = {name.replace("__", "."): value for name, value in facts.items()}
+    return process(
+        {"process.name": "nginx", "leak.owned": number, "leak.ages": ages(number), **values}, label
+    )
+
+
+def look(*subjects, rules=None, **fields):
+    asked = {Scope.PROCESS: list(subjects)}
+    return diagnose_subjects([rule()] if rules is None else rules, snapshot(**fields), asked.__getitem__)
+
+
+def test_a_finding_says_whom_what_and_with_which_numbers():
+    (finding,) = look(leak(120)).findings
+    assert (finding.rule, finding.severity, finding.scope) == (
+        "sockets-leak",
+        Severity.WARNING,
+        Scope.PROCESS,
+    )
+    assert (finding.label, finding.identity) == ("nginx (811)", {"pid": 811, "name": "nginx"})
+    assert finding.title == "Process leaks sockets"
+    assert finding.summary == "nginx holds 120 sockets, 120 for 2 min."
+    assert finding.explanation == "The kernel waits.\n\nIt has {no} timer."
+    assert finding.normal_when == ("a pool that is never full",)
+    assert finding.wrong_fixes[0].why == "It comes back."
+    assert finding.references[0].source == "RFC 9293, section 3.3.2"
+    assert finding.fixes[0].verify == "ss -tn | grep -c 120"
+
+
+def test_evidence_is_what_the_condition_that_holds_has_read():
+    (finding,) = look(leak(120)).findings
+    assert finding.evidence == (Evidence("older(leak.ages, 2 min)", 120, "count", "/proc/leak.ages", "120"),)
+
+
+def test_the_worst_that_holds_is_the_severity():
+    (finding,) = look(leak(1000)).findings
+    assert finding.severity is Severity.CRITICAL
+
+
+def test_a_lesser_one_fires_where_the_worse_cannot_be_told():
+    some = Ages((600.0,) * 120, (600.0,) * 120 + (math.inf,) * 5000, HIDDEN.reason)
+    diagnosis = look(leak(120, leak__ages=some))
+    assert [finding.severity for finding in diagnosis.findings] == [Severity.WARNING]
+    assert diagnosis.unchecked == ()
+    (evidence,) = diagnosis.findings[0].evidence
+    assert evidence.value == {"at_least": 120, "at_most": 5120}
+
+
+def test_what_is_clear_leaves_no_trace():
+    diagnosis = look(leak(3))
+    assert (diagnosis.findings, diagnosis.unchecked, diagnosis.rules) == ((), (), 1)
+
+
+def test_a_scope_without_subjects_is_clear():
+    assert look().unchecked == ()
+
+
+def test_a_scope_that_could_not_be_read_is_unchecked():
+    diagnosis = diagnose_subjects([rule()], snapshot(), {Scope.PROCESS: HIDDEN}.__getitem__)
+    assert diagnosis.unchecked == (Unchecked("sockets-leak", HIDDEN.reason),)
+
+
+def test_a_missing_fact_is_unchecked_with_its_reason():
+    assert look(leak(3, leak__ages=HIDDEN)).unchecked == (Unchecked("sockets-leak", HIDDEN.reason),)
+
+
+def test_some_subjects_fire_and_others_cannot_be_told():
+    diagnosis = look(leak(120), leak(3, "mysqld (9)", leak__ages=HIDDEN), leak(1, "ssh (5)"))
+    assert [finding.label for finding in diagnosis.findings] == ["nginx (811)"]
+    assert diagnosis.unchecked == (Unchecked("sockets-leak", f"{HIDDEN.reason} (mysqld (9))"),)
+
+
+def test_many_unknown_subjects_are_summed_up():
+    subjects = [leak(3, f"p{pid} ({pid})", leak__ages=Missing(f"reason {pid % 5}")) for pid in range(20)]
+    (unchecked,) = look(*subjects).unchecked
+    assert unchecked.reason == (
+        "reason 0 (p0 (0), p5 (5), p10 (10) and 1 more); reason 1 (p1 (1), p6 (6), p11 (11) and 1 more); "
+        "reason 2 (p2 (2), p7 (7), p12 (12) and 1 more); and 2 more reasons"
+    )
+
+
+@pytest.mark.parametrize("number", [120, 5000])
+def test_processes_that_cannot_be_seen_are_never_a_finding_and_never_clear(number):
+    unseen = Ages((), (math.inf,) * number, HIDDEN.reason)
+    hidden = process({"leak.ages": unseen}, "processes that are hidden", hidden=True)
+    diagnosis = look(hidden, leak(1))
+    assert diagnosis.findings == ()
+    assert diagnosis.unchecked == (Unchecked("sockets-leak", f"{HIDDEN.reason} (processes that are hidden)"),)
+
+
+def test_hidden_sockets_too_few_to_fire_are_clear():
+    unseen = Ages((), (math.inf,) * 99, HIDDEN.reason)
+    assert look(process({"leak.ages": unseen}, "hidden", hidden=True)).unchecked == ()
+
+
+def test_a_hidden_subject_that_fires_is_unchecked():
+    certain = process({"leak.ages": ages(120)}, "hidden", hidden=True)
+    assert look(certain).unchecked == (Unchecked("sockets-leak", "hidden cannot be seen"),)
+    either = rule(RULE.replace('warning  = "', 'warning  = "leak.owned > 3 or ', 1))
+    roughly = process({"leak.owned": Range(5, 9, HIDDEN.reason), "leak.ages": HIDDEN}, "hidden", hidden=True)
+    assert look(roughly, rules=[either]).unchecked == (Unchecked("sockets-leak", HIDDEN.reason),)
+
+
+def test_a_rule_about_the_machine_does_not_apply_in_a_child_namespace():
+    machine = rule(RULE.replace("[limits]", 'namespace = "initial"\n[limits]', 1))
+    (unchecked,) = look(leak(120), rules=[machine], initial_namespace=False).unchecked
+    assert not unchecked.applies
+    assert "initial network namespace" in unchecked.reason
+    assert len(look(leak(120), rules=[machine], initial_namespace=True).findings) == 1
+    assert len(look(leak(120), rules=[machine], initial_namespace=Missing("no /proc")).findings) == 1
+
+
+def test_findings_come_worst_first_then_by_rule_and_label():
+    text = RULE.replace('"sockets-leak"', '"another-leak"', 1).replace(
+        '"Process leaks', '"Process also leaks'
+    )
+    rules = load_library(
+        [RuleText("a.toml", "close", RULE), RuleText("b.toml", "close", text)], vocabulary=VOCABULARY
+    ).rules
+    diagnosis = look(leak(120, "b (2)"), leak(120, "a (1)"), leak(1000, "c (3)"), rules=rules)
+    assert [(finding.severity.key, finding.rule, finding.label) for finding in diagnosis.findings] == [
+        ("critical", "another-leak", "c (3)"),
+        ("critical", "sockets-leak", "c (3)"),
+        ("warning", "another-leak", "a (1)"),
+        ("warning", "another-leak", "b (2)"),
+        ("warning", "sockets-leak", "a (1)"),
+        ("warning", "sockets-leak", "b (2)"),
+    ]
+
+
+def test_a_fingerprint_is_stable_and_of_one_subject_namespace_and_rule():
+    first = look(leak(120)).findings[0].fingerprint
+    assert look(leak(999)).findings[0].fingerprint == first
+    assert look(leak(120, "nginx (812)")).findings[0].fingerprint != first
+    assert look(leak(120), namespace=7).findings[0].fingerprint != first
+    assert len(first) == 16
+
+
+def test_the_configuration_changes_severity_and_limits():
+    config = parse_config('[rules.sockets-leak]\nseverity = "info"\nlimits = { min_sockets = 5 }', "c.toml")
+    library = load_library([RuleText("a.toml", "close", RULE)], config, vocabulary=VOCABULARY)
+    (finding,) = look(leak(5), rules=library.rules).findings
+    assert finding.severity is Severity.INFO
+
+
+def test_scopes_that_no_rule_needs_are_not_asked_for():
+    asked = []
+    diagnose_subjects([rule(), rule()], snapshot(), lambda scope: asked.append(scope) or [])
+    assert asked == [Scope.PROCESS]
+
+
+# fixes
+
+
+def test_a_sysctl_fix_has_the_current_the_new_and_the_persistent_value():
+    sysctls = {"net.ipv4.timeout": 60}
+    (finding,) = look(leak(120, sysctl__net__ipv4__timeout=60), sysctls=sysctls).findings
+    fix = finding.fixes[1]
+    assert fix.sysctl == SysctlFix("net.ipv4.timeout", 60, 30, "net.ipv4.timeout = 30", "namespace")
+    assert fix.do == "sysctl -w net.ipv4.timeout=30"
+    assert fix.undo == "sysctl -w net.ipv4.timeout=60"
+
+
+def test_a_sysctl_fix_whose_value_cannot_be_computed_says_why():
+    for value in (Missing("only root may read it"), Range(3, 9, "only root may read it")):
+        (finding,) = look(leak(120, sysctl__net__ipv4__timeout=value)).findings
+        fix = finding.fixes[1]
+        reason = "# net.ipv4.timeout: the value could not be computed: only root may read it"
+        assert fix.sysctl == SysctlFix("net.ipv4.timeout", None, None, reason, "namespace")
+        assert fix.do == reason
+
+
+def with_value(name: str, value: str):
+    text = RULE.replace('"net.ipv4.timeout"', f'"{name}"', 1)
+    return rule(text.replace('"sysctl.net.ipv4.timeout / 2"', value, 1))
+
+
+def test_a_pair_is_written_as_a_pair():
+    pair = with_value("net.ipv4.range", '["sysctl.net.ipv4.range.low - 1000", 65000]')
+    facts = {"sysctl__net__ipv4__range__low": 32768}
+    sysctls = {"net.ipv4.range": (32768, 60999)}
+    (finding,) = look(leak(120, **facts), rules=[pair], sysctls=sysctls).findings
+    assert finding.fixes[1].sysctl == SysctlFix(
+        "net.ipv4.range", [32768, 60999], [31768, 65000], "net.ipv4.range = 31768 65000", "namespace"
+    )
+    assert finding.fixes[1].do == "sysctl -w net.ipv4.range='31768 65000'"
+
+
+def test_a_triple_has_three_numbers():
+    triple = with_value("net.ipv4.mem", "[1, 2, 3]")
+    (finding,) = look(leak(120), rules=[triple]).findings
+    assert finding.fixes[1].sysctl.value == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("held", "value"),
+    [
+        ((), "8080"),
+        (((8080, 8080),), "8080"),
+        (((8079, 8079), (8081, 9000)), "8079-9000"),
+        (((9000, 9010), (53, 53)), "53,8080,9000-9010"),
+        (((8000, 9000),), "8000-9000"),
+    ],
+)
+def test_a_port_is_added_to_what_is_reserved_already(held, value):
+    reserve = with_value("net.ipv4.timeout", '{ add = "leak.owned * 0 + 8080" }')
+    (finding,) = look(leak(120), rules=[reserve], sysctls={"net.ipv4.timeout": held}).findings
+    assert finding.fixes[1].sysctl.value == value
+    assert finding.fixes[1].sysctl.persist == f"net.ipv4.timeout = {value}"
+
+
+@pytest.mark.parametrize("held", [60, Missing("only root may read it")])
+def test_a_port_cannot_be_added_to_what_is_no_list(held):
+    reserve = with_value("net.ipv4.timeout", '{ add = "8080" }')
+    (finding,) = look(leak(120), rules=[reserve], sysctls={"net.ipv4.timeout": held}).findings
+    assert finding.fixes[1].sysctl.value is None
+
+
+def test_current_values_of_every_kind_are_json():
+    text = with_value("net.ipv4.timeout", "30")
+    for current in (60, "cubic", (1, 2), ((1, 2), (5, 5)), ()):
+        (finding,) = look(leak(120), rules=[text], sysctls={"net.ipv4.timeout": current}).findings
+        assert json.dumps(finding.fixes[1].sysctl.current)
+    (finding,) = look(leak(120), rules=[text], sysctls={"net.ipv4.timeout": ((1, 2), (5, 5))}).findings
+    assert finding.fixes[1].sysctl.current == "1-2,5"
+
+
+# evidence
+
+
+@pytest.mark.parametrize(
+    ("condition", "facts", "evidence"),
+    [
+        ("leak.owned > 3", {"leak.owned": 5}, ("leak.owned", 5, "count", "5")),
+        ("leak.owned > 3", {"leak.owned": 5.25}, ("leak.owned", 5.25, "count", "5.2")),
+        (
+            "leak.owned > 3",
+            {"leak.owned": Range(5, math.inf, "hidden")},
+            ("leak.owned", {"at_least": 5, "at_most": None}, "count", "at least 5"),
+        ),
+        (
+            "sysctl.net.ipv4.switch == 1",
+            {"sysctl.net.ipv4.switch": 1},
+            ("sysctl.net.ipv4.switch", 1, "ratio", "1"),
+        ),
+        (
+            "rate(Tcp.Out) > 1 * per_second",
+            {"Tcp.Out": Growth(10, 3.0)},
+            ("rate(Tcp.Out)", 3.333333, "per_second", "3.3 /s"),
+        ),
+        ("delta(Tcp.Out) > 1", {"Tcp.Out": Growth(10, 3.0)}, ("delta(Tcp.Out)", 10, "count", "10")),
+        (
+            "leak.owned > 3 or sockets.open > 3",
+            {"leak.owned": Missing("run as root"), "sockets.open": 5},
+            ("leak.owned", None, "count", "unknown: run as root"),
+        ),
+    ],
+)
+def test_evidence_shows_each_kind_of_value(condition, facts, evidence):
+    warns = rule(
+        RULE.replace("older(leak.ages, limit.min_age) >= limit.min_sockets", condition, 1).replace(
+            "older(leak.ages, limit.min_age) >= limit.worse", "1 > 2", 1
+        )
+    )
+    (finding,) = look(process(facts), rules=[warns]).findings
+    seen = finding.evidence[0]
+    assert (seen.fact, seen.value, seen.unit, seen.shown) == evidence
+
+
+def test_a_fact_read_twice_is_evidence_once():
+    twice = rule(
+        RULE.replace(
+            "older(leak.ages, limit.min_age) >= limit.min_sockets",
+            "leak.owned > 3 and leak.owned < 9 and leak.owned != 7",
+            1,
+        )
+    )
+    (finding,) = look(process({"leak.owned": 5}), rules=[twice]).findings
+    assert [seen.fact for seen in finding.evidence] == ["leak.owned"]

@@ -1,0 +1,38 @@
+"""The language is small and judges hosts: its tests reach every branch of it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LANGUAGE = ("values", "units", "syntax", "tree", "expression", "closure", "judge", "nearest")
+FORMAT = ("table", "rule", "body", "given", "prose", "config", "library", "trial", "tell")
+TESTS = (
+    "closure",
+    "evaluate",
+    "expression",
+    "given",
+    "library",
+    "lint",
+    "prose",
+    "rule",
+    "tree",
+    "values",
+)
+
+
+def test_every_branch_of_the_language_and_of_the_format_is_tested(tmp_path):
+    files = ",".join(f"tcpdoctor/diagnosis/{name}.py" for name in LANGUAGE + FORMAT)
+    environment = os.environ | {"COVERAGE_FILE": str(tmp_path / "coverage")}
+
+    def coverage(*arguments):
+        command = [sys.executable, "-m", "coverage", *arguments]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    tests = [f"tests/diagnosis/test_{name}.py" for name in TESTS]
+    plain = ("-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts=")
+    ran = coverage("run", "--branch", f"--include={files}", "-m", "pytest", *plain, *tests)
+    assert ran.returncode == 0, ran.stdout
+    report = coverage("report", "--show-missing", "--fail-under=100", "--precision=2")
+    assert report.returncode == 0, report.stdout

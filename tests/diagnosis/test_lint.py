@@ -1,0 +1,219 @@
+"""What lint demands of a rule; each complaint has a name and a remedy."""
+
+import pytest
+
+from tcpdoctor.diagnosis import healthy
+from tcpdoctor.diagnosis.lint import lint_rule, lint_together
+from tcpdoctor.diagnosis.rule import parse_rule, read_body
+from tcpdoctor.diagnosis.trial import failures
+from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.value import Growth
+from tcpdoctor.facts.vocabulary import find_fact
+from tcpdoctor.kernel.reading import Missing
+from tests.diagnosis.examples import RULE, rule
+
+
+def lint(text, stem="sockets-leak"):
+    read = rule(text)
+    return {complaint.name: complaint.what for complaint in lint_rule(read, read_body(read), stem)}
+
+
+def test_a_good_rule_has_no_complaint():
+    assert lint(RULE) == {}
+
+
+def replaced(*pairs):
+    text = RULE
+    for old, new in pairs:
+        assert old in text, old
+        text = text.replace(old, new, 1)
+    return text
+
+
+def without(*tables):
+    parts = RULE.split("\n[[")
+    return "\n[[".join(part for part in parts if not part.startswith(tables))
+
+
+WARNING = "older(leak.ages, limit.min_age) >= limit.min_sockets"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "what"),
+    [
+        (replaced(('"Process leaks', '"Lower the')), "title-is-an-instruction", "'Lower' begins a cure"),
+        (replaced(('"Process leaks sockets"', f'"{"a" * 73}"')), "title-too-long", "at most 72 characters"),
+        (replaced(('"Process leaks sockets"', '"Sockets leak."')), "title-too-long", "final full stop"),
+        (replaced(('["a pool that is never full"]', '["none"]')), "no-normal-when", "names no case"),
+        (replaced(('["a pool that is never full"]', "[]")), "no-normal-when", "there always is one"),
+        (replaced(('"A descriptor may be in use."', '"N/A"')), "empty-words", "fix[1].risk says nothing"),
+        (
+            replaced(('undo       = "sysctl -w net.ipv4.timeout={sysctl.net.ipv4.timeout:n}"', 'undo = "-"')),
+            "empty-words",
+            "fix[2].undo says nothing",
+        ),
+        (without("reference"), "no-reference", "add a [[reference]]"),
+        (without("wrong_fix"), "no-wrong-fix", "add a [[wrong_fix]]"),
+        (without("fix"), "no-fix", "add a [[fix]]"),
+        (without("test"), "no-test-that-fires", "no [[test]] expects "),
+        (without("test"), "no-test-that-is-clear", "no [[test]] expects clear; add one"),
+        (without("test"), "no-test-that-is-unknown", "no [[test]] expects unknown; add one"),
+        (replaced(('"is silent below"', '"cannot tell"')), "two-tests-of-one-name", "'cannot tell'"),
+        (
+            replaced(("count = 99", "count = 100")),
+            "test-fails",
+            "test 'is silent below' expects clear and the answer is warning",
+        ),
+        (
+            replaced(('"missing: owners are hidden: run as root"', "{ count = 1, each = 1 }")),
+            "test-fails",
+            "expects unknown and the answer is clear",
+        ),
+        (replaced(('"leak.owned" = 1000', '"queue.age" = 5')), "given-and-not-read", "gives queue.age"),
+        (
+            replaced(("[fires]", 'x = { default = 1, unit = "count", reason = "why" }\n[fires]')),
+            "limit-not-used",
+            "limits.x is used nowhere",
+        ),
+        (
+            replaced((WARNING, f"{WARNING} and leak.owned >= 0 * limit.worse or leak.owned > 1e9")),
+            "limit-without-effect",
+            "limits.worse just below and just above",
+        ),
+        (
+            replaced((WARNING, f"{WARNING} or rate(Tcp.Again) / rate(Tcp.Out) > 1")),
+            "ratio-without-floor",
+            "add `rate(Tcp.Out) >= limit.min_traffic and`",
+        ),
+        (
+            replaced(("older(leak.ages, limit.min_age) >= limit.worse", "sysctl.net.ipv4.switch == 1")),
+            "critical-for-a-setting",
+            "critical is for what hurts now",
+        ),
+    ],
+)
+def test_each_complaint_has_a_name_and_a_remedy(text, name, what):
+    complaints = lint(text)
+    assert what in complaints[name]
+    assert ";" in complaints[name]
+
+
+def test_a_ratio_with_a_floor_is_no_complaint():
+    floor = "rate(Tcp.Out) >= 100 * per_second and rate(Tcp.Again) / rate(Tcp.Out) > 1"
+    assert "ratio-without-floor" not in lint(replaced((WARNING, f"{WARNING} or {floor}")))
+
+
+def test_the_id_is_the_files_name():
+    assert lint(RULE, stem="other")["id-is-not-the-file-name"] == (
+        "id is sockets-leak and the file other.toml; make them equal"
+    )
+
+
+def test_a_limit_may_serve_the_prose_or_a_fix_alone():
+    limit = 'x = { default = 1, unit = "ratio", reason = "why" }\n[fires]'
+    for old, new in (("Descriptors run out.", "{limit.x}"), ("timeout / 2", "timeout / limit.x")):
+        assert "limit-not-used" not in lint(replaced(("[fires]", limit), (old, new)))
+
+
+def test_a_test_may_set_limits():
+    text = replaced(
+        ("count = 99, each = 120 } }", "count = 99, each = 120 } }\nlimits = { min_sockets = 99 }")
+    )
+    read = rule(text)
+    (failure,) = failures(read, read_body(read))
+    assert (failure.test.name, failure.answer) == ("is silent below", "warning")
+
+
+def test_rules_with_one_id_or_the_same_conditions_are_told_apart():
+    renamed = rule(replaced(('"sockets-leak"', '"other"'), ("limit.min_age)", "limit.min_age )")))
+    other_limit = rule(replaced(('"sockets-leak"', '"third"'), ("default = 100", "default = 101")))
+    assert [complaint.name for complaint in lint_together([rule(), rule()])] == ["duplicate-id"]
+    assert list(lint_together([rule(), other_limit])) == []
+    same = rule(replaced(('"sockets-leak"', '"other"'), (">= limit.min", ">=\\n limit.min")))
+    (complaint,) = lint_together([rule(), same])
+    assert (complaint.name, complaint.what) == (
+        "same-conditions",
+        "it fires exactly when sockets-leak does; keep one of them",
+    )
+    assert renamed.id == "other"
+
+
+# with the real vocabulary
+
+REAL = """\
+id = "x"
+title = "X"
+status = "stable"
+since = "0.1"
+scope = "{scope}"
+{namespace}
+[fires]
+{level} = "{condition}"
+[prose]
+summary = "s"
+explanation = "e"
+impact = "i"
+normal_when = ["always"]
+"""
+
+
+def lint_real(condition, level="warning", scope="host", namespace=""):
+    text = REAL.format(condition=condition, level=level, scope=scope, namespace=namespace)
+    read = parse_rule(text, "rules/local/x.toml", "local")
+    return {complaint.name: complaint.what for complaint in lint_rule(read, read_body(read), "x")}
+
+
+def test_a_rule_that_fires_on_kernel_defaults_is_refused():
+    assert (
+        "fires.info holds on a host with the kernel's defaults"
+        in (lint_real("sysctl.net.ipv4.tcp_syncookies == 1", "info")["fires-on-defaults"])
+    )
+
+
+def test_a_rule_above_info_on_a_busy_host_is_refused():
+    condition = "sockets.time_wait > 5000"
+    assert "fires.warning holds on a healthy busy host" in lint_real(condition)["fires-when-healthy"]
+    assert "fires-when-healthy" not in lint_real(condition, "info")
+
+
+@pytest.mark.parametrize(
+    ("scope", "condition"),
+    [
+        ("process", "close_wait.owned >= 1"),
+        ("listener", "accept_queue.length >= 1"),
+        ("port", "port.established >= 1000"),
+        ("destination", "ports.used >= 100"),
+    ],
+)
+def test_every_scope_has_healthy_examples(scope, condition):
+    assert "fires-when-healthy" in lint_real(condition, scope=scope)
+
+
+def test_machine_wide_facts_need_the_initial_namespace():
+    condition = "sockstat.TCP.orphan > 1000"
+    assert 'add `namespace = "initial"`' in lint_real(condition)["machine-wide-fact"]
+    assert "machine-wide-fact" not in lint_real(condition, namespace='namespace = "initial"')
+
+
+def test_a_rule_in_no_familys_folder_is_told_so():
+    assert "put it into one, such as close/" in lint_real("sockets.listen > 99")["no-family"]
+
+
+@pytest.mark.parametrize("host", [healthy.DEFAULTS, healthy.BUSY], ids=["defaults", "busy"])
+def test_the_healthy_hosts_have_facts_that_exist_and_of_the_right_kind(host):
+    for scope in Scope:
+        for facts in healthy.facts_on(host, scope):
+            for name in facts:
+                fact = find_fact(name)
+                assert fact is not None, name
+                assert fact.scope in (scope, Scope.HOST)
+                assert (fact.kind == "counter") is isinstance(facts[name], Growth)
+
+
+def test_counters_stand_still_on_a_healthy_host_and_unknown_facts_are_missing():
+    (facts,) = healthy.facts_on(healthy.DEFAULTS, Scope.HOST)
+    assert facts.get("TcpExt.ListenOverflows") == Growth(0, 1.0)
+    assert facts.get("sysctl.net.ipv4.tcp_ehash_entries") == Missing(
+        "sysctl.net.ipv4.tcp_ehash_entries is not recorded for this host"
+    )
+    assert isinstance(facts.get("xyzzy"), Missing)

@@ -1,0 +1,298 @@
+"""The whole answer about a port, from evidence made by hand."""
+
+import pytest
+
+from tcpdoctor.diagnosis.bind_address import Target
+from tcpdoctor.diagnosis.port import PortAnswer, answer, with_probes
+from tcpdoctor.diagnosis.port_advice import advise
+from tcpdoctor.diagnosis.port_holder import custody_of
+from tcpdoctor.diagnosis.port_words import verdict
+from tcpdoctor.kernel.addresses import LocalAddresses, LocalPrefix
+from tcpdoctor.kernel.bind_rules import BindRules
+from tcpdoctor.kernel.lineage import Lineage
+from tcpdoctor.kernel.port_evidence import CONNECTION_STATES, PortEvidence
+from tcpdoctor.kernel.probe import Probe
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import (
+    Connection,
+    Detail,
+    Endpoint,
+    Held,
+    Holder,
+    Listener,
+    NotHeld,
+    Process,
+    TcpInfo,
+)
+from tcpdoctor.kernel.states import TcpState, Timer
+
+PORT = 8080
+NGINX = Holder(811, "nginx", 6, 33)
+NO_INFO = Missing("no tcp_info")
+SETTINGS = {
+    "net.ipv4.ip_local_port_range": (32768, 60999),
+    "net.ipv4.ip_local_reserved_ports": ((41000, 41009),),
+    "net.ipv4.tcp_fin_timeout": 60,
+    "net.ipv4.tcp_orphan_retries": 0,
+    "net.ipv4.tcp_rto_max_ms": 120_000,
+}
+
+
+def connection(state: TcpState, *, port: int = PORT, remote="10.0.0.7:51000", **changes) -> Connection:
+    address, _, number = remote.rpartition(":")
+    plain = Connection(
+        state, 4, Endpoint("127.0.0.1", port), Endpoint(address, int(number)), 0, 1, 0, 0, Timer.NONE, 0.0,
+        0, 0, 0, 1, None, NO_INFO, NotHeld(),
+    )  # fmt: skip
+    return plain._replace(**changes)
+
+
+def time_wait(expires: float, **changes) -> Connection:
+    return connection(TcpState.TIME_WAIT, timer=Timer.TIME_WAIT, expires=expires, **changes)
+
+
+def held(state: TcpState, inode: int = 77, **changes) -> Connection:
+    return connection(state, **{"inode": inode, "owner": Held((NGINX,)), **changes})
+
+
+def listener(address="0.0.0.0", owner=None, **changes) -> Listener:
+    family = 6 if ":" in address else 4
+    plain = Listener(
+        family, Endpoint(address, PORT), 0, 5, 55, 33, 0, 128, 0, 1, False if family == 6 else None,
+        owner or Held((NGINX,)),
+    )  # fmt: skip
+    return plain._replace(**changes)
+
+
+def evidence(*rows: Connection | Listener, **changes) -> PortEvidence:
+    listeners = tuple(row for row in rows if isinstance(row, Listener))
+    connections = [row for row in rows if isinstance(row, Connection)]
+    local = {}
+    for state in CONNECTION_STATES:
+        mine = tuple(row for row in connections if row.state is state)
+        local[state] = Detail(mine, len(mine))
+    plain = PortEvidence(
+        port=PORT,
+        uid=0,
+        listeners=listeners,
+        listening=frozenset(row.local for row in listeners),
+        local=local,
+        remote={},
+        options={},
+        processes={},
+        lineages={},
+        rules=BindRules(
+            LocalAddresses((LocalPrefix(0x7F000000, 8, False),), ()), False, False, False, 1024, True
+        ),
+        sysctls=SETTINGS,
+    )
+    return plain._replace(**changes)
+
+
+def explain(*rows: Connection | Listener, port: int = PORT, **changes) -> PortAnswer:
+    return answer(Target(4, "0.0.0.0", 0, port), evidence(*rows, port=port, **changes))
+
+
+def options(reuseaddr: bool, reuseport: bool = False) -> dict[str, object]:
+    return {"SO_REUSEADDR": reuseaddr, "SO_REUSEPORT": reuseport, "IPV6_V6ONLY": Missing("IPv4")}
+
+
+def test_of_several_causes_the_first_in_the_contracts_order_is_named_and_the_others_counted():
+    found = explain(time_wait(3.0), held(TcpState.CLOSE_WAIT), listener(), time_wait(4.0))
+    assert found.cause == "listener"
+    assert found.by_cause == (("listener", 1), ("live-connections", 1), ("time-wait", 2))
+    assert "nginx (pid 811) listens on 0.0.0.0:8080" in verdict(found)
+    assert "one live connection and 2 TIME_WAIT connections besides" in verdict(found)
+
+
+def test_the_port_is_free_when_the_last_blocker_has_gone():
+    found = explain(time_wait(3.0), time_wait(41.3), time_wait(17.0))
+    assert found.free_in == 41.3
+    assert verdict(found).startswith("Port 8080 cannot be bound for another 42 s: 3 TIME_WAIT connections")
+
+
+def test_a_blocker_that_stays_leaves_no_deadline():
+    found = explain(time_wait(3.0), held(TcpState.FIN_WAIT_2))
+    assert found.free_in is None
+    assert found.blockers[0].state is TcpState.FIN_WAIT_2
+
+
+def test_twenty_blockers_are_listed_the_longest_lived_first_and_all_are_counted():
+    found = explain(*(time_wait(float(age)) for age in range(23)), held(TcpState.ESTABLISHED))
+    assert found.blockers_total == 24
+    assert len(found.blockers) == 20
+    assert [b.row.expires for b in found.blockers[1:4]] == [22.0, 21.0, 20.0]
+
+
+def test_a_sampled_state_is_counted_whole_and_leaves_doubt_where_nothing_blocks():
+    rows = tuple(time_wait(5.0) for _ in range(7))
+    local = dict(evidence().local) | {TcpState.TIME_WAIT: Detail(rows, 700)}
+    found = explain(local=local)
+    assert found.by_cause == (("time-wait", 700),)
+    assert found.attempts[0].certain
+    elsewhere = tuple(row._replace(local=Endpoint("10.0.0.1", PORT)) for row in rows)
+    local[TcpState.TIME_WAIT] = Detail(elsewhere, 700)
+    found = answer(Target(4, "127.0.0.1", 0, PORT), evidence(local=local))
+    assert (found.attempts[0].bind, found.attempts[0].certain) == ("ok", False)
+    assert "not certain" in verdict(found)
+
+
+def test_a_kernel_that_lists_no_bound_sockets_leaves_a_free_port_uncertain():
+    local = {state: detail for state, detail in evidence().local.items() if state is not TcpState.BOUND}
+    found = explain(local=local)
+    assert [attempt.certain for attempt in found.attempts] == [False] * 4
+    assert "bound" in found.unknowns[0]
+
+
+def test_sockets_that_could_not_be_read_never_look_like_a_free_port():
+    found = explain(local=Missing("sock_diag: refused"), listeners=Missing("sock_diag: refused"))
+    assert not found.attempts[0].certain
+    assert "sock_diag: refused" in verdict(found)
+
+
+def test_leftovers_are_guessed_to_have_what_their_listener_has():
+    found = explain(
+        listener(),
+        connection(TcpState.ESTABLISHED),
+        options={55: options(reuseaddr=True, reuseport=True)},
+        uid=33,
+    )
+    by_options = {attempt.options: attempt for attempt in found.attempts}
+    assert by_options[("SO_REUSEPORT",)].bind == "EADDRINUSE", "its uid is 0, and it may be no minisocket"
+    found = explain(
+        listener(),
+        time_wait(9.0),
+        options={55: options(reuseaddr=True, reuseport=True)},
+        uid=33,
+    )
+    shared = found.attempts[2]
+    assert (shared.bind, shared.certain) == ("ok", False)
+
+
+def test_a_live_socket_that_can_be_asked_leaves_no_doubt():
+    found = explain(held(TcpState.CLOSE_WAIT), options={77: options(reuseaddr=True)})
+    assert [(a.bind, a.certain) for a in found.attempts[:2]] == [("EADDRINUSE", True), ("ok", True)]
+    assert "With SO_REUSEADDR it can be bound at once" in verdict(found)
+
+
+def test_a_socket_that_may_not_be_asked_leaves_doubt_where_its_flags_matter():
+    hidden = Missing("not permitted; run as root")
+    row = held(TcpState.CLOSE_WAIT, owner=hidden)
+    found = explain(row, options={77: hidden})
+    assert [a.certain for a in found.attempts] == [True, False, False, False]
+    assert "whose holder is hidden" in verdict(found)
+
+
+def test_an_orphan_of_fin_wait_2_above_a_minute_is_followed_by_a_minisocket():
+    orphan = connection(TcpState.FIN_WAIT_2, timer=Timer.KEEPALIVE, expires=20.0)
+    found = explain(orphan, sysctls=SETTINGS | {"net.ipv4.tcp_fin_timeout": 90})
+    assert found.cause == "fin-wait-2-orphan"
+    assert found.free_in == 50.0
+
+
+def test_an_orphan_that_still_sends_ends_by_its_retries():
+    info = TcpInfo(0.408, 0.0001, 1, 0, 1, 1, 0, 0.1, 0.1, 0.1)
+    orphan = connection(TcpState.LAST_ACK, timer=Timer.RETRANSMIT, expires=0.3, info=info)
+    found = explain(orphan)
+    assert found.cause == "live-connections"
+    assert found.free_in is not None
+    assert 90 < found.free_in < 110
+
+
+@pytest.mark.parametrize(
+    ("port", "remote", "reuseaddr", "cause"),
+    [
+        (40_000, "10.0.0.7:443", None, "outgoing-connection"),
+        (40_000, "10.0.0.7:50051", False, "outgoing-connection"),
+        (40_000, "10.0.0.7:50051", True, "live-connections"),
+        (40_000, "10.0.0.7:50051", None, "live-connections"),
+        (41_005, "10.0.0.7:443", None, "live-connections"),  # reserved: no client is given it
+        (8080, "10.0.0.7:443", None, "live-connections"),
+    ],
+)
+def test_who_began_a_connection_is_told_by_ports_and_options(port, remote, reuseaddr, cause):
+    asked = {} if reuseaddr is None else {77: options(reuseaddr)}
+    found = explain(held(TcpState.ESTABLISHED, port=port, remote=remote), port=port, options=asked)
+    assert found.cause == cause
+
+
+def test_a_connection_to_a_listener_of_this_host_was_begun_here():
+    row = held(TcpState.ESTABLISHED, remote="127.0.0.1:5432")
+    found = explain(row, listening=frozenset({Endpoint("0.0.0.0", 5432)}))
+    assert found.cause == "outgoing-connection"
+
+
+def test_a_listener_of_systemd_is_a_socket_unit_and_pid_1_of_a_container_is_not():
+    systemd = listener(owner=Held((Holder(1, "systemd", 40, 0), NGINX)))
+    found = explain(systemd)
+    assert "a systemd socket unit (pid 1 systemd) listens" in verdict(found)
+    assert "systemctl stop NAME.socket" in advise(found).do[0]
+    assert "nginx (pid 1) listens" in verdict(explain(listener(owner=Held((Holder(1, "nginx", 6, 0),)))))
+
+
+def test_the_unit_or_the_container_is_what_has_to_be_stopped():
+    process = Process(811, "nginx", 33, 1, "/usr/sbin/nginx", "nginx", 9, 1024, "nginx.service", None)
+    found = explain(listener(), processes={811: process})
+    assert "nginx (pid 811, nginx.service) listens" in verdict(found)
+    assert "systemctl stop nginx.service" in advise(found).do[0]
+    found = explain(listener(), processes={811: process._replace(container="0123456789abcdef")})
+    assert "stop container 0123456789ab" in advise(found).do[0]
+
+
+def lineage(**changes) -> Lineage:
+    plain = Lineage(1, 500, 500, 1, close_on_exec=False, waits=("hrtimer_nanosleep",))
+    return plain._replace(**changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "traces", "heir"),
+    [
+        ("helper", lineage(), True),
+        ("helper", lineage(close_on_exec=True), False),
+        ("helper", lineage(waits=("ep_poll",)), False),
+        ("helper", lineage(waits=("0",)), False),
+        ("helper", lineage(waits=Missing("hidden")), False),
+        ("helper", lineage(session=900), False),  # leads its own session: a daemon
+        ("helper", lineage(parent=300, parent_session=500), False),  # its parent lives
+        ("helper", lineage(parent=300, parent_session=2), True),  # a subreaper has it
+        ("sleep", lineage(session=900), True),
+        ("sleep", lineage(close_on_exec=True), False),
+        ("helper", Missing("hidden"), False),
+    ],
+)
+def test_an_heir_is_told_by_its_traces(name, traces, heir):
+    holder = Holder(900, name, 3, 0)
+    row = listener(owner=Held((holder,)))
+    assert custody_of(row, evidence(row, lineages={holder: traces})).inherited is heir
+
+
+def test_a_listener_that_its_server_still_holds_is_not_inherited():
+    child, server = Holder(900, "sleep", 3, 0), Holder(811, "nginx", 6, 33)
+    row = listener(owner=Held((server, child)))
+    traces = {child: lineage(), server: lineage(close_on_exec=True)}
+    assert not custody_of(row, evidence(row, lineages=traces)).inherited
+
+
+def test_what_the_kernel_said_replaces_the_prediction_and_its_cause():
+    found = explain(time_wait(9.0))
+    free = with_probes(found, [Probe("ok", None)] * 4)
+    assert (free.cause, free.free_in) == (None, None)
+    assert [(a.bind, a.listen, a.certain, a.probed) for a in free.attempts] == [("ok", "ok", True, True)] * 4
+    refused = with_probes(explain(), [Probe("EACCES", None)] * 4)
+    assert refused.cause is None
+    assert "EACCES" in verdict(refused)
+    kept = with_probes(found, [Missing("no socket")] * 4)
+    assert kept == found
+
+
+def test_a_privileged_port_is_explained_to_the_user_who_lacks_the_privilege():
+    rules = evidence().rules._replace(privileged=False)
+    found = explain(port=80, rules=rules, uid=1000)
+    assert (found.cause, found.attempts[0].bind) == ("privileged-port", "EACCES")
+    assert verdict(found).startswith("Port 80 cannot be bound by uid 1000")
+    assert "ip_unprivileged_port_start=80" in advise(found).do[1]
+
+
+def test_a_free_port_in_the_ephemeral_range_comes_with_a_remark_unless_it_is_reserved():
+    assert "ip_local_reserved_ports" in advise(explain(port=40_000)).do[0]
+    assert advise(explain(port=41_000)).do == ()
