@@ -1,0 +1,1 @@
+"""Options, exit codes, standard output; one file a command."""

@@ -1,0 +1,159 @@
+"""The command line: which commands there are, each imported only when it is asked for.
+
+Convention for a command's module: it exposes a function with typer's annotations (its docstring is the
+help, and its first line is the one in `COMMANDS`), or, for a group of commands, a `typer.Typer` named
+``app``; `COMMANDS` names it. A command prints with `tcpdoctor.cli.output.emit`, raises `TcpdoctorError` for
+what the user can act on (one line, exit 3), `typer.BadParameter` for a bad value (likewise), and
+`typer.Exit(code)` for any code but 0.
+"""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
+
+import typer
+import typer.main
+from typer.core import TyperGroup, TyperOption
+
+from tcpdoctor import __version__
+from tcpdoctor.cli.complaint import complain, describe_usage
+from tcpdoctor.cli.exit_codes import OK, UNKNOWN
+from tcpdoctor.cli.output import Output, emit
+from tcpdoctor.errors import TcpdoctorError
+
+
+class Entry(NamedTuple):
+    """Where a command is, and its help in one line of at most 65 characters."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+COMMANDS = {
+    "check": Entry("tcpdoctor.cli.check", "check", "Say what is wrong with TCP here, why, and what to do."),
+    "explain": Entry(
+        "tcpdoctor.cli.explain", "explain", "Answer one question about this host's TCP, completely."
+    ),
+    "states": Entry("tcpdoctor.cli.states", "states", "Count the sockets in each TCP state."),
+    "sockets": Entry("tcpdoctor.cli.sockets", "sockets", "List sockets with owner, age, timer and queues."),
+    "facts": Entry(
+        "tcpdoctor.cli.facts", "facts", "List the facts that rules may use, with their values here."
+    ),
+    "rules": Entry("tcpdoctor.cli.rules", "app", "List, show, check and test the rules."),
+}
+"""Every command, in the order of the help."""
+
+
+class LazyGroup(TyperGroup):
+    """The top-level group: knows its commands by name and imports the one that is invoked."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is typer's
+        """Return the names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the signature is typer's
+        """Import and build one command; None where there is none of that name."""
+        entry = COMMANDS.get(cmd_name)
+        return build_command(cmd_name, entry) if entry else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - the signature is typer's
+        """Write the list of commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that `args` begins with, or say which one it may have been."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            nearest = get_close_matches(name, COMMANDS, 1)
+            guess = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(COMMANDS)}"
+            ctx.fail(f"no command {name!r}; {guess}")
+        return super().resolve_command(ctx, args)
+
+
+def build_command(name: str, entry: Entry) -> Any:
+    """Import one command's module and return what typer makes of it."""
+    found = getattr(import_module(entry.module), entry.attribute)
+    if isinstance(found, typer.Typer):
+        group = found
+    else:
+        group = typer.Typer()
+        group.command(name)(found)
+    group._add_completion = False  # it would write into the user's shell files
+    group.rich_markup_mode = None  # rich costs 70 ms, and garbles "[x]"
+    command = typer.main.get_command(group)
+    command.name = name
+    _give_help(command)
+    return command
+
+
+def _give_help(command: Any) -> None:
+    """Replace typer's --help, which writes to stdout by itself, in a command and all below it."""
+    command.add_help_option = False
+    command.params.append(
+        TyperOption(
+            param_decls=["-h", "--help"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_print_help,
+            help="Show this help and exit.",
+        )
+    )
+    for below in getattr(command, "commands", {}).values():
+        _give_help(below)
+
+
+def _print_help(context: Any, _option: Any, wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if wanted and not context.resilient_parsing:
+        emit(context.get_help(), Output())
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    add_completion=False,
+    rich_markup_mode=None,
+    invoke_without_command=True,
+    help="Says what is wrong with TCP on a Linux host, proves it, and says what to do.",
+    epilog="First: tcpdoctor check. More: tcpdoctor COMMAND --help, man tcpdoctor.",
+)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if wanted:
+        emit(f"tcpdoctor {__version__}", Output())
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    *,
+    version: Annotated[  # noqa: ARG001 - its callback has answered
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        context.fail("which command? Most often: tcpdoctor check")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; what the user can act on is one line on stderr."""
+    path = " ".join(["tcpdoctor", *(word for word in arguments[:1] if word in COMMANDS)])
+    group: Any = typer.main.get_command(app)
+    _give_help(group)
+    try:
+        with group.make_context("tcpdoctor", list(arguments)) as context:
+            group.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
+    except typer.TyperException as error:
+        complain(describe_usage(error, path))
+        return UNKNOWN
+    except TcpdoctorError as error:
+        complain(f"{path}: {error}")
+        return UNKNOWN
+    return OK

@@ -1,0 +1,98 @@
+"""`tcpdoctor facts`: what a rule may ask, and the answers here and now."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+
+import typer
+
+from tcpdoctor.cli.output import COLOR, FORMAT, OUTPUT, Output, emit, style_of
+from tcpdoctor.cli.progress import said_to_take
+from tcpdoctor.cli.window import refuse_bad_window
+
+if TYPE_CHECKING:
+    from tcpdoctor.facts.subject import Scope
+    from tcpdoctor.facts.vocabulary import Fact
+
+
+def facts(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...", help="Only facts whose names begin so: close_wait, TcpExt.Listen."
+        ),
+    ] = None,
+    *,
+    scope: Annotated[
+        Literal["host", "listener", "process", "port", "destination"] | None,
+        typer.Option("--scope", help="Only facts of this scope; those of the host can be used in any."),
+    ] = None,
+    window: Annotated[
+        float,
+        typer.Option(
+            "--window", metavar="SECONDS", help="Time between the two samples; 0: one sample, no rates."
+        ),
+    ] = 1.0,
+    output_format: FORMAT = "text",
+    output: OUTPUT = None,
+    color: COLOR = "auto",
+) -> None:
+    """List the facts that rules may use, with their values here.
+
+    Each with its unit, its meaning and where it can be seen without this program. What could not be
+    read says why. Counters show how much they grew between the two samples.
+    """
+    from tcpdoctor.facts.subject import Scope
+    from tcpdoctor.report.facts_list import gather
+
+    refuse_bad_window(window)
+    wanted = _wanted(names or [], Scope(scope) if scope else None)
+    with said_to_take(window):
+        from tcpdoctor.kernel.live import take_samples
+
+        samples = take_samples(window, every_listener=True)
+    listing = gather(samples, wanted)
+    target = Output(output_format, output, color)
+    if output_format == "json":
+        import json
+
+        from tcpdoctor.report.facts_json import facts_json
+
+        emit(json.dumps(facts_json(listing), indent=1, allow_nan=False), target)
+    else:
+        from tcpdoctor.report.facts_text import facts_text
+
+        emit(facts_text(listing, style_of(target)), target)
+
+
+def _wanted(beginnings: list[str], scope: "Scope | None") -> "dict[Scope, Sequence[Fact]]":
+    """Return the facts to list, by scope.
+
+    Raises:
+        QuestionError: A beginning fits no fact of these scopes; with the nearest that there is.
+    """
+    from tcpdoctor.facts.subject import Scope
+    from tcpdoctor.facts.vocabulary import own_facts
+
+    scopes = [scope] if scope else list(Scope)
+    found = {one: own_facts(one) for one in scopes}
+    everything = [fact.name for one in scopes for fact in found[one]]
+    for beginning in beginnings:
+        if not any(name.startswith(beginning) for name in everything):
+            _complain(beginning, everything, scope)
+    if not beginnings:
+        return found
+    chosen: dict[Scope, Sequence[Fact]] = {
+        one: [fact for fact in known if fact.name.startswith(tuple(beginnings))]
+        for one, known in found.items()
+    }
+    return {one: known for one, known in chosen.items() if known}
+
+
+def _complain(beginning: str, names: list[str], scope: "Scope | None") -> NoReturn:
+    from tcpdoctor.diagnosis.nearest import nearest
+    from tcpdoctor.errors import QuestionError
+
+    where = f" of scope {scope.value}" if scope else ""
+    guess = nearest(beginning, names)
+    hint = f"did you mean {guess}?" if guess else "tcpdoctor facts --window 0 lists them all"
+    raise QuestionError(f"no fact{where} begins with {beginning!r}; {hint}")

@@ -1,0 +1,193 @@
+"""Where an answer goes, and how: stdout or a file, coloured or not.
+
+Every command takes the options `FORMAT`, `OUTPUT` and `COLOR` in its signature and ends with
+`emit(text, Output(format, file, color))`.
+"""
+
+import errno
+import functools
+import os
+import re
+import select
+import sys
+from pathlib import Path
+from typing import Annotated, BinaryIO, Literal, NamedTuple, TextIO
+
+import typer
+
+from tcpdoctor.errors import OutputError
+from tcpdoctor.report.style import PLAIN, SGR_CODES, Style
+
+FORMAT = Annotated[Literal["text", "json"], typer.Option("--format", help="For people, or for machines.")]
+OUTPUT = Annotated[
+    Path | None,
+    typer.Option("--output", metavar="FILE", help="Write to FILE: beside it first, then renamed."),
+]
+COLOR = Annotated[Literal["auto", "always", "never"], typer.Option("--color", help="When to colour.")]
+
+_WIDEST = 100
+"""Lines longer than this are hard to read, however wide the terminal is."""
+
+_ASCII = str.maketrans(
+    {
+        "\u2013": "-",
+        "\u2014": "--",
+        "\u2018": "'",
+        "\u2019": "'",
+        "\u201c": '"',
+        "\u201d": '"',
+        "\u2026": "...",
+        "\u2022": "*",
+        "\u00b5": "u",
+        "\u2192": "->",
+        "\u2264": "<=",
+        "\u2265": ">=",
+        "\u00d7": "x",
+        "\u00a0": " ",
+    }
+)
+
+
+class Output(NamedTuple):
+    """What the user wants to be done with the answer."""
+
+    format: str = "text"
+    """``text`` or ``json``."""
+    file: Path | None = None
+    """None or ``-``: stdout."""
+    color: str = "auto"
+    """``auto``, ``always`` or ``never``."""
+
+
+def emit(text: str, output: Output) -> None:
+    """Write an answer where the user wants it; an empty one writes nothing to stdout.
+
+    A reader that closed the pipe has seen enough: that is no error. Text has its control characters
+    escaped here, whatever was done before; characters that the locale cannot show are replaced.
+
+    Raises:
+        OutputError: It could not be written; a file is then as it was before.
+    """
+    if output.format == "text":
+        text = escape_controls(text, colored=style_of(output).color)
+    if text and not text.endswith("\n"):
+        text += "\n"
+    if _names_a_file(output):
+        from tcpdoctor.kernel.files import write_beside
+
+        assert output.file is not None  # noqa: S101 - _names_a_file said so
+        write_beside(output.file, text, OutputError)
+    elif text:
+        _write_stdout(text)
+
+
+def refuse_hopeless_file(output: Output) -> None:
+    """Say before a long look, and not after it, that its answer could not be written.
+
+    Raises:
+        OutputError: The file would have to be made in a folder that is not there or not ours to write in.
+    """
+    if not _names_a_file(output) or output.file is None or os.path.lexists(output.file):
+        return
+    folder = output.file.parent
+    if not folder.is_dir():
+        raise OutputError(f"{output.file}: there is no folder {folder}; create it, or choose another")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{output.file}: you may not write in {folder}; choose another folder")
+
+
+def style_of(output: Output) -> Style:
+    """Return the style for where the answer goes.
+
+    `--color` decides over NO_COLOR, then CLICOLOR_FORCE or FORCE_COLOR, then CLICOLOR=0, then TERM=dumb,
+    then whether it is a terminal (https://no-color.org, https://bixense.com/clicolors).
+    """
+    terminal = not _names_a_file(output) and sys.stdout is not None and sys.stdout.isatty()
+    width = _terminal_width(sys.stdout) if terminal else PLAIN.width
+    return Style(color=_wants_color(output.color, terminal=terminal), width=width)
+
+
+def escape_controls(text: str, *, colored: bool = False) -> str:
+    """Show control and bidi characters escaped; newlines, tabs and (if `colored`) our own colours stay."""
+
+    def shown(match: re.Match[str]) -> str:
+        if colored and match[1]:
+            return match[1]
+        return "".join(_escaped(char) for char in match[0])
+
+    return _control_characters().sub(shown, text)
+
+
+@functools.cache
+def _control_characters() -> re.Pattern[str]:
+    """Our own colours as group 1, or one character that steers; compiled for text only, it takes 1 ms."""
+    return re.compile(
+        rf"(\x1b\[(?:{'|'.join(SGR_CODES)})m)"
+        "|[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+    )
+
+
+def _escaped(char: str) -> str:
+    if char.isprintable():
+        return char
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def _names_a_file(output: Output) -> bool:
+    return output.file is not None and str(output.file) != "-"
+
+
+def _terminal_width(stream: TextIO) -> int:
+    try:
+        columns = os.get_terminal_size(stream.fileno()).columns
+    except OSError:
+        columns = 0
+    return min(_WIDEST, max(40, columns)) if columns else PLAIN.width
+
+
+def _wants_color(choice: str, *, terminal: bool) -> bool:
+    if choice != "auto":
+        return choice == "always"
+    environment = os.environ
+    if environment.get("NO_COLOR"):
+        return False
+    if any(environment.get(name, "0") not in ("", "0") for name in ("CLICOLOR_FORCE", "FORCE_COLOR")):
+        return True
+    if environment.get("CLICOLOR") == "0" or environment.get("TERM") == "dumb":
+        return False
+    return terminal
+
+
+def _write_stdout(text: str) -> None:
+    if sys.stdout is None:
+        raise OutputError("standard output is closed: open it, or use --output FILE")
+    encoding = sys.stdout.encoding or "ascii"
+    try:
+        data = text.encode(encoding)
+    except UnicodeEncodeError:
+        data = text.translate(_ASCII).encode(encoding, "backslashreplace")
+    try:
+        _write_all(sys.stdout.buffer, data)
+    except OSError as error:
+        _lose_stdout(error)
+
+
+def _write_all(stream: BinaryIO, data: bytes) -> None:
+    """Write every byte, also where PYTHONUNBUFFERED makes `stream` a raw file that may take only a part."""
+    rest = memoryview(data)
+    while rest:
+        taken = stream.write(rest)
+        if taken is None:  # a non-blocking pipe is full
+            select.select([], [stream], [])
+        rest = rest[taken or 0 :]
+    stream.flush()
+
+
+def _lose_stdout(error: OSError) -> None:
+    """Let what is still buffered go nowhere, so that the interpreter's last flush cannot fail."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+    if error.errno != errno.EPIPE:
+        raise OutputError(f"standard output: {error.strerror}: the answer is incomplete") from error

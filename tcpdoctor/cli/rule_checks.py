@@ -1,0 +1,88 @@
+"""Rule files read for `rules lint` and `rules test`: a wrong file is a complaint there, and not the end."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tcpdoctor.cli.rule_files import added_texts, family_of, shipped_texts
+from tcpdoctor.diagnosis.body import Body
+from tcpdoctor.diagnosis.library import RuleText
+from tcpdoctor.diagnosis.lint import Complaint, lint_rule, lint_together
+from tcpdoctor.diagnosis.rule import Rule, parse_rule, read_body
+from tcpdoctor.diagnosis.trial import failures
+from tcpdoctor.errors import RuleError
+from tcpdoctor.kernel.files import list_files, read_text_file
+
+
+class Read(NamedTuple):
+    """A rule file that could be read."""
+
+    rule: Rule
+    body: Body
+    stem: str
+    """The file's name without ``.toml``."""
+
+
+def rule_files(path: Path | None, extra_dirs: Sequence[Path]) -> list[RuleText]:
+    """The texts of one file, of all rule files below a folder, or of all rules that would be loaded.
+
+    Whoever may write a file that is only checked here does not matter.
+
+    Raises:
+        RuleError: A file or folder cannot be read, or the folder holds no rule.
+    """
+    if path is None:
+        return [*shipped_texts(), *added_texts(extra_dirs)]
+    paths = list_files(path, ".toml", trusted_owner=False, error=RuleError) if path.is_dir() else (path,)
+    if not paths:
+        raise RuleError(f"{path}: no .toml file below it; give a folder of rules or one rule file")
+    return [
+        RuleText(str(file), family_of(file), read_text_file(file, trusted_owner=False, error=RuleError))
+        for file in paths
+    ]
+
+
+def lint_files(files: Sequence[RuleText]) -> list[Complaint]:
+    """Every complaint about these files, in their order; then those about several together."""
+    complaints: list[Complaint] = []
+    rules: list[Rule] = []
+    for file in files:
+        try:
+            rule, body, stem = _read(file)
+        except RuleError as error:
+            complaints.append(_as_complaint(file, error))
+            continue
+        rules.append(rule)
+        complaints += lint_rule(rule, body, stem)
+    return [*complaints, *lint_together(rules)]
+
+
+def run_tests(files: Sequence[RuleText]) -> tuple[int, list[Complaint]]:
+    """How many tests these files hold, and each that failed.
+
+    Raises:
+        RuleError: A file is no rule.
+    """
+    tests = 0
+    failed: list[Complaint] = []
+    for file in files:
+        rule, body, _ = _read(file)
+        tests += len(body.tests)
+        failed += [
+            Complaint(
+                file.source,
+                "test-fails",
+                f"{failure.test.name!r} expects {failure.test.expect} and the answer is {failure.answer}",
+            )
+            for failure in failures(rule, body)
+        ]
+    return tests, failed
+
+
+def _read(file: RuleText) -> Read:
+    rule = parse_rule(file.text, file.source, file.family)
+    return Read(rule, read_body(rule), Path(file.source).stem)
+
+
+def _as_complaint(file: RuleText, error: RuleError) -> Complaint:
+    return Complaint(file.source, "unreadable", str(error).removeprefix(f"{file.source}: "))

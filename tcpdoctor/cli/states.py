@@ -1,0 +1,37 @@
+"""`tcpdoctor states`: how many sockets are in which state."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from tcpdoctor.cli.output import COLOR, FORMAT, OUTPUT, Output, emit, style_of
+
+
+def states(
+    *,
+    by: Annotated[
+        Literal["port", "peer", "process"] | None,
+        typer.Option("--by", help="Also count per local port, peer address or process."),
+    ] = None,
+    output_format: FORMAT = "text",
+    output: OUTPUT = None,
+    color: COLOR = "auto",
+) -> None:
+    """Count the sockets in each TCP state.
+
+    Bound sockets are those that neither listen nor are connected. What is not known says so, and why.
+    """
+    from tcpdoctor.cli.state_counts import look_by, look_plain
+
+    answer = look_plain() if by is None else look_by(by)
+    target = Output(output_format, output, color)
+    if output_format == "json":
+        import json
+
+        from tcpdoctor.report.states_json import states_answer_json
+
+        emit(json.dumps(states_answer_json(answer), indent=1, allow_nan=False), target)
+    else:
+        from tcpdoctor.report.states_text import states_answer_text
+
+        emit(states_answer_text(answer, style_of(target)), target)

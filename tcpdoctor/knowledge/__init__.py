@@ -1,0 +1,1 @@
+"""What the words of TCP mean, as data: states and sysctls in TOML, read through importlib.resources."""

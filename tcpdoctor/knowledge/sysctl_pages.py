@@ -1,0 +1,144 @@
+"""The page of each sysctl, from the files in sysctls/.
+
+Unit and meaning of those that a kernel has are told once, in `tcpdoctor.facts.sysctl_facts`; the pages
+add the rest. A page whose sysctl is gone brings its own.
+"""
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from tcpdoctor.errors import QuestionError
+from tcpdoctor.knowledge.resource import list_names, parse_toml, read_text
+from tcpdoctor.knowledge.spelling import bare, find_name
+
+FOLDER = "sysctls"
+
+Bound = int | str
+"""A number, a limit of a C type (``INT_MAX``, ``UINT_MAX/HZ``), or the sysctl that is the limit."""
+
+
+class SysctlPage(NamedTuple):
+    """What is always true of a sysctl, whatever its value."""
+
+    name: str
+    unit: str
+    """As `facts.sysctl_facts` has it: ``second``, ``millisecond``, ``switch``, ``text`` ..."""
+    meaning: str
+    """One sentence."""
+    governs: str
+    does_not: str
+    """What it is wrongly expected to do."""
+    beware: str | None = None
+    default: str | None = None
+    """As the kernel prints it, numbers separated by one space; None where it is computed."""
+    default_is: str | None = None
+    """How the default is computed, where it depends on memory or on the kernel."""
+    limits: tuple[Bound, Bound] | None = None
+    """Smallest and largest number that the kernel takes; None where it is no number or not known."""
+    limits_are: str | None = None
+    """The limits in words, where two numbers do not say it."""
+    scope: str = "namespace"
+    """``namespace``: each network namespace has its own. ``initial``: the machine's, and only the
+    initial namespace shows it. ``shared``: the machine's, read-only in other namespaces. ``machine``:
+    the machine's, wherever one is."""
+    values: Mapping[str, str] = {}
+    """What single values stand for."""
+    since: str | None = None
+    """The kernel that brought it (``6.15``), or a sentence on changes of its values."""
+    removed: str | None = None
+    """The first kernel without it; ``never there`` for a name that kernel.org never had."""
+    instead: str | None = None
+    see: tuple[str, ...] = ()
+
+
+def sysctl_names() -> tuple[str, ...]:
+    """Return the names of all sysctls that have a page, those that are gone last."""
+    return tuple(_places())
+
+
+def find_sysctl(asked: str) -> SysctlPage:
+    """Return the page of the sysctl that is called so, in any usual spelling.
+
+    ``tcp_fin_timeout``, ``net.ipv4.tcp_fin_timeout``, ``net/ipv4/tcp_fin_timeout``,
+    ``/proc/sys/net/ipv4/tcp_fin_timeout`` and ``net.ipv4.tcp_fin_timeout=30``.
+
+    Raises:
+        QuestionError: There is no such page; with the nearest.
+    """
+    places = _places()
+    name = find_name(_without_frame(asked), _spellings(tuple(places)), "sysctl of TCP")
+    return _page(name, parse_toml(places[name])[name])
+
+
+def dotted(asked: str) -> str | None:
+    """Return the name that `asked` is a path or a spelling of with dots, in one form; None if it is none."""
+    name = re.sub(r"[/.]+", ".", _without_frame(asked)).strip(".")
+    if not re.fullmatch(r"[A-Za-z0-9_.\-]+", name):
+        return None
+    return f"net.ipv4.{name}" if name.startswith(("tcp_", "ip_")) else name
+
+
+def _without_frame(asked: str) -> str:
+    name = asked.strip().partition("=")[0].strip()
+    return re.sub(r"^/*proc/sys/", "", name)
+
+
+@functools.cache
+def _places() -> Mapping[str, str]:
+    """The text of the file that holds a sysctl's page, by name."""
+    texts = [read_text(f"{FOLDER}/{name}") for name in _gone_last(list_names(FOLDER))]
+    return {name: text for text in texts for name in re.findall(r'(?m)^\["([^"]+)"\]', text)}
+
+
+def _gone_last(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(names, key=lambda name: (name == "gone.toml", name)))
+
+
+def _spellings(names: tuple[str, ...]) -> dict[str, str]:
+    """Every name whole, without ``net.``, and by its last part; of two with the same, the IPv4 one."""
+    spellings: dict[str, str] = {}
+    for name in sorted(names, key=lambda name: not name.startswith("net.ipv4.")):
+        for spelling in (name, name.removeprefix("net."), name.rpartition(".")[2]):
+            spellings.setdefault(bare(spelling), name)
+    return spellings
+
+
+def _page(name: str, table: Mapping[str, Any]) -> SysctlPage:
+    from tcpdoctor.facts.sysctl_facts import SYSCTL_FACTS
+
+    words = SYSCTL_FACTS.get(name) or (table["unit"], table["meaning"])
+    limits = table.get("range")
+    return SysctlPage(
+        name=name,
+        unit=words[0],
+        meaning=words[1] if words[1].endswith(".") else f"{words[1]}.",
+        governs=table["governs"],
+        does_not=table["does_not"],
+        beware=table.get("beware"),
+        default=table.get("default"),
+        default_is=table.get("default_is"),
+        limits=(limits[0], limits[1]) if limits else None,
+        limits_are=table.get("range_is"),
+        scope=table.get("scope", "namespace"),
+        values=table.get("values", {}),
+        since=table.get("since"),
+        removed=table.get("removed"),
+        instead=table.get("instead"),
+        see=tuple(table.get("see", ())),
+    )
+
+
+def unknown_sysctl(name: str) -> SysctlPage:
+    """Return a page for a sysctl of TCP that this kernel has and that has none."""
+    return SysctlPage(
+        name=name,
+        unit="text",
+        meaning="This kernel has it; this program knows nothing of it.",
+        governs="Documentation/networking/ip-sysctl.rst of that kernel says.",
+        does_not="Not known.",
+    )
+
+
+__all__ = ["QuestionError", "SysctlPage", "dotted", "find_sysctl", "sysctl_names", "unknown_sysctl"]

@@ -1,0 +1,80 @@
+"""What `check` concludes from a diagnosis: status and exit code, the same in every format."""
+
+from typing import NamedTuple
+
+from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Severity
+from tcpdoctor.kernel.snapshot import Samples
+
+
+class Check(NamedTuple):
+    """One run of `check`: all that a report needs."""
+
+    diagnosis: Diagnosis
+    samples: Samples
+    window: float
+    """Seconds between the two samples that the user asked for; 0: one sample."""
+    fail_on: Severity | None = Severity.WARNING
+    """The least severity that changes the exit code; None: no finding does (`--fail-on never`)."""
+    strict: bool = False
+    """Whether a rule that could not be answered matters."""
+    version: str = ""
+    """Of this program."""
+
+
+def status(check: Check) -> str:
+    """Return the worst severity above info, else ``ok``; ``unknown`` where we could not look.
+
+    We could not look where no rule at all was answered, and under `--strict` where one was not. Rules that
+    do not apply here count neither way.
+    """
+    worst = worst_severity(check.diagnosis)
+    if worst is not None and worst > Severity.INFO:
+        return worst.key
+    return "unknown" if is_blind(check) else "ok"
+
+
+def exit_code(check: Check) -> int:
+    """Return 2 critical, 1 warning, 3 could not look, 0 otherwise: the monitoring plugins' codes.
+
+    Info never counts, and nothing below `fail_on` does.
+    """
+    worst = worst_severity(check.diagnosis)
+    if check.fail_on is not None and worst is not None and worst >= max(check.fail_on, Severity.WARNING):
+        return 2 if worst is Severity.CRITICAL else 1
+    return 3 if is_blind(check) else 0
+
+
+def is_blind(check: Check) -> bool:
+    """Whether too little could be answered to call the host healthy."""
+    diagnosis = check.diagnosis
+    if check.strict and any(rule.applies for rule in diagnosis.unchecked):
+        return True
+    fired = {finding.rule for finding in diagnosis.findings}
+    return len(unchecked_rules(diagnosis) - fired) >= diagnosis.rules
+
+
+def worst_severity(diagnosis: Diagnosis) -> Severity | None:
+    """Return the worst severity found, None where nothing was."""
+    return max((finding.severity for finding in diagnosis.findings), default=None)
+
+
+def unchecked_rules(diagnosis: Diagnosis) -> set[str]:
+    """Return the ids of the rules that could not be answered for at least one subject."""
+    return {rule.rule for rule in diagnosis.unchecked}
+
+
+def checked(diagnosis: Diagnosis) -> int:
+    """Return how many rules were answered for every subject."""
+    return diagnosis.rules - len(unchecked_rules(diagnosis))
+
+
+def count_of(diagnosis: Diagnosis, severity: Severity) -> int:
+    """Return how many findings have exactly this severity."""
+    return sum(finding.severity is severity for finding in diagnosis.findings)
+
+
+def loud_findings(check: Check) -> tuple[Finding, ...]:
+    """Return the findings at or above `fail_on`, which are what `--quiet` prints."""
+    if check.fail_on is None:
+        return ()
+    return tuple(finding for finding in check.diagnosis.findings if finding.severity >= check.fail_on)

@@ -1,0 +1,227 @@
+"""`check` for people: the worst first, each finding with its evidence, what to do, and what not to do."""
+
+from collections.abc import Iterable
+
+from tcpdoctor.diagnosis.finding import Diagnosis, Evidence, Finding, Fix, Severity, SysctlFix, Unchecked
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.report.check import Check, checked, count_of, status, unchecked_rules
+from tcpdoctor.report.host import plural, state_readings, states_sentence, utc
+from tcpdoctor.report.style import Style
+
+MOST_ALIKE = 10
+"""Findings of one rule that are shown one by one."""
+
+
+def check_text(check: Check, style: Style) -> str:
+    """Return the whole answer: a verdict, the findings, and what was looked at and what not."""
+    parts = [_header(check, style), *finding_texts(check.diagnosis.findings, style), _tail(check, style)]
+    return "\n\n".join(parts) + "\n"
+
+
+def finding_texts(findings: Iterable[Finding], style: Style) -> list[str]:
+    """Return one block of text per finding, in the given order.
+
+    Where a rule fired for several subjects, the prose they share stands under the first one only, and
+    beyond MOST_ALIKE of them only their number is said.
+    """
+    texts = []
+    seen: dict[str, list[Finding]] = {}
+    for finding in findings:
+        alike = seen.setdefault(finding.rule, [])
+        alike.append(finding)
+        if len(alike) <= MOST_ALIKE:
+            texts.append(finding_text(finding, style, like=alike[0] if len(alike) > 1 else None))
+    for rule, alike in seen.items():
+        if len(alike) > MOST_ALIKE:
+            more = plural(len(alike) - MOST_ALIKE, "finding")
+            texts.append(style.wrap(f"... and {more} more of {rule}; --format json has them all"))
+    return texts
+
+
+def finding_text(finding: Finding, style: Style, like: Finding | None = None) -> str:
+    """Return one finding; `like` is an earlier one of the same rule that already explained it."""
+    lines = [
+        style.severity(finding.severity.key, style.wrap(heading(finding), "    ", "")),
+        style.bold(style.wrap(finding.title, "  ")),
+        style.wrap(finding.summary, "  "),
+    ]
+    if like is None or finding.explanation != like.explanation:
+        lines += ["", _labelled("Why", finding.explanation, style)]
+    if like is None or finding.impact != like.impact:
+        lines += ["", _labelled("Cost", finding.impact, style)]
+    lines += _section("Evidence", _evidence(finding.evidence, style), style)
+    if like is not None and [fix.title for fix in finding.fixes] == [fix.title for fix in like.fixes]:
+        lines += ["", style.wrap(f"What to do, and what does not help: as for {like.label} above.", "  ")]
+        return "\n".join(lines)
+    lines += _section("What to do", _fixes(finding.fixes, style), style)
+    wrong = [style.wrap(f"{item.title}: {item.why}", "      ", "    - ") for item in finding.wrong_fixes]
+    lines += _section("What does not help", wrong, style)
+    normal = [style.wrap(item, "      ", "    - ") for item in finding.normal_when]
+    lines += _section("Normal when", normal, style)
+    lines += ["", style.dim(style.wrap(f"More: tcpdoctor explain --rule {finding.rule}", "  "))]
+    return "\n".join(lines)
+
+
+def heading(finding: Finding) -> str:
+    """Return the line that a finding begins with: ``WARNING  nginx (811)``."""
+    return f"{finding.severity.key.upper()}  {finding.label}"
+
+
+def unchecked_lines(unchecked: Iterable[Unchecked], style: Style) -> list[str]:
+    """Return which rules could not be answered, grouped by reason; those that do not apply come last."""
+    groups: dict[tuple[bool, str], list[str]] = {}
+    for rule in unchecked:
+        groups.setdefault((not rule.applies, rule.reason), []).append(rule.rule)
+    lines = []
+    for (inapplicable, reason), rules in sorted(groups.items(), key=lambda group: group[0][0]):
+        lead = "does not apply here: " if inapplicable else ""
+        names = ", ".join(dict.fromkeys(rules))
+        lines.append(style.wrap(f"{lead}{reason}", "    ", "  - "))
+        lines.append(style.dim(style.wrap(names, "    ")))
+    return lines
+
+
+def _header(check: Check, style: Style) -> str:
+    snapshot = check.samples.after
+    verdict = status(check)
+    looked = f"two samples {check.window:g} s apart" if check.window else "one sample"
+    word = verdict.upper()
+    found = style.wrap(f"{word}: {snapshot.host}: {_verdict(check.diagnosis, verdict)}")
+    circumstances = (
+        f"{utc(snapshot.taken_at)}, {looked}, Linux {snapshot.kernel}, network namespace {_namespace(check)}"
+    )
+    return style.severity(verdict, word) + found[len(word) :] + "\n" + style.wrap(circumstances)
+
+
+def _verdict(diagnosis: Diagnosis, verdict: str) -> str:
+    if diagnosis.findings:
+        kinds = [(count_of(diagnosis, severity), severity.key) for severity in reversed(Severity)]
+        found = ", ".join(f"{number} {key}" for number, key in kinds if number)
+        total = plural(len(diagnosis.findings), "finding")
+        return f"{total} ({found})"
+    if verdict == "unknown":
+        return "too little could be checked to say that TCP is well"
+    open_questions = len({rule.rule for rule in diagnosis.unchecked if rule.applies})
+    if open_questions:
+        return f"nothing wrong was found, but {plural(open_questions, 'rule')} could not be answered"
+    return "nothing wrong was found"
+
+
+def _namespace(check: Check) -> str:
+    snapshot = check.samples.after
+    name = f" ({snapshot.namespace_name})" if snapshot.namespace_name else ""
+    kind = ""
+    if not isinstance(snapshot.initial_namespace, Missing):
+        kind = ", the host's own" if snapshot.initial_namespace else ", not the host's own"
+    return f"{snapshot.namespace}{name}{kind}"
+
+
+def _tail(check: Check, style: Style) -> str:
+    diagnosis, census = check.diagnosis, check.samples.after.census
+    lines = [style.wrap(states_sentence(state_readings(census)))]
+    if not isinstance(census, Missing) and isinstance(census.complete, Missing):
+        lines.append(style.wrap(f"There may be more sockets than counted: {census.complete.reason}."))
+    lines.append("")
+    skipped = len(unchecked_rules(diagnosis))
+    if not skipped:
+        lines.append(style.wrap(f"Checked all {plural(diagnosis.rules, 'rule')}."))
+        return "\n".join(lines)
+    answered = f"Checked {checked(diagnosis)} of {plural(diagnosis.rules, 'rule')}."
+    lines.append(style.wrap(f"{answered} No full answer from {plural(skipped, 'rule')}:"))
+    return "\n".join(lines + unchecked_lines(diagnosis.unchecked, style))
+
+
+def _labelled(label: str, text: str, style: Style) -> str:
+    wrapped = style.wrap(f"{label}: {text.strip()}", "  ")
+    return wrapped.replace(f"{label}:", style.bold(f"{label}:"), 1)
+
+
+def _section(title: str, lines: list[str], style: Style) -> list[str]:
+    return ["", style.bold(f"  {title}"), *lines] if lines else []
+
+
+def _evidence(evidence: tuple[Evidence, ...], style: Style) -> list[str]:
+    """Return ``fact   value   source``, in columns where they fit, else the source on a line of its own."""
+    facts = max((len(item.fact) for item in evidence), default=0)
+    values = max((len(item.shown) for item in evidence), default=0)
+    lines = []
+    for item in evidence:
+        line = f"    {item.fact:<{facts}}  {item.shown:>{values}}  {item.source}"
+        if len(line) <= style.width:
+            lines.append(line)
+            continue
+        short = f"    {item.fact:<{facts}}  {item.shown:>{values}}"
+        fits = len(short) <= style.width
+        lines.append(short if fits else style.wrap(f"{item.fact}: {item.shown}", "      ", "    "))
+        lines.append(style.wrap(item.source, "      "))
+    return lines
+
+
+def _fixes(fixes: tuple[Fix, ...], style: Style) -> list[str]:
+    lines = []
+    for number, fix in enumerate(fixes, 1):
+        lead = f"    {number}. "
+        lines.append(style.wrap(f"{fix.title} [{fix.kind}]", " " * len(lead), lead))
+        lines += _fix_body(fix, " " * len(lead), style)
+    return lines
+
+
+def _fix_body(fix: Fix, indent: str, style: Style) -> list[str]:
+    lines = [] if fix.sysctl is None else _setting_lines(fix.sysctl, indent, style)
+    if fix.do and (fix.sysctl is None or fix.do.strip() != _writing(fix.sysctl)):
+        lines.insert(0, style.wrap(fix.do, indent))
+    lines.append(style.wrap(f"Risk: {fix.risk}", indent))
+    lines += _instruction("Verify", fix.verify, indent, style)
+    if fix.undo:
+        lines += _instruction("Undo", fix.undo, indent, style)
+    return lines
+
+
+def _setting_lines(sysctl: SysctlFix, indent: str, style: Style) -> list[str]:
+    """Return what a sysctl is and what it shall be; no command where the value could not be computed."""
+    where = "this network namespace only" if sysctl.applies_to == "namespace" else "the whole machine"
+    here = f"{sysctl.name}: {_words(sysctl.current)} here"
+    if sysctl.value is None:
+        return [style.wrap(f"{here}; which value to set could not be computed ({where})", indent)]
+    return [
+        style.wrap(f"{here}, set {_words(sysctl.value)} ({where})", indent),
+        style.command(_writing(sysctl), indent + "  "),
+        style.wrap("To keep it, a line for /etc/sysctl.d/60-tcpdoctor.conf:", indent),
+        style.command(sysctl.persist, indent + "  "),
+    ]
+
+
+def _writing(sysctl: SysctlFix) -> str:
+    return f"sysctl -w {sysctl.name}={_argument(sysctl.value)}"
+
+
+def _instruction(label: str, text: str, indent: str, style: Style) -> list[str]:
+    """Return a command on lines of its own, or prose behind its label."""
+    if not _is_command(text):
+        return [style.wrap(f"{label}: {text}", indent)]
+    one = f"{indent}{label}: {text.strip()}"
+    if "\n" not in one and len(one) <= style.width:
+        return [one]
+    return [f"{indent}{label}:", style.command(text, indent + "  ")]
+
+
+def _is_command(text: str) -> bool:
+    """Whether a text is a shell command: commands begin in lower case, sentences do not."""
+    return text.lstrip()[:1].islower() or text.lstrip().startswith(("/", "$", "#"))
+
+
+def _words(value: object) -> str:
+    if value is None:
+        return "not known"
+    return _setting(value) or "empty"
+
+
+def _setting(value: object) -> str:
+    """Return a sysctl's value as sysctl(8) prints it."""
+    return " ".join(str(item) for item in value) if isinstance(value, list) else str(value)
+
+
+def _argument(value: object) -> str:
+    """Return a sysctl's value as the shell needs it."""
+    text = _setting(value)
+    return f"'{text}'" if " " in text else text

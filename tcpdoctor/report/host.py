@@ -1,0 +1,80 @@
+"""The parts that every report shares: which host, when, and its sockets per state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import Census, Snapshot
+from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
+
+if TYPE_CHECKING:  # `states` has no findings and need not import what they consist of
+    from tcpdoctor.diagnosis.finding import JsonValue
+
+StateReadings = Mapping[TcpState, Reading[int]]
+"""A count, or why there is none, for every state of COUNTED_STATES."""
+
+
+def host_json(host: str, kernel: str, namespace: int, namespace_name: str | None) -> dict[str, JsonValue]:
+    """Return the ``host`` object of the JSON contract."""
+    return {"name": host, "kernel": kernel, "namespace": str(namespace), "namespace_name": namespace_name}
+
+
+def snapshot_host_json(snapshot: Snapshot) -> dict[str, JsonValue]:
+    """Return the ``host`` object for where a snapshot was taken."""
+    return host_json(snapshot.host, snapshot.kernel, snapshot.namespace, snapshot.namespace_name)
+
+
+def utc(seconds: float) -> str:
+    """Return seconds since 1970 as ``2026-11-20T12:00:00Z``."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def state_readings(census: Reading[Census]) -> StateReadings:
+    """Return every counted state's number, or the reason why it is not known."""
+    if isinstance(census, Missing):
+        return dict.fromkeys(COUNTED_STATES, census)
+    return {
+        state: census.bound if state is TcpState.BOUND else census.by_state.get(state, 0)
+        for state in COUNTED_STATES
+    }
+
+
+def states_json(readings: StateReadings) -> dict[str, JsonValue]:
+    """Return the ``states`` object: numbers, null where one is not known."""
+    return {
+        state.key: None if isinstance(reading, Missing) else reading for state, reading in readings.items()
+    }
+
+
+def missing_states(readings: StateReadings) -> dict[str, str]:
+    """Return why states are null, by ``states.NAME``, as the ``missing`` object does."""
+    return {
+        f"states.{state.key}": reading.reason
+        for state, reading in readings.items()
+        if isinstance(reading, Missing)
+    }
+
+
+def states_sentence(readings: StateReadings) -> str:
+    """Say in one sentence how many sockets are in which state; empty states are left out."""
+    counts = {state: reading for state, reading in readings.items() if not isinstance(reading, Missing)}
+    parts = [f"{number} {state.key}" for state, number in counts.items() if number]
+    text = f"Sockets: {', '.join(parts)}." if parts else "Sockets: none."
+    if not counts:
+        text = "Sockets: unknown."
+    reasons: dict[str, list[str]] = {}
+    for state, reading in readings.items():
+        if isinstance(reading, Missing):
+            reasons.setdefault(reading.reason, []).append(state.key)
+    for reason, keys in reasons.items():
+        names = "all of them" if len(keys) == len(readings) else ", ".join(keys)
+        text += f" Not known: {names} ({reason})."
+    return text
+
+
+def plural(number: int, one: str, many: str | None = None) -> str:
+    """Return ``1 rule``, ``3 rules``."""
+    return f"{number} {one if number == 1 else many or one + 's'}"

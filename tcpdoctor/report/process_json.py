@@ -1,0 +1,79 @@
+"""`explain --pid` as one JSON object, schema tcpdoctor.process/1."""
+
+import math
+
+from tcpdoctor.diagnosis.finding import JsonValue
+from tcpdoctor.facts.ages import Age
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.report.check_json import finding_json
+from tcpdoctor.report.host import host_json, utc
+from tcpdoctor.report.process import ProcessReport, option_groups, peers, state_groups, unasked
+from tcpdoctor.report.sockets_json import option_json, socket_json
+
+SCHEMA = "tcpdoctor.process/1"
+
+
+def process_json(report: ProcessReport) -> dict[str, JsonValue]:
+    """Return the same content as the text; what is not known is null, with the reason in ``missing``."""
+    host, process, diagnosis = report.host, report.process, report.diagnosis
+    missing: dict[str, JsonValue] = {}
+
+    def known(name: str, reading: Reading[int | str | None]) -> JsonValue:
+        if isinstance(reading, Missing):
+            missing[name] = reading.reason
+            return None
+        return reading
+
+    answer: dict[str, JsonValue] = {
+        "schema": SCHEMA,
+        "host": host_json(host.host, host.kernel, host.namespace, host.namespace_name),
+        "taken_at": utc(report.taken_at),
+        "process": {
+            "pid": process.pid,
+            "name": process.name,
+            "uid": process.uid,
+            "parent": known("process.parent", process.parent),
+            "executable": known("process.executable", process.executable),
+            "command": known("process.command", process.command),
+            "unit": known("process.unit", process.unit),
+            "container": known("process.container", process.container),
+            "descriptors": known("process.descriptors", process.descriptors),
+            "descriptor_limit": known("process.descriptor_limit", process.descriptor_limit),
+            "namespace": known("process.namespace", report.namespace),
+        },
+        "states": {
+            group.state.key: {
+                "sockets": group.number,
+                "oldest": age_json(group.oldest),
+                "most_idle_s": group.idle,
+            }
+            for group in state_groups(report.entries)
+        },
+        "other_sockets": report.other_sockets,
+        "peers": [{"peer": peer, "sockets": number} for peer, number in peers(report.entries)],
+        "options": [
+            {
+                "sockets": group.sockets,
+                "listening": group.listening,
+                "options": {name: option_json(value) for name, value in group.options},
+            }
+            for group in option_groups(report.entries)
+        ],
+        "sockets": [socket_json(entry, options=True) for entry in report.entries],
+        "findings": [finding_json(finding) for finding in diagnosis.findings],
+        "unchecked": [{"rule": rule.rule, "reason": rule.reason} for rule in diagnosis.unchecked],
+    }
+    for reason, number in unasked(report.entries):
+        missing["options"] = f"{number} sockets: {reason}"
+    answer["missing"] = missing
+    return answer
+
+
+def age_json(age: Age | None) -> JsonValue:
+    """Return the bounds of an age in seconds; null where there is none."""
+    if age is None:
+        return None
+    return {
+        "at_least_s": round(age.low, 3),
+        "at_most_s": None if math.isinf(age.high) else round(age.high, 3),
+    }

@@ -1,0 +1,198 @@
+"""A rule as a page for people, and the list of all rules."""
+
+from collections.abc import Iterable, Sequence
+
+from tcpdoctor.diagnosis.body import Body, FixText, SysctlChange
+from tcpdoctor.diagnosis.finding import Diagnosis
+from tcpdoctor.diagnosis.lint import Complaint
+from tcpdoctor.diagnosis.prose import Template, bare, unfilled
+from tcpdoctor.diagnosis.rule import Rule
+from tcpdoctor.facts.dimension import unit_name
+from tcpdoctor.facts.vocabulary import Fact
+from tcpdoctor.report.rule_parts import facts_read, list_entry, switched
+from tcpdoctor.report.style import Style
+
+_MARGIN = "  "
+_MOST_FINDINGS = 10
+
+
+def rule_list_text(rules: Sequence[tuple[Rule, str | None]], style: Style) -> str:
+    """All rules by family, two lines each; a rule comes with what switched it off, or None."""
+    if not rules:
+        return "No rules."
+    lines: list[str] = []
+    family = None
+    width = max(len(rule.id) for rule, _ in rules)
+    for rule, off in rules:
+        if rule.family != family:
+            lines += ["", style.bold(rule.family)] if lines else [style.bold(rule.family)]
+            family = rule.family
+        entry = list_entry(rule, off)
+        row = f"{rule.id:<{width}}  {rule.scope.value:<11}  {', '.join(entry.severities):<17}  {entry.state}"
+        lines.append(_MARGIN + row.rstrip())
+        lines.append(style.wrap(rule.title, _MARGIN * 3))
+        if not rule.shipped:
+            lines.append(style.wrap(f"file: {rule.source}", _MARGIN * 3))
+        if off is not None:
+            lines.append(style.wrap(f"switched off by {off}", _MARGIN * 3))
+    on = sum(off is None for _, off in rules)
+    lines += ["", f"{len(rules)} rules, {on} on. One of them: tcpdoctor rules show ID"]
+    return "\n".join(lines)
+
+
+def rule_page(rule: Rule, off: str | None, body: Body, style: Style, here: Diagnosis | None = None) -> str:
+    """One rule, with what it found here where `here` is given."""
+    sections = [
+        _head(rule, off, style),
+        *([_here(rule, here, style)] if here is not None else []),
+        _section("It fires", _conditions(rule, style), style),
+        *([_section("Limits", _limits(rule, style), style)] if rule.limits else []),
+        _section("Facts it reads", _facts(facts_read(rule), style), style),
+        _section("What it says", _prose(body.summary, style), style),
+        _section("What happens", _prose(body.explanation, style), style),
+        _section("What it costs", _prose(body.impact, style), style),
+        _section("When this is no fault", _bullets(map(unfilled, body.normal_when), style), style),
+        _section("What to do", "\n".join(_fix(fix, style) for fix in body.fixes), style),
+        _section("What does not help", _wrong_fixes(body, style), style),
+        _section(
+            "Where this is from",
+            _bullets((f"{reference.claim}: {reference.source}" for reference in body.references), style),
+            style,
+        ),
+        _section("Its tests", _bullets((f"{test.name}: {test.expect}" for test in body.tests), style), style),
+    ]
+    return "\n\n".join(section for section in sections if section)
+
+
+def _section(title: str, text: str, style: Style) -> str:
+    return f"{style.bold(title)}\n{text}" if text else ""
+
+
+def _head(rule: Rule, off: str | None, style: Style) -> str:
+    lines = [style.wrap(f"{style.bold(rule.id)}: {rule.title}", _MARGIN, first="")]
+    about = f"{rule.family}, asked once per {rule.scope.value}, {rule.status}, since {rule.since}"
+    if rule.initial_only:
+        about += ", in the host's initial network namespace only"
+    lines.append(style.wrap(f"{about}; {switched(rule, off)}", _MARGIN))
+    if not rule.shipped:
+        lines.append(style.wrap(f"file: {rule.source}", _MARGIN))
+    return "\n".join(lines)
+
+
+def _here(rule: Rule, here: Diagnosis, style: Style) -> str:
+    lines = []
+    for finding in here.findings[:_MOST_FINDINGS]:
+        key = finding.severity.key
+        lines.append(style.wrap(finding.summary, _MARGIN * 2, first=f"{_MARGIN}{style.severity(key)}: "))
+    if len(here.findings) > _MOST_FINDINGS:
+        lines.append(
+            f"{_MARGIN}and {len(here.findings) - _MOST_FINDINGS} more: tcpdoctor check --only {rule.id}"
+        )
+    lines += [
+        style.wrap(
+            f"{'could not be checked' if unchecked.applies else 'does not apply'}: {unchecked.reason}",
+            _MARGIN * 2,
+            first=_MARGIN,
+        )
+        for unchecked in here.unchecked
+    ]
+    return _section("Here and now", "\n".join(lines) or f"{_MARGIN}It does not fire.", style)
+
+
+def _conditions(rule: Rule, style: Style) -> str:
+    lines = []
+    for trigger in rule.fires:
+        key = trigger.severity.key
+        lines.append(f"{_MARGIN}{style.severity(key)} when")
+        lines.append(style.wrap(" ".join(trigger.text.split()), _MARGIN * 3))
+    if rule.severity is not None:
+        lines.append(f"{_MARGIN}every finding is reported as {rule.severity.key} (configuration)")
+    return "\n".join(lines)
+
+
+def _limits(rule: Rule, style: Style) -> str:
+    lines = []
+    for name, limit in rule.limits.items():
+        changed = f" (configuration; default {bare(limit.default)})" if limit.given != limit.default else ""
+        first = f"{_MARGIN}{name} = {bare(limit.given)} {limit.unit}{changed}: "
+        lines.append(style.wrap(limit.reason, _MARGIN * 3, first=first))
+    hint = f"To change one: /etc/tcpdoctor/config.toml, [rules.{rule.id}.limits]"
+    return "\n".join([*lines, style.wrap(hint, _MARGIN * 3, first=_MARGIN)])
+
+
+def _facts(facts: Iterable[Fact], style: Style) -> str:
+    lines = []
+    for fact in facts:
+        unit = "set of ages" if fact.kind == "ages" else unit_name(fact.dimension)
+        kind = ", grows since boot" if fact.kind == "counter" else ""
+        lines.append(f"{_MARGIN}{fact.name} ({unit}{kind})")
+        lines.append(style.wrap(fact.meaning, _MARGIN * 3))
+        lines.append(style.wrap(f"from {fact.source}", _MARGIN * 3))
+    return "\n".join(lines)
+
+
+def _prose(template: Template, style: Style) -> str:
+    return style.wrap(unfilled(template), _MARGIN)
+
+
+def _bullets(texts: Iterable[str], style: Style) -> str:
+    return "\n".join(style.wrap(text, _MARGIN * 2, first=f"{_MARGIN}- ") for text in texts)
+
+
+def _fix(fix: FixText, style: Style) -> str:
+    inner = _MARGIN * 2
+    lines = [style.wrap(f"{unfilled(fix.title)} ({fix.kind})", inner, first=f"{_MARGIN}- ")]
+    if fix.do is not None:
+        lines.append(style.wrap(unfilled(fix.do), inner))
+    if fix.sysctl is not None:
+        lines.append(style.wrap(_change(fix.sysctl), inner))
+    lines.append(style.wrap(unfilled(fix.risk), inner * 2, first=f"{inner}risk: "))
+    lines.append(f"{inner}verify:\n{style.command(unfilled(fix.verify), inner * 2)}")
+    if fix.undo is not None:
+        lines.append(style.wrap(unfilled(fix.undo), inner * 2, first=f"{inner}undo: "))
+    return "\n".join(lines)
+
+
+def _change(change: SysctlChange) -> str:
+    return f"sets {change.name}, which applies to this {change.applies_to}"
+
+
+def _wrong_fixes(body: Body, style: Style) -> str:
+    return _bullets((f"{unfilled(wrong.title)}: {unfilled(wrong.why)}" for wrong in body.wrong_fixes), style)
+
+
+def lint_text(rules: int, complaints: Sequence[Complaint], style: Style) -> str:
+    """The complaints, by file."""
+    lines = _by_file(complaints, style, named=True)
+    if not complaints:
+        return f"{_rules(rules)}, no complaint."
+    return "\n".join([*lines, "", f"{_rules(rules)}, {_number(len(complaints), 'complaint')}."])
+
+
+def rule_tests_text(rules: int, tests: int, failed: Sequence[Complaint], style: Style) -> str:
+    """The tests that failed, by file."""
+    lines = _by_file(failed, style, named=False)
+    if not failed:
+        return f"{_rules(rules)}, {_number(tests, 'test')}, every answer as expected."
+    total = f"{_rules(rules)}, {_number(tests, 'test')}, {len(failed)} failed."
+    return "\n".join([*lines, "", total])
+
+
+def _by_file(complaints: Sequence[Complaint], style: Style, *, named: bool) -> list[str]:
+    lines = []
+    source = None
+    for complaint in complaints:
+        if complaint.source != source:
+            lines.append(style.bold(complaint.source))
+            source = complaint.source
+        first = f"{_MARGIN}{complaint.name}: " if named else _MARGIN
+        lines.append(style.wrap(complaint.what, _MARGIN * 3, first=first))
+    return lines
+
+
+def _rules(number: int) -> str:
+    return _number(number, "rule")
+
+
+def _number(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -1,0 +1,27 @@
+"""What `tcpdoctor sockets` has to say, whatever the format."""
+
+from typing import NamedTuple
+
+from tcpdoctor.facts.ages import Age
+from tcpdoctor.kernel.identity import Identity
+from tcpdoctor.kernel.survey import Seen, Survey
+
+
+class Entry(NamedTuple):
+    """One socket and how long it has been in its state."""
+
+    seen: Seen
+    age: Age | None
+    """None: the kernel tells nothing of it (listeners and bound sockets)."""
+
+
+class Sockets(NamedTuple):
+    """The sockets that were asked for, and where and when they were seen."""
+
+    host: Identity
+    taken_at: float
+    """Seconds since 1970, UTC."""
+    entries: tuple[Entry, ...]
+    survey: Survey
+    options: bool
+    """Whether socket options were asked for."""

@@ -1,0 +1,130 @@
+"""How text reports look: colour, width, and wrapping that keeps commands whole."""
+
+import textwrap
+from typing import NamedTuple
+
+_SGR = {"bold": "1", "dim": "2", "red": "31", "yellow": "33", "green": "32", "cyan": "36"}
+_SEVERITY = {"critical": "red", "warning": "yellow", "info": "cyan", "ok": "green", "unknown": "yellow"}
+
+SGR_CODES = ("0", *_SGR.values())
+"""Every colour code that a report may hold; the edge escapes all other control characters."""
+
+
+class Style(NamedTuple):
+    """How wide a text is, and whether it may be coloured. Colour never carries meaning alone."""
+
+    color: bool
+    width: int
+    """Columns, at least 40."""
+
+    def bold(self, text: str) -> str:
+        """Return `text`, bold where colour is allowed."""
+        return self._paint("bold", text)
+
+    def dim(self, text: str) -> str:
+        """Return `text`, faint where colour is allowed."""
+        return self._paint("dim", text)
+
+    def severity(self, key: str, text: str | None = None) -> str:
+        """Return `text` (or the word itself) coloured as critical, warning, info, ok or unknown."""
+        return self._paint(_SEVERITY[key], key if text is None else text)
+
+    def wrap(self, text: str, indent: str = "", first: str | None = None) -> str:
+        """Fill paragraphs to the width; `first` stands instead of `indent` on the first line.
+
+        Paragraphs are separated by empty lines. A line that starts with four spaces (or a tab) is a
+        command and stays whole, see `command`. Any other word longer than the line is cut, never hidden.
+        """
+        lines: list[str] = []
+        for part in _paragraphs(text):
+            lead = indent if first is None or lines else first
+            if part.startswith(("    ", "\t")):
+                command = part.lstrip()
+                lines.append(self.command(command, indent + part[: -len(command)]))
+                continue
+            lines += textwrap.wrap(
+                part,
+                width=self.width,
+                initial_indent=lead,
+                subsequent_indent=indent,
+                break_on_hyphens=False,
+            ) or [lead.rstrip()]
+        return "\n".join(lines)
+
+    def command(self, text: str, indent: str = "") -> str:
+        """Return a shell command that can be copied whole, whatever its length.
+
+        Where it does not fit, its trailing comment moves to a line above, and the rest is continued
+        with backslashes, at spaces outside quotes only.
+        """
+        lines: list[str] = []
+        for line in text.strip().splitlines():
+            lines += _command_lines(line.strip(), indent, self.width)
+        return "\n".join(lines)
+
+    def _paint(self, name: str, text: str) -> str:
+        return f"\x1b[{_SGR[name]}m{text}\x1b[0m" if self.color and text else text
+
+
+PLAIN = Style(color=False, width=80)
+
+
+def _paragraphs(text: str) -> list[str]:
+    """Join the lines of each paragraph; keep empty lines between them and examples as they are."""
+    parts: list[str] = []
+    joinable = False
+    for line in text.strip("\n").splitlines():
+        example = line.startswith(("    ", "\t"))
+        if joinable and line.strip() and not example:
+            parts[-1] += " " + line.strip()
+        else:
+            parts.append(line if example else line.strip())
+        joinable = bool(line.strip()) and not example
+    return parts or [""]
+
+
+def _command_lines(line: str, indent: str, width: int) -> list[str]:
+    if len(indent) + len(line) <= width:
+        return [indent + line]
+    command, comment = _split_comment(line)
+    lines = [f"{indent}# {part}" for part in textwrap.wrap(comment, max(20, width - len(indent) - 2))]
+    words = _shell_words(command)
+    current = indent
+    for number, word in enumerate(words, start=1):
+        joined = word if not current.strip() else " " + word
+        room = width if number == len(words) else width - len(" \\")
+        if current.strip() and len(current) + len(joined) > room:
+            lines.append(current + " \\")
+            current, joined = indent + "  ", word
+        current += joined
+    return [*lines, current]
+
+
+def _split_comment(line: str) -> tuple[str, str]:
+    """Separate ``command   # comment``; a # inside quotes or inside a word is part of the command."""
+    quote = ""
+    for place, char in enumerate(line):
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        elif char == "#" and place > 0 and line[place - 1].isspace():
+            return line[:place].rstrip(), line[place + 1 :].strip()
+    return line, ""
+
+
+def _shell_words(command: str) -> list[str]:
+    """Split at spaces outside quotes; quotes stay."""
+    words = [""]
+    quote = ""
+    for char in command:
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        elif char == " ":
+            if words[-1]:
+                words.append("")
+            continue
+        words[-1] += char
+    return [word for word in words if word]

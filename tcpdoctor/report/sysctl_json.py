@@ -1,0 +1,62 @@
+"""`explain --sysctl` as one JSON object, schema tcpdoctor.sysctl/1."""
+
+from tcpdoctor.diagnosis.finding import JsonValue
+from tcpdoctor.facts.state_deadlines import Deadline
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import SysctlValue
+from tcpdoctor.report.host import host_json, utc
+from tcpdoctor.report.state_json import life_json
+from tcpdoctor.report.sysctl import SysctlAnswer, in_words, is_default, printed
+
+SCHEMA = "tcpdoctor.sysctl/1"
+
+
+def sysctl_json(answer: SysctlAnswer) -> dict[str, JsonValue]:
+    """Return what the text says in named fields; unknown is null, with its reason in ``missing``."""
+    page, who = answer.page, answer.who
+    return {
+        "schema": SCHEMA,
+        "sysctl": page.name,
+        "file": f"/proc/sys/{page.name.replace('.', '/')}",
+        "host": host_json(who.host, who.kernel, who.namespace, who.namespace_name),
+        "taken_at": utc(answer.taken_at),
+        "exists": answer.exists,
+        "writable": answer.writable,
+        "value": None if isinstance(answer.value, Missing) else _value(answer.value),
+        "printed": printed(answer),
+        "in_words": in_words(answer),
+        "is_default": is_default(answer),
+        "missing": {"value": answer.value.reason} if isinstance(answer.value, Missing) else {},
+        "unit": page.unit,
+        "meaning": page.meaning,
+        "governs": page.governs,
+        "does_not": page.does_not,
+        "beware": page.beware,
+        "default": page.default,
+        "default_is": page.default_is,
+        "accepts": None if answer.bounds is None else {"low": answer.bounds[0], "high": answer.bounds[1]},
+        "accepts_is": page.limits_are,
+        "values": dict(page.values),
+        "scope": page.scope,
+        "since": page.since,
+        "removed": page.removed,
+        "instead": page.instead,
+        "deadlines": [_deadline(keys, deadline) for keys, deadline in answer.deadlines],
+        "assumed_rto_s": round(answer.rto, 6),
+        "see_also": list(page.see),
+    }
+
+
+def _deadline(keys: tuple[str, ...], deadline: Deadline) -> dict[str, JsonValue]:
+    return {
+        "states": list(keys),
+        "case": deadline.case,
+        **life_json(deadline),
+        "sysctls": list(deadline.sysctls),
+    }
+
+
+def _value(value: SysctlValue) -> JsonValue:
+    if isinstance(value, tuple):
+        return [list(part) if isinstance(part, tuple) else part for part in value]
+    return value

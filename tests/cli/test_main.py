@@ -1,0 +1,98 @@
+"""The outermost edge: faults of the program itself, interrupts, descriptors that are closed."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.cli.command import COMMAND, environment
+
+BROKEN = """
+from tcpdoctor.cli import app
+from tcpdoctor.__main__ import main
+app.COMMANDS["states"] = app.Entry("tcpdoctor.cli.nowhere", "states", "A command that is not there.")
+main()
+"""
+
+
+def broken(**extra):
+    return subprocess.run(
+        [sys.executable, "-c", BROKEN, "states"],
+        capture_output=True,
+        encoding="utf-8",
+        env=environment(extra),
+        check=False,
+    )
+
+
+def test_a_fault_of_the_program_is_one_line_with_how_to_report_it():
+    answer = broken()
+    assert (answer.returncode, answer.stdout) == (3, "")
+    (line,) = answer.stderr.splitlines()
+    assert "a fault of this program in app.py line" in line
+    assert "ModuleNotFoundError: No module named 'tcpdoctor.cli.nowhere'" in line
+    assert "TCPDOCTOR_TRACEBACK=1" in line
+
+
+def test_the_traceback_is_there_for_who_asks_and_the_code_is_still_3():
+    answer = broken(TCPDOCTOR_TRACEBACK="1")
+    assert answer.returncode == 3
+    assert answer.stderr.startswith("Traceback (most recent call last):")
+
+
+def test_a_long_window_counts_down_on_a_terminal_and_leaves_nothing():
+    child, terminal = pty.fork()
+    if child == 0:
+        with open(os.devnull, "w") as null:
+            os.dup2(null.fileno(), 1)
+        os.execve(COMMAND[0], [*COMMAND, "check", "--window", "3"], environment())  # noqa: S606
+    output = b""
+    try:
+        while block := os.read(terminal, 65536):
+            output += block
+    except OSError:
+        pass  # EIO: the other side has closed the terminal
+    os.waitpid(child, 0)
+    os.close(terminal)
+    assert b"watching for 3 s: 3 s left" in output
+    assert output.endswith(b"\r\x1b[K")
+
+
+@pytest.mark.parametrize("window", ["0", "1", "3"])
+def test_stderr_that_is_no_terminal_hears_nothing(window):
+    answer = subprocess.run(
+        [*COMMAND, "check", "--window", window, "--fail-on", "never"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        check=False,
+    )
+    assert (answer.returncode, answer.stderr) == (0, b"")
+
+
+def test_an_interrupt_is_quiet_and_130():
+    process = subprocess.Popen(
+        [*COMMAND, "check", "--window", "60"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    wait_until_asleep(process.pid)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output, errors) == (130, b"", b"")
+
+
+def wait_until_asleep(pid):
+    """Until it waits for the second sample: five looks in a row find it asleep."""
+    deadline = time.monotonic() + 30
+    asleep = 0
+    while asleep < 5:
+        assert time.monotonic() < deadline, "it never began to wait"
+        time.sleep(0.05)
+        with open(f"/proc/{pid}/stat") as file:
+            asleep = asleep + 1 if file.read().rpartition(")")[2].split()[0] == "S" else 0

@@ -1,0 +1,190 @@
+"""Where the answer goes: a terminal, a pipe that closes, a full disk, a file."""
+
+import contextlib
+import io
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from tcpdoctor.cli.output import Output, escape_controls, style_of
+from tests.cli.command import COMMAND, environment, tcpdoctor
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+    def fileno(self):
+        raise io.UnsupportedOperation("no terminal behind it")
+
+
+@pytest.mark.parametrize(
+    ("choice", "variables", "terminal", "colored"),
+    [
+        ("auto", {}, True, True),
+        ("auto", {}, False, False),
+        ("auto", {"TERM": "dumb"}, True, False),
+        ("auto", {"CLICOLOR": "0"}, True, False),
+        ("auto", {"CLICOLOR": "1"}, False, False),
+        ("auto", {"CLICOLOR_FORCE": "1"}, False, True),
+        ("auto", {"FORCE_COLOR": "1"}, False, True),
+        ("auto", {"FORCE_COLOR": "0"}, False, False),
+        ("auto", {"CLICOLOR_FORCE": "1", "CLICOLOR": "0", "TERM": "dumb"}, False, True),
+        ("auto", {"NO_COLOR": "1", "CLICOLOR_FORCE": "1"}, True, False),
+        ("auto", {"NO_COLOR": ""}, True, True),
+        ("always", {"NO_COLOR": "1", "TERM": "dumb"}, False, True),
+        ("never", {"CLICOLOR_FORCE": "1"}, True, False),
+    ],
+)
+def test_colour_is_decided_by_the_strongest_wish(monkeypatch, choice, variables, terminal, colored):
+    for name in ("NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stdout", Terminal() if terminal else io.StringIO())
+    assert style_of(Output(color=choice)).color is colored
+
+
+def test_a_file_is_no_terminal(monkeypatch, tmp_path):
+    monkeypatch.delenv("CLICOLOR_FORCE", raising=False)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    assert style_of(Output(file=tmp_path / "answer")) == (False, 80)
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("a\x1b[31mb", r"a\x1b[31mb"),
+        ("bell\x07", r"bell\x07"),
+        ("back\rover", r"back\x0dover"),
+        ("c1 \x9b31m", r"c1 \x9b31m"),
+        ("right\u202eleft", r"right\u202eleft"),
+        ("line\u2028break", r"line\u2028break"),
+        ("lone\udce9", r"lone\udce9"),
+        ("two\nlines\tand a tab, ünïcode ☃", "two\nlines\tand a tab, ünïcode ☃"),
+    ],
+)
+def test_control_characters_are_shown_and_not_obeyed(raw, shown):
+    assert escape_controls(raw) == shown
+
+
+def test_only_our_own_colours_pass():
+    text = "\x1b[31mred\x1b[0m \x1b[8mhidden\x1b[0m \x1b]0;title\x07"
+    assert (
+        escape_controls(text, colored=True) == "\x1b[31mred\x1b[0m \\x1b[8mhidden\x1b[0m \\x1b]0;title\\x07"
+    )
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("states",), ("check", "--help")])
+class TestStdoutThatFails:
+    def test_a_full_disk_is_one_line_and_exit_3(self, arguments):
+        with open("/dev/full", "w") as full:
+            answer = run(arguments, stdout=full)
+        assert answer.returncode == 3
+        assert len(answer.stderr.splitlines()) == 1
+        assert "No space left on device" in answer.stderr
+
+    def test_a_closed_stdout_is_one_line_and_exit_3(self, arguments):
+        answer = run(arguments, stdout=None, preexec_fn=lambda: os.close(1))
+        assert answer.returncode == 3
+        assert len(answer.stderr.splitlines()) == 1
+        assert "standard output is closed" in answer.stderr
+
+    def test_nobody_to_tell_is_still_exit_3(self, arguments):
+        def close_both():
+            os.close(1)
+            os.close(2)
+
+        assert run(arguments, stdout=None, stderr=None, preexec_fn=close_both).returncode == 3
+
+    def test_a_closed_pipe_ends_quietly(self, arguments):
+        reader, writer = os.pipe()
+        os.close(reader)
+        answer = run(arguments, stdout=writer)
+        os.close(writer)
+        assert (answer.returncode, answer.stderr) == (0, "")
+
+    def test_a_locale_that_knows_ascii_only_is_no_problem(self, arguments):
+        answer = tcpdoctor(*arguments, env={"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+        assert (answer.returncode, answer.stderr) == (0, "")
+        assert answer.stdout.isascii()
+
+
+def run(arguments, **options):
+    options.setdefault("stderr", subprocess.PIPE)
+    return subprocess.run(
+        [*COMMAND, *arguments], env=environment(), encoding="utf-8", timeout=60, check=False, **options
+    )
+
+
+def test_an_unbuffered_stdout_gets_every_byte():
+    answer = tcpdoctor("check", "--help", env={"PYTHONUNBUFFERED": "1"})
+    assert answer.stdout == tcpdoctor("check", "--help", env={"PYTHONUNBUFFERED": ""}).stdout
+
+
+def test_a_file_gets_the_answer_and_stdout_nothing(tmp_path):
+    target = tmp_path / "states.json"
+    answer = tcpdoctor("states", "--format", "json", "--output", target)
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
+    assert target.read_text().startswith('{\n "schema": "tcpdoctor.states/1"')
+    assert os.listdir(tmp_path) == ["states.json"]
+
+
+def test_a_file_works_without_a_stdout(tmp_path):
+    target = tmp_path / "states"
+    answer = run(("states", "--output", str(target)), stdout=None, preexec_fn=lambda: os.close(1))
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert "established" in target.read_text()
+
+
+def test_a_dash_is_stdout(tmp_path):
+    answer = tcpdoctor("states", "--output", "-", cwd=tmp_path)
+    assert "established" in answer.stdout
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["missing/answer", ".", ""])
+def test_a_file_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path, name):
+    answer = tcpdoctor("states", "--output", name, cwd=tmp_path)
+    assert (answer.returncode, answer.stdout) == (3, "")
+    assert len(answer.stderr.splitlines()) == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_answer_in_a_terminal_is_coloured_and_fits_it():
+    output = in_terminal(["states"], columns=60)
+    assert "\x1b[1m" in output
+    plain = escape_free(output)
+    assert max(len(line) for line in plain.splitlines()) <= 60
+
+
+def in_terminal(arguments, columns):
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(COMMAND[0], [*COMMAND, *arguments], environment({"TERM": "xterm"}))  # noqa: S606
+    set_width(terminal, columns)
+    output = b""
+    with contextlib.suppress(OSError):  # EIO: the other side has closed the terminal
+        while block := os.read(terminal, 65536):
+            output += block
+    os.close(terminal)
+    os.waitpid(child, 0)
+    return output.decode()
+
+
+def set_width(terminal, columns):
+    import fcntl
+    import struct
+    import termios
+
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 25, columns, 0, 0))
+
+
+def escape_free(text):
+    import re
+
+    return re.sub(r"\x1b\[[0-9]+m", "", text).replace("\r", "")

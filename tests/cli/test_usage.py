@@ -1,0 +1,79 @@
+"""Wrong usage: one line that says what to type instead, and exit 3, because 2 would page somebody."""
+
+import re
+
+import pytest
+
+from tcpdoctor import __version__
+from tcpdoctor.cli.app import COMMANDS
+from tests.cli.command import complaint, tcpdoctor
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ((), "tcpdoctor check"),
+        (("chekc",), "did you mean 'check'?"),
+        (("frobnicate",), "there are: check, explain, states"),
+        (("--windw", "5", "check"), "options follow their command"),
+        (("check", "--windw", "5"), "did you mean --window?"),
+        (("check", "--frobnicate"), "--frobnicate"),
+        (("check", "-q"), "-q"),
+        (("check", "--only"), "--only"),
+        (("check", "here"), "here"),
+        (("check", "--fail-on", "sometimes"), "'info', 'warning', 'critical', 'never'"),
+        (("check", "--format", "xml"), "'text', 'json'"),
+        (("check", "--color", "pink"), "'auto', 'always', 'never'"),
+        (("check", "--window", "soon"), "--window"),
+        (("check", "--strict=yes"), "--strict"),
+        (("states", "--by", "colour"), "'port', 'peer', 'process'"),
+        (("states", "--bye", "port"), "did you mean --by?"),
+    ],
+)
+def test_one_line_says_what_is_wrong_and_what_to_do(arguments, hint):
+    assert hint in complaint(tcpdoctor(*arguments))
+
+
+@pytest.mark.parametrize("window", ["nan", "-1", "-0.5", "inf", "1e9", "3601", "0.001", "1e-300", "-inf"])
+def test_a_window_that_makes_no_sense_is_refused(window):
+    line = complaint(tcpdoctor("check", f"--window={window}"))
+    assert "--window" in line
+    assert "0.1 to 3600" in line
+
+
+def test_what_the_user_typed_cannot_steer_the_terminal():
+    line = complaint(tcpdoctor("check", "--window", "\x1b[31m5\x07"))
+    assert "\x1b" not in line
+    assert "\x07" not in line
+
+
+def test_a_line_break_in_an_argument_does_not_break_the_line():
+    complaint(tcpdoctor("check", "--only", "one\ntwo"))
+
+
+def test_version():
+    answer = tcpdoctor("--version")
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, f"tcpdoctor {__version__}\n", "")
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_names_every_command_and_fits_80_columns(option):
+    answer = tcpdoctor(option)
+    assert answer.returncode == 0
+    assert answer.stderr == ""
+    for name, entry in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(entry.help)}$", answer.stdout, re.MULTILINE)
+    assert max(map(len, answer.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_explains_itself_with_the_line_of_the_list(name):
+    answer = tcpdoctor(name, "--help")
+    assert answer.returncode == 0, answer.stderr
+    assert COMMANDS[name].help in answer.stdout
+    assert max(map(len, answer.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("entry", COMMANDS.values())
+def test_a_line_of_the_list_of_commands_is_never_wrapped(entry):
+    assert len(entry.help) <= 65

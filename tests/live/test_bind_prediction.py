@@ -1,0 +1,127 @@
+"""The predictor against the kernel: thousands of random cases, and not one may be wrong."""
+
+import errno
+import os
+import random
+import socket
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+from tcpdoctor.diagnosis.bind import ATTEMPTS, Flag, predict
+from tcpdoctor.diagnosis.bind_address import Target, find_obstacle
+from tcpdoctor.diagnosis.port import answer, wanted_socket
+from tcpdoctor.diagnosis.port_socket import port_sockets
+from tcpdoctor.kernel.port_evidence import PortEvidence, read_port_evidence
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.lab.namespace import write_sysctl
+from tests.live.port_holders import HIDE_THEIR_FLAGS, WAYS, Recipe, Stage, acting_as, hold_port
+
+CASES_PER_CHILD = 137  # a prime; times four attempts, times four children: 2,192 cases
+NUMBERS = {"SO_REUSEADDR": socket.SO_REUSEADDR, "SO_REUSEPORT": socket.SO_REUSEPORT}
+OLD_ADDRESSES = (
+    (socket.AF_INET, "0.0.0.0"),
+    (socket.AF_INET, "127.0.0.1"),
+    (socket.AF_INET, "127.0.0.2"),
+    (socket.AF_INET6, "::"),
+    (socket.AF_INET6, "::1"),
+    (socket.AF_INET6, "::ffff:127.0.0.1"),
+    (socket.AF_INET6, "::ffff:0.0.0.0"),
+)
+NEW_ADDRESSES = (*OLD_ADDRESSES, (socket.AF_INET6, "::ffff:127.0.0.2"), (socket.AF_INET, "10.99.0.1"))
+
+
+class Mismatch(NamedTuple):
+    """One case where kernel and prediction disagree."""
+
+    recipe: str
+    target: Target
+    uid: int
+    options: tuple[str, ...]
+    kernel: tuple[str, str | None]
+    predicted: tuple[str, str | None]
+    certain: bool
+
+
+def compare(seed: int, cases: int) -> tuple[Counter[str], list[Mismatch]]:
+    """Run random cases on fresh ports; count agreements and doubts by way, collect what is wrong."""
+    chance = random.Random(seed)
+    seen: Counter[str] = Counter()
+    wrong: list[Mismatch] = []
+    ways = list(WAYS)
+    for number in range(cases):
+        recipe = random_recipe(chance, ways[number % len(ways)])
+        stage = hold_port(recipe, 10_000 + number * 7)
+        with stage.open:
+            family, address = chance.choice(NEW_ADDRESSES)
+            uid = chance.choice(uids())
+            write_sysctl("net.ipv6.bindv6only", chance.choice((0, 0, 1)))
+            target = Target(4 if family == socket.AF_INET else 6, address, 0, stage.port)
+            evidence = read_port_evidence(stage.port)._replace(uid=uid)
+            foretold = answer(target, evidence).attempts
+            told_everything = predict_with(evidence, target, recipe)
+            for options, blind, sighted in zip(ATTEMPTS, foretold, told_everything, strict=True):
+                kernel = really(family, target, options, uid)
+                wrong += [
+                    Mismatch(repr(recipe), target, uid, options, kernel, guess[1:3], guess.certain)
+                    for guess in (blind, sighted)
+                    if guess.certain and (guess.bind, guess.listen) != kernel
+                ]
+                seen[f"{recipe.way.__name__} {'certain' if blind.certain else 'uncertain'} {kernel[0]}"] += 1
+        write_sysctl("net.ipv6.bindv6only", 0)
+    return seen, wrong
+
+
+def random_recipe(chance: random.Random, way: Callable[[Stage], None]) -> Recipe:
+    family, address = chance.choice(OLD_ADDRESSES)
+    reuseaddr, reuseport, v6only = (chance.random() < 0.5 for _ in range(3))
+    mapped = address.startswith("::ffff:")
+    return Recipe(way, family, address, chance.choice(uids()), reuseaddr, reuseport, v6only and not mapped)
+
+
+def uids() -> tuple[int, ...]:
+    """Root and another user; only ourselves where the namespace maps no other."""
+    with open("/proc/self/uid_map", encoding="ascii") as uid_map:
+        mapped = sum(int(line.split()[2]) for line in uid_map)
+    return (0, 1234) if mapped > 1 else (os.geteuid(),)
+
+
+def predict_with(evidence: PortEvidence, target: Target, recipe: Recipe):
+    """Predict with the flags that the test knows and the kernel hides; v6only stays as inferred."""
+    known = [
+        s.existing._replace(
+            reuseaddr=Flag(recipe.reuseaddr, known=True), reuseport=Flag(recipe.reuseport, known=True)
+        )
+        for s in port_sockets(evidence)
+    ]
+    obstacle = find_obstacle(target, evidence.rules)
+    assert not isinstance(obstacle, Missing)
+    return predict(wanted_socket(target, evidence), known, obstacle)
+
+
+def really(family: int, target: Target, options: tuple[str, ...], uid: int) -> tuple[str, str | None]:
+    """What the kernel answers, as this uid."""
+    with acting_as(uid), socket.socket(family, socket.SOCK_STREAM) as sock:
+        for option in options:
+            sock.setsockopt(socket.SOL_SOCKET, NUMBERS[option], 1)
+        try:
+            sock.bind(target.socket_address)
+        except OSError as error:
+            return errno.errorcode[error.errno], None
+        try:
+            sock.listen(1)
+        except OSError as error:
+            return "ok", errno.errorcode[error.errno]
+        return "ok", "ok"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_certain_prediction_is_ever_wrong(in_namespace, seed):
+    seen, wrong = in_namespace(compare, seed, CASES_PER_CHILD)
+    assert wrong == []
+    assert sum(seen.values()) == 4 * CASES_PER_CHILD
+    doubted = {key.split()[0] for key in seen if " uncertain " in key}
+    assert doubted <= {way.__name__ for way in HIDE_THEIR_FLAGS}, "a socket that can be asked leaves no doubt"
+    assert {key.split()[0] for key in seen} == {way.__name__ for way in WAYS}

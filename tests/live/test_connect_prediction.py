@@ -1,0 +1,257 @@
+"""connect() is predicted, then asked: over a small port range, in every way that takes ports away."""
+
+import errno
+import socket
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from tcpdoctor.cli.explain_connect import look
+from tcpdoctor.diagnosis.connect import ConnectAnswer
+from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.lab.namespace import write_sysctl
+from tcpdoctor.lab.pairs import wait_until
+
+LOW, HIGH = 40000, 40013
+"""Fourteen ports; an even number, so that every search of the kernel looks at all of them."""
+ALL = HIGH - LOW + 1
+HOME = "127.0.0.1"
+
+
+class Stage:
+    """A server, and clients that use up a small range of ports."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.stack = stack
+        write_sysctl("net.ipv4.ip_local_port_range", f"{LOW} {HIGH}")
+        self.server = stack.enter_context(socket.create_server((HOME, 7001), backlog=64))
+        self.other = stack.enter_context(socket.create_server((HOME, 7002), backlog=64))
+
+    def client(self, port: int = 7001, *, bound: str | None = None, destination: str = HOME) -> socket.socket:
+        client = self.stack.enter_context(socket.socket())
+        if bound is not None:
+            client.bind((bound, 0))
+        client.connect((destination, port))
+        return client
+
+    def pair(self) -> tuple[socket.socket, socket.socket]:
+        client = self.client()
+        accepted, _ = self.server.accept()
+        return client, self.stack.enter_context(accepted)
+
+    def time_wait(self) -> None:
+        """One client-side TIME_WAIT."""
+        client, accepted = self.pair()
+        client.close()
+        accepted.close()
+
+    def kernel_says(self) -> str:
+        """What connect() really answers; the connection is left where it is."""
+        try:
+            self.client()
+        except OSError as error:
+            return errno.errorcode[error.errno or 0]
+        return "ok"
+
+    def kernel_says_of_bind(self) -> str:
+        with socket.socket() as client:
+            try:
+                client.bind(("0.0.0.0", 0))
+            except OSError as error:
+                return errno.errorcode[error.errno or 0]
+        return "ok"
+
+
+def predicted() -> ConnectAnswer:
+    return look(f"{HOME}:7001", None).answer
+
+
+def compare(stage: Stage) -> ConnectAnswer:
+    """Predict, ask the kernel, and say both in one line if they differ."""
+    answer = predicted()
+    assert (answer.bind_first, "bind") == (stage.kernel_says_of_bind(), "bind"), answer
+    assert answer.verdict == stage.kernel_says(), answer
+    return answer
+
+
+def exhausted_by_connections(stack):
+    stage = Stage(stack)
+    answers = [compare(stage) for _ in range(ALL + 1)]
+    return answers[0], answers[ALL - 1], answers[ALL]
+
+
+def test_every_connection_takes_one_port_until_none_is_left(in_namespace):
+    first, last, none = in_namespace(run, exhausted_by_connections)
+    assert (first.verdict, first.free, first.used, first.usable, first.certain) == ("ok", ALL, 0, ALL, True)
+    assert (last.verdict, last.free, last.used, last.certain) == ("ok", 1, ALL - 1, True)
+    assert (none.verdict, none.free, none.used, none.next_free) == ("EADDRNOTAVAIL", 0, ALL, None)
+    assert none.certain
+    assert none.used_by_state == {TcpState.ESTABLISHED: ALL}
+
+
+def run(function, *args):
+    with ExitStack() as stack:
+        return function(stack, *args)
+
+
+def another_destination(stack):
+    stage = Stage(stack)
+    for _ in range(ALL):
+        stage.client(7002)
+    return compare(stage)
+
+
+def test_connections_to_another_destination_share_their_ports(in_namespace):
+    answer = in_namespace(run, another_destination)
+    assert (answer.verdict, answer.free, answer.doubtful, answer.used) == ("ok", ALL, ALL, 0)
+    assert not answer.certain, "the kernel does not tell who chose those ports"
+    assert answer.bind_first == "EADDRINUSE"
+
+
+def ports_bound_first(stack, number):
+    stage = Stage(stack)
+    for _ in range(number):
+        stage.client(7002, bound="0.0.0.0")
+    answer = predicted()
+    return answer, stage.kernel_says()
+
+
+def test_ports_taken_by_bind_are_lost_and_the_answer_is_not_certain(in_namespace):
+    some, kernel = in_namespace(run, ports_bound_first, 7)
+    assert (some.verdict, some.certain, kernel) == ("ok", True, "ok")
+    assert some.bind_first_free == ALL - 7
+    every, kernel = in_namespace(run, ports_bound_first, ALL)
+    assert kernel == "EADDRNOTAVAIL"
+    assert not every.certain
+    assert every.bind_first == "EADDRINUSE"
+
+
+def listening_bound_and_reserved(stack):
+    stage = Stage(stack)
+    write_sysctl("net.ipv4.ip_local_reserved_ports", f"{LOW},{LOW + 4}")
+    stack.enter_context(socket.create_server((HOME, LOW + 1)))
+    merely_bound = stack.enter_context(socket.socket())
+    merely_bound.bind((HOME, LOW + 2))
+    return [compare(stage) for _ in range(ALL - 3)]
+
+
+def test_listening_bound_and_reserved_ports_are_lost(in_namespace):
+    answers = in_namespace(run, listening_bound_and_reserved)
+    assert [answer.free for answer in answers] == list(range(ALL - 4, -1, -1))
+    assert (answers[0].usable, answers[0].lost) == (ALL - 2, 2)
+    assert answers[-1].verdict == "EADDRNOTAVAIL"
+    assert all(answer.certain for answer in answers)
+
+
+def full_of_time_wait(stack, reuse, delay):
+    stage = Stage(stack)
+    write_sysctl("net.ipv4.tcp_tw_reuse", reuse)
+    write_sysctl("net.ipv4.tcp_tw_reuse_delay", delay)
+    for _ in range(ALL):
+        stage.time_wait()
+    young = predicted()
+    if young.next_free is not None and young.next_free < 10:
+        wait_until(lambda: predicted().verdict == "ok", "a TIME_WAIT that may be taken over")
+        time.sleep(0.02)  # the kernel compares in milliseconds, and its own clock
+    return compare(stage)
+
+
+@pytest.mark.parametrize(
+    ("reuse", "delay", "verdict"),
+    [(0, 1000, "EADDRNOTAVAIL"), (1, 1000, "ok"), (2, 1000, "ok"), (1, 300, "ok")],
+)
+def test_time_wait_counts_unless_tcp_tw_reuse_lets_connect_take_it_over(in_namespace, reuse, delay, verdict):
+    old = in_namespace(run, full_of_time_wait, reuse, delay)
+    assert old.verdict == verdict
+    assert old.used_by_state == {TcpState.TIME_WAIT: ALL}
+    if verdict == "ok":
+        assert (old.used, old.reusable) == (ALL - old.reusable, old.reusable)
+        assert old.reusable > 0
+    else:
+        assert (old.used, old.reusable) == (ALL, 0)
+        assert 50 < old.next_free <= 60
+        assert old.certain
+
+
+def orphans_in_fin_wait_2(stack):
+    stage = Stage(stack)
+    write_sysctl("net.ipv4.tcp_tw_reuse", 1)
+    write_sysctl("net.ipv4.tcp_tw_reuse_delay", 1)
+    for _ in range(ALL):
+        client, _ = stage.pair()
+        client.close()
+    return compare(stage)
+
+
+def test_orphans_in_fin_wait_2_are_never_taken_over(in_namespace):
+    answer = in_namespace(run, orphans_in_fin_wait_2)
+    assert answer.used_by_state == {TcpState.FIN_WAIT_2: ALL}
+    assert (answer.verdict, answer.used) == ("EADDRNOTAVAIL", ALL)
+
+
+def without_timestamps(stack):
+    stage = Stage(stack)
+    write_sysctl("net.ipv4.tcp_timestamps", 0)
+    write_sysctl("net.ipv4.tcp_tw_reuse", 1)
+    write_sysctl("net.ipv4.tcp_tw_reuse_delay", 1)
+    for _ in range(ALL):
+        stage.time_wait()
+    return compare(stage)
+
+
+def test_without_timestamps_no_time_wait_is_taken_over(in_namespace):
+    answer = in_namespace(run, without_timestamps)
+    assert (answer.verdict, answer.reusable, answer.certain) == ("EADDRNOTAVAIL", 0, True)
+
+
+def no_route(stack):
+    return look("192.0.2.1:80", None), look("[2001:db8::1]:80", None), look(f"{HOME}:9", "192.0.2.77")
+
+
+def test_an_error_of_the_route_comes_before_any_port(in_namespace):
+    ipv4, ipv6, source = in_namespace(run, no_route)
+    assert ipv4.answer.verdict == "ENETUNREACH"
+    assert ipv6.answer.verdict == "ENETUNREACH"
+    assert source.answer.verdict == "EADDRNOTAVAIL"
+
+
+def mapped_clients(stack):
+    stage = Stage(stack)
+    for _ in range(7):
+        client = stack.enter_context(socket.socket(socket.AF_INET6))
+        client.connect(("::ffff:127.0.0.1", 7001))
+    return compare(stage)
+
+
+def test_ipv6_sockets_towards_a_mapped_address_take_the_same_ports(in_namespace):
+    answer = in_namespace(run, mapped_clients)
+    assert (answer.used, answer.free) == (7, ALL - 7)
+
+
+def owners(stack):
+    stage = Stage(stack)
+    for _ in range(5):
+        stage.client()
+    report = look(f"{HOME}:7001", None)
+    return [(holder.pid, number) for holder, number in report.holders.items()], report.listens_here
+
+
+def test_names_the_process_behind_the_ports_and_whether_anybody_listens(in_namespace):
+    holders, listens = in_namespace(run, owners)
+    assert [number for _, number in holders] == [5]
+    assert listens is True
+
+
+def odd_range(stack):
+    stage = Stage(stack)
+    write_sysctl("net.ipv4.ip_local_port_range", f"{LOW} {LOW + 6}")
+    for _ in range(6):
+        stage.client()
+    return predicted()
+
+
+def test_the_last_port_of_an_odd_range_is_not_certain(in_namespace):
+    answer = in_namespace(run, odd_range)
+    assert (answer.verdict, answer.free, answer.certain) == ("ok", 1, False)
+    assert "odd number of ports" in answer.doubts[0]

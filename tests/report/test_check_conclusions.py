@@ -1,0 +1,77 @@
+"""Status and exit code: the contract's sentences, one by one."""
+
+import pytest
+
+from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.report.check import checked, exit_code, loud_findings, status, unchecked_rules
+from tests.report.examples import CRITICAL, FINDING, HIDDEN, INAPPLICABLE, INFO, check
+
+
+@pytest.mark.parametrize(
+    ("findings", "fail_on", "verdict", "code"),
+    [
+        ((), Severity.WARNING, "ok", 0),
+        ((INFO,), Severity.WARNING, "ok", 0),
+        ((INFO,), Severity.INFO, "ok", 0),
+        ((FINDING, INFO), Severity.WARNING, "warning", 1),
+        ((FINDING,), Severity.INFO, "warning", 1),
+        ((FINDING,), Severity.CRITICAL, "warning", 0),
+        ((FINDING,), None, "warning", 0),
+        ((CRITICAL, FINDING), Severity.WARNING, "critical", 2),
+        ((CRITICAL,), Severity.CRITICAL, "critical", 2),
+        ((CRITICAL,), None, "critical", 0),
+    ],
+)
+def test_the_worst_finding_at_or_above_fail_on_is_the_exit_code(findings, fail_on, verdict, code):
+    run = check(*findings, fail_on=fail_on)
+    assert (status(run), exit_code(run)) == (verdict, code)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_unanswered_rule_matters_only_under_strict(strict):
+    run = check(unchecked=[HIDDEN], strict=strict)
+    assert (status(run), exit_code(run)) == (("unknown", 3) if strict else ("ok", 0))
+
+
+def test_strict_does_not_hide_what_was_found():
+    run = check(FINDING, unchecked=[HIDDEN], strict=True)
+    assert (status(run), exit_code(run)) == ("warning", 1)
+
+
+def test_strict_says_3_where_the_finding_is_below_fail_on():
+    run = check(FINDING, unchecked=[HIDDEN], strict=True, fail_on=Severity.CRITICAL)
+    assert (status(run), exit_code(run)) == ("warning", 3)
+
+
+def test_a_rule_that_does_not_apply_here_is_no_fault_under_strict():
+    run = check(unchecked=[INAPPLICABLE], strict=True)
+    assert (status(run), exit_code(run)) == ("ok", 0)
+
+
+@pytest.mark.parametrize("rules", [0, 1])
+def test_a_host_of_which_nothing_was_answered_is_unknown_and_not_well(rules):
+    run = check(unchecked=[HIDDEN][:rules], rules=rules)
+    assert (status(run), exit_code(run)) == ("unknown", 3)
+
+
+def test_a_rule_that_fired_for_one_subject_was_answered_though_others_are_hidden():
+    run = check(INFO, unchecked=[HIDDEN._replace(rule=INFO.rule)], rules=1)
+    assert (status(run), exit_code(run)) == ("ok", 0)
+
+
+def test_a_rule_unanswered_for_two_reasons_is_one_unchecked_rule():
+    diagnosis = check(unchecked=[HIDDEN, HIDDEN._replace(reason="needs two samples")]).diagnosis
+    assert (checked(diagnosis), len(unchecked_rules(diagnosis))) == (19, 1)
+
+
+@pytest.mark.parametrize(
+    ("fail_on", "loud"),
+    [
+        (Severity.INFO, (CRITICAL, FINDING, INFO)),
+        (Severity.WARNING, (CRITICAL, FINDING)),
+        (Severity.CRITICAL, (CRITICAL,)),
+        (None, ()),
+    ],
+)
+def test_quiet_keeps_the_findings_at_or_above_fail_on(fail_on, loud):
+    assert loud_findings(check(CRITICAL, FINDING, INFO, fail_on=fail_on)) == loud

@@ -1,0 +1,145 @@
+"""`explain --state` as text and JSON, from literals."""
+
+import json
+
+import pytest
+
+from tcpdoctor.facts.state_deadlines import state_deadlines
+from tcpdoctor.kernel.live import Identity
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.knowledge.state_pages import draw_states, find_state, state_keys
+from tcpdoctor.report.state import PortCount, ProcessCount, StateAnswer, Whose
+from tcpdoctor.report.state_json import state_json
+from tcpdoctor.report.state_text import state_text
+from tcpdoctor.report.style import PLAIN, Style
+from tests.facts.test_state_deadlines import DEFAULTS
+
+WHO = Identity("box", "6.18.44", 4026531840, None, True, 0)
+
+
+def answer(key: str = "fin_wait_2", sysctls=DEFAULTS, **changed) -> StateAnswer:
+    plain = StateAnswer(
+        page=find_state(key),
+        who=WHO,
+        taken_at=1_795_000_000.0,
+        number=0,
+        complete=True,
+        whose=Whose(),
+        deadlines=state_deadlines(key, sysctls),
+        sysctls=sysctls,
+        rto=0.204,
+        picture=draw_states(key),
+    )
+    return plain._replace(**changed)
+
+
+MANY = tuple(ProcessCount(100 + number, "worker-with-a-long-name", 29 - number) for number in range(23))
+
+
+@pytest.mark.parametrize("key", state_keys())
+@pytest.mark.parametrize(
+    "whose",
+    [
+        Whose(),
+        Whose(
+            MANY, held=414, not_held=3, unknown=5, reason="processes of other users are hidden; run as root"
+        ),
+        Whose(not_held=7, ports=(PortCount(0, 5), PortCount(8080, 2))),
+        Missing("sock_diag: permission denied, and /proc/net/tcp: permission denied"),
+    ],
+)
+def test_every_page_fits_80_columns_and_is_plain_text(key, whose):
+    text = state_text(answer(key, number=422, whose=whose, complete=Missing("the dump was cut short")), PLAIN)
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert text.isascii()
+    assert "\x1b" not in text
+    assert "None" not in text
+    assert not [line for line in text.splitlines() if line != line.rstrip()]
+
+
+def test_the_first_line_is_how_many_there_are():
+    first, *_ = state_text(answer(number=23), PLAIN).splitlines()
+    assert first == "FIN_WAIT_2 (FIN-WAIT-2 in RFC 9293): 23 sockets here"
+    assert state_text(answer("listen", number=1), PLAIN).startswith("LISTEN: 1 socket here\n")
+    assert state_text(answer("bound", number=2), PLAIN).startswith("bound: 2 sockets here\n")
+
+
+def test_what_cannot_be_counted_says_why_and_not_zero():
+    text = state_text(answer(number=Missing("no netlink here"), whose=Missing("no netlink here")), PLAIN)
+    assert "number unknown here: no netlink here" in text
+    assert "0 sockets" not in text
+
+
+def test_a_dump_that_was_cut_short_is_a_lower_bound():
+    text = state_text(answer(number=23, complete=Missing("the dump was interrupted")), PLAIN)
+    assert "at least 23 sockets here" in text
+    assert "There may be more: the dump was interrupted." in text
+
+
+def test_the_holders_are_named_the_one_with_the_most_first_and_few_of_them():
+    text = state_text(answer(number=414, whose=Whose(MANY, held=414)), PLAIN)
+    flat = " ".join(text.split())
+    assert "414 held by 23 processes: worker-with-a-long-name (100) 29, " in flat
+    assert "and 18 more." in flat
+
+
+def test_hidden_owners_are_told_with_the_reason():
+    whose = Whose(unknown=17, reason="other users' processes hide their descriptors; run as root")
+    text = " ".join(state_text(answer(number=17, whose=whose), PLAIN).split())
+    assert "17 of unknown owner: other users' processes hide their descriptors; run as root." in text
+
+
+def test_the_deadlines_are_those_of_the_sysctls_here():
+    changed = DEFAULTS | {"net.ipv4.tcp_fin_timeout": 65}
+    flat = " ".join(state_text(answer(sysctls=changed), PLAIN).split())
+    assert "orphan 10 to 11 s tcp_fin_timeout = 65 (above 60: 2 x (65 - 60) s)" in flat
+    assert "held, no SO_KEEPALIVE never by itself" in flat
+    orphan = " ".join(state_text(answer("last_ack"), PLAIN).split())
+    assert "orphan 100 to 110 s tcp_orphan_retries = 0 (0 means 8)" in orphan
+
+
+def test_an_unreadable_sysctl_leaves_the_deadline_open():
+    hidden = DEFAULTS | {"net.ipv4.tcp_fin_timeout": Missing("net.ipv4.tcp_fin_timeout: no such sysctl")}
+    flat = " ".join(state_text(answer(sysctls=hidden), PLAIN).split())
+    assert "orphan unknown net.ipv4.tcp_fin_timeout: no such sysctl" in flat
+    (deadline,) = [
+        item for item in state_json(answer(sysctls=hidden))["deadlines"] if item["case"] == "orphan"
+    ]
+    assert (deadline["ends"], deadline["low_s"], deadline["high_s"]) == (None, None, None)
+
+
+def test_the_state_is_marked_without_colour_and_bold_with_it():
+    assert "[[FIN_WAIT_2]]" in state_text(answer(), PLAIN)
+    assert "\x1b[1m[[FIN_WAIT_2]]\x1b[0m" in state_text(answer(), Style(color=True, width=80))
+
+
+KEYS = (
+    "schema state name rfc_name host taken_at sockets held not_held owner_unknown sample_of processes "
+    "local_ports missing means enter leave ends deadlines assumed_rto_s costs mistaken_for look diagram"
+)
+
+
+@pytest.mark.parametrize("key", state_keys())
+def test_json_says_the_same_in_named_fields(key):
+    said = state_json(answer(key, number=23, whose=Whose(MANY[:2], held=57, not_held=1)))
+    assert " ".join(said) == KEYS
+    assert said["schema"] == "tcpdoctor.state/1"
+    assert said["state"] == key
+    assert said["sockets"] == 23
+    assert said["processes"][0] == {"pid": 100, "name": "worker-with-a-long-name", "sockets": 29}
+    assert json.loads(json.dumps(said, allow_nan=False)) == said
+
+
+def test_json_has_seconds_and_null_for_never():
+    deadlines = {item["case"]: item for item in state_json(answer())["deadlines"]}
+    orphan, idle = deadlines["orphan"], deadlines["held, no SO_KEEPALIVE"]
+    assert (orphan["ends"], orphan["low_s"]) == (True, 60.0)
+    assert orphan["sysctls"] == {"net.ipv4.tcp_fin_timeout": 60}
+    assert (idle["ends"], idle["low_s"], idle["high_s"]) == (False, None, None)
+
+
+def test_json_says_what_is_missing():
+    said = state_json(answer(number=Missing("no netlink"), whose=Missing("no netlink")))
+    assert said["sockets"] is None
+    assert said["processes"] is None
+    assert said["missing"] == {"sockets": "no netlink", "processes": "no netlink"}

@@ -1,0 +1,94 @@
+"""Wrapping: 80 columns, paragraphs kept, commands whole."""
+
+import shlex
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcpdoctor.report.style import PLAIN, Style
+
+COLORED = Style(color=True, width=80)
+
+
+def test_paragraphs_are_filled_and_kept_apart():
+    assert PLAIN.wrap("one\ntwo\n\nthree", "  ") == "  one two\n\n  three"
+
+
+def test_a_line_that_begins_with_four_spaces_is_an_example_and_stays():
+    assert PLAIN.wrap("as in\n    ss -tn   # this\nthen", "  ") == "  as in\n      ss -tn   # this\n  then"
+
+
+def test_an_example_that_is_too_long_is_continued_like_a_command():
+    wrapped = PLAIN.wrap("as in\n    " + "ss -Htn " * 12 + "  # seen", "  ")
+    assert wrapped.splitlines()[1] == "      # seen"
+    assert wrapped.splitlines()[2].endswith(" \\")
+    assert max(map(len, wrapped.splitlines())) <= 80
+
+
+def test_the_first_line_may_have_a_lead_of_its_own():
+    assert PLAIN.wrap("word " * 20, "      ", "    - ").startswith("    - word")
+    assert PLAIN.wrap("word " * 20, "      ", "    - ").splitlines()[1].startswith("      word")
+
+
+def test_a_word_longer_than_the_line_is_cut_and_not_hidden():
+    lines = PLAIN.wrap("x" * 200, "  ").splitlines()
+    assert max(map(len, lines)) == 80
+    assert "".join(line.strip() for line in lines) == "x" * 200
+
+
+@pytest.mark.parametrize("text", ["", "\n", " "])
+def test_nothing_wraps_to_an_empty_line(text):
+    assert PLAIN.wrap(text, "  ").strip() == ""
+
+
+def test_colour_stands_beside_the_word_and_never_instead_of_it():
+    assert PLAIN.severity("critical") == "critical"
+    assert COLORED.severity("critical") == "\x1b[31mcritical\x1b[0m"
+    assert COLORED.bold("") == ""
+
+
+def test_a_command_that_fits_stays_as_it_is():
+    assert PLAIN.command("ss -tn   # falls", "    ") == "    ss -tn   # falls"
+
+
+def test_the_comment_of_a_long_command_moves_above_it():
+    command = "ss -tnp state fin-wait-2 | grep -c pid=811 | sort | uniq -c | sort -rn | head"
+    assert PLAIN.command(f"{command}   # falls", "  ").splitlines() == ["  # falls", f"  {command}"]
+
+
+def test_a_command_is_continued_outside_its_quotes():
+    command = "gdb -p 811 -batch -ex 'thread apply all bt full and then some more words' -ex 'info threads'"
+    lines = PLAIN.command(command, "    ").splitlines()
+    assert lines[0].endswith(" \\")
+    assert max(map(len, lines)) <= 80
+    assert shlex.split("\n".join(lines).replace("\\\n", "")) == shlex.split(command)
+
+
+def test_a_real_shell_reads_a_continued_command_as_one():
+    words = [f"word-{number}" for number in range(23)]
+    wrapped = PLAIN.command("printf '%s\\n' " + " ".join(words), "    ")
+    assert len(wrapped.splitlines()) > 2
+    answer = subprocess.run(["sh", "-c", wrapped], capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == words
+
+
+def test_a_number_sign_inside_quotes_begins_no_comment():
+    command = "sed -n 's/ # a/b/p' " + "file " * 20
+    assert not PLAIN.command(command).startswith("#")
+
+
+WORD = st.one_of(
+    st.from_regex(r"[a-z0-9=/.-]{1,30}", fullmatch=True),
+    st.from_regex(r"'[a-z |#-]{1,40}'", fullmatch=True),
+    st.from_regex(r'"[a-z |#-]{1,40}"', fullmatch=True),
+)
+
+
+@given(words=st.lists(WORD, min_size=1, max_size=20), comment=st.from_regex(r"[a-z ]{0,90}", fullmatch=True))
+def test_a_shell_reads_a_wrapped_command_as_the_command(words, comment):
+    command = " ".join(words)
+    wrapped = PLAIN.command(f"{command}   # {comment}" if comment.strip() else command, "    ")
+    joined = wrapped.replace("\\\n", "")  # as a shell does
+    assert shlex.split(joined, comments=True) == shlex.split(command)

@@ -1,0 +1,151 @@
+"""`explain --sysctl` as text and JSON, from literals."""
+
+import json
+
+import pytest
+
+from tcpdoctor.facts.state_deadlines import deadlines_of_sysctl
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.knowledge.sysctl_pages import find_sysctl, sysctl_names, unknown_sysctl
+from tcpdoctor.report.style import PLAIN
+from tcpdoctor.report.sysctl import SysctlAnswer
+from tcpdoctor.report.sysctl_json import sysctl_json
+from tcpdoctor.report.sysctl_text import sysctl_text
+from tests.facts.test_state_deadlines import DEFAULTS
+from tests.report.test_state_answer import WHO
+
+
+def answer(name: str = "tcp_fin_timeout", value: object = 60, **changed) -> SysctlAnswer:
+    page = find_sysctl(name)
+    sysctls = DEFAULTS | ({page.name: value} if page.name in DEFAULTS else {})
+    plain = SysctlAnswer(
+        page=page,
+        who=WHO,
+        taken_at=1_795_000_000.0,
+        value=value,
+        exists=True,
+        writable=True,
+        bounds=(-8589934, 8589934),
+        deadlines=tuple(deadlines_of_sysctl(page.name, sysctls)),
+        sysctls=sysctls,
+        rto=0.204,
+        page_size=4096,
+    )
+    return plain._replace(**changed)
+
+
+def flat(given: SysctlAnswer) -> str:
+    return " ".join(sysctl_text(given, PLAIN).split())
+
+
+@pytest.mark.parametrize("name", sysctl_names())
+@pytest.mark.parametrize("exists", [True, False])
+def test_every_page_fits_80_columns_and_is_plain_text(name, exists):
+    text = sysctl_text(answer(name, 7 if exists else Missing("not here"), exists=exists), PLAIN)
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert text.isascii()
+    assert "None" not in text
+    assert not [line for line in text.splitlines() if line != line.rstrip()]
+
+
+def test_the_first_line_is_the_value_here_and_whether_it_is_the_default():
+    assert flat(answer()).startswith("net.ipv4.tcp_fin_timeout = 60 (60 s; the default)")
+    changed = answer(value=30)
+    assert flat(changed).startswith("net.ipv4.tcp_fin_timeout = 30 (30 s; changed: the default is 60)")
+
+
+def test_what_it_does_not_do_comes_before_all_particulars():
+    lines = sysctl_text(answer(), PLAIN).splitlines()
+    assert lines.index("What it does not do") < 6
+    assert "It does not shorten TIME_WAIT" in " ".join(lines[:8])
+
+
+def test_what_the_value_comes_to_is_computed():
+    assert "FIN_WAIT_2, orphan: 10 to 11 s (above 60: 2 x (65 - 60) s)" in flat(answer(value=65))
+    zero = flat(answer("tcp_orphan_retries", 0))
+    assert "net.ipv4.tcp_orphan_retries = 0 (means 8; the default)" in zero
+    assert "FIN_WAIT_1, CLOSING, LAST_ACK, orphan: 100 to 110 s" in zero
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("tcp_keepalive_time", 7200, "= 7200 (2 h; the default)"),
+        ("tcp_rto_min_us", 200_000, "= 200000 (200 ms; the default)"),
+        ("tcp_rmem", (4096, 131072, 33554432), "= 4096 131072 33554432 (4 KiB, 128 KiB, 32 MiB)"),
+        ("tcp_mem", (287898, 383867, 575796), "(1.1 GiB, 1.5 GiB, 2.2 GiB)"),
+        ("ip_local_port_range", (32768, 60999), "= 32768 60999 (28,232 ports; the default)"),
+        ("ip_local_reserved_ports", (), "= empty (the default)"),
+        ("ip_local_reserved_ports", ((8080, 8080), (9000, 9010)), "= 8080,9000-9010 (12 ports; changed"),
+        ("tcp_tw_reuse", 1, "= 1 (for every destination; changed: the default is 2)"),
+        ("tcp_notsent_lowat", 4294967295, "= 4294967295 (no limit; the default)"),
+        ("tcp_congestion_control", "cubic", "net.ipv4.tcp_congestion_control = cubic How"),
+        ("tcp_retries2", 15, "= 15 (the default)"),
+    ],
+)
+def test_a_value_is_said_in_words(name, value, words):
+    said = flat(answer(name, value))
+    assert words.removesuffix(" How") in said
+
+
+def test_a_sysctl_that_is_gone_says_since_when_and_what_instead():
+    said = flat(answer("tcp_tw_recycle", Missing("no such file"), exists=False, writable=False))
+    assert said.startswith("net.ipv4.tcp_tw_recycle: not on this kernel (6.18.44) Gone since Linux 4.12.")
+    assert "Instead: for connect() that runs out of ports: tcp_tw_reuse" in said
+
+
+def test_a_sysctl_that_is_too_young_for_this_kernel_says_since_when_it_is_there():
+    said = flat(answer("tcp_rto_max_ms", Missing("no such file"), exists=False, deadlines=()))
+    assert "not on this kernel" in said
+    assert "since Linux 6.15" in said
+    assert "What that means here" not in said
+
+
+def test_one_that_only_the_initial_namespace_shows_says_so():
+    reason = "net.ipv4.tcp_mem exists in the initial network namespace only"
+    said = flat(answer("tcp_mem", Missing(reason), writable=False))
+    assert said.startswith(f"net.ipv4.tcp_mem: not known here: {reason}")
+    assert "Scope one for the machine; only the initial network namespace shows it" in said
+
+
+def test_one_that_is_not_known_at_all_has_its_value():
+    said = flat(answer(value=5, page=unknown_sysctl("net.ipv4.tcp_new"), deadlines=(), bounds=None))
+    assert said.startswith("net.ipv4.tcp_new = 5 ")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "words"),
+    [
+        ((0, 255), "Accepts 0 to 255"),
+        ((1, 2**31 - 1), "Accepts 1 or more"),
+        ((-(2**31), 2**31 - 1), "the kernel does not check its sense"),
+    ],
+)
+def test_the_range_is_said_without_the_limits_of_the_type(bounds, words):
+    assert words in flat(answer("tcp_retries2", 15, bounds=bounds))
+
+
+KEYS = (
+    "schema sysctl file host taken_at exists writable value printed in_words is_default missing unit meaning "
+    "governs does_not beware default default_is accepts accepts_is values scope since removed instead "
+    "deadlines assumed_rto_s see_also"
+)
+
+
+@pytest.mark.parametrize("name", sysctl_names())
+def test_json_says_the_same_in_named_fields(name):
+    said = sysctl_json(answer(name, 7))
+    assert " ".join(said) == KEYS
+    assert said["schema"] == "tcpdoctor.sysctl/1"
+    assert json.loads(json.dumps(said, allow_nan=False)) == said
+
+
+def test_json_has_numbers_and_what_is_missing():
+    said = sysctl_json(answer(value=65))
+    assert (said["value"], said["printed"], said["is_default"]) == (65, "65", False)
+    (deadline,) = said["deadlines"]
+    assert (deadline["states"], deadline["low_s"]) == (["fin_wait_2"], 10.0)
+    missing = sysctl_json(answer("tcp_tw_recycle", Missing("no such sysctl"), exists=False))
+    assert (missing["value"], missing["exists"]) == (None, False)
+    assert missing["missing"] == {"value": "no such sysctl"}
+    assert sysctl_json(answer("ip_local_reserved_ports", ((1, 2),)))["value"] == [[1, 2]]

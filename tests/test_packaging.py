@@ -1,0 +1,100 @@
+"""Works from a wheel and from a single file, with the rules on board, away from the checkout."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+SHIPPED = sorted(path.stem for path in (CHECKOUT / "rules").glob("*/*.toml"))
+
+
+def run(*command: object, **environment: str) -> str:
+    done = subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        env=os.environ | environment,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def dependencies(target: Path) -> Path:
+    """The installed dependencies without the editable install of the checkout, linked into a folder."""
+    site = Path(pytest.__file__).parent.parent
+    for entry in site.iterdir():
+        if "tcpdoctor" not in entry.name.lower() and entry.suffix != ".pth":
+            (target / entry.name).symlink_to(entry)
+    return target
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel built from a copy of the checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    ignored = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", "dist", "build")
+    shutil.copytree(CHECKOUT, source, ignore=ignored)
+    pip = (sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, source)
+    run(*pip)
+    (built,) = folder.glob("tcpdoctor-*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """The wheel unpacked by pip into a folder of its own."""
+    folder = tmp_path_factory.mktemp("installed")
+    run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", folder, wheel)
+    return folder
+
+
+def check(*command: object, **environment: str) -> dict:
+    arguments = ("check", "--window", "0", "--fail-on", "never", "--format", "json")
+    answer: dict = json.loads(run(*command, *arguments, **environment))
+    return answer
+
+
+def rules_of(*command: object, **environment: str) -> list[str]:
+    listed = json.loads(run(*command, "rules", "list", "--format", "json", **environment))
+    return sorted(rule["id"] for rule in listed["rules"])
+
+
+def test_the_wheel_checks_this_host_with_its_own_rules(installed, tmp_path):
+    environment = {"PYTHONPATH": f"{installed}:{dependencies(tmp_path)}", "PYTHONNOUSERSITE": "1"}
+    python = (sys.executable, "-S", "-m", "tcpdoctor")
+    where = run(sys.executable, "-S", "-c", "import tcpdoctor; print(tcpdoctor.__file__)", **environment)
+    assert where.startswith(str(installed))
+    assert (installed / "tcpdoctor" / "rules").is_dir()
+    assert rules_of(*python, **environment) == SHIPPED
+    assert check(*python, **environment)["schema"] == "tcpdoctor.check/1"
+
+
+def test_the_wheel_ships_its_manual_pages(installed):
+    pages = sorted(path.name for path in (installed / "share" / "man").glob("*/*"))
+    assert pages == ["tcpdoctor-rules.5", "tcpdoctor.1"]
+
+
+def test_the_editable_install_uses_the_rules_of_the_checkout():
+    python = (sys.executable, "-m", "tcpdoctor")
+    assert rules_of(*python) == SHIPPED
+    assert check(*python)["schema"] == "tcpdoctor.check/1"
+
+
+def test_one_file_checks_this_host_and_writes_nothing(tmp_path):
+    target = tmp_path / "tcpdoctor.pyz"
+    run(sys.executable, CHECKOUT / "integrations" / "zipapp.py", target)
+    before = sorted(tmp_path.rglob("*"))
+    # -I and -S: neither the checkout nor any installed package can help out.
+    python = (sys.executable, "-I", "-S", target)
+    assert rules_of(*python) == SHIPPED
+    assert check(*python)["schema"] == "tcpdoctor.check/1"
+    assert "FIN_WAIT_2" in run(*python, "explain", "--state", "fin-wait-2")
+    assert sorted(tmp_path.rglob("*")) == before
