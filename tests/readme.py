@@ -1,0 +1,124 @@
+"""Makes the sample output in README.md: real diseases, the real command, on this machine's kernel.
+
+    python -m tests.readme        # writes the samples anew; takes a bit more than a minute
+
+Names and numbers that differ from run to run (host, pids, times) are set to fixed ones afterwards.
+"""
+
+import re
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tcpdoctor.lab.namespace import in_private_namespace
+from tests.cli.command import tcpdoctor
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+PORT = 8080
+NUMBER = 137
+CUT = "[...]"
+"""Ends a sample that shows only the beginning of an output."""
+
+
+def leak(seconds: float, *options: str) -> str:
+    """What `check` says of a server that does not close what its clients have closed."""
+    _rename("orders-api")
+    server = socket.create_server(("127.0.0.1", PORT), backlog=512)
+    held = []
+    for _ in range(NUMBER):
+        client = socket.create_connection(server.getsockname())
+        held.append(server.accept()[0])
+        client.close()
+    for accepted in held:
+        accepted.recv(1)  # it has read the end of file, and does nothing about it
+    _let_age(seconds)
+    return tcpdoctor("check", *options).stdout
+
+
+def leftover() -> str:
+    """What `explain --port` says after a server without SO_REUSEADDR closed first and ended."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", PORT))
+        server.listen()
+        client = socket.create_connection(server.getsockname())
+        accepted, _ = server.accept()
+        accepted.close()
+        client.close()
+    return tcpdoctor("explain", "--port", str(PORT)).stdout
+
+
+SAMPLES: dict[str, tuple[str, Callable[[], str]]] = {
+    "check": ("tcpdoctor check", lambda: in_private_namespace(leak, 75.0)),
+    "port": (f"tcpdoctor explain --port {PORT}", lambda: in_private_namespace(leftover)),
+}
+"""The command that the README shows, and what makes its output."""
+
+_VARYING = (
+    (re.compile(rf"\b{re.escape(socket.gethostname())}\b"), "web1"),
+    (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "2026-11-20T03:00:00Z"),
+    (re.compile(r"(pid[ =]|orders-api \()\d+"), r"\g<1>811"),
+    (re.compile(r"Linux \d+\.\d+\S*?(?=[,\s])"), "Linux 6.18.44"),
+    (re.compile(r"\b402653\d{4}\b"), "4026532177"),
+    (re.compile(r"(127\.0\.0\.1):(?!8080)\d{4,5}\b"), r"\1:53820"),
+    (re.compile(r"\(\d+ of \d+ are in use\)"), "(146 of 1024 are in use)"),
+)
+_DURATION = re.compile(r"\b\d+(\.\d+)? (ms|s|min|h)\b( \d+ (s|min)\b)?")
+
+
+def fixed(text: str) -> str:
+    """Return an output with everything that differs from machine to machine set to a fixed value."""
+    for pattern, value in _VARYING:
+        text = pattern.sub(value, text)
+    return text
+
+
+def words(text: str) -> list[str]:
+    """Return an output as words, durations alike: pids of another length change where lines end."""
+    return _DURATION.sub("DURATION", fixed(" ".join(text.split()))).split()
+
+
+def shown(name: str, text: str) -> str:
+    """Return the sample of that name as the README has it."""
+    match = _block(name).search(text)
+    assert match, f"README.md has no sample {name!r}"
+    return match[2]
+
+
+def _block(name: str) -> re.Pattern[str]:
+    command = re.escape(SAMPLES[name][0])
+    return re.compile(rf"(<!-- sample: {name} -->\n```console\n\$ {command}\n)(.*?)(\n```\n)", re.DOTALL)
+
+
+def _rename(name: str) -> None:
+    with open("/proc/self/comm", "w", encoding="ascii") as comm:
+        comm.write(name)
+
+
+def _let_age(seconds: float) -> None:
+    """The one wait that nothing can shorten: the kernel counts a socket's age in real time."""
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        time.sleep(left)
+
+
+def _cut_as_before(old: str, new: str) -> str:
+    """End a sample where the README's author ended it: before the same words."""
+    if not old.rstrip().endswith(CUT):
+        return new.rstrip()
+    kept = old.rstrip().removesuffix(CUT).rstrip().splitlines()
+    return "\n".join([*new.splitlines()[: len(kept)], CUT])
+
+
+def write_samples() -> None:
+    """Replace every sample in README.md by one made on this machine."""
+    text = README.read_text(encoding="utf-8")
+    for name, (_, make) in SAMPLES.items():
+        sample = _cut_as_before(shown(name, text), fixed(make()))
+        text = _block(name).sub(lambda match, sample=sample: match[1] + sample + match[3], text)
+    README.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(write_samples())
