@@ -1,0 +1,142 @@
+"""`explain --pid` on real processes: counts, ages, options and findings, as text and as JSON."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+
+import pytest
+
+from tcpdoctor.lab.pairs import connect_pair, listen, wait_until
+from tests.cli.command import complaint, tcpdoctor
+
+KEYS = [
+    "schema", "host", "taken_at", "process", "states", "other_sockets", "peers", "options", "sockets",
+    "findings", "unchecked", "missing",
+]  # fmt: skip
+SERVER = """
+import socket, sys
+server = socket.create_server(("127.0.0.1", 8103), backlog=64)
+held = []
+for _ in range(int(sys.argv[1])):
+    accepted, _ = server.accept()
+    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 77)
+    held.append(accepted)
+datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def ask(pid, *options):
+    answer = tcpdoctor("explain", "--pid", str(pid), *options)
+    assert answer.returncode == 0, answer
+    return answer.stdout
+
+
+def leaking_server(connections, closed, limits):
+    """A server with connections, of which its clients have closed some; asked about from outside."""
+    with ExitStack() as stack:
+        command = [sys.executable, "-c", SERVER, str(connections)]
+        server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        stack.callback(server.wait)
+        stack.callback(server.kill)
+        clients = []
+
+        def connects():
+            try:
+                clients.append(stack.enter_context(socket.create_connection(("127.0.0.1", 8103))))
+            except ConnectionRefusedError:
+                return False
+            return True
+
+        wait_until(connects, "a listening server")
+        while len(clients) < connections:
+            connects()
+        assert server.stdout.readline() == "ready\n"
+        for client in clients[:closed]:
+            client.close()
+        report = json.loads(ask(server.pid, "--format", "json"))
+        return server.pid, report, ask(server.pid)
+
+
+def test_says_what_a_process_holds_and_which_options_it_set(in_namespace):
+    pid, report, text = in_namespace(leaking_server, 23, 7, None)
+    assert list(report) == KEYS
+    assert (report["process"]["pid"], report["process"]["uid"]) == (pid, os.geteuid())
+    states = {state: group["sockets"] for state, group in report["states"].items()}
+    assert states == {"established": 16, "close_wait": 7, "listen": 1}
+    oldest = report["states"]["close_wait"]["oldest"]
+    assert 0 <= oldest["at_least_s"] <= oldest["at_most_s"] < 60
+    assert report["other_sockets"] == 1, "the datagram socket"
+    assert report["peers"] == [{"peer": "from 127.0.0.1", "sockets": 23}]
+    accepted, listener = report["options"]
+    assert (accepted["sockets"], accepted["listening"]) == (23, False)
+    assert accepted["options"]["SO_KEEPALIVE"] is True
+    assert accepted["options"]["TCP_KEEPIDLE"] == 77
+    assert (listener["sockets"], listener["listening"]) == (1, True)
+    assert listener["options"]["SO_KEEPALIVE"] is False
+    assert listener["options"]["SO_REUSEADDR"] is True
+    assert len(report["sockets"]) == 24
+    assert "CLOSE_WAIT          7" in text
+    assert "23 connections: SO_REUSEADDR=on" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def own_accept_queue():
+    """This process listens and does not accept."""
+    with ExitStack() as stack:
+        server = listen(stack, backlog=1)
+        for _ in range(2):
+            stack.enter_context(socket.create_connection(server.getsockname()))
+        found = json.loads(ask(os.getpid(), "--format", "json"))
+    return [(finding["rule"], finding["severity"]) for finding in found["findings"]]
+
+
+def test_findings_are_those_of_its_own_listeners(in_namespace):
+    assert ("accept-queue-full", "warning") in in_namespace(own_accept_queue)
+
+
+def healthy_beside_a_sick_one():
+    with ExitStack() as stack:
+        server = listen(stack, backlog=1)
+        for _ in range(2):
+            stack.enter_context(socket.create_connection(server.getsockname()))
+        child = stack.enter_context(
+            subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=True)
+        )
+        answer = json.loads(ask(child.pid, "--format", "json"))
+        child.kill()
+    return answer["findings"], answer["states"]
+
+
+def test_findings_of_other_processes_are_left_out(in_namespace):
+    assert in_namespace(healthy_beside_a_sick_one) == ([], {})
+
+
+def in_another_namespace():
+    with ExitStack() as stack:
+        server = listen(stack)
+        connect_pair(stack, server)
+        inner = subprocess.run(
+            ["unshare", "--net", *(sys.executable, "-m", "tcpdoctor"), "explain", "--pid", str(os.getpid())],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    return inner.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="entering one more namespace needs root")
+def test_a_process_of_another_namespace_is_not_called_idle(in_namespace):
+    text = " ".join(in_namespace(in_another_namespace).split())
+    assert "lives in another network namespace" in text
+    assert f"nsenter -t {text.split('(pid ')[1].split(',')[0]} -n" in text
+
+
+@pytest.mark.parametrize("pid", ["0", "-3", "4194305", "seven"])
+def test_a_process_that_does_not_exist_is_one_line(pid):
+    assert "--pid" in complaint(tcpdoctor("explain", f"--pid={pid}"))
