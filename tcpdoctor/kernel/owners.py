@@ -8,6 +8,7 @@ a complete scan), or `Missing` with the reason why the scan could not be complet
 import os
 import time
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import TypeVar
 
 from tcpdoctor.kernel.capabilities import (
@@ -27,6 +28,9 @@ from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, NotHel
 Row = TypeVar("Row", Connection, Listener)
 
 ENDED = Missing("the process that held it ended while it was looked up")
+_LOWEST = 128
+"""How many descriptors of each process are read before all of any: listeners are opened first, so that
+they mostly have low numbers, and the kernel lists descriptors by number."""
 _LINKS_BETWEEN_CLOCKS = 512
 """Links read, about a millisecond, before the time budget is looked at."""
 _PATIENCE = 5
@@ -40,9 +44,10 @@ def find_owners(
 ) -> Mapping[int, Owner]:
     """Find the processes that hold sockets.
 
-    Processes of the sockets' uids come first, and of those the ones with the fewest descriptors: so a
-    giant that holds none of them is read last. The search ends when every socket has a holder; of a
-    socket that a process shares with its parent under the same number, the parent is named.
+    Processes of the sockets' uids come first, and of those the ones with the fewest descriptors, and of
+    every process its lowest descriptors before the rest of any: so a giant that holds none of them is
+    read last. The search ends when every socket has a holder; of a socket that a process shares with its
+    parent under the same number, the parent is named.
 
     Args:
         wanted: For each inode the uid of its socket, which is only a hint for the order.
@@ -130,17 +135,21 @@ class _Scan:
     def run(self, uids: frozenset[int]) -> None:
         """Scan until all are found, everything was read twice, or the time is over."""
         try:
-            known: set[int] = set()
-            self._scan_processes(_pids(), uids, known)
+            known = set(pids := _pids())
+            ordered = _ordered(pids, uids, skip_empty=True)
+            self._done, self._total = 0, len(ordered)
+            self._scan_processes(ordered if self._every_holder else self._scan_lowest(ordered))
             # A process that had nothing when it was read may have been given a descriptor since by one
             # that was read after it, so one pass proves nothing about what it did not find.
-            if self._unfinished():
-                self._scan_processes(_pids(), uids, known, threads=True)
-            for _ in range(_MOST_ROUNDS):
-                fresh = [pid for pid in _pids() if pid not in known] if self._unfinished() else []
+            fresh = _pids() if self._unfinished() else []
+            for _ in range(_MOST_ROUNDS + 1):
                 if not fresh:
                     return
-                self._scan_processes(fresh, uids, known, threads=True)
+                known.update(fresh)
+                ordered = _ordered(fresh, uids, skip_empty=False)
+                self._done, self._total = 0, len(ordered)
+                self._scan_processes(ordered, threads=True)
+                fresh = [pid for pid in _pids() if pid not in known] if self._unfinished() else []
             self._outrun = True
         except _OutOfTimeError:
             self._out_of_time = True
@@ -163,13 +172,21 @@ class _Scan:
     def _unfinished(self) -> bool:
         return self._every_holder or bool(self.links)
 
-    def _scan_processes(
-        self, pids: list[int], uids: frozenset[int], known: set[int], *, threads: bool = False
-    ) -> None:
-        known.update(pids)
-        ordered = _ordered(pids, uids, skip_empty=not threads)
-        self._done, self._total = 0, len(ordered)
-        for pid in ordered:
+    def _scan_lowest(self, pids: Iterable[int]) -> list[int]:
+        """Read the lowest descriptors of each process; return those that have more."""
+        larger = []
+        for pid in pids:
+            if not self._unfinished():
+                break
+            self._check_time()
+            if self._scan_table(pid, f"/proc/{pid}/fd", _LOWEST):
+                self._done += 1
+            else:
+                larger.append(pid)
+        return larger
+
+    def _scan_processes(self, pids: Iterable[int], *, threads: bool = False) -> None:
+        for pid in pids:
             if not self._unfinished():
                 return
             self._check_time()
@@ -187,25 +204,27 @@ class _Scan:
         for table in tables:
             self._scan_table(pid, table)
 
-    def _scan_table(self, pid: int, path: str) -> None:
+    def _scan_table(self, pid: int, path: str, most: int | None = None) -> bool:
+        """Read the lowest `most` descriptors; False if there are more."""
         try:
             folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                self._read_links(pid, folder)
+                return self._read_links(pid, folder, most)
             finally:
                 os.close(folder)
         except OSError as error:
             self._note(pid, error)
+            return True
 
     def _note(self, pid: int, error: OSError) -> None:
         """Remember a process that hides something; one that ended holds nothing."""
         if not is_absent(error):
             self.hidden.add(pid)
 
-    def _read_links(self, pid: int, folder: int) -> None:
+    def _read_links(self, pid: int, folder: int, most: int | None) -> bool:
         links, readlink = self.links, os.readlink
         with os.scandir(folder) as entries:  # one at a time: a process may have a million
-            for number, entry in enumerate(entries, start=1):
+            for number, entry in enumerate(islice(entries, most), start=1):
                 if not number % _LINKS_BETWEEN_CLOCKS:
                     self._check_time()
                 try:
@@ -215,7 +234,8 @@ class _Scan:
                 if link in links:
                     self._found(links[link], pid, int(entry.name))
                     if not links:
-                        return
+                        return True
+            return next(entries, None) is None
 
     def _found(self, inode: int, pid: int, descriptor: int) -> None:
         holders = self.holders[inode]

@@ -37,7 +37,6 @@ _OPTION_SOCKETS = 5_000
 """Connections whose options are read: 10 microseconds each."""
 _PROCESSES = 200
 """Processes described with unit and container, those with the most sockets at this port first."""
-_OWNER_SECONDS = 1.0
 
 SYSCTLS = (
     "net.ipv4.ip_local_port_range",
@@ -74,8 +73,10 @@ class PortEvidence(NamedTuple):
     sysctls: Mapping[str, Reading[SysctlValue]]
 
 
-def read_port_evidence(port: int) -> PortEvidence:
+def read_port_evidence(port: int, *, owner_seconds: float = 1.0) -> PortEvidence:
     """Look at a port of the calling thread's network namespace, for the calling user.
+
+    The search for holders ends after `owner_seconds`; who was not found by then is Missing.
 
     What cannot be read is Missing, each part on its own; nothing is taken as zero.
     """
@@ -88,7 +89,7 @@ def read_port_evidence(port: int) -> PortEvidence:
         listening = frozenset(row.local for row in every_listener)
     local = read_connections(CONNECTION_STATES, local_port=port, bound=_ROWS)
     remote = read_connections(CONNECTION_STATES, remote_port=port, bound=_ROWS)
-    owners = _find_owners(listeners, local, remote)
+    owners = _find_owners(listeners, local, remote, owner_seconds)
     if not isinstance(listeners, Missing):
         listeners = with_owners(listeners, owners)
     return PortEvidence(
@@ -117,6 +118,7 @@ def _find_owners(
     listeners: Reading[tuple[Listener, ...]],
     local: Reading[Mapping[TcpState, Detail]],
     remote: Reading[Mapping[TcpState, Detail]],
+    seconds: float,
 ) -> Mapping[int, Owner]:
     """Find the holders of the port's sockets, and of those that are the other end of one of them."""
     ours = connections(local)
@@ -125,7 +127,7 @@ def _find_owners(
     wanted: dict[int, int] = {row.inode: row.uid for row in (*ours, *peers) if row.inode}
     if not isinstance(listeners, Missing):
         wanted |= {row.inode: row.uid for row in listeners if row.inode}
-    return find_owners(wanted, seconds=_OWNER_SECONDS, every_holder=True) if wanted else {}
+    return find_owners(wanted, seconds=seconds, every_holder=True) if wanted else {}
 
 
 def plain(end: Endpoint) -> Endpoint:

@@ -31,7 +31,7 @@ def suggest(asked: str, spellings: Mapping[str, str]) -> str:
     """What to try instead of a name that there is not."""
     from difflib import get_close_matches  # only a mistake pays for it
 
-    near = get_close_matches(bare(asked), spellings, n=1, cutoff=0.55)
+    near = get_close_matches(bare(asked), spellings, n=1, cutoff=0.65)
     if near:
         return f"did you mean {spellings[near[0]]}?"
     names = _distinct(spellings.values())

@@ -27,12 +27,12 @@ def state_text(answer: StateAnswer, style: Style) -> str:
         "",
         style.bold("What ends it, computed here"),
         *_deadlines(answer, style),
-        style.wrap(f"Held by a process: {_inside(page.owned)}", "  "),
-        style.wrap(f"Without one: {_inside(page.orphan)}", "  "),
+        style.wrap(page.owned, "  "),
+        style.wrap(page.orphan, "  "),
         "",
         *_ways("In: ", page.enter, style),
         *_ways("Out:", page.leave, style),
-        style.wrap(page.costs, "     ", "Costs: "),
+        style.wrap(page.costs, "       ", "Costs: "),
         "",
         style.bold("Often taken for something else"),
         *[style.wrap(f'"{wrong.claim}": {wrong.truth}.', "    ", "  - ") for wrong in page.mistaken],
@@ -125,11 +125,6 @@ def _because(deadline: Deadline, answer: StateAnswer) -> str:
     if deadline.remark:
         values[0] += f" ({deadline.remark})"
     return ", ".join(values)
-
-
-def _inside(sentence: str) -> str:
-    """A sentence after a colon: its first letter small, unless it begins a name such as TCP_LINGER2."""
-    return sentence if sentence[1:2].isupper() else sentence[:1].lower() + sentence[1:]
 
 
 def _ways(title: str, ways: Iterable[str], style: Style) -> list[str]:

@@ -59,7 +59,7 @@ def compare(seed: int, cases: int) -> tuple[Counter[str], list[Mismatch]]:
             uid = chance.choice(uids())
             write_sysctl("net.ipv6.bindv6only", chance.choice((0, 0, 1)))
             target = Target(4 if family == socket.AF_INET else 6, address, 0, stage.port)
-            evidence = read_port_evidence(stage.port)._replace(uid=uid)
+            evidence = read_port_evidence(stage.port, owner_seconds=0.1)._replace(uid=uid)
             foretold = answer(target, evidence).attempts
             told_everything = predict_with(evidence, target, recipe)
             for options, blind, sighted in zip(ATTEMPTS, foretold, told_everything, strict=True):

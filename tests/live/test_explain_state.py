@@ -1,6 +1,7 @@
 """`explain --state` counts the sockets that are there, and says whose they are."""
 
 import os
+import pickle
 import socket
 
 import pytest
@@ -59,18 +60,24 @@ def test_the_peers_are_in_close_wait_and_held(in_namespace):
 
 
 def as_nobody() -> tuple[object, str, dict[str, object]]:
-    """The sockets belong to root's process, and an ordinary user looks."""
+    """The sockets belong to root's process, and an ordinary user in another process looks."""
     reader, writer = os.pipe()
-    if os.fork() == 0:
-        keep = half_closed()
-        os.write(writer, b"ready")
-        while keep:
-            socket.socket().close()  # until the test's group is killed
-            os.read(reader, 1)
-    os.read(reader, 5)
-    os.setresuid(65534, 65534, 65534)
-    answer = look_at_state("FIN_WAIT_2")
-    return answer.number, " ".join(state_text(answer, PLAIN).split()), state_json(answer)
+    keep = half_closed()
+    child = os.fork()
+    if child == 0:
+        os.dup2(writer, 3)
+        os.closerange(4, 4096)  # the sockets as well
+        os.setresuid(65534, 65534, 65534)
+        answer = look_at_state("FIN_WAIT_2")
+        text = " ".join(state_text(answer, PLAIN).split())
+        os.write(3, pickle.dumps((answer.number, text, state_json(answer))))
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        answer = pickle.loads(stream.read())  # noqa: S301 - written by our own child
+    os.waitpid(child, 0)
+    assert keep
+    return answer
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
