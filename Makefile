@@ -27,7 +27,7 @@ readme: setup
 	$(PYTHON) -m tests.readme
 
 zipapp: setup
-	$(PYTHON) integrations/zipapp.py dist/tcpdoctor.pyz
+	$(PYTHON) integrations/one_file.py dist/tcpdoctor.pyz
 
 clean:
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

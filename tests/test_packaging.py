@@ -90,7 +90,7 @@ def test_the_editable_install_uses_the_rules_of_the_checkout():
 
 def test_one_file_checks_this_host_and_writes_nothing(tmp_path):
     target = tmp_path / "tcpdoctor.pyz"
-    run(sys.executable, CHECKOUT / "integrations" / "zipapp.py", target)
+    run(sys.executable, CHECKOUT / "integrations" / "one_file.py", target)
     before = sorted(tmp_path.rglob("*"))
     # -I and -S: neither the checkout nor any installed package can help out.
     python = (sys.executable, "-I", "-S", target)

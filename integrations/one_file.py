@@ -1,6 +1,6 @@
 """Builds tcpdoctor as one file for hosts where nothing may be installed.
 
-    python integrations/zipapp.py dist/tcpdoctor.pyz
+    python integrations/one_file.py dist/tcpdoctor.pyz
 
 The file needs Python 3.11 or later and no writable disk. It holds compiled code of the Python that
 built it, which starts faster; another Python falls back to the sources beside it.
@@ -35,5 +35,5 @@ def build(target: Path, *pip_options: str) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) < 2:
-        sys.exit("usage: zipapp.py TARGET [OPTION OF PIP INSTALL ...]")
+        sys.exit("usage: one_file.py TARGET [OPTION OF PIP INSTALL ...]")
     build(Path(sys.argv[1]), *sys.argv[2:])
