@@ -14,7 +14,8 @@ _SHOWN = 200
 def sockets(
     *,
     state: Annotated[
-        list[str] | None, typer.Option(metavar="STATE", help="Only in this state; may be given again.")
+        list[str] | None,
+        typer.Option(metavar="STATE", help="Only in this state; repeat, or separate by commas."),
     ] = None,
     port: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=65535, help="Only with this local port.")
@@ -47,7 +48,8 @@ def sockets(
 
     target = Output(output_format, output, color)
     by_key = {one.key: one for one in COUNTED_STATES}
-    keys = [find_state(name).key for name in state] if state else list(by_key)
+    names = [name for option in state or () for name in option.split(",")]
+    keys = [find_state(name).key for name in names] if names else list(by_key)
     wanted = [by_key[key] for key in keys if key in by_key]
     if not wanted:
         raise QuestionError("sockets in CLOSED are in no list of the kernel; ask for another state")

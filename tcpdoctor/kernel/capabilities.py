@@ -40,10 +40,12 @@ def sees_all_processes_of_machine() -> bool:
     process 1 is in the namespace that it shows. Without leave to look there, our own namespace tells:
     where that is the first one, /proc can only be of the first one, or we would not be in it.
     """
+    own = "/proc/thread-self/ns/pid"
     try:
-        return _is_namespace("/proc/1/ns/pid", _FIRST_PID_NAMESPACE)
+        # Under hidepid=invisible process 1 is not even there for an ordinary user.
+        return _is_namespace("/proc/1/ns/pid" if os.path.exists("/proc/1") else own, _FIRST_PID_NAMESPACE)
     except PermissionError:
-        return _is_namespace("/proc/thread-self/ns/pid", _FIRST_PID_NAMESPACE)
+        return _is_namespace(own, _FIRST_PID_NAMESPACE)
 
 
 def _is_namespace(path: str, inode: int) -> bool:

@@ -48,7 +48,7 @@ def read_text_file(
     if len(raw) > limit_bytes:
         raise error(f"{shown}: longer than {limit_bytes} bytes; is it the right file?")
     try:
-        return raw.decode("utf-8")
+        return raw.decode("utf-8-sig")  # editors of other systems begin a file with a byte order mark
     except UnicodeDecodeError as problem:
         line = raw.count(b"\n", 0, problem.start) + 1
         raise error(f"{shown} line {line}: not UTF-8 text; save it as UTF-8") from None
@@ -191,7 +191,10 @@ def _raising(error: type[TcpdoctorError], shown: str) -> Iterator[None]:
     except UntrustedPathError as problem:
         raise error(f"{shown}: {clean(str(problem), 400)}") from None
     except OSError as problem:
-        raise error(f"{shown}: {(problem.strerror or str(problem)).lower()}") from problem
+        what = (problem.strerror or str(problem)).lower()
+        if str(problem.filename).startswith("/proc/self/"):
+            what = f"cannot be read without /proc, and {problem.filename} gives: {what}"
+        raise error(f"{shown}: {what}") from problem
     except ValueError:
         raise error(f"{shown}: this cannot be a file name") from None
 

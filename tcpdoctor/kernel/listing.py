@@ -111,7 +111,7 @@ def each_row(rows: Rows, request: Request) -> Iterator[tuple[int, int]]:
         for place, port in zip(_PORTS, (request.local_port, request.remote_port), strict=True)
         if port
     ]
-    for offset in range(0, rows.end, rows.stride) if rows.stride else rows.offsets:
+    for offset in rows.offsets:
         if all(data[offset + place.start : offset + place.stop] == port for place, port in wanted):
             yield offset, offset + _LENGTH.unpack_from(data, offset)[0]
 

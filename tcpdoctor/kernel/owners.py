@@ -20,7 +20,7 @@ from tcpdoctor.kernel.capabilities import (
     sees_all_processes_of_machine,
 )
 from tcpdoctor.kernel.descriptors import size_counts_descriptors, tables_of_threads
-from tcpdoctor.kernel.processes import RUN_AS_ROOT, read_name, read_status
+from tcpdoctor.kernel.processes import RUN_AS_HOSTS_ROOT, RUN_AS_ROOT, read_name, read_status
 from tcpdoctor.kernel.procfile import is_absent, read_kernel_file
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, NotHeld, Owner
@@ -105,10 +105,7 @@ def _hidden_from_us(pids: frozenset[int] = frozenset()) -> str:
     if os.geteuid() != 0:
         return f"other users' processes hide their descriptors from uid {os.geteuid()}; {RUN_AS_ROOT}"
     whose = f"process {min(pids)} hides its" if len(pids) == 1 else "some processes hide their"
-    return (
-        f"{whose} descriptors even from root here; "
-        "run as root of the host with CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE"
-    )
+    return f"{whose} descriptors even from root here; {RUN_AS_HOSTS_ROOT}"
 
 
 class _OutOfTimeError(Exception):

@@ -78,7 +78,7 @@ class _Users:
 
     def add_rows(self, rows: Rows) -> None:
         data, found = rows.data, self._found
-        for at in range(0, rows.end, rows.stride) if rows.stride else rows.offsets:
+        for at in rows.offsets:
             (port,) = _PORT.unpack_from(data, at + _LOCAL_PORT)
             state = data[at + _STATE]
             if not self._low <= port <= self._high or state in _HOLDS_NO_PORT:

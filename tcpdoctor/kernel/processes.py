@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.descriptors import size_counts_descriptors
@@ -11,8 +12,42 @@ from tcpdoctor.kernel.snapshot import Process
 from tcpdoctor.kernel.text import clean, decode
 
 RUN_AS_ROOT = "run as root, or with CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE"
+RUN_AS_HOSTS_ROOT = "run as root of the host with CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE"
 _COMMAND_BYTES = 4096
 _COMMAND_CHARACTERS = 512
+_PF_KTHREAD = 0x00200000  # include/linux/sched.h
+_ENDED = ("Z", "X")
+
+
+class Task(NamedTuple):
+    """What a number under /proc stands for."""
+
+    process: int
+    """The process that it belongs to: itself, unless it is the number of a thread."""
+    zombie: bool
+    """It has ended, with all its threads, and its parent has not noticed."""
+    kernel: bool
+    """A thread of the kernel: it has no program and no descriptors."""
+
+
+def read_task(number: int, root: str = "/proc") -> Reading[Task]:
+    """Say what a number is that people take for a process's; threads have a folder there too (proc(5)).
+
+    Raises:
+        KernelReadError: A file has another form than expected.
+    """
+    path = f"{root}/{number}/stat"
+    try:
+        status = decode(read_kernel_file(f"{root}/{number}/status"))
+        fields = decode(read_kernel_file(path)).rpartition(")")[2].split()
+    except OSError as error:
+        return Missing(_why(error, number, "its state"))
+    group = [line.removeprefix("Tgid:").strip() for line in status.splitlines() if line.startswith("Tgid:")]
+    try:
+        ended = fields[0] in _ENDED and int(fields[17]) <= 1  # its own threads
+        return Task(int(group[0]), ended, bool(int(fields[6]) & _PF_KTHREAD))
+    except (ValueError, IndexError):
+        raise KernelReadError(f"{path}: expected flags and threads, and Tgid in status") from None
 
 
 def read_process(pid: int, root: str = "/proc") -> Reading[Process]:
@@ -199,5 +234,7 @@ def _why(error: OSError, pid: int, what: str) -> str:
     if is_absent(error):
         return f"no process {pid} is there to be seen"
     if isinstance(error, PermissionError):
-        return f"process {pid} hides {what} from uid {os.geteuid()}; {RUN_AS_ROOT}"
+        if os.geteuid() != 0:
+            return f"process {pid} hides {what} from uid {os.geteuid()}; {RUN_AS_ROOT}"
+        return f"process {pid} hides {what} even from root here; {RUN_AS_HOSTS_ROOT}"
     return f"{what} (process {pid}): {error.strerror or error}"

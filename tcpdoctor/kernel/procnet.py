@@ -28,7 +28,7 @@ _CLOSE = int(TcpState.CLOSE)
 _STATES = {b"%02X" % state: state for state in LISTED_STATES}
 
 NO_BOUND = Missing(f"{SOURCE} does not list bound sockets")
-_NOT_THERE = Missing(f"{SOURCE} does not tell it")
+_NOT_THERE = Missing(f"netlink gave no answer, and {SOURCE} does not tell it")
 _NOT_LOOKED_UP = Missing("owner was not looked up")
 
 

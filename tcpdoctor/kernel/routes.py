@@ -1,8 +1,12 @@
 """Which way the kernel would send packets to an address, and from which source address."""
 
 import errno
+import os
+import socket
+import struct
 from typing import Any, NamedTuple
 
+from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.reading import Missing, Reading
 
 _KINDS = {
@@ -15,13 +19,26 @@ _KINDS = {
     8: "prohibit",
 }
 """RTN_* in include/uapi/linux/rtnetlink.h."""
+_NEWER_ATTRIBUTES = (
+    ("RTA_PAD", "none"),
+    ("RTA_UID", "uint32"),
+    ("RTA_TTL_PROPAGATE", "uint8"),
+    ("RTA_IP_PROTO", "uint8"),
+    ("RTA_SPORT", "be16"),
+    ("RTA_DPORT", "be16"),
+)
+"""Of the same header, behind those that pyroute2 has."""
+_NLMSG_ERROR, _RTM_NEWROUTE, _RTM_GETROUTE, _NLM_F_REQUEST = 2, 24, 26, 1
+_KIND, _FAILURE = struct.Struct("=4xH"), struct.Struct("=16xi")
+_SILENCE_SECONDS = 10
+_BITS = {4: 32, 6: 128}
 
 
 class Route(NamedTuple):
     """The kernel's answer for one destination."""
 
     source: str | None
-    """The address that connect() would take; None where the route names none."""
+    """The address that connect() would take, or was given; None where the route names none."""
     interface: str | None
     gateway: str | None
     kind: str
@@ -33,39 +50,104 @@ class NoRoute(NamedTuple):
 
     errno: str
     """``ENETUNREACH``, ``EHOSTUNREACH``, ``EACCES``, ``EINVAL``..."""
+    why: str | None = None
+    """Why, where it is no route that refuses: bind() to the source address, a missing scope."""
+    at_bind: bool = False
+    """bind() to the source address answers it already."""
 
 
-def find_route(family: int, destination: str, source: str | None) -> Reading[Route | NoRoute]:
+def find_route(
+    family: int, destination: str, port: int, source: str | None, interface: int = 0
+) -> Reading[Route | NoRoute]:
     """Ask the kernel's routing tables, as ``ip route get`` does; no packet is sent.
+
+    The question is that of a TCP connection of the calling user, so that rules of policy routing about
+    ports, protocols and users count. An IPv4 connect() that chooses its source address asks a second time
+    with that address (ip_route_connect() in include/net/route.h), and rules about sources may then refuse.
 
     Args:
         family: 4 or 6.
         destination: Numeric address, without a scope.
+        port: The destination's.
         source: Local address that the client binds to first; None where the kernel chooses.
+        interface: Index of the interface that the socket is tied to, as the scope of a link-local
+            address does; 0 for none.
 
     Returns:
         The route, or the error that connect() answers instead. Missing where the kernel may not be asked.
-    """
-    from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
 
-    question: dict[str, Any] = {"dst": destination, "family": 2 if family == 4 else 10}
-    if source is not None:
-        question["src"] = source
+    Raises:
+        KernelReadError: The kernel's answer is no route.
+    """
     try:
-        with IPRoute() as netlink:
-            answers = netlink.route("get", **question)
-            route = answers[0]
-            index = route.get_attr("RTA_OIF")
-            links = netlink.get_links(index) if index else ()
-            interface = links[0].get_attr("IFLA_IFNAME") if links else None
-    except NetlinkError as error:
-        return NoRoute(errno.errorcode.get(error.code, str(error.code)))
-    except PermissionError as error:
-        return Missing(f"the routing tables may not be asked: {error.strerror}")
+        route = _ask(family, destination, port, source, interface)
+        if source is None and family == 4 and isinstance(route, Route) and route.source is not None:
+            route = _ask(family, destination, port, route.source, interface)
+    except OSError as error:
+        return Missing(f"the routing tables may not be asked: {error.strerror or error}")
+    return route
+
+
+def _ask(family: int, destination: str, port: int, source: str | None, interface: int) -> Route | NoRoute:
+    message = _message(None)
+    message["family"] = socket.AF_INET if family == 4 else socket.AF_INET6
+    message["dst_len"] = _BITS[family]
+    message["src_len"] = _BITS[family] if source is not None else 0
+    attributes = {
+        "RTA_DST": destination,
+        "RTA_SRC": source,
+        "RTA_OIF": interface or None,
+        "RTA_UID": os.geteuid(),
+        "RTA_IP_PROTO": int(socket.IPPROTO_TCP),
+        "RTA_DPORT": port,
+    }
+    message["attrs"] = [(name, value) for name, value in attributes.items() if value is not None]
+    message["header"].update(type=_RTM_GETROUTE, flags=_NLM_F_REQUEST, sequence_number=1)
+    message.encode()
+    return _read(_exchange(bytes(message.data)), source)
+
+
+def _message(data: bytes | None) -> Any:
+    from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+    class RouteMessage(rtmsg):  # type: ignore[misc]  # pyroute2 ships no types
+        nla_map = (*rtmsg.nla_map, *_NEWER_ATTRIBUTES)
+
+    return RouteMessage() if data is None else RouteMessage(data)
+
+
+def _exchange(question: bytes) -> bytes:
+    with socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+    ) as sock:
+        sock.settimeout(_SILENCE_SECONDS)
+        sock.connect((0, 0))
+        sock.send(question)
+        return sock.recv(1 << 16)
+
+
+def _read(answer: bytes, source: str | None) -> Route | NoRoute:
+    if len(answer) < _FAILURE.size:
+        raise KernelReadError(f"rtnetlink: an answer of {len(answer)} bytes")
+    (kind,) = _KIND.unpack_from(answer)
+    if kind == _NLMSG_ERROR:
+        (code,) = _FAILURE.unpack_from(answer)
+        return NoRoute(errno.errorcode.get(-code, str(-code)))
+    if kind != _RTM_NEWROUTE:
+        raise KernelReadError(f"rtnetlink: an answer of unknown type {kind}")
+    route = _message(answer)
+    route.decode()
+    via = route.get_attr("RTA_VIA")  # an IPv4 route by way of an IPv6 neighbour
     return Route(
-        source=route.get_attr("RTA_PREFSRC"),
-        interface=interface,
-        gateway=route.get_attr("RTA_GATEWAY"),
+        source=source or route.get_attr("RTA_PREFSRC"),
+        interface=_name(route.get_attr("RTA_OIF")),
+        gateway=via["addr"] if via else route.get_attr("RTA_GATEWAY"),
         kind=_KINDS.get(route["type"], str(route["type"])),
     )
+
+
+def _name(index: int | None) -> str | None:
+    try:
+        return socket.if_indextoname(index) if index else None
+    except OSError:
+        return None  # it went away meanwhile

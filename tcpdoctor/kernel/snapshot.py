@@ -253,5 +253,5 @@ class Samples(NamedTuple):
     """Two looks at the same namespace, or one."""
 
     before: Snapshot | None
-    """None with ``--window 0``. It lacks sysctls, owners, the census and the detail of lasting states."""
+    """None with ``--window 0``. It lacks sysctls, owners, the census and the detail of BOUND."""
     after: Snapshot

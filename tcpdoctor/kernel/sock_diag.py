@@ -16,9 +16,11 @@ loaded, and where module loading is off the kernel answers ENOENT and /proc/net/
 import contextlib
 import errno
 import os
+import re
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 from tcpdoctor.errors import KernelReadError
@@ -40,6 +42,11 @@ ROW = 88
 _BUFFER_BYTES = 1 << 16  # netlink_dump() never makes a datagram above 32 KiB
 _PADDING_BYTES = 16  # so that a message header can be read from any place in the buffer
 _MOST_ROWS = _BUFFER_BYTES // ROW
+HEAD = 56
+"""Bytes of a row up to the end of its addresses."""
+_MOST_LENGTHS = 8
+_WALKS = 8
+"""Datagrams of some 300 rows to walk through before a pattern pays: it takes 0.2 ms to compile."""
 _SILENCE_SECONDS = 10
 
 _BYTECODE_ATTRIBUTE = 1
@@ -69,12 +76,25 @@ class Request(NamedTuple):
 class Rows(NamedTuple):
     """The rows of one datagram, valid until the next one is asked for."""
 
-    data: bytearray
+    data: bytearray | bytes
     end: int
     """Where the rows end in `data`."""
     stride: int
-    """Length of every row, proved; 0 where lengths differ, and `offsets` has the beginnings."""
-    offsets: Sequence[int]
+    """Length of every row, proved; 0 where lengths differ."""
+    starts: Sequence[int] = ()
+    """Where the rows begin, if lengths differ and there are no `heads`."""
+    heads: bytes = b""
+    """The first `HEAD` bytes of every row, one behind the other, if lengths differ and are below 256."""
+
+    @property
+    def offsets(self) -> Sequence[int]:
+        """Where the rows begin in `data`."""
+        if self.stride:
+            return range(0, self.end, self.stride)
+        if not self.heads:
+            return self.starts
+        lengths = accumulate(map(_aligned, self.heads[::HEAD]))
+        return list(chain((0,), lengths))[:-1]
 
 
 class Dump:
@@ -98,7 +118,7 @@ class Dump:
             while not finished:
                 rows, finished = cutter.cut(receive(sock, cutter.buffer))
                 self.interrupted |= cutter.interrupted
-                if rows.stride or rows.offsets:
+                if rows.stride or rows.heads or rows.starts:
                     yield rows
 
 
@@ -117,6 +137,9 @@ class Cutter:
         self._kinds = memoryview(kind * _MOST_ROWS).cast("I")
         self._stride, self._lengths = 0, self._kinds
         self._steps: dict[int, int] = {}  # words from a row of this length in bytes to the next
+        self._pattern: re.Pattern[bytes] | None = None
+        self._known = 0  # how many lengths there were when the pattern was made
+        self._walks = 0
 
     def cut(self, end: int) -> tuple[Rows, bool]:
         """Cut the datagram in the first `end` bytes of the buffer; the bool is "that was the last".
@@ -127,7 +150,10 @@ class Cutter:
         """
         stride = self._uniform_stride(end)
         if stride:
-            return Rows(self.buffer, end, stride, ()), False
+            return Rows(self.buffer, end, stride), False
+        heads = self._match(end)
+        if heads:
+            return Rows(self.buffer, end, 0, heads=heads), False
         return self._walk(end)
 
     def _uniform_stride(self, end: int) -> int:
@@ -152,7 +178,36 @@ class Cutter:
         )
         return length if alike else 0
 
+    def _match(self, end: int) -> bytes:
+        """The heads of rows of mixed lengths if there is nothing but rows, else nothing.
+
+        A regular expression finds them in less time than a walk, which gives no heads yet. It skips what is
+        no row, and no row is found inside another: so if the lengths add up to the end, each begins
+        where the one before ends.
+        """
+        if len(self._steps) != self._known and self._walks >= _WALKS:
+            self._known = len(self._steps)
+            self._pattern = self._compile()
+        if self._pattern is None:
+            return b""
+        heads = b"".join(self._pattern.findall(self.buffer, 0, end))
+        lengths = heads[::HEAD]
+        covered = sum(lengths.count(length) * _aligned(length) for length in self._steps)
+        return heads if covered == end else b""
+
+    def _compile(self) -> re.Pattern[bytes] | None:
+        """A pattern for a row of any length seen so far, its head in a group."""
+        lengths = sorted(self._steps)
+        if len(lengths) > _MOST_LENGTHS or lengths[-1] > 255:
+            return None
+        kind = _TYPE_AND_FLAGS.pack(self._row_type, _NLM_F_MULTI)
+        rows = [
+            re.escape(_WORD.pack(length) + kind) + b".{%d}" % (_aligned(length) - 8) for length in lengths
+        ]
+        return re.compile(b"(?s)(?=(.{%d}))(?:%s)" % (HEAD, b"|".join(rows)))
+
     def _walk(self, end: int) -> tuple[Rows, bool]:
+        self._walks += 1
         offsets: list[int] = []
         words, steps, kind = self._words, self._steps, self._kind
         at, last = 0, (end + 3) >> 2
@@ -171,7 +226,7 @@ class Cutter:
     def _learn_step(self, length: int) -> int:
         if not ROW <= length <= _BUFFER_BYTES:
             raise KernelReadError(f"sock_diag: a socket in a message of {length} bytes")
-        return self._steps.setdefault(length, (length + 3) >> 2)
+        return self._steps.setdefault(length, _aligned(length) >> 2)
 
     def _is_final(self, at: int, end: int) -> bool:
         """Whether the message here, which has not the header of a row, ends the listing in good order."""
@@ -185,6 +240,11 @@ class Cutter:
         if message != self._row_type:
             raise KernelReadError(f"sock_diag: a message of unknown type {message}")
         return False
+
+
+def _aligned(length: int) -> int:
+    """From the beginning of a message of this length to the next."""
+    return (length + 3) & ~3
 
 
 def encode(request: Request) -> bytes:

@@ -4,6 +4,7 @@ Layouts: struct inet_diag_msg and the INET_DIAG_* attributes, include/uapi/linux
 struct tcp_info, include/uapi/linux/tcp.h; SK_MEMINFO_*, include/uapi/linux/sock_diag.h.
 """
 
+import functools
 import socket
 import struct
 from collections.abc import Mapping
@@ -95,6 +96,7 @@ def _timer(number: int) -> Timer:
     return timer
 
 
+@functools.lru_cache(4096)  # one side of most connections is one of few, and then takes no memory
 def _endpoint(family: int, address: bytes, port: bytes) -> Endpoint:
     if family == socket.AF_INET:
         text = socket.inet_ntop(socket.AF_INET, address[:4])

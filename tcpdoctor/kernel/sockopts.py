@@ -47,7 +47,7 @@ class Option(NamedTuple):
     level: int
     number: int
     kind: str
-    """``switch``, ``number``, ``text``, ``linger``, ``range`` or ``wide`` (64 bits)."""
+    """``switch``, ``number``, ``text``, ``linger``, ``range``, ``wide`` (64 bits) or ``time`` (a timeval)."""
     unit: str | None = None
     """Of a number: ``second``, ``millisecond``, ``microsecond``, ``byte`` or ``count``."""
 
@@ -153,7 +153,7 @@ def _read_one(pidfd: int, descriptor: Descriptor, wanted: tuple[Option, ...]) ->
         # With family, type and protocol given, Python probes nothing and sets nothing.
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=duplicate)
         try:
-            return {option.name: _read_option(sock, option) for option in wanted}
+            return {option.name: read_option(sock, option) for option in wanted}
         finally:
             sock.detach()
     except OSError as error:
@@ -162,7 +162,8 @@ def _read_one(pidfd: int, descriptor: Descriptor, wanted: tuple[Option, ...]) ->
         os.close(duplicate)
 
 
-def _read_option(sock: socket.socket, option: Option) -> Reading[OptionValue]:
+def read_option(sock: socket.socket, option: Option) -> Reading[OptionValue]:
+    """Read one option of a socket that is open in this process; Missing where its kind lacks it."""
     try:
         if option.kind in ("switch", "number"):
             value = sock.getsockopt(option.level, option.number)
@@ -175,6 +176,9 @@ def _read_option(sock: socket.socket, option: Option) -> Reading[OptionValue]:
     if option.kind == "linger":
         on, seconds = struct.unpack_from("=ii", raw)
         return Linger(bool(on), seconds)
+    if option.kind == "time":
+        whole, micro = struct.unpack_from("@ll", raw)
+        return f"{whole + micro / 1e6:g} s" if whole or micro else "none"
     (number,) = struct.unpack_from("=Q", raw) if option.kind == "wide" else struct.unpack_from("=I", raw)
     return PortRange(number & 0xFFFF, number >> 16) if option.kind == "range" else int(number)
 

@@ -1,8 +1,10 @@
 """Sockets of every state one by one, with their owners and, if wanted, the options that were set on them."""
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from tcpdoctor.kernel.namespaces import network_namespace
 from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.processes import read_descriptors, read_name, read_status
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -68,9 +70,12 @@ def take_survey(
     if isinstance(found, Missing):
         return found
     rows, total, missing = found
-    if inodes is not None:
-        if total > len(rows):
-            missing["sockets"] = f"{total - len(rows):,} sockets of this host were not looked at"
+    if pid is not None and inodes is not None:
+        reasons = [f"{total - len(rows):,} sockets of this host were not looked at"] * (total > len(rows))
+        if (reason := _why_elsewhere(pid)) is not None:
+            reasons.append(reason)
+        if reasons:
+            missing["sockets"] = "; ".join(reasons)
         rows = [row for row in rows if row.inode in inodes]
         total = len(rows)
     return Survey(_ask(_own(rows, inodes, owner_seconds), options=options), total, missing)
@@ -98,6 +103,20 @@ def _list(
         elif state in others:
             missing[state.key] = "this kernel does not list bound sockets"
     return rows, total, missing
+
+
+def _why_elsewhere(pid: int) -> str | None:
+    """Say that a process's sockets are, or may be, in another network namespace; None where they are here."""
+    try:
+        theirs = os.stat(f"/proc/{pid}/ns/net").st_ino
+    except OSError as error:
+        return f"whether process {pid} is in this network namespace: {(error.strerror or str(error)).lower()}"
+    if theirs == network_namespace():
+        return None
+    return (
+        f"process {pid} is in another network namespace ({theirs}), whose sockets are not listed here; "
+        f"look from there: nsenter -t {pid} -n tcpdoctor sockets"
+    )
 
 
 def held_by(pid: int) -> Reading[Mapping[int, Owner]]:

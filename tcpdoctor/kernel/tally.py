@@ -92,6 +92,7 @@ class GroupTally:
         self._by_place: Counter[int] = Counter()  # by state << 16 | port
         self._destinations = BoundedCounter(MOST_DESTINATIONS)
         self._time_wait: Counter[Key] = Counter()
+        self._waiting: Counter[Key] = Counter()  # in TIME_WAIT, and not yet among either of those
 
     def add(self, states: Column, high: Column, low: Column, keys_where: KeysWhere) -> None:
         """Count rows given as columns: states, the two bytes of the local port, and destinations.
@@ -102,7 +103,9 @@ class GroupTally:
         packed = bytearray(4 * count)
         packed[1::4], packed[2::4], packed[3::4] = states, high, low
         places = struct.unpack(f">{count}I", packed)
-        ports = struct.unpack(f">{2 * count}H", packed)[1::2]
+        packed = bytearray(2 * count)
+        packed[0::2], packed[1::2] = high, low
+        ports = struct.unpack(f">{count}H", packed)
         chosen = self._ephemeral_ones(states, ports)
         if 1 not in chosen:
             self._by_place.update(places)
@@ -127,12 +130,18 @@ class GroupTally:
             chosen = both(chosen, states.translate(_IS_NOT_BOUND))
         waiting = both(chosen, states.translate(_IS_TIME_WAIT))
         if 1 in waiting:
-            keys = list(keys_where(waiting))
-            self._destinations.update(keys)
-            self._time_wait.update(keys)
+            self._waiting.update(keys_where(waiting))
             chosen = both(chosen, waiting.translate(_NOT))
         if 1 in chosen:
             self._destinations.update(keys_where(chosen))
+        if len(self._waiting) > MOST_DESTINATIONS or self._destinations.is_full():
+            self._settle()
+
+    def _settle(self) -> None:
+        """Add the sockets in TIME_WAIT to the others: once for many of them, not one by one."""
+        self._destinations.counts.update(self._waiting)
+        self._time_wait.update(self._waiting)
+        self._waiting.clear()
         if self._destinations.is_full():
             self._destinations.prune()
             for key in self._time_wait.keys() - self._destinations.counts.keys():
@@ -160,6 +169,7 @@ class GroupTally:
 
     def by_destination(self) -> Mapping[Destination, DestinationUse]:
         """As `Census.by_destination`, the most used first; IPv4 and its mapped form are one."""
+        self._settle()
         uses: dict[Destination, DestinationUse] = {}
         none = DestinationUse(0, 0)
         for key, total in self._destinations.counts.items():
@@ -175,6 +185,7 @@ class GroupTally:
     @property
     def unlisted(self) -> int:
         """The most sockets that a destination absent from `by_destination` can have; 0: none is absent."""
+        self._settle()
         return self._destinations.lost
 
 

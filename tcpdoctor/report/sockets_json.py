@@ -77,8 +77,15 @@ def _connection_json(row: Connection, entry: Entry, missing: dict[str, JsonValue
         "retransmits": row.retransmits,
         "receive_queue": row.receive_queue,
         "send_queue": row.send_queue,
-        "rtt_s": _known(row.info if isinstance(row.info, Missing) else row.info.rtt, "rtt_s", missing),
+        "rtt_s": _known(_round_trip(row), "rtt_s", missing),
     }
+
+
+def _round_trip(row: Connection) -> Reading[float]:
+    """In seconds; the kernel's 0 stands for none measured."""
+    if isinstance(row.info, Missing):
+        return row.info
+    return row.info.rtt or Missing("no round trip has been measured yet")
 
 
 def _options_json(entry: Entry, missing: dict[str, JsonValue]) -> JsonValue:

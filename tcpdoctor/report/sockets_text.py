@@ -6,7 +6,7 @@ from tcpdoctor.facts.ages import Age
 from tcpdoctor.facts.dimension import BYTE, SECOND, show
 from tcpdoctor.facts.value import Range
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.snapshot import Connection, Held, Listener, Owner
+from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld, Owner
 from tcpdoctor.kernel.sockopts import OPTIONS, Linger, OptionValue, PortRange
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.report.host import plural, utc
@@ -22,6 +22,11 @@ _TIMERS = {
     Timer.TIME_WAIT: "ends",
     Timer.PROBE: "window probe",
 }
+
+_OWN_FLAG_UNANSWERED = frozenset(
+    {TcpState.SYN_SENT, TcpState.FIN_WAIT_1, TcpState.CLOSING, TcpState.LAST_ACK}
+)
+"""Here the SYN or FIN that is not acknowledged takes one byte of the send queue, and is none."""
 
 
 def sockets_text(answer: Sockets, style: Style) -> str:
@@ -78,11 +83,21 @@ def _socket(entry: Entry, style: Style, *, options: bool) -> list[str]:
     if isinstance(row, Connection) and row.remote.port:
         ends += f" - {row.remote}"
     condition = queue_words(row) if isinstance(row, Listener) else _condition(row, entry)
-    details = [owner_words(row.owner), *condition]
+    details = ["not accepted yet" if _waits_for_accept(row) else owner_words(row.owner), *condition]
     lines = [style.wrap(ends, _INDENT, f"{state:<13}"), style.wrap(", ".join(details), _INDENT)]
     if options:
         lines.append(style.wrap(_option_line(entry), _INDENT))
     return lines
+
+
+def _waits_for_accept(row: Listener | Connection) -> bool:
+    """No file refers to a connection that is still in its listener's accept queue."""
+    return (
+        isinstance(row, Connection)
+        and row.state in (TcpState.ESTABLISHED, TcpState.CLOSE_WAIT)
+        and isinstance(row.owner, NotHeld)
+        and not row.inode
+    )
 
 
 def queue_words(row: Listener) -> list[str]:
@@ -95,8 +110,9 @@ def queue_words(row: Listener) -> list[str]:
 def _condition(row: Connection, entry: Entry) -> list[str]:
     parts = [] if entry.age is None or math.isinf(entry.age.high) else [age_words(entry.age)]
     parts += _unread(row)
-    parts += [f"unsent or unacknowledged {show(row.send_queue, BYTE)}"] if row.send_queue else []
-    parts += [f"{row.retransmits} retransmissions"] if row.retransmits else []
+    unsent = row.send_queue - (row.state in _OWN_FLAG_UNANSWERED)
+    parts += [f"unsent or unacknowledged {show(unsent, BYTE)}"] if unsent > 0 else []
+    parts += [plural(row.retransmits, "retransmission")] if row.retransmits else []
     parts += [f"{_TIMERS[row.timer]} in {show(row.expires, SECOND)}"] if row.timer in _TIMERS else []
     return parts
 

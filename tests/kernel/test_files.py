@@ -49,6 +49,11 @@ def test_a_long_file_is_refused(rule):
     assert refusal(rule, limit_bytes=17) == f"{rule}: longer than 17 bytes; is it the right file?"
 
 
+def test_a_byte_order_mark_is_no_part_of_the_text(rule):
+    rule.write_text("a = 1\n", encoding="utf-8-sig")
+    assert read_text_file(rule) == "a = 1\n"
+
+
 def test_text_that_is_no_utf_8_is_refused_with_its_line(rule):
     rule.write_bytes(b"a\nb\nc\xe9\n")
     assert refusal(rule) == f"{rule} line 3: not UTF-8 text; save it as UTF-8"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcpdoctor.errors import KernelReadError
-from tcpdoctor.kernel.sock_diag import ROW, Cutter, DumpRefusedError, Request, Rows, encode, receive
+from tcpdoctor.kernel.sock_diag import HEAD, ROW, Cutter, DumpRefusedError, Request, Rows, encode, receive
 from tcpdoctor.kernel.sock_diag_columns import add_groups, add_states
 from tcpdoctor.kernel.sock_diag_rows import decode_row
 from tcpdoctor.kernel.tally import GroupTally, StateTally
@@ -80,6 +80,67 @@ def test_a_length_that_only_divides_the_datagram_is_no_stride():
 def test_the_end_may_follow_rows_in_the_same_datagram():
     rows, finished = cut(message(124) * 2 + done())
     assert (list(rows.offsets), rows.end, finished) == ([0, 124], 248, True)
+
+
+def warm_cutter(*lengths: int) -> Cutter:
+    """A cutter that has met rows of these lengths so often that it looks for them with a pattern."""
+    cutter = Cutter(ONE_PASS_TYPE)
+    for _ in range(20):
+        assert cut_with(cutter, b"".join(map(message, lengths)) + message(lengths[0] + 4))[0].offsets
+    return cutter
+
+
+def cut_with(cutter: Cutter, data: bytes) -> tuple[Rows, bool]:
+    cutter.buffer[: len(data)] = data
+    return cutter.cut(len(data))
+
+
+def row(length: int, state: int, port: int) -> bytes:
+    body = struct.pack("=BBBB", 2, state, 0, 0) + struct.pack(">HH", port, 443) + bytes([10, 0, 0, 1])
+    return message(length, body=body)
+
+
+rows_of_some_lengths = st.lists(
+    st.builds(row, st.sampled_from([96, 124, 90]), st.sampled_from([1, 6, 8]), st.integers(1, 65535)),
+    min_size=1,
+)
+
+
+@given(rows_of_some_lengths)
+def test_a_pattern_and_a_walk_cut_alike(messages):
+    data = b"".join(part + bytes(-len(part) % 4) for part in messages)
+    (walked, _), (found, finished) = cut(data), cut_with(warm_cutter(96, 124, 90 + 2), data)
+    assert list(found.offsets) == list(walked.offsets)
+    assert not finished
+    counts = []
+    for rows in (walked, found):
+        states, groups = StateTally(), GroupTally((32768, 60999), [40000])
+        add_groups(states, groups, rows)
+        counts.append((states.by_state, groups.by_port(states), groups.by_destination()))
+    assert counts[0] == counts[1]
+
+
+def test_a_pattern_gives_the_heads_of_rows_of_mixed_lengths():
+    rows, _ = cut_with(warm_cutter(96, 124), message(124) + message(96) + message(124))
+    assert rows.heads == b"".join(message(length)[:HEAD] for length in (124, 96, 124))
+    assert list(rows.offsets) == [0, 124, 220]
+
+
+def test_a_row_inside_a_row_is_none():
+    data = message(124) + message(96, body=message(ROW)[:80]) + message(124)
+    rows, _ = cut_with(warm_cutter(ROW, 96, 124), data)
+    assert list(rows.offsets) == [0, 124, 220]
+
+
+def test_a_row_inside_one_of_a_new_length_is_none():
+    data = message(124) + message(212, body=message(96)) + message(96)
+    rows, _ = cut_with(warm_cutter(96, 124), data)
+    assert list(rows.offsets) == [0, 124, 336]
+
+
+def test_the_end_is_noticed_where_a_pattern_is_used():
+    rows, finished = cut_with(warm_cutter(96, 124), message(96) + message(124) + done())
+    assert (list(rows.offsets), finished) == ([0, 96], True)
 
 
 def test_the_end_alone_has_no_rows():

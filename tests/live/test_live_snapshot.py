@@ -15,7 +15,7 @@ from tcpdoctor.kernel import live
 from tcpdoctor.kernel.cgroups import find_cgroup_paths
 from tcpdoctor.kernel.counters import read_counters
 from tcpdoctor.kernel.identity import read_identity
-from tcpdoctor.kernel.live import DETAILED_STATES, PASSING_STATES, take_samples, take_snapshot
+from tcpdoctor.kernel.live import DETAILED_STATES, EARLIER_STATES, take_samples, take_snapshot
 from tcpdoctor.kernel.namespaces import network_namespace
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Held, NotHeld
@@ -166,9 +166,33 @@ def test_two_looks_are_the_window_apart_and_count_what_happened_between(in_names
     before, after = in_namespace(look)
     assert 0.5 <= after.clock - before.clock < 1.5
     assert after.counters["Tcp.AttemptFails"] - before.counters["Tcp.AttemptFails"] == 23
-    assert set(before.detail) == set(PASSING_STATES)
+    assert set(before.detail) == set(EARLIER_STATES)
     assert before.sysctls == {}
     assert isinstance(before.census, Missing)
+
+
+def test_the_first_look_finds_sockets_that_wait_for_close(in_namespace):
+    def look():
+        with close_wait(23):
+            return take_samples(0.1)
+
+    before, after = in_namespace(look)
+    for state in (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2):
+        cookies = [{row.cookie for row in look.detail[state].connections} for look in (before, after)]
+        assert len(cookies[0]) == 23
+        assert cookies[0] == cookies[1]
+
+
+def test_a_state_may_have_a_bound_of_its_own(in_namespace):
+    def look():
+        with close_wait(23):
+            return read_connections(
+                [TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2], bound={TcpState.CLOSE_WAIT: 7}
+            )
+
+    detail = in_namespace(look)
+    sizes = {state: (len(rows.connections), rows.total) for state, rows in detail.items()}
+    assert sizes == {TcpState.CLOSE_WAIT: (7, 23), TcpState.FIN_WAIT_2: (23, 23)}
 
 
 def test_without_a_window_there_is_one_look(in_namespace):

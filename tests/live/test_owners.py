@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import os
 import platform
+import resource
 import signal
 import socket
 import subprocess
@@ -117,6 +118,49 @@ def test_a_child_that_kept_what_its_parent_closed_is_found():
         server.close()
         (holder,) = find_owners({inode: 0})[inode].holders
         assert holder.pid == child
+
+
+def hold_beside_many(sock, descriptor, many):
+    """In a process of its own: hold `sock` under this descriptor, and many descriptors of no interest."""
+    os.dup2(sock.fileno(), descriptor)
+    sock.close()
+    null = os.open(os.devnull, os.O_RDONLY)
+    for _ in range(many):
+        os.dup(null)
+
+
+def test_a_low_descriptor_is_found_without_reading_all_of_a_giant(monkeypatch):
+    read, count = os.readlink, []
+
+    def counted(*args, **options):
+        count.append(1)
+        return read(*args, **options)
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    many = 8_000
+    if hard != resource.RLIM_INFINITY and hard < many + 500:
+        pytest.skip(f"no process may open {many} descriptors here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, many + 500), hard))
+    server = socket.create_server(("127.0.0.1", 0))
+    inode = inode_of(server)
+    try:
+        with forked(hold_beside_many, server, 100, many) as child:
+            server.close()
+            monkeypatch.setattr(os, "readlink", counted)
+            (holder,) = find_owners({inode: os.geteuid()})[inode].holders
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (holder.pid, holder.fd) == (child, 100)
+    assert len(count) < many
+
+
+def test_a_high_descriptor_is_found_too():
+    server = socket.create_server(("127.0.0.1", 0))
+    inode = inode_of(server)
+    with forked(hold_beside_many, server, 900, 300) as child:
+        server.close()
+        (holder,) = find_owners({inode: os.geteuid()})[inode].holders
+    assert (holder.pid, holder.fd) == (child, 900)
 
 
 def test_of_several_descriptors_the_lowest_is_named():
