@@ -1,1 +1,1 @@
-"""What the words of TCP mean, as data: states and sysctls in TOML, read through importlib.resources."""
+"""What the words of TCP mean, as data: states, sysctls, options, errors, runtimes."""

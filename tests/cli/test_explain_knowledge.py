@@ -46,7 +46,6 @@ def test_a_sysctl_that_is_gone_is_an_answer_and_no_mistake():
     ("question", "name", "nearest"),
     [
         ("--state", "FIN_WAIT_3", "FIN_WAIT"),
-        ("--state", "", "there are LISTEN"),
         ("--sysctl", "tcp_fin_timeot", "net.ipv4.tcp_fin_timeout"),
         ("--sysctl", "../../../etc/passwd", "for example"),
         ("--sysctl", "kernel.hostname", "for example"),

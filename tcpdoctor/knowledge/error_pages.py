@@ -1,0 +1,137 @@
+"""The page of each error number: one file in errors/ for each, and only the one asked for is read."""
+
+import errno
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from tcpdoctor.errors import QuestionError
+from tcpdoctor.knowledge.resource import list_names, parse_toml, read_text
+from tcpdoctor.knowledge.spelling import bare, find_name
+from tcpdoctor.knowledge.state_pages import Mistake
+
+FOLDER = "errors"
+
+
+class Call(NamedTuple):
+    """A system call that gives the error, and each reason it has."""
+
+    call: str
+    """``bind()``."""
+    why: tuple[str, ...]
+
+
+class Look(NamedTuple):
+    """Something of this host that has to do with the error; exactly one of the first four is set."""
+
+    says: str
+    """What it is: ``connect() gives up after``."""
+    sysctl: str | None = None
+    state: str | None = None
+    """With `case`: the deadline of a state."""
+    case: str | None = None
+    fact: str | None = None
+    """``usable_ports``, ``descriptor_limit`` or ``host_descriptors``."""
+
+
+class ErrorPage(NamedTuple):
+    """What is always true of an error, whatever the host."""
+
+    name: str
+    """``EADDRINUSE``."""
+    number: int
+    """Here: a few differ between architectures."""
+    text: str
+    """As the C library here says it."""
+    means: str
+    calls: tuple[Call, ...]
+    here: tuple[Look, ...]
+    ask: tuple[str, ...]
+    """Commands that show more of it on this host."""
+    mistaken: tuple[Mistake, ...]
+    remedy: tuple[str, ...]
+    see: tuple[str, ...]
+
+
+_ALSO: dict[str, tuple[str, ...]] = {
+    "EAGAIN": ("ewouldblock", "operationwouldblock"),
+    "EOPNOTSUPP": ("enotsup",),
+    "ECONNREFUSED": ("connectionrefusederror",),
+    "ECONNRESET": ("connectionreseterror", "connectionreset"),
+    "ECONNABORTED": ("connectionabortederror",),
+    "ETIMEDOUT": ("timeouterror", "timeout"),
+    "EPIPE": ("brokenpipeerror", "sigpipe"),
+    "EACCES": ("permissionerror",),
+    "EADDRNOTAVAIL": ("cannotassignrequestedaddress",),
+}
+"""Names of the same thing in Python and elsewhere."""
+
+
+def error_names() -> tuple[str, ...]:
+    """Return the names of all errors that have a page."""
+    return tuple(name.removesuffix(".toml").upper() for name in list_names(FOLDER))
+
+
+def find_error(asked: str) -> ErrorPage:
+    """Return the page of the error that is called so, in any usual spelling.
+
+    ``EADDRINUSE``, ``eaddrinuse``, ``Address already in use``, ``98``, ``errno 98``, ``[Errno 98]``.
+
+    Raises:
+        QuestionError: There is no such page; with the nearest.
+    """
+    spelled, spellings = _without_number(asked), _spellings(error_names())
+    if bare(spelled) not in spellings:
+        _refuse_other(spelled)
+    name = find_name(spelled, spellings, "error of TCP")
+    return _page(name, parse_toml(read_text(f"{FOLDER}/{name.lower()}.toml")))
+
+
+def _without_number(asked: str) -> str:
+    """Return the number of ``-98``, ``errno 98`` and ``OSError: [Errno 98] Address ...``, or all as it is."""
+    number = re.search(r"(?:errno|os error|^)\W*(\d{1,4})\b", asked.strip(), re.IGNORECASE)
+    return number.group(1) if number else asked
+
+
+def _refuse_other(spelled: str) -> None:
+    """Complain about numbers and names of errors that have no page: a near one would mislead.
+
+    Raises:
+        QuestionError: It is such a number or name.
+    """
+    numbers = {name: number for number, name in errno.errorcode.items()}
+    number = int(spelled) if spelled.isdecimal() else numbers.get(spelled.strip().upper())
+    if number is None:
+        return
+    name = errno.errorcode.get(number)
+    if name is None:
+        raise QuestionError(f"no error has the number {number}")
+    raise QuestionError(f"{number} is {name} ({os.strerror(number)}), which calls on TCP sockets do not give")
+
+
+def _spellings(names: tuple[str, ...]) -> dict[str, str]:
+    spellings: dict[str, str] = {}
+    for name in names:
+        number: int = getattr(errno, name)
+        for spelling in (name, str(number), os.strerror(number), *_ALSO.get(name, ())):
+            spellings.setdefault(bare(spelling), name)
+    for name in names:
+        spellings.setdefault(bare(name.removeprefix("E")), name)
+    return spellings
+
+
+def _page(name: str, table: Mapping[str, Any]) -> ErrorPage:
+    number: int = getattr(errno, name)
+    return ErrorPage(
+        name=name,
+        number=number,
+        text=os.strerror(number),
+        means=table["means"],
+        calls=tuple(Call(item["call"], tuple(item["why"])) for item in table["calls"]),
+        here=tuple(Look(**item) for item in table.get("here", ())),
+        ask=tuple(table["ask"]),
+        mistaken=tuple(Mistake(item["claim"], item["truth"]) for item in table["mistaken"]),
+        remedy=tuple(table["remedy"]),
+        see=tuple(table.get("see", ())),
+    )

@@ -1,0 +1,141 @@
+"""The page of each socket option: one file in options/ for each, and only the one asked for is read."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from tcpdoctor.kernel.sockopts import Option
+from tcpdoctor.knowledge.resource import list_names, parse_toml, read_text
+from tcpdoctor.knowledge.spelling import bare, find_name
+from tcpdoctor.knowledge.state_pages import Mistake
+
+FOLDER = "options"
+
+LANGUAGES = {
+    "c": "C",
+    "python": "Python",
+    "go": "Go",
+    "java": "Java",
+    "node": "Node.js",
+    "rust": "Rust",
+    "nginx": "nginx",
+    "haproxy": "haproxy",
+}
+"""Where a page says how to set the option, in the order of reports."""
+
+LEVELS = {"SOL_SOCKET": 1, "IPPROTO_IP": 0, "IPPROTO_TCP": 6, "IPPROTO_IPV6": 41}
+
+
+class OptionPage(NamedTuple):
+    """What is always true of a socket option, whatever the host."""
+
+    name: str
+    level: str
+    """As C writes it: ``SOL_SOCKET``."""
+    number: int
+    """On x86 and ARM; a few architectures number SOL_SOCKET options differently."""
+    c_type: str
+    """``int``, ``struct linger`` ..."""
+    kind: str
+    """As `kernel.sockopts.Option` has it."""
+    unit: str | None
+    does: str
+    limits: tuple[int, int] | None
+    """Smallest and largest number that is taken as it is."""
+    outside: str | None
+    """What becomes of other numbers: ``EINVAL``, or a sentence."""
+    accepts: str | None
+    """What it takes, where two numbers do not say it."""
+    default: str | None
+    """A word on the default, where the value of a fresh socket does not say it."""
+    sysctls: tuple[str, ...]
+    """The first gives the default or a limit."""
+    set_when: str
+    inherited: bool | None
+    """Whether a socket from accept() has the listener's value; None where the question makes no sense."""
+    inherited_is: str | None
+    mistaken: tuple[Mistake, ...]
+    beware: str | None
+    since: str
+    code: Mapping[str, str]
+    """By the keys of `LANGUAGES`."""
+    runtimes: str | None
+    """A word on who sets it, beside what was seen."""
+    see: tuple[str, ...]
+
+    def option(self) -> Option:
+        """Return how its value is read."""
+        return Option(self.name, LEVELS[self.level], self.number, self.kind, self.unit)
+
+
+_ALSO: dict[str, tuple[str, ...]] = {
+    "TCP_KEEPIDLE": ("tcpkeepalive", "keepalivetime", "keepaliveidle"),
+    "TCP_KEEPINTVL": ("keepaliveinterval", "keepaliveintvl"),
+    "TCP_KEEPCNT": ("keepaliveprobes", "keepalivecount"),
+    "TCP_CORK": ("tcpnopush", "nopush"),
+    "TCP_NODELAY": ("nagle",),
+    "SO_RCVBUF": ("receivebuffer", "rcvbufforce", "sorcvbufforce"),
+    "SO_SNDBUF": ("sendbuffer", "sndbufforce", "sosndbufforce"),
+    "TCP_CONGESTION": ("congestioncontrol",),
+    "TCP_MAXSEG": ("mss", "maxseg"),
+    "TCP_FASTOPEN": ("tfo",),
+    "SO_BINDTODEVICE": ("bindtoifindex",),
+}
+"""Other names: those of the sysctls and of other systems."""
+
+_PREFIXES = ("so", "tcp", "ipv6", "ip")
+
+
+def option_names() -> tuple[str, ...]:
+    """Return the names of all options that have a page."""
+    return tuple(name.removesuffix(".toml").upper() for name in list_names(FOLDER))
+
+
+def find_option(asked: str) -> OptionPage:
+    """Return the page of the option that is called so, in any usual spelling.
+
+    ``SO_REUSEADDR``, ``so-reuseaddr``, ``reuseaddr``, ``socket.SO_REUSEADDR``, ``SOL_SOCKET/SO_REUSEADDR``.
+
+    Raises:
+        QuestionError: There is no such page; with the nearest.
+    """
+    last = asked.strip().replace("/", ".").rpartition(".")[2] or asked
+    name = find_name(last, _spellings(option_names()), "socket option")
+    return _page(parse_toml(read_text(f"{FOLDER}/{name.lower()}.toml")))
+
+
+def _spellings(names: tuple[str, ...]) -> dict[str, str]:
+    spellings: dict[str, str] = {bare(name): name for name in names}
+    for name in names:
+        prefix, _, rest = name.partition("_")
+        if prefix.lower() in _PREFIXES:
+            spellings.setdefault(bare(rest), name)
+        for other in _ALSO.get(name, ()):
+            spellings.setdefault(other, name)
+    return spellings
+
+
+def _page(table: Mapping[str, Any]) -> OptionPage:
+    limits = table.get("range")
+    return OptionPage(
+        name=table["name"],
+        level=table["level"],
+        number=table["number"],
+        c_type=table.get("c_type", "int"),
+        kind=table["kind"],
+        unit=table.get("unit"),
+        does=table["does"],
+        limits=(limits[0], limits[1]) if limits else None,
+        outside=table.get("outside"),
+        accepts=table.get("accepts"),
+        default=table.get("default"),
+        sysctls=tuple(table.get("sysctls", ())),
+        set_when=table["set_when"],
+        inherited=table.get("inherited"),
+        inherited_is=table.get("inherited_is"),
+        mistaken=tuple(Mistake(item["claim"], item["truth"]) for item in table["mistaken"]),
+        beware=table.get("beware"),
+        since=table["since"],
+        code=table["code"],
+        runtimes=table.get("runtimes"),
+        see=tuple(table.get("see", ())),
+    )

@@ -1,0 +1,96 @@
+"""Every page fits the screen, whatever is known of this host."""
+
+import json
+
+import pytest
+
+from tcpdoctor.facts.life import NEVER, Life
+from tcpdoctor.kernel.identity import Identity
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.knowledge.error_pages import error_names, find_error
+from tcpdoctor.knowledge.option_pages import find_option, option_names
+from tcpdoctor.knowledge.runtimes import read_runtimes
+from tcpdoctor.report.error import ErrorAnswer, Here
+from tcpdoctor.report.error_json import error_json
+from tcpdoctor.report.error_text import error_text
+from tcpdoctor.report.option import ListenerOption, OptionAnswer, who_sets
+from tcpdoctor.report.option_json import option_answer_json
+from tcpdoctor.report.option_text import option_text
+from tcpdoctor.report.style import PLAIN
+
+IDENTITY = Identity("box", "6.18.44", 4026531840, None, True, 0)
+RUNTIMES = read_runtimes()
+
+
+def option_answer(name, **changes):
+    answer = OptionAnswer(
+        page=find_option(name),
+        who=IDENTITY,
+        taken_at=0.0,
+        fresh=False,
+        sysctls={name: Missing("this kernel does not have it") for name in find_option(name).sysctls},
+        listeners=(),
+        runtimes=RUNTIMES,
+    )
+    return answer._replace(**changes)
+
+
+@pytest.mark.parametrize("name", option_names())
+def test_an_option_s_page_fits_80_columns_and_two_screens(name):
+    lines = option_text(option_answer(name), PLAIN).splitlines()
+    assert max(len(line) for line in lines) <= 80
+    assert len(lines) <= 75
+    assert json.dumps(option_answer_json(option_answer(name)), allow_nan=False)
+
+
+@pytest.mark.parametrize("name", error_names())
+def test_an_error_s_page_fits_80_columns_and_two_screens(name):
+    page = find_error(name)
+    here = tuple(Here(look.says, Missing("this kernel does not have it"), ()) for look in page.here)
+    answer = ErrorAnswer(page, IDENTITY, 0.0, here)
+    lines = error_text(answer, PLAIN).splitlines()
+    assert max(len(line) for line in lines) <= 80
+    assert len(lines) <= 60
+    assert json.dumps(error_json(answer), allow_nan=False)
+
+
+def test_listeners_are_grouped_by_value_and_what_is_hidden_is_said():
+    listeners = (
+        ListenerOption("0.0.0.0:80", "nginx (811)", True),
+        ListenerOption("0.0.0.0:81", "own (812)", False),
+        ListenerOption("0.0.0.0:82", None, Missing("run as root")),
+    )
+    text = option_text(option_answer("SO_REUSEADDR", listeners=listeners), PLAIN)
+    assert "on: 1 of 3 listeners: nginx (811) 0.0.0.0:80." in text
+    assert "off: 1 of 3 listeners: own (812) 0.0.0.0:81." in text
+    assert "not known for 1 of 3 listeners: run as root." in text
+
+
+def test_listeners_that_cannot_be_listed_are_unknown_and_not_none():
+    answer = option_answer("SO_REUSEADDR", listeners=Missing("no list"), fresh=Missing("no socket"))
+    text = option_text(answer, PLAIN)
+    assert "which listeners have it is not known: no list." in text
+    assert "SO_REUSEADDR: not on this kernel (no socket)" in text
+    told = option_answer_json(answer)
+    assert told["listeners"] is None
+    assert told["missing"]["listeners"] == "no list"
+
+
+def test_ipv6_v6only_is_told_of_listeners_only():
+    assert [sets.socket for sets in who_sets("IPV6_V6ONLY", RUNTIMES)] == ["listener"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (NEVER, "x: never by itself."),
+        (Life(130.0, 139.0), "x: 130 to 140 s."),
+        (1024, "x: 1024."),
+        ((1, 2, 3), "x: 1 2 3."),
+        ((), "x: empty."),
+        (Missing("why"), "x: not known here: why."),
+    ],
+)
+def test_what_is_here_is_told_with_its_unit_or_its_reason(value, text):
+    answer = ErrorAnswer(find_error("EMFILE"), IDENTITY, 0.0, (Here("x", value, ()),))
+    assert f"  {text}\n" in error_text(answer, PLAIN)
