@@ -4,10 +4,17 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from tcpdoctor.cli.output import Output, emit, style_of
 from tcpdoctor.diagnosis.bind import four
-from tcpdoctor.diagnosis.bind_address import find_obstacle, parse_target
+from tcpdoctor.diagnosis.bind_address import (
+    Target,
+    find_obstacle,
+    is_link_local,
+    parse_target,
+    wanted_device,
+)
 from tcpdoctor.diagnosis.connect import Journey, Ports, Scene, predict_connect
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.port_reuse import port_reuse
@@ -19,7 +26,7 @@ from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.port_use import read_port_use
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.routes import NoRoute, Route, find_route
-from tcpdoctor.kernel.snapshot import Connection, Detail, Held, Holder, NotHeld, Snapshot
+from tcpdoctor.kernel.snapshot import Connection, Detail, Held, Holder, Listener, NotHeld, Snapshot
 from tcpdoctor.kernel.sockets import read_connections, read_listeners
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.report.connect import ConnectReport
@@ -74,63 +81,129 @@ def look(host_port: str, source: str | None) -> ConnectReport:
     return ConnectReport(read_identity(), taken_at, journey, scene, answer, holders, hidden, unheld, listens)
 
 
-def parse_destination(host_port: str) -> tuple[int, str, int]:
-    """Return family (4 or 6), numeric address and port of ``10.0.0.5:5432``, ``[::1]:80`` or ``name:443``.
+class Ends(NamedTuple):
+    """Where to, and from where if the client says so."""
+
+    destination: Target
+    zone: str
+    """Name of the interface behind the % of the destination."""
+    others: tuple[str, ...]
+    source: Target | None
+
+
+def parse_ends(host_port: str, source: str | None) -> Ends:
+    """Read ``10.0.0.5:5432``, ``[::1]:80``, ``[fe80::1%eth0]:80`` or ``name:443``, and the client's address.
+
+    Of a name with several addresses it is the first of the source's family, in the order of getaddrinfo().
 
     Raises:
-        QuestionError: It is none of these, or the name has no address.
+        QuestionError: One of them is no such thing.
     """
     host, colon, port = host_port.strip().rpartition(":")
-    example = "give it as HOST:PORT, for example 10.0.0.5:5432 or [::1]:80"
     if not colon or not host or not (port.isascii() and port.isdigit()) or not 1 <= int(port) <= 65535:
-        raise QuestionError(f"--connect {host_port}: no destination; {example}")
+        raise QuestionError(f"--connect {host_port}: no destination; {_EXAMPLE}")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise QuestionError(f"--connect {host_port}: an IPv6 address stands in brackets; {example}")
-    try:
-        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
-        why = error.strerror if isinstance(error, socket.gaierror) else "no name of a host"
-        raise QuestionError(f"--connect {host_port}: {host}: {why}; {example}") from error
-    family, address = found[0][0], str(found[0][4][0])
-    if family == socket.AF_INET:
-        return 4, "127.0.0.1" if address == "0.0.0.0" else address, int(port)
-    ipv4 = four(6, address)
-    if ipv4 is not None:
-        return 4, ipv4, int(port)
-    return 6, "::1" if address == "::" else address.partition("%")[0], int(port)
-
-
-def _journey(host_port: str, source: str | None) -> Journey:
-    family, destination, port = parse_destination(host_port)
-    bound = _source(family, source) if source is not None else None
-    obstacle = _unusable(bound)
-    route: Reading[Route | NoRoute] = obstacle or find_route(family, destination, bound)
-    chosen = bound or (route.source if isinstance(route, Route) else None)
-    return Journey(family, chosen or "an unknown address", bound is not None, destination, port, route)
-
-
-def _source(family: int, source: str) -> str:
-    """The address in canonical form; the rest of the question is checked as a server's would be."""
-    try:
-        target = parse_target(source, 65535, {name: index for index, name in socket.if_nameindex()})
-    except QuestionError as error:
-        raise QuestionError(f"--source {source}: no IP address; give it in numbers") from error
-    address = four(target.family, target.address) or target.address
-    if (":" in address) != (family == 6):
+        raise QuestionError(f"--connect {host_port}: an IPv6 address stands in brackets; {_EXAMPLE}")
+    ours = None if source is None else _source(source)
+    zone = host.partition("%")[2]
+    if zone:
+        found = [_address(f"--connect {host_port}", host, int(port))]
+    else:
+        found = _resolve(host_port, host, int(port))
+    fit = [target for target in found if ours is None or target.family == ours.family]
+    if not fit:
         raise QuestionError(
             f"--source {source}: the destination has another family; give an address of its kind"
         )
-    return address
+    others = tuple(target.address for target in found if target != fit[0])
+    return Ends(fit[0], _name(fit[0].scope) if zone else "", others, ours)
 
 
-def _unusable(source: str | None) -> NoRoute | None:
-    """The error that bind() to the source address answers before any route is looked up."""
-    if source is None or source in ("0.0.0.0", "::"):
-        return None
-    obstacle = find_obstacle(parse_target(source, 65535, {}), read_bind_rules())
-    return None if obstacle is None or isinstance(obstacle, Missing) else NoRoute(obstacle.errno)
+_EXAMPLE = "give it as HOST:PORT, for example 10.0.0.5:5432 or [::1]:80"
+
+
+def _resolve(host_port: str, host: str, port: int) -> list[Target]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        why = error.strerror if isinstance(error, socket.gaierror) else "no name of a host"
+        raise QuestionError(f"--connect {host_port}: {host}: {why}; {_EXAMPLE}") from error
+    targets = [
+        _reachable(Target(4 if family == socket.AF_INET else 6, str(end[0]), 0, port))
+        for family, _, _, _, end in found
+    ]
+    return list(dict.fromkeys(targets))
+
+
+def _reachable(target: Target) -> Target:
+    """What connect() takes the address for: 0.0.0.0 and :: mean this host, a mapped address is IPv4."""
+    address = target.address.partition("%")[0]
+    ipv4 = four(target.family, address)
+    if ipv4 is not None:
+        return target._replace(family=4, address="127.0.0.1" if ipv4 == "0.0.0.0" else ipv4)
+    return target._replace(address="::1" if address == "::" else address)
+
+
+def _address(question: str, text: str, port: int) -> Target:
+    interfaces = {name: index for index, name in socket.if_nameindex()}
+    try:
+        return _reachable(parse_target(text, port, interfaces))
+    except QuestionError as error:
+        raise QuestionError(f"{question}: {str(error).partition(': ')[2]}") from error
+
+
+def _source(text: str) -> Target:
+    """The client's address; a wildcard stays one. The rest of it is checked as a server's would be."""
+    interfaces = {name: index for index, name in socket.if_nameindex()}
+    try:
+        target = parse_target(text, 65535, interfaces)
+    except QuestionError as error:
+        raise QuestionError(f"--source {text}: {str(error).partition(': ')[2]}") from error
+    ipv4 = four(target.family, target.address)
+    return target if ipv4 is None else target._replace(family=4, address=ipv4)
+
+
+def _name(interface: int) -> str:
+    try:
+        return socket.if_indextoname(interface)
+    except OSError:
+        return str(interface)
+
+
+def _journey(host_port: str, source: str | None) -> Journey:
+    ends = parse_ends(host_port, source)
+    to, mine = ends.destination, ends.source
+    bound = None if mine is None or mine.address in ("0.0.0.0", "::") else mine
+    interface = wanted_device(to) or (wanted_device(bound) if bound else 0)
+    route = _refusal(to, bound, interface) or find_route(
+        to.family, to.address, to.port, bound.address if bound else None, interface
+    )
+    chosen = bound.address if bound else route.source if isinstance(route, Route) else None
+    return Journey(
+        family=to.family,
+        source=chosen,
+        bound_source=bound is not None,
+        destination=to.address,
+        port=to.port,
+        route=route,
+        interface=interface,
+        zone=ends.zone,
+        others=ends.others,
+    )
+
+
+def _refusal(to: Target, source: Target | None, interface: int) -> NoRoute | None:
+    """The error that comes before any route is looked up: of bind() to the source, or of the scope."""
+    if source is not None:
+        obstacle = find_obstacle(source, read_bind_rules())
+        if obstacle is not None and not isinstance(obstacle, Missing):
+            return NoRoute(obstacle.errno, obstacle.why, at_bind=True)
+    if to.family == 6 and is_link_local(to) and not interface:
+        why = f"{to.address} is a link-local address and names no interface, as {to.address}%eth0 does"
+        return NoRoute("EINVAL", why)  # tcp_v6_connect()
+    return None
 
 
 def _scene(journey: Journey, snapshot: Snapshot) -> Scene:
@@ -151,8 +224,9 @@ def _scene(journey: Journey, snapshot: Snapshot) -> Scene:
         Ports(ends[0], ends[1], reserved),
         towards,
         read_port_use(ends[0], ends[1]),
-        port_reuse(snapshot, journey.source, journey.destination),
+        port_reuse(snapshot, journey.source or "", journey.destination),
         complete,
+        snapshot.sysctls,
     )
 
 
@@ -165,7 +239,8 @@ def _completeness(details: Iterable[Detail]) -> Reading[bool]:
 def _goes(row: Connection, journey: Journey) -> bool:
     """Whether a socket has exactly these ends, whatever family its process chose for it."""
     local, remote = (four(row.family, end.address) or end.address for end in (row.local, row.remote))
-    return local == journey.source and remote == journey.destination
+    here = not journey.interface or row.device == journey.interface
+    return here and local == journey.source and remote == journey.destination
 
 
 def _owners(rows: Iterable[Connection]) -> tuple[dict[Holder, int], dict[str, int], int]:
@@ -192,8 +267,14 @@ def _listens(journey: Journey) -> bool | None:
     listeners = read_listeners(local_port=journey.port)
     if isinstance(listeners, Missing):
         return None
-    wildcards = ("0.0.0.0", "::")
-    return any(
-        (four(row.family, row.local.address) or row.local.address) in (journey.destination, *wildcards)
-        for row in listeners
-    )
+    return any(_answers(row, journey) for row in listeners)
+
+
+def _answers(row: Listener, journey: Journey) -> bool:
+    """Whether connections to the destination come to this listener."""
+    ipv4 = four(row.family, row.local.address)
+    if ipv4 is not None:
+        return journey.family == 4 and ipv4 in ("0.0.0.0", journey.destination)
+    if row.local.address == "::":
+        return journey.family == 6 or not row.v6only
+    return row.local.address == journey.destination

@@ -8,7 +8,7 @@ from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.ages import age_in_one_look
 from tcpdoctor.kernel.identity import read_identity
 from tcpdoctor.kernel.live import take_snapshot
-from tcpdoctor.kernel.processes import read_descriptors, read_process
+from tcpdoctor.kernel.processes import read_descriptors, read_process, read_task
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Listener
 from tcpdoctor.kernel.states import COUNTED_STATES
@@ -44,6 +44,10 @@ def look(pid: int) -> ProcessReport:
     if pid < 1:
         raise QuestionError(f"--pid {pid}: process ids begin with 1")
     taken_at = time.time()
+    task = read_task(pid)
+    if isinstance(task, Missing):
+        raise QuestionError(f"--pid {pid}: {task.reason}")
+    asked, pid = pid, task.process
     process = read_process(pid)
     if isinstance(process, Missing):
         raise QuestionError(f"--pid {pid}: {process.reason}")
@@ -66,6 +70,9 @@ def look(pid: int) -> ProcessReport:
         entries=entries,
         other_sockets=len(set(descriptors.values()) - known),
         namespace=_namespace(pid),
+        asked=asked,
+        task=task,
+        missing=survey.missing,
         diagnosis=diagnose_process(load_rules().rules, snapshot, pid, listening),
     )
 

@@ -78,7 +78,7 @@ def _scope(address: str | None, zone: str, interfaces: Mapping[str, int]) -> int
 
 def wanted_device(target: Target) -> int:
     """Return the interface that bind() ties the socket to: the scope of a link-local address only."""
-    return target.scope if _is_link_local(target) else 0
+    return target.scope if is_link_local(target) else 0
 
 
 def effective_v6only(target: Target, bindv6only: bool) -> bool:  # noqa: FBT001 - a sysctl's value
@@ -144,11 +144,11 @@ def _foreign_address(target: Target, rules: BindRules) -> Reading[Obstacle] | No
 def _foreign_ipv6(target: Target, rules: BindRules) -> Reading[Obstacle] | None:
     if target.address == "::":
         return None
-    if _is_link_local(target) and not target.scope:
+    if is_link_local(target) and not target.scope:
         return Obstacle(
             "EINVAL",
             "address-not-local",
-            f"{target.address} is a link-local address and names no interface: {target.address}%eth0",
+            f"{target.address} is a link-local address and names no interface, as {target.address}%eth0 does",
         )
     if rules.nonlocal_ipv6 is True:
         return None
@@ -174,7 +174,8 @@ def _foreign_ipv6(target: Target, rules: BindRules) -> Reading[Obstacle] | None:
     )
 
 
-def _is_link_local(target: Target) -> bool:
+def is_link_local(target: Target) -> bool:
+    """Whether the address means something on one interface only."""
     return target.family == 6 and _first_group(target.address) & 0xFFC0 == 0xFE80
 
 

@@ -11,10 +11,12 @@ A port on which any socket was bound by bind() is skipped, whatever its address.
 bound sockets that is known; of others the kernel does not tell whether bind() or connect() chose the port.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.bind import NO, OK, UNKNOWN, Existing, Wanted, conflicts, four
+from tcpdoctor.diagnosis.port_socket import time_left
 from tcpdoctor.facts.deadlines import TIME_WAIT_SECONDS
 from tcpdoctor.facts.port_reuse import PortReuse
 from tcpdoctor.kernel.port_use import PortUse, PortUser
@@ -42,13 +44,25 @@ class Journey(NamedTuple):
 
     family: int
     """4 or 6, of the addresses; a mapped address is IPv4."""
-    source: str
-    """The client's own address, given or chosen by the route."""
+    source: str | None
+    """The client's own address, given or chosen by the route; None where no route chooses one."""
     bound_source: bool
     """Whether the client names its address by bind(); else the route chooses."""
     destination: str
     port: int
     route: Reading[Route | NoRoute]
+    interface: int = 0
+    """Index of the interface that a link-local address ties the socket to; 0 for none."""
+    zone: str = ""
+    """Its name, where the destination is a link-local address."""
+    others: tuple[str, ...] = ()
+    """Further addresses of the host name that was asked about; a client tries one after the other."""
+
+    @property
+    def where(self) -> str:
+        """The destination as people write it: ``10.0.0.5:5432`` or ``[fe80::1%eth0]:80``."""
+        host = f"{self.destination}%{self.zone}" if self.zone else self.destination
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
 
 class Scene(NamedTuple):
@@ -61,6 +75,8 @@ class Scene(NamedTuple):
     reuse: Reading[PortReuse]
     complete: Reading[bool]
     """True, or Missing with the reason why sockets may be absent."""
+    sysctls: Mapping[str, object]
+    """By dotted name; they decide when what nobody holds is gone."""
 
 
 class ConnectAnswer(NamedTuple):
@@ -85,7 +101,7 @@ class ConnectAnswer(NamedTuple):
     next_free: float | None
     """Seconds until the next port becomes free at the earliest; None: one is, or none will by itself."""
     bind_first: str
-    """What bind(source, 0) before connect() answers: ``ok`` or ``EADDRINUSE``."""
+    """What bind(source, 0) before connect() answers: ``ok``, ``EADDRINUSE``, or what its address brings."""
     bind_first_free: int
     """Ports that bind(source, 0) can choose from."""
     doubts: tuple[str, ...]
@@ -104,7 +120,7 @@ def predict_connect(journey: Journey, scene: Scene) -> Reading[ConnectAnswer]:
     users = {port: found for port, found in scene.use.users.items() if port in usable}
     lost = {port for port, found in users.items() if any(user.explicit for user in found)}
     ours = {row.local.port: row for row in scene.towards if row.local.port in usable}
-    taken_over = {port for port, row in ours.items() if port not in lost and _wait(row, scene.reuse) == 0}
+    taken_over = {port for port, row in ours.items() if port not in lost and _wait(row, scene) == 0}
     held = set(ours) - taken_over
     shared = set(users) - lost - set(ours)
     free = usable - lost - held
@@ -112,6 +128,9 @@ def predict_connect(journey: Journey, scene: Scene) -> Reading[ConnectAnswer]:
     doubtful = shared | taken_over
     verdict, doubts = _judge(journey, scene, free, doubtful)
     bindable = usable - {port for port, found in users.items() if _stops_bind(journey, found)}
+    bind_first = OK if bindable else "EADDRINUSE"
+    if isinstance(journey.route, NoRoute) and journey.route.at_bind:
+        bind_first, bindable = journey.route.errno, frozenset()
     return ConnectAnswer(
         verdict=verdict,
         certain=not doubts,
@@ -122,8 +141,8 @@ def predict_connect(journey: Journey, scene: Scene) -> Reading[ConnectAnswer]:
         lost=len(lost - set(ours)),
         reusable=len(taken_over),
         used_by_state=_count_states(ours.values()),
-        next_free=None if free else _next_free(ours, lost, scene.reuse),
-        bind_first=OK if bindable else "EADDRINUSE",
+        next_free=None if free else _next_free(ours, lost, scene),
+        bind_first=bind_first,
         bind_first_free=len(bindable),
         doubts=doubts,
     )
@@ -135,8 +154,8 @@ def _judge(
     route = journey.route
     if isinstance(route, NoRoute):
         return route.errno, ()
-    if isinstance(route, Route) and route.kind in ("broadcast", "multicast"):
-        return "ENETUNREACH", ()  # tcp_v4_connect()
+    if goes_to_many(journey):
+        return "ENETUNREACH", ()
     doubts = [f"the route could not be asked: {route.reason}"] if isinstance(route, Missing) else []
     if not free:
         # Sockets that were not seen can only take more ports.
@@ -152,6 +171,11 @@ def _judge(
     return OK, tuple(dict.fromkeys(doubts))
 
 
+def goes_to_many(journey: Journey) -> bool:
+    """Whether the destination is a broadcast or multicast address: tcp_v4_connect() refuses them."""
+    return isinstance(journey.route, Route) and journey.route.kind in ("broadcast", "multicast")
+
+
 _WHY_DOUBTFUL = (
     "the only ports left have other sockets on them; connect() can share them if connect() chose them "
     "and not bind(), or take over a TIME_WAIT if its peer uses timestamps, which the kernel does not tell"
@@ -163,25 +187,26 @@ _ODD_RANGE = (
 )
 
 
-def _wait(row: Connection, reuse: Reading[PortReuse]) -> float | None:
+def _wait(row: Connection, scene: Scene) -> float | None:
     """Seconds until connect() may take this socket's port over; None: it does not go by itself."""
-    if not row.minisocket:
+    left = time_left(row, scene.sysctls)
+    if left is None or math.isinf(left.low):
         return None
-    if row.state is TcpState.TIME_WAIT and not isinstance(reuse, Missing) and reuse.allowed:
+    if row.state is TcpState.TIME_WAIT and not isinstance(scene.reuse, Missing) and scene.reuse.allowed:
         age = TIME_WAIT_SECONDS - row.expires
-        return min(row.expires, max(0.0, reuse.after - age))
-    return row.expires
+        return min(left.low, max(0.0, scene.reuse.after - age))
+    return left.low
 
 
-def _next_free(ours: Mapping[int, Connection], lost: set[int], reuse: Reading[PortReuse]) -> float | None:
-    waits = [_wait(row, reuse) for port, row in ours.items() if port not in lost]
+def _next_free(ours: Mapping[int, Connection], lost: set[int], scene: Scene) -> float | None:
+    waits = [_wait(row, scene) for port, row in ours.items() if port not in lost]
     return min((wait for wait in waits if wait is not None), default=None)
 
 
 def _stops_bind(journey: Journey, users: frozenset[PortUser]) -> bool:
     """Whether bind(address, 0) without options skips a port: it shares with nobody whose address overlaps."""
     any_address = "0.0.0.0" if journey.family == 4 else "::"
-    address = journey.source if journey.bound_source else any_address
+    address = journey.source if journey.bound_source and journey.source else any_address
     wanted = Wanted(journey.family, address, v6only=journey.family == 6 and address != "::", uid=0)
     return any(conflicts(wanted, (), _existing(user)) for user in users)
 

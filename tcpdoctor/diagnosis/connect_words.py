@@ -1,7 +1,7 @@
 """The verdict on connect() in a sentence, what to do, and what not to do."""
 
 from tcpdoctor.diagnosis.bind import OK
-from tcpdoctor.diagnosis.connect import ConnectAnswer, Journey, Scene
+from tcpdoctor.diagnosis.connect import ConnectAnswer, Journey, Scene, goes_to_many
 from tcpdoctor.facts.dimension import SECOND, show
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.routes import NoRoute
@@ -12,23 +12,35 @@ _ROUTE_ERRORS = {
     "EHOSTUNREACH": "a route of type unreachable, or the missing gateway, stops it",
     "EACCES": "a route of type prohibit forbids it",
     "EINVAL": "a route of type blackhole, or a source address that cannot go there, stops it",
+    "EADDRNOTAVAIL": "the kernel finds no source address for it",
 }
 _MOSTLY_TIME_WAIT = 0.5
 """From this share of TIME_WAIT on, who closes first is what matters."""
 
 
-def connect_verdict(journey: Journey, scene: Scene, answer: ConnectAnswer) -> str:
-    """Say in a sentence whether connect() gets a local port, and if not, why and until when."""
-    there = f"{_end(journey.destination)}:{journey.port}"
-    who = f"connect() from {journey.source} to {there}"
-    if answer.verdict in _ROUTE_ERRORS:
-        return f"{who} fails with {answer.verdict}: {_ROUTE_ERRORS[answer.verdict]}."
+def connect_verdict(
+    journey: Journey, scene: Scene, answer: ConnectAnswer, *, listens: bool | None = None
+) -> str:
+    """Say in a sentence whether connect() gets a local port, and if not, why and until when.
+
+    Args:
+        journey: From where to where.
+        scene: What was found.
+        answer: The prediction.
+        listens: Whether anybody listens there, of a destination on this host; None of others.
+    """
+    who = f"connect() from {journey.source} to {journey.where}"
+    if journey.source is None:
+        who = f"connect() to {journey.where}"
+    if isinstance(journey.route, NoRoute):
+        return f"{who} fails with {answer.verdict}: {_refusal(journey.route)}."
+    if goes_to_many(journey):
+        return f"{who} fails with {answer.verdict}: TCP connects to no broadcast or multicast address."
     if answer.verdict == OK:
         sure = "" if answer.certain else "probably "
-        return f"{who} {sure}gets a local port: {answer.free:,} of {answer.usable:,} are free for it."
-    if isinstance(journey.route, NoRoute):
+        refused = " But nothing listens there: it is refused (ECONNREFUSED)." if listens is False else ""
         return (
-            f"{who} fails with {answer.verdict}: bind() to {journey.source} does, before any port is sought."
+            f"{who} {sure}gets a local port: {answer.free:,} of {answer.usable:,} are free for it.{refused}"
         )
     if not answer.usable:
         return f"{who} fails with EADDRNOTAVAIL: the port range holds no port that is not reserved."
@@ -39,12 +51,25 @@ def connect_verdict(journey: Journey, scene: Scene, answer: ConnectAnswer) -> st
     return f"{who} fails with EADDRNOTAVAIL: {taken}: {', '.join(because)}. {_until(answer)}"
 
 
+def _refusal(route: NoRoute) -> str:
+    if route.at_bind:
+        return f"bind() to that source does, before any port is sought: {route.why}"
+    return route.why or _ROUTE_ERRORS.get(route.errno, "the routing tables answer so")
+
+
 def connect_advice(journey: Journey, scene: Scene, answer: ConnectAnswer) -> tuple[str, ...]:
     """Return what to do, the most useful first; empty where nothing needs doing."""
-    if answer.verdict in _ROUTE_ERRORS:
-        return (f"See `ip route get {journey.destination}`: connect() fails before it looks for a port.",)
+    if isinstance(journey.route, NoRoute):
+        return (_find_a_way(journey, journey.route),)
+    if goes_to_many(journey):
+        return ("Give the address of one host.",)
     advice = []
-    if answer.verdict == "EADDRNOTAVAIL" or answer.free * 5 < answer.usable:
+    if not answer.usable:
+        advice.append(
+            "Widen net.ipv4.ip_local_port_range, or take ports out of net.ipv4.ip_local_reserved_ports: "
+            "it covers the whole range."
+        )
+    elif answer.verdict == "EADDRNOTAVAIL" or answer.free * 5 < answer.usable:
         advice += _make_room(scene, answer)
     if answer.verdict == OK and answer.bind_first != OK:
         advice.append(
@@ -54,14 +79,30 @@ def connect_advice(journey: Journey, scene: Scene, answer: ConnectAnswer) -> tup
     return tuple(advice)
 
 
-def connect_avoid(answer: ConnectAnswer) -> tuple[str, ...]:
+def _find_a_way(journey: Journey, route: NoRoute) -> str:
+    if route.at_bind and route.errno == "EADDRNOTAVAIL":
+        family = "ipv6" if journey.family == 6 else "ipv4"
+        return (
+            "Give a source address of this host (`ip address` lists them). For one that comes later or "
+            f"moves between hosts: IP_FREEBIND in the client, or net.{family}.ip_nonlocal_bind=1."
+        )
+    if route.why is not None:
+        return "Name the interface: each has its own link-local addresses."
+    source = f" from {journey.source}" if journey.bound_source else ""
+    return (
+        f"See `ip route get {journey.destination}{source}` and `ip rule`: connect() fails before it looks "
+        "for a port."
+    )
+
+
+def connect_avoid(journey: Journey, answer: ConnectAnswer) -> tuple[str, ...]:
     """Return what is often tried against this and does not help."""
-    if answer.verdict != "EADDRNOTAVAIL":
+    if answer.verdict != "EADDRNOTAVAIL" or isinstance(journey.route, NoRoute) or not answer.usable:
         return ()
     return (
-        "Lower tcp_fin_timeout: TIME_WAIT lasts 60 s whatever it says.",
+        "Lowering tcp_fin_timeout: TIME_WAIT lasts 60 s whatever it says.",
         "SO_REUSEADDR on the client: it makes connect() find no further port.",
-        "Count all TIME_WAIT of the host: only those towards this one destination matter here.",
+        "Counting all TIME_WAIT of the host: only those towards this one destination matter here.",
     )
 
 
@@ -92,9 +133,6 @@ def _make_room(scene: Scene, answer: ConnectAnswer) -> list[str]:
 
 def _until(answer: ConnectAnswer) -> str:
     if answer.next_free is None:
-        return "None becomes free until a connection there is closed."
+        gives_up = " or one in SYN_SENT gives up" if TcpState.SYN_SENT in answer.used_by_state else ""
+        return f"None becomes free until a connection there is closed{gives_up}."
     return f"The next becomes free in {show(answer.next_free, SECOND)} at the earliest."
-
-
-def _end(address: str) -> str:
-    return f"[{address}]" if ":" in address else address

@@ -41,7 +41,7 @@ def answer(target: Target, evidence: PortEvidence) -> PortAnswer:
     """Put the answer together from one look at the port; what the kernel itself said is added later."""
     wanted = wanted_socket(target, evidence)
     obstacle = find_obstacle(target, evidence.rules)
-    sockets = port_sockets(evidence)
+    sockets = port_sockets(evidence, wanted)
     unknowns = _unknowns(evidence, obstacle)
     known = None if isinstance(obstacle, Missing) else obstacle
     attempts = predict(wanted, (s.existing for s in sockets), known, complete=not unknowns)

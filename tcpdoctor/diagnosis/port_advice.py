@@ -7,7 +7,7 @@ from tcpdoctor.diagnosis.bind import OK, Attempt
 from tcpdoctor.diagnosis.port import PortAnswer
 from tcpdoctor.diagnosis.port_holder import Custody, custody_of
 from tcpdoctor.diagnosis.port_socket import PortSocket, is_ephemeral
-from tcpdoctor.diagnosis.port_words import seconds
+from tcpdoctor.diagnosis.port_words import count, seconds
 from tcpdoctor.kernel.snapshot import Holder
 from tcpdoctor.kernel.states import TcpState
 
@@ -59,6 +59,13 @@ def _listener(answer: PortAnswer) -> Advice:
     return Advice(tuple(do), (_NO_SECOND_LISTENER,))
 
 
+def _stop_all(custody: Custody, answer: PortAnswer) -> str:
+    """End the first holder, and do not forget the others: the last descriptor keeps the socket."""
+    others = len(custody.holders) - 1
+    more = f" and {count(others, 'other process', 'other processes')} that share it" if others else ""
+    return _stop(custody.holders[0], answer) + more
+
+
 def _free_the_listener(custody: Custody, answer: PortAnswer) -> str:
     if custody.socket_unit:
         return (
@@ -71,8 +78,13 @@ def _free_the_listener(custody: Custody, answer: PortAnswer) -> str:
             f"kill {holder.pid} ({holder.name}): it has the listener without using it. Then let the server "
             "open its sockets with SOCK_CLOEXEC, or start its children with their descriptors closed."
         )
+    if custody.first_process:
+        return (
+            f"Process 1 is {custody.holders[0].name}. If it is an init, its socket unit has to be stopped, "
+            "not a service. If it is the main program of this container, give the server another port."
+        )
     if custody.holders:
-        return f"Give the server another port, or {_stop(custody.holders[0], answer)}."
+        return f"Give the server another port, or {_stop_all(custody, answer)}."
     if custody.hidden:
         return f"Give the server another port, or find the holder: {custody.hidden}."
     return (
@@ -117,11 +129,21 @@ def _live(answer: PortAnswer) -> Advice:
 
 def _outgoing(answer: PortAnswer) -> Advice:
     _, custody = _first(answer)
+    end = f"{_stop(custody.holders[0], answer)}, or wait" if custody.holders else "wait"
+    if not is_ephemeral(answer.target.port, answer.evidence.sysctls):
+        return Advice(
+            (
+                (
+                    "Let that client choose no port of its own, or another one: leave out its bind() to port "
+                    f"{answer.target.port}. For this start, {end} until the connection ends."
+                ),
+            ),
+            ("net.ipv4.ip_local_reserved_ports: it does not keep a process from a port that it binds.",),
+        )
     reserve = (
         f"Keep the port out of the ephemeral range: add {answer.target.port} to "
         "net.ipv4.ip_local_reserved_ports. Writing replaces the whole list, so write the old entries too."
     )
-    end = f"{_stop(custody.holders[0], answer)}, or wait" if custody.holders else "wait"
     return Advice(
         (reserve, f"That helps the next start. For this one, {end} until the connection ends."),
         (
@@ -134,7 +156,7 @@ def _outgoing(answer: PortAnswer) -> Advice:
 def _leftover(answer: PortAnswer) -> Advice:
     do = []
     if answer.free_in is not None and _with(answer, "SO_REUSEADDR").bind != OK:
-        do.append(f"Wait {seconds(answer.free_in)}: nothing else is needed, and nothing shortens it.")
+        do.append(f"Wait {seconds(answer.free_in)}: nothing else is needed, and no sysctl shortens it.")
     do.append(_reuse(answer))
     if answer.cause == "time-wait":
         return Advice(tuple(do), ("Lowering tcp_fin_timeout: TIME_WAIT is 60 s whatever it says.", _TW_REUSE))
@@ -154,6 +176,8 @@ def _reuse(answer: PortAnswer) -> str:
             f"{set_it}. Both sides need it, and the old sockets lack it: the first restart after that "
             "still has to wait until they are gone."
         )
+    if any(b.outgoing for b in answer.blockers):
+        return f"{set_it}. Both sides need it, and clients seldom set it: this time it hardly helps."
     return (
         f"{set_it}. Both sides need it: if the old server lacked it, the first restart after the fix "
         "still has to wait."

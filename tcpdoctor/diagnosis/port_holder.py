@@ -7,6 +7,7 @@ from tcpdoctor.kernel.lineage import Lineage
 from tcpdoctor.kernel.port_evidence import PortEvidence, connections, plain
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, NotHeld
+from tcpdoctor.kernel.states import TcpState
 
 _NEVER_SERVERS = frozenset(
     ("sh", "bash", "dash", "zsh", "ksh", "fish", "sleep", "tail", "cat", "tee", "less", "more")
@@ -37,6 +38,8 @@ class Custody(NamedTuple):
     """Process 1 is systemd and holds it: a socket unit."""
     inherited: bool
     """A program that did not make it got it from one that is gone."""
+    first_process: bool = False
+    """Process 1 holds it and is not systemd: a socket unit of another init, or a container's program."""
 
 
 def custody_of(row: Row, evidence: PortEvidence) -> Custody:
@@ -51,6 +54,8 @@ def custody_of(row: Row, evidence: PortEvidence) -> Custody:
         hidden=None,
         socket_unit=any(is_systemd(holder, evidence) for holder in holders),
         inherited=isinstance(row, Listener) and all(is_inherited(holder, evidence) for holder in holders),
+        first_process=isinstance(row, Listener)
+        and any(holder.pid == 1 and not is_systemd(holder, evidence) for holder in holders),
     )
 
 
@@ -95,6 +100,12 @@ def _waits_for_clients(lineage: Lineage) -> bool:
     if isinstance(lineage.waits, Missing) or set(lineage.waits) <= {"0", ""}:
         return True
     return any(part in name for name in lineage.waits for part in _WAITING_FOR_CLIENTS)
+
+
+def is_waiting(row: Row) -> bool:
+    """Whether a connection is still in its listener's accept queue: no process has it yet."""
+    waits = (TcpState.ESTABLISHED, TcpState.CLOSE_WAIT)
+    return isinstance(row, Connection) and not row.inode and row.state in waits
 
 
 def peer_of(row: Row, evidence: PortEvidence) -> Connection | None:

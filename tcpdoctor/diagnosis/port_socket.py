@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
-from tcpdoctor.diagnosis.bind import NO, UNKNOWN, YES, Existing, Flag, four
+from tcpdoctor.diagnosis.bind import NO, UNKNOWN, YES, Existing, Flag, Wanted, four
 from tcpdoctor.facts.deadlines import orphan_time_left
 from tcpdoctor.facts.life import Life
 from tcpdoctor.facts.retransmission import RTO_MAX_SECONDS
@@ -39,6 +39,8 @@ class PortSocket(NamedTuple):
     """Which of `CAUSES` it would be."""
     leaves: Life | None
     """Seconds until it is gone by itself, as a range; None: it does not, or nobody can tell."""
+    outgoing: bool = False
+    """It was most probably begun here: not a connection of a server at this port."""
 
     @property
     def state(self) -> TcpState:
@@ -56,18 +58,24 @@ class Inheritance(NamedTuple):
     """The listener is still there."""
 
 
-def port_sockets(evidence: PortEvidence) -> tuple[PortSocket, ...]:
-    """Return every socket at the port that is known one by one, listeners first."""
+def port_sockets(evidence: PortEvidence, wanted: Wanted) -> tuple[PortSocket, ...]:
+    """Return every socket at the port that is known one by one, listeners first, as `wanted` meets them."""
     listeners = () if isinstance(evidence.listeners, Missing) else evidence.listeners
     rows = connections(evidence.local)
     origin = _inheritance(evidence, listeners, rows)
+    reached = frozenset(end.port for end in evidence.listening)
     found = [
-        PortSocket(row, _existing(row, evidence, origin), _cause_of_listener(row), None) for row in listeners
+        PortSocket(row, _existing(row, evidence, origin), _cause_of_listener(row, wanted), None)
+        for row in listeners
     ]
     for row in rows:
         existing = _existing(row, evidence, origin)
-        cause = _cause_of_connection(row, existing, evidence, origin, len(rows))
-        found.append(PortSocket(row, existing, cause, time_left(row, evidence)))
+        outgoing = not origin.listening and (
+            (row.remote.port in reached and leads_to_listener(row, evidence))
+            or is_outgoing(row, existing, evidence, len(rows))
+        )
+        cause = _cause_of_connection(row, outgoing=outgoing)
+        found.append(PortSocket(row, existing, cause, time_left(row, evidence.sysctls), outgoing))
     return tuple(found)
 
 
@@ -120,23 +128,21 @@ def _inheritance(
     return Inheritance(reuseaddr=False, reuseport=False, v6only=False, listening=bool(listeners))
 
 
-def _cause_of_listener(row: Listener) -> str:
+def _cause_of_listener(row: Listener, wanted: Wanted) -> str:
+    """An IPv6 listener is in IPv4's way by being dual-stack; in IPv6's way it would be anyhow."""
     dual = row.family == 6 and four(6, row.local.address) is None and row.v6only is False
-    return "dual-stack-listener" if dual else "listener"
+    wants_ipv4 = four(wanted.family, wanted.address) is not None
+    return "dual-stack-listener" if dual and wants_ipv4 else "listener"
 
 
-def _cause_of_connection(
-    row: Connection, existing: Existing, evidence: PortEvidence, origin: Inheritance, total: int
-) -> str:
+def _cause_of_connection(row: Connection, *, outgoing: bool) -> str:
     if row.state is TcpState.BOUND:
         return "bound-socket"
     if row.state is TcpState.TIME_WAIT:
         return "time-wait"
     if row.state is TcpState.FIN_WAIT_2 and is_orphan(row):
         return "fin-wait-2-orphan"
-    if not origin.listening and is_outgoing(row, existing, evidence, total):
-        return "outgoing-connection"
-    return "live-connections"
+    return "outgoing-connection" if outgoing else "live-connections"
 
 
 def is_orphan(row: Connection) -> bool:
@@ -145,23 +151,25 @@ def is_orphan(row: Connection) -> bool:
 
 
 def is_outgoing(row: Connection, existing: Existing, evidence: PortEvidence, total: int) -> bool:
-    """Whether the connection was most probably begun here, with this port taken from the ephemeral range.
+    """Whether the connection was most probably begun here, as far as its own ends tell.
 
-    The kernel does not keep who began a connection. It is taken as outgoing if it is in SYN_SENT; if the
-    port at the other end is listened on here; or if its own port is in ip_local_port_range and either
-    the other port is not, or it is the only socket here and lacks SO_REUSEADDR, which nearly every
-    server sets and no client.
+    The kernel does not keep who began a connection. It is taken as outgoing if it is in SYN_SENT; or if
+    its own port is in ip_local_port_range and either the other port is not, or it is the only socket here
+    and lacks SO_REUSEADDR, which nearly every server sets and no client.
     """
     if row.state is TcpState.SYN_SENT:
-        return True
-    if any(
-        end.port == row.remote.port and _reaches(end.address, row, evidence) for end in evidence.listening
-    ):
         return True
     if not is_ephemeral(evidence.port, evidence.sysctls):
         return False
     alone = total == 1 and existing.reuseaddr == NO
     return alone or not is_ephemeral(row.remote.port, evidence.sysctls)
+
+
+def leads_to_listener(row: Connection, evidence: PortEvidence) -> bool:
+    """Whether the other end is what a socket of this host listens on: then the connection began here."""
+    return any(
+        end.port == row.remote.port and _reaches(end.address, row, evidence) for end in evidence.listening
+    )
 
 
 def _reaches(listening: str, row: Connection, evidence: PortEvidence) -> bool:
@@ -185,7 +193,7 @@ def is_ephemeral(port: int, sysctls: Mapping[str, object]) -> bool:
     return not (isinstance(reserved, tuple) and any(low <= port <= high for low, high in reserved))
 
 
-def time_left(row: Connection, evidence: PortEvidence) -> Life | None:
+def time_left(row: Connection, sysctls: Mapping[str, object]) -> Life | None:
     """Return how long the socket stays if nothing happens to it; None where only a process ends it.
 
     A peer that answers can end it earlier, or make a TIME_WAIT of 60 s out of it.
@@ -196,15 +204,15 @@ def time_left(row: Connection, evidence: PortEvidence) -> Life | None:
         return None
     if row.state is TcpState.FIN_WAIT_2 and row.timer is Timer.KEEPALIVE:
         # Above 60 s the whole socket is followed by a minisocket that lasts as long (facts/deadlines.py).
-        timeout = evidence.sysctls.get("net.ipv4.tcp_fin_timeout")
+        timeout = sysctls.get("net.ipv4.tcp_fin_timeout")
         more = max(0, timeout - 60) if isinstance(timeout, int) else 0
         return Life(row.expires + more, row.expires + more)
-    retries = evidence.sysctls.get("net.ipv4.tcp_orphan_retries")
+    retries = sysctls.get("net.ipv4.tcp_orphan_retries")
     if row.state not in _ORPHANS_RETRY or row.timer is not Timer.RETRANSMIT or not isinstance(retries, int):
         return None
     if isinstance(row.info, Missing):
         return None
-    longest = evidence.sysctls.get("net.ipv4.tcp_rto_max_ms")
+    longest = sysctls.get("net.ipv4.tcp_rto_max_ms")
     return orphan_time_left(
         retries,
         row.info.rto,

@@ -6,7 +6,8 @@ from collections import Counter
 from tcpdoctor.diagnosis.bind import OK, UNKNOWN, Attempt
 from tcpdoctor.diagnosis.port import PortAnswer
 from tcpdoctor.diagnosis.port_holder import Custody, custody_of, introduce
-from tcpdoctor.diagnosis.port_socket import PortSocket
+from tcpdoctor.diagnosis.port_socket import PortSocket, is_ephemeral
+from tcpdoctor.kernel.port_evidence import PortEvidence
 from tcpdoctor.kernel.snapshot import Endpoint, Held, Listener, NotHeld
 from tcpdoctor.kernel.states import TcpState
 
@@ -25,7 +26,8 @@ def verdict(answer: PortAnswer) -> str:
     """Return the answer in one or two sentences."""
     where = _where(answer)
     if answer.obstacle is not None:
-        return f"{where} cannot be bound by uid {answer.wanted.uid}: {answer.obstacle.why}."
+        by = f" by uid {answer.wanted.uid}" if answer.obstacle.cause == "privileged-port" else ""
+        return f"{where} cannot be bound{by}: {answer.obstacle.why}."
     plain = answer.attempts[0]
     if plain.bind == OK:
         return _free(answer, where, plain)
@@ -89,15 +91,17 @@ def _first_culprit(answer: PortAnswer, first: PortSocket, number: int) -> str:
         case "outgoing-connection":
             assert not isinstance(first.row, Listener)  # noqa: S101 - a listener has another cause
             to = f" to {first.row.remote}" if number == 1 else ""
-            return f"{count(number, *_NOUNS[answer.cause])} of {who}{to} got it as ephemeral port"
+            got = "got it as ephemeral port" if _is_ephemeral(answer.evidence) else "has it as its own port"
+            return f"{count(number, *_NOUNS[answer.cause])} of {who}{to} {got}"
         case "live-connections":
             held = "still holds it" if number == 1 else "still hold it"
             return f"{_connections(answer, number)}{_of(answer, custody)} {held}{_quiet(listening)}"
         case _:
             noun = count(number, *_NOUNS[str(answer.cause)])
             held = "still holds it" if number == 1 else "still hold it"
+            whose = "a client here" if first.outgoing else "the previous server"
             closed = ", which closed first," if answer.cause == "time-wait" else ", whose peer never closed,"
-            return f"{noun} of the previous server{closed} {held}{_quiet(listening)}"
+            return f"{noun} of {whose}{closed} {held}{_quiet(listening)}"
 
 
 def _connections(answer: PortAnswer, number: int) -> str:
@@ -130,6 +134,8 @@ def _who(custody: Custody, answer: PortAnswer) -> str:
 
 
 def _origin(custody: Custody) -> str:
+    if custody.first_process:
+        return ": as a socket unit of that init, or, in a container, as its main program"
     if not custody.inherited:
         return ""
     return ": it inherited the socket from a program that is gone"
@@ -155,7 +161,11 @@ def _way_out(answer: PortAnswer) -> str:
     return ""
 
 
-def why(socket: PortSocket) -> str:
+def _is_ephemeral(evidence: PortEvidence) -> bool:
+    return is_ephemeral(evidence.port, evidence.sysctls)
+
+
+def why(socket: PortSocket, evidence: PortEvidence) -> str:
     """Return one sentence that says why this socket stops a plain bind()."""
     old = socket.existing
     flag = _flag_sentence(socket)
@@ -167,7 +177,10 @@ def why(socket: PortSocket) -> str:
         case "bound-socket":
             return f"It is bound to the port and neither listens nor connects{flag}."
         case "outgoing-connection":
-            return f"An outgoing connection was given this port from ip_local_port_range{flag}."
+            given = "has this port, which is not in ip_local_port_range: its process bound it first"
+            if _is_ephemeral(evidence):
+                given = "was given this port from ip_local_port_range"
+            return f"An outgoing connection {given}{flag}."
         case "live-connections":
             how = _why_alive(socket)
             return f"The connection is in {old.state.name} and {how}{flag}."

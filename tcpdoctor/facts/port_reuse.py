@@ -45,7 +45,8 @@ def port_reuse(snapshot: Snapshot, source: str, peer: str) -> Reading[PortReuse]
         loopback = is_loopback(source) or is_loopback(peer)
         what = "and this is loopback" if loopback else "for loopback only"
         return PortReuse(allowed=loopback, after=after, why=f"tcp_tw_reuse is 2, {what}")
-    return PortReuse(allowed=reuse == 1, after=after, why=f"tcp_tw_reuse is {reuse}")
+    also = ", if the peer uses timestamps too" if reuse == 1 else ""
+    return PortReuse(allowed=reuse == 1, after=after, why=f"tcp_tw_reuse is {reuse}{also}")
 
 
 def is_loopback(address: str) -> bool:

@@ -4,7 +4,6 @@ from tcpdoctor.diagnosis.connect_words import connect_advice, connect_avoid, con
 from tcpdoctor.diagnosis.finding import JsonValue
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.routes import NoRoute, Route
-from tcpdoctor.kernel.snapshot import Endpoint
 from tcpdoctor.report.connect import ConnectReport
 from tcpdoctor.report.host import host_json, utc
 
@@ -17,6 +16,8 @@ def connect_json(report: ConnectReport) -> dict[str, JsonValue]:
     missing: dict[str, JsonValue] = {}
     if isinstance(scene.reuse, Missing):
         missing["connect.time_wait_counts"] = scene.reuse.reason
+    if journey.source is None:
+        missing["source"] = "the kernel chooses none, because no route leads there"
     if report.hidden:
         missing["owners"] = "; ".join(f"{number} sockets: {why}" for why, number in report.hidden.items())
     return {
@@ -24,8 +25,8 @@ def connect_json(report: ConnectReport) -> dict[str, JsonValue]:
         "host": host_json(host.host, host.kernel, host.namespace, host.namespace_name),
         "taken_at": utc(report.taken_at),
         "source": journey.source,
-        "destination": str(Endpoint(journey.destination, journey.port)),
-        "summary": connect_verdict(journey, scene, answer),
+        "destination": journey.where,
+        "summary": connect_verdict(journey, scene, answer, listens=report.listens_here),
         "connect": _connect(report),
         "bind_then_connect": {
             "bind": answer.bind_first,
@@ -34,13 +35,14 @@ def connect_json(report: ConnectReport) -> dict[str, JsonValue]:
         "range": [scene.ports.low, scene.ports.high],
         "route": _route(report, missing),
         "listens_here": report.listens_here,
+        "other_addresses": list(journey.others),
         "owners": [
             {"pid": holder.pid, "name": holder.name, "uid": holder.uid, "sockets": number}
             for holder, number in report.holders.items()
         ],
         "held_by_no_process": report.unheld,
         "advice": list(connect_advice(journey, scene, answer)),
-        "does_not_help": list(connect_avoid(answer)),
+        "does_not_help": list(connect_avoid(journey, answer)),
         "doubts": list(answer.doubts),
         "missing": missing,
     }
@@ -67,8 +69,8 @@ def _route(report: ConnectReport, missing: dict[str, JsonValue]) -> JsonValue:
     match report.journey.route:
         case Route() as route:
             return {**route._asdict(), "error": None}
-        case NoRoute(errno):
-            return {"source": None, "interface": None, "gateway": None, "kind": None, "error": errno}
+        case NoRoute() as none:
+            return {"source": None, "interface": None, "gateway": None, "kind": None, "error": none.errno}
         case Missing(reason):
             missing["route"] = reason
     return None

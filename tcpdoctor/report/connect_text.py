@@ -3,29 +3,43 @@
 from collections.abc import Iterable
 
 from tcpdoctor.diagnosis.bind import OK
+from tcpdoctor.diagnosis.connect import goes_to_many
 from tcpdoctor.diagnosis.connect_words import connect_advice, connect_avoid, connect_verdict
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.routes import Route
+from tcpdoctor.kernel.routes import NoRoute, Route
 from tcpdoctor.report.connect import ConnectReport
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.style import Style
 
 _SHOWN_HOLDERS = 5
+_SHOWN_OTHERS = 3
 
 
 def connect_text(report: ConnectReport, style: Style) -> str:
     """Return the whole answer: verdict, ports, ways to connect, holders, what to do and what not."""
     journey, scene, answer = report.journey, report.scene, report.answer
     parts = [
-        style.bold(style.wrap(connect_verdict(journey, scene, answer))),
+        style.bold(style.wrap(connect_verdict(journey, scene, answer, listens=report.listens_here))),
+        _others(report, style),
         _ports(report, style),
         _ways(report, style),
         _holders(report, style),
         _list("What to do", connect_advice(journey, scene, answer), style),
-        _list("What does not help", connect_avoid(answer), style),
+        _list("What does not help", connect_avoid(journey, answer), style),
         _list("Not certain, because", answer.doubts, style),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _others(report: ConnectReport, style: Style) -> str:
+    others = report.journey.others
+    if not others:
+        return ""
+    shown = ", ".join(others[:_SHOWN_OTHERS])
+    more = f" and {len(others) - _SHOWN_OTHERS} more" if len(others) > _SHOWN_OTHERS else ""
+    return style.wrap(
+        f"The name has other addresses too ({shown}{more}); this is about {report.journey.destination} only."
+    )
 
 
 def _ports(report: ConnectReport, style: Style) -> str:
@@ -47,6 +61,8 @@ def _ports(report: ConnectReport, style: Style) -> str:
         ),
         ("route", _route(report)),
     ]
+    if isinstance(report.journey.route, NoRoute) or goes_to_many(report.journey):
+        rows = rows[:1]  # the verdict has the rest
     lines = [style.wrap(text, " " * 14, f"  {name:<12}") for name, text in rows]
     return "\n".join([style.bold("Local ports towards this destination"), *lines])
 
@@ -58,23 +74,29 @@ def _route(report: ConnectReport) -> str:
     if not isinstance(route, Route):
         return f"none: {route.errno}"
     if route.kind == "local":
-        listens = "something listens there" if report.listens_here else "nothing listens there: ECONNREFUSED"
-        return f"an address of this host; {listens}"
+        listens = {
+            True: "something listens there",
+            False: "nothing listens there: ECONNREFUSED",
+            None: "whether anybody listens there is unknown",
+        }
+        return f"an address of this host; {listens[report.listens_here]}"
     gateway = f", by way of {route.gateway}" if route.gateway else ""
     return f"through {route.interface or 'an unnamed interface'}{gateway}"
 
 
 def _ways(report: ConnectReport, style: Style) -> str:
     answer, journey = report.answer, report.journey
+    if isinstance(journey.route, NoRoute) or goes_to_many(journey):
+        return ""  # every way ends there
     address = journey.source if journey.bound_source else "any"
     plain = answer.verdict + ("" if answer.certain else " (not certain)")
     bind_first = f"bind(): {answer.bind_first}" if answer.bind_first != OK else plain_after_bind(report)
-    rows = [
-        ("connect() alone", plain),
+    rows = [] if journey.bound_source else [("connect() alone", plain)]
+    rows += [
         ("IP_BIND_ADDRESS_NO_PORT, bind(), connect()", plain),
         (f"bind({address}, 0), then connect()", f"{bind_first}, {answer.bind_first_free:,} ports for it"),
     ]
-    lines = [style.wrap(text, " " * 46, f"  {name:<44}") for name, text in rows]
+    lines = [style.wrap(text, " " * 46, f"  {name:<43} ") for name, text in rows]
     return "\n".join(
         [style.bold("How a client asks, and what it gets (predicted; nothing was bound)"), *lines]
     )

@@ -117,11 +117,11 @@ def _blocker_json(socket: PortSocket, answer: PortAnswer) -> dict[str, JsonValue
         "reuseport": flag_value(socket, "reuseport"),
         "timer": "timewait" if socket.existing.minisocket else None,
         "expires_s": None if socket.leaves is None else round(socket.leaves.low, 3),
-        "why": why(socket),
+        "why": why(socket, evidence),
         "cause": socket.cause,
         "owner_missing": custody.hidden,
         "holders": [_owner_json(holder, evidence) for holder in custody.holders],
-        "socket_unit": custody.socket_unit,
+        "socket_unit": None if custody.first_process else custody.socket_unit,
         "inherited": custody.inherited,
         "peer": None if peer is None else _peer_json(peer, evidence),
     }

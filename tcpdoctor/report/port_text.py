@@ -6,7 +6,14 @@ from tcpdoctor.diagnosis.bind import Attempt
 from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.diagnosis.port import PortAnswer
 from tcpdoctor.diagnosis.port_advice import Advice
-from tcpdoctor.diagnosis.port_holder import Custody, custody_of, first_holder, name_holder, peer_of
+from tcpdoctor.diagnosis.port_holder import (
+    Custody,
+    custody_of,
+    first_holder,
+    is_waiting,
+    name_holder,
+    peer_of,
+)
 from tcpdoctor.diagnosis.port_socket import PortSocket, Row
 from tcpdoctor.diagnosis.port_words import count, flag_value, seconds, verdict, why
 from tcpdoctor.kernel.port_evidence import PortEvidence
@@ -91,7 +98,7 @@ def _blocker(socket: PortSocket, answer: PortAnswer, style: Style) -> list[str]:
     ]
     lines = [style.wrap("; ".join([*parts, *flags]), "      ", "  ")]
     if socket is answer.blockers[0]:
-        lines.append(style.wrap(why(socket), "      ", "    "))
+        lines.append(style.wrap(why(socket, evidence), "      ", "    "))
     peer = peer_of(row, evidence)
     if peer is not None:
         lines.append(style.wrap(_peer(peer), "      ", "    "))
@@ -101,8 +108,7 @@ def _blocker(socket: PortSocket, answer: PortAnswer, style: Style) -> list[str]:
 def _unheld(socket: PortSocket, custody: Custody) -> str:
     if custody.hidden:
         return "holder hidden"
-    waiting = not socket.row.inode and socket.state in (TcpState.ESTABLISHED, TcpState.CLOSE_WAIT)
-    return "not accepted yet" if waiting else "held by no process"
+    return "not accepted yet" if is_waiting(socket.row) else "held by no process"
 
 
 def _end(socket: PortSocket) -> str:
@@ -115,7 +121,8 @@ def _end(socket: PortSocket) -> str:
 def _peer(peer: Connection) -> str:
     holder = first_holder(peer)
     if holder is None:
-        held = "holder hidden" if isinstance(peer.owner, Missing) else "held by no process"
+        held = "not accepted yet" if is_waiting(peer) else "held by no process"
+        held = "holder hidden" if isinstance(peer.owner, Missing) else held
     else:
         held = f"held by pid {holder.pid} {holder.name}, fd {holder.fd}"
     return f"its peer {peer.local} is in {peer.state.name}, {held}"

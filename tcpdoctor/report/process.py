@@ -2,12 +2,13 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.facts.ages import Age
 from tcpdoctor.kernel.identity import Identity
+from tcpdoctor.kernel.processes import Task
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Listener, Process
 from tcpdoctor.kernel.sockopts import OptionValue
@@ -41,10 +42,20 @@ class ProcessReport(NamedTuple):
     entries: tuple[Entry, ...]
     """Its TCP sockets in this network namespace."""
     other_sockets: int
-    """Its sockets that are not among them: other protocols, other network namespaces."""
+    """Its sockets that are not among them: of other protocols or network namespaces, or in no state."""
     namespace: Reading[int]
     """Inode of the process's own network namespace."""
     diagnosis: Diagnosis
+    asked: int
+    """The number that was asked about: the process's, or that of one of its threads."""
+    task: Task
+    missing: Mapping[str, str]
+    """What could not be listed, with the reason."""
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the process lives in another network namespace, whose sockets are not listed here."""
+        return not isinstance(self.namespace, Missing) and self.namespace != self.host.namespace
 
 
 class StateGroup(NamedTuple):

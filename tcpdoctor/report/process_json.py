@@ -16,7 +16,7 @@ SCHEMA = "tcpdoctor.process/1"
 def process_json(report: ProcessReport) -> dict[str, JsonValue]:
     """Return the same content as the text; what is not known is null, with the reason in ``missing``."""
     host, process, diagnosis = report.host, report.process, report.diagnosis
-    missing: dict[str, JsonValue] = {}
+    missing: dict[str, JsonValue] = dict(report.missing)
 
     def known(name: str, reading: Reading[int | str | None]) -> JsonValue:
         if isinstance(reading, Missing):
@@ -40,6 +40,8 @@ def process_json(report: ProcessReport) -> dict[str, JsonValue]:
             "descriptors": known("process.descriptors", process.descriptors),
             "descriptor_limit": known("process.descriptor_limit", process.descriptor_limit),
             "namespace": known("process.namespace", report.namespace),
+            "kind": "zombie" if report.task.zombie else "kernel" if report.task.kernel else "process",
+            "thread": report.asked if report.asked != process.pid else None,
         },
         "states": {
             group.state.key: {

@@ -1,10 +1,11 @@
 """`explain --pid` for people: a process's TCP on one screen."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from tcpdoctor.facts.dimension import SECOND, show
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Listener
+from tcpdoctor.kernel.sockopts import OptionValue
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.process import (
     OptionGroup,
@@ -17,7 +18,16 @@ from tcpdoctor.report.process import (
 from tcpdoctor.report.sockets_text import age_words, option_words, queue_words
 from tcpdoctor.report.style import Style
 
-_SHOWN = 5
+_SHOWN, _SHOWN_OPTIONS = 5, 8
+_COMMAND = 200
+"""Characters of the command line that are shown; --format json has more."""
+_USUAL: Mapping[str, OptionValue] = {
+    "SO_REUSEPORT": False,
+    "TCP_LINGER2": 60,
+    "TCP_DEFER_ACCEPT": 0,
+    "IP_BIND_ADDRESS_NO_PORT": False,
+}
+"""Values that nobody set; others are worth a word."""
 _ONLY_WITH_KEEPALIVE = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
 
 
@@ -37,32 +47,41 @@ def process_text(report: ProcessReport, style: Style) -> str:
 
 def _headline(report: ProcessReport) -> str:
     process = report.process
-    used, limit = process.descriptors, process.descriptor_limit
-    descriptors = "its descriptors are hidden from us"
-    if not isinstance(used, Missing):
-        of = "an unknown number" if isinstance(limit, Missing) else f"{limit:,}"
-        share = (
-            f" ({used * 100 // limit} %)"
-            if not isinstance(limit, Missing) and 0 < limit <= used * 100
-            else ""
-        )
-        descriptors = f"{used:,} of {of} descriptors in use{share}"
-    return (
-        f"{process.name} (pid {process.pid}, uid {process.uid}): "
-        f"{plural(len(report.entries), 'TCP socket')}; {descriptors}."
-    )
+    who = f"{process.name} (pid {process.pid}, uid {process.uid})"
+    if report.task.zombie:
+        parent = "" if isinstance(process.parent, Missing) else f" (pid {process.parent})"
+        return f"{who} has ended and holds nothing; its parent{parent} has not noticed yet."
+    if report.task.kernel:
+        return f"{who} is a thread of the kernel: it has no descriptors, and so no sockets."
+    number = len(report.entries)
+    sockets = f"{number:,} TCP {'socket' if number == 1 else 'sockets'}"
+    if report.elsewhere:
+        sockets += " in this network namespace, its own is another"
+    return f"{who}: {sockets}; {_descriptors(report)}."
+
+
+def _descriptors(report: ProcessReport) -> str:
+    used, limit = report.process.descriptors, report.process.descriptor_limit
+    if isinstance(used, Missing):
+        return "its descriptors are hidden from us"
+    if isinstance(limit, Missing):
+        return f"{used:,} descriptors in use, of how many is unknown"
+    share = f" ({used * 100 // limit} %)" if 0 < limit <= used * 100 else ""
+    return f"{used:,} of {limit:,} descriptors in use{share}"
 
 
 def _identity(report: ProcessReport, style: Style) -> str:
     process = report.process
     rows = [
-        ("command", _known(process.command) or "none: a kernel thread"),
-        ("program", _known(process.executable)),
         ("unit", _known(process.unit) or "in none"),
         ("container", _known(process.container) or "in none"),
     ]
+    if not report.task.zombie and not report.task.kernel:
+        rows = [("command", _short(_known(process.command))), ("program", _known(process.executable)), *rows]
     lines = [style.wrap(text, " " * 13, f"  {name:<11}") for name, text in rows]
-    if not isinstance(report.namespace, Missing) and report.namespace != report.host.namespace:
+    if report.asked != process.pid:
+        lines.append(f"  {report.asked} is one of its threads.")
+    if report.elsewhere:
         lines.append(
             style.wrap(
                 f"It lives in another network namespace ({report.namespace}); its sockets there are not "
@@ -72,8 +91,13 @@ def _identity(report: ProcessReport, style: Style) -> str:
         )
     if report.other_sockets:
         sockets = plural(report.other_sockets, "socket")
-        lines.append(style.wrap(f"It holds {sockets} more, of other protocols or network namespaces.", "  "))
+        kinds = "of other protocols or network namespaces, or TCP and in no state (not bound, or reset)"
+        lines.append(style.wrap(f"It holds {sockets} more: {kinds}.", "  ", "  "))
     return "\n".join(lines)
+
+
+def _short(command: str) -> str:
+    return command if len(command) <= _COMMAND else command[: _COMMAND - 1] + "…"
 
 
 def _known(reading: Reading[str | None]) -> str:
@@ -110,7 +134,7 @@ def _options(report: ProcessReport, style: Style) -> str:
         style.wrap(_option_words(group), "    ", f"  {_whose(group)}: ")
         for group in option_groups(report.entries)
     ]
-    lines = _few(lines, "combinations")
+    lines = _few(lines, "combinations", _SHOWN_OPTIONS)
     lines += [
         style.wrap(f"unknown of {plural(number, 'socket')}: {reason}", "    ", "  ")
         for reason, number in unasked(report.entries)
@@ -119,12 +143,15 @@ def _options(report: ProcessReport, style: Style) -> str:
 
 
 def _whose(group: OptionGroup) -> str:
-    return plural(group.sockets, "listener" if group.listening else "connection")
+    one = "listener" if group.listening else "connection"
+    return f"{group.sockets:,} {one if group.sockets == 1 else one + 's'}"
 
 
 def _option_words(group: OptionGroup) -> str:
+    """Name the options; those that are at their default and rarely anything else are left out."""
     values = dict(group.options)
-    silent = () if values.get("SO_KEEPALIVE") else _ONLY_WITH_KEEPALIVE
+    silent = set() if values.get("SO_KEEPALIVE") else set(_ONLY_WITH_KEEPALIVE)
+    silent |= {name for name, usual in _USUAL.items() if values.get(name) == usual}
     return " ".join(option_words(name, value) for name, value in group.options if name not in silent)
 
 
@@ -144,7 +171,9 @@ def _findings(report: ProcessReport, style: Style) -> str:
     return "\n".join([style.bold(title), *lines])
 
 
-def _few(lines: Iterable[str], what: str) -> list[str]:
+def _few(lines: Iterable[str], what: str, shown: int = _SHOWN) -> list[str]:
+    """Show one line more than that rather than say that there is one more."""
     every = list(lines)
-    more = [f"  and {len(every) - _SHOWN} more {what}"] if len(every) > _SHOWN else []
-    return every[:_SHOWN] + more
+    if len(every) <= shown + 1:
+        return every
+    return [*every[:shown], f"  and {len(every) - shown} more {what}"]

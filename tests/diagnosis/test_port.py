@@ -6,7 +6,7 @@ from tcpdoctor.diagnosis.bind_address import Target
 from tcpdoctor.diagnosis.port import PortAnswer, answer, with_probes
 from tcpdoctor.diagnosis.port_advice import advise
 from tcpdoctor.diagnosis.port_holder import custody_of
-from tcpdoctor.diagnosis.port_words import verdict
+from tcpdoctor.diagnosis.port_words import verdict, why
 from tcpdoctor.kernel.addresses import LocalAddresses, LocalPrefix
 from tcpdoctor.kernel.bind_rules import BindRules
 from tcpdoctor.kernel.lineage import Lineage
@@ -296,3 +296,50 @@ def test_a_privileged_port_is_explained_to_the_user_who_lacks_the_privilege():
 def test_a_free_port_in_the_ephemeral_range_comes_with_a_remark_unless_it_is_reserved():
     assert "ip_local_reserved_ports" in advise(explain(port=40_000)).do[0]
     assert advise(explain(port=41_000)).do == ()
+
+
+def explain_at(address: str, *rows: Connection | Listener, **changes) -> PortAnswer:
+    return answer(Target(6 if ":" in address else 4, address, 0, PORT), evidence(*rows, **changes))
+
+
+def test_a_listener_on_all_ipv6_addresses_is_dual_stack_only_to_who_wants_ipv4():
+    assert explain_at("0.0.0.0", listener("::")).cause == "dual-stack-listener"
+    assert explain_at("127.0.0.1", listener("::")).cause == "dual-stack-listener"
+    wanted = explain_at("::", listener("::"))
+    assert wanted.cause == "listener"
+    assert not any("IPV6_V6ONLY" in advice for advice in advise(wanted).do), "it would not help here"
+
+
+@pytest.mark.parametrize("leftover", [time_wait(41.0), connection(TcpState.FIN_WAIT_2, expires=9.0)])
+def test_what_a_client_left_behind_is_not_called_the_previous_servers(leftover):
+    row = leftover._replace(local=Endpoint("127.0.0.1", 40_000), remote=Endpoint("10.0.0.7", 443))
+    found = explain(row, port=40_000)
+    assert "of a client here" in verdict(found)
+    assert "previous server" not in verdict(found)
+    assert any("ip_local_reserved_ports" in advice for advice in advise(found).do)
+    assert not any("old server" in advice for advice in advise(found).do)
+
+
+def test_a_client_that_bound_its_port_is_not_said_to_have_been_given_it():
+    row = held(TcpState.SYN_SENT)
+    found = explain(row)
+    assert found.cause == "outgoing-connection"
+    assert "has it as its own port" in verdict(found)
+    assert "was given" not in why(found.blockers[0], found.evidence)
+    assert "ip_local_reserved_ports" in advise(found).avoid[0], "bind() does not heed it"
+
+
+def test_process_1_that_is_not_systemd_may_be_a_socket_unit_and_is_not_to_be_killed():
+    found = explain(listener(owner=Held((Holder(1, "runit", 3, 0), Holder(77, "httpd", 3, 0)))))
+    assert "socket unit" in verdict(found)
+    assert not any("kill" in advice for advice in advise(found).do)
+
+
+def test_all_who_share_a_listener_have_to_end():
+    found = explain(listener(owner=Held((NGINX, Holder(812, "nginx", 6, 33), Holder(813, "nginx", 6, 33)))))
+    assert "(kill 811) and 2 other processes that share it" in advise(found).do[0]
+
+
+def test_only_a_privileged_port_is_a_matter_of_the_user():
+    foreign = answer(Target(4, "192.0.2.1", 0, PORT), evidence())
+    assert "by uid" not in verdict(foreign)

@@ -94,7 +94,7 @@ def predict_with(evidence: PortEvidence, target: Target, recipe: Recipe):
         s.existing._replace(
             reuseaddr=Flag(recipe.reuseaddr, known=True), reuseport=Flag(recipe.reuseport, known=True)
         )
-        for s in port_sockets(evidence)
+        for s in port_sockets(evidence, wanted_socket(target, evidence))
     ]
     obstacle = find_obstacle(target, evidence.rules)
     assert not isinstance(obstacle, Missing)

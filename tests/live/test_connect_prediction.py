@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import subprocess
 import time
 from contextlib import ExitStack
 
@@ -9,6 +10,7 @@ import pytest
 
 from tcpdoctor.cli.explain_connect import look
 from tcpdoctor.diagnosis.connect import ConnectAnswer
+from tcpdoctor.diagnosis.connect_words import connect_verdict
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import wait_until
@@ -188,6 +190,41 @@ def test_orphans_in_fin_wait_2_are_never_taken_over(in_namespace):
     answer = in_namespace(run, orphans_in_fin_wait_2)
     assert answer.used_by_state == {TcpState.FIN_WAIT_2: ALL}
     assert (answer.verdict, answer.used) == ("EADDRNOTAVAIL", ALL)
+
+
+def orphans_above_a_minute(stack):
+    write_sysctl("net.ipv4.tcp_fin_timeout", 63)
+    return orphans_in_fin_wait_2(stack)
+
+
+def test_a_whole_orphan_is_followed_by_a_minisocket_before_its_port_is_free(in_namespace):
+    answer = in_namespace(run, orphans_above_a_minute)
+    assert answer.verdict == "EADDRNOTAVAIL"
+    assert answer.next_free is not None
+    assert 5 < answer.next_free <= 6.1, "2 * (63 - 60) seconds"
+
+
+def dials_nobody_answers(stack):
+    stage = Stage(stack)
+    subprocess.run(["ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1"], check=True)
+    subprocess.run(["ip", "address", "add", "10.1.0.1/24", "dev", "v0"], check=True)
+    subprocess.run(["ip", "link", "set", "v0", "up"], check=True)
+    subprocess.run(["ip", "link", "set", "v1", "up"], check=True)
+    for _ in range(ALL):
+        client = stack.enter_context(socket.socket())
+        client.setblocking(False)
+        client.connect_ex(("10.1.0.2", 7001))
+    assert stage.server.fileno() >= 0
+    report = look("10.1.0.2:7001", None)
+    return report.answer, connect_verdict(report.journey, report.scene, report.answer)
+
+
+def test_dials_that_nobody_answers_hold_their_ports_until_they_give_up(in_namespace):
+    answer, sentence = in_namespace(run, dials_nobody_answers)
+    assert (answer.verdict, answer.used_by_state) == ("EADDRNOTAVAIL", {TcpState.SYN_SENT: ALL})
+    assert sentence.endswith(
+        "None becomes free until a connection there is closed or one in SYN_SENT gives up."
+    )
 
 
 def without_timestamps(stack):

@@ -1,18 +1,22 @@
 """`explain --connect` through the command that users run."""
 
+import errno
 import json
 import socket
+import subprocess
 from contextlib import ExitStack
 
 import pytest
 
+from tcpdoctor.cli.explain_connect import parse_ends
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import listen
 from tests.cli.command import complaint, tcpdoctor
 
 KEYS = [
     "schema", "host", "taken_at", "source", "destination", "summary", "connect", "bind_then_connect", "range",
-    "route", "listens_here", "owners", "held_by_no_process", "advice", "does_not_help", "doubts", "missing",
+    "route", "listens_here", "other_addresses", "owners", "held_by_no_process", "advice", "does_not_help",
+    "doubts", "missing",
 ]  # fmt: skip
 CONNECT_KEYS = [
     "verdict", "certain", "usable_ports", "used", "free", "free_perhaps", "used_by_state",
@@ -41,8 +45,8 @@ def exhausted(family, host):
 
 @pytest.mark.parametrize(("family", "host"), [(4, "127.0.0.1"), (4, "127.0.0.2"), (6, "::1")])
 def test_an_exhausted_destination_is_explained_as_the_kernel_answers(in_namespace, family, host):
-    (text, found), errno = in_namespace(exhausted, family, host)
-    assert (text.returncode, found.returncode, errno) == (0, 0, 99)
+    (text, found), code = in_namespace(exhausted, family, host)
+    assert (text.returncode, found.returncode, code) == (0, 0, errno.EADDRNOTAVAIL)
     report = json.loads(found.stdout)
     assert list(report) == KEYS
     assert list(report["connect"]) == CONNECT_KEYS
@@ -70,7 +74,6 @@ def test_an_exhausted_destination_is_explained_as_the_kernel_answers(in_namespac
 @pytest.mark.parametrize(
     "destination",
     [
-        "",
         "10.0.0.1",
         "10.0.0.1:",
         ":80",
@@ -89,3 +92,178 @@ def test_what_is_no_destination_is_one_line(destination):
 @pytest.mark.parametrize("source", ["here", "1.2.3", "::1", "127.0.0.1:80", "fe80::1"])
 def test_what_is_no_source_is_one_line(source):
     complaint(tcpdoctor("explain", "--connect", "127.0.0.1:80", f"--source={source}"))
+
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True)
+
+
+def ask(destination, source=None):
+    answer = tcpdoctor(
+        "explain", "--connect", destination, *(("--source", source) if source else ()), "--format", "json"
+    )
+    assert answer.returncode == 0, answer.stderr
+    return json.loads(answer.stdout)
+
+
+def really(family, address, *, source=None):
+    """What connect() answers before anything comes from the other end."""
+    with socket.socket(family) as client:
+        client.setblocking(False)
+        try:
+            if source is not None:
+                client.bind(source)
+            client.connect(address)
+        except BlockingIOError:
+            return "ok"
+        except OSError as error:
+            return errno.errorcode[error.errno]
+    return "ok"
+
+
+def two_hosts_on_a_link():
+    ip("link", "add", "v0", "type", "veth", "peer", "name", "v1")
+    for interface in ("v0", "v1"):
+        ip("link", "set", interface, "addrgenmode", "none", "up")
+    ip("-6", "address", "add", "fe80::1/64", "dev", "v0", "nodad")
+    ip("address", "add", "10.1.0.1/24", "dev", "v0")
+
+
+def link_local():
+    two_hosts_on_a_link()
+    scope = socket.if_nametoindex("v0")
+    asked = [
+        ("[fe80::2%v0]:80", None, ("fe80::2", 80, 0, scope), None),
+        ("[fe80::2]:80", None, ("fe80::2", 80, 0, 0), None),
+        ("[fe80::2]:80", "fe80::1%v0", ("fe80::2", 80, 0, 0), ("fe80::1", 0, 0, scope)),
+        ("[fe80::2%v0]:80", "fe80::1", ("fe80::2", 80, 0, scope), ("fe80::1", 0, 0, 0)),
+    ]
+    return [
+        (ask(destination, source), really(socket.AF_INET6, to, source=own))
+        for destination, source, to, own in asked
+    ]
+
+
+def test_a_link_local_destination_keeps_its_interface_and_needs_one(in_namespace):
+    answers = in_namespace(link_local)
+    assert [kernel for _, kernel in answers] == ["ok", "EINVAL", "ok", "EINVAL"]
+    for report, kernel in answers:
+        assert report["connect"]["verdict"] == kernel, report
+    report = answers[0][0]
+    assert report["destination"] == "[fe80::2%v0]:80"
+    assert (report["source"], report["route"]["interface"]) == ("fe80::1", "v0")
+    unscoped = answers[1][0]
+    assert "names no interface" in unscoped["summary"]
+    assert unscoped["source"] is None
+    assert unscoped["missing"]["source"]
+
+
+def test_an_interface_that_does_not_exist_is_one_line():
+    assert "no interface 'nope'" in complaint(tcpdoctor("explain", "--connect", "[fe80::1%nope]:80"))
+
+
+def routed_by_policy():
+    two_hosts_on_a_link()
+    ip("address", "add", "10.1.0.3/24", "dev", "v0")
+    ip("rule", "add", "ipproto", "tcp", "dport", "81", "prohibit")
+    ip("rule", "add", "from", "10.1.0.3", "unreachable")
+    ip("rule", "add", "from", "10.1.0.1", "to", "10.1.0.9", "blackhole")
+    asked = [(80, None), (81, None), (80, "10.1.0.3"), (80, "10.1.0.1")]
+    found = [
+        (
+            ask(f"10.1.0.2:{port}", source)["connect"]["verdict"],
+            really(socket.AF_INET, ("10.1.0.2", port), source=(source, 0) if source else None),
+        )
+        for port, source in asked
+    ]
+    # the source that the route chooses is what the second look-up refuses
+    found.append((ask("10.1.0.9:80")["connect"]["verdict"], really(socket.AF_INET, ("10.1.0.9", 80))))
+    return found
+
+
+def test_rules_about_ports_and_sources_are_asked_as_connect_asks_them(in_namespace):
+    found = in_namespace(routed_by_policy)
+    assert [kernel for _, kernel in found] == ["ok", "EACCES", "ENETUNREACH", "ok", "EINVAL"]
+    assert [predicted for predicted, _ in found] == [kernel for _, kernel in found]
+
+
+def sources():
+    with ExitStack() as stack:
+        server = listen(stack, port=7007)
+        for _ in range(7):
+            stack.enter_context(socket.create_connection(server.getsockname()))
+        return [ask("127.0.0.1:7007", source) for source in ("0.0.0.0", "127.0.0.1", "192.0.2.7")]
+
+
+def test_a_wildcard_source_is_the_routes_and_a_foreign_one_stops_every_way(in_namespace):
+    wildcard, own, foreign = in_namespace(sources)
+    for report in (wildcard, own):
+        assert report["source"] == "127.0.0.1"
+        assert report["connect"]["used_by_state"] == {"established": 7}
+    assert foreign["connect"]["verdict"] == "EADDRNOTAVAIL"
+    assert foreign["bind_then_connect"] == {"bind": "EADDRNOTAVAIL", "free": 0}
+    assert "192.0.2.7 is no address of this host" in foreign["summary"]
+    assert not any("pool" in advice for advice in foreign["advice"])
+    assert foreign["does_not_help"] == []
+
+
+def listeners_of_one_family():
+    with ExitStack() as stack:
+        stack.enter_context(socket.create_server(("0.0.0.0", 7008)))
+        only6 = stack.enter_context(socket.socket(socket.AF_INET6))
+        only6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        only6.bind(("::", 7009))
+        only6.listen()
+        stack.enter_context(socket.create_server(("::", 7010), family=socket.AF_INET6, dualstack_ipv6=True))
+        return {
+            (host, port): ask(f"{host}:{port}")["listens_here"]
+            for host in ("127.0.0.1", "[::1]")
+            for port in (7008, 7009, 7010)
+        }
+
+
+def test_a_listener_of_the_other_family_does_not_answer(in_namespace):
+    assert in_namespace(listeners_of_one_family) == {
+        ("127.0.0.1", 7008): True,
+        ("127.0.0.1", 7009): False,
+        ("127.0.0.1", 7010): True,
+        ("[::1]", 7008): False,
+        ("[::1]", 7009): True,
+        ("[::1]", 7010): True,
+    }
+
+
+def nobody_listens():
+    return ask("127.0.0.1:7011")
+
+
+def test_a_port_on_this_host_where_nobody_listens_is_said_to_refuse(in_namespace):
+    report = in_namespace(nobody_listens)
+    assert report["connect"]["verdict"] == "ok", "it gets a local port"
+    assert report["summary"].endswith("But nothing listens there: it is refused (ECONNREFUSED).")
+
+
+def all_reserved():
+    write_sysctl("net.ipv4.ip_local_port_range", "40000 40009")
+    write_sysctl("net.ipv4.ip_local_reserved_ports", "40000-40009")
+    return ask("127.0.0.1:7011")
+
+
+def test_a_range_that_is_reserved_as_a_whole_needs_other_advice(in_namespace):
+    report = in_namespace(all_reserved)
+    assert report["connect"]["verdict"] == "EADDRNOTAVAIL"
+    (advice,) = report["advice"]
+    assert "ip_local_reserved_ports" in advice
+
+
+def test_a_name_with_several_addresses_says_which_it_is_about(monkeypatch):
+    found = [
+        (socket.AF_INET6, 1, 6, "", ("2001:db8::5", 80, 0, 0)),
+        (socket.AF_INET, 1, 6, "", ("192.0.2.5", 80)),
+        (socket.AF_INET, 1, 6, "", ("192.0.2.6", 80)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    ends = parse_ends("example.org:80", None)
+    assert (ends.destination.address, ends.others) == ("2001:db8::5", ("192.0.2.5", "192.0.2.6"))
+    ends = parse_ends("example.org:80", "127.0.0.1")
+    assert (ends.destination.address, ends.others) == ("192.0.2.5", ("2001:db8::5", "192.0.2.6"))

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tcpdoctor.kernel.procfile import read_kernel_file
 from tcpdoctor.lab.pairs import connect_pair, listen, wait_until
 from tests.cli.command import complaint, tcpdoctor
 
@@ -134,9 +135,76 @@ def in_another_namespace():
 def test_a_process_of_another_namespace_is_not_called_idle(in_namespace):
     text = " ".join(in_namespace(in_another_namespace).split())
     assert "lives in another network namespace" in text
+    assert "0 TCP sockets in this network namespace, its own is another" in text
     assert f"nsenter -t {text.split('(pid ')[1].split(',')[0]} -n" in text
 
 
 @pytest.mark.parametrize("pid", ["0", "-3", "4194305", "seven"])
 def test_a_process_that_does_not_exist_is_one_line(pid):
     assert "--pid" in complaint(tcpdoctor("explain", f"--pid={pid}"))
+
+
+THREADED = """
+import socket, threading, time
+server = socket.create_server(("127.0.0.1", 8104))
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def a_thread():
+    with subprocess.Popen([sys.executable, "-c", THREADED], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+        thread = max(map(int, os.listdir(f"/proc/{server.pid}/task")))
+        report, text = json.loads(ask(thread, "--format", "json")), ask(thread)
+        server.kill()
+    return server.pid, thread, report, text
+
+
+def test_the_number_of_a_thread_is_answered_for_its_process(in_namespace):
+    pid, thread, report, text = in_namespace(a_thread)
+    assert thread != pid
+    assert (report["process"]["pid"], report["process"]["thread"]) == (pid, thread)
+    assert list(report["states"]) == ["listen"]
+    assert f"{thread} is one of its threads." in text
+
+
+def a_zombie():
+    with subprocess.Popen(["true"]) as child:
+        wait_until(lambda: b") Z " in read_kernel_file(f"/proc/{child.pid}/stat"), "a zombie")
+        return ask(child.pid), json.loads(ask(child.pid, "--format", "json"))["process"]["kind"]
+
+
+def test_a_zombie_is_called_one(in_namespace):
+    text, kind = in_namespace(a_zombie)
+    assert "has ended and holds nothing" in text
+    assert kind == "zombie"
+
+
+def with_sockets_in_no_state():
+    unbound = [socket.socket() for _ in range(3)]
+    text = ask(os.getpid())
+    return len(unbound), text
+
+
+def test_sockets_that_no_list_of_the_kernel_has_are_not_called_foreign(in_namespace):
+    number, text = in_namespace(with_sockets_in_no_state)
+    assert f"{number} sockets more" in text
+    assert "in no state (not bound, or reset)" in " ".join(text.split())
+
+
+def with_seven_kinds_of_options():
+    with ExitStack() as stack:
+        server = listen(stack)
+        for seconds in range(7):
+            client = stack.enter_context(socket.create_connection(server.getsockname()))
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * seconds + 1)
+        return ask(os.getpid())
+
+
+def test_many_kinds_of_options_still_fit_one_screen(in_namespace):
+    text = in_namespace(with_seven_kinds_of_options)
+    assert all(f"TCP_USER_TIMEOUT={seconds}001ms" in text for seconds in range(1, 7))
+    assert len(text.splitlines()) <= 45

@@ -66,6 +66,11 @@ def ask(held: Recipe | None, *arguments: object, port: int = PORT) -> tuple[str,
     return text.stdout, json.loads(answer.stdout)
 
 
+def timeless(sentence):
+    """The two looks are a moment apart: before its first retransmission an orphan has no foreseeable end."""
+    return re.sub(r" for (some|another) \S+( to \S+)? (s|min)\b", "", sentence)
+
+
 @pytest.mark.parametrize(
     ("way", "address", "cause", "sentence"),
     [
@@ -86,7 +91,7 @@ def test_each_cause_is_named_first_and_the_answer_fits_one_screen(
     text, answer = in_namespace(ask, recipe(way, address))
     first = " ".join(text.split("\n\n")[0].split())
     assert re.search(sentence, first), first
-    assert first == answer["verdict"]
+    assert timeless(first) == timeless(answer["verdict"])
     assert answer["bind"]["cause"] == cause
     assert answer["bind"]["attempts"][0] == {
         "options": [], "bind": "EADDRINUSE", "listen": None, "certain": True
