@@ -222,6 +222,9 @@ def keepalive_life(
 ) -> Life:
     """An idle connection with SO_KEEPALIVE whose peer is gone, from the last sign of the peer.
 
+    The kernel takes negative times and reads them as unsigned: the first or the next probe is then months
+    away (tcp_keepalive_timer()).
+
     Args:
         time: net.ipv4.tcp_keepalive_time or TCP_KEEPIDLE: idle seconds before the first probe.
         interval: net.ipv4.tcp_keepalive_intvl or TCP_KEEPINTVL: seconds between probes.
@@ -229,6 +232,8 @@ def keepalive_life(
         user_timeout: TCP_USER_TIMEOUT in seconds, which replaces the number of probes; 0 for none.
         tick: Length of a jiffy.
     """
+    if time < 0 or (interval < 0 and probes > 0):
+        return NEVER
     unanswered = probes
     if user_timeout:
         unanswered = max(1, math.ceil((user_timeout - time) / interval - 1e-9))

@@ -213,20 +213,24 @@ def _not_accepted_ages(queue: Queue) -> Value:
     if isinstance(sockets, Missing):
         return sockets
     ages = sockets.ages(queue.earlier)
-    low, _, reason = _share(queue, sockets)
-    if low == len(ages.at_least):
+    low, high, reason = _share(queue, sockets)
+    if low == len(ages.at_least) and high == len(ages.at_most):
         return ages
-    # the youngest `low` are surely its own, whichever they are
+    # as old as the youngest `low` are those that surely are its own, as the oldest `high` those that may be
     reasons = join_reasons(filter(None, [reason, ages.reason or ""]))
-    return Ages(ages.at_least[:low], ages.at_most, reasons)
+    return Ages(ages.at_least[:low], ages.at_most[len(ages.at_most) - high :], reasons)
 
 
 def _share(queue: Queue, sockets: SocketSet) -> tuple[int, int, str]:
-    """Least and most of the never accepted connections that can be this listener's."""
+    """Least and most of the never accepted connections that can be this listener's.
+
+    No more than its queue holds; those that came after the queue was read are too young to matter.
+    """
     found = len(sockets.sure)
     low = max(0, found - queue.others)
+    high = max(low, min(found + sockets.unseen, queue.listener.accept_queue))
     reasons = [_SHARED] if low < found else []
-    return low, found + sockets.unseen, join_reasons(filter(None, [*reasons, sockets.reason]))
+    return low, high, join_reasons(filter(None, [*reasons, sockets.reason]))
 
 
 def _port_is_ephemeral(queue: Queue) -> Value:

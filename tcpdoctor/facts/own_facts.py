@@ -3,8 +3,8 @@
 Each is (scope, kind, unit, meaning, source); `vocabulary` turns them into `Fact`.
 """
 
-_SS_INFO = "ss -tanie (tcpi_last_ack_recv .. tcpi_last_data_recv)"
-_SS_FW2 = "ss -tanie state fin-wait-2 (tcpi_last_ack_recv .. tcpi_last_data_sent)"
+_SS_INFO = "ss -tani state close-wait (lastack .. lastrcv, milliseconds)"
+_SS_FW2 = "ss -tani state fin-wait-2 (lastack .. lastsnd, milliseconds)"
 _SS_PROCESS_CW = "ss -tanp state close-wait"
 _SS_PROCESS_FW2 = "ss -tanp state fin-wait-2"
 _STATUS = "/proc/PID/status"
@@ -41,14 +41,14 @@ OWN_FACTS: dict[str, tuple[str, str, str, str, str]] = {
         "gauge",
         "count",
         "Sockets in FIN_WAIT_2 that no file refers to; the kernel ends them after net.ipv4.tcp_fin_timeout.",
-        "ss -tane state fin-wait-2 (rows without ino:)",
+        "ss -tane state fin-wait-2 (rows with ino:0)",
     ),
     "fin_wait_2.orphan_peers": (
         "host",
         "text",
         "text",
         "Peers of the orphaned FIN_WAIT_2 sockets, those with most first.",
-        "ss -tane state fin-wait-2 (rows without ino:)",
+        "ss -tane state fin-wait-2 (rows with ino:0)",
     ),
     "fin_wait_1.lasting": (
         "host",
@@ -293,7 +293,7 @@ OWN_FACTS: dict[str, tuple[str, str, str, str, str]] = {
             "Connections in its accept queue whose peer has already closed: CLOSE_WAIT, and no process ever "
             "accepted them."
         ),
-        "ss -tane state close-wait (rows without ino:)",
+        "ss -tane state close-wait (rows with ino:0)",
     ),
     "close_wait.not_accepted_ages": (
         "listener",
@@ -374,14 +374,14 @@ OWN_FACTS: dict[str, tuple[str, str, str, str, str]] = {
         "ages",
         "second",
         "How long each unanswered connection attempt has lasted, from its retransmissions and timer.",
-        "ss -tano state syn-sent (timer, rto, backoff)",
+        "ss -tanoi state syn-sent (timer, rto, backoff)",
     ),
     "syn_sent.oldest_age": (
         "destination",
         "gauge",
         "second",
         "How long the oldest connection attempt to this peer has lasted; 0 where there is none.",
-        "ss -tano state syn-sent (timer, rto, backoff)",
+        "ss -tanoi state syn-sent (timer, rto, backoff)",
     ),
 }
 

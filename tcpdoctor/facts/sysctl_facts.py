@@ -25,7 +25,7 @@ SYSCTL_FACTS: dict[str, tuple[str, str]] = {
     ),
     "net.ipv4.tcp_max_tw_buckets": (
         "count",
-        "Minisockets (TIME_WAIT, orphans' FIN_WAIT_2) that may exist; any further one is dropped at once.",
+        "Minisockets (TIME_WAIT, orphans' FIN_WAIT_2) that may exist; no further one is kept.",
     ),
     "net.ipv4.tcp_orphan_retries": (
         "count",
@@ -160,7 +160,7 @@ SYSCTL_FACTS: dict[str, tuple[str, str]] = {
     ),
     "net.ipv4.tcp_shrink_window": (
         "switch",
-        "Whether the advertised window may shrink, which limits memory and breaks RFC 7323.",
+        "Whether the advertised window may shrink to limit memory; RFC 9293 advises against it.",
     ),
     "net.ipv4.tcp_notsent_lowat": (
         "byte",
@@ -185,7 +185,7 @@ SYSCTL_FACTS: dict[str, tuple[str, str]] = {
     ),
     "net.ipv4.tcp_ecn_fallback": (
         "switch",
-        "Whether a connection goes without ECN where the path breaks it.",
+        "Whether a SYN that asks for ECN and gets no answer is repeated without asking.",
     ),
     "net.ipv4.tcp_ecn_option": ("switch", "When AccECN sends its option: 0 never, 1 in part, 2 as needed."),
     "net.ipv4.tcp_ecn_option_beacon": ("count", "How often per round trip AccECN sends its option at least."),

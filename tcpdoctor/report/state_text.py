@@ -82,7 +82,7 @@ def _whose(answer: StateAnswer, style: Style) -> list[str]:
 def _not_held(key: str, number: int) -> str:
     if key in _WAITS_FOR_ACCEPT:
         return f"{number} not accepted by their server yet, or held by no process"
-    return plural(number, "orphan") + " (no process holds them)"
+    return plural(number, "orphan") + f" (no process holds {'it' if number == 1 else 'them'})"
 
 
 def _ports(whose: Whose) -> str:

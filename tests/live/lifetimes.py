@@ -273,9 +273,11 @@ def syn_sent(user_timeout: float = 0, syncnt: int = 0) -> Watched:
     return Watched(port, peer, started, 1.0, (listener, client))
 
 
-def syn_recv() -> Watched:
+def syn_recv(syncnt: int = 0) -> Watched:
     """One SYN from a raw socket; what answers it falls on a deaf listener, so that no reset comes back."""
     server = socket.create_server((LOCALHOST, 0))
+    if syncnt:
+        server.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, syncnt)
     silent = socket.create_server(("127.0.0.9", 0))
     go_deaf(silent)
     here, there = silent.getsockname()[1], server.getsockname()[1]

@@ -81,11 +81,11 @@ def syn_sent(retries: int, linear: int, **options) -> Case:
     )
 
 
-def syn_recv(retries: int, rto_max_ms: int = 120_000) -> Case:
+def syn_recv(retries: int, rto_max_ms: int = 120_000, syncnt: int = 0) -> Case:
     return Case(
-        f"SYN_RECV synack_retries={retries} rto_max_ms={rto_max_ms}",
-        lifetimes.syn_recv,
-        lambda _: syn_recv_life(retries, TICK),
+        f"SYN_RECV synack_retries={retries} rto_max_ms={rto_max_ms} syncnt={syncnt}",
+        functools.partial(lifetimes.syn_recv, syncnt),
+        lambda _: syn_recv_life(syncnt or retries, TICK),
         with_rto_max({"tcp_synack_retries": retries}, rto_max_ms),
     )
 
@@ -104,6 +104,15 @@ def keepalive(*times: int, user_timeout: float = 0) -> Case:
         f"keepalive {times} user_timeout={user_timeout}",
         functools.partial(lifetimes.idle_with_keepalive, *times, user_timeout=user_timeout),
         lambda _: keepalive_life(*times, user_timeout=user_timeout, tick=TICK),
+    )
+
+
+def keepalive_by_sysctl(time: int, interval: int, probes: int) -> Case:
+    return Case(
+        f"keepalive by sysctl {time} {interval} {probes}",
+        lifetimes.keepalive_by_sysctl,
+        lambda _: keepalive_life(time, interval, probes, tick=TICK),
+        {"tcp_keepalive_time": time, "tcp_keepalive_intvl": interval, "tcp_keepalive_probes": probes},
     )
 
 
@@ -136,16 +145,12 @@ CASES = [
     syn_sent(6, 0, syncnt=1),
     *[syn_recv(retries) for retries in (0, 1, 2, 3)],
     syn_recv(3, 2_000),
+    syn_recv(5, syncnt=1),
     keepalive(2, 1, 3),
     keepalive(1, 3, 2),
     keepalive(2, 1, 9, user_timeout=4),
     keepalive(2, 3, 2, user_timeout=3),
-    Case(
-        "keepalive by sysctl",
-        lifetimes.keepalive_by_sysctl,
-        lambda _: keepalive_life(3, 2, 2, tick=TICK),
-        {"tcp_keepalive_time": 3, "tcp_keepalive_intvl": 2, "tcp_keepalive_probes": 2},
-    ),
+    *[keepalive_by_sysctl(*times) for times in ((3, 2, 2), (1, 1, 0), (-1, 1, 2), (1, -1, 2))],
     user_timeout(1.0),
     user_timeout(3.0),
     user_timeout(0.1),

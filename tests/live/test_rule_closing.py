@@ -2,6 +2,7 @@
 
 import os
 import resource
+import subprocess
 
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.closing import (
@@ -45,7 +46,7 @@ def test_sockets_that_a_process_does_not_close_are_a_leak_once_they_are_old(in_n
     assert (finding["severity"], finding["scope"], finding["subject"]["pid"]) == ("warning", "process", pid)
     assert counted == 113
     assert "113 sockets" in finding["summary"]
-    assert "37 of them were read to the end-of-file" in finding["explanation"]
+    assert "37 read to the end-of-file" in finding["explanation"]
     assert findings(cured, "close-wait-leak") == []
 
 
@@ -83,10 +84,23 @@ def near_descriptor_limit():
         for limit in (used * 4, used * 100 // 85, used + 9):
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
             reports.append(check())
+        higher = limits_after_the_fix(only_finding(reports[2], "close-wait-near-descriptor-limit"))
+        assert higher == [(2 * limit, hard), (limit, hard)]
         for sock in sockets:
             sock.close()
         reports.append(check())
         return [severities(report, "close-wait-near-descriptor-limit") for report in reports], reports[2]
+
+
+def limits_after_the_fix(finding) -> list[tuple[int, int]]:
+    """Our soft and hard limit after the command that raises it, and after the one that undoes it."""
+    fix = next(fix for fix in finding["fixes"] if fix["undo"])
+    command = next(line for line in fix["do"].splitlines() if line.startswith("    prlimit"))
+    limits = []
+    for words in (command.split(), fix["undo"].split()):
+        subprocess.run(words, check=True, capture_output=True)
+        limits.append(resource.getrlimit(resource.RLIMIT_NOFILE))
+    return limits
 
 
 def test_a_leak_that_nears_the_descriptor_limit_becomes_urgent(in_namespace):

@@ -11,7 +11,16 @@ from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import connect_pair, listen, wait_until
 from tcpdoctor.lab.silence import hear_again
 
-from .checks import check, evidence, findings, lines_of, only_finding, severities, the_finding
+from .checks import (
+    assert_runs,
+    check,
+    evidence,
+    findings,
+    lines_of,
+    only_finding,
+    severities,
+    the_finding,
+)
 
 EXHAUSTED = "ephemeral-ports-nearly-exhausted"
 IN_RANGE = "listener-port-in-ephemeral-range"
@@ -72,7 +81,7 @@ def ports_in_time_wait(reuse, timestamps):
     ("reuse", "timestamps", "severity", "words", "connects"),
     [
         (0, 1, "critical", "block their ports for 60 s (tcp_tw_reuse is 0)", False),
-        (1, 1, "warning", "take them over once 1 s old (tcp_tw_reuse is 1)", True),
+        (1, 1, "warning", "take them over once 1 s old (tcp_tw_reuse is 1, if the peer", True),
         (2, 1, "warning", "take them over once 1 s old (tcp_tw_reuse is 2, and this is loopback)", True),
         (2, 0, "critical", "block their ports for 60 s (tcp_timestamps is 0)", False),
     ],
@@ -144,6 +153,20 @@ def test_a_server_in_the_ephemeral_range_is_worth_a_remark_until_its_port_is_res
     assert "127.0.0.1:40001" in sick["summary"]
     assert (before["status"], before["exit_code"]) == ("ok", 0)
     assert findings(cured, IN_RANGE) == []
+
+
+def three_servers_in_range():
+    """Run what the text says, once: it is not repeated for the second and third server."""
+    with ExitStack() as stack:
+        for port in (40001, 40011, 40021):
+            stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        before = check("--window", "0")
+        assert_runs(findings(before, IN_RANGE)[-1]["fixes"][0]["do"])
+        return len(findings(before, IN_RANGE)), findings(check("--window", "0"), IN_RANGE)
+
+
+def test_one_command_reserves_the_ports_of_all_servers(in_namespace):
+    assert in_namespace(three_servers_in_range) == (3, [])
 
 
 def two_ports_in_range():

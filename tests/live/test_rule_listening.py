@@ -42,7 +42,7 @@ def test_an_accept_queue_is_judged_by_its_own_limit(in_namespace, length, backlo
     assert severities(cured, FULL) == []
     for finding in findings(sick, FULL):
         assert finding["scope"] == "listener"
-        assert f"{length} connections wait" in finding["summary"]
+        assert f"The accept queue holds {length} and" in finding["summary"]
 
 
 def overflowing():
