@@ -58,10 +58,11 @@ SAMPLES: dict[str, tuple[str, Callable[[], str]]] = {
 _VARYING = (
     (re.compile(rf"\b{re.escape(socket.gethostname())}\b"), "web1"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "2026-11-20T03:00:00Z"),
-    (re.compile(r"(pid[ =]|orders-api \()\d+"), r"\g<1>811"),
+    (re.compile(r"(pid[ =]|orders-api \(|gdb -p )\d+"), r"\g<1>811"),
     (re.compile(r"Linux \d+\.\d+\S*?(?=[,\s])"), "Linux 6.18.44"),
     (re.compile(r"\b402653\d{4}\b"), "4026532177"),
     (re.compile(r"(127\.0\.0\.1):(?!8080)\d{4,5}\b"), r"\1:53820"),
+    (re.compile(r"fd \d+, \d+, \d+ and"), "fd 6, 7, 8 and"),
     (re.compile(r"\(\d+ of \d+ are in use\)"), "(146 of 1024 are in use)"),
 )
 _DURATION = re.compile(r"\b\d+(\.\d+)? (ms|s|min|h)\b( \d+ (s|min)\b)?")

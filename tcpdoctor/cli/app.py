@@ -8,7 +8,6 @@ what the user can act on (one line, exit 3), `typer.BadParameter` for a bad valu
 """
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
@@ -67,6 +66,8 @@ class LazyGroup(TyperGroup):
         """Find the command that `args` begins with, or say which one it may have been."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
+            from difflib import get_close_matches  # only a mistake pays for it
+
             nearest = get_close_matches(name, COMMANDS, 1)
             guess = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(COMMANDS)}"
             ctx.fail(f"no command {name!r}; {guess}")
@@ -143,6 +144,10 @@ def _options(
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; what the user can act on is one line on stderr."""
     path = " ".join(["tcpdoctor", *(word for word in arguments[:1] if word in COMMANDS)])
+    empty = _empty_value(arguments)
+    if empty is not None:
+        complain(f"{path}: {empty} has an empty value; give it one, or leave it out")
+        return UNKNOWN
     group: Any = typer.main.get_command(app)
     _give_help(group)
     try:
@@ -157,3 +162,13 @@ def run(arguments: Sequence[str]) -> int:
         complain(f"{path}: {error}")
         return UNKNOWN
     return OK
+
+
+def _empty_value(arguments: Sequence[str]) -> str | None:
+    """Return what was given as nothing, as "$UNSET" does: a path would then mean the working folder."""
+    for before, word in zip(["an argument", *arguments], arguments, strict=False):
+        if word.startswith("--") and word.endswith("="):
+            return word[:-1]
+        if not word:
+            return before
+    return None

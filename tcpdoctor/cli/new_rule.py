@@ -87,7 +87,11 @@ def write_template(name: str, into: Path | None) -> Path:
     path = folder / family / f"{rule}.toml"
     if os.path.lexists(path):
         raise QuestionError(f"{path} exists; choose another id, or edit it")
-    path.parent.mkdir(exist_ok=True)
+    try:
+        path.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise QuestionError(f"{path.parent}: {why}; choose another folder with --into") from error
     write_beside(path, TEMPLATE.format(id=rule, version=__version__.rpartition(".")[0]))
     return path
 

@@ -48,7 +48,7 @@ def diagnose_subjects(rules: Sequence[Rule], snapshot: Snapshot, find_subjects: 
         findings += found
         if unknown:
             unchecked.append(Unchecked(rule.id, _summarise(unknown, len(subjects))))
-    findings.sort(key=lambda finding: (-finding.severity, finding.rule, finding.label))
+    findings.sort(key=lambda finding: (-finding.severity, finding.rule, -_extent(finding), finding.label))
     return Diagnosis(tuple(findings), tuple(unchecked), len(rules))
 
 
@@ -72,7 +72,19 @@ def _apply(
     from tcpdoctor.diagnosis.tell import tell  # a healthy host does not pay for prose
 
     body = read_body(rule)  # once per rule: TOML is slow
-    return [tell(rule, body, trigger, subject, snapshot) for subject, trigger in fired], unknown
+    whom = [subject for subject, _ in fired]
+    return [tell(rule, body, trigger, subject, snapshot, whom) for subject, trigger in fired], unknown
+
+
+def _extent(finding: Finding) -> float:
+    """How far the disease goes, to have the worst of a rule's subjects first: what its condition read first.
+
+    That is the count of sockets, the length of a queue, the ports in use; of a range its certain part.
+    """
+    value = finding.evidence[0].value if finding.evidence else None
+    if isinstance(value, dict):
+        value = value.get("at_least")
+    return value if isinstance(value, int | float) else 0.0
 
 
 def _why_hidden(rule: Rule, trigger: Trigger, subject: Subject) -> str:

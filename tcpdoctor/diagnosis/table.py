@@ -84,8 +84,10 @@ class Table:
     def text(self, key: str) -> str:
         """A text that has to be there, and may not be empty."""
         value = self.required(key)
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str):
             raise self.complaint(key, 'is no text; write it as "..."')
+        if not value.strip():
+            raise self.complaint(key, "is empty; write a text")
         if not printable(value):
             raise self.complaint(key, "holds a character that cannot be printed; take it out")
         return value

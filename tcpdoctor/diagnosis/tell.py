@@ -1,5 +1,6 @@
 """A rule that fired for a subject becomes a finding: evidence, prose and fixes with this host's numbers."""
 
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.body import AddPort, Body, FixText, SysctlChange
@@ -8,14 +9,21 @@ from tcpdoctor.diagnosis.finding import Evidence, Finding, Fix, JsonValue, Sysct
 from tcpdoctor.diagnosis.judge import observe
 from tcpdoctor.diagnosis.prose import Template, fill
 from tcpdoctor.diagnosis.rule import Rule, Trigger
+from tcpdoctor.diagnosis.tree import Calculation
+from tcpdoctor.diagnosis.values import Number
 from tcpdoctor.facts.dimension import COUNT, PER_SECOND, SECOND, Dimension, show, unit_name
 from tcpdoctor.facts.subject import Subject
 from tcpdoctor.facts.value import Range, Value
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Snapshot, SysctlValue
 
+_TOGETHER = 50
+"""Of so many subjects one command reserves the ports: each of their findings has all of these in it."""
 
-def tell(rule: Rule, body: Body, trigger: Trigger, subject: Subject, snapshot: Snapshot) -> Finding:
+
+def tell(
+    rule: Rule, body: Body, trigger: Trigger, subject: Subject, snapshot: Snapshot, alike: Sequence[Subject]
+) -> Finding:
     """Write a finding.
 
     Args:
@@ -24,8 +32,11 @@ def tell(rule: Rule, body: Body, trigger: Trigger, subject: Subject, snapshot: S
         trigger: Its condition that holds.
         subject: For whom.
         snapshot: For the namespace, and the current values of sysctls.
+        alike: All for whom the rule fired: a list of ports is written for all of them at once, because
+            one command after the other would each undo the one before.
     """
     facts, limits = subject.facts, rule.limit_values
+    others = [other.facts for other in alike[:_TOGETHER]]
 
     def filled(template: Template) -> str:
         return fill(template, facts, limits)
@@ -42,7 +53,7 @@ def tell(rule: Rule, body: Body, trigger: Trigger, subject: Subject, snapshot: S
         explanation=filled(body.explanation),
         impact=filled(body.impact),
         evidence=tuple(_evidence(seen, facts) for seen in observe(rule, trigger, facts)),
-        fixes=tuple(_fix(fix, rule, facts, snapshot) for fix in body.fixes),
+        fixes=tuple(_fix(fix, rule, facts, others, snapshot) for fix in body.fixes),
         wrong_fixes=tuple(WrongFix(filled(wrong.title), filled(wrong.why)) for wrong in body.wrong_fixes),
         references=body.references,
         normal_when=tuple(filled(case) for case in body.normal_when),
@@ -96,13 +107,13 @@ def _plain(number: float) -> JsonValue:
 # fixes
 
 
-def _fix(fix: FixText, rule: Rule, facts: Facts, snapshot: Snapshot) -> Fix:
+def _fix(fix: FixText, rule: Rule, facts: Facts, others: Sequence[Facts], snapshot: Snapshot) -> Fix:
     limits = rule.limit_values
 
     def filled(template: Template) -> str:
         return fill(template, facts, limits)
 
-    sysctl = None if fix.sysctl is None else _sysctl_fix(fix.sysctl, rule, facts, snapshot)
+    sysctl = None if fix.sysctl is None else _sysctl_fix(fix.sysctl, rule, facts, others, snapshot)
     return Fix(
         kind=fix.kind,
         title=filled(fix.title),
@@ -121,9 +132,14 @@ class _NewValue(NamedTuple):
     text: str
 
 
-def _sysctl_fix(change: SysctlChange, rule: Rule, facts: Facts, snapshot: Snapshot) -> SysctlFix:
+def _sysctl_fix(
+    change: SysctlChange, rule: Rule, facts: Facts, others: Sequence[Facts], snapshot: Snapshot
+) -> SysctlFix:
     current = snapshot.sysctls.get(change.name, NOT_READ)
-    new = _new_value(change, rule, facts, current)
+    if isinstance(change.value, AddPort):
+        new = _with_ports(compile_number(change.value.port, rule.limit_values), facts, others, current)
+    else:
+        new = _new_value(change.value, rule, facts)
     return SysctlFix(
         name=change.name,
         current=None if isinstance(current, Missing) else _sysctl_json(current),
@@ -143,13 +159,9 @@ def _command(sysctl: SysctlFix | None) -> str:
     return f"sysctl -w {sysctl.name}='{value}'" if " " in value else f"sysctl -w {sysctl.name}={value}"
 
 
-def _new_value(
-    change: SysctlChange, rule: Rule, facts: Facts, current: SysctlValue | Missing
-) -> _NewValue | Missing:
-    if isinstance(change.value, AddPort):
-        return _with_port(change.value, rule, facts, current)
+def _new_value(trees: Iterable[Calculation], rule: Rule, facts: Facts) -> _NewValue | Missing:
     numbers = []
-    for tree in change.value:
+    for tree in trees:
         number = compile_number(tree, rule.limit_values)(facts)
         if isinstance(number, Missing | Range):
             return Missing(f"the value could not be computed: {number.reason}")
@@ -158,15 +170,19 @@ def _new_value(
     return _NewValue(value, " ".join(map(str, numbers)))
 
 
-def _with_port(add: AddPort, rule: Rule, facts: Facts, current: SysctlValue | Missing) -> _NewValue | Missing:
-    port = compile_number(add.port, rule.limit_values)(facts)
+def _with_ports(
+    port_of: Callable[[Facts], Number], facts: Facts, others: Sequence[Facts], current: SysctlValue | Missing
+) -> _NewValue | Missing:
+    """The ports that the list holds now, this one, and those of the others as far as they are known."""
+    port = port_of(facts)
     for value in (port, current):
         if isinstance(value, Missing):
             return Missing(f"the value could not be computed: {value.reason}")
     if not isinstance(port, float) or not isinstance(current, tuple):
         return Missing("the value could not be computed: it is no list of ports")
     held = [span for span in current if isinstance(span, tuple)]
-    text = ",".join(_span_text(span) for span in _merged([*held, (int(port), int(port))]))
+    wanted = {int(number) for number in (port, *map(port_of, others)) if isinstance(number, float)}
+    text = ",".join(_span_text(span) for span in _merged([*held, *((one, one) for one in wanted)]))
     return _NewValue(text, text)
 
 

@@ -124,7 +124,8 @@ def _tail(check: Check, style: Style) -> str:
     lines.append("")
     skipped = len(unchecked_rules(diagnosis))
     if not skipped:
-        lines.append(style.wrap(f"Checked all {plural(diagnosis.rules, 'rule')}."))
+        every = {0: "There was no rule to check: all are switched off.", 1: "Checked the one rule in force."}
+        lines.append(every.get(diagnosis.rules, f"Checked all {diagnosis.rules} rules."))
         return "\n".join(lines)
     answered = f"Checked {checked(diagnosis)} of {plural(diagnosis.rules, 'rule')}."
     lines.append(style.wrap(f"{answered} No full answer from {plural(skipped, 'rule')}:"))
@@ -170,11 +171,17 @@ def _fix_body(fix: Fix, indent: str, style: Style) -> list[str]:
     lines = [] if fix.sysctl is None else _setting_lines(fix.sysctl, indent, style)
     if fix.do and (fix.sysctl is None or fix.do.strip() != _writing(fix.sysctl)):
         lines.insert(0, style.wrap(fix.do, indent))
+    lines += [""] if fix.do and _ends_in_example(fix.do) else []
     lines.append(style.wrap(f"Risk: {fix.risk}", indent))
     lines += _instruction("Verify", fix.verify, indent, style)
     if fix.undo:
         lines += _instruction("Undo", fix.undo, indent, style)
     return lines
+
+
+def _ends_in_example(text: str) -> bool:
+    """Whether the last line is a command, which needs air before more prose follows."""
+    return text.rstrip().rpartition("\n")[2].startswith(("    ", "\t"))
 
 
 def _setting_lines(sysctl: SysctlFix, indent: str, style: Style) -> list[str]:

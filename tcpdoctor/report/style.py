@@ -1,5 +1,7 @@
 """How text reports look: colour, width, and wrapping that keeps commands whole."""
 
+import functools
+import re
 import textwrap
 from typing import NamedTuple
 
@@ -33,7 +35,8 @@ class Style(NamedTuple):
         """Fill paragraphs to the width; `first` stands instead of `indent` on the first line.
 
         Paragraphs are separated by empty lines. A line that starts with four spaces (or a tab) is a
-        command and stays whole, see `command`. Any other word longer than the line is cut, never hidden.
+        command and stays whole, see `command`. A number and its unit stay on one line. Any other word
+        longer than the line is cut, never hidden.
         """
         lines: list[str] = []
         for part in _paragraphs(text):
@@ -43,13 +46,13 @@ class Style(NamedTuple):
                 lines.append(self.command(command, indent + part[: -len(command)]))
                 continue
             lines += textwrap.wrap(
-                part,
+                _before_units().sub(_NO_BREAK, part),
                 width=self.width,
                 initial_indent=lead,
                 subsequent_indent=indent,
                 break_on_hyphens=False,
             ) or [lead.rstrip()]
-        return "\n".join(lines)
+        return "\n".join(lines).replace(_NO_BREAK, " ")
 
     def command(self, text: str, indent: str = "") -> str:
         """Return a shell command that can be copied whole, whatever its length.
@@ -67,6 +70,14 @@ class Style(NamedTuple):
 
 
 PLAIN = Style(color=False, width=80)
+
+_NO_BREAK = "\u00a0"
+
+
+@functools.cache
+def _before_units() -> re.Pattern[str]:
+    """The space between a number and its unit, as `tcpdoctor.facts.dimension` prints them."""
+    return re.compile(r"(?<=\d) (?=(?:%|/s|[mu]?s|min|h|d|(?:[KMGT]i)?B|pages?)(?![\w-]))")
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -240,6 +240,12 @@ def test_nothing_is_overwritten(refused, tmp_path, monkeypatch):
     assert "no such folder; make it first" in refused("rules", "new", "close/other", "--into", nowhere)
 
 
+def test_a_folder_that_cannot_be_made_is_told(refused, tmp_path):
+    (tmp_path / "close").write_text("no folder")
+    assert "file exists; choose another" in refused("rules", "new", "close/mine", "--into", tmp_path)
+    assert "/proc/close: no such file" in refused("rules", "new", "close/mine", "--into", "/proc")
+
+
 # where rules come from
 
 

@@ -77,3 +77,11 @@ def test_every_command_explains_itself_with_the_line_of_the_list(name):
 @pytest.mark.parametrize("entry", COMMANDS.values())
 def test_a_line_of_the_list_of_commands_is_never_wrapped(entry):
     assert len(entry.help) <= 65
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("check", "--rules", ""), ("check", "--config="), ("check", "--only", ""), ("explain", "--connect", "")],
+)
+def test_an_empty_value_is_refused_and_never_means_the_working_folder(arguments):
+    assert f"{arguments[1].rstrip('=')} has an empty value" in complaint(tcpdoctor(*arguments))

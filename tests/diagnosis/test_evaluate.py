@@ -152,6 +152,12 @@ def test_findings_come_worst_first_then_by_rule_and_label():
     ]
 
 
+def test_of_a_rules_subjects_the_one_with_most_comes_first_and_counts_as_what_is_certain():
+    unsure = Ages((600.0,) * 150, (600.0,) * 900, HIDDEN.reason)
+    subjects = leak(120, "a (1)"), leak(900, "b (2)"), leak(900, "c (3)", leak__ages=unsure)
+    assert [finding.label for finding in look(*subjects).findings] == ["b (2)", "c (3)", "a (1)"]
+
+
 def test_a_fingerprint_is_stable_and_of_one_subject_namespace_and_rule():
     first = look(leak(120)).findings[0].fingerprint
     assert look(leak(999)).findings[0].fingerprint == first
@@ -231,6 +237,24 @@ def test_a_port_is_added_to_what_is_reserved_already(held, value):
     (finding,) = look(leak(120), rules=[reserve], sysctls={"net.ipv4.timeout": held}).findings
     assert finding.fixes[1].sysctl.value == value
     assert finding.fixes[1].sysctl.persist == f"net.ipv4.timeout = {value}"
+
+
+def test_one_command_adds_the_ports_of_all_for_whom_the_rule_fired():
+    reserve = with_value("net.ipv4.timeout", '{ add = "leak.owned" }')
+    subjects = [leak(number, f"nginx ({number})") for number in (811, 120, 3)]
+    diagnosis = look(*subjects, rules=[reserve], sysctls={"net.ipv4.timeout": ((53, 53),)})
+    assert [finding.fixes[1].sysctl.value for finding in diagnosis.findings] == ["53,120,811"] * 2
+
+
+def test_the_ports_of_hundreds_do_not_stand_in_each_of_hundreds_of_findings():
+    reserve = with_value("net.ipv4.timeout", '{ add = "leak.owned" }')
+    subjects = [leak(2 * number, f"nginx ({number})") for number in range(100, 400)]
+    values = [
+        finding.fixes[1].sysctl.value
+        for finding in look(*subjects, rules=[reserve], sysctls={"net.ipv4.timeout": ()}).findings
+    ]
+    assert max(value.count(",") for value in values) <= 50
+    assert {value.rpartition(",")[2] for value in values} >= {str(2 * number) for number in range(150, 400)}
 
 
 @pytest.mark.parametrize("held", [60, Missing("only root may read it")])

@@ -77,7 +77,7 @@ def test_tags_and_limits_are_optional():
         ('"sockets-leak"', f'"{"a" * 65}"', "is no id"),
         ('"sockets-leak"', "3", 'id: is no text; write it as "..."'),
         ("title  =", "titel  =", "titel: there is no such key; did you mean title?"),
-        ('"Process leaks sockets"', '"  "', "title: is no text"),
+        ('"Process leaks sockets"', '"  "', "title: is empty; write a text"),
         ('"Process leaks sockets"', '"a\\nb"', "title: has more than one line; shorten it"),
         ('"Process leaks sockets"', '"a\\u001bb"', "title: holds a character that cannot be printed"),
         ('"Process leaks sockets"', '"a\\u202eb"', "title: holds a character that cannot be printed"),
@@ -117,7 +117,11 @@ def test_tags_and_limits_are_optional():
             'unit = "counts"',
             "limits.min_sockets.unit: 'counts' is not possible; did you mean count?",
         ),
-        ('reason = "own: a handful is none"', 'reason = ""', "limits.min_sockets.reason: is no text"),
+        (
+            'reason = "own: a handful is none"',
+            'reason = ""',
+            "limits.min_sockets.reason: is empty; write a text",
+        ),
         (', reason = "own: a handful is none"', "", "limits.min_sockets.reason: is missing; add it"),
         (
             'min_sockets = { default = 100, unit = "count", reason = "own: a handful is none" }',

@@ -161,3 +161,24 @@ def test_colour_says_nothing_that_words_do_not():
 def test_a_host_named_like_a_verdict_keeps_its_name_uncoloured():
     text = text_of(snapshot=SNAPSHOT._replace(host="OK"), style=Style(color=True, width=80))
     assert text.startswith("\x1b[32mOK\x1b[0m: OK: nothing wrong was found\n")
+
+
+def test_prose_after_an_example_is_set_apart_from_it():
+    (fix, _) = FINDING.fixes
+    shown = finding_text(
+        FINDING._replace(fixes=(fix._replace(do="Look:\n\n    ss -tn\n"), fix._replace(do="Look."))), PLAIN
+    )
+    assert "           ss -tn\n\n       Risk:" in shown
+    assert "       Look.\n       Risk:" in shown
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        (0, "There was no rule to check: all are switched off."),
+        (1, "Checked the one rule in force."),
+        (20, "Checked all 20 rules."),
+    ],
+)
+def test_the_last_line_says_how_many_rules_were_checked(rules, said):
+    assert check_text(check(rules=rules), PLAIN).splitlines()[-1] == said

@@ -38,6 +38,21 @@ def test_a_word_longer_than_the_line_is_cut_and_not_hidden():
     assert "".join(line.strip() for line in lines) == "x" * 200
 
 
+@pytest.mark.parametrize(
+    "amount", ["5.8 %", "12 min", "2 min 5 s", "700 ms", "4.2 MiB", "3 B", "512 pages", "9 /s"]
+)
+def test_a_number_and_its_unit_stay_on_one_line_whatever_stands_before_them(amount):
+    number, unit = amount.rsplit(" ", 1)
+    for length in range(60, 80):
+        lines = PLAIN.wrap("x" * length + f" {amount}, and so on").splitlines()
+        assert any(f"{number.split()[-1]} {unit}," in line for line in lines)
+        assert "\u00a0" not in "".join(lines)
+
+
+def test_other_words_after_a_number_may_begin_a_line():
+    assert PLAIN.wrap("x" * 76 + " 12 sockets").splitlines()[1] == "sockets"
+
+
 @pytest.mark.parametrize("text", ["", "\n", " "])
 def test_nothing_wraps_to_an_empty_line(text):
     assert PLAIN.wrap(text, "  ").strip() == ""
