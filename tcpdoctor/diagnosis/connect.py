@@ -7,8 +7,9 @@ net.ipv4.ip_local_port_range that are not reserved, and takes a port
 - that connect() itself chose for all of its sockets, if none of them has the same two ends, or the one
   that has them is in TIME_WAIT and may be taken over (tcp_twsk_unique()).
 
-A port on which any socket was bound by bind() is skipped, whatever its address. Of listening and merely
-bound sockets that is known; of others the kernel does not tell whether bind() or connect() chose the port.
+A port on which any socket was bound by bind() is skipped, whatever its address. That is known of listening
+and merely bound sockets, and of connected ones whose process named the port. Of others the kernel does not
+tell whether bind(0) or connect() chose it.
 """
 
 import math
@@ -124,7 +125,7 @@ def predict_connect(journey: Journey, scene: Scene) -> Reading[ConnectAnswer]:
     held = set(ours) - taken_over
     shared = set(users) - lost - set(ours)
     free = usable - lost - held
-    # Of no port with a socket on it does the kernel tell whether connect() chose it.
+    # Of a port that no process named, bind(0) and connect() leave the same traces.
     doubtful = shared | taken_over
     verdict, doubts = _judge(journey, scene, free, doubtful)
     bindable = usable - {port for port, found in users.items() if _stops_bind(journey, found)}

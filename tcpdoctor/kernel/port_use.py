@@ -1,5 +1,6 @@
 """Which local ports of a range are in use, and how: what connect() and bind(0) find."""
 
+import contextlib
 import socket
 import struct
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from tcpdoctor.kernel import procnet
 from tcpdoctor.kernel.listing import WAYS, Way, first_answer, list_rows
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Listener
-from tcpdoctor.kernel.sock_diag import Request, Rows
+from tcpdoctor.kernel.sock_diag import DumpRefusedError, Request, Rows
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.tally import LISTED_STATES
 
@@ -18,7 +19,8 @@ _STATE, _FAMILY, _LOCAL_PORT, _LOCAL = 17, 16, 20, 24
 _PORT = struct.Struct(">H")
 _ADDRESS_BYTES = {int(socket.AF_INET): 4, int(socket.AF_INET6): 16}
 _HOLDS_NO_PORT = {int(TcpState.SYN_RECV), int(TcpState.NEW_SYN_RECV)}
-_EXPLICIT = {int(TcpState.LISTEN), int(TcpState.CLOSE), int(TcpState.BOUND)}
+_EXPLICIT = frozenset({int(TcpState.LISTEN), int(TcpState.CLOSE), int(TcpState.BOUND)})
+_ANY_STATE = frozenset(map(int, TcpState))
 
 
 class PortUser(NamedTuple):
@@ -29,7 +31,7 @@ class PortUser(NamedTuple):
     address: str
     """Local address, numeric."""
     explicit: bool
-    """Listening or merely bound: its process called bind(), so connect() never shares the port."""
+    """Its process named the port in bind() (listeners and bound sockets always did): never shared."""
 
 
 class PortUse(NamedTuple):
@@ -54,7 +56,11 @@ def read_port_use(low: int, high: int) -> Reading[PortUse]:
             for row in procnet.read_rows():
                 users.add_row(row)
             return users, False
-        return users, list_rows(way, _request(), users.add_rows)
+        interrupted = list_rows(way, _request(), users.add_rows)
+        # Without filter programs it stays open who chose a connected socket's port.
+        with contextlib.suppress(DumpRefusedError):
+            list_rows(way, _request()._replace(port_chosen=True), users.add_chosen)
+        return users, interrupted
 
     found = first_answer(WAYS, look)
     if isinstance(found, Missing):
@@ -77,6 +83,13 @@ class _Users:
         self._found: dict[int, set[tuple[int, bytes, bool]]] = {}
 
     def add_rows(self, rows: Rows) -> None:
+        self._add(rows, _EXPLICIT)
+
+    def add_chosen(self, rows: Rows) -> None:
+        """Add sockets whose processes named their ports; minisockets keep no trace of that."""
+        self._add(rows, _ANY_STATE)
+
+    def _add(self, rows: Rows, explicit: frozenset[int]) -> None:
         data, found = rows.data, self._found
         for at in rows.offsets:
             (port,) = _PORT.unpack_from(data, at + _LOCAL_PORT)
@@ -85,7 +98,7 @@ class _Users:
                 continue
             family = data[at + _FAMILY]
             address = bytes(data[at + _LOCAL : at + _LOCAL + _ADDRESS_BYTES[family]])
-            found.setdefault(port, set()).add((family, address, state in _EXPLICIT))
+            found.setdefault(port, set()).add((family, address, state in explicit))
 
     def add_row(self, row: Connection | Listener) -> None:
         state = TcpState.LISTEN if isinstance(row, Listener) else row.state

@@ -51,6 +51,7 @@ _SILENCE_SECONDS = 10
 
 _BYTECODE_ATTRIBUTE = 1
 _LOCAL_PORT_IS, _REMOTE_PORT_IS = 11, 12  # INET_DIAG_BC_S_EQ, INET_DIAG_BC_D_EQ
+_JUMP, _PORT_IS_AUTOMATIC = 1, 6  # INET_DIAG_BC_JMP, INET_DIAG_BC_AUTO
 
 
 class DumpRefusedError(KernelReadError):
@@ -71,6 +72,8 @@ class Request(NamedTuple):
     """0: both families in one pass, by the request type of before Linux 3.3. Else AF_INET or AF_INET6."""
     filtered: bool = True
     """Whether to send the ports as a filter program too, which also covers bound sockets."""
+    port_chosen: bool = False
+    """Only sockets whose process named their port in bind(). Rows do not tell it; only the filter sees it."""
 
 
 class Rows(NamedTuple):
@@ -263,18 +266,24 @@ def encode(request: Request) -> bytes:
 
 
 def _filter_program(request: Request) -> bytes:
-    """The ports as a program for inet_diag_bc_run(), or nothing.
+    """What is asked for as a program for inet_diag_bc_run(), or nothing.
 
     The ports in the request proper already filter, in every kernel, all but the bound sockets;
-    this filters those as well. Each operation is followed by its operand; a match goes on 8 bytes
-    further, a miss jumps beyond the end, which means no.
+    this filters those as well. Each port operation is followed by its operand; a match goes on 8 bytes
+    further, a miss jumps beyond the end, which means no. A port that nobody named (AUTO: the socket
+    lacks SOCK_BINDPORT_LOCK) leads to a jump beyond the end, any other passes over that.
     """
     wanted = [(_LOCAL_PORT_IS, request.local_port), (_REMOTE_PORT_IS, request.remote_port)]
     wanted = [(code, port) for code, port in wanted if port]
+    if request.port_chosen:
+        wanted.append((_PORT_IS_AUTOMATIC, 0))
     program = b""
     for place, (code, port) in enumerate(wanted):
-        beyond_the_end = 8 * (len(wanted) - place) + 4
-        program += struct.pack("=BBHBBH", code, 8, beyond_the_end, 0, 0, port)
+        end = 8 * (len(wanted) - place)
+        if code == _PORT_IS_AUTOMATIC:
+            program += struct.pack("=BBHBBH", code, 4, 8, _JUMP, 4, end)
+        else:
+            program += struct.pack("=BBHBBH", code, 8, end + 4, 0, 0, port)
     return struct.pack("=HH", 4 + len(program), _BYTECODE_ATTRIBUTE) + program if program else b""
 
 

@@ -292,3 +292,20 @@ def test_the_last_port_of_an_odd_range_is_not_certain(in_namespace):
     answer = in_namespace(run, odd_range)
     assert (answer.verdict, answer.free, answer.certain) == ("ok", 1, False)
     assert "odd number of ports" in answer.doubts[0]
+
+
+def ports_named_by_connected_clients(stack):
+    stage = Stage(stack)
+    for port in range(LOW, LOW + 5):
+        client = stack.enter_context(socket.socket())
+        client.bind((HOME, port))
+        client.connect((HOME, 7002))
+    for _ in range(3):
+        stage.client(7002)
+    return [compare(stage) for _ in range(ALL - 4)]
+
+
+def test_a_port_that_a_connected_client_named_itself_is_lost(in_namespace):
+    answers = in_namespace(run, ports_named_by_connected_clients)
+    assert (answers[0].lost, answers[0].free, answers[0].doubtful) == (5, ALL - 5, 3)
+    assert (answers[-1].verdict, answers[-1].free, answers[-1].certain) == ("EADDRNOTAVAIL", 0, True)
