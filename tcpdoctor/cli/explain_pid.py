@@ -5,16 +5,15 @@ import time
 
 from tcpdoctor.cli.output import Output, emit, style_of
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.facts.ages import age_in_one_look
 from tcpdoctor.kernel.identity import read_identity
 from tcpdoctor.kernel.live import take_snapshot
 from tcpdoctor.kernel.processes import read_descriptors, read_process, read_task
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Listener
+from tcpdoctor.kernel.snapshot import Listener
 from tcpdoctor.kernel.states import COUNTED_STATES
 from tcpdoctor.kernel.survey import take_survey
 from tcpdoctor.report.process import ProcessReport
-from tcpdoctor.report.sockets import Entry
+from tcpdoctor.report.sockets import entries_of
 
 
 def answer_pid(pid: int, output: Output) -> None:
@@ -56,10 +55,7 @@ def look(pid: int) -> ProcessReport:
     if isinstance(descriptors, Missing) or isinstance(survey, Missing):
         hidden = descriptors if isinstance(descriptors, Missing) else survey
         raise QuestionError(f"--pid {pid}: {hidden.reason if isinstance(hidden, Missing) else hidden}")
-    entries = tuple(
-        Entry(seen, age_in_one_look(seen.row) if isinstance(seen.row, Connection) else None)
-        for seen in survey.sockets
-    )
+    entries = entries_of(survey)
     listening = {seen.row.local for seen in survey.sockets if isinstance(seen.row, Listener)}
     snapshot = take_snapshot(every_listener=bool(listening))
     known = {seen.row.inode for seen in survey.sockets}

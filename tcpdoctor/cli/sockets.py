@@ -1,11 +1,15 @@
 """`tcpdoctor sockets`: the sockets one by one."""
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tcpdoctor.cli.output import COLOR, FORMAT, OUTPUT, Output, emit, style_of
+
+if TYPE_CHECKING:
+    from tcpdoctor.kernel.states import TcpState
+    from tcpdoctor.report.sockets import Sockets
 
 _SHOWN = 200
 """More sockets are not read by people; json lists all."""
@@ -36,38 +40,9 @@ def sockets(
     With --options each socket is asked through a duplicate of its process's descriptor, which is only
     read and closed at once; that needs root for other users' processes.
     """
-    from tcpdoctor.errors import QuestionError
-    from tcpdoctor.facts.ages import age_in_one_look
-    from tcpdoctor.kernel.identity import read_identity
-    from tcpdoctor.kernel.reading import Missing
-    from tcpdoctor.kernel.snapshot import Connection
-    from tcpdoctor.kernel.states import COUNTED_STATES
-    from tcpdoctor.kernel.survey import take_survey
-    from tcpdoctor.knowledge.state_pages import find_state
-    from tcpdoctor.report.sockets import Entry, Sockets
-
     target = Output(output_format, output, color)
-    by_key = {one.key: one for one in COUNTED_STATES}
-    names = [name for option in state or () for name in option.split(",")]
-    keys = [find_state(name).key for name in names] if names else list(by_key)
-    wanted = [by_key[key] for key in keys if key in by_key]
-    if not wanted:
-        raise QuestionError("sockets in CLOSED are in no list of the kernel; ask for another state")
-    taken_at = time.time()
-    survey = take_survey(
-        wanted,
-        local_port=port,
-        remote_port=peer_port,
-        pid=pid,
-        options=options,
-    )
-    if isinstance(survey, Missing):
-        raise QuestionError(f"the sockets could not be listed: {survey.reason}")
-    entries = tuple(
-        Entry(seen, age_in_one_look(seen.row) if isinstance(seen.row, Connection) else None)
-        for seen in survey.sockets
-    )
-    answer = Sockets(read_identity(), taken_at, entries, survey, options)
+    names = [name for text in state or () for name in text.split(",")]
+    answer = _look(names, port, peer_port, pid, options=options)
     if output_format == "json":
         import json
 
@@ -77,4 +52,33 @@ def sockets(
     else:
         from tcpdoctor.report.sockets_text import sockets_text
 
-        emit(sockets_text(answer._replace(entries=entries[:_SHOWN]), style_of(target)), target)
+        emit(sockets_text(answer._replace(entries=answer.entries[:_SHOWN]), style_of(target)), target)
+
+
+def _look(
+    names: list[str], port: int | None, peer_port: int | None, pid: int | None, *, options: bool
+) -> "Sockets":
+    from tcpdoctor.errors import QuestionError
+    from tcpdoctor.kernel.identity import read_identity
+    from tcpdoctor.kernel.reading import Missing
+    from tcpdoctor.kernel.survey import take_survey
+    from tcpdoctor.report.sockets import Sockets, entries_of
+
+    wanted = _find_states(names)
+    taken_at = time.time()
+    survey = take_survey(wanted, local_port=port, remote_port=peer_port, pid=pid, options=options)
+    if isinstance(survey, Missing):
+        raise QuestionError(f"the sockets could not be listed: {survey.reason}")
+    return Sockets(read_identity(), taken_at, entries_of(survey), survey, options)
+
+
+def _find_states(names: list[str]) -> "tuple[TcpState, ...]":
+    from tcpdoctor.errors import QuestionError
+    from tcpdoctor.kernel.states import COUNTED_STATES
+    from tcpdoctor.knowledge.state_pages import find_state
+
+    keys = {find_state(name).key for name in names}
+    wanted = tuple(state for state in COUNTED_STATES if not names or state.key in keys)
+    if not wanted:
+        raise QuestionError("sockets in CLOSED are in no list of the kernel; ask for another state")
+    return wanted

@@ -15,42 +15,16 @@ SCHEMA = "tcpdoctor.process/1"
 
 def process_json(report: ProcessReport) -> dict[str, JsonValue]:
     """Return the same content as the text; what is not known is null, with the reason in ``missing``."""
-    host, process, diagnosis = report.host, report.process, report.diagnosis
+    host, diagnosis = report.host, report.diagnosis
     missing: dict[str, JsonValue] = dict(report.missing)
-
-    def known(name: str, reading: Reading[int | str | None]) -> JsonValue:
-        if isinstance(reading, Missing):
-            missing[name] = reading.reason
-            return None
-        return reading
-
-    answer: dict[str, JsonValue] = {
+    for reason, number in unasked(report.entries):
+        missing["options"] = f"{number} sockets: {reason}"
+    return {
         "schema": SCHEMA,
         "host": host_json(host.host, host.kernel, host.namespace, host.namespace_name),
         "taken_at": utc(report.taken_at),
-        "process": {
-            "pid": process.pid,
-            "name": process.name,
-            "uid": process.uid,
-            "parent": known("process.parent", process.parent),
-            "executable": known("process.executable", process.executable),
-            "command": known("process.command", process.command),
-            "unit": known("process.unit", process.unit),
-            "container": known("process.container", process.container),
-            "descriptors": known("process.descriptors", process.descriptors),
-            "descriptor_limit": known("process.descriptor_limit", process.descriptor_limit),
-            "namespace": known("process.namespace", report.namespace),
-            "kind": "zombie" if report.task.zombie else "kernel" if report.task.kernel else "process",
-            "thread": report.asked if report.asked != process.pid else None,
-        },
-        "states": {
-            group.state.key: {
-                "sockets": group.number,
-                "oldest": age_json(group.oldest),
-                "most_idle_s": group.idle,
-            }
-            for group in state_groups(report.entries)
-        },
+        "process": _process(report, missing),
+        "states": _states(report),
         "other_sockets": report.other_sockets,
         "peers": [{"peer": peer, "sockets": number} for peer, number in peers(report.entries)],
         "options": [
@@ -64,11 +38,41 @@ def process_json(report: ProcessReport) -> dict[str, JsonValue]:
         "sockets": [socket_json(entry, options=True) for entry in report.entries],
         "findings": [finding_json(finding) for finding in diagnosis.findings],
         "unchecked": [{"rule": rule.rule, "reason": rule.reason} for rule in diagnosis.unchecked],
+        "missing": missing,
     }
-    for reason, number in unasked(report.entries):
-        missing["options"] = f"{number} sockets: {reason}"
-    answer["missing"] = missing
+
+
+def _process(report: ProcessReport, missing: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    process = report.process
+    answer: dict[str, JsonValue] = {"pid": process.pid, "name": process.name, "uid": process.uid}
+    readings: dict[str, Reading[int] | Reading[str] | Reading[str | None]] = {
+        "parent": process.parent,
+        "executable": process.executable,
+        "command": process.command,
+        "unit": process.unit,
+        "container": process.container,
+        "descriptors": process.descriptors,
+        "descriptor_limit": process.descriptor_limit,
+        "namespace": report.namespace,
+    }
+    for name, reading in readings.items():
+        if isinstance(reading, Missing):
+            missing[f"process.{name}"] = reading.reason
+        answer[name] = None if isinstance(reading, Missing) else reading
+    answer["kind"] = "zombie" if report.task.zombie else "kernel" if report.task.kernel else "process"
+    answer["thread"] = report.asked if report.asked != process.pid else None
     return answer
+
+
+def _states(report: ProcessReport) -> dict[str, JsonValue]:
+    return {
+        group.state.key: {
+            "sockets": group.number,
+            "oldest": age_json(group.oldest),
+            "most_idle_s": group.idle,
+        }
+        for group in state_groups(report.entries)
+    }
 
 
 def age_json(age: Age | None) -> JsonValue:

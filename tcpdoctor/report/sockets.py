@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-from tcpdoctor.facts.ages import Age
+from tcpdoctor.facts.ages import Age, age_in_one_look
 from tcpdoctor.kernel.identity import Identity
+from tcpdoctor.kernel.snapshot import Connection
 from tcpdoctor.kernel.survey import Seen, Survey
 
 
@@ -25,3 +26,11 @@ class Sockets(NamedTuple):
     survey: Survey
     options: bool
     """Whether socket options were asked for."""
+
+
+def entries_of(survey: Survey) -> tuple[Entry, ...]:
+    """Return every socket of a survey with its age, as far as one look tells it."""
+    return tuple(
+        Entry(seen, age_in_one_look(seen.row) if isinstance(seen.row, Connection) else None)
+        for seen in survey.sockets
+    )
