@@ -165,7 +165,7 @@ def test_an_interface_that_does_not_exist_is_one_line():
 def routed_by_policy():
     two_hosts_on_a_link()
     ip("address", "add", "10.1.0.3/24", "dev", "v0")
-    ip("rule", "add", "ipproto", "tcp", "dport", "81", "prohibit")
+    ip("rule", "add", "ipproto", "6", "dport", "81", "prohibit")
     ip("rule", "add", "from", "10.1.0.3", "unreachable")
     ip("rule", "add", "from", "10.1.0.1", "to", "10.1.0.9", "blackhole")
     asked = [(80, None), (81, None), (80, "10.1.0.3"), (80, "10.1.0.1")]
