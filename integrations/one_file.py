@@ -31,6 +31,7 @@ def build(target: Path, *pip_options: str) -> None:
             main="tcpdoctor.__main__:main",
             compressed=True,
         )
+        target.chmod(0o755)  # zipapp lets only the owner run it
 
 
 if __name__ == "__main__":

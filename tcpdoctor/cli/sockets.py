@@ -27,7 +27,14 @@ def sockets(
     peer_port: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=65535, help="Only connected to this port.")
     ] = None,
+    peer: Annotated[
+        str | None, typer.Option(metavar="ADDR[:PORT]", help="Only connected to this address, or end.")
+    ] = None,
     pid: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only those a process holds.")] = None,
+    older: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Only those known to be in their state so long, or longer."),
+    ] = None,
     options: Annotated[
         bool, typer.Option("--options", help="Also the socket options that their processes set.")
     ] = False,
@@ -42,7 +49,7 @@ def sockets(
     """
     target = Output(output_format, output, color)
     names = [name for text in state or () for name in text.split(",")]
-    answer = _look(names, port, peer_port, pid, options=options)
+    answer = _look(names, port, peer_port, pid, peer, older, options=options)
     if output_format == "json":
         import json
 
@@ -56,8 +63,16 @@ def sockets(
 
 
 def _look(
-    names: list[str], port: int | None, peer_port: int | None, pid: int | None, *, options: bool
+    names: list[str],
+    port: int | None,
+    peer_port: int | None,
+    pid: int | None,
+    peer: str | None,
+    older: float | None,
+    *,
+    options: bool,
 ) -> "Sockets":
+    from tcpdoctor.cli.socket_filters import only_older, parse_peer, refuse_bad_age
     from tcpdoctor.errors import QuestionError
     from tcpdoctor.kernel.identity import read_identity
     from tcpdoctor.kernel.reading import Missing
@@ -65,11 +80,24 @@ def _look(
     from tcpdoctor.report.sockets import Sockets, entries_of
 
     wanted = _find_states(names)
+    other = None if peer is None else parse_peer(peer)
+    if other is not None and peer_port is None:
+        peer_port = other.port
+    if older is not None:
+        refuse_bad_age(older)
     taken_at = time.time()
-    survey = take_survey(wanted, local_port=port, remote_port=peer_port, pid=pid, options=options)
+    survey = take_survey(
+        wanted,
+        local_port=port,
+        remote_port=peer_port,
+        pid=pid,
+        keep=None if other is None else other.is_of,
+        options=options,
+    )
     if isinstance(survey, Missing):
         raise QuestionError(f"the sockets could not be listed: {survey.reason}")
-    return Sockets(read_identity(), taken_at, entries_of(survey), survey, options)
+    answer = Sockets(read_identity(), taken_at, entries_of(survey), survey, options)
+    return answer if older is None else only_older(answer, older)
 
 
 def _find_states(names: list[str]) -> "tuple[TcpState, ...]":

@@ -94,7 +94,7 @@ class ConnectAnswer(NamedTuple):
     doubtful: int
     """Of `free`: ports where only the kernel knows whether they can be shared or taken over."""
     lost: int
-    """Ports with a listening or merely bound socket and no connection to this destination."""
+    """Ports with a socket whose process named them in bind(), and none to this destination."""
     reusable: int
     """Of `free`: ports of TIME_WAIT that connect() may take over."""
     used_by_state: Mapping[TcpState, int]

@@ -47,7 +47,7 @@ def connect_verdict(
     taken = f"none of the {answer.usable:,} ports {scene.ports.low}-{scene.ports.high} is left"
     held = ", ".join(f"{number:,} {state.name}" for state, number in answer.used_by_state.items())
     because = [f"connections there hold {held}"] if held else []
-    because += [f"listening or bound sockets have {answer.lost:,}"] if answer.lost else []
+    because += [f"listeners and sockets placed by bind() have {answer.lost:,}"] if answer.lost else []
     return f"{who} fails with EADDRNOTAVAIL: {taken}: {', '.join(because)}. {_until(answer)}"
 
 

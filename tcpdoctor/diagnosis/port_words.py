@@ -58,7 +58,8 @@ def _free(answer: PortAnswer, where: str, plain: Attempt) -> str:
     if plain.probed:
         what = f"the kernel let us {'listen' if plain.listen_probed else 'bind it'} a moment ago"
     if not plain.certain:
-        return f"{where} looks free, but that is not certain: {'; '.join(answer.unknowns)}."
+        hidden = "whether an IPv6 socket on it lets IPv4 in (IPV6_V6ONLY) is hidden; --probe asks"
+        return f"{where} looks free, but that is not certain: {'; '.join(answer.unknowns) or hidden}."
     return f"{where} is free: {what}, with or without options."
 
 

@@ -25,8 +25,18 @@ TOO_LARGE = Missing("the calculation exceeds what a number can hold")
 
 def join_reasons(values: Iterable[object]) -> str:
     """Join the distinct reasons of the ranges and missing values among `values`; empty without any."""
-    reasons = [value.reason for value in values if isinstance(value, Range | Missing)]
-    return "; ".join(dict.fromkeys(reason for reason in reasons if reason))
+    kept: list[str] = []
+    for value in values:
+        if not isinstance(value, Range | Missing) or not value.reason:
+            continue
+        if not any(_is_part(value.reason, reason) for reason in kept):
+            kept = [reason for reason in kept if not _is_part(reason, value.reason)] + [value.reason]
+    return "; ".join(kept)
+
+
+def _is_part(reason: str, joined: str) -> bool:
+    """Whether a reason, which may have been joined itself, is told in another."""
+    return f"; {reason}; " in f"; {joined}; "
 
 
 def _ends(value: float | Range) -> tuple[float, float]:

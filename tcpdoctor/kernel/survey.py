@@ -1,7 +1,7 @@
 """Sockets of every state one by one, with their owners and, if wanted, the options that were set on them."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from tcpdoctor.kernel.namespaces import network_namespace
@@ -43,6 +43,7 @@ def take_survey(
     local_port: int | None = None,
     remote_port: int | None = None,
     pid: int | None = None,
+    keep: Callable[[Listener | Connection], bool] | None = None,
     options: bool = False,
     owner_seconds: float = 5.0,
     room: int = ROOM,
@@ -54,6 +55,7 @@ def take_survey(
         local_port: Only sockets with this local port.
         remote_port: Only sockets connected to this port; listeners have none.
         pid: Only sockets that this process holds. Other processes are then not searched.
+        keep: Only sockets of which it says True. The owners of others are not searched for.
         options: Ask each socket's process for its options (pidfd_getfd, getsockopt).
         owner_seconds: Time budget of the search for owners.
         room: Of each state at most so many sockets.
@@ -70,13 +72,14 @@ def take_survey(
     if isinstance(found, Missing):
         return found
     rows, total, missing = found
-    if pid is not None and inodes is not None:
+    if inodes is not None or keep is not None:
         reasons = [f"{total - len(rows):,} sockets of this host were not looked at"] * (total > len(rows))
-        if (reason := _why_elsewhere(pid)) is not None:
+        if pid is not None and (reason := _why_elsewhere(pid)) is not None:
             reasons.append(reason)
         if reasons:
             missing["sockets"] = "; ".join(reasons)
-        rows = [row for row in rows if row.inode in inodes]
+        rows = [row for row in rows if inodes is None or row.inode in inodes]
+        rows = [row for row in rows if keep is None or keep(row)]
         total = len(rows)
     return Survey(_ask(_own(rows, inodes, owner_seconds), options=options), total, missing)
 

@@ -73,8 +73,8 @@ def _descriptors(report: ProcessReport) -> str:
 def _identity(report: ProcessReport, style: Style) -> str:
     process = report.process
     rows = [
-        ("unit", _known(process.unit) or "in none"),
-        ("container", _known(process.container) or "in none"),
+        ("unit", _known(process.unit) or "none"),
+        ("container", _known(process.container) or "none"),
     ]
     if not report.task.zombie and not report.task.kernel:
         rows = [("command", _short(_known(process.command))), ("program", _known(process.executable)), *rows]

@@ -259,3 +259,65 @@ def test_what_an_ordinary_user_may_not_see_is_null_with_the_reason(in_namespace)
 def test_a_namespace_without_sockets_is_empty_and_not_an_error(in_namespace):
     answer = in_namespace(listed)
     assert (answer["total"], answer["sockets"], answer["missing"]) == (0, [], {})
+
+
+def towards_two_servers():
+    with (
+        socket.create_server(("127.0.0.1", 7001)) as one,
+        socket.create_server(("::", 7003), family=socket.AF_INET6, dualstack_ipv6=True),
+        contextlib.ExitStack() as stack,
+    ):
+        for server, number in ((one.getsockname(), 3), (("127.0.0.1", 7003), 5), (("::1", 7003), 7)):
+            for _ in range(number):
+                stack.enter_context(socket.create_connection(server[:2]))
+        asked = ["127.0.0.1", "127.0.0.1:7001", "::1", "[::1]", "[::1]:7003", "::ffff:127.0.0.1", "10.0.0.1"]
+        totals = {peer: listed("--peer", peer, "--state", "established")["total"] for peer in asked}
+        totals["listen"] = listed("--peer", "::", "--state", "listen")["total"]
+    return totals
+
+
+def test_a_peer_is_an_address_or_one_end_and_a_mapped_one_is_ipv4(in_namespace):
+    assert in_namespace(towards_two_servers) == {
+        "127.0.0.1": 16,
+        "127.0.0.1:7001": 3,
+        "::1": 14,
+        "[::1]": 14,
+        "[::1]:7003": 7,
+        "::ffff:127.0.0.1": 16,
+        "10.0.0.1": 0,
+        "listen": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    "peer", ["host", "1.2.3", "1.2.3.4:", "1.2.3.4:0", "[::1", "[::1]80", "::1]", "x:80", "", " "]
+)
+def test_what_is_no_peer_is_refused(peer):
+    done = tcpdoctor("sockets", "--peer", peer)
+    assert complaint(done).startswith("tcpdoctor sockets: --peer ")
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf"])
+def test_what_is_no_age_is_refused(seconds):
+    assert "--older" in complaint(tcpdoctor("sockets", "--older", seconds))
+
+
+def old_and_young():
+    with close_wait(7):
+        time.sleep(1.5)
+        with close_wait(5):
+            old = listed("--state", "close-wait", "--older", "1.2")
+            ancient = listed("--state", "close-wait", "--older", "600")
+            untold = listed("--state", "listen", "--older", "0.1")
+            text = tcpdoctor("sockets", "--state", "listen", "--older", "0.1").stdout
+    return old, ancient, untold, text
+
+
+def test_only_what_is_known_to_be_so_old_is_listed_and_the_rest_counted(in_namespace):
+    old, ancient, untold, text = in_namespace(old_and_young)
+    assert (old["total"], len(old["sockets"]), old["missing"]) == (7, 7, {})
+    assert all(row["age"]["at_least_s"] >= 1.2 for row in old["sockets"])
+    assert (ancient["total"], ancient["missing"]) == (0, {})
+    assert untold["total"] == 0
+    assert "whether they are that old" in untold["missing"]["older"]
+    assert "Not known: older: of " in text
