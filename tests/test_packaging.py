@@ -91,6 +91,7 @@ def test_the_editable_install_uses_the_rules_of_the_checkout():
 def test_one_file_checks_this_host_and_writes_nothing(tmp_path):
     target = tmp_path / "tcpdoctor.pyz"
     run(sys.executable, CHECKOUT / "integrations" / "one_file.py", target)
+    assert target.stat().st_mode & 0o777 == 0o755  # every user may run it
     before = sorted(tmp_path.rglob("*"))
     # -I and -S: neither the checkout nor any installed package can help out.
     python = (sys.executable, "-I", "-S", target)

@@ -53,7 +53,10 @@ def _ports(report: ConnectReport, style: Style) -> str:
     rows = [
         ("range", f"{scene.ports.low}-{scene.ports.high}: {answer.usable:,} usable{reserved}"),
         ("used there", f"{answer.used:,} ports; sockets: {states or 'none'}"),
-        ("lost", f"{answer.lost:,} to listeners and other sockets placed by bind(), which connect() never shares"),
+        (
+            "lost",
+            f"{answer.lost:,} to listeners and other sockets placed by bind(), which connect() never shares",
+        ),
         ("free", free),
         (
             "TIME_WAIT",

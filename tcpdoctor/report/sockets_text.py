@@ -41,7 +41,8 @@ def sockets_text(answer: Sockets, style: Style) -> str:
         lines += _socket(entry, style, options=answer.options)
     if survey.total > len(answer.entries):
         left = survey.total - len(answer.entries)
-        lines += ["", style.wrap(f"{left:,} more are not shown; --state, --port, --peer and --pid narrow the list.")]
+        narrower = "--state, --port, --peer, --older and --pid narrow the list"
+        lines += ["", style.wrap(f"{left:,} more are not shown; {narrower}.")]
     lines += [style.wrap(f"Not known: {what}: {reason}.") for what, reason in survey.missing.items()]
     return "\n".join(lines) + "\n"
 

@@ -144,6 +144,17 @@ def test_a_kernel_that_lists_no_bound_sockets_leaves_a_free_port_uncertain():
     assert "bound" in found.unknowns[0]
 
 
+def test_an_ipv6_leftover_that_may_let_ipv4_in_leaves_a_doubt_that_is_named():
+    found = explain(
+        listener("::1", v6only=True),
+        time_wait(9.0, family=6, local=Endpoint("::1", PORT), remote="::1:51000"),
+        options={55: {"SO_REUSEADDR": False, "SO_REUSEPORT": False, "IPV6_V6ONLY": True}},
+    )
+    assert (found.attempts[0].bind, found.attempts[0].certain) == ("ok", False)
+    assert verdict(found).startswith("Port 8080 looks free, but that is not certain: whether an IPv6 socket")
+    assert "IPV6_V6ONLY" in verdict(found)
+
+
 def test_sockets_that_could_not_be_read_never_look_like_a_free_port():
     found = explain(local=Missing("sock_diag: refused"), listeners=Missing("sock_diag: refused"))
     assert not found.attempts[0].certain

@@ -44,6 +44,14 @@ def test_two_reasons_are_both_told_and_one_is_told_once():
     assert values.add(HIDDEN, HIDDEN) == Range(6, 14, "owners are hidden")
 
 
+def test_a_reason_that_is_part_of_a_joined_one_is_told_once():
+    hidden, two = Missing("owners are hidden; run as root"), Missing("needs two samples")
+    both = Missing("needs two samples; owners are hidden; run as root")
+    assert values.join_reasons((hidden, both, two, hidden)) == both.reason
+    assert values.join_reasons((both, two, hidden)) == both.reason
+    assert values.join_reasons((Missing("hidden"), hidden)) == "hidden; owners are hidden; run as root"
+
+
 @pytest.mark.parametrize("operation", [values.add, values.subtract, values.multiply, values.divide])
 def test_missing_absorbs_every_calculation(operation):
     missing = Missing("needs two samples")
