@@ -28,15 +28,27 @@ class Entry(NamedTuple):
     module: str
     attribute: str
     help: str
+    repeatable: tuple[str, ...] = ()
+    """Options that may be given more than once; any other that is given twice is a mistake."""
 
 
 COMMANDS = {
-    "check": Entry("tcpdoctor.cli.check", "check", "Say what is wrong with TCP here, why, and what to do."),
+    "check": Entry(
+        "tcpdoctor.cli.check",
+        "check",
+        "Say what is wrong with TCP here, why, and what to do.",
+        ("--only", "--skip", "--rules"),
+    ),
     "explain": Entry(
         "tcpdoctor.cli.explain", "explain", "Answer one question about this host's TCP, completely."
     ),
     "states": Entry("tcpdoctor.cli.states", "states", "Count the sockets in each TCP state."),
-    "sockets": Entry("tcpdoctor.cli.sockets", "sockets", "List sockets with owner, age, timer and queues."),
+    "sockets": Entry(
+        "tcpdoctor.cli.sockets",
+        "sockets",
+        "List sockets with owner, age, timer and queues.",
+        ("--state",),
+    ),
     "facts": Entry(
         "tcpdoctor.cli.facts", "facts", "List the facts that rules may use, with their values here."
     ),
@@ -148,6 +160,10 @@ def run(arguments: Sequence[str]) -> int:
     if empty is not None:
         complain(f"{path}: {empty} has an empty value; give it one, or leave it out")
         return UNKNOWN
+    twice = _given_twice(arguments)
+    if twice is not None:
+        complain(f"{path}: {twice} is given twice; give it once")
+        return UNKNOWN
     group: Any = typer.main.get_command(app)
     _give_help(group)
     try:
@@ -171,4 +187,20 @@ def _empty_value(arguments: Sequence[str]) -> str | None:
             return word[:-1]
         if not word:
             return before
+    return None
+
+
+def _given_twice(arguments: Sequence[str]) -> str | None:
+    """Return a long option that is there twice and is not repeatable: the last would silently win."""
+    entry = COMMANDS.get(arguments[0]) if arguments else None
+    if entry is None or entry.attribute == "app":  # a group's commands have options of their own
+        return None
+    seen: set[str] = set()
+    for word in arguments[1:]:
+        name = word.partition("=")[0]
+        if not name.startswith("--") or name in entry.repeatable:
+            continue
+        if name in seen:
+            return name
+        seen.add(name)
     return None

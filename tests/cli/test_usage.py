@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tcpdoctor import __version__
-from tcpdoctor.cli.app import COMMANDS
+from tcpdoctor.cli.app import COMMANDS, build_command
 from tests.cli.command import complaint, tcpdoctor
 
 
@@ -85,3 +85,22 @@ def test_a_line_of_the_list_of_commands_is_never_wrapped(entry):
 )
 def test_an_empty_value_is_refused_and_never_means_the_working_folder(arguments):
     assert f"{arguments[1].rstrip('=')} has an empty value" in complaint(tcpdoctor(*arguments))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("explain", "--port", "80", "--port", "81"),
+        ("explain", "--state=listen", "--state", "bound"),
+        ("check", "--window", "0", "--window=1"),
+    ],
+)
+def test_the_same_option_twice_is_refused_where_the_last_would_silently_win(arguments):
+    assert "is given twice" in complaint(tcpdoctor(*arguments))
+
+
+@pytest.mark.parametrize("name", [name for name, entry in COMMANDS.items() if entry.attribute != "app"])
+def test_the_repeatable_options_are_those_that_take_several_values(name):
+    command = build_command(name, COMMANDS[name])
+    several = {option for one in command.params if one.multiple for option in one.opts}
+    assert several == set(COMMANDS[name].repeatable)
