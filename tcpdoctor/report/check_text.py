@@ -98,13 +98,15 @@ def _verdict(diagnosis: Diagnosis, verdict: str) -> str:
         kinds = [(count_of(diagnosis, severity), severity.key) for severity in reversed(Severity)]
         found = ", ".join(f"{number} {key}" for number, key in kinds if number)
         total = plural(len(diagnosis.findings), "finding")
-        return f"{total} ({found})"
+        return f"{total} ({found}){_but_unanswered(diagnosis, '; ')}"
     if verdict == "unknown":
         return "too little could be checked to say that TCP is well"
+    return f"nothing wrong was found{_but_unanswered(diagnosis, ', but ')}"
+
+
+def _but_unanswered(diagnosis: Diagnosis, joined: str) -> str:
     open_questions = len({rule.rule for rule in diagnosis.unchecked if rule.applies})
-    if open_questions:
-        return f"nothing wrong was found, but {plural(open_questions, 'rule')} could not be answered"
-    return "nothing wrong was found"
+    return f"{joined}{plural(open_questions, 'rule')} could not be answered" if open_questions else ""
 
 
 def _namespace(check: Check) -> str:

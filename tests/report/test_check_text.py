@@ -28,6 +28,11 @@ def test_a_healthy_host_hears_so_and_what_was_looked_at():
     ]
 
 
+def test_an_information_does_not_hide_in_the_first_line_that_rules_are_open():
+    text = text_of(INFO, unchecked=[HIDDEN], window=0.0)
+    assert text.startswith("OK: web1: 1 finding (1 info); 1 rule could not be answered\n")
+
+
 def test_what_could_not_be_checked_is_said_before_anybody_feels_safe():
     text = text_of(unchecked=[HIDDEN, INAPPLICABLE], window=0.0)
     assert text.startswith("OK: web1: nothing wrong was found, but 1 rule could not be answered\n")
