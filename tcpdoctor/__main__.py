@@ -9,7 +9,7 @@ from tcpdoctor.cli.exit_codes import INTERRUPTED, UNKNOWN
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with the code of the contract."""
+    """Run the command line and exit with its code, one of those in tcpdoctor(1)."""
     # Start-up creates ten thousand objects that all stay: looking for garbage among them takes 4 ms.
     gc.set_threshold(100_000)
     try:

@@ -13,20 +13,9 @@ from typing import TypeAlias
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.snapshot import Destination, DestinationUse
-from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 
-LISTED_STATES = (
-    TcpState.ESTABLISHED,
-    TcpState.SYN_SENT,
-    TcpState.SYN_RECV,
-    TcpState.FIN_WAIT_1,
-    TcpState.FIN_WAIT_2,
-    TcpState.TIME_WAIT,
-    TcpState.CLOSE_WAIT,
-    TcpState.LAST_ACK,
-    TcpState.LISTEN,
-    TcpState.CLOSING,
-)
+LISTED_STATES: tuple[TcpState, ...] = tuple(state for state in COUNTED_STATES if state is not TcpState.BOUND)
 """The states that a row can say, besides CLOSE, which stands for a bound socket."""
 
 MOST_DESTINATIONS = 4096

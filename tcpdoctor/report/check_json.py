@@ -14,7 +14,7 @@ SCHEMA = "tcpdoctor.check/1"
 
 
 def check_json(check: Check, findings: tuple[Finding, ...] | None = None) -> dict[str, JsonValue]:
-    """Return the object of the contract.
+    """Return the object of that schema.
 
     `findings` instead of all of them where the user wants only some (`--quiet`); status, exit code and
     summary still speak of all. Quantities are numbers, finite, in the unit that the key or ``unit`` names;
@@ -41,7 +41,7 @@ def check_json(check: Check, findings: tuple[Finding, ...] | None = None) -> dic
 
 
 def finding_json(finding: Finding) -> dict[str, JsonValue]:
-    """Return one finding as the contract has it."""
+    """Return one finding, with the keys that tcpdoctor(1) lists."""
     return {
         "rule": finding.rule,
         "severity": finding.severity.key,

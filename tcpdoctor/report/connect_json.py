@@ -11,7 +11,7 @@ SCHEMA = "tcpdoctor.connect/1"
 
 
 def connect_json(report: ConnectReport) -> dict[str, JsonValue]:
-    """Return the object of the contract; what is not known is null, with the reason in ``missing``."""
+    """Return the object of that schema; what is not known is null, with the reason in ``missing``."""
     journey, scene, answer, host = report.journey, report.scene, report.answer, report.host
     missing: dict[str, JsonValue] = {}
     if isinstance(scene.reuse, Missing):

@@ -15,7 +15,7 @@ SCHEMA = "tcpdoctor.facts/1"
 
 
 def facts_json(listing: FactList) -> dict[str, JsonValue]:
-    """Return the object of the contract.
+    """Return the object of that schema.
 
     A number that is only known within bounds is ``{"at_least", "at_most"}`` (null: no bound), with the
     reason under ``missing``. A counter's value is its growth, in the time that ``over_s`` says. A

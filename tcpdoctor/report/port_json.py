@@ -24,7 +24,7 @@ SCHEMA = "tcpdoctor.port/1"
 def port_json(
     answer: PortAnswer, advice: Advice, diagnosis: Diagnosis, who: Identity, taken_at: float
 ) -> dict[str, JsonValue]:
-    """Return the object of the contract; what it does not name stands at the end of each object.
+    """Return the object; keys that were added to its first form stand at the end of each object.
 
     What is not known is null, with the reason in ``missing``.
     """

@@ -16,7 +16,7 @@ SCHEMA = "tcpdoctor.states/1"
 
 
 def states_answer_json(answer: States) -> dict[str, JsonValue]:
-    """Return the object of the contract.
+    """Return the object of that schema.
 
     What is not known is null, with the reason in ``missing``; ``by`` is null as well where nothing was
     grouped. Rows hold every state but ``bound`` where that is not known.

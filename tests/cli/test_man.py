@@ -1,6 +1,7 @@
 """The manual says what the program does: its options are those of the commands, its form is mdoc."""
 
 import importlib.util
+import json
 import re
 import shutil
 import subprocess
@@ -45,3 +46,10 @@ def test_mandoc_has_nothing_to_complain_about(page):
         ["mandoc", "-T", "lint", "-W", "warning", str(page)], capture_output=True, text=True, check=False
     )
     assert (answer.returncode, answer.stdout) == (0, "")
+
+
+def test_the_manual_lists_every_key_of_checks_json(in_namespace):
+    document = json.loads(in_namespace(tcpdoctor, "check", "--window", "0", "--format", "json").stdout)
+    output = (MAN / "tcpdoctor.1").read_text(encoding="utf-8").partition(".Ss The object of check\n")[2]
+    for key in document:
+        assert re.search(rf"^\.It .*\b{key}\b", output, re.MULTILINE), key

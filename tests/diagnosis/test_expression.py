@@ -51,7 +51,7 @@ def complaint(text: str, context: Context = CONTEXT) -> str:
     ],
 )
 def test_accepts(text):
-    parse_condition(text, WHERE, CONTEXT)
+    assert parse_condition(text, WHERE, CONTEXT)
 
 
 def test_the_tree_says_what_the_text_says():
@@ -191,7 +191,7 @@ def test_length_and_depth_have_limits():
 
 
 def test_many_conditions_side_by_side_are_not_deep():
-    parse_condition(" and ".join(["leak.owned > 3"] * 100), WHERE, CONTEXT)
+    assert isinstance(parse_condition(" and ".join(["leak.owned > 3"] * 100), WHERE, CONTEXT), Every)
 
 
 @pytest.mark.parametrize(

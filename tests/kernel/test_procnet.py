@@ -104,11 +104,13 @@ def test_a_line_that_makes_no_sense_is_named(root, line):
 def test_garbled_tables_raise_nothing_but_a_read_error(tmp_path_factory, junk, at):
     folder = tmp_path_factory.mktemp("net")
     (folder / "tcp").write_bytes(TCP.encode()[:at] + junk + TCP.encode()[at:])
+    complaints = []
     for read in (lambda: list(procnet.read_rows(str(folder))), lambda: count(str(folder))):
         try:
             read()
-        except KernelReadError:
-            continue
+        except KernelReadError as error:
+            complaints.append(str(error))
+    assert all("tcp" in complaint for complaint in complaints), "each names its file"
 
 
 def count(root: str) -> None:

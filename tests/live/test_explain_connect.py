@@ -91,7 +91,7 @@ def test_what_is_no_destination_is_one_line(destination):
 
 @pytest.mark.parametrize("source", ["here", "1.2.3", "::1", "127.0.0.1:80", "fe80::1"])
 def test_what_is_no_source_is_one_line(source):
-    complaint(tcpdoctor("explain", "--connect", "127.0.0.1:80", f"--source={source}"))
+    assert "--source" in complaint(tcpdoctor("explain", "--connect", "127.0.0.1:80", f"--source={source}"))
 
 
 def ip(*words):
