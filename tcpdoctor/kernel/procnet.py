@@ -43,7 +43,7 @@ def add_all(states: StateTally, groups: GroupTally | None, root: str = OWN_NAMES
         for number, lines in line_batches:
             try:
                 _add_lines(states, groups, lines)
-            except (ValueError, IndexError, struct.error) as error:
+            except (ValueError, IndexError, struct.error, KernelReadError) as error:
                 raise KernelReadError(f"/proc/net/{name} near line {number}: {error}") from None
 
 
