@@ -33,13 +33,13 @@ def in_namespace() -> Callable[..., Any]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """In CI every live test has to run: one that skips itself fails the run."""
+    """In CI every test with a live kernel or a real peer has to run: one that skips itself fails the run."""
     if not os.environ.get("CI") or hasattr(session.config, "workerinput"):
         return
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = [
-        report.nodeid for report in reporter.stats.get("skipped", ()) if "tests/live/" in report.nodeid
+        report.nodeid for report in reporter.stats.get("skipped", ()) if report.nodeid.startswith(("tests/live/", "tests/peers/"))
     ]
     if skipped:
-        reporter.write_line(f"live tests were skipped: {', '.join(skipped)}", red=True)
+        reporter.write_line(f"live tests or tests with peers were skipped: {', '.join(skipped)}", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
