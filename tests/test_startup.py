@@ -100,6 +100,7 @@ def test_help_knows_the_commands_without_importing_them():
         "tcpdoctor.cli.app",
         "tcpdoctor.cli.complaint",
         "tcpdoctor.cli.exit_codes",
+        "tcpdoctor.cli.netns",
         "tcpdoctor.cli.output",
     }
 

@@ -18,6 +18,7 @@ from typer.core import TyperGroup, TyperOption
 from tcpdoctor import __version__
 from tcpdoctor.cli.complaint import complain, describe_usage
 from tcpdoctor.cli.exit_codes import OK, UNKNOWN
+from tcpdoctor.cli.netns import wants_every
 from tcpdoctor.cli.output import Output, emit
 from tcpdoctor.errors import TcpdoctorError
 
@@ -167,6 +168,10 @@ def run(arguments: Sequence[str]) -> int:
     group: Any = typer.main.get_command(app)
     _give_help(group)
     try:
+        if wants_every(arguments):
+            from tcpdoctor.cli.every_namespace import answer_everywhere
+
+            return answer_everywhere(arguments, run)
         with group.make_context("tcpdoctor", list(arguments)) as context:
             group.invoke(context)
     except typer.Exit as end:

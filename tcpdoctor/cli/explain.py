@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tcpdoctor.cli.netns import NETNS, look_from
 from tcpdoctor.cli.output import COLOR, FORMAT, OUTPUT, Output
 from tcpdoctor.errors import QuestionError
 
@@ -62,6 +63,7 @@ def explain(
     rule: Annotated[
         str | None, typer.Option(metavar="ID", help="What a rule of `check` looks for, and why.")
     ] = None,
+    netns: NETNS = None,
     output_format: FORMAT = "text",
     output: OUTPUT = None,
     color: COLOR = "auto",
@@ -88,6 +90,7 @@ def explain(
     }
     question = _the_only_question(given)
     _refuse_strays(question, extras)
+    look_from(netns)
     where = Output(format=output_format, file=output, color=color)
     if port is not None:
         from tcpdoctor.cli.explain_port import answer_port

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
+from tcpdoctor.cli.netns import NETNS, look_from
 from tcpdoctor.cli.output import COLOR, FORMAT, OUTPUT, Output, emit, style_of
 from tcpdoctor.cli.progress import said_to_take
 from tcpdoctor.cli.window import refuse_bad_window
@@ -32,6 +33,7 @@ def facts(
             "--window", metavar="SECONDS", help="Time between the two samples; 0: one sample, no rates."
         ),
     ] = 1.0,
+    netns: NETNS = None,
     output_format: FORMAT = "text",
     output: OUTPUT = None,
     color: COLOR = "auto",
@@ -46,6 +48,7 @@ def facts(
 
     refuse_bad_window(window)
     wanted = _wanted(names or [], Scope(scope) if scope else None)
+    look_from(netns)
     with said_to_take(window):
         from tcpdoctor.kernel.live import take_samples
 

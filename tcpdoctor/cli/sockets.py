@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tcpdoctor.cli.netns import NETNS, look_from
 from tcpdoctor.cli.output import COLOR, FORMAT, OUTPUT, Output, emit, style_of
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def sockets(
     options: Annotated[
         bool, typer.Option("--options", help="Also the socket options that their processes set.")
     ] = False,
+    netns: NETNS = None,
     output_format: FORMAT = "text",
     output: OUTPUT = None,
     color: COLOR = "auto",
@@ -49,6 +51,7 @@ def sockets(
     """
     target = Output(output_format, output, color)
     names = [name for text in state or () for name in text.split(",")]
+    look_from(netns)
     answer = _look(names, port, peer_port, pid, peer, older, options=options)
     if output_format == "json":
         import json

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from tcpdoctor.cli.netns import NETNS, look_from
 from tcpdoctor.cli.output import COLOR, FORMAT, OUTPUT, Output, emit, style_of
 
 
@@ -13,6 +14,7 @@ def states(
         Literal["port", "peer", "process"] | None,
         typer.Option("--by", help="Also count per local port, peer address or process."),
     ] = None,
+    netns: NETNS = None,
     output_format: FORMAT = "text",
     output: OUTPUT = None,
     color: COLOR = "auto",
@@ -21,6 +23,7 @@ def states(
 
     Bound sockets are those that neither listen nor are connected. What is not known says so, and why.
     """
+    look_from(netns)
     from tcpdoctor.cli.state_counts import look_by, look_plain
 
     answer = look_plain() if by is None else look_by(by)
