@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from tcpdoctor.diagnosis.finding import Diagnosis, Evidence, Finding, Fix, Severity, SysctlFix, Unchecked
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.check import Check, checked, count_of, status, unchecked_rules
-from tcpdoctor.report.host import plural, state_readings, states_sentence, utc
+from tcpdoctor.report.host import plural, samples_words, state_readings, states_sentence, utc
 from tcpdoctor.report.style import Style
 
 MOST_ALIKE = 10
@@ -84,16 +84,16 @@ def unchecked_lines(unchecked: Iterable[Unchecked], style: Style) -> list[str]:
 def _header(check: Check, style: Style) -> str:
     snapshot = check.samples.after
     verdict = status(check)
-    looked = f"two samples {check.window:g} s apart" if check.window else "one sample"
+    looked = samples_words(check.window)
     word = verdict.upper()
-    found = style.wrap(f"{word}: {snapshot.host}: {_verdict(check.diagnosis, verdict)}")
-    circumstances = (
-        f"{utc(snapshot.taken_at)}, {looked}, Linux {snapshot.kernel}, network namespace {_namespace(check)}"
-    )
+    found = style.wrap(f"{word}: {snapshot.host}: {verdict_sentence(check.diagnosis, verdict)}")
+    where = f"network namespace {namespace_words(check)}"
+    circumstances = f"{utc(snapshot.taken_at)}, {looked}, Linux {snapshot.kernel}, {where}"
     return style.severity(verdict, word) + found[len(word) :] + "\n" + style.wrap(circumstances)
 
 
-def _verdict(diagnosis: Diagnosis, verdict: str) -> str:
+def verdict_sentence(diagnosis: Diagnosis, verdict: str) -> str:
+    """Say in half a sentence what was found, and that something could not be answered."""
     if diagnosis.findings:
         kinds = [(count_of(diagnosis, severity), severity.key) for severity in reversed(Severity)]
         found = ", ".join(f"{number} {key}" for number, key in kinds if number)
@@ -109,7 +109,8 @@ def _but_unanswered(diagnosis: Diagnosis, joined: str) -> str:
     return f"{joined}{plural(open_questions, 'rule')} could not be answered" if open_questions else ""
 
 
-def _namespace(check: Check) -> str:
+def namespace_words(check: Check) -> str:
+    """Say which network namespace it was: ``4026532177 (blue), not the host's own``."""
     snapshot = check.samples.after
     name = f" ({snapshot.namespace_name})" if snapshot.namespace_name else ""
     kind = ""
@@ -171,7 +172,7 @@ def _fixes(fixes: tuple[Fix, ...], style: Style) -> list[str]:
 
 def _fix_body(fix: Fix, indent: str, style: Style) -> list[str]:
     lines = [] if fix.sysctl is None else _setting_lines(fix.sysctl, indent, style)
-    if fix.do and (fix.sysctl is None or fix.do.strip() != _writing(fix.sysctl)):
+    if fix.do and (fix.sysctl is None or fix.do.strip() != setting_command(fix.sysctl)):
         lines.insert(0, style.wrap(fix.do, indent))
     lines += [""] if fix.do and _ends_in_example(fix.do) else []
     lines.append(style.wrap(f"Risk: {fix.risk}", indent))
@@ -189,24 +190,25 @@ def _ends_in_example(text: str) -> bool:
 def _setting_lines(sysctl: SysctlFix, indent: str, style: Style) -> list[str]:
     """Return what a sysctl is and what it shall be; no command where the value could not be computed."""
     where = "this network namespace only" if sysctl.applies_to == "namespace" else "the whole machine"
-    here = f"{sysctl.name}: {_words(sysctl.current)} here"
+    here = f"{sysctl.name}: {setting_words(sysctl.current)} here"
     if sysctl.value is None:
         return [style.wrap(f"{here}; which value to set could not be computed ({where})", indent)]
     return [
-        style.wrap(f"{here}, set {_words(sysctl.value)} ({where})", indent),
-        style.command(_writing(sysctl), indent + "  "),
+        style.wrap(f"{here}, set {setting_words(sysctl.value)} ({where})", indent),
+        style.command(setting_command(sysctl), indent + "  "),
         style.wrap("To keep it, a line for /etc/sysctl.d/60-tcpdoctor.conf:", indent),
         style.command(sysctl.persist, indent + "  "),
     ]
 
 
-def _writing(sysctl: SysctlFix) -> str:
+def setting_command(sysctl: SysctlFix) -> str:
+    """Return the command that a sysctl fix types; its value has to be known."""
     return f"sysctl -w {sysctl.name}={_argument(sysctl.value)}"
 
 
 def _instruction(label: str, text: str, indent: str, style: Style) -> list[str]:
     """Return a command on lines of its own, or prose behind its label."""
-    if not _is_command(text):
+    if not is_command(text):
         return [style.wrap(f"{label}: {text}", indent)]
     one = f"{indent}{label}: {text.strip()}"
     if "\n" not in one and len(one) <= style.width:
@@ -214,12 +216,13 @@ def _instruction(label: str, text: str, indent: str, style: Style) -> list[str]:
     return [f"{indent}{label}:", style.command(text, indent + "  ")]
 
 
-def _is_command(text: str) -> bool:
+def is_command(text: str) -> bool:
     """Whether a text is a shell command: commands begin in lower case, sentences do not."""
     return text.lstrip()[:1].islower() or text.lstrip().startswith(("/", "$", "#"))
 
 
-def _words(value: object) -> str:
+def setting_words(value: object) -> str:
+    """Return a sysctl's value for people."""
     if value is None:
         return "not known"
     return _setting(value) or "empty"

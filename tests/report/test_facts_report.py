@@ -12,6 +12,7 @@ from tcpdoctor.report.facts_list import gather
 from tcpdoctor.report.facts_text import facts_text
 from tcpdoctor.report.style import PLAIN
 from tests.facts.samples import CONNECTION, HIDDEN, NGINX, census, held_by, once, several, snapshot, twice
+from tests.schemas import described
 
 INFINITE = float("inf")
 HALF_HIDDEN = once(
@@ -35,9 +36,9 @@ def words(samples: Samples, scope: Scope, *beginnings: str) -> str:
 
 
 def rows(samples: Samples, scope: Scope, *beginnings: str):
-    found = facts_json(listing(samples, scope, *beginnings))["facts"]
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
-    return found
+    document = facts_json(listing(samples, scope, *beginnings))
+    assert described(json.dumps(document, allow_nan=False)) == document
+    return document["facts"]
 
 
 def test_values_as_json():

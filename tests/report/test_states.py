@@ -12,6 +12,7 @@ from tcpdoctor.report.states_json import states_answer_json
 from tcpdoctor.report.states_text import MOST_ROWS, states_answer_text
 from tcpdoctor.report.style import PLAIN, Style
 from tests.report.examples import CENSUS
+from tests.schemas import described
 
 ROWS = (
     Row("443", {TcpState.LISTEN: 2, TcpState.ESTABLISHED: 1100, TcpState.TIME_WAIT: 3}),
@@ -98,7 +99,7 @@ def test_no_line_is_wider_than_the_terminal(width):
 
 
 def test_json_has_the_keys_of_the_contract_in_their_order():
-    document = json.loads(json.dumps(states_answer_json(BY_PORT), allow_nan=False))
+    document = described(json.dumps(states_answer_json(BY_PORT), allow_nan=False))
     assert list(document) == ["schema", "host", "taken_at", "states", "by", "missing"]
     assert document["schema"] == "tcpdoctor.states/1"
     assert list(document["states"]) == [state.key for state in COUNTED_STATES]

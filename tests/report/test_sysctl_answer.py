@@ -13,6 +13,7 @@ from tcpdoctor.report.sysctl_json import sysctl_json
 from tcpdoctor.report.sysctl_text import sysctl_text
 from tests.facts.test_state_deadlines import DEFAULTS
 from tests.report.test_state_answer import WHO
+from tests.schemas import described
 
 
 def answer(name: str = "tcp_fin_timeout", value: object = 60, **changed) -> SysctlAnswer:
@@ -137,7 +138,7 @@ def test_json_says_the_same_in_named_fields(name):
     said = sysctl_json(answer(name, 7))
     assert " ".join(said) == KEYS
     assert said["schema"] == "tcpdoctor.sysctl/1"
-    assert json.loads(json.dumps(said, allow_nan=False)) == said
+    assert described(json.dumps(said, allow_nan=False)) == said
 
 
 def test_json_has_numbers_and_what_is_missing():

@@ -1,0 +1,81 @@
+"""The formats of `check`: one module each, imported when it is asked for, and one way in."""
+
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeAlias
+
+from tcpdoctor.diagnosis.finding import Finding
+from tcpdoctor.report.check import Check, loud_findings
+from tcpdoctor.report.style import Style
+
+CheckFormat: TypeAlias = Literal["text", "json", "nagios", "prometheus", "junit", "markdown", "html"]
+
+QUIET_FORMATS = ("text", "json", "markdown", "html")
+"""Formats in which less can be said; the readers of the others need every rule, or one line at least."""
+
+Findings: TypeAlias = tuple[Finding, ...]
+
+
+def render(check: Check, kind: CheckFormat, style: Style, *, quiet: bool = False) -> str:
+    """Return the answer in one format; with `quiet` the loud findings only, nothing where there are none.
+
+    `style` is for text; every other format looks the same everywhere.
+    """
+    loud = loud_findings(check)
+    if quiet and not loud:
+        return ""
+    return _RENDERERS[kind](check, loud if quiet else None, style)
+
+
+def _text(check: Check, only: Findings | None, style: Style) -> str:
+    from tcpdoctor.report.check_text import check_text, finding_texts
+
+    return check_text(check, style) if only is None else "\n\n".join(finding_texts(only, style))
+
+
+def _json(check: Check, only: Findings | None, _: Style) -> str:
+    import json
+
+    from tcpdoctor.report.check_json import check_json
+
+    return json.dumps(check_json(check, only), indent=1, allow_nan=False)
+
+
+def _nagios(check: Check, _only: Findings | None, _: Style) -> str:
+    from tcpdoctor.report.check_nagios import check_nagios
+
+    return check_nagios(check)
+
+
+def _prometheus(check: Check, _only: Findings | None, _: Style) -> str:
+    from tcpdoctor.report.check_prometheus import check_prometheus
+
+    return check_prometheus(check)
+
+
+def _junit(check: Check, _only: Findings | None, _: Style) -> str:
+    from tcpdoctor.report.check_junit import check_junit
+
+    return check_junit(check)
+
+
+def _markdown(check: Check, only: Findings | None, _: Style) -> str:
+    from tcpdoctor.report.check_markdown import check_markdown
+
+    return check_markdown(check, only)
+
+
+def _html(check: Check, only: Findings | None, _: Style) -> str:
+    from tcpdoctor.report.check_html import check_html
+
+    return check_html(check, only)
+
+
+_RENDERERS: Mapping[CheckFormat, Callable[[Check, Findings | None, Style], str]] = {
+    "text": _text,
+    "json": _json,
+    "nagios": _nagios,
+    "prometheus": _prometheus,
+    "junit": _junit,
+    "markdown": _markdown,
+    "html": _html,
+}

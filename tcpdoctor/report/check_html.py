@@ -1,0 +1,96 @@
+"""`check` as one HTML file: no script, nothing from the network, light and dark, for screen and paper."""
+
+from collections.abc import Sequence
+
+from tcpdoctor.diagnosis.finding import Finding, Severity
+from tcpdoctor.report.check import Check, checked, count_of, status, unchecked_rules
+from tcpdoctor.report.check_blocks import grouped, reasons_of
+from tcpdoctor.report.check_html_charts import CHARTED, ages_section, ports_section, states_section
+from tcpdoctor.report.check_html_findings import anchor, finding_article
+from tcpdoctor.report.check_html_machine import machine_svg
+from tcpdoctor.report.check_html_parts import html_page, pill, section, text
+from tcpdoctor.report.check_text import namespace_words, verdict_sentence
+from tcpdoctor.report.host import plural, samples_words, state_readings, utc
+
+
+def check_html(check: Check, only: Sequence[Finding] | None = None) -> str:
+    """Return the page; with `only` these findings and the verdict, without what else was looked at."""
+    findings = check.diagnosis.findings if only is None else tuple(only)
+    groups = list(grouped(findings))
+    readings = state_readings(check.samples.after.census)
+    body = [
+        _hero(check, [alike.shown[0] for alike in groups]),
+        states_section(check.samples, readings) if only is None else "",
+        *(finding_article(alike) for alike in groups),
+        *(_looked_at(check) if only is None else ()),
+    ]
+    verdict = status(check).upper()
+    title = f"{verdict}: {check.samples.after.host} - tcpdoctor"
+    return html_page(title, "".join(body) + _footer(check))
+
+
+def _hero(check: Check, worst: Sequence[Finding]) -> str:
+    snapshot, verdict = check.samples.after, status(check)
+    looked = samples_words(check.window)
+    said = verdict_sentence(check.diagnosis, verdict)
+    rows = "".join(
+        f"<li>{pill(finding.severity)}"
+        f'<a href="#{anchor(finding)}">{text(finding.title)} '
+        f'<span class="whom">{text(finding.label)}</span></a></li>'
+        for finding in worst
+    )
+    contents = f'<ul class="toc" aria-label="Findings">{rows}</ul>' if rows else ""
+    return (
+        f'<header class="hero is-{verdict}"><div class="line"><span class="pill">{verdict.upper()}</span>'
+        f"<h1>{text(snapshot.host)}</h1></div>"
+        f'<p class="said">{text(said[:1].upper() + said[1:])}.</p>'
+        f'<p class="meta">{utc(snapshot.taken_at)}, {looked}, Linux {text(snapshot.kernel)}, '
+        f"network namespace {text(namespace_words(check))}</p>{_tiles(check)}{contents}</header>\n"
+    )
+
+
+def _tiles(check: Check) -> str:
+    diagnosis = check.diagnosis
+    tiles = []
+    for severity in reversed(Severity):
+        number = count_of(diagnosis, severity)
+        tiles.append((severity.key, str(number), f"is-{severity.key}" if number else "none"))
+    tiles.append(("rules checked", str(checked(diagnosis)), "plain"))
+    skipped = len(unchecked_rules(diagnosis))
+    tiles.append(("without full answer", str(skipped), "is-unknown" if skipped else "none"))
+    items = "".join(
+        f'<li class="{kind}"><b>{number}</b><span>{name}</span></li>' for name, number, kind in tiles
+    )
+    return f'<ul class="tiles">{items}</ul>'
+
+
+def _looked_at(check: Check) -> list[str]:
+    samples = check.samples
+    readings = state_readings(samples.after.census)
+    ages = "".join(ages_section(samples, state, note) for state, note in CHARTED)
+    note = "Each box is a state, with its sockets here and what they wait for. Marked states have a finding."
+    return [
+        section("The TCP state machine, here and now", machine_svg(readings, check.diagnosis.findings), note),
+        f'<div class="pair">{ages}</div>',
+        ports_section(samples),
+        _unanswered(check),
+    ]
+
+
+def _unanswered(check: Check) -> str:
+    diagnosis = check.diagnosis
+    reasons = reasons_of(diagnosis.unchecked)
+    title = f"{checked(diagnosis)} of {plural(diagnosis.rules, 'rule')} checked"
+    if not reasons:
+        return section(title, '<p class="empty">Every rule was answered.</p>')
+    rows = "".join(
+        f"<tr><td>{text(reason)}</td><td><code>{text(', '.join(rules))}</code></td></tr>"
+        for reason, rules in reasons.items()
+    )
+    head = '<thead><tr><th scope="col">No full answer because</th><th scope="col">Rules</th></tr></thead>'
+    return section(title, f"<table>{head}<tbody>{rows}</tbody></table>")
+
+
+def _footer(check: Check) -> str:
+    about = f"tcpdoctor {check.version}. Counts are of one network namespace, at one moment."
+    return f"<footer>{text(about)}</footer>\n"

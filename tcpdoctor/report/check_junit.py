@@ -1,0 +1,90 @@
+"""`check` as JUnit XML: one test case per rule, for CI systems that keep such reports.
+
+A finding that changes the exit code is a failure; any other, and what the rule found, is the test case's
+output. A rule that could not be answered is skipped, with the reason.
+"""
+
+import re
+from collections.abc import Iterable
+
+from tcpdoctor.diagnosis.finding import Finding, Severity
+from tcpdoctor.diagnosis.rule import Rule
+from tcpdoctor.report.check import Check
+from tcpdoctor.report.check_text import finding_texts
+from tcpdoctor.report.host import utc
+from tcpdoctor.report.style import PLAIN
+
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 cannot hold, not even escaped."""
+_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"})
+_SPACES = str.maketrans({"\t": "&#9;", "\n": "&#10;", "\r": "&#13;"})
+
+
+def check_junit(check: Check) -> str:
+    """Return the document, in ASCII. Counts, times and names are where the common readers look for them."""
+    cases = [_case(rule, check) for rule in check.rules]
+    failures = sum("<failure" in case for case in cases)
+    skipped = sum("<skipped" in case for case in cases)
+    counts = {"tests": len(cases), "failures": failures, "errors": 0, "skipped": skipped}
+    numbers = " ".join(f'{name}="{number}"' for name, number in counts.items())
+    snapshot = check.samples.after
+    suite = _attributes(
+        name="tcpdoctor check",
+        timestamp=utc(snapshot.taken_at).removesuffix("Z"),
+        hostname=snapshot.host,
+        time=f"{check.duration or 0:.3f}",
+    )
+    about = {
+        "kernel": snapshot.kernel,
+        "namespace": str(snapshot.namespace),
+        "tcpdoctor": check.version,
+    }
+    properties = "".join(f"  <property{_attributes(name=k, value=v)}/>\n" for k, v in about.items())
+    document = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f"<testsuites {numbers}>\n<testsuite{suite} {numbers}>\n"
+        f" <properties>\n{properties} </properties>\n{''.join(cases)}</testsuite>\n</testsuites>\n"
+    )
+    return document.encode("ascii", "xmlcharrefreplace").decode("ascii")
+
+
+def _case(rule: Rule, check: Check) -> str:
+    found = [finding for finding in check.diagnosis.findings if finding.rule == rule.id]
+    reason = next((item.reason for item in check.diagnosis.unchecked if item.rule == rule.id), None)
+    body = ""
+    if any(_fails(finding, check) for finding in found):
+        worst = max(finding.severity for finding in found)
+        message = "; ".join(f"{finding.label}: {finding.summary}" for finding in found[:3])
+        more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+        body = f"  <failure{_attributes(message=message + more, type=worst.key)}>{_told(found)}</failure>\n"
+    elif not found and reason is not None:
+        body = f"  <skipped{_attributes(message=reason)}/>\n"
+    elif found:
+        body = f"  <system-out>{_told(found)}</system-out>\n"
+    if found and reason is not None:
+        body += f"  <system-err>{text_node(f'not answered for all: {reason}')}</system-err>\n"
+    name = _attributes(classname=f"tcpdoctor.{rule.family}", name=rule.id, time="0")
+    return f" <testcase{name}>\n{body} </testcase>\n"
+
+
+def _fails(finding: Finding, check: Check) -> bool:
+    return check.fail_on is not None and finding.severity >= max(check.fail_on, Severity.WARNING)
+
+
+def _told(findings: Iterable[Finding]) -> str:
+    return text_node("\n\n".join(finding_texts(findings, PLAIN)))
+
+
+def text_node(text: str) -> str:
+    """Return text for between two tags."""
+    return _legal(text).translate(_ENTITIES)
+
+
+def _attributes(**values: str) -> str:
+    return "".join(
+        f' {name}="{_legal(value).translate(_ENTITIES).translate(_SPACES)}"' for name, value in values.items()
+    )
+
+
+def _legal(text: str) -> str:
+    return _FORBIDDEN.sub(lambda match: ascii(match[0])[1:-1], text)

@@ -1,0 +1,136 @@
+r"""`check` for Nagios and its kin: one short line, performance data, details.
+
+The form is that of the Monitoring Plugins Development Guidelines: performance data after a ``|`` on the
+first line (the states), and after a second ``|`` at the end of the details (one value per rule), so that a
+short buffer cuts the least. There is no way to escape ``|`` there, so text has it as ``\x7c``; straight
+quotes become typographic ones, because a notification command may put the text between quotes.
+"""
+
+import math
+import re
+
+from tcpdoctor.diagnosis.finding import Finding
+from tcpdoctor.diagnosis.measure import Measure, measures
+from tcpdoctor.diagnosis.spans import Spans
+from tcpdoctor.facts.dimension import BYTE, SECOND
+from tcpdoctor.facts.host import HostFacts
+from tcpdoctor.facts.subjects import subjects_of
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.report.check import Check, checked, exit_code
+from tcpdoctor.report.host import plural, state_readings
+
+WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+"""By exit code."""
+_WIDTH = 80
+"""Characters of the first line before its performance data."""
+_MOST_ALIKE = 10
+_UNITS = {SECOND: "s", BYTE: "B"}
+_QUOTES = str.maketrans({"'": "\u02bc", '"': "\u2033", "|": "\\x7c"})
+_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+
+
+def check_nagios(check: Check) -> str:
+    """Return what a plugin prints; its first word is that of the exit code."""
+    states = [
+        f"'{state.key}'={'U' if isinstance(reading, Missing) else reading};;;0"
+        for state, reading in state_readings(check.samples.after.census).items()
+    ]
+    lines = [f"{_headline(check)} | {' '.join(states)}", *_details(check)]
+    rules = [_datum(measure) for measure in _measures(check)]
+    if rules:
+        lines[-1] += f" | {' '.join(rules)}"
+    return "\n".join(lines) + "\n"
+
+
+def unknown_nagios(reason: str) -> str:
+    """Return the one line of a plugin that could not look."""
+    return f"TCPDOCTOR UNKNOWN - {plain(reason)}\n"
+
+
+def plain(text: str) -> str:
+    """One line without what ends a text, or a quotation, for those who read plugins."""
+    return _STEERING.sub(" ", text).translate(_QUOTES).strip()
+
+
+def _headline(check: Check) -> str:
+    diagnosis = check.diagnosis
+    head = f"TCPDOCTOR {WORDS[exit_code(check)]} - "
+    asked = len({rule.rule for rule in diagnosis.unchecked if rule.applies})
+    unanswered = f"; {plural(asked, 'rule')} not answered" if asked else ""
+    if not diagnosis.findings:
+        return f"{head}no findings, {plural(checked(diagnosis), 'rule')} checked{unanswered}"
+    found = f"{head}{plural(len(diagnosis.findings), 'finding')}: "
+    names = list(dict.fromkeys(finding.rule for finding in diagnosis.findings))
+    return found + _first_that_fit(names, _WIDTH - len(found) - len(unanswered)) + unanswered
+
+
+def _first_that_fit(names: list[str], room: int) -> str:
+    """The first names, and how many more there are; the worst one whatever its length."""
+    for number in range(len(names), 1, -1):
+        more = f", {len(names) - number} more" if number < len(names) else ""
+        if len(text := ", ".join(names[:number]) + more) <= room:
+            return text
+    return names[0] + (f", {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def _details(check: Check) -> list[str]:
+    lines = []
+    seen: dict[str, int] = {}
+    for finding in check.diagnosis.findings:
+        seen[finding.rule] = seen.get(finding.rule, 0) + 1
+        if seen[finding.rule] <= _MOST_ALIKE:
+            lines.append(_detail(finding))
+    for rule, number in seen.items():
+        if number > _MOST_ALIKE:
+            lines.append(f"... and {plural(number - _MOST_ALIKE, 'finding')} more of {rule}")
+    reasons: dict[str, list[str]] = {}
+    for unchecked in check.diagnosis.unchecked:
+        if unchecked.applies:
+            reasons.setdefault(unchecked.reason, []).append(unchecked.rule)
+    lines += [plain(f"not answered: {', '.join(rules)}: {reason}") for reason, rules in reasons.items()]
+    counted = f"{checked(check.diagnosis)} of {plural(check.diagnosis.rules, 'rule')} checked"
+    return [*lines, f"{counted}; what to do: tcpdoctor check"]
+
+
+def _detail(finding: Finding) -> str:
+    return plain(f"{finding.severity.key.upper()} {finding.label}: {finding.title}: {finding.summary}")
+
+
+# performance data
+
+
+def _measures(check: Check) -> list[Measure]:
+    samples = check.samples
+    elsewhere = {unchecked.rule for unchecked in check.diagnosis.unchecked if not unchecked.applies}
+    host = HostFacts(samples)
+    rules = [rule for rule in check.rules if rule.id not in elsewhere]
+    return measures(rules, lambda scope: subjects_of(samples, scope, host))
+
+
+def _datum(measure: Measure) -> str:
+    """``'close-wait-leak'=137;100;;0``: label, value with unit, warning, critical, least."""
+    scale, unit = (100.0, "%") if measure.is_share else (1.0, _UNITS.get(measure.dimension, ""))
+    if isinstance(measure.value, Missing) or not math.isfinite(measure.value):
+        value = "U"
+    else:
+        value = _number(measure.value * scale) + unit
+    warning, critical = _range(measure.warning, scale), _range(measure.critical, scale)
+    least = "" if not isinstance(measure.value, Missing) and measure.value < 0 else "0"
+    return f"'{measure.rule}'={value};{warning};{critical};{least}"
+
+
+def _range(spans: Spans, scale: float) -> str:
+    """The range whose outside alerts, as the guidelines write it; empty where there is none of that form."""
+    if len(spans) == 1:
+        low, high = (end * scale for end in spans[0])
+        if math.isinf(high):
+            return _number(low) if low >= 0 else f"~:{_number(low)}"
+        return f"{_number(high)}:" if math.isinf(low) else f"@{_number(low)}:{_number(high)}"
+    if len(spans) == 2 and math.isinf(spans[0][0]) and math.isinf(spans[1][1]):
+        return f"{_number(spans[0][1] * scale)}:{_number(spans[1][0] * scale)}"
+    return ""
+
+
+def _number(value: float) -> str:
+    """Digits and perhaps a point: no exponent, no separators."""
+    return str(int(value)) if value == int(value) else f"{value:.6f}".rstrip("0").rstrip(".")

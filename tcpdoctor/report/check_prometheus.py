@@ -1,0 +1,142 @@
+"""`check` for the textfile collector of Prometheus' node_exporter.
+
+A rule that could not be answered has no sample of `tcpdoctor_finding_active`, so that an alert on it can tell
+"nothing found" (0) from "nobody could look" (absent, and counted in `tcpdoctor_unchecked_rules`). A number
+that is not known has no sample either. Labels never hold an address, a pid or the name of a process: such
+values come without end, and some of them are chosen by strangers.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.diagnosis.rule import Rule
+from tcpdoctor.facts.ages import age_of
+from tcpdoctor.facts.earlier import Earlier
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import Samples, Snapshot
+from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.report.check import Check, unchecked_rules
+from tcpdoctor.report.host import state_readings
+
+AGED_STATES = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2, TcpState.SYN_SENT)
+"""States whose sockets are known one by one and whose age the kernel bounds."""
+
+Labels = Mapping[str, str]
+
+
+class Family(NamedTuple):
+    """One metric: every one is a gauge."""
+
+    name: str
+    help: str
+    samples: Sequence[tuple[Labels, float]]
+
+
+def check_prometheus(check: Check) -> str:
+    """Return the exposition format, version 0.0.4; a metric without a sample is left out."""
+    return "".join(_exposed(family) for family in _families(check) if family.samples)
+
+
+def _families(check: Check) -> Iterator[Family]:
+    snapshot, diagnosis = check.samples.after, check.diagnosis
+    here = {"namespace": snapshot.namespace_name or str(snapshot.namespace)}
+    inapplicable = {rule.rule for rule in diagnosis.unchecked if not rule.applies}
+    yield Family(
+        "tcpdoctor_finding_active",
+        "1 if the rule has a finding of this severity, 0 if it has none; absent if it could not be answered.",
+        [(labels | here, value) for rule in check.rules for labels, value in _findings(rule, check)],
+    )
+    readings = state_readings(snapshot.census).items()
+    yield Family(
+        "tcpdoctor_sockets",
+        "TCP sockets in this state; absent if not known.",
+        [({"state": state.key} | here, n) for state, n in readings if not isinstance(n, Missing)],
+    )
+    yield Family(
+        "tcpdoctor_oldest_seconds",
+        "Seconds that the oldest socket has been in this state, at least; absent if there is none.",
+        [({"state": state.key} | here, age) for state, age in oldest_ages(check.samples).items()],
+    )
+    yield Family("tcpdoctor_rules", "Rules in force.", [(here, diagnosis.rules)])
+    yield Family(
+        "tcpdoctor_unchecked_rules",
+        "Rules that could not be answered for all they are about.",
+        [(here, len(unchecked_rules(diagnosis)))],
+    )
+    yield Family(
+        "tcpdoctor_inapplicable_rules",
+        "Of tcpdoctor_unchecked_rules, those that have no meaning in this network namespace.",
+        [(here, len(inapplicable))],
+    )
+    yield from _about_the_run(check, snapshot, here)
+
+
+def _about_the_run(check: Check, snapshot: Snapshot, here: Labels) -> Iterator[Family]:
+    yield Family(
+        "tcpdoctor_last_check_timestamp_seconds",
+        "When this was measured, in seconds since 1970.",
+        [(here, round(snapshot.taken_at, 3))],
+    )
+    if check.duration is not None:
+        yield Family(
+            "tcpdoctor_check_duration_seconds",
+            "How long the check took, the wait between its two samples included.",
+            [(here, round(check.duration, 6))],
+        )
+    yield Family("tcpdoctor_build_info", "Version of tcpdoctor; always 1.", [({"version": check.version}, 1)])
+
+
+def _findings(rule: Rule, check: Check) -> Iterator[tuple[dict[str, str], float]]:
+    """0 or 1 for every severity that the rule may have; none where it could not be answered.
+
+    A rule that fired for one subject and could not be answered for another has its 1, and no 0.
+    """
+    found = {finding.severity for finding in check.diagnosis.findings if finding.rule == rule.id}
+    open_ended = rule.id in unchecked_rules(check.diagnosis)
+    for severity in sorted(severities_of(rule) | found):
+        if severity in found or not open_ended:
+            yield {"rule": rule.id, "severity": severity.key}, float(severity in found)
+
+
+def severities_of(rule: Rule) -> set[Severity]:
+    """Return the severities that findings of a rule may have, as configured."""
+    return {rule.severity} if rule.severity else {trigger.severity for trigger in rule.fires}
+
+
+def oldest_ages(samples: Samples) -> dict[TcpState, float]:
+    """Return how long the oldest socket of a state has been there for sure; only states that have one.
+
+    A state whose sockets are not all known one by one is left out where the age is not bounded from below.
+    """
+    detail = samples.after.detail
+    if isinstance(detail, Missing):
+        return {}
+    earlier = Earlier(samples)
+    ages = {
+        state: [age_of(connection, earlier) for connection in detail[state].connections]
+        for state in AGED_STATES
+        if state in detail
+    }
+    known = {state: [age.low for age in rows if age.low > 0 or age.high < 1] for state, rows in ages.items()}
+    return {state: max(lows) for state, lows in known.items() if lows}
+
+
+def _exposed(family: Family) -> str:
+    lines = [f"# HELP {family.name} {_escaped(family.help)}", f"# TYPE {family.name} gauge"]
+    for labels, value in family.samples:
+        pairs = ",".join(f'{name}="{_quoted(text)}"' for name, text in labels.items())
+        lines.append(f"{family.name}{{{pairs}}} {_number(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def _quoted(text: str) -> str:
+    return _escaped(text).replace('"', '\\"')

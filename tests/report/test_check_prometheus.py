@@ -1,0 +1,93 @@
+"""`check` for Prometheus: what is known has a sample, what is not has none."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tcpdoctor.cli.rule_files import shipped_texts
+from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.diagnosis.library import load_library
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.report.check_prometheus import check_prometheus
+from tests.report.examples import CRITICAL, FINDING, HIDDEN, INAPPLICABLE, SNAPSHOT, check
+from tests.report.hostile import NASTY, NASTY_FINDING
+
+RULES = load_library(shipped_texts()).rules
+
+
+def read(answer):
+    families = text_string_to_metric_families(check_prometheus(answer._replace(rules=RULES)))
+    return {family.name: family for family in families}
+
+
+def active(answer, rule):
+    samples = read(answer)["tcpdoctor_finding_active"].samples
+    return {s.labels["severity"]: s.value for s in samples if s.labels["rule"] == rule}
+
+
+def value(families, name):
+    (sample,) = families[name].samples
+    return sample.value
+
+
+def test_every_metric_is_described():
+    families = read(check(FINDING, duration=1.25))
+    assert list(families) == [
+        "tcpdoctor_finding_active",
+        "tcpdoctor_sockets",
+        "tcpdoctor_rules",
+        "tcpdoctor_unchecked_rules",
+        "tcpdoctor_inapplicable_rules",
+        "tcpdoctor_last_check_timestamp_seconds",
+        "tcpdoctor_check_duration_seconds",
+        "tcpdoctor_build_info",
+    ]
+    for family in families.values():
+        assert family.type == "gauge"
+        assert family.documentation
+
+
+def test_a_rule_that_fired_is_1_and_one_that_did_not_is_0():
+    answer = check(FINDING, CRITICAL)
+    assert active(answer, "fin-wait-2-held-open") == {"warning": 1}
+    assert active(answer, "accept-queue-full") == {"critical": 1, "warning": 0}
+    assert active(answer, "syncookies-off") == {"warning": 0}
+
+
+def test_a_rule_that_could_not_be_answered_does_not_look_like_one_that_is_clear():
+    answer = check(unchecked=[HIDDEN, INAPPLICABLE])
+    assert active(answer, HIDDEN.rule) == active(answer, INAPPLICABLE.rule) == {}
+    families = read(answer)
+    assert value(families, "tcpdoctor_unchecked_rules") == 2
+    assert value(families, "tcpdoctor_inapplicable_rules") == 1
+
+
+def test_a_rule_that_fired_for_one_and_is_open_for_another_is_1_and_nowhere_0():
+    answer = check(CRITICAL, unchecked=[HIDDEN._replace(rule=CRITICAL.rule)])
+    assert active(answer, CRITICAL.rule) == {"critical": 1}
+
+
+def test_a_severity_of_the_configuration_is_the_one_that_is_told():
+    rules = tuple(rule._replace(severity=Severity.INFO) for rule in RULES)
+    text = check_prometheus(check()._replace(rules=rules))
+    assert 'severity="warning"' not in text
+
+
+def test_what_is_not_known_is_absent():
+    families = read(check())
+    states = {s.labels["state"]: s.value for s in families["tcpdoctor_sockets"].samples}
+    assert "bound" not in states
+    assert (states["fin_wait_2"], states["closing"]) == (120, 0)
+    assert "tcpdoctor_check_duration_seconds" not in families
+    assert "tcpdoctor_oldest_seconds" not in families
+    unread = read(check(snapshot=SNAPSHOT._replace(census=Missing("EPERM"), detail=Missing("EPERM"))))
+    assert "tcpdoctor_sockets" not in unread
+
+
+def test_the_namespace_is_named_where_it_has_a_name():
+    for name, label in ((None, "4026531840"), ('bl"u\\e\n', 'bl"u\\e\n')):
+        families = read(check(snapshot=SNAPSHOT._replace(namespace_name=name)))
+        assert {s.labels["namespace"] for s in families["tcpdoctor_sockets"].samples} == {label}
+
+
+def test_no_label_holds_what_a_stranger_chose():
+    text = check_prometheus(check(NASTY_FINDING)._replace(rules=RULES))
+    assert all(word not in text for word in (NASTY[:5], "nginx", "811"))
