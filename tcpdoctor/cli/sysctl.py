@@ -1,0 +1,81 @@
+"""`tcpdoctor sysctl`: the kernel's settings of TCP, and the files that set them."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tcpdoctor.cli.netns import NETNS, look_from
+from tcpdoctor.cli.output import COLOR, FORMAT, LINT_FORMAT, OUTPUT, Output
+
+app = typer.Typer(
+    no_args_is_help=False,
+    help="Show the kernel's settings; check the files that set them.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command("show")
+def show_settings(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...",
+            help="Full or last name, prefix, or pattern: 'tcp_keepalive*'; else all of TCP.",
+        ),
+    ] = None,
+    *,
+    changed: Annotated[
+        bool, typer.Option("--changed", help="Only what is not the kernel's default.")
+    ] = False,
+    netns: NETNS = None,
+    output_format: FORMAT = "text",
+    output: OUTPUT = None,
+    color: COLOR = "auto",
+) -> None:
+    """Show settings: value, default, unit, scope, meaning, and what sets them.
+
+    A default that depends on memory is compared only where it can be computed again. Exits 0 whenever there
+    is an answer, and 3 if a name is not known.
+    """
+    look_from(netns)
+    from tcpdoctor.cli.sysctl_show import answer_show
+
+    answer_show(names or [], Output(output_format, output, color), only_changed=changed)
+
+
+@app.command("lint")
+def lint_settings(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILE]...", help="Only these, in this order; else all that are read at boot."
+        ),
+    ] = None,
+    *,
+    root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The files of the system below DIR; no running values.")
+    ] = None,
+    fail_on: Annotated[
+        Literal["info", "warning", "critical", "never"],
+        typer.Option(help="The least severity that changes the exit code (info never does)."),
+    ] = "warning",
+    netns: NETNS = None,
+    output_format: LINT_FORMAT = "text",
+    output: OUTPUT = None,
+    color: COLOR = "auto",
+) -> None:
+    """Check the files of settings against their readers and this kernel.
+
+    They are read as systemd-sysctl and as procps `sysctl --system` read them: which file wins, what differs
+    from the running kernel, what it does not have, what has no effect, what does harm.
+
+    Exits 0 if nothing at or above --fail-on was found, 1 for a warning, 2 if it is critical, and 3 if the
+    files could not be read.
+    """
+    look_from(netns)
+    from tcpdoctor.cli.sysctl_lint import answer_lint
+
+    code = answer_lint(files or [], root, fail_on, Output(output_format, output, color))
+    if code:
+        raise typer.Exit(code)

@@ -1,0 +1,168 @@
+"""What `sysctl lint` and `sysctl show` read: files of settings as both readers do, and this kernel."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from tcpdoctor.cli.explain_sysctl import bounds_of
+from tcpdoctor.diagnosis.sysctl_known import UNKNOWN, Known
+from tcpdoctor.diagnosis.sysctl_look import Listening, Look
+from tcpdoctor.diagnosis.sysctl_order import Placed, Write, winners, writes
+from tcpdoctor.diagnosis.sysctl_refusal import refusal
+from tcpdoctor.facts.sysctl_defaults import NEEDED, computed_defaults, fewest_sockets
+from tcpdoctor.facts.sysctl_value import printed_numbers
+from tcpdoctor.kernel.namespaces import is_initial_namespace
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.sockets import read_listeners
+from tcpdoctor.kernel.sysctl import read_sysctls
+from tcpdoctor.kernel.sysctl_files import Reader, SettingsFile, Tree, read_given, read_tree
+from tcpdoctor.kernel.sysctl_lines import Lines, dotted, read_lines
+from tcpdoctor.kernel.sysctl_tree import Held, look_at, matching
+from tcpdoctor.kernel.tick import read_tick
+from tcpdoctor.knowledge.sysctl_pages import SysctlPage, all_pages
+
+_TRIPLES = ("net.ipv4.tcp_mem", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem")
+
+
+class Applied(NamedTuple):
+    """Files of settings as both readers apply them."""
+
+    lines: Mapping[Reader, Mapping[str, Lines]]
+    matches: Mapping[str, tuple[str, ...]]
+    done: Mapping[Reader, Mapping[str, list[Write]]]
+    last: Mapping[Reader, Mapping[str, Write]]
+    held: Mapping[str, Held]
+    known: Mapping[str, Known]
+
+
+def look_at_tree(root: str = "/") -> Look:
+    """Read the files of a system, and this kernel where the system is this one.
+
+    Raises:
+        QuestionError: The root is no folder.
+    """
+    tree = read_tree(root)
+    is_here = os.path.realpath(root) == "/"
+    files = tree.files if tree.last is None or tree.links_last() else (*tree.files, tree.last)
+    applied = apply_files({reader: tree.of(reader) for reader in Reader}, is_here=is_here)
+    return _look(files, applied, is_here=is_here)._replace(
+        unread_last=_is_unread(tree, applied),
+        last_path=os.path.join(root, "etc/sysctl.conf"),
+        skipped=tree.skipped,
+    )
+
+
+def look_at_files(paths: Sequence[str]) -> Look:
+    """Read files that the user named, in that order, and this kernel.
+
+    Raises:
+        QuestionError: One cannot be read.
+    """
+    files = read_given(paths)
+    return _look(files, apply_files(dict.fromkeys(Reader, files)))
+
+
+def apply_files(order: Mapping[Reader, Sequence[SettingsFile]], *, is_here: bool = True) -> Applied:
+    """Return what both readers make of their files; globs and refusals only count on this kernel."""
+    lines = {
+        reader: {
+            file.path: read_lines(file.content, reader) for file in files if isinstance(file.content, bytes)
+        }
+        for reader, files in order.items()
+    }
+    placed = {
+        reader: [
+            Placed(file.path, line)
+            for file in files
+            for line in lines[reader].get(file.path, Lines(())).lines
+        ]
+        for reader, files in order.items()
+    }
+    globs = {item.line.path for items in placed.values() for item in items if item.line.is_glob}
+    matches = {glob: matching(glob) for glob in globs if glob is not None} if is_here else {}
+    done = {reader: writes(items, reader, matches) for reader, items in placed.items()}
+    paths = {path for each in done.values() for path in each}
+    paths |= {item.line.target for items in placed.values() for item in items if item.line.path is not None}
+    known = known_settings({*paths, *_RELATED})
+    held = {path: look_at(path) for path in paths} if is_here else {}
+
+    def accepts(path: str, value: str) -> bool:
+        reading: Reading[str] = held[path].value if path in held else Missing("not looked at")
+        return refusal(path, value, known.get(path, UNKNOWN), reading) is None
+
+    last = {reader: winners(each, accepts) for reader, each in done.items()}
+    return Applied(lines, matches, done, last, held, known)
+
+
+def known_settings(paths: Iterable[str]) -> Mapping[str, Known]:
+    """Return what the encyclopaedia has of settings, by place below /proc/sys; the others are left out."""
+    pages, tick = all_pages(), read_tick()
+    names = {path: dotted(path) for path in paths}
+    return {path: _known(pages[name], tick) for path, name in names.items() if name in pages}
+
+
+def _known(page: SysctlPage, tick: float) -> Known:
+    numbers = printed_numbers(page.default or "")
+    size = len(numbers) if numbers else 3 if page.name in _TRIPLES else 1 if page.limits else None
+    since = page.since if page.since and page.since.replace(".", "").isdigit() else None
+    return Known(page.unit, bounds_of(page, tick), size, page.scope, page.removed, page.instead, since)
+
+
+def _look(files: tuple[SettingsFile, ...], applied: Applied, *, is_here: bool = True) -> Look:
+    initial = is_initial_namespace()
+    pages = os.sysconf("SC_PHYS_PAGES")
+    defaults = computed_defaults(read_sysctls(NEEDED)) if is_here else {}
+    return Look(
+        files=files,
+        lines=applied.lines,
+        done=applied.done,
+        last=applied.last,
+        matches=applied.matches,
+        known=applied.known,
+        held=_with_related(applied.held) if is_here else {},
+        is_here=is_here,
+        is_initial=initial if isinstance(initial, bool) else True,
+        listeners=_listening() if is_here else (),
+        memory_pages=pages if is_here else None,
+        defaults={name.replace(".", "/"): values[0] for name, values in defaults.items()},
+        usual_sockets=fewest_sockets(pages * os.sysconf("SC_PAGE_SIZE")) if is_here else None,
+    )
+
+
+_RELATED = (
+    "net/ipv4/tcp_timestamps",
+    "net/core/somaxconn",
+    "net/ipv4/ip_local_port_range",
+    "net/ipv4/ip_local_reserved_ports",
+    "net/ipv4/ip_unprivileged_port_start",
+    "net/ipv4/tcp_available_congestion_control",
+)
+"""What a setting's sense hangs on, whether or not a file names it."""
+
+
+def _with_related(held: Mapping[str, Held]) -> Mapping[str, Held]:
+    return {**{path: look_at(path) for path in _RELATED if path not in held}, **held}
+
+
+def _listening() -> Reading[tuple[Listening, ...]]:
+    found = read_listeners()
+    if isinstance(found, Missing):
+        return found
+    return tuple(Listening(listener.local.port, str(listener.local)) for listener in found)
+
+
+def _is_unread(tree: Tree, applied: Applied) -> bool:
+    """Whether /etc/sysctl.conf sets something, and systemd-sysctl does not read it."""
+    if tree.last is None or tree.links_last():
+        return False
+    lines = applied.lines[Reader.PROCPS].get(tree.last.path, Lines(())).lines
+    return any(line.path is not None and line.value is not None for line in lines)
+
+
+def nearby_names(look: Look) -> tuple[str, ...]:
+    """Return the dotted names that a misspelt one may have meant: all pages', and this kernel's beside it."""
+    names = {name: None for name, page in all_pages().items() if page.removed is None}
+    folders = {os.path.dirname(path) for path, held in look.held.items() if not held.exists}
+    for folder in sorted(folders):
+        names.update(dict.fromkeys(dotted(path) for path in matching(f"{folder}/*")))
+    return tuple(names)

@@ -1,0 +1,162 @@
+"""The checks of `sysctl lint`: each has a name that stays, a severity at most, and what it rests on."""
+
+from typing import NamedTuple
+
+from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.diagnosis.sysctl_look import Fault
+
+_IP = "Linux Documentation/networking/ip-sysctl.rst"
+_SYSCTL_D = "sysctl.d(5)"
+_SYSTEMD = "systemd 252, src/sysctl/sysctl.c"
+_PROCPS = "procps 4.0.2, src/sysctl.c"
+_PARSE = "Linux kernel/sysctl.c, proc_get_long() and do_proc_dointvec()"
+_OWN = "own"
+
+
+class Check(NamedTuple):
+    """What one check looks for."""
+
+    name: str
+    severity: Severity
+    """The worst that it gives; some places are milder."""
+    title: str
+    sources: tuple[str, ...]
+    """Documents, headers and functions; ``own`` where the threshold is this program's."""
+
+
+def _info(name: str, title: str, *sources: str) -> Check:
+    return Check(name, Severity.INFO, title, sources)
+
+
+def _warning(name: str, title: str, *sources: str) -> Check:
+    return Check(name, Severity.WARNING, title, sources)
+
+
+_FILES = (
+    _warning("not-an-assignment", "A line is neither a comment nor a setting", _SYSCTL_D, _SYSTEMD, _PROCPS),
+    _warning("no-readable-file", "A name in the folder is no file that can be read", _SYSTEMD, _PROCPS),
+    _info("link-to-nothing", "A link leads nowhere, and hides files of its name", _SYSTEMD, _PROCPS),
+    _info("hidden-file", "A file's name begins with a dot, and only procps reads it", _SYSTEMD, _PROCPS),
+    _info("file-not-read", "A file's name does not end in .conf, so nobody reads it", _SYSCTL_D),
+    _warning("sysctl-conf-not-read", "systemd-sysctl does not read /etc/sysctl.conf", _SYSCTL_D, _SYSTEMD),
+    _warning("line-too-long", "systemd-sysctl stops at a line of more than 1 MiB", _SYSTEMD),
+    _warning("stray-line-end", "A carriage return or NUL ends a line for systemd only", _SYSTEMD, _PROCPS),
+    _warning("byte-order-mark", "A byte order mark is taken as part of the first key", _SYSTEMD, _PROCPS),
+    _info("not-utf-8", "A setting holds bytes that are no UTF-8", _SYSCTL_D),
+    _info("file-name-is-pattern", "procps takes a file's name for a pattern", _PROCPS),
+)
+
+_ORDER = (
+    _warning("readers-disagree", "systemd-sysctl and procps end with different values", _SYSTEMD, _PROCPS),
+    _warning("set-twice", "One key is set more than once", _SYSCTL_D),
+    _info("pattern-matches-nothing", "A pattern stands for no setting of this kernel", _SYSCTL_D),
+    _warning(
+        "pattern-excludes-nothing", "An exclusion is a pattern, which most readers ignore", _SYSTEMD, _PROCPS
+    ),
+)
+
+_KEYS = (
+    _warning("key-removed", "The kernel no longer has this setting", _IP),
+    _warning("key-never-existed", "No kernel of kernel.org ever had this setting", _IP),
+    _warning("key-unknown", "This kernel does not have this setting", _IP),
+    _info("key-too-new", "The setting came with a later kernel than this one", _IP),
+    _info("key-of-initial-namespace", "Only the initial network namespace has this setting", _IP),
+    _info("key-needs-module", "The setting appears when a module is loaded", _SYSCTL_D),
+    _info("key-of-absent-interface", "The setting is of an interface that is not there", _SYSCTL_D),
+    _warning("key-read-only", "The setting cannot be written here", _IP),
+    _info("key-has-no-effect", "The kernel takes any value and does nothing with it", _IP),
+    _warning("value-refused", "The kernel refuses the value", _PARSE, _IP),
+    _warning("trailing-comment", "A comment behind a value is part of the value", _SYSCTL_D, _PARSE),
+    _info("differs-from-running", "The running value is not what the files say", _SYSCTL_D),
+)
+
+_CLOSING = (
+    _warning(
+        "fin-timeout-between-61-and-89",
+        "tcp_fin_timeout of 61 to 89 lasts shorter than 60",
+        "Linux net/ipv4/tcp_timer.c, tcp_keepalive_timer()",
+    ),
+    _warning("fin-timeout-short", "tcp_fin_timeout is under 15", _IP, "digitalocean/catpaw: 15 to 60"),
+    _info(
+        "fin-timeout-changed",
+        "tcp_fin_timeout does not change TIME_WAIT",
+        "Linux include/net/tcp.h, TCP_TIMEWAIT_LEN",
+    ),
+    _warning(
+        "max-orphans-lowered",
+        "tcp_max_orphans is below the kernel's default",
+        f"{_IP}: do not lower it",
+        _OWN,
+    ),
+    _warning(
+        "max-tw-buckets-lowered",
+        "tcp_max_tw_buckets is below the kernel's default",
+        f"{_IP}: must not lower it",
+        _OWN,
+    ),
+    _info("orphan-retries-low", "tcp_orphan_retries of 1 or 2 cuts off slow clients", _IP),
+    _warning("tw-reuse-without-timestamps", "tcp_tw_reuse does nothing without timestamps", _IP),
+)
+
+_TRAFFIC = (
+    _warning("timestamps-off", "tcp_timestamps is off", _IP, "RFC 7323"),
+    _warning("window-scaling-off", "tcp_window_scaling is off", _IP, "RFC 7323"),
+    _warning("sack-off", "tcp_sack is off", _IP, "RFC 2018"),
+    _warning("retries2-low", "tcp_retries2 is below 8", f"{_IP}: RFC 1122 asks for at least 100 seconds"),
+    _warning("keepalive-never", "A negative keepalive time means never", "Linux net/ipv4/tcp_timer.c"),
+    _warning("notsent-lowat-zero", "tcp_notsent_lowat of 0 keeps sockets from ever being writable", _IP),
+    _warning("tcp-mem-in-bytes", "tcp_mem is larger than memory: it counts pages", _IP),
+    _warning(
+        "congestion-control-unknown",
+        "Neither the kernel nor a module of kernel.org has this congestion control",
+        "Linux net/ipv4/tcp_cong.c, tcp_ca_find_autoload()",
+    ),
+    _warning("buffer-order", "The three sizes of a buffer are not in order", _IP),
+)
+
+_LISTENING = (
+    _warning("syncookies-off", "tcp_syncookies is off", _IP, "CIS Benchmark: 1"),
+    _warning("syncookies-always", "tcp_syncookies of 2 is for tests", _IP),
+    _warning(
+        "abort-on-overflow", "tcp_abort_on_overflow resets clients in a burst", f"{_IP}: only if really sure"
+    ),
+    _info(
+        "syn-backlog-above-somaxconn",
+        "net.core.somaxconn caps tcp_max_syn_backlog",
+        "Linux net/ipv4/tcp_input.c",
+    ),
+)
+
+_PORTS = (
+    _warning("range-holds-listener", "The ephemeral range holds ports that programs listen on", _IP),
+    _warning("range-narrow", "The ephemeral range is narrow", f"{_OWN}: under 10,000; the default is 28,232"),
+    _info(
+        "range-same-parity", "Both ends of the ephemeral range are even, or odd", f"{_IP}: different parity"
+    ),
+    _info(
+        "range-holds-node-ports",
+        "The ephemeral range overlaps Kubernetes' node ports",
+        "kubernetes/kops issue 6342",
+    ),
+    _warning(
+        "reserved-eats-range", "Reserved ports leave little of the ephemeral range", f"{_OWN}: under a fifth"
+    ),
+)
+
+CHECKS = {
+    check.name: check for check in (*_FILES, *_ORDER, *_KEYS, *_CLOSING, *_TRAFFIC, *_LISTENING, *_PORTS)
+}
+"""Every check by its name, in the order of the documentation."""
+
+
+def fault(
+    check: str,
+    place: tuple[str, int | None],
+    what: str,
+    do: str,
+    *,
+    key: str | None = None,
+    severity: Severity | None = None,
+) -> Fault:
+    """Return a fault of a check, as severe as the check unless it is said to be milder."""
+    return Fault(check, severity or CHECKS[check].severity, place[0], place[1], key, what, do)

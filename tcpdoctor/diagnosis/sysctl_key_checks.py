@@ -1,0 +1,250 @@
+"""What is wrong with a line for this kernel: a key that it lacks, a value that it refuses or has not."""
+
+import re
+import shlex
+from collections.abc import Collection, Iterator, Sequence
+
+from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.diagnosis.nearest import nearest
+from tcpdoctor.diagnosis.sysctl_checks import fault
+from tcpdoctor.diagnosis.sysctl_look import Fault, Look
+from tcpdoctor.diagnosis.sysctl_order import Write
+from tcpdoctor.diagnosis.sysctl_refusal import refusal
+from tcpdoctor.facts.sysctl_value import is_same
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.sysctl_lines import Line, dotted
+from tcpdoctor.kernel.sysctl_tree import Held
+from tcpdoctor.kernel.text import clean
+
+_NO_EFFECT = {
+    "net/ipv4/tcp_fack": "Since Linux 4.15 it does nothing; RACK took its place.",
+    "net/ipv4/tcp_low_latency": "Since Linux 4.14 it does nothing: the prequeue that it avoided is gone.",
+}
+_MODULES = (
+    ("net/netfilter/nf_conntrack", "nf_conntrack"),
+    ("net/nf_conntrack_max", "nf_conntrack"),
+    ("net/ipv4/netfilter/ip_conntrack", "nf_conntrack (under the names net.netfilter.nf_conntrack_*)"),
+    ("net/bridge/", "br_netfilter"),
+    ("net/sctp/", "sctp"),
+    ("net/ipv4/vs/", "ip_vs"),
+    ("net/mptcp/", "MPTCP (CONFIG_MPTCP)"),
+    ("net/ipv6/", "ipv6"),
+    ("sunrpc/", "sunrpc"),
+    ("fs/nfs/", "nfs"),
+)
+_INTERFACE = re.compile(r"net/(?:ipv4|ipv6|mpls)/(?:conf|neigh)/(?P<name>[^/]+)(?P<rest>/.*)?")
+_COMMENT = re.compile(r"\s*[#;].*", re.DOTALL)
+_ACTIONS = frozenset({"vm/drop_caches", "vm/compact_memory", "net/ipv4/route/flush", "net/ipv6/route/flush"})
+_SHOWN = 80
+_MOST_GUESSES = 100
+"""Misspelt names that are compared with all others, at some milliseconds each."""
+_OTHERS = ("kernel/", "vm/", "fs/", "dev/", "debug/", "abi/", "user/", "crypto/")
+"""Groups that have nothing to do with TCP, whose settings hang on how the kernel was built."""
+_CORRECT = "Correct the name, or remove the line."
+_NAMED = 3
+"""Settings of one pattern that are told by name."""
+_ALIKE = 0.8
+"""How much of the last parts of two names has to agree for one to be a slip of the other; own."""
+_ELSEWHERE = " Nothing applies files to this network namespace, which is not the host's own."
+DRIFT = "differs-from-running"
+
+
+def check_keys(look: Look, names: Collection[str]) -> Iterator[Fault]:
+    """Look at every line that names one setting.
+
+    Args:
+        look: What was read.
+        names: Dotted names that a misspelt one may have meant.
+    """
+    guesses = 0
+    for path, line in look.every_line():
+        if line.path is None or line.is_glob or line.path.startswith("\ufeff"):
+            continue  # no one setting, or told as byte-order-mark
+        known = look.known_of(line.target)
+        held = look.held.get(line.target)
+        place = (path, line.number)
+        if line.target in _NO_EFFECT and line.value is not None:
+            yield _no_effect(place, line)
+        elif known.removed is not None and (held is None or not held.exists):
+            yield _gone(look, place, line)
+        elif held is not None and not held.exists:
+            guesses += 1
+            yield _absent(look, place, line, names if guesses <= _MOST_GUESSES else ())
+        elif held is None and line.target not in look.known and not look.is_here:
+            guesses += 1
+            yield from _nowhere(place, line, names if guesses <= _MOST_GUESSES else ())
+        elif line.value is not None:
+            yield from _value(look, place, line, held)
+
+
+def check_drift(look: Look) -> Iterator[Fault]:
+    """Look at settings whose running value is not what the files make of them."""
+    differing: dict[tuple[str, int], list[tuple[Write, str]]] = {}
+    for write in look.settings():
+        held = look.held.get(write.path)
+        if held is None or isinstance(held.value, Missing) or write.path in _ACTIONS:
+            continue
+        others = [last[write.path] for last in look.last.values() if write.path in last]
+        if not any(is_same(other.value, held.value) for other in others):
+            place = (write.by.file, write.by.line.number)
+            differing.setdefault(place, []).append((write, held.value))
+    for place, found in differing.items():
+        yield _drift(place, found, "" if look.is_initial else _ELSEWHERE)
+
+
+def _drift(place: tuple[str, int], found: Sequence[tuple[Write, str]], where: str) -> Fault:
+    """One remark for a line, however many settings a pattern of it stands for."""
+    write, held = found[0]
+    key, says = dotted(write.path), clean(" ".join(write.value.split()), _SHOWN) or "nothing"
+    command = f"sysctl -w {shlex.quote(f'{key}={clean(write.value, 4096)}')}"
+    if len({other.path for other, _ in found}) == 1:
+        what = f"{key}: the file says {says}, the kernel has {clean(held, _SHOWN) or 'nothing'}.{where}"
+        do = f"Apply it ({command}) or correct the line. `tcpdoctor sysctl show {key}` tells what set it."
+        return fault(DRIFT, place, what, do, key=key)
+    names = [f"{dotted(other.path)} = {clean(value, 20) or 'nothing'}" for other, value in found]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    pattern = clean(write.by.line.key, _SHOWN)
+    what = f"{pattern}: the file says {says}, the kernel has {', '.join(names[:_NAMED])}{more}.{where}"
+    return fault(DRIFT, place, what, f"Apply it to each ({command} ...) or correct the line.", key=pattern)
+
+
+def _no_effect(place: tuple[str, int], line: Line) -> Fault:
+    return fault(
+        "key-has-no-effect", place, f"{dotted(line.target)}: {_NO_EFFECT[line.target]}", "Remove the line.",
+        key=dotted(line.target),
+    )  # fmt: skip
+
+
+def _gone(look: Look, place: tuple[str, int], line: Line) -> Fault:
+    known, key = look.known_of(line.target), dotted(line.target)
+    instead = f" Instead: {known.instead}." if known.instead else ""
+    if known.removed == "never there":
+        what, check = f"No kernel of kernel.org ever had {key}.{instead}", "key-never-existed"
+    else:
+        what, check = f"{key} is gone since Linux {known.removed}.{instead}", "key-removed"
+    return fault(check, place, what, "Remove the line.", key=key, severity=_milder(line))
+
+
+def _absent(look: Look, place: tuple[str, int], line: Line, names: Collection[str]) -> Fault:
+    known, key = look.known_of(line.target), dotted(line.target)
+    if known.scope == "initial" and not look.is_initial:
+        return fault(
+            "key-of-initial-namespace",
+            place,
+            f"{key} exists in the initial network namespace only, and this is another one.",
+            "Set it on the host; nothing is to be done here.",
+            key=key,
+        )
+    interface = _INTERFACE.match(line.target)
+    if interface is not None and interface["rest"]:
+        return _of_interface(place, line, interface)
+    module = next((module for start, module in _MODULES if line.target.startswith(start)), None)
+    if module is not None:
+        return _of_module(place, key, module)
+    if known.since is not None:
+        return fault(
+            "key-too-new", place, f"This kernel does not have {key}: it came with Linux {known.since}.",
+            "Begin the line with - where some hosts have an older kernel.", key=key,
+        )  # fmt: skip
+    near = _near(key, names)
+    is_foreign = not near and line.target.startswith(_OTHERS)
+    otherwise = "Nothing, if it is for another kernel; else correct the name, or remove the line."
+    return fault(
+        "key-unknown",
+        place,
+        f"This kernel does not have {clean(key, _SHOWN)}.",
+        f"Did you mean {near}?" if near else otherwise if is_foreign else _CORRECT,
+        key=key,
+        severity=Severity.INFO if is_foreign else _milder(line),
+    )
+
+
+def _nowhere(place: tuple[str, int], line: Line, names: Collection[str]) -> Iterator[Fault]:
+    """A key that is wrong on whatever kernel the files are for."""
+    key, severity = dotted(line.target), _milder(line)
+    interface = _INTERFACE.match(line.target)
+    if interface is not None and (interface["rest"] or "").count("/") > 1:
+        yield _of_interface(place, line, interface)
+        return
+    near = _near(key, names) if line.target.startswith("net/ipv4/tcp_") else None
+    if near or "/" not in line.target or re.search(r"\s", key):
+        what = f"No kernel that this program knows has {clean(key, _SHOWN)}."
+        near = near or _near(key, names)
+        do = f"Did you mean {near}?" if near else _CORRECT
+        yield fault("key-unknown", place, what, do, key=key, severity=severity)
+
+
+def _near(key: str, names: Collection[str]) -> str | None:
+    """The name that was meant; None where even the nearest is another word in its last part."""
+    from difflib import SequenceMatcher  # only a mistake pays for it
+
+    near = nearest(key, names)
+    if near is None:
+        return None
+    last, meant = (name.rpartition(".")[2] for name in (key, near))
+    return near if SequenceMatcher(None, last, meant).ratio() >= _ALIKE else None
+
+
+def _of_module(place: tuple[str, int], key: str, module: str) -> Fault:
+    return fault(
+        "key-needs-module",
+        place,
+        f"{key} is not there: it appears when {module} is loaded, which may be after the files are read.",
+        "Load it early (/etc/modules-load.d), or apply the line when it is there.",
+        key=key,
+    )
+
+
+def _of_interface(place: tuple[str, int], line: Line, interface: re.Match[str]) -> Fault:
+    key, name = dotted(line.target), interface["name"]
+    parts = (interface["rest"] or "").strip("/").split("/")
+    if len(parts) > 1:
+        whole = f"{name}.{parts[0]}"
+        right = dotted(f"{line.target[: interface.start('name')]}{whole}/{'/'.join(parts[1:])}")
+        return fault(
+            "key-unknown", place, f"{clean(key, _SHOWN)} names an interface {name}, and not {whole}.",
+            f"Write a dot in an interface's name as a slash: {clean(right, _SHOWN)}.", key=key,
+        )  # fmt: skip
+    return fault(
+        "key-of-absent-interface",
+        place,
+        f"There is no interface {clean(name, 20)} here, or it has no {clean(parts[0], 40)}.",
+        "Nothing, if it comes later: udev has systemd-sysctl apply the line then (99-systemd.rules).",
+        key=key,
+    )
+
+
+def _value(look: Look, place: tuple[str, int], line: Line, held: Held | None) -> Iterator[Fault]:
+    value, key = line.value or "", dotted(line.target)
+    if held is not None and not held.writable:
+        where = "" if look.is_initial else " in this network namespace"
+        what = f"{key} cannot be written{where}."
+        yield fault("key-read-only", place, what, "Remove the line.", key=key, severity=_milder(line))
+        return
+    known = look.known_of(line.target)
+    why = refusal(line.target, value, known, Missing("not looked at") if held is None else held.value)
+    bare = _COMMENT.sub("", value)
+    if bare != value and bare:
+        yield _comment(place, key, value, bare, why)
+    elif why is not None:
+        shown = f"'{clean(value, _SHOWN)}'" if value else "an empty value"
+        what = f"The kernel refuses {shown} for {key}: {why}. The setting stays as it was."
+        yield fault("value-refused", place, what, "Correct the value.", key=key, severity=_milder(line))
+
+
+def _comment(place: tuple[str, int], key: str, value: str, bare: str, why: str | None) -> Fault:
+    shown = f"The value of {key} is '{clean(value, _SHOWN)}', what looks like a comment included"
+    if why is not None:
+        what, severity = f"{shown}, and the kernel refuses it: {why}.", None
+    elif re.fullmatch(r"[-+0-9a-fA-FxX\s]+", bare):
+        what, severity = f"{shown}; the kernel happens to stop reading numbers at the blank.", Severity.INFO
+    else:
+        what, severity = f"{shown}.", None
+    return fault(
+        "trailing-comment", place, what, "Put the comment on a line of its own.", key=key, severity=severity
+    )
+
+
+def _milder(line: Line) -> Severity | None:
+    """A line that begins with a dash says itself that it may fail."""
+    return Severity.INFO if line.lenient or line.value is None else None

@@ -1,0 +1,251 @@
+"""Every check of `sysctl lint` from literals: what provokes it, and what does not."""
+
+import pytest
+
+from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.diagnosis.sysctl_checks import CHECKS
+from tcpdoctor.diagnosis.sysctl_lint import lint_settings, worst
+from tcpdoctor.diagnosis.sysctl_look import Listening
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.sysctl_files import Reader, SettingsFile, Skipped
+from tcpdoctor.kernel.sysctl_lines import Lines, read_lines
+from tests.diagnosis.settings_looks import NAMES, faults, found, look
+
+LISTENING = (Listening(40_009, "0.0.0.0:40009"),)
+DOT = "net.ipv4."
+
+
+@pytest.mark.parametrize(
+    ("check", "text", "changed"),
+    [
+        ("not-an-assignment", "net.ipv4.tcp_sack 1", {}),
+        ("stray-line-end", "net.ipv4.tcp_sack = 1\rnet.ipv4.tcp_sack = 1", {}),
+        ("stray-line-end", "net.ipv4.tcp_sack = 1\0", {}),
+        ("byte-order-mark", "\ufeffnet.ipv4.tcp_sack = 1", {}),
+        ("not-utf-8", b"kernel.x = \xff", {}),
+        ("line-too-long", "#" * (1 << 20), {}),
+        ("pattern-excludes-nothing", "-net.ipv4.conf.*.rp_filter", {}),
+        ("pattern-matches-nothing", "net.ipv4.conf.*.nothing = 1", {}),
+        ("set-twice", "net.ipv4.tcp_retries2 = 9\nnet/ipv4/tcp_retries2 = 10", {}),
+        ("readers-disagree", "net.ipv4.tcp_retries2 = 9\n-net.ipv4.tcp_retries2", {}),
+        ("readers-disagree", "net.ipv4.tcp_retries2 = 9\nnet.ipv4.tcp_retries2 = 300", {}),
+        ("key-removed", "net.ipv4.tcp_tw_recycle = 1", {}),
+        ("key-never-existed", "net.ipv4.tcp_tw_len = 1", {}),
+        ("key-unknown", "net.ipv4.tcp_keepalve_time = 1", {}),
+        ("key-unknown", "net.ipv4.conf.eth0.1.rp_filter = 1", {}),
+        ("key-too-new", "net.ipv4.tcp_rto_future = 1", {}),
+        ("key-of-initial-namespace", "net.ipv4.udp_mem = 1 2 3", {"is_initial": False}),
+        ("key-needs-module", "net.netfilter.nf_conntrack_max = 1", {}),
+        ("key-needs-module", "net.bridge.bridge-nf-call-iptables = 1", {}),
+        ("key-of-absent-interface", "net.ipv4.conf.eth9.rp_filter = 1", {}),
+        ("key-read-only", "net.ipv4.tcp_available_congestion_control = bbr", {}),
+        ("key-has-no-effect", "net.ipv4.tcp_fack = 1", {}),
+        ("value-refused", "net.ipv4.tcp_retries2 = 300", {}),
+        ("value-refused", "net.ipv4.tcp_retries2 =", {}),
+        ("value-refused", "net.ipv4.ip_local_reserved_ports = 8080, 9000", {}),
+        ("value-refused", "net.ipv4.ip_local_port_range = 60000 50000", {}),
+        ("value-refused", "net.ipv4.ip_local_port_range = 1000 60999", {}),
+        ("value-refused", "net.ipv4.tcp_congestion_control = bbr cubic", {}),
+        ("value-refused", "net.ipv4.ip_unprivileged_port_start = 32769", {}),
+        ("congestion-control-unknown", "net.ipv4.tcp_congestion_control = bbrplus", {}),
+        ("trailing-comment", "net.ipv4.tcp_retries2 = 9 # fewer", {}),
+        ("trailing-comment", "net.ipv4.tcp_congestion_control = bbr ; fast", {}),
+        ("fin-timeout-between-61-and-89", "net.ipv4.tcp_fin_timeout = 61", {}),
+        ("fin-timeout-short", "net.ipv4.tcp_fin_timeout = 14", {}),
+        ("fin-timeout-changed", "net.ipv4.tcp_fin_timeout = 30", {}),
+        ("max-orphans-lowered", "net.ipv4.tcp_max_orphans = 131071", {}),
+        ("max-orphans-lowered", "net.ipv4.tcp_max_orphans = 4095", {"defaults": {}}),
+        ("max-tw-buckets-lowered", "net.ipv4.tcp_max_tw_buckets = 5000", {"defaults": {}}),
+        (
+            "max-tw-buckets-lowered",
+            "net.ipv4.tcp_max_tw_buckets = 20000",
+            {"defaults": {}, "usual_sockets": 32768},
+        ),
+        ("max-tw-buckets-lowered", "net.ipv4.tcp_max_tw_buckets = 5000", {}),
+        ("orphan-retries-low", "net.ipv4.tcp_orphan_retries = 2", {}),
+        ("tw-reuse-without-timestamps", "net.ipv4.tcp_tw_reuse = 1\nnet.ipv4.tcp_timestamps = 0", {}),
+        ("timestamps-off", "net.ipv4.tcp_timestamps = 0", {}),
+        ("window-scaling-off", "net.ipv4.tcp_window_scaling = 0", {}),
+        ("sack-off", "net.ipv4.tcp_sack = 0", {}),
+        ("retries2-low", "net.ipv4.tcp_retries2 = 7", {}),
+        ("keepalive-never", "net.ipv4.tcp_keepalive_time = -1", {}),
+        ("keepalive-never", "net.ipv4.tcp_keepalive_intvl = -1", {}),
+        ("notsent-lowat-zero", "net.ipv4.tcp_notsent_lowat = 0", {}),
+        ("tcp-mem-in-bytes", "net.ipv4.tcp_mem = 100000000 200000000 300000000", {}),
+        ("buffer-order", "net.ipv4.tcp_rmem = 4096 8000000 6000000", {}),
+        ("buffer-order", "net.ipv4.tcp_wmem = 4096 8000000 6000000", {}),
+        ("syncookies-off", "net.ipv4.tcp_syncookies = 0", {}),
+        ("syncookies-always", "net.ipv4.tcp_syncookies = 2", {}),
+        ("abort-on-overflow", "net.ipv4.tcp_abort_on_overflow = 1", {}),
+        ("syn-backlog-above-somaxconn", "net.ipv4.tcp_max_syn_backlog = 4097", {}),
+        ("range-holds-listener", "net.ipv4.ip_local_port_range = 32768 60999", {"listeners": LISTENING}),
+        ("range-narrow", "net.ipv4.ip_local_port_range = 50000 59998", {}),
+        ("range-same-parity", "net.ipv4.ip_local_port_range = 32768 60998", {}),
+        ("range-holds-node-ports", "net.ipv4.ip_local_port_range = 10000 60999", {}),
+        ("reserved-eats-range", "net.ipv4.ip_local_reserved_ports = 32768-60000", {}),
+    ],
+)
+def test_a_check_finds_what_it_is_for(check, text, changed):
+    here = [fault for fault in faults(text, **changed) if fault.check == check]
+    assert here
+    for fault in here:
+        assert fault.file == "/etc/sysctl.d/1.conf"
+        assert fault.severity <= CHECKS[check].severity
+        assert fault.what.endswith(".")
+        assert fault.do[0].isupper()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "net.ipv4.tcp_fin_timeout = 60",
+        "net.ipv4.tcp_retries2 = 8",
+        "net.ipv4.tcp_retries2 = 0x0f",
+        "net.ipv4.tcp_max_orphans = 131072",
+        "net.ipv4.tcp_max_tw_buckets = -1",
+        "net.ipv4.tcp_orphan_retries = 3",
+        "net.ipv4.tcp_tw_reuse = 1",
+        "net.ipv4.tcp_max_syn_backlog = 4096",
+        "net.ipv4.ip_local_port_range = 32768 60999",
+        "net.ipv4.ip_local_reserved_ports = 8080,9000-9010",
+        "net.ipv4.tcp_rmem = 4096 131072 33554432",
+        "net.ipv4.tcp_congestion_control = bbr",
+        "net.ipv4.ip_unprivileged_port_start = 80",
+        "# net.ipv4.tcp_sack = 0",
+        "; net.ipv4.tcp_sack 0",
+        "-net.ipv4.conf.eth0.rp_filter",
+    ],
+)
+def test_good_lines_have_no_remark_but_that_they_differ(text):
+    assert found(text) - {"key-of-absent-interface"} == set()
+
+
+def test_a_file_as_a_whole():
+    plain = SettingsFile("/etc/sysctl.d/x.conf", "x.conf", b"")
+    files = (
+        plain._replace(content=Missing("it is a folder, and no file")),
+        plain._replace(
+            path="/y", name="y.conf", content=Missing("it is a link to nothing"), hides=("/z/y.conf",)
+        ),
+        plain._replace(path="/.h.conf", name=".h.conf"),
+        plain._replace(path="/a*.conf", name="a*.conf"),
+        plain._replace(
+            path="/s", name="s.conf", content=Missing("permission denied; run as root to read it")
+        ),
+    )
+    skipped = (
+        Skipped("/etc/sysctl.d/10-x.cfg", "10-x.cfg"),
+        Skipped("/etc/sysctl.d/README.sysctl", "README.sysctl"),
+    )
+    linted = lint_settings(look(files=files, skipped=skipped, unread_last=True), NAMES)
+    assert [fault.check for fault in linted.faults] == [
+        "no-readable-file",
+        "link-to-nothing",
+        "hidden-file",
+        "file-name-is-pattern",
+        "sysctl-conf-not-read",
+        "file-not-read",
+    ]
+    assert linted.faults[1].severity is Severity.WARNING  # it hides a file that would be read
+    assert "It hides /z/y.conf." in linted.faults[1].what
+    assert [each.what for each in linted.unchecked] == ["/s"]
+
+
+def test_every_check_is_provoked_here():
+    marks = test_a_check_finds_what_it_is_for.pytestmark
+    provoked = {case[0] for mark in marks for case in mark.args[1]}
+    others = {
+        "no-readable-file",
+        "link-to-nothing",
+        "hidden-file",
+        "file-name-is-pattern",
+        "sysctl-conf-not-read",
+        "file-not-read",
+        "differs-from-running",
+    }
+    assert provoked | others == set(CHECKS)
+    assert provoked & others == set()
+
+
+def test_every_check_names_what_it_rests_on():
+    for name, check in CHECKS.items():
+        assert name == check.name
+        assert check.sources
+        assert not check.title.endswith(".")
+
+
+def test_only_what_stays_in_the_end_is_judged():
+    assert "sack-off" not in found("net.ipv4.tcp_sack = 0", "net.ipv4.tcp_sack = 1")
+    assert "sack-off" in found("net.ipv4.tcp_sack = 1", "net.ipv4.tcp_sack = 0")
+    disagreeing = found("net.ipv4.tcp_sack = 0\nnet.ipv4.tcp_sack = x")
+    assert {"sack-off", "readers-disagree", "value-refused"} <= disagreeing
+
+
+def test_an_overridden_line_of_the_vendor_is_as_it_should_be():
+    first = look("net.ipv4.tcp_retries2 = 9", "net.ipv4.tcp_retries2 = 10")
+    assert "set-twice" in {fault.check for fault in lint_settings(first, NAMES).faults}
+    vendor = look("net.ipv4.tcp_retries2 = 10")
+    path = "/usr/lib/sysctl.d/0.conf"
+    earlier = SettingsFile(path, "0.conf", b"net.ipv4.tcp_retries2 = 9")
+    lines = {reader: {path: read_lines(earlier.content, reader), **vendor.lines[reader]} for reader in Reader}
+    assert "set-twice" not in {
+        fault.check
+        for fault in lint_settings(vendor._replace(files=(earlier, *vendor.files), lines=lines), NAMES).faults
+    }
+
+
+def test_nobody_is_told_to_apply_what_is_wrong():
+    advice = {fault.check: fault.do for fault in faults("net.ipv4.tcp_sack = 0\nnet.ipv4.tcp_retries2 = 9")}
+    assert "sysctl -w net.ipv4.tcp_retries2=9" in advice["differs-from-running"]
+    (wrong,) = [fault for fault in faults("net.ipv4.tcp_sack = 0") if fault.check == "differs-from-running"]
+    assert wrong.do.startswith("Do not apply it")
+    assert "differs-from-running" not in {fault.check for fault in faults("net.ipv4.tcp_fack = 1")}
+
+
+def test_a_line_with_a_dash_may_fail():
+    assert [fault.severity for fault in faults("-net.ipv4.tcp_tw_recycle = 1")] == [Severity.INFO]
+    assert [fault.severity for fault in faults("net.ipv4.tcp_tw_recycle = 1")] == [Severity.WARNING]
+
+
+def test_a_reserved_listener_is_safe():
+    text = "net.ipv4.ip_local_port_range = 32768 60999\nnet.ipv4.ip_local_reserved_ports = 40000-40010"
+    assert "range-holds-listener" not in found(text, listeners=LISTENING)
+    outside = (Listening(80, "[::]:80"),)
+    assert "range-holds-listener" not in found(
+        "net.ipv4.ip_local_port_range = 32768 60999", listeners=outside
+    )
+
+
+def test_listeners_that_were_not_read_are_said():
+    unread = look("net.ipv4.ip_local_port_range = 32768 60999", listeners=Missing("no netlink"))
+    assert [(each.what, each.reason) for each in lint_settings(unread, NAMES).unchecked] == [
+        ("range-holds-listener", "no netlink")
+    ]
+
+
+def test_another_systems_files_are_not_compared_with_this_kernel():
+    other = look(
+        "net.ipv4.tcp_retries2 = 9\nnet.ipv4.tcp_nothing = 1\nnet.ipv4.tcp_tw_recycle = 1\n",
+        is_here=False,
+        held={},
+    )
+    linted = lint_settings(other, NAMES)
+    assert {fault.check for fault in linted.faults} == {"key-removed"}
+    assert linted.unchecked[0].what == "running values"
+
+
+def test_hostile_names_are_made_safe():
+    for fault in faults("net.ipv4.\x1b[31mtcp = 1\nx\u202ey = 2\n\x1b]0;t\x07"):
+        assert fault.what.isprintable()
+        assert "\u202e" not in fault.what
+
+
+def test_the_worst_decides():
+    assert worst(lint_settings(look("net.ipv4.tcp_fin_timeout = 60"), NAMES)) is None
+    assert worst(lint_settings(look("net.ipv4.tcp_fin_timeout = 30"), NAMES)) is Severity.INFO
+    assert worst(lint_settings(look("net.ipv4.tcp_fin_timeout = 5"), NAMES)) is Severity.WARNING
+
+
+def test_no_lines_are_no_faults():
+    assert faults("") == []
+    assert look("").lines[Reader.SYSTEMD]["/etc/sysctl.d/1.conf"] == Lines(())

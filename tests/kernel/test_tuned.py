@@ -1,0 +1,146 @@
+"""What TuneD's active profile sets, from trees of files as TuneD has them."""
+
+from pathlib import Path
+
+from tcpdoctor.diagnosis.sysctl_order import Placed, Write
+from tcpdoctor.diagnosis.sysctl_origin import Source, Sources, origin
+from tcpdoctor.kernel.boot_settings import read_boot_settings
+from tcpdoctor.kernel.sysctl_lines import Line
+from tcpdoctor.kernel.tuned import read_reapplied, read_tuned
+
+LATENCY = """
+[main]
+summary=Low latency
+include=base, -not-there
+
+[sysctl]
+# a comment = 1
+net.ipv4.tcp_fastopen=3   # another
+net.core.busy_poll = 50
+net.core.somaxconn=>2048
+"""
+BASE = "[sysctl]\nnet.ipv4.tcp_fastopen=1\nnet.ipv4.tcp_retries2 = 9\n[vm]\nnet.ipv4.tcp_sack=0\n"
+
+
+def host(root: Path, **changed: str) -> str:
+    files = {
+        "etc/tuned/active_profile": "latency\n",
+        "usr/lib/tuned/latency/tuned.conf": LATENCY,
+        "usr/lib/tuned/base/tuned.conf": BASE,
+        **changed,
+    }
+    for path, text in files.items():
+        place = root / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+    return str(root)
+
+
+def values(root: str) -> dict[str, str]:
+    tuned = read_tuned(root)
+    return {path: setting.value for path, setting in tuned.settings.items()}
+
+
+def test_without_an_active_profile_there_is_nothing(tmp_path):
+    assert read_tuned(str(tmp_path)) is None
+    assert read_tuned(host(tmp_path, **{"etc/tuned/active_profile": "\n"})) is None
+
+
+def test_what_is_included_comes_first_and_is_overridden(tmp_path):
+    root = host(tmp_path)
+    assert values(root) == {
+        "net/ipv4/tcp_fastopen": "3",
+        "net/ipv4/tcp_retries2": "9",
+        "net/core/busy_poll": "50",
+        "net/core/somaxconn": "2048",
+    }
+    tuned = read_tuned(root)
+    fastopen = tuned.settings["net/ipv4/tcp_fastopen"]
+    assert (fastopen.file, fastopen.line) == ("/usr/lib/tuned/latency/tuned.conf", 8)
+    assert tuned.settings["net/core/somaxconn"].bound == ">"
+    assert (tuned.profile, tuned.running, tuned.reapplies, tuned.missing) == ("latency", False, True, ())
+
+
+def test_the_administrators_folder_comes_first(tmp_path):
+    root = host(tmp_path, **{"etc/tuned/base/tuned.conf": "[sysctl]\nnet.ipv4.tcp_retries2=11\n"})
+    assert values(root)["net/ipv4/tcp_retries2"] == "11"
+
+
+def test_replace_drop_and_the_main_configuration_are_heeded(tmp_path):
+    only = LATENCY.replace("[sysctl]", "[sysctl]\nreplace=1")
+    assert "net/ipv4/tcp_retries2" not in values(host(tmp_path, **{"usr/lib/tuned/latency/tuned.conf": only}))
+    dropped = LATENCY.replace("[sysctl]", "[sysctl]\ndrop=net.ipv4.tcp_retries2")
+    assert "net/ipv4/tcp_retries2" not in values(
+        host(tmp_path, **{"usr/lib/tuned/latency/tuned.conf": dropped})
+    )
+    changed = {
+        "etc/tuned/tuned-main.conf": "# reapply_sysctl = 1\nreapply_sysctl = 0\n",
+        "run/tuned/tuned.pid": "1",
+    }
+    tuned = read_tuned(host(tmp_path, **changed))
+    assert (tuned.reapplies, tuned.running) == (False, True)
+
+
+def test_a_profile_that_is_not_there_is_said_and_a_circle_ends(tmp_path):
+    tuned = read_tuned(host(tmp_path, **{"etc/tuned/active_profile": "latency other"}))
+    assert tuned.missing == ("other: no such profile",)
+    circle = {"usr/lib/tuned/base/tuned.conf": "[main]\ninclude=latency\n[sysctl]\na.b=1\n"}
+    assert values(host(tmp_path, **circle))["a/b"] == "1"
+
+
+def test_tuned_reads_the_files_again_in_its_own_way(tmp_path):
+    root = host(
+        tmp_path,
+        **{
+            "etc/sysctl.d/10-a.conf": "net.ipv4.tcp_sack = 0\n",
+            "run/sysctl.d/10-a.conf": "# x\nnet.ipv4.tcp_sack = 1\n-net.ipv4.tcp_dsack = 0\n",
+            "etc/sysctl.conf": "net.ipv4.tcp_ecn=1\n",
+            "usr/lib/sysctl.d/10-b.conf": "net.ipv4.tcp_frto = 0\n",
+        },
+    )
+    assert [(each.path, each.value, each.file, each.line) for each in read_reapplied(root)] == [
+        ("net/ipv4/tcp_sack", "1", "/run/sysctl.d/10-a.conf", 2),
+        ("-net/ipv4/tcp_dsack", "0", "/run/sysctl.d/10-a.conf", 3),
+        ("net/ipv4/tcp_ecn", "1", "/etc/sysctl.conf", 1),
+    ]
+
+
+def test_settings_of_the_kernels_command_line_are_found(tmp_path):
+    line = tmp_path / "cmdline"
+    line.write_text("ro quiet sysctl.net.ipv4.tcp_sack=0 sysctl/kernel/x=1 sysctlx=1\n")
+    assert read_boot_settings(str(line)) == {"net/ipv4/tcp_sack": "0", "kernel/x": "1"}
+    assert read_boot_settings(str(tmp_path / "nothing")) == {}
+
+
+FASTOPEN = "net/ipv4/tcp_fastopen"
+
+
+def file_says(value: str) -> dict[str, Write]:
+    line = Line(4, "net.ipv4.tcp_fastopen", FASTOPEN, value)
+    return {FASTOPEN: Write(FASTOPEN, value, Placed("/usr/lib/sysctl.d/10.conf", line))}
+
+
+def test_the_last_of_a_boot_that_says_what_runs_is_the_owner(tmp_path):
+    tuned = read_tuned(host(tmp_path))
+    again = {FASTOPEN: Source("file", "/etc/sysctl.d/20.conf", 2, "7")}
+    sources = Sources({FASTOPEN: "0"}, [file_says("1"), file_says("1")], tuned, again)
+
+    def kind(running: str, given: Sources = sources) -> tuple[str | None, str | None]:
+        found = origin(FASTOPEN, running, given)
+        return found.by and found.by.kind, found.later and found.later.value
+
+    assert kind("7") == ("file", None)
+    assert kind("3") == ("tuned", "7")
+    assert kind("1") == ("file", "7")
+    assert kind("0") == ("command line", "7")
+    assert kind("9") == (None, "7")
+    assert kind("3", sources._replace(tuned=tuned._replace(reapplies=False))) == ("tuned", None)
+    assert kind("1", sources._replace(tuned=None)) == ("file", None)
+
+
+def test_a_bounded_setting_of_tuned_need_not_have_been_written(tmp_path):
+    tuned = read_tuned(host(tmp_path))
+    nothing = Sources({}, [], tuned, {})
+    assert origin("net/core/somaxconn", "4096", nothing) == (None, None)
+    assert origin("net/core/somaxconn", "2048", nothing).by.kind == "tuned"
+    assert origin("net/core/somaxconn", "128", nothing).later.value == "2048"

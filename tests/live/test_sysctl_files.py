@@ -1,0 +1,240 @@
+"""Files of settings on a real kernel: what procps makes of them, what lint and show then say."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tcpdoctor.cli.app import run
+from tcpdoctor.cli.sysctl_look import apply_files
+from tcpdoctor.diagnosis.sysctl_refusal import refusal
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.sysctl_files import Reader, SettingsFile
+from tcpdoctor.kernel.sysctl_tree import look_at
+from tcpdoctor.knowledge.sysctl_pages import all_pages
+from tcpdoctor.lab.namespace import write_sysctl
+from tests.cli.command import tcpdoctor
+from tests.sysctl_tree import cover, held, make_root, predicted, run_reader
+
+FILES = {
+    "usr/lib/sysctl.d/10-vendor.conf": b"net.ipv4.tcp_retries2 = 9\nnet.ipv4.tcp_syn_retries = 4\n",
+    "etc/sysctl.d/10-vendor.conf": b"net.ipv4.tcp_retries2 = 11\n",
+    "run/sysctl.d/20-late.conf": b"net/ipv4/tcp_fin_timeout = 0x1f\n-net.ipv4.tcp_nothing = 1\n",
+    "etc/sysctl.d/30-globs.conf": b"net.ipv4.conf.*.tag=7\n-net.ipv4.conf.lo.tag\nnet.ipv4.conf.all.tag=3\n",
+    "usr/local/lib/sysctl.d/40-masked.conf": b"net.ipv4.tcp_orphan_retries = 2\n",
+    "etc/sysctl.d/40-masked.conf": "/dev/null",
+    "etc/sysctl.conf": b"net.ipv4.tcp_fin_timeout = 23 # as it was\nnet.ipv4.tcp_retries2 = 300\n",
+}
+EXPECTED = {
+    "net/ipv4/tcp_retries2": "11",
+    "net/ipv4/tcp_syn_retries": "6",
+    "net/ipv4/tcp_fin_timeout": "23",
+    "net/ipv4/conf/all/tag": "3",
+    "net/ipv4/conf/lo/tag": "0",
+    "net/ipv4/conf/default/tag": "7",
+    "net/ipv4/tcp_orphan_retries": "0",
+}
+
+
+def applied_by_procps() -> tuple[dict[str, str], dict[str, str | None]]:
+    write_sysctl("net.ipv4.conf.lo.tag", 0)
+    root = make_root(FILES)
+    expected = predicted(root, "procps")
+    run_reader(root, "sysctl", "--system")
+    return expected, held(list(EXPECTED))
+
+
+def test_procps_leaves_what_is_predicted_and_what_its_manual_says(in_namespace):
+    expected, after = in_namespace(applied_by_procps)
+    assert after == EXPECTED
+    assert expected["net/ipv4/tcp_fin_timeout"] == "23 # as it was"
+    assert expected["net/ipv4/tcp_retries2"] == "11"
+    assert "net/ipv4/conf/lo/tag" not in expected
+
+
+def drift(path: Path) -> list[str]:
+    write_sysctl("net.ipv4.tcp_retries2", 9)
+    write_sysctl("net.ipv4.tcp_rmem", "4096 100000 2000000")
+    write_sysctl("net.ipv4.ip_local_reserved_ports", "8080-8082")
+    write_sysctl("net.ipv4.tcp_fin_timeout", 41)
+    answer = tcpdoctor("sysctl", "lint", path, "--format", "json")
+    assert answer.returncode == 0, answer
+    faults = json.loads(answer.stdout)["faults"]
+    return [fault["sysctl"] for fault in faults if fault["check"] == "differs-from-running"]
+
+
+def test_only_a_value_that_really_differs_is_told_to_differ(in_namespace, tmp_path):
+    path = tmp_path / "60-x.conf"
+    path.write_text(
+        "net.ipv4.tcp_retries2 = 0x9\n"
+        "net.ipv4.tcp_rmem=4096\t100000   2000000\n"
+        "net.ipv4.ip_local_reserved_ports = 8081,8080,8082\n"
+        "net.ipv4.tcp_fin_timeout = 43\n"
+    )
+    assert in_namespace(drift, path) == ["net.ipv4.tcp_fin_timeout"]
+
+
+def changed() -> tuple[str, str]:
+    fresh = tcpdoctor("sysctl", "show", "--changed")
+    write_sysctl("net.ipv4.tcp_retries2", 7)
+    write_sysctl("net.ipv4.tcp_max_tw_buckets", 1009)
+    return fresh.stdout, tcpdoctor("sysctl", "show", "--changed", "--format", "json").stdout
+
+
+def test_a_fresh_namespace_has_nothing_changed_and_a_written_one_has_it(in_namespace):
+    fresh, written = in_namespace(changed)
+    assert fresh == ""
+    rows = {row["sysctl"]: row for row in json.loads(written)["sysctls"]}
+    assert set(rows) == {"net.ipv4.tcp_retries2", "net.ipv4.tcp_max_tw_buckets"}
+    assert (rows["net.ipv4.tcp_retries2"]["value"], rows["net.ipv4.tcp_retries2"]["default"]) == (7, "15")
+    assert int(rows["net.ipv4.tcp_max_tw_buckets"]["default"]) > 1009
+    assert rows["net.ipv4.tcp_retries2"]["set_by"] is None
+
+
+def owners() -> dict[str, tuple[dict | None, dict | None]]:
+    cover("/etc/sysctl.d", {"60-x.conf": b"# first\nnet.ipv4.tcp_retries2 = 0x9\nnet.ipv4.tcp_sack = 0\n"})
+    write_sysctl("net.ipv4.tcp_retries2", 9)
+    write_sysctl("net.ipv4.tcp_fin_timeout", 31)
+    rows = json.loads(tcpdoctor("sysctl", "show", "--changed", "--format", "json").stdout)["sysctls"]
+    return {row["sysctl"].rpartition(".")[2]: (row["set_by"], row["not_set_by"]) for row in rows}
+
+
+def test_a_value_has_the_line_that_set_it_or_nobody(in_namespace):
+    found = in_namespace(owners)
+    assert set(found) == {"tcp_retries2", "tcp_fin_timeout"}
+    by, later = found["tcp_retries2"]
+    assert (by["kind"], by["file"], by["line"], later) == ("file", "/etc/sysctl.d/60-x.conf", 2, None)
+    assert found["tcp_fin_timeout"] == (None, None)
+
+
+def every_default() -> dict[str, str]:
+    """What `show` says of each setting that a fresh namespace has of its own and whose default is known."""
+    rows = json.loads(tcpdoctor("sysctl", "show", "--format", "json").stdout)["sysctls"]
+    known = [row for row in rows if row["scope"] == "namespace" and row["is_default"] is not None]
+    assert len(known) > 90
+    return {row["sysctl"]: row["printed"] for row in known if not row["is_default"]}
+
+
+def test_what_a_fresh_namespace_has_is_the_default_of_every_setting(in_namespace):
+    assert in_namespace(every_default) == {}
+
+
+WORDS = (
+    "7",
+    "7 # c",
+    "7# c",
+    "7s",
+    "0x07",
+    "07",
+    "08",
+    "+7",
+    "-1",
+    "",
+    "7 8",
+    "7,8",
+    '"7"',
+    "7;",
+    "1e1",
+    "7.0",
+    "\x0b7",
+)
+
+
+def taken(path: str, value: str) -> bool:
+    before = Path("/proc/sys", path).read_bytes()
+    descriptor = os.open(f"/proc/sys/{path}", os.O_WRONLY)
+    try:
+        os.write(descriptor, f"{value}\n".encode())
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    Path("/proc/sys", path).write_bytes(before)
+    return True
+
+
+def wrong_refusals() -> list[str]:
+    """Try many texts on settings of every shape: each handler of /proc/sys parses in its own way."""
+    file = SettingsFile("x.conf", "x.conf", b"")
+    tried = [(path, word) for path in SHAPES for word in WORDS]
+    tried += [
+        ("net/ipv4/ip_local_reserved_ports", word) for word in ("8080,9000-9010", "9000,80", "9-8", "70000")
+    ]
+    tried += [("net/ipv4/tcp_rmem", word) for word in ("4096 8192", "1 2 3 4", "0 1 2", "4096, 8192, 9000")]
+    tried += [
+        ("net/ipv4/ip_local_port_range", word) for word in ("2000", "2000 3001", "3001 2000", "2000-3001")
+    ]
+    lines = "".join(f"{path} = 1\n" for path, _ in tried).encode()
+    known = apply_files({Reader.PROCPS: [file._replace(content=lines)]}).known
+    return [
+        f"{path} = {word!r}: {why or 'taken'}"
+        for path, word in tried
+        if ((why := refusal(path, word.strip(), known[path], look_at(path).value)) is None)
+        is not taken(path, word.strip())
+    ]
+
+
+SHAPES = (
+    "net/ipv4/tcp_fin_timeout",
+    "net/ipv4/tcp_retries2",
+    "net/ipv4/tcp_max_tw_buckets",
+    "net/ipv4/tcp_notsent_lowat",
+    "net/ipv4/tcp_comp_sack_delay_ns",
+    "net/core/somaxconn",
+    "net/ipv4/ip_local_reserved_ports",
+    "net/ipv4/tcp_congestion_control",
+)
+
+
+def test_what_is_said_to_be_refused_is_what_the_kernel_refuses(in_namespace):
+    wrong = in_namespace(wrong_refusals)
+    # a name that no module has is refused too, and which modules there are cannot be known
+    assert [each for each in wrong if "tcp_congestion_control" not in each] == []
+    assert all(each.endswith(": taken") for each in wrong)
+
+
+def test_every_range_of_a_page_reaches_lint(in_namespace):
+    def complaints() -> tuple[int, list[str]]:
+        pages = [page for page in all_pages().values() if page.limits and page.removed is None]
+        content = "".join(f"{page.name} = banana\n" for page in pages).encode()
+        applied = apply_files({Reader.PROCPS: [SettingsFile("x.conf", "x.conf", content)]})
+        return len(pages), sorted(applied.last[Reader.PROCPS])
+
+    number, stayed = in_namespace(complaints)
+    assert number > 80
+    assert stayed == []
+
+
+NOBODY = 65534
+
+
+def as_nobody(arguments: tuple[str, ...]) -> tuple[int, str]:
+    """Run a command as root, which imports what only root may read, then as a user who may do nothing."""
+    run(["sysctl", *arguments])
+    writer = os.memfd_create("answer")
+    sys.stdout = os.fdopen(writer, "w", encoding="utf-8", closefd=False)
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+    code = run(["sysctl", *arguments])
+    return code, os.pread(writer, 1 << 20, 0).decode()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become an ordinary user")
+@pytest.mark.parametrize("arguments", [("show",), ("show", "--changed"), ("lint",)])
+def test_an_ordinary_user_gets_an_answer(in_namespace, arguments):
+    code, text = in_namespace(as_nobody, arguments)
+    assert code in (0, 1)
+    assert "None" not in text
+    if arguments == ("show",):
+        assert "net.ipv4.tcp_fin_timeout = 60 (60 s; the default)" in text
+
+
+def test_a_missing_one_says_why(in_namespace):
+    answer = in_namespace(tcpdoctor, "sysctl", "show", "tcp_mem", "tcp_tw_recycle", "--format", "json")
+    (mem, gone) = json.loads(answer.stdout)["sysctls"]
+    assert mem["missing"]["value"] == "net.ipv4.tcp_mem exists in the initial network namespace only"
+    assert (gone["exists"], gone["removed"]) == (False, "4.12")
+    assert isinstance(look_at("net/ipv4/tcp_nothing").value, Missing)
