@@ -1,0 +1,123 @@
+"""What every format of a merged report says in the same words."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.diagnosis.fleet_document import Remedy
+from tcpdoctor.diagnosis.fleet_report import FleetReport, Group, Host, count_hosts
+from tcpdoctor.report.check_blocks import Block, blocks_of
+from tcpdoctor.report.check_text import is_command
+from tcpdoctor.report.host import plural, utc
+
+MOST_RULES = 12
+"""That are named of one host, where hosts stand in a row each."""
+
+
+class FleetAnswer(NamedTuple):
+    """One run of `fleet`: all that a report needs."""
+
+    report: FleetReport
+    fail_on: Severity | None = Severity.WARNING
+    """The least severity that changes the exit code; None: no finding does."""
+    most_hosts: int = 20
+    """Hosts that are named one by one where many are alike."""
+    version: str = ""
+    """Of this program."""
+
+
+def verdict_words(report: FleetReport) -> str:
+    """Return ``40 hosts: 1 critical, 3 unknown, 36 ok; 2 files are no reports``."""
+    counts = [f"{number} {status}" for status, number in count_hosts(report).items() if number]
+    words = plural(len(report.hosts), "host")
+    if counts:
+        words += f": {', '.join(counts)}"
+    unread = len(report.unread) + report.more_unread
+    if unread:
+        words += f"; {plural(unread, 'document is', 'documents are')} no report"
+    return words
+
+
+def circumstances(report: FleetReport) -> str:
+    """Return when it was made, of reports of which time, and how many hosts were expected."""
+    times = [host.taken_at for host in report.hosts if host.taken_at is not None]
+    words = utc(report.made_at)
+    if times:
+        first, last = utc(min(times)), utc(max(times))
+        words += f", from reports of {first}" if first == last else f", from reports of {first} to {last}"
+    if report.expected is None:
+        return f"{words}; a host that sent nothing is missed only with --expect"
+    return f"{words}; {plural(report.expected, 'host was', 'hosts were')} expected"
+
+
+def named(hosts: Sequence[str], most: int) -> str:
+    """Return ``web1, web2 and 7 more``."""
+    if len(hosts) <= most:
+        return ", ".join(hosts)
+    return f"{', '.join(hosts[:most])} and {len(hosts) - most} more"
+
+
+def spread(group: Group, report: FleetReport) -> str:
+    """Return on how many hosts a finding is, and how often where that is more."""
+    words = f"on {len(group.hosts)} of {plural(len(report.hosts), 'host')}"
+    return words if group.findings == len(group.hosts) else f"{words}, {group.findings} times"
+
+
+def example(group: Group) -> str:
+    """Return what was seen on one of the hosts."""
+    told = group.told
+    if group.example is None or not told.summary:
+        return ""
+    subject = f", {told.label}" if told.label and told.label != group.example else ""
+    return f"For example {group.example}{subject}: {told.summary}"
+
+
+def whose_words(group: Group) -> str:
+    """Say that advice names processes, ports and values of one host; empty where there is only that one."""
+    if group.example is not None and len(group.hosts) == 1:
+        return ""
+    whose = "one host" if group.example is None else group.example
+    return f"In the words of {whose}: processes, ports and values differ on other hosts."
+
+
+def found_words(host: Host, groups: Sequence[Group]) -> str:
+    """Return a host's findings by rule, the worst first: ``close-wait-leak (3), syncookies-off``."""
+    words = []
+    for place, number in host.findings[:MOST_RULES]:
+        rule = groups[place].told.rule
+        words.append(rule if number == 1 else f"{rule} ({number})")
+    more = sum(number for _, number in host.findings[MOST_RULES:]) + host.untold
+    if more:
+        words.append(f"and {plural(more, 'finding')} more")
+    return ", ".join(words)
+
+
+def remedy_blocks(remedy: Remedy) -> list[Block]:
+    """Return what to do, its risk, how to verify it and how to undo it."""
+    blocks = [Block(remedy.do, is_command=True)] if is_command(remedy.do) else blocks_of(remedy.do)
+    if remedy.setting is not None and remedy.setting.persist:
+        blocks.append(Block("To keep it, a line for /etc/sysctl.d/60-tcpdoctor.conf:"))
+        blocks.append(Block(remedy.setting.persist, is_command=True))
+    for label, text in (("Risk", remedy.risk), ("Verify", remedy.verify), ("Undo", remedy.undo or "")):
+        if text:
+            blocks.append(Block(text.strip(), label != "Risk" and is_command(text), label))
+    return blocks
+
+
+def remarks(report: FleetReport, most: int) -> list[str]:
+    """Return what else has to be said: documents that are no reports, repeated and unexpected ones."""
+    words = [f"{one.source}: {one.reason}" for one in report.unread[:most]]
+    more = len(report.unread) + report.more_unread - most
+    if more > 0:
+        words.append(f"and {plural(more, 'document')} more that are no reports; --format json names them")
+    words += [
+        f"{one.host}: the newest of its reports counts, {one.counted}, and not {one.left_out}; if these are "
+        "two hosts of one name, --names file tells them apart"
+        for one in report.repeated[:most]
+    ]
+    more = len(report.repeated) + report.more_repeated - most
+    if more > 0:
+        words.append(f"and {plural(more, 'older report')} more that do not count")
+    if report.unexpected:
+        words.append(f"not among the expected hosts: {named(report.unexpected, most)}")
+    return words

@@ -1,0 +1,183 @@
+"""A merged report as one HTML file: no script, nothing from the network, light and dark."""
+
+from collections.abc import Iterable
+
+from tcpdoctor.diagnosis.fleet_document import Remedy
+from tcpdoctor.diagnosis.fleet_report import (
+    FleetReport,
+    Group,
+    Host,
+    count_hosts,
+    status_of,
+    unknown_hosts,
+)
+from tcpdoctor.report.check_blocks import blocks_of
+from tcpdoctor.report.check_html_findings import blocks_shown
+from tcpdoctor.report.check_html_parts import bar, html_page, section, text
+from tcpdoctor.report.fleet import (
+    MOST_RULES,
+    FleetAnswer,
+    circumstances,
+    example,
+    found_words,
+    named,
+    remarks,
+    remedy_blocks,
+    spread,
+    verdict_words,
+    whose_words,
+)
+from tcpdoctor.report.host import plural, utc
+
+_MOST_SEPARATE = 1000
+"""Rows of a table that a browser still scrolls through with ease."""
+
+
+def fleet_html(answer: FleetAnswer) -> str:
+    """Return the page."""
+    report, most = answer.report, answer.most_hosts
+    body = [
+        _hero(report),
+        *_hosts(report),
+        *_unknown(report, most),
+        *(_article(number, group, report, most) for number, group in enumerate(report.groups)),
+        *_notes(report),
+        *_healthy(report),
+        f"<footer>tcpdoctor {text(answer.version)}. Findings are told once, as one host did.</footer>\n",
+    ]
+    title = f"{status_of(report).upper()}: {verdict_words(report)} - tcpdoctor"
+    return html_page(title, "".join(body))
+
+
+def _hero(report: FleetReport) -> str:
+    verdict = status_of(report)
+    rows = "".join(
+        f'<li><span class="pill is-{group.told.severity.key}">{group.told.severity.key.upper()}</span>'
+        f'<a href="#finding-{number}">{text(group.told.title)} '
+        f'<span class="whom">{text(spread(group, report))}</span></a></li>'
+        for number, group in enumerate(report.groups)
+    )
+    contents = f'<ul class="toc" aria-label="Findings">{rows}</ul>' if rows else ""
+    return (
+        f'<header class="hero is-{verdict}"><div class="line"><span class="pill">{verdict.upper()}</span>'
+        f"<h1>{plural(len(report.hosts), 'host')}</h1></div>"
+        f'<p class="said">{text(verdict_words(report))}.</p><p class="meta">{text(circumstances(report))}</p>'
+        f"{_bar(report)}{_tiles(report)}{contents}</header>\n"
+    )
+
+
+def _bar(report: FleetReport) -> str:
+    total = len(report.hosts)
+    if not total:
+        return ""
+    shares = [(f"c-{status}", number / total) for status, number in count_hosts(report).items()]
+    return bar(shares, verdict_words(report))
+
+
+def _tiles(report: FleetReport) -> str:
+    items = "".join(
+        f'<li class="{f"is-{status}" if number else "none"}"><b>{number}</b><span>{status}</span></li>'
+        for status, number in count_hosts(report).items()
+    )
+    return f'<ul class="tiles">{items}</ul>'
+
+
+def _hosts(report: FleetReport) -> Iterable[str]:
+    """Give the table of hosts with findings, the worst first."""
+    sick = [host for host in report.hosts if host.findings or host.untold]
+    if not sick:
+        return
+    rows = "".join(_row(host, report) for host in sick[:_MOST_SEPARATE])
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Status", "Host", "Findings", "Looked at"))
+    more = ""
+    if len(sick) > _MOST_SEPARATE:
+        rest = [host.name for host in sick[_MOST_SEPARATE:]]
+        more = _folded(f"{plural(len(rest), 'host')} more", rest)
+    table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    yield section("Hosts, the worst first", table + more)
+
+
+def _row(host: Host, report: FleetReport) -> str:
+    linked = [
+        f'<a href="#finding-{place}">{text(report.groups[place].told.rule)}</a>'
+        + (f" ({number})" if number > 1 else "")
+        for place, number in host.findings
+    ]
+    if host.untold or len(linked) > MOST_RULES:
+        linked = [text(found_words(host, report.groups))]
+    when = "" if host.taken_at is None else utc(host.taken_at)
+    return (
+        f'<tr><td><span class="pill is-{host.status}">{host.status.upper()}</span></td>'
+        f"<td><b>{text(host.name)}</b></td><td>{', '.join(linked)}</td><td class='kind'>{when}</td></tr>"
+    )
+
+
+def _unknown(report: FleetReport, most: int) -> Iterable[str]:
+    reasons = list(unknown_hosts(report))
+    if not reasons:
+        return
+    number = sum(1 for host in report.hosts if host.reasons)
+    rows = "".join(
+        f"<tr><td><b>{text(named(hosts, most))}</b></td><td>{text(reason)}</td></tr>"
+        for reason, hosts in reasons[:_MOST_SEPARATE]
+    )
+    if len(reasons) > _MOST_SEPARATE:
+        rows += f"<tr><td></td><td>... and {len(reasons) - _MOST_SEPARATE} reasons more</td></tr>"
+    head = '<thead><tr><th scope="col">Hosts</th><th scope="col">Because</th></tr></thead>'
+    note = "Nothing here says that these hosts are well."
+    yield section(
+        f"Not known of {plural(number, 'host')}", f"<table>{head}<tbody>{rows}</tbody></table>", note
+    )
+
+
+def _article(number: int, group: Group, report: FleetReport, most: int) -> str:
+    told = group.told
+    severity = told.severity.key
+    seen = example(group)
+    parts = [
+        f'<article class="finding is-{severity}" id="finding-{number}">',
+        f'<span class="pill">{severity.upper()}</span> ',
+        f'<span class="whom">{text(spread(group, report))}</span><h2>{text(told.title)}</h2>',
+        _names(group, most),
+        f'<p class="summary">{text(seen)}</p>' if seen else "",
+    ]
+    for label, words in (("Why", told.explanation), ("Cost", told.impact)):
+        parts.append(f"<h3>{label}</h3>{blocks_shown(blocks_of(words))}" if words else "")
+    if told.remedies:
+        fixes = "".join(map(_fix, told.remedies))
+        whose = f'<p class="note">{text(whose_words(group))}</p>' if whose_words(group) else ""
+        parts.append(f'<h3>What to do</h3>{whose}<ol class="fixes">{fixes}</ol>')
+    if told.wrong:
+        items = "".join(f"<li><b>{text(title)}.</b> {text(why)}</li>" for title, why in told.wrong)
+        parts.append(f"<details open><summary>What does not help</summary><ul>{items}</ul></details>")
+    rule = text(told.rule)
+    parts.append(f'<p class="note">Rule <code>{rule}</code>: tcpdoctor explain --rule {rule}</p></article>\n')
+    return "".join(parts)
+
+
+def _names(group: Group, most: int) -> str:
+    if len(group.hosts) <= most:
+        return f"<p><b>{text(', '.join(group.hosts))}</b></p>"
+    return _folded(named(group.hosts, most), group.hosts)
+
+
+def _folded(summary: str, names: Iterable[str]) -> str:
+    return f"<details><summary>{text(summary)}</summary><p>{text(', '.join(names))}</p></details>"
+
+
+def _fix(remedy: Remedy) -> str:
+    title = f"<h4>{text(remedy.title)} <span class='kind'>{text(remedy.kind)}</span></h4>"
+    return f"<li>{title}{blocks_shown(remedy_blocks(remedy))}</li>"
+
+
+def _notes(report: FleetReport) -> Iterable[str]:
+    rest = remarks(report, _MOST_SEPARATE)
+    if rest:
+        yield section("Notes", f"<ul>{''.join(f'<li>{text(one)}</li>' for one in rest)}</ul>")
+
+
+def _healthy(report: FleetReport) -> Iterable[str]:
+    well = [host.name for host in report.hosts if host.status == "ok" and not host.findings]
+    if well:
+        folded = _folded(f"{plural(len(well), 'host')} without findings", sorted(well))
+        yield f'<section class="card">{folded}</section>\n'

@@ -1,0 +1,85 @@
+"""A merged report as Markdown, for tickets and chats."""
+
+from tcpdoctor.diagnosis.fleet_report import FleetReport, Group, status_of, unknown_hosts
+from tcpdoctor.report.check_blocks import blocks_of
+from tcpdoctor.report.check_markdown import blocks_shown, code, escaped
+from tcpdoctor.report.fleet import (
+    FleetAnswer,
+    circumstances,
+    example,
+    found_words,
+    named,
+    remarks,
+    remedy_blocks,
+    spread,
+    verdict_words,
+    whose_words,
+)
+from tcpdoctor.report.host import plural
+
+
+def fleet_markdown(answer: FleetAnswer) -> str:
+    """Return the document."""
+    report, most = answer.report, answer.most_hosts
+    parts = [
+        f"# {status_of(report).upper()}: {escaped(verdict_words(report))}",
+        escaped(circumstances(report)),
+        *_hosts(report, most),
+        *_unknown(report, most),
+    ]
+    for group in report.groups:
+        parts += _group(group, report, most)
+    rest = remarks(report, most)
+    if rest:
+        parts += ["## Notes", "\n".join(f"- {escaped(one)}" for one in rest)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _hosts(report: FleetReport, most: int) -> list[str]:
+    sick = [host for host in report.hosts if host.findings or host.untold]
+    if not sick:
+        return []
+    rows = [
+        f"| {host.status.upper()} | {code(host.name, in_table=True)} | "
+        f"{escaped(found_words(host, report.groups))} |"
+        for host in sick[:most]
+    ]
+    table = "\n".join(["| Status | Host | Findings |", "| --- | --- | --- |", *rows])
+    more = [f"... and {plural(len(sick) - most, 'host')} more with findings."] if len(sick) > most else []
+    return ["## Hosts, the worst first", table, *more]
+
+
+def _unknown(report: FleetReport, most: int) -> list[str]:
+    reasons = list(unknown_hosts(report))
+    if not reasons:
+        return []
+    number = sum(1 for host in report.hosts if host.reasons)
+    lines = [f"- {escaped(named(hosts, most))}: {escaped(reason)}" for reason, hosts in reasons[:most]]
+    if len(reasons) > most:
+        lines.append(f"- ... and {len(reasons) - most} reasons more")
+    return [f"## Not known of {plural(number, 'host')}", "\n".join(lines)]
+
+
+def _group(group: Group, report: FleetReport, most: int) -> list[str]:
+    told = group.told
+    parts = [
+        f"## {told.severity.key.upper()}: {escaped(told.title)}",
+        f"{spread(group, report).capitalize()}: {escaped(named(group.hosts, most))}",
+    ]
+    seen = example(group)
+    parts += [escaped(seen)] if seen else []
+    for label, text in (("Why", told.explanation), ("Cost", told.impact)):
+        parts += [f"**{label}:** {blocks_shown(blocks_of(text))}"] if text else []
+    if told.remedies:
+        parts += ["### What to do", *(escaped(whose) for whose in (whose_words(group),) if whose)]
+    for number, remedy in enumerate(told.remedies, 1):
+        lead = f"{number}. "
+        body = (
+            f"**{escaped(remedy.title)}** ({escaped(remedy.kind)})\n\n{blocks_shown(remedy_blocks(remedy))}"
+        )
+        lines = [line and " " * len(lead) + line for line in body.splitlines()]
+        parts.append(lead + "\n".join(lines)[len(lead) :])
+    if told.wrong:
+        wrong = "\n".join(f"- **{escaped(title)}**: {escaped(why)}" for title, why in told.wrong)
+        parts += ["### What does not help", wrong]
+    return [*parts, f"More: {code(f'tcpdoctor explain --rule {told.rule}')}"]
