@@ -1,0 +1,120 @@
+"""`check --since-last FILE`: the earlier sample is the one that the run before has left."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tcpdoctor.cli.complaint import complain
+from tcpdoctor.cli.window import SHORTEST_WINDOW
+from tcpdoctor.diagnosis.changes import Changes, compare, told_after
+from tcpdoctor.errors import SnapshotError
+from tcpdoctor.kernel.last_run import LastFile, LastRun, as_earlier, boot_id, last_file
+from tcpdoctor.kernel.live import take_snapshot
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import Samples, Snapshot
+from tcpdoctor.report.check import Check
+from tcpdoctor.report.style import Style
+
+_TRAFFIC = ("Tcp.InSegs", "Tcp.OutSegs", "Tcp.ActiveOpens", "Tcp.PassiveOpens")
+"""Counters that only ever grow while a namespace lives, and that every kernel has."""
+
+
+class SinceLast:
+    """What the run before has left, and where this one leaves what it saw."""
+
+    def __init__(self, file: LastFile, before: LastRun | None) -> None:
+        self._file = file
+        self._before = before
+        self.window = 0.0
+        """Seconds between the samples, to the tenth; 0 where there is one."""
+
+    def take_samples(self) -> Samples:
+        """Look once, and put the look of the run before in front as far as the two can be compared.
+
+        Where they cannot, one line on stderr says why.
+        """
+        after = take_snapshot()
+        if self._before is None:
+            return Samples(None, after)
+        stranger = _another_host(self._before.sample, after)
+        reason = stranger or _no_earlier(self._before, after)
+        if not reason:
+            self.window = round(after.clock - self._before.sample.clock, 1)
+            return Samples(self._before.sample, after)
+        complain(f"tcpdoctor check: {self._file.shown}: {reason}; starting afresh, with one sample")
+        if stranger:
+            self._before = None  # what was found there is not gone here
+        return Samples(None, after)
+
+    def changes(self, check: Check) -> Changes:
+        """Compare the findings with those of the run before."""
+        told = () if self._before is None else self._before.told
+        since = None if self._before is None else self._before.sample.taken_at
+        return compare(told, since, check.diagnosis, {rule.id for rule in check.rules})
+
+    def keep(self, check: Check) -> None:
+        """Leave this run for the next one; after its answer was written, so that nothing goes untold.
+
+        Raises:
+            SnapshotError: The file could not be written; it is as it was.
+        """
+        told = () if self._before is None else self._before.told
+        after = check.samples.after
+        kept = told_after(told, check.diagnosis, self.changes(check), after.taken_at)
+        self._file.replace(LastRun(boot_id(), as_earlier(after), kept))
+
+
+@contextmanager
+def since_last(path: Path) -> Iterator[SinceLast]:
+    """Open what the run before left; no other run gets at it meanwhile.
+
+    Raises:
+        SnapshotError: The file cannot be written or is not ours alone.
+    """
+    with last_file(path) as file:
+        try:
+            before = file.read()
+        except SnapshotError as error:
+            complain(f"tcpdoctor check: {error}; starting afresh, with one sample")
+            before = None
+        yield SinceLast(file, before)
+
+
+def render_changes(check: Check, changes: Changes, kind: str, style: Style, *, quiet: bool) -> str:
+    """Return what changed as ``text`` or ``json``, with `quiet` the loud part only; "" for nothing."""
+    shown = changes.at_least(check.fail_on) if quiet else changes
+    if not shown.any():
+        return ""
+    if kind == "text":
+        from tcpdoctor.report.changes_text import changes_text
+
+        return changes_text(shown, style)
+    import json
+
+    from tcpdoctor.report.changes_json import changes_json
+
+    return json.dumps(changes_json(check, shown), indent=1, allow_nan=False)
+
+
+def _another_host(before: Snapshot, after: Snapshot) -> str:
+    if before.host != after.host:
+        return f"from another host, {before.host}"
+    if before.namespace != after.namespace:
+        return f"from another network namespace, {before.namespace}"
+    return ""
+
+
+def _no_earlier(run: LastRun, after: Snapshot) -> str:
+    """Say why the look of the run before is no earlier sample; "" where it is one."""
+    before = run.sample
+    seconds = after.clock - before.clock
+    if run.boot != boot_id():
+        return "from before the last boot"
+    if seconds < 0:
+        return "from the future"
+    if seconds < SHORTEST_WINDOW:
+        return f"only {seconds:.2f} s old, too young for rates"
+    if isinstance(before.counters, Missing) or isinstance(after.counters, Missing):
+        return ""
+    reset = [name for name in _TRAFFIC if after.counters.get(name, 0) < before.counters.get(name, 0)]
+    return f"{reset[0]} has gone backwards since" if reset else ""

@@ -1,0 +1,97 @@
+"""What `tcpdoctor completion` answers while somebody types."""
+
+import pytest
+
+from tcpdoctor.cli.app import COMMANDS, build_command
+from tcpdoctor.cli.possibilities import possibilities
+
+from .command import complaint, tcpdoctor
+
+
+def words(*line):
+    return [text.partition("\t")[0] for text in possibilities(line)]
+
+
+def test_commands_are_told_with_what_they_answer():
+    assert words("") == list(COMMANDS)
+    assert possibilities(["sta"]) == [f"states\t{COMMANDS['states'].help}"]
+    assert words("--v") == ["--version"]
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_option_of_every_command_is_there(name):
+    command = build_command(name, COMMANDS[name])
+    if getattr(command, "commands", None) is not None:
+        assert words(name, "") == list(command.commands)
+        return
+    long = {
+        opt
+        for param in command.params
+        if param.param_type_name == "option"
+        for opt in param.opts
+        if opt[:2] == "--"
+    }
+    assert set(words(name, "--")) == long
+
+
+def test_an_option_that_was_given_is_not_offered_again_but_for_those_that_repeat():
+    offered = words("check", "--quiet", "--only", "close-wait-leak", "--")
+    assert "--quiet" not in offered
+    assert {"--only", "--skip", "--strict"} <= set(offered)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (("check", "--only", "close-wait-l"), ["close-wait-leak"]),
+        (("check", "--only", "fin-timeout-short,close-wait-l"), ["fin-timeout-short,close-wait-leak"]),
+        (("check", "--only=close-wait-l"), ["--only=close-wait-leak"]),
+        (("rules", "show", "close-wait-l"), ["close-wait-leak"]),
+        (("explain", "--rule", "close-wait-l"), ["close-wait-leak"]),
+        (("explain", "--state", "last"), ["last-ack"]),
+        (("sockets", "--state", "closi"), ["closing"]),
+        (("explain", "--sysctl", "net.ipv4.tcp_fin"), ["net.ipv4.tcp_fin_timeout"]),
+        (("sysctl", "show", "net.ipv4.tcp_fin"), ["net.ipv4.tcp_fin_timeout"]),
+        (("explain", "--option", "SO_REUSEA"), ["SO_REUSEADDR"]),
+        (("explain", "--error", "EADDRI"), ["EADDRINUSE"]),
+        (("facts", "TcpExt.ListenO"), ["TcpExt.ListenOverflows"]),
+        (("check", "--format", "js"), ["json"]),
+        (("check", "--format=js"), ["--format=json"]),
+        (("states", "--by", ""), ["port", "peer", "process"]),
+        (("schema", "chec"), ["check", "checks"]),
+        (("completion", "f"), ["fish"]),
+        (("check", "--output", ""), [":files"]),
+        (("check", "--rules", ""), [":folders"]),
+        (("check", "--netns", "al"), ["all"]),
+        (("no-such-command", ""), []),
+        (("check", "--no-such-option", ""), []),
+        (("check", "--window", ""), []),
+    ],
+)
+def test_what_stands_next_is_offered(line, expected):
+    found = words(*line)
+    assert found[: len(expected)] == expected
+    assert len(found) == len(expected) or line[0] in ("sysctl", "facts")
+
+
+def test_scenarios_of_the_lab_are_offered():
+    assert "fin-wait-2-held-open" in words("lab", "run", "fin-wait-2")
+
+
+def test_an_option_without_value_is_followed_by_anything():
+    assert words("check", "--quiet", "--str") == ["--strict"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_is_printed_and_the_words_answered(shell):
+    script = tcpdoctor("completion", shell)
+    assert (script.returncode, script.stderr) == (0, "")
+    assert "completion " + shell in script.stdout
+    answer = tcpdoctor("completion", shell, "--", "=explain", "=--state", "=last")
+    assert (answer.stdout, answer.stderr, answer.returncode) == ("last-ack\n", "", 0)
+    assert tcpdoctor("completion", shell, "--", "=check", "=--output=").stdout == ":files\n"
+    assert tcpdoctor("completion", shell, "--", "=").stdout.startswith("check\t")
+
+
+def test_a_shell_that_is_not_known_is_refused():
+    assert "csh" in complaint(tcpdoctor("completion", "csh"))
