@@ -51,6 +51,10 @@ def leftover() -> str:
 
 SAMPLES: dict[str, tuple[str, Callable[[], str]]] = {
     "check": ("tcpdoctor check", lambda: in_private_namespace(leak, 75.0)),
+    "nagios": (
+        "tcpdoctor check --format nagios --timeout 8",
+        lambda: in_private_namespace(leak, 75.0, "--format", "nagios", "--timeout", "8"),
+    ),
     "port": (f"tcpdoctor explain --port {PORT}", lambda: in_private_namespace(leftover)),
 }
 """The command that the README shows, and what makes its output."""
@@ -64,6 +68,7 @@ _VARYING = (
     (re.compile(r"(127\.0\.0\.1):(?!8080)\d{4,5}\b"), r"\1:53820"),
     (re.compile(r"fd \d+, \d+, \d+ and"), "fd 6, 7, 8 and"),
     (re.compile(r"\(\d+ of \d+ are in use\)"), "(146 of 1024 are in use)"),
+    (re.compile(r"'fin_wait_2'=\d+"), "'fin_wait_2'=0"),  # the peers' side, which ends after a minute
 )
 _DURATION = re.compile(r"\b\d+(\.\d+)? (ms|s|min|h)\b( \d+ (s|min)\b)?")
 

@@ -22,6 +22,13 @@ def test_the_sample_of_check_is_what_it_prints(in_namespace, tmp_path):
     _agrees(shown("check", README.read_text(encoding="utf-8")), output)
 
 
+def test_the_sample_for_nagios_is_what_it_prints(in_namespace, tmp_path):
+    config = tmp_path / "config.toml"
+    config.write_text("[rules.close-wait-leak.limits]\nmin_age = 1\n", encoding="utf-8")
+    output = in_namespace(leak, 1.5, "--format", "nagios", "--timeout", "8", "--config", str(config))
+    _agrees(shown("nagios", README.read_text(encoding="utf-8")), output)
+
+
 def test_the_sample_of_explain_is_what_it_prints(in_namespace):
     _agrees(shown("port", README.read_text(encoding="utf-8")), in_namespace(leftover))
 
