@@ -52,7 +52,7 @@ def commands(floor: Path | None) -> dict[str, list[str]]:
             python,
             "-c",
             _PLAIN_IMPORT + "take_census, read_listeners as r;"
-            f"take_census({_PORTS}, [row.local.port for row in r()])",
+            f"take_census({_PORTS}, [row.local.port for row in r()], established=True)",
         ],
         "tcpdoctor states": [python, "-m", "tcpdoctor", "states"],
         "tcpdoctor check": [python, "-m", "tcpdoctor", "check", "--window", "0", "--format", "json"],

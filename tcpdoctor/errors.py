@@ -7,6 +7,7 @@
         ConfigError       the configuration file is wrong
         QuestionError     the user asked for something that does not exist
         OutputError       the answer could not be written where the user wanted it
+        DeadlineError     there was no answer in the time that the user gave
 
 Each message is one line: what, where, what to do. Something that is merely absent is
 no error but a value, `tcpdoctor.kernel.reading.Missing`.
@@ -39,3 +40,7 @@ class QuestionError(TcpdoctorError):
 
 class OutputError(TcpdoctorError):
     """The answer could not be written: where, and why."""
+
+
+class DeadlineError(TcpdoctorError):
+    """There was no answer in the time that the user gave: after how long, and what was being done."""

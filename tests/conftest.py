@@ -38,7 +38,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = [
-        report.nodeid for report in reporter.stats.get("skipped", ()) if report.nodeid.startswith(("tests/live/", "tests/peers/"))
+        report.nodeid
+        for report in reporter.stats.get("skipped", ())
+        if report.nodeid.startswith(("tests/live/", "tests/peers/"))
     ]
     if skipped:
         reporter.write_line(f"live tests or tests with peers were skipped: {', '.join(skipped)}", red=True)

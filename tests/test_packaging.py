@@ -1,6 +1,5 @@
 """Works from a wheel and from a single file, with the rules on board, away from the checkout."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -8,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.schemas import described
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 SHIPPED = sorted(path.stem for path in (CHECKOUT / "rules").glob("*/*.toml"))
@@ -40,7 +41,7 @@ def wheel(tmp_path_factory):
     """A wheel built from a copy of the checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    ignored = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", "dist", "build")
+    ignored = shutil.ignore_patterns(".git", ".venv*", ".*_cache", ".hypothesis", "dist", "build")
     shutil.copytree(CHECKOUT, source, ignore=ignored)
     pip = (sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, source)
     run(*pip)
@@ -58,12 +59,12 @@ def installed(wheel, tmp_path_factory):
 
 def check(*command: object, **environment: str) -> dict:
     arguments = ("check", "--window", "0", "--fail-on", "never", "--format", "json")
-    answer: dict = json.loads(run(*command, *arguments, **environment))
+    answer: dict = described(run(*command, *arguments, **environment))
     return answer
 
 
 def rules_of(*command: object, **environment: str) -> list[str]:
-    listed = json.loads(run(*command, "rules", "list", "--format", "json", **environment))
+    listed = described(run(*command, "rules", "list", "--format", "json", **environment))
     return sorted(rule["id"] for rule in listed["rules"])
 
 
@@ -98,4 +99,5 @@ def test_one_file_checks_this_host_and_writes_nothing(tmp_path):
     assert rules_of(*python) == SHIPPED
     assert check(*python)["schema"] == "tcpdoctor.check/1"
     assert "FIN_WAIT_2" in run(*python, "explain", "--state", "fin-wait-2")
+    assert '"tcpdoctor.check/1"' in run(*python, "schema", "check")
     assert sorted(tmp_path.rglob("*")) == before

@@ -53,7 +53,22 @@ COMMANDS = {
     "facts": Entry(
         "tcpdoctor.cli.facts", "facts", "List the facts that rules may use, with their values here."
     ),
+    "sysctl": Entry(
+        "tcpdoctor.cli.sysctl", "app", "Show the kernel's settings; check the files that set them."
+    ),
     "rules": Entry("tcpdoctor.cli.rules", "app", "List, show, check and test the rules."),
+    "fleet": Entry(
+        "tcpdoctor.cli.fleet",
+        "fleet",
+        "Merge the reports of many hosts: worst first, alike told once.",
+    ),
+    "schema": Entry("tcpdoctor.cli.schema", "schema", "Print the JSON Schema of what --format json prints."),
+    "lab": Entry(
+        "tcpdoctor.cli.lab", "app", "Make a disease in a private namespace; see it found and cured."
+    ),
+    "completion": Entry(
+        "tcpdoctor.cli.completion", "completion", "Print the script that completes tcpdoctor in a shell."
+    ),
 }
 """Every command, in the order of the help."""
 

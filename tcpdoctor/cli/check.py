@@ -1,7 +1,10 @@
 """`tcpdoctor check`: look, judge, print, and say it with the exit code."""
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
@@ -9,16 +12,18 @@ from tcpdoctor import __version__
 from tcpdoctor.cli.complaint import complain
 from tcpdoctor.cli.exit_codes import UNKNOWN
 from tcpdoctor.cli.netns import NETNS, look_from
-from tcpdoctor.cli.output import COLOR, FORMAT, OUTPUT, Output, emit, refuse_hopeless_file, style_of
+from tcpdoctor.cli.output import COLOR, OUTPUT, Output, emit, refuse_hopeless_file, style_of
 from tcpdoctor.cli.progress import said_to_take
 from tcpdoctor.cli.window import refuse_bad_window
-from tcpdoctor.diagnosis.finding import Diagnosis, Severity
-from tcpdoctor.kernel.snapshot import Samples
-from tcpdoctor.report.check import Check, exit_code, is_blind, loud_findings, unchecked_rules
+from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.errors import TcpdoctorError
+from tcpdoctor.report.check import Check, exit_code, is_blind, unchecked_rules
+from tcpdoctor.report.check_formats import QUIET_FORMATS, CheckFormat, render
 from tcpdoctor.report.host import plural
+from tcpdoctor.report.style import Style
 
-WRITING = "writing the answer"
-"""The stage from which on a part of the answer may be out."""
+if TYPE_CHECKING:  # the memory of earlier runs is only for those who ask for it
+    from tcpdoctor.cli.since_last import SinceLast
 
 _FAIL_ON = {
     "info": Severity.INFO,
@@ -26,6 +31,10 @@ _FAIL_ON = {
     "critical": Severity.CRITICAL,
     "never": None,
 }
+
+
+_WINDOW = 1.0
+"""Seconds between the two samples where nothing else is asked for."""
 
 
 class _Request(NamedTuple):
@@ -39,7 +48,10 @@ class _Request(NamedTuple):
     quiet: bool
     folders: list[Path]
     config: Path | None
+    netns: str | None
     timeout: float | None
+    since_last: Path | None
+    only_changes: bool
 
 
 def check(
@@ -64,7 +76,7 @@ def check(
         typer.Option(
             "--window", metavar="SECONDS", help="Time between the two samples; 0: one sample, no rates."
         ),
-    ] = 1.0,
+    ] = _WINDOW,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Print findings at or above --fail-on only, else nothing.")
     ] = False,
@@ -76,6 +88,20 @@ def check(
         Path | None,
         typer.Option("--config", metavar="FILE", help="Instead of /etc/tcpdoctor/config.toml."),
     ] = None,
+    since_last: Annotated[
+        Path | None,
+        typer.Option(
+            "--since-last",
+            metavar="FILE",
+            help="Compare with what the run before has left in FILE, without waiting for a window.",
+        ),
+    ] = None,
+    only_changes: Annotated[
+        bool,
+        typer.Option(
+            "--only-changes", help="With --since-last: print what appeared and what went, else nothing."
+        ),
+    ] = False,
     netns: NETNS = None,
     timeout: Annotated[
         float | None,
@@ -93,7 +119,18 @@ def check(
     could not look: wrong usage, a bad rule or configuration, no rule that could be answered.
     """
     request = _Request(
-        _FAIL_ON[fail_on], strict, _ids(only), _ids(skip), window, quiet, rules or [], config, timeout
+        fail_on=_FAIL_ON[fail_on],
+        strict=strict,
+        only=_ids(only),
+        skip=_ids(skip),
+        window=window,
+        quiet=quiet,
+        folders=rules or [],
+        config=config,
+        netns=netns,
+        timeout=timeout,
+        since_last=since_last,
+        only_changes=only_changes,
     )
     target = Output(output_format, output, color)
     try:
@@ -114,19 +151,49 @@ def _answer(request: _Request, kind: CheckFormat, target: Output) -> int:
     started = time.monotonic()
     _refuse_contradictions(request, kind)
     refuse_hopeless_file(target)
-    if request.timeout is None:
-        tell_stage = _ignore_stage
-    else:
+    style = style_of(target)
+    tell_stage: Callable[[str], None] = _ignore_stage
+    if request.timeout is not None:
         from tcpdoctor.cli.deadline import end_within
 
         tell_stage = end_within(request.timeout)
-    answer = _look(request, tell_stage)
-    answer = answer._replace(duration=time.monotonic() - started)
-    tell_stage(WRITING)
-    emit(render(answer, kind, style_of(target), quiet=request.quiet), target)
+        # what prints here is no terminal, and what it is printed to was asked before
+        target = target._replace(color="always" if style.color else "never")
+    look_from(request.netns)
+    if request.since_last is not None:
+        tell_stage("waiting for the file of --since-last")
+    with _memory(request) as memory:
+        answer = _look(request, memory, tell_stage)
+        answer = answer._replace(duration=time.monotonic() - started)
+        tell_stage("writing the answer")
+        emit(_rendered(answer, memory, request, kind, style), target)
+        if memory is not None:
+            memory.keep(answer)
     if request.quiet:
         _admit_blindness(answer)
     return exit_code(answer)
+
+
+@contextmanager
+def _memory(request: _Request) -> "Iterator[SinceLast | None]":
+    """Open the file of --since-last, before a look that it could not keep; None without that option."""
+    if request.since_last is None:
+        yield None
+        return
+    from tcpdoctor.cli.since_last import since_last
+
+    with since_last(request.since_last) as memory:
+        yield memory
+
+
+def _rendered(
+    answer: Check, memory: "SinceLast | None", request: _Request, kind: CheckFormat, style: Style
+) -> str:
+    if memory is None or not request.only_changes:
+        return render(answer, kind, style, quiet=request.quiet)
+    from tcpdoctor.cli.since_last import render_changes
+
+    return render_changes(answer, memory.changes(answer), kind, style, quiet=request.quiet)
 
 
 def _refuse_contradictions(request: _Request, kind: CheckFormat) -> None:
@@ -136,6 +203,8 @@ def _refuse_contradictions(request: _Request, kind: CheckFormat) -> None:
         typer.BadParameter: With what may be given instead.
     """
     refuse_bad_window(request.window)
+    if request.since_last is not None or request.only_changes:
+        _refuse_bad_memory(request, kind)
     if request.quiet and kind not in QUIET_FORMATS:
         raise typer.BadParameter(
             f"leaves out what readers of {kind} need; it goes with {', '.join(QUIET_FORMATS)}",
@@ -144,7 +213,17 @@ def _refuse_contradictions(request: _Request, kind: CheckFormat) -> None:
     if request.timeout is not None:
         from tcpdoctor.cli.deadline import refuse_bad_timeout
 
-        refuse_bad_timeout(request.timeout, request.window)
+        refuse_bad_timeout(request.timeout, 0 if request.since_last else request.window)
+
+
+def _refuse_bad_memory(request: _Request, kind: CheckFormat) -> None:
+    if request.since_last is None:
+        raise typer.BadParameter("needs --since-last FILE to compare with", param_hint="--only-changes")
+    if request.window not in (0, _WINDOW):
+        text = "goes without --window: the window is the time since the run before"
+        raise typer.BadParameter(text, param_hint="--since-last")
+    if request.only_changes and kind not in ("text", "json"):
+        raise typer.BadParameter("goes with --format text and json", param_hint="--only-changes")
 
 
 def _ignore_stage(_stage: str) -> None:
@@ -158,7 +237,7 @@ def _ids(options: list[str] | None) -> frozenset[str] | None:
     return frozenset(name.strip() for text in options for name in text.split(",") if name.strip())
 
 
-def _look(request: _Request, tell_stage: Callable[[str], None]) -> Check:
+def _look(request: _Request, memory: "SinceLast | None", tell_stage: Callable[[str], None]) -> Check:
     """Load the rules first, so that a mistake in them is told before the window has passed."""
     from tcpdoctor.cli.rule_files import load_rules
     from tcpdoctor.diagnosis.evaluate import diagnose
@@ -167,13 +246,16 @@ def _look(request: _Request, tell_stage: Callable[[str], None]) -> Check:
     tell_stage("reading the rules and the configuration")
     library = load_rules(request.folders, request.config, request.only, request.skip)
     tell_stage("asking the kernel for sockets, counters and settings")
-    with said_to_take(request.window):
-        samples = take_samples(request.window)
+    if memory is None:
+        with said_to_take(request.window):
+            samples = take_samples(request.window)
+    else:
+        samples = memory.take_samples()
     tell_stage("comparing what it saw with the rules")
     return Check(
         diagnose(library.rules, samples),
         samples,
-        window=request.window,
+        window=request.window if memory is None else memory.window,
         fail_on=request.fail_on,
         strict=request.strict,
         version=__version__,

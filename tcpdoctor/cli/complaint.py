@@ -7,7 +7,10 @@ from typing import Any
 import typer
 
 import tcpdoctor
-from tcpdoctor.cli.output import escape_controls
+from tcpdoctor.cli.output import escape_controls, is_journal
+
+_ERROR = 3
+"""The journal's priority of what is said here (sd-daemon(3))."""
 
 
 def complain(text: str) -> None:
@@ -15,6 +18,8 @@ def complain(text: str) -> None:
     if sys.stderr is None:
         return
     line = escape_controls(" ".join(text.split())) + "\n"
+    if is_journal(2):
+        line = f"<{_ERROR}>{line}"
     try:
         sys.stderr.write(line)
         sys.stderr.flush()

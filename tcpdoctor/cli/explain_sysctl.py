@@ -60,7 +60,7 @@ def look_at_sysctl(name: str) -> SysctlAnswer:
         value=value,
         exists=present or page.name in MACHINE_WIDE,
         writable=present and bool(os.stat(path).st_mode & 0o222),
-        bounds=_bounds(page, tick),
+        bounds=bounds_of(page, tick),
         deadlines=tuple(deadlines_of_sysctl(page.name, sysctls, tick)),
         sysctls=sysctls,
         rto=assumed_rto(sysctls, tick),
@@ -79,7 +79,13 @@ def _find(asked: str) -> SysctlPage:
         return unknown_sysctl(name)
 
 
-def _bounds(page: SysctlPage, tick: float) -> tuple[int, int] | None:
+def bounds_of(page: SysctlPage, tick: float) -> tuple[int, int] | None:
+    """Return the smallest and largest number that the kernel takes, computed for this one.
+
+    Args:
+        page: Of the sysctl.
+        tick: Seconds between two ticks of the kernel.
+    """
     if page.limits is None:
         return None
     low, high = (_bound(limit, round(1 / tick)) for limit in page.limits)

@@ -36,7 +36,7 @@ def look_from(netns: str | None) -> None:
 
 def wants_every(arguments: Sequence[str]) -> bool:
     """Whether a command line says ``--netns all``."""
-    following = [*arguments[1:], ""]
+    following = [*arguments[1:], ""][: len(arguments)]
     return any(
         word == f"--netns={EVERY}" or (word == "--netns" and after == EVERY)
         for word, after in zip(arguments, following, strict=True)

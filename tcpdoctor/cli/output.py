@@ -19,6 +19,10 @@ from tcpdoctor.errors import OutputError
 from tcpdoctor.report.style import PLAIN, SGR_CODES, Style
 
 FORMAT = Annotated[Literal["text", "json"], typer.Option("--format", help="For people, or for machines.")]
+LINT_FORMAT = Annotated[
+    Literal["text", "json", "sarif"],
+    typer.Option("--format", help="For people, machines, or code hosts (SARIF)."),
+]
 OUTPUT = Annotated[
     Path | None,
     typer.Option("--output", metavar="FILE", help="Write to FILE: beside it first, then renamed."),
@@ -78,7 +82,20 @@ def emit(text: str, output: Output) -> None:
         assert output.file is not None  # noqa: S101 - _names_a_file said so
         write_beside(output.file, text, OutputError)
     elif text:
+        if output.format == "text" and is_journal(1):
+            from tcpdoctor.report.journal import with_priorities
+
+            text = with_priorities(text)
         _write_stdout(text)
+
+
+def is_journal(descriptor: int) -> bool:
+    """Whether a descriptor is a stream to systemd's journal: $JOURNAL_STREAM names it (systemd.exec(5))."""
+    stream = os.environ.get("JOURNAL_STREAM")
+    if not stream:
+        return False
+    status = os.fstat(descriptor)
+    return stream == f"{status.st_dev}:{status.st_ino}"
 
 
 def refuse_hopeless_file(output: Output) -> None:

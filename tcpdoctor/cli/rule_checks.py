@@ -12,6 +12,7 @@ from tcpdoctor.diagnosis.rule import Rule, parse_rule, read_body
 from tcpdoctor.diagnosis.trial import failures
 from tcpdoctor.errors import RuleError
 from tcpdoctor.kernel.files import list_files, read_text_file
+from tcpdoctor.knowledge.hosts import recorded_hosts
 
 
 class Read(NamedTuple):
@@ -46,6 +47,7 @@ def lint_files(files: Sequence[RuleText]) -> list[Complaint]:
     """Every complaint about these files, in their order; then those about several together."""
     complaints: list[Complaint] = []
     rules: list[Rule] = []
+    hosts = recorded_hosts()
     for file in files:
         try:
             rule, body, stem = _read(file)
@@ -53,7 +55,7 @@ def lint_files(files: Sequence[RuleText]) -> list[Complaint]:
             complaints.append(_as_complaint(file, error))
             continue
         rules.append(rule)
-        complaints += lint_rule(rule, body, stem)
+        complaints += lint_rule(rule, body, stem, hosts)
     return [*complaints, *lint_together(rules)]
 
 

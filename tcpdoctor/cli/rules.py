@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcpdoctor.cli.output import COLOR, FORMAT, OUTPUT, Output, emit, style_of
+from tcpdoctor.cli.output import COLOR, FORMAT, LINT_FORMAT, OUTPUT, Output, emit, style_of
 from tcpdoctor.report.rule_json import Json
 from tcpdoctor.report.style import Style
+
+if TYPE_CHECKING:
+    from tcpdoctor.diagnosis.lint import Complaint
 
 COMPLAINTS = 1
 """Exit code of `lint` and `test` where there is something to correct."""
@@ -86,7 +89,7 @@ def lint_rules(
     path: PATH = None,
     *,
     rules: RULES = None,
-    output_format: FORMAT = "text",
+    output_format: LINT_FORMAT = "text",
     output: OUTPUT = None,
     color: COLOR = "auto",
 ) -> None:
@@ -95,13 +98,13 @@ def lint_rules(
     Exits 0 without complaints, 1 with some, and 3 if the files could not be read.
     """
     from tcpdoctor.cli.rule_checks import lint_files, rule_files
-    from tcpdoctor.report import rule_json, rule_text
+    from tcpdoctor.report import rule_text
 
     files = rule_files(path, rules or [])
     complaints = lint_files(files)
     _answer(
         Output(output_format, output, color),
-        lambda: rule_json.lint_json(len(files), complaints),
+        lambda: _lint_json(output_format, len(files), complaints),
         lambda style: rule_text.lint_text(len(files), complaints, style),
     )
     if complaints:
@@ -154,8 +157,18 @@ def new_rule(
     emit(f'{path}\nFill in every "", then: tcpdoctor rules lint {path}', Output())
 
 
+def _lint_json(output_format: str, files: int, complaints: "list[Complaint]") -> Json:
+    if output_format == "sarif":
+        from tcpdoctor.report.rule_sarif import rule_sarif
+
+        return rule_sarif(complaints)
+    from tcpdoctor.report.rule_json import lint_json
+
+    return lint_json(files, complaints)
+
+
 def _answer(target: Output, as_json: Callable[[], Json], as_text: Callable[[Style], str]) -> None:
-    if target.format == "json":
+    if target.format in ("json", "sarif"):
         import json
 
         emit(json.dumps(as_json(), indent=1, allow_nan=False), target)

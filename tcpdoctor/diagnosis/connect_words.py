@@ -14,6 +14,8 @@ _ROUTE_ERRORS = {
     "EINVAL": "a route of type blackhole, or a source address that cannot go there, stops it",
     "EADDRNOTAVAIL": "the kernel finds no source address for it",
 }
+_MOSTLY_LOST = 0.5
+"""From this share of ports that somebody is bound to on, these are what matters."""
 _MOSTLY_TIME_WAIT = 0.5
 """From this share of TIME_WAIT on, who closes first is what matters."""
 
@@ -107,9 +109,16 @@ def connect_avoid(journey: Journey, answer: ConnectAnswer) -> tuple[str, ...]:
 
 
 def _make_room(scene: Scene, answer: ConnectAnswer) -> list[str]:
-    advice = [
-        "Keep connections open and reuse them (a pool, HTTP keep-alive) instead of one for each request."
-    ]
+    advice = []
+    if answer.lost > _MOSTLY_LOST * answer.usable:
+        advice.append(
+            "Close what is bound and not used: `tcpdoctor sockets --state bound` and `--state listen` name "
+            "the holders. connect() skips such a port whatever the destination and the source."
+        )
+    if answer.used_by_state:
+        advice.append(
+            "Keep connections open and reuse them (a pool, HTTP keep-alive) instead of one for each request."
+        )
     waiting = answer.used_by_state.get(TcpState.TIME_WAIT, 0)
     if waiting >= _MOSTLY_TIME_WAIT * max(1, sum(answer.used_by_state.values())):
         advice.append("Let the server close first: the side that closes first keeps the TIME_WAIT.")
@@ -123,10 +132,16 @@ def _make_room(scene: Scene, answer: ConnectAnswer) -> list[str]:
         advice.append(
             "CLOSE_WAIT never ends by itself: the client must close() (explain --state close-wait)."
         )
+    others = answer.usable - answer.lost
+    more = "a wider net.ipv4.ip_local_port_range, which"
+    if others:
+        more = (
+            "a second source address, destination address or destination port each brings "
+            f"{others:,}; a wider net.ipv4.ip_local_port_range brings fewer, and"
+        )
     advice.append(
-        "More ports: a second source address, destination address or destination port each brings "
-        f"{answer.usable:,}; a wider net.ipv4.ip_local_port_range brings fewer, and must not cover ports "
-        "that servers here listen on unless they are in ip_local_reserved_ports."
+        f"More ports: {more} must not cover ports that servers here listen on unless they are in "
+        "ip_local_reserved_ports."
     )
     return advice
 
@@ -134,5 +149,7 @@ def _make_room(scene: Scene, answer: ConnectAnswer) -> list[str]:
 def _until(answer: ConnectAnswer) -> str:
     if answer.next_free is None:
         gives_up = " or one in SYN_SENT gives up" if TcpState.SYN_SENT in answer.used_by_state else ""
+        if not answer.used_by_state:
+            return "None becomes free until one of these sockets is closed."
         return f"None becomes free until a connection there is closed{gives_up}."
     return f"The next becomes free in {show(answer.next_free, SECOND)} at the earliest."

@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Unchecked
 from tcpdoctor.diagnosis.judge import judge, make_judge, observe
-from tcpdoctor.diagnosis.rule import Rule, Trigger, read_body
+from tcpdoctor.diagnosis.rule import NEEDS, Rule, Trigger, read_body
 from tcpdoctor.diagnosis.values import join_reasons
 from tcpdoctor.facts.host import HostFacts
 from tcpdoctor.facts.subject import Scope, Subject
@@ -35,8 +35,9 @@ def diagnose_subjects(rules: Sequence[Rule], snapshot: Snapshot, find_subjects: 
     findings: list[Finding] = []
     unchecked: list[Unchecked] = []
     for rule in rules:
-        if rule.initial_only and snapshot.initial_namespace is False:
-            unchecked.append(Unchecked(rule.id, _ELSEWHERE, applies=False))
+        elsewhere = _why_not_here(rule, snapshot)
+        if elsewhere is not None:
+            unchecked.append(Unchecked(rule.id, elsewhere, applies=False))
             continue
         if rule.scope not in known:
             known[rule.scope] = find_subjects(rule.scope)
@@ -50,6 +51,17 @@ def diagnose_subjects(rules: Sequence[Rule], snapshot: Snapshot, find_subjects: 
             unchecked.append(Unchecked(rule.id, _summarise(unknown, len(subjects))))
     findings.sort(key=lambda finding: (-finding.severity, finding.rule, -_extent(finding), finding.label))
     return Diagnosis(tuple(findings), tuple(unchecked), len(rules))
+
+
+def _why_not_here(rule: Rule, snapshot: Snapshot) -> str | None:
+    """Say why there can be no such disease here; None where there can, or where nobody looked."""
+    if rule.initial_only and snapshot.initial_namespace is False:
+        return _ELSEWHERE
+    if rule.needs is not None:
+        sign = snapshot.sysctls.get(NEEDS[rule.needs])
+        if isinstance(sign, Missing):
+            return sign.reason
+    return None
 
 
 def _apply(

@@ -1,19 +1,22 @@
 """What a rule must satisfy beyond being readable; each complaint has a name and a remedy."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.body import Body, FixText, RuleTest
 from tcpdoctor.diagnosis.lint_conditions import condition_complaints
-from tcpdoctor.diagnosis.lint_hosts import host_complaints
+from tcpdoctor.diagnosis.lint_hosts import host_complaints, recorded_complaints
 from tcpdoctor.diagnosis.lint_limits import limit_complaints
 from tcpdoctor.diagnosis.prose import Template, blanks_of
 from tcpdoctor.diagnosis.rule import Rule
 from tcpdoctor.diagnosis.tree import facts_of
 from tcpdoctor.diagnosis.trial import failures
+from tcpdoctor.kernel.snapshot import Samples
 
 LONGEST_TITLE = 72
+NO_HOSTS: Mapping[str, Samples] = MappingProxyType({})
 _INSTRUCTIONS = frozenset(
     {
         "add",
@@ -68,13 +71,16 @@ class Complaint(NamedTuple):
     """What is wrong; after a semicolon, what to do."""
 
 
-def lint_rule(rule: Rule, body: Body, stem: str) -> Iterator[Complaint]:
+def lint_rule(
+    rule: Rule, body: Body, stem: str, recorded: Mapping[str, Samples] = NO_HOSTS
+) -> Iterator[Complaint]:
     """Look for what is wrong with one rule.
 
     Args:
         rule: The rule, which could be read.
         body: The rest of it.
         stem: Its file's name without ``.toml``.
+        recorded: Hosts that were recorded while they were well, by name.
     """
     parts = (
         _identity(rule, stem),
@@ -83,6 +89,7 @@ def lint_rule(rule: Rule, body: Body, stem: str) -> Iterator[Complaint]:
         condition_complaints(rule),
         limit_complaints(rule, body),
         host_complaints(rule),
+        recorded_complaints(rule, recorded),
     )
     for part in parts:
         for name, what in part:
@@ -100,6 +107,8 @@ def _identity(rule: Rule, stem: str) -> Iterator[tuple[str, str]]:
             "title-too-long",
             f"a title is at most {LONGEST_TITLE} characters without a final full stop; shorten it",
         )
+    if rule.no_scenario is not None and _NOTHING.fullmatch(rule.no_scenario):
+        yield "empty-words", "no_scenario says nothing; write why one machine cannot have the disease"
     if rule.family == "local":
         yield "no-family", "the file lies in no family's folder; put it into one, such as close/"
 

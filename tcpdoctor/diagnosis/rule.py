@@ -32,8 +32,10 @@ KEYS = (
     "since",
     "scope",
     "namespace",
+    "needs",
     "tags",
     "replaces",
+    "no_scenario",
     "limits",
     "fires",
     "prose",
@@ -42,6 +44,8 @@ KEYS = (
     "reference",
     "test",
 )
+NEEDS: Mapping[str, str] = {"connection-tracking": "net.netfilter.nf_conntrack_count"}
+"""What a rule may need, and the setting that is there exactly where that is."""
 ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _LIMIT_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _MAX_ID = 64
@@ -93,6 +97,10 @@ class Rule(NamedTuple):
     """Set by the configuration: every finding of this rule has it."""
     shipped: bool = False
     """Part of this program."""
+    no_scenario: str | None = None
+    """Why `tcpdoctor lab` cannot make this disease on one machine; None where it can, or nobody said."""
+    needs: str | None = None
+    """What has to be there for the disease to exist at all, one of `NEEDS`; None: nothing special."""
 
     @property
     def name(self) -> str:
@@ -183,6 +191,8 @@ def _rule(values: Mapping[str, object], text: str, source: str, family: str, voc
         source=source,
         text=text,
         vocabulary=vocabulary,
+        no_scenario=table.line("no_scenario") if table.has("no_scenario") else None,
+        needs=table.choice("needs", list(NEEDS)) if table.has("needs") else None,
     )
 
 

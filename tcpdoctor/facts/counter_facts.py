@@ -1,7 +1,8 @@
 """The words for the kernel's counters; data only.
 
 Source: Linux Documentation/networking/snmp_counter.rst, include/uapi/linux/snmp.h, net/ipv4/proc.c,
-net/ipv6/proc.c, net/mptcp/mib.h, and RFC 1213 and RFC 4293 for the standard ones.
+net/ipv6/proc.c, net/mptcp/mib.h, net/netfilter/nf_conntrack_standalone.c, and RFC 1213 and RFC 4293
+for the standard ones.
 """
 
 GAUGES = frozenset({"Tcp.CurrEstab", "MPTcpExt.MPCurrEstab"})
@@ -399,4 +400,9 @@ COUNTER_FACTS: dict[str, str] = {
     "Icmp6.OutNeighborSolicits": "ICMPv6 neighbour solicitations sent.",
     "Icmp6.OutNeighborAdvertisements": "ICMPv6 neighbour advertisements sent.",
     "Icmp6.OutMLDv2Reports": "ICMPv6 multicast listener reports, version 2 sent.",
+    "nf_conntrack.drop": "Packets dropped because they could not be tracked: mostly, the table was full.",
+    "nf_conntrack.early_drop": "Tracked connections thrown out early, to make room in a full table.",
+    "nf_conntrack.insert_failed": "New connections that met another with the same ports in the table.",
+    "nf_conntrack.invalid": "Packets that belong to no tracked connection and begin none.",
+    "nf_conntrack.clashres": "Such meetings of two new connections that could be resolved without a loss.",
 }

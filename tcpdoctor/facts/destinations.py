@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from tcpdoctor.facts.earlier import Earlier, partly
+from tcpdoctor.facts.established import SET_FUNCTIONS, Living
 from tcpdoctor.facts.lasting import lasting
 from tcpdoctor.facts.lazy import LazyFacts
 from tcpdoctor.facts.port_reuse import PortReuse, port_reuse
+from tcpdoctor.facts.portrange import Roles
 from tcpdoctor.facts.socketset import NONE, SocketSet, most_common, oldest, plain_address
 from tcpdoctor.facts.subject import HIDDEN_LABEL, Scope, Subject
 from tcpdoctor.facts.value import Range, Value
@@ -42,6 +44,7 @@ class Towards(NamedTuple):
     """Sockets in SYN_SENT towards it, and how many there may be."""
     snapshot: Snapshot
     earlier: Earlier
+    living: Living
 
 
 def destination_subjects(samples: Samples, host: Mapping[str, Value]) -> Reading[Sequence[Subject]]:
@@ -57,6 +60,7 @@ def destination_subjects(samples: Samples, host: Mapping[str, Value]) -> Reading
     uses = {} if isinstance(census, Missing) else census.by_destination
     tried = {} if isinstance(attempts, Missing) else attempts.by_destination
     earlier = Earlier(samples)
+    living = Living.of(samples.after, Roles(samples.after))
     subjects = []
     for destination in dict.fromkeys((*uses, *tried)):
         towards = Towards(
@@ -65,6 +69,7 @@ def destination_subjects(samples: Samples, host: Mapping[str, Value]) -> Reading
             attempts if isinstance(attempts, Missing) else attempts.towards(destination),
             samples.after,
             earlier,
+            living,
         )
         source, address, port = destination
         subjects.append(
@@ -194,6 +199,14 @@ def _owners(towards: Towards) -> Value:
     return most_common(numbers, "{name}: {number:,}")
 
 
+def _unanswered(value: Callable[[SocketSet], Value]) -> Callable[[Towards], Value]:
+    def fact(towards: Towards) -> Value:
+        sockets = towards.living.towards(towards.destination)
+        return sockets if isinstance(sockets, Missing) else value(sockets)
+
+    return fact
+
+
 FUNCTIONS: Mapping[str, Callable[[Towards], Value]] = {
     "destination.address": lambda towards: towards.destination.address,
     "destination.port": lambda towards: towards.destination.port,
@@ -209,4 +222,5 @@ FUNCTIONS: Mapping[str, Callable[[Towards], Value]] = {
     "syn_sent.lasting": _lasting,
     "syn_sent.lasting_ages": _lasting_ages,
     "syn_sent.oldest_age": _oldest,
+    **{name: _unanswered(value) for name, value in SET_FUNCTIONS.items()},
 }

@@ -4,11 +4,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
+from tcpdoctor.facts.bound_ports import number_bound, owners_bound
 from tcpdoctor.facts.earlier import Earlier, partly
+from tcpdoctor.facts.established import HOST_FUNCTIONS, Living
 from tcpdoctor.facts.lasting import lasting
-from tcpdoctor.facts.portrange import Roles, reserved_in_range, usable_ports
+from tcpdoctor.facts.portrange import Roles, ports_in_range, reserved_in_range, usable_ports
 from tcpdoctor.facts.rates import counter, growth
 from tcpdoctor.facts.socketset import NONE, SocketSet
+from tcpdoctor.facts.softnet import packets
 from tcpdoctor.facts.subject import Scope, Subject
 from tcpdoctor.facts.value import Growth, Range, Value
 from tcpdoctor.facts.vocabulary import COUNTER, COUNTER_GROUPS, fact_names, find_fact
@@ -43,6 +46,9 @@ class HostFacts(Mapping[str, Value]):
         function = FUNCTIONS.get(name)
         if function is not None:
             return function(self)
+        of_living = HOST_FUNCTIONS.get(name)
+        if of_living is not None:
+            return of_living(self.living)
         if name not in self:
             raise KeyError(name)
         group, _, rest = name.partition(".")
@@ -86,6 +92,11 @@ class HostFacts(Mapping[str, Value]):
     def roles(self) -> Roles:
         """Who is client and who is server."""
         return Roles(self.samples.after)
+
+    @cached_property
+    def living(self) -> Living:
+        """The established connections."""
+        return Living.of(self.samples.after, self.roles)
 
     def sockets(self, state: TcpState) -> Reading[Detail]:
         """The sockets of one state, one by one."""
@@ -215,8 +226,33 @@ def _send_queue(sockets: Reading[SocketSet]) -> Value:
     return sockets.total(lambda connection: max(0, connection.send_queue - 1))
 
 
+def _time_wait_at_listeners(census: Reading[Census]) -> Value:
+    """Of ports that somebody listens on, the ones of the ephemeral range are counted one by one as well."""
+    if isinstance(census, Missing):
+        return census
+    listening = {port for state, port in census.by_port if state is TcpState.LISTEN}
+    number = sum(census.by_port.get((TcpState.TIME_WAIT, port), 0) for port in listening if port)
+    return state_count(census, TcpState.TIME_WAIT, number)
+
+
+def _open_files(place: int, snapshot: Snapshot) -> Value:
+    numbers = snapshot.sysctls.get("fs.file-nr", Missing("fs.file-nr was not read"))
+    return numbers if isinstance(numbers, Missing) else _part(numbers, place, 3, "fs.file-nr")
+
+
 FUNCTIONS: Mapping[str, Callable[[HostFacts], Value]] = {
     "kernel.page_size": lambda host: host.samples.after.page_size,
+    "softnet.processed": lambda host: packets(host.samples, "processed"),
+    "softnet.dropped": lambda host: packets(host.samples, "dropped"),
+    "softnet.squeezed": lambda host: packets(host.samples, "squeezed"),
+    "ports.in_range": lambda host: ports_in_range(host.samples.after),
+    "ports.bound": lambda host: number_bound(host.samples.after),
+    "ports.bound_owners": lambda host: owners_bound(host.samples.after),
+    "time_wait.at_listeners": lambda host: _time_wait_at_listeners(host.samples.after.census),
+    "conntrack.entries": lambda host: host["sysctl.net.netfilter.nf_conntrack_count"],
+    "conntrack.limit": lambda host: host["sysctl.net.netfilter.nf_conntrack_max"],
+    "files.open": lambda host: _open_files(0, host.samples.after),
+    "files.limit": lambda host: _open_files(2, host.samples.after),
     "ports.usable": lambda host: usable_ports(host.samples.after),
     "ports.reserved": lambda host: reserved_in_range(host.samples.after),
     "fin_wait_2.orphaned": lambda host: _number(_orphans(host)),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from tcpdoctor.facts.earlier import Earlier, partly
+from tcpdoctor.facts.half_open import HalfOpen, half_open_at, least, peers, queue_limit, repeated
 from tcpdoctor.facts.lazy import LazyFacts
 from tcpdoctor.facts.portrange import is_ephemeral
 from tcpdoctor.facts.rates import elapsed, grown
@@ -41,6 +42,9 @@ class Queue(NamedTuple):
     """Connections that wait in the queues of the others of these."""
     samples: Samples
     earlier: Earlier
+    half_open: Reading[HalfOpen]
+    """Half-open connections to its place, in the second look or the only one."""
+    half_open_before: Reading[HalfOpen]
 
 
 def listener_subjects(samples: Samples, host: Mapping[str, Value]) -> Reading[Sequence[Subject]]:
@@ -52,13 +56,29 @@ def listener_subjects(samples: Samples, host: Mapping[str, Value]) -> Reading[Se
     before = _Before(samples)
     earlier = Earlier(samples)
     shared = Counter(map(_place, listeners))
+
+    def find(connection: Connection) -> _Place | None:
+        return _find_place(connection, shared)
+
+    half_open = half_open_at(samples.after, find, shared)
+    half_open_before = half_open_at(samples.before, find, shared)
     return [
         Subject(
             Scope.LISTENER,
             _label(listener, alone=shared[_place(listener)] == 1),
             _identity(listener, alone=shared[_place(listener)] == 1),
             LazyFacts(
-                Queue(listener, before.find(listener), *waiting.of(listener), samples, earlier),
+                Queue(
+                    listener,
+                    before.find(listener),
+                    *waiting.of(listener),
+                    samples,
+                    earlier,
+                    half_open if isinstance(half_open, Missing) else half_open[_place(listener)],
+                    half_open_before
+                    if isinstance(half_open_before, Missing)
+                    else half_open_before[_place(listener)],
+                ),
                 FUNCTIONS,
                 host,
             ),
@@ -238,6 +258,18 @@ def _port_is_ephemeral(queue: Queue) -> Value:
     return answer if isinstance(answer, Missing) else int(answer)
 
 
+def _half_open(value: Callable[[HalfOpen], Value]) -> Callable[[Queue], Value]:
+    def fact(queue: Queue) -> Value:
+        return queue.half_open if isinstance(queue.half_open, Missing) else value(queue.half_open)
+
+    return fact
+
+
+def _half_open_before(queue: Queue) -> Value:
+    before = queue.half_open_before
+    return before if isinstance(before, Missing) else before.number()
+
+
 FUNCTIONS: Mapping[str, Callable[[Queue], Value]] = {
     "listener.address": lambda queue: str(queue.listener.local),
     "listener.port": lambda queue: queue.listener.local.port,
@@ -251,4 +283,10 @@ FUNCTIONS: Mapping[str, Callable[[Queue], Value]] = {
     "accept_queue.drops": _drops,
     "close_wait.not_accepted": _not_accepted,
     "close_wait.not_accepted_ages": _not_accepted_ages,
+    "syn_queue.length": _half_open(HalfOpen.number),
+    "syn_queue.length_before": _half_open_before,
+    "syn_queue.least": lambda queue: least(_half_open(HalfOpen.number)(queue), _half_open_before(queue)),
+    "syn_queue.limit": lambda queue: queue_limit(queue.listener, queue.samples.after),
+    "syn_queue.repeated": _half_open(repeated),
+    "syn_queue.peers": _half_open(peers),
 }

@@ -22,6 +22,27 @@ OWN_FACTS: dict[str, tuple[str, str, str, str, str]] = {
         "Size of a memory page, the unit of net.ipv4.tcp_mem and of sockstat's mem.",
         "getconf PAGESIZE",
     ),
+    "softnet.processed": (
+        "host",
+        "counter",
+        "count",
+        "Packets that the CPUs of the whole machine took up, of all protocols and namespaces.",
+        "/proc/net/softnet_stat (first column, hexadecimal, a line for each CPU)",
+    ),
+    "softnet.dropped": (
+        "host",
+        "counter",
+        "count",
+        "Packets that the whole machine dropped because net.core.netdev_max_backlog waited for a CPU.",
+        "/proc/net/softnet_stat (second column, hexadecimal, a line for each CPU)",
+    ),
+    "softnet.squeezed": (
+        "host",
+        "counter",
+        "count",
+        "Times that a CPU stopped receiving with packets left over; they are taken up a moment later.",
+        "/proc/net/softnet_stat (third column, hexadecimal, a line for each CPU)",
+    ),
     "ports.usable": (
         "host",
         "gauge",
@@ -35,6 +56,68 @@ OWN_FACTS: dict[str, tuple[str, str, str, str, str]] = {
         "count",
         "Ports inside net.ipv4.ip_local_port_range that net.ipv4.ip_local_reserved_ports takes out of it.",
         "/proc/sys/net/ipv4/ip_local_reserved_ports",
+    ),
+    "ports.in_range": (
+        "host",
+        "gauge",
+        "count",
+        "Ports of net.ipv4.ip_local_port_range, both ends included, reserved ones as well.",
+        "/proc/sys/net/ipv4/ip_local_port_range",
+    ),
+    "ports.bound": (
+        "host",
+        "gauge",
+        "count",
+        (
+            "Ephemeral ports with a socket that is bound and not connected, listening or not: connect() and "
+            "bind() to port 0 skip them."
+        ),
+        "ss -tln; ss -tanB of iproute2 6.8 and later (ports inside the range)",
+    ),
+    "ports.bound_owners": (
+        "host",
+        "text",
+        "text",
+        "Processes that hold these sockets, those with most first.",
+        "ss -tlnp; ss -tanBp of iproute2 6.8 and later",
+    ),
+    "time_wait.at_listeners": (
+        "host",
+        "gauge",
+        "count",
+        (
+            "Sockets in TIME_WAIT on ports that somebody listens on: connections that were accepted here and "
+            "closed here first."
+        ),
+        "ss -tan state time-wait; ss -tln (the same local port)",
+    ),
+    "conntrack.entries": (
+        "host",
+        "gauge",
+        "count",
+        "Connections that this network namespace tracks, of TCP and others, ended ones included for a while.",
+        "/proc/sys/net/netfilter/nf_conntrack_count (conntrack -C)",
+    ),
+    "conntrack.limit": (
+        "host",
+        "gauge",
+        "count",
+        "Connections that each network namespace may track; 0 sets no limit.",
+        "/proc/sys/net/netfilter/nf_conntrack_max",
+    ),
+    "files.open": (
+        "host",
+        "gauge",
+        "count",
+        "Open files of the whole machine, sockets among them, also when read inside a namespace.",
+        "/proc/sys/fs/file-nr (first number)",
+    ),
+    "files.limit": (
+        "host",
+        "gauge",
+        "count",
+        "Open files that the machine may have.",
+        "/proc/sys/fs/file-max",
     ),
     "fin_wait_2.orphaned": (
         "host",
@@ -122,6 +205,16 @@ OWN_FACTS: dict[str, tuple[str, str, str, str, str]] = {
         "count",
         "File descriptors that the process may have open: its soft RLIMIT_NOFILE.",
         "/proc/PID/limits (Max open files)",
+    ),
+    "process.descriptors.sockets": (
+        "process",
+        "gauge",
+        "count",
+        (
+            "Of its descriptors, those that are sockets of any kind; looked at only where the process uses "
+            "half of what it may."
+        ),
+        "ls -l /proc/PID/fd | grep -c socket:",
     ),
     "close_wait.owned": (
         "process",

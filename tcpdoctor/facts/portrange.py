@@ -49,6 +49,12 @@ def usable_ports(snapshot: Snapshot) -> Reading[int]:
     return ends[1] - ends[0] + 1 - taken
 
 
+def ports_in_range(snapshot: Snapshot) -> Reading[int]:
+    """How many ports the range has, reserved ones as well."""
+    ends = ephemeral_range(snapshot)
+    return ends if isinstance(ends, Missing) else ends[1] - ends[0] + 1
+
+
 def is_ephemeral(port: int, snapshot: Snapshot) -> Reading[bool]:
     """Whether the kernel may give this port to an outgoing connection."""
     ends, reserved = ephemeral_range(snapshot), reserved_ports(snapshot)

@@ -15,7 +15,7 @@ from tcpdoctor.facts.lazy import LazyFacts
 from tcpdoctor.facts.portrange import Roles
 from tcpdoctor.facts.socketset import NONE, SocketSet, join_reasons, oldest
 from tcpdoctor.facts.subject import HIDDEN_LABEL, Scope, Subject
-from tcpdoctor.facts.value import Value
+from tcpdoctor.facts.value import Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Detail, Held, Process, Samples
 from tcpdoctor.kernel.states import TcpState
@@ -55,7 +55,9 @@ def process_subjects(samples: Samples, host: Mapping[str, Value]) -> Reading[Seq
                 LazyFacts(holding, FUNCTIONS, host),
             )
         )
-    reason = join_reasons(filter(None, [close_wait.reason, fin_wait_2.reason]))
+    overlooked = samples.after.surveyed
+    unsurveyed = overlooked.reason if isinstance(overlooked, Missing) else ""
+    reason = join_reasons(filter(None, [close_wait.reason, fin_wait_2.reason, unsurveyed]))
     if reason:
         unseen = Holding(Missing(reason), close_wait.held_by(None), fin_wait_2.held_by(None), earlier, roles)
         facts = LazyFacts(unseen, FUNCTIONS, host)
@@ -174,12 +176,23 @@ def _of_process(read: Callable[[Process], Reading[int | str | None]]) -> Callabl
     return value
 
 
+def _sockets(holding: Holding) -> Value:
+    process = holding.process
+    if isinstance(process, Missing) or isinstance(process.sockets, Missing):
+        return process if isinstance(process, Missing) else process.sockets
+    if not process.sockets_within:
+        return process.sockets
+    low, high = process.sockets - process.sockets_within, process.sockets + process.sockets_within
+    return Range(max(0, low), high, "of its very many descriptors about a thousand were looked at")
+
+
 FUNCTIONS: Mapping[str, Callable[[Holding], Value]] = {
     "process.pid": _of_process(lambda process: str(process.pid)),
     "process.name": _of_process(lambda process: process.name),
     "process.unit": _of_process(lambda process: process.unit),
     "process.container": _of_process(lambda process: process.container),
     "process.descriptors.used": _of_process(lambda process: process.descriptors),
+    "process.descriptors.sockets": _sockets,
     "process.descriptors.limit": _of_process(lambda process: process.descriptor_limit),
     "close_wait.owned": _number(_close_wait),
     "close_wait.eof_read": _number(_close_wait, lambda socket: socket.receive_queue == 0),

@@ -52,5 +52,17 @@ def counter(name: str, snapshot: Snapshot) -> Reading[int]:
     if isinstance(snapshot.counters, Missing):
         return snapshot.counters
     if name not in snapshot.counters:
-        return Missing(f"this kernel does not count {name}")
+        return Missing(_why_absent(name, snapshot))
     return snapshot.counters[name]
+
+
+def _why_absent(name: str, snapshot: Snapshot) -> str:
+    if not name.startswith("nf_conntrack."):
+        return f"this kernel does not count {name}"
+    table = snapshot.sysctls.get("net.netfilter.nf_conntrack_count")
+    if isinstance(table, Missing):
+        return table.reason
+    return (
+        f"{name} is neither in /proc/net/stat/nf_conntrack nor told by netlink: that takes root, and the "
+        "module nf_conntrack_netlink, which is not loaded just to look; `conntrack -S` does both"
+    )

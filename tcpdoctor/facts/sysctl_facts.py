@@ -308,6 +308,28 @@ SYSCTL_FACTS: dict[str, tuple[str, str]] = {
     ),
     "net.core.netdev_max_backlog": ("count", "Packets that may wait for the CPU on the way in."),
     "net.core.default_qdisc": ("text", "Queueing discipline of new devices."),
+    "net.netfilter.nf_conntrack_count": ("count", "Connections that this namespace tracks now."),
+    "net.netfilter.nf_conntrack_max": (
+        "count",
+        "Connections that each network namespace may track; 0 sets no limit.",
+    ),
+    "net.netfilter.nf_conntrack_buckets": (
+        "count",
+        "Buckets of the table of tracked connections, which all namespaces share.",
+    ),
+    "net.netfilter.nf_conntrack_tcp_timeout_established": (
+        "second",
+        "How long a tracked connection may be idle before it is forgotten.",
+    ),
+    "net.netfilter.nf_conntrack_tcp_timeout_close_wait": (
+        "second",
+        "How long the firewall's table keeps a half-closed connection; no socket is concerned.",
+    ),
+    "net.netfilter.nf_conntrack_tcp_timeout_time_wait": (
+        "second",
+        "How long the firewall's table keeps a closed connection; no socket is concerned.",
+    ),
+    "fs.file-nr": ("count", "Open files of the machine"),
     "fs.file-max": ("count", "Open files that the machine may have."),
     "fs.nr_open": ("count", "Largest limit of descriptors that a process may be given."),
 }
@@ -321,6 +343,11 @@ PARTS: dict[str, dict[str, str]] = {
         "min": "below this TCP saves nothing",
         "pressure": "above this TCP saves memory",
         "max": "above this TCP gets no more",
+    },
+    "fs.file-nr": {
+        "open": "those that there are",
+        "unused": "those that are allocated and not in use, 0 since Linux 2.6",
+        "max": "those that there may be, the same as fs.file-max",
     },
     "net.ipv4.tcp_rmem": _BUFFER,
     "net.ipv4.tcp_wmem": _BUFFER,

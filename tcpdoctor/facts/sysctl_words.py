@@ -19,7 +19,7 @@ def value_in_words(name: str, unit: str, value: SysctlValue, page_size: int) -> 
     if name == "net.ipv4.ip_local_port_range":
         return _width(value)
     if unit == "ports":
-        return f"{_ports(value):,} ports" if _ports(value) else None
+        return _counted(_ports(value)) if _ports(value) else None
     numbers = (value,) if isinstance(value, int) else value
     if not isinstance(numbers, tuple):
         return None
@@ -53,8 +53,12 @@ def _number(unit: str, number: int, page_size: int) -> str | None:
 def _width(value: SysctlValue) -> str | None:
     match value:
         case (int(low), int(high)):
-            return f"{high - low + 1:,} ports"
+            return _counted(high - low + 1)
     return None
+
+
+def _counted(ports: int) -> str:
+    return f"{ports:,} port{'' if ports == 1 else 's'}"
 
 
 def _ports(value: SysctlValue) -> int:

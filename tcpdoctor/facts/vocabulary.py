@@ -2,14 +2,15 @@
 
 Names are the kernel's own where it has one, so that one grep finds rule, report and kernel:
 ``TcpExt.ListenOverflows``, ``sysctl.net.ipv4.tcp_fin_timeout``, ``sockstat.TCP.orphan``. The words
-themselves are plain data in `own_facts`, `counter_facts` and `sysctl_facts`; the two long tables
-are imported only when a name of theirs is asked for.
+themselves are plain data in `own_facts`, `established_facts`, `counter_facts` and `sysctl_facts`; the
+two long tables are imported only when a name of theirs is asked for.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from tcpdoctor.facts.dimension import BYTE, COUNT, PAGE, PER_SECOND, RATIO, SECOND, Dimension
+from tcpdoctor.facts.established_facts import ESTABLISHED_FACTS
 from tcpdoctor.facts.own_facts import OWN_FACTS, SOCKSTAT_FACTS
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.kernel.states import COUNTED_STATES
@@ -34,8 +35,10 @@ class Fact(NamedTuple):
     """Where one can see it without this program: a file, a command or a netlink field."""
 
 
-COUNTER_GROUPS = ("Tcp", "TcpExt", "MPTcpExt", "Ip", "IpExt", "Ip6", "Icmp", "Icmp6")
+COUNTER_GROUPS = ("Tcp", "TcpExt", "MPTcpExt", "Ip", "IpExt", "Ip6", "Icmp", "Icmp6", "nf_conntrack")
 """The first words of counter names that can be facts."""
+
+_WORDS = OWN_FACTS | ESTABLISHED_FACTS
 
 _DIMENSIONS: dict[str, Dimension | None] = {
     "count": COUNT,
@@ -79,7 +82,7 @@ def find_fact(name: str) -> Fact | None:
 
 def fact_names(scope: Scope) -> Sequence[str]:
     """Names of all facts that a rule of this scope may use: the scope's own, then the host's."""
-    own = [name for name, words in OWN_FACTS.items() if words[0] == scope.value]
+    own = [name for name, words in _WORDS.items() if words[0] == scope.value]
     if scope is Scope.PORT:
         own += [f"port.{key}" for key in _STATE_KEYS]
     if scope is not Scope.HOST:
@@ -103,7 +106,7 @@ _STATE_KEYS = tuple(state.key for state in COUNTED_STATES)
 
 
 def _own_fact(name: str) -> Fact | None:
-    words = OWN_FACTS.get(name)
+    words = _WORDS.get(name)
     if words is None:
         return None
     scope, kind, unit, meaning, source = words
@@ -156,7 +159,8 @@ def _counter_fact(group: str, name: str) -> Fact | None:
     unit = UNITS.get(f"{group}.{name}", "count")
     file = _COUNTER_FILES[group]
     dimension = _DIMENSIONS["second" if unit == "millisecond" else unit]
-    return Fact(f"{group}.{name}", dimension, Scope.HOST, kind, meaning, f"{file} (nstat -az {group}{name})")
+    command = f"conntrack -S, {name}=" if group == "nf_conntrack" else f"nstat -az {group}{name}"
+    return Fact(f"{group}.{name}", dimension, Scope.HOST, kind, meaning, f"{file} ({command})")
 
 
 _COUNTER_FILES = {
@@ -168,6 +172,7 @@ _COUNTER_FILES = {
     "TcpExt": "/proc/net/netstat",
     "IpExt": "/proc/net/netstat",
     "MPTcpExt": "/proc/net/netstat",
+    "nf_conntrack": "/proc/net/stat/nf_conntrack",
 }
 
 

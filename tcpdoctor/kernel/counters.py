@@ -1,4 +1,4 @@
-"""The counters of this network namespace: /proc/net/snmp, snmp6 and netstat.
+"""The counters of this network namespace: /proc/net/snmp, snmp6, netstat and stat/nf_conntrack.
 
 Names are the kernel's, prefixed with their group: ``TcpExt.ListenOverflows`` is what ``nstat -az``
 prints as ``TcpExtListenOverflows``. All count since the namespace was made.
@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 
 from tcpdoctor.errors import KernelReadError
+from tcpdoctor.kernel.conntrack import ask_conntrack, parse_conntrack_stat
 from tcpdoctor.kernel.procfile import is_absent, read_kernel_file, why_unreadable
 from tcpdoctor.kernel.reading import Missing, Reading
 
@@ -19,14 +20,15 @@ _SIX_GROUPS = ("Icmp6", "UdpLite6", "Udp6", "Ip6")
 
 
 def read_counters(root: str = THREAD_NET) -> Reading[Mapping[str, int]]:
-    """Read every counter of snmp, netstat and snmp6.
+    """Read every counter of snmp, netstat and snmp6, and those of connection tracking.
 
     Args:
-        root: Folder of the three files; tests point it at recorded ones.
+        root: Folder of the files; tests point it at recorded ones.
 
     Returns:
         Counts by name. A counter that this kernel lacks is absent, never 0; all of snmp6 is absent
-        where IPv6 is off. `Missing` if snmp or netstat cannot be read.
+        where IPv6 is off, all of nf_conntrack where it is not loaded. `Missing` if snmp or netstat
+        cannot be read.
 
     Raises:
         KernelReadError: A file has another form than expected.
@@ -39,14 +41,18 @@ def read_counters(root: str = THREAD_NET) -> Reading[Mapping[str, int]]:
         except OSError as error:
             return Missing(why_unreadable(error))
         counters |= parse_paired_lines(text, path)
-    path = os.path.join(root, "snmp6")
-    try:
-        text = read_kernel_file(path).decode("ascii", "replace")
-    except OSError as error:
-        if not is_absent(error):
-            return Missing(why_unreadable(error))
-        return counters
-    return counters | parse_named_lines(text, path)
+    for name, parse in (("snmp6", parse_named_lines), ("stat/nf_conntrack", parse_conntrack_stat)):
+        path = os.path.join(root, name)
+        try:
+            text = read_kernel_file(path).decode("ascii", "replace")
+        except OSError as error:
+            if not is_absent(error):
+                return Missing(why_unreadable(error))
+            continue
+        counters |= parse(text, path)
+    if root == THREAD_NET and "nf_conntrack.drop" not in counters:
+        counters |= ask_conntrack()
+    return counters
 
 
 def parse_paired_lines(text: str, source: str) -> dict[str, int]:

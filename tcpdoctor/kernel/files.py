@@ -26,7 +26,27 @@ def read_text_file(
     trusted_owner: bool = True,
     error: type[TcpdoctorError] = ConfigError,
 ) -> str:
-    """Read a regular file of UTF-8 text.
+    """Read a regular file of UTF-8 text; as `read_file`.
+
+    Raises:
+        TcpdoctorError: As `error`, one line: the file, what is wrong with it, what to do.
+    """
+    raw = read_file(path, limit_bytes=limit_bytes, trusted_owner=trusted_owner, error=error)
+    try:
+        return raw.decode("utf-8-sig")  # editors of other systems begin a file with a byte order mark
+    except UnicodeDecodeError as problem:
+        line = raw.count(b"\n", 0, problem.start) + 1
+        raise error(f"{_shown(path)} line {line}: not UTF-8 text; save it as UTF-8") from None
+
+
+def read_file(
+    path: str | os.PathLike[str],
+    *,
+    limit_bytes: int,
+    trusted_owner: bool = True,
+    error: type[TcpdoctorError] = ConfigError,
+) -> bytes:
+    """Read a regular file.
 
     Args:
         path: The file. Devices, pipes and folders are refused, without being opened.
@@ -47,11 +67,7 @@ def read_text_file(
             raw = file.read(limit_bytes + 1)
     if len(raw) > limit_bytes:
         raise error(f"{shown}: longer than {limit_bytes} bytes; is it the right file?")
-    try:
-        return raw.decode("utf-8-sig")  # editors of other systems begin a file with a byte order mark
-    except UnicodeDecodeError as problem:
-        line = raw.count(b"\n", 0, problem.start) + 1
-        raise error(f"{shown} line {line}: not UTF-8 text; save it as UTF-8") from None
+    return raw
 
 
 def list_files(
@@ -113,7 +129,7 @@ def write_beside(path: str | os.PathLike[str], text: str, error: type[TcpdoctorE
                 before = os.fstat(target)
             finally:
                 os.close(target)
-        _write_and_rename(name, data, None if before is None else stat.S_IMODE(before.st_mode))
+        replace_file(name, data, None if before is None else stat.S_IMODE(before.st_mode))
 
 
 def _status(name: str) -> os.stat_result | None:
@@ -141,7 +157,14 @@ def _name_of_regular(target: int) -> str:
     return name if status is not None and os.path.samestat(status, os.fstat(target)) else ""
 
 
-def _write_and_rename(name: str, data: bytes, mode: int | None) -> None:
+def replace_file(name: str, data: bytes, mode: int | None) -> None:
+    """Write a file beside the one of this name, and rename it to that: readers see the old or the new one.
+
+    Signals wait until it is done. None for `mode`: 0666 less the umask.
+
+    Raises:
+        OSError: It could not be written; nothing is left of it.
+    """
     import signal  # with its enumerations 1 ms, and only needed to write a file
 
     beside = os.path.join(os.path.dirname(name), f".tcpdoctor-{os.getpid()}-{os.urandom(4).hex()}.tmp")

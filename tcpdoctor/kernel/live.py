@@ -8,7 +8,7 @@ Order of a look, and why:
 4. the census, which takes longest where there are a million sockets;
 5. owners of the sockets that rules ask about, within a time budget; a socket that nobody holds is looked
    at once more, because it may simply have gone;
-6. the processes that were found.
+6. the processes that were found, and those that come near their limit of descriptors.
 
 Nothing is bound, connected, written or sent to another host, and no process is touched.
 """
@@ -18,7 +18,9 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
+from tcpdoctor.kernel.closer_look import fill_in_owners, worth_an_owner
 from tcpdoctor.kernel.counters import read_counters
+from tcpdoctor.kernel.descriptor_use import find_heavy_users
 from tcpdoctor.kernel.identity import Identity as Identity
 from tcpdoctor.kernel.identity import read_identity as read_identity
 from tcpdoctor.kernel.owners import ENDED, find_owners, with_owners
@@ -29,6 +31,7 @@ from tcpdoctor.kernel.snapshot import (
     Connection,
     Detail,
     Endpoint,
+    Established,
     Held,
     Listener,
     NotHeld,
@@ -39,6 +42,7 @@ from tcpdoctor.kernel.snapshot import (
 )
 from tcpdoctor.kernel.sockets import read_connections, read_listeners, take_census
 from tcpdoctor.kernel.sockstat import read_sockstat
+from tcpdoctor.kernel.softnet import read_softnet
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.sysctl import read_sysctls
 
@@ -55,8 +59,9 @@ DETAILED_STATES = (*PASSING_STATES, TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2, Tc
 EARLIER_STATES = (*PASSING_STATES, TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2)
 """Of those, the states looked at in the first look too: it narrows the ages of the last two."""
 _FEWER = 5_000
-_BOUNDS = dict.fromkeys((*PASSING_STATES, TcpState.BOUND), _FEWER)
-"""Of states that are told apart by nothing but their number and their peers a smaller sample will do."""
+_BOUNDS = dict.fromkeys(PASSING_STATES, _FEWER) | {TcpState.BOUND: 32_768}
+"""Of states that are told apart by nothing but their number and their peers a smaller sample will do. Bound
+sockets are asked for their ports, of which the default range has 28,232."""
 _EARLIER_BOUNDS = _BOUNDS | {TcpState.CLOSE_WAIT: 2_000, TcpState.FIN_WAIT_2: 2_000}
 """The first look need not hold every socket of the second: 2,000 take 60 ms, use of them included."""
 OWNED_STATES = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2, TcpState.SYN_SENT, TcpState.BOUND)
@@ -103,7 +108,7 @@ def take_snapshot(
 
     Args:
         owners: Find the processes behind CLOSE_WAIT, FIN_WAIT_2, SYN_SENT and bound sockets, and behind
-            listeners of interest (see `_is_of_interest`). ESTABLISHED sockets are never looked up.
+            listeners of interest (see `_is_of_interest`). Of ESTABLISHED sockets only suspects are looked up.
         census: Count all sockets by state, port and destination; `Missing` otherwise.
         every_listener: Find the owners of all listeners, of interest or not.
         owner_seconds: Time budget of the search for owners.
@@ -121,7 +126,9 @@ def take_snapshot(
     look = _find_owners(
         look, () if isinstance(ports, Missing) else ports, owner_seconds, every=every_listener
     )
-    return look._replace(processes=_read_holders(look.listeners, look.detail))
+    heavy = find_heavy_users(owner_seconds)
+    holders = _read_holders(look.listeners, look.detail)
+    return look._replace(processes={**holders, **heavy.processes}, surveyed=heavy.complete)
 
 
 def _look_lightly() -> Snapshot:
@@ -151,12 +158,14 @@ def _begin(
         detail=read_connections(states, bound=bounds),
         processes={},
         page_size=os.sysconf("SC_PAGE_SIZE"),
+        softnet=read_softnet(),
     )
 
 
 def _count(sysctls: Mapping[str, Reading[SysctlValue]], listeners: _Listeners) -> Reading[Census]:
     known = () if isinstance(listeners, Missing) else listeners
-    return take_census(_ephemeral(sysctls), frozenset(listener.local.port for listener in known))
+    ports = frozenset(listener.local.port for listener in known)
+    return take_census(_ephemeral(sysctls), ports, established=True)
 
 
 def _ephemeral(sysctls: Mapping[str, Reading[SysctlValue]]) -> Reading[tuple[int, int]]:
@@ -174,7 +183,9 @@ def _find_owners(look: Snapshot, ports: tuple[int, ...], seconds: float, *, ever
     detail = {} if isinstance(look.detail, Missing) else look.detail
     not_accepted = {row.local.port for row in _rows(detail, (TcpState.CLOSE_WAIT,)) if not row.inode}
     asked = [row for row in listeners if every or _is_of_interest(row, not_accepted, ports)]
-    sockets: list[Listener | Connection] = [*asked, *_rows(detail, OWNED_STATES)]
+    established = None if isinstance(look.census, Missing) else look.census.established
+    suspects = worth_an_owner(established) if isinstance(established, Established) else []
+    sockets: list[Listener | Connection] = [*asked, *_rows(detail, OWNED_STATES), *suspects]
     wanted = {row.inode: row.uid for row in sockets if row.inode}
     if not wanted:
         return look
@@ -186,6 +197,9 @@ def _find_owners(look: Snapshot, ports: tuple[int, ...], seconds: float, *, ever
         state: rows._replace(connections=with_owners(rows.connections, found))
         for state, rows in detail.items()
     }
+    if isinstance(established, Established) and not isinstance(look.census, Missing):
+        census = look.census._replace(established=fill_in_owners(established, found))
+        look = look._replace(census=census)
     return look._replace(
         listeners=look.listeners if isinstance(look.listeners, Missing) else with_owners(listeners, found),
         detail=look.detail if isinstance(look.detail, Missing) else detail,

@@ -162,7 +162,7 @@ class _Scan:
             )
         if self._outrun:
             return Missing("processes appear faster than their descriptors can be read; try once more")
-        if self.hidden or _is_proc_hiding():
+        if self.hidden or is_proc_hiding():
             return Missing(_hidden_from_us(frozenset(self.hidden)))
         return None if sees_all_processes_of_machine() else Missing(_OUTSIDE)
 
@@ -314,7 +314,7 @@ def _ordered(pids: Iterable[int], uids: frozenset[int], *, skip_empty: bool) -> 
     return [pid for _, _, pid in sorted(keys)]
 
 
-def _is_proc_hiding() -> bool:
+def is_proc_hiding() -> bool:
     """Whether /proc is mounted so that some processes do not even appear (hidepid, proc(5))."""
     if CAP_SYS_PTRACE in effective_capabilities() and in_first_user_namespace():
         return False

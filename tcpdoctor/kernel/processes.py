@@ -82,7 +82,7 @@ def read_process(pid: int, root: str = "/proc") -> Reading[Process]:
         executable=_read_executable(pid, base),
         command=_read_command(pid, base),
         descriptors=count_descriptors(pid, root),
-        descriptor_limit=_read_descriptor_limit(pid, base),
+        descriptor_limit=read_descriptor_limit(pid, base),
         unit=unit,
         container=container,
         started=started,
@@ -218,7 +218,12 @@ def _read_command(pid: int, base: str) -> Reading[str]:
     return command or Missing(f"process {pid} has no command line: it is ending, or part of the kernel")
 
 
-def _read_descriptor_limit(pid: int, base: str) -> Reading[int]:
+def read_descriptor_limit(pid: int, base: str) -> Reading[int]:
+    """Return a process's soft RLIMIT_NOFILE from its folder `base`; Missing where it is gone or unlimited.
+
+    Raises:
+        KernelReadError: /proc/PID/limits has another form than expected.
+    """
     path = f"{base}/limits"
     try:
         text = decode(read_kernel_file(path))

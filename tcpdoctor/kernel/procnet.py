@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from itertools import compress, islice
 
 from tcpdoctor.errors import KernelReadError
+from tcpdoctor.kernel.established import Columns, EstablishedTally
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, NotHeld
 from tcpdoctor.kernel.states import TcpState, Timer
@@ -32,8 +33,14 @@ _NOT_THERE = Missing(f"netlink gave no answer, and {SOURCE} does not tell it")
 _NOT_LOOKED_UP = Missing("owner was not looked up")
 
 
-def add_all(states: StateTally, groups: GroupTally | None, root: str = OWN_NAMESPACE) -> None:
-    """Count every socket that /proc lists.
+def add_all(
+    states: StateTally,
+    groups: GroupTally | None,
+    root: str = OWN_NAMESPACE,
+    *,
+    established: EstablishedTally[bytes] | None = None,
+) -> None:
+    """Count every socket that /proc lists; of those in ESTABLISHED `established` keeps lines.
 
     Raises:
         OSError: /proc/net/tcp cannot be read.
@@ -42,7 +49,7 @@ def add_all(states: StateTally, groups: GroupTally | None, root: str = OWN_NAMES
     for name, line_batches in _tables(root):
         for number, lines in line_batches:
             try:
-                _add_lines(states, groups, lines)
+                _add_lines(states, groups, established, lines)
             except (ValueError, IndexError, struct.error, KernelReadError) as error:
                 raise KernelReadError(f"/proc/net/{name} near line {number}: {error}") from None
 
@@ -57,7 +64,7 @@ def read_rows(root: str = OWN_NAMESPACE) -> Iterator[Connection | Listener]:
     for name, line_batches in _tables(root):
         for number, lines in line_batches:
             try:
-                rows = [_decode(line) for line in lines]
+                rows = [decode_line(line) for line in lines]
             except (ValueError, IndexError, KeyError, struct.error) as error:
                 raise KernelReadError(f"/proc/net/{name} near line {number}: {error}") from None
             yield from rows
@@ -80,7 +87,12 @@ def _batches(file: Iterator[bytes]) -> Iterator[tuple[int, list[bytes]]]:
         number += len(lines)
 
 
-def _add_lines(states: StateTally, groups: GroupTally | None, lines: list[bytes]) -> None:
+def _add_lines(
+    states: StateTally,
+    groups: GroupTally | None,
+    established: EstablishedTally[bytes] | None,
+    lines: list[bytes],
+) -> None:
     fields = [line.split(None, 4) for line in lines]
     column = bytes([int(row[3], 16) for row in fields])
     if _CLOSE in column:
@@ -91,6 +103,21 @@ def _add_lines(states: StateTally, groups: GroupTally | None, lines: list[bytes]
         groups.add(
             column, ports[0::2], ports[1::2], lambda marked: [_key(row) for row in compress(fields, marked)]
         )
+    if established is not None:
+        established.add(_columns(column, fields), lines.__getitem__)
+
+
+def _columns(states: bytes, fields: list[list[bytes]]) -> Columns:
+    """What the fifth field begins with: ``tx_queue:rx_queue tr:tm->when retrnsmt``, all hexadecimal."""
+    local = bytes.fromhex("".join([row[1][-4:].decode() for row in fields]))
+    remote = bytes.fromhex("".join([row[2][-4:].decode() for row in fields]))
+    queues = bytes.fromhex("".join([row[4][:17].replace(b":", b"").decode() for row in fields]))
+    timers = bytes.fromhex("".join([row[4][18:20].decode() for row in fields]))
+    retries = bytes([min(255, int(row[4].split(None, 3)[2], 16)) for row in fields])
+    send, receive = (queues[1::8], queues[0::8]), (queues[5::8], queues[4::8])
+    return Columns(
+        states, timers, retries, (local[0::2], local[1::2], remote[0::2], remote[1::2]), (*receive, *send)
+    )
 
 
 def _key(row: list[bytes]) -> Key:
@@ -98,7 +125,8 @@ def _key(row: list[bytes]) -> Key:
     return struct.pack(">H", int(row[2][-4:], 16)) + local.ljust(16, b"\0") + remote
 
 
-def _decode(line: bytes) -> Connection | Listener:
+def decode_line(line: bytes) -> Connection | Listener:
+    """Decode one line. Raises ValueError, IndexError, KeyError or struct.error if it is none."""
     row = line.split(None, 10)
     send, _, receive = row[4].partition(b":")
     timer, _, ticks = row[5].partition(b":")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
 from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.softnet import CpuPackets
 from tcpdoctor.kernel.states import TcpState, Timer
 
 
@@ -72,6 +73,26 @@ class TcpInfo(NamedTuple):
     last_ack_recv: float
 
 
+class SocketMemory(NamedTuple):
+    """What a socket's buffers take of the kernel's memory, in bytes: SK_MEMINFO_*.
+
+    Whole pages and headers are counted, so it is more than the bytes in its queues.
+    """
+
+    receive: int
+    """Taken by what has come in and is not read yet."""
+    receive_limit: int
+    """SO_RCVBUF as the kernel keeps it."""
+    send: int
+    """Taken by what is in the send queue (SK_MEMINFO_WMEM_QUEUED)."""
+    send_limit: int
+    """SO_SNDBUF as the kernel keeps it."""
+    reserved: int
+    """Set aside for this socket beyond that (SK_MEMINFO_FWD_ALLOC)."""
+    drops: int
+    """Segments dropped at this socket in its life."""
+
+
 class Connection(NamedTuple):
     """A socket that is no listener, in detail."""
 
@@ -102,6 +123,7 @@ class Connection(NamedTuple):
     """IPV6_V6ONLY; None where the kernel does not tell."""
     info: Reading[TcpInfo]
     owner: Owner
+    memory: Reading[SocketMemory] = Missing("memory of the socket was not asked for")
 
     @property
     def minisocket(self) -> bool:
@@ -155,6 +177,10 @@ class Process(NamedTuple):
     """Container id from its cgroup; None: in no container."""
     started: Reading[float] = Missing("its start was not read")
     """When it started, in seconds of CLOCK_BOOTTIME."""
+    sockets: Reading[int] = Missing("its descriptors were not looked at one by one")
+    """Of its descriptors, those that are sockets of any kind; read only of one near its limit."""
+    sockets_within: int = 0
+    """How far `sockets` may be off, where only some of very many descriptors were looked at."""
 
 
 class Destination(NamedTuple):
@@ -173,6 +199,41 @@ class DestinationUse(NamedTuple):
     """Of `total`, in TIME_WAIT."""
     uncounted: int = 0
     """How many more there may be at most, where the table of destinations had to be pruned."""
+
+
+class Detail(NamedTuple):
+    """The sockets of one state that are known one by one."""
+
+    connections: tuple[Connection, ...]
+    total: int
+    """How many there were; above len(connections) these are a uniform sample."""
+
+
+class Established(NamedTuple):
+    """The sockets in ESTABLISHED: all counted by their timers, few known one by one.
+
+    Those few were found among all rows of the census, and then each was asked about alone, with tcp_info
+    and memory; one that was gone by then is left out of its connections and of its total.
+    """
+
+    no_timer: int
+    """Nothing is outstanding, and no keepalive."""
+    retransmitting: int
+    """A retransmission timer runs: data is on its way, which is usual where there is traffic."""
+    keepalive: int
+    """Nothing is outstanding; the timer is keepalive's."""
+    probing: int
+    """The peer's window is closed, and the kernel probes it."""
+    unanswered: Detail
+    """Of `retransmitting`, those that have sent the same segment again UNANSWERED_RETRIES times or more."""
+    closed_window: Detail
+    """Those of `probing`."""
+    self_connected: Detail
+    """Both ends have the same address and port: a socket that is connected to itself."""
+    large: Detail
+    """At least LARGE_QUEUE bytes unread or unacknowledged."""
+    sample: Detail
+    """A uniform sample of all; all of them where they are few."""
 
 
 class Census(NamedTuple):
@@ -198,14 +259,7 @@ class Census(NamedTuple):
     """True, or Missing with the reason why sockets may be absent from the counts."""
     unlisted: int = 0
     """A destination absent from `by_destination` has at most so many sockets; 0: none is absent."""
-
-
-class Detail(NamedTuple):
-    """The sockets of one state that are known one by one."""
-
-    connections: tuple[Connection, ...]
-    total: int
-    """How many there were; above len(connections) these are a uniform sample."""
+    established: Reading[Established] = Missing("sockets in ESTABLISHED were not looked at")
 
 
 PortRanges: TypeAlias = tuple[tuple[int, int], ...]
@@ -245,8 +299,12 @@ class Snapshot(NamedTuple):
     detail: Reading[Mapping[TcpState, Detail]]
     """CLOSE_WAIT, FIN_WAIT_1, FIN_WAIT_2, CLOSING, LAST_ACK, SYN_SENT, SYN_RECV and BOUND."""
     processes: Mapping[int, Process]
-    """The holders of listeners and connections above, by pid."""
+    """The holders of listeners and connections above, and processes near their limit, by pid."""
     page_size: int
+    surveyed: Reading[bool] = True
+    """True where no process near its limit of descriptors was overlooked; else why one may be."""
+    softnet: Reading[tuple[CpuPackets, ...]] = Missing("packets of each CPU were not read")
+    """What every CPU of the machine did with packets that came in."""
 
 
 class Samples(NamedTuple):

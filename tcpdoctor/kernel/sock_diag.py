@@ -42,8 +42,8 @@ ROW = 88
 _BUFFER_BYTES = 1 << 16  # netlink_dump() never makes a datagram above 32 KiB
 _PADDING_BYTES = 16  # so that a message header can be read from any place in the buffer
 _MOST_ROWS = _BUFFER_BYTES // ROW
-HEAD = 56
-"""Bytes of a row up to the end of its addresses."""
+HEAD = ROW
+"""Bytes of a row up to its attributes."""
 _MOST_LENGTHS = 8
 _WALKS = 8
 """Datagrams of some 300 rows to walk through before a pattern pays: it takes 0.2 ms to compile."""
@@ -292,9 +292,23 @@ def _answer_type(request: Request) -> int:
 
 
 def _open(request: Request) -> socket.socket:
-    """A netlink socket with the request under way.
+    """A netlink socket with the request under way."""
+    sock = open_netlink()
+    try:
+        sock.send(encode(request))
+    except OSError as error:
+        sock.close()
+        raise DumpRefusedError(f"sock_diag: {_describe(error.errno)}") from error
+    return sock
 
-    Connected to port 0, so that nobody but the kernel can answer (netlink_getsockbyportid()).
+
+def open_netlink() -> socket.socket:
+    """A netlink socket to ask on, connected to port 0.
+
+    So nobody but the kernel can answer (netlink_getsockbyportid()).
+
+    Raises:
+        DumpRefusedError: The kernel, or a sandbox, gives none.
     """
     sock = None
     try:
@@ -302,7 +316,6 @@ def _open(request: Request) -> socket.socket:
         with contextlib.suppress(OSError):  # where struct timeval is another one it waits without limit
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _SILENCE_SECONDS, 0))
         sock.connect((0, 0))
-        sock.send(encode(request))
     except OSError as error:
         if sock is not None:
             sock.close()
@@ -337,6 +350,11 @@ def _raise_failure(buffer: bytearray, at: int, length: int, message: int) -> Non
         raise DumpRefusedError(f"sock_diag: {_describe(-code)}")
     if code < 0:
         raise KernelReadError(f"sock_diag: the listing ended early: {_describe(-code)}")
+
+
+def answer_error(buffer: bytearray) -> int:
+    """The errno of a message of type NLMSG_ERROR at the beginning of `buffer`."""
+    return -int(_ERRNO.unpack_from(buffer, _HEADER.size)[0])
 
 
 def _describe(number: int | None) -> str:

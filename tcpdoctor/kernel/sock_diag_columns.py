@@ -10,15 +10,20 @@ besides would miss or count twice what moves in between.
 import functools
 import socket
 import struct
+import sys
 from collections.abc import Iterable
 from itertools import chain, compress
 
 from tcpdoctor.errors import KernelReadError
+from tcpdoctor.kernel.established import Columns, EstablishedTally
 from tcpdoctor.kernel.sock_diag import HEAD, Rows
 from tcpdoctor.kernel.tally import Column, GroupTally, Key, KeysWhere, StateTally, both
 
-_FAMILY, _STATE, _LOCAL_PORT, _REMOTE_PORT = 16, 17, 20, 22
+_FAMILY, _STATE, _TIMER, _RETRIES, _LOCAL_PORT, _REMOTE_PORT = 16, 17, 18, 19, 20, 22
+_RECEIVE_QUEUE, _SEND_QUEUE = 72, 76
 """Offsets in a row: struct inet_diag_msg after the 16 bytes of struct nlmsghdr."""
+_BYTE_2, _BYTE_3 = (2, 3) if sys.byteorder == "little" else (1, 0)
+"""Where the bytes worth 65,536 and 16,777,216 lie in a word."""
 _AT_ONCE = 32
 _KEY_BYTES = {int(socket.AF_INET): 22, int(socket.AF_INET6): 34}
 _IS_OF = {family: bytes(number == family for number in range(256)) for family in _KEY_BYTES}
@@ -30,7 +35,7 @@ def add_states(tally: StateTally, rows: Rows) -> None:
     Raises:
         KernelReadError: A state that was not asked for.
     """
-    rows = _align(rows)
+    rows = align(rows)
     tally.add(rows.data[_STATE : rows.end : rows.stride])
 
 
@@ -40,7 +45,7 @@ def add_groups(states: StateTally, groups: GroupTally, rows: Rows) -> None:
     Raises:
         KernelReadError: A state that was not asked for, or neither IPv4 nor IPv6.
     """
-    data, end, stride, *_ = rows = _align(rows)
+    data, end, stride, *_ = rows = align(rows)
     families, column = data[_FAMILY:end:stride], data[_STATE:end:stride]
     if sum(map(families.count, _KEY_BYTES)) != len(families):
         raise KernelReadError("sock_diag: a socket that is neither IPv4 nor IPv6")
@@ -49,8 +54,37 @@ def add_groups(states: StateTally, groups: GroupTally, rows: Rows) -> None:
     groups.add(column, high, low, _keys(rows, families))
 
 
-def _align(rows: Rows) -> Rows:
-    """The same rows with one length, if need be cut to their heads."""
+def add_established(tally: EstablishedTally[bytes], rows: Rows) -> None:
+    """Count the rows in ESTABLISHED by timer, and keep those worth a second look."""
+    aligned = align(rows)
+    data, end, stride, *_ = aligned
+
+    def column(place: int) -> Column:
+        return data[place:end:stride]
+
+    def row_at(place: int) -> bytes:
+        at = place * stride
+        return bytes(data[at : at + HEAD])
+
+    tally.add(
+        Columns(
+            column(_STATE),
+            column(_TIMER),
+            column(_RETRIES),
+            (column(_LOCAL_PORT), column(_LOCAL_PORT + 1), column(_REMOTE_PORT), column(_REMOTE_PORT + 1)),
+            (
+                column(_RECEIVE_QUEUE + _BYTE_2),
+                column(_RECEIVE_QUEUE + _BYTE_3),
+                column(_SEND_QUEUE + _BYTE_2),
+                column(_SEND_QUEUE + _BYTE_3),
+            ),
+        ),
+        row_at,
+    )
+
+
+def align(rows: Rows) -> Rows:
+    """The same rows with one length, if need be cut to their heads; done twice it costs nothing more."""
     if rows.stride:
         return rows
     heads = rows.heads or b"".join([rows.data[at : at + HEAD] for at in rows.offsets])

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, NotHeld, Owner, TcpInfo
+from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, NotHeld, Owner, SocketMemory, TcpInfo
 from tcpdoctor.kernel.sock_diag import ROW
 from tcpdoctor.kernel.states import TcpState, Timer
 
@@ -26,6 +26,8 @@ _ATTRIBUTE = struct.Struct("=HH")
 _WORD, _CGROUP = struct.Struct("=I"), struct.Struct("=Q")
 _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _DROPS = 8 * 4  # SK_MEMINFO_DROPS
+_MEMORY = struct.Struct("=II4xIII8xI")
+"""SK_MEMINFO_RMEM_ALLOC, RCVBUF, (WMEM_ALLOC), SNDBUF, FWD_ALLOC, WMEM_QUEUED, (OPTMEM, BACKLOG), DROPS."""
 
 _INFO = struct.Struct("=3xBB3xI12xI16xI4xII8xI28xI40xI")
 """tcpi_probes, backoff, rto, unacked, last_data_sent, last_data_recv, last_ack_recv, rtt,
@@ -40,6 +42,7 @@ _TIMERS = {int(timer): timer for timer in Timer}
 _NO_CGROUP = Missing("this kernel does not tell the cgroup of a socket")
 _NO_INFO = Missing("this kernel does not describe the connection (tcp_info)")
 _NO_DROPS = Missing("this kernel does not tell how many connections a listener dropped")
+_NO_MEMORY = Missing("memory of the socket was not asked for, or this kernel does not tell it")
 _STUB_INFO = Missing("sockets in TIME_WAIT, SYN_RECV and orphaned FIN_WAIT_2 keep no tcp_info")
 _STUB_CGROUP = Missing("sockets in TIME_WAIT, SYN_RECV and orphaned FIN_WAIT_2 keep no cgroup")
 _BOUND_INFO = Missing("a socket that is merely bound has no tcp_info")
@@ -73,7 +76,7 @@ def decode_row(data: bytes) -> Connection | Listener:
         state, kind, local, _endpoint(family, target, remote_port), device, cookie, inode, uid,
         _timer(timer), expires / _PER_MILLISECOND, retransmits, receive, send,
         _STUB_CGROUP if stub else _cgroup(attributes), v6only,
-        _STUB_INFO if stub else _info(state, attributes), owner_of(inode),
+        _STUB_INFO if stub else _info(state, attributes), owner_of(inode), _memory(attributes),
     )  # fmt: skip
 
 
@@ -133,6 +136,14 @@ def _drops(attributes: Mapping[int, bytes]) -> Reading[int]:
         return _NO_DROPS
     (number,) = _WORD.unpack_from(raw, _DROPS)
     return int(number)
+
+
+def _memory(attributes: Mapping[int, bytes]) -> Reading[SocketMemory]:
+    raw = attributes.get(SKMEMINFO, b"")
+    if len(raw) < _MEMORY.size:
+        return _NO_MEMORY
+    received, receive_limit, send_limit, reserved, sent, drops = _MEMORY.unpack_from(raw)
+    return SocketMemory(received, receive_limit, sent, send_limit, reserved, drops)
 
 
 def _info(state: TcpState, attributes: Mapping[int, bytes]) -> Reading[TcpInfo]:

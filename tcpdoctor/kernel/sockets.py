@@ -6,18 +6,21 @@ move while it runs. `ways` forces a way; only tests and benchmarks need to.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from tcpdoctor.kernel import procnet
+from tcpdoctor.kernel.established import EstablishedTally
 from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, each_row, first_answer, list_rows
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.sample import Sample
-from tcpdoctor.kernel.snapshot import Census, Connection, Detail, Listener
+from tcpdoctor.kernel.snapshot import Census, Connection, Detail, Established, Listener
 from tcpdoctor.kernel.sock_diag import Request, Rows
-from tcpdoctor.kernel.sock_diag_columns import add_groups, add_states
+from tcpdoctor.kernel.sock_diag_columns import add_established, add_groups, add_states, align
 from tcpdoctor.kernel.sock_diag_rows import WITH_INFO, WITH_MEMORY, decode_row
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.tally import LISTED_STATES, GroupTally, StateTally
+
+_Marked: TypeAlias = Established | None
 
 DETAIL_BOUND = 20_000
 """Of one state so many sockets are known one by one, at some 1,000 bytes each."""
@@ -67,9 +70,13 @@ def count_states(*, ways: Sequence[Way] = WAYS) -> Reading[StateCounts]:
 
 
 def take_census(
-    ephemeral: Reading[tuple[int, int]], listening: Iterable[int], *, ways: Sequence[Way] = WAYS
+    ephemeral: Reading[tuple[int, int]],
+    listening: Iterable[int],
+    *,
+    established: bool = False,
+    ways: Sequence[Way] = WAYS,
 ) -> Reading[Census]:
-    """Count every socket by state, by port and by destination, and keep none.
+    """Count every socket by state, by port and by destination, and keep none but a few that are suspect.
 
     Costs 1.3 to 1.5 times what the kernel needs to list the sockets, and constant memory.
 
@@ -77,6 +84,7 @@ def take_census(
         ephemeral: First and last port of net.ipv4.ip_local_port_range. Where it is Missing
             no port counts as ephemeral, `by_destination` is empty and `complete` says so.
         listening: Local ports with a listener; they are never taken for a client's.
+        established: Count sockets in ESTABLISHED by timer as well, and look closer at suspects and a sample.
         ways: Which ways to try, in order.
 
     Returns:
@@ -85,20 +93,19 @@ def take_census(
     ports = None if isinstance(ephemeral, Missing) else ephemeral
     servers = frozenset(listening)
 
-    def look(way: Way) -> tuple[tuple[StateTally, GroupTally], bool]:
-        tallies = states, groups = StateTally(), GroupTally(ports, servers)
-        if way is Way.PROC:
-            procnet.add_all(states, groups)
-            return tallies, False
-        return tallies, list_rows(way, _everything(), lambda rows: add_groups(states, groups, rows))
+    def look(way: Way) -> tuple[tuple[StateTally, GroupTally, _Marked], bool]:
+        states, groups = StateTally(), GroupTally(ports, servers)
+        marked = EstablishedTally[bytes]() if established else None
+        interrupted = _count_everything(way, states, groups, marked)
+        return (states, groups, None if marked is None else _look_closer(way, marked)), interrupted
 
     found = first_answer(ways, look)
     if isinstance(found, Missing):
         return found
-    (states, groups), way, complete = found
+    (states, groups, few), way, complete = found
     if isinstance(ephemeral, Missing) and complete is True:
         complete = Missing(f"destinations were not counted: {ephemeral.reason}")
-    return Census(
+    census = Census(
         states.by_state,
         bound_reading(way, states.bound),
         groups.by_port(states),
@@ -107,6 +114,30 @@ def take_census(
         complete,
         groups.unlisted,
     )
+    return census if few is None else census._replace(established=few)
+
+
+def _count_everything(
+    way: Way, states: StateTally, groups: GroupTally, marked: EstablishedTally[bytes] | None
+) -> bool:
+    """Walk all sockets once; True if the listing was interrupted."""
+    if way is Way.PROC:
+        procnet.add_all(states, groups, established=marked)
+        return False
+
+    def take(rows: Rows) -> None:
+        rows = align(rows)
+        add_groups(states, groups, rows)
+        if marked is not None:
+            add_established(marked, rows)
+
+    return list_rows(way, _everything(), take)
+
+
+def _look_closer(way: Way, marked: EstablishedTally[bytes]) -> Established:
+    from tcpdoctor.kernel.closer_look import look_closer, take_apart  # counting alone does not need it
+
+    return take_apart(marked, procnet.decode_line) if way is Way.PROC else look_closer(marked)
 
 
 def read_listeners(

@@ -118,7 +118,7 @@ def _why_elsewhere(pid: int) -> str | None:
         return None
     return (
         f"process {pid} is in another network namespace ({theirs}), whose sockets are not listed here; "
-        f"look from there: nsenter -t {pid} -n tcpdoctor sockets"
+        f"look from there: tcpdoctor sockets --netns {pid}"
     )
 
 

@@ -33,7 +33,14 @@ WANTED = (
     "net.core.optmem_max",
     "net.core.netdev_max_backlog",
     "net.core.default_qdisc",
+    "net.netfilter.nf_conntrack_buckets",
+    "net.netfilter.nf_conntrack_count",
+    "net.netfilter.nf_conntrack_max",
+    "net.netfilter.nf_conntrack_tcp_timeout_close_wait",
+    "net.netfilter.nf_conntrack_tcp_timeout_established",
+    "net.netfilter.nf_conntrack_tcp_timeout_time_wait",
     "fs.file-max",
+    "fs.file-nr",
     "fs.nr_open",
     # Expected wherever TCP is, so that an absent one is reported as missing and not forgotten:
     "net.ipv4.tcp_abort_on_overflow",
@@ -95,6 +102,8 @@ _TEXTS = frozenset(
 _SECRETS = frozenset({"net.ipv4.tcp_fastopen_key"})
 _NUMBERS = frozenset(WANTED) - _PAIRS - _TRIPLES - _RANGES - _TEXTS
 
+_TRACKED = "net/netfilter/nf_conntrack_count"
+"""There once nf_conntrack is, in every network namespace. Reading it loads nothing."""
 _LARGEST = 1 << 19
 """Above the longest text a sysctl can have: 32,768 lone reserved ports of six characters each.
 proc_do_large_bitmap() gives what fits into the first read and nothing after it."""
@@ -203,6 +212,8 @@ def _relative_path(name: str) -> str:
 
 def _why_missing(name: str, error: OSError, root: str) -> str:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        if name.startswith("net.netfilter.") and not os.path.exists(f"{root}/{_TRACKED}"):
+            return f"{name}: connections are not tracked here, nf_conntrack is not loaded"
         in_child = not os.path.exists(os.path.join(root, "net/ipv4/tcp_mem"))
         if in_child and (name in MACHINE_WIDE or name.startswith("net.core.")):
             return f"{name} exists in the initial network namespace only"

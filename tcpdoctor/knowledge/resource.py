@@ -13,9 +13,9 @@ def read_text(name: str) -> str:
     return _locate(name).read_text(encoding="utf-8")
 
 
-def list_names(folder: str) -> tuple[str, ...]:
-    """Return the names of the TOML files in a folder of data, sorted."""
-    return tuple(sorted(item.name for item in _locate(folder).iterdir() if item.name.endswith(".toml")))
+def list_names(folder: str, ending: str = ".toml") -> tuple[str, ...]:
+    """Return the names of the files of one kind in a folder of data, sorted."""
+    return tuple(sorted(item.name for item in _locate(folder).iterdir() if item.name.endswith(ending)))
 
 
 def parse_toml(text: str) -> Mapping[str, Any]:

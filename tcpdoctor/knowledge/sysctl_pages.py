@@ -35,6 +35,8 @@ class SysctlPage(NamedTuple):
     """As the kernel prints it, numbers separated by one space; None where it is computed."""
     default_is: str | None = None
     """How the default is computed, where it depends on memory or on the kernel."""
+    default_among: tuple[str, ...] = ()
+    """Every default that kernels have, where it depends on the kernel; empty where they cannot be listed."""
     limits: tuple[Bound, Bound] | None = None
     """Smallest and largest number that the kernel takes; None where it is no number or not known."""
     limits_are: str | None = None
@@ -56,6 +58,13 @@ class SysctlPage(NamedTuple):
 def sysctl_names() -> tuple[str, ...]:
     """Return the names of all sysctls that have a page, those that are gone last."""
     return tuple(_places())
+
+
+@functools.cache
+def all_pages() -> Mapping[str, SysctlPage]:
+    """Return every page by its name, those of sysctls that are gone last."""
+    tables = {text: parse_toml(text) for text in dict.fromkeys(_places().values())}
+    return {name: _page(name, tables[text][name]) for name, text in _places().items()}
 
 
 def find_sysctl(asked: str) -> SysctlPage:
@@ -119,6 +128,7 @@ def _page(name: str, table: Mapping[str, Any]) -> SysctlPage:
         beware=table.get("beware"),
         default=table.get("default"),
         default_is=table.get("default_is"),
+        default_among=tuple(table.get("default_among", ())),
         limits=(limits[0], limits[1]) if limits else None,
         limits_are=table.get("range_is"),
         scope=table.get("scope", "namespace"),
@@ -141,4 +151,12 @@ def unknown_sysctl(name: str) -> SysctlPage:
     )
 
 
-__all__ = ["QuestionError", "SysctlPage", "dotted", "find_sysctl", "sysctl_names", "unknown_sysctl"]
+__all__ = [
+    "QuestionError",
+    "SysctlPage",
+    "all_pages",
+    "dotted",
+    "find_sysctl",
+    "sysctl_names",
+    "unknown_sysctl",
+]

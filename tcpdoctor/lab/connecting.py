@@ -42,3 +42,25 @@ def attempts(stack: ExitStack, server: socket.socket, count: int) -> list[socket
             raise OSError(problem, "connect()")
         clients.append(client)
     return clients
+
+
+@contextmanager
+def server_time_wait(count: int) -> Iterator[socket.socket]:
+    """A server closed `count` connections before its clients did: TIME_WAIT at its own port; yields it."""
+    with ExitStack() as stack:
+        server = listen(stack)
+        for _ in range(count):
+            with ExitStack() as both:
+                client, accepted = connect_pair(both, server)
+                accepted.close()
+                client.recv(1)
+        yield server
+
+
+def connect_and_close(server: socket.socket, count: int) -> None:
+    """Open and close `count` connections, the client first: each leaves a TIME_WAIT on a port of its own."""
+    for _ in range(count):
+        with ExitStack() as both:
+            client, accepted = connect_pair(both, server)
+            client.close()
+            accepted.recv(1)

@@ -4,6 +4,7 @@ Works as root, and as an ordinary user where user namespaces are allowed.
 """
 
 import ctypes
+import errno
 import fcntl
 import os
 import pickle
@@ -61,23 +62,46 @@ def in_private_namespace(function: Callable[P, R], /, *args: P.args, **kwargs: P
     return result
 
 
-def enter_private_namespace() -> None:
+def enter_private_namespace() -> bool:
     """Move this process into a network namespace of its own and bring `lo` up.
+
+    Returns:
+        Whether that took a user namespace as well: always for an ordinary user, and for a root who lacks
+        CAP_SYS_ADMIN, as in many containers.
 
     Raises:
         NamespaceRefusedError: Neither root nor user namespaces are available.
     """
     uid, gid = os.geteuid(), os.getegid()
-    flags = _CLONE_NEWNET if uid == 0 else _CLONE_NEWNET | _CLONE_NEWUSER
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(flags) != 0:
-        problem = os.strerror(ctypes.get_errno())
-        raise NamespaceRefusedError(f"unshare() refused a network namespace: {problem}")
-    if uid != 0:
-        _write("/proc/self/setgroups", "deny")
-        _write("/proc/self/uid_map", f"0 {uid} 1")
-        _write("/proc/self/gid_map", f"0 {gid} 1")
-    bring_up("lo")
+    needs_user = uid != 0 or libc.unshare(_CLONE_NEWNET) != 0
+    if needs_user and libc.unshare(_CLONE_NEWNET | _CLONE_NEWUSER) != 0:
+        raise NamespaceRefusedError(_why_refused(ctypes.get_errno(), root=uid == 0))
+    try:
+        if needs_user:
+            _write("/proc/self/setgroups", "deny")
+            _write("/proc/self/uid_map", f"0 {uid} 1")
+            _write("/proc/self/gid_map", f"0 {gid} 1")
+        bring_up("lo")
+    except (
+        PermissionError
+    ) as error:  # a security module lets the namespace be made, and nothing be done in it
+        raise NamespaceRefusedError(_why_refused(error.errno or 0, root=uid == 0)) from error
+    return needs_user
+
+
+def _why_refused(number: int, *, root: bool) -> str:
+    """What unshare(2) means by its error here, and what would lift it."""
+    what = os.strerror(number).lower()
+    if number == errno.ENOSPC:
+        return f"unshare(): {what}: raise user.max_net_namespaces or user.max_user_namespaces (see sysctl)"
+    if number in (errno.EPERM, errno.EACCES) and root:
+        return (
+            f"unshare(): {what}: root needs CAP_SYS_ADMIN, which containers lack unless it is given to them"
+        )
+    if number in (errno.EPERM, errno.EACCES):
+        return f"unshare(): {what}: run as root, or allow user namespaces to ordinary users"
+    return f"unshare(): {what}"
 
 
 def bring_up(interface: str) -> None:

@@ -38,9 +38,9 @@ def wait_for_state(sockets: list[socket.socket], state: TcpState) -> None:
     wait_until(lambda: all(state_of(sock) is state for sock in sockets), f"{len(sockets)} x {state.name}")
 
 
-def count_sockets(state: TcpState, local_port: int) -> int:
-    """IPv4 sockets of this namespace in `state` at a local port, from /proc/net/tcp."""
-    port, number = f":{local_port:04X}", f"{state:02X}"
+def count_sockets(state: TcpState, local_port: int | None = None) -> int:
+    """IPv4 sockets of this namespace in `state`, from /proc/net/tcp; at one local port where it is given."""
+    port, number = "" if local_port is None else f":{local_port:04X}", f"{state:02X}"
     with open("/proc/net/tcp", encoding="ascii") as table:
         rows = [line.split() for line in table][1:]
     return sum(row[1].endswith(port) and row[3] == number for row in rows)

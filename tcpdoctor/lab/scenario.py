@@ -38,7 +38,27 @@ class Cured(NamedTuple):
     window: float = 1.0
 
 
-Scene: TypeAlias = Step | Broken | Cured
+class Between(NamedTuple):
+    """A number of an answer that is only known to lie between two others, both included."""
+
+    low: float
+    high: float
+
+
+class Asked(NamedTuple):
+    """A question to this program whose answer has to be what the kernel did, or will do."""
+
+    text: str
+    question: str
+    """The command without its name: ``explain --port 7001``; its answer is taken as JSON."""
+    answer: Mapping[str, object]
+    """Path in the JSON to the value there: ``{"bind.attempts.1.bind": "EADDRINUSE"}``; or a `Between`."""
+    cured: bool = False
+    """Whether the fix has been applied by now."""
+    show: tuple[str, ...] = ()
+
+
+Scene: TypeAlias = Step | Broken | Cured | Asked
 
 
 class Scenario(NamedTuple):
@@ -50,3 +70,10 @@ class Scenario(NamedTuple):
     """What is wrong, in one line of at most 72 characters."""
     play: Callable[[], Iterator[Scene]]
     """Runs inside the namespace, with `lo` up; ends everything it began when it is closed."""
+    proves: tuple[str, ...] | None = None
+    """The rules that have to fire in it and to be clear at its end; None: the rule of its name."""
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The rules that it proves; none where it proves an answer of `explain`."""
+        return (self.name,) if self.proves is None else self.proves

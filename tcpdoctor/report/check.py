@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Severity
+from tcpdoctor.diagnosis.rule import Rule
 from tcpdoctor.kernel.snapshot import Samples
 
 
@@ -19,6 +20,10 @@ class Check(NamedTuple):
     """Whether a rule that could not be answered matters."""
     version: str = ""
     """Of this program."""
+    rules: tuple[Rule, ...] = ()
+    """Those in force, for formats that name the rules that found nothing."""
+    duration: float | None = None
+    """Seconds from the command's start to the diagnosis, the window included; None where nobody measured."""
 
 
 def status(check: Check) -> str:

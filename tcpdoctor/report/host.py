@@ -75,6 +75,21 @@ def states_sentence(readings: StateReadings) -> str:
     return text
 
 
+def samples_words(window: float) -> str:
+    """Say how many samples there are, and how far apart: ``two samples 1 s apart``.
+
+    Beyond an hour the rates between them are averages that say little about any moment.
+    """
+    if not window:
+        return "one sample"
+    if window <= 60:
+        return f"two samples {window:g} s apart"
+    from tcpdoctor.facts.dimension import SECOND, show  # only runs that remember are so far apart
+
+    averages = " (rates are averages over that time, and hide a burst in it)" if window > 3600 else ""
+    return f"two samples {show(window, SECOND)} apart{averages}"
+
+
 def plural(number: int, one: str, many: str | None = None) -> str:
     """Return ``1 rule``, ``3 rules``."""
     return f"{number} {one if number == 1 else many or one + 's'}"

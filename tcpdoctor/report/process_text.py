@@ -85,7 +85,7 @@ def _identity(report: ProcessReport, style: Style) -> str:
         lines.append(
             style.wrap(
                 f"It lives in another network namespace ({report.namespace}); its sockets there are not "
-                f"listed. To see them: nsenter -t {process.pid} -n tcpdoctor explain --pid {process.pid}",
+                f"listed. To see them: tcpdoctor explain --pid {process.pid} --netns {process.pid}",
                 "  ",
             )
         )

@@ -56,6 +56,8 @@ def rule_json(rule: Rule, off: str | None, body: Body, here: Diagnosis | None = 
         ],
         "references": [{"claim": ref.claim, "source": ref.source} for ref in body.references],
         "tests": [{"name": test.name, "expect": test.expect} for test in body.tests],
+        "no_scenario": rule.no_scenario,
+        "needs": rule.needs,
     }
 
 

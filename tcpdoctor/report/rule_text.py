@@ -28,7 +28,7 @@ def rule_list_text(rules: Sequence[tuple[Rule, str | None]], style: Style) -> st
             lines += ["", style.bold(rule.family)] if lines else [style.bold(rule.family)]
             family = rule.family
         entry = list_entry(rule, off)
-        row = f"{rule.id:<{width}}  {rule.scope.value:<11}  {', '.join(entry.severities):<17}  {entry.state}"
+        row = f"{rule.id:<{width}}  {rule.scope.value:<11}  {'/'.join(entry.severities):<16}  {entry.state}"
         lines.append(_MARGIN + row.rstrip())
         lines.append(style.wrap(rule.title, _MARGIN * 3))
         if not rule.shipped:
@@ -60,6 +60,7 @@ def rule_page(rule: Rule, off: str | None, body: Body, style: Style, here: Diagn
             style,
         ),
         _section("Its tests", _bullets((f"{test.name}: {test.expect}" for test in body.tests), style), style),
+        _section("Why no scenario of the lab proves it", style.wrap(rule.no_scenario or "", _MARGIN), style),
     ]
     return "\n\n".join(section for section in sections if section)
 
@@ -73,6 +74,8 @@ def _head(rule: Rule, off: str | None, style: Style) -> str:
     about = f"{rule.family}, asked once per {rule.scope.value}, {rule.status}, since {rule.since}"
     if rule.initial_only:
         about += ", in the host's initial network namespace only"
+    if rule.needs is not None:
+        about += f", where there is {rule.needs.replace('-', ' ')}"
     lines.append(style.wrap(f"{about}; {switched(rule, off)}", _MARGIN))
     if not rule.shipped:
         lines.append(style.wrap(f"file: {rule.source}", _MARGIN))

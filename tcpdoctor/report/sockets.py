@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 from tcpdoctor.facts.ages import Age, age_in_one_look
 from tcpdoctor.kernel.identity import Identity
+from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection
+from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.survey import Seen, Survey
 
 
@@ -26,6 +28,18 @@ class Sockets(NamedTuple):
     survey: Survey
     options: bool
     """Whether socket options were asked for."""
+
+
+def idle_seconds(row: Connection) -> Reading[float] | None:
+    """Return how long no data went either way on an established connection; None where it is not idle.
+
+    In other states data has ended or never began, and where something is outstanding it is on its way.
+    """
+    if row.state is not TcpState.ESTABLISHED or row.send_queue:
+        return None
+    if isinstance(row.info, Missing):
+        return row.info
+    return min(row.info.last_data_sent, row.info.last_data_recv)
 
 
 def entries_of(survey: Survey) -> tuple[Entry, ...]:

@@ -7,7 +7,7 @@ from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener
 from tcpdoctor.kernel.sockopts import OptionValue
 from tcpdoctor.report.host import host_json, utc
-from tcpdoctor.report.sockets import Entry, Sockets
+from tcpdoctor.report.sockets import Entry, Sockets, idle_seconds
 
 SCHEMA = "tcpdoctor.sockets/1"
 
@@ -78,6 +78,7 @@ def _connection_json(row: Connection, entry: Entry, missing: dict[str, JsonValue
         "receive_queue": row.receive_queue,
         "send_queue": row.send_queue,
         "rtt_s": _known(_round_trip(row), "rtt_s", missing),
+        "idle_s": None if (idle := idle_seconds(row)) is None else _known(idle, "idle_s", missing),
     }
 
 

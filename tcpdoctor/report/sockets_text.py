@@ -10,7 +10,7 @@ from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld, Owner
 from tcpdoctor.kernel.sockopts import OPTIONS, Linger, OptionValue, PortRange
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.report.host import plural, utc
-from tcpdoctor.report.sockets import Entry, Sockets
+from tcpdoctor.report.sockets import Entry, Sockets, idle_seconds
 from tcpdoctor.report.style import Style
 
 _UNITS = {option.name: option.unit for option in OPTIONS}
@@ -110,12 +110,20 @@ def queue_words(row: Listener) -> list[str]:
 
 def _condition(row: Connection, entry: Entry) -> list[str]:
     parts = [] if entry.age is None or math.isinf(entry.age.high) else [age_words(entry.age)]
+    parts += _idle(row)
     parts += _unread(row)
     unsent = row.send_queue - (row.state in _OWN_FLAG_UNANSWERED)
     parts += [f"unsent or unacknowledged {show(unsent, BYTE)}"] if unsent > 0 else []
     parts += [plural(row.retransmits, "retransmission")] if row.retransmits else []
     parts += [f"{_TIMERS[row.timer]} in {show(row.expires, SECOND)}"] if row.timer in _TIMERS else []
     return parts
+
+
+def _idle(row: Connection) -> list[str]:
+    seconds = idle_seconds(row)
+    if seconds is None or isinstance(seconds, Missing):
+        return []
+    return [f"idle for {show(seconds, SECOND)}"]
 
 
 def _unread(row: Connection) -> list[str]:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from tests.schemas import described
+
 COMMAND = (sys.executable, "-m", "tcpdoctor")
 
 
@@ -18,8 +20,8 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 def tcpdoctor(
     *arguments: object, env: Mapping[str, str] | None = None, **options: Any
 ) -> "subprocess.CompletedProcess[str]":
-    """Run it to its end and return what it printed."""
-    return subprocess.run(
+    """Run it to its end and return what it printed; JSON is what its schema says."""
+    answer = subprocess.run(
         [*COMMAND, *map(str, arguments)],
         capture_output=True,
         encoding="utf-8",
@@ -28,6 +30,9 @@ def tcpdoctor(
         check=False,
         **options,
     )
+    if "json" in arguments and answer.stdout.startswith("{"):
+        described(answer.stdout)
+    return answer
 
 
 def complaint(answer: "subprocess.CompletedProcess[str]") -> str:

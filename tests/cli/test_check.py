@@ -1,6 +1,5 @@
 """`check` as a whole: what it refuses, what it answers on a real kernel, and how it exits."""
 
-import json
 import os
 import socket
 
@@ -8,6 +7,7 @@ import pytest
 
 from tcpdoctor.kernel.states import COUNTED_STATES
 from tests.cli.command import complaint, tcpdoctor
+from tests.schemas import described
 
 CRITICAL_RULE = "accept-queue-full"
 INFO_RULE = "listener-port-in-ephemeral-range"
@@ -178,7 +178,7 @@ def test_the_exit_code_is_that_of_the_worst_finding(in_namespace):
 
 def test_json_speaks_of_this_kernel_in_the_words_of_the_contract(in_namespace):
     ((code, output, errors),) = in_namespace(overflowing, ("--window", "0.3", "--format", "json"))
-    document = json.loads(output, parse_constant=pytest.fail)
+    document = described(output)
     assert errors == ""
     assert code == document["exit_code"] == 2
     assert document["status"] == "critical"
@@ -199,7 +199,7 @@ def test_json_speaks_of_this_kernel_in_the_words_of_the_contract(in_namespace):
 
 def test_the_same_subject_has_the_same_fingerprint_in_every_run(in_namespace):
     run = ("--window", "0", "--format", "json")
-    first, second = (json.loads(output)["findings"] for _, output, _ in in_namespace(overflowing, run, run))
+    first, second = (described(output)["findings"] for _, output, _ in in_namespace(overflowing, run, run))
     assert [finding["fingerprint"] for finding in first] == [finding["fingerprint"] for finding in second]
     assert len({finding["fingerprint"] for finding in first}) == len(first)
 
@@ -234,7 +234,7 @@ def test_quiet_prints_the_loud_findings_only(in_namespace):
     assert loud[1].startswith("CRITICAL  127.0.0.1:40009\n")
     assert "INFO" not in loud[1]
     assert silent == never == nothing == (0, "", "")
-    assert [finding["rule"] for finding in json.loads(document[1])["findings"]] == [CRITICAL_RULE]
+    assert [finding["rule"] for finding in described(document[1])["findings"]] == [CRITICAL_RULE]
 
 
 def test_quiet_does_not_leave_exit_3_unexplained(in_namespace):
@@ -253,7 +253,7 @@ def test_a_host_with_kernel_defaults_is_well_and_told_what_was_checked(in_namesp
     assert text[1].startswith("OK: ")
     assert "Sockets: none." in text[1]
     assert "does not apply here" in text[1]  # tcp_mem and tcp_max_orphans are the machine's
-    answer = json.loads(document[1])
+    answer = described(document[1])
     assert answer["findings"] == []
     assert answer["status"] == "ok"
     assert answer["summary"]["checked"] >= 17
@@ -286,7 +286,7 @@ def test_a_file_holds_what_stdout_would(in_namespace, tmp_path):
         overflowing, ("--window", "0", "--format", "json", "--output", str(target))
     )
     assert (code, output, errors) == (1, "", "")
-    assert json.loads(target.read_text())["exit_code"] == 1
+    assert described(target.read_text())["exit_code"] == 1
 
 
 def test_quiet_empties_a_file_of_findings_that_are_gone(in_namespace, tmp_path):

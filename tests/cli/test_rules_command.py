@@ -1,6 +1,5 @@
 """`tcpdoctor rules` and `explain --rule`, and where rules and the configuration are read from."""
 
-import json
 import os
 import stat
 import zipfile
@@ -13,6 +12,7 @@ from tcpdoctor.cli.app import run
 from tcpdoctor.diagnosis.lint import lint_rule
 from tcpdoctor.diagnosis.rule import parse_rule, read_body
 from tcpdoctor.errors import ConfigError, RuleError
+from tests.schemas import described
 
 LEAK = "close-wait-leak"
 
@@ -85,7 +85,7 @@ def test_the_list_says_what_is_off_and_what_is_not_the_programs_own(say, tmp_pat
     assert code == 0
     assert "switched off by" in text
     assert "my-leak.toml" in text.replace("\n", "").replace(" ", "")
-    data = json.loads(say("list", "--rules", tmp_path / "mine", "--config", config, "--format", "json")[1])
+    data = described(say("list", "--rules", tmp_path / "mine", "--config", config, "--format", "json")[1])
     assert data["schema"] == "tcpdoctor.rules/1"
     entries = {entry["id"]: entry for entry in data["rules"]}
     assert entries[LEAK]["switched_off_by"] == str(config)
@@ -121,7 +121,7 @@ def test_every_page_fits_80_columns_and_every_json_is_whole(say):
         # a command is never cut: it may be longer, continued lines apart
         prose = [line for line in text.splitlines() if len(line) > 80 and not line.startswith("    ")]
         assert prose == []
-        data = json.loads(say("show", name, "--format", "json")[1])
+        data = described(say("show", name, "--format", "json")[1])
         assert (data["schema"], data["id"], data["here"]) == ("tcpdoctor.rule/1", name, None)
         assert data["tests"]
         assert data["facts"]
@@ -132,7 +132,7 @@ def test_a_page_shows_limits_and_severity_that_the_configuration_changed(say, tm
     text = say("show", LEAK, "--config", config)[1]
     assert "min_sockets = 7 count (configuration; default 100)" in text
     assert "every finding is reported as info" in text
-    data = json.loads(say("show", LEAK, "--config", config, "--format", "json")[1])
+    data = described(say("show", LEAK, "--config", config, "--format", "json")[1])
     assert (data["limits"][0]["value"], data["limits"][0]["default"]) == (7, 100)
     assert data["severities"] == ["info"]
 
@@ -160,7 +160,7 @@ def test_lint_takes_a_file_or_a_folder_and_exits_1_with_complaints(say, tmp_path
         assert "title-is-an-instruction: 'Lower' begins a cure" in text
         assert "1 rule, 1 complaint." in text
     code, text = say("lint", path, "--format", "json")
-    (complaint,) = json.loads(text)["complaints"]
+    (complaint,) = described(text)["complaints"]
     assert (complaint["source"], complaint["name"]) == (str(path), "title-is-an-instruction")
 
 
@@ -184,7 +184,7 @@ def test_test_says_which_test_failed(say, tmp_path):
     code, text = say("test", path)
     assert code == 1
     assert "expects clear and the answer is warning" in " ".join(text.split())
-    assert json.loads(say("test", path, "--format", "json")[1])["failures"]
+    assert described(say("test", path, "--format", "json")[1])["failures"]
 
 
 def test_test_refuses_what_is_no_rule(refused, tmp_path):
@@ -332,7 +332,7 @@ def test_the_package_has_its_rules_inside_or_in_the_checkout_around_it(tmp_path)
 
 def test_explain_says_what_a_rule_finds_here(capfd):
     assert run(["explain", "--rule", "syncookies-off", "--format", "json"]) == 0
-    data = json.loads(capfd.readouterr().out)
+    data = described(capfd.readouterr().out)
     assert data["id"] == "syncookies-off"
     assert set(data["here"]) == {"findings", "unchecked"}
     assert run(["explain", "--rule", "listen/syncookies-off"]) == 0

@@ -134,6 +134,16 @@ def test_a_rule_about_the_machine_does_not_apply_in_a_child_namespace():
     assert len(look(leak(120), rules=[machine], initial_namespace=Missing("no /proc")).findings) == 1
 
 
+def test_a_rule_about_tracked_connections_does_not_apply_where_none_is_tracked():
+    tracking = rule(RULE.replace("[limits]", 'needs = "connection-tracking"\n[limits]', 1))
+    name = "net.netfilter.nf_conntrack_count"
+    absent = {name: Missing(f"{name}: nf_conntrack is not loaded")}
+    (unchecked,) = look(leak(120), rules=[tracking], sysctls=absent).unchecked
+    assert (unchecked.applies, unchecked.reason) == (False, f"{name}: nf_conntrack is not loaded")
+    assert len(look(leak(120), rules=[tracking], sysctls={name: 3}).findings) == 1
+    assert len(look(leak(120), rules=[tracking]).findings) == 1  # nobody looked
+
+
 def test_findings_come_worst_first_then_by_rule_and_label():
     text = RULE.replace('"sockets-leak"', '"another-leak"', 1).replace(
         '"Process leaks', '"Process also leaks'

@@ -2,8 +2,10 @@
 
 import pytest
 
+from tcpdoctor.cli.rule_files import load_rules
 from tcpdoctor.diagnosis import healthy
 from tcpdoctor.diagnosis.lint import lint_rule, lint_together
+from tcpdoctor.diagnosis.lint_hosts import recorded_complaints
 from tcpdoctor.diagnosis.rule import parse_rule, read_body
 from tcpdoctor.diagnosis.trial import failures
 from tcpdoctor.facts.subject import Scope
@@ -11,6 +13,7 @@ from tcpdoctor.facts.value import Growth
 from tcpdoctor.facts.vocabulary import find_fact
 from tcpdoctor.kernel.reading import Missing
 from tests.diagnosis.examples import RULE, rule
+from tests.facts.samples import snapshot, twice
 
 
 def lint(text, stem="sockets-leak"):
@@ -217,3 +220,12 @@ def test_counters_stand_still_on_a_healthy_host_and_unknown_facts_are_missing():
         "sysctl.net.ipv4.tcp_ehash_entries is not recorded for this host"
     )
     assert isinstance(facts.get("xyzzy"), Missing)
+
+
+def test_a_rule_that_fires_on_a_recorded_healthy_host_is_complained_about_with_its_name():
+    off = next(rule for rule in load_rules().rules if rule.id == "syncookies-off")
+    sick = snapshot()._replace(sysctls={"net.ipv4.tcp_syncookies": 0})
+    hosts = {"web": twice(sick, sick), "defaults": twice(snapshot(), snapshot())}
+    found = list(recorded_complaints(off, hosts))
+    assert [name for name, _ in found] == ["fires-when-healthy"]
+    assert "on the recorded host web" in found[0][1]

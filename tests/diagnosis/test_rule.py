@@ -54,6 +54,16 @@ def test_a_rule_can_be_for_the_initial_namespace_only_and_replace_another():
     assert not rule(RULE.replace("[limits]", 'namespace = "any"\n[limits]', 1)).initial_only
 
 
+def test_a_rule_can_need_something_that_is_not_everywhere():
+    assert (
+        rule(RULE.replace("[limits]", 'needs = "connection-tracking"\n[limits]', 1)).needs
+        == "connection-tracking"
+    )
+    assert rule().needs is None
+    with pytest.raises(RuleError, match=r"needs"):
+        rule(RULE.replace("[limits]", 'needs = "luck"\n[limits]', 1))
+
+
 def test_tags_and_limits_are_optional():
     head, rest = RULE.split("[limits]")
     tests = rest.index("[fires]")

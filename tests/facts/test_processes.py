@@ -34,6 +34,18 @@ def of_process(*connections, **changes):
     return facts(once(snapshot(connections, processes={811: NGINX}, **changes)), Scope.PROCESS)
 
 
+def test_sockets_of_a_process_with_very_many_descriptors_are_a_range():
+    seen = facts(
+        once(snapshot(processes={811: NGINX._replace(sockets=9000, sockets_within=600)})), Scope.PROCESS
+    )
+    assert (seen["process.descriptors.sockets"].low, seen["process.descriptors.sockets"].high) == (8400, 9600)
+    seen = facts(once(snapshot(processes={811: NGINX._replace(sockets=90)})), Scope.PROCESS)
+    assert seen["process.descriptors.sockets"] == 90
+    assert isinstance(
+        facts(once(snapshot(processes={811: NGINX})), Scope.PROCESS)["process.descriptors.sockets"], Missing
+    )
+
+
 def test_a_process_is_named_with_its_pid():
     (subject,) = subjects(once(snapshot(processes={811: NGINX})), Scope.PROCESS)
     assert (subject.label, dict(subject.identity)) == ("nginx (811)", {"pid": 811, "name": "nginx"})

@@ -1,7 +1,5 @@
 """The reservoir behind bounded detail."""
 
-import random
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +25,6 @@ def test_it_keeps_everything_or_exactly_its_bound(count, bound):
 
 
 def test_every_item_is_as_likely_as_any_other():
-    random.seed(11)
     rounds, count, bound = 3000, 40, 7
     seen = [0] * count
     for _ in range(rounds):
@@ -35,7 +32,7 @@ def test_every_item_is_as_likely_as_any_other():
             seen[item] += 1
     expected = rounds * bound / count
     chi_square = sum((times - expected) ** 2 / expected for times in seen)
-    assert chi_square < 72.1  # 39 degrees of freedom, 0.1 %
+    assert chi_square < 98  # 39 degrees of freedom, less than one in a million
 
 
 def test_a_sample_of_nothing_is_refused():

@@ -148,6 +148,18 @@ def test_a_key_is_never_read(tmp_path):
     assert "secret" in answer.reason
 
 
+def test_without_connection_tracking_its_settings_say_so(tmp_path):
+    root = recorded_tree(tmp_path, net__ipv4__tcp_fin_timeout="60\n")
+    answer = read_sysctl("net.netfilter.nf_conntrack_max", root)
+    assert answer == Missing(
+        "net.netfilter.nf_conntrack_max: connections are not tracked here, nf_conntrack is not loaded"
+    )
+    recorded_tree(tmp_path, net__netfilter__nf_conntrack_count="0\n")
+    answer = read_sysctl("net.netfilter.nf_conntrack_max", root)
+    assert isinstance(answer, Missing)
+    assert "does not have it" in answer.reason
+
+
 def test_a_group_of_settings_is_no_setting(tmp_path):
     root = recorded_tree(tmp_path, net__ipv4__tcp_fin_timeout="60\n")
     assert read_sysctl("net.ipv4", root) == Missing("net.ipv4 is a group of settings and no single one")

@@ -1,12 +1,13 @@
 """Runs the command as a user does, inside the namespace of the calling test."""
 
-import json
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from tests.schemas import described
 
 Report = dict[str, Any]
 Finding = dict[str, Any]
@@ -22,7 +23,7 @@ def check(*options: str, limits: dict[str, dict[str, float]] | None = None) -> R
             [*command, "--config", str(config)], capture_output=True, text=True, check=False, timeout=60
         )
     assert done.stderr == ""
-    report: Report = json.loads(done.stdout)
+    report: Report = described(done.stdout)
     assert done.returncode == report["exit_code"]
     return report
 
@@ -65,6 +66,11 @@ def evidence(finding: Finding, fact: str) -> Any:
 def lines_of(command: str) -> int:
     """How many lines a shell command prints: the second opinion of `ss`."""
     return len(_shell(command).stdout.splitlines())
+
+
+def output_of(command: str) -> str:
+    """What a shell command prints."""
+    return _shell(command).stdout
 
 
 def assert_runs(command: str) -> None:

@@ -1,15 +1,18 @@
-"""A kernel that does not answer netlink listings: the socket() call is refused by a seccomp filter."""
+"""A kernel that does not answer netlink listings: a seccomp filter refuses socket(), or lets it wait."""
 
 import ctypes
 import errno
 import platform
 import struct
+from typing import NamedTuple
 
 import pytest
 
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _FILTER = 38, 22, 2
 _LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
-_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
+_ALLOW, _ERRNO, _ASK = 0x7FFF0000, 0x00050000, 0x7FC00000
+_SECCOMP_CALL = {"x86_64": 317, "aarch64": 277}
+_SET_FILTER, _NEW_LISTENER = 1, 8
 _NUMBER, _FIRST_ARGUMENT = 0, 16  # offsets in struct seccomp_data; its low half on little endian
 _SOCKET_CALL = {"x86_64": 41, "aarch64": 198}
 _AF_NETLINK = 16
@@ -21,6 +24,31 @@ needs_known_machine = pytest.mark.skipif(
 
 def refuse_netlink(number: int = errno.EPROTONOSUPPORT) -> None:
     """Make socket(AF_NETLINK, ...) fail with `number` in this thread, for good."""
+    libc, filters = _allow_filters(), _filter_netlink(_ERRNO | number)
+    if libc.prctl(_PR_SET_SECCOMP, _FILTER, filters.header, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def hold_netlink() -> int:
+    """Make socket(AF_NETLINK, ...) wait inside the kernel in this thread and all that it starts, for good.
+
+    The kernel waits for whoever reads the descriptor that is returned; keep it, and never read it.
+    """
+    libc, filters = _allow_filters(), _filter_netlink(_ASK)
+    call = _SECCOMP_CALL[platform.machine()]
+    listener = libc.syscall(call, _SET_FILTER, _NEW_LISTENER, filters.header)
+    if listener < 0:
+        raise OSError(ctypes.get_errno(), "seccomp")
+    return int(listener)
+
+
+class _Filters(NamedTuple):
+    header: bytes
+    memory: "ctypes.Array[ctypes.c_char]"
+    """What the header points to."""
+
+
+def _filter_netlink(answer: int) -> _Filters:
     program = b"".join(
         struct.pack("=HBBI", *operation)
         for operation in (
@@ -28,13 +56,16 @@ def refuse_netlink(number: int = errno.EPROTONOSUPPORT) -> None:
             (_JUMP_IF_EQUAL, 0, 3, _SOCKET_CALL[platform.machine()]),
             (_LOAD, 0, 0, _FIRST_ARGUMENT),
             (_JUMP_IF_EQUAL, 0, 1, _AF_NETLINK),
-            (_RETURN, 0, 0, _ERRNO | number),
+            (_RETURN, 0, 0, answer),
             (_RETURN, 0, 0, _ALLOW),
         )
     )
     memory = ctypes.create_string_buffer(program)
-    header = struct.pack("@HP", len(program) // 8, ctypes.addressof(memory))
+    return _Filters(struct.pack("@HP", len(program) // 8, ctypes.addressof(memory)), memory)
+
+
+def _allow_filters() -> ctypes.CDLL:
     libc = ctypes.CDLL(None, use_errno=True)
-    for call in ((_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), (_PR_SET_SECCOMP, _FILTER, header, 0, 0)):
-        if libc.prctl(*call) != 0:
-            raise OSError(ctypes.get_errno(), "prctl")
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+    return libc

@@ -136,7 +136,7 @@ def test_a_process_of_another_namespace_is_not_called_idle(in_namespace):
     text = " ".join(in_namespace(in_another_namespace).split())
     assert "lives in another network namespace" in text
     assert "0 TCP sockets in this network namespace, its own is another" in text
-    assert f"nsenter -t {text.split('(pid ')[1].split(',')[0]} -n" in text
+    assert f"--netns {text.split('(pid ')[1].split(',')[0]}" in text
 
 
 @pytest.mark.parametrize("pid", ["0", "-3", "4194305", "seven"])

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import uuid
+from xml.etree import ElementTree
 
 import pytest
 
@@ -129,3 +130,37 @@ def test_an_ordinary_user_is_told_what_it_takes(blue):
     )
     assert done.returncode == 3
     assert "run as root" in done.stderr
+
+
+ONE_RULE = ("check", "--window", "0", "--only", "syncookies-off", "--netns", "all", "--format")
+
+
+def test_as_prometheus_metrics_each_metric_is_told_once_and_has_all_namespaces(blue):
+    lines = tcpdoctor(*ONE_RULE, "prometheus").stdout.splitlines()
+    types = [line for line in lines if line.startswith("# TYPE")]
+    assert len(types) == len(set(types))
+    samples = [line for line in lines if not line.startswith("#")]
+    assert len(samples) == len(set(samples))
+    assert any('rule="syncookies-off"' in line and f'namespace="{blue[0]}"' in line for line in samples)
+    assert sum(line.startswith("tcpdoctor_rules{") for line in samples) >= 2
+
+
+def test_as_junit_each_namespace_is_a_suite(blue):
+    text = tcpdoctor(*ONE_RULE, "junit").stdout
+    suites = list(ElementTree.fromstring(text))  # noqa: S314 - our own output
+    (mine,) = [suite for suite in suites if blue[0] in suite.get("name", "")]
+    assert (mine.get("tests"), mine.get("failures")) == ("1", "1")
+    assert len(suites) >= 2
+
+
+def test_as_a_plugin_the_first_line_counts_namespaces_and_values_carry_their_name(blue):
+    first, *rest = tcpdoctor(*ONE_RULE, "nagios").stdout.splitlines()
+    assert first.startswith("TCPDOCTOR WARNING - 1 of ")
+    assert blue[0] in first
+    assert f"'{blue[0]}/established'=34;;;0" in rest[-1]
+    assert all("|" not in line for line in (first, *rest[:-1]))
+
+
+@pytest.mark.parametrize("options", [("--format", "html"), ("--timeout", "5")])
+def test_what_cannot_be_said_of_several_namespaces_is_refused(options):
+    assert "--netns all" in complaint(tcpdoctor("check", "--netns", "all", *options))

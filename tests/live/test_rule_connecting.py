@@ -56,7 +56,7 @@ def test_ports_used_towards_one_destination_are_measured_against_the_usable_ones
     assert severities(report, EXHAUSTED) == expected
     for finding in findings(report, EXHAUSTED):
         assert f"{count} of 100 ephemeral ports ({count} %)" in finding["summary"]
-        assert (evidence(finding, "ports.usable"), evidence(finding, "ports.used")) == (100, count)
+        assert (evidence(finding, "ports.usable"), evidence(finding, "ports.blocked")) == (100, count)
     assert findings(cured, EXHAUSTED) == []
 
 
@@ -81,8 +81,8 @@ def ports_in_time_wait(reuse, timestamps):
     ("reuse", "timestamps", "severity", "words", "connects"),
     [
         (0, 1, "critical", "block their ports for 60 s (tcp_tw_reuse is 0)", False),
-        (1, 1, "warning", "take them over once 1 s old (tcp_tw_reuse is 1, if the peer", True),
-        (2, 1, "warning", "take them over once 1 s old (tcp_tw_reuse is 2, and this is loopback)", True),
+        (1, 1, "info", "take them over once 1 s old (tcp_tw_reuse is 1, if the peer", True),
+        (2, 1, "info", "take them over once 1 s old (tcp_tw_reuse is 2, and this is loopback)", True),
         (2, 0, "critical", "block their ports for 60 s (tcp_timestamps is 0)", False),
     ],
 )

@@ -14,6 +14,8 @@ import pytest
 
 from tcpdoctor.cli.app import run
 from tcpdoctor.lab.closing import close_wait, close_wait_not_accepted
+from tcpdoctor.lab.connecting import connections
+from tcpdoctor.lab.keepalive import dead_server
 from tcpdoctor.lab.pairs import wait_until
 from tests.cli.command import complaint, tcpdoctor
 
@@ -212,7 +214,7 @@ def test_a_process_in_another_network_namespace_is_not_said_to_have_none(in_name
     (_, elsewhere), text, _, _, pid = in_namespace(two_processes)
     assert elsewhere["total"] == 0
     assert "another network namespace" in elsewhere["missing"]["sockets"]
-    assert f"nsenter -t {pid} -n" in elsewhere["missing"]["sockets"]
+    assert f"tcpdoctor sockets --netns {pid}" in elsewhere["missing"]["sockets"]
     assert "another network namespace" in " ".join(text.split())
 
 
@@ -321,3 +323,21 @@ def test_only_what_is_known_to_be_so_old_is_listed_and_the_rest_counted(in_names
     assert untold["total"] == 0
     assert "whether they are that old" in untold["missing"]["older"]
     assert "Not known: older: of " in text
+
+
+# idle times
+
+
+def idle_and_busy():
+    with dead_server(3), connections(5):
+        rows = listed("--state", "established")["sockets"]
+        return [(row["timer"], row["idle_s"]) for row in rows], tcpdoctor("sockets").stdout
+
+
+def test_an_established_connection_says_how_long_it_is_idle_unless_data_is_outstanding(in_namespace):
+    rows, text = in_namespace(idle_and_busy)
+    idle = [seconds for timer, seconds in rows if timer is None]
+    assert len(idle) == 13
+    assert all(0 <= seconds < 30 for seconds in idle)
+    assert [seconds for timer, seconds in rows if timer == "retransmit"] == [None] * 3
+    assert text.count("idle for") == 13

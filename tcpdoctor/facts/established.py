@@ -1,0 +1,327 @@
+"""Facts of connections in ESTABLISHED: by timer, and the suspects that the census picked out.
+
+How long something lasts no interface tells; the timers do, as bounds:
+
+- Unanswered data. Of n retransmissions each waited for twice as long as the one before, so their sum has
+  passed at least; and nothing was acknowledged since the last ACK came, so no more than that.
+- A closed window. The probes back off in the same way from the retransmission timeout, which gives the
+  least; what could be sent was sent before the window closed, so the last data sent is the most.
+- Idle: since data last went either way; the kernel tells both times.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from tcpdoctor.facts.ages import ONLY_BOUNDS, Age
+from tcpdoctor.facts.portrange import Roles
+from tcpdoctor.facts.socketset import NONE, SocketSet, enumerate_some, most_common, oldest, plain_address
+from tcpdoctor.facts.subject import HIDDEN_LABEL
+from tcpdoctor.facts.value import Ages, Range, Value
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import (
+    Connection,
+    Destination,
+    Detail,
+    Established,
+    Held,
+    NotHeld,
+    Snapshot,
+)
+from tcpdoctor.kernel.sock_diag_rows import NOT_LOOKED_UP
+from tcpdoctor.kernel.states import Timer
+
+_LEAST_TIMEOUT = 0.004
+"""Where tcp_info is not known: a route's rto_min and tcp_rto_min_us allow as little as a clock tick."""
+_LONGEST_TIMEOUT = 120.0
+"""TCP_RTO_MAX, and the most that tcp_rto_max_ms may be."""
+_TICK = 0.01
+_MOST_IDLE = 16
+"""Of the connections idle for long so many owners were looked up."""
+
+
+class Living(NamedTuple):
+    """The established connections of one look."""
+
+    established: Reading[Established]
+    snapshot: Snapshot
+    roles: Roles
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, roles: Roles) -> "Living":
+        """Those of a snapshot; Missing where the census was not taken."""
+        census = snapshot.census
+        return cls(census if isinstance(census, Missing) else census.established, snapshot, roles)
+
+    def some(self, part: Callable[[Established], Detail]) -> Reading[SocketSet]:
+        """The sockets of one kind, with what was not looked at."""
+        if isinstance(self.established, Missing):
+            return self.established
+        return as_set(part(self.established))
+
+    def incoming(self) -> Reading[SocketSet]:
+        """The accepted ones of those that get no answer."""
+        sockets = self.some(_unanswered)
+        if isinstance(sockets, Missing):
+            return sockets
+        return sockets.where(lambda row: not self.roles.is_client(row))
+
+    def towards(self, destination: Destination) -> Reading[SocketSet]:
+        """The outgoing ones to one destination of those that get no answer."""
+        sockets = self.some(_unanswered)
+        if isinstance(sockets, Missing):
+            return sockets
+        return sockets.where(lambda row: _destination(row) == destination)
+
+
+def as_set(detail: Detail) -> SocketSet:
+    """The sockets that are known one by one, and how many more there are."""
+    unseen = detail.total - len(detail.connections)
+    reason = f"only {len(detail.connections):,} of {detail.total:,} such sockets were looked at"
+    return SocketSet(detail.connections, (), unseen, reason if unseen else "")
+
+
+def ages_of(sockets: SocketSet, age: Callable[[Connection], Age]) -> Ages:
+    """How old each socket of a set is by this measure."""
+    known = [age(row) for row in sockets.sure]
+    highs = (*sorted(one.high for one in known), *((math.inf,) * sockets.unseen))
+    reasons = [sockets.reason] if sockets.unseen else []
+    reasons += dict.fromkeys(one.reason for one in known if one.low < one.high)
+    return Ages(tuple(sorted(one.low for one in known)), highs, "; ".join(reasons) or None)
+
+
+def unanswered_age(row: Connection) -> Age:
+    """Bound the time since the segment that is sent again and again was sent first."""
+    if isinstance(row.info, Missing):
+        waits = [min(_LEAST_TIMEOUT * 2**n, _LONGEST_TIMEOUT) for n in range(row.retransmits)]
+        return Age(sum(waits), math.inf, row.info.reason)
+    rto = row.info.rto
+    passed = rto * (1 - 0.5**row.retransmits) + max(0.0, rto - row.expires)
+    high = row.info.last_ack_recv + _TICK
+    return Age(min(passed, high), high, ONLY_BOUNDS)
+
+
+def closed_window_age(row: Connection) -> Age:
+    """Bound the time since the peer closed its window."""
+    if isinstance(row.info, Missing):
+        return Age(0.0, math.inf, row.info.reason)
+    waits = [min(row.info.rto * 2**n, _LONGEST_TIMEOUT) for n in range(row.info.backoff + 1)]
+    passed = sum(waits[:-1]) + max(0.0, waits[-1] - row.expires)
+    high = row.info.last_data_sent + _TICK
+    return Age(min(passed, high), high, ONLY_BOUNDS)
+
+
+def idle_age(row: Connection) -> Age:
+    """The time since data last went either way."""
+    if isinstance(row.info, Missing):
+        return Age(0.0, math.inf, row.info.reason)
+    seconds = min(row.info.last_data_sent, row.info.last_data_recv)
+    return Age(seconds, seconds, "")
+
+
+def holders_text(sockets: SocketSet) -> Value:
+    """Who holds the sockets: ``orders-api (811): 23, worker (97): 2``."""
+    numbers: Counter[str] = Counter()
+    unknown: list[Missing] = []
+    for row in sockets.sure:
+        match row.owner:
+            case Held(holders=holders):
+                numbers[f"{holders[0].name} ({holders[0].pid})"] += 1
+            case NotHeld():
+                numbers["no process" if row.inode else "not accepted yet"] += 1
+            case Missing():
+                unknown.append(row.owner)
+    if not numbers:
+        return unknown[0] if unknown else NONE
+    if unknown:
+        numbers[HIDDEN_LABEL] = len(unknown)
+    return most_common(numbers, "{name}: {number:,}")
+
+
+def _unanswered(established: Established) -> Detail:
+    return established.unanswered
+
+
+def _destination(row: Connection) -> Destination:
+    return Destination(plain_address(row.local.address), plain_address(row.remote.address), row.remote.port)
+
+
+def _idle_unprobed(living: Living) -> Reading[SocketSet]:
+    """The sampled connections to other hosts that nothing would end if the peer were gone."""
+    if isinstance(living.established, Missing):
+        return living.established
+    sample = living.established.sample.connections
+    strange = next((row.info for row in sample if isinstance(row.info, Missing)), None)
+    if strange is not None:
+        return strange
+    return SocketSet([row for row in sample if row.timer is Timer.NONE and not _on_this_host(row)])
+
+
+def _on_this_host(row: Connection) -> bool:
+    """Whether the peer is surely on this host: its end is then closed with its process, and at once."""
+    address = plain_address(row.remote.address)
+    return address.startswith("127.") or address == "::1" or address == plain_address(row.local.address)
+
+
+def _idle_longest(living: Living) -> Reading[SocketSet]:
+    """The sixteen of these that have been idle longest."""
+    sockets = _idle_unprobed(living)
+    if isinstance(sockets, Missing):
+        return sockets
+    ordered = sorted(sockets.sure, key=lambda row: idle_age(row).low, reverse=True)
+    return SocketSet(ordered[:_MOST_IDLE])
+
+
+def _looked_up_holders(sockets: SocketSet) -> Value:
+    """Who holds those of the set whose owners were looked up."""
+    asked = [row for row in sockets.sure if row.owner != NOT_LOOKED_UP]
+    if sockets.sure and not asked:
+        return Missing("owners are looked up of connections that have been idle for an hour")
+    return holders_text(SocketSet(asked))
+
+
+def _large(living: Living) -> Reading[SocketSet]:
+    """Connections of every state with a long queue: those in other states are known one by one anyway."""
+    from tcpdoctor.kernel.established import LARGE_QUEUE
+
+    sockets, detail = living.some(lambda established: established.large), living.snapshot.detail
+    if isinstance(sockets, Missing):
+        return sockets
+    if isinstance(detail, Missing):
+        return detail
+    others = [
+        row
+        for of_state in detail.values()
+        for row in of_state.connections
+        if max(row.receive_queue, row.send_queue) >= LARGE_QUEUE
+    ]
+    return sockets._replace(sure=[*sockets.sure, *others])
+
+
+def _large_owners(sockets: SocketSet) -> Value:
+    """``orders-api (811): 23 with 71 MiB``, the most bytes first."""
+    from tcpdoctor.facts.dimension import BYTE, show
+
+    numbers: Counter[str] = Counter()
+    held: Counter[str] = Counter()
+    for row in sockets.sure:
+        match row.owner:
+            case Held(holders=holders):
+                name = f"{holders[0].name} ({holders[0].pid})"
+            case NotHeld():
+                name = "no process"
+            case Missing():
+                name = HIDDEN_LABEL
+        numbers[name] += 1
+        held[name] += row.receive_queue + row.send_queue
+    if not numbers:
+        return NONE
+    words = [f"{name}: {numbers[name]:,} with {show(number, BYTE)}" for name, number in held.most_common()]
+    return enumerate_some(words[:_NAMED], len(words) - len(words[:_NAMED]))
+
+
+_NAMED = 3
+
+
+def _endpoints(rows: Iterable[Connection]) -> str:
+    named = sorted({str(row.local) for row in rows})
+    return enumerate_some(named[:_NAMED], len(named) - len(named[:_NAMED])) or NONE
+
+
+def _ports(rows: Iterable[Connection]) -> str:
+    return ",".join(map(str, sorted({row.local.port for row in rows}))) or NONE
+
+
+_Of = Callable[[Living], Reading[SocketSet]]
+
+
+def _with(of: _Of, value: Callable[[SocketSet], Value]) -> Callable[[Living], Value]:
+    def fact(living: Living) -> Value:
+        sockets = of(living)
+        return sockets if isinstance(sockets, Missing) else value(sockets)
+
+    return fact
+
+
+def _peers(of: _Of) -> Callable[[Living], Value]:
+    def fact(living: Living) -> Value:
+        sockets = of(living)
+        return sockets if isinstance(sockets, Missing) else sockets.peers(living.roles.is_client)
+
+    return fact
+
+
+def _count(number: Callable[[Established], int]) -> Callable[[Living], Value]:
+    def fact(living: Living) -> Value:
+        census = living.snapshot.census
+        if isinstance(living.established, Missing):
+            return living.established
+        found = number(living.established)
+        if not isinstance(census, Missing) and isinstance(census.complete, Missing):
+            return Range(found, math.inf, census.complete.reason)
+        return found
+
+    return fact
+
+
+def unacknowledged(sockets: SocketSet) -> Value:
+    """Bytes in the send queues of these sockets."""
+    return sockets.total(lambda row: row.send_queue)
+
+
+def _closed(living: Living) -> Reading[SocketSet]:
+    return living.some(lambda established: established.closed_window)
+
+
+def _self_connected(living: Living) -> Reading[SocketSet]:
+    return living.some(lambda established: established.self_connected)
+
+
+def _ages(age: Callable[[Connection], Age]) -> Callable[[SocketSet], Ages]:
+    return lambda sockets: ages_of(sockets, age)
+
+
+def _oldest(age: Callable[[Connection], Age]) -> Callable[[SocketSet], Value]:
+    return lambda sockets: oldest(ages_of(sockets, age))
+
+
+HOST_FUNCTIONS: Mapping[str, Callable[[Living], Value]] = {
+    "established.no_timer": _count(lambda established: established.no_timer),
+    "established.keepalive": _count(lambda established: established.keepalive),
+    "established.retransmitting": _count(lambda established: established.retransmitting),
+    "established.probing": _count(lambda established: established.probing),
+    "unanswered.sockets": _with(lambda living: living.some(_unanswered), SocketSet.number),
+    "unanswered.incoming_ages": _with(Living.incoming, _ages(unanswered_age)),
+    "unanswered.incoming_peers": _peers(Living.incoming),
+    "unanswered.incoming_owners": _with(Living.incoming, holders_text),
+    "unanswered.incoming_send_queue": _with(Living.incoming, unacknowledged),
+    "zero_window.ages": _with(_closed, _ages(closed_window_age)),
+    "zero_window.oldest": _with(_closed, _oldest(closed_window_age)),
+    "zero_window.peers": _peers(_closed),
+    "zero_window.owners": _with(_closed, holders_text),
+    "zero_window.send_queue": _with(_closed, unacknowledged),
+    "idle.sampled": _count(lambda established: len(established.sample.connections)),
+    "idle.unprobed_ages": _with(_idle_unprobed, _ages(idle_age)),
+    "idle.oldest_unprobed": _with(_idle_unprobed, _oldest(idle_age)),
+    "idle.unprobed_peers": _peers(_idle_longest),
+    "idle.unprobed_owners": _with(_idle_longest, _looked_up_holders),
+    "self_connected.sockets": _with(_self_connected, SocketSet.number),
+    "self_connected.endpoints": _with(_self_connected, lambda sockets: _endpoints(sockets.sure)),
+    "self_connected.owners": _with(_self_connected, holders_text),
+    "self_connected.ports": _with(_self_connected, lambda sockets: _ports(sockets.sure)),
+    "queues.large": _with(_large, SocketSet.number),
+    "queues.large_bytes": _with(
+        _large, lambda sockets: sockets.total(lambda row: row.receive_queue + row.send_queue)
+    ),
+    "queues.large_owners": _with(_large, _large_owners),
+}
+"""Facts of the host."""
+
+SET_FUNCTIONS: Mapping[str, Callable[[SocketSet], Value]] = {
+    "destination.unanswered_ages": _ages(unanswered_age),
+    "destination.unanswered_oldest": _oldest(unanswered_age),
+    "destination.unanswered_owners": holders_text,
+    "destination.unanswered_send_queue": unacknowledged,
+}
+"""Facts of the connections to one destination that get no answer."""

@@ -1,0 +1,137 @@
+"""Look closer at the sockets in ESTABLISHED that the census marked: tcp_info and memory, one by one."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from tcpdoctor.kernel.established import LARGE_QUEUE, UNANSWERED_RETRIES, EstablishedTally
+from tcpdoctor.kernel.owners import ENDED, with_owners
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.sample import Sample
+from tcpdoctor.kernel.snapshot import Connection, Detail, Established, Listener, NotHeld, Owner
+from tcpdoctor.kernel.sock_diag import DumpRefusedError
+from tcpdoctor.kernel.sock_diag_exact import ask_again, name_from, name_of
+from tcpdoctor.kernel.sock_diag_rows import WITH_INFO, WITH_MEMORY, decode_row
+from tcpdoctor.kernel.states import TcpState, Timer
+
+MOST_IDLE = 16
+"""Of the sockets that have been idle for long so many owners are looked up: enough to name who."""
+_LONG_IDLE = 3600.0
+
+
+def look_closer(marked: EstablishedTally[bytes]) -> Established:
+    """Ask about each marked row once; those that are gone, or well by now, are left out.
+
+    Where the kernel does not answer about single sockets the rows are decoded as they were listed,
+    without tcp_info and memory.
+
+    Raises:
+        KernelReadError: An answer makes no sense.
+    """
+    rows = {name_of(row): row for sample in _samples(marked) for row in sample.kept}
+    try:
+        current = {name_of(row): row for row in ask_again(rows, WITH_INFO | WITH_MEMORY)}
+    except DumpRefusedError:
+        current = rows
+    decoded = {key: decode_row(row) for key, row in current.items()}
+    return take_apart(marked, lambda row: decoded.get(name_of(row)))
+
+
+def take_apart(
+    marked: EstablishedTally[bytes], decode: Callable[[bytes], Connection | Listener | None]
+) -> Established:
+    """Decode the marked rows, kind by kind; of one that `decode` does not know nothing is said."""
+
+    def known(sample: Sample[bytes], still: Callable[[Connection], bool] | None = None) -> Detail:
+        decoded = [decode(row) for row in sample.kept]
+        rows = tuple(
+            row
+            for row in decoded
+            if isinstance(row, Connection) and row.state is TcpState.ESTABLISHED and (not still or still(row))
+        )
+        return Detail(rows, sample.total - len(sample.kept) + len(rows))
+
+    return Established(
+        marked.no_timer,
+        marked.retransmitting,
+        marked.keepalive,
+        marked.probing,
+        unanswered=known(marked.unanswered, is_unanswered),
+        closed_window=known(marked.closed_window, lambda row: row.timer is Timer.PROBE),
+        self_connected=known(marked.self_connected, lambda row: row.local == row.remote),
+        large=known(marked.large, lambda row: max(row.receive_queue, row.send_queue) >= LARGE_QUEUE),
+        sample=known(marked.sample),
+    )
+
+
+def is_unanswered(row: Connection) -> bool:
+    """Whether it has sent the same segment again and again."""
+    return row.timer is Timer.RETRANSMIT and row.retransmits >= UNANSWERED_RETRIES
+
+
+def worth_an_owner(established: Established) -> list[Connection]:
+    """The sockets whose owners are to be looked up: suspects, and a few that have been idle for long."""
+    rows = [row for detail in _suspects(established) for row in detail.connections]
+    return rows + idle_longest(established)
+
+
+def idle_longest(established: Established) -> list[Connection]:
+    """Of the sample the MOST_IDLE without timer that have been idle longest, an hour at the least."""
+    idle = [
+        (idle_seconds(row), place)
+        for place, row in enumerate(established.sample.connections)
+        if row.timer is Timer.NONE and idle_seconds(row) >= _LONG_IDLE
+    ]
+    return [established.sample.connections[place] for _, place in sorted(idle, reverse=True)[:MOST_IDLE]]
+
+
+def idle_seconds(row: Connection) -> float:
+    """Seconds since data last went either way; 0 where the kernel did not tell."""
+    return 0.0 if isinstance(row.info, Missing) else min(row.info.last_data_sent, row.info.last_data_recv)
+
+
+def fill_in_owners(established: Established, owners: Mapping[int, Owner]) -> Established:
+    """The same with the owners that were found.
+
+    A socket that nobody holds is asked about once more: one that was closed while its holder was
+    searched for is left out.
+
+    Raises:
+        KernelReadError: An answer makes no sense.
+    """
+    unheld = {inode for inode, owner in owners.items() if isinstance(owner, NotHeld) or owner == ENDED}
+    doubtful = [row for row in worth_an_owner(established) if row.inode in unheld and row.cookie]
+    gone = {row.cookie for row in doubtful} - _cookies_of(doubtful)
+
+    def own(detail: Detail) -> Detail:
+        kept = [row for row in detail.connections if row.cookie not in gone]
+        return Detail(with_owners(kept, owners), detail.total - len(detail.connections) + len(kept))
+
+    details = [own(detail) for detail in _suspects(established)]
+    return established._replace(
+        unanswered=details[0],
+        closed_window=details[1],
+        self_connected=details[2],
+        large=details[3],
+        sample=own(established.sample),
+    )
+
+
+def _cookies_of(rows: list[Connection]) -> set[int]:
+    """Which of these sockets are still there in ESTABLISHED; all where the kernel does not tell."""
+    try:
+        again = [decode_row(row) for row in ask_again(map(name_from, rows), 0)] if rows else []
+    except DumpRefusedError:
+        return {row.cookie for row in rows}
+    return {row.cookie for row in again if isinstance(row, Connection) and row.state is TcpState.ESTABLISHED}
+
+
+def _suspects(established: Established) -> tuple[Detail, Detail, Detail, Detail]:
+    return (
+        established.unanswered,
+        established.closed_window,
+        established.self_connected,
+        established.large,
+    )
+
+
+def _samples(marked: EstablishedTally[bytes]) -> Iterable[Sample[bytes]]:
+    return marked.unanswered, marked.closed_window, marked.self_connected, marked.large, marked.sample

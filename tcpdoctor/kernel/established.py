@@ -1,0 +1,127 @@
+"""Find the few sockets in ESTABLISHED that are worth a second look, while all of them are counted.
+
+Columns of a datagram in, marked rows out: counting by timer and looking for retries, closed windows,
+full queues and sockets connected to themselves takes some 15 ns a socket in all, because each is an
+operation on a whole column.
+
+The sample of all is drawn from the whole census and not from its first rows: since Linux 6.15 the hash
+of a connection is its local port plus a hash of the rest (commit 9544d60a2605, inet_ehashfn()), so that
+a client's connections to one server lie side by side, and the beginning of a listing is no fair sample.
+"""
+
+from collections.abc import Callable, Iterable
+from itertools import compress
+from typing import Generic, NamedTuple, TypeVar
+
+from tcpdoctor.kernel.sample import Sample
+from tcpdoctor.kernel.states import TcpState, Timer
+from tcpdoctor.kernel.tally import Column, both
+
+T = TypeVar("T")
+
+UNANSWERED_RETRIES = 3
+"""Takes 1.4 s at the least (retransmission timeouts begin at 200 ms): no lost packet, no tail loss probe."""
+LARGE_QUEUE = 1 << 20
+"""Bytes. Buffers begin at 16 and 128 KiB and grow where a program does not keep up."""
+SAMPLE = 256
+"""Enough to see what one socket in forty has, at 15 us each."""
+MOST_MARKED = 500
+"""Of each kind of suspect so many are asked about, at 15 us each."""
+
+_ESTABLISHED = int(TcpState.ESTABLISHED)
+_OTHER_STATE = bytes(0 if state == _ESTABLISHED else 0xFF for state in range(256))
+_IS_ESTABLISHED = bytes(state == _ESTABLISHED for state in range(256))
+_IS_RETRANSMITTING = bytes(timer == Timer.RETRANSMIT for timer in range(256))
+_IS_PROBING = bytes(timer == Timer.PROBE for timer in range(256))
+_IS_MANY = bytes(retries >= UNANSWERED_RETRIES for retries in range(256))
+_IS_ZERO = bytes(number == 0 for number in range(256))
+_IS_LARGE = bytes(number >= LARGE_QUEUE >> 16 for number in range(256))
+_IS_ANY = bytes(number > 0 for number in range(256))
+"""Translation tables: a column of numbers becomes one of 0 and 1."""
+
+
+class Columns(NamedTuple):
+    """Of every row of a datagram one byte each."""
+
+    states: Column
+    timers: Column
+    retries: Column
+    ports: tuple[Column, Column, Column, Column]
+    """High and low byte of the local port, high and low byte of the remote port."""
+    queues: tuple[Column, Column, Column, Column]
+    """Of the receive queue its bytes worth 65,536 and 16,777,216, then the same of the send queue."""
+
+
+class EstablishedTally(Generic[T]):
+    """Counts by timer, and marked rows in bounded memory: `T` is a row as the listing gives it."""
+
+    def __init__(self) -> None:
+        self.no_timer = self.retransmitting = self.keepalive = self.probing = 0
+        self.unanswered = Sample[T](MOST_MARKED)
+        self.closed_window = Sample[T](MOST_MARKED)
+        self.self_connected = Sample[T](MOST_MARKED)
+        """Rows with one port at both ends; whether the addresses are alike as well shows when decoded."""
+        self.large = Sample[T](MOST_MARKED)
+        self.sample = Sample[T](SAMPLE)
+
+    def add(self, columns: Columns, row_at: Callable[[int], T]) -> None:
+        """Count rows given as columns; `row_at` gives a row by its place, to keep."""
+        states = columns.states
+        found = states.count(_ESTABLISHED)
+        if not found:
+            return
+        here = b"" if found == len(states) else states.translate(_IS_ESTABLISHED)
+        timers = columns.timers if not here else _blot(columns.timers, states)
+        self._count(timers, columns.retries, row_at)
+        _mark(self.self_connected, _alike(columns.ports), here, row_at)
+        _mark(self.large, _large(columns.queues), here, row_at)
+        chosen = self.sample.choose(found)
+        if chosen:
+            places = list(compress(range(len(here)), here)) if here else range(found)
+            for place in chosen:
+                self.sample.put(row_at(places[place]))
+
+    def _count(self, timers: Column, retries: Column, row_at: Callable[[int], T]) -> None:
+        self.no_timer += timers.count(Timer.NONE)
+        self.keepalive += timers.count(Timer.KEEPALIVE)
+        if retransmitting := timers.count(Timer.RETRANSMIT):
+            self.retransmitting += retransmitting
+            many = retries.translate(_IS_MANY)
+            if 1 in many:
+                _mark(self.unanswered, many, timers.translate(_IS_RETRANSMITTING), row_at)
+        if probing := timers.count(Timer.PROBE):
+            self.probing += probing
+            _mark(self.closed_window, timers.translate(_IS_PROBING), b"", row_at)
+
+
+def _mark(sample: Sample[T], marked: Column, here: Column, row_at: Callable[[int], T]) -> None:
+    """Put the rows that are marked with 1, and are so in `here` as well unless that is empty."""
+    if 1 not in marked:
+        return
+    places = list(compress(range(len(marked)), both(marked, here) if here else marked))
+    for place in sample.choose(len(places)):
+        sample.put(row_at(places[place]))
+
+
+def _blot(timers: Column, states: Column) -> bytes:
+    """The timers, with 255 where the state is another."""
+    others = int.from_bytes(states.translate(_OTHER_STATE), "big")
+    return (int.from_bytes(timers, "big") | others).to_bytes(len(timers), "big")
+
+
+def _alike(ports: Iterable[Column]) -> bytes:
+    """1 where both ports are the same."""
+    high, low, other_high, other_low = (int.from_bytes(column, "big") for column in ports)
+    size = len(next(iter(ports)))
+    return (high ^ other_high | low ^ other_low).to_bytes(size, "big").translate(_IS_ZERO)
+
+
+def _large(queues: tuple[Column, Column, Column, Column]) -> bytes:
+    """1 where a queue holds LARGE_QUEUE or more."""
+    high = queues[0].translate(_IS_LARGE), queues[2].translate(_IS_LARGE)
+    higher = queues[1].translate(_IS_ANY), queues[3].translate(_IS_ANY)
+    if not any(1 in column for column in (*high, *higher)):
+        return b""
+    numbers = [int.from_bytes(column, "big") for column in (*high, *higher)]
+    whole = numbers[0] | numbers[1] | numbers[2] | numbers[3]
+    return whole.to_bytes(len(queues[0]), "big")

@@ -1,0 +1,261 @@
+"""Diseases of connections that stay open: dead peers, closed windows, a path that forgets."""
+
+import fcntl
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.lab.pairs import (
+    LOOPBACK,
+    NeverCameError,
+    allow_descriptors,
+    connect,
+    connect_pair,
+    count_sockets,
+    listen,
+    wait_until,
+)
+from tcpdoctor.lab.silence import go_deaf, hear_again
+
+HERE, THERE = "10.77.0.1", "10.77.0.2"
+"""Two addresses of one namespace that stand for two hosts: not loopback, and not the same."""
+
+_SIOCSIFADDR = 0x8916
+_RETRANSMITS, _BACKOFF = 2, 4
+_SEGMENTS = struct.Struct("=II")
+_SEGMENTS_AT = 136  # tcpi_segs_out, tcpi_segs_in
+_ANSWER = b"answer"
+
+
+@contextmanager
+def dead_server(count: int, *, retries: int = 3) -> Iterator[list[socket.socket]]:
+    """`count` clients have sent a request to a server that vanished; yields the server's deaf sockets.
+
+    Each has sent it `retries` times in vain when the block begins.
+    """
+    allow_descriptors(2 * count + 64)
+    with ExitStack() as stack:
+        server = listen(stack)
+        clients, peers = [], []
+        for _ in range(count):
+            client, peer = connect_pair(stack, server)
+            go_deaf(peer)
+            client.sendall(b"request")
+            clients.append(client)
+            peers.append(peer)
+        wait_for_retries(clients, retries)
+        yield peers
+
+
+@contextmanager
+def dead_clients(count: int, *, retries: int = 3) -> Iterator[list[socket.socket]]:
+    """A server has sent an answer to `count` clients that vanished; yields the clients' deaf sockets."""
+    allow_descriptors(2 * count + 64)
+    with ExitStack() as stack:
+        server = listen(stack)
+        clients, accepted = [], []
+        for _ in range(count):
+            client, ours = connect_pair(stack, server)
+            go_deaf(client)
+            ours.sendall(_ANSWER)
+            clients.append(client)
+            accepted.append(ours)
+        wait_for_retries(accepted, retries)
+        yield clients
+
+
+@contextmanager
+def closed_windows(count: int) -> Iterator[list[socket.socket]]:
+    """`count` connections are full, as nobody reads; yields the readers' sockets."""
+    allow_descriptors(2 * count + 64)
+    with ExitStack() as stack:
+        server = listen(stack)
+        senders, readers = [], []
+        for _ in range(count):
+            sender, reader = connect_pair(stack, server)
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+            _fill(sender)
+            senders.append(sender)
+            readers.append(reader)
+        wait_until(lambda: all(_info(sender)[_BACKOFF] >= 2 for sender in senders), f"{count} closed windows")
+        yield readers
+
+
+def read_what_is_there(sockets: list[socket.socket], *, quiet: float = 0.3) -> None:
+    """The cure: read until nothing has come for `quiet` seconds."""
+    quiet_since = time.monotonic()
+    for sock in sockets:
+        sock.settimeout(0)
+    while time.monotonic() < quiet_since + quiet:
+        for sock in sockets:
+            try:
+                if sock.recv(1 << 20):
+                    quiet_since = time.monotonic()
+            except BlockingIOError:
+                continue
+        time.sleep(0.005)
+
+
+@contextmanager
+def idle_connections(count: int, *, keepalive: bool) -> Iterator[list[tuple[socket.socket, socket.socket]]]:
+    """`count` connections between two hosts over which nothing is sent; yields client and server of each.
+
+    With `keepalive` both ends have SO_KEEPALIVE with TCP_KEEPIDLE of a second.
+    """
+    allow_descriptors(2 * count + 64)
+    for number, address in enumerate((HERE, THERE), start=1):
+        _give_address(f"lo:{number}", address)
+    with ExitStack() as stack:
+        server = listen(stack, address=THERE)
+        pairs = []
+        for _ in range(count):
+            client = connect(stack, server, source=HERE)
+            accepted = stack.enter_context(server.accept()[0])
+            for end in (client, accepted) if keepalive else ():
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+            pairs.append((client, accepted))
+        yield pairs
+
+
+class Middlebox:
+    """What lies between the ends of connections, and forgets those over which nothing passed for a while.
+
+    From then on it drops their packets and tells nobody, as NAT gateways, firewalls and load balancers
+    do. It looks at the kernel's count of segments of each connection, keepalive's probes included.
+    """
+
+    def __init__(self, pairs: list[tuple[socket.socket, socket.socket]], memory: float) -> None:
+        """It forgets after `memory` seconds."""
+        self.forgotten = 0
+        """How many connections it has forgotten."""
+        self._memory = memory
+        self._seen = {pair: (_segments(pair[0]), time.monotonic()) for pair in pairs}
+        self._began = time.monotonic()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    @property
+    def watched_for(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self._began
+
+    def __enter__(self) -> "Middlebox":
+        """Begin to watch."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop watching; what was forgotten stays forgotten."""
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.05):
+            for pair, (segments, since) in list(self._seen.items()):
+                passed, moment = _segments(pair[0]), time.monotonic()
+                if passed != segments:
+                    self._seen[pair] = passed, moment
+                elif moment - since > self._memory:
+                    for end in pair:
+                        go_deaf(end)
+                    del self._seen[pair]
+                    self.forgotten += 1
+
+
+@contextmanager
+def connected_to_itself(port: int, *, tries: int = 10_000) -> Iterator[socket.socket]:
+    """A client kept trying to reach the server on `port` of its own host, which is down, and reached itself.
+
+    The port has to be in net.ipv4.ip_local_port_range; the smaller the range, the sooner.
+    """
+    with ExitStack() as stack:
+        for _ in range(tries):
+            client = stack.enter_context(socket.socket())
+            if client.connect_ex((LOOPBACK, port)) == 0:
+                break
+            client.close()
+        else:
+            raise NeverCameError(f"no connection of a socket to itself in {tries} tries")
+        yield client
+
+
+@contextmanager
+def half_open(count: int, *, backlog: int) -> Iterator[tuple[socket.socket, list[socket.socket]]]:
+    """`count` clients sent a SYN and never see the answer; yields the listener and their deaf sockets.
+
+    The server's SYN+ACKs are not acknowledged, so its connections stay half open.
+    """
+    allow_descriptors(count + 64)
+    with ExitStack() as stack:
+        server = listen(stack, backlog)
+        clients = []
+        for _ in range(count):
+            client = stack.enter_context(socket.socket())
+            go_deaf(client)
+            client.settimeout(0)
+            client.connect_ex(server.getsockname())
+            clients.append(client)
+        port = server.getsockname()[1]
+        wait_until(lambda: count_sockets(TcpState.SYN_RECV, port) >= count, f"{count} x SYN_RECV")
+        yield server, clients
+
+
+@contextmanager
+def forgotten_connections(count: int) -> Iterator[tuple[socket.socket, list[socket.socket], list[int]]]:
+    """A server holds `count` connections whose clients have lost theirs without a word.
+
+    Yields the listener, the server's sockets, and the ports that the clients had.
+    """
+    allow_descriptors(2 * count + 64)
+    with ExitStack() as stack:
+        server = listen(stack)
+        held, ports = [], []
+        for _ in range(count):
+            client, accepted = connect_pair(stack, server)
+            ports.append(client.getsockname()[1])
+            go_deaf(accepted)  # so that the reset does not arrive
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+            hear_again(accepted)
+            held.append(accepted)
+        yield server, held, ports
+
+
+def wait_for_retries(sockets: list[socket.socket], retries: int) -> None:
+    """Wait until every one of these sockets has sent the same segment `retries` times more."""
+    wait_until(
+        lambda: all(_info(sock)[_RETRANSMITS] >= retries for sock in sockets),
+        f"{retries} retransmissions",
+        20,
+    )
+
+
+def _info(sock: socket.socket) -> bytes:
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+
+
+def _segments(sock: socket.socket) -> tuple[int, int]:
+    out, came = _SEGMENTS.unpack_from(_info(sock), _SEGMENTS_AT)
+    return out, came
+
+
+def _fill(sender: socket.socket) -> None:
+    sender.settimeout(0)
+    try:
+        while True:
+            sender.send(bytes(1 << 16))
+    except BlockingIOError:
+        return
+
+
+def _give_address(interface: str, address: str) -> None:
+    """Give an interface of this namespace one more address, under a label such as ``lo:1``."""
+    packed = struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton(address))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        fcntl.ioctl(sock, _SIOCSIFADDR, struct.pack("16s24s", interface.encode(), packed))

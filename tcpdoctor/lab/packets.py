@@ -1,0 +1,71 @@
+"""Packets made by hand, for what no healthy socket sends: damaged ones, and ones from the wrong side.
+
+Needs CAP_NET_RAW in the network namespace, which its owner has, in a user namespace too.
+"""
+
+import fcntl
+import socket
+import struct
+
+_SIOCSIFADDR = 0x8916
+_ETHERNET_IPV4 = b"\0" * 12 + b"\x08\x00"
+"""Header of a frame on lo, whose hardware addresses are all zero."""
+_SYN, _ACK = 0x02, 0x10
+
+
+class Endpoints:
+    """Who a packet made by hand says it is from, and whom it is for."""
+
+    __slots__ = ("destination", "port", "source", "source_port")
+
+    def __init__(self, source: str, source_port: int, destination: str, port: int) -> None:
+        self.source, self.source_port, self.destination, self.port = source, source_port, destination, port
+
+
+def send_damaged_segments(count: int, ends: Endpoints) -> None:
+    """Send `count` segments with one byte of data whose TCP checksum is wrong, through IP."""
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as sock:
+        sock.bind((ends.source, 0))
+        for number in range(count):
+            segment = _segment(ends, number, _ACK, b"x", damage=0x55AA)
+            sock.sendto(segment, (ends.destination, 0))
+
+
+def send_from_the_wrong_side(count: int, ends: Endpoints) -> None:
+    """Let `count` SYNs come in on lo, whatever the route to their sender says."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+        sock.bind(("lo", 0))
+        for number in range(count):
+            sock.send(_ETHERNET_IPV4 + _packet(ends, _segment(ends, number, _SYN)))
+
+
+def add_address_to_loopback(address: str) -> None:
+    """Give lo a second IPv4 address (an alias, as ifconfig(8) does)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        request = struct.pack("16sHH4s8x", b"lo:1", socket.AF_INET, 0, socket.inet_aton(address))
+        fcntl.ioctl(sock, _SIOCSIFADDR, request)
+
+
+def _packet(ends: Endpoints, payload: bytes) -> bytes:
+    addresses = socket.inet_aton(ends.source) + socket.inet_aton(ends.destination)
+    header = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), 1, 0, 64, socket.IPPROTO_TCP, 0)
+    return header[:10] + struct.pack(">H", _checksum(header + addresses)) + addresses + payload
+
+
+def _segment(ends: Endpoints, sequence: int, flags: int, data: bytes = b"", *, damage: int = 0) -> bytes:
+    """A TCP segment; `damage` is xored into its checksum."""
+    segment = struct.pack(
+        ">HHIIBBHHH", ends.source_port, ends.port, sequence, 1, 5 << 4, flags, 1024, 0, 0
+    )  # fmt: skip
+    segment += data
+    pseudo = socket.inet_aton(ends.source) + socket.inet_aton(ends.destination)
+    pseudo += struct.pack(">BBH", 0, socket.IPPROTO_TCP, len(segment))
+    checksum = _checksum(pseudo + segment) ^ damage
+    return segment[:16] + struct.pack(">H", checksum) + segment[18:]
+
+
+def _checksum(data: bytes) -> int:
+    """The internet checksum, RFC 1071."""
+    total: int = sum(struct.unpack(f">{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2)))
+    total = (total >> 16) + (total & 0xFFFF)
+    return ~(total + (total >> 16)) & 0xFFFF

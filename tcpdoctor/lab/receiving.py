@@ -1,0 +1,32 @@
+"""Diseases of receiving: data that arrives and finds no room."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from tcpdoctor.lab.pairs import connect_pair, listen
+from tcpdoctor.lab.repeat import again_and_again
+
+_SMALLEST = 2304
+"""What SO_RCVBUF gives at least: SOCK_MIN_RCVBUF on 64 bits."""
+
+
+@contextmanager
+def shrunk_buffers(count: int) -> Iterator[None]:
+    """Five times a second `count` connections shrink their receive buffer below the window they announced.
+
+    The sender may still send what the window allowed, and it does; nobody reads.
+    """
+    with ExitStack() as stack:
+        server = listen(stack)
+        stack.enter_context(again_and_again(lambda: _overfill(server, count), every=0.2))
+        yield
+
+
+def _overfill(server: socket.socket, count: int) -> None:
+    with ExitStack() as stack:
+        for _ in range(count):
+            sender, receiver = connect_pair(stack, server)
+            receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALLEST)
+            sender.settimeout(0)
+            sender.send(b"x" * 60_000)

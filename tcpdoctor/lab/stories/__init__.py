@@ -1,0 +1,1 @@
+"""The stories that scenarios tell, one module per family of rules."""

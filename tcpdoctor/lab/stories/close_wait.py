@@ -1,0 +1,98 @@
+"""Connections that the other end has closed, and this one has not: CLOSE_WAIT."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.lab.closing import close_wait, close_wait_not_accepted
+from tcpdoctor.lab.listening import accept_all
+from tcpdoctor.lab.pairs import wait_for_state
+from tcpdoctor.lab.peers import answering, connect_all, let_pass
+from tcpdoctor.lab.programs import another_program
+from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene
+
+_MANY = 113
+_FEW = 23
+_OLD_AT_ONCE = {"min_age": 0.5}
+
+
+def _close_wait_leak() -> Iterator[Scene]:
+    rule = "close-wait-leak"
+    with close_wait(_MANY, read_end=_MANY) as sockets:
+        let_pass(0.6)
+        yield Broken(
+            f"""
+            {_MANY} peers of lab-program have closed. Their FINs are here and acknowledged, and
+            lab-program has even read the end-of-file: recv() returned 0 bytes. Then it forgot the
+            sockets. That is CLOSE_WAIT: the kernel waits for this program's close(), and for
+            nothing else. There is no timer, and no sysctl that would set one.
+            """,
+            fires={rule: "warning"},
+            show=("sockets --state close-wait", "explain --state close-wait | head -14"),
+            limits={rule: _OLD_AT_ONCE},
+        )
+        for sock in sockets:
+            sock.close()
+        yield Cured(
+            "lab-program closes what it had forgotten. Each close() sends the FIN that was missing.",
+            show=("states",),
+        )
+
+
+def _close_wait_unread() -> Iterator[Scene]:
+    rule = "close-wait-leak"
+    with another_program(answering(_MANY)) as peer, ExitStack() as stack:
+        clients = connect_all(stack, peer, _MANY)
+        wait_for_state(clients, TcpState.CLOSE_WAIT)
+        let_pass(0.6)
+        yield Broken(
+            f"""
+            The peers sent an answer and closed. lab-program holds {_MANY} sockets in CLOSE_WAIT,
+            but unlike one that reads the end and forgets to close, it does not read at all: the
+            answer is still in the receive queue (the bytes "unread" below), with the end-of-file
+            behind it. Nobody looks at these connections any more. Look for a thread that is
+            blocked, or a pool that does not check what lies in it, and not for a missing close().
+            """,
+            fires={rule: "warning"},
+            show=("sockets --state close-wait",),
+            limits={rule: _OLD_AT_ONCE},
+        )
+        for client in clients:
+            client.recv(64)
+            client.close()
+        yield Cured("lab-program reads what was left and closes.", show=("states",))
+
+
+def _not_accepted() -> Iterator[Scene]:
+    rule = "close-wait-not-accepted"
+    with close_wait_not_accepted(_FEW) as server:
+        let_pass(0.6)
+        yield Broken(
+            f"""
+            lab-program listens and does not accept: it is busy elsewhere. The kernel completes the
+            handshake by itself, so {_FEW} clients were connected, sent nothing, waited, and gave
+            up. Their connections are in CLOSE_WAIT and belong to no process: they lie in the
+            listener's accept queue. Looking for a missing close() would lead nowhere; what is
+            missing is accept().
+            """,
+            fires={rule: "critical"},
+            show=("sockets --state close-wait,listen",),
+            limits={rule: _OLD_AT_ONCE},
+        )
+        for connection in accept_all(server, quiet=0.3):
+            connection.close()
+        yield Cured(
+            "lab-program accepts what was waiting, finds the end-of-file, and closes.", show=("states",)
+        )
+
+
+SCENARIOS = (
+    Scenario("close-wait-leak", "Process reads the end-of-file and does not close", _close_wait_leak),
+    Scenario(
+        "close-wait-unread",
+        "Process leaves data and end-of-file unread",
+        _close_wait_unread,
+        ("close-wait-leak",),
+    ),
+    Scenario("close-wait-not-accepted", "Clients hang up before the server accepts them", _not_accepted),
+)

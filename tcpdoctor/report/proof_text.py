@@ -1,0 +1,75 @@
+"""`lab prove` for people: one line a rule, and below it what fell short."""
+
+from tcpdoctor.report.host import plural, utc
+from tcpdoctor.report.proof import Part, Proof, Proven, missing_parts
+from tcpdoctor.report.style import Style
+
+
+def proof_text(proof: Proof, style: Style) -> str:
+    """Return the table and the verdict."""
+    rows = [row for proven in proof.scenarios for row in _rows(proven)]
+    head = ("rule or scenario", "broken", "fix applied", "s")
+    widths = [max(len(row[place]) for row in [head, *rows]) for place in range(3)]
+    lines = [style.bold(_line(head, widths)), *(_line(row, widths) for row in rows)]
+    for proven in proof.scenarios:
+        if not proven.holds:
+            lines += ["", f"{style.severity('critical', 'FALLS SHORT')}  {proven.name}"]
+            lines += [style.wrap(said, "    ", "  - ") for said in missing_parts(proven)]
+    if proof.without:
+        lines += ["", style.bold("Rules without a scenario")]
+        lines += [style.wrap(f"{rule.rule}: {rule.reason}", "    ", "  ") for rule in proof.without]
+    return "\n".join([*lines, "", style.wrap(_verdict(proof))])
+
+
+def _line(row: tuple[str, str, str, str], widths: list[int]) -> str:
+    name, broken, fixed, seconds = row
+    return f"{name:<{widths[0]}}  {broken:<{widths[1]}}  {fixed:<{widths[2]}}  {seconds:>5}".rstrip()
+
+
+def _rows(proven: Proven) -> list[tuple[str, str, str, str]]:
+    """One line where the scenario is the proof of one rule; else its rules are listed below it."""
+    seconds = f"{proven.seconds:.1f}"
+    if proven.rules == (proven.name,) and not _is_asked(proven):
+        return [(proven.name, _fired(proven.broken, proven.name), _fired(proven.cured, proven.name), seconds)]
+    asked = [
+        tuple(part for part in parts if part.what not in proven.rules)
+        for parts in (proven.broken, proven.cured)
+    ]
+    rows = [(proven.name, _told(asked[0]), _told(asked[1]), seconds)]
+    rows += [
+        (f"  {rule}", _fired(proven.broken, rule), _fired(proven.cured, rule), "") for rule in proven.rules
+    ]
+    return rows
+
+
+def _is_asked(proven: Proven) -> bool:
+    return any(part.what not in proven.rules for part in (*proven.broken, *proven.cured))
+
+
+def _fired(parts: tuple[Part, ...], rule: str) -> str:
+    of_rule = [part for part in parts if part.what == rule]
+    if not of_rule:
+        return "-"
+    worst = next((part for part in of_rule if not part.holds), of_rule[-1])
+    seen = worst.seen if len(worst.seen) <= 8 else "unknown"
+    if not worst.holds:
+        return f"{seen} (!)"
+    return seen if seen == "clear" else f"fired: {seen}"
+
+
+def _told(parts: tuple[Part, ...]) -> str:
+    if not parts:
+        return ""
+    right = sum(part.holds for part in parts)
+    return f"as told {right}/{len(parts)}" + ("" if right == len(parts) else " (!)")
+
+
+def _verdict(proof: Proof) -> str:
+    total = len(proof.scenarios)
+    right = sum(proven.holds for proven in proof.scenarios)
+    went = (
+        "The scenario went as it"
+        if right == total == 1
+        else f"{right} of {plural(total, 'scenario')} went as they"
+    )
+    return f"{went} should on Linux {proof.kernel}, {utc(proof.taken_at)}, in {proof.seconds:.0f} s."

@@ -1,0 +1,95 @@
+"""The formats of `check` on the command line: what goes where, and what does not go together."""
+
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from tests.cli.command import complaint, tcpdoctor
+
+ALL = ("text", "json", "nagios", "prometheus", "junit", "markdown", "html")
+BEGINNINGS = {
+    "text": "OK: ",
+    "json": "{",
+    "nagios": "TCPDOCTOR OK - ",
+    "prometheus": "# HELP tcpdoctor_",
+    "junit": "<?xml ",
+    "markdown": "# OK: ",
+    "html": "<!DOCTYPE html>",
+}
+
+
+def on_a_quiet_host(*runs):
+    return [tcpdoctor("check", "--window", "0", *run) for run in runs]
+
+
+def test_each_format_says_ok_of_a_quiet_host(in_namespace):
+    answers = in_namespace(on_a_quiet_host, *[("--format", kind) for kind in ALL])
+    for answer, kind in zip(answers, ALL, strict=True):
+        assert (answer.returncode, answer.stderr) == (0, ""), kind
+        assert answer.stdout.startswith(BEGINNINGS[kind])
+        assert answer.stdout.endswith("\n")
+
+
+def test_quiet_says_nothing_of_a_quiet_host_in_any_format_for_people(in_namespace):
+    kinds = ("text", "json", "markdown", "html")
+    for answer in in_namespace(on_a_quiet_host, *[("--quiet", "--format", kind) for kind in kinds]):
+        assert (answer.returncode, answer.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("kind", ["nagios", "prometheus", "junit"])
+def test_quiet_is_refused_where_the_reader_needs_every_rule(kind):
+    assert "--quiet" in complaint(tcpdoctor("check", "--quiet", "--format", kind))
+
+
+def test_a_plugin_that_cannot_look_says_so_where_nagios_reads(tmp_path):
+    answer = tcpdoctor("check", "--format", "nagios", "--config", tmp_path / "nowhere.toml")
+    assert (answer.returncode, answer.stderr) == (3, "")
+    assert answer.stdout.startswith("TCPDOCTOR UNKNOWN - ")
+    assert "nowhere.toml" in answer.stdout
+    assert len(answer.stdout.splitlines()) == 1
+
+
+def test_a_plugin_that_cannot_write_its_file_says_so_too(tmp_path):
+    answer = tcpdoctor("check", "--format", "nagios", "--output", tmp_path / "nowhere" / "file")
+    assert answer.returncode == 3
+    assert answer.stdout.startswith("TCPDOCTOR UNKNOWN - ")
+
+
+@pytest.mark.parametrize("kind", ["junit", "html"])
+def test_what_declares_its_encoding_keeps_to_it_in_any_locale(in_namespace, kind, tmp_path):
+    folder = tmp_path / "local"
+    folder.mkdir()
+    (folder / "odd.toml").write_text(RULE, encoding="utf-8")
+    run = ("--rules", folder, "--only", "odd", "--format", kind)
+    answer = in_namespace(tcpdoctor, "check", "--window", "0", *run, env={"PYTHONIOENCODING": "latin-1"})
+    assert answer.returncode == 1, answer.stderr
+    assert answer.stdout.isascii()
+    assert "&#8364;" in answer.stdout
+    if kind == "junit":
+        ElementTree.fromstring(answer.stdout)  # noqa: S314 - our own
+
+
+RULE = """\
+id = "odd"
+title = "Host costs 5 \u20ac"
+status = "stable"
+since = "0.1"
+scope = "host"
+tags = ["x"]
+[fires]
+warning = "ports.usable >= 1"
+[prose]
+summary = "It costs 5 \u20ac."
+explanation = "It does."
+impact = "None."
+normal_when = ["in tests"]
+[[fix]]
+kind = "operational"
+title = "Ignore it"
+do = "Nothing."
+risk = "None."
+verify = "true"
+[[reference]]
+claim = "it has"
+source = "ip-sysctl.rst"
+"""

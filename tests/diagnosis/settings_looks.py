@@ -1,0 +1,97 @@
+"""Looks at files of settings made from literals, and what the lint says of them."""
+
+from tcpdoctor.diagnosis.sysctl_known import UNKNOWN, Known
+from tcpdoctor.diagnosis.sysctl_lint import lint_settings
+from tcpdoctor.diagnosis.sysctl_look import Fault, Look
+from tcpdoctor.diagnosis.sysctl_order import Placed, winners, writes
+from tcpdoctor.diagnosis.sysctl_refusal import refusal
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.sysctl_files import Reader, SettingsFile
+from tcpdoctor.kernel.sysctl_lines import read_lines
+from tcpdoctor.kernel.sysctl_tree import Held
+
+INT = (-(2**31), 2**31 - 1)
+RUNNING = {
+    "tcp_timestamps": "1",
+    "tcp_syncookies": "1",
+    "tcp_abort_on_overflow": "0",
+    "tcp_window_scaling": "1",
+    "tcp_sack": "1",
+    "tcp_fin_timeout": "60",
+    "tcp_orphan_retries": "0",
+    "tcp_retries2": "15",
+    "tcp_keepalive_time": "7200",
+    "tcp_keepalive_intvl": "75",
+    "tcp_notsent_lowat": "4294967295",
+    "tcp_rmem": "4096 131072 6291456",
+    "tcp_wmem": "4096 16384 4194304",
+    "tcp_mem": "1000 2000 3000",
+    "tcp_max_orphans": "131072",
+    "tcp_max_tw_buckets": "131072",
+    "tcp_max_syn_backlog": "2048",
+    "tcp_tw_reuse": "2",
+    "tcp_fack": "0",
+    "ip_local_port_range": "32768 60999",
+    "ip_local_reserved_ports": "",
+    "ip_unprivileged_port_start": "1024",
+}
+HELD = {f"net/ipv4/{name}": Held(exists=True, writable=True, value=value) for name, value in RUNNING.items()}
+HELD["net/core/somaxconn"] = Held(exists=True, writable=True, value="4096")
+HELD["net/ipv4/tcp_available_congestion_control"] = Held(exists=True, writable=False, value="reno cubic")
+HELD["net/ipv4/tcp_congestion_control"] = Held(exists=True, writable=True, value="cubic")
+KNOWN = {path: Known("count", INT, len(held.value.split()) or None) for path, held in HELD.items()} | {
+    "net/ipv4/tcp_retries2": Known("count", (0, 255), 1),
+    "net/ipv4/tcp_notsent_lowat": Known("byte", (0, 2**32 - 1), 1),
+    "net/ipv4/ip_local_reserved_ports": Known("ports"),
+    "net/ipv4/tcp_congestion_control": Known("text"),
+    "net/ipv4/tcp_available_congestion_control": Known("text"),
+    "net/ipv4/tcp_tw_recycle": Known("switch", removed="4.12", instead="nothing"),
+    "net/ipv4/tcp_tw_len": Known("second", removed="never there"),
+    "net/ipv4/tcp_rto_future": Known("count", since="9.9"),
+    "net/ipv4/udp_mem": Known("page", scope="initial"),
+}
+ABSENT = Held(exists=False, writable=False, value=Missing("this kernel does not have it"))
+NAMES = ("net.ipv4.tcp_keepalive_time", "net.core.somaxconn")
+
+
+def look(*texts: str | bytes, **changed) -> Look:
+    """One file for each text, /etc/sysctl.d/1.conf and so on, as both readers take them."""
+    files = tuple(
+        SettingsFile(
+            f"/etc/sysctl.d/{number}.conf", f"{number}.conf", text.encode() if isinstance(text, str) else text
+        )
+        for number, text in enumerate(texts, start=1)
+    )
+    lines = {reader: {file.path: read_lines(file.content, reader) for file in files} for reader in Reader}
+    placed = {
+        reader: [Placed(path, line) for path, found in each.items() for line in found.lines]
+        for reader, each in lines.items()
+    }
+    targets = {item.line.target for each in placed.values() for item in each if item.line.path is not None}
+    held = {path: HELD.get(path, ABSENT) for path in {*targets, *HELD} if not set("*?[") & set(path)}
+    done = {reader: writes(each, reader, changed.get("matches", {})) for reader, each in placed.items()}
+
+    def accepts(path: str, value: str) -> bool:
+        return refusal(path, value, KNOWN.get(path, UNKNOWN), held.get(path, ABSENT).value) is None
+
+    last = {reader: winners(each, accepts) for reader, each in done.items()}
+    plain = Look(
+        files,
+        lines,
+        done,
+        last,
+        known=KNOWN,
+        held=held,
+        last_path="/etc/sysctl.conf",
+        memory_pages=1_000_000,
+        defaults={"net/ipv4/tcp_max_orphans": "131072", "net/ipv4/tcp_max_tw_buckets": "131072"},
+    )
+    return plain._replace(**changed)
+
+
+def faults(*texts: str | bytes, **changed) -> list[Fault]:
+    return list(lint_settings(look(*texts, **changed), NAMES).faults)
+
+
+def found(*texts: str | bytes, **changed) -> set[str]:
+    return {fault.check for fault in faults(*texts, **changed)} - {"differs-from-running"}

@@ -1,0 +1,202 @@
+"""Facts of connections in ESTABLISHED, from literal looks."""
+
+import math
+from typing import Any
+
+import pytest
+
+from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.value import Ages, Range
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import (
+    Connection,
+    Destination,
+    DestinationUse,
+    Detail,
+    Endpoint,
+    Established,
+    NotHeld,
+)
+from tcpdoctor.kernel.sock_diag_rows import NOT_LOOKED_UP
+from tcpdoctor.kernel.states import TcpState, Timer
+from tests.facts.samples import (
+    CONNECTION,
+    HIDDEN,
+    INFO,
+    LISTENER,
+    census,
+    details,
+    facts,
+    held_by,
+    once,
+    several,
+    snapshot,
+    subjects,
+)
+
+NONE = Detail((), 0)
+HEALTHY = Established(11, 3, 5, 0, NONE, NONE, NONE, NONE, NONE)
+LIVING = CONNECTION._replace(
+    state=TcpState.ESTABLISHED,
+    receive_queue=0,
+    inode=100,
+    owner=held_by(811, 7),
+    local=Endpoint("10.0.0.1", 8080),
+)
+OUTGOING = LIVING._replace(local=Endpoint("10.0.0.1", 40000), remote=Endpoint("10.0.0.9", 5432))
+UNANSWERED = LIVING._replace(
+    timer=Timer.RETRANSMIT,
+    retransmits=4,
+    expires=1.0,
+    send_queue=100,
+    info=INFO._replace(rto=3.2, backoff=4, last_ack_recv=50.0),
+)
+CLOSED = LIVING._replace(
+    timer=Timer.PROBE,
+    expires=0.4,
+    send_queue=5000,
+    info=INFO._replace(rto=0.2, backoff=2, last_data_sent=1.5),
+)
+
+
+def look(connections=(), **parts: Any):
+    found = {name: Detail(tuple(rows), len(rows)) for name, rows in parts.items()}
+    return once(
+        snapshot(connections, listeners=(LISTENER,), census=census(established=HEALTHY._replace(**found)))
+    )
+
+
+def seen(**parts):
+    return facts(look(**parts))
+
+
+def test_sockets_are_counted_by_timer():
+    names = ("no_timer", "retransmitting", "keepalive", "probing")
+    assert [seen()[f"established.{name}"] for name in names] == [11, 3, 5, 0]
+
+
+def test_without_a_census_nothing_is_known():
+    found = facts(once(snapshot(census=Missing("sockets were not counted in this look"))))
+    for name in ("established.keepalive", "unanswered.sockets", "zero_window.ages", "idle.unprobed_ages"):
+        assert found[name] == Missing("sockets were not counted in this look")
+
+
+def test_an_incomplete_listing_gives_a_lower_bound():
+    partly = census(established=HEALTHY, complete=Missing("the tables changed"))
+    assert facts(once(snapshot(census=partly)))["established.keepalive"] == Range(
+        5, math.inf, "the tables changed"
+    )
+
+
+def test_what_the_timeouts_add_up_to_bounds_the_wait_from_below_and_the_last_ack_from_above():
+    ages = seen(unanswered=[UNANSWERED])["unanswered.incoming_ages"]
+    # 0.2 + 0.4 + 0.8 + 1.6 s have passed, and of 3.2 s all but the last second
+    assert ages.at_least == (pytest.approx(3.0 + 2.2),)
+    assert ages.at_most == (pytest.approx(50.01),)
+
+
+def test_without_tcp_info_the_smallest_timeouts_are_a_lower_bound():
+    ages = seen(unanswered=[UNANSWERED._replace(info=Missing("/proc"))])["unanswered.incoming_ages"]
+    assert ages == Ages((pytest.approx(0.06),), (math.inf,), "/proc")
+
+
+def test_a_closed_window_is_as_old_as_its_probes_at_least_and_as_the_last_data_at_most():
+    found = seen(closed_window=[CLOSED])
+    assert found["zero_window.ages"].at_least == (pytest.approx(0.2 + 0.4 + 0.4),)
+    assert found["zero_window.ages"].at_most == (pytest.approx(1.51),)
+    assert found["zero_window.send_queue"] == 5000
+    assert found["zero_window.owners"] == "nginx (811): 1"
+
+
+def test_accepted_connections_and_those_to_a_server_are_told_apart():
+    outgoing = [
+        UNANSWERED._replace(local=Endpoint("10.0.0.1", 40000 + n), remote=OUTGOING.remote) for n in range(3)
+    ]
+    towards = Destination("10.0.0.1", "10.0.0.9", 5432)
+    samples = look(unanswered=[UNANSWERED, *outgoing])
+    after = samples.after
+    samples = samples._replace(
+        after=after._replace(census=after.census._replace(by_destination={towards: DestinationUse(3, 0)}))
+    )
+    assert facts(samples)["unanswered.sockets"] == 4
+    assert len(facts(samples)["unanswered.incoming_ages"].at_least) == 1
+    (subject,) = subjects(samples, Scope.DESTINATION)
+    assert len(subject.facts["destination.unanswered_ages"].at_least) == 3
+    assert subject.facts["destination.unanswered_owners"] == "nginx (811): 3"
+    assert subject.facts["destination.unanswered_send_queue"] == 300
+    assert subject.facts["destination.unanswered_oldest"].low == pytest.approx(5.2)
+
+
+def test_suspects_that_were_not_looked_at_may_be_of_any_age():
+    some = Established(0, 700, 0, 0, Detail((UNANSWERED,), 700), NONE, NONE, NONE, NONE)
+    ages = facts(once(snapshot(listeners=(LISTENER,), census=census(established=some))))[
+        "unanswered.incoming_ages"
+    ]
+    assert (len(ages.at_least), len(ages.at_most), ages.at_most[-1]) == (1, 700, math.inf)
+    assert "only 1 of 700 such sockets were looked at" in ages.reason
+
+
+def idle(seconds: float, **changes) -> Connection:
+    info = INFO._replace(last_data_sent=seconds, last_data_recv=seconds + 1)
+    return LIVING._replace(info=info, **changes)
+
+
+def test_idle_counts_what_no_timer_watches_and_leads_to_another_host():
+    rows = [
+        idle(9000),
+        idle(50, owner=HIDDEN),
+        idle(8000, timer=Timer.KEEPALIVE),
+        idle(7000, remote=Endpoint("127.0.0.1", 50000)),
+        idle(7000, remote=Endpoint("10.0.0.1", 50000)),
+        idle(7000, remote=Endpoint("::ffff:10.0.0.1", 50000), family=6),
+    ]
+    found = seen(sample=rows)
+    assert found["idle.unprobed_ages"] == Ages((50, 9000), (50, 9000), None)
+    assert (found["idle.sampled"], found["idle.oldest_unprobed"]) == (6, 9000)
+    assert found["idle.unprobed_owners"] == "nginx (811): 1 and processes that cannot be seen: 1"
+    assert found["idle.unprobed_peers"] == "10.0.0.7 (2)"
+
+
+def test_owners_that_were_not_looked_up_are_no_processes_that_hide():
+    young = idle(50, owner=NOT_LOOKED_UP)
+    assert seen(sample=[idle(9000), young])["idle.unprobed_owners"] == "nginx (811): 1"
+    alone = seen(sample=[young])["idle.unprobed_owners"]
+    assert alone == Missing("owners are looked up of connections that have been idle for an hour")
+
+
+def test_where_idle_times_are_not_told_the_reason_is():
+    untold = Missing("netlink gave no answer, and /proc/net/tcp does not tell it")
+    assert seen(sample=[LIVING._replace(info=untold)])["idle.unprobed_ages"] == untold
+
+
+def test_a_socket_connected_to_itself_is_named_with_its_owner():
+    itself = OUTGOING._replace(remote=OUTGOING.local)
+    found = seen(self_connected=[itself, itself._replace(owner=NotHeld())])
+    assert found["self_connected.sockets"] == 2
+    assert found["self_connected.endpoints"] == "10.0.0.1:40000"
+    assert found["self_connected.ports"] == "40000"
+    assert found["self_connected.owners"] == "nginx (811): 1 and no process: 1"
+
+
+def test_long_queues_are_found_in_every_state_the_fattest_owner_first():
+    rows = [LIVING._replace(receive_queue=2 << 20, owner=held_by(97, 3, "worker"))] * 2
+    orphan = CONNECTION._replace(state=TcpState.FIN_WAIT_1, inode=0, receive_queue=0, send_queue=9 << 20)
+    samples = look(large=rows)
+    samples = samples._replace(
+        after=samples.after._replace(detail=details([orphan, *several(3, CONNECTION)]))
+    )
+    found = facts(samples)
+    assert (found["queues.large"], found["queues.large_bytes"]) == (3, 13 << 20)
+    assert found["queues.large_owners"] == "no process: 1 with 9 MiB and worker (97): 2 with 4 MiB"
+
+
+def test_where_nothing_is_wrong_texts_say_none():
+    found = seen()
+    for name in (
+        "zero_window.owners",
+        "self_connected.endpoints",
+        "queues.large_owners",
+        "idle.unprobed_owners",
+    ):
+        assert found[name] == "none"
+    assert found["zero_window.oldest"] == found["idle.oldest_unprobed"] == 0

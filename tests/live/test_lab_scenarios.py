@@ -1,0 +1,13 @@
+"""Every scenario of the lab, on this kernel: what it breaks is found, and gone once it is fixed."""
+
+import pytest
+
+from tcpdoctor.cli.lab_prove import prove
+from tcpdoctor.lab.catalogue import LAB
+from tcpdoctor.report.proof import missing_parts
+
+
+@pytest.mark.parametrize("name", LAB)
+def test_a_scenario_is_found_while_it_is_broken_and_clear_once_it_is_fixed(in_namespace, name):
+    (proven,) = prove([LAB[name]], ()).scenarios
+    assert proven.holds, missing_parts(proven)

@@ -1,0 +1,250 @@
+"""What the lab makes is gone afterwards, however it ends: processes, sockets and namespace."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tcpdoctor.lab.pairs import NeverCameError
+from tcpdoctor.lab.scenario import Scenario, Scene, Step
+from tcpdoctor.lab.stage import Ended, Looked, Opened, Reached, Stage
+
+from .test_private_namespace import is_running
+
+COMMAND = [sys.executable, "-m", "tcpdoctor", "lab", "run", "fin-timeout-short"]
+HELD = "Ctrl-C ends it here"
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes below one, at any depth."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        found += [int(child), *descendants(int(child))]
+    return found
+
+
+def read_until(stream, words: str) -> str:
+    text = ""
+    while words not in text:
+        line = stream.readline()
+        assert line, text
+        text += line
+    return text
+
+
+@pytest.fixture
+def held(in_namespace):
+    """`lab run --hold`, at the disease: the process, its descendants and its namespace."""
+    lab = subprocess.Popen([*COMMAND, "--hold"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    try:
+        told = read_until(lab.stdout, HELD)
+        below = descendants(lab.pid)
+        assert len(below) == 2, "keeper and player"
+        yield lab, below, told
+    finally:
+        lab.kill()
+        lab.wait()
+        lab.stdout.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_no_process_outlives_the_command_whatever_ends_it(held, number):
+    lab, below, _ = held
+    lab.send_signal(number)
+    lab.wait(timeout=10)
+    wait_until(lambda: not any(map(is_running, below)), f"left: {list(filter(is_running, below))}")
+    assert lab.returncode == (130 if number == signal.SIGINT else -number)
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["keeper", "player"])
+def test_a_killed_keeper_or_player_takes_the_others_along_and_is_told(held, place):
+    lab, below, _ = held
+    os.kill(below[place], signal.SIGKILL)
+    wait_until(lambda: not any(map(is_running, below[place:])), "what was below it is gone")
+    lab.send_signal(signal.SIGINT)
+    assert lab.wait(timeout=10) == 130
+    wait_until(lambda: not any(map(is_running, below)), "all are gone")
+
+
+def test_the_way_in_that_is_printed_leads_into_the_namespace(held):
+    _, _, told = held
+    (command,) = [line for line in told.splitlines() if line.startswith("  nsenter")]
+    look = [*command.split(), "cat", "/proc/sys/net/ipv4/tcp_fin_timeout"]
+    assert subprocess.run(look, capture_output=True, text=True, check=True).stdout == "5\n"
+
+
+# --- a terminal ---
+
+
+def at_a_terminal(*options: str) -> tuple[int, int]:
+    """Start the command on a terminal of its own; its pid and the terminal's other end."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [*COMMAND, *options, "--color", "never"])  # noqa: S606
+    return pid, terminal
+
+
+def read_terminal(terminal: int, words: str | None) -> str:
+    """What is printed up to some words; without any, all of it."""
+    text = ""
+    while words is None or words not in text:
+        try:
+            piece = os.read(terminal, 1 << 16)
+        except OSError:  # the other end is closed: EIO
+            break
+        if not piece:
+            break
+        text += piece.decode()
+    return text.replace("\r\n", "\n")
+
+
+def end_of(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_enter_goes_on_from_the_disease_to_the_fix(in_namespace):
+    pid, terminal = at_a_terminal("--hold")
+    told = read_terminal(terminal, HELD)
+    assert "Fixed" not in told
+    os.write(terminal, b"\n")
+    rest = read_terminal(terminal, None)
+    os.close(terminal)
+    assert "Fixed" in rest
+    assert "All went as told" in rest
+    assert end_of(pid) == 0
+
+
+@pytest.mark.parametrize("options", [(), ("--hold",)], ids=["playing", "held"])
+def test_ctrl_c_ends_quietly_and_leaves_nothing(in_namespace, options):
+    pid, terminal = at_a_terminal(*options)
+    told = read_terminal(terminal, HELD if options else "The disease")
+    below = descendants(pid)
+    os.write(terminal, b"\x03")
+    rest = read_terminal(terminal, None)
+    os.close(terminal)
+    assert end_of(pid) == 130
+    assert "Traceback" not in told + rest
+    wait_until(lambda: not any(map(is_running, below)), "all are gone")
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(in_namespace):
+    command = [*COMMAND[:-1], "fin-wait-2-held-open"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as lab:
+        read_until(lab.stdout, "What happens")
+        below = descendants(lab.pid)
+        lab.stdout.close()
+        begun = time.monotonic()
+        assert lab.stderr.read() == ""
+        assert lab.wait(timeout=10) == 0
+    assert time.monotonic() - begun < 4, "the rest of the story takes more than four seconds of waiting"
+    wait_until(lambda: not any(map(is_running, below)), "all are gone")
+
+
+# --- stories that do not behave ---
+
+
+def unseen(_scene: Scene) -> None:
+    """A look that sees nothing."""
+
+
+def messages(play: Callable[[], Iterator[Scene]]) -> list:
+    seen = []
+    with Stage(Scenario("a-story", "A story", play), unseen) as stage:
+        while not seen or not isinstance(seen[-1], Ended):
+            seen.append(stage.receive())
+            if isinstance(seen[-1], Looked):
+                stage.go()
+    return seen
+
+
+def test_a_story_is_told_scene_by_scene(in_namespace):
+    def play():
+        yield Step("first")
+        yield Step("second")
+
+    opened, *scenes, ended = messages(play)
+    assert isinstance(opened, Opened)
+    assert [type(message) for message in scenes] == [Reached, Looked] * 2
+    assert [message.scene.text for message in scenes] == ["first", "first", "second", "second"]
+    assert ended == Ended(None)
+
+
+def test_what_a_story_raises_is_told(in_namespace):
+    def play():
+        yield Step("first")
+        raise NeverCameError("not within 10 s: rain")
+
+    *_, ended = messages(play)
+    assert ended.problem == "not within 10 s: rain"
+    assert "NeverCameError" in ended.trace
+
+
+def test_a_story_that_dies_is_told(in_namespace):
+    def play():
+        yield Step("first")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    *_, ended = messages(play)
+    assert "was killed" in ended.problem
+
+
+def leave_a_daemon_behind(pids: Path) -> Callable[[], Iterator[Scene]]:
+    """A story that starts a process in a session of its own whose parent is gone, as daemons do."""
+
+    def play():
+        parent = os.fork()
+        if parent == 0:
+            os.setsid()
+            pids.write_text(str(subprocess.Popen(["sleep", "60"]).pid))
+            os._exit(0)
+        os.waitpid(parent, 0)
+        yield Step("it runs")
+
+    return play
+
+
+def test_a_daemon_that_a_story_left_behind_ends_with_it(in_namespace, tmp_path):
+    pids = tmp_path / "pids"
+    with Stage(Scenario("a-daemon", "A daemon", leave_a_daemon_behind(pids)), unseen) as stage:
+        while not isinstance(stage.receive(), Looked):
+            pass
+        daemon = int(pids.read_text())
+        assert is_running(daemon)
+    assert not is_running(daemon)
+
+
+def test_a_daemon_ends_even_if_the_caller_is_killed(in_namespace, tmp_path):
+    pids = tmp_path / "pids"
+    reader, writer = os.pipe()
+    caller = os.fork()
+    if caller == 0:
+        stage = Stage(Scenario("a-daemon", "A daemon", leave_a_daemon_behind(pids)), unseen)
+        while not isinstance(stage.receive(), Looked):
+            pass
+        os.write(writer, b"x")
+        time.sleep(60)
+        os._exit(0)
+    os.read(reader, 1)
+    daemon = int(pids.read_text())
+    below = descendants(caller)
+    assert daemon in below
+    assert len(below) == 3
+    assert all(map(is_running, below))
+    os.kill(caller, signal.SIGKILL)
+    os.waitpid(caller, 0)
+    wait_until(lambda: not any(map(is_running, below)), "all are gone")
+    os.close(reader)
+    os.close(writer)

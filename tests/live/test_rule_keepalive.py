@@ -1,0 +1,367 @@
+"""Rules about connections that stay open: each disease is found and its cure seen, health is not."""
+
+import json
+import os
+import socket
+import struct
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from tcpdoctor.cli.rule_files import load_rules
+from tcpdoctor.diagnosis.evaluate import diagnose
+from tcpdoctor.kernel.closer_look import look_closer
+from tcpdoctor.kernel.established import EstablishedTally
+from tcpdoctor.kernel.live import take_samples
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.sock_diag import ROW, Dump, Request
+from tcpdoctor.kernel.sock_diag_columns import add_established
+from tcpdoctor.kernel.sock_diag_exact import ask_again, name_from, name_of
+from tcpdoctor.kernel.sock_diag_rows import WITH_INFO, decode_row
+from tcpdoctor.kernel.sockets import take_census
+from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.lab.connecting import connections
+from tcpdoctor.lab.keepalive import (
+    THERE,
+    closed_windows,
+    connected_to_itself,
+    dead_clients,
+    dead_server,
+    half_open,
+    idle_connections,
+    read_what_is_there,
+)
+from tcpdoctor.lab.namespace import write_sysctl
+from tcpdoctor.lab.pairs import allow_descriptors, connect_pair, count_sockets, listen, wait_until
+from tcpdoctor.lab.silence import hear_again
+from tcpdoctor.lab.traffic import steady_traffic
+
+from .checks import check, evidence, findings, lines_of, only_finding, the_finding
+from .refusal import needs_known_machine, refuse_netlink
+
+SERVER, CLIENTS = "destination-stopped-answering", "clients-stopped-answering"
+READERS, IDLE, ITSELF = "peers-do-not-read", "idle-connections-without-keepalive", "connected-to-itself"
+PILE = "half-open-connections-pile-up"
+SOON = {rule: {"min_age": 1.0} for rule in (SERVER, CLIENTS)} | {READERS: {"min_age": 0.5}}
+IDLE_SOON = {IDLE: {"min_age": 1 / 3600}}
+NOBODY = 65534
+EPHEMERAL = (32768, 60999)
+
+
+def look(limits=None):
+    """One look: these rules need no second sample."""
+    return check("--window", "0", limits=limits)
+
+
+# --- destination-stopped-answering and clients-stopped-answering ---
+
+
+def a_server_that_vanished():
+    with dead_server(13) as peers:
+        shipped = look()
+        sick = the_finding(look(SOON), SERVER)
+        report = look(SOON)
+        retransmitting = lines_of(r"ss -Htno state established | grep -E 'timer:\(on,[^)]*,[3-9]\)'")
+        for peer in peers:
+            hear_again(peer)
+        wait_until(lambda: lines_of("ss -Htno state established | grep 'timer:(on'") == 0, "answers", 20)
+        cured = look(SOON)
+    return shipped, sick, report, retransmitting, cured, os.getpid()
+
+
+def test_a_pool_whose_server_vanished_is_found_with_who_waits(in_namespace):
+    shipped, sick, report, retransmitting, cured, pid = in_namespace(a_server_that_vanished)
+    assert findings(shipped, SERVER) == []  # an outage of seconds is none
+    assert (sick["severity"], sick["scope"], retransmitting) == ("warning", "destination", 13)
+    assert evidence(sick, "ports.used") == 13
+    assert f"({pid}): 13" in sick["summary"]
+    assert findings(report, CLIENTS) == []
+    assert findings(cured, SERVER) == []
+
+
+def clients_that_vanished():
+    with dead_clients(23) as clients:
+        sick = the_finding(look(SOON), CLIENTS)
+        report = look(SOON)
+        for client in clients:
+            hear_again(client)
+        wait_until(lambda: lines_of("ss -Htno state established | grep 'timer:(on'") == 0, "answers", 20)
+        return sick, report, look(SOON)
+
+
+def test_many_clients_that_vanish_at_once_are_found(in_namespace):
+    sick, report, cured = in_namespace(clients_that_vanished)
+    assert (sick["severity"], sick["scope"]) == ("warning", "host")
+    assert "23 connections that were accepted here" in sick["summary"]
+    assert "127.0.0.1 (23)" in sick["summary"]
+    assert findings(report, SERVER) == []
+    assert findings(cured, CLIENTS) == []
+
+
+def lossy_traffic():
+    with steady_traffic(17, lost_of_256=25):
+        return check(limits=SOON)
+
+
+def test_a_path_that_loses_a_tenth_is_no_dead_peer(in_namespace):
+    report = in_namespace(lossy_traffic)
+    assert findings(report, SERVER) == findings(report, CLIENTS) == []
+
+
+# --- peers-do-not-read ---
+
+
+def readers_that_stopped():
+    with closed_windows(11) as readers:
+        shipped = look()
+        sick = the_finding(look(SOON), READERS)
+        counted = lines_of("ss -Htno state established | grep 'timer:(persist'")
+        read_what_is_there(readers)
+        return shipped, sick, counted, look(SOON)
+
+
+def test_peers_that_do_not_read_are_found_once_it_has_lasted(in_namespace):
+    shipped, sick, counted, cured = in_namespace(readers_that_stopped)
+    assert findings(shipped, READERS) == []
+    assert (sick["severity"], counted) == ("warning", 11)
+    assert "11 established connections" in sick["summary"]
+    assert findings(cured, READERS) == []
+
+
+# --- idle-connections-without-keepalive ---
+
+
+def idle_for_a_second(keepalive: bool):
+    with idle_connections(13, keepalive=keepalive) as pairs:
+        began = time.monotonic()
+        wait_until(lambda: time.monotonic() > began + 1.2, "a second has passed")
+        report = look(IDLE_SOON)
+        shipped = look()
+        timers = lines_of("ss -Htno state established | grep -c timer: | grep -x 26")
+        return report, shipped, timers, len(pairs)
+
+
+def test_idle_connections_without_keepalive_are_told_of(in_namespace):
+    report, shipped, with_timer, _ = in_namespace(idle_for_a_second, keepalive=False)
+    finding = only_finding(report, IDLE)
+    assert (finding["severity"], with_timer) == ("info", 0)
+    assert "26 of 26 established connections" in finding["summary"]
+    assert f"{THERE}" in finding["summary"]
+    assert report["exit_code"] == 0
+    assert findings(shipped, IDLE) == []
+
+
+def test_idle_connections_with_keepalive_are_well(in_namespace):
+    report, _, with_timer, pairs = in_namespace(idle_for_a_second, keepalive=True)
+    assert (with_timer, pairs) == (1, 13)
+    assert findings(report, IDLE) == []
+
+
+def idle_on_loopback():
+    with connections(13):
+        began = time.monotonic()
+        wait_until(lambda: time.monotonic() > began + 1.2, "a second has passed")
+        return look(IDLE_SOON)
+
+
+def test_connections_within_the_host_need_no_keepalive(in_namespace):
+    assert findings(in_namespace(idle_on_loopback), IDLE) == []
+
+
+# --- connected-to-itself ---
+
+
+def itself():
+    write_sysctl("net.ipv4.ip_local_port_range", "40000 40015")
+    with connected_to_itself(40000):
+        report = look()
+        alike = lines_of("ss -Htn state established | awk '$3 == $4'")
+        sick = the_finding(report, ITSELF)
+        taken = socket.socket()
+        with taken:
+            refused = ""
+            try:
+                taken.bind(("127.0.0.1", 40000))
+            except OSError as error:
+                refused = error.strerror or ""
+    return sick, alike, refused, look()
+
+
+def test_a_client_that_is_connected_to_itself_is_found_while_its_server_cannot_start(in_namespace):
+    sick, alike, refused, cured = in_namespace(itself)
+    assert (sick["severity"], alike, refused) == ("critical", 1, "Address already in use")
+    assert "127.0.0.1:40000" in sick["summary"]
+    assert findings(cured, ITSELF) == []
+
+
+# --- half-open-connections-pile-up ---
+
+
+def half_open_connections():
+    with half_open(59, backlog=64) as (server, clients):
+        port = server.getsockname()[1]
+        repeated = "ss -Htno state syn-recv | grep -E 'timer:.on,[^)]*,[1-9]'"
+        wait_until(lambda: lines_of(repeated) == 59, "SYN+ACKs sent again")
+        sick = the_finding(look(), PILE)
+        counted = lines_of("ss -Htn state syn-recv")
+        for client in clients:
+            hear_again(client)
+        wait_until(lambda: count_sockets(TcpState.SYN_RECV, port) == 0, "handshakes", 20)
+        return sick, counted, look()
+
+
+def test_a_queue_of_half_open_connections_that_is_nearly_full_is_found(in_namespace):
+    sick, counted, cured = in_namespace(half_open_connections)
+    assert (sick["severity"], sick["scope"], counted) == ("warning", "listener", 59)
+    assert evidence(sick, "syn_queue.length") == 59
+    assert evidence(sick, "syn_queue.limit") == 64
+    assert findings(cured, PILE) == []
+
+
+# --- what the facts stand on ---
+
+
+def begins_of_a_listing():
+    """Of the first quarter of a listing, how many of 4 clients' connections of 500 are in it."""
+    allow_descriptors(5000)
+    with ExitStack() as stack:
+        servers = [listen(stack) for _ in range(4)]
+        for server in servers:
+            for _ in range(500):
+                connect_pair(stack, server)
+        ports = [server.getsockname()[1] for server in servers]
+        first: list[int] = []
+        tally = EstablishedTally[bytes]()
+        for rows in Dump(Request(1 << TcpState.ESTABLISHED)):
+            first += [int.from_bytes(rows.data[at + 22 : at + 24], "big") for at in rows.offsets]
+            add_established(tally, rows)
+        quarter = first[: len(first) // 4]
+        sampled = [row.remote.port for row in look_closer(tally).sample.connections]
+        return [quarter.count(port) for port in ports], [sampled.count(port) for port in ports], len(first)
+
+
+def test_the_sample_is_fair_to_a_client_whose_connections_lie_side_by_side(in_namespace):
+    begin, sampled, total = in_namespace(begins_of_a_listing)
+    # 256 of 4,000: 32 to each server, with a standard deviation of 5.3; the beginning of the listing
+    # may hold all or none of a client's connections to a server (inet_ehashfn(), Linux 6.15)
+    assert total == 4000
+    assert all(8 <= number <= 60 for number in sampled), (begin, sampled)
+
+
+def a_closer_look():
+    with dead_server(7) as _, closed_windows(5):
+        found = take_census(EPHEMERAL, (), established=True).established
+        return (
+            [
+                (row.retransmits >= 3, row.info.unacked, row.send_queue)
+                for row in found.unanswered.connections
+            ],
+            [row.memory for row in found.closed_window.connections],
+            [row.send_queue for row in found.closed_window.connections],
+        )
+
+
+def test_suspects_are_known_with_tcp_info_and_memory(in_namespace):
+    unanswered, memory, queues = in_namespace(a_closer_look)
+    assert unanswered == [(True, 1, len(b"request"))] * 7
+    assert len(memory) == 5
+    for found, queued in zip(memory, queues, strict=True):
+        assert found.send >= queued > 100_000  # headers and pages are counted as well
+        assert found.receive == 0
+
+
+def asked_about_one_by_one():
+    with ExitStack() as stack:
+        server = listen(stack)
+        kept, closed = connect_pair(stack, server), connect_pair(stack, server)
+        rows: dict[int, bytes] = {}
+        for found in Dump(Request(1 << TcpState.ESTABLISHED)):
+            for at in found.offsets:
+                row = bytes(found.data[at : at + ROW])
+                rows[int.from_bytes(row[20:22], "big")] = row
+        here, gone = (name_of(rows[pair[0].getsockname()[1]]) for pair in (kept, closed))
+        for end in closed:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            end.close()
+        another = here[0], here[1][:-8] + bytes(8)  # the same ends, and the cookie of another socket
+        answers = [decode_row(row) for row in ask_again([here, gone, another], WITH_INFO)]
+        return [row.local.port for row in answers], kept[0].getsockname()[1], name_from(answers[0]) == here
+
+
+def test_single_sockets_are_asked_about_by_their_cookie_and_those_that_are_gone_are_left_out(in_namespace):
+    ports, port, same_name = in_namespace(asked_about_one_by_one)
+    assert (ports, same_name) == ([port], True)
+
+
+def without_netlink():
+    with dead_server(7), closed_windows(5):
+        refuse_netlink()
+        return take_census(EPHEMERAL, (), established=True)
+
+
+@needs_known_machine
+def test_where_netlink_is_refused_proc_still_shows_suspects_and_says_what_it_cannot_tell(in_namespace):
+    census = in_namespace(without_netlink)
+    found = census.established
+    assert census.source == "/proc/net/tcp"
+    assert (found.retransmitting, found.probing, found.no_timer) == (7, 5, 12)
+    assert len(found.unanswered.connections) == 7
+    assert {row.info for row in found.closed_window.connections} == {
+        Missing("netlink gave no answer, and /proc/net/tcp does not tell it")
+    }
+
+
+def seen_by_nobody(folder):
+    config = folder / "config.toml"
+    config.write_text(
+        "".join(f"[rules.{rule}.limits]\nmin_age = 1\n" for rule in (SERVER, CLIENTS)), encoding="ascii"
+    )
+    rules = load_rules(config=config).rules
+    with dead_server(5), dead_clients(11):
+        by_root = diagnose(rules, take_samples(0.0))  # imports what lies where only root may read
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.dup2(writer, 3)
+            os.closerange(4, 1024)  # what was inherited would be its own
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            os.write(3, json.dumps(summaries(diagnose(rules, take_samples(0.0)))).encode())
+            os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as stream:
+            by_nobody = json.loads(stream.read())
+        os.waitpid(child, 0)
+    return summaries(by_root), by_nobody
+
+
+def summaries(diagnosis) -> dict[str, str]:
+    return {finding.rule: finding.summary for finding in diagnosis.findings}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up being root")
+def test_without_root_the_same_is_found_and_owners_are_said_to_be_hidden(in_namespace, tmp_path):
+    by_root, by_nobody = in_namespace(seen_by_nobody, tmp_path)
+    for rule in (SERVER, CLIENTS):
+        assert "unknown: " not in by_root[rule]
+        assert "run as root" in by_nobody[rule]
+
+
+def lowered_while_armed():
+    with ExitStack() as stack:
+        client, _ = connect_pair(stack, listen(stack))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        write_sysctl("net.ipv4.tcp_keepalive_time", 60)
+        later, _ = connect_pair(stack, listen(stack))
+        later.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sample = take_census(EPHEMERAL, (), established=True).established.sample
+        expires = {row.local.port: row.expires for row in sample.connections if row.expires}
+        return expires[client.getsockname()[1]], expires[later.getsockname()[1]]
+
+
+def test_a_keepalive_timer_that_runs_keeps_its_time_when_the_sysctl_is_lowered(in_namespace):
+    armed, fresh = in_namespace(lowered_while_armed)
+    assert armed > 7000
+    assert fresh <= 60

@@ -1,0 +1,141 @@
+"""The rules about packets that do not arrive; the kernel's own counts are those of nstat."""
+
+import pytest
+
+from tcpdoctor.lab.loss import (
+    ELSEWHERE,
+    HERE,
+    asymmetric_route,
+    damaged_segments,
+    filter_reverse_path,
+    narrow_way_out,
+    refused,
+)
+from tcpdoctor.lab.namespace import write_sysctl
+from tcpdoctor.lab.packets import Endpoints, add_address_to_loopback, send_from_the_wrong_side
+from tcpdoctor.lab.receiving import shrunk_buffers
+from tcpdoctor.lab.repeat import again_and_again
+from tcpdoctor.lab.traffic import steady_traffic, unread_data
+
+from .checks import check, evidence, findings, output_of, reason_unchecked, severities, the_finding
+
+CHECKSUMS, RESETS, STUCK = "checksum-errors", "reset-burst", "packets-stuck-in-host-queues"
+REVERSE, DROPPED = "reverse-path-filter-drops", "received-data-dropped"
+
+
+def counted(name):
+    """A counter since the namespace was made, as nstat says."""
+    return int(output_of(f"nstat -az {name}").split()[-2])
+
+
+def damaged(count):
+    with damaged_segments(count):
+        report = check()
+    return report, counted("TcpInCsumErrors")
+
+
+def test_segments_that_arrive_damaged_are_found_and_counted(in_namespace):
+    report, errors = in_namespace(damaged, 7)
+    finding = the_finding(report, CHECKSUMS)
+    assert finding["severity"] == "warning"
+    assert 7 <= evidence(finding, "rate(Tcp.InCsumErrors)") <= errors
+    assert errors % 7 == 0
+
+
+def damaged_among_many():
+    with steady_traffic(23, lost_of_256=0), damaged_segments(1):
+        return check(limits={CHECKSUMS: {"min_share": 10}})
+
+
+def test_a_small_share_of_damaged_segments_is_below_the_limit(in_namespace):
+    report = in_namespace(damaged_among_many)
+    assert findings(report, CHECKSUMS) == []
+    assert reason_unchecked(report, CHECKSUMS) is None
+
+
+def knocking():
+    with refused(7):
+        return check(), counted("TcpOutRsts")
+
+
+def test_clients_that_are_refused_again_and_again_are_told_of_and_no_more(in_namespace):
+    report, resets = in_namespace(knocking)
+    finding = the_finding(report, RESETS)
+    assert (finding["severity"], report["exit_code"]) == ("info", 0)
+    assert 20 <= evidence(finding, "rate(Tcp.OutRsts)") <= resets
+
+
+def stuck():
+    with narrow_way_out(211):
+        return check(), counted("TcpExtTCPSpuriousRtxHostQueues")
+
+
+def test_packets_that_wait_in_a_shaper_for_seconds_are_told_of(in_namespace):
+    report, times = in_namespace(stuck)
+    finding = the_finding(report, STUCK)
+    assert finding["severity"] == "info"
+    assert 10 <= evidence(finding, "rate(TcpExt.TCPSpuriousRtxHostQueues)") <= times
+
+
+def filtered(value):
+    filter_reverse_path(value)
+    with asymmetric_route(7):
+        return check(), counted("TcpExtIPReversePathFilter")
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0, []), (1, ["warning"]), (2, [])])
+def test_the_reverse_path_filter_drops_where_it_is_strict(in_namespace, value, expected):
+    report, drops = in_namespace(filtered, value)
+    assert severities(report, REVERSE) == expected
+    assert (drops > 0) is bool(expected)
+    for finding in findings(report, REVERSE):
+        assert 20 <= evidence(finding, "rate(TcpExt.IPReversePathFilter)") <= drops
+
+
+def filtered_by_both(of_all, of_interface):
+    write_sysctl("net.ipv4.conf.all.rp_filter", of_all)
+    filter_reverse_path(of_interface)
+    with asymmetric_route(7):  # seven have come when it begins
+        return counted("TcpExtIPReversePathFilter") >= 7
+
+
+@pytest.mark.parametrize(
+    ("of_all", "of_interface", "drops"), [(1, 0, True), (1, 2, False), (2, 1, False), (0, 1, True)]
+)
+def test_the_larger_value_of_all_and_of_the_interface_holds(in_namespace, of_all, of_interface, drops):
+    assert in_namespace(filtered_by_both, of_all, of_interface) is drops
+
+
+def without_a_route():
+    add_address_to_loopback(HERE)
+    filter_reverse_path(2)
+    ends = Endpoints(ELSEWHERE, 40_000, HERE, 80)
+    with again_and_again(lambda: send_from_the_wrong_side(1, ends), every=0.2):
+        return check()
+
+
+def test_a_loose_filter_drops_what_no_route_leads_to_and_a_few_packets_are_only_told_of(in_namespace):
+    assert severities(in_namespace(without_a_route), REVERSE) == ["info"]
+
+
+def dropped():
+    with shrunk_buffers(7):
+        return check(), counted("TcpExtRcvPruned")
+
+
+def test_data_that_is_dropped_for_lack_of_room_is_found(in_namespace):
+    report, pruned = in_namespace(dropped)
+    finding = the_finding(report, DROPPED)
+    assert finding["severity"] == "warning"
+    assert 7 <= evidence(finding, "rate(TcpExt.RcvPruned)") <= pruned
+
+
+def unread():
+    with unread_data(7):
+        return check()
+
+
+def test_readers_that_do_not_read_lose_nothing_as_long_as_their_windows_hold(in_namespace):
+    report = in_namespace(unread)
+    assert findings(report, DROPPED) == []
+    assert reason_unchecked(report, DROPPED) is None
