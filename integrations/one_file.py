@@ -7,6 +7,7 @@ built it, which starts faster; another Python falls back to the sources beside i
 """
 
 import compileall
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ def build(target: Path, *pip_options: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "install", "-q", "--no-compile", "--target", folder]
         subprocess.run([*command, *pip_options, str(CHECKOUT)], check=True)
+        drop_what_nothing_imports(Path(folder))
         # `legacy` puts the .pyc beside the .py, the only place where zipimport looks for it.
         compileall.compile_dir(folder, quiet=2, legacy=True, stripdir=folder)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -32,6 +34,16 @@ def build(target: Path, *pip_options: str) -> None:
             compressed=True,
         )
         target.chmod(0o755)  # zipapp lets only the owner run it
+
+
+def drop_what_nothing_imports(folder: Path) -> None:
+    """Leave out half of the file: what typer uses for coloured help, which tcpdoctor writes itself."""
+    for name in ("rich", "pygments", "markdown_it", "mdurl", "bin"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        for about in folder.glob(f"{name}-*.dist-info"):
+            shutil.rmtree(about)
+    for record in folder.glob("*.dist-info/RECORD"):  # of files that are not there; licences stay
+        record.unlink()
 
 
 if __name__ == "__main__":

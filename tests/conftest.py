@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,11 @@ def in_namespace() -> Callable[..., Any]:
     if reason is not None:
         pytest.skip(reason)
     return in_private_namespace
+
+
+def pytest_configure() -> None:
+    """A shell ignores SIGINT for what it starts in the background; our commands must not inherit it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

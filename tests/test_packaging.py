@@ -101,3 +101,24 @@ def test_one_file_checks_this_host_and_writes_nothing(tmp_path):
     assert "FIN_WAIT_2" in run(*python, "explain", "--state", "fin-wait-2")
     assert '"tcpdoctor.check/1"' in run(*python, "schema", "check")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_one_file_holds_what_is_needed_and_complains_as_ever(tmp_path):
+    target = tmp_path / "tcpdoctor.pyz"
+    run(sys.executable, CHECKOUT / "integrations" / "one_file.py", target)
+    assert target.stat().st_size < 5_000_000
+    python = (sys.executable, "-I", "-S", target)
+    for words in (
+        ("--help",),
+        ("check", "--help"),
+        ("lab", "list"),
+        ("completion", "bash"),
+        ("fleet", "--help"),
+    ):
+        assert run(*python, *words)
+    wrong = subprocess.run(
+        [*map(str, python), "check", "--nonsense"], capture_output=True, text=True, check=False, cwd="/"
+    )
+    assert (wrong.returncode, wrong.stdout) == (3, "")
+    assert "no option --nonsense" in wrong.stderr
+    assert "Traceback" not in wrong.stderr

@@ -16,7 +16,7 @@ from tcpdoctor.cli.output import COLOR, OUTPUT, Output, emit, refuse_hopeless_fi
 from tcpdoctor.cli.progress import said_to_take
 from tcpdoctor.cli.window import refuse_bad_window
 from tcpdoctor.diagnosis.finding import Severity
-from tcpdoctor.errors import TcpdoctorError
+from tcpdoctor.errors import OutputError, TcpdoctorError
 from tcpdoctor.report.check import Check, exit_code, is_blind, unchecked_rules
 from tcpdoctor.report.check_formats import QUIET_FORMATS, CheckFormat, render
 from tcpdoctor.report.host import plural
@@ -136,7 +136,7 @@ def check(
     try:
         code = _answer(request, output_format, target)
     except TcpdoctorError as error:
-        if output_format != "nagios":
+        if output_format != "nagios" or (isinstance(error, OutputError) and output is None):
             raise
         # a monitoring system shows what is on stdout
         from tcpdoctor.report.check_nagios import unknown_nagios

@@ -18,6 +18,7 @@ from collections.abc import Callable
 import typer
 
 from tcpdoctor.cli.exit_codes import INTERRUPTED, UNKNOWN
+from tcpdoctor.cli.output import is_journal
 from tcpdoctor.errors import DeadlineError, OutputError
 
 SHORTEST, LONGEST = 0.1, 86400.0
@@ -57,6 +58,7 @@ def end_within(seconds: float) -> Callable[[str], None]:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
+            is_journal(stream.fileno())  # remembered by the child, which prints for it
     child = os.fork()
     if child == 0:
         os.close(reader)

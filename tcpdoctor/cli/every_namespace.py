@@ -5,25 +5,25 @@ print is joined into one answer of the same format (`tcpdoctor.report.joined`).
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from tcpdoctor.cli.complaint import complain
+from tcpdoctor.cli.exit_codes import UNKNOWN
 from tcpdoctor.cli.netns import EVERY, for_one
-from tcpdoctor.cli.output import Output, emit
-from tcpdoctor.errors import QuestionError
-from tcpdoctor.kernel.namespace_entry import NamespacePlace, NamespacesFound, find_namespaces
+from tcpdoctor.cli.output import Output, emit, is_journal, refuse_hopeless_file, style_of
+from tcpdoctor.errors import QuestionError, TcpdoctorError
+from tcpdoctor.kernel.namespace_entry import NamespacePlace, enter_held, find_namespaces, hold
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.joined import JOINS, Answer, join
 
 _AT_ONCE = 8
 """Children that look at the same time: more would make each other's windows longer than was asked for."""
-_REFUSED = {
-    "--since-last": "the sample in FILE is of one namespace: run tcpdoctor once for each",
-    "--timeout": "it bounds one look: put `timeout` before tcpdoctor, or run it once for each",
-}
+_HERE = "/proc/thread-self/ns/net"
+_LAST = "--since-last"
 
 Run = Callable[[Sequence[str]], int]
 """Runs one command line in this process and returns its exit code."""
@@ -34,33 +34,86 @@ def answer_everywhere(arguments: Sequence[str], run: Run) -> int:
 
     Raises:
         QuestionError: An option that makes no sense for several namespaces at once.
+        TcpdoctorError: The answer could not be written, or was not there in time.
     """
-    _refuse_what_is_for_one(arguments)
+    file = _value_of(arguments, "--output")
     kind = _value_of(arguments, "--format") or "text"
+    target = Output(kind, Path(file) if file else None, _value_of(arguments, "--color") or "auto")
+    try:
+        return _answer_in(target, arguments, run)
+    except TcpdoctorError as error:
+        if kind != "nagios":
+            raise
+        # a monitoring system shows what is on stdout
+        from tcpdoctor.report.check_nagios import unknown_nagios
+
+        emit(unknown_nagios(str(error)), Output(kind))
+        return UNKNOWN
+
+
+def _answer_in(target: Output, arguments: Sequence[str], run: Run) -> int:
+    _refuse_what_is_for_one(arguments, target.format)
+    refuse_hopeless_file(target)
+    colored = style_of(target).color
+    arguments, tell_stage = _bounded(arguments)
+    tell_stage("looking for network namespaces")
+    found = find_namespaces()
+    tell_stage(f"looking into {plural(len(found.places), 'network namespace')}")
+    answers = sorted(
+        _ask_all(arguments, found.places, run, colored=colored),
+        key=lambda answer: (_rank(answer.code), not answer.own),
+    )
+    if _is_refused(answers):  # and not because of a namespace: once is enough
+        for line in answers[0].complaints:
+            complain(line)
+        emit(answers[0].text, Output(target.format))
+        return UNKNOWN
+    quiet = "--quiet" in arguments
+    _complain_of(answers, 0 if quiet else found.hidden)
+    tell_stage("writing the answer")
+    text = join(target.format, answers, arguments[0], hidden=found.hidden, quiet=quiet)
+    emit(text, target._replace(color="always" if colored else "never"))
+    return max((answer.code for answer in answers), key=_rank_of_worst)
+
+
+def _bounded(arguments: Sequence[str]) -> tuple[Sequence[str], Callable[[str], None]]:
+    """Bound all looks together by `--timeout`; return the rest of the command line."""
+    try:
+        seconds = float(_value_of(arguments, "--timeout") or "")
+    except ValueError:  # none, or the command says what is wrong with it
+        return arguments, lambda _stage: None
+    from tcpdoctor.cli.deadline import end_within, refuse_bad_timeout
+
+    refuse_bad_timeout(seconds, 0)
+    return _without(arguments, "--timeout"), end_within(seconds)
+
+
+def _is_refused(answers: Sequence[Answer]) -> bool:
+    """Whether all refuse the question, for the same reason: usage, a rule, the configuration."""
+    first = answers[0]
+    silent = not first.text or (len(first.text.splitlines()) == 1 and first.text.startswith("TCPDOCTOR"))
+    told = {(answer.code, answer.text, answer.complaints) for answer in answers}
+    return first.code == UNKNOWN and silent and len(told) == 1
+
+
+def _complain_of(answers: Sequence[Answer], hidden: int) -> None:
+    for answer in answers:
+        for line in answer.complaints:
+            complain(f"{answer.label}: {line}")
+    if hidden:
+        remedy = "" if os.geteuid() == 0 else "; run as root"
+        who = plural(hidden, "process", "processes")
+        complain(f"tcpdoctor: {who} did not show a network namespace: there may be more{remedy}")
+
+
+def _refuse_what_is_for_one(arguments: Sequence[str], kind: str) -> None:
+    if _value_of(arguments, _LAST) is not None:
+        reason = "the sample in FILE is of one namespace: run tcpdoctor once for each"
+        raise QuestionError(f"{_LAST} with --netns {EVERY}: {reason}")
     if kind not in JOINS:
         raise QuestionError(
             f"--format {kind}: cannot hold several namespaces; with --netns {EVERY} choose {', '.join(JOINS)}"
         )
-    found = find_namespaces()
-    answers = sorted(_ask_all(arguments, found, run), key=lambda answer: (_rank(answer.code), not answer.own))
-    for answer in answers:
-        for line in answer.complaints:
-            complain(f"{answer.label}: {line}")
-    if found.hidden:
-        remedy = "" if os.geteuid() == 0 else "; run as root"
-        who = plural(found.hidden, "process", "processes")
-        complain(f"tcpdoctor: {who} did not show a network namespace: there may be more{remedy}")
-    file = _value_of(arguments, "--output")
-    color = _value_of(arguments, "--color") or "auto"
-    text = join(kind, answers, arguments[0], hidden=found.hidden)
-    emit(text, Output(kind, Path(file) if file else None, color))
-    return max((answer.code for answer in answers), key=_rank_of_worst)
-
-
-def _refuse_what_is_for_one(arguments: Sequence[str]) -> None:
-    for option, reason in _REFUSED.items():
-        if _value_of(arguments, option) is not None:
-            raise QuestionError(f"{option} with --netns {EVERY}: {reason}")
 
 
 def _rank_of_worst(code: int) -> int:
@@ -94,33 +147,62 @@ def _without(arguments: Sequence[str], option: str) -> list[str]:
     return words
 
 
-def _ask_all(arguments: Sequence[str], found: NamespacesFound, run: Run) -> Iterator[Answer]:
-    base = _without(arguments, "--output")
-    for start in range(0, len(found.places), _AT_ONCE):
-        group = found.places[start : start + _AT_ONCE]
-        asked = [(place, *_ask(for_one(base, place.path), run)) for place in group]
-        for number, (place, child, out, err) in enumerate(asked):
-            own = start == 0 and number == 0
-            yield _answer(place, child, out, err, own=own)
+def _ask_all(
+    arguments: Sequence[str], places: Sequence[NamespacePlace], run: Run, *, colored: bool
+) -> Iterator[Answer]:
+    """One answer for each place that is still there when its turn comes."""
+    words = for_one(_without(arguments, "--output"), _HERE)
+    own = os.stat(_HERE).st_ino
+    for start in range(0, len(places), _AT_ONCE):
+        held = [(place, hold(place)) for place in places[start : start + _AT_ONCE]]
+        asked = []
+        for place, descriptor in held:
+            if descriptor is not None:
+                asked.append((place, *_ask(words, descriptor, run, colored=colored)))
+                os.close(descriptor)
+        for place, child, out, err in asked:
+            yield _answer(place, child, out, err, own=place.inode == own)
 
 
-def _ask(arguments: list[str], run: Run) -> tuple[int, BinaryIO, BinaryIO]:
-    """Start a child that answers into memory."""
+def _ask(words: Sequence[str], namespace: int, run: Run, *, colored: bool) -> tuple[int, BinaryIO, BinaryIO]:
+    """Start a child that enters a namespace and answers into memory."""
     out, err = (open(os.memfd_create(name), "r+b") for name in ("answer", "complaints"))  # noqa: SIM115
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    left = signal.getitimer(signal.ITIMER_REAL)[0]  # a deadline's last resort is not inherited
     child = os.fork()
     if child == 0:
-        os.dup2(out.fileno(), 1)
-        os.dup2(err.fileno(), 2)
-        code = 3
+        code = UNKNOWN
         try:
-            code = run(arguments)
+            signal.setitimer(signal.ITIMER_REAL, left)
+            _speak_into(out, err, colored=colored)
+            code = _run_inside(words, namespace, run)
             sys.stdout.flush()
             sys.stderr.flush()
         finally:
             os._exit(code)
     return child, out, err
+
+
+def _speak_into(out: BinaryIO, err: BinaryIO, *, colored: bool) -> None:
+    """Let what this process prints go there, in UTF-8 whatever the locale: the parent prints for people."""
+    os.dup2(out.fileno(), 1)
+    os.dup2(err.fileno(), 2)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - until the process ends
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    is_journal.cache_clear()  # these are not
+    if colored:
+        os.environ["CLICOLOR_FORCE"] = "1"
+
+
+def _run_inside(words: Sequence[str], namespace: int, run: Run) -> int:
+    try:
+        enter_held(namespace, "--netns")
+    except QuestionError as error:
+        complain(f"tcpdoctor {words[0]}: {error}")
+        return UNKNOWN
+    return run(words)
 
 
 def _answer(place: NamespacePlace, child: int, out: BinaryIO, err: BinaryIO, *, own: bool) -> Answer:
@@ -134,13 +216,13 @@ def _answer(place: NamespacePlace, child: int, out: BinaryIO, err: BinaryIO, *, 
     complaints = [line for line in texts[1].splitlines() if line]
     if code not in (0, 1, 2, 3):
         complaints.append(f"the look ended with {'signal' if code < 0 else 'exit code'} {abs(code)}")
-        code = 3
-    return Answer(_label(place), place.inode, place.name, own, code, texts[0], tuple(complaints))
+        code = UNKNOWN
+    return Answer(_label(place, own=own), place.inode, place.name, own, code, texts[0], tuple(complaints))
 
 
-def _label(place: NamespacePlace) -> str:
+def _label(place: NamespacePlace, *, own: bool) -> str:
     if place.name is not None:
         return f"network namespace {place.name} ({place.inode})"
-    if place.pid is not None:
+    if place.pid is not None and not own:
         return f"network namespace {place.inode} of process {place.pid}"
     return f"network namespace {place.inode}"

@@ -47,15 +47,19 @@ def look_at_sysctl(name: str) -> SysctlAnswer:
     Raises:
         QuestionError: There is no such sysctl.
     """
+    from tcpdoctor.cli.sysctl_sources import origin_here, read_sources  # which imports this module
+
     page = _find(name)
-    path = os.path.join(PROC_SYS, page.name.replace(".", "/"))
+    below = page.name.replace(".", "/")
+    path = os.path.join(PROC_SYS, below)
+    who = read_identity()
     value = read_sysctl(page.name)
     sysctls = read_sysctls(DEADLINE_SYSCTLS)
     tick = read_tick()
     present = os.path.exists(path)
     return SysctlAnswer(
         page=page,
-        who=read_identity(),
+        who=who,
         taken_at=time.time(),
         value=value,
         exists=present or page.name in MACHINE_WIDE,
@@ -65,6 +69,7 @@ def look_at_sysctl(name: str) -> SysctlAnswer:
         sysctls=sysctls,
         rto=assumed_rto(sysctls, tick),
         page_size=os.sysconf("SC_PAGE_SIZE"),
+        origin=origin_here(below, value, read_sources()[0], who),
     )
 
 

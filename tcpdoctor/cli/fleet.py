@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from tcpdoctor import __version__
-from tcpdoctor.cli.output import COLOR, OUTPUT, Output, emit, refuse_hopeless_file, style_of
+from tcpdoctor.cli.output import COLOR, OUTPUT, Output, emit, emit_parts, refuse_hopeless_file, style_of
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.fleet import Fleet
 from tcpdoctor.diagnosis.fleet_report import exit_code
@@ -73,9 +73,16 @@ def fleet(
     for path in files:
         for document in read_documents(path):
             merged.add(document)
-    report = merged.conclude(time.time(), max_age=max_age or None, expected=wanted)
+    report = merged.conclude(
+        time.time(), max_age=max_age or None, expected=wanted, most_named=max(1000, hosts)
+    )
     answer = FleetAnswer(report, _FAIL_ON[fail_on], hosts, __version__)
-    emit(_render(answer, target), target)
+    if target.format == "json":
+        from tcpdoctor.report.fleet_json import fleet_json_lines
+
+        emit_parts(fleet_json_lines(answer), target)
+    else:
+        emit(_render(answer, target), target)
     raise typer.Exit(exit_code(report, answer.fail_on))
 
 
@@ -88,6 +95,10 @@ def _expected(path: Path) -> list[str]:
     text = read_text_file(path, limit_bytes=_LARGEST_LIST, trusted_owner=False, error=QuestionError)
     lines = (line.partition("#")[0].strip() for line in text.splitlines())
     names = [clean(line, 120) for line in lines if line]
+    ranges = [name for name in names if "[" in name and ":" in name.partition("[")[2]]
+    if ranges:
+        shown = clean(str(path), 300)
+        raise QuestionError(f"{shown}: {ranges[0]} is a range; write each host on a line of its own")
     if not names:
         raise QuestionError(f"{clean(str(path), 300)}: names no host; write one on each line")
     return names
@@ -95,10 +106,6 @@ def _expected(path: Path) -> list[str]:
 
 def _render(answer: FleetAnswer, target: Output) -> str:
     match target.format:
-        case "json":
-            from tcpdoctor.report.fleet_json import fleet_json_text
-
-            return fleet_json_text(answer)
         case "markdown":
             from tcpdoctor.report.fleet_markdown import fleet_markdown
 

@@ -2,7 +2,7 @@
 
 import re
 
-_MOST_LINES = 15
+_MOST_LINES = 18
 """Of an output that no ``| head -N`` bounds."""
 _MOST_ROWS = 3
 _SGR = re.compile(r"\x1b\[[0-9;]*m")
@@ -12,7 +12,7 @@ _SECOND_FIX = re.compile(r"^    2\. ", re.MULTILINE)
 
 
 def cut_lines(text: str, most: int | None) -> str:
-    """The first lines of an output; without a number, as many as end well before or at fifteen."""
+    """The first lines of an output; without a number, as many as end well before or at eighteen."""
     lines = text.rstrip("\n").splitlines()
     if len(lines) <= (most or _MOST_LINES):
         return "\n".join(lines)

@@ -13,8 +13,6 @@ from tcpdoctor.lab.scenario import Asked, Between, Broken, Cured, Scene, Step
 
 _RANK = {"info": 0, "warning": 1, "critical": 2}
 _CLEAR = "clear"
-_RULE_LINES = 10
-"""Of `explain --rule`: what it found here, and when it fires."""
 
 
 class Shown(NamedTuple):
@@ -115,7 +113,7 @@ def _commands(scene: Scene) -> list[str]:
     """What is to be shown; of a disease always something that explains it."""
     commands = list(scene.show)
     if isinstance(scene, Broken) and not any(command.startswith("explain") for command in commands):
-        commands.append(f"explain --rule {next(iter(scene.fires))} | head -{_RULE_LINES}")
+        commands.append(f"explain --rule {next(iter(scene.fires))}")
     return commands
 
 

@@ -77,7 +77,7 @@ def _follow(entry: _Playing) -> Proven | None:
     """Take one message; what came of the scenario where it was the last."""
     message = entry.stage.receive()
     if isinstance(message, Refused):
-        raise QuestionError(f"no network namespace to be had here: {message.reason}")
+        raise QuestionError(f"the lab cannot play here: {message.reason}")
     if isinstance(message, Looked):
         view: View = message.result
         entry.note(message.scene, view.verdicts)

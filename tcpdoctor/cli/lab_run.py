@@ -35,13 +35,13 @@ def tell(scenario: Scenario, output: Output, *, hold: bool) -> int:
     with Stage(scenario, looker) as stage, _watched_stdout() as is_lost:
         while not isinstance(message := stage.receive(), Ended):
             if isinstance(message, Refused):
-                raise QuestionError(f"no network namespace to be had here: {message.reason}")
+                raise QuestionError(f"the lab cannot play here: {message.reason}")
             teller.hear(message)
             if is_lost():
                 return 0
             if isinstance(message, Looked):
                 if hold and _is_sick(message.scene):
-                    teller.hold()
+                    teller.hold(message.scene)
                 stage.go()
     return teller.conclude(message)
 
@@ -87,7 +87,7 @@ class _Teller:
             self._say(
                 self._style.wrap(
                     "This happens in a network namespace of its own: no packet leaves it, no setting of "
-                    "this host changes, and nothing stays behind."
+                    "this host changes, and all that is made here ends with it."
                 )
             )
         elif isinstance(message, Reached):
@@ -101,7 +101,7 @@ class _Teller:
                 self._show(shown)
             self._judge(view)
 
-    def hold(self) -> None:
+    def hold(self, scene: Scene) -> None:
         """Let the person explore, until Enter; Ctrl-C ends everything."""
         assert self._player is not None  # noqa: S101 - the stage opens before the first scene
         pid = self._player.player
@@ -114,7 +114,11 @@ class _Teller:
                 "Then, in that shell: tcpdoctor check, tcpdoctor sockets, ss -tanpo. Leave it with exit."
             )
         )
-        self._say("Enter goes on to the fix, Ctrl-C ends it here.")
+        if isinstance(scene, Broken) and scene.limits:
+            self._say(
+                self._style.wrap("check has its usual limits there, and is silent until they are reached.")
+            )
+        self._say("Enter goes on, Ctrl-C ends it here.")
         _wait_for_enter()
 
     def conclude(self, end: Ended) -> int:
@@ -161,11 +165,12 @@ class _Teller:
             return
         lowered = []
         for rule, limits in scene.limits.items():
+            of_rule = f" ({rule})" if len(scene.limits) > 1 else ""
             for name, value in limits.items():
                 limit = self._rules[rule].limits[name]
                 less, usual = (_shown(number, limit.unit) for number in (value, limit.given))
-                lowered.append(f"{name} = {less} instead of {usual}")
-        told = ", ".join(dict.fromkeys(lowered))
+                lowered.append(f"{name} = {less} instead of {usual}{of_rule}")
+        told = " and ".join(lowered)
         self._say("\n" + self._style.wrap(f"So that it shows at once, this look is made with {told}."))
 
     def _show(self, shown: Shown) -> None:

@@ -35,7 +35,9 @@ def look_from(netns: str | None) -> None:
 
 
 def wants_every(arguments: Sequence[str]) -> bool:
-    """Whether a command line says ``--netns all``."""
+    """Whether a command line says ``--netns all``, and asks for more than help."""
+    if "--help" in arguments or "-h" in arguments:
+        return False
     following = [*arguments[1:], ""][: len(arguments)]
     return any(
         word == f"--netns={EVERY}" or (word == "--netns" and after == EVERY)

@@ -10,6 +10,7 @@ import os
 import re
 import select
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal, NamedTuple, TextIO
 
@@ -29,6 +30,7 @@ OUTPUT = Annotated[
 ]
 COLOR = Annotated[Literal["auto", "always", "never"], typer.Option("--color", help="When to colour.")]
 
+_PARTS_AT_ONCE = 200
 _WIDEST = 100
 """Lines longer than this are hard to read, however wide the terminal is."""
 
@@ -89,8 +91,34 @@ def emit(text: str, output: Output) -> None:
         _write_stdout(text)
 
 
+def emit_parts(parts: Iterable[str], output: Output) -> None:
+    """Write an answer for machines that may be too long to be held in memory; as `emit`.
+
+    Raises:
+        OutputError: It could not be written; a file is then as it was before.
+    """
+    if _names_a_file(output):
+        from tcpdoctor.kernel.files import write_beside
+
+        assert output.file is not None  # noqa: S101 - _names_a_file said so
+        write_beside(output.file, parts, OutputError)
+        return
+    waiting: list[str] = []
+    for part in parts:
+        waiting.append(part)
+        if len(waiting) >= _PARTS_AT_ONCE:
+            if not _write_stdout("".join(waiting)):
+                return
+            waiting.clear()
+    _write_stdout("".join(waiting))
+
+
+@functools.cache
 def is_journal(descriptor: int) -> bool:
-    """Whether a descriptor is a stream to systemd's journal: $JOURNAL_STREAM names it (systemd.exec(5))."""
+    """Whether a descriptor is a stream to systemd's journal: $JOURNAL_STREAM names it (systemd.exec(5)).
+
+    Asked once: what `--timeout` puts in its place later is only on the way to it.
+    """
     stream = os.environ.get("JOURNAL_STREAM")
     if not stream:
         return False
@@ -176,7 +204,12 @@ def _wants_color(choice: str, *, terminal: bool) -> bool:
     return terminal
 
 
-def _write_stdout(text: str) -> None:
+def _write_stdout(text: str) -> bool:
+    """Write; False where nobody reads any more.
+
+    Raises:
+        OutputError: It could not be written.
+    """
     if sys.stdout is None:
         raise OutputError("standard output is closed: open it, or use --output FILE")
     encoding = sys.stdout.encoding or "ascii"
@@ -188,6 +221,8 @@ def _write_stdout(text: str) -> None:
         _write_all(sys.stdout.buffer, data)
     except OSError as error:
         _lose_stdout(error)
+        return False
+    return True
 
 
 def _write_all(stream: BinaryIO, data: bytes) -> None:

@@ -98,7 +98,12 @@ def shipped_texts() -> Iterator[RuleText]:
         yield from packed_texts("tcpdoctor")
         return
     for path in list_files(folder, _SUFFIX, trusted_owner=False, error=RuleError):
-        text = read_text_file(path, trusted_owner=False, error=RuleError)
+        try:
+            # ours: read without suspicion, which takes a third of the time
+            with open(path, encoding="utf-8") as file:
+                text = file.read()
+        except (OSError, UnicodeDecodeError) as problem:
+            raise RuleError(f"{path}: {problem}; install tcpdoctor again") from None
         yield RuleText(str(path), path.parent.name, text, shipped=True)
 
 

@@ -6,21 +6,18 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from tcpdoctor.cli.output import Output, emit, style_of
-from tcpdoctor.cli.sysctl_look import apply_files
-from tcpdoctor.diagnosis.sysctl_origin import Origin, Source, Sources, origin
+from tcpdoctor.cli.sysctl_sources import origin_here, read_sources
+from tcpdoctor.diagnosis.sysctl_origin import Sources
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.sysctl_defaults import NEEDED, computed_defaults
-from tcpdoctor.facts.sysctl_words import value_as_printed
-from tcpdoctor.kernel.boot_settings import read_boot_settings
 from tcpdoctor.kernel.live import Identity, read_identity
-from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.sysctl import MACHINE_WIDE, PROC_SYS, read_sysctl, read_sysctls
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import SysctlValue
+from tcpdoctor.kernel.sysctl import MACHINE_WIDE, PROC_SYS, parse_sysctl, read_sysctl, read_sysctls
 from tcpdoctor.kernel.sysctl import sysctl_names as names_of_tcp
-from tcpdoctor.kernel.sysctl_files import Reader, read_tree
 from tcpdoctor.kernel.sysctl_lines import dotted as with_dots
-from tcpdoctor.kernel.sysctl_tree import matching
+from tcpdoctor.kernel.sysctl_tree import look_at, matching
 from tcpdoctor.kernel.text import clean
-from tcpdoctor.kernel.tuned import read_reapplied, read_tuned
 from tcpdoctor.knowledge.sysctl_pages import SysctlPage, all_pages, dotted, find_sysctl, unknown_sysctl
 from tcpdoctor.report.sysctl_list import SettingsList, Shown, is_default
 
@@ -59,7 +56,7 @@ def look_at_settings(names: Sequence[str], *, only_changed: bool) -> SettingsLis
         raise QuestionError(f"that stands for {len(pages)} settings; name fewer")
     who = read_identity()
     computed = computed_defaults(read_sysctls(NEEDED))
-    sources, unseen = _sources()
+    sources, unseen = read_sources()
     rows = tuple(_row(page, computed, sources, who) for page in pages)
     hidden = tuple(row.page.name for row in rows if row.exists and is_default(row) is None)
     if only_changed:
@@ -69,15 +66,18 @@ def look_at_settings(names: Sequence[str], *, only_changed: bool) -> SettingsLis
 
 
 def _row(page: SysctlPage, computed: Mapping[str, tuple[str, ...]], sources: Sources, who: Identity) -> Shown:
-    value = read_sysctl(page.name)
     path = _path(page.name)
+    value = _value(page.name, path)
     exists = os.path.exists(os.path.join(PROC_SYS, path)) or page.name in MACHINE_WIDE
-    found = Origin(None, None)
-    if isinstance(value, int | str | tuple):
-        found = origin(path, value_as_printed(value), sources)
-        if found.by is None and who.initial_namespace is False:
-            found = Origin(None, None)  # files are applied to the initial namespace: there is no wonder
-    return Shown(page, value, exists, computed.get(page.name, ()), found)
+    return Shown(page, value, exists, computed.get(page.name, ()), origin_here(path, value, sources, who))
+
+
+def _value(name: str, path: str) -> Reading[SysctlValue]:
+    """What a setting holds; one that has no page may be a secret, or act when it is read."""
+    if name in all_pages() or name.startswith("net.ipv4.tcp_"):
+        return read_sysctl(name)
+    value = look_at(path).value
+    return value if isinstance(value, Missing) else parse_sysctl(name, value, path)
 
 
 def _all() -> Iterator[SysctlPage]:
@@ -92,9 +92,17 @@ def _meant(asked: str) -> Iterator[SysctlPage]:
     name = re.sub(r"^/*proc/sys/", "", asked.strip()).strip()
     found = tuple(_by_pattern(name) if re.search(r"[*?\[]", name) else _by_name(name))
     if not found:
+        _suggest_pattern(name)
         find_sysctl(asked)  # says what is nearest
         raise QuestionError(f"no sysctl is called {clean(asked, 60)!r}")
     yield from found
+
+
+def _suggest_pattern(part: str) -> None:
+    """Complain with the pattern that was meant, where a name is a part of others: ``keepalive``."""
+    names = [name for name, page in all_pages().items() if page.removed is None and part.lower() in name]
+    if names and re.fullmatch(r"[A-Za-z0-9_]+", part):
+        raise QuestionError(f"no sysctl is called {part!r}; '*{part}*' stands for {', '.join(names[:3])} ...")
 
 
 def _by_pattern(pattern: str) -> Iterator[SysctlPage]:
@@ -145,7 +153,10 @@ def _page_of(name: str) -> SysctlPage:
     page = all_pages().get(name)
     if page is not None:
         return page
-    meaning = "No page of this program tells of it; the kernel's Documentation/admin-guide/sysctl may."
+    where = (
+        "networking/ip-sysctl.rst" if name.startswith(("net.ipv4.", "net.ipv6.")) else "admin-guide/sysctl"
+    )
+    meaning = f"No page of this program tells of it; the kernel's Documentation/{where} may."
     return unknown_sysctl(name)._replace(meaning=meaning, scope="")
 
 
@@ -153,29 +164,9 @@ def _path(name: str) -> str:
     """The place below /proc/sys, never outside it: the first separator says which of the two separates."""
     name = name.strip("/")
     first = re.search(r"[/.]", name)
-    return name if first is None or first[0] == "/" else name.translate({46: "/", 47: "."})
+    path = name if first is None or first[0] == "/" else name.translate({46: "/", 47: "."})
+    return re.sub(r"/+", "/", path)
 
 
 def _has_separator(name: str) -> bool:
     return "." in name or "/" in name
-
-
-def _sources() -> tuple[Sources, tuple[str, ...]]:
-    """All that sets values on this host, and what of it could not be looked at."""
-    tree = read_tree()
-    applied = apply_files({reader: tree.of(reader) for reader in Reader})
-    tuned = read_tuned()
-    unseen = [
-        f"{clean(file.path, 300)}: {file.content.reason}"
-        for file in tree.of(Reader.PROCPS)
-        if isinstance(file.content, Missing) and file.content.reason.startswith("permission denied")
-    ]
-    reapplied = {}
-    if isinstance(tuned, Missing):
-        unseen.append(f"TuneD's profile: {tuned.reason}")
-        tuned = None
-    elif tuned is not None:
-        unseen += [f"TuneD's profile {each}" for each in tuned.missing]
-        reapplied = {each.path: Source("file", each.file, each.line, each.value) for each in read_reapplied()}
-    files = [applied.last[reader] for reader in Reader]
-    return Sources(read_boot_settings(), files, tuned, reapplied), tuple(unseen)

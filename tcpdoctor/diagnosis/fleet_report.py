@@ -1,7 +1,7 @@
 """What the reports of many hosts come to, and what is concluded from it: the same in every format."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.fleet_document import STATUSES, Told
@@ -33,7 +33,8 @@ class Group(NamedTuple):
     example: str | None
     """None where that host's report was left out: what `told` says of its subject is then of no host."""
     hosts: tuple[str, ...]
-    """All that have it, the worst first."""
+    """That have it, the worst first; up to a bound."""
+    hosts_total: int
     findings: int
     """On all of them together: a host may have it for several subjects."""
 
@@ -59,12 +60,45 @@ class Host(NamedTuple):
     sources: tuple[str, ...]
 
 
+class Unknown(NamedTuple):
+    """Why something is not known, and of which hosts."""
+
+    reason: str
+    hosts: tuple[str, ...]
+    """The worst first; up to a bound."""
+    hosts_total: int
+
+
+class Hosts(Protocol):
+    """Hosts, each made when it is asked for: all of them at once would take much memory."""
+
+    def __len__(self) -> int:
+        """Return how many they are."""
+
+    def __iter__(self) -> Iterator[Host]:
+        """Give them one by one."""
+
+    def __getitem__(self, place: int, /) -> Host:
+        """Return one by its place."""
+
+
 class FleetReport(NamedTuple):
     """All that can be said of a fleet."""
 
     made_at: float
-    hosts: tuple[Host, ...]
+    hosts: Hosts
     """The worst first."""
+    statuses: dict[str, int]
+    """How many hosts have each, the worst status first."""
+    doubted: int
+    """Hosts that something is not known of."""
+    unknown: tuple[Unknown, ...]
+    """The reason of most hosts first."""
+    sick: int
+    """Hosts with findings."""
+    oldest: float | None
+    """When the first of the looks that count was taken, and the last; None where there is none."""
+    newest: float | None
     groups: tuple[Group, ...]
     """The worst first, then those of most hosts."""
     unread: tuple[Unread, ...]
@@ -83,38 +117,27 @@ class FleetReport(NamedTuple):
 
 def exit_code(report: FleetReport, fail_on: Severity | None) -> int:
     """Return 2 critical, 1 warning, 3 where nothing worse and a host or a file says nothing, else 0."""
-    found = {host.status for host in report.hosts}
     for severity, code in ((Severity.CRITICAL, 2), (Severity.WARNING, 1)):
-        if fail_on is not None and severity >= fail_on and severity.key in found:
+        if fail_on is not None and severity >= fail_on and report.statuses[severity.key]:
             return code
     return 3 if blind(report) else 0
 
 
 def blind(report: FleetReport) -> bool:
     """Whether something is not known of the fleet: a host, in whole or in part, or whose a file is."""
-    return bool(report.unread) or not report.hosts or any(host.reasons for host in report.hosts)
+    return bool(report.unread or report.more_unread or report.doubted or not len(report.hosts))
 
 
 def status_of(report: FleetReport) -> str:
     """Return the worst status of a host, ``unknown`` also where a file is nobody's."""
-    worst = max((STATUSES.index(host.status) for host in report.hosts), default=0)
+    worst = max((STATUSES.index(status) for status, hosts in report.statuses.items() if hosts), default=0)
     if blind(report):
         worst = max(worst, STATUSES.index("unknown"))
     return STATUSES[worst]
 
 
-def count_hosts(report: FleetReport) -> dict[str, int]:
-    """Return how many hosts have each status, the worst status first."""
-    counts = dict.fromkeys(reversed(STATUSES), 0)
+def sick_hosts(report: FleetReport) -> Iterator[Host]:
+    """Give the hosts with findings, the worst first."""
     for host in report.hosts:
-        counts[host.status] += 1
-    return counts
-
-
-def unknown_hosts(report: FleetReport) -> Iterator[tuple[str, list[str]]]:
-    """Give each reason why something is not known, with the hosts that it is true of."""
-    reasons: dict[str, list[str]] = {}
-    for host in report.hosts:
-        for reason in host.reasons:
-            reasons.setdefault(reason, []).append(host.name)
-    yield from sorted(reasons.items(), key=lambda item: -len(item[1]))
+        if host.findings or host.untold:
+            yield host

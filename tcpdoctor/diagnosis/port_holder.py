@@ -37,7 +37,7 @@ class Custody(NamedTuple):
     socket_unit: bool
     """Process 1 is systemd and holds it: a socket unit."""
     inherited: bool
-    """A program that did not make it got it from one that is gone."""
+    """A program that did not make it got it from one that holds it no longer, and may be gone."""
     first_process: bool = False
     """Process 1 holds it and is not systemd: a socket unit of another init, or a container's program."""
 
@@ -69,7 +69,7 @@ def is_systemd(holder: Holder, evidence: PortEvidence) -> bool:
 
 
 def is_inherited(holder: Holder, evidence: PortEvidence) -> bool:
-    """Whether a listener's holder most probably got it from a program that is gone.
+    """Whether a listener's holder most probably got it from a program that holds it no longer.
 
     The kernel keeps no record of it, so this goes by traces. The descriptor has no close-on-exec (or it
     would not have survived the start of another program), and the program is one that never listens, or

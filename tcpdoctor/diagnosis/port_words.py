@@ -139,7 +139,7 @@ def _origin(custody: Custody) -> str:
         return ": as a socket unit of that init, or, in a container, as its main program"
     if not custody.inherited:
         return ""
-    return ": it inherited the socket from a program that is gone"
+    return ": it inherited the socket from a program that holds it no longer"
 
 
 def _quiet(listening: bool) -> str:  # noqa: FBT001 - it is the whole question

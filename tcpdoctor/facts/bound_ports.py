@@ -4,12 +4,12 @@ from collections import Counter
 from typing import NamedTuple
 
 from tcpdoctor.facts.earlier import partly
-from tcpdoctor.facts.portrange import ephemeral_range, reserved_ports
+from tcpdoctor.facts.portrange import ephemeral_range, reserved_ports, usable_ports
 from tcpdoctor.facts.socketset import NONE, most_common
 from tcpdoctor.facts.subject import HIDDEN_LABEL
 from tcpdoctor.facts.value import Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld, Snapshot
+from tcpdoctor.kernel.snapshot import Connection, Detail, Held, Listener, NotHeld, Snapshot
 from tcpdoctor.kernel.states import TcpState
 
 
@@ -25,17 +25,23 @@ class BoundPorts(NamedTuple):
 
 def bound_ports(snapshot: Snapshot) -> Reading[BoundPorts]:
     """Find them; Missing before Linux 6.8, which lists no bound socket that does not listen."""
-    ends, reserved = ephemeral_range(snapshot), reserved_ports(snapshot)
-    for reading in (ends, reserved, snapshot.listeners, snapshot.detail):
-        if isinstance(reading, Missing):
-            return reading
-    assert not isinstance(ends, Missing) and not isinstance(reserved, Missing)  # noqa: S101, PT018 - just asked
-    assert not isinstance(snapshot.listeners, Missing)  # noqa: S101 - just asked
-    assert not isinstance(snapshot.detail, Missing)  # noqa: S101 - just asked
+    if isinstance(snapshot.detail, Missing):
+        return snapshot.detail
     bound = snapshot.detail.get(TcpState.BOUND)
     if bound is None:
         return Missing("this kernel does not list sockets that are bound and neither listen nor connect")
-    rows: list[Listener | Connection] = [*snapshot.listeners, *bound.connections]
+    return _with_listeners(snapshot, bound)
+
+
+def _with_listeners(snapshot: Snapshot, bound: Detail) -> Reading[BoundPorts]:
+    ends, reserved, listeners = ephemeral_range(snapshot), reserved_ports(snapshot), snapshot.listeners
+    if isinstance(ends, Missing):
+        return ends
+    if isinstance(reserved, Missing):
+        return reserved
+    if isinstance(listeners, Missing):
+        return listeners
+    rows: list[Listener | Connection] = [*listeners, *bound.connections]
     found = tuple(
         row
         for row in rows
@@ -53,6 +59,22 @@ def number_bound(snapshot: Snapshot) -> Value:
         return bound
     number = len({row.local.port for row in bound.sockets})
     return Range(number, number + bound.unseen, bound.reason) if bound.unseen else number
+
+
+def connectable_ports(snapshot: Snapshot) -> Value:
+    """How many ports connect() chooses from: of the usable ones those without a socket placed by bind().
+
+    Where the kernel does not list sockets that are merely bound, only listeners are left out.
+    """
+    usable, bound = usable_ports(snapshot), bound_ports(snapshot)
+    if isinstance(usable, Missing):
+        return usable
+    if isinstance(bound, Missing):
+        bound = _with_listeners(snapshot, Detail((), 0))
+    if isinstance(bound, Missing):
+        return bound
+    left = usable - len({row.local.port for row in bound.sockets})
+    return Range(max(0, left - bound.unseen), left, bound.reason) if bound.unseen else left
 
 
 def owners_bound(snapshot: Snapshot) -> Value:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from tcpdoctor.facts.earlier import Earlier, partly
-from tcpdoctor.facts.established import SET_FUNCTIONS, Living
+from tcpdoctor.facts.established import SET_FUNCTIONS
 from tcpdoctor.facts.lasting import lasting
 from tcpdoctor.facts.lazy import LazyFacts
+from tcpdoctor.facts.living import Living
 from tcpdoctor.facts.port_reuse import PortReuse, port_reuse
 from tcpdoctor.facts.portrange import Roles
 from tcpdoctor.facts.socketset import NONE, SocketSet, most_common, oldest, plain_address
@@ -50,7 +51,8 @@ class Towards(NamedTuple):
 def destination_subjects(samples: Samples, host: Mapping[str, Value]) -> Reading[Sequence[Subject]]:
     """One subject per (source, peer, peer's port), the most used first.
 
-    These are the destinations of the census and those of connections in SYN_SENT. Missing where
+    These are the destinations of the census (connections from ephemeral ports), those of connections in
+    SYN_SENT, and those from other ports that get no answer. Missing where
     neither could be read; with only one of the two, the other's facts are Missing.
     """
     census, detail = samples.after.census, samples.after.detail
@@ -62,7 +64,7 @@ def destination_subjects(samples: Samples, host: Mapping[str, Value]) -> Reading
     earlier = Earlier(samples)
     living = Living.of(samples.after, Roles(samples.after))
     subjects = []
-    for destination in dict.fromkeys((*uses, *tried)):
+    for destination in dict.fromkeys((*uses, *tried, *living.fixed_port_destinations())):
         towards = Towards(
             destination,
             _use(census, destination),

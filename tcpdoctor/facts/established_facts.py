@@ -1,8 +1,8 @@
 """The words for facts about connections in ESTABLISHED and SYN_RECV; data only, as `own_facts`."""
 
 _UNANSWERED = "connections in ESTABLISHED that have sent the same segment three times or more without answer"
-_SS_ON = "ss -tno state established (timer:(on,..,3) or more)"
-_SS_INFO_ON = "ss -tnoi state established (timer:(on,..), rto, backoff, lastack)"
+_SS_ON = "ss -tno state established (timer:(on,..,3) or (persist,..,3), or more)"
+_SS_INFO_ON = "ss -tnoi state established (timer, rto, backoff, lastack)"
 _SS_PERSIST = "ss -tnoi state established (timer:(persist,..), backoff, lastsnd)"
 _SS_IDLE = "ss -tnoi state established (no timer, lastsnd, lastrcv)"
 _SS_MEMORY = "ss -tnm (Recv-Q, Send-Q, skmem)"
@@ -35,7 +35,7 @@ ESTABLISHED_FACTS: dict[str, tuple[str, str, str, str, str]] = {
         "host",
         "gauge",
         "count",
-        "Connections in ESTABLISHED with data to send whose peer's window is closed.",
+        "Connections in ESTABLISHED with data to send held back, mostly as the peer's window is closed.",
         "ss -Htno state established | grep -c timer:.persist",
     ),
     "unanswered.sockets": (

@@ -4,10 +4,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
-from tcpdoctor.facts.bound_ports import number_bound, owners_bound
+from tcpdoctor.facts.bound_ports import connectable_ports, number_bound, owners_bound
 from tcpdoctor.facts.earlier import Earlier, partly
-from tcpdoctor.facts.established import HOST_FUNCTIONS, Living
-from tcpdoctor.facts.lasting import lasting
+from tcpdoctor.facts.established import HOST_FUNCTIONS, ages_of, closed_window_age
+from tcpdoctor.facts.lasting import lasting, waits_for_a_window
+from tcpdoctor.facts.living import Living, as_set
 from tcpdoctor.facts.portrange import Roles, ports_in_range, reserved_in_range, usable_ports
 from tcpdoctor.facts.rates import counter, growth
 from tcpdoctor.facts.socketset import NONE, SocketSet
@@ -211,6 +212,17 @@ def _orphans(host: HostFacts) -> Reading[SocketSet]:
     return SocketSet(orphans, (), unseen, partly(detail, TcpState.FIN_WAIT_2) if unseen else "")
 
 
+def _closed_windows(host: HostFacts) -> Reading[SocketSet]:
+    """The sockets in FIN_WAIT_1 whose peers are there and have closed their windows."""
+    detail = host.sockets(TcpState.FIN_WAIT_1)
+    return detail if isinstance(detail, Missing) else as_set(detail).where(waits_for_a_window)
+
+
+def _closed_window_ages(host: HostFacts) -> Value:
+    sockets = _closed_windows(host)
+    return sockets if isinstance(sockets, Missing) else ages_of(sockets, closed_window_age)
+
+
 def _number(sockets: Reading[SocketSet]) -> Value:
     return sockets if isinstance(sockets, Missing) else sockets.number()
 
@@ -247,6 +259,7 @@ FUNCTIONS: Mapping[str, Callable[[HostFacts], Value]] = {
     "softnet.squeezed": lambda host: packets(host.samples, "squeezed"),
     "ports.in_range": lambda host: ports_in_range(host.samples.after),
     "ports.bound": lambda host: number_bound(host.samples.after),
+    "ports.connectable": lambda host: connectable_ports(host.samples.after),
     "ports.bound_owners": lambda host: owners_bound(host.samples.after),
     "time_wait.at_listeners": lambda host: _time_wait_at_listeners(host.samples.after.census),
     "conntrack.entries": lambda host: host["sysctl.net.netfilter.nf_conntrack_count"],
@@ -260,6 +273,9 @@ FUNCTIONS: Mapping[str, Callable[[HostFacts], Value]] = {
     "fin_wait_1.lasting": lambda host: _number(host.stuck(TcpState.FIN_WAIT_1)),
     "fin_wait_1.lasting_peers": lambda host: _peers(host.stuck(TcpState.FIN_WAIT_1), host),
     "fin_wait_1.lasting_send_queue": lambda host: _send_queue(host.stuck(TcpState.FIN_WAIT_1)),
+    "fin_wait_1.closed_window_ages": _closed_window_ages,
+    "fin_wait_1.closed_window_peers": lambda host: _peers(_closed_windows(host), host),
+    "fin_wait_1.closed_window_send_queue": lambda host: _send_queue(_closed_windows(host)),
     "last_ack.lasting": lambda host: _number(host.stuck(TcpState.LAST_ACK)),
     "last_ack.lasting_peers": lambda host: _peers(host.stuck(TcpState.LAST_ACK), host),
     "closing.lasting": lambda host: _number(host.stuck(TcpState.CLOSING)),

@@ -2,13 +2,15 @@
 
 FIN_WAIT_1, LAST_ACK, CLOSING and SYN_SENT last for one round trip and a delayed ACK, some 60 ms on a
 healthy link; FIN_WAIT_1 also for as long as unsent data drains after close(). So a single look
-proves nothing. A socket is stuck where
+proves nothing. A socket is stuck where nobody answers it:
 
 - it was there in the same state at least `LASTING_SECONDS` ago and the peer has acknowledged
   nothing since (its send queue is the same), or
 - it has retransmitted `PROOF_BY_RETRIES` times in a row, which takes 1.4 s even at the smallest
-  timeout of 200 ms, or
-- the peer's window has been closed for as many probes, answered or not.
+  timeout of 200 ms, or has probed a closed window as often without an answer.
+
+One whose peer answers and keeps its window closed is none of these: a client that reads in gulps looks
+like that for seconds, and is well. How long such a window has been closed is told apart from them.
 """
 
 from collections.abc import Iterable
@@ -58,8 +60,8 @@ def split(connections: Iterable[Connection], earlier: Earlier) -> SocketSet:
 def _is_stuck(connection: Connection, earlier: Earlier) -> Reading[bool]:
     if connection.retransmits >= PROOF_BY_RETRIES:
         return True
-    if connection.timer is Timer.PROBE and _backoff(connection) >= PROOF_BY_RETRIES:
-        return True
+    if connection.timer is Timer.PROBE:
+        return False
     before = earlier.find(connection)
     if isinstance(before, Missing) or isinstance(earlier.elapsed, Missing):
         return before if isinstance(before, Missing) else False
@@ -70,6 +72,6 @@ def _is_stuck(connection: Connection, earlier: Earlier) -> Reading[bool]:
     return before.send_queue == connection.send_queue
 
 
-def _backoff(connection: Connection) -> int:
-    """Probes of a closed window so far: answered ones start `retransmits` again, but they do back off."""
-    return 0 if isinstance(connection.info, Missing) else connection.info.backoff
+def waits_for_a_window(connection: Connection) -> bool:
+    """Whether the peer keeps its window closed and is there: it answered one of the last three probes."""
+    return connection.timer is Timer.PROBE and connection.retransmits < PROOF_BY_RETRIES

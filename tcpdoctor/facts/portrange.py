@@ -75,6 +75,10 @@ class Roles:
         self._listening = {listener.local.port for listener in listeners}
         self._range = ephemeral_range(snapshot)
 
+    def has_listener(self, connection: Connection) -> bool:
+        """Whether somebody listens on its local port, so that it was accepted."""
+        return connection.local.port in self._listening
+
     def is_client(self, connection: Connection) -> bool:
         """Whether this host can have made the connection: from an ephemeral port that nobody listens on."""
         port = connection.local.port

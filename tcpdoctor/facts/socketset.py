@@ -28,6 +28,8 @@ class SocketSet(NamedTuple):
     """Sockets of the same state that are not known one by one and may belong as well."""
     reason: str = ""
     """Why anything is unsure."""
+    looked_at: int = 0
+    """Size of the uniform sample that `sure` is part of where there are too many to look at all; else 0."""
 
     def where(self, condition: Callable[[Connection], bool]) -> "SocketSet":
         """The part of the set for which `condition` holds; it may hold for all that are unseen."""

@@ -21,7 +21,7 @@ SYSCTL_FACTS: dict[str, tuple[str, str]] = {
     ),
     "net.ipv4.tcp_max_orphans": (
         "count",
-        "Sockets that no file refers to that the machine may keep; above it they are reset at once.",
+        "Orphaned sockets (closed, not yet finished) that the machine may keep; above it they are reset.",
     ),
     "net.ipv4.tcp_max_tw_buckets": (
         "count",
@@ -89,7 +89,10 @@ SYSCTL_FACTS: dict[str, tuple[str, str]] = {
         "count",
         "Packets that may arrive out of order before one counts as lost, at first.",
     ),
-    "net.ipv4.tcp_max_reordering": ("count", "Largest value to which that tolerance of reordering may grow."),
+    "net.ipv4.tcp_max_reordering": (
+        "count",
+        "Largest tcp_reordering that a connection may learn by itself.",
+    ),
     "net.ipv4.tcp_thin_linear_timeouts": (
         "switch",
         "Whether streams with few packets in flight retransmit at constant intervals at first.",
@@ -220,7 +223,7 @@ SYSCTL_FACTS: dict[str, tuple[str, str]] = {
     ),
     "net.ipv4.tcp_comp_sack_slack_ns": (
         "nanosecond",
-        "Slack of the timer that holds them back; nanoseconds in the file.",
+        "Slack of the timer that holds selective acknowledgements back; nanoseconds in the file.",
     ),
     "net.ipv4.tcp_comp_sack_nr": ("count", "Selective acknowledgements that may be held back; 0: none."),
     # sending
@@ -266,11 +269,14 @@ SYSCTL_FACTS: dict[str, tuple[str, str]] = {
         "switch",
         "Search for the path's packet size by probes: 0 off, 1 after a black hole, 2 always.",
     ),
-    "net.ipv4.tcp_base_mss": ("byte", "Segment size at which that search starts."),
-    "net.ipv4.tcp_mtu_probe_floor": ("byte", "Segment size below which that search does not go."),
+    "net.ipv4.tcp_base_mss": ("byte", "Segment size at which the search of tcp_mtu_probing starts."),
+    "net.ipv4.tcp_mtu_probe_floor": (
+        "byte",
+        "Least segment size that the search of tcp_mtu_probing tries.",
+    ),
     "net.ipv4.tcp_min_snd_mss": ("byte", "Smallest segment size that a peer may impose."),
     "net.ipv4.tcp_probe_interval": ("second", "Time between two searches for a larger packet size."),
-    "net.ipv4.tcp_probe_threshold": ("byte", "Width of the remaining search range at which the search ends."),
+    "net.ipv4.tcp_probe_threshold": ("byte", "Bytes of doubt at which the search of tcp_mtu_probing ends."),
     "net.ipv4.tcp_plb_enabled": ("switch", "Whether a congested connection may move to another path (PLB)."),
     "net.ipv4.tcp_plb_idle_rehash_rounds": (
         "count",
@@ -304,7 +310,7 @@ SYSCTL_FACTS: dict[str, tuple[str, str]] = {
     ),
     "net.ipv4.tcp_child_ehash_entries": (
         "count",
-        "Buckets of that table in namespaces made from here; 0: shared with the initial namespace.",
+        "Connection table's buckets in namespaces made from here; 0: shared with the initial one's.",
     ),
     "net.core.netdev_max_backlog": ("count", "Packets that may wait for the CPU on the way in."),
     "net.core.default_qdisc": ("text", "Queueing discipline of new devices."),

@@ -2,8 +2,8 @@
 
 Names are the kernel's own where it has one, so that one grep finds rule, report and kernel:
 ``TcpExt.ListenOverflows``, ``sysctl.net.ipv4.tcp_fin_timeout``, ``sockstat.TCP.orphan``. The words
-themselves are plain data in `own_facts`, `established_facts`, `counter_facts` and `sysctl_facts`; the
-two long tables are imported only when a name of theirs is asked for.
+themselves are plain data in `own_facts`, `subject_facts`, `established_facts`, `counter_facts` and
+`sysctl_facts`; the last two are long and imported only when a name of theirs is asked for.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,6 +13,7 @@ from tcpdoctor.facts.dimension import BYTE, COUNT, PAGE, PER_SECOND, RATIO, SECO
 from tcpdoctor.facts.established_facts import ESTABLISHED_FACTS
 from tcpdoctor.facts.own_facts import OWN_FACTS, SOCKSTAT_FACTS
 from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.subject_facts import SUBJECT_FACTS
 from tcpdoctor.kernel.states import COUNTED_STATES
 
 GAUGE, COUNTER, AGES, TEXT = "gauge", "counter", "ages", "text"
@@ -38,7 +39,7 @@ class Fact(NamedTuple):
 COUNTER_GROUPS = ("Tcp", "TcpExt", "MPTcpExt", "Ip", "IpExt", "Ip6", "Icmp", "Icmp6", "nf_conntrack")
 """The first words of counter names that can be facts."""
 
-_WORDS = OWN_FACTS | ESTABLISHED_FACTS
+_WORDS = OWN_FACTS | SUBJECT_FACTS | ESTABLISHED_FACTS
 
 _DIMENSIONS: dict[str, Dimension | None] = {
     "count": COUNT,

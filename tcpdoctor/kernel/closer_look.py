@@ -55,7 +55,7 @@ def take_apart(
         marked.keepalive,
         marked.probing,
         unanswered=known(marked.unanswered, is_unanswered),
-        closed_window=known(marked.closed_window, lambda row: row.timer is Timer.PROBE),
+        closed_window=known(marked.closed_window, _is_held_back),
         self_connected=known(marked.self_connected, lambda row: row.local == row.remote),
         large=known(marked.large, lambda row: max(row.receive_queue, row.send_queue) >= LARGE_QUEUE),
         sample=known(marked.sample),
@@ -63,8 +63,19 @@ def take_apart(
 
 
 def is_unanswered(row: Connection) -> bool:
-    """Whether it has sent the same segment again and again."""
-    return row.timer is Timer.RETRANSMIT and row.retransmits >= UNANSWERED_RETRIES
+    """Whether it has sent the same segment again and again, or as many probes that nobody answered.
+
+    Of a socket that probes, the kernel tells the probes since the last answer (icsk_probes_out). They go
+    unanswered where the peer fell silent with its window closed; and where this host itself drops what
+    leaves it: a segment that netfilter refused at once was never sent, so it is probed for, and the peer's
+    window may be wide open.
+    """
+    return row.timer in (Timer.RETRANSMIT, Timer.PROBE) and row.retransmits >= UNANSWERED_RETRIES
+
+
+def _is_held_back(row: Connection) -> bool:
+    """Whether the peer answers the probes, and what it says is that its window is closed."""
+    return row.timer is Timer.PROBE and not is_unanswered(row)
 
 
 def worth_an_owner(established: Established) -> list[Connection]:

@@ -2,11 +2,12 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from tcpdoctor.kernel.capabilities import sees_all_processes_of_machine
 from tcpdoctor.kernel.descriptors import size_counts_descriptors
-from tcpdoctor.kernel.owners import is_proc_hiding
+from tcpdoctor.kernel.owners import OUTSIDE, is_proc_hiding
 from tcpdoctor.kernel.processes import RUN_AS_ROOT, read_descriptor_limit, read_process
 from tcpdoctor.kernel.procfile import is_absent
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -44,7 +45,7 @@ def find_heavy_users(seconds: float, root: str = "/proc") -> DescriptorUse:
 
     Returns:
         The processes; of another user's one without privilege `sockets` is Missing. `complete` is Missing
-        where time ran out or where processes are hidden from us.
+        where time ran out, or where processes are hidden from us or outside our PID namespace.
 
     Raises:
         KernelReadError: A file has another form than expected.
@@ -53,7 +54,7 @@ def find_heavy_users(seconds: float, root: str = "/proc") -> DescriptorUse:
     own = os.stat(f"{root}/thread-self/ns/net")
     deadline = time.thread_time() + seconds
     found: dict[int, Process] = {}
-    complete: Reading[bool] = Missing(HIDING) if is_proc_hiding() else True
+    complete = _whether_all_are_seen()
     pids = [int(entry) for entry in os.listdir(root) if entry.isdigit()]
     for number, pid in enumerate(pids):
         if number % _PROCESSES_BETWEEN_CLOCKS == 0 and time.thread_time() > deadline:
@@ -72,6 +73,13 @@ def find_heavy_users(seconds: float, root: str = "/proc") -> DescriptorUse:
         if not isinstance(process, Missing):
             found[pid] = _with_sockets(process, root)
     return DescriptorUse(found, complete)
+
+
+def _whether_all_are_seen() -> Reading[bool]:
+    """A process that /proc does not show may be in this network namespace all the same, as in a pod."""
+    if not sees_all_processes_of_machine():
+        return Missing(OUTSIDE)
+    return Missing(HIDING) if is_proc_hiding() else True
 
 
 def _is_near(pid: int, root: str, *, counted: bool) -> bool:
@@ -98,14 +106,12 @@ def _with_sockets(process: Process, root: str) -> Process:
     Descriptors are given out from the lowest free number, so near the limit there are few gaps, and sockets
     and files are mixed as they came: some hundreds spread evenly over all tell their shares.
     """
-    folder = f"{root}/{process.pid}/fd"
     total = process.descriptors
     if isinstance(total, Missing):
         return process._replace(sockets=total)
     every = total < 2 * _MOST_LINKS
     try:
-        numbers = os.listdir(folder) if every else map(str, range(0, total, total // _MOST_LINKS))
-        kinds = [kind for number in numbers if (kind := _kind(f"{folder}/{number}"))]
+        kinds = _kinds(f"{root}/{process.pid}/fd", None if every else range(0, total, total // _MOST_LINKS))
     except OSError as error:
         why = f"process {process.pid} hides its descriptors; {RUN_AS_ROOT}"
         return process._replace(sockets=Missing("the process ended") if is_absent(error) else Missing(why))
@@ -119,9 +125,18 @@ def _with_sockets(process: Process, root: str) -> Process:
     )
 
 
-def _kind(path: str) -> str | None:
-    """Return what a descriptor refers to: ``socket``, ``pipe``, a path; None where there is none."""
+def _kinds(path: str, numbers: Iterable[int] | None) -> list[str]:
+    """Return what these descriptors refer to, or all: ``socket``, ``pipe``, a path; without gaps."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return os.readlink(path).partition(":")[0]
+        names = os.listdir(folder) if numbers is None else map(str, numbers)
+        return [kind for name in names if (kind := _kind(name, folder))]
+    finally:
+        os.close(folder)
+
+
+def _kind(name: str, folder: int) -> str | None:
+    try:
+        return os.readlink(name, dir_fd=folder).partition(":")[0]
     except FileNotFoundError:
         return None  # closed since it was listed, or a gap

@@ -3,6 +3,7 @@
 What they hold was written on other hosts. Nothing about it is believed here but its length.
 """
 
+import io
 import os
 import stat
 import sys
@@ -74,11 +75,12 @@ def _documents_below(folder: str) -> Iterator[Document]:
 def _entries(folder: str) -> Iterator[str | Document]:
     """Give the paths in a folder, sorted, or a document that says why it cannot be listed."""
     try:
-        names = sorted(os.listdir(folder))
+        names = sorted(os.listdir(folder), reverse=True)
     except OSError as problem:
         yield _unread(folder, problem)
         return
-    for name in names:
+    while names:  # each is forgotten once it was read
+        name = names.pop()
         if not name.startswith("."):
             yield os.path.join(folder, name)
 
@@ -126,9 +128,12 @@ def _lines(start: bytes, file: BinaryIO, source: str) -> Iterator[Document]:
 
 def _split(start: bytes, file: BinaryIO) -> Iterator[Reading[bytes]]:
     """Give lines of at most LARGEST_DOCUMENT bytes; of a longer one only that it is."""
-    *whole, rest = start.split(b"\n")
-    yield from whole
-    del whole, start
+    rest = b""
+    for line in io.BytesIO(start):  # without a copy of all of it
+        if line.endswith(b"\n"):
+            yield line.removesuffix(b"\n")
+        else:
+            rest = line
     while True:
         more = file.readline(LARGEST_DOCUMENT + 1 - len(rest)) if len(rest) <= LARGEST_DOCUMENT else b""
         line = rest + more

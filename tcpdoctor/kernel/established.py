@@ -29,14 +29,24 @@ MOST_MARKED = 500
 """Of each kind of suspect so many are asked about, at 15 us each."""
 
 _ESTABLISHED = int(TcpState.ESTABLISHED)
-_OTHER_STATE = bytes(0 if state == _ESTABLISHED else 0xFF for state in range(256))
-_IS_ESTABLISHED = bytes(state == _ESTABLISHED for state in range(256))
-_IS_RETRANSMITTING = bytes(timer == Timer.RETRANSMIT for timer in range(256))
-_IS_PROBING = bytes(timer == Timer.PROBE for timer in range(256))
-_IS_MANY = bytes(retries >= UNANSWERED_RETRIES for retries in range(256))
-_IS_ZERO = bytes(number == 0 for number in range(256))
-_IS_LARGE = bytes(number >= LARGE_QUEUE >> 16 for number in range(256))
-_IS_ANY = bytes(number > 0 for number in range(256))
+
+
+def _ones_at(number: int) -> bytes:
+    return bytes(number) + b"\1" + bytes(255 - number)
+
+
+def _ones_from(number: int) -> bytes:
+    return bytes(number) + b"\1" * (256 - number)
+
+
+_OTHER_STATE = b"\xff" * _ESTABLISHED + b"\0" + b"\xff" * (255 - _ESTABLISHED)
+_IS_ESTABLISHED = _ones_at(_ESTABLISHED)
+_IS_REPEATING = bytes(timer in (Timer.RETRANSMIT, Timer.PROBE) for timer in range(256))
+_IS_PROBING = _ones_at(Timer.PROBE)
+_IS_MANY = _ones_from(UNANSWERED_RETRIES)
+_IS_ZERO = _ones_at(0)
+_IS_LARGE = _ones_from(LARGE_QUEUE >> 16)
+_IS_ANY = _ones_from(1)
 """Translation tables: a column of numbers becomes one of 0 and 1."""
 
 
@@ -84,13 +94,14 @@ class EstablishedTally(Generic[T]):
     def _count(self, timers: Column, retries: Column, row_at: Callable[[int], T]) -> None:
         self.no_timer += timers.count(Timer.NONE)
         self.keepalive += timers.count(Timer.KEEPALIVE)
-        if retransmitting := timers.count(Timer.RETRANSMIT):
-            self.retransmitting += retransmitting
+        retransmitting, probing = timers.count(Timer.RETRANSMIT), timers.count(Timer.PROBE)
+        self.retransmitting += retransmitting
+        self.probing += probing
+        if retransmitting or probing:
             many = retries.translate(_IS_MANY)
             if 1 in many:
-                _mark(self.unanswered, many, timers.translate(_IS_RETRANSMITTING), row_at)
-        if probing := timers.count(Timer.PROBE):
-            self.probing += probing
+                _mark(self.unanswered, many, timers.translate(_IS_REPEATING), row_at)
+        if probing:
             _mark(self.closed_window, timers.translate(_IS_PROBING), b"", row_at)
 
 

@@ -6,7 +6,7 @@ the reading.
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -105,17 +105,19 @@ def list_files(
     return tuple(found)
 
 
-def write_beside(path: str | os.PathLike[str], text: str, error: type[TcpdoctorError] = ConfigError) -> None:
+def write_beside(
+    path: str | os.PathLike[str], text: str | Iterable[str], error: type[TcpdoctorError] = ConfigError
+) -> None:
     """Replace a file's content at once: readers see the old text or the whole of the new one.
 
     The text goes into a temporary file beside it, which is then renamed. An existing file keeps its mode,
     a new one gets 0666 less the umask. Signals wait until the temporary file is gone. A device or pipe
-    (``/dev/stdout``) is written directly.
+    (``/dev/stdout``) is written directly. Text in parts is never in memory as a whole.
 
     Raises:
         TcpdoctorError: As `error`, one line; the file is as it was.
     """
-    data = text.encode("utf-8", "replace")
+    data = (part.encode("utf-8", "replace") for part in ([text] if isinstance(text, str) else text))
     with _raising(error, _shown(path)):
         name = os.fspath(path)
         before = _status(name)
@@ -124,7 +126,7 @@ def write_beside(path: str | os.PathLike[str], text: str, error: type[TcpdoctorE
             try:
                 name = _name_of_regular(target)
                 if not name:
-                    _write_all(target, data)
+                    _write_parts(target, data)
                     return
                 before = os.fstat(target)
             finally:
@@ -157,7 +159,7 @@ def _name_of_regular(target: int) -> str:
     return name if status is not None and os.path.samestat(status, os.fstat(target)) else ""
 
 
-def replace_file(name: str, data: bytes, mode: int | None) -> None:
+def replace_file(name: str, data: bytes | Iterable[bytes], mode: int | None) -> None:
     """Write a file beside the one of this name, and rename it to that: readers see the old or the new one.
 
     Signals wait until it is done. None for `mode`: 0666 less the umask.
@@ -176,7 +178,7 @@ def replace_file(name: str, data: bytes, mode: int | None) -> None:
             try:
                 if mode is not None:
                     os.fchmod(target, mode)
-                _write_all(target, data)
+                _write_parts(target, [data] if isinstance(data, bytes) else data)
                 os.fsync(target)
             finally:
                 os.close(target)
@@ -188,10 +190,10 @@ def replace_file(name: str, data: bytes, mode: int | None) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _write_all(target: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(target, view) :]
+def _write_parts(target: int, parts: Iterable[bytes]) -> None:
+    with open(target, "wb", buffering=1 << 16, closefd=False) as file:
+        for part in parts:
+            file.write(part)
 
 
 @contextmanager

@@ -7,13 +7,16 @@ socket, a descriptor or a mount elsewhere keeps alive is not found.
 import ctypes
 import errno
 import os
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.text import clean
 
 NAMES = "/run/netns"
+_OWN = "/proc/thread-self/ns/net"
 _CLONE_NEWNET = 0x40000000
+_OPENING = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class NamespacePlace(NamedTuple):
@@ -47,7 +50,7 @@ def find_namespaces(names: str = NAMES, proc: str = "/proc") -> NamespacesFound:
         try:
             status = os.stat(path)
         except PermissionError:
-            hidden += 1
+            hidden += os.path.exists(f"{proc}/{pid}")  # one that has just ended is refused as well
             continue
         except OSError:
             continue  # it has ended
@@ -82,7 +85,7 @@ def _named(folder: str) -> list[tuple[str, os.stat_result]]:
 
 def _namespace_device() -> int:
     """The device of nsfs, on which every namespace file is."""
-    return os.stat("/proc/thread-self/ns/net").st_dev
+    return os.stat(_OWN).st_dev
 
 
 def path_of(wanted: str, names: str = NAMES) -> str:
@@ -111,6 +114,27 @@ def path_of(wanted: str, names: str = NAMES) -> str:
     return named
 
 
+def hold(place: NamespacePlace) -> int | None:
+    """Return a descriptor of a namespace, which exists as long as that is open; None: it is gone.
+
+    Where the process that led to it has ended, another one inside may still do so.
+    """
+    for path in _ways_to(place):
+        try:
+            descriptor = os.open(path, _OPENING)
+        except OSError:
+            continue
+        if os.fstat(descriptor).st_ino == place.inode:
+            return descriptor
+        os.close(descriptor)  # the process's number is another's by now
+    return None
+
+
+def _ways_to(place: NamespacePlace) -> Iterator[str]:
+    yield place.path
+    yield from (other.path for other in find_namespaces().places if other.inode == place.inode)
+
+
 def enter_namespace(path: str) -> None:
     """Move the calling thread into the network namespace behind `path`.
 
@@ -119,19 +143,38 @@ def enter_namespace(path: str) -> None:
     """
     shown = clean(path)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, _OPENING)
     except OSError as error:
-        raise QuestionError(f"--netns: {shown}: {_remedy(error)}") from error
+        raise QuestionError(f"--netns: {shown}: {_remedy(error, path)}") from error
     try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.setns(descriptor, _CLONE_NEWNET) != 0:
-            problem = OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-            raise QuestionError(f"--netns: {shown}: {_remedy(problem)}")
+        enter_held(descriptor, f"--netns: {shown}")
     finally:
         os.close(descriptor)
 
 
-def _remedy(error: OSError) -> str:
+def enter_held(descriptor: int, shown: str) -> None:
+    """Move the calling thread into the network namespace that a descriptor holds.
+
+    To stay where one is takes no privilege, although setns(2) wants some for that too.
+
+    Args:
+        descriptor: Open.
+        shown: What the error begins with.
+
+    Raises:
+        QuestionError: It is no network namespace, or we may not enter it.
+    """
+    if os.path.samestat(os.fstat(descriptor), os.stat(_OWN)):
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, _CLONE_NEWNET) != 0:
+        problem = OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        raise QuestionError(f"{shown}: {_remedy(problem)}")
+
+
+def _remedy(error: OSError, path: str = "") -> str:
+    if error.errno == errno.ENOENT and path.startswith("/proc/"):
+        return "the process has ended"
     if error.errno in (errno.EPERM, errno.EACCES):
         needs = "entering another network namespace needs CAP_SYS_ADMIN, and CAP_SYS_PTRACE for a process's"
         return needs if os.geteuid() == 0 else f"{needs}; run as root"

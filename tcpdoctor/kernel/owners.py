@@ -31,6 +31,9 @@ ENDED = Missing("the process that held it ended while it was looked up")
 _LOWEST = 128
 """How many descriptors of each process are read before all of any: listeners are opened first, so that
 they mostly have low numbers, and the kernel lists descriptors by number."""
+_MANY = 1024
+"""Descriptors from which on the lowest are asked for by number: to list the first, the kernel makes ready
+a thousand."""
 _LINKS_BETWEEN_CLOCKS = 512
 """Links read, about a millisecond, before the time budget is looked at."""
 _PATIENCE = 5
@@ -87,7 +90,7 @@ def why_hidden() -> str | None:
     A security module may still hide one, which only a scan finds out.
     """
     if not sees_all_processes_of_machine():
-        return _OUTSIDE
+        return OUTSIDE
     capabilities = effective_capabilities()
     reads_folders = capabilities & {CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE}
     if reads_folders and CAP_SYS_PTRACE in capabilities and in_first_user_namespace():
@@ -95,7 +98,7 @@ def why_hidden() -> str | None:
     return _hidden_from_us()
 
 
-_OUTSIDE = (
+OUTSIDE = (
     "processes outside this PID namespace are not visible; run as root in the host's PID namespace, "
     "with CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE"
 )
@@ -164,7 +167,7 @@ class _Scan:
             return Missing("processes appear faster than their descriptors can be read; try once more")
         if self.hidden or is_proc_hiding():
             return Missing(_hidden_from_us(frozenset(self.hidden)))
-        return None if sees_all_processes_of_machine() else Missing(_OUTSIDE)
+        return None if sees_all_processes_of_machine() else Missing(OUTSIDE)
 
     def _unfinished(self) -> bool:
         return self._every_holder or bool(self.links)
@@ -219,20 +222,26 @@ class _Scan:
             self.hidden.add(pid)
 
     def _read_links(self, pid: int, folder: int, most: int | None) -> bool:
-        links, readlink = self.links, os.readlink
+        if most is not None and os.fstat(folder).st_size > _MANY:
+            self._read_names(pid, folder, map(str, range(most)))
+            return not self.links
         with os.scandir(folder) as entries:  # one at a time: a process may have a million
-            for number, entry in enumerate(islice(entries, most), start=1):
-                if not number % _LINKS_BETWEEN_CLOCKS:
-                    self._check_time()
-                try:
-                    link = readlink(entry.name, dir_fd=folder)
-                except FileNotFoundError:
-                    continue  # closed since it was listed
-                if link in links:
-                    self._found(links[link], pid, int(entry.name))
-                    if not links:
-                        return True
-            return next(entries, None) is None
+            self._read_names(pid, folder, (entry.name for entry in islice(entries, most)))
+            return not self.links or next(entries, None) is None
+
+    def _read_names(self, pid: int, folder: int, names: Iterable[str]) -> None:
+        links, readlink = self.links, os.readlink
+        for number, name in enumerate(names, start=1):
+            if not number % _LINKS_BETWEEN_CLOCKS:
+                self._check_time()
+            try:
+                link = readlink(name, dir_fd=folder)
+            except FileNotFoundError:
+                continue  # closed since it was listed, or a gap
+            if link in links:
+                self._found(links[link], pid, int(name))
+                if not links:
+                    return
 
     def _found(self, inode: int, pid: int, descriptor: int) -> None:
         holders = self.holders[inode]

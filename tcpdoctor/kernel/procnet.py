@@ -26,6 +26,7 @@ OWN_NAMESPACE = "/proc/thread-self/net"
 _BATCH = 512
 _TICKS = os.sysconf("SC_CLK_TCK")
 _CLOSE = int(TcpState.CLOSE)
+_PROBES = (b"%02X" % Timer.KEEPALIVE, b"%02X" % Timer.PROBE)
 _STATES = {b"%02X" % state: state for state in LISTED_STATES}
 
 NO_BOUND = Missing(f"{SOURCE} does not list bound sockets")
@@ -108,16 +109,24 @@ def _add_lines(
 
 
 def _columns(states: bytes, fields: list[list[bytes]]) -> Columns:
-    """What the fifth field begins with: ``tx_queue:rx_queue tr:tm->when retrnsmt``, all hexadecimal."""
+    """What the fifth field begins with: ``tx_queue:rx_queue tr:tm->when retrnsmt uid timeout``."""
     local = bytes.fromhex("".join([row[1][-4:].decode() for row in fields]))
     remote = bytes.fromhex("".join([row[2][-4:].decode() for row in fields]))
     queues = bytes.fromhex("".join([row[4][:17].replace(b":", b"").decode() for row in fields]))
     timers = bytes.fromhex("".join([row[4][18:20].decode() for row in fields]))
-    retries = bytes([min(255, int(row[4].split(None, 3)[2], 16)) for row in fields])
+    retries = bytes([min(255, _tries(row[4].split(None, 5))) for row in fields])
     send, receive = (queues[1::8], queues[0::8]), (queues[5::8], queues[4::8])
     return Columns(
         states, timers, retries, (local[0::2], local[1::2], remote[0::2], remote[1::2]), (*receive, *send)
     )
+
+
+def _tries(row: list[bytes]) -> int:
+    """What netlink tells of a running timer: probes without answer where it probes, else retransmissions.
+
+    The line tells them apart: the former in decimal figures, under the heading ``timeout``.
+    """
+    return int(row[4]) if row[1][:2] in _PROBES else int(row[2], 16)
 
 
 def _key(row: list[bytes]) -> Key:
@@ -140,7 +149,7 @@ def decode_line(line: bytes) -> Connection | Listener:
         )
     return Connection(
         state, family, local, _endpoint(row[2]), 0, 0, inode, uid, Timer(int(timer, 16)),
-        int(ticks, 16) / _TICKS, int(row[6], 16), int(receive, 16), int(send, 16),
+        int(ticks, 16) / _TICKS, _tries(row[4:9]), int(receive, 16), int(send, 16),
         _NOT_THERE, None, _NOT_THERE, owner,
     )  # fmt: skip
 

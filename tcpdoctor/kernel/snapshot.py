@@ -223,11 +223,11 @@ class Established(NamedTuple):
     keepalive: int
     """Nothing is outstanding; the timer is keepalive's."""
     probing: int
-    """The peer's window is closed, and the kernel probes it."""
+    """Something is to be sent and nothing on its way: mostly the peer's window is closed; it is probed."""
     unanswered: Detail
-    """Of `retransmitting`, those that have sent the same segment again UNANSWERED_RETRIES times or more."""
+    """Of these and `probing`, those with UNANSWERED_RETRIES tries or more since the last answer."""
     closed_window: Detail
-    """Those of `probing`."""
+    """Those of `probing` whose probes are answered."""
     self_connected: Detail
     """Both ends have the same address and port: a socket that is connected to itself."""
     large: Detail

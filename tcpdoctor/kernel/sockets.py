@@ -78,7 +78,7 @@ def take_census(
 ) -> Reading[Census]:
     """Count every socket by state, by port and by destination, and keep none but a few that are suspect.
 
-    Costs 1.3 to 1.5 times what the kernel needs to list the sockets, and constant memory.
+    Costs 1.3 to 1.7 times what the kernel needs to list the sockets, and constant memory.
 
     Args:
         ephemeral: First and last port of net.ipv4.ip_local_port_range. Where it is Missing

@@ -51,7 +51,9 @@ class Timer(IntEnum):
     NONE = 0
     RETRANSMIT = 1
     KEEPALIVE = 2
-    """Also the first part of an orphan's FIN_WAIT_2 where tcp_fin_timeout is above 60 s."""
+    """Also an orphan's FIN_WAIT_2 that is no minisocket: at first where tcp_fin_timeout is above 60 s, all
+    the time where the ACK of its FIN came while close() still owned the socket (tcp_rcv_state_process(), "bad
+    case"); when that time is up the peer is reset (tcp_keepalive_timer())."""
     TIME_WAIT = 3
     """A minisocket: TIME_WAIT, or an orphan's FIN_WAIT_2. It has no inode and no attributes."""
     PROBE = 4

@@ -74,21 +74,35 @@ def _names(root: str, place: str, part: str) -> list[str]:
 
 
 def _expression(part: str) -> str:
-    """Translate one part of a glob; Python's own fnmatch knows neither ``[^a]`` nor backslashes."""
-    pieces = []
+    """Translate one part of a glob; Python's own fnmatch knows neither ``[^a]`` nor backslashes.
+
+    What follows a star is looked for once, where it comes first: going back would find nothing more, and
+    takes for ever where there are many stars.
+    """
+    first, *rest = _between_stars(part)
+    if not rest:
+        return first
+    return first + "".join(f"(?>.*?{piece})" for piece in rest[:-1] if piece) + f".*{rest[-1]}"
+
+
+def _between_stars(part: str) -> list[str]:
+    """The expressions of what stands before, between and behind the stars of one part of a glob."""
+    pieces = [""]
     place = 0
     while place < len(part):
         char = part[place]
         place += 1
-        if char == "\\" and place < len(part):
-            pieces.append(re.escape(part[place]))
+        if char == "*":
+            pieces.append("")
+        elif char == "\\" and place < len(part):
+            pieces[-1] += re.escape(part[place])
             place += 1
         elif char == "[" and (end := _end_of_set(part, place)) > 0:
-            pieces.append(_set(part[place:end]))
+            pieces[-1] += _set(part[place:end])
             place = end + 1
         else:
-            pieces.append({"*": ".*", "?": "."}.get(char, re.escape(char)))
-    return "".join(pieces)
+            pieces[-1] += "." if char == "?" else re.escape(char)
+    return pieces
 
 
 def _end_of_set(part: str, start: int) -> int:

@@ -50,21 +50,6 @@ def close_wait_not_accepted(count: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def fin_wait_2_held(count: int) -> Iterator[list[socket.socket]]:
-    """This process holds `count` sockets that it has shut down for sending and whose peers do not close."""
-    allow_descriptors(2 * count + 64)
-    with ExitStack() as stack:
-        server = listen(stack)
-        clients = []
-        for _ in range(count):
-            client, _ = connect_pair(stack, server)
-            client.shutdown(socket.SHUT_WR)
-            clients.append(client)
-        wait_for_state(clients, TcpState.FIN_WAIT_2)
-        yield clients
-
-
-@contextmanager
 def fin_wait_2_orphans(count: int) -> Iterator[list[socket.socket]]:
     """`count` connections are closed here and left open by their peers; yields the peers' sockets."""
     allow_descriptors(count + 64)

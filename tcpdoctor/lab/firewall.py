@@ -1,21 +1,24 @@
-"""A firewall that knows connections: what makes the kernel track them in this namespace."""
+"""Firewalls of this namespace: one that tracks connections, and one that lets nothing out."""
 
 import os
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _NETLINK_NETFILTER = 12
 _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
 _BEGIN, _END = 16, 17  # NFNL_MSG_BATCH_BEGIN and _END
-_NEW_TABLE, _NEW_CHAIN, _NEW_RULE = 0, 3, 6
+_NEW_TABLE, _DELETE_TABLE, _NEW_CHAIN, _NEW_RULE = 0, 2, 3, 6
 _LIST_TRACKED = 1 << 8 | 1  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
 _REQUEST, _ACK, _DUMP, _CREATE = 0x1, 0x4, 0x300, 0x400
 _ERROR, _DONE = 2, 3  # NLMSG_ERROR, NLMSG_DONE
 _INET = 1  # NFPROTO_INET: IPv4 and IPv6
-_INPUT = 1  # NF_INET_LOCAL_IN
+_INPUT, _OUTPUT = 1, 3  # NF_INET_LOCAL_IN and _OUT
 _INVALID = 1  # NF_CT_STATE_INVALID_BIT
 _NESTED = 0x8000
 _TABLE, _CHAIN = b"lab\0", b"input\0"
+_WAY_OUT = b"out\0"
 
 
 def drop_untracked_packets() -> None:
@@ -52,6 +55,39 @@ def drop_untracked_packets() -> None:
         ),
         _message(_END, _REQUEST, 0, b"", resource=10),
     )
+
+
+@contextmanager
+def nothing_leaves() -> Iterator[None]:
+    """Drop every packet on its way out of this namespace: ``chain output { ... policy drop; }``.
+
+    TCP is told so at once: to it the segment was never sent.
+
+    Raises:
+        OSError: This kernel has no nf_tables, or we have no privilege over this namespace.
+    """
+    hook = _nest(4, _number(1, _OUTPUT) + _number(2, 0))
+    policy = _number(5, 0)  # NF_DROP
+    table = _attribute(1, _WAY_OUT)
+    _send(
+        _message(_BEGIN, _REQUEST, 0, b"", resource=10),
+        _message(_SUBSYSTEM | _NEW_TABLE, _REQUEST | _CREATE, _INET, table),
+        _message(
+            _SUBSYSTEM | _NEW_CHAIN,
+            _REQUEST | _CREATE | _ACK,
+            _INET,
+            table + _attribute(3, b"output\0") + hook + policy + _attribute(7, b"filter\0"),
+        ),
+        _message(_END, _REQUEST, 0, b"", resource=10),
+    )
+    try:
+        yield
+    finally:
+        _send(
+            _message(_BEGIN, _REQUEST, 0, b"", resource=10),
+            _message(_SUBSYSTEM | _DELETE_TABLE, _REQUEST | _ACK, _INET, table),
+            _message(_END, _REQUEST, 0, b"", resource=10),
+        )
 
 
 def list_tracked() -> None:

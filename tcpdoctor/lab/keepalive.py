@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.lab.firewall import nothing_leaves
 from tcpdoctor.lab.pairs import (
     LOOPBACK,
     NeverCameError,
@@ -25,7 +26,7 @@ HERE, THERE = "10.77.0.1", "10.77.0.2"
 """Two addresses of one namespace that stand for two hosts: not loopback, and not the same."""
 
 _SIOCSIFADDR = 0x8916
-_RETRANSMITS, _BACKOFF = 2, 4
+_RETRANSMITS, _PROBES, _BACKOFF = 2, 3, 4
 _SEGMENTS = struct.Struct("=II")
 _SEGMENTS_AT = 136  # tcpi_segs_out, tcpi_segs_in
 _ANSWER = b"answer"
@@ -49,6 +50,31 @@ def dead_server(count: int, *, retries: int = 3) -> Iterator[list[socket.socket]
             peers.append(peer)
         wait_for_retries(clients, retries)
         yield peers
+
+
+@contextmanager
+def requests_that_never_left(
+    count: int, *, probes: int = 3
+) -> Iterator[tuple[ExitStack, list[socket.socket]]]:
+    """`count` clients write a request, and their own host's firewall drops it on output.
+
+    Each has been tried `probes` times more when the block begins. Yields what ends the firewall when closed,
+    and the server's sockets.
+    """
+    allow_descriptors(2 * count + 64)
+    with ExitStack() as stack:
+        server = listen(stack)
+        pairs = [connect_pair(stack, server) for _ in range(count)]
+        firewall = stack.enter_context(ExitStack())
+        firewall.enter_context(nothing_leaves())
+        for client, _ in pairs:
+            client.sendall(b"request")
+        wait_until(
+            lambda: all(_info(client)[_PROBES] >= probes for client, _ in pairs),
+            f"{probes} tries to send",
+            20,
+        )
+        yield firewall, [peer for _, peer in pairs]
 
 
 @contextmanager

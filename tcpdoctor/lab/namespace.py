@@ -90,6 +90,19 @@ def enter_private_namespace() -> bool:
     return needs_user
 
 
+def refuse_settings_that_stay() -> None:
+    """See whether the settings of this namespace can be written, as most diseases need.
+
+    Raises:
+        NamespaceRefusedError: /proc/sys is mounted read-only, as container engines do.
+    """
+    if os.statvfs("/proc/sys/net").f_flag & os.ST_RDONLY:
+        raise NamespaceRefusedError(
+            "/proc/sys is mounted read-only, as in most containers: run it on the host, or in a container "
+            "with --privileged"
+        )
+
+
 def _why_refused(number: int, *, root: bool) -> str:
     """What unshare(2) means by its error here, and what would lift it."""
     what = os.strerror(number).lower()

@@ -31,6 +31,14 @@ def send_damaged_segments(count: int, ends: Endpoints) -> None:
             sock.sendto(segment, (ends.destination, 0))
 
 
+def send_stray_segments(count: int, ends: Endpoints) -> None:
+    """Send `count` segments of 100 bytes far apart in sequence, which cannot be joined, through IP."""
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as sock:
+        sock.bind((ends.source, 0))
+        for number in range(count):
+            sock.sendto(_segment(ends, number * 7919, _ACK, bytes(100)), (ends.destination, 0))
+
+
 def send_from_the_wrong_side(count: int, ends: Endpoints) -> None:
     """Let `count` SYNs come in on lo, whatever the route to their sender says."""
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:

@@ -47,10 +47,16 @@ def count_sockets(state: TcpState, local_port: int | None = None) -> int:
 
 
 def allow_descriptors(wanted: int) -> None:
-    """Raise this process's soft limit of descriptors to at least `wanted`, as far as it may."""
+    """Raise this process's soft limit of descriptors to at least `wanted`.
+
+    Raises:
+        NeverCameError: The hard limit is lower.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard not in (resource.RLIM_INFINITY, max(hard, wanted)):
+        raise NeverCameError(f"it needs {wanted} descriptors, and the hard limit is {hard} (ulimit -Hn)")
     if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def listen(stack: ExitStack, backlog: int = 4096, port: int = 0, address: str = LOOPBACK) -> socket.socket:

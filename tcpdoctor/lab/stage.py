@@ -15,7 +15,11 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from tcpdoctor.lab.lifetime import adopt_orphans, die_with, forks_die_with_us, kill_descendants
-from tcpdoctor.lab.namespace import NamespaceRefusedError, enter_private_namespace
+from tcpdoctor.lab.namespace import (
+    NamespaceRefusedError,
+    enter_private_namespace,
+    refuse_settings_that_stay,
+)
 from tcpdoctor.lab.pairs import NeverCameError
 from tcpdoctor.lab.scenario import Scenario, Scene
 
@@ -62,7 +66,7 @@ class Ended(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """This machine gives us no network namespace."""
+    """This machine gives us no network namespace, no settings in it, or no process."""
 
     reason: str
 
@@ -78,10 +82,17 @@ class Stage:
         self.connection, theirs = Pipe()
         """Selectable; there is a message when it is readable."""
         caller = os.getpid()
-        self.pid = os.fork()
-        if self.pid == 0:
-            self.connection.close()
-            _keep(theirs, caller, scenario, look)
+        self.pid = 0
+        self._silence: Message = Ended("the process that kept the namespace was killed")
+        try:
+            keeper = os.fork()
+        except BlockingIOError:
+            self._silence = Refused("this user may have no further process (ulimit -u)")
+        else:
+            if keeper == 0:
+                self.connection.close()
+                _keep(theirs, caller, scenario, look)
+            self.pid = keeper
         theirs.close()
 
     def __enter__(self) -> "Stage":
@@ -97,7 +108,7 @@ class Stage:
         try:
             message: Message = self.connection.recv()
         except (EOFError, ConnectionError):
-            return Ended("the process that kept the namespace was killed")
+            return self._silence
         return message
 
     def go(self) -> None:
@@ -175,6 +186,7 @@ def _direct(caller: Connection, parent: int, scenario: Scenario, look: Look) -> 
     try:
         try:
             in_user_namespace = enter_private_namespace()
+            refuse_settings_that_stay()
         except NamespaceRefusedError as error:
             return Refused(str(error))
         die_with(parent, signal.SIGTERM)
@@ -190,10 +202,17 @@ def _direct(caller: Connection, parent: int, scenario: Scenario, look: Look) -> 
             caller.send(Looked(scene, look(scene)))
             signal.setitimer(signal.ITIMER_REAL, 0)
             caller.recv()
-            actor.send(_GO)
+            _go_on(actor)
     except Exception as error:  # the edge of this process: the caller tells it
         return _problem(error)
     return scene
+
+
+def _go_on(actor: Connection) -> None:
+    try:
+        actor.send(_GO)
+    except ConnectionError:
+        return  # it was killed; the next message tells
 
 
 def _next(actor: Connection) -> Scene | Ended:

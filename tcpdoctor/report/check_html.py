@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tcpdoctor.diagnosis.finding import Finding, Severity
 from tcpdoctor.report.check import Check, checked, count_of, status, unchecked_rules
-from tcpdoctor.report.check_blocks import grouped, reasons_of
+from tcpdoctor.report.check_blocks import Alike, grouped, reasons_of
 from tcpdoctor.report.check_html_charts import CHARTED, ages_section, ports_section, states_section
 from tcpdoctor.report.check_html_findings import anchor, finding_article
 from tcpdoctor.report.check_html_machine import machine_svg
@@ -19,7 +19,7 @@ def check_html(check: Check, only: Sequence[Finding] | None = None) -> str:
     groups = list(grouped(findings))
     readings = state_readings(check.samples.after.census)
     body = [
-        _hero(check, [alike.shown[0] for alike in groups]),
+        _hero(check, groups),
         states_section(check.samples, readings) if only is None else "",
         *(finding_article(alike) for alike in groups),
         *(_looked_at(check) if only is None else ()),
@@ -29,15 +29,15 @@ def check_html(check: Check, only: Sequence[Finding] | None = None) -> str:
     return html_page(title, "".join(body) + _footer(check))
 
 
-def _hero(check: Check, worst: Sequence[Finding]) -> str:
+def _hero(check: Check, groups: Sequence[Alike]) -> str:
     snapshot, verdict = check.samples.after, status(check)
     looked = samples_words(check.window)
     said = verdict_sentence(check.diagnosis, verdict)
     rows = "".join(
-        f"<li>{pill(finding.severity)}"
-        f'<a href="#{anchor(finding)}">{text(finding.title)} '
-        f'<span class="whom">{text(finding.label)}</span></a></li>'
-        for finding in worst
+        f"<li>{pill(alike.shown[0].severity)}"
+        f'<a href="#{anchor(alike.shown[0])}">{text(alike.shown[0].title)} '
+        f'<span class="whom">{text(_whom(alike))}</span></a></li>'
+        for alike in groups
     )
     contents = f'<ul class="toc" aria-label="Findings">{rows}</ul>' if rows else ""
     return (
@@ -47,6 +47,11 @@ def _hero(check: Check, worst: Sequence[Finding]) -> str:
         f'<p class="meta">{utc(snapshot.taken_at)}, {looked}, Linux {text(snapshot.kernel)}, '
         f"network namespace {text(namespace_words(check))}</p>{_tiles(check)}{contents}</header>\n"
     )
+
+
+def _whom(alike: Alike) -> str:
+    others = len(alike.shown) - 1 + alike.more
+    return alike.shown[0].label + (f" and {others} more" if others else "")
 
 
 def _tiles(check: Check) -> str:

@@ -52,7 +52,7 @@ def _ports(report: ConnectReport, style: Style) -> str:
         free += f", {answer.reusable:,} of them by taking over a TIME_WAIT"
     rows = [
         ("range", f"{scene.ports.low}-{scene.ports.high}: {answer.usable:,} usable{reserved}"),
-        ("used there", f"{answer.used:,} ports; sockets: {states or 'none'}"),
+        ("used there", f"{plural(answer.used, 'port')}; sockets: {states or 'none'}"),
         (
             "lost",
             f"{answer.lost:,} to listeners and other sockets placed by bind(), which connect() never shares",

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.fleet_document import Remedy
-from tcpdoctor.diagnosis.fleet_report import FleetReport, Group, Host, count_hosts
+from tcpdoctor.diagnosis.fleet_report import FleetReport, Group, Host
 from tcpdoctor.report.check_blocks import Block, blocks_of
 from tcpdoctor.report.check_text import is_command
 from tcpdoctor.report.host import plural, utc
@@ -28,7 +28,7 @@ class FleetAnswer(NamedTuple):
 
 def verdict_words(report: FleetReport) -> str:
     """Return ``40 hosts: 1 critical, 3 unknown, 36 ok; 2 files are no reports``."""
-    counts = [f"{number} {status}" for status, number in count_hosts(report).items() if number]
+    counts = [f"{number} {status}" for status, number in report.statuses.items() if number]
     words = plural(len(report.hosts), "host")
     if counts:
         words += f": {', '.join(counts)}"
@@ -40,27 +40,26 @@ def verdict_words(report: FleetReport) -> str:
 
 def circumstances(report: FleetReport) -> str:
     """Return when it was made, of reports of which time, and how many hosts were expected."""
-    times = [host.taken_at for host in report.hosts if host.taken_at is not None]
     words = utc(report.made_at)
-    if times:
-        first, last = utc(min(times)), utc(max(times))
+    if report.oldest is not None and report.newest is not None:
+        first, last = utc(report.oldest), utc(report.newest)
         words += f", from reports of {first}" if first == last else f", from reports of {first} to {last}"
     if report.expected is None:
         return f"{words}; a host that sent nothing is missed only with --expect"
     return f"{words}; {plural(report.expected, 'host was', 'hosts were')} expected"
 
 
-def named(hosts: Sequence[str], most: int) -> str:
-    """Return ``web1, web2 and 7 more``."""
-    if len(hosts) <= most:
-        return ", ".join(hosts)
-    return f"{', '.join(hosts[:most])} and {len(hosts) - most} more"
+def named(hosts: Sequence[str], most: int, total: int | None = None) -> str:
+    """Return ``web1, web2 and 7 more``, of the hosts or of a `total` of which these are the first."""
+    shown = ", ".join(hosts[:most])
+    more = (len(hosts) if total is None else total) - min(len(hosts), most)
+    return f"{shown} and {more} more" if more else shown
 
 
 def spread(group: Group, report: FleetReport) -> str:
     """Return on how many hosts a finding is, and how often where that is more."""
-    words = f"on {len(group.hosts)} of {plural(len(report.hosts), 'host')}"
-    return words if group.findings == len(group.hosts) else f"{words}, {group.findings} times"
+    words = f"on {group.hosts_total} of {plural(len(report.hosts), 'host')}"
+    return words if group.findings == group.hosts_total else f"{words}, {group.findings} times"
 
 
 def example(group: Group) -> str:
@@ -74,7 +73,7 @@ def example(group: Group) -> str:
 
 def whose_words(group: Group) -> str:
     """Say that advice names processes, ports and values of one host; empty where there is only that one."""
-    if group.example is not None and len(group.hosts) == 1:
+    if group.example is not None and group.hosts_total == 1:
         return ""
     whose = "one host" if group.example is None else group.example
     return f"In the words of {whose}: processes, ports and values differ on other hosts."

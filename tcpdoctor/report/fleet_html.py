@@ -1,15 +1,15 @@
 """A merged report as one HTML file: no script, nothing from the network, light and dark."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from tcpdoctor.diagnosis.fleet_document import Remedy
 from tcpdoctor.diagnosis.fleet_report import (
     FleetReport,
     Group,
     Host,
-    count_hosts,
+    sick_hosts,
     status_of,
-    unknown_hosts,
 )
 from tcpdoctor.report.check_blocks import blocks_of
 from tcpdoctor.report.check_html_findings import blocks_shown
@@ -31,6 +31,8 @@ from tcpdoctor.report.host import plural, utc
 
 _MOST_SEPARATE = 1000
 """Rows of a table that a browser still scrolls through with ease."""
+_MOST_FOLDED = 10_000
+"""Names in a paragraph that can be unfolded, for a reader who looks for one."""
 
 
 def fleet_html(answer: FleetAnswer) -> str:
@@ -70,29 +72,28 @@ def _bar(report: FleetReport) -> str:
     total = len(report.hosts)
     if not total:
         return ""
-    shares = [(f"c-{status}", number / total) for status, number in count_hosts(report).items()]
+    shares = [(f"c-{status}", number / total) for status, number in report.statuses.items()]
     return bar(shares, verdict_words(report))
 
 
 def _tiles(report: FleetReport) -> str:
     items = "".join(
         f'<li class="{f"is-{status}" if number else "none"}"><b>{number}</b><span>{status}</span></li>'
-        for status, number in count_hosts(report).items()
+        for status, number in report.statuses.items()
     )
     return f'<ul class="tiles">{items}</ul>'
 
 
 def _hosts(report: FleetReport) -> Iterable[str]:
     """Give the table of hosts with findings, the worst first."""
-    sick = [host for host in report.hosts if host.findings or host.untold]
-    if not sick:
+    if not report.sick:
         return
-    rows = "".join(_row(host, report) for host in sick[:_MOST_SEPARATE])
+    sick = sick_hosts(report)
+    rows = "".join(_row(host, report) for host in islice(sick, _MOST_SEPARATE))
     head = "".join(f'<th scope="col">{name}</th>' for name in ("Status", "Host", "Findings", "Looked at"))
-    more = ""
-    if len(sick) > _MOST_SEPARATE:
-        rest = [host.name for host in sick[_MOST_SEPARATE:]]
-        more = _folded(f"{plural(len(rest), 'host')} more", rest)
+    rest = report.sick - _MOST_SEPARATE
+    names = [host.name for host in islice(sick, _MOST_FOLDED)]
+    more = _folded(f"{plural(rest, 'host')} more", names, rest) if rest > 0 else ""
     table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     yield section("Hosts, the worst first", table + more)
 
@@ -113,20 +114,18 @@ def _row(host: Host, report: FleetReport) -> str:
 
 
 def _unknown(report: FleetReport, most: int) -> Iterable[str]:
-    reasons = list(unknown_hosts(report))
-    if not reasons:
+    if not report.unknown:
         return
-    number = sum(1 for host in report.hosts if host.reasons)
     rows = "".join(
-        f"<tr><td><b>{text(named(hosts, most))}</b></td><td>{text(reason)}</td></tr>"
-        for reason, hosts in reasons[:_MOST_SEPARATE]
+        f"<tr><td>{_names(one.hosts, one.hosts_total, most)}</td><td>{text(one.reason)}</td></tr>"
+        for one in report.unknown[:_MOST_SEPARATE]
     )
-    if len(reasons) > _MOST_SEPARATE:
-        rows += f"<tr><td></td><td>... and {len(reasons) - _MOST_SEPARATE} reasons more</td></tr>"
+    if len(report.unknown) > _MOST_SEPARATE:
+        rows += f"<tr><td></td><td>... and {len(report.unknown) - _MOST_SEPARATE} reasons more</td></tr>"
     head = '<thead><tr><th scope="col">Hosts</th><th scope="col">Because</th></tr></thead>'
     note = "Nothing here says that these hosts are well."
     yield section(
-        f"Not known of {plural(number, 'host')}", f"<table>{head}<tbody>{rows}</tbody></table>", note
+        f"Not known of {plural(report.doubted, 'host')}", f"<table>{head}<tbody>{rows}</tbody></table>", note
     )
 
 
@@ -138,7 +137,7 @@ def _article(number: int, group: Group, report: FleetReport, most: int) -> str:
         f'<article class="finding is-{severity}" id="finding-{number}">',
         f'<span class="pill">{severity.upper()}</span> ',
         f'<span class="whom">{text(spread(group, report))}</span><h2>{text(told.title)}</h2>',
-        _names(group, most),
+        _names(group.hosts, group.hosts_total, most),
         f'<p class="summary">{text(seen)}</p>' if seen else "",
     ]
     for label, words in (("Why", told.explanation), ("Cost", told.impact)):
@@ -155,14 +154,15 @@ def _article(number: int, group: Group, report: FleetReport, most: int) -> str:
     return "".join(parts)
 
 
-def _names(group: Group, most: int) -> str:
-    if len(group.hosts) <= most:
-        return f"<p><b>{text(', '.join(group.hosts))}</b></p>"
-    return _folded(named(group.hosts, most), group.hosts)
+def _names(hosts: Sequence[str], total: int, most: int) -> str:
+    if total <= most:
+        return f"<p><b>{text(', '.join(hosts))}</b></p>"
+    return _folded(named(hosts, most, total), hosts, total)
 
 
-def _folded(summary: str, names: Iterable[str]) -> str:
-    return f"<details><summary>{text(summary)}</summary><p>{text(', '.join(names))}</p></details>"
+def _folded(summary: str, names: Sequence[str], total: int) -> str:
+    shown = named(names, len(names), total)
+    return f"<details><summary>{text(summary)}</summary><p>{text(shown)}</p></details>"
 
 
 def _fix(remedy: Remedy) -> str:
@@ -177,7 +177,11 @@ def _notes(report: FleetReport) -> Iterable[str]:
 
 
 def _healthy(report: FleetReport) -> Iterable[str]:
-    well = [host.name for host in report.hosts if host.status == "ok" and not host.findings]
+    number, well = 0, []
+    for host in report.hosts:
+        if host.status == "ok" and not host.findings:
+            number += 1
+            well += [host.name] if number <= _MOST_FOLDED else []
     if well:
-        folded = _folded(f"{plural(len(well), 'host')} without findings", sorted(well))
+        folded = _folded(f"{plural(number, 'host')} without findings", well, number)
         yield f'<section class="card">{folded}</section>\n'

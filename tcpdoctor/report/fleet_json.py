@@ -4,20 +4,20 @@ from collections.abc import Iterator
 
 from tcpdoctor.diagnosis.finding import JsonValue
 from tcpdoctor.diagnosis.fleet_document import Remedy
-from tcpdoctor.diagnosis.fleet_report import FleetReport, Group, Host, count_hosts, exit_code, status_of
+from tcpdoctor.diagnosis.fleet_report import FleetReport, Group, Host, exit_code, status_of
 from tcpdoctor.report.fleet import FleetAnswer
 from tcpdoctor.report.host import utc
 
 SCHEMA = "tcpdoctor.fleet/1"
 
 
-def fleet_json_text(answer: FleetAnswer) -> str:
-    """Return the object as text: a line for each host and finding, so that it costs little memory."""
+def fleet_json_lines(answer: FleetAnswer) -> Iterator[str]:
+    """Give the object as text, a line for each host and finding: there is never more of it in memory."""
     import json
 
     report = answer.report
     head = json.dumps(_head(answer), indent=1, allow_nan=False)[1:-2]
-    parts = [f"{{{head}"]
+    yield f"{{{head}"
     rows: dict[str, Iterator[dict[str, JsonValue]]] = {
         "findings": (_group(group, answer.most_hosts) for group in report.groups),
         "hosts": (_host(host, report) for host in report.hosts),
@@ -25,11 +25,15 @@ def fleet_json_text(answer: FleetAnswer) -> str:
         "repeated": (dict(one._asdict()) for one in report.repeated),
     }
     for key, objects in rows.items():
-        lines = ",\n  ".join(json.dumps(one, allow_nan=False) for one in objects)
-        parts.append(f' "{key}": [\n  {lines}\n ]' if lines else f' "{key}": []')
+        yield f',\n "{key}": ['
+        between = "\n  "
+        for one in objects:
+            yield between + json.dumps(one, allow_nan=False)
+            between = ",\n  "
+        yield "\n ]" if between.startswith(",") else "]"
     for key, names in (("silent", report.silent), ("unexpected", report.unexpected)):
-        parts.append(f' "{key}": {json.dumps(names)}')
-    return ",\n".join(parts) + "\n}"
+        yield f',\n "{key}": {json.dumps(names)}'
+    yield "\n}\n"
 
 
 def _head(answer: FleetAnswer) -> dict[str, JsonValue]:
@@ -42,7 +46,7 @@ def _head(answer: FleetAnswer) -> dict[str, JsonValue]:
         "exit_code": exit_code(report, answer.fail_on),
         "summary": {
             "hosts": len(report.hosts),
-            **count_hosts(report),
+            **report.statuses,
             "expected": report.expected,
             "findings": len(report.groups),
             "unread": len(report.unread) + report.more_unread,
@@ -57,7 +61,7 @@ def _group(group: Group, most: int) -> dict[str, JsonValue]:
         "rule": told.rule,
         "severity": told.severity.key,
         "title": told.title,
-        "hosts_total": len(group.hosts),
+        "hosts_total": group.hosts_total,
         "findings_total": group.findings,
         "hosts": list(group.hosts[:most]),
         "example": None

@@ -1,6 +1,8 @@
 """A merged report as Markdown, for tickets and chats."""
 
-from tcpdoctor.diagnosis.fleet_report import FleetReport, Group, status_of, unknown_hosts
+from itertools import islice
+
+from tcpdoctor.diagnosis.fleet_report import FleetReport, Group, sick_hosts, status_of
 from tcpdoctor.report.check_blocks import blocks_of
 from tcpdoctor.report.check_markdown import blocks_shown, code, escaped
 from tcpdoctor.report.fleet import (
@@ -36,35 +38,37 @@ def fleet_markdown(answer: FleetAnswer) -> str:
 
 
 def _hosts(report: FleetReport, most: int) -> list[str]:
-    sick = [host for host in report.hosts if host.findings or host.untold]
+    sick = [*islice(sick_hosts(report), most)]
     if not sick:
         return []
     rows = [
         f"| {host.status.upper()} | {code(host.name, in_table=True)} | "
         f"{escaped(found_words(host, report.groups))} |"
-        for host in sick[:most]
+        for host in sick
     ]
     table = "\n".join(["| Status | Host | Findings |", "| --- | --- | --- |", *rows])
-    more = [f"... and {plural(len(sick) - most, 'host')} more with findings."] if len(sick) > most else []
-    return ["## Hosts, the worst first", table, *more]
+    more = report.sick - len(sick)
+    note = [f"... and {plural(more, 'host')} more with findings."] if more else []
+    return ["## Hosts, the worst first", table, *note]
 
 
 def _unknown(report: FleetReport, most: int) -> list[str]:
-    reasons = list(unknown_hosts(report))
-    if not reasons:
+    if not report.unknown:
         return []
-    number = sum(1 for host in report.hosts if host.reasons)
-    lines = [f"- {escaped(named(hosts, most))}: {escaped(reason)}" for reason, hosts in reasons[:most]]
-    if len(reasons) > most:
-        lines.append(f"- ... and {len(reasons) - most} reasons more")
-    return [f"## Not known of {plural(number, 'host')}", "\n".join(lines)]
+    lines = [
+        f"- {escaped(named(hosts, most, total))}: {escaped(reason)}"
+        for reason, hosts, total in report.unknown[:most]
+    ]
+    if len(report.unknown) > most:
+        lines.append(f"- ... and {len(report.unknown) - most} reasons more")
+    return [f"## Not known of {plural(report.doubted, 'host')}", "\n".join(lines)]
 
 
 def _group(group: Group, report: FleetReport, most: int) -> list[str]:
     told = group.told
     parts = [
         f"## {told.severity.key.upper()}: {escaped(told.title)}",
-        f"{spread(group, report).capitalize()}: {escaped(named(group.hosts, most))}",
+        f"{spread(group, report).capitalize()}: {escaped(named(group.hosts, most, group.hosts_total))}",
     ]
     seen = example(group)
     parts += [escaped(seen)] if seen else []

@@ -1,8 +1,9 @@
 """A merged report for people: the verdict, the worst hosts, what is not known, each kind of finding once."""
 
 from collections.abc import Sequence
+from itertools import islice
 
-from tcpdoctor.diagnosis.fleet_report import FleetReport, Group, Host, status_of, unknown_hosts
+from tcpdoctor.diagnosis.fleet_report import FleetReport, Group, Host, sick_hosts, status_of
 from tcpdoctor.report.check_blocks import Block, blocks_of
 from tcpdoctor.report.fleet import (
     FleetAnswer,
@@ -17,7 +18,7 @@ from tcpdoctor.report.fleet import (
     whose_words,
 )
 from tcpdoctor.report.host import plural
-from tcpdoctor.report.style import Style
+from tcpdoctor.report.style import NO_BREAK, Style
 
 _WIDEST_NAME = 32
 
@@ -27,10 +28,7 @@ def fleet_text(answer: FleetAnswer, style: Style) -> str:
     report, most = answer.report, answer.most_hosts
     parts = [_header(report, style), *_hosts(report, most, style), *_unknown(report, most, style)]
     parts += [_group(group, report, most, style) for group in report.groups]
-    rest = remarks(report, most)
-    if rest:
-        parts.append("\n".join([style.bold("Notes"), *(style.wrap(one, "    ", "  - ") for one in rest)]))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, *_notes(report, most, style)]) + "\n"
 
 
 def _header(report: FleetReport, style: Style) -> str:
@@ -42,16 +40,17 @@ def _header(report: FleetReport, style: Style) -> str:
 
 def _hosts(report: FleetReport, most: int, style: Style) -> list[str]:
     """Return the hosts with findings, the worst first."""
-    sick = [host for host in report.hosts if host.findings or host.untold]
+    sick = [*islice(sick_hosts(report), most)]
     if not sick:
         return []
-    width = min(_WIDEST_NAME, max(len(host.name) for host in sick[:most]))
+    width = min(_WIDEST_NAME, max(len(host.name) for host in sick))
     lines = [
         style.bold("Hosts, the worst first"),
-        *(_row(host, report, width, style) for host in sick[:most]),
+        *(_row(host, report, width, style) for host in sick),
     ]
-    if len(sick) > most:
-        lines.append(f"  ... and {plural(len(sick) - most, 'host')} more with findings; --hosts names more")
+    more = report.sick - len(sick)
+    if more:
+        lines.append(f"  ... and {plural(more, 'host')} more with findings; --hosts names more")
     return ["\n".join(lines)]
 
 
@@ -66,15 +65,29 @@ def _row(host: Host, report: FleetReport, width: int, style: Style) -> str:
 
 
 def _unknown(report: FleetReport, most: int, style: Style) -> list[str]:
-    reasons = list(unknown_hosts(report))
-    if not reasons:
+    if not report.unknown:
         return []
-    number = sum(1 for host in report.hosts if host.reasons)
-    lines = [style.severity("unknown", f"Not known of {plural(number, 'host')}")]
-    for reason, hosts in reasons[:most]:
-        lines.append(style.wrap(f"{named(hosts, most)}: {reason}", "    ", "  - "))
-    if len(reasons) > most:
-        lines.append(f"  ... and {len(reasons) - most} reasons more; --format json names them")
+    lines = [style.severity("unknown", f"Not known of {plural(report.doubted, 'host')}")]
+    for reason, hosts, total in report.unknown[:most]:
+        lines.append(style.wrap(f"{named(hosts, most, total)}: {reason}", "    ", "  - "))
+    if len(report.unknown) > most:
+        lines.append(f"  ... and {len(report.unknown) - most} reasons more; --format json names them")
+    return ["\n".join(lines)]
+
+
+def _notes(report: FleetReport, most: int, style: Style) -> list[str]:
+    """Return what else has to be said; paths stay whole, however long, because they are copied."""
+    rest = remarks(report, most)
+    if not rest:
+        return []
+    paths = {one.source for one in report.unread[:most]}
+    paths |= {path for one in report.repeated[:most] for path in (one.counted, one.left_out)}
+    lines = [style.bold("Notes")]
+    for words in rest:
+        unbroken = words
+        for path in paths:
+            unbroken = unbroken.replace(path, path.replace(" ", NO_BREAK))
+        lines.append(style.wrap(unbroken, "    ", "  - ", whole=True))
     return ["\n".join(lines)]
 
 
@@ -84,7 +97,7 @@ def _group(group: Group, report: FleetReport, most: int, style: Style) -> str:
     lines = [
         style.severity(told.severity.key, heading),
         style.bold(style.wrap(told.title, "  ")),
-        style.wrap(named(group.hosts, most), "    "),
+        style.wrap(named(group.hosts, most, group.hosts_total), "    "),
     ]
     seen = example(group)
     if seen:

@@ -114,9 +114,18 @@ def _condition(row: Connection, entry: Entry) -> list[str]:
     parts += _unread(row)
     unsent = row.send_queue - (row.state in _OWN_FLAG_UNANSWERED)
     parts += [f"unsent or unacknowledged {show(unsent, BYTE)}"] if unsent > 0 else []
-    parts += [plural(row.retransmits, "retransmission")] if row.retransmits else []
+    parts += _tries(row)
     parts += [f"{_TIMERS[row.timer]} in {show(row.expires, SECOND)}"] if row.timer in _TIMERS else []
     return parts
+
+
+def _tries(row: Connection) -> list[str]:
+    """What was sent again in vain: of a socket that probes the kernel counts probes, not segments."""
+    if not row.retransmits:
+        return []
+    if row.timer in (Timer.KEEPALIVE, Timer.PROBE):
+        return [f"{plural(row.retransmits, 'probe')} without answer"]
+    return [plural(row.retransmits, "retransmission")]
 
 
 def _idle(row: Connection) -> list[str]:

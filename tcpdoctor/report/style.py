@@ -31,12 +31,12 @@ class Style(NamedTuple):
         """Return `text` (or the word itself) coloured as critical, warning, info, ok or unknown."""
         return self._paint(_SEVERITY[key], key if text is None else text)
 
-    def wrap(self, text: str, indent: str = "", first: str | None = None) -> str:
+    def wrap(self, text: str, indent: str = "", first: str | None = None, *, whole: bool = False) -> str:
         """Fill paragraphs to the width; `first` stands instead of `indent` on the first line.
 
         Paragraphs are separated by empty lines. A line that starts with four spaces (or a tab) is a
         command and stays whole, see `command`. A number and its unit stay on one line. Any other word
-        longer than the line is cut, never hidden.
+        longer than the line is cut, never hidden; where words have to stay `whole`, the line is longer.
         """
         lines: list[str] = []
         for part in _paragraphs(text):
@@ -46,13 +46,14 @@ class Style(NamedTuple):
                 lines.append(self.command(command, indent + part[: -len(command)]))
                 continue
             lines += textwrap.wrap(
-                _before_units().sub(_NO_BREAK, part),
+                _before_units().sub(NO_BREAK, part),
                 width=self.width,
                 initial_indent=lead,
                 subsequent_indent=indent,
                 break_on_hyphens=False,
+                break_long_words=not whole,
             ) or [lead.rstrip()]
-        return "\n".join(lines).replace(_NO_BREAK, " ")
+        return "\n".join(lines).replace(NO_BREAK, " ")
 
     def command(self, text: str, indent: str = "") -> str:
         """Return a shell command that can be copied whole, whatever its length.
@@ -71,7 +72,8 @@ class Style(NamedTuple):
 
 PLAIN = Style(color=False, width=80)
 
-_NO_BREAK = "\u00a0"
+NO_BREAK = "\u00a0"
+"""A space that `wrap` does not break at; it is a plain one in what it returns."""
 
 
 @functools.cache

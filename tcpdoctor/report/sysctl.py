@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from tcpdoctor.diagnosis.sysctl_origin import Origin
 from tcpdoctor.facts.state_deadlines import Deadline
 from tcpdoctor.facts.sysctl_words import value_as_printed, value_in_words
 from tcpdoctor.kernel.live import Identity
@@ -31,6 +32,8 @@ class SysctlAnswer(NamedTuple):
     """Those of the deadlines."""
     rto: float
     page_size: int
+    origin: Origin = Origin(None, None)
+    """What set the value, as far as that can be seen."""
 
 
 def printed(answer: SysctlAnswer) -> str | None:

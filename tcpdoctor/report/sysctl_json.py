@@ -7,6 +7,7 @@ from tcpdoctor.kernel.snapshot import SysctlValue
 from tcpdoctor.report.host import host_json, utc
 from tcpdoctor.report.state_json import life_json
 from tcpdoctor.report.sysctl import SysctlAnswer, in_words, is_default, printed
+from tcpdoctor.report.sysctl_list_json import source_json
 
 SCHEMA = "tcpdoctor.sysctl/1"
 
@@ -44,6 +45,8 @@ def sysctl_json(answer: SysctlAnswer) -> dict[str, JsonValue]:
         "deadlines": [_deadline(keys, deadline) for keys, deadline in answer.deadlines],
         "assumed_rto_s": round(answer.rto, 6),
         "see_also": list(page.see),
+        "set_by": source_json(answer.origin.by),
+        "not_set_by": source_json(answer.origin.later),
     }
 
 

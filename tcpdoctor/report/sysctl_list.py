@@ -81,7 +81,7 @@ def origin_words(origin: Origin) -> str | None:
         return (
             None
             if later is None
-            else f"{_source(later)} says {later.value or 'nothing'}; changed since by something else"
+            else f"{_source(later)} says {later.value or 'nothing'}: not applied, or changed since"
         )
     if later is None:
         return f"set by {_source(by)}"

@@ -42,12 +42,13 @@ def _row(row: Shown, found: SettingsList) -> JsonValue:
         "since": page.since,
         "removed": page.removed,
         "instead": page.instead,
-        "set_by": _source(row.origin.by),
-        "not_set_by": _source(row.origin.later),
+        "set_by": source_json(row.origin.by),
+        "not_set_by": source_json(row.origin.later),
     }
 
 
-def _source(source: Source | None) -> JsonValue:
+def source_json(source: Source | None) -> JsonValue:
+    """Return what set a value in named fields; null where nothing that can be seen did."""
     if source is None:
         return None
     return {

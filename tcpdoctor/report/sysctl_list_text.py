@@ -34,7 +34,7 @@ _SCOPES = {
 
 
 def sysctl_list_text(found: SettingsList, style: Style) -> str:
-    """Return every setting with its meaning; nothing where changed ones were asked for and none is."""
+    """Return every setting with its meaning; of changed ones the number as well."""
     lines: list[str] = []
     for row in found.rows:
         if row.exists or found.asked:
@@ -45,13 +45,13 @@ def sysctl_list_text(found: SettingsList, style: Style) -> str:
         lines += ["", style.wrap(f"Not on this kernel: {', '.join(absent)}.", _MARGIN, "")]
     if lines and found.unseen:
         lines += ["", *(style.wrap(f"Not seen: {each}.", _MARGIN, "") for each in found.unseen)]
-    if lines and found.only_changed:
-        lines += ["", style.wrap(_summary(found), _MARGIN, "")]
+    if found.only_changed:
+        lines += [*([""] if lines else []), style.wrap(_summary(found), _MARGIN, "")]
     return "\n".join(lines) + "\n" if lines else ""
 
 
 def _summary(found: SettingsList) -> str:
-    text = f"{plural(len(found.rows), 'setting')} changed."
+    text = f"{plural(len(found.rows), 'setting')} changed." if found.rows else "No setting is changed."
     if found.not_compared:
         number = plural(len(found.not_compared), "other")
         text += f" Of {number} the value or the default is not known here (--format json names them)."

@@ -3,8 +3,10 @@
 from tcpdoctor.facts.life import NEVER, show_life
 from tcpdoctor.facts.state_deadlines import Deadline
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.text import clean
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.sysctl import SysctlAnswer, in_words, is_default, printed
+from tcpdoctor.report.sysctl_list import origin_words
 
 _UNITS = {
     "second": "seconds",
@@ -134,6 +136,12 @@ def _particulars(answer: SysctlAnswer) -> list[tuple[str, str]]:
     if page.since is not None:
         entries.append(("History", _history(page.since)))
     entries.append(("File", f"/proc/sys/{page.name.replace('.', '/')}" + _not_writable(answer)))
+    origin = origin_words(answer.origin)
+    if origin is not None:
+        label = "Differs" if answer.origin.by is None else "Set by"
+        entries.append((label, clean(origin.removeprefix("set by "), 1000)))
+    elif is_default(answer) is False:
+        entries.append(("Set by", "nothing that can be seen: a program or a person did"))
     return entries
 
 

@@ -1,10 +1,11 @@
 """The formats of `check` on the command line: what goes where, and what does not go together."""
 
+import subprocess
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from tests.cli.command import complaint, tcpdoctor
+from tests.cli.command import COMMAND, complaint, tcpdoctor
 
 ALL = ("text", "json", "nagios", "prometheus", "junit", "markdown", "html")
 BEGINNINGS = {
@@ -93,3 +94,11 @@ verify = "true"
 claim = "it has"
 source = "ip-sysctl.rst"
 """
+
+
+def test_a_plugin_that_cannot_write_its_line_says_so_elsewhere():
+    with open("/dev/full", "w") as full:
+        command = [*COMMAND, "check", "--window", "0", "--format", "nagios"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 3
+    assert "No space left on device" in done.stderr

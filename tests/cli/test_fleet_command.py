@@ -118,6 +118,27 @@ def test_a_list_of_no_hosts_is_a_mistake(tmp_path):
     assert "names no host" in complaint(tcpdoctor("fleet", "x.json", "--expect", tmp_path / "expected"))
 
 
+def test_a_range_of_hosts_is_no_host(tmp_path):
+    (tmp_path / "expected").write_text("web1\nweb[2:9]\n")
+    answer = tcpdoctor("fleet", "x.json", "--expect", tmp_path / "expected")
+    assert "web[2:9] is a range" in complaint(answer)
+
+
+@pytest.mark.parametrize("kind", ["text", "json", "markdown", "html"])
+def test_a_reader_who_goes_away_is_no_error(tmp_path, kind):
+    lines = [json.dumps(report(f"web{n}", finding("a"), taken_at=now())) for n in range(3000)]
+    (tmp_path / "all.jsonl").write_text("\n".join(lines))
+    program = '"$@" | head -c 10'
+    answer = subprocess.run(
+        ["sh", "-c", program, "sh", *COMMAND, "fleet", str(tmp_path), "--format", kind],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+    )
+    assert (answer.stderr, len(answer.stdout)) == ("", 10)
+
+
 def test_hostile_files_are_a_line_each_and_the_rest_counts(tmp_path):
     write(tmp_path, "well")
     hostile = {
@@ -139,6 +160,16 @@ def test_hostile_files_are_a_line_each_and_the_rest_counts(tmp_path):
     assert all(char.isprintable() or char == "\n" for char in answer.stdout)
 
 
+def test_a_long_path_stays_whole_so_that_it_can_be_copied(tmp_path):
+    folder = tmp_path / "of a fleet" / ("long-" * 20)
+    folder.mkdir(parents=True)
+    write(folder, "well")
+    (folder / "empty.json").write_text("")
+    answer = tcpdoctor("fleet", folder)
+    (line,) = [line for line in answer.stdout.splitlines() if "empty.json" in line]
+    assert line == f"  - {folder}/empty.json:"
+
+
 def peak_kib(*arguments):
     """The most memory that one run needed."""
     program = (
@@ -155,6 +186,20 @@ def peak_kib(*arguments):
     code, peak = map(int, answer.stdout.split())
     assert code == 1, answer
     return peak
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"), [("text", 4096), ("json", 4096), ("markdown", 4096), ("html", 8192)]
+)
+def test_memory_hardly_grows_with_the_hosts(tmp_path, kind, most):
+    few, many = tmp_path / "few.jsonl", tmp_path / "many.jsonl"
+    for path, number in ((few, 2_500), (many, 10_000)):
+        with path.open("w") as file:
+            for n in range(number):
+                one = finding("a", explanation="word " * 700)  # longer than what is read at once
+                file.write(json.dumps(report(f"web{n}.example.org", one, taken_at=now())) + "\n")
+    grown = peak_kib("fleet", many, "--format", kind) - peak_kib("fleet", few, "--format", kind)
+    assert grown < most
 
 
 def test_memory_does_not_grow_with_what_the_hosts_say(tmp_path):

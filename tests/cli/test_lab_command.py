@@ -21,6 +21,8 @@ from tests.schemas import described
 from .command import COMMAND, complaint, environment, tcpdoctor
 
 NOBODY = 65534
+WITHOUT_PROCESSES = 54_321
+"""A user who runs nothing else, so that a limit of processes counts ours alone."""
 SHORT = "fin-timeout-short"
 
 
@@ -181,6 +183,44 @@ def test_where_no_namespace_is_to_be_had_one_line_says_so(in_namespace, argument
     assert "max_net_namespaces" in complaint(answer)
 
 
+READ_ONLY = """
+mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$0" "$@"
+"""
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare (util-linux) is not installed")
+@pytest.mark.parametrize("arguments", [("lab", "prove"), ("lab", "run", SHORT)])
+def test_where_settings_cannot_be_written_one_line_says_so(in_namespace, arguments):
+    apart = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", READ_ONLY]
+    command = [*apart, *COMMAND, *arguments]
+    answer = subprocess.run(
+        command, capture_output=True, text=True, env=environment(), check=False, timeout=60
+    )
+    assert "/proc/sys is mounted read-only" in complaint(answer)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit (util-linux) is not installed")
+@pytest.mark.parametrize("arguments", [("lab", "prove", SHORT), ("lab", "run", SHORT)])
+def test_where_no_process_may_be_forked_one_line_says_so(in_namespace, arguments):
+    become = ["setpriv", f"--reuid={WITHOUT_PROCESSES}", f"--regid={NOBODY}", "--clear-groups"]
+    usable = [*become, *COMMAND, "--version"]
+    if subprocess.run(usable, capture_output=True, env=environment(), cwd="/", check=False).returncode:
+        pytest.skip("another user may not run this installation")
+    limited = ["prlimit", "--nproc=1:1", *become, *COMMAND, *arguments]
+    answer = subprocess.run(
+        limited, capture_output=True, text=True, env=environment(), cwd="/", check=False, timeout=60
+    )
+    assert "no further process (ulimit -u)" in complaint(answer)
+
+
+def test_a_hard_limit_of_descriptors_that_is_too_low_is_told(in_namespace):
+    limited = ["sh", "-c", 'ulimit -n 64 && exec "$0" "$@"', *COMMAND, "lab", "prove", "close-wait-leak"]
+    told = subprocess.run(limited, capture_output=True, text=True, env=environment(), check=False, timeout=60)
+    assert (told.returncode, told.stderr) == (1, "")
+    assert "descriptors, and the hard limit is 64 (ulimit -Hn)" in " ".join(told.stdout.split())
+
+
 # --- proofs that fall short ---
 
 
@@ -255,6 +295,16 @@ def test_a_story_that_does_not_go_as_told_says_where(in_namespace, capfd):
     assert code == 1
     assert f"Not as told: {SHORT} should be warning, and is clear" in told
     assert f"It did not go as told: - step 1: {SHORT} should be warning" in told
+
+
+def test_lowered_limits_of_several_rules_are_told_apart(in_namespace, capfd):
+    leak, held = "close-wait-leak", "fin-wait-2-held-open"
+    scene = Broken("", fires={leak: "info"}, limits={held: {"min_age": 0.5}, leak: {"min_age": 0.5}})
+    tell(story(scene._replace(window=0)), Output(), hold=False)
+    told = " ".join(capfd.readouterr().out.split())
+    assert (
+        f"min_age = 500 ms instead of 2 min ({held}) and min_age = 500 ms instead of 60 s ({leak})." in told
+    )
 
 
 def test_a_story_that_breaks_off_says_why(in_namespace, capfd):

@@ -105,6 +105,7 @@ def test_another_system_is_read_below_its_root(tmp_path):
         (("lint", "/etc/sysctl.conf", "--root", "/"), "--root takes no files"),
         (("lint", "--fail-on", "severe"), "'severe'"),
         (("show", "tcp_fin_timout"), "did you mean net.ipv4.tcp_fin_timeout?"),
+        (("show", "keepalive"), "'*keepalive*' stands for net.ipv4.tcp_keepalive_time"),
         (("show", "nothing*"), "no sysctl of TCP is called 'nothing*'"),
         (("show", "/etc/passwd"), "no sysctl of TCP is called '/etc/passwd'"),
         (("show", "../../etc/passwd"), "no sysctl of TCP is called"),
@@ -114,6 +115,43 @@ def test_another_system_is_read_below_its_root(tmp_path):
 )
 def test_a_mistake_is_one_line(arguments, words):
     assert words in complaint(tcpdoctor("sysctl", *arguments))
+
+
+STOCK = {
+    "etc/sysctl.d/10-x.conf": "net.ipv4.conf.default.rp_filter=2\nnet.ipv4.conf.all.rp_filter=2\n",
+    "etc/sysctl.d/README.sysctl": "nothing\n",
+    "etc/sysctl.conf": "#net.ipv4.tcp_syncookies=1\n",
+    "usr/lib/sysctl.d/50-default.conf": "net.ipv4.conf.default.rp_filter = 2\nnet.ipv4.conf.*.rp_filter = 2\n"
+    "-net.ipv4.conf.all.rp_filter\n-net.core.default_qdisc = fq_codel\nfs.protected_fifos = 1\n",
+    "usr/lib/sysctl.d/50-pid-max.conf": "kernel.pid_max = 4194304\n",
+    "usr/lib/sysctl.d/99-protect-links.conf": "fs.protected_fifos = 1\n",
+}
+
+
+def test_the_files_of_a_distribution_are_no_warning(tmp_path):
+    for path, text in STOCK.items():
+        put(tmp_path, path, text)
+    document = json.loads(tcpdoctor("sysctl", "lint", "--root", tmp_path, "--format", "json").stdout)
+    assert [fault["check"] for fault in document["faults"]] == ["readers-disagree"]
+    assert document["summary"] == {"info": 1, "warning": 0, "critical": 0}
+
+
+def test_a_sensible_tuning_of_another_system_is_no_remark(tmp_path):
+    put(
+        tmp_path,
+        "etc/sysctl.d/60-x.conf",
+        "net.core.somaxconn=65535\nnet.core.rmem_max=67108864\nnet.core.default_qdisc=fq\n"
+        "net.ipv4.tcp_congestion_control=bbr\nvm.swappiness=10\nnet.ipv4.tcp_keepalive_time=300\n"
+        "net.ipv4.ip_local_port_range=10240 65535\nnet.ipv4.ip_local_reserved_ports=30000-32767\n"
+        "net.ipv4.tcp_rmem=4096 131072 33554432\nnet.ipv4.tcp_max_tw_buckets=2000000\n",
+    )
+    assert tcpdoctor("sysctl", "lint", "--root", tmp_path).stdout.endswith("1 file, nothing to correct.\n")
+
+
+def test_a_root_without_files_of_settings_says_so(tmp_path):
+    answer = tcpdoctor("sysctl", "lint", "--root", tmp_path)
+    assert answer.returncode == 0
+    assert "There is no file of settings" in answer.stdout
 
 
 def test_hostile_files_are_no_trouble(tmp_path):
@@ -215,3 +253,12 @@ def test_a_secret_key_is_never_shown():
     (row,) = json.loads(tcpdoctor("sysctl", "show", "tcp_fastopen_key", "--format", "json").stdout)["sysctls"]
     assert row["value"] is None
     assert "secret" in row["missing"]["value"]
+
+
+def test_what_acts_when_it_is_read_and_what_is_secret_is_not_read():
+    asked = ("vm.stat_refresh", "vm.drop_caches", "net.ipv6.conf.default.stable_secret")
+    text = tcpdoctor("sysctl", "show", *asked).stdout
+    assert "vm.stat_refresh: it can only be written" in text
+    assert "vm.drop_caches: it can only be written" in text
+    assert "net.ipv6.conf.default.stable_secret: it is a secret key" in text
+    assert names("net..ipv4.tcp_sack") == ["net.ipv4.tcp_sack"]

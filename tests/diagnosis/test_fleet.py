@@ -8,7 +8,7 @@ from tcpdoctor.diagnosis import fleet as fleet_module
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.fleet import Fleet
 from tcpdoctor.diagnosis.fleet_document import looks_of
-from tcpdoctor.diagnosis.fleet_report import count_hosts, exit_code, status_of, unknown_hosts
+from tcpdoctor.diagnosis.fleet_report import exit_code, status_of
 from tcpdoctor.kernel.reading import Missing
 from tests.diagnosis.fleet_reports import NOW, document, finding, report
 
@@ -111,8 +111,8 @@ def test_nothing_at_all_is_no_health():
 
 def test_a_failure_names_the_host_and_the_reason():
     merged = merge(report("web2"), failure())
-    assert list(unknown_hosts(merged)) == [("cannot be reached", ["web1"])]
-    assert count_hosts(merged) == {"critical": 0, "warning": 0, "unknown": 1, "ok": 1}
+    assert [tuple(one) for one in merged.unknown] == [("cannot be reached", ("web1",), 1)]
+    assert merged.statuses == {"critical": 0, "warning": 0, "unknown": 1, "ok": 1}
 
 
 def test_a_failure_after_a_report_leaves_what_was_found_and_adds_the_reason():

@@ -43,7 +43,7 @@ def leak(label, number, **options):
         ("ephemeral-ports-nearly-exhausted", ["ports.blocked"]),
         ("accept-queue-full", ["accept_queue.least"]),
         ("time-wait-table-nearly-full", ["sockstat.TCP.tw"]),
-        ("fin-wait-1-stuck", ["fin_wait_1.lasting"]),
+        ("fin-wait-1-stuck", ["fin_wait_1.lasting", "fin_wait_1.closed_window_ages"]),
         ("tcp-memory-nearly-full", ["sockstat.TCP.mem"]),
         ("fin-timeout-short", ["sysctl.net.ipv4.tcp_fin_timeout"]),
     ],
@@ -151,7 +151,12 @@ class TestWhatIsNotKnown:
 
 
 def test_shares_are_told_apart_from_switches():
-    shares = ("Tcp.OutSegs", 970), ("Tcp.RetransSegs", 30), ("TcpExt.TCPDSACKRecv", 0)
+    shares = (
+        ("Tcp.OutSegs", 970),
+        ("Tcp.RetransSegs", 30),
+        ("TcpExt.TCPDSACKRecv", 0),
+        ("TcpExt.TCPSynRetrans", 0),
+    )
     rates = {counter: Growth(delta, 1.0) for counter, delta in shares}
     share = measure("retransmissions-above-normal", subject("host", rates, scope=Scope.HOST))
     assert (share.value, share.is_share, share.warning) == (0.03, True, ((0.01, INF),))

@@ -40,6 +40,21 @@ def test_listeners_and_bound_sockets_inside_the_range_are_counted_by_port():
     assert found["ports.in_range"] == 28232
 
 
+def test_connect_has_the_usable_ports_without_a_socket_that_bind_placed():
+    listener = LISTENER._replace(local=Endpoint("0.0.0.0", 40000))
+    rows = [at(40001), at(40001), at(8080)]
+    assert host(rows, listeners=(listener, LISTENER))["ports.connectable"] == 28232 - 2
+    part = host(detail=details([at(40001)], BOUND=100), listeners=(listener,))["ports.connectable"]
+    assert (part.low, part.high) == (28232 - 2 - 99, 28232 - 2)
+
+
+def test_where_bound_sockets_are_not_listed_connect_has_what_listeners_leave():
+    old = {state: rows for state, rows in details([]).items() if state is not TcpState.BOUND}
+    listener = LISTENER._replace(local=Endpoint("0.0.0.0", 40000))
+    assert host(detail=old, listeners=(listener,))["ports.connectable"] == 28232 - 1
+    assert host(listeners=Missing("refused"))["ports.connectable"] == Missing("refused")
+
+
 def test_reserved_ports_are_nobodys_to_lose():
     sysctls = {**SYSCTLS, "net.ipv4.ip_local_reserved_ports": ((40000, 40001),)}
     found = host([at(40001), at(40002)], sysctls=sysctls)

@@ -95,6 +95,16 @@ def test_what_the_timeouts_add_up_to_bounds_the_wait_from_below_and_the_last_ack
     assert ages.at_most == (pytest.approx(50.01),)
 
 
+def test_of_probes_without_answer_the_last_wait_still_runs():
+    silent = CLOSED._replace(retransmits=3, info=CLOSED.info._replace(backoff=5, last_ack_recv=50.0))
+    ages = seen(unanswered=[silent])["unanswered.incoming_ages"]
+    # the third probe of the five was the first in vain: 1.6 s and 3.2 s have passed, and of 6.4 s all but 0.4
+    assert ages.at_least == (pytest.approx(1.6 + 3.2 + 6.0),)
+    assert ages.at_most == (pytest.approx(50.01),)
+    untold = seen(unanswered=[silent._replace(info=Missing("/proc"))])["unanswered.incoming_ages"]
+    assert untold.at_least == (pytest.approx(0.012),)
+
+
 def test_without_tcp_info_the_smallest_timeouts_are_a_lower_bound():
     ages = seen(unanswered=[UNANSWERED._replace(info=Missing("/proc"))])["unanswered.incoming_ages"]
     assert ages == Ages((pytest.approx(0.06),), (math.inf,), "/proc")
@@ -127,6 +137,21 @@ def test_accepted_connections_and_those_to_a_server_are_told_apart():
     assert subject.facts["destination.unanswered_oldest"].low == pytest.approx(5.2)
 
 
+def test_what_leaves_from_ports_that_the_program_chose_was_not_accepted():
+    chosen = [
+        UNANSWERED._replace(local=Endpoint("10.0.0.1", 10000 + n), remote=OUTGOING.remote) for n in range(3)
+    ]
+    drained = [
+        UNANSWERED._replace(local=Endpoint("10.0.0.1", 9090), remote=Endpoint("10.0.0.7", port))
+        for port in (5, 6)
+    ]
+    samples = look(unanswered=[UNANSWERED, *chosen, *drained])
+    assert len(facts(samples)["unanswered.incoming_ages"].at_least) == 3
+    (subject,) = subjects(samples, Scope.DESTINATION)
+    assert subject.label == "10.0.0.9:5432 from 10.0.0.1"
+    assert len(subject.facts["destination.unanswered_ages"].at_least) == 3
+
+
 def test_suspects_that_were_not_looked_at_may_be_of_any_age():
     some = Established(0, 700, 0, 0, Detail((UNANSWERED,), 700), NONE, NONE, NONE, NONE)
     ages = facts(once(snapshot(listeners=(LISTENER,), census=census(established=some))))[
@@ -139,6 +164,27 @@ def test_suspects_that_were_not_looked_at_may_be_of_any_age():
 def idle(seconds: float, **changes) -> Connection:
     info = INFO._replace(last_data_sent=seconds, last_data_recv=seconds + 1)
     return LIVING._replace(info=info, **changes)
+
+
+def look_at_some(rows, total):
+    found = HEALTHY._replace(unanswered=Detail(tuple(rows), total))
+    return facts(once(snapshot(listeners=(LISTENER,), census=census(established=found))))
+
+
+def test_a_sample_of_an_outage_tells_how_many_have_waited_at_least():
+    young = UNANSWERED._replace(info=UNANSWERED.info._replace(last_ack_recv=0.5))
+    ages = look_at_some([UNANSWERED] * 300 + [young] * 200, 10_000)["unanswered.incoming_ages"]
+    # three fifths of 10,000, less three times 2.2 % of them
+    assert sum(low > 5 for low in ages.at_least) == 5342
+    assert 9_300 < len(ages.at_least) < 10_000
+    assert list(ages.at_least) == sorted(ages.at_least)
+    assert len(ages.at_most) == 10_000
+
+
+def test_of_a_sample_never_fewer_are_told_than_were_seen():
+    clients = [UNANSWERED._replace(local=Endpoint("10.0.0.1", 40000 + n)) for n in range(498)]
+    ages = look_at_some([*clients, UNANSWERED, UNANSWERED], 501)["unanswered.incoming_ages"]
+    assert len(ages.at_least) == 2
 
 
 def test_idle_counts_what_no_timer_watches_and_leads_to_another_host():

@@ -86,13 +86,33 @@ def test_three_retransmissions_are_proof_by_themselves():
     assert facts(once(snapshot(rows)))["fin_wait_1.lasting"] == Range(5, 7, "needs two samples")
 
 
-def test_a_window_closed_for_several_probes_is_proof_even_where_they_are_answered():
-    probed = FIN_WAIT_1._replace(timer=Timer.PROBE, info=INFO._replace(backoff=3))
-    assert facts(once(snapshot(several(5, probed))))["fin_wait_1.lasting"] == 5
-    younger = probed._replace(info=INFO._replace(backoff=2))
-    assert facts(once(snapshot([younger])))["fin_wait_1.lasting"] == Range(0, 1, "needs two samples")
-    unread = probed._replace(info=Missing("no tcp_info here"))
-    assert facts(once(snapshot([unread])))["fin_wait_1.lasting"] == Range(0, 1, "needs two samples")
+PROBED = FIN_WAIT_1._replace(
+    timer=Timer.PROBE, expires=1.2, info=INFO._replace(rto=0.2, backoff=3, last_data_sent=4.0)
+)
+
+
+def test_a_peer_that_answers_and_does_not_read_is_told_apart():
+    rows = several(5, PROBED)
+    value = facts(twice(snapshot(rows), snapshot(rows)))
+    assert value["fin_wait_1.lasting"] == 0
+    ages = value["fin_wait_1.closed_window_ages"]
+    assert ages.at_least == pytest.approx((1.8,) * 5)
+    assert ages.at_most == pytest.approx((4.01,) * 5)
+    assert value["fin_wait_1.closed_window_send_queue"] == 5 * (PROBED.send_queue - 1)
+    assert value["fin_wait_1.closed_window_peers"].endswith("(5)")
+
+
+def test_probes_without_an_answer_are_silence():
+    silent = several(5, PROBED._replace(retransmits=3))
+    value = facts(once(snapshot(silent)))
+    assert value["fin_wait_1.lasting"] == 5
+    assert value["fin_wait_1.closed_window_ages"].at_most == ()
+
+
+def test_without_tcp_info_a_closed_window_has_no_known_age():
+    value = facts(once(snapshot([PROBED._replace(info=Missing("no tcp_info here"))])))
+    assert value["fin_wait_1.lasting"] == 0
+    assert value["fin_wait_1.closed_window_ages"].at_least == (0.0,)
 
 
 def test_a_sample_of_many_leaves_the_rest_open():

@@ -56,9 +56,12 @@ def test_columns_and_a_plain_loop_mark_the_same_sockets(batches):
     )  # fmt: skip
     marked = take_apart(tally, decode_row)
     assert len(marked.unanswered.connections) == sum(
-        timer == Timer.RETRANSMIT and retries >= UNANSWERED_RETRIES for _, timer, retries, *_ in here
+        timer in (Timer.RETRANSMIT, Timer.PROBE) and retries >= UNANSWERED_RETRIES
+        for _, timer, retries, *_ in here
     )
-    assert len(marked.closed_window.connections) == timers[Timer.PROBE]
+    assert len(marked.closed_window.connections) == sum(
+        timer == Timer.PROBE and retries < UNANSWERED_RETRIES for _, timer, retries, *_ in here
+    )
     assert len(marked.self_connected.connections) == sum(
         local == remote for *_, local, remote, _, _, _ in here
     )
@@ -118,26 +121,27 @@ def test_choosing_by_batches_fills_a_sample_and_counts_everything(batches, bound
     assert len(sample.kept) == min(bound, sum(batches))
 
 
-_LINE = b"%4d: 0100007F:%04X 0100007F:%04X %02X %08X:%08X %02X:%08X %08X  1000 0 77 1 0 20 4 30 10 -1\n"
+_LINE = b"%4d: 0100007F:%04X 0100007F:%04X %02X %08X:%08X %02X:%08X %08X  1000 %8d 77 1 0 20 4 30 10 -1\n"
 
 
 def test_lines_of_proc_are_marked_as_rows_are(tmp_path):
     lines = [
-        _LINE % (0, 443, 40000, 1, 0, 0, 0, 0, 0),
-        _LINE % (1, 443, 40001, 1, 9, 0, 1, 150, 6),
-        _LINE % (2, 443, 40002, 1, 5, 0, 4, 150, 0),
-        _LINE % (3, 40003, 40003, 1, 0, 0, 2, 700000, 0),
-        _LINE % (4, 443, 40004, 1, 0, LARGE_QUEUE, 0, 0, 0),
-        _LINE % (5, 443, 40005, 8, LARGE_QUEUE, 0, 1, 150, 9),
+        _LINE % (0, 443, 40000, 1, 0, 0, 0, 0, 0, 0),
+        _LINE % (1, 443, 40001, 1, 9, 0, 1, 150, 6, 0),
+        _LINE % (2, 443, 40002, 1, 5, 0, 4, 150, 0, 1),
+        _LINE % (3, 40003, 40003, 1, 0, 0, 2, 700000, 0, 0),
+        _LINE % (4, 443, 40004, 1, 0, LARGE_QUEUE, 0, 0, 0, 0),
+        _LINE % (5, 443, 40005, 8, LARGE_QUEUE, 0, 1, 150, 9, 0),
+        _LINE % (6, 443, 40006, 1, 5, 0, 4, 150, 0, 11),
     ]
     (tmp_path / "tcp").write_bytes(b"  sl  heading\n" + b"".join(lines))
     tally = EstablishedTally[bytes]()
     procnet.add_all(StateTally(), None, str(tmp_path), established=tally)
     marked = take_apart(tally, procnet.decode_line)
-    assert (marked.no_timer, marked.retransmitting, marked.keepalive, marked.probing) == (2, 1, 1, 1)
-    assert [row.retransmits for row in marked.unanswered.connections] == [6]
+    assert (marked.no_timer, marked.retransmitting, marked.keepalive, marked.probing) == (2, 1, 1, 2)
+    assert [row.retransmits for row in marked.unanswered.connections] == [6, 11]
     assert [row.remote.port for row in marked.closed_window.connections] == [40002]
     assert [row.local.port for row in marked.self_connected.connections] == [40003]
     assert [row.receive_queue for row in marked.large.connections] == [LARGE_QUEUE]
     assert {row.state for row in marked.sample.connections} == {TcpState.ESTABLISHED}
-    assert marked.sample.total == 5
+    assert marked.sample.total == 6

@@ -218,3 +218,9 @@ def test_a_setting_is_looked_at_as_a_file(tmp_path):
     assert "never read" in look_at("net/ipv4/tcp_fastopen_key", str(tmp_path)).value.reason
     assert look_at("net", str(tmp_path)).exists is False
     assert look_at("net/\0", str(tmp_path)).exists is False
+
+
+def test_a_glob_of_many_stars_ends(tmp_path):
+    (tmp_path / ("a" * 60)).write_text("")
+    assert matching("*a" * 40 + "b", str(tmp_path)) == ()
+    assert matching("*a" * 40, str(tmp_path)) == ("a" * 60,)

@@ -2,6 +2,8 @@
 
 import functools
 
+import pytest
+
 from tcpdoctor.facts.deadlines import fin_wait_2_orphan_life, orphan_retry_life, time_wait_life
 from tests.live import lifetimes
 from tests.live.lifetimes import Case, measure
@@ -32,6 +34,7 @@ CASES = [
 PATIENCE_SECONDS = 66
 
 
+@pytest.mark.slow
 def test_time_wait_is_a_constant_and_the_long_ones_are_as_computed(in_namespace):
     """TCP_LINGER2 of 120 would take 2 x 60 s: it only has to outlive the others."""
     cases, linger = CASES[:-1], CASES[-1]

@@ -255,7 +255,7 @@ def ask_about_an_heir(command: list[str]) -> tuple[int, str, dict[str, Any]]:
 @pytest.mark.parametrize("command", [["sleep", "60"], [sys.executable, "-c", "import time; time.sleep(60)"]])
 def test_a_listener_that_an_unrelated_child_inherited_is_named_as_such(in_namespace, command):
     heir, text, answer = in_namespace(ask_about_an_heir, command)
-    assert "it inherited the socket from a program that is gone" in " ".join(text.split())
+    assert "it inherited the socket from a program that holds it no longer" in " ".join(text.split())
     assert f"kill {heir}" in text
     assert answer["bind"]["blockers"][0]["inherited"] is True
 

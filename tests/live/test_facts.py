@@ -17,7 +17,6 @@ from tcpdoctor.lab.closing import (
     close_wait,
     close_wait_not_accepted,
     fin_wait_1_stuck,
-    fin_wait_2_held,
     fin_wait_2_orphans,
     time_wait,
 )
@@ -25,6 +24,7 @@ from tcpdoctor.lab.connecting import connections, unanswered
 from tcpdoctor.lab.listening import accept_queue, accept_queue_overflowing
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import connect_pair, listen, wait_for_state, wait_until
+from tcpdoctor.lab.peers import half_close
 
 from .checks import lines_of
 
@@ -45,8 +45,9 @@ def host(samples: Samples):
 def what_this_process_holds():
     with ExitStack() as stack:
         stack.enter_context(close_wait(23, read_end=7))
-        stack.enter_context(fin_wait_2_held(13))
         server = listen(stack)
+        held = [connect_pair(stack, server)[0] for _ in range(13)]
+        half_close(held)
         for _ in range(5):
             client, accepted = connect_pair(stack, server)
             client.sendall(b"never read")

@@ -201,6 +201,21 @@ def test_a_story_that_dies_is_told(in_namespace):
     assert "was killed" in ended.problem
 
 
+def test_a_player_that_is_killed_between_two_scenes_is_told(in_namespace):
+    def play():
+        yield Step("first")
+        yield Step("second")
+
+    with Stage(Scenario("a-story", "A story", play), unseen) as stage:
+        opened = stage.receive()
+        while not isinstance(stage.receive(), Looked):
+            pass
+        os.kill(opened.player, signal.SIGKILL)
+        wait_until(lambda: not is_running(opened.player), "the player ends")
+        stage.go()
+        assert stage.receive().problem == "the process that plays the scenario was killed"
+
+
 def leave_a_daemon_behind(pids: Path) -> Callable[[], Iterator[Scene]]:
     """A story that starts a process in a session of its own whose parent is gone, as daemons do."""
 

@@ -50,6 +50,23 @@ def close_wait(number, port=8080):
         yield server
 
 
+@pytest.mark.parametrize("number", [0, 1, 37])
+def test_bound_sockets_are_known_one_by_one_with_the_census_and_without(in_namespace, number):
+    def look():
+        with contextlib.ExitStack() as stack:
+            for _ in range(number):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", 0))
+            return take_snapshot(), take_snapshot(census=False)
+
+    counted, uncounted = in_namespace(look)
+    if isinstance(counted.census.bound, Missing):
+        pytest.skip("this kernel does not list bound sockets")
+    assert counted.census.bound == number
+    for snapshot in (counted, uncounted):
+        bound = snapshot.detail[TcpState.BOUND]
+        assert (len(bound.connections), bound.total) == (number, number)
+
+
 def test_an_idle_namespace(in_namespace):
     def look():
         return take_snapshot(), os.uname(), os.geteuid(), network_namespace()

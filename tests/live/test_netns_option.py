@@ -2,141 +2,229 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
-import uuid
+import time
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from tests.cli.command import complaint, tcpdoctor
+from tests.cli.command import COMMAND, complaint, environment, tcpdoctor
+from tests.schemas import described
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may enter other network namespaces")
 
+MACHINE = """
+import os, signal, subprocess
+subprocess.run(["mount", "-t", "tmpfs", "none", "/run"], check=True)
+os.mkdir("/run/netns")
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+print("ready", flush=True)
+signal.pause()
+"""
 SERVE = """
-import socket, time
+import os, socket, time
 server = socket.create_server(("127.0.0.1", 8080), backlog=23)
 held = []
 for _ in range(17):
     held.append(socket.create_connection(server.getsockname()))
     held.append(server.accept()[0])
-print("ready", flush=True)
+print(os.getpid(), flush=True)
 time.sleep(120)
 """
+ONE_RULE = ("check", "--window", "0", "--only", "syncookies-off", "--netns", "all", "--format")
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+class Machine:
+    """Process ids, names of namespaces and a network of its own: nobody else's namespaces are found."""
+
+    def __init__(self) -> None:
+        kinds = ("--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--net")
+        command = ["unshare", *kinds, sys.executable, "-c", MACHINE]
+        self.servers = []
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"ready\n"
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        self.pid = int(children)
+        self.enter = ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--net", "--wd=/"]
+
+    def run(self, *command, **options):
+        return subprocess.run(
+            [*self.enter, *map(str, command)], text=True, check=False, timeout=60, **options
+        )
+
+    def tcpdoctor(self, *arguments, user=()):
+        """What the program says there; JSON is what its schema says."""
+        command = (*user, *COMMAND, *arguments)
+        done = self.run(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+        if "json" in arguments and done.stdout.startswith("{"):
+            described(done.stdout)
+        return done
+
+    def add(self, name):
+        assert self.run("ip", "netns", "add", name).returncode == 0
+
+    def delete(self, name):
+        assert self.run("ip", "netns", "delete", name).returncode == 0
+
+    def serve(self, name):
+        """A process in that namespace with 17 connections to itself; return its id there."""
+        enter = ["ip", "netns", "exec", name]
+        self.run(*enter, "ip", "link", "set", "lo", "up")
+        command = [*self.enter, *enter, sys.executable, "-c", SERVE]
+        server = subprocess.Popen(command, stdout=subprocess.PIPE)
+        self.servers.append(server)
+        assert server.stdout is not None
+        return int(server.stdout.readline())
+
+    def end(self):
+        """All processes inside end with the first one."""
+        for process in (self.process, *self.servers):
+            process.kill()
+            process.communicate()
+
+    def inode(self, name):
+        return self.run("stat", "-Lc", "%i", f"/run/netns/{name}", stdout=subprocess.PIPE).stdout.strip()
+
+    def answer(self, *arguments):
+        done = self.tcpdoctor(*arguments, "--format", "json")
+        assert done.returncode in (0, 1, 2), done.stderr
+        return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")
-def blue():
+def machine():
+    machine = Machine()
+    yield machine
+    machine.end()
+
+
+@pytest.fixture(scope="module")
+def blue(machine):
     """A named namespace in which a process has 17 connections to itself, and SYN cookies are off."""
-    name = f"blue-{uuid.uuid4().hex[:8]}"
-    enter = ["ip", "netns", "exec", name]
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        subprocess.run([*enter, "ip", "link", "set", "lo", "up"], check=True)
-        subprocess.run([*enter, "sysctl", "-qw", "net.ipv4.tcp_syncookies=0"], check=True)
-        server = subprocess.Popen([*enter, sys.executable, "-c", SERVE], stdout=subprocess.PIPE)
-        assert server.stdout is not None
-        assert server.stdout.readline() == b"ready\n"
-        yield name, server.pid
-        server.kill()
-        server.communicate()
-    finally:
-        subprocess.run(["ip", "netns", "delete", name], check=True)
+    machine.add("blue")
+    machine.run("ip", "netns", "exec", "blue", "sysctl", "-qw", "net.ipv4.tcp_syncookies=0")
+    return "blue", machine.serve("blue")
 
 
-def answer(*arguments: object) -> dict:
-    done = tcpdoctor(*arguments, "--format", "json")
-    assert done.returncode in (0, 1, 2), done.stderr
-    return json.loads(done.stdout)
+@pytest.fixture
+def strange(machine):
+    """Namespaces with names that mean something in one format or another; one is numbered as ours is."""
+    own = str(os.stat(f"/proc/{machine.pid}/ns/net").st_ino)
+    names = ["a b|c", "q'<b>*_", "e=1;2", own, os.fsdecode(b"\xff\xe2\x80\xaez")]
+    for name in names:
+        machine.add(name)
+    yield names
+    for name in names:
+        machine.delete(name)
 
 
 @pytest.mark.parametrize("by", ["name", "pid", "path"])
-def test_states_are_counted_inside(blue, by):
+def test_states_are_counted_inside(machine, blue, by):
     name, pid = blue
     where = {"name": name, "pid": str(pid), "path": f"/proc/{pid}/ns/net"}[by]
-    told = answer("states", "--netns", where)
+    told = machine.answer("states", "--netns", where)
     assert (told["states"]["established"], told["states"]["listen"]) == (34, 1)
-    assert told["host"]["namespace"] == str(os.stat(f"/run/netns/{name}").st_ino)
+    assert told["host"]["namespace"] == machine.inode(name)
     assert told["host"]["namespace_name"] == name
 
 
-def test_every_reading_command_looks_from_inside(blue):
+def test_every_reading_command_looks_from_inside(machine, blue):
     name, pid = blue
-    sockets = answer("sockets", "--netns", name, "--state", "established")["sockets"]
+    sockets = machine.answer("sockets", "--netns", name, "--state", "established")["sockets"]
     assert len(sockets) == 34
     assert {row["owner"]["pid"] for row in sockets} == {pid}
-    (fact,) = answer("facts", "sysctl.net.ipv4.tcp_syncookies", "--window", "0", "--netns", name)["facts"]
+    (fact,) = machine.answer("facts", "sysctl.net.ipv4.tcp_syncookies", "--window", "0", "--netns", name)[
+        "facts"
+    ]
     assert fact["value"] == 0
-    port = answer("explain", "--port", "8080", "--netns", name)
+    port = machine.answer("explain", "--port", "8080", "--netns", name)
     assert (port["bind"]["cause"], port["listeners"][0]["owner"]["pid"]) == ("listener", pid)
-    report = answer("check", "--window", "0", "--netns", name)
+    report = machine.answer("check", "--window", "0", "--netns", name)
     assert "syncookies-off" in {finding["rule"] for finding in report["findings"]}
 
 
-def test_all_of_them_answer_in_one_document_and_the_worst_sets_the_exit_code(blue):
+def test_all_of_them_answer_in_one_document_and_the_worst_sets_the_exit_code(machine, blue):
     name, _ = blue
-    done = tcpdoctor(
+    done = machine.tcpdoctor(
         "check", "--window", "0", "--only", "syncookies-off", "--netns", "all", "--format", "json"
     )
     told = json.loads(done.stdout)
     assert (told["schema"], done.returncode) == ("tcpdoctor.checks/1", 1)
     by_name = {check["host"]["namespace_name"]: check for check in told["checks"]}
     assert [finding["rule"] for finding in by_name[name]["findings"]] == ["syncookies-off"]
-    own = str(os.stat("/proc/self/ns/net").st_ino)
+    own = str(os.stat(f"/proc/{machine.pid}/ns/net").st_ino)
     assert own in {check["host"]["namespace"] for check in told["checks"]}
 
 
-def test_the_windows_of_all_namespaces_run_at_the_same_time(blue):
-    told = answer("check", "--netns", "all", "--only", "syncookies-off")
+def test_the_windows_of_all_namespaces_run_at_the_same_time(machine, blue):
+    told = machine.answer("check", "--netns", "all", "--only", "syncookies-off")
     assert all(1.0 <= check["window_s"] < 2.0 for check in told["checks"])
 
 
-def test_as_text_each_namespace_has_its_heading_and_the_sick_one_comes_first(blue):
+def test_as_text_each_namespace_has_its_heading_and_the_sick_one_comes_first(machine, blue):
     name, _ = blue
-    text = tcpdoctor("check", "--window", "0", "--only", "syncookies-off", "--netns=all").stdout
+    text = machine.tcpdoctor("check", "--window", "0", "--only", "syncookies-off", "--netns=all").stdout
     headings = [line for line in text.splitlines() if line.startswith("=== ")]
     assert len(headings) >= 2
     assert name in headings[0]
     assert all(len(line) <= 80 for line in text.splitlines())
 
 
-def test_the_joined_answer_can_be_written_to_a_file(blue, tmp_path):
+def test_the_joined_answer_can_be_written_to_a_file(machine, blue, tmp_path):
     target = tmp_path / "states.json"
-    done = tcpdoctor("states", "--netns", "all", "--format", "json", "--output", target)
+    done = machine.tcpdoctor("states", "--netns", "all", "--format", "json", "--output", target)
     assert done.stdout == ""
     told = json.loads(target.read_text())
     assert told["schema"] == "tcpdoctor.namespaces/1"
     assert len(told["answers"]) >= 2
 
 
-@pytest.mark.parametrize("wanted", ["nowhere", "999999999", "/etc/hostname"])
-def test_what_cannot_be_entered_is_one_line(wanted):
-    assert "--netns" in complaint(tcpdoctor("states", "--netns", wanted))
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        ("nowhere", "knows no such name (there are: blue"),
+        ("999999999", "there is no process"),
+        ("/etc/hostname", "no network namespace"),
+        ("/proc/1/ns/pid", "no network namespace"),
+        ("/dev/null", "no network namespace"),
+        ("./nowhere", "no such file"),
+    ],
+)
+def test_what_cannot_be_entered_is_one_line(machine, blue, wanted, why):
+    assert why in complaint(machine.tcpdoctor("states", "--netns", wanted))
 
 
-def test_an_ordinary_user_is_told_what_it_takes(blue):
-    name, _ = blue
-    command = [
-        "setpriv",
-        "--reuid=65534",
-        "--regid=65534",
-        "--clear-groups",
-        sys.executable,
-        "-m",
-        "tcpdoctor",
-    ]
-    done = subprocess.run(
-        [*command, "states", "--netns", name], capture_output=True, text=True, check=False, cwd="/"
-    )
-    assert done.returncode == 3
-    assert "run as root" in done.stderr
+def test_a_process_that_has_ended_and_waits_for_its_parent_has_no_namespace_any_more():
+    ended = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    assert "has ended" in complaint(tcpdoctor("states", "--netns", ended.pid))
+    ended.wait()
 
 
-ONE_RULE = ("check", "--window", "0", "--only", "syncookies-off", "--netns", "all", "--format")
+def test_an_ordinary_user_is_told_what_it_takes(machine, blue):
+    done = machine.tcpdoctor("states", "--netns", blue[0], user=NOBODY)
+    assert "run as root" in complaint(done)
 
 
-def test_as_prometheus_metrics_each_metric_is_told_once_and_has_all_namespaces(blue):
-    lines = tcpdoctor(*ONE_RULE, "prometheus").stdout.splitlines()
+def test_an_ordinary_user_gets_an_answer_for_where_he_is_and_a_reason_for_the_rest(machine, blue):
+    done = machine.tcpdoctor(*ONE_RULE, "json", user=NOBODY)
+    told = json.loads(done.stdout)
+    own = str(os.stat(f"/proc/{machine.pid}/ns/net").st_ino)
+    assert (done.returncode, [check["host"]["namespace"] for check in told["checks"]]) == (3, [own])
+    ((name, reason),) = [(failed["namespace_name"], failed["reason"]) for failed in told["failed"]]
+    assert (name, "run as root" in reason) == ("blue", True)
+    assert told["hidden_processes"] > 0
+    assert "did not show a network namespace: there may be more; run as root" in done.stderr
+
+
+def test_as_prometheus_metrics_each_metric_is_told_once_and_has_all_namespaces(machine, blue):
+    lines = machine.tcpdoctor(*ONE_RULE, "prometheus").stdout.splitlines()
     types = [line for line in lines if line.startswith("# TYPE")]
     assert len(types) == len(set(types))
     samples = [line for line in lines if not line.startswith("#")]
@@ -145,22 +233,153 @@ def test_as_prometheus_metrics_each_metric_is_told_once_and_has_all_namespaces(b
     assert sum(line.startswith("tcpdoctor_rules{") for line in samples) >= 2
 
 
-def test_as_junit_each_namespace_is_a_suite(blue):
-    text = tcpdoctor(*ONE_RULE, "junit").stdout
+def test_as_junit_each_namespace_is_a_suite(machine, blue):
+    text = machine.tcpdoctor(*ONE_RULE, "junit").stdout
     suites = list(ElementTree.fromstring(text))  # noqa: S314 - our own output
     (mine,) = [suite for suite in suites if blue[0] in suite.get("name", "")]
     assert (mine.get("tests"), mine.get("failures")) == ("1", "1")
     assert len(suites) >= 2
 
 
-def test_as_a_plugin_the_first_line_counts_namespaces_and_values_carry_their_name(blue):
-    first, *rest = tcpdoctor(*ONE_RULE, "nagios").stdout.splitlines()
-    assert first.startswith("TCPDOCTOR WARNING - 1 of ")
-    assert blue[0] in first
-    assert f"'{blue[0]}/established'=34;;;0" in rest[-1]
-    assert all("|" not in line for line in (first, *rest[:-1]))
+def test_as_a_plugin_the_first_line_counts_namespaces_and_values_carry_their_name(machine, blue):
+    first, *rest = machine.tcpdoctor(*ONE_RULE, "nagios").stdout.splitlines()
+    assert first.startswith(
+        "TCPDOCTOR WARNING - 1 of 2 network namespaces not OK: blue | 'established'=34;;;0 "
+    )
+    assert "'blue/established'=34;;;0" in rest[-1]
+    assert "'blue/syncookies-off'=0;" in rest[-1]
+    assert all("|" not in line for line in rest[:-1])
+    (well,) = [line for line in rest if "TCPDOCTOR OK" in line]
+    assert rest[-1].startswith(well.partition(" | ")[0])
 
 
-@pytest.mark.parametrize("options", [("--format", "html"), ("--timeout", "5")])
+def test_no_name_of_a_namespace_breaks_a_format(machine, blue, strange):
+    plugin = machine.tcpdoctor(*ONE_RULE, "nagios").stdout
+    assert plugin.count("|") == 2
+    assert plugin.splitlines()[0].startswith("TCPDOCTOR WARNING - 1 of 7 ")
+    data = re.findall(r"'([^'=]+)'=\S+", plugin.rpartition("|")[2])
+    assert len(data) == len(set(data)) == 7 * 12
+    series = [
+        line.rpartition(" ")[0] for line in machine.tcpdoctor(*ONE_RULE, "prometheus").stdout.splitlines()
+    ]
+    series = [line for line in series if not line.startswith("#")]
+    assert len(series) == len(set(series))
+    assert len(ElementTree.fromstring(machine.tcpdoctor(*ONE_RULE, "junit").stdout)) == 7  # noqa: S314 - ours
+    assert "# Network namespace q'\\<b\\>\\*\\_ (" in machine.tcpdoctor(*ONE_RULE, "markdown").stdout
+    told = json.loads(machine.tcpdoctor(*ONE_RULE, "json").stdout)
+    names = {check["host"]["namespace_name"] for check in told["checks"]}
+    assert {"a b|c", "q'<b>*_", "e=1;2", "\ufffdz"} <= names
+
+
+def test_one_that_goes_while_others_are_looked_at_is_not_missed(machine, blue):
+    passing = [f"passing{number}" for number in range(11)]
+    for name in passing:
+        machine.add(name)
+    question = ("check", "--window", "2", "--only", "syncookies-off", "--netns", "all", "--format", "json")
+    command = [*machine.enter, *COMMAND, *question]
+    look = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+    wait_until_it_looks(look.pid)
+    for name in passing:
+        machine.delete(name)
+    told, complaints = look.communicate(timeout=60)
+    assert (look.returncode, complaints) == (1, b"")
+    document = json.loads(told)
+    assert (len(document["checks"]) >= 2, document["failed"]) == (True, [])
+
+
+def wait_until_it_looks(pid):
+    """Wait for the children of the program that nsenter has started."""
+    deadline = time.monotonic() + 20
+    while True:
+        below = children_of(pid)
+        if below and children_of(below[0]):
+            return
+        assert time.monotonic() < deadline, "it does not look"
+        time.sleep(0.01)
+
+
+def children_of(pid):
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+@pytest.mark.parametrize("options", [("--format", "html"), ("--since-last", "last")])
 def test_what_cannot_be_said_of_several_namespaces_is_refused(options):
     assert "--netns all" in complaint(tcpdoctor("check", "--netns", "all", *options))
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("check", "--windw", "3"), "no option --windw"),
+        (("check", "--config", "/nowhere"), "/nowhere: no such file"),
+        (("check", "--only", "no-such-rule"), "no rule 'no-such-rule'"),
+        (("check", "--output", "/nowhere/x"), "there is no folder /nowhere"),
+        (("check", "--timeout", "0"), "is no time to wait"),
+        (("schema",), "no option --netns"),
+        (("explain",), "explain needs a question"),
+    ],
+)
+def test_a_mistake_is_told_once_and_not_for_each_namespace(machine, blue, options, why):
+    assert why in complaint(machine.tcpdoctor(*options, "--netns", "all"))
+
+
+def test_a_plugin_tells_a_mistake_on_its_one_line(machine, blue):
+    done = machine.tcpdoctor("check", "--netns", "all", "--format", "nagios", "--config", "/nowhere")
+    assert (done.returncode, done.stderr) == (3, "")
+    assert done.stdout == "TCPDOCTOR UNKNOWN - /nowhere: no such file or directory\n"
+
+
+def test_help_is_help(machine):
+    assert machine.tcpdoctor("check", "--netns", "all", "--help").stdout.startswith("Usage: tcpdoctor check")
+
+
+@pytest.mark.parametrize("kind", ["text", "json", "markdown"])
+def test_quiet_has_nothing_to_say_where_nothing_is_wrong(machine, blue, kind):
+    quiet = ("check", "--window", "0", "--netns", "all", "--quiet", "--format", kind, "--only")
+    healthy = machine.tcpdoctor(*quiet, "abort-on-overflow")
+    assert (healthy.returncode, healthy.stdout, healthy.stderr) == (0, "", "")
+    sick = machine.tcpdoctor(*quiet, "syncookies-off")
+    assert (sick.returncode, sick.stdout.count("namespace blue") <= 2, "syncookies" in sick.stdout) == (
+        1,
+        True,
+        True,
+    )
+    if kind == "json":
+        told = json.loads(sick.stdout)
+        assert (len(told["checks"]), told["failed"]) == (1, [])
+
+
+def test_a_timeout_bounds_all_looks_together(machine, blue):
+    started = time.monotonic()
+    late = machine.tcpdoctor(
+        "check", "--netns", "all", "--window", "9", "--timeout", "1", "--format", "nagios"
+    )
+    assert time.monotonic() - started < 8
+    assert (late.returncode, late.stderr) == (3, "")
+    said = "no answer within 1 s: it was still looking into 2 network namespaces"
+    assert late.stdout == f"TCPDOCTOR UNKNOWN - {said}\n"
+    in_time = machine.tcpdoctor(*ONE_RULE, "nagios", "--timeout", "30")
+    assert (in_time.returncode, in_time.stdout.splitlines()[0].split(" | ")[0]) == (
+        1,
+        "TCPDOCTOR WARNING - 1 of 2 network namespaces not OK: blue",
+    )
+
+
+def test_a_closed_standard_output_is_told(machine, blue):
+    command = ("sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, "states", "--netns", "all")
+    done = machine.run(*command, stderr=subprocess.PIPE, env=environment())
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+    assert "standard output is closed" in done.stderr
+
+
+@pytest.mark.parametrize("color", [(), ("--color", "always")])
+def test_another_encoding_and_colours_pass_through(machine, blue, color):
+    everything = ("states", "--netns", "all", *color)
+    done = machine.run(
+        *COMMAND, *everything, stdout=subprocess.PIPE, env=environment({"PYTHONIOENCODING": "latin-1"})
+    )
+    assert done.returncode == 0
+    assert ("\x1b[" in done.stdout) is bool(color)

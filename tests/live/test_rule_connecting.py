@@ -1,5 +1,6 @@
 """The rules of connecting and of ports: disease found, cure not."""
 
+import errno
 import socket
 from contextlib import ExitStack
 
@@ -56,8 +57,38 @@ def test_ports_used_towards_one_destination_are_measured_against_the_usable_ones
     assert severities(report, EXHAUSTED) == expected
     for finding in findings(report, EXHAUSTED):
         assert f"{count} of 100 ephemeral ports ({count} %)" in finding["summary"]
-        assert (evidence(finding, "ports.usable"), evidence(finding, "ports.blocked")) == (100, count)
+        assert (evidence(finding, "ports.connectable"), evidence(finding, "ports.blocked")) == (100, count)
     assert findings(cured, EXHAUSTED) == []
+
+
+def ports_between_bound_ones(bound, connected):
+    hundred_ports()
+    with ExitStack() as stack:
+        server = listen(stack, port=7000)
+        for port in range(40003, 40003 + bound):
+            holder = stack.enter_context(socket.socket())
+            holder.bind(("127.0.0.1", port))
+            if port % 2:
+                holder.listen()
+        for _ in range(connected):
+            connect_pair(stack, server)
+        report = check("--window", "0")
+        refused = 0
+        try:
+            connect_pair(stack, server)
+        except OSError as error:
+            refused = error.errno
+        return report, refused
+
+
+@pytest.mark.parametrize(("connected", "expected"), [(37, []), (50, ["critical"])])
+def test_ports_that_bind_took_are_not_left_for_connect(in_namespace, connected, expected):
+    report, refused = in_namespace(ports_between_bound_ones, 50, connected)
+    assert severities(report, EXHAUSTED) == expected
+    assert refused == (errno.EADDRNOTAVAIL if expected else 0)
+    for finding in findings(report, EXHAUSTED):
+        assert "50 of 50 ephemeral ports" in finding["summary"]
+        assert "100 are usable, and 50 of them" in finding["explanation"]
 
 
 def ports_in_time_wait(reuse, timestamps):

@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import socket
 import struct
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 
@@ -31,10 +34,11 @@ from tcpdoctor.lab.keepalive import (
     half_open,
     idle_connections,
     read_what_is_there,
+    requests_that_never_left,
 )
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import allow_descriptors, connect_pair, count_sockets, listen, wait_until
-from tcpdoctor.lab.silence import hear_again
+from tcpdoctor.lab.silence import go_deaf, hear_again
 from tcpdoctor.lab.traffic import steady_traffic
 
 from .checks import check, evidence, findings, lines_of, only_finding, the_finding
@@ -99,6 +103,18 @@ def test_many_clients_that_vanish_at_once_are_found(in_namespace):
     assert findings(cured, CLIENTS) == []
 
 
+def a_large_outage():
+    with dead_server(1201):
+        finding = the_finding(look(SOON), SERVER)
+        return finding, evidence(finding, "ports.used")
+
+
+def test_an_outage_of_more_connections_than_are_looked_at_is_found_all_the_same(in_namespace):
+    finding, used = in_namespace(a_large_outage)
+    assert (finding["severity"], used) == ("warning", 1201)
+    assert re.match(r"between 11\d\d and 1201 established connections", finding["summary"])
+
+
 def lossy_traffic():
     with steady_traffic(17, lost_of_256=25):
         return check(limits=SOON)
@@ -127,6 +143,43 @@ def test_peers_that_do_not_read_are_found_once_it_has_lasted(in_namespace):
     assert (sick["severity"], counted) == ("warning", 11)
     assert "11 established connections" in sick["summary"]
     assert findings(cured, READERS) == []
+
+
+def probes_in_vain():
+    with closed_windows(11) as readers:
+        for reader in readers:
+            go_deaf(reader)
+        tries = "ss -Htno state established | grep -E 'timer:.persist,[^)]*,[3-9]'"
+        wait_until(lambda: lines_of(tries) == 11, "probes without answer", 20)
+        return look(SOON), os.getpid()
+
+
+def test_a_peer_that_fell_silent_with_its_window_closed_is_no_peer_that_does_not_read(in_namespace):
+    report, pid = in_namespace(probes_in_vain)
+    assert findings(report, READERS) == []
+    assert f"({pid}): 11" in the_finding(report, SERVER)["summary"]
+
+
+def own_firewall():
+    with requests_that_never_left(13) as (firewall, peers):
+        sick = the_finding(look(SOON), SERVER)
+        report = look(SOON)
+        listed = subprocess.run(
+            [sys.executable, "-m", "tcpdoctor", "sockets", "--state", "established"],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        firewall.close()
+        wait_until(lambda: all(peer.recv(64) for peer in peers), "the requests arrive", 20)
+        return sick, report, " ".join(listed.split()), look(SOON)
+
+
+def test_what_the_own_firewall_drops_is_not_blamed_on_readers(in_namespace):
+    sick, report, listed, cured = in_namespace(own_firewall)
+    assert (sick["severity"], evidence(sick, "ports.used")) == ("warning", 13)
+    assert findings(report, READERS) == []
+    assert findings(cured, SERVER) == findings(cured, READERS) == []
+    assert re.search(r"[3-9] probes without answer, window probe in", listed)
+    assert "retransmission" not in listed
 
 
 # --- idle-connections-without-keepalive ---

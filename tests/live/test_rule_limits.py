@@ -211,13 +211,33 @@ def test_a_process_near_its_limit_is_found_without_a_single_close_wait(in_namesp
     assert findings(cured, DESCRIPTORS) == []
 
 
-def texts_of_fixes():
+def who_has_them():
     with descriptors_used(89, limit=211):
-        return the_finding(check("--window", "0"), DESCRIPTORS)
+        finding = the_finding(check("--window", "0"), DESCRIPTORS)
+        lines = [line for line in finding["fixes"][0]["do"].splitlines() if line.startswith("  ")]
+        return subprocess.run(["bash", "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
 
 
-def test_the_commands_that_it_gives_can_be_typed(in_namespace):
-    assert in_namespace(texts_of_fixes)["severity"] == "warning"
+def test_the_command_that_it_gives_counts_sockets_by_state_and_peer(in_namespace):
+    printed = in_namespace(who_has_them)
+    assert printed.stderr == ""
+    assert ["178", "tcp", "ESTAB", "127.0.0.1"] in [line.split() for line in printed.stdout.splitlines()]
+
+
+SEEN_FROM_A_POD = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-m", "tcpdoctor", "check"]
+
+
+def from_another_pid_namespace():
+    with descriptors_used(89, limit=211):
+        command = [*SEEN_FROM_A_POD, "--window", "0", "--format", "json", "--only", DESCRIPTORS]
+        return json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+
+
+def test_processes_outside_our_pid_namespace_may_have_used_theirs_up(in_namespace):
+    report = in_namespace(from_another_pid_namespace)
+    assert report["findings"] == []
+    (open_question,) = report["unchecked"]
+    assert "outside this PID namespace" in open_question["reason"]
 
 
 def files_instead():

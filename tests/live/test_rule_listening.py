@@ -1,10 +1,12 @@
 """The rules of listening: a server that does not accept is found, one that does is not."""
 
 import errno
+import itertools
 import re
 import socket
 
 import pytest
+from pyroute2 import IPRoute
 
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.listening import accept_all, accept_queue, accept_queue_overflowing, bursts, half_open
@@ -276,3 +278,40 @@ def test_clients_to_whom_no_route_leads_are_dropped_without_an_overflow(in_names
     assert (finding["severity"], overflows) == ("warning", 0)
     assert 7 <= evidence(finding, "rate(TcpExt.ListenDrops)") <= drops == of_listener
     assert findings(report, SHORT) == findings(report, OVERFLOWS) == []
+
+
+def neighbours_that_do_not_exist():
+    """SYNs from addresses of our own network that nobody has: ARP fails, and ICMP tells TCP."""
+    with IPRoute() as routes:
+        routes.link("add", ifname="lan", kind="veth", peer="lan-peer")
+        for name in ("lan", "lan-peer"):
+            (index,) = routes.link_lookup(ifname=name)
+            routes.link("set", index=index, state="up")
+        (index,) = routes.link_lookup(ifname="lan")
+        routes.addr("add", index=index, address="198.18.0.1", prefixlen=16)
+    with socket.create_server(("198.18.0.1", 0), backlog=512) as server:
+        port = server.getsockname()[1]
+        strangers = (f"198.18.{third}.{fourth}" for third in range(1, 250) for fourth in range(1, 250))
+
+        def knock():
+            for source in itertools.islice(strangers, 13):
+                send_from_the_wrong_side(1, Endpoints(source, 40_000, "198.18.0.1", port))
+
+        with again_and_again(knock, every=0.1):
+            wait_until(lambda: drops_of(port) > 23, "neighbours that are given up on")
+            report = check()
+        return (
+            report,
+            grown("ListenDrops"),
+            drops_of(port),
+            output_of("nstat -az IcmpInDestUnreachs").split()[-2],
+        )
+
+
+def test_forged_clients_that_an_icmp_error_ends_are_no_more_than_a_remark(in_namespace):
+    report, drops, of_listener, errors = in_namespace(neighbours_that_do_not_exist)
+    finding = only_finding(report, "listener-drops-without-overflow")
+    assert (finding["severity"], report["exit_code"]) == ("info", 0)
+    assert 13 <= evidence(finding, "rate(TcpExt.ListenDrops)") <= drops <= of_listener
+    assert int(errors) >= drops
+    assert findings(report, "retransmissions-above-normal") == []  # SYN+ACKs are sent again in vain

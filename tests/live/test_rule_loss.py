@@ -1,5 +1,9 @@
 """The rules about packets that do not arrive; the kernel's own counts are those of nstat."""
 
+import os
+import re
+import socket
+
 import pytest
 
 from tcpdoctor.lab.loss import (
@@ -12,14 +16,21 @@ from tcpdoctor.lab.loss import (
     refused,
 )
 from tcpdoctor.lab.namespace import write_sysctl
-from tcpdoctor.lab.packets import Endpoints, add_address_to_loopback, send_from_the_wrong_side
+from tcpdoctor.lab.packets import (
+    Endpoints,
+    add_address_to_loopback,
+    send_from_the_wrong_side,
+    send_stray_segments,
+)
 from tcpdoctor.lab.receiving import shrunk_buffers
 from tcpdoctor.lab.repeat import again_and_again
 from tcpdoctor.lab.traffic import steady_traffic, unread_data
 
 from .checks import check, evidence, findings, output_of, reason_unchecked, severities, the_finding
+from .slow_pages import reading_into_late_pages
 
 CHECKSUMS, RESETS, STUCK = "checksum-errors", "reset-burst", "packets-stuck-in-host-queues"
+BACKLOG = "socket-backlog-drops"
 REVERSE, DROPPED = "reverse-path-filter-drops", "received-data-dropped"
 
 
@@ -139,3 +150,42 @@ def test_readers_that_do_not_read_lose_nothing_as_long_as_their_windows_hold(in_
     report = in_namespace(unread)
     assert findings(report, DROPPED) == []
     assert reason_unchecked(report, DROPPED) is None
+
+
+def busy_socket(number):
+    """Every tenth of a second a byte, and `number` strays, for a socket that is locked most of the time."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        accepted, _ = server.accept()
+    for option in (
+        socket.SO_RCVBUF,
+        socket.SO_SNDBUF,
+    ):  # a short queue: twice the one, half the other, 64 KiB
+        accepted.setsockopt(socket.SOL_SOCKET, option, 1)
+    ends = Endpoints(*client.getsockname(), *accepted.getsockname())
+
+    def send():
+        client.send(b"x")
+        send_stray_segments(number, ends)
+
+    with again_and_again(send, every=0.1), reading_into_late_pages(accepted, 0.3):
+        report = check()
+        rows = output_of("ss -tanmp | grep -B1 -E 'skmem:.*,d[1-9]'")
+    return report, counted("TcpExtTCPBacklogDrop"), accepted.getsockname()[1], rows
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="page faults of the kernel are root's to answer: run as root")
+def test_segments_for_a_socket_whose_process_is_stuck_in_recv_are_dropped(in_namespace):
+    report, drops, port, rows = in_namespace(busy_socket, 311)
+    finding = the_finding(report, BACKLOG)
+    assert finding["severity"] == "warning"
+    assert 5 <= evidence(finding, "rate(TcpExt.TCPBacklogDrop)") <= drops
+    assert re.search(rf"127.0.0.1:{port} ", rows)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="page faults of the kernel are root's to answer: run as root")
+def test_a_queue_in_front_of_a_busy_socket_that_has_room_drops_nothing(in_namespace):
+    report, drops, *_ = in_namespace(busy_socket, 3)
+    assert drops == 0
+    assert findings(report, BACKLOG) == []
+    assert reason_unchecked(report, BACKLOG) is None

@@ -85,7 +85,7 @@ def changed() -> tuple[str, str]:
 
 def test_a_fresh_namespace_has_nothing_changed_and_a_written_one_has_it(in_namespace):
     fresh, written = in_namespace(changed)
-    assert fresh == ""
+    assert fresh.startswith("No setting is changed. Of ")
     rows = {row["sysctl"]: row for row in json.loads(written)["sysctls"]}
     assert set(rows) == {"net.ipv4.tcp_retries2", "net.ipv4.tcp_max_tw_buckets"}
     assert (rows["net.ipv4.tcp_retries2"]["value"], rows["net.ipv4.tcp_retries2"]["default"]) == (7, "15")
@@ -205,6 +205,15 @@ def test_every_range_of_a_page_reaches_lint(in_namespace):
     number, stayed = in_namespace(complaints)
     assert number > 80
     assert stayed == []
+
+
+def first_unprivileged_ports() -> list[bool]:
+    """Whether each is taken where the ephemeral range begins at 32768."""
+    return [taken("net/ipv4/ip_unprivileged_port_start", text) for text in ("80", "32768", "32769")]
+
+
+def test_the_first_unprivileged_port_cannot_be_inside_the_range(in_namespace):
+    assert in_namespace(first_unprivileged_ports) == [True, True, False]  # as lint says: value-refused
 
 
 NOBODY = 65534

@@ -34,8 +34,8 @@ PLANS = (
     HostPlan("web3", f"{NETWORK}.13"),
     HostPlan("snakeless", f"{NETWORK}.14", python=False),
 )
-NOBODY = "gone"
-"""In the inventory, with an address that nobody has."""
+NOBODY = ("gone", "lost")
+"""In the inventory, with addresses that nobody has."""
 
 pytestmark = [
     pytest.mark.skipif(not (ANSIBLE / "ansible-lint").exists(), reason=f"no Ansible here; run: {PREPARE}"),
@@ -79,6 +79,7 @@ class Controller(NamedTuple):
             "ANSIBLE_COLLECTIONS_PATH": str(self.folder / "collections"),
             "ANSIBLE_PIPELINING": "1",
             "ANSIBLE_TIMEOUT": "5",
+            "ANSIBLE_FORKS": "10",
             "ANSIBLE_NOCOLOR": "1",
         }
 
@@ -109,7 +110,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def controller(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
-    """Four hosts with a sshd, an address that nobody has, and a machine that knows their keys."""
+    """Four hosts with a sshd, two addresses that nobody has, and a machine that knows their keys."""
     folder = tmp_path_factory.mktemp("controller")
     zipapp = folder / "tcpdoctor.pyz"
     run(sys.executable, CHECKOUT / "integrations" / "one_file.py", zipapp)
@@ -117,7 +118,8 @@ def controller(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     (folder / "home").mkdir()
     ssh = f"-F /dev/null -o UserKnownHostsFile={folder}/known_hosts -o IdentitiesOnly=yes"
     rows = [f"{plan.name} ansible_host={plan.address}" for plan in PLANS]
-    rows += [f"{NOBODY} ansible_host={NETWORK}.99", "", "[all:vars]", "ansible_user=root"]
+    rows += [f"{name} ansible_host={NETWORK}.9{number}" for number, name in enumerate(NOBODY)]
+    rows += ["", "[all:vars]", "ansible_user=root"]
     rows += [f"ansible_ssh_private_key_file={folder}/client", f"ansible_ssh_common_args='{ssh}'", ""]
     (folder / "inventory").write_text("\n".join(rows), encoding="utf-8")
     with made(folder, PLANS) as machine:
@@ -139,10 +141,10 @@ def fleet(controller: Controller) -> dict[str, Any]:
     return checked(controller)
 
 
-def checked(controller: Controller) -> dict[str, Any]:
+def checked(controller: Controller, *options: str) -> dict[str, Any]:
     summary = controller.folder / "summary"
     command = json.dumps({"tcpdoctor_controller_command": [sys.executable, str(controller.zipapp)]})
-    done = controller.play("check_fleet", "-e", f"tcpdoctor_folder={summary}", "-e", command)
+    done = controller.play("check_fleet", "-e", f"tcpdoctor_folder={summary}", "-e", command, *options)
     assert done.returncode in (0, 4), done.stdout + done.stderr  # 4: a host is unreachable
     found: dict[str, Any] = json.loads((summary / "fleet.json").read_text(encoding="utf-8"))
     return found
@@ -204,7 +206,7 @@ def test_ansible_lint_has_nothing_to_say(installed: Path, tmp_path: Path):
 
 def test_the_worst_host_comes_first(fleet: dict[str, Any]):
     assert [host["name"] for host in fleet["hosts"]][:2] == ["web1", "web2"]
-    assert (fleet["summary"]["hosts"], fleet["summary"]["expected"]) == (5, 5)
+    assert (fleet["summary"]["hosts"], fleet["summary"]["expected"]) == (6, 6)
     assert by_name(fleet)["web3"]["status"] == "ok"
 
 
@@ -218,8 +220,9 @@ def test_the_same_finding_on_two_hosts_is_told_once(fleet: dict[str, Any]):
 
 def test_hosts_that_could_not_be_looked_at_are_told_with_the_reason(fleet: dict[str, Any]):
     hosts = by_name(fleet)
-    assert hosts[NOBODY]["status"] == hosts["snakeless"]["status"] == "unknown"
-    assert "cannot be reached" in hosts[NOBODY]["reasons"][0]
+    assert {hosts[name]["status"] for name in ("snakeless", *NOBODY)} == {"unknown"}
+    (alike,) = {tuple(hosts[name]["reasons"]) for name in NOBODY}  # so that they are told together
+    assert alike == ("cannot be reached: ssh: connect to host <host> port 22: No route to host",)
     assert "no usable Python" in hosts["snakeless"]["reasons"][0]
 
 
@@ -275,6 +278,62 @@ def test_the_local_fact_is_json_also_where_tcpdoctor_fails(controller: Controlle
     on("web3", "mv", "/usr/local/bin/away", "/usr/local/bin/tcpdoctor")
 
 
+def test_hosts_that_hang_crash_or_talk_nonsense_are_told_with_limit_and_serial(
+    controller: Controller, fleet: dict[str, Any]
+):
+    broken = {"web1": "echo {nonsense", "web2": "exec sleep 600", "web3": "kill -SEGV $$"}
+    program, away = "/usr/local/bin/tcpdoctor", "/usr/local/bin/away"
+    for name, does in broken.items():
+        script = f"mv {program} {away}; printf '#!/bin/sh\\n{does}\\n' > {program}; chmod 755 {program}"
+        controller.machine.on(name, "sh", "-c", script)
+    few = ("--limit", ",".join([*broken, NOBODY[0]]), "-e", "tcpdoctor_serial=3")
+    found = by_name(checked(controller, *few, "-e", "tcpdoctor_timeout=1", "-e", "tcpdoctor_window=0"))
+    for name in broken:
+        controller.machine.on(name, "mv", away, program)
+    assert {name: host["status"] for name, host in found.items()} == dict.fromkeys(
+        [*broken, NOBODY[0]], "unknown"
+    )
+    reasons = {
+        name: host["reasons"][0].removeprefix("tcpdoctor could not look: ") for name, host in found.items()
+    }
+    assert reasons["web1"] == "it ended with exit code 0 and without a report"
+    assert reasons["web2"] == "it did not end within 1 s and was killed"
+    assert reasons["web3"] == "signal 11 ended it"
+
+
+def test_the_commands_of_the_readme_do_what_it_says(controller: Controller, tmp_path: Path):
+    """As they are written, but for `make zipapp`: its file is here already, and so are the hosts."""
+    readme = (COLLECTION / "README.md").read_text(encoding="utf-8")
+    first, *commands = readme.partition("```sh\n")[2].partition("```")[0].splitlines()
+    assert first.startswith("make zipapp ")
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist" / "tcpdoctor.pyz").symlink_to(controller.zipapp)
+    (tmp_path / "integrations").symlink_to(CHECKOUT / "integrations")
+    rows = (controller.folder / "inventory").read_text(encoding="utf-8").splitlines()
+    left_out = ("web1 ", "web2 ", "snakeless ", *(f"{name} " for name in NOBODY))
+    (tmp_path / "inventory").write_text(
+        "\n".join(row for row in rows if not row.startswith(left_out)) + "\n", encoding="utf-8"
+    )
+    environment = {
+        "HOME": str(tmp_path),
+        "PWD": str(tmp_path),
+        "LC_ALL": "C.UTF-8",
+        "PATH": f"{ANSIBLE}:{os.environ['PATH']}",
+    }
+    done = controller.machine.run(
+        "bash", "-euc", f"cd {tmp_path}\n" + "\n".join(commands), env=environment, cwd="/"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.name for path in (tmp_path / "tcp").iterdir()} == {
+        "expected",
+        "fleet.html",
+        "fleet.json",
+        "fleet.txt",
+        "hosts",
+    }
+    assert (tmp_path / "tcp" / "fleet.txt").read_text(encoding="utf-8").startswith("OK: 1 host: 1 ok\n")
+
+
 def test_sysctl_fixes_are_shown_applied_kept_and_undone(controller: Controller, fleet: dict[str, Any]):
     file, sysctl, ports = SYSCTL_FILE, "net.ipv4.tcp_syncookies", "net.ipv4.ip_local_reserved_ports"
     before = Path(file).exists()
@@ -320,6 +379,35 @@ def test_sysctl_fixes_are_shown_applied_kept_and_undone(controller: Controller, 
         "",
     )
     assert on("web1", "cat", file).strip() == ""
+
+
+def test_values_of_two_numbers_files_in_the_way_and_damaged_records(
+    controller: Controller, fleet: dict[str, Any]
+):
+    on: Callable[..., str] = controller.machine.on
+    ports, cookies = "net.ipv4.ip_local_port_range", "net.ipv4.tcp_syncookies"
+    record, later = "/var/lib/tcpdoctor/sysctl-before.json", "/etc/sysctl.d/98-later.conf"
+    rules = ["syncookies-off", "ephemeral-range-narrow"]
+    wanted = ("-e", json.dumps({"tcpdoctor_hosts": "web2", "tcpdoctor_fix_rules": rules}))
+    on("web2", "sysctl", "-w", f"{ports}=40000 40100")
+    on("web2", "sh", "-c", f"rm -rf /etc/sysctl.d; mkdir /etc/sysctl.d; echo {cookies}=0 > {later}")
+
+    applied = controller.play("sysctl_fixes", *wanted)
+    assert applied.returncode == 2, applied.stdout
+    assert f"Set now, but not for the next boot: {later}: {cookies}: the file says 0" in applied.stdout
+    assert on("web2", "sysctl", "-n", ports).split() == ["32768", "60999"]
+    assert f"{ports}=32768 60999" in on("web2", "cat", SYSCTL_FILE).splitlines()
+    on("web2", "sh", "-c", f"mv {record} /root/kept; echo '{{' > {record}")
+    stopped = controller.play("sysctl_fixes", *wanted)
+    assert stopped.returncode == 2, stopped.stdout
+    assert f"{record} cannot be read" in stopped.stdout
+    on("web2", "mv", "/root/kept", record)
+
+    for said in ("changed: [web2]", "nothing was set here"):
+        undone = controller.play("sysctl_fixes", *wanted, "-e", "tcpdoctor_undo=true")
+        assert (undone.returncode, said in undone.stdout) == (0, True), undone.stdout
+    assert on("web2", "sysctl", "-n", ports).split() == ["40000", "40100"]
+    assert on("web2", "cat", SYSCTL_FILE).strip() == ""
 
 
 def test_nothing_outlives_whoever_made_the_hosts(tmp_path: Path):

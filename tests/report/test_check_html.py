@@ -136,3 +136,9 @@ def test_only_some_findings_are_all_that_is_said():
     assert "accept-queue-full" in page.text
     assert "fin-wait-2-held-open" not in page.text
     assert "state machine" not in page.text
+
+
+def test_the_contents_say_how_many_more_have_the_same():
+    many = [CRITICAL._replace(label=f"0.0.0.0:{number}") for number in range(50)]
+    contents = check_html(check(*many, FINDING)).partition('class="toc"')[2].partition("</ul>")[0]
+    assert re.findall(r'<span class="whom">([^<]*)<', contents) == ["0.0.0.0:0 and 49 more", FINDING.label]

@@ -11,7 +11,7 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.report.fleet import FleetAnswer
 from tcpdoctor.report.fleet_html import fleet_html
-from tcpdoctor.report.fleet_json import fleet_json_text
+from tcpdoctor.report.fleet_json import fleet_json_lines
 from tcpdoctor.report.fleet_markdown import fleet_markdown
 from tcpdoctor.report.fleet_text import fleet_text
 from tcpdoctor.report.style import PLAIN
@@ -19,6 +19,11 @@ from tests.diagnosis.fleet_reports import NOW, document, finding, report
 from tests.schemas import described
 
 HOSTILE = "<script>alert(1)</script> [x](javascript:y) |`*_ \" ' & \u202e"
+
+
+def fleet_json_text(answer):
+    return "".join(fleet_json_lines(answer))
+
 
 FORMATS = {
     "text": lambda answer: fleet_text(answer, PLAIN),

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tcpdoctor.diagnosis.sysctl_origin import Origin, Source
 from tcpdoctor.facts.state_deadlines import deadlines_of_sysctl
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.knowledge.sysctl_pages import find_sysctl, sysctl_names, unknown_sysctl
@@ -129,7 +130,7 @@ def test_the_range_is_said_without_the_limits_of_the_type(bounds, words):
 KEYS = (
     "schema sysctl file host taken_at exists writable value printed in_words is_default missing unit meaning "
     "governs does_not beware default default_is accepts accepts_is values scope since removed instead "
-    "deadlines assumed_rto_s see_also"
+    "deadlines assumed_rto_s see_also set_by not_set_by"
 )
 
 
@@ -150,3 +151,15 @@ def test_json_has_numbers_and_what_is_missing():
     assert (missing["value"], missing["exists"]) == (None, False)
     assert missing["missing"] == {"value": "no such sysctl"}
     assert sysctl_json(answer("ip_local_reserved_ports", ((1, 2),)))["value"] == [[1, 2]]
+
+
+FILE = Source("file", "/etc/sysctl.d/60-x.conf", 3, "30")
+
+
+def test_what_set_the_value_is_said_where_that_can_be_seen():
+    assert "Set by /etc/sysctl.d/60-x.conf line 3" in flat(answer(value=30, origin=Origin(FILE, None)))
+    differs = flat(answer(value=60, origin=Origin(None, FILE)))
+    assert "Differs /etc/sysctl.d/60-x.conf line 3 says 30: not applied, or changed since" in differs
+    assert "Set by nothing that can be seen" in flat(answer(value=30))
+    assert "Set by" not in flat(answer())
+    assert sysctl_json(answer(value=30, origin=Origin(FILE, None)))["set_by"]["line"] == 3

@@ -44,7 +44,7 @@ def flat(*rows: Shown, **changed) -> str:
             "Set by TuneD's profile x (/usr/lib/tuned/x/tuned.conf line 7).",
         ),
         (row(value=30, origin=Origin(FILE, TUNED)), "line 7) says 31 and has not set it."),
-        (row(value=9, origin=Origin(None, FILE)), "line 3 says 30; changed since by something else."),
+        (row(value=9, origin=Origin(None, FILE)), "line 3 says 30: not applied, or changed since."),
         (
             row(value=30, origin=Origin(Source("command line", "/proc/cmdline", None, "30"), None)),
             "command line.",
@@ -64,11 +64,11 @@ def test_what_is_said_of_a_setting(shown, words):
     assert words in flat(shown)
 
 
-def test_nothing_changed_is_nothing_said_and_else_how_much_is_not_known():
-    assert sysctl_list_text(listed(only_changed=True, not_compared=("a", "b")), PLAIN) == ""
+def test_of_changed_ones_it_is_said_how_many_and_how_much_is_not_known():
     said = flat(row(value=30), only_changed=True, not_compared=("a", "b"))
     rest = "Of 2 others the value or the default is not known here (--format json names them)."
     assert said.endswith(f"1 setting changed. {rest}")
+    assert flat(only_changed=True, not_compared=("a", "b")) == f"No setting is changed. {rest}"
 
 
 def test_without_names_what_this_kernel_lacks_is_one_line():

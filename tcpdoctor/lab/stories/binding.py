@@ -104,7 +104,7 @@ def _ephemeral_ports_bound() -> Iterator[Scene]:
                 `ss -B` does.
                 """,
                 fires={rule: "critical"},
-                show=("states", "sockets --state bound | head -8"),
+                show=("states", "sockets --state bound"),
                 window=0,
             )
             yield Asked(

@@ -28,7 +28,7 @@ def _close_wait_leak() -> Iterator[Scene]:
             nothing else. There is no timer, and no sysctl that would set one.
             """,
             fires={rule: "warning"},
-            show=("sockets --state close-wait", "explain --state close-wait | head -14"),
+            show=("sockets --state close-wait", "explain --state close-wait"),
             limits={rule: _OLD_AT_ONCE},
         )
         for sock in sockets:

@@ -62,7 +62,7 @@ def _fin_wait_2_held_open() -> Iterator[Scene]:
             at both ends.
             """,
             fires={rule: "warning"},
-            show=("explain --state fin-wait-2 | head -12",),
+            show=("explain --state fin-wait-2",),
             limits={rule: _OLD_AT_ONCE},
         )
         for client in clients:
@@ -117,7 +117,7 @@ def _against_close_wait() -> Iterator[Scene]:
             show=(
                 "sockets --state fin-wait-2",
                 "sockets --state close-wait",
-                "explain --state close-wait | head -14",
+                "explain --state close-wait",
             ),
             limits={here: _OLD_AT_ONCE, there: _OLD_AT_ONCE},
         )

@@ -19,7 +19,7 @@ def _setting(
     def play() -> Iterator[Scene]:
         for name, value in harmful.items():
             write_sysctl(name, value)
-        show = tuple(f"explain --sysctl {name.rpartition('.')[2]} | head -11" for name in healthy)
+        show = tuple(f"explain --sysctl {name.rpartition('.')[2]}" for name in healthy)
         yield Broken(why, fires={rule: least}, show=show, window=0)
         for name, value in healthy.items():
             write_sysctl(name, value)

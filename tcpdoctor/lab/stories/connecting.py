@@ -168,7 +168,7 @@ def _syn_sent_unanswered() -> Iterator[Scene]:
             once, as ECONNREFUSED; it is silence that costs time.
             """,
             fires={rule: "warning"},
-            show=("sockets --state syn-sent", "explain --state syn-sent | head -12"),
+            show=("sockets --state syn-sent", "explain --state syn-sent"),
         )
         hear_again(server)
         wait_until(lambda: count_sockets(TcpState.SYN_SENT) == 0, "SYN-ACKs")

@@ -25,11 +25,11 @@ def _fin_wait_1_stuck() -> Iterator[Scene]:
             gone: nothing answers, not even with a reset, as when a host loses power or a firewall
             drops what comes. FIN_WAIT_1 means that the FIN, or data before it, is not acknowledged.
             The kernel repeats it, and waits twice as long each time. No process holds the sockets
-            any more; how often it is repeated for such an orphan says tcp_orphan_retries, whose 0
-            means 8.
+            any more, and for such orphans tcp_orphan_retries says how often it is repeated; its default,
+            0, stands for 8.
             """,
             fires={rule: "warning"},
-            show=("sockets --state fin-wait-1", "explain --state fin-wait-1 | head -12"),
+            show=("sockets --state fin-wait-1", "explain --state fin-wait-1"),
         )
         for peer in peers:
             hear_again(peer)
@@ -56,7 +56,7 @@ def _last_ack_stuck() -> Iterator[Scene]:
             tcp_orphan_retries.
             """,
             fires={rule: "warning"},
-            show=("sockets --state last-ack", "explain --state last-ack | head -12"),
+            show=("sockets --state last-ack", "explain --state last-ack"),
         )
         for peer in peers:
             hear_again(peer)
@@ -86,6 +86,7 @@ def _zero_window_orphan() -> Iterator[Scene]:
             """,
             fires={rule: "warning"},
             show=("sockets --state fin-wait-1",),
+            limits={rule: {"max_pause": 0.5}},
         )
         for peer in peers:
             peer.close()
@@ -123,7 +124,7 @@ def _time_wait_table_full() -> Iterator[Scene]:
             lever.
             """,
             fires={rule: "warning"},
-            show=("states", "explain --sysctl tcp_max_tw_buckets | head -12"),
+            show=("states", "explain --sysctl tcp_max_tw_buckets"),
         )
         write_sysctl(_BUCKETS, 16384)
         yield Cured("The limit is 16384: there is room again. Each entry costs 256 bytes, for 60 s.")

@@ -9,6 +9,7 @@ from tcpdoctor.lab.keepalive import (
     dead_server,
     idle_connections,
     read_what_is_there,
+    requests_that_never_left,
     wait_for_retries,
 )
 from tcpdoctor.lab.pairs import wait_until
@@ -20,6 +21,12 @@ _READERS, _IDLE = "peers-do-not-read", "idle-connections-without-keepalive"
 _A_SECOND = {"min_age": 1.0}
 _A_SECOND_IN_HOURS = {"min_age": 1 / 3600}
 _MEMORY = 2.0
+
+
+def _connections(**ports: int) -> str:
+    """The command that shows one end of the connections: the one with this `port`, or `peer_port`."""
+    ((name, number),) = ports.items()
+    return f"sockets --state established --{name.replace('_', '-')} {number}"
 
 
 def _server_is_gone() -> Iterator[Scene]:
@@ -34,7 +41,7 @@ def _server_is_gone() -> Iterator[Scene]:
             is outstanding. TCP_USER_TIMEOUT bounds just this wait.
             """,
             fires={_SERVER: "warning"},
-            show=("sockets --state established",),
+            show=(_connections(peer_port=peers[0].getsockname()[1]),),
             limits={_SERVER: _A_SECOND},
             window=0.0,
         )
@@ -46,7 +53,31 @@ def _server_is_gone() -> Iterator[Scene]:
             The server is reachable again. The next retransmission of each request arrives and is
             acknowledged: nothing was lost, it only took as long as the longest pause between two tries.
             """,
-            show=("sockets --state established",),
+            show=(_connections(peer_port=peers[0].getsockname()[1]),),
+            window=0.0,
+        )
+
+
+def _own_firewall() -> Iterator[Scene]:
+    with requests_that_never_left(13) as (firewall, peers):
+        yield Broken(
+            """
+            13 clients write a request each, and the firewall of their own host drops it on output. TCP learns
+            at once that the segment did not leave, so it counts as not sent at all: no retransmission timer
+            runs, but the one that is meant for closed windows (timer:(persist,...) in ss), although the
+            peers' windows are wide open. That looks like peers who do not read. The last number, tries
+            without an answer, tells the two apart: it grows here, while a closed window answers each probe.
+            """,
+            fires={_SERVER: "warning"},
+            show=(_connections(peer_port=peers[0].getsockname()[1]),),
+            limits={_SERVER: {"min_age": 0.5}},
+            window=0.0,
+        )
+        firewall.close()
+        wait_until(lambda: all(peer.recv(64) for peer in peers), "the requests arrive")
+        yield Cured(
+            "The rule is gone: the next try leaves, is acknowledged, and all is well.",
+            show=(_connections(peer_port=peers[0].getsockname()[1]),),
             window=0.0,
         )
 
@@ -60,7 +91,7 @@ def _clients_are_gone() -> Iterator[Scene]:
             again. One vanished client is everyday life; many at once have something on the way in common.
             """,
             fires={_CLIENTS: "warning"},
-            show=("sockets --state established",),
+            show=(_connections(port=clients[0].getpeername()[1]),),
             limits={_CLIENTS: _A_SECOND},
             window=0.0,
         )
@@ -81,7 +112,7 @@ def _nobody_reads() -> Iterator[Scene]:
             program, or TCP_USER_TIMEOUT, ends it.
             """,
             fires={_READERS: "warning"},
-            show=("sockets --state established",),
+            show=(_connections(peer_port=readers[0].getsockname()[1]),),
             limits={_READERS: {"min_age": 0.5}},
             window=0.0,
         )
@@ -91,7 +122,7 @@ def _nobody_reads() -> Iterator[Scene]:
             The clients read again. The first window update lets the sender go on where it stopped;
             it does not wait for its next probe.
             """,
-            show=("sockets --state established",),
+            show=(_connections(peer_port=readers[0].getsockname()[1]),),
             window=0.0,
         )
 
@@ -104,7 +135,7 @@ def _path_that_forgets() -> Iterator[Scene]:
             NAT gateway, a firewall, a load balancer. It forgets those over which nothing has passed for a
             while: 240 to 350 s in the large clouds, {_MEMORY:g} s here. The pool is idle, keepalive is off.
             """,
-            show=("sockets --state established",),
+            show=(_connections(peer_port=pairs[0][1].getsockname()[1]),),
         )
         wait_until(lambda: path.forgotten == len(pairs), "the path has forgotten the connections")
         yield Broken(
@@ -113,7 +144,7 @@ def _path_that_forgets() -> Iterator[Scene]:
             no timer runs, nothing is outstanding. They would stay so for months.
             """,
             fires={_IDLE: "info"},
-            show=("sockets --state established",),
+            show=(_connections(peer_port=pairs[0][1].getsockname()[1]),),
             limits={_IDLE: _A_SECOND_IN_HOURS},
             window=0.0,
         )
@@ -127,7 +158,7 @@ def _path_that_forgets() -> Iterator[Scene]:
             request after lunch hangs".
             """,
             fires={_SERVER: "warning"},
-            show=("sockets --state established",),
+            show=(_connections(peer_port=pairs[0][1].getsockname()[1]),),
             limits={_SERVER: _A_SECOND},
             window=0.0,
         )
@@ -144,13 +175,19 @@ def _path_that_forgets() -> Iterator[Scene]:
             net.ipv4.tcp_keepalive_time alone would have changed nothing: it is the default of sockets that
             have SO_KEEPALIVE set.
             """,
-            show=("sockets --state established",),
+            show=(_connections(peer_port=pairs[0][1].getsockname()[1]),),
             window=0.0,
         )
 
 
 SCENARIOS = (
     Scenario(_SERVER, "Dead peer: a server vanishes while data is unacknowledged", _server_is_gone),
+    Scenario(
+        "own-firewall-drops-output",
+        "A firewall of this host drops what established connections send",
+        _own_firewall,
+        proves=(_SERVER,),
+    ),
     Scenario(_CLIENTS, "Clients vanish in the middle of an answer, all at once", _clients_are_gone),
     Scenario(_READERS, "Peers do not read: their windows stay closed", _nobody_reads),
     Scenario(

@@ -87,8 +87,8 @@ def _conntrack_table_overflows() -> Iterator[Scene]:
             f"""
             A flood of datagrams has filled the table of tracked connections: {room:,} entries, none of them
             answered. A thousand more come each second. For each the kernel looks near its place for an
-            entry that nobody has answered, and throws that out: early_drop. Would it find none, it would
-            drop the packet, of whatever service.
+            entry that nobody has answered, and throws that out: early_drop. If it found none it would drop
+            the packet, of whatever service.
             """,
             fires={rule: "warning"},
             show=("facts conntrack --window 0",),

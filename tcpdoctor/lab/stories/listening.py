@@ -162,7 +162,8 @@ def _syncookies_always() -> Iterator[Scene]:
             """
             net.ipv4.tcp_syncookies is 2. A server with room for 4096 half-open connections remembers none:
             there is no socket in SYN_RECV. If the last packet of a handshake is lost, only the client thinks
-            that it is connected.
+            that it is connected: no SYN+ACK is sent again, and where the server has to speak first (SSH,
+            SMTP) both wait.
             """,
             fires={"syncookies-always": "warning"},
             show=("states",),

@@ -1,6 +1,7 @@
 """Packets that do not arrive, arrive damaged, or are refused."""
 
 import socket
+import time
 from collections.abc import Iterator
 
 from tcpdoctor.lab.closing import fin_wait_1_stuck
@@ -52,9 +53,9 @@ def _reset_burst() -> Iterator[Scene]:
     with refused(7) as port:
         yield Broken(
             f"""
-            Clients connect to port {port} of this host, where the server should be, and nobody listens. The
-            kernel answers each SYN with a reset, which the clients see as ECONNREFUSED, and at once they try
-            again.
+            Clients connect to port {port} of this host, where the server should be, and nobody listens: a
+            socket is bound there, but listen() was not called. The kernel answers each SYN with a reset,
+            which the clients see as ECONNREFUSED, and soon they try again.
             """,
             fires={"reset-burst": "info"},
             show=("states",),
@@ -85,7 +86,8 @@ def _stuck_in_host_queues() -> Iterator[Scene]:
             """
             A shaper (tc tbf, 1 Mbit/s) stands in the way out of this host, and its queue holds megabytes:
             packets wait for seconds. After 200 ms without an acknowledgement TCP wants to send again, finds
-            the first copy still here, and counts it. Nothing is lost; everything is late.
+            the first copy still here, and counts it. Nothing is lost; everything is late. (Where the shaper,
+            sch_tbf, is a kernel module it has been loaded for this, and stays loaded.)
             """,
             fires={"packets-stuck-in-host-queues": "info"},
             show=("states",),
@@ -99,7 +101,8 @@ def _reverse_path_filter() -> Iterator[Scene]:
         yield Step(
             """
             Packets from 198.51.100.7 come in on one interface, while the route to 198.51.100.0/24 leads out
-            of another. With the kernel's default (rp_filter 0) they are received.
+            of another. With the kernel's default (rp_filter 0) they are received. (The other
+            interface is a veth; where that is a kernel module it has been loaded for this, and stays loaded.)
             """
         )
         filter_reverse_path(1)
@@ -117,12 +120,14 @@ def _reverse_path_filter() -> Iterator[Scene]:
 
 def _orphan_retries_low() -> Iterator[Scene]:
     write_sysctl("net.ipv4.tcp_orphan_retries", 1)
+    begun = time.monotonic()
     with fin_wait_1_stuck(23):
         wait_until(lambda: _orphans() == 0, "the kernel gives the orphans up")
+        took = time.monotonic() - begun
         yield Broken(
-            """
+            f"""
             23 connections were closed while their peers were silent. net.ipv4.tcp_orphan_retries is 1, so
-            after less than two seconds the kernel had given all of them up, and what they still had to
+            after {took:.1f} s the kernel had given all of them up, and what they still had to
             deliver is lost. With the default, 0, which stands for 8, they would have tried for some hundred
             seconds.
             """,

@@ -72,11 +72,12 @@ def _old_ones() -> Iterator[Scene]:
                 """
                 The clients come back and happen to use the same source ports. Each SYN meets the server's old
                 connection. The server cannot tell it from a forged one and sends a challenge ACK; the
-                client, who knows nothing of that connection, answers with a reset, and only its next SYN,
-                a second later, begins a new one.
+                client, who knows nothing of that connection, answers with a reset, and only its next SYN
+                begins a new one. It sends that at once; before Linux 5.6 it waited for a second. A
+                firewall that drops the reset or the challenge keeps the client out altogether.
                 """,
                 fires={_OLD: "warning"},
-                show=("sockets --state syn-sent",),
+                show=("states",),
             )
         for sock in held:
             sock.close()

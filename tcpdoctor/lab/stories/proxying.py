@@ -20,7 +20,7 @@ def _proxy_waits_for_one_side() -> Iterator[Scene]:
             proxy waits. It has no time limit.
             """,
             fires={rule: "warning"},
-            show=("states", "sockets --state fin-wait-2 | head -8"),
+            show=("states", "sockets --state fin-wait-2"),
             limits={rule: {"min_age": 0.5}},
         )
         for back, front in zip(proxied.backs, proxied.fronts, strict=True):

@@ -60,7 +60,9 @@ options:
       - Where it is not given, the newest of C(python3.14) to C(python3.11) and C(python3) that is there.
     type: path
   timeout:
-    description: Seconds after O(window) in which a look has to end; after that it counts as one that failed.
+    description:
+      - Seconds after O(window) in which a look has to end; after that the task fails.
+      - The program ends by itself then, and is killed five seconds later where it does not.
     type: int
     default: 60
 attributes:
@@ -68,7 +70,7 @@ attributes:
     description: Can run in check mode and return the same, without changing the target.
     support: full
   diff_mode:
-    description: Would show what changed; nothing ever does.
+    description: Would show the difference, and there never is one.
     support: none
   platform:
     description: Target systems.
@@ -134,6 +136,12 @@ unchecked:
   elements: dict
   returned: always
   sample: [{rule: softnet-drops, reason: needs two samples}]
+command:
+  description: The words that start tcpdoctor on that host, for other commands of it.
+  type: list
+  elements: str
+  returned: when the host could be looked at
+  sample: [/usr/local/bin/tcpdoctor]
 summary:
   description: How many findings of each severity there are, and how many rules were checked.
   type: dict
@@ -145,13 +153,18 @@ report:
 """
 
 import json
+import math
 import os
 import re
+import signal
 
 from ansible.module_utils.basic import AnsibleModule
 
 PYTHONS = ("python3.14", "python3.13", "python3.12", "python3.11", "python3")
 ASK_VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
+LOCAL = ["/usr/local/bin"]  # sudo's secure_path lacks it on some distributions
+GRACE = 5  # seconds in which the program may end by itself after its time is over
+PYTHON_SECONDS = 20
 
 
 def main():
@@ -171,28 +184,35 @@ def main():
         },
         supports_check_mode=True,
     )
-    command = program(module) + arguments(module.params)
-    code, out, err = run(module, command)
+    if module.params["timeout"] < 1:
+        fail(module, "timeout is no number of seconds; give 1 or more")
+    if not 0 <= module.params["window"] <= 3600:
+        fail(module, "window is no number of seconds from 0 to 3600")
+    start = program(module)
+    seconds = module.params["window"] + module.params["timeout"]
+    code, out, err = run(module, start + arguments(module.params, seconds), seconds + GRACE)
     report = read_report(out)
     if report is None:
-        fail(module, f"tcpdoctor could not look: {why(code, err)}")
+        fail(module, f"tcpdoctor could not look: {why(code, err, seconds)}")
     answer = {
         "changed": False,
         "exit_code": code,
         "status": report["status"],
         "findings": report["findings"],
         "unchecked": report["unchecked"],
+        "command": start,
         "summary": report.get("summary"),
         "report": report,
     }
     if code == 0:
         module.exit_json(**answer)
-    module.fail_json(msg=verdict(report), **answer)
+    module.fail_json(msg=verdict(report, code), **answer)
 
 
-def arguments(params):
+def arguments(params, seconds):
     """Return the options of tcpdoctor check for the options of this module."""
     words = ["check", "--format", "json", "--fail-on", params["fail_on"], "--window", str(params["window"])]
+    words += ["--timeout", str(seconds)]
     for option in ("only", "skip"):
         if params[option]:
             words += ["--" + option, ",".join(params[option])]
@@ -206,8 +226,7 @@ def arguments(params):
 def program(module):
     """Return the words that start tcpdoctor; leave where it, or a Python for it, is not there."""
     name = os.path.expanduser(module.params["executable"])
-    # sudo's secure_path lacks /usr/local/bin on some distributions
-    path = name if os.sep in name else module.get_bin_path(name, opt_dirs=["/usr/local/bin"])
+    path = name if os.sep in name else module.get_bin_path(name, opt_dirs=LOCAL)
     if path is None or not os.path.isfile(path):
         find_python(module)  # where there is none, that is what has to be said
         fail(module, f"there is no {name} on this host; the role tcpdoctor.tcpdoctor.install puts it there")
@@ -219,10 +238,10 @@ def find_python(module):
     wanted = module.params["python"]
     found = []
     for name in [wanted] if wanted else PYTHONS:
-        path = wanted or module.get_bin_path(name)
+        path = wanted or module.get_bin_path(name, opt_dirs=LOCAL)
         if path is None:
             continue
-        code, out, _err = run(module, [path, "-c", ASK_VERSION])
+        code, out, _err = run(module, [path, "-c", ASK_VERSION], PYTHON_SECONDS)
         version = re.match(r"(\d+)\.(\d+)$", out.strip()) if code == 0 else None
         if version and (int(version[1]), int(version[2])) >= (3, 11):
             return path
@@ -231,21 +250,42 @@ def find_python(module):
     return fail(module, f"tcpdoctor needs Python 3.11 or later; {there}")
 
 
-def run(module, command):
-    """Return exit code, standard output and standard error; the exit code is 124 after the timeout."""
-    seconds = module.params["window"] + module.params["timeout"]
-    limited = module.get_bin_path("timeout")
-    if limited:
-        command = [limited, "-k", "5", str(seconds), *command]
-    return module.run_command(command, encoding="utf-8", errors="replace")
+def run(module, command, seconds):
+    """Return exit code, standard output and standard error; a program that takes longer is killed.
+
+    The limit needs no other program on the host: not every one has timeout(1).
+    """
+    running = []
+
+    def end(_signal, _frame):
+        for process in running:
+            process.kill()
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(math.ceil(seconds))
+    try:
+        return module.run_command(
+            command,
+            encoding="utf-8",
+            errors="replace",
+            handle_exceptions=False,
+            before_communicate_callback=running.append,
+        )
+    except OSError as problem:
+        return 126, "", f"{command[0]}: {problem.strerror}"
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
-def why(code, err):
+def why(code, err, seconds):
     """Return in one line why there is no report."""
     lines = [line for line in err.strip().splitlines() if line.strip()]
-    if code in (124, 137):
-        return "it did not end in time"
-    return lines[-1] if lines else f"it ended with exit code {code} and said nothing"
+    if code == -signal.SIGKILL:
+        return f"it did not end within {seconds:g} s and was killed"
+    if code < 0:
+        return f"signal {-code} ended it"
+    return lines[-1] if lines else f"it ended with exit code {code} and without a report"
 
 
 def read_report(out):
@@ -256,13 +296,17 @@ def read_report(out):
         return None
     if not isinstance(report, dict) or report.get("schema") != "tcpdoctor.check/1":
         return None
-    return report
+    whole = isinstance(report.get("status"), str) and all(
+        isinstance(report.get(key), list) for key in ("findings", "unchecked")
+    )
+    return report if whole else None
 
 
-def verdict(report):
+def verdict(report, code):
     """Return in one line what is wrong, or why it is not known."""
-    if report["status"] == "unknown":
-        return f"too little could be checked: {len(report['unchecked'])} rules were not answered"
+    if report["status"] == "unknown" or code == 3:
+        unanswered = {one["rule"] for one in report["unchecked"] if isinstance(one, dict) and "rule" in one}
+        return f"too little could be checked: {len(unanswered)} rules were not answered"
     worst = report["findings"][0] if report["findings"] else {"title": report["status"]}
     more = len(report["findings"]) - 1
     return f"{report['status']}: {worst['title']}" + (f", and {more} more" if more > 0 else "")

@@ -1,0 +1,66 @@
+"""The HTML page of a fleet, looked at with a real browser."""
+
+import re
+
+import pytest
+
+from tcpdoctor.diagnosis.fleet import Fleet
+from tcpdoctor.report.fleet import FleetAnswer
+from tcpdoctor.report.fleet_html import fleet_html
+from tests.diagnosis.fleet_reports import NOW, document, finding, report
+from tests.peers.test_check_html import DARK, LIGHT, PAGE, browse, first_pixel, of_the_page
+
+HOSTILE = "</title><script>alert(1)</script><img src=http://evil.test/x onerror=a>"
+
+
+def page(number, *more):
+    """The page of so many hosts: every tenth is sick, every hundredth could not be reached."""
+    fleet = Fleet()
+    for one in more:
+        fleet.add(document(one))
+    for place in range(number):
+        name = f"host{place:05}.example.org"
+        sick = (finding("close-wait-leak", "critical"), finding("syncookies-off")) if place % 10 == 0 else ()
+        fleet.add(document(report(name, *sick)))
+        if place % 100 == 1:
+            failure = {"schema": "tcpdoctor.failure/1", "taken_at": "2026-11-18T12:25:00Z"}
+            fleet.add(document(failure | {"host": {"name": name}, "reason": f"{name} cannot be reached"}))
+    return fleet_html(FleetAnswer(fleet.conclude(NOW, max_age=86_400), version="0.1.0"))
+
+
+@pytest.mark.parametrize("number", [3, 300, 10_000])
+def test_a_page_of_any_length_needs_no_network_and_names_every_host(need, tmp_path, number):
+    dom, log, asked = browse(need("chromium", "chromium"), tmp_path, page(number), "--dump-dom")
+    assert of_the_page(asked) == [PAGE]
+    assert "CONSOLE" not in log
+    assert f"<h1>{number} hosts</h1>" in dom
+    assert len(set(re.findall(r"host\d{5}", dom))) == number
+    assert dom.count("<article") == 2
+    assert dom.rstrip().endswith("</html>")
+
+
+def test_what_hosts_send_stays_text_in_a_browser(need, tmp_path):
+    one = finding(HOSTILE, title=HOSTILE, summary=HOSTILE, explanation=HOSTILE, label=HOSTILE)
+    dom, log, asked = browse(
+        need("chromium", "chromium"), tmp_path, page(3, report(HOSTILE, one)), "--dump-dom"
+    )
+    assert of_the_page(asked) == [PAGE]
+    assert "CONSOLE" not in log
+    assert "<script" not in dom
+    assert "<img" not in dom
+    assert "&lt;script&gt;alert(1)" in dom
+
+
+@pytest.mark.parametrize(("scheme", "bright"), [(LIGHT, True), (DARK, False)])
+def test_it_is_drawn_light_or_dark_as_the_reader_prefers(need, tmp_path, scheme, bright):
+    picture = tmp_path / "picture.png"
+    browse(
+        *(
+            need("chromium", "chromium"),
+            tmp_path,
+            page(30),
+            f"--blink-settings=preferredColorScheme={scheme}",
+        ),
+        *("--window-size=500,900", f"--screenshot={picture}"),
+    )
+    assert (sum(first_pixel(picture.read_bytes())) > 600) is bright
