@@ -1,6 +1,6 @@
 """Rule files read for `rules lint` and `rules test`: a wrong file is a complaint there, and not the end."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ from tcpdoctor.diagnosis.body import Body
 from tcpdoctor.diagnosis.library import RuleText
 from tcpdoctor.diagnosis.lint import Complaint, lint_rule, lint_together
 from tcpdoctor.diagnosis.rule import Rule, parse_rule, read_body
+from tcpdoctor.diagnosis.table import empty_texts, parse_toml
 from tcpdoctor.diagnosis.trial import failures
 from tcpdoctor.errors import RuleError
 from tcpdoctor.kernel.files import list_files, read_text_file
@@ -52,7 +53,7 @@ def lint_files(files: Sequence[RuleText]) -> list[Complaint]:
         try:
             rule, body, stem = _read(file)
         except RuleError as error:
-            complaints.append(_as_complaint(file, error))
+            complaints += _unreadable(file, error)
             continue
         rules.append(rule)
         complaints += lint_rule(rule, body, stem, hosts)
@@ -86,5 +87,14 @@ def _read(file: RuleText) -> Read:
     return Read(rule, read_body(rule), Path(file.source).stem)
 
 
-def _as_complaint(file: RuleText, error: RuleError) -> Complaint:
-    return Complaint(file.source, "unreadable", str(error).removeprefix(f"{file.source}: "))
+def _unreadable(file: RuleText, error: RuleError) -> Iterator[Complaint]:
+    """What ended the reading, and all else that is still to be filled in: a new rule has many blanks."""
+    first = str(error).removeprefix(f"{file.source}: ")
+    yield Complaint(file.source, "unreadable", first)
+    try:
+        blanks = dict.fromkeys(empty_texts(parse_toml(file.text, file.source, RuleError)))
+    except RuleError:
+        return
+    for key in blanks:
+        if not first.startswith(f"{key}: "):
+            yield Complaint(file.source, "unreadable", f"{key}: is empty; write a text")

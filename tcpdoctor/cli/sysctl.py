@@ -33,10 +33,10 @@ def show_settings(
     output: OUTPUT = None,
     color: COLOR = "auto",
 ) -> None:
-    """Show settings: value, default, unit, scope, meaning, and what sets them.
+    """Show settings: value, default, meaning, and what sets them.
 
-    A default that depends on memory is compared only where it can be computed again. Exits 0 whenever there
-    is an answer, and 3 if a name is not known.
+    Each with its unit and scope. A default that depends on memory is compared only where it can be computed
+    again. Exits 0 whenever there is an answer, and 3 if a name is not known.
     """
     look_from(netns)
     from tcpdoctor.cli.sysctl_show import answer_show

@@ -62,7 +62,8 @@ def _without_contradiction(found: Sequence[Fault]) -> Iterator[Fault]:
     """Nobody is told to apply a line that is wrong."""
     others: dict[tuple[str, int | None], set[str]] = {}
     for fault in found:
-        if fault.check in _SAID_ALREADY or (fault.check != "set-twice" and fault.severity > Severity.INFO):
+        disputes = fault.check == "trailing-comment" or fault.severity > Severity.INFO
+        if fault.check in _SAID_ALREADY or (disputes and fault.check != "set-twice"):
             others.setdefault((fault.file, fault.line), set()).add(fault.check)
     for fault in found:
         wrong = others.get((fault.file, fault.line), set())

@@ -1,7 +1,7 @@
 """A TOML table read key by key, with complaints that name file, key and remedy."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import cast
 
 from tcpdoctor.diagnosis.nearest import suggest
@@ -29,6 +29,19 @@ def parse_toml(text: str, source: str, error: type[TcpdoctorError]) -> Mapping[s
     except (ValueError, RecursionError, OverflowError) as problem:
         reason = " ".join(str(problem).split())[:200]
         raise error(f"{source}: not TOML: {reason!r}; correct it there") from None
+
+
+def empty_texts(value: object, key: str = "") -> Iterator[str]:
+    """The keys below a parsed value, named as complaints name them, whose text is still empty."""
+    if isinstance(value, str):
+        if not value.strip():
+            yield key
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from empty_texts(item, f"{key}.{name}" if key else name)
+    elif isinstance(value, list):
+        for number, item in enumerate(value, 1):
+            yield from empty_texts(item, f"{key}[{number}]" if isinstance(item, dict) else key)
 
 
 def printable(text: str) -> bool:

@@ -248,6 +248,12 @@ def unacknowledged(sockets: SocketSet) -> Value:
     return sockets.total(lambda row: row.send_queue)
 
 
+def _most_repeated(sockets: SocketSet) -> Value:
+    """The most repetitions of one segment or probe."""
+    most = max((row.retransmits for row in sockets.sure), default=0)
+    return Range(most, math.inf, sockets.reason) if sockets.unseen else most
+
+
 def _closed(living: Living) -> Reading[SocketSet]:
     return living.some(lambda established: established.closed_window)
 
@@ -270,6 +276,7 @@ HOST_FUNCTIONS: Mapping[str, Callable[[Living], Value]] = {
     "established.retransmitting": _count(lambda established: established.retransmitting),
     "established.probing": _count(lambda established: established.probing),
     "unanswered.sockets": _with(lambda living: living.unanswered(), SocketSet.number),
+    "unanswered.backoff": _with(lambda living: living.unanswered(), _most_repeated),
     "unanswered.incoming_ages": _with(Living.incoming, _ages(unanswered_age)),
     "unanswered.incoming_peers": _peers(Living.incoming),
     "unanswered.incoming_owners": _with(Living.incoming, holders_text),

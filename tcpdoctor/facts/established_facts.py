@@ -45,6 +45,16 @@ ESTABLISHED_FACTS: dict[str, tuple[str, str, str, str, str]] = {
         f"{_UNANSWERED[0].upper()}{_UNANSWERED[1:]}.",
         _SS_ON,
     ),
+    "unanswered.backoff": (
+        "host",
+        "gauge",
+        "count",
+        (
+            "How often the most repeated segment or probe of these connections was sent again unanswered; "
+            "each time the wait doubled. 0 where there is none."
+        ),
+        _SS_INFO_ON,
+    ),
     "unanswered.incoming_ages": (
         "host",
         "ages",

@@ -157,6 +157,9 @@ def _open_folder(path: Path, shown: str) -> int:
             folder = open_trusted(parent)
         else:
             folder = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        missing = clean(parent, 300)
+        raise SnapshotError(f"{shown}: there is no folder {missing}; create it, or choose another") from None
     except OSError as error:
         raise SnapshotError(f"{shown}: the folder: {(error.strerror or str(error)).lower()}") from error
     if not os.access(f"/proc/self/fd/{folder}", os.W_OK | os.X_OK):

@@ -207,7 +207,10 @@ def test_a_new_rule_passes_lint_once_its_blanks_are_filled(say, tmp_path, monkey
     assert code == 0
     assert text.startswith("close/my-symptom.toml\n")
     path = tmp_path / "close" / "my-symptom.toml"
-    assert say("lint", path)[0] == 1  # its blanks are empty
+    code, text = say("lint", path)
+    blanks = path.read_text().count('""') - 1  # the comment at its top shows one
+    assert (code, text.count("unreadable: ")) == (1, blanks)  # all of them at once
+    assert "unreadable: fix[1].risk: is empty; write a text" in text
     path.write_text(path.read_text().replace('""', '"Words that fill a blank"'))
     assert say("lint", path) == (0, "1 rule, no complaint.\n")
     assert say("test", path)[0] == 0

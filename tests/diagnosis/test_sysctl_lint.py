@@ -120,6 +120,14 @@ def test_good_lines_have_no_remark_but_that_they_differ(text):
     assert found(text) - {"key-of-absent-interface"} == set()
 
 
+@pytest.mark.parametrize("value", ["9 # fewer", "7 ; too few", "9 # fewer\nnet.ipv4.tcp_sack = 1"])
+def test_nobody_is_told_to_apply_a_comment(value):
+    (drift,) = [
+        fault for fault in faults(f"net.ipv4.tcp_retries2 = {value}") if fault.check == "differs-from-running"
+    ]
+    assert drift.do == "Do not apply it as it is: see the other remark on this line."
+
+
 def test_a_file_as_a_whole():
     plain = SettingsFile("/etc/sysctl.d/x.conf", "x.conf", b"")
     files = (

@@ -161,6 +161,14 @@ def test_suspects_that_were_not_looked_at_may_be_of_any_age():
     assert "only 1 of 700 such sockets were looked at" in ages.reason
 
 
+def test_the_deepest_backoff_is_that_of_what_was_repeated_most():
+    twice_as_deep = UNANSWERED._replace(retransmits=8)
+    assert seen(unanswered=[UNANSWERED, twice_as_deep])["unanswered.backoff"] == 8
+    assert seen()["unanswered.backoff"] == 0
+    partly = look_at_some([UNANSWERED], 700)["unanswered.backoff"]
+    assert (partly.low, partly.high) == (4, math.inf)
+
+
 def idle(seconds: float, **changes) -> Connection:
     info = INFO._replace(last_data_sent=seconds, last_data_recv=seconds + 1)
     return LIVING._replace(info=info, **changes)

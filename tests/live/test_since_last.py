@@ -378,7 +378,7 @@ REFUSED = {
     "writable": (writable_by_others, "refused: others can write it (mode 0666)"),
     "folder": (as_folder, "not a regular file"),
     "pipe": (as_pipe, "not a regular file"),
-    "nowhere": (in_no_folder, "the folder: no such file or directory"),
+    "nowhere": (in_no_folder, "there is no folder "),
 }
 
 

@@ -9,7 +9,7 @@ from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import count_sockets, wait_until
 from tcpdoctor.lab.peers import connect_all, half_close, keeping_open, let_pass, read_for, streaming
 from tcpdoctor.lab.programs import another_program
-from tcpdoctor.lab.scenario import Asked, Broken, Cured, Scenario, Scene, Step
+from tcpdoctor.lab.scenario import Asked, Between, Broken, Cured, Scenario, Scene, Step
 
 _MANY = 113
 _FEW = 23
@@ -186,7 +186,12 @@ def _streaming_peer() -> Iterator[Scene]:
             lost. shutdown() says "I am done sending", close() says "I am gone".
             """,
             question="states",
-            answer={"states.time_wait": _FEW, "states.fin_wait_2": 0, "states.close_wait": 0},
+            answer={
+                # on a busy machine a late segment can draw a reset, which ends a TIME_WAIT early (RFC 1337)
+                "states.time_wait": Between(_FEW - 3, _FEW),
+                "states.fin_wait_2": 0,
+                "states.close_wait": 0,
+            },
             cured=True,
         )
 
