@@ -4,6 +4,7 @@ import pytest
 
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.rule import read_body
+from tcpdoctor.diagnosis.table import empty_texts
 from tcpdoctor.errors import RuleError
 from tcpdoctor.facts.subject import Scope
 from tests.diagnosis.examples import RULE, rule
@@ -237,3 +238,14 @@ GIVEN = '"leak.ages" = { count = 100, each = 120 }'
 )
 def test_given_facts_that_do_not_fit(given, says):
     assert says in complaint(GIVEN, given)
+
+
+def test_blanks_are_named_by_their_keys():
+    parsed = {
+        "title": " ",
+        "since": "0.1",
+        "limits": {"a": {"default": 7, "reason": ""}},
+        "fix": [{"do": ""}, {"do": "x"}],
+        "tags": ["", "b"],
+    }
+    assert list(empty_texts(parsed)) == ["title", "limits.a.reason", "fix[1].do", "tags"]
