@@ -187,8 +187,8 @@ def _streaming_peer() -> Iterator[Scene]:
             """,
             question="states",
             answer={
-                # on a busy machine a late segment can draw a reset, which ends a TIME_WAIT early (RFC 1337)
-                "states.time_wait": Between(_FEW - 3, _FEW),
+                # under load one of them has been seen to be gone already; what ends it early is not known
+                "states.time_wait": Between(_FEW - 1, _FEW),
                 "states.fin_wait_2": 0,
                 "states.close_wait": 0,
             },
