@@ -176,7 +176,7 @@ def _oldest(towards: Towards) -> Value:
         return attempts
     unseen = attempts.total - len(attempts.connections)
     reason = partly(attempts, TcpState.SYN_SENT) if unseen else ""
-    return oldest(SocketSet(attempts.connections, (), unseen, reason).ages(towards.earlier))
+    return oldest(SocketSet(attempts.connections, unseen=unseen, reason=reason).ages(towards.earlier))
 
 
 def _owners(towards: Towards) -> Value:

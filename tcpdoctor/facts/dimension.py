@@ -1,7 +1,7 @@
 """Dimensions: what may be compared with what, and how a quantity prints."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _show_range(low: float, high: float, dimension: Dimension | None) -> str:
     return f"between {at_least} and {at_most}"
 
 
-def _show_ages(at_least: tuple[float, ...], at_most: tuple[float, ...]) -> str:
+def _show_ages(at_least: Sequence[float], at_most: Sequence[float]) -> str:
     number = _show_range(len(at_least), len(at_most), COUNT)
     if not at_least:
         return number

@@ -12,13 +12,13 @@ How long something lasts no interface tells; the timers do, as bounds:
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tcpdoctor.facts.ages import ONLY_BOUNDS, Age
 from tcpdoctor.facts.living import Living
 from tcpdoctor.facts.socketset import NONE, SocketSet, enumerate_some, most_common, oldest, plain_address
 from tcpdoctor.facts.subject import HIDDEN_LABEL
-from tcpdoctor.facts.value import Ages, Range, Value
+from tcpdoctor.facts.value import Ages, Merged, Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
     Connection,
@@ -42,7 +42,9 @@ _MOST_IDLE = 16
 def ages_of(sockets: SocketSet, age: Callable[[Connection], Age]) -> Ages:
     """How old each socket of a set is by this measure."""
     known = [age(row) for row in sockets.sure]
-    highs = (*sorted(one.high for one in known), *((math.inf,) * sockets.unseen))
+    highs: Sequence[float] = tuple(sorted(one.high for one in known))
+    if sockets.unseen:
+        highs = Merged(highs, (), sockets.unseen)
     reasons = [sockets.reason] if sockets.unseen else []
     reasons += dict.fromkeys(one.reason for one in known if one.low < one.high)
     lows = [one.low for one in known]

@@ -209,7 +209,7 @@ def _orphans(host: HostFacts) -> Reading[SocketSet]:
         return detail
     unseen = detail.total - len(detail.connections)
     orphans = [connection for connection in detail.connections if not connection.inode]
-    return SocketSet(orphans, (), unseen, partly(detail, TcpState.FIN_WAIT_2) if unseen else "")
+    return SocketSet(orphans, unseen=unseen, reason=partly(detail, TcpState.FIN_WAIT_2) if unseen else "")
 
 
 def _closed_windows(host: HostFacts) -> Reading[SocketSet]:

@@ -16,7 +16,7 @@ like that for seconds, and is well. How long such a window has been closed is to
 from collections.abc import Iterable
 
 from tcpdoctor.facts.earlier import Earlier, partly
-from tcpdoctor.facts.socketset import SocketSet, join_reasons
+from tcpdoctor.facts.socketset import SocketSet, Unsure, join_reasons
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Detail
 from tcpdoctor.kernel.states import TcpState, Timer
@@ -54,7 +54,7 @@ def split(connections: Iterable[Connection], earlier: Earlier) -> SocketSet:
             reasons[verdict.reason] = None
         elif verdict:
             sure.append(connection)
-    return SocketSet(sure, maybe, 0, join_reasons(reasons))
+    return SocketSet(sure, Unsure(maybe), 0, join_reasons(reasons))
 
 
 def _is_stuck(connection: Connection, earlier: Earlier) -> Reading[bool]:

@@ -126,7 +126,7 @@ class _Waiting:
         others = self._queues[place] - listener.accept_queue
         if self._unread is not None:
             return self._unread, others
-        return SocketSet(self._by_place.get(place, ()), (), self._unseen, self._reason), others
+        return SocketSet(self._by_place.get(place, ()), unseen=self._unseen, reason=self._reason), others
 
 
 def _find_place(connection: Connection, places: Mapping[_Place, int]) -> _Place | None:

@@ -75,7 +75,7 @@ def as_set(detail: Detail) -> SocketSet:
     reason = f"only {len(detail.connections):,} of {detail.total:,} such sockets were looked at"
     if not unseen:
         return SocketSet(detail.connections)
-    return SocketSet(detail.connections, (), unseen, reason, looked_at=len(detail.connections))
+    return SocketSet(detail.connections, unseen=unseen, reason=reason, looked_at=len(detail.connections))
 
 
 def _destination(row: Connection) -> Destination:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from tcpdoctor.facts.earlier import Earlier, partly
 from tcpdoctor.facts.lazy import LazyFacts
 from tcpdoctor.facts.portrange import Roles
-from tcpdoctor.facts.socketset import NONE, SocketSet, join_reasons, oldest
+from tcpdoctor.facts.socketset import NONE, SocketSet, Unsure, join_reasons, oldest
 from tcpdoctor.facts.subject import HIDDEN_LABEL, Scope, Subject
 from tcpdoctor.facts.value import Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -69,7 +69,7 @@ class _Owners(NamedTuple):
     """The sockets of one state that files refer to, by who holds them."""
 
     by_pid: Mapping[int, Sequence[Connection]]
-    hidden: Sequence[Connection]
+    hidden: Unsure
     unseen: int
     reason: str
     """Why owners are not known; empty where all are."""
@@ -79,7 +79,7 @@ class _Owners(NamedTuple):
     def of(cls, detail: Mapping[TcpState, Detail], state: TcpState) -> "_Owners":
         sockets = detail.get(state)
         if sockets is None:
-            return cls({}, (), 0, "", Missing(f"sockets in {state.name} were not read one by one"))
+            return cls({}, Unsure(()), 0, "", Missing(f"sockets in {state.name} were not read one by one"))
         by_pid: dict[int, list[Connection]] = {}
         hidden: list[Connection] = []
         reasons: dict[str, None] = {}
@@ -93,7 +93,7 @@ class _Owners(NamedTuple):
         unseen = sockets.total - len(sockets.connections)
         if unseen:
             reasons[partly(sockets, state)] = None
-        return cls(by_pid, hidden, unseen, join_reasons(reasons))
+        return cls(by_pid, Unsure(hidden), unseen, join_reasons(reasons))
 
     def held_by(self, pid: int | None) -> Reading[SocketSet]:
         """What a process holds; None stands for the processes that are not seen."""

@@ -3,11 +3,11 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 from tcpdoctor.facts.ages import age_of
 from tcpdoctor.facts.earlier import Earlier
-from tcpdoctor.facts.value import Ages, Range
+from tcpdoctor.facts.value import Ages, Merged, Range
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection, Endpoint, Held
 
@@ -18,11 +18,52 @@ _NAMED = 3
 """How many peers or descriptors a text names before it says how many more there are."""
 
 
+class Unsure(Sequence[Connection]):
+    """Sockets that may belong to any of many subjects.
+
+    Each of those asks the same of them, so it is computed once: else thousands of processes times
+    thousands of sockets would be counted.
+    """
+
+    def __init__(self, connections: Sequence[Connection]) -> None:
+        self._connections = connections
+        self._matching: dict[Callable[[Connection], bool], Unsure] = {}
+        self._highs: tuple[Earlier, Sequence[float]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    @overload
+    def __getitem__(self, place: int) -> Connection: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Connection]: ...
+    def __getitem__(self, place: int | slice) -> Connection | Sequence[Connection]:
+        return self._connections[place]
+
+    def where(self, condition: Callable[[Connection], bool]) -> "Unsure":
+        """Those for which `condition` holds."""
+        if not self._connections:
+            return self
+        found = self._matching.get(condition)
+        if found is None:
+            found = Unsure([row for row in self._connections if condition(row)])
+            self._matching[condition] = found
+        return found
+
+    def highest_ages(self, earlier: Earlier) -> Sequence[float]:
+        """The most that each can have been in its state, ascending."""
+        if not self._connections:
+            return ()
+        if self._highs is None or self._highs[0] is not earlier:
+            self._highs = earlier, sorted(age_of(row, earlier).high for row in self._connections)
+        return self._highs[1]
+
+
 class SocketSet(NamedTuple):
     """Sockets that belong to a subject, and those that may."""
 
     sure: Sequence[Connection] = ()
-    maybe: Sequence[Connection] = ()
+    maybe: Unsure = Unsure(())
     """Their owner is hidden, or there is no proof yet."""
     unseen: int = 0
     """Sockets of the same state that are not known one by one and may belong as well."""
@@ -35,7 +76,7 @@ class SocketSet(NamedTuple):
         """The part of the set for which `condition` holds; it may hold for all that are unseen."""
         return self._replace(
             sure=[c for c in self.sure if condition(c)],
-            maybe=[c for c in self.maybe if condition(c)],
+            maybe=self.maybe.where(condition),
         )
 
     def number(self) -> int | Range:
@@ -53,8 +94,9 @@ class SocketSet(NamedTuple):
     def ages(self, earlier: Earlier) -> Ages:
         """How long each has been in its state."""
         sure = [age_of(c, earlier) for c in self.sure]
-        highs = [age.high for age in sure] + [age_of(c, earlier).high for c in self.maybe]
-        at_most = (*sorted(highs), *((math.inf,) * self.unseen))
+        at_most: Sequence[float] = tuple(sorted(age.high for age in sure))
+        if self.maybe or self.unseen:
+            at_most = Merged(at_most, self.maybe.highest_ages(earlier), self.unseen)
         reasons = [self.reason] if self.maybe or self.unseen else []
         reasons += dict.fromkeys(age.reason for age in sure if age.low < age.high)
         return Ages(tuple(sorted(age.low for age in sure)), at_most, "; ".join(reasons) or None)

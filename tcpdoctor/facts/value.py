@@ -1,6 +1,8 @@
 """What a fact can be, besides a number or a text: uncertain, a set of ages, growth."""
 
-from typing import NamedTuple, TypeAlias
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias, overload
 
 from tcpdoctor.kernel.reading import Missing
 
@@ -18,6 +20,59 @@ class Range(NamedTuple):
     reason: str
 
 
+class Merged(Sequence[float]):
+    """Two ascending sequences, and after them infinity so many times, as one ascending sequence.
+
+    Nothing is copied: sockets whose owner is hidden may belong to each of thousands of processes, and
+    all of those share what is known of them.
+    """
+
+    __slots__ = ("_infinite", "_one", "_other")
+
+    def __init__(self, one: Sequence[float], other: Sequence[float], infinite: int = 0) -> None:
+        self._one, self._other, self._infinite = one, other, infinite
+
+    def __len__(self) -> int:
+        return len(self._one) + len(self._other) + self._infinite
+
+    @overload
+    def __getitem__(self, place: int) -> float: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[float, ...]: ...
+    def __getitem__(self, place: int | slice) -> float | tuple[float, ...]:
+        if isinstance(place, slice):
+            return tuple(self[each] for each in range(*place.indices(len(self))))
+        at = place if place >= 0 else place + len(self)
+        if not 0 <= at < len(self):
+            raise IndexError(place)
+        return self._at(at)
+
+    def _at(self, place: int) -> float:
+        """Search for how many of the first sequence come before `place`; the rest come from the other."""
+        one, other = self._one, self._other
+        if place >= len(one) + len(other):
+            return math.inf
+        low, high = max(0, place - len(other)), min(place, len(one))
+        while low < high:
+            middle = (low + high) // 2
+            if one[middle] < other[place - middle - 1]:
+                low = middle + 1
+            else:
+                high = middle
+        rest = place - low
+        if low == len(one) or (rest < len(other) and other[rest] < one[low]):
+            return other[rest]
+        return one[low]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+
 class Ages(NamedTuple):
     """How long each of a set of sockets has been in its state, in seconds.
 
@@ -28,7 +83,7 @@ class Ages(NamedTuple):
 
     at_least: tuple[float, ...]
     """Lower ends of the ages of the sockets that belong for sure, ascending."""
-    at_most: tuple[float, ...]
+    at_most: Sequence[float]
     """Upper ends (infinite where unknown) of all that may belong, ascending; never fewer than `at_least`."""
     reason: str | None
     """Why the two differ; None where they can never disagree."""
