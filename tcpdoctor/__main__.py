@@ -5,7 +5,7 @@ import os
 import sys
 from typing import NoReturn
 
-from tcpdoctor.cli.exit_codes import INTERRUPTED, UNKNOWN
+from tcpdoctor.cli.output import INTERRUPTED, UNKNOWN
 
 
 def main() -> NoReturn:
@@ -28,7 +28,7 @@ def _answer(arguments: list[str]) -> int:
 
         return run(arguments)
     except Exception as error:  # the outermost edge: whatever it is, exit 1 or 2 would be a false alarm
-        from tcpdoctor.cli.complaint import complain, describe_crash
+        from tcpdoctor.cli.output import complain, describe_crash
 
         if os.environ.get("TCPDOCTOR_TRACEBACK"):
             import traceback

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from tcpdoctor.cli.sysctl_look import apply_files
+from tcpdoctor.answers.settings_files import apply_files
 from tcpdoctor.kernel.sysctl_files import Reader, read_tree
 
 ROOT = "/tmp"  # noqa: S108 - in the mount namespace a tmpfs covers it, so nothing of it is on the machine

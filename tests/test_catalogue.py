@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import pytest
 
+from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.cli.app import COMMANDS
-from tcpdoctor.cli.rule_files import load_rules
-from tcpdoctor.diagnosis.port_socket import CAUSES
+from tcpdoctor.diagnosis.port import CAUSES
 from tcpdoctor.diagnosis.sysctl_checks import CHECKS
 from tcpdoctor.knowledge.error_pages import find_error
 from tcpdoctor.knowledge.option_pages import find_option

@@ -16,10 +16,8 @@ import typer.main
 from typer.core import TyperGroup, TyperOption
 
 from tcpdoctor import __version__
-from tcpdoctor.cli.complaint import complain, describe_usage
-from tcpdoctor.cli.exit_codes import OK, UNKNOWN
-from tcpdoctor.cli.netns import wants_every
-from tcpdoctor.cli.output import Output, emit
+from tcpdoctor.cli.options import wants_every
+from tcpdoctor.cli.output import OK, UNKNOWN, Output, complain, describe_usage, emit
 from tcpdoctor.errors import TcpdoctorError
 
 

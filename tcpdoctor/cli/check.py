@@ -9,15 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 
 from tcpdoctor import __version__
-from tcpdoctor.cli.complaint import complain
-from tcpdoctor.cli.exit_codes import UNKNOWN
-from tcpdoctor.cli.netns import NETNS, look_from
-from tcpdoctor.cli.output import COLOR, OUTPUT, Output, emit, refuse_hopeless_file, style_of
-from tcpdoctor.cli.progress import said_to_take
-from tcpdoctor.cli.window import refuse_bad_window
+from tcpdoctor.answers.check import Check, exit_code, is_blind, unchecked_rules
+from tcpdoctor.cli.options import NETNS, look_from, refuse_bad_window
+from tcpdoctor.cli.output import (
+    COLOR,
+    OUTPUT,
+    UNKNOWN,
+    Output,
+    complain,
+    emit,
+    refuse_hopeless_file,
+    said_to_take,
+    style_of,
+)
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.errors import OutputError, TcpdoctorError
-from tcpdoctor.report.check import Check, exit_code, is_blind, unchecked_rules
 from tcpdoctor.report.check_formats import QUIET_FORMATS, CheckFormat, render
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.style import Style
@@ -239,7 +245,7 @@ def _ids(options: list[str] | None) -> frozenset[str] | None:
 
 def _look(request: _Request, memory: "SinceLast | None", tell_stage: Callable[[str], None]) -> Check:
     """Load the rules first, so that a mistake in them is told before the window has passed."""
-    from tcpdoctor.cli.rule_files import load_rules
+    from tcpdoctor.answers.rules import load_rules
     from tcpdoctor.diagnosis.evaluate import diagnose
     from tcpdoctor.kernel.live import take_samples
 

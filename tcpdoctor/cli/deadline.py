@@ -17,8 +17,7 @@ from collections.abc import Callable
 
 import typer
 
-from tcpdoctor.cli.exit_codes import INTERRUPTED, UNKNOWN
-from tcpdoctor.cli.output import is_journal
+from tcpdoctor.cli.output import INTERRUPTED, UNKNOWN, is_journal
 from tcpdoctor.errors import DeadlineError, OutputError
 
 SHORTEST, LONGEST = 0.1, 86400.0

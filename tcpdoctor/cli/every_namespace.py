@@ -11,10 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from tcpdoctor.cli.complaint import complain
-from tcpdoctor.cli.exit_codes import UNKNOWN
-from tcpdoctor.cli.netns import EVERY, for_one
-from tcpdoctor.cli.output import Output, emit, is_journal, refuse_hopeless_file, style_of
+from tcpdoctor.cli.options import EVERY, for_one
+from tcpdoctor.cli.output import UNKNOWN, Output, complain, emit, is_journal, refuse_hopeless_file, style_of
 from tcpdoctor.errors import QuestionError, TcpdoctorError
 from tcpdoctor.kernel.namespace_entry import NamespacePlace, enter_held, find_namespaces, hold
 from tcpdoctor.report.host import plural

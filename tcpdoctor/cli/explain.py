@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tcpdoctor.cli.netns import NETNS, look_from
+from tcpdoctor.cli.options import NETNS, look_from
 from tcpdoctor.cli.output import COLOR, FORMAT, OUTPUT, Output
 from tcpdoctor.errors import QuestionError
 

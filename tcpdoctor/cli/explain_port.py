@@ -4,14 +4,12 @@ import socket
 import time
 
 from tcpdoctor.cli.output import Output, emit, style_of
-from tcpdoctor.diagnosis.bind import ATTEMPTS
-from tcpdoctor.diagnosis.bind_address import Target, parse_target
+from tcpdoctor.diagnosis.bind import ATTEMPTS, Target, parse_target
 from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.diagnosis.port import answer, with_probes
 from tcpdoctor.diagnosis.port_advice import advise
-from tcpdoctor.kernel.identity import Identity, read_identity
-from tcpdoctor.kernel.port_evidence import PortEvidence, read_port_evidence
-from tcpdoctor.kernel.probe import Probe, probe_bind
+from tcpdoctor.kernel.namespaces import Identity, read_identity
+from tcpdoctor.kernel.port_evidence import PortEvidence, Probe, probe_bind, read_port_evidence
 from tcpdoctor.kernel.reading import Missing, Reading
 
 _NUMBERS = {"SO_REUSEADDR": socket.SO_REUSEADDR, "SO_REUSEPORT": socket.SO_REUSEPORT}
@@ -50,9 +48,9 @@ def _diagnose(evidence: PortEvidence, who: Identity, taken_at: float) -> Diagnos
     """Ask the rules about this port; a port that nobody uses needs none of them."""
     if not _is_used(evidence):
         return Diagnosis((), (), 0)
-    from tcpdoctor.cli.rule_files import load_rules
-    from tcpdoctor.diagnosis.port_findings import diagnose_port
-    from tcpdoctor.kernel.port_snapshot import port_snapshot
+    from tcpdoctor.answers.rules import load_rules
+    from tcpdoctor.diagnosis.evaluate import diagnose_port
+    from tcpdoctor.kernel.port_evidence import port_snapshot
 
     return diagnose_port(load_rules().rules, port_snapshot(evidence, who, taken_at))
 

@@ -14,7 +14,7 @@ def answer_rule(name: str, output: Output) -> None:
         RuleError: A rule file is wrong.
         ConfigError: The configuration is wrong.
     """
-    from tcpdoctor.cli.rule_files import load_rules
+    from tcpdoctor.answers.rules import load_rules
     from tcpdoctor.diagnosis.evaluate import diagnose
     from tcpdoctor.diagnosis.rule import read_body
     from tcpdoctor.kernel.live import take_samples

@@ -5,10 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from tcpdoctor.cli.netns import NETNS, look_from
-from tcpdoctor.cli.output import COLOR, FORMAT, OUTPUT, Output, emit, style_of
-from tcpdoctor.cli.progress import said_to_take
-from tcpdoctor.cli.window import refuse_bad_window
+from tcpdoctor.cli.options import NETNS, look_from, refuse_bad_window
+from tcpdoctor.cli.output import COLOR, FORMAT, OUTPUT, Output, emit, said_to_take, style_of
 
 if TYPE_CHECKING:
     from tcpdoctor.facts.subject import Scope
@@ -43,8 +41,8 @@ def facts(
     Each with its unit, its meaning and where it can be seen without this program. What could not be
     read says why. Counters show how much they grew between the two samples.
     """
+    from tcpdoctor.answers.facts import gather
     from tcpdoctor.facts.subject import Scope
-    from tcpdoctor.report.facts_list import gather
 
     refuse_bad_window(window)
     wanted = _wanted(names or [], Scope(scope) if scope else None)
@@ -92,7 +90,7 @@ def _wanted(beginnings: list[str], scope: "Scope | None") -> "dict[Scope, Sequen
 
 
 def _complain(beginning: str, names: list[str], scope: "Scope | None") -> NoReturn:
-    from tcpdoctor.diagnosis.nearest import nearest
+    from tcpdoctor.diagnosis.table import nearest
     from tcpdoctor.errors import QuestionError
 
     where = f" of scope {scope.value}" if scope else ""

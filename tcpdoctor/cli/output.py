@@ -10,12 +10,15 @@ import os
 import re
 import select
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal, NamedTuple, TextIO
+from threading import Event, Thread  # typer has imported it anyway
+from typing import Annotated, Any, BinaryIO, Literal, NamedTuple, TextIO
 
 import typer
 
+import tcpdoctor
 from tcpdoctor.errors import OutputError
 from tcpdoctor.report.style import PLAIN, SGR_CODES, Style
 
@@ -243,3 +246,118 @@ def _lose_stdout(error: OSError) -> None:
     os.close(null)
     if error.errno != errno.EPIPE:
         raise OutputError(f"standard output: {error.strerror}: the answer is incomplete") from error
+
+
+# The exit codes: those of the monitoring plugins. Wrong usage is 3, because 2 would page somebody.
+
+
+OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
+INTERRUPTED = 130
+"""128 + SIGINT, as shells count."""
+
+
+# The one line on stderr that says why there is no answer.
+
+
+_ERROR = 3
+"""The journal's priority of what is said here (sd-daemon(3))."""
+
+
+def complain(text: str) -> None:
+    """Write one line to stderr, whatever `text` holds; without a stderr there is nobody to tell."""
+    if sys.stderr is None:
+        return
+    line = escape_controls(" ".join(text.split())) + "\n"
+    if is_journal(2):
+        line = f"<{_ERROR}>{line}"
+    try:
+        sys.stderr.write(line)
+        sys.stderr.flush()
+    except OSError:
+        return  # nobody can hear it; the exit code still tells
+
+
+def describe_usage(error: typer.TyperException, path: str) -> str:
+    """Say in one line what is wrong with the command line, and what to type instead.
+
+    `path` is the command as far as it is known, where the error does not know it better.
+    """
+    context: Any = getattr(error, "ctx", None)
+    path = context.command_path if context else path
+    option = getattr(error, "option_name", None)
+    if option is not None and hasattr(error, "possibilities"):
+        text = f"no option {option}; " + _guess(option, error.possibilities, is_root=path == "tcpdoctor")
+    else:
+        text = error.format_message().rstrip(".")
+        text = text[:1].lower() + text[1:]
+    return f"{path}: {text} (see {path} --help)"
+
+
+def describe_crash(error: Exception) -> str:
+    """Say in one line what broke inside and how to report it."""
+    place = ""
+    package = os.path.dirname(tcpdoctor.__file__) + os.sep
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_filename.startswith(package):
+            place = f" in {os.path.basename(code.co_filename)} line {trace.tb_lineno}"
+        trace = trace.tb_next
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return (
+        f"tcpdoctor {tcpdoctor.__version__}: a fault of this program{place}: {what}; "
+        "please report it with what TCPDOCTOR_TRACEBACK=1 makes it print"
+    )
+
+
+def _guess(option: str, possibilities: list[str] | None, *, is_root: bool) -> str:
+    if possibilities:
+        return f"did you mean {possibilities[0]}?"
+    if is_root and not option.startswith("--version"):
+        return "options follow their command, as in: tcpdoctor check --window 5"
+    return "it may be misspelt"
+
+
+# Say on a terminal's stderr that something takes its time.
+
+
+SHORTEST_SAID = 3.0
+"""Seconds below which nobody wonders."""
+
+_ERASE = "\r\x1b[K"
+
+
+@contextmanager
+def said_to_take(seconds: float) -> Iterator[None]:
+    """Count down on stderr while the body runs; nothing is left of it afterwards.
+
+    Silent where stderr is no terminal, or `seconds` are few.
+    """
+    if seconds < SHORTEST_SAID or sys.stderr is None or not sys.stderr.isatty():
+        yield
+        return
+    done = Event()
+    counter = Thread(target=_count_down, args=(seconds, done), daemon=True)
+    counter.start()
+    try:
+        yield
+    finally:
+        done.set()
+        counter.join()
+        _show("")
+
+
+def _count_down(seconds: float, done: Event) -> None:
+    left = int(seconds)
+    while not done.is_set():
+        _show(f"watching for {seconds:g} s: {left} s left" if left > 0 else "looking")
+        done.wait(1.0)
+        left -= 1
+
+
+def _show(text: str) -> None:
+    try:
+        sys.stderr.write(_ERASE + text)
+        sys.stderr.flush()
+    except OSError:
+        return  # the terminal is gone; the answer may still have somewhere to go

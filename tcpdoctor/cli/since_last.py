@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tcpdoctor.cli.complaint import complain
-from tcpdoctor.cli.window import SHORTEST_WINDOW
+from tcpdoctor.answers.check import Check
+from tcpdoctor.cli.options import SHORTEST_WINDOW
+from tcpdoctor.cli.output import complain
 from tcpdoctor.diagnosis.changes import Changes, compare, told_after
 from tcpdoctor.errors import SnapshotError
 from tcpdoctor.kernel.last_run import LastFile, LastRun, as_earlier, boot_id, last_file
 from tcpdoctor.kernel.live import take_snapshot
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Samples, Snapshot
-from tcpdoctor.report.check import Check
 from tcpdoctor.report.style import Style
 
 _TRAFFIC = ("Tcp.InSegs", "Tcp.OutSegs", "Tcp.ActiveOpens", "Tcp.PassiveOpens")

@@ -1,16 +1,15 @@
 """`tcpdoctor sockets`: the sockets one by one."""
 
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcpdoctor.cli.netns import NETNS, look_from
+from tcpdoctor.cli.options import NETNS, look_from
 from tcpdoctor.cli.output import COLOR, FORMAT, OUTPUT, Output, emit, style_of
 
 if TYPE_CHECKING:
-    from tcpdoctor.kernel.states import TcpState
-    from tcpdoctor.report.sockets import Sockets
+    pass
+from tcpdoctor.answers.sockets import _look
 
 _SHOWN = 200
 """More sockets are not read by people; json lists all."""
@@ -63,53 +62,3 @@ def sockets(
         from tcpdoctor.report.sockets_text import sockets_text
 
         emit(sockets_text(answer._replace(entries=answer.entries[:_SHOWN]), style_of(target)), target)
-
-
-def _look(
-    names: list[str],
-    port: int | None,
-    peer_port: int | None,
-    pid: int | None,
-    peer: str | None,
-    older: float | None,
-    *,
-    options: bool,
-) -> "Sockets":
-    from tcpdoctor.cli.socket_filters import only_older, parse_peer, refuse_bad_age
-    from tcpdoctor.errors import QuestionError
-    from tcpdoctor.kernel.identity import read_identity
-    from tcpdoctor.kernel.reading import Missing
-    from tcpdoctor.kernel.survey import take_survey
-    from tcpdoctor.report.sockets import Sockets, entries_of
-
-    wanted = _find_states(names)
-    other = None if peer is None else parse_peer(peer)
-    if other is not None and peer_port is None:
-        peer_port = other.port
-    if older is not None:
-        refuse_bad_age(older)
-    taken_at = time.time()
-    survey = take_survey(
-        wanted,
-        local_port=port,
-        remote_port=peer_port,
-        pid=pid,
-        keep=None if other is None else other.is_of,
-        options=options,
-    )
-    if isinstance(survey, Missing):
-        raise QuestionError(f"the sockets could not be listed: {survey.reason}")
-    answer = Sockets(read_identity(), taken_at, entries_of(survey), survey, options)
-    return answer if older is None else only_older(answer, older)
-
-
-def _find_states(names: list[str]) -> "tuple[TcpState, ...]":
-    from tcpdoctor.errors import QuestionError
-    from tcpdoctor.kernel.states import COUNTED_STATES
-    from tcpdoctor.knowledge.state_pages import find_state
-
-    keys = {find_state(name).key for name in names}
-    wanted = tuple(state for state in COUNTED_STATES if not names or state.key in keys)
-    if not wanted:
-        raise QuestionError("sockets in CLOSED are in no list of the kernel; ask for another state")
-    return wanted

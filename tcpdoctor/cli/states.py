@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tcpdoctor.cli.netns import NETNS, look_from
+from tcpdoctor.cli.options import NETNS, look_from
 from tcpdoctor.cli.output import COLOR, FORMAT, OUTPUT, Output, emit, style_of
 
 
@@ -24,7 +24,7 @@ def states(
     Bound sockets are those that neither listen nor are connected. What is not known says so, and why.
     """
     look_from(netns)
-    from tcpdoctor.cli.state_counts import look_by, look_plain
+    from tcpdoctor.answers.states import look_by, look_plain
 
     answer = look_plain() if by is None else look_by(by)
     target = Output(output_format, output, color)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tcpdoctor.cli.netns import NETNS, look_from
+from tcpdoctor.cli.options import NETNS, look_from
 from tcpdoctor.cli.output import COLOR, FORMAT, LINT_FORMAT, OUTPUT, Output
 
 app = typer.Typer(

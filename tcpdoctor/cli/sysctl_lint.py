@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tcpdoctor.answers.settings_files import look_at_files, look_at_tree, nearby_names
 from tcpdoctor.cli.output import Output, emit, style_of
-from tcpdoctor.cli.sysctl_look import look_at_files, look_at_tree, nearby_names
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.sysctl_lint import Linted, lint_settings, worst
 from tcpdoctor.diagnosis.sysctl_look import Look
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.kernel.live import read_identity
+from tcpdoctor.kernel.namespaces import read_identity
 
 _FAIL_ON = {severity.key: severity for severity in Severity}
 

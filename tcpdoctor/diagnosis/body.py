@@ -1,17 +1,230 @@
 """What a rule tells: prose, fixes, what not to do, where its claims come from, and its tests."""
 
+import math
+import re
 from collections.abc import Mapping
+from itertools import chain
 from typing import NamedTuple
 
+from tcpdoctor.diagnosis.closure import NOT_READ, Facts, compile_number
 from tcpdoctor.diagnosis.expression import Context, parse_quantity
 from tcpdoctor.diagnosis.finding import Reference
-from tcpdoctor.diagnosis.given import parse_given
-from tcpdoctor.diagnosis.nearest import nearest
-from tcpdoctor.diagnosis.prose import Template, parse_template
-from tcpdoctor.diagnosis.table import Table
-from tcpdoctor.diagnosis.tree import Calculation, Constant, Text
-from tcpdoctor.diagnosis.units import dimension_words
-from tcpdoctor.facts.value import Value
+from tcpdoctor.diagnosis.table import Table, nearest, suggest
+from tcpdoctor.diagnosis.tree import Calculation, Constant, Gauge, Quantity, Text, dimension_words, facts_of
+from tcpdoctor.errors import RuleError
+from tcpdoctor.facts.dimension import show
+from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.value import Ages, Growth, Range, Value
+from tcpdoctor.facts.vocabulary import Fact
+from tcpdoctor.kernel.reading import Missing
+
+# Texts of a rule with ``{...}`` in them, filled with what was read on this host.
+
+
+_PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+FORMS = ("n", "low")
+"""``{...:n}``: the bare number, for command lines; of a range the end that is known. ``{...:low}``: with
+its unit, and of a range the lower end, for sentences that say "at least"."""
+_REMEDY = "write {{ and }} for braces that are meant as such"
+
+
+class Blank(NamedTuple):
+    """One ``{...}``."""
+
+    quantity: Quantity
+    text: str
+    """What stands between the braces."""
+    form: str
+    """One of `FORMS`, or nothing."""
+
+
+class Template(NamedTuple):
+    """A text with blanks."""
+
+    parts: tuple[str | Blank, ...]
+
+
+def parse_template(text: str, where: str, context: Context) -> Template:
+    """Find the blanks of a text and check what they ask for.
+
+    Raises:
+        RuleError: A blank holds no fact or expression that this rule may use, or a brace is alone.
+    """
+    if "{" not in text and "}" not in text:
+        return Template((text.strip("\n"),))
+    parts: list[str | Blank] = []
+    place = 0
+    stripped = text.strip("\n")
+    for match in _PIECE.finditer(stripped):
+        parts.append(stripped[place : match.start()])
+        place = match.end()
+        parts.append(_piece(match, where, context))
+    parts.append(stripped[place:])
+    return Template(tuple(part for part in parts if part))
+
+
+def _piece(match: re.Match[str], where: str, context: Context) -> str | Blank:
+    if match[0] in ("{{", "}}"):
+        return match[0][0]
+    if match[1] is None:
+        raise RuleError(f"{where}: a lone {match[0]!r}; {_REMEDY}")
+    expression, colon, form = match[1].partition(":")
+    if colon and form not in FORMS:
+        raise RuleError(f"{where}: `{match[0]}`: the forms are :n (bare) and :low (lower end); {_REMEDY}")
+    quantity = parse_quantity(expression, f"{where}: in {{}}", context)
+    return Blank(quantity, match[1], form)
+
+
+def unfilled(template: Template) -> str:
+    """The text with its blanks as the rule has them: ``{process.name}``."""
+    return "".join(part if isinstance(part, str) else f"{{{part.text}}}" for part in template.parts)
+
+
+def fill(template: Template, facts: Facts, limits: Mapping[str, float]) -> str:
+    """The text with every blank filled; what is `Missing` reads ``(unknown: reason)``."""
+    return "".join(part if isinstance(part, str) else _filled(part, facts, limits) for part in template.parts)
+
+
+def _filled(blank: Blank, facts: Facts, limits: Mapping[str, float]) -> str:
+    tree = blank.quantity.tree
+    # a fact shows as it was read: the whole number 1 is a switch, the share 1.0 is 100 %
+    value: Value = (
+        facts.get(tree.fact.name, NOT_READ)
+        if isinstance(tree, Gauge | Text)
+        else compile_number(tree, limits)(facts)
+    )
+    if isinstance(value, Missing):
+        return f"(unknown: {value.reason})"
+    if blank.form == "n" and not isinstance(value, str):
+        return bare(value)
+    if blank.form == "low" and isinstance(value, Range):
+        value = value.low
+    return show(value, blank.quantity.dimension)
+
+
+def bare(value: Value) -> str:
+    """A number without unit or separators, as a command line wants it; of a range the end that is known."""
+    number = next(end for end in value[:2] if math.isfinite(end)) if isinstance(value, Range) else value
+    if not isinstance(number, int | float):
+        raise TypeError(f"{value!r} is no number")
+    return str(int(number)) if number == int(number) else f"{number:.6g}"
+
+
+def blanks_of(template: Template) -> list[Fact]:
+    """The facts that a text asks for."""
+    trees = [part.quantity.tree for part in template.parts if isinstance(part, Blank)]
+    return list(dict.fromkeys(fact for tree in trees for fact in facts_of(tree)))
+
+
+# The facts that a rule's own test is given, written as TOML.
+
+
+NOT_GIVEN = Missing("not given in this test")
+_MISSING = "missing:"
+_ONLY_BOUNDS = "the test gives bounds only"
+_HIDDEN = "the owners of some sockets are hidden: run as root"
+_MAX_SOCKETS = 1_000_000
+_FORMS = {
+    "gauge": "120, { at_least = 120 } or { at_least = 120, at_most = 300 }",
+    "counter": "{ delta = 10, seconds = 1 } or { rate = 10 }",
+    "ages": "{ count = 120, each = 600 }",
+    "text": '"some text"',
+}
+
+
+def parse_given(test: Table, context: Context) -> Mapping[str, Value]:
+    """Read ``given`` of one [[test]].
+
+    Raises:
+        RuleError: It names no fact of this scope, or a value does not fit the fact's kind.
+    """
+    given = test.open_table("given")
+    return {name: _value(given, name, _fact(given, name, context)) for name in given.values}
+
+
+def _fact(given: Table, name: str, context: Context) -> Fact:
+    fact = context.vocabulary.find_fact(name)
+    if fact is None or fact.scope not in (context.scope, Scope.HOST):
+        hint = suggest(name, context.vocabulary.fact_names(context.scope))
+        raise given.complaint(name, f"is no fact of the scope {context.scope.value}; {hint}")
+    return fact
+
+
+def _value(given: Table, name: str, fact: Fact) -> Value:
+    value = given.values[name]
+    if isinstance(value, str):
+        if value.startswith(_MISSING):
+            return Missing(value.removeprefix(_MISSING).strip() or "no reason given")
+        if fact.kind == "text":
+            return value
+    elif fact.kind == "ages":
+        return _ages(given, name)
+    elif fact.kind == "counter" and isinstance(value, dict):
+        return _growth(given.table(name, ("delta", "seconds", "rate")))
+    elif fact.kind == "gauge":
+        return _gauge(given, name)
+    form = _FORMS[fact.kind]
+    raise given.complaint(name, f'does not fit a fact of kind {fact.kind}; write {form} or "missing: why"')
+
+
+def _gauge(given: Table, name: str) -> Value:
+    if not isinstance(given.values[name], dict):
+        return given.number(name)
+    low, high = _bounds(given.table(name, ("at_least", "at_most")))
+    return Range(low, high, _ONLY_BOUNDS)
+
+
+def _bounds(table: Table) -> tuple[float, float]:
+    low = table.number("at_least")
+    high = table.number("at_most") if table.has("at_most") else math.inf
+    if high < low:
+        raise table.complaint("at_most", "is below at_least; exchange them")
+    return low, high
+
+
+def _growth(table: Table) -> Growth:
+    if table.has("rate"):
+        return Growth(_whole(table, "rate"), 1.0)
+    seconds = table.number("seconds")
+    if seconds == 0:
+        raise table.complaint("seconds", "0 is no time between two samples; write 1")
+    return Growth(_whole(table, "delta"), float(seconds))
+
+
+def _ages(given: Table, name: str) -> Ages:
+    known = ("count", "each", "hidden")
+    is_list = isinstance(given.values[name], list)
+    groups = given.tables(name, known) if is_list else [given.table(name, known)]
+    lows: list[list[float]] = []
+    highs: list[list[float]] = []
+    hidden = 0
+    for group in groups:
+        number = _whole(group, "count", _MAX_SOCKETS)
+        low, high = _each(group)
+        lows.append([low] * number)
+        highs.append([high] * number)
+        hidden += _whole(group, "hidden", _MAX_SOCKETS) if group.has("hidden") else 0
+    at_least = tuple(sorted(chain.from_iterable(lows)))
+    at_most = tuple(sorted([*chain.from_iterable(highs), *[math.inf] * hidden]))
+    reason = _HIDDEN if hidden else None if at_least == at_most else _ONLY_BOUNDS
+    return Ages(at_least, at_most, reason)
+
+
+def _each(group: Table) -> tuple[float, float]:
+    if isinstance(group.values.get("each"), dict):
+        return _bounds(group.table("each", ("at_least", "at_most")))
+    age = group.number("each")
+    return age, age
+
+
+def _whole(table: Table, key: str, largest: float = math.inf) -> int:
+    number = table.number(key)
+    if number != int(number) or number > largest:
+        raise table.complaint(
+            key, f"write a whole number{'' if math.isinf(largest) else f' up to {largest}'}"
+        )
+    return int(number)
+
 
 EXPECTATIONS = ("info", "warning", "critical", "clear", "unknown")
 _SYSCTL_KEYS = ("name", "value", "applies_to")

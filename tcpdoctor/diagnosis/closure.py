@@ -5,12 +5,12 @@ costs a few calls. The same code runs for evidence: built with `note`, every fac
 reads is reported, in order; what ``and`` and ``or`` leave out is not read and is no evidence.
 """
 
+import math
 import operator
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, TypeAlias
 
-from tcpdoctor.diagnosis import values
 from tcpdoctor.diagnosis.tree import (
     Arithmetic,
     Calculation,
@@ -25,10 +25,166 @@ from tcpdoctor.diagnosis.tree import (
     Not,
     Older,
 )
-from tcpdoctor.diagnosis.values import Number, Truth
 from tcpdoctor.facts.value import Ages, Growth, Range, Value
 from tcpdoctor.facts.vocabulary import Fact
 from tcpdoctor.kernel.reading import Missing
+
+# Arithmetic and logic on what is not always known.
+#
+# A number is exact (a float), a `Range` of which the true value is one, or `Missing`. A truth is True,
+# False, or `Missing` with the reason why it cannot be told. Every operation is sound: whatever the true
+# values are, the true result lies in the result, and a comparison says True or False only where it holds
+# for all of them. No operation raises or yields NaN or an exact infinity: an overflow and a division by
+# what may be zero are `Missing`.
+#
+# Floating point keeps this sound: rounding is monotone, so the rounded result of two values inside their
+# ranges lies between the rounded results of the ends.
+
+
+Number: TypeAlias = float | Range | Missing
+Truth: TypeAlias = bool | Missing
+
+TOO_LARGE = Missing("the calculation exceeds what a number can hold")
+
+
+def join_reasons(values: Iterable[object]) -> str:
+    """Join the distinct reasons of the ranges and missing values among `values`; empty without any."""
+    kept: list[str] = []
+    for value in values:
+        if not isinstance(value, Range | Missing) or not value.reason:
+            continue
+        if not any(_is_part(value.reason, reason) for reason in kept):
+            kept = [reason for reason in kept if not _is_part(reason, value.reason)] + [value.reason]
+    return "; ".join(kept)
+
+
+def _is_part(reason: str, joined: str) -> bool:
+    """Whether a reason, which may have been joined itself, is told in another."""
+    return f"; {reason}; " in f"; {joined}; "
+
+
+def _ends(value: float | Range) -> tuple[float, float]:
+    return (value.low, value.high) if isinstance(value, Range) else (value, value)
+
+
+def bounded(low: float, high: float, reason: str) -> Number:
+    """The number that lies in [low, high]: exact where both agree, `Missing` where neither end says anything.
+
+    A low end of +inf or a high end of -inf comes from an overflow only: such a number is not known.
+    """
+    if math.isnan(low) or math.isnan(high) or low == math.inf or high == -math.inf:
+        return TOO_LARGE
+    if low == high:
+        return low
+    return Range(low, high, reason)
+
+
+def _combine(
+    left: Number,
+    right: Number,
+    ends: Callable[[tuple[float, float], tuple[float, float]], tuple[float, float]],
+) -> Number:
+    if isinstance(left, Missing) or isinstance(right, Missing):
+        return Missing(join_reasons(v for v in (left, right) if isinstance(v, Missing)))
+    low, high = ends(_ends(left), _ends(right))
+    return bounded(low, high, join_reasons((left, right)))
+
+
+def add(left: Number, right: Number) -> Number:
+    """The sum."""
+    return _combine(left, right, lambda a, b: (a[0] + b[0], a[1] + b[1]))
+
+
+def subtract(left: Number, right: Number) -> Number:
+    """The difference. Of two ranges it assumes nothing in common: ``x - x`` is not 0 for a range x."""
+    return _combine(left, right, lambda a, b: (a[0] - b[1], a[1] - b[0]))
+
+
+def multiply(left: Number, right: Number) -> Number:
+    """The product."""
+    return _combine(left, right, _products)
+
+
+def _products(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
+    # 0 * inf is 0 here: the infinite end stands for "no bound known", never for a value
+    corners = [x * y if x and y else 0.0 for x in a for y in b]
+    return min(corners), max(corners)
+
+
+def divide(left: Number, right: Number) -> Number:
+    """The quotient; `Missing` where the divisor is, or may be, zero."""
+    if isinstance(right, Range) and right.low <= 0 <= right.high:
+        return Missing(f"a division by what may be zero: {right.reason}")
+    if isinstance(right, float) and right == 0:
+        return Missing("a division by zero")
+    return _combine(left, right, _quotients)
+
+
+def _quotients(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
+    # inf / inf: one end of a divisor that excludes zero is finite, and its corners bound the result
+    corners = [0.0 if math.isinf(x) and math.isinf(y) else x / y for x in a for y in b]
+    return min(corners), max(corners)
+
+
+def negate(value: Number) -> Number:
+    """The number with the opposite sign."""
+    return subtract(0.0, value)
+
+
+def least(values: Iterable[Number]) -> Number:
+    """The smallest of the values; `Missing` where any is."""
+    return _extreme(tuple(values), min)
+
+
+def greatest(values: Iterable[Number]) -> Number:
+    """The largest of the values; `Missing` where any is."""
+    return _extreme(tuple(values), max)
+
+
+def _extreme(values: tuple[Number, ...], pick: Callable[[list[float]], float]) -> Number:
+    missing = [value for value in values if isinstance(value, Missing)]
+    if missing:
+        return Missing(join_reasons(missing))
+    ends = [_ends(value) for value in values if not isinstance(value, Missing)]
+    return bounded(pick([low for low, _ in ends]), pick([high for _, high in ends]), join_reasons(values))
+
+
+def _at_least(a: tuple[float, float], b: tuple[float, float]) -> bool | None:
+    return True if a[0] >= b[1] else False if a[1] < b[0] else None
+
+
+def _above(a: tuple[float, float], b: tuple[float, float]) -> bool | None:
+    return True if a[0] > b[1] else False if a[1] <= b[0] else None
+
+
+def _equal(a: tuple[float, float], b: tuple[float, float]) -> bool | None:
+    if a[1] < b[0] or b[1] < a[0]:
+        return False
+    return True if a[0] == a[1] == b[0] == b[1] else None
+
+
+def _unequal(a: tuple[float, float], b: tuple[float, float]) -> bool | None:
+    same = _equal(a, b)
+    return None if same is None else not same
+
+
+_COMPARISONS: Mapping[str, Callable[[tuple[float, float], tuple[float, float]], bool | None]] = {
+    ">=": _at_least,
+    ">": _above,
+    "<=": lambda a, b: _at_least(b, a),
+    "<": lambda a, b: _above(b, a),
+    "==": _equal,
+    "!=": _unequal,
+}
+
+
+def compare(operator: str, left: Number, right: Number) -> Truth:
+    """Compare by ``== != < <= > >=``; `Missing` where the ranges leave both answers open."""
+    if isinstance(left, Missing) or isinstance(right, Missing):
+        return Missing(join_reasons(v for v in (left, right) if isinstance(v, Missing)))
+    answer = _COMPARISONS[operator](_ends(left), _ends(right))
+    return Missing(join_reasons((left, right))) if answer is None else answer
+
 
 Facts: TypeAlias = Mapping[str, Value]
 Compute: TypeAlias = Callable[[Facts], Number]
@@ -56,10 +212,10 @@ _FAST = {
     "!=": operator.ne,
 }
 _ARITHMETIC: Mapping[str, Callable[[Number, Number], Number]] = {
-    "+": values.add,
-    "-": values.subtract,
-    "*": values.multiply,
-    "/": values.divide,
+    "+": add,
+    "-": subtract,
+    "*": multiply,
+    "/": divide,
 }
 NOT_READ = Missing("it was not read on this host")
 """A fact that the vocabulary knows and the subject lacks."""
@@ -92,7 +248,7 @@ def _comparison(tree: Comparison, limits: Mapping[str, float], note: Note | None
         a, b = left(facts), right(facts)
         if type(a) is float and type(b) is float:
             return bool(fast(a, b))
-        return values.compare(sign, a, b)
+        return compare(sign, a, b)
 
     return decide
 
@@ -116,7 +272,7 @@ def _until(items: tuple[Decide, ...], *, ends: bool) -> Decide:
                 return ends
             if isinstance(truth, Missing):
                 unknown.append(truth)
-        return Missing(values.join_reasons(unknown)) if unknown else not ends
+        return Missing(join_reasons(unknown)) if unknown else not ends
 
     return decide
 
@@ -140,11 +296,11 @@ def compile_number(tree: Calculation, limits: Mapping[str, float], note: Note | 
             return lambda facts: combine(left(facts), right(facts))
         case Extreme():
             items = tuple(compile_number(item, limits, note) for item in tree.items)
-            pick = values.least if tree.call == "min" else values.greatest
+            pick = least if tree.call == "min" else greatest
             return lambda facts: pick([item(facts) for item in items])
         case _:
             inner = compile_number(tree.item, limits, note)
-            return lambda facts: values.negate(inner(facts))
+            return lambda facts: negate(inner(facts))
 
 
 def _always(value: float) -> Compute:
@@ -157,9 +313,9 @@ def _gauge(fact: Fact, note: Note | None) -> Compute:
     def read(facts: Facts) -> Number:
         value = facts.get(name, NOT_READ)
         if isinstance(value, int | float):
-            return values.bounded(float(value), float(value), "")
+            return bounded(float(value), float(value), "")
         if isinstance(value, Range):
-            return values.bounded(float(value.low), float(value.high), value.reason)
+            return bounded(float(value.low), float(value.high), value.reason)
         if isinstance(value, Missing):
             return value
         raise TypeError(f"fact {name} is {value!r}, which is no number")
@@ -222,5 +378,5 @@ def count_older(ages: Value, seconds: Number, name: str) -> Number:
     low, high = (seconds.low, seconds.high) if isinstance(seconds, Range) else (seconds, seconds)
     surely = len(ages.at_least) - bisect_left(ages.at_least, high)
     perhaps = len(ages.at_most) - bisect_left(ages.at_most, low)
-    reasons = [reason for reason in (ages.reason, values.join_reasons([seconds])) if reason]
-    return values.bounded(float(surely), float(perhaps), "; ".join(reasons))
+    reasons = [reason for reason in (ages.reason, join_reasons([seconds])) if reason]
+    return bounded(float(surely), float(perhaps), "; ".join(reasons))

@@ -1,17 +1,17 @@
 """Rules x subjects -> Diagnosis."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeAlias
 
+from tcpdoctor.diagnosis.closure import join_reasons
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Unchecked
 from tcpdoctor.diagnosis.judge import judge, make_judge, observe
 from tcpdoctor.diagnosis.rule import NEEDS, Rule, Trigger, read_body
-from tcpdoctor.diagnosis.values import join_reasons
 from tcpdoctor.facts.host import HostFacts
 from tcpdoctor.facts.subject import Scope, Subject
 from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Samples, Snapshot
+from tcpdoctor.kernel.snapshot import Endpoint, Samples, Snapshot
 
 SubjectsOf: TypeAlias = Callable[[Scope], Reading[Sequence[Subject]]]
 
@@ -119,3 +119,59 @@ def _summarise(unknown: Sequence[tuple[str, str]], subjects: int) -> str:
 def _first(labels: Sequence[str]) -> str:
     more = len(labels) - _MOST_REASONS
     return ", ".join(labels[:_MOST_REASONS]) + (f" and {more} more" if more > 0 else "")
+
+
+# What the rules of `check` say of one port: of its listeners, of itself, of it as a destination.
+
+
+_SCOPES = frozenset((Scope.LISTENER, Scope.PORT, Scope.DESTINATION))
+_NOT_LOOKED_AT = Missing("only the sockets of this port were looked at; tcpdoctor check looks at all")
+
+
+def diagnose_port(rules: Iterable[Rule], snapshot: Snapshot) -> Diagnosis:
+    """Apply the rules that concern a port to one look at it (kernel/port_evidence.py).
+
+    There is one sample, so rules that need two are unchecked; and a rule that counts the host's sockets
+    is unchecked too, because only this port's were looked at.
+    """
+    samples = Samples(None, snapshot)
+    host = HostFacts(Samples(None, snapshot._replace(census=_NOT_LOOKED_AT, detail=_NOT_LOOKED_AT)))
+
+    def subjects(scope: Scope) -> Reading[Sequence[Subject]]:
+        return subjects_of(samples, scope, host)
+
+    return diagnose_subjects([rule for rule in rules if rule.scope in _SCOPES], snapshot, subjects)
+
+
+# What the rules of `check` say of one process: of itself, and of the listeners that it holds.
+
+
+def diagnose_process(
+    rules: Iterable[Rule], snapshot: Snapshot, pid: int, listening: Collection[Endpoint]
+) -> Diagnosis:
+    """Apply the rules of the scopes process and listener to one look at the host; one process is judged.
+
+    Args:
+        rules: Those in force; the ones about hosts, ports and destinations are left out.
+        snapshot: With owners. There is one sample, so rules that need two are unchecked.
+        pid: The process.
+        listening: Where it listens.
+    """
+    samples = Samples(None, snapshot)
+    host = HostFacts(samples)
+
+    def subjects(scope: Scope) -> Reading[Sequence[Subject]]:
+        found = subjects_of(samples, scope, host)
+        if isinstance(found, Missing):
+            return found
+        return [subject for subject in found if _concerns(subject, pid, listening)]
+
+    scopes = (Scope.PROCESS, Scope.LISTENER)
+    return diagnose_subjects([rule for rule in rules if rule.scope in scopes], snapshot, subjects)
+
+
+def _concerns(subject: Subject, pid: int, listening: Collection[Endpoint]) -> bool:
+    identity = subject.identity
+    if subject.scope is Scope.PROCESS:
+        return identity.get("pid") == pid
+    return (identity.get("address"), identity.get("port")) in listening

@@ -7,13 +7,15 @@ Dimensions are checked here, so that an expression that loads can be evaluated f
 
 import ast
 import math
+import re
+import warnings
 from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import NamedTuple, TypeAlias, cast
 
-from tcpdoctor.diagnosis.nearest import nearest
-from tcpdoctor.diagnosis.syntax import MAX_DEPTH, MAX_NUMBER, one_line, python_tree, shown
+from tcpdoctor.diagnosis.table import nearest
 from tcpdoctor.diagnosis.tree import (
+    UNITS,
     Arithmetic,
     Calculation,
     Comparison,
@@ -31,12 +33,69 @@ from tcpdoctor.diagnosis.tree import (
     Some,
     Text,
     Vocabulary,
+    dimension_words,
 )
-from tcpdoctor.diagnosis.units import UNITS, dimension_words
 from tcpdoctor.errors import RuleError
 from tcpdoctor.facts.dimension import COUNT, PER_SECOND, RATIO, SECOND, Dimension
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.vocabulary import Fact
+
+# The text of an expression, from what a file holds to the tree of Python's own parser.
+
+
+MAX_LENGTH = 2000
+"""Characters of one expression."""
+MAX_DEPTH = 40
+"""Levels of nesting; ``a + b + c`` is two levels deep, ``a and b and c`` one."""
+MAX_NUMBER = 1e18
+MAX_SHOWN = 120
+"""Characters of an expression that a complaint repeats."""
+
+_FOREIGN = re.compile(r"[^A-Za-z0-9_.,()+\-*/<>=! \t\r\n]")
+_HINTS = {
+    "%": "a share is written `80 * percent`",
+    "&": "write `and`",
+    "|": "write `or`",
+    "#": "comments belong beside the key, outside the quotes",
+    "[": "there is no indexing",
+    "{": "braces belong into prose",
+}
+
+
+def one_line(text: str, where: str) -> str:
+    """The text with single spaces for all white space.
+
+    Raises:
+        RuleError: It is too long, or holds a character that the language has no use for.
+    """
+    if len(text) > MAX_LENGTH:
+        raise RuleError(f"{where}: {len(text)} characters; an expression has at most {MAX_LENGTH}")
+    foreign = _FOREIGN.search(text)
+    if foreign is not None:
+        hint = _HINTS.get(foreign[0], "use names, numbers, + - * /, comparisons, and, or, not, parentheses")
+        raise RuleError(f"{where}: {foreign[0]!a} is not part of the language; {hint}")
+    return " ".join(text.split())
+
+
+def python_tree(line: str, where: str) -> ast.expr:
+    """Let Python's parser read a line.
+
+    Raises:
+        RuleError: It is no expression of Python's, whatever the parser raises or warns of.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what Python only warns of (`5or x`) is no rule
+            return ast.parse(line, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError, Warning) as error:
+        why = error.msg if isinstance(error, SyntaxError) else "too deeply nested"
+        raise RuleError(f"{where}: `{shown(line)}`: not an expression ({why}); check it") from None
+
+
+def shown(text: str) -> str:
+    """A text as a complaint repeats it."""
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+
 
 CALLS = ("rate", "delta", "older", "min", "max")
 _ARITHMETIC: Mapping[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}

@@ -2,9 +2,8 @@
 
 from typing import NamedTuple
 
-from tcpdoctor.diagnosis.closure import Decide, Facts, Observation, compile_condition
+from tcpdoctor.diagnosis.closure import Decide, Facts, Observation, compile_condition, join_reasons
 from tcpdoctor.diagnosis.rule import Rule, Trigger
-from tcpdoctor.diagnosis.values import join_reasons
 from tcpdoctor.kernel.reading import Missing
 
 

@@ -5,15 +5,245 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from tcpdoctor.diagnosis.body import Body, FixText, RuleTest
-from tcpdoctor.diagnosis.lint_conditions import condition_complaints
-from tcpdoctor.diagnosis.lint_hosts import host_complaints, recorded_complaints
-from tcpdoctor.diagnosis.lint_limits import limit_complaints
-from tcpdoctor.diagnosis.prose import Template, blanks_of
-from tcpdoctor.diagnosis.rule import Rule
-from tcpdoctor.diagnosis.tree import facts_of
-from tcpdoctor.diagnosis.trial import failures
+from tcpdoctor.diagnosis.body import (
+    NOT_GIVEN,
+    Blank,
+    Body,
+    FixText,
+    RuleTest,
+    SysctlChange,
+    Template,
+    blanks_of,
+)
+from tcpdoctor.diagnosis.closure import Facts, Truth, compile_condition
+from tcpdoctor.diagnosis.evaluate import diagnose
+from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.diagnosis.healthy import BUSY, DEFAULTS, facts_on
+from tcpdoctor.diagnosis.judge import judge, make_judge
+from tcpdoctor.diagnosis.rule import Rule, Trigger
+from tcpdoctor.diagnosis.tree import Arithmetic, Comparison, Grown, Limit, Node, facts_of, in_base_unit, walk
+from tcpdoctor.facts.value import Value
+from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Samples
+
+# What lint demands of a rule's conditions.
+
+
+MACHINE_WIDE = (
+    "sysctl.net.ipv4.tcp_mem.",
+    "sysctl.net.ipv4.tcp_max_orphans",
+    "sockstat.TCP.orphan",
+    "sockstat.TCP.alloc",
+    "sockstat.TCP.mem",
+)
+"""Beginnings of facts that are about the machine, or are not there in a child network namespace."""
+
+
+def condition_complaints(rule: Rule) -> Iterator[tuple[str, str]]:
+    """Yield (name, what) for each condition that could mislead."""
+    for trigger in rule.fires:
+        yield from _machine_wide(rule, trigger)
+        yield from _ratios(trigger)
+        if trigger.severity is Severity.CRITICAL and _is_about_settings_only(trigger):
+            yield (
+                "critical-for-a-setting",
+                "fires.critical reads sysctls only; critical is for what hurts now, use warning",
+            )
+
+
+def _machine_wide(rule: Rule, trigger: Trigger) -> Iterator[tuple[str, str]]:
+    if rule.initial_only:
+        return
+    for fact in facts_of(trigger.tree):
+        if fact.name.startswith(MACHINE_WIDE):
+            yield (
+                "machine-wide-fact",
+                f'{fact.name} is about the whole machine; add `namespace = "initial"`',
+            )
+            return
+
+
+def _is_about_settings_only(trigger: Trigger) -> bool:
+    return all(fact.name.startswith("sysctl.") for fact in facts_of(trigger.tree))
+
+
+def _ratios(trigger: Trigger) -> Iterator[tuple[str, str]]:
+    """One retransmission out of two segments is 50 %: a ratio of rates means something from a floor on."""
+    sides = [
+        side
+        for node in walk(trigger.tree)
+        if isinstance(node, Comparison)
+        for side in (node.left, node.right)
+    ]
+    floors = {side.fact.name for side in sides if isinstance(side, Grown)}
+    for node in walk(trigger.tree):
+        if not (isinstance(node, Arithmetic) and node.operator == "/" and _growths(node.left)):
+            continue
+        if node.right in sides:
+            continue  # the divisor itself, as it is, has a floor
+        for name in sorted(_growths(node.right) - floors):
+            floor = f"`rate({name}) >= limit.min_traffic and`"
+            yield "ratio-without-floor", f"a ratio of rates says nothing of a trickle; add {floor}"
+
+
+def _growths(node: Node) -> set[str]:
+    return {part.fact.name for part in walk(node) if isinstance(part, Grown)}
+
+
+# Whether a rule leaves healthy hosts in peace.
+
+
+_HOSTS = (("fires-on-defaults", DEFAULTS, 0), ("fires-when-healthy", BUSY, Severity.INFO))
+"""Complaint, host, and the worst severity that may fire there."""
+
+
+def host_complaints(rule: Rule) -> Iterator[tuple[str, str]]:
+    """Yield (name, what) for each healthy host on which the rule fires: at all, or (busy) above info."""
+    by = make_judge(rule)
+    for name, host, allowed in _HOSTS:
+        verdicts = [judge(by, facts) for facts in facts_on(host, rule.scope)]
+        fired = [verdict for verdict in verdicts if isinstance(verdict, Trigger)]
+        worst = max((trigger.severity for trigger in fired), default=0)
+        if worst > allowed:
+            level = Severity(worst).key
+            yield name, f"fires.{level} holds on {host.name}; raise a limit or narrow the condition"
+
+
+def recorded_complaints(rule: Rule, hosts: Mapping[str, Samples]) -> Iterator[tuple[str, str]]:
+    """Yield (name, what) for each host of that name, recorded while it was well, on which the rule fires.
+
+    On one that is called ``defaults`` nothing may fire at all, on the others nothing above info.
+    """
+    for host, samples in hosts.items():
+        allowed = 0 if host == "defaults" else Severity.INFO
+        for finding in diagnose([rule], samples).findings:
+            if finding.severity > allowed:
+                name = "fires-when-healthy" if allowed else "fires-on-defaults"
+                fired = f"fires.{finding.severity.key} holds on the recorded host {host} for {finding.label}"
+                yield name, f"{fired}; raise a limit or narrow the condition"
+                break
+
+
+# A rule's own tests, run.
+
+
+class GivenFacts(dict[str, Value]):
+    """The facts of a test; whatever it does not give is `Missing`."""
+
+    def __missing__(self, name: str) -> Value:
+        return NOT_GIVEN
+
+    def get(self, name: str, default: object = None) -> Value:  # noqa: ARG002 - the signature is a mapping's
+        """The fact, or that it was not given, whatever the default."""
+        return self[name]
+
+
+class Failure(NamedTuple):
+    """A test whose rule answered something else."""
+
+    test: RuleTest
+    answer: str
+    """``warning``, ``clear``, ``unknown: reason`` ..."""
+
+
+def facts_given(test: RuleTest) -> Facts:
+    """The facts that a test gives, as evaluation wants them."""
+    return GivenFacts(test.given)
+
+
+def rule_under_test(rule: Rule, test: RuleTest) -> Rule:
+    """The rule with the limits that the test sets."""
+    if not test.limits:
+        return rule
+    limits = dict(rule.limits)
+    for name, given in test.limits.items():
+        unit = limits[name].unit
+        limits[name] = limits[name]._replace(given=given, value=in_base_unit(given, unit))
+    return rule._replace(limits=limits)
+
+
+def answer(rule: Rule, test: RuleTest) -> str:
+    """What the rule says to the facts of a test: a severity, ``clear``, or ``unknown: reason``."""
+    verdict = judge(make_judge(rule_under_test(rule, test)), facts_given(test))
+    if verdict is None:
+        return "clear"
+    return f"unknown: {verdict.reason}" if isinstance(verdict, Missing) else verdict.severity.key
+
+
+def failures(rule: Rule, body: Body) -> Iterator[Failure]:
+    """Run every test of a rule."""
+    for test in body.tests:
+        given = answer(rule, test)
+        if given.partition(":")[0] != test.expect:
+            yield Failure(test, given)
+
+
+# Whether each limit of a rule decides anything: evaluated just below and just above, on the rule's tests.
+
+
+_LARGEST = 1e18
+_STEPS = 200
+"""Halvings until two floating-point neighbours are left: 64 bits and some to spare."""
+
+
+def limit_complaints(rule: Rule, body: Body) -> Iterator[tuple[str, str]]:
+    """Yield (name, what) for each limit that does nothing, or that no test shows to do something."""
+    for name in rule.limits:
+        triggers = [trigger for trigger in rule.fires if name in _limits_in(trigger.tree)]
+        if not triggers and not _tells(body, name):
+            yield "limit-not-used", f"limits.{name} is used nowhere; take it out"
+        for trigger in triggers:
+            if not any(_decides(rule, trigger, name, test) for test in body.tests):
+                what = f"limits.{name} just below and just above what the tests give changes no answer of"
+                level = trigger.severity.key
+                yield "limit-without-effect", f"{what} fires.{level}; add a test in which it decides"
+
+
+def _limits_in(node: Node) -> set[str]:
+    return {part.name for part in walk(node) if isinstance(part, Limit)}
+
+
+def _tells(body: Body, name: str) -> bool:
+
+    trees: list[Node] = [
+        part.quantity.tree
+        for template in templates_of(body)
+        for part in template.parts
+        if isinstance(part, Blank)
+    ]
+    for fix in body.fixes:
+        trees += _value_trees(fix.sysctl)
+    return any(name in _limits_in(tree) for tree in trees)
+
+
+def _value_trees(change: SysctlChange | None) -> list[Node]:
+    if change is None:
+        return []
+    return list(change.value)
+
+
+def _decides(rule: Rule, trigger: Trigger, name: str, test: RuleTest) -> bool:
+    """Whether there is a value of the limit just below which the condition answers otherwise than just above.
+
+    The limit is moved across the test's facts, which is the same as moving the facts across the limit and
+    works for every condition. The place where the answer changes is found by halving.
+    """
+    limits = rule_under_test(rule, test).limit_values
+    facts = facts_given(test)
+
+    def at(value: float) -> Truth:
+        return compile_condition(trigger.tree, {**limits, name: value})(facts)
+
+    low, high = 0.0, _LARGEST
+    below, above = at(low), at(high)
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        if at(middle) == below:
+            low = middle
+        else:
+            high = middle
+    return {below, at(high)} == {True, False} and above == at(high)
+
 
 LONGEST_TITLE = 72
 NO_HOSTS: Mapping[str, Samples] = MappingProxyType({})

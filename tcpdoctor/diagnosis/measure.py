@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from typing import NamedTuple, TypeAlias
 
-from tcpdoctor.diagnosis.closure import Facts, compile_condition, compile_number
+from tcpdoctor.diagnosis.closure import Facts, Number, compile_condition, compile_number
 from tcpdoctor.diagnosis.evaluate import SubjectsOf
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.judge import Judge, judge, make_judge
@@ -35,7 +35,6 @@ from tcpdoctor.diagnosis.tree import (
     facts_of,
     walk,
 )
-from tcpdoctor.diagnosis.values import Number
 from tcpdoctor.facts.dimension import COUNT, PER_SECOND, RATIO, Dimension
 from tcpdoctor.facts.subject import Subject
 from tcpdoctor.facts.value import Range

@@ -1,16 +1,246 @@
 """The whole answer about one port: what bind() will say, what stops it, until when."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
-from tcpdoctor.diagnosis.bind import OK, Attempt, Obstacle, Wanted, possible_conflicts, predict
-from tcpdoctor.diagnosis.bind_address import Target, effective_v6only, find_obstacle, wanted_device
-from tcpdoctor.diagnosis.port_socket import CAUSES, PortSocket, port_sockets
-from tcpdoctor.kernel.port_evidence import PortEvidence
-from tcpdoctor.kernel.probe import Probe
+from tcpdoctor.diagnosis.bind import (
+    NO,
+    OK,
+    UNKNOWN,
+    YES,
+    Attempt,
+    Existing,
+    Flag,
+    Obstacle,
+    Target,
+    Wanted,
+    effective_v6only,
+    find_obstacle,
+    four,
+    possible_conflicts,
+    predict,
+    wanted_device,
+)
+from tcpdoctor.facts.deadlines import RTO_MAX_SECONDS, Life, orphan_time_left
+from tcpdoctor.kernel.port_evidence import PortEvidence, Probe, connections, plain
+from tcpdoctor.kernel.processes import Lineage
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, NotHeld
+from tcpdoctor.kernel.states import TcpState, Timer
+
+# One socket at a port, as what stands in bind()'s way: its flags, what kind it is, when it leaves.
+
+
+Row: TypeAlias = Connection | Listener
+
+CAUSES = (
+    "address-not-local",
+    "privileged-port",
+    "listener",
+    "dual-stack-listener",
+    "bound-socket",
+    "live-connections",
+    "outgoing-connection",
+    "fin-wait-2-orphan",
+    "time-wait",
+)
+"""Everything that can stop a plain bind(), the one that decides first."""
+
+_ORPHANS_RETRY = frozenset((TcpState.FIN_WAIT_1, TcpState.CLOSING, TcpState.LAST_ACK))
+
+
+class PortSocket(NamedTuple):
+    """A socket whose local port is the one in question."""
+
+    row: Row
+    existing: Existing
+    cause: str
+    """Which of `CAUSES` it would be."""
+    leaves: Life | None
+    """Seconds until it is gone by itself, as a range; None: it does not, or nobody can tell."""
+    outgoing: bool = False
+    """It was most probably begun here: not a connection of a server at this port."""
+
+    @property
+    def state(self) -> TcpState:
+        """Its TCP state; LISTEN for a listener."""
+        return self.existing.state
+
+
+class Inheritance(NamedTuple):
+    """What sockets with hidden flags most probably have: they got it from a listener when they began."""
+
+    reuseaddr: bool
+    reuseport: bool
+    v6only: bool
+    listening: bool
+    """The listener is still there."""
+
+
+def port_sockets(evidence: PortEvidence, wanted: Wanted) -> tuple[PortSocket, ...]:
+    """Return every socket at the port that is known one by one, listeners first, as `wanted` meets them."""
+    listeners = () if isinstance(evidence.listeners, Missing) else evidence.listeners
+    rows = connections(evidence.local)
+    origin = _inheritance(evidence, listeners, rows)
+    reached = frozenset(end.port for end in evidence.listening)
+    found = [
+        PortSocket(row, _existing(row, evidence, origin), _cause_of_listener(row, wanted), None)
+        for row in listeners
+    ]
+    for row in rows:
+        existing = _existing(row, evidence, origin)
+        outgoing = not origin.listening and (
+            (row.remote.port in reached and leads_to_listener(row, evidence))
+            or is_outgoing(row, existing, evidence, len(rows))
+        )
+        cause = _cause_of_connection(row, outgoing=outgoing)
+        found.append(PortSocket(row, existing, cause, time_left(row, evidence.sysctls), outgoing))
+    return tuple(found)
+
+
+def _existing(row: Row, evidence: PortEvidence, origin: Inheritance) -> Existing:
+    state = TcpState.LISTEN if isinstance(row, Listener) else row.state
+    return Existing(
+        state=state,
+        family=row.family,
+        address=row.local.address,
+        v6only=_v6only(row, evidence, origin),
+        uid=row.uid,
+        device=row.device,
+        minisocket=not isinstance(row, Listener) and row.minisocket,
+        reuseaddr=_flag(row, "SO_REUSEADDR", evidence, guess=origin.reuseaddr),
+        reuseport=_flag(row, "SO_REUSEPORT", evidence, guess=origin.reuseport),
+    )
+
+
+def _flag(row: Row, name: str, evidence: PortEvidence, *, guess: bool) -> Flag:
+    """What the live socket says, or else a guess that is marked as one."""
+    options = evidence.options.get(row.inode) if row.inode else None
+    if options is None or isinstance(options, Missing):
+        return UNKNOWN._replace(value=guess and not isinstance(row, Listener))
+    value = options.get(name)
+    return UNKNOWN if value is None or isinstance(value, Missing) else (YES if value else NO)
+
+
+def _v6only(row: Row, evidence: PortEvidence, origin: Inheritance) -> Flag:
+    if row.family == 4 or four(6, row.local.address) is not None:
+        return NO
+    if row.v6only is not None:
+        return YES if row.v6only else NO
+    return _flag(row, "IPV6_V6ONLY", evidence, guess=origin.v6only)
+
+
+def _inheritance(
+    evidence: PortEvidence, listeners: tuple[Listener, ...], rows: list[Connection]
+) -> Inheritance:
+    """Guess the flags of leftovers: those of the listener, else of a connection that can still be asked."""
+    candidates: list[Row] = [*listeners, *(row for row in rows if row.state is not TcpState.BOUND)]
+    for row in candidates:
+        options = evidence.options.get(row.inode) if row.inode else None
+        if options is not None and not isinstance(options, Missing):
+            return Inheritance(
+                reuseaddr=options.get("SO_REUSEADDR") is True,
+                reuseport=options.get("SO_REUSEPORT") is True,
+                v6only=options.get("IPV6_V6ONLY") is True,
+                listening=bool(listeners),
+            )
+    return Inheritance(reuseaddr=False, reuseport=False, v6only=False, listening=bool(listeners))
+
+
+def _cause_of_listener(row: Listener, wanted: Wanted) -> str:
+    """An IPv6 listener is in IPv4's way by being dual-stack; in IPv6's way it would be anyhow."""
+    dual = row.family == 6 and four(6, row.local.address) is None and row.v6only is False
+    wants_ipv4 = four(wanted.family, wanted.address) is not None
+    return "dual-stack-listener" if dual and wants_ipv4 else "listener"
+
+
+def _cause_of_connection(row: Connection, *, outgoing: bool) -> str:
+    if row.state is TcpState.BOUND:
+        return "bound-socket"
+    if row.state is TcpState.TIME_WAIT:
+        return "time-wait"
+    if row.state is TcpState.FIN_WAIT_2 and is_orphan(row):
+        return "fin-wait-2-orphan"
+    return "outgoing-connection" if outgoing else "live-connections"
+
+
+def is_orphan(row: Connection) -> bool:
+    """Whether a process closed it and the kernel alone finishes it."""
+    return not row.inode and row.state not in (TcpState.ESTABLISHED, TcpState.CLOSE_WAIT, TcpState.SYN_RECV)
+
+
+def is_outgoing(row: Connection, existing: Existing, evidence: PortEvidence, total: int) -> bool:
+    """Whether the connection was most probably begun here, as far as its own ends tell.
+
+    The kernel does not keep who began a connection. It is taken as outgoing if it is in SYN_SENT; or if
+    its own port is in ip_local_port_range and either the other port is not, or it is the only socket here
+    and lacks SO_REUSEADDR, which nearly every server sets and no client.
+    """
+    if row.state is TcpState.SYN_SENT:
+        return True
+    if not is_ephemeral(evidence.port, evidence.sysctls):
+        return False
+    alone = total == 1 and existing.reuseaddr == NO
+    return alone or not is_ephemeral(row.remote.port, evidence.sysctls)
+
+
+def leads_to_listener(row: Connection, evidence: PortEvidence) -> bool:
+    """Whether the other end is what a socket of this host listens on: then the connection began here."""
+    return any(
+        end.port == row.remote.port and _reaches(end.address, row, evidence) for end in evidence.listening
+    )
+
+
+def _reaches(listening: str, row: Connection, evidence: PortEvidence) -> bool:
+    """Whether a listener of this host on that address is what the connection leads to."""
+    remote = plain(row.remote).address
+    if listening.removeprefix("::ffff:") == remote:
+        return True
+    addresses = evidence.rules.addresses
+    if ":" not in remote:
+        return listening in ("0.0.0.0", "::", "::ffff:0.0.0.0") and addresses.has_ipv4(remote) is True
+    here = () if isinstance(addresses.ipv6, Missing) else addresses.ipv6
+    return listening == "::" and any(address.address == remote for address in here)
+
+
+def is_ephemeral(port: int, sysctls: Mapping[str, object]) -> bool:
+    """Whether connect() may take the port by itself: in the range, and not reserved."""
+    span = sysctls.get("net.ipv4.ip_local_port_range")
+    reserved = sysctls.get("net.ipv4.ip_local_reserved_ports")
+    if not isinstance(span, tuple) or not span[0] <= port <= span[1]:
+        return False
+    return not (isinstance(reserved, tuple) and any(low <= port <= high for low, high in reserved))
+
+
+def time_left(row: Connection, sysctls: Mapping[str, object]) -> Life | None:
+    """Return how long the socket stays if nothing happens to it; None where only a process ends it.
+
+    A peer that answers can end it earlier, or make a TIME_WAIT of 60 s out of it.
+    """
+    if row.minisocket:
+        return Life(row.expires, row.expires)
+    if row.inode or not is_orphan(row):
+        return None
+    if row.state is TcpState.FIN_WAIT_2 and row.timer is Timer.KEEPALIVE:
+        # Above 60 s the whole socket is followed by a minisocket that lasts as long (facts/deadlines.py).
+        timeout = sysctls.get("net.ipv4.tcp_fin_timeout")
+        more = max(0, timeout - 60) if isinstance(timeout, int) else 0
+        return Life(row.expires + more, row.expires + more)
+    retries = sysctls.get("net.ipv4.tcp_orphan_retries")
+    if row.state not in _ORPHANS_RETRY or row.timer is not Timer.RETRANSMIT or not isinstance(retries, int):
+        return None
+    if isinstance(row.info, Missing):
+        return None
+    longest = sysctls.get("net.ipv4.tcp_rto_max_ms")
+    return orphan_time_left(
+        retries,
+        row.info.rto,
+        row.info.backoff,
+        row.expires,
+        longest / 1000 if isinstance(longest, int) else RTO_MAX_SECONDS,
+    )
+
 
 MOST_BLOCKERS = 20
 """Blockers that are listed; of more, those that stay longest."""
@@ -141,3 +371,137 @@ def _unknowns(evidence: PortEvidence, obstacle: object) -> tuple[str, ...]:
                     f"of {detail.total} sockets in {state.name} {len(detail.connections)} were looked at"
                 )
     return tuple(found)
+
+
+# Who holds a socket of a port, and what kind of holder that is.
+
+
+_NEVER_SERVERS = frozenset(
+    ("sh", "bash", "dash", "zsh", "ksh", "fish", "sleep", "tail", "cat", "tee", "less", "more")
+)
+"""Programs that never make a listener themselves: where one holds a listener, it inherited it."""
+
+_WAITING_FOR_CLIENTS = (
+    "accept",
+    "epoll",
+    "ep_poll",
+    "poll_schedule",
+    "do_select",
+    "do_poll",
+    "io_uring",
+    "io_cqring",
+)
+"""Parts of the kernel functions in which a server sleeps until a client comes."""
+
+
+class Custody(NamedTuple):
+    """The holders of one socket, and what is special about them."""
+
+    holders: tuple[Holder, ...]
+    """Empty: nobody, or nobody that can be seen."""
+    hidden: str | None
+    """Why holders may be hidden."""
+    socket_unit: bool
+    """Process 1 is systemd and holds it: a socket unit."""
+    inherited: bool
+    """A program that did not make it got it from one that holds it no longer, and may be gone."""
+    first_process: bool = False
+    """Process 1 holds it and is not systemd: a socket unit of another init, or a container's program."""
+
+
+def custody_of(row: Row, evidence: PortEvidence) -> Custody:
+    """Say who holds a socket."""
+    if isinstance(row.owner, Missing):
+        return Custody((), row.owner.reason, socket_unit=False, inherited=False)
+    if isinstance(row.owner, NotHeld):
+        return Custody((), None, socket_unit=False, inherited=False)
+    holders = row.owner.holders
+    return Custody(
+        holders=holders,
+        hidden=None,
+        socket_unit=any(is_systemd(holder, evidence) for holder in holders),
+        inherited=isinstance(row, Listener) and all(is_inherited(holder, evidence) for holder in holders),
+        first_process=isinstance(row, Listener)
+        and any(holder.pid == 1 and not is_systemd(holder, evidence) for holder in holders),
+    )
+
+
+def is_systemd(holder: Holder, evidence: PortEvidence) -> bool:
+    """Whether the holder is process 1 and that is systemd, and not a container's only program."""
+    process = evidence.processes.get(holder.pid)
+    executable = process.executable if process else None
+    return holder.pid == 1 and (
+        "systemd" in holder.name or (isinstance(executable, str) and "systemd" in executable)
+    )
+
+
+def is_inherited(holder: Holder, evidence: PortEvidence) -> bool:
+    """Whether a listener's holder most probably got it from a program that holds it no longer.
+
+    The kernel keeps no record of it, so this goes by traces. The descriptor has no close-on-exec (or it
+    would not have survived the start of another program), and the program is one that never listens, or
+    its parent is gone (it now belongs to process 1 or to another session's process without leading a
+    session itself) and none of its threads waits for clients. A server that a script started without
+    close-on-exec and that waits for nobody looks the same.
+    """
+    lineage = evidence.lineages.get(holder)
+    if lineage is None or isinstance(lineage, Missing) or lineage.close_on_exec or holder.pid == 1:
+        return False
+    if holder.name in _NEVER_SERVERS:
+        return True
+    return _is_reparented(holder, lineage) and not _waits_for_clients(lineage)
+
+
+def _is_reparented(holder: Holder, lineage: Lineage) -> bool:
+    """A child is in its parent's session unless it leads its own: another session means another parent."""
+    if lineage.session == holder.pid:
+        return False
+    other_session = (
+        not isinstance(lineage.parent_session, Missing) and lineage.parent_session != lineage.session
+    )
+    return other_session or lineage.parent == 1
+
+
+def _waits_for_clients(lineage: Lineage) -> bool:
+    """Unknown counts as yes: nobody is called an heir without a trace of it."""
+    if isinstance(lineage.waits, Missing) or set(lineage.waits) <= {"0", ""}:
+        return True
+    return any(part in name for name in lineage.waits for part in _WAITING_FOR_CLIENTS)
+
+
+def is_waiting(row: Row) -> bool:
+    """Whether a connection is still in its listener's accept queue: no process has it yet."""
+    waits = (TcpState.ESTABLISHED, TcpState.CLOSE_WAIT)
+    return isinstance(row, Connection) and not row.inode and row.state in waits
+
+
+def peer_of(row: Row, evidence: PortEvidence) -> Connection | None:
+    """Return the other end of a connection where it is a socket of this network namespace too."""
+    if isinstance(row, Listener) or not row.remote.port:
+        return None
+    ends = plain(row.remote), plain(row.local)
+    candidates = (p for p in connections(evidence.remote) if p.local.port == row.remote.port)
+    return next((p for p in candidates if (plain(p.local), plain(p.remote)) == ends), None)
+
+
+def name_holder(holder: Holder, evidence: PortEvidence) -> str:
+    """Name a holder for people: ``pid 811 nginx, fd 6, uid 33, nginx.service``."""
+    process = evidence.processes.get(holder.pid)
+    parts = [f"pid {holder.pid} {holder.name}", f"fd {holder.fd}", f"uid {holder.uid}"]
+    if process is not None and isinstance(process.unit, str):
+        parts.append(process.unit)
+    if process is not None and isinstance(process.container, str):
+        parts.append(f"container {process.container[:12]}")
+    return ", ".join(parts)
+
+
+def introduce(holder: Holder, evidence: PortEvidence) -> str:
+    """Name a holder inside a sentence: ``nginx (pid 811, nginx.service)``."""
+    process = evidence.processes.get(holder.pid)
+    unit = f", {process.unit}" if process is not None and isinstance(process.unit, str) else ""
+    return f"{holder.name} (pid {holder.pid}{unit})"
+
+
+def first_holder(row: Row) -> Holder | None:
+    """Return the holder with the lowest pid; None where nobody holds it or it cannot be seen."""
+    return row.owner.holders[0] if isinstance(row.owner, Held) else None

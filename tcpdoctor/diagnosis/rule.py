@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tcpdoctor.diagnosis.expression import Context, parse_condition
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.table import Table, parse_toml
-from tcpdoctor.diagnosis.tree import Condition, Vocabulary
-from tcpdoctor.diagnosis.units import LIMIT_UNITS, in_base_unit
+from tcpdoctor.diagnosis.tree import LIMIT_UNITS, Condition, Vocabulary, in_base_unit
 from tcpdoctor.errors import RuleError
 from tcpdoctor.facts import vocabulary as real_vocabulary
 from tcpdoctor.facts.subject import Scope

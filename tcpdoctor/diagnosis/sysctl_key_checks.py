@@ -5,15 +5,13 @@ import shlex
 from collections.abc import Collection, Iterator, Sequence
 
 from tcpdoctor.diagnosis.finding import Severity
-from tcpdoctor.diagnosis.nearest import nearest
-from tcpdoctor.diagnosis.sysctl_checks import fault
-from tcpdoctor.diagnosis.sysctl_look import Fault, Look
-from tcpdoctor.diagnosis.sysctl_order import Write
-from tcpdoctor.diagnosis.sysctl_refusal import refusal
+from tcpdoctor.diagnosis.sysctl_checks import fault, refusal
+from tcpdoctor.diagnosis.sysctl_look import Fault, Look, Write
+from tcpdoctor.diagnosis.table import nearest
 from tcpdoctor.facts.sysctl_value import is_same
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.sysctl_lines import Line, dotted
-from tcpdoctor.kernel.sysctl_tree import Held
+from tcpdoctor.kernel.sysctl import Held
+from tcpdoctor.kernel.sysctl_files import Line, dotted
 from tcpdoctor.kernel.text import clean
 
 _NO_EFFECT = {

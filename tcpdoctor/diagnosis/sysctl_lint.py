@@ -1,16 +1,300 @@
 """Files of settings against what their readers, this kernel and its traffic make of them."""
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.finding import Severity
-from tcpdoctor.diagnosis.sysctl_file_checks import check_files, check_folders
+from tcpdoctor.diagnosis.sysctl_checks import fault, refusal
 from tcpdoctor.diagnosis.sysctl_key_checks import DRIFT, check_drift, check_keys
-from tcpdoctor.diagnosis.sysctl_look import Fault, Look
-from tcpdoctor.diagnosis.sysctl_order_checks import check_order
-from tcpdoctor.diagnosis.sysctl_port_checks import check_ports
-from tcpdoctor.diagnosis.sysctl_value_checks import check_values
+from tcpdoctor.diagnosis.sysctl_look import Fault, Look, Write
+from tcpdoctor.diagnosis.sysctl_value_checks import check_ports, check_values
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.sysctl_files import Line, Reader, SettingsFile, dotted
+from tcpdoctor.kernel.text import clean
+
+# What is wrong with files of settings as files: what cannot be read, and lines that mean nothing.
+
+
+_MARK = b"\xef\xbb\xbf"
+_SHOWN = 60
+_INTERFACES = re.compile(r"net/(?:ipv4|ipv6|mpls)/(?:conf|neigh)/")
+
+
+def check_files(look: Look) -> Iterator[Fault]:
+    """Look at each file: can it be read, and is every line of it read by both readers?"""
+    for file in look.files:
+        if isinstance(file.content, Missing):
+            yield from _unreadable(file, file.content.reason)
+            continue
+        yield from _bytes(file.path, file.content)
+        for reader in Reader:
+            lines = look.lines[reader].get(file.path)
+            if lines is not None and lines.ends_at is not None:
+                yield fault(
+                    "line-too-long",
+                    (file.path, lines.ends_at),
+                    "The line is longer than 1 MiB: systemd-sysctl reads nothing from here on.",
+                    "Break or remove the line.",
+                )
+        if file.name.startswith(".") and look.last_path:
+            yield fault(
+                "hidden-file",
+                (file.path, None),
+                "The name begins with a dot: procps reads the file, systemd-sysctl does not.",
+                "Rename it, or move it out of the folder.",
+            )
+        if any(char in file.name for char in "*?[{") and look.last_path:
+            yield fault(
+                "file-name-is-pattern",
+                (file.path, None),
+                "procps takes the name for a pattern and may read other files in its place, or twice.",
+                "Rename the file: letters, digits, dashes and dots.",
+            )
+    yield from _lines(look)
+
+
+def check_folders(look: Look) -> Iterator[Fault]:
+    """Look at what lies in the folders and is not read."""
+    for skipped in look.skipped:
+        if not skipped.name.upper().startswith("README") and not skipped.name.startswith("."):
+            yield fault(
+                "file-not-read",
+                (skipped.path, None),
+                "Only names that end in .conf are read; this one is not.",
+                "Rename it if it is meant to act, or remove it.",
+            )
+    if look.unread_last:
+        yield fault(
+            "sysctl-conf-not-read",
+            (look.last_path, None),
+            "It holds settings, and no file of /etc/sysctl.d links to it: systemd-sysctl does not read "
+            "it at boot, "
+            "while `sysctl --system` and `sysctl -p` do.",
+            "Move its lines to a file such as /etc/sysctl.d/60-local.conf.",
+        )
+
+
+def _unreadable(file: SettingsFile, reason: str) -> Iterator[Fault]:
+    hidden = f" It hides {_and(file.hides)}." if file.hides else ""
+    if reason == "it is a link to nothing":
+        yield fault(
+            "link-to-nothing",
+            (file.path, None),
+            f"The link leads nowhere.{hidden}",
+            "Remove it; to hide a file on purpose, link to /dev/null.",
+            severity=Severity.WARNING if file.hides else None,
+        )
+    elif not reason.startswith("permission denied"):
+        yield fault(
+            "no-readable-file",
+            (file.path, None),
+            f"Nothing is read from it: {reason}.{hidden}",
+            "Remove it, or put a file of settings in its place.",
+        )
+
+
+def _is_marked(content: bytes) -> bool:
+    return content.startswith(_MARK)
+
+
+def _bytes(path: str, content: bytes) -> Iterator[Fault]:
+    if _is_marked(content):
+        yield fault(
+            "byte-order-mark",
+            (path, 1),
+            "The file begins with a byte order mark, which both readers take for a part of the first line.",
+            "Save it as UTF-8 without a byte order mark.",
+        )
+    for number, raw in enumerate(content.split(b"\n"), start=1):
+        text = raw.removesuffix(b"\r")
+        if text.lstrip(b" \t").startswith((b"#", b";")) and b"\0" not in text and b"\r" not in text:
+            continue
+        if b"\0" in text or b"\r" in text:
+            yield fault(
+                "stray-line-end",
+                (path, number),
+                "A carriage return or NUL stands inside the line: systemd-sysctl begins another line "
+                "there, procps "
+                "does not.",
+                "Save the file with plain line ends.",
+            )
+        try:
+            text.decode("utf-8")
+        except UnicodeDecodeError:
+            yield fault(
+                "not-utf-8",
+                (path, number),
+                "The line holds bytes that are no UTF-8.",
+                "Save the file as UTF-8.",
+            )
+
+
+def _lines(look: Look) -> Iterator[Fault]:
+    marked = {
+        file.path for file in look.files if isinstance(file.content, bytes) and _is_marked(file.content)
+    }
+    for path, line in look.every_line():
+        if line.number == 1 and path in marked:
+            continue  # told as byte-order-mark
+        if line.path is None:
+            yield fault(
+                "not-an-assignment",
+                (path, line.number),
+                f"{_quoted(line.key)} is no setting: it has no '='. Both readers skip the line.",
+                "Write KEY = VALUE; begin a comment with #; begin an exclusion with -.",
+            )
+        elif line.is_glob and line.value is None:
+            yield _pattern_excludes(path, line)
+        elif line.is_glob and look.is_here and not look.matches.get(line.path):
+            yield _matches_nothing(path, line, line.path)
+
+
+def _matches_nothing(path: str, line: Line, pattern: str) -> Fault:
+    return fault(
+        "pattern-matches-nothing",
+        (path, line.number),
+        f"{_quoted(line.key)} stands for no setting of this kernel or network namespace.",
+        "Nothing, if such interfaces come later: udev has systemd-sysctl apply the line then "
+        "(99-systemd.rules)."
+        if _INTERFACES.match(pattern)
+        else "Correct it, or remove the line.",
+        key=line.key,
+    )
+
+
+def _pattern_excludes(path: str, line: Line) -> Fault:
+    return fault(
+        "pattern-excludes-nothing",
+        (path, line.number),
+        f"The exclusion {_quoted('-' + line.key)} is a pattern: systemd-sysctl 252 and procps up to "
+        "4.0.4 take it "
+        "literally, so it excludes nothing.",
+        "Name each setting that is to be left alone, without * ? [.",
+        key=line.key,
+    )
+
+
+def _quoted(text: str) -> str:
+    return f"'{clean(text, _SHOWN)}'"
+
+
+def _and(paths: tuple[str, ...]) -> str:
+    return " and ".join(clean(path, 200) for path in paths)
+
+
+# What is wrong with files of settings taken together: readers that part ways, lines that others undo.
+
+
+_VENDOR = re.compile(r"(?:^|(?<!/local)/)lib/sysctl\.d/[^/]*$")
+
+
+def check_order(look: Look) -> Iterator[Fault]:
+    """Look at keys that are set more than once, and where the two readers end with different values."""
+    excluded = {line.target for _, line in look.every_line() if line.path is not None and line.value is None}
+    paths = dict.fromkeys([*look.last[Reader.SYSTEMD], *look.last[Reader.PROCPS]])
+    for path in paths:
+        systemd, procps = (look.last[reader].get(path) for reader in Reader)
+        if systemd is not None and procps is not None and systemd.value.split() == procps.value.split():
+            continue
+        if look.unread_last and procps is not None and procps.by.file == look.last_path:
+            continue  # told once, as sysctl-conf-not-read
+        yield from _disagreement(path, systemd, procps, is_excluded=path in excluded)
+    yield from _set_twice(look)
+
+
+def _disagreement(
+    path: str, systemd: Write | None, procps: Write | None, *, is_excluded: bool
+) -> Iterator[Fault]:
+    where = procps or systemd
+    if where is None:
+        return
+    told = [
+        f"{reader.value} ends with "
+        + (
+            "nothing set"
+            if write is None
+            else f"{write.value or 'an empty value'} ({_place(write.by.file, write.by.line)})"
+        )
+        for reader, write in ((Reader.SYSTEMD, systemd), (Reader.PROCPS, procps))
+    ]
+    why = f" An exclusion (-{dotted(path)}) undoes an earlier line for systemd-sysctl only." * is_excluded
+    yield fault(
+        "readers-disagree",
+        (where.by.file, where.by.line.number),
+        f"{dotted(path)}: {told[0]}, {told[1]}.{why}",
+        "Keep one line for the key, written so that both read it alike.",
+        key=dotted(path),
+        severity=Severity.INFO if is_excluded and not path.startswith("net/ipv4/tcp_") else None,
+    )
+
+
+def _set_twice(look: Look) -> Iterator[Fault]:
+    """A key that several lines name: what was set earlier has no effect."""
+    seen: dict[str, tuple[str, Line]] = {}
+    order = {file.path: number for number, file in enumerate(look.files)}
+    for path, line in sorted(look.every_line(), key=lambda item: (order[item[0]], item[1].number)):
+        if line.path is None or line.value is None or line.is_glob or not _counts(look, line):
+            continue
+        before = seen.get(line.target)
+        seen[line.target] = (path, line)
+        if before is None or (before[0], before[1].number) == (path, line.number):
+            continue
+        fault_ = _twice(before, path, line)
+        if fault_ is not None:
+            yield fault_
+
+
+def _counts(look: Look, line: Line) -> bool:
+    """Whether a line can undo another: not where its key is gone or its value is refused, told by itself."""
+    known = look.known_of(line.target)
+    held = look.held.get(line.target)
+    value = Missing("not looked at") if held is None else held.value
+    return known.removed is None and refusal(line.target, line.value or "", known, value) is None
+
+
+def _twice(before: tuple[str, Line], path: str, line: Line) -> Fault | None:
+    file, earlier = before
+    key = dotted(line.target)
+    by_vendor = [bool(_VENDOR.search(each)) for each in (file, path)]
+    if (earlier.value or "").split() == (line.value or "").split():
+        if file != path and any(by_vendor):
+            return None  # a distribution's files repeat each other, and an administrator's insist on a value
+        return fault(
+            "set-twice",
+            (path, line.number),
+            f"{key} is set to the same value at {_place(file, earlier)} already.",
+            "Keep one of the lines.",
+            key=key,
+            severity=Severity.INFO,
+        )
+    if file != path and by_vendor[0]:
+        return None  # an administrator's file that corrects the vendor's is what the folders are for
+    return _undone(before, path, line, by_vendor=by_vendor[1] and file != path)
+
+
+def _undone(before: tuple[str, Line], path: str, line: Line, *, by_vendor: bool) -> Fault:
+    file, earlier = before
+    key = dotted(line.target)
+    if by_vendor:
+        name = clean(path.rpartition("/")[2], 100)
+        do = f"Files count in the order of their names: give this one a name after {name}."
+    else:
+        do = "Remove the line that is not meant."
+    is_meant = by_vendor and line.target.startswith("net/")
+    return fault(
+        "set-twice",
+        (file, earlier.number),
+        f"{key} = {clean(earlier.value or '', _SHOWN)} has no effect: {_place(path, line)} sets it to "
+        f"{clean(line.value or '', _SHOWN)} later.",
+        do,
+        key=key,
+        severity=None if file == path or is_meant else Severity.INFO,
+    )
+
+
+def _place(file: str, line: Line) -> str:
+    return f"{clean(file, 200)} line {line.number}"
 
 
 class Unchecked(NamedTuple):

@@ -3,14 +3,12 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from tcpdoctor.diagnosis.body import AddPort, Body, FixText, SysctlChange
-from tcpdoctor.diagnosis.closure import NOT_READ, Facts, Observation, compile_number
+from tcpdoctor.diagnosis.body import AddPort, Body, FixText, SysctlChange, Template, fill
+from tcpdoctor.diagnosis.closure import NOT_READ, Facts, Number, Observation, compile_number
 from tcpdoctor.diagnosis.finding import Evidence, Finding, Fix, JsonValue, SysctlFix, WrongFix
 from tcpdoctor.diagnosis.judge import observe
-from tcpdoctor.diagnosis.prose import Template, fill
 from tcpdoctor.diagnosis.rule import Rule, Trigger
 from tcpdoctor.diagnosis.tree import Calculation
-from tcpdoctor.diagnosis.values import Number
 from tcpdoctor.facts.dimension import COUNT, PER_SECOND, SECOND, Dimension, show, unit_name
 from tcpdoctor.facts.subject import Subject
 from tcpdoctor.facts.value import Range, Value

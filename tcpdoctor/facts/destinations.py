@@ -8,15 +8,19 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from tcpdoctor.facts.earlier import Earlier, partly
-from tcpdoctor.facts.established import SET_FUNCTIONS
-from tcpdoctor.facts.lasting import lasting
-from tcpdoctor.facts.lazy import LazyFacts
-from tcpdoctor.facts.living import Living
-from tcpdoctor.facts.port_reuse import PortReuse, port_reuse
-from tcpdoctor.facts.portrange import Roles
-from tcpdoctor.facts.socketset import NONE, SocketSet, most_common, oldest, plain_address
-from tcpdoctor.facts.subject import HIDDEN_LABEL, Scope, Subject
+from tcpdoctor.facts.established import SET_FUNCTIONS, Living
+from tcpdoctor.facts.portrange import PortReuse, Roles, port_reuse
+from tcpdoctor.facts.socketset import (
+    NONE,
+    Earlier,
+    SocketSet,
+    lasting,
+    most_common,
+    oldest,
+    partly,
+    plain_address,
+)
+from tcpdoctor.facts.subject import HIDDEN_LABEL, LazyFacts, Scope, Subject
 from tcpdoctor.facts.value import Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (

@@ -4,15 +4,18 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
-from tcpdoctor.facts.bound_ports import connectable_ports, number_bound, owners_bound
-from tcpdoctor.facts.earlier import Earlier, partly
-from tcpdoctor.facts.established import HOST_FUNCTIONS, ages_of, closed_window_age
-from tcpdoctor.facts.lasting import lasting, waits_for_a_window
-from tcpdoctor.facts.living import Living, as_set
-from tcpdoctor.facts.portrange import Roles, ports_in_range, reserved_in_range, usable_ports
-from tcpdoctor.facts.rates import counter, growth
-from tcpdoctor.facts.socketset import NONE, SocketSet
-from tcpdoctor.facts.softnet import packets
+from tcpdoctor.facts.established import HOST_FUNCTIONS, Living, ages_of, as_set, closed_window_age
+from tcpdoctor.facts.portrange import (
+    Roles,
+    connectable_ports,
+    number_bound,
+    owners_bound,
+    ports_in_range,
+    reserved_in_range,
+    usable_ports,
+)
+from tcpdoctor.facts.rates import counter, growth, packets
+from tcpdoctor.facts.socketset import NONE, Earlier, SocketSet, lasting, partly, waits_for_a_window
 from tcpdoctor.facts.subject import Scope, Subject
 from tcpdoctor.facts.value import Growth, Range, Value
 from tcpdoctor.facts.vocabulary import COUNTER, COUNTER_GROUPS, fact_names, find_fact

@@ -1,7 +1,14 @@
 """Which ports the kernel hands out by itself."""
 
+from collections import Counter
+from typing import NamedTuple
+
+from tcpdoctor.facts.socketset import NONE, most_common, partly
+from tcpdoctor.facts.subject import HIDDEN_LABEL
+from tcpdoctor.facts.value import Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Snapshot
+from tcpdoctor.kernel.snapshot import Connection, Detail, Held, Listener, NotHeld, Snapshot
+from tcpdoctor.kernel.states import TcpState
 
 _RANGE = "net.ipv4.ip_local_port_range"
 _RESERVED = "net.ipv4.ip_local_reserved_ports"
@@ -85,3 +92,146 @@ class Roles:
         if port in self._listening:
             return False
         return isinstance(self._range, Missing) or self._range[0] <= port <= self._range[1]
+
+
+# Whether connect() may take over the ports of connections that are in TIME_WAIT.
+
+
+_REUSE, _TIMESTAMPS = "net.ipv4.tcp_tw_reuse", "net.ipv4.tcp_timestamps"
+_DELAY = "net.ipv4.tcp_tw_reuse_delay"
+_DEFAULT_DELAY_MS = 1000
+
+
+class PortReuse(NamedTuple):
+    """What the kernel allows between one source and one peer address."""
+
+    allowed: bool
+    """connect() may use the local port of a TIME_WAIT again, once that is `after` seconds old."""
+    after: float
+    """Seconds: net.ipv4.tcp_tw_reuse_delay where the kernel has it, else its fixed second."""
+    why: str
+    """The setting that decides, as in "tcp_tw_reuse is 2, for loopback only"."""
+
+    def __str__(self) -> str:
+        if not self.allowed:
+            return f"they block their ports for 60 s ({self.why})"
+        return f"connect() may take them over once {self.after:g} s old ({self.why})"
+
+
+def port_reuse(snapshot: Snapshot, source: str, peer: str) -> Reading[PortReuse]:
+    """What tcp_twsk_unique() (net/ipv4/tcp_ipv4.c) says for connections from `source` to `peer`.
+
+    It supposes that the peer uses TCP timestamps too, as everybody does by default.
+    Missing where tcp_tw_reuse or tcp_timestamps could not be read.
+    """
+    reuse, timestamps = (_number(snapshot, name) for name in (_REUSE, _TIMESTAMPS))
+    if isinstance(reuse, Missing):
+        return reuse
+    if isinstance(timestamps, Missing):
+        return timestamps
+    delay = _number(snapshot, _DELAY)
+    after = (_DEFAULT_DELAY_MS if isinstance(delay, Missing) else delay) / 1000
+    if timestamps == 0:
+        return PortReuse(allowed=False, after=after, why="tcp_timestamps is 0")
+    if reuse == 2:
+        loopback = is_loopback(source) or is_loopback(peer)
+        what = "and this is loopback" if loopback else "for loopback only"
+        return PortReuse(allowed=loopback, after=after, why=f"tcp_tw_reuse is 2, {what}")
+    also = ", if the peer uses timestamps too" if reuse == 1 else ""
+    return PortReuse(allowed=reuse == 1, after=after, why=f"tcp_tw_reuse is {reuse}{also}")
+
+
+def is_loopback(address: str) -> bool:
+    """Whether the kernel takes a numeric address for loopback: 127.0.0.0/8, mapped or not, or ::1."""
+    return address.startswith(("127.", "::ffff:127.")) or address == "::1"
+
+
+def _number(snapshot: Snapshot, name: str) -> Reading[int]:
+    value = snapshot.sysctls.get(name, Missing(f"{name} was not read"))
+    if isinstance(value, int | Missing):
+        return value
+    return Missing(f"{name} is no number")
+
+
+# Ephemeral ports that are not connect()'s to give: somebody is bound to them.
+
+
+class BoundPorts(NamedTuple):
+    """The sockets that are bound and not connected, on ports that connect() would choose from."""
+
+    sockets: tuple[Listener | Connection, ...]
+    unseen: int
+    """Bound sockets that were not looked at."""
+    reason: str
+    """Why; empty where all were."""
+
+
+def bound_ports(snapshot: Snapshot) -> Reading[BoundPorts]:
+    """Find them; Missing before Linux 6.8, which lists no bound socket that does not listen."""
+    if isinstance(snapshot.detail, Missing):
+        return snapshot.detail
+    bound = snapshot.detail.get(TcpState.BOUND)
+    if bound is None:
+        return Missing("this kernel does not list sockets that are bound and neither listen nor connect")
+    return _with_listeners(snapshot, bound)
+
+
+def _with_listeners(snapshot: Snapshot, bound: Detail) -> Reading[BoundPorts]:
+    ends, reserved, listeners = ephemeral_range(snapshot), reserved_ports(snapshot), snapshot.listeners
+    if isinstance(ends, Missing):
+        return ends
+    if isinstance(reserved, Missing):
+        return reserved
+    if isinstance(listeners, Missing):
+        return listeners
+    rows: list[Listener | Connection] = [*listeners, *bound.connections]
+    found = tuple(
+        row
+        for row in rows
+        if ends[0] <= row.local.port <= ends[1]
+        and not any(low <= row.local.port <= high for low, high in reserved)
+    )
+    unseen = bound.total - len(bound.connections)
+    return BoundPorts(found, unseen, partly(bound, TcpState.BOUND) if unseen else "")
+
+
+def number_bound(snapshot: Snapshot) -> Value:
+    """How many different ports they are on: several sockets may share one (SO_REUSEPORT, own addresses)."""
+    bound = bound_ports(snapshot)
+    if isinstance(bound, Missing):
+        return bound
+    number = len({row.local.port for row in bound.sockets})
+    return Range(number, number + bound.unseen, bound.reason) if bound.unseen else number
+
+
+def connectable_ports(snapshot: Snapshot) -> Value:
+    """How many ports connect() chooses from: of the usable ones those without a socket placed by bind().
+
+    Where the kernel does not list sockets that are merely bound, only listeners are left out.
+    """
+    usable, bound = usable_ports(snapshot), bound_ports(snapshot)
+    if isinstance(usable, Missing):
+        return usable
+    if isinstance(bound, Missing):
+        bound = _with_listeners(snapshot, Detail((), 0))
+    if isinstance(bound, Missing):
+        return bound
+    left = usable - len({row.local.port for row in bound.sockets})
+    return Range(max(0, left - bound.unseen), left, bound.reason) if bound.unseen else left
+
+
+def owners_bound(snapshot: Snapshot) -> Value:
+    """Who holds them, those with most first."""
+    bound = bound_ports(snapshot)
+    if isinstance(bound, Missing):
+        return bound
+    numbers: Counter[str] = Counter()
+    for row in bound.sockets:
+        match row.owner:
+            case Held(holders=holders):
+                numbers[f"{holders[0].name} ({holders[0].pid})"] += 1
+            case NotHeld():
+                numbers["no process"] += 1
+            case Missing():
+                numbers[HIDDEN_LABEL] += 1
+    return most_common(numbers, "{name}: {number:,}") if numbers else NONE

@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from tcpdoctor.facts.host import state_count
-from tcpdoctor.facts.lazy import LazyFacts
-from tcpdoctor.facts.subject import Scope, Subject
+from tcpdoctor.facts.subject import LazyFacts, Scope, Subject
 from tcpdoctor.facts.value import Value
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Census, Samples

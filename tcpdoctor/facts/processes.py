@@ -10,11 +10,9 @@ more, `hidden`, stands for all the processes that hold such sockets unseen.
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from tcpdoctor.facts.earlier import Earlier, partly
-from tcpdoctor.facts.lazy import LazyFacts
 from tcpdoctor.facts.portrange import Roles
-from tcpdoctor.facts.socketset import NONE, SocketSet, Unsure, join_reasons, oldest
-from tcpdoctor.facts.subject import HIDDEN_LABEL, Scope, Subject
+from tcpdoctor.facts.socketset import NONE, Earlier, SocketSet, Unsure, join_reasons, oldest, partly
+from tcpdoctor.facts.subject import HIDDEN_LABEL, LazyFacts, Scope, Subject
 from tcpdoctor.facts.value import Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Detail, Held, Process, Samples

@@ -1,6 +1,7 @@
 """What counters did between two samples."""
 
-from tcpdoctor.facts.value import Growth
+from tcpdoctor.facts.value import Growth, Value
+from tcpdoctor.kernel.counters import WRAP
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Samples, Snapshot
 
@@ -66,3 +67,27 @@ def _why_absent(name: str, snapshot: Snapshot) -> str:
         f"{name} is neither in /proc/net/stat/nf_conntrack nor told by netlink: that takes root, and the "
         "module nf_conntrack_netlink, which is not loaded just to look; `conntrack -S` does both"
     )
+
+
+# Growth of the packet counters of all CPUs together, which wrap around at 32 bits.
+
+
+def packets(samples: Samples, column: str) -> Value:
+    """What one column of /proc/net/softnet_stat did between the samples, over all CPUs.
+
+    A counter that shrank has wrapped: 4 billion packets are an hour of one busy CPU. Where a CPU came or
+    went between the samples the answer is Missing, because its counters begin elsewhere. More than
+    4 billion packets of one CPU between the samples look like fewer.
+    """
+    seconds = elapsed(samples)
+    if isinstance(seconds, Missing):
+        return seconds
+    before, after = (samples.before or samples.after).softnet, samples.after.softnet
+    if isinstance(before, Missing):
+        return before
+    if isinstance(after, Missing):
+        return after
+    if [row.cpu for row in before] != [row.cpu for row in after]:
+        return Missing("a CPU came or went between the samples")
+    pairs = zip(before, after, strict=True)
+    return Growth(sum((getattr(new, column) - getattr(old, column)) % WRAP for old, new in pairs), seconds)

@@ -5,11 +5,168 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, overload
 
-from tcpdoctor.facts.ages import age_of
-from tcpdoctor.facts.earlier import Earlier
+from tcpdoctor.facts.rates import elapsed
 from tcpdoctor.facts.value import Ages, Merged, Range
-from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.snapshot import Connection, Endpoint, Held
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import Connection, Detail, Endpoint, Held, Samples, TcpInfo
+from tcpdoctor.kernel.states import TcpState, Timer
+
+# Whether a socket was there in the first of two samples.
+
+
+_Key = int | tuple[Endpoint, Endpoint]
+
+
+class Earlier:
+    """The first of two samples, as far as single sockets can be found in it."""
+
+    def __init__(self, samples: Samples) -> None:
+        self.elapsed: Reading[float] = elapsed(samples)
+        """Seconds between the samples; Missing if there is no first one."""
+        self._detail = Missing("needs two samples") if samples.before is None else samples.before.detail
+        self._by_state: dict[TcpState, dict[_Key, Connection]] = {}
+
+    def find(self, connection: Connection) -> Connection | Missing | None:
+        """The same socket in the same state, as it was in the first sample.
+
+        Sockets are the same where their cookies are; where the kernel gave none (/proc/net/tcp), where
+        both ends are. None: it was not there, or in another state. Missing: that cannot be told,
+        because there is no first sample or it held only a part of the sockets.
+        """
+        if isinstance(self.elapsed, Missing):
+            return self.elapsed
+        detail = self._of(connection.state)
+        if isinstance(detail, Missing):
+            return detail
+        index = self._by_state.get(connection.state)
+        if index is None:
+            index = self._by_state[connection.state] = {_key(c): c for c in detail.connections}
+        found = index.get(_key(connection))
+        if found is None and detail.total > len(detail.connections):
+            return Missing(partly(detail, connection.state))
+        return found
+
+    def _of(self, state: TcpState) -> Reading[Detail]:
+        if isinstance(self._detail, Missing):
+            return self._detail
+        return self._detail.get(state, Missing(f"sockets in {state.name} were not read one by one"))
+
+
+def partly(detail: Detail, state: TcpState) -> str:
+    """The reason why sockets of this state are not all known."""
+    return f"only {len(detail.connections):,} of {detail.total:,} sockets in {state.name} were looked at"
+
+
+def _key(connection: Connection) -> _Key:
+    return connection.cookie or (connection.local, connection.remote)
+
+
+# How long a socket has been in its state, as far as the kernel lets us know.
+#
+# No interface tells it. What struct tcp_info has are times since other events, and each is a bound:
+#
+# - CLOSE_WAIT began with the peer's FIN. A FIN carries an ACK, so the last ACK came then or later; no data
+# comes after a FIN, so the last data came then or earlier. - FIN_WAIT_2 began with the ACK of our FIN, so
+# the last ACK came then or later. All our data was sent before the FIN, so the last data left then or
+# earlier. (The last data received is no bound: a peer may go on sending to a socket that was only shut
+# down.) - TIME_WAIT lasts for a fixed time, of which its timer tells the rest. - SYN_SENT began when the
+# first SYN was sent. tcp_info's times mean nothing there (net/ipv4/tcp.c initialises them when the
+# connection is established); the retransmission timer tells instead.
+#
+# The first of two samples narrows all of them.
+
+
+ONLY_BOUNDS = "the kernel tells only within bounds how long a socket has been in its state"
+
+_TIMER_SLACK = 1.125
+"""A timer of the kernel's wheel fires late by up to an eighth of its length (kernel/time/timer.c)."""
+
+_EARLY, _LATE = 0.25, 1.0
+"""Seconds. Time runs from counters to counters, and sockets are read some time after them: they were
+looked at a little less than that apart where the first look was the slower one, or a little more."""
+
+_TICK = 0.01
+"""Times of tcp_info are in clock ticks of at most 10 ms (HZ=100)."""
+
+
+class Age(NamedTuple):
+    """Seconds since a socket entered its state lie in [low, high]."""
+
+    low: float
+    high: float
+    """Infinite where nothing bounds it."""
+    reason: str
+
+
+def age_of(connection: Connection, earlier: Earlier) -> Age:
+    """Bound the time since a socket entered CLOSE_WAIT, FIN_WAIT_2, TIME_WAIT or SYN_SENT.
+
+    In other states only an earlier look bounds it.
+    """
+    age = age_in_one_look(connection)
+    if isinstance(earlier.elapsed, Missing):
+        return age
+    before = earlier.find(connection)
+    match before:
+        case Missing():
+            return age
+        case None:
+            high = min(age.high, earlier.elapsed + _LATE)
+            return age._replace(low=min(age.low, high), high=high)
+        case _:
+            then = age_in_one_look(before)
+            low = max(age.low, then.low + max(0.0, earlier.elapsed - _EARLY))
+            return age._replace(low=low, high=max(low, min(age.high, then.high + earlier.elapsed + _LATE)))
+
+
+def age_in_one_look(connection: Connection) -> Age:
+    """Bound the time since a socket entered its state, from one sample alone."""
+    info = connection.info
+    if connection.state is TcpState.TIME_WAIT:
+        from tcpdoctor.facts.deadlines import (
+            TIME_WAIT_SECONDS,  # no rule asks for it, and it is a large module
+        )
+
+        age = max(0.0, TIME_WAIT_SECONDS - connection.expires)
+        return Age(max(0.0, age - _TICK), age + _TICK, ONLY_BOUNDS)
+    if isinstance(info, Missing):
+        return Age(0.0, math.inf, info.reason)
+    match connection.state:
+        case TcpState.CLOSE_WAIT:
+            return _between(info.last_ack_recv, info.last_data_recv)
+        case TcpState.FIN_WAIT_2:
+            return _between(info.last_ack_recv, info.last_data_sent)
+        case TcpState.SYN_SENT:
+            return _since_first_syn(connection, info)
+        case _:
+            return Age(0.0, math.inf, ONLY_BOUNDS)
+
+
+def _between(low: float, high: float) -> Age:
+    """Order the bounds: both come from clock ticks, and may cross by one."""
+    return Age(min(low, high), max(low, high) + _TICK, ONLY_BOUNDS)
+
+
+def _since_first_syn(connection: Connection, info: TcpInfo) -> Age:
+    """Add up the timeouts that have passed.
+
+    Of `retransmits` timeouts, the last `backoff` doubled the interval, those before them
+    (net.ipv4.tcp_syn_linear_timeouts) did not (tcp_retransmit_timer() in net/ipv4/tcp_timer.c).
+    Where tcp_rto_max_ms cut the doubling short the sum is too small, which a lower bound may be.
+    """
+    if connection.timer is not Timer.RETRANSMIT:
+        return Age(0.0, math.inf, ONLY_BOUNDS)
+    first = info.rto / 2**info.backoff
+    passed = first * max(0, connection.retransmits - info.backoff) + first * (2**info.backoff - 1)
+    current = max(0.0, info.rto - connection.expires)
+    longest = passed if first >= _INITIAL_TIMEOUT else connection.retransmits * info.rto
+    high = (longest + info.rto) * _TIMER_SLACK - connection.expires + 1
+    return Age(passed + current, max(passed + current, high), ONLY_BOUNDS)
+
+
+_INITIAL_TIMEOUT = 0.9
+"""TCP_TIMEOUT_INIT is 1 s; a first timeout below that says that tcp_rto_max_ms cut the doubling short."""
+
 
 NONE = "none"
 """What a list of peers or descriptors says when it is empty."""
@@ -167,3 +324,74 @@ def plain_address(address: str) -> str:
 def join_reasons(reasons: Iterable[str]) -> str:
     """Distinct reasons in the order in which they came."""
     return "; ".join(dict.fromkeys(reasons))
+
+
+# Which sockets in a passing state are stuck there.
+#
+# FIN_WAIT_1, LAST_ACK, CLOSING and SYN_SENT last for one round trip and a delayed ACK, some 60 ms on a
+# healthy link; FIN_WAIT_1 also for as long as unsent data drains after close(). So a single look proves
+# nothing. A socket is stuck where nobody answers it:
+#
+# - it was there in the same state at least `LASTING_SECONDS` ago and the peer has acknowledged nothing
+# since (its send queue is the same), or - it has retransmitted `PROOF_BY_RETRIES` times in a row, which
+# takes 1.4 s even at the smallest timeout of 200 ms, or has probed a closed window as often without an
+# answer.
+#
+# One whose peer answers and keeps its window closed is none of these: a client that reads in gulps looks
+# like that for seconds, and is well. How long such a window has been closed is told apart from them.
+
+
+LASTING_SECONDS = 0.9
+"""The default window of 1 s, less what reading takes; far above a round trip with a delayed ACK."""
+
+PROOF_BY_RETRIES = 3
+
+
+def lasting(detail: Reading[Detail], state: TcpState, earlier: Earlier) -> Reading[SocketSet]:
+    """The sockets stuck in one state: those with proof, and those of which it cannot be told.
+
+    Missing if the sockets of that state were not read.
+    """
+    if isinstance(detail, Missing):
+        return detail
+    stuck = split(detail.connections, earlier)
+    unseen = detail.total - len(detail.connections)
+    if not unseen:
+        return stuck
+    reasons = join_reasons(filter(None, [stuck.reason, partly(detail, state)]))
+    return stuck._replace(unseen=unseen, reason=reasons)
+
+
+def split(connections: Iterable[Connection], earlier: Earlier) -> SocketSet:
+    """Separate the sockets that are stuck from those that may be; the others are left out."""
+    sure: list[Connection] = []
+    maybe: list[Connection] = []
+    reasons: dict[str, None] = {}
+    for connection in connections:
+        verdict = _is_stuck(connection, earlier)
+        if isinstance(verdict, Missing):
+            maybe.append(connection)
+            reasons[verdict.reason] = None
+        elif verdict:
+            sure.append(connection)
+    return SocketSet(sure, Unsure(maybe), 0, join_reasons(reasons))
+
+
+def _is_stuck(connection: Connection, earlier: Earlier) -> Reading[bool]:
+    if connection.retransmits >= PROOF_BY_RETRIES:
+        return True
+    if connection.timer is Timer.PROBE:
+        return False
+    before = earlier.find(connection)
+    if isinstance(before, Missing) or isinstance(earlier.elapsed, Missing):
+        return before if isinstance(before, Missing) else False
+    if before is None:
+        return False
+    if earlier.elapsed < LASTING_SECONDS:
+        return Missing("needs two samples that are a second apart")
+    return before.send_queue == connection.send_queue
+
+
+def waits_for_a_window(connection: Connection) -> bool:
+    """Whether the peer keeps its window closed and is there: it answered one of the last three probes."""
+    return connection.timer is Timer.PROBE and connection.retransmits < PROOF_BY_RETRIES

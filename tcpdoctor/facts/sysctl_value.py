@@ -10,7 +10,12 @@ tests/live/test_sysctl_files.py.
 """
 
 import re
+from collections.abc import Mapping
 from typing import TypeAlias
+
+from tcpdoctor.facts.dimension import BYTE, SECOND, show_number
+from tcpdoctor.kernel.reading import Reading
+from tcpdoctor.kernel.snapshot import PortRanges, SysctlValue
 
 Numbers: TypeAlias = tuple[int, ...]
 
@@ -98,3 +103,125 @@ def is_same(written: str, running: str) -> bool:
         ports = port_ranges(written)
         return ports is not None and ports == port_ranges(running)
     return False
+
+
+# Defaults that the kernel computes, where they can be computed again: from the table of connections.
+#
+# Since Linux 6.1 net.ipv4.tcp_ehash_entries tells the size of that table, negative in a namespace that
+# shares the initial one's. What is computed from the memory that was free at boot (tcp_mem, tcp_rmem,
+# tcp_wmem, fs.file-max) cannot be computed again and is left out.
+#
+# Source: Linux net/ipv4/tcp.c (tcp_init: sysctl_tcp_max_orphans), net/ipv4/tcp_ipv4.c (tcp_set_hashinfo:
+# tw_buckets, sysctl_max_syn_backlog), net/netfilter/nf_conntrack_core.c (nf_conntrack_init_start).
+
+
+EHASH = "net.ipv4.tcp_ehash_entries"
+BUCKETS = "net.netfilter.nf_conntrack_buckets"
+NEEDED = (EHASH, BUCKETS)
+
+
+def computed_defaults(sysctls: Mapping[str, Reading[SysctlValue]]) -> Mapping[str, tuple[str, ...]]:
+    """Return the defaults that follow from others, by dotted name; several where kernels differ.
+
+    Args:
+        sysctls: Values of `NEEDED`; what follows from an absent one is left out.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    entries = sysctls.get(EHASH)
+    if isinstance(entries, int) and entries != 0:
+        size = abs(entries)
+        found["net.ipv4.tcp_max_orphans"] = (str(size // 2),)
+        found["net.ipv4.tcp_max_tw_buckets"] = (str(size // 2),)
+        found["net.ipv4.tcp_max_syn_backlog"] = (str(max(128, size // 128)),)
+    buckets = sysctls.get(BUCKETS)
+    if isinstance(buckets, int):
+        found["net.netfilter.nf_conntrack_max"] = (str(buckets), str(4 * buckets))
+    return found
+
+
+_BYTES_EACH = 1 << 17
+_LARGEST_TABLE = 1 << 19
+
+
+def fewest_sockets(memory: int) -> int:
+    """Return the least default that tcp_max_orphans and tcp_max_tw_buckets can have with this memory.
+
+    For kernels before 6.1, which do not tell the size of their table: it has one bucket for each 128 KiB,
+    rounded up to a power of two, and half of its buckets are the default. The kernel counts a little less
+    memory than there is, so the power of two below is taken.
+
+    Args:
+        memory: Bytes.
+
+    Source: Linux mm/mm_init.c (alloc_large_system_hash), net/ipv4/tcp.c (tcp_init).
+    """
+    buckets = max(1, memory // _BYTES_EACH)
+    return min(1 << (buckets.bit_length() - 1), _LARGEST_TABLE) // 2
+
+
+# A sysctl's value as a person says it: ``2 h``, ``4.0 MiB``, ``28,232 ports``.
+
+
+_SECONDS = {"second": 1.0, "millisecond": 1e-3, "microsecond": 1e-6, "nanosecond": 1e-9}
+_NO_LIMIT = 2**31 - 1
+
+
+def value_in_words(name: str, unit: str, value: SysctlValue, page_size: int) -> str | None:
+    """Say what a value amounts to; None where the number says it already.
+
+    Args:
+        name: Full name of the sysctl.
+        unit: Its unit as `facts.sysctl_facts` has it.
+        value: As it was read.
+        page_size: Bytes of a page, for tcp_mem.
+    """
+    if name == "net.ipv4.ip_local_port_range":
+        return _width(value)
+    if unit == "ports":
+        return _counted(_ports(value)) if _ports(value) else None
+    numbers = (value,) if isinstance(value, int) else value
+    if not isinstance(numbers, tuple):
+        return None
+    words = [_show_in_unit(unit, number, page_size) for number in numbers if isinstance(number, int)]
+    known = [word for word in words if word is not None]
+    return ", ".join(known) if known and len(known) == len(numbers) else None
+
+
+def value_as_printed(value: SysctlValue) -> str:
+    """Return the value as the kernel prints it, with single spaces: ``4096 131072 33554432``."""
+    if not isinstance(value, tuple):
+        return str(value)
+    if value and isinstance(value[0], tuple):
+        ranges = [part for part in value if isinstance(part, tuple)]
+        return ",".join(f"{low}" if low == high else f"{low}-{high}" for low, high in ranges)
+    return " ".join(str(part) for part in value)
+
+
+def _show_in_unit(unit: str, number: int, page_size: int) -> str | None:
+    if unit in _SECONDS:
+        return show_number(number * _SECONDS[unit], SECOND)
+    if unit == "percent":
+        return f"{number} %"
+    if unit in ("byte", "page"):
+        if number >= _NO_LIMIT:
+            return None
+        return show_number(number * (page_size if unit == "page" else 1), BYTE)
+    return None
+
+
+def _width(value: SysctlValue) -> str | None:
+    match value:
+        case (int(low), int(high)):
+            return _counted(high - low + 1)
+    return None
+
+
+def _counted(ports: int) -> str:
+    return f"{ports:,} port{'' if ports == 1 else 's'}"
+
+
+def _ports(value: SysctlValue) -> int:
+    ranges: PortRanges = ()
+    if isinstance(value, tuple):
+        ranges = tuple(part for part in value if isinstance(part, tuple))
+    return sum(high - low + 1 for low, high in ranges)

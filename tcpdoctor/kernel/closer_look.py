@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from tcpdoctor.kernel.established import LARGE_QUEUE, UNANSWERED_RETRIES, EstablishedTally
+from tcpdoctor.kernel.established import LARGE_QUEUE, UNANSWERED_RETRIES, EstablishedTally, Sample
 from tcpdoctor.kernel.owners import ENDED, with_owners
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.sample import Sample
 from tcpdoctor.kernel.snapshot import Connection, Detail, Established, Listener, NotHeld, Owner
 from tcpdoctor.kernel.sock_diag import DumpRefusedError
-from tcpdoctor.kernel.sock_diag_exact import ask_again, name_from, name_of
-from tcpdoctor.kernel.sock_diag_rows import WITH_INFO, WITH_MEMORY, decode_row
+from tcpdoctor.kernel.sock_diag_rows import WITH_INFO, WITH_MEMORY, ask_again, decode_row, name_from, name_of
 from tcpdoctor.kernel.states import TcpState, Timer
 
 MOST_IDLE = 16

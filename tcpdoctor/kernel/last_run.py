@@ -5,7 +5,7 @@ read until after it was replaced: of two runs that overlap the second waits for 
 compares with what that one saw. So nothing is torn, and nothing that went or came is lost between them.
 
 Whoever can write the file decides what is told as gone. So it has to be a regular file of our own that
-nobody else can write; as root also the way to it has to be (`tcpdoctor.kernel.trusted_path`), which makes
+nobody else can write; as root also the way to it has to be (`tcpdoctor.kernel.files`), which makes
 files in /tmp safe to name: a link or file that somebody else has put there is refused.
 """
 
@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tcpdoctor.errors import SnapshotError
-from tcpdoctor.kernel.files import replace_file
+from tcpdoctor.kernel.files import UntrustedPathError, open_trusted, replace_file
 from tcpdoctor.kernel.live import EARLIER_STATES
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.recorded import LARGEST_PACKED, pack, unpack
 from tcpdoctor.kernel.snapshot import Detail, Snapshot
 from tcpdoctor.kernel.text import clean
-from tcpdoctor.kernel.trusted_path import UntrustedPathError, open_trusted
 
 FORMAT = "tcpdoctor.last/1"
 LONGEST_WAIT = 30.0

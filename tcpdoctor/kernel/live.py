@@ -19,11 +19,9 @@ from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 from tcpdoctor.kernel.closer_look import fill_in_owners, worth_an_owner
-from tcpdoctor.kernel.counters import read_counters
-from tcpdoctor.kernel.descriptor_use import find_heavy_users
-from tcpdoctor.kernel.identity import Identity as Identity
-from tcpdoctor.kernel.identity import read_identity as read_identity
-from tcpdoctor.kernel.owners import ENDED, find_owners, with_owners
+from tcpdoctor.kernel.counters import read_counters, read_sockstat, read_softnet
+from tcpdoctor.kernel.namespaces import read_identity
+from tcpdoctor.kernel.owners import ENDED, find_heavy_users, find_owners, with_owners
 from tcpdoctor.kernel.processes import read_process
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
@@ -41,8 +39,6 @@ from tcpdoctor.kernel.snapshot import (
     SysctlValue,
 )
 from tcpdoctor.kernel.sockets import read_connections, read_listeners, take_census
-from tcpdoctor.kernel.sockstat import read_sockstat
-from tcpdoctor.kernel.softnet import read_softnet
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.sysctl import read_sysctls
 

@@ -4,17 +4,27 @@ Nothing is bound, connected or written here, and only sockets of the port are li
 filters them.
 """
 
+import errno
+import fcntl
 import os
+import socket
+import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
-from tcpdoctor.kernel.bind_rules import BindRules, read_bind_rules
-from tcpdoctor.kernel.lineage import Lineage, read_lineage
+from tcpdoctor.kernel.addresses import LocalAddresses, read_local_addresses
+from tcpdoctor.kernel.counters import read_counters, read_sockstat
+from tcpdoctor.kernel.live import DETAILED_STATES
+from tcpdoctor.kernel.namespaces import CAP_NET_BIND_SERVICE, Identity, effective_capabilities
 from tcpdoctor.kernel.owners import find_owners, with_owners
-from tcpdoctor.kernel.processes import read_process
+from tcpdoctor.kernel.processes import Lineage, read_lineage, read_process
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
+    Census,
     Connection,
+    Destination,
+    DestinationUse,
     Detail,
     Endpoint,
     Held,
@@ -22,12 +32,87 @@ from tcpdoctor.kernel.snapshot import (
     Listener,
     Owner,
     Process,
+    Snapshot,
     SysctlValue,
 )
 from tcpdoctor.kernel.sockets import read_connections, read_listeners
 from tcpdoctor.kernel.sockopts import BIND_OPTIONS, Descriptor, SocketOptions, read_options
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
-from tcpdoctor.kernel.sysctl import read_sysctls
+from tcpdoctor.kernel.sysctl import read_sysctl, read_sysctls
+
+# What decides about bind() besides the sockets that are there: settings, addresses, privilege.
+
+
+_NS_GET_USERNS = 0xB701
+"""_IO(0xb7, 0x1) of include/uapi/linux/nsfs.h."""
+
+
+class BindRules(NamedTuple):
+    """What decides besides the sockets, for the user who asks."""
+
+    addresses: LocalAddresses
+    nonlocal_ipv4: Reading[bool]
+    """net.ipv4.ip_nonlocal_bind."""
+    nonlocal_ipv6: Reading[bool]
+    """net.ipv6.ip_nonlocal_bind."""
+    bindv6only: Reading[bool]
+    """net.ipv6.bindv6only: the IPV6_V6ONLY of a socket that does not set it."""
+    unprivileged_from: Reading[int]
+    """net.ipv4.ip_unprivileged_port_start."""
+    privileged: Reading[bool]
+    """Whether this user has CAP_NET_BIND_SERVICE over this network namespace."""
+
+
+def read_bind_rules() -> BindRules:
+    """Read them for the calling thread: its network namespace and its capabilities."""
+    start = read_sysctl("net.ipv4.ip_unprivileged_port_start")
+    unprivileged_from: Reading[int]
+    if isinstance(start, (int, Missing)):
+        unprivileged_from = start
+    else:
+        unprivileged_from = Missing(f"net.ipv4.ip_unprivileged_port_start is no number: {start!r}")
+    return BindRules(
+        addresses=read_local_addresses(),
+        nonlocal_ipv4=_switch("net.ipv4.ip_nonlocal_bind"),
+        nonlocal_ipv6=_switch("net.ipv6.ip_nonlocal_bind"),
+        bindv6only=_switch("net.ipv6.bindv6only"),
+        unprivileged_from=unprivileged_from,
+        privileged=may_bind_privileged_ports(),
+    )
+
+
+def may_bind_privileged_ports() -> Reading[bool]:
+    """Say whether the calling thread has CAP_NET_BIND_SERVICE over its network namespace.
+
+    The capability counts in the user namespace that owns the network namespace: root inside
+    ``unshare --user`` that has stayed in the host's network is refused. The kernel tells the owner only
+    where it is our own user namespace or one inside it, and answers EPERM where it is one outside.
+    """
+    if CAP_NET_BIND_SERVICE not in effective_capabilities():
+        return False
+    try:
+        namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        return Missing(f"/proc/thread-self/ns/net: {error.strerror}")
+    try:
+        os.close(fcntl.ioctl(namespace, _NS_GET_USERNS))
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            return False
+        return Missing(f"the owner of this network namespace cannot be told: {error.strerror}")
+    finally:
+        os.close(namespace)
+    return True
+
+
+def _switch(name: str) -> Reading[bool]:
+    """Read a setting that is 0 or not; without IPv6 its settings are absent and count as 0."""
+    value = read_sysctl(name)
+    if isinstance(value, Missing):
+        absent_family = name.startswith("net.ipv6.") and not os.path.exists("/proc/sys/net/ipv6")
+        return False if absent_family else value
+    return bool(value)
+
 
 CONNECTION_STATES = tuple(state for state in COUNTED_STATES if state is not TcpState.LISTEN)
 
@@ -185,3 +270,142 @@ def _read_processes(owners: Iterable[Owner]) -> dict[int, Process]:
 def _read_lineages(listeners: Iterable[Listener]) -> dict[Holder, Reading[Lineage]]:
     holders = [h for row in listeners if isinstance(row.owner, Held) for h in row.owner.holders]
     return {holder: read_lineage(holder.pid, holder.fd) for holder in holders[:_PROCESSES]}
+
+
+# A look at one port in the form that the facts of `check` are computed from.
+
+
+def port_snapshot(evidence: PortEvidence, who: Identity, taken_at: float) -> Snapshot:
+    """Complete the evidence by the host's settings and counters.
+
+    Its census, listeners and sockets are those of the port, and of connections to it, only: good for
+    facts of this listener, port and these destinations, and for no fact of the host that counts sockets.
+    """
+    return Snapshot(
+        taken_at=taken_at,
+        clock=time.clock_gettime(time.CLOCK_BOOTTIME),
+        host=who.host,
+        kernel=who.kernel,
+        namespace=who.namespace,
+        namespace_name=who.namespace_name,
+        initial_namespace=who.initial_namespace,
+        euid=who.euid,
+        sysctls=read_sysctls(),
+        counters=read_counters(),
+        sockstat=read_sockstat(),
+        census=_census(evidence),
+        listeners=evidence.listeners,
+        detail=_detail(evidence),
+        processes=evidence.processes,
+        page_size=os.sysconf("SC_PAGE_SIZE"),
+    )
+
+
+def _census(evidence: PortEvidence) -> Reading[Census]:
+    local, listeners = evidence.local, evidence.listeners
+    if isinstance(local, Missing):
+        return local
+    if isinstance(listeners, Missing):
+        return listeners
+    by_state: dict[TcpState, int] = {
+        state: local[state].total for state in CONNECTION_STATES if state in local
+    }
+    by_state[TcpState.LISTEN] = len(listeners)
+    bound: Reading[int] = Missing("this kernel does not list bound sockets")
+    if TcpState.BOUND in by_state:
+        bound = by_state.pop(TcpState.BOUND)
+    return Census(
+        by_state=by_state,
+        bound=bound,
+        by_port={(state, evidence.port): number for state, number in by_state.items() if number},
+        by_destination=_by_destination(evidence),
+        source="sock_diag",
+        complete=True,
+    )
+
+
+def _by_destination(evidence: PortEvidence) -> dict[Destination, DestinationUse]:
+    """Sockets to this port elsewhere whose own port is ephemeral and not listened on."""
+    match evidence.sysctls.get("net.ipv4.ip_local_port_range"):
+        case (int(low), int(high)):
+            pass
+        case _:
+            return {}
+    listening = {end.port for end in evidence.listening}
+    total: Counter[Destination] = Counter()
+    waiting: Counter[Destination] = Counter()
+    for row in connections(evidence.remote):
+        if row.local.port in listening or not low <= row.local.port <= high:
+            continue
+        end = Destination(plain(row.local).address, plain(row.remote).address, row.remote.port)
+        total[end] += 1
+        waiting[end] += row.state is TcpState.TIME_WAIT
+    return {end: DestinationUse(number, waiting[end]) for end, number in total.items()}
+
+
+def _detail(evidence: PortEvidence) -> Reading[Mapping[TcpState, Detail]]:
+    """Sockets from this port; of those to it only the attempts, which are facts of a destination."""
+    if isinstance(evidence.local, Missing):
+        return evidence.local
+    detail = {state: evidence.local[state] for state in DETAILED_STATES if state in evidence.local}
+    if not isinstance(evidence.remote, Missing) and TcpState.SYN_SENT in evidence.remote:
+        detail[TcpState.SYN_SENT] = evidence.remote[TcpState.SYN_SENT]
+    return detail
+
+
+# Ask the kernel itself: a real bind(), and listen() if wanted, released at once.
+#
+# The only module that ever takes a port. It binds as the user who runs the program, in the calling thread's
+# network namespace. While it holds the port (some 20 microseconds) a server's own bind() can fail, and a
+# listening probe can take a connection, which is then reset: hence only on request.
+
+
+class Probe(NamedTuple):
+    """What the kernel answered to one attempt."""
+
+    bind: str
+    """``ok`` or the name of the errno."""
+    listen: str | None
+    """The same for listen(); None where it was not tried."""
+
+
+def probe_bind(
+    family: int,
+    address: tuple[str, int] | tuple[str, int, int, int],
+    options: tuple[int, ...],
+    *,
+    listen: bool,
+) -> Reading[Probe]:
+    """Bind a TCP socket to `address` with SOL_SOCKET switches `options`, and close it.
+
+    Args:
+        family: AF_INET or AF_INET6.
+        address: As socket.bind() takes it.
+        options: Option numbers to switch on before bind(): SO_REUSEADDR, SO_REUSEPORT.
+        listen: Whether to call listen() as well.
+
+    Returns:
+        The kernel's answers; Missing where no socket of this family can be made at all.
+    """
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    except OSError as error:
+        return Missing(f"socket(): {error.strerror}")
+    with sock:
+        for option in options:
+            sock.setsockopt(socket.SOL_SOCKET, option, 1)
+        try:
+            sock.bind(address)
+        except OSError as error:
+            return Probe(_name(error), None)
+        if not listen:
+            return Probe("ok", None)
+        try:
+            sock.listen(0)
+        except OSError as error:
+            return Probe("ok", _name(error))
+        return Probe("ok", "ok")
+
+
+def _name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, str(error.errno))

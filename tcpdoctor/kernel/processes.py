@@ -1,15 +1,74 @@
 """Processes as /proc/PID tells of them: name, limits, descriptors, unit."""
 
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from tcpdoctor.errors import KernelReadError
-from tcpdoctor.kernel.descriptors import size_counts_descriptors
-from tcpdoctor.kernel.procfile import is_absent, read_kernel_file
+from tcpdoctor.kernel.procfile import is_absent, read_kernel_file, why_unreadable
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Process
 from tcpdoctor.kernel.text import clean, decode
+
+# Tables of descriptors: what their size tells, and which threads have one of their own.
+
+
+_KCMP_FILES = 2
+_KCMP = {"x86_64": 312, "aarch64": 272, "riscv64": 272, "ppc64le": 354, "s390x": 343}
+"""The number of kcmp(2) by machine, for 64-bit programs."""
+
+
+def size_counts_descriptors() -> bool:
+    """Whether the size of /proc/PID/fd is the number of descriptors, to be had without privilege.
+
+    It is since Linux 6.2 (commit f1f1f2569901); before, it is 0 for every process, ours included,
+    and we hold one at least: the one we ask with.
+    """
+    descriptor = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return os.fstat(descriptor).st_size > 0
+    finally:
+        os.close(descriptor)
+
+
+def tables_of_threads(pid: int) -> list[str]:
+    """Return the descriptor folders of a process's threads that do not share its first thread's table.
+
+    A thread gets its own table with unshare(CLONE_FILES), and outlives in the process the first thread,
+    whose table is then gone. Nearly all threads share one, which kcmp(2) tells in a microsecond; where
+    the kernel lacks it, or does not let us ask, every thread's folder is returned.
+
+    Raises:
+        OSError: The process is gone, or hides its threads.
+    """
+    folder = f"/proc/{pid}/task"
+    if os.stat(folder).st_nlink == 3:  # itself, its parent folder and one thread
+        return []
+    threads = [int(thread) for thread in os.listdir(folder) if thread != str(pid)]
+    return [f"{folder}/{thread}/fd" for thread in threads if not _shares_table(pid, thread)]
+
+
+def _shares_table(pid: int, thread: int) -> bool:
+    kcmp = _load_kcmp()
+    return kcmp is not None and kcmp(pid, thread) == 0
+
+
+@functools.cache
+def _load_kcmp() -> Callable[[int, int], int] | None:
+    """Return a function that is 0 where two tasks share their table; None where we cannot ask."""
+    number = _KCMP.get(os.uname().machine)
+    if number is None or os.readlink("/proc/self") != str(os.getpid()):
+        return None  # or /proc is of another PID namespace, whose numbers system calls do not take
+    import ctypes  # 6 ms, and needed only where a socket was not found
+
+    if ctypes.sizeof(ctypes.c_void_p) != 8:
+        return None
+    syscall = ctypes.CDLL(None).syscall
+    syscall.restype = ctypes.c_long
+    syscall.argtypes = [ctypes.c_long] * 6
+    return lambda one, other: int(syscall(number, one, other, _KCMP_FILES, 0, 0))
+
 
 RUN_AS_ROOT = "run as root, or with CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE"
 RUN_AS_HOSTS_ROOT = "run as root of the host with CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE"
@@ -243,3 +302,91 @@ def _why(error: OSError, pid: int, what: str) -> str:
             return f"process {pid} hides {what} from uid {os.geteuid()}; {RUN_AS_ROOT}"
         return f"process {pid} hides {what} even from root here; {RUN_AS_HOSTS_ROOT}"
     return f"{what} (process {pid}): {error.strerror or error}"
+
+
+# How a process may have come by a descriptor: made it, or inherited it from one that is gone.
+#
+# The kernel keeps no record of who made a socket. What it shows are the traces that inheritance leaves.
+
+
+_THREADS = 64
+"""Threads whose wait is looked at; a server waits in one of the first."""
+
+
+class Lineage(NamedTuple):
+    """Where a process stands among others, and what it holds a socket's descriptor for."""
+
+    parent: int
+    session: int
+    """Session id: the pid of the process that began it."""
+    group: int
+    """Process group id."""
+    parent_session: Reading[int]
+    close_on_exec: bool
+    """Whether the descriptor would be closed by exec: then no program before made it."""
+    waits: Reading[tuple[str, ...]]
+    """Kernel functions in which its threads sleep (/proc/PID/wchan), without duplicates."""
+
+
+def read_lineage(pid: int, fd: int) -> Reading[Lineage]:
+    """Read the traces; `Missing` where the process or descriptor is gone, or hidden from us.
+
+    Raises:
+        KernelReadError: A file has another form than expected.
+        OSError: Reading failed in a way we do not know.
+    """
+    try:
+        parent, group, session = _read_family(pid)
+        flags = _descriptor_flags(pid, fd)
+        return Lineage(
+            parent=parent,
+            session=session,
+            group=group,
+            parent_session=_session_of(parent),
+            close_on_exec=bool(flags & os.O_CLOEXEC),
+            waits=_read_waits(pid),
+        )
+    except (FileNotFoundError, ProcessLookupError, PermissionError) as error:
+        return Missing(why_unreadable(error))
+
+
+def _read_family(pid: int) -> tuple[int, int, int]:
+    path = f"/proc/{pid}/stat"
+    fields = read_kernel_file(path).rpartition(b")")[2].split()
+    try:
+        return int(fields[1]), int(fields[2]), int(fields[3])
+    except (ValueError, IndexError):
+        raise KernelReadError(f"{path}: expected whole numbers in fields 4 to 6") from None
+
+
+def _session_of(pid: int) -> Reading[int]:
+    if pid == 0:
+        return Missing("it has no parent here")
+    try:
+        return _read_family(pid)[2]
+    except OSError as error:
+        return Missing(why_unreadable(error))
+
+
+def _descriptor_flags(pid: int, fd: int) -> int:
+    path = f"/proc/{pid}/fdinfo/{fd}"
+    for line in read_kernel_file(path).splitlines():
+        if line.startswith(b"flags:"):
+            return int(line.split()[1], 8)
+    raise KernelReadError(f"{path}: expected a line flags")
+
+
+def _read_waits(pid: int) -> Reading[tuple[str, ...]]:
+    """Names are "0" where a thread runs, or where the kernel hides them from us."""
+    try:
+        threads = sorted(os.listdir(f"/proc/{pid}/task"), key=int)[:_THREADS]
+        names = []
+        for thread in threads:
+            try:
+                names.append(read_kernel_file(f"/proc/{pid}/task/{thread}/wchan").decode("ascii", "replace"))
+            except OSError as error:
+                if not is_absent(error):
+                    raise
+        return tuple(dict.fromkeys(names))
+    except OSError as error:
+        return Missing(why_unreadable(error))

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 
 _ABSENT = frozenset({errno.ENOENT, errno.ESRCH, errno.ENOTDIR})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM})
@@ -42,3 +43,18 @@ def why_unreadable(error: OSError) -> str:
         who = "even root may not read it here" if os.geteuid() == 0 else "run as root to read it"
         return f"{path}: permission denied; {who}"
     return f"{path}: {error.strerror or error}"
+
+
+# The kernel's own clock: how long a jiffy is.
+
+
+_CLOCK_MONOTONIC_COARSE = 6
+
+
+def read_tick() -> float:
+    """Return the length of a jiffy in seconds: 0.004 where the kernel was built with HZ=250.
+
+    The coarse clocks advance once per jiffy, and clock_getres(2) says so (include/linux/jiffies.h,
+    KTIME_LOW_RES).
+    """
+    return time.clock_getres(_CLOCK_MONOTONIC_COARSE)

@@ -7,8 +7,8 @@ to define, a named tuple 0.07 ms, and every start of the program pays for all of
 from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
+from tcpdoctor.kernel.counters import CpuPackets
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.softnet import CpuPackets
 from tcpdoctor.kernel.states import TcpState, Timer
 
 

@@ -9,14 +9,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from tcpdoctor.kernel import procnet
-from tcpdoctor.kernel.established import EstablishedTally
+from tcpdoctor.kernel.established import EstablishedTally, Sample
 from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, each_row, first_answer, list_rows
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.sample import Sample
 from tcpdoctor.kernel.snapshot import Census, Connection, Detail, Established, Listener
 from tcpdoctor.kernel.sock_diag import Request, Rows
-from tcpdoctor.kernel.sock_diag_columns import add_established, add_groups, add_states, align
-from tcpdoctor.kernel.sock_diag_rows import WITH_INFO, WITH_MEMORY, decode_row
+from tcpdoctor.kernel.sock_diag_rows import (
+    WITH_INFO,
+    WITH_MEMORY,
+    add_established,
+    add_groups,
+    add_states,
+    align,
+    decode_row,
+)
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.tally import LISTED_STATES, GroupTally, StateTally
 

@@ -9,12 +9,16 @@ Reading trusts nothing: what does not fit the hints exactly is refused, texts ar
 64 bits at most and are finite, addresses and ports are such.
 """
 
+import math
+import socket
 import types
 from collections.abc import Callable, Mapping
 from enum import Enum
+from functools import partial
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.text import clean
 
 Layout: TypeAlias = dict[str, list[str]]
 """The fields of each kind of record, in the order of its values."""
@@ -138,3 +142,250 @@ def _encode_mapping(key: Code, value: Code, *, text_keys: bool) -> Code:
 
 def _encode_optional(code: Code) -> Code:
     return lambda value: _encode_absent(value) if value is None or type(value) is Missing else code(value)
+
+
+# JSON back into named tuples, by their type hints; the other half of `tcpdoctor.kernel.typed_json`.
+
+
+LONGEST_TEXT = 8_192
+"""Characters; the longest that is read of a kernel is a command line of 4,096 bytes."""
+_LARGEST = 1 << 64
+
+
+class MisfitError(Exception):
+    """A value is not what its type hint says; `where` is the way to it, the innermost part first."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.where: list[str] = []
+
+    def __str__(self) -> str:
+        place = "".join(reversed(self.where)).lstrip(".")
+        return f"{place}: {self.args[0]}" if place else str(self.args[0])
+
+
+class Decoder:
+    """Turns JSON back into values, given the layout of the file that it is from."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._known: dict[Any, Code] = {}
+
+    def of(self, hint: Any) -> Code:
+        """Return what decodes values of this type; it raises `MisfitError`."""
+        if hint not in self._known:
+            self._known[hint] = self._make(hint)
+        return self._known[hint]
+
+    def _make(self, hint: Any) -> Code:
+        if hint in _PLAIN:
+            return _PLAIN[hint]
+        if is_record(hint):
+            return self._record(hint)
+        if isinstance(hint, type) and issubclass(hint, Enum):
+            return partial(_decode_enum, hint)
+        if is_union(hint):
+            return self._union(Alternatives(hint))
+        match get_origin(hint), get_args(hint):
+            case (origin, (item, second)) if origin is tuple and second is Ellipsis:
+                return partial(_decode_list, self.of(item))
+            case (origin, items) if origin is tuple:
+                return partial(_decode_tuple, [self.of(item) for item in items])
+            case (origin, (key, value)) if is_mapping(origin):
+                decode = _decode_object if key is str else _decode_pairs
+                return partial(decode, self.of(key), self.of(value))
+            case (origin, choices) if origin is Literal:
+                return partial(_decode_choice, choices)
+        raise TypeError(f"no form in JSON for {hint}")
+
+    def _record(self, record: Any) -> Code:
+        name = record.__name__
+        fields = self._layout.get(name)
+        if fields is None:
+            return partial(_refuse, f"the file does not say what a {name} consists of")
+        hints = get_type_hints(record)
+        unknown = [field for field in fields if field not in hints]
+        if unknown:
+            return partial(_refuse, f"{name} has a part unknown to this version: {clean(unknown[0], 60)}")
+        rest = {
+            field: _absent(record, field, hints[field]) for field in record._fields if field not in fields
+        }
+        lacking = [field for field, value in rest.items() if value is _REQUIRED]
+        if lacking:
+            return partial(_refuse, f"{name} lacks {lacking[0]}")
+        codes = [(field, _checked(field, self.of(hints[field]), name)) for field in fields]
+        return partial(_decode_record, record, codes, rest)
+
+    def _union(self, union: "Alternatives") -> Code:
+        if union.only is not None:
+            return partial(_decode_optional, union, self.of(union.only))
+        records = {record.__name__: self.of(record) for record in union.records}
+        others = [self.of(other) for other in union.others]
+
+        def decode(value: Any) -> Any:
+            if type(value) is dict and len(value) == 1:
+                (name, inner), *_ = value.items()
+                if name in records:
+                    return _at(f".{name}", records[name], inner)
+            for code in others:
+                try:
+                    return code(value)
+                except MisfitError:
+                    continue  # another alternative may fit
+            raise MisfitError(f"{_shown(value)} is none of what may stand here")
+
+        return partial(_decode_optional, union, decode)
+
+
+def _refuse(what: str, _value: Any) -> Any:
+    raise MisfitError(what)
+
+
+def _at(place: str, code: Code, value: Any) -> Any:
+    """Decode what is at a place, so that a misfit tells where it is."""
+    try:
+        return code(value)
+    except MisfitError as error:
+        error.where.append(place)
+        raise
+
+
+def _decode_optional(union: Alternatives, code: Code, value: Any) -> Any:
+    if value is None and union.none:
+        return None
+    if union.missing and type(value) is dict and value.keys() == {"missing"}:
+        return Missing(_at(".missing", _text, value["missing"]))
+    return code(value)
+
+
+def _decode_record(record: Any, codes: list[tuple[str, Code]], rest: Mapping[str, Any], value: Any) -> Any:
+    if type(value) is not list or len(value) != len(codes):
+        raise MisfitError(f"{_shown(value)} is no {record.__name__} of {len(codes)} values")
+    found = {field: _at(f".{field}", code, item) for (field, code), item in zip(codes, value, strict=True)}
+    return record(**found, **rest)
+
+
+def _decode_list(code: Code, value: Any) -> tuple[Any, ...]:
+    if type(value) is not list:
+        raise MisfitError(f"{_shown(value)} is no list")
+    return tuple([_at(f"[{place}]", code, item) for place, item in enumerate(value)])
+
+
+def _decode_tuple(codes: list[Code], value: Any) -> tuple[Any, ...]:
+    if type(value) is not list or len(value) != len(codes):
+        raise MisfitError(f"{_shown(value)} is no list of {len(codes)}")
+    return tuple(code(item) for code, item in zip(codes, value, strict=True))
+
+
+def _decode_object(_key: Code, code: Code, value: Any) -> dict[str, Any]:
+    if type(value) is not dict:
+        raise MisfitError(f"{_shown(value)} is no object")
+    return {_text(name): _at(f".{clean(name, 60)}", code, item) for name, item in value.items()}
+
+
+def _decode_pairs(key: Code, code: Code, value: Any) -> dict[Any, Any]:
+    pairs = _decode_list(partial(_decode_tuple, [key, code]), value)
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise MisfitError("something is there twice")
+    return found
+
+
+def _decode_enum(kind: type[Enum], value: Any) -> Enum:
+    try:
+        if type(value) in (int, str):
+            return kind(value)
+    except ValueError:
+        pass
+    raise MisfitError(f"{_shown(value)} is no {kind.__name__}")
+
+
+def _decode_choice(choices: tuple[Any, ...], value: Any) -> Any:
+    if any(type(value) is type(choice) and value == choice for choice in choices):
+        return value
+    raise MisfitError(f"{_shown(value)} is none of {', '.join(map(str, choices))}")
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int or not -_LARGEST < value < _LARGEST:
+        raise MisfitError(f"{_shown(value)} is no whole number of 64 bits")
+    return value
+
+
+def _number(value: Any) -> float:
+    if type(value) is int and -_LARGEST < value < _LARGEST:
+        return value
+    if type(value) is not float or not math.isfinite(value):
+        raise MisfitError(f"{_shown(value)} is no finite number")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise MisfitError(f"{_shown(value)} is neither true nor false")
+    return value
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise MisfitError(f"{_shown(value)} is no text")
+    return clean(value, LONGEST_TEXT)
+
+
+def _address(value: Any) -> str:
+    text = _text(value)
+    try:
+        socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+    except (OSError, ValueError):
+        raise MisfitError(f"{_shown(text)} is no address") from None
+    return text
+
+
+def _port(value: Any) -> int:
+    port = _integer(value)
+    if not 0 <= port <= 0xFFFF:
+        raise MisfitError(f"{port} is no port")
+    return port
+
+
+_PLAIN: Mapping[Any, Code] = {int: _integer, float: _number, bool: _flag, str: _text}
+
+_CHECKS: Mapping[tuple[str, str], Code] = {
+    ("Endpoint", "address"): _address,
+    ("Endpoint", "port"): _port,
+    ("Destination", "source"): _address,
+    ("Destination", "address"): _address,
+    ("Destination", "port"): _port,
+}
+"""What a type hint cannot say and the floors above rely on."""
+
+
+def _checked(field: str, code: Code, record: str) -> Code:
+    return _CHECKS.get((record, field), code)
+
+
+_REQUIRED = object()
+_NOT_RECORDED = Missing("the recording is from a version that did not look at it")
+
+
+def _absent(record: Any, field: str, hint: Any) -> Any:
+    """Return what a field is that the file does not have; `_REQUIRED` where nothing can stand for it."""
+    if Missing in get_args(hint):
+        return _NOT_RECORDED
+    return record._field_defaults.get(field, _REQUIRED)
+
+
+def _shown(value: Any) -> str:
+    """Name what stands there, briefly and safely."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case str():
+            return repr(clean(value, 40))
+        case list():
+            return f"a list of {len(value)}"
+        case dict():
+            return "an object"
+    return "a huge number" if type(value) is int and abs(value) >= _LARGEST else repr(value)

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.knowledge.resource import list_names, parse_toml, read_text
-from tcpdoctor.knowledge.spelling import bare, find_name
+from tcpdoctor.knowledge.resource import bare, find_name, list_names, parse_toml, read_text
 from tcpdoctor.knowledge.state_pages import Mistake
 
 FOLDER = "errors"

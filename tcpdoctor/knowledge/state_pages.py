@@ -2,8 +2,7 @@
 
 from typing import NamedTuple
 
-from tcpdoctor.knowledge.resource import parse_toml, read_text
-from tcpdoctor.knowledge.spelling import bare, find_name
+from tcpdoctor.knowledge.resource import bare, find_name, parse_toml, read_text
 
 
 class Mistake(NamedTuple):

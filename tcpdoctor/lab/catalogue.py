@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-from tcpdoctor.lab.scenario import Scenario
-from tcpdoctor.lab.stories import (
+from tcpdoctor.lab import (
     binding,
     close_wait,
     closing,
@@ -15,10 +14,11 @@ from tcpdoctor.lab.stories import (
     listening,
     loss,
     meeting,
-    memory,
     proxying,
     restarting,
 )
+from tcpdoctor.lab import receiving as memory
+from tcpdoctor.lab.scenario import Scenario
 
 _FAMILIES = (
     closing,

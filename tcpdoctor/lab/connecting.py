@@ -5,8 +5,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from tcpdoctor.lab.pairs import LOOPBACK, allow_descriptors, connect_pair, listen
-from tcpdoctor.lab.silence import go_deaf
+from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.lab.binding import try_connect
+from tcpdoctor.lab.namespace import write_sysctl
+from tcpdoctor.lab.pairs import LOOPBACK, allow_descriptors, connect_pair, count_sockets, listen, wait_until
+from tcpdoctor.lab.scenario import Asked, Broken, Cured, Scenario, Scene
+from tcpdoctor.lab.silence import go_deaf, hear_again
 
 
 @contextmanager
@@ -64,3 +68,203 @@ def connect_and_close(server: socket.socket, count: int) -> None:
             client, accepted = connect_pair(both, server)
             client.close()
             accepted.recv(1)
+
+
+# Ports for outgoing connections: used up by what lives, by TIME_WAIT, and by what was reserved.
+
+
+_RANGE = "net.ipv4.ip_local_port_range"
+_RESERVED = "net.ipv4.ip_local_reserved_ports"
+_EXHAUSTED = "ephemeral-ports-nearly-exhausted"
+
+
+def _used_up_by_established() -> Iterator[Scene]:
+    with ExitStack() as stack:
+        busy, other = listen(stack, port=7001), listen(stack, port=7002)
+        write_sysctl(_RANGE, "40000 40103")
+        with ExitStack() as clients:
+            for _ in range(104):
+                connect_pair(clients, busy)
+            yield Broken(
+                f"""
+                The range of ephemeral ports has 104 ports, and 104 connections to 127.0.0.1:7001 are open.
+                A connection is told apart by both addresses and both ports; three of these four are the same
+                for all of them, so each needs a local port of its own. The next connect() there says
+                {try_connect(7001)}. To 127.0.0.1:7002 it says {try_connect(7002)}: towards another
+                destination the same ports can be used again.
+                """,
+                fires={_EXHAUSTED: "critical"},
+                show=("explain --connect 127.0.0.1:7001", "explain --connect 127.0.0.1:7002"),
+                window=0,
+            )
+            yield Asked(
+                "explain foresees what connect() will say, and that no waiting helps: these connections are "
+                "alive, and no timer ends them.",
+                "explain --connect 127.0.0.1:7001",
+                {"connect.verdict": "EADDRNOTAVAIL", "connect.free": 0, "connect.next_free_in_s": None},
+            )
+        del other
+        write_sysctl(_RANGE, "40000 41102")
+        yield Cured(
+            f"""
+            The client closed its connections, and the range is wider. connect() says {try_connect(7001)}.
+            What the client closed first is in TIME_WAIT for 60 s now and still counts, which is why a pool
+            of open connections is the better cure.
+            """,
+            window=0,
+        )
+
+
+def _used_up_by_time_wait() -> Iterator[Scene]:
+    write_sysctl("net.ipv4.tcp_tw_reuse", 0)
+    with ExitStack() as stack:
+        server = listen(stack, port=7001)
+        write_sysctl(_RANGE, "40000 40103")
+        connect_and_close(server, 104)
+        yield Broken(
+            f"""
+            A client has opened and closed 104 connections to one server within a moment. It closed first, so
+            its end is in TIME_WAIT for 60 s, and its port is in use for that long: of 104 ports none is left,
+            and connect() says {try_connect(7001)}. Not one connection is open. tcp_tw_reuse is 0 here; its
+            default, 2, makes an exception for loopback.
+            """,
+            fires={_EXHAUSTED: "critical"},
+            show=("explain --connect 127.0.0.1:7001",),
+            window=0,
+        )
+        yield Asked(
+            "Nothing has to be done but to wait: explain says for how long, at the earliest.",
+            "explain --connect 127.0.0.1:7001",
+            {"connect.verdict": "EADDRNOTAVAIL", "connect.used_by_state.time_wait": 104},
+        )
+        write_sysctl(_RANGE, "40000 41102")
+        yield Cured(
+            f"""
+            A wider range brings free ports at once: connect() says {try_connect(7001)}. tcp_fin_timeout would
+            have done nothing, TIME_WAIT is 60 s whatever it says. What cures the cause is to keep
+            connections open and use them again.
+            """,
+            window=0,
+        )
+
+
+def _range_narrow() -> Iterator[Scene]:
+    rule = "ephemeral-range-narrow"
+    write_sysctl(_RANGE, "40000 40103")
+    yield Broken(
+        """
+        net.ipv4.ip_local_port_range is 40000 to 40103. That is enough for 104 connections to one destination,
+        and, as each port stays in TIME_WAIT for 60 s, for fewer than two new ones a second. Nothing is wrong
+        yet; under load it will be.
+        """,
+        fires={rule: "warning"},
+        show=("explain --sysctl net.ipv4.ip_local_port_range",),
+        window=0,
+    )
+    write_sysctl(_RANGE, "32768 60999")
+    yield Cured("The range is the kernel's default again: 28,232 ports for each destination.", window=0)
+
+
+def _range_mostly_reserved() -> Iterator[Scene]:
+    rule = "ephemeral-range-mostly-reserved"
+    write_sysctl(_RANGE, "40000 40103")
+    write_sysctl(_RESERVED, "40000-40095")
+    with ExitStack() as stack:
+        server = listen(stack, port=7001)
+        with ExitStack() as clients:
+            for _ in range(8):
+                connect_pair(clients, server)
+            yield Broken(
+                f"""
+                The range looks as if it had 104 ports, but 96 of them are reserved for servers: eight are
+                left. Eight connections are open, and the ninth connect() says {try_connect(7001)}.
+                """,
+                fires={rule: "warning"},
+                show=("explain --connect 127.0.0.1:7001",),
+                window=0,
+            )
+            write_sysctl(_RESERVED, "40000-40006")
+            yield Cured(
+                f"""
+                Only the seven ports that servers here need are reserved. connect() says {try_connect(7001)}.
+                """,
+                window=0,
+            )
+
+
+def _tw_reuse_for_a_server() -> Iterator[Scene]:
+    rule = "tw-reuse-for-a-server"
+    write_sysctl("net.ipv4.tcp_tw_reuse", 1)
+    with server_time_wait(151):
+        yield Broken(
+            """
+            A server has closed 151 connections before its clients did, so the 151 TIME_WAIT are its own. They
+            are all on the server's port: no port is used up, no descriptor, and clients that come back are
+            let in. Somebody has set tcp_tw_reuse = 1 to get rid of them. It does nothing here: it is for
+            connect(), and these connections were accepted.
+            """,
+            fires={rule: "info"},
+            show=("states --by port",),
+            limits={rule: {"min_sockets": 100}},
+            window=0,
+        )
+        write_sysctl("net.ipv4.tcp_tw_reuse", 2)
+        yield Cured(
+            """
+            tcp_tw_reuse is 2, the default. There are as many TIME_WAIT as before, and there is nothing wrong
+            with that.
+            """,
+            window=0,
+        )
+
+
+def _syn_sent_unanswered() -> Iterator[Scene]:
+    rule = "syn-sent-unanswered"
+    with unanswered(23) as server:
+        yield Broken(
+            """
+            lab-program has begun 23 connections to a destination that is silent: no SYN-ACK comes, and
+            no reset either, as behind a firewall that drops, or where the host is down. SYN_SENT means
+            that the kernel has sent the SYN and repeats it, each second at first and then ever more
+            slowly. After about two minutes it gives up with ETIMEDOUT. A refusal would have come at
+            once, as ECONNREFUSED; it is silence that costs time.
+            """,
+            fires={rule: "warning"},
+            show=("sockets --state syn-sent", "explain --state syn-sent"),
+        )
+        hear_again(server)
+        wait_until(lambda: count_sockets(TcpState.SYN_SENT) == 0, "SYN-ACKs")
+        yield Cured(
+            """
+            The destination answers again: the next SYN of each was a success. Nothing on this host was
+            at fault; a program protects itself with a limit on how long it waits for connect().
+            """,
+            show=("states",),
+        )
+
+
+SCENARIOS = (
+    Scenario(
+        _EXHAUSTED, "Every port towards one destination has an open connection", _used_up_by_established
+    ),
+    Scenario(
+        "ephemeral-ports-in-time-wait",
+        "Every port towards one destination is in TIME_WAIT",
+        _used_up_by_time_wait,
+        proves=(_EXHAUSTED,),
+    ),
+    Scenario(
+        "tw-reuse-for-a-server",
+        "tcp_tw_reuse is on for connections that were accepted",
+        _tw_reuse_for_a_server,
+    ),
+    Scenario("ephemeral-range-narrow", "The range of ephemeral ports is narrow", _range_narrow),
+    Scenario(
+        "ephemeral-range-mostly-reserved",
+        "Reserved ports take most of the ephemeral range",
+        _range_mostly_reserved,
+    ),
+    Scenario(
+        "syn-sent-unanswered", "A destination does not answer when clients connect", _syn_sent_unanswered
+    ),
+)

@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 
 from tcpdoctor.lab.firewall import drop_untracked_packets, list_tracked
 from tcpdoctor.lab.namespace import write_sysctl
-from tcpdoctor.lab.pairs import NeverCameError, allow_descriptors, connect_pair, listen
+from tcpdoctor.lab.pairs import NeverCameError, allow_descriptors, connect, connect_pair, listen, wait_until
+from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene, Step
 
 
 @contextmanager
@@ -105,3 +106,165 @@ def use_up_descriptors() -> tuple[int, str]:
     finally:
         for sock in opened:
             sock.close()
+
+
+# Limits that are met before TCP is asked: descriptors, and the firewall's table.
+
+
+_TRACKING = Step(
+    """
+    A firewall rule is set in here that asks for the state of connections: the kernel tracks them now. Where
+    nf_conntrack and nf_tables are modules, they are loaded for it and stay loaded; outside of this namespace
+    they track nothing because of it.
+    """
+)
+
+
+def _descriptors_nearly_used_up() -> Iterator[Scene]:
+    rule = "descriptors-nearly-used-up"
+    with descriptors_used(89, limit=211) as sockets:
+        more, refusal = use_up_descriptors()
+        yield Broken(
+            f"""
+            This program may have 211 descriptors (its soft RLIMIT_NOFILE) and holds both ends of 89 idle
+            connections, 178 sockets. Nothing leaks and nothing is in CLOSE_WAIT: there are simply many
+            connections. Each takes a descriptor until close(). It tried to open more: after {more} the kernel
+            said {refusal}, whatever fs.file-max says, and accept() and open() would have been told the same.
+            """,
+            fires={rule: "warning"},
+            show=("states",),
+            window=0,
+        )
+        for sock in sockets[:120]:
+            sock.close()
+        yield Cured(
+            """
+            It closed the connections that were idle for longest. Where all are needed, the limit has to be
+            raised: LimitNOFILE= in the unit, or prlimit --pid for the running process.
+            """,
+            window=0,
+        )
+
+
+def _conntrack_table_nearly_full() -> Iterator[Scene]:
+    rule = "conntrack-table-nearly-full"
+    yield _TRACKING
+    with tracked(131):
+        yield Broken(
+            f"""
+            The rule is `ct state invalid drop`, and the kernel remembers every connection for it:
+            {count_tracked()} are open, and as many entries are in its table. How many fit
+            is set for the machine and cannot be lowered in here, so the limit of the rule is lowered
+            instead. When the table is full, packets of new connections are dropped, and no counter of TCP
+            tells.
+            """,
+            fires={rule: "critical"},
+            show=("facts conntrack --window 0",),
+            limits={rule: {"warning_use": 0.01, "critical_use": 0.02}},
+            window=0,
+        )
+    wait_until(lambda: count_tracked() < 13, "the firewall forgets closed connections")
+    yield Cured(
+        """
+        The connections were closed. Their entries stay for net.netfilter.nf_conntrack_tcp_timeout_time_wait:
+        two minutes by default, one second in here, and then until the kernel next comes by. The TIME_WAIT of
+        their sockets is another thing: it lasts 60 s and costs no entry.
+        """,
+        window=0,
+    )
+
+
+def _conntrack_table_overflows() -> Iterator[Scene]:
+    rule = "conntrack-table-overflows"
+    yield _TRACKING
+    with table_overflowing() as room:
+        yield Broken(
+            f"""
+            A flood of datagrams has filled the table of tracked connections: {room:,} entries, none of them
+            answered. A thousand more come each second. For each the kernel looks near its place for an
+            entry that nobody has answered, and throws that out: early_drop. If it found none it would drop
+            the packet, of whatever service.
+            """,
+            fires={rule: "warning"},
+            show=("facts conntrack --window 0",),
+            window=0.5,
+        )
+    yield Cured(
+        """
+        The flood is over. The table is still full, and empties by itself within half a minute, for that is
+        how long an unanswered datagram is remembered; but nothing is thrown out any more.
+        """,
+        window=0.5,
+    )
+
+
+def _conntrack_forgets_idle_connections() -> Iterator[Scene]:
+    rule = "conntrack-forgets-idle-connections"
+    yield _TRACKING
+    drop_untracked_packets()
+    track_for(1)
+    with ExitStack() as stack:
+        server = listen(stack)
+        client, accepted = connect_pair(stack, server)
+        client.sendall(b"x")
+        accepted.recv(1)
+        wait_until(lambda: count_tracked() == 0, "the firewall to forget the idle connection")
+        client.sendall(b"y")
+        accepted.settimeout(1.0)
+        heard = _hears(accepted)
+        connect(stack, server)
+        yield Broken(
+            f"""
+            A firewall drops packets of connections that it does not know, and forgets one that is idle for a
+            second (five days by default; an hour or less where somebody wanted a small table). A client was
+            idle for longer and has sent a byte now: the server has {heard}. Both ends are ESTABLISHED and
+            will try for minutes. A keepalive probe would have renewed the entry, but the first comes after
+            two hours. (A new connection gets through, which makes it look as if nothing were wrong.)
+            """,
+            fires={rule: "info"},
+            show=("sockets --state established",),
+            window=0,
+        )
+        track_for(432000)
+        late, late_end = connect_pair(stack, server)
+        late.sendall(b"x")
+        yield Cured(
+            """
+            The firewall remembers idle connections for five days again. The one that it forgot is lost: its
+            ends have to find out by themselves. Programs that set SO_KEEPALIVE and a short TCP_KEEPIDLE
+            never meet this.
+            """,
+            window=0,
+        )
+        late_end.close()
+
+
+def _hears(sock: socket.socket) -> str:
+    try:
+        return f"got {len(sock.recv(1))} byte"
+    except TimeoutError:
+        return "not got it"
+
+
+SCENARIOS = (
+    Scenario(
+        "descriptors-nearly-used-up",
+        "Process comes near its limit of descriptors",
+        _descriptors_nearly_used_up,
+    ),
+    Scenario(
+        "conntrack-table-nearly-full",
+        "The table of tracked connections fills",
+        _conntrack_table_nearly_full,
+    ),
+    Scenario(
+        "conntrack-table-overflows",
+        "The table of tracked connections is full, and a flood goes on",
+        _conntrack_table_overflows,
+    ),
+    Scenario(
+        "conntrack-forgets-idle-connections",
+        "The firewall forgets an idle connection",
+        _conntrack_forgets_idle_connections,
+    ),
+)

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from tcpdoctor.lab.connecting import attempts
+from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import LOOPBACK, allow_descriptors, connect, listen
 from tcpdoctor.lab.repeat import again_and_again
+from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene, Step
 from tcpdoctor.lab.silence import go_deaf
 
 
@@ -97,3 +99,216 @@ def _begin_deaf(server: socket.socket, clients: deque[socket.socket]) -> None:
 def _close_all(sockets: deque[socket.socket]) -> None:
     for sock in sockets:
         sock.close()
+
+
+# What goes wrong between a client's SYN and the server's accept().
+
+
+_COOKIES = "net.ipv4.tcp_syncookies"
+_SOMAXCONN = "net.core.somaxconn"
+
+
+def _accept_queue_full() -> Iterator[Scene]:
+    rule = "accept-queue-full"
+    with accept_queue(24, backlog=23) as server:
+        yield Broken(
+            """
+            A server called listen(fd, 23) and then never accept(). 24 clients have connected: their
+            handshakes are complete, because the kernel does those by itself, and they wait in the accept
+            queue. It holds backlog + 1, so it is full: Recv-Q 24 stands above Send-Q 23. The 25th client
+            would get no answer at all, and send its SYN again after a second.
+            """,
+            fires={rule: "critical"},
+            show=("sockets --state listen",),
+        )
+        accepted = len(accept_all(server, quiet=0.3))
+        yield Cured(
+            f"The server accepted all {accepted}. Nothing else empties this queue: no timer, and no sysctl.",
+            show=("sockets --state listen",),
+        )
+
+
+def _accept_queue_overflows() -> Iterator[Scene]:
+    rules = {"accept-queue-overflows": "critical", "accept-queue-full": "critical"}
+    with accept_queue_overflowing(23, backlog=31) as server:
+        yield Broken(
+            """
+            32 clients fill the queue of a server that does not accept, and 23 more knock. The kernel drops
+            their SYNs without a word and counts each in TcpExt.ListenOverflows; the clients are in SYN_SENT
+            and try again each second at first. So the counter counts packets, not clients.
+            """,
+            fires=rules,
+            show=("states", "sockets --state listen"),
+            window=1.5,
+        )
+        accepted = len(accept_all(server))
+        yield Cured(
+            f"""
+            The server accepts in a loop. {accepted} connections came through: those that had waited in the
+            queue, and the others with the next SYN that they sent.
+            """,
+            show=("states",),
+        )
+
+
+def _accept_queue_too_short() -> Iterator[Scene]:
+    fires = {"accept-queue-too-short": "warning", "accept-queue-overflows": "critical"}
+    write_sysctl(_SOMAXCONN, 5)
+    with bursts(23, backlog=4096) as server:
+        yield Broken(
+            """
+            This server accepts at once. But 23 clients come at the same moment, five times a second, and the
+            queue holds 6. The server asked for 4096: net.core.somaxconn of this namespace is 5, and listen()
+            cut the backlog to it without saying so. Between the bursts the queue is empty, so nobody sees it
+            full; what tells is the listener's own count of drops.
+            """,
+            fires=fires,
+            show=("sockets --state listen",),
+        )
+        write_sysctl(_SOMAXCONN, 4096)
+        yield Broken(
+            """
+            Now somaxconn is 4096, and nothing has changed: a listening socket keeps the limit that it was
+            given by listen().
+            """,
+            fires=fires,
+            show=("sockets --state listen",),
+        )
+        server.listen(4096)
+        yield Cured(
+            """
+            The server called listen() once more, which a restart does as well. The limit is 4096 now, and the
+            same bursts come through.
+            """,
+            show=("sockets --state listen",),
+        )
+
+
+def _syn_queue_full() -> Iterator[Scene]:
+    rule = "syn-queue-full"
+    with half_open(23, backlog=8) as server:
+        yield Broken(
+            """
+            Clients send a SYN and never end the handshake: 23 new ones each second, and each sends its SYN
+            again. The listener remembers 9 of them as half-open (SYN_RECV), one more than its backlog of 8.
+            Everybody else gets a SYN cookie: the answer itself carries what the kernel would have to
+            remember, so an honest client still gets in.
+            """,
+            fires={rule: "warning"},
+            show=("states", "sockets --state syn-recv"),
+            window=1.5,
+        )
+        server.listen(4096)
+        yield Cured(
+            """
+            The server listens with a backlog of 4096. The flood goes on, and all of it is remembered: the
+            queue of half-open connections has the accept queue's limit, while net.ipv4.tcp_max_syn_backlog
+            plays no part as long as cookies are on.
+            """,
+            show=("states",),
+            window=1.5,
+        )
+
+
+def _syn_queue_drops() -> Iterator[Scene]:
+    write_sysctl(_COOKIES, 0)
+    with half_open(23, backlog=8):
+        yield Broken(
+            """
+            The same flood of SYNs, and somebody has turned SYN cookies off. Once 9 connections are half-open
+            every further SYN is dropped, an honest client's as well: it waits a second, then two, then four.
+            """,
+            fires={"syn-queue-drops": "critical", "syncookies-off": "warning"},
+            show=("states",),
+            window=1.5,
+        )
+        write_sysctl(_COOKIES, 1)
+        yield Cured(
+            "net.ipv4.tcp_syncookies is 1 again. It acts at once, also for servers that listen already.",
+            show=("states",),
+            window=1.5,
+        )
+
+
+def _drops_without_overflow() -> Iterator[Scene]:
+    write_sysctl(_COOKIES, 0)
+    write_sysctl("net.ipv4.tcp_max_syn_backlog", 8)
+    with half_open(23, backlog=4096):
+        yield Broken(
+            """
+            The listener's own queues have room for 4096. But without SYN cookies one more limit holds: when
+            less than a quarter of net.ipv4.tcp_max_syn_backlog (8 here) is left, SYNs of clients that the
+            kernel does not know are dropped. Neither ListenOverflows nor TCPReqQFullDrop counts them, only
+            ListenDrops.
+            """,
+            fires={"listener-drops-without-overflow": "warning"},
+            show=("states",),
+            window=1.5,
+        )
+        write_sysctl(_COOKIES, 1)
+        yield Cured(
+            "With cookies on the kernel does not look at tcp_max_syn_backlog any more: nothing is dropped.",
+            show=("states",),
+            window=1.5,
+        )
+
+
+def _syncookies_always() -> Iterator[Scene]:
+    write_sysctl(_COOKIES, 2)
+    with half_open(23, backlog=4096):
+        yield Broken(
+            """
+            net.ipv4.tcp_syncookies is 2. A server with room for 4096 half-open connections remembers none:
+            there is no socket in SYN_RECV. If the last packet of a handshake is lost, only the client thinks
+            that it is connected: no SYN+ACK is sent again, and where the server has to speak first (SSH,
+            SMTP) both wait.
+            """,
+            fires={"syncookies-always": "warning"},
+            show=("states",),
+        )
+        write_sysctl(_COOKIES, 1)
+        yield Cured(
+            "With 1 they are remembered again, and cookies wait until the queue is full.", show=("states",)
+        )
+
+
+def _abort_on_overflow() -> Iterator[Scene]:
+    setting = "net.ipv4.tcp_abort_on_overflow"
+    yield Step("A namespace with the kernel's defaults: a client that comes too early may wait.")
+    write_sysctl(setting, 1)
+    yield Broken(
+        """
+        net.ipv4.tcp_abort_on_overflow is 1. A client whose handshake ends while the accept queue is full is
+        reset; with 0 the kernel would have ignored that one packet, and taken the client in when its data
+        came.
+        """,
+        fires={"abort-on-overflow": "warning"},
+        show=("explain --sysctl tcp_abort_on_overflow",),
+    )
+    write_sysctl(setting, 0)
+    yield Cured("The default again. It acts on the next handshake.")
+
+
+SCENARIOS = (
+    Scenario("accept-queue-full", "Server does not accept, and its queue is full", _accept_queue_full),
+    Scenario("accept-queue-overflows", "Clients are dropped at a full accept queue", _accept_queue_overflows),
+    Scenario(
+        "accept-queue-too-short",
+        "somaxconn cuts a server's queue, and bursts of clients are dropped",
+        _accept_queue_too_short,
+    ),
+    Scenario("syn-queue-full", "Half-open connections fill the queue, cookies are sent", _syn_queue_full),
+    Scenario(
+        "syn-queue-drops",
+        "Half-open connections fill the queue, and cookies are off",
+        _syn_queue_drops,
+        proves=("syn-queue-drops", "syncookies-off"),
+    ),
+    Scenario(
+        "listener-drops-without-overflow",
+        "SYNs are dropped though the queues have room",
+        _drops_without_overflow,
+    ),
+    Scenario("syncookies-always", "SYN cookies are sent for every connection", _syncookies_always),
+    Scenario("abort-on-overflow", "A full accept queue resets clients", _abort_on_overflow),
+)

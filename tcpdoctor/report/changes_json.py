@@ -1,9 +1,9 @@
 """What appeared and what went since the run before: `check --only-changes` as JSON."""
 
+from tcpdoctor.answers.check import Check
 from tcpdoctor.diagnosis.changes import Changes
 from tcpdoctor.diagnosis.finding import JsonValue
 from tcpdoctor.kernel.last_run import Told
-from tcpdoctor.report.check import Check
 from tcpdoctor.report.check_json import check_json
 from tcpdoctor.report.host import utc
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
 
+from tcpdoctor.answers.check import Check, loud_findings
 from tcpdoctor.diagnosis.finding import Finding
-from tcpdoctor.report.check import Check, loud_findings
 from tcpdoctor.report.style import Style
 
 CheckFormat: TypeAlias = Literal["text", "json", "nagios", "prometheus", "junit", "markdown", "html"]

@@ -2,12 +2,17 @@
 
 from collections.abc import Sequence
 
+from tcpdoctor.answers.check import Check, checked, count_of, status, unchecked_rules
 from tcpdoctor.diagnosis.finding import Finding, Severity
-from tcpdoctor.report.check import Check, checked, count_of, status, unchecked_rules
 from tcpdoctor.report.check_blocks import Alike, grouped, reasons_of
-from tcpdoctor.report.check_html_charts import CHARTED, ages_section, ports_section, states_section
+from tcpdoctor.report.check_html_drawings import (
+    CHARTED,
+    ages_section,
+    machine_svg,
+    ports_section,
+    states_section,
+)
 from tcpdoctor.report.check_html_findings import anchor, finding_article
-from tcpdoctor.report.check_html_machine import machine_svg
 from tcpdoctor.report.check_html_parts import html_page, pill, section, text
 from tcpdoctor.report.check_text import namespace_words, verdict_sentence
 from tcpdoctor.report.host import plural, samples_words, state_readings, utc

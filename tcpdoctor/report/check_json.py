@@ -3,11 +3,11 @@
 import math
 from collections.abc import Mapping
 
+from tcpdoctor.answers import check as conclusions
+from tcpdoctor.answers.check import Check
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Fix, JsonValue, Severity
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Snapshot, SysctlValue
-from tcpdoctor.report import check as conclusions
-from tcpdoctor.report.check import Check
 from tcpdoctor.report.host import missing_states, snapshot_host_json, state_readings, states_json, utc
 
 SCHEMA = "tcpdoctor.check/1"

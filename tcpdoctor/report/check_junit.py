@@ -7,9 +7,9 @@ output. A rule that could not be answered is skipped, with the reason.
 import re
 from collections.abc import Iterable
 
+from tcpdoctor.answers.check import Check
 from tcpdoctor.diagnosis.finding import Finding, Severity
 from tcpdoctor.diagnosis.rule import Rule
-from tcpdoctor.report.check import Check
 from tcpdoctor.report.check_text import finding_texts
 from tcpdoctor.report.host import utc
 from tcpdoctor.report.style import PLAIN

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from tcpdoctor.answers.check import Check, checked, status
 from tcpdoctor.diagnosis.finding import Finding
-from tcpdoctor.report.check import Check, checked, status
 from tcpdoctor.report.check_blocks import Alike, Block, blocks_of, fix_blocks, grouped, reasons_of
 from tcpdoctor.report.check_text import namespace_words, verdict_sentence
 from tcpdoctor.report.host import plural, samples_words, state_readings, states_sentence, utc

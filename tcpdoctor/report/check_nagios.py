@@ -9,6 +9,7 @@ quotes become typographic ones, because a notification command may put the text 
 import math
 import re
 
+from tcpdoctor.answers.check import Check, checked, exit_code
 from tcpdoctor.diagnosis.finding import Finding
 from tcpdoctor.diagnosis.measure import Measure, measures
 from tcpdoctor.diagnosis.spans import Spans
@@ -16,7 +17,6 @@ from tcpdoctor.facts.dimension import BYTE, SECOND
 from tcpdoctor.facts.host import HostFacts
 from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.report.check import Check, checked, exit_code
 from tcpdoctor.report.host import plural, state_readings
 
 WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")

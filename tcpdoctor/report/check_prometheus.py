@@ -9,14 +9,13 @@ values come without end, and some of them are chosen by strangers.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from tcpdoctor.answers.check import Check, unchecked_rules
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.rule import Rule
-from tcpdoctor.facts.ages import age_of
-from tcpdoctor.facts.earlier import Earlier
+from tcpdoctor.facts.socketset import Earlier, age_of
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Samples, Snapshot
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.report.check import Check, unchecked_rules
 from tcpdoctor.report.host import state_readings
 
 AGED_STATES = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2, TcpState.SYN_SENT)

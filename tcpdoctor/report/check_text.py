@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
+from tcpdoctor.answers.check import Check, checked, count_of, status, unchecked_rules
 from tcpdoctor.diagnosis.finding import Diagnosis, Evidence, Finding, Fix, Severity, SysctlFix, Unchecked
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.report.check import Check, checked, count_of, status, unchecked_rules
 from tcpdoctor.report.host import plural, samples_words, state_readings, states_sentence, utc
 from tcpdoctor.report.style import Style
 

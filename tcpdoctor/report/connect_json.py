@@ -1,10 +1,10 @@
 """`explain --connect` as one JSON object, schema tcpdoctor.connect/1."""
 
-from tcpdoctor.diagnosis.connect_words import connect_advice, connect_avoid, connect_verdict
+from tcpdoctor.answers.connect import ConnectReport
+from tcpdoctor.diagnosis.connect import connect_advice, connect_avoid, connect_verdict
 from tcpdoctor.diagnosis.finding import JsonValue
+from tcpdoctor.kernel.connect_evidence import NoRoute, Route
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.routes import NoRoute, Route
-from tcpdoctor.report.connect import ConnectReport
 from tcpdoctor.report.host import host_json, utc
 
 SCHEMA = "tcpdoctor.connect/1"

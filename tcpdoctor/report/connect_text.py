@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 
+from tcpdoctor.answers.connect import ConnectReport
 from tcpdoctor.diagnosis.bind import OK
-from tcpdoctor.diagnosis.connect import goes_to_many
-from tcpdoctor.diagnosis.connect_words import connect_advice, connect_avoid, connect_verdict
+from tcpdoctor.diagnosis.connect import connect_advice, connect_avoid, connect_verdict, goes_to_many
+from tcpdoctor.kernel.connect_evidence import NoRoute, Route
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.routes import NoRoute, Route
-from tcpdoctor.report.connect import ConnectReport
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.style import Style
 

@@ -2,10 +2,10 @@
 
 import math
 
+from tcpdoctor.answers.error import ErrorAnswer, Here
 from tcpdoctor.diagnosis.finding import JsonValue
-from tcpdoctor.facts.life import Life, show_life
+from tcpdoctor.facts.deadlines import Life, show_life
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.report.error import ErrorAnswer, Here
 from tcpdoctor.report.host import host_json, utc
 
 SCHEMA = "tcpdoctor.error/1"

@@ -1,9 +1,9 @@
 """`explain --error` for people: what it means, which call gives it and why, and how it stands here."""
 
-from tcpdoctor.facts.life import NEVER, Life, show_life
-from tcpdoctor.facts.sysctl_words import value_as_printed
+from tcpdoctor.answers.error import ErrorAnswer, Here
+from tcpdoctor.facts.deadlines import NEVER, Life, show_life
+from tcpdoctor.facts.sysctl_value import value_as_printed
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.report.error import ErrorAnswer, Here
 from tcpdoctor.report.style import Style
 
 

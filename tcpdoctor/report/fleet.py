@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.finding import Severity
-from tcpdoctor.diagnosis.fleet_document import Remedy
-from tcpdoctor.diagnosis.fleet_report import FleetReport, Group, Host
+from tcpdoctor.diagnosis.fleet_report import FleetReport, Group, Host, Remedy
 from tcpdoctor.report.check_blocks import Block, blocks_of
 from tcpdoctor.report.check_text import is_command
 from tcpdoctor.report.host import plural, utc

@@ -3,14 +3,7 @@
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from tcpdoctor.diagnosis.fleet_document import Remedy
-from tcpdoctor.diagnosis.fleet_report import (
-    FleetReport,
-    Group,
-    Host,
-    sick_hosts,
-    status_of,
-)
+from tcpdoctor.diagnosis.fleet_report import FleetReport, Group, Host, Remedy, sick_hosts, status_of
 from tcpdoctor.report.check_blocks import blocks_of
 from tcpdoctor.report.check_html_findings import blocks_shown
 from tcpdoctor.report.check_html_parts import bar, html_page, section, text

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 
 from tcpdoctor.diagnosis.finding import JsonValue
-from tcpdoctor.diagnosis.fleet_document import Remedy
-from tcpdoctor.diagnosis.fleet_report import FleetReport, Group, Host, exit_code, status_of
+from tcpdoctor.diagnosis.fleet_report import FleetReport, Group, Host, Remedy, exit_code, status_of
 from tcpdoctor.report.fleet import FleetAnswer
 from tcpdoctor.report.host import utc
 

@@ -1,12 +1,12 @@
 """`explain --option` as one JSON object, schema tcpdoctor.option/1."""
 
+from tcpdoctor.answers.option import OptionAnswer, Sets, who_sets
 from tcpdoctor.diagnosis.finding import JsonValue
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import SysctlValue
 from tcpdoctor.kernel.sockopts import OptionValue
-from tcpdoctor.knowledge.runtimes import Runtime, Value
+from tcpdoctor.knowledge.option_pages import Runtime, Value
 from tcpdoctor.report.host import host_json, utc
-from tcpdoctor.report.option import OptionAnswer, Sets, who_sets
 
 SCHEMA = "tcpdoctor.option/1"
 

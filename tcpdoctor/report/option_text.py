@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable
 
-from tcpdoctor.facts.sysctl_words import value_as_printed
+from tcpdoctor.answers.option import OptionAnswer, Sets, show_option, who_sets
+from tcpdoctor.facts.sysctl_value import value_as_printed
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sockopts import OptionValue
-from tcpdoctor.knowledge.option_pages import LANGUAGES
-from tcpdoctor.knowledge.runtimes import Runtime, Value
+from tcpdoctor.knowledge.option_pages import LANGUAGES, Runtime, Value
 from tcpdoctor.report.host import plural
-from tcpdoctor.report.option import OptionAnswer, Sets, show_option, who_sets
 from tcpdoctor.report.style import Style
 
 MOST_NAMED = 5

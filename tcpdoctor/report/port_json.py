@@ -4,12 +4,9 @@ from collections.abc import Mapping
 
 from tcpdoctor.diagnosis.bind import Attempt
 from tcpdoctor.diagnosis.finding import Diagnosis, JsonValue
-from tcpdoctor.diagnosis.port import PortAnswer
-from tcpdoctor.diagnosis.port_advice import Advice
-from tcpdoctor.diagnosis.port_holder import custody_of, first_holder, peer_of
-from tcpdoctor.diagnosis.port_socket import PortSocket
-from tcpdoctor.diagnosis.port_words import flag_value, verdict, why
-from tcpdoctor.kernel.live import Identity
+from tcpdoctor.diagnosis.port import PortAnswer, PortSocket, custody_of, first_holder, peer_of
+from tcpdoctor.diagnosis.port_advice import Advice, flag_value, verdict, why
+from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.port_evidence import PortEvidence
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Detail, Held, Holder, Listener

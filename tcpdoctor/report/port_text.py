@@ -4,18 +4,18 @@ from collections.abc import Collection, Mapping, Sequence
 
 from tcpdoctor.diagnosis.bind import Attempt
 from tcpdoctor.diagnosis.finding import Diagnosis
-from tcpdoctor.diagnosis.port import PortAnswer
-from tcpdoctor.diagnosis.port_advice import Advice
-from tcpdoctor.diagnosis.port_holder import (
+from tcpdoctor.diagnosis.port import (
     Custody,
+    PortAnswer,
+    PortSocket,
+    Row,
     custody_of,
     first_holder,
     is_waiting,
     name_holder,
     peer_of,
 )
-from tcpdoctor.diagnosis.port_socket import PortSocket, Row
-from tcpdoctor.diagnosis.port_words import count, flag_value, seconds, verdict, why
+from tcpdoctor.diagnosis.port_advice import Advice, count, flag_value, seconds, verdict, why
 from tcpdoctor.kernel.port_evidence import PortEvidence
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Detail, Listener

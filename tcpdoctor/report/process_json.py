@@ -2,12 +2,12 @@
 
 import math
 
+from tcpdoctor.answers.process import ProcessReport, option_groups, peers, state_groups, unasked
 from tcpdoctor.diagnosis.finding import JsonValue
-from tcpdoctor.facts.ages import Age
+from tcpdoctor.facts.socketset import Age
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.report.check_json import finding_json
 from tcpdoctor.report.host import host_json, utc
-from tcpdoctor.report.process import ProcessReport, option_groups, peers, state_groups, unasked
 from tcpdoctor.report.sockets_json import option_json, socket_json
 
 SCHEMA = "tcpdoctor.process/1"

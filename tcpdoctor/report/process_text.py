@@ -2,19 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 
+from tcpdoctor.answers.process import OptionGroup, ProcessReport, option_groups, peers, state_groups, unasked
 from tcpdoctor.facts.dimension import SECOND, show
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Listener
 from tcpdoctor.kernel.sockopts import OptionValue
 from tcpdoctor.report.host import plural
-from tcpdoctor.report.process import (
-    OptionGroup,
-    ProcessReport,
-    option_groups,
-    peers,
-    state_groups,
-    unasked,
-)
 from tcpdoctor.report.sockets_text import age_words, option_words, queue_words
 from tcpdoctor.report.style import Style
 

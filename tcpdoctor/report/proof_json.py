@@ -1,8 +1,8 @@
 """`lab prove` for machines."""
 
+from tcpdoctor.answers.proof import Part, Proof, Proven, falls_short, missing_parts
 from tcpdoctor.diagnosis.finding import JsonValue
 from tcpdoctor.report.host import utc
-from tcpdoctor.report.proof import Part, Proof, Proven, falls_short, missing_parts
 
 Json = dict[str, JsonValue]
 

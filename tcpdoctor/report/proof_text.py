@@ -1,7 +1,7 @@
 """`lab prove` for people: one line a rule, and below it what fell short."""
 
+from tcpdoctor.answers.proof import Part, Proof, Proven, missing_parts
 from tcpdoctor.report.host import plural, utc
-from tcpdoctor.report.proof import Part, Proof, Proven, missing_parts
 from tcpdoctor.report.style import Style
 
 

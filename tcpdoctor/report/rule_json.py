@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-from tcpdoctor.diagnosis.body import Body, FixText
+from tcpdoctor.diagnosis.body import Body, FixText, unfilled
 from tcpdoctor.diagnosis.finding import Diagnosis, JsonValue
 from tcpdoctor.diagnosis.lint import Complaint
-from tcpdoctor.diagnosis.prose import unfilled
 from tcpdoctor.diagnosis.rule import Limit, Rule
 from tcpdoctor.facts.dimension import unit_name
 from tcpdoctor.facts.vocabulary import Fact
-from tcpdoctor.report.rule_parts import facts_read, list_entry
+from tcpdoctor.report.rule_text import facts_read, list_entry
 
 Json = dict[str, JsonValue]
 

@@ -2,12 +2,12 @@
 
 import math
 
+from tcpdoctor.answers.sockets import Entry, Sockets, idle_seconds
 from tcpdoctor.diagnosis.finding import JsonValue
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener
 from tcpdoctor.kernel.sockopts import OptionValue
 from tcpdoctor.report.host import host_json, utc
-from tcpdoctor.report.sockets import Entry, Sockets, idle_seconds
 
 SCHEMA = "tcpdoctor.sockets/1"
 

@@ -2,15 +2,15 @@
 
 import math
 
-from tcpdoctor.facts.ages import Age
+from tcpdoctor.answers.sockets import Entry, Sockets, idle_seconds
 from tcpdoctor.facts.dimension import BYTE, SECOND, show
+from tcpdoctor.facts.socketset import Age
 from tcpdoctor.facts.value import Range
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld, Owner
 from tcpdoctor.kernel.sockopts import OPTIONS, Linger, OptionValue, PortRange
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.report.host import plural, utc
-from tcpdoctor.report.sockets import Entry, Sockets, idle_seconds
 from tcpdoctor.report.style import Style
 
 _UNITS = {option.name: option.unit for option in OPTIONS}

@@ -2,12 +2,12 @@
 
 import math
 
+from tcpdoctor.answers.state import StateAnswer
 from tcpdoctor.diagnosis.finding import JsonValue
-from tcpdoctor.facts.life import Life, show_life
+from tcpdoctor.facts.deadlines import Life, show_life
 from tcpdoctor.facts.state_deadlines import Deadline
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.host import host_json, utc
-from tcpdoctor.report.state import StateAnswer
 
 SCHEMA = "tcpdoctor.state/1"
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from tcpdoctor.facts.life import NEVER, show_life
+from tcpdoctor.answers.state import StateAnswer, Whose
+from tcpdoctor.facts.deadlines import NEVER, show_life
 from tcpdoctor.facts.state_deadlines import Deadline
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.host import plural
-from tcpdoctor.report.state import StateAnswer, Whose
 from tcpdoctor.report.style import Style
 
 MOST_NAMED = 5

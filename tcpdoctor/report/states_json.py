@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tcpdoctor.answers.states import Row, States
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import COUNTED_STATES
 from tcpdoctor.report.host import host_json, missing_states, states_json, utc
-from tcpdoctor.report.states import Row, States
 
 if TYPE_CHECKING:
     from tcpdoctor.diagnosis.finding import JsonValue

@@ -1,9 +1,9 @@
 """`states` for people: a table, and what it does not know."""
 
+from tcpdoctor.answers.states import Row, States
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import COUNTED_STATES
 from tcpdoctor.report.host import plural, utc
-from tcpdoctor.report.states import Row, States
 from tcpdoctor.report.style import Style
 
 MOST_ROWS = 40

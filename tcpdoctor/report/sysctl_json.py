@@ -1,12 +1,12 @@
 """`explain --sysctl` as one JSON object, schema tcpdoctor.sysctl/1."""
 
+from tcpdoctor.answers.sysctl import SysctlAnswer, in_words, is_default, printed
 from tcpdoctor.diagnosis.finding import JsonValue
 from tcpdoctor.facts.state_deadlines import Deadline
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import SysctlValue
 from tcpdoctor.report.host import host_json, utc
 from tcpdoctor.report.state_json import life_json
-from tcpdoctor.report.sysctl import SysctlAnswer, in_words, is_default, printed
 from tcpdoctor.report.sysctl_list_json import source_json
 
 SCHEMA = "tcpdoctor.sysctl/1"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from tcpdoctor.diagnosis.finding import JsonValue, Severity
 from tcpdoctor.diagnosis.sysctl_checks import CHECKS
 from tcpdoctor.diagnosis.sysctl_lint import Linted
-from tcpdoctor.kernel.live import Identity
+from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sysctl_files import SettingsFile
 from tcpdoctor.kernel.text import clean

@@ -1,11 +1,11 @@
 """`sysctl show` as one JSON object, schema tcpdoctor.sysctls/1."""
 
+from tcpdoctor.answers.settings import SettingsList, Shown, defaults, in_words, is_default, printed
 from tcpdoctor.diagnosis.finding import JsonValue
-from tcpdoctor.diagnosis.sysctl_origin import Source
+from tcpdoctor.diagnosis.sysctl_look import Source
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import SysctlValue
 from tcpdoctor.report.host import host_json, utc
-from tcpdoctor.report.sysctl_list import SettingsList, Shown, defaults, in_words, is_default, printed
 
 SCHEMA = "tcpdoctor.sysctls/1"
 

@@ -1,10 +1,6 @@
 """`sysctl show` for people: one setting after the other, its value first."""
 
-from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.text import clean
-from tcpdoctor.report.host import plural
-from tcpdoctor.report.style import Style
-from tcpdoctor.report.sysctl_list import (
+from tcpdoctor.answers.settings import (
     SettingsList,
     Shown,
     default_words,
@@ -13,6 +9,10 @@ from tcpdoctor.report.sysctl_list import (
     origin_words,
     printed,
 )
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.text import clean
+from tcpdoctor.report.host import plural
+from tcpdoctor.report.style import Style
 
 _MARGIN = "  "
 _UNITS = {

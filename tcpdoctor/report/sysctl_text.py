@@ -1,12 +1,12 @@
 """`explain --sysctl` for people: the value here, and what it does not do, in the first lines."""
 
-from tcpdoctor.facts.life import NEVER, show_life
+from tcpdoctor.answers.settings import origin_words
+from tcpdoctor.answers.sysctl import SysctlAnswer, in_words, is_default, printed
+from tcpdoctor.facts.deadlines import NEVER, show_life
 from tcpdoctor.facts.state_deadlines import Deadline
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.report.style import Style
-from tcpdoctor.report.sysctl import SysctlAnswer, in_words, is_default, printed
-from tcpdoctor.report.sysctl_list import origin_words
 
 _UNITS = {
     "second": "seconds",

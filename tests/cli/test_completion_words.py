@@ -3,7 +3,7 @@
 import pytest
 
 from tcpdoctor.cli.app import COMMANDS, build_command
-from tcpdoctor.cli.possibilities import possibilities
+from tcpdoctor.cli.completion import possibilities
 
 from .command import complaint, tcpdoctor
 

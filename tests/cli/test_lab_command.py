@@ -8,14 +8,14 @@ import subprocess
 
 import pytest
 
-from tcpdoctor.cli.lab_prove import prove
+from tcpdoctor.answers.proof import missing_parts
+from tcpdoctor.cli.lab import prove
 from tcpdoctor.cli.lab_run import tell
 from tcpdoctor.cli.output import Output
 from tcpdoctor.lab.catalogue import LAB
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import NeverCameError
 from tcpdoctor.lab.scenario import Asked, Broken, Cured, Scenario, Step
-from tcpdoctor.report.proof import missing_parts
 from tests.schemas import described
 
 from .command import COMMAND, complaint, environment, tcpdoctor

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tcpdoctor.cli import rule_files
+from tcpdoctor.answers import rules as rule_files
 from tcpdoctor.cli.app import run
 from tcpdoctor.diagnosis.lint import lint_rule
 from tcpdoctor.diagnosis.rule import parse_rule, read_body

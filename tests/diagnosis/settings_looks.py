@@ -1,14 +1,11 @@
 """Looks at files of settings made from literals, and what the lint says of them."""
 
-from tcpdoctor.diagnosis.sysctl_known import UNKNOWN, Known
+from tcpdoctor.diagnosis.sysctl_checks import refusal
 from tcpdoctor.diagnosis.sysctl_lint import lint_settings
-from tcpdoctor.diagnosis.sysctl_look import Fault, Look
-from tcpdoctor.diagnosis.sysctl_order import Placed, winners, writes
-from tcpdoctor.diagnosis.sysctl_refusal import refusal
+from tcpdoctor.diagnosis.sysctl_look import UNKNOWN, Fault, Known, Look, Placed, winners, writes
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.sysctl_files import Reader, SettingsFile
-from tcpdoctor.kernel.sysctl_lines import read_lines
-from tcpdoctor.kernel.sysctl_tree import Held
+from tcpdoctor.kernel.sysctl import Held
+from tcpdoctor.kernel.sysctl_files import Reader, SettingsFile, read_lines
 
 INT = (-(2**31), 2**31 - 1)
 RUNNING = {

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tcpdoctor.diagnosis.closure import compile_condition
 from tcpdoctor.diagnosis.expression import parse_condition
-from tcpdoctor.diagnosis.units import UNITS
+from tcpdoctor.diagnosis.tree import UNITS
 from tcpdoctor.facts.value import Ages, Growth, Range
 from tcpdoctor.kernel.reading import Missing
 from tests.diagnosis.examples import CONTEXT, FACTS, LIMIT_VALUES

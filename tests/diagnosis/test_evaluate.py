@@ -5,10 +5,9 @@ import math
 
 import pytest
 
-from tcpdoctor.diagnosis.config import parse_config
 from tcpdoctor.diagnosis.evaluate import diagnose_subjects
 from tcpdoctor.diagnosis.finding import Evidence, Severity, SysctlFix, Unchecked
-from tcpdoctor.diagnosis.library import RuleText, load_library
+from tcpdoctor.diagnosis.library import RuleText, load_library, parse_config
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.value import Ages, Growth, Range
 from tcpdoctor.kernel.reading import Missing

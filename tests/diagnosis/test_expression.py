@@ -2,8 +2,7 @@
 
 import pytest
 
-from tcpdoctor.diagnosis.expression import Context, parse_condition, parse_quantity
-from tcpdoctor.diagnosis.syntax import MAX_LENGTH
+from tcpdoctor.diagnosis.expression import MAX_LENGTH, Context, parse_condition, parse_quantity
 from tcpdoctor.diagnosis.tree import Comparison, Constant, Every, Gauge, Text
 from tcpdoctor.errors import RuleError
 from tcpdoctor.facts.dimension import BYTE, COUNT, PER_SECOND, RATIO, SECOND, Dimension

@@ -7,8 +7,7 @@ import pytest
 from tcpdoctor.diagnosis import fleet as fleet_module
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.fleet import Fleet
-from tcpdoctor.diagnosis.fleet_document import looks_of
-from tcpdoctor.diagnosis.fleet_report import exit_code, status_of
+from tcpdoctor.diagnosis.fleet_report import exit_code, looks_of, status_of
 from tcpdoctor.kernel.reading import Missing
 from tests.diagnosis.fleet_reports import NOW, document, finding, report
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tcpdoctor.diagnosis import fleet_records
-from tcpdoctor.diagnosis.fleet_records import Digest, Records
+from tcpdoctor.diagnosis import fleet as fleet_records
+from tcpdoctor.diagnosis.fleet import Digest, Records
 
 LOOK = Digest(7, 1e9, 0.0, 2, None, ((3, 1), (5, 11)), 0, 4, "reports/web1.example.org.json")
 

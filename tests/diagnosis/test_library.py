@@ -2,9 +2,8 @@
 
 import pytest
 
-from tcpdoctor.diagnosis.config import parse_config
 from tcpdoctor.diagnosis.finding import Severity
-from tcpdoctor.diagnosis.library import RuleText, load_library
+from tcpdoctor.diagnosis.library import RuleText, load_library, parse_config
 from tcpdoctor.errors import ConfigError, QuestionError, RuleError
 from tests.diagnosis.examples import RULE, VOCABULARY
 

@@ -2,12 +2,10 @@
 
 import pytest
 
-from tcpdoctor.cli.rule_files import load_rules
+from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis import healthy
-from tcpdoctor.diagnosis.lint import lint_rule, lint_together
-from tcpdoctor.diagnosis.lint_hosts import recorded_complaints
+from tcpdoctor.diagnosis.lint import failures, lint_rule, lint_together, recorded_complaints
 from tcpdoctor.diagnosis.rule import parse_rule, read_body
-from tcpdoctor.diagnosis.trial import failures
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.value import Growth
 from tcpdoctor.facts.vocabulary import find_fact

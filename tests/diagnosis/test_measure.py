@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tcpdoctor.cli.rule_files import shipped_texts
+from tcpdoctor.answers.rules import shipped_texts
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.library import load_library
 from tcpdoctor.diagnosis.measure import measured, measures

@@ -5,10 +5,10 @@ import functools
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tcpdoctor.diagnosis.config import parse_config
+from tcpdoctor.diagnosis.body import parse_template
 from tcpdoctor.diagnosis.expression import parse_condition, parse_quantity
+from tcpdoctor.diagnosis.library import parse_config
 from tcpdoctor.diagnosis.lint import lint_rule
-from tcpdoctor.diagnosis.prose import parse_template
 from tcpdoctor.diagnosis.rule import read_body
 from tcpdoctor.errors import ConfigError, RuleError
 from tests.diagnosis.examples import CONTEXT, RULE, rule

@@ -2,16 +2,12 @@
 
 import pytest
 
-from tcpdoctor.diagnosis.bind_address import Target
-from tcpdoctor.diagnosis.port import PortAnswer, answer, with_probes
-from tcpdoctor.diagnosis.port_advice import advise
-from tcpdoctor.diagnosis.port_holder import custody_of
-from tcpdoctor.diagnosis.port_words import verdict, why
+from tcpdoctor.diagnosis.bind import Target
+from tcpdoctor.diagnosis.port import PortAnswer, answer, custody_of, with_probes
+from tcpdoctor.diagnosis.port_advice import advise, verdict, why
 from tcpdoctor.kernel.addresses import LocalAddresses, LocalPrefix
-from tcpdoctor.kernel.bind_rules import BindRules
-from tcpdoctor.kernel.lineage import Lineage
-from tcpdoctor.kernel.port_evidence import CONNECTION_STATES, PortEvidence
-from tcpdoctor.kernel.probe import Probe
+from tcpdoctor.kernel.port_evidence import CONNECTION_STATES, BindRules, PortEvidence, Probe
+from tcpdoctor.kernel.processes import Lineage
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import (
     Connection,

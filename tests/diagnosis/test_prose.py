@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tcpdoctor.diagnosis.prose import bare, blanks_of, fill, parse_template, unfilled
+from tcpdoctor.diagnosis.body import bare, blanks_of, fill, parse_template, unfilled
 from tcpdoctor.errors import RuleError
 from tcpdoctor.facts.value import Ages, Growth, Range
 from tcpdoctor.kernel.reading import Missing

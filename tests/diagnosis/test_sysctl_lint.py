@@ -7,8 +7,7 @@ from tcpdoctor.diagnosis.sysctl_checks import CHECKS
 from tcpdoctor.diagnosis.sysctl_lint import lint_settings, worst
 from tcpdoctor.diagnosis.sysctl_look import Listening
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.sysctl_files import Reader, SettingsFile, Skipped
-from tcpdoctor.kernel.sysctl_lines import Lines, read_lines
+from tcpdoctor.kernel.sysctl_files import Lines, Reader, SettingsFile, Skipped, read_lines
 from tests.diagnosis.settings_looks import NAMES, faults, found, look
 
 LISTENING = (Listening(40_009, "0.0.0.0:40009"),)

@@ -3,7 +3,7 @@
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.sysctl_lint import lint_settings
 from tcpdoctor.diagnosis.sysctl_look import Fault
-from tcpdoctor.kernel.sysctl_tree import Held
+from tcpdoctor.kernel.sysctl import Held
 from tests.diagnosis.settings_looks import HELD, NAMES, faults, found, look
 
 

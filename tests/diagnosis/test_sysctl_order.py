@@ -2,10 +2,9 @@
 
 import pytest
 
-from tcpdoctor.diagnosis.sysctl_order import Placed, winners, writes
+from tcpdoctor.diagnosis.sysctl_look import Placed, winners, writes
 from tcpdoctor.facts.sysctl_value import is_same, port_ranges, printed_numbers, written_numbers
-from tcpdoctor.kernel.sysctl_files import Reader
-from tcpdoctor.kernel.sysctl_lines import read_lines
+from tcpdoctor.kernel.sysctl_files import Reader, read_lines
 
 MATCHES = {"a/*": ("a/x", "a/y"), "a/[xy]": ("a/x", "a/y")}
 

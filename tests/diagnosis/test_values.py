@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcpdoctor.diagnosis import values
+from tcpdoctor.diagnosis import closure as values
 from tcpdoctor.facts.value import Range
 from tcpdoctor.kernel.reading import Missing
 

@@ -4,8 +4,7 @@ import math
 
 import pytest
 
-from tcpdoctor.facts.ages import age_of
-from tcpdoctor.facts.earlier import Earlier
+from tcpdoctor.facts.socketset import Earlier, age_of
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import TcpState, Timer
 from tests.facts.samples import CONNECTION, INFO, details, once, snapshot, twice

@@ -15,6 +15,7 @@ from tcpdoctor.facts.deadlines import (
     fin_wait_2_orphan_life,
     keepalive_life,
     lan_rto,
+    modelled_timeout,
     orphan_retry_life,
     orphan_time_left,
     owned_retry_life,
@@ -23,10 +24,9 @@ from tcpdoctor.facts.deadlines import (
     syn_recv_life,
     syn_sent_life,
     time_wait_life,
+    timer,
     zero_window_orphan_life,
 )
-from tcpdoctor.facts.life import timer
-from tcpdoctor.facts.retransmission import modelled_timeout
 
 POLLING = 0.1
 

@@ -1,8 +1,8 @@
 """Packets of all CPUs together, and counters of 32 bits that wrap."""
 
 from tcpdoctor.facts.value import Growth
+from tcpdoctor.kernel.counters import CpuPackets
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.softnet import CpuPackets
 
 from .samples import facts, once, snapshot, twice
 

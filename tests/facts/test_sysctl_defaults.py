@@ -2,7 +2,7 @@
 
 import pytest
 
-from tcpdoctor.facts.sysctl_defaults import fewest_sockets
+from tcpdoctor.facts.sysctl_value import fewest_sockets
 
 GIB = 1 << 30
 

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import tcpdoctor
-from tcpdoctor.kernel.anonymise import anonymise
-from tcpdoctor.kernel.recorded import pack_samples
+from tcpdoctor.kernel.recorded import anonymise, pack_samples
 from tcpdoctor.lab.namespace import in_private_namespace
 
 from .servers import HOSTS, KEPT_NAMES, look_at

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import tcpdoctor
-from tcpdoctor.cli.rule_files import load_rules
+from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis.evaluate import diagnose
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.facts.rates import growth

@@ -6,9 +6,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from hypothesis import HealthCheck, given, settings
 
-from tcpdoctor.kernel.anonymise import KEPT, anonymise
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.recorded import pack_samples, unpack_samples
+from tcpdoctor.kernel.recorded import KEPT, anonymise, pack_samples, unpack_samples
 from tcpdoctor.kernel.snapshot import Detail, Endpoint, Held, Holder, Samples
 from tests.facts.samples import CONNECTION, details, held_by, snapshot
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tcpdoctor.kernel.capabilities import (
+from tcpdoctor.kernel.namespaces import (
     CAP_DAC_OVERRIDE,
     CAP_SYS_PTRACE,
     effective_capabilities,
@@ -16,7 +16,7 @@ from tcpdoctor.kernel.capabilities import (
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give something up")
 ASK = (
-    "from tcpdoctor.kernel.capabilities import *; "
+    "from tcpdoctor.kernel.namespaces import *; "
     "print(sorted(effective_capabilities() & {1, 2, 19}), in_first_user_namespace(), "
     "sees_all_processes_of_machine())"
 )

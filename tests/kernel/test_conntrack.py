@@ -3,8 +3,7 @@
 import pytest
 
 from tcpdoctor.errors import KernelReadError
-from tcpdoctor.kernel.conntrack import ask_conntrack, parse_conntrack_stat
-from tcpdoctor.kernel.counters import read_counters
+from tcpdoctor.kernel.counters import ask_conntrack, parse_conntrack_stat, read_counters
 from tcpdoctor.kernel.reading import Missing
 
 RECENT = """\
@@ -73,5 +72,5 @@ def test_without_connection_tracking_none_of_them_is_there(recorded):
 
 
 def test_where_its_module_is_not_loaded_netlink_is_not_asked(tmp_path, monkeypatch):
-    monkeypatch.delattr("tcpdoctor.kernel.conntrack.socket.socket")  # to open one would be an error
+    monkeypatch.delattr("tcpdoctor.kernel.counters.socket.socket")  # to open one would be an error
     assert ask_conntrack(str(tmp_path)) == {}

@@ -5,7 +5,8 @@ import struct
 import pytest
 
 from tcpdoctor.errors import KernelReadError
-from tcpdoctor.kernel import bound_support, listing
+from tcpdoctor.kernel import listing
+from tcpdoctor.kernel import listing as bound_support
 from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, first_answer
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sock_diag import DumpRefusedError

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.sock_diag import HEAD, ROW, Cutter, DumpRefusedError, Request, Rows, encode, receive
-from tcpdoctor.kernel.sock_diag_columns import add_groups, add_states
-from tcpdoctor.kernel.sock_diag_rows import decode_row
+from tcpdoctor.kernel.sock_diag_rows import add_groups, add_states, decode_row
 from tcpdoctor.kernel.tally import GroupTally, StateTally
 from tests.kernel.recordings import (
     NAMES,

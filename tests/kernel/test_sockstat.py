@@ -3,8 +3,8 @@
 import pytest
 
 from tcpdoctor.errors import KernelReadError
+from tcpdoctor.kernel.counters import parse_sockstat, read_sockstat
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.sockstat import parse_sockstat, read_sockstat
 
 SOCKSTAT = """\
 sockets: used 16

@@ -3,8 +3,8 @@
 import pytest
 
 from tcpdoctor.errors import KernelReadError
+from tcpdoctor.kernel.counters import CpuPackets, parse_softnet, read_softnet
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.softnet import CpuPackets, parse_softnet, read_softnet
 
 LINUX_6 = """\
 00c76364 000002f6 0000000d 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 \

@@ -7,10 +7,17 @@ import pytest
 
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.sysctl_files import LARGEST, Reader, read_given, read_tree
-from tcpdoctor.kernel.sysctl_lines import LONGEST_LINE, dotted, read_lines
-from tcpdoctor.kernel.sysctl_tree import look_at, matching
-from tcpdoctor.kernel.tree_path import resolve
+from tcpdoctor.kernel.sysctl import look_at, matching
+from tcpdoctor.kernel.sysctl_files import (
+    LARGEST,
+    LONGEST_LINE,
+    Reader,
+    dotted,
+    read_given,
+    read_lines,
+    read_tree,
+    resolve,
+)
 
 BOTH = pytest.mark.parametrize("reader", Reader)
 

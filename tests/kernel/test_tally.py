@@ -12,7 +12,7 @@ from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel import tally
 from tcpdoctor.kernel.snapshot import Destination, DestinationUse
 from tcpdoctor.kernel.sock_diag import Rows
-from tcpdoctor.kernel.sock_diag_columns import add_groups, add_states
+from tcpdoctor.kernel.sock_diag_rows import add_groups, add_states
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.tally import MOST_DESTINATIONS, MOST_PORTS, BoundedCounter, GroupTally, StateTally
 

@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from tcpdoctor.diagnosis.sysctl_order import Placed, Write
-from tcpdoctor.diagnosis.sysctl_origin import Source, Sources, origin
-from tcpdoctor.kernel.boot_settings import read_boot_settings
-from tcpdoctor.kernel.sysctl_lines import Line
+from tcpdoctor.diagnosis.sysctl_look import Placed, Source, Sources, Write, origin
+from tcpdoctor.kernel.sysctl_files import Line, read_boot_settings
 from tcpdoctor.kernel.tuned import read_reapplied, read_tuned
 
 LATENCY = """

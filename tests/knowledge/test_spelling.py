@@ -3,7 +3,7 @@
 import pytest
 
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.knowledge.spelling import bare, find_name
+from tcpdoctor.knowledge.resource import bare, find_name
 
 NAMES = {bare(name): name for name in ("FIN_WAIT_1", "FIN_WAIT_2", "TIME_WAIT")}
 

@@ -10,10 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tcpdoctor.diagnosis.bind import ATTEMPTS, Flag, predict
-from tcpdoctor.diagnosis.bind_address import Target, find_obstacle
-from tcpdoctor.diagnosis.port import answer, wanted_socket
-from tcpdoctor.diagnosis.port_socket import port_sockets
+from tcpdoctor.diagnosis.bind import ATTEMPTS, Flag, Target, find_obstacle, predict
+from tcpdoctor.diagnosis.port import answer, port_sockets, wanted_socket
 from tcpdoctor.kernel.port_evidence import PortEvidence, read_port_evidence
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.lab.namespace import write_sysctl

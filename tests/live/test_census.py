@@ -9,7 +9,8 @@ from collections import Counter
 
 import pytest
 
-from tcpdoctor.kernel import bound_support, listing, sock_diag
+from tcpdoctor.kernel import listing, sock_diag
+from tcpdoctor.kernel import listing as bound_support
 from tcpdoctor.kernel.listing import WAYS, Way
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection, Destination, DestinationUse, Listener, NotHeld

@@ -8,9 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tcpdoctor.cli.explain_connect import look
-from tcpdoctor.diagnosis.connect import ConnectAnswer
-from tcpdoctor.diagnosis.connect_words import connect_verdict
+from tcpdoctor.answers.connect import look
+from tcpdoctor.diagnosis.connect import ConnectAnswer, connect_verdict
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import wait_until

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tcpdoctor.cli.explain_connect import parse_ends
+from tcpdoctor.answers.connect import parse_ends
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import listen
 from tests.cli.command import complaint, tcpdoctor

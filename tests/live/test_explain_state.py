@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tcpdoctor.cli.explain_state import look_at_state
+from tcpdoctor.answers.state import look_at_state
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.namespace import write_sysctl

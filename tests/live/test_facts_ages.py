@@ -4,8 +4,7 @@ import socket
 import time
 from contextlib import ExitStack
 
-from tcpdoctor.facts.ages import age_of
-from tcpdoctor.facts.earlier import Earlier
+from tcpdoctor.facts.socketset import Earlier, age_of
 from tcpdoctor.kernel.live import take_samples
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import TcpState

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tcpdoctor.cli.lab_prove import prove
+from tcpdoctor.answers.proof import missing_parts
+from tcpdoctor.cli.lab import prove
 from tcpdoctor.lab.catalogue import LAB
-from tcpdoctor.report.proof import missing_parts
 
 
 @pytest.mark.parametrize("name", LAB)

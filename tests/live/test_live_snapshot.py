@@ -13,14 +13,12 @@ import pytest
 
 from tcpdoctor.kernel import live
 from tcpdoctor.kernel.cgroups import find_cgroup_paths
-from tcpdoctor.kernel.counters import read_counters
-from tcpdoctor.kernel.identity import read_identity
+from tcpdoctor.kernel.counters import read_counters, read_sockstat
 from tcpdoctor.kernel.live import DETAILED_STATES, EARLIER_STATES, take_samples, take_snapshot
-from tcpdoctor.kernel.namespaces import network_namespace
+from tcpdoctor.kernel.namespaces import network_namespace, read_identity
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Held, NotHeld
 from tcpdoctor.kernel.sockets import read_connections
-from tcpdoctor.kernel.sockstat import read_sockstat
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.sysctl import MACHINE_WIDE, WANTED, read_sysctl, read_sysctls, sysctl_names
 from tcpdoctor.lab.namespace import write_sysctl

@@ -8,9 +8,8 @@ import subprocess
 
 import pytest
 
-from tcpdoctor.kernel.fresh_socket import read_fresh_option
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.sockopts import read_option
+from tcpdoctor.kernel.sockopts import read_fresh_option, read_option
 from tcpdoctor.knowledge.option_pages import LANGUAGES, find_option, option_names
 
 NAMES = option_names()

@@ -8,9 +8,8 @@ import time
 
 import pytest
 
-from tcpdoctor.kernel.fresh_socket import read_fresh_option
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.sockopts import OPTIONS
+from tcpdoctor.kernel.sockopts import OPTIONS, read_fresh_option
 from tcpdoctor.knowledge.option_pages import OptionPage, find_option, option_names
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.silence import go_deaf

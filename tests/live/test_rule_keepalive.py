@@ -12,16 +12,21 @@ from contextlib import ExitStack
 
 import pytest
 
-from tcpdoctor.cli.rule_files import load_rules
+from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis.evaluate import diagnose
 from tcpdoctor.kernel.closer_look import look_closer
 from tcpdoctor.kernel.established import EstablishedTally
 from tcpdoctor.kernel.live import take_samples
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sock_diag import ROW, Dump, Request
-from tcpdoctor.kernel.sock_diag_columns import add_established
-from tcpdoctor.kernel.sock_diag_exact import ask_again, name_from, name_of
-from tcpdoctor.kernel.sock_diag_rows import WITH_INFO, decode_row
+from tcpdoctor.kernel.sock_diag_rows import (
+    WITH_INFO,
+    add_established,
+    ask_again,
+    decode_row,
+    name_from,
+    name_of,
+)
 from tcpdoctor.kernel.sockets import take_census
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.connecting import connections

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tcpdoctor.kernel.conntrack import ask_conntrack, parse_conntrack_stat
+from tcpdoctor.kernel.counters import ask_conntrack, parse_conntrack_stat
 from tcpdoctor.lab.catalogue import LAB
 from tcpdoctor.lab.firewall import drop_untracked_packets
 from tcpdoctor.lab.limits import count_tracked, descriptors_used, track_for, tracked

@@ -2,7 +2,7 @@
 
 import os
 
-from tcpdoctor.cli.rule_files import load_rules
+from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis.evaluate import diagnose
 from tcpdoctor.kernel.live import take_samples
 from tcpdoctor.lab.closing import close_wait, fin_wait_1_stuck

@@ -18,8 +18,7 @@ from tcpdoctor.kernel.snapshot import Connection, Listener
 from tcpdoctor.kernel.sockopts import OptionValue
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.survey import Seen, take_survey
-from tcpdoctor.knowledge.option_pages import option_names
-from tcpdoctor.knowledge.runtimes import Runtime, read_runtimes
+from tcpdoctor.knowledge.option_pages import Runtime, option_names, read_runtimes
 from tests.live.runtime_programs import (
     CLIENTS,
     PORT,

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tcpdoctor.answers.settings_files import apply_files
 from tcpdoctor.cli.app import run
-from tcpdoctor.cli.sysctl_look import apply_files
-from tcpdoctor.diagnosis.sysctl_refusal import refusal
+from tcpdoctor.diagnosis.sysctl_checks import refusal
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.sysctl import look_at
 from tcpdoctor.kernel.sysctl_files import Reader, SettingsFile
-from tcpdoctor.kernel.sysctl_tree import look_at
 from tcpdoctor.knowledge.sysctl_pages import all_pages
 from tcpdoctor.lab.namespace import write_sysctl
 from tests.cli.command import tcpdoctor

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from tcpdoctor.cli.explain_sysctl import look_at_sysctl
-from tcpdoctor.facts.sysctl_words import value_as_printed
+from tcpdoctor.answers.sysctl import look_at_sysctl
+from tcpdoctor.facts.sysctl_value import value_as_printed
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.knowledge.sysctl_pages import find_sysctl, sysctl_names
 

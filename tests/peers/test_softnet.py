@@ -10,7 +10,7 @@ import subprocess
 import pytest
 from pyroute2 import IPRoute
 
-from tcpdoctor.kernel.softnet import read_softnet
+from tcpdoctor.kernel.counters import read_softnet
 from tcpdoctor.lab.repeat import again_and_again
 from tests.live.checks import check, evidence, findings, reason_unchecked
 

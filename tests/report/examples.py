@@ -1,5 +1,6 @@
 """Literal snapshots and findings, as the floors below would hand them up."""
 
+from tcpdoctor.answers.check import Check
 from tcpdoctor.diagnosis.finding import (
     Diagnosis,
     Evidence,
@@ -15,7 +16,6 @@ from tcpdoctor.facts.subject import Scope
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Census, Samples, Snapshot
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
-from tcpdoctor.report.check import Check
 
 NO_BOUND = Missing("this kernel does not list bound sockets")
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tcpdoctor.answers.check import checked, exit_code, loud_findings, status, unchecked_rules
 from tcpdoctor.diagnosis.finding import Severity
-from tcpdoctor.report.check import checked, exit_code, loud_findings, status, unchecked_rules
 from tests.report.examples import CRITICAL, FINDING, HIDDEN, INAPPLICABLE, INFO, check
 
 

@@ -3,7 +3,7 @@
 import junitparser
 import pytest
 
-from tcpdoctor.cli.rule_files import shipped_texts
+from tcpdoctor.answers.rules import shipped_texts
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.library import load_library
 from tcpdoctor.report.check_junit import check_junit

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tcpdoctor.cli.rule_files import shipped_texts
+from tcpdoctor.answers.rules import shipped_texts
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.library import load_library
 from tcpdoctor.kernel.reading import Missing

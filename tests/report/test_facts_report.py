@@ -2,13 +2,13 @@
 
 import json
 
+from tcpdoctor.answers.facts import gather
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.value import Ages, Growth, Range
 from tcpdoctor.facts.vocabulary import find_fact, own_facts
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Destination, DestinationUse, Samples
 from tcpdoctor.report.facts_json import facts_json, value_json
-from tcpdoctor.report.facts_list import gather
 from tcpdoctor.report.facts_text import facts_text
 from tcpdoctor.report.style import PLAIN
 from tests.facts.samples import CONNECTION, HIDDEN, NGINX, census, held_by, once, several, snapshot, twice

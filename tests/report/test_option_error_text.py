@@ -4,16 +4,15 @@ import json
 
 import pytest
 
-from tcpdoctor.facts.life import NEVER, Life
-from tcpdoctor.kernel.identity import Identity
+from tcpdoctor.answers.error import ErrorAnswer, Here
+from tcpdoctor.answers.option import ListenerOption, OptionAnswer, who_sets
+from tcpdoctor.facts.deadlines import NEVER, Life
+from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.knowledge.error_pages import error_names, find_error
-from tcpdoctor.knowledge.option_pages import find_option, option_names
-from tcpdoctor.knowledge.runtimes import read_runtimes
-from tcpdoctor.report.error import ErrorAnswer, Here
+from tcpdoctor.knowledge.option_pages import find_option, option_names, read_runtimes
 from tcpdoctor.report.error_json import error_json
 from tcpdoctor.report.error_text import error_text
-from tcpdoctor.report.option import ListenerOption, OptionAnswer, who_sets
 from tcpdoctor.report.option_json import option_answer_json
 from tcpdoctor.report.option_text import option_text
 from tcpdoctor.report.style import PLAIN

@@ -1,6 +1,6 @@
 """The proof as people and machines read it."""
 
-from tcpdoctor.report.proof import Part, Proof, Proven, Unproven, falls_short, missing_parts
+from tcpdoctor.answers.proof import Part, Proof, Proven, Unproven, falls_short, missing_parts
 from tcpdoctor.report.proof_json import proof_json
 from tcpdoctor.report.proof_text import proof_text
 from tcpdoctor.report.style import PLAIN

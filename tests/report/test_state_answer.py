@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from tcpdoctor.answers.state import PortCount, ProcessCount, StateAnswer, Whose
 from tcpdoctor.facts.state_deadlines import state_deadlines
-from tcpdoctor.kernel.live import Identity
+from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.knowledge.state_pages import draw_states, find_state, state_keys
-from tcpdoctor.report.state import PortCount, ProcessCount, StateAnswer, Whose
 from tcpdoctor.report.state_json import state_json
 from tcpdoctor.report.state_text import state_text
 from tcpdoctor.report.style import PLAIN, Style

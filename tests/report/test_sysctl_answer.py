@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from tcpdoctor.diagnosis.sysctl_origin import Origin, Source
+from tcpdoctor.answers.sysctl import SysctlAnswer
+from tcpdoctor.diagnosis.sysctl_look import Origin, Source
 from tcpdoctor.facts.state_deadlines import deadlines_of_sysctl
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.knowledge.sysctl_pages import find_sysctl, sysctl_names, unknown_sysctl
 from tcpdoctor.report.style import PLAIN
-from tcpdoctor.report.sysctl import SysctlAnswer
 from tcpdoctor.report.sysctl_json import sysctl_json
 from tcpdoctor.report.sysctl_text import sysctl_text
 from tests.facts.test_state_deadlines import DEFAULTS

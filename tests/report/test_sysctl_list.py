@@ -2,12 +2,12 @@
 
 import pytest
 
-from tcpdoctor.diagnosis.sysctl_origin import Origin, Source
-from tcpdoctor.facts.sysctl_defaults import computed_defaults
+from tcpdoctor.answers.settings import SettingsList, Shown, is_default
+from tcpdoctor.diagnosis.sysctl_look import Origin, Source
+from tcpdoctor.facts.sysctl_value import computed_defaults
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.knowledge.sysctl_pages import all_pages, find_sysctl
 from tcpdoctor.report.style import PLAIN
-from tcpdoctor.report.sysctl_list import SettingsList, Shown, is_default
 from tcpdoctor.report.sysctl_list_json import sysctl_list_json
 from tcpdoctor.report.sysctl_list_text import sysctl_list_text
 from tests.report.test_state_answer import WHO

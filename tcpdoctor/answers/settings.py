@@ -1,0 +1,249 @@
+"""What `sysctl show` says of each setting: its value beside the default, and what set it."""
+
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from tcpdoctor.answers.settings_files import origin_here, read_sources
+from tcpdoctor.diagnosis.sysctl_look import Origin, Source, Sources
+from tcpdoctor.errors import QuestionError
+from tcpdoctor.facts.sysctl_value import NEEDED, computed_defaults, value_as_printed, value_in_words
+from tcpdoctor.kernel.namespaces import Identity, read_identity
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import SysctlValue
+from tcpdoctor.kernel.sysctl import (
+    MACHINE_WIDE,
+    PROC_SYS,
+    look_at,
+    matching,
+    parse_sysctl,
+    read_sysctl,
+    read_sysctls,
+)
+from tcpdoctor.kernel.sysctl import sysctl_names as names_of_tcp
+from tcpdoctor.kernel.sysctl_files import dotted as with_dots
+from tcpdoctor.kernel.text import clean
+from tcpdoctor.knowledge.sysctl_pages import SysctlPage, all_pages, dotted, find_sysctl, unknown_sysctl
+
+
+class Shown(NamedTuple):
+    """One setting."""
+
+    page: SysctlPage
+    value: Reading[SysctlValue]
+    exists: bool
+    """Whether this kernel has it, in this namespace or in the initial one."""
+    computed: tuple[str, ...]
+    """Defaults that were computed here; empty where the page's is fixed, or where none can be computed."""
+    origin: Origin
+
+
+class SettingsList(NamedTuple):
+    """Everything that `sysctl show` says."""
+
+    rows: tuple[Shown, ...]
+    who: Identity
+    taken_at: float
+    """Seconds since 1970."""
+    page_size: int
+    asked: bool
+    """Whether names were given."""
+    only_changed: bool
+    not_compared: tuple[str, ...]
+    """Settings whose default cannot be computed here, or whose value was not read."""
+    unseen: tuple[str, ...]
+    """Sources of values that could not be looked at, each with the reason."""
+
+
+def defaults(row: Shown) -> tuple[str, ...]:
+    """Return every value that counts as the kernel's default; empty where that is not known."""
+    if row.page.default is not None:
+        return (row.page.default,)
+    return row.computed or row.page.default_among
+
+
+def printed(row: Shown) -> str | None:
+    """Return the value as the kernel prints it; None where it was not read."""
+    return None if isinstance(row.value, Missing) else value_as_printed(row.value)
+
+
+def is_default(row: Shown) -> bool | None:
+    """Return whether the value is the kernel's default; None where the default is not known, or the value."""
+    value, known = printed(row), defaults(row)
+    return None if value is None or not known else value in known
+
+
+def in_words(row: Shown, page_size: int) -> str | None:
+    """Return what the value stands for; None where the number says it."""
+    if isinstance(row.value, Missing):
+        return None
+    named = row.page.values.get(str(row.value))
+    return named or value_in_words(row.page.name, row.page.unit, row.value, page_size)
+
+
+def default_words(row: Shown) -> str | None:
+    """Say what the default is: a value, how it is computed, or None where nothing is known."""
+    if row.page.default is not None:
+        return row.page.default or "empty"
+    if len(row.computed) == 1:
+        return row.computed[0]
+    return row.page.default_is
+
+
+def origin_words(origin: Origin) -> str | None:
+    """Say what set a value; None where nothing that can be seen sets the setting at all."""
+    by, later = origin.by, origin.later
+    if by is None:
+        return (
+            None
+            if later is None
+            else f"{_source(later)} says {later.value or 'nothing'}: not applied, or changed since"
+        )
+    if later is None:
+        return f"set by {_source(by)}"
+    return f"set by {_source(by)}; {_source(later)} says {later.value or 'nothing'} and has not set it"
+
+
+def _source(source: Source) -> str:
+    if source.kind == "tuned":
+        return f"TuneD's profile {source.profile} ({source.file} line {source.line})"
+    if source.kind == "command line":
+        return "the kernel's command line"
+    return f"{source.file} line {source.line}"
+
+
+# `tcpdoctor sysctl show`: settings, their defaults, and what set them.
+
+
+_MOST = 5000
+"""Settings that one question may stand for."""
+
+
+def look_at_settings(names: Sequence[str], *, only_changed: bool) -> SettingsList:
+    """Read the settings that the names stand for, in their order, and what sets them.
+
+    Raises:
+        QuestionError: A name or pattern stands for nothing; with the nearest.
+    """
+    found = (page for name in names for page in _meant(name)) if names else _all()
+    pages = list({page.name: page for page in found}.values())
+    if len(pages) > _MOST:
+        raise QuestionError(f"that stands for {len(pages)} settings; name fewer")
+    who = read_identity()
+    computed = computed_defaults(read_sysctls(NEEDED))
+    sources, unseen = read_sources()
+    rows = tuple(_row(page, computed, sources, who) for page in pages)
+    hidden = tuple(row.page.name for row in rows if row.exists and is_default(row) is None)
+    if only_changed:
+        rows = tuple(row for row in rows if is_default(row) is False)
+    page_size = os.sysconf("SC_PAGE_SIZE")
+    return SettingsList(rows, who, time.time(), page_size, bool(names), only_changed, hidden, unseen)
+
+
+def _row(page: SysctlPage, computed: Mapping[str, tuple[str, ...]], sources: Sources, who: Identity) -> Shown:
+    path = _path(page.name)
+    value = _value(page.name, path)
+    exists = os.path.exists(os.path.join(PROC_SYS, path)) or page.name in MACHINE_WIDE
+    return Shown(page, value, exists, computed.get(page.name, ()), origin_here(path, value, sources, who))
+
+
+def _value(name: str, path: str) -> Reading[SysctlValue]:
+    """What a setting holds; one that has no page may be a secret, or act when it is read."""
+    if name in all_pages() or name.startswith("net.ipv4.tcp_"):
+        return read_sysctl(name)
+    value = look_at(path).value
+    return value if isinstance(value, Missing) else parse_sysctl(name, value, path)
+
+
+def _all() -> Iterator[SysctlPage]:
+    """Every setting of TCP that is not gone, by name."""
+    pages = all_pages()
+    names = {*names_of_tcp(), *(name for name, page in pages.items() if page.removed is None)}
+    yield from (_page_of(name) for name in sorted(names))
+
+
+def _meant(asked: str) -> Iterator[SysctlPage]:
+    """The settings that a name, a prefix or a pattern stands for."""
+    name = re.sub(r"^/*proc/sys/", "", asked.strip()).strip()
+    found = tuple(_by_pattern(name) if re.search(r"[*?\[]", name) else _by_name(name))
+    if not found:
+        _suggest_pattern(name)
+        find_sysctl(asked)  # says what is nearest
+        raise QuestionError(f"no sysctl is called {clean(asked, 60)!r}")
+    yield from found
+
+
+def _suggest_pattern(part: str) -> None:
+    """Complain with the pattern that was meant, where a name is a part of others: ``keepalive``."""
+    names = [name for name, page in all_pages().items() if page.removed is None and part.lower() in name]
+    if names and re.fullmatch(r"[A-Za-z0-9_]+", part):
+        raise QuestionError(f"no sysctl is called {part!r}; '*{part}*' stands for {', '.join(names[:3])} ...")
+
+
+def _by_pattern(pattern: str) -> Iterator[SysctlPage]:
+    from fnmatch import fnmatchcase
+
+    pages = all_pages()
+    slashed = _path(pattern)
+    for name, page in pages.items():
+        last = name.rpartition(".")[2]
+        if page.removed is None and (fnmatchcase(_path(name), slashed) or fnmatchcase(last, pattern)):
+            yield page
+    for path in matching(slashed) if ".." not in slashed.split("/") else ():
+        if os.path.isfile(os.path.join(PROC_SYS, path)):
+            yield _page_of(with_dots(path))
+    if not _has_separator(pattern):
+        yield from (
+            _page_of(name) for name in names_of_tcp() if fnmatchcase(name.rpartition(".")[2], pattern)
+        )
+
+
+def _by_name(name: str) -> Iterator[SysctlPage]:
+    path = _path(name)
+    place = os.path.join(PROC_SYS, path)
+    inside = ".." not in path.split("/") and "\0" not in path
+    if inside and path and os.path.isfile(place):
+        yield _page_of(with_dots(path))
+        return
+    try:
+        yield find_sysctl(name)
+        return
+    except QuestionError:
+        pass
+    plain = dotted(name)
+    if plain is None:
+        return
+    begins = (plain, f"net.{plain}", f"net.ipv4.{plain}")
+    yield from (
+        page for full, page in all_pages().items() if page.removed is None and full.startswith(begins)
+    )
+    yield from (_page_of(full) for full in names_of_tcp() if full.startswith(begins))
+    if inside and path and os.path.isdir(place):
+        for below in matching(f"{path}/*"):
+            if os.path.isfile(os.path.join(PROC_SYS, below)):
+                yield _page_of(with_dots(below))
+
+
+def _page_of(name: str) -> SysctlPage:
+    page = all_pages().get(name)
+    if page is not None:
+        return page
+    where = (
+        "networking/ip-sysctl.rst" if name.startswith(("net.ipv4.", "net.ipv6.")) else "admin-guide/sysctl"
+    )
+    meaning = f"No page of this program tells of it; the kernel's Documentation/{where} may."
+    return unknown_sysctl(name)._replace(meaning=meaning, scope="")
+
+
+def _path(name: str) -> str:
+    """The place below /proc/sys, never outside it: the first separator says which of the two separates."""
+    name = name.strip("/")
+    first = re.search(r"[/.]", name)
+    path = name if first is None or first[0] == "/" else name.translate({46: "/", 47: "."})
+    return re.sub(r"/+", "/", path)
+
+
+def _has_separator(name: str) -> bool:
+    return "." in name or "/" in name

@@ -1,0 +1,265 @@
+"""What `sysctl lint` and `sysctl show` read: files of settings as both readers do, and this kernel."""
+
+import os
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from tcpdoctor.diagnosis.sysctl_checks import refusal
+from tcpdoctor.diagnosis.sysctl_look import (
+    UNKNOWN,
+    Known,
+    Listening,
+    Look,
+    Origin,
+    Placed,
+    Source,
+    Sources,
+    Write,
+    origin,
+    winners,
+    writes,
+)
+from tcpdoctor.facts.sysctl_value import (
+    NEEDED,
+    computed_defaults,
+    fewest_sockets,
+    printed_numbers,
+    value_as_printed,
+)
+from tcpdoctor.kernel.namespaces import Identity, is_initial_namespace
+from tcpdoctor.kernel.procfile import read_tick
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import SysctlValue
+from tcpdoctor.kernel.sockets import read_listeners
+from tcpdoctor.kernel.sysctl import Held, look_at, matching, read_sysctl, read_sysctls
+from tcpdoctor.kernel.sysctl_files import (
+    Lines,
+    Reader,
+    SettingsFile,
+    Tree,
+    dotted,
+    read_boot_settings,
+    read_given,
+    read_lines,
+    read_tree,
+)
+from tcpdoctor.kernel.text import clean
+from tcpdoctor.kernel.tuned import read_reapplied, read_tuned
+from tcpdoctor.knowledge.sysctl_pages import Bound, SysctlPage, all_pages
+
+# `tcpdoctor explain --sysctl`: a setting of the kernel, and its value here.
+
+
+_LIMITS: dict[str, int] = {
+    "INT_MIN": -(2**31),
+    "INT_MAX": 2**31 - 1,
+    "UINT_MAX": 2**32 - 1,
+    "ULONG_MAX": (1 << 8 * struct.calcsize("L")) - 1,
+}
+
+
+def bounds_of(page: SysctlPage, tick: float) -> tuple[int, int] | None:
+    """Return the smallest and largest number that the kernel takes, computed for this one.
+
+    Args:
+        page: Of the sysctl.
+        tick: Seconds between two ticks of the kernel.
+    """
+    if page.limits is None:
+        return None
+    low, high = (_bound(limit, round(1 / tick)) for limit in page.limits)
+    return None if low is None or high is None else (low, high)
+
+
+def _bound(limit: Bound, jiffies_per_second: int) -> int | None:
+    if isinstance(limit, int):
+        return limit
+    negative, text = limit.startswith("-"), limit.removeprefix("-")
+    name, slash, _ = text.partition("/")
+    if name in _LIMITS:
+        number = _LIMITS[name] // jiffies_per_second if slash else _LIMITS[name]
+        return -number if negative else number
+    value = read_sysctl(text)
+    return value if isinstance(value, int) else None
+
+
+_TRIPLES = ("net.ipv4.tcp_mem", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem")
+
+
+class Applied(NamedTuple):
+    """Files of settings as both readers apply them."""
+
+    lines: Mapping[Reader, Mapping[str, Lines]]
+    matches: Mapping[str, tuple[str, ...]]
+    done: Mapping[Reader, Mapping[str, list[Write]]]
+    last: Mapping[Reader, Mapping[str, Write]]
+    held: Mapping[str, Held]
+    known: Mapping[str, Known]
+
+
+def look_at_tree(root: str = "/") -> Look:
+    """Read the files of a system, and this kernel where the system is this one.
+
+    Raises:
+        QuestionError: The root is no folder.
+    """
+    tree = read_tree(root)
+    is_here = os.path.realpath(root) == "/"
+    files = tree.files if tree.last is None or tree.links_last() else (*tree.files, tree.last)
+    applied = apply_files({reader: tree.of(reader) for reader in Reader}, is_here=is_here)
+    return _look(files, applied, is_here=is_here)._replace(
+        unread_last=_is_unread(tree, applied),
+        last_path=os.path.join(root, "etc/sysctl.conf"),
+        skipped=tree.skipped,
+    )
+
+
+def look_at_files(paths: Sequence[str]) -> Look:
+    """Read files that the user named, in that order, and this kernel.
+
+    Raises:
+        QuestionError: One cannot be read.
+    """
+    files = read_given(paths)
+    return _look(files, apply_files(dict.fromkeys(Reader, files)))
+
+
+def apply_files(order: Mapping[Reader, Sequence[SettingsFile]], *, is_here: bool = True) -> Applied:
+    """Return what both readers make of their files; globs and refusals only count on this kernel."""
+    lines = {
+        reader: {
+            file.path: read_lines(file.content, reader) for file in files if isinstance(file.content, bytes)
+        }
+        for reader, files in order.items()
+    }
+    placed = {
+        reader: [
+            Placed(file.path, line)
+            for file in files
+            for line in lines[reader].get(file.path, Lines(())).lines
+        ]
+        for reader, files in order.items()
+    }
+    globs = {item.line.path for items in placed.values() for item in items if item.line.is_glob}
+    matches = {glob: matching(glob) for glob in globs if glob is not None} if is_here else {}
+    done = {reader: writes(items, reader, matches) for reader, items in placed.items()}
+    paths = {path for each in done.values() for path in each}
+    paths |= {item.line.target for items in placed.values() for item in items if item.line.path is not None}
+    known = known_settings({*paths, *_RELATED})
+    held = {path: look_at(path) for path in paths} if is_here else {}
+
+    def accepts(path: str, value: str) -> bool:
+        reading: Reading[str] = held[path].value if path in held else Missing("not looked at")
+        return refusal(path, value, known.get(path, UNKNOWN), reading) is None
+
+    last = {reader: winners(each, accepts) for reader, each in done.items()}
+    return Applied(lines, matches, done, last, held, known)
+
+
+def known_settings(paths: Iterable[str]) -> Mapping[str, Known]:
+    """Return what the encyclopaedia has of settings, by place below /proc/sys; the others are left out."""
+    pages, tick = all_pages(), read_tick()
+    names = {path: dotted(path) for path in paths}
+    return {path: _known(pages[name], tick) for path, name in names.items() if name in pages}
+
+
+def _known(page: SysctlPage, tick: float) -> Known:
+    numbers = printed_numbers(page.default or "")
+    size = len(numbers) if numbers else 3 if page.name in _TRIPLES else 1 if page.limits else None
+    since = page.since if page.since and page.since.replace(".", "").isdigit() else None
+    return Known(page.unit, bounds_of(page, tick), size, page.scope, page.removed, page.instead, since)
+
+
+def _look(files: tuple[SettingsFile, ...], applied: Applied, *, is_here: bool = True) -> Look:
+    initial = is_initial_namespace()
+    pages = os.sysconf("SC_PHYS_PAGES")
+    defaults = computed_defaults(read_sysctls(NEEDED)) if is_here else {}
+    return Look(
+        files=files,
+        lines=applied.lines,
+        done=applied.done,
+        last=applied.last,
+        matches=applied.matches,
+        known=applied.known,
+        held=_with_related(applied.held) if is_here else {},
+        is_here=is_here,
+        is_initial=initial if isinstance(initial, bool) else True,
+        listeners=_listening() if is_here else (),
+        memory_pages=pages if is_here else None,
+        defaults={name.replace(".", "/"): values[0] for name, values in defaults.items()},
+        usual_sockets=fewest_sockets(pages * os.sysconf("SC_PAGE_SIZE")) if is_here else None,
+    )
+
+
+_RELATED = (
+    "net/ipv4/tcp_timestamps",
+    "net/core/somaxconn",
+    "net/ipv4/ip_local_port_range",
+    "net/ipv4/ip_local_reserved_ports",
+    "net/ipv4/ip_unprivileged_port_start",
+    "net/ipv4/tcp_available_congestion_control",
+)
+"""What a setting's sense hangs on, whether or not a file names it."""
+
+
+def _with_related(held: Mapping[str, Held]) -> Mapping[str, Held]:
+    return {**{path: look_at(path) for path in _RELATED if path not in held}, **held}
+
+
+def _listening() -> Reading[tuple[Listening, ...]]:
+    found = read_listeners()
+    if isinstance(found, Missing):
+        return found
+    return tuple(Listening(listener.local.port, str(listener.local)) for listener in found)
+
+
+def _is_unread(tree: Tree, applied: Applied) -> bool:
+    """Whether /etc/sysctl.conf sets something, and systemd-sysctl does not read it."""
+    if tree.last is None or tree.links_last():
+        return False
+    lines = applied.lines[Reader.PROCPS].get(tree.last.path, Lines(())).lines
+    return any(line.path is not None and line.value is not None for line in lines)
+
+
+def nearby_names(look: Look) -> tuple[str, ...]:
+    """Return the dotted names that a misspelt one may have meant: all pages', and this kernel's beside it."""
+    names = {name: None for name, page in all_pages().items() if page.removed is None}
+    folders = {os.path.dirname(path) for path, held in look.held.items() if not held.exists}
+    for folder in sorted(folders):
+        names.update(dict.fromkeys(dotted(path) for path in matching(f"{folder}/*")))
+    return tuple(names)
+
+
+# What sets values of sysctls on this host: files of settings, TuneD's profile, the kernel's command line.
+
+
+def read_sources() -> tuple[Sources, tuple[str, ...]]:
+    """Return all that sets values on this host, and what of it could not be looked at."""
+    tree = read_tree()
+    applied = apply_files({reader: tree.of(reader) for reader in Reader})
+    tuned = read_tuned()
+    unseen = [
+        f"{clean(file.path, 300)}: {file.content.reason}"
+        for file in tree.of(Reader.PROCPS)
+        if isinstance(file.content, Missing) and file.content.reason.startswith("permission denied")
+    ]
+    reapplied = {}
+    if isinstance(tuned, Missing):
+        unseen.append(f"TuneD's profile: {tuned.reason}")
+        tuned = None
+    elif tuned is not None:
+        unseen += [f"TuneD's profile {each}" for each in tuned.missing]
+        reapplied = {each.path: Source("file", each.file, each.line, each.value) for each in read_reapplied()}
+    files = [applied.last[reader] for reader in Reader]
+    return Sources(read_boot_settings(), files, tuned, reapplied), tuple(unseen)
+
+
+def origin_here(path: str, value: Reading[SysctlValue], sources: Sources, who: Identity) -> Origin:
+    """Return what set a value at a place below /proc/sys, as far as that can be seen."""
+    if isinstance(value, Missing):
+        return Origin(None, None)
+    found = origin(path, value_as_printed(value), sources)
+    if found.by is None and who.initial_namespace is False:
+        return Origin(None, None)  # files are applied to the initial namespace: there is no wonder
+    return found

@@ -1,0 +1,190 @@
+"""What `tcpdoctor sockets` has to say, whatever the format."""
+
+import ipaddress
+import math
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from tcpdoctor.errors import QuestionError
+from tcpdoctor.facts.socketset import Age, age_in_one_look
+from tcpdoctor.kernel.namespaces import Identity
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import Connection, Listener
+from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.survey import Seen, Survey
+
+
+class Entry(NamedTuple):
+    """One socket and how long it has been in its state."""
+
+    seen: Seen
+    age: Age | None
+    """None: the kernel tells nothing of it (listeners and bound sockets)."""
+
+
+class Sockets(NamedTuple):
+    """The sockets that were asked for, and where and when they were seen."""
+
+    host: Identity
+    taken_at: float
+    """Seconds since 1970, UTC."""
+    entries: tuple[Entry, ...]
+    survey: Survey
+    options: bool
+    """Whether socket options were asked for."""
+
+
+def idle_seconds(row: Connection) -> Reading[float] | None:
+    """Return how long no data went either way on an established connection; None where it is not idle.
+
+    In other states data has ended or never began, and where something is outstanding it is on its way.
+    """
+    if row.state is not TcpState.ESTABLISHED or row.send_queue:
+        return None
+    if isinstance(row.info, Missing):
+        return row.info
+    return min(row.info.last_data_sent, row.info.last_data_recv)
+
+
+def entries_of(survey: Survey) -> tuple[Entry, ...]:
+    """Return every socket of a survey with its age, as far as one look tells it."""
+    return tuple(
+        Entry(seen, age_in_one_look(seen.row) if isinstance(seen.row, Connection) else None)
+        for seen in survey.sockets
+    )
+
+
+# `tcpdoctor sockets`: the sockets one by one.
+
+
+if TYPE_CHECKING:
+    from tcpdoctor.kernel.states import TcpState
+
+
+def _look(
+    names: list[str],
+    port: int | None,
+    peer_port: int | None,
+    pid: int | None,
+    peer: str | None,
+    older: float | None,
+    *,
+    options: bool,
+) -> "Sockets":
+    from tcpdoctor.errors import QuestionError
+    from tcpdoctor.kernel.namespaces import read_identity
+    from tcpdoctor.kernel.reading import Missing
+    from tcpdoctor.kernel.survey import take_survey
+
+    wanted = _find_states(names)
+    other = None if peer is None else parse_peer(peer)
+    if other is not None and peer_port is None:
+        peer_port = other.port
+    if older is not None:
+        refuse_bad_age(older)
+    taken_at = time.time()
+    survey = take_survey(
+        wanted,
+        local_port=port,
+        remote_port=peer_port,
+        pid=pid,
+        keep=None if other is None else other.is_of,
+        options=options,
+    )
+    if isinstance(survey, Missing):
+        raise QuestionError(f"the sockets could not be listed: {survey.reason}")
+    answer = Sockets(read_identity(), taken_at, entries_of(survey), survey, options)
+    return answer if older is None else only_older(answer, older)
+
+
+def _find_states(names: list[str]) -> "tuple[TcpState, ...]":
+    from tcpdoctor.errors import QuestionError
+    from tcpdoctor.kernel.states import COUNTED_STATES
+    from tcpdoctor.knowledge.state_pages import find_state
+
+    keys = {find_state(name).key for name in names}
+    wanted = tuple(state for state in COUNTED_STATES if not names or state.key in keys)
+    if not wanted:
+        raise QuestionError("sockets in CLOSED are in no list of the kernel; ask for another state")
+    return wanted
+
+
+# The options `--peer` and `--older` of `tcpdoctor sockets`: which rows are kept.
+
+
+class Peer(NamedTuple):
+    """The other end that was asked for."""
+
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address
+    port: int | None
+    """None: any."""
+
+    def is_of(self, row: Listener | Connection) -> bool:
+        """Whether a socket is connected to it; an IPv4-mapped address is the IPv4 address."""
+        if (
+            not isinstance(row, Connection)
+            or row.remote.port == 0
+            or self.port not in (None, row.remote.port)
+        ):
+            return False
+        return _plain(row.remote.address) == self.address
+
+
+def parse_peer(text: str) -> Peer:
+    """Read ``10.0.0.5``, ``10.0.0.5:5432``, ``::1``, ``[::1]`` or ``[::1]:80``.
+
+    Raises:
+        QuestionError: It is neither.
+    """
+    host, port = text.strip(), ""
+    if host.startswith("["):
+        host, closed, rest = host[1:].partition("]")
+        colon, port = rest[:1], rest[1:]
+        fits = bool(closed) and (not rest or (colon == ":" and port != ""))
+    elif host.count(":") == 1:
+        host, _, port = host.partition(":")
+        fits = port != ""
+    else:
+        fits = True
+    fits = fits and (not port or (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535))
+    try:
+        address = _plain(host)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise QuestionError(f"--peer {text}: no peer; give it as ADDR or ADDR:PORT, such as [::1]:80")
+    return Peer(address, int(port) if port else None)
+
+
+def refuse_bad_age(seconds: float) -> None:
+    """Refuse what is no time.
+
+    Raises:
+        QuestionError: It is negative, infinite or no number.
+    """
+    if not (0 <= seconds < math.inf):
+        raise QuestionError(f"--older {seconds:g}: no time; give seconds, 0 or more")
+
+
+def only_older(answer: Sockets, seconds: float) -> Sockets:
+    """Keep the sockets that have been in their state for at least so many seconds, as far as it can be told.
+
+    Those of which it cannot be told are left out; `missing` says how many they are.
+    """
+    kept = tuple(entry for entry in answer.entries if entry.age is not None and entry.age.low >= seconds)
+    untold = sum(entry.age is None or entry.age.low < seconds <= entry.age.high for entry in answer.entries)
+    survey = answer.survey
+    missing = dict(survey.missing)
+    if survey.total > len(answer.entries):
+        missing["sockets"] = f"{survey.total - len(answer.entries):,} sockets were not looked at"
+    if untold:
+        missing["older"] = f"of {untold:,} of the sockets the kernel does not tell whether they are that old"
+    return answer._replace(
+        entries=kept,
+        survey=survey._replace(sockets=tuple(entry.seen for entry in kept), total=len(kept), missing=missing),
+    )
+
+
+def _plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    found = ipaddress.ip_address(address.partition("%")[0])
+    return getattr(found, "ipv4_mapped", None) or found

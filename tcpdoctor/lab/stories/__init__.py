@@ -1,1 +1,0 @@
-"""The stories that scenarios tell, one module per family of rules."""

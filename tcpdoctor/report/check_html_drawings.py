@@ -1,0 +1,271 @@
+"""The bars of the HTML page: states, ages, and ports used per destination."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from tcpdoctor.diagnosis.finding import Finding, Severity
+from tcpdoctor.facts.portrange import usable_ports
+from tcpdoctor.facts.socketset import Earlier, age_of
+from tcpdoctor.facts.subject import Scope
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import Census, Detail, Samples
+from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.report.check_html_parts import GROUPS, bar, name_of, section, text
+from tcpdoctor.report.host import StateReadings, plural
+
+_AGES = (
+    (1, "below 1 s"),
+    (10, "1 to 10 s"),
+    (60, "10 to 60 s"),
+    (600, "1 to 10 min"),
+    (3600, "10 to 60 min"),
+)
+_OLDEST = (86400, "1 to 24 h"), (math.inf, "a day or more")
+_STEPS = (*_AGES, *_OLDEST)
+_MOST_DESTINATIONS = 8
+
+
+def states_section(samples: Samples, readings: StateReadings) -> str:
+    """Return the bar of states with its legend."""
+    known = {state: reading for state, reading in readings.items() if not isinstance(reading, Missing)}
+    total = sum(known.values())
+    words = ", ".join(f"{name_of(state)} {number:,}" for state, number in known.items() if number) or "none"
+    parts = [(f"c-{GROUPS[state]}", number / total) for state, number in known.items() if total]
+    rows = "".join(_legend_row(state, readings) for state in readings)
+    census = samples.after.census
+    note = f"{total:,} in all." if known else "They could not be counted."
+    if isinstance(census, Missing):
+        note = f"They could not be counted: {census.reason}."
+    elif isinstance(census.complete, Missing):
+        note = f"At least {total:,}: {census.complete.reason}."
+    return section(
+        "Sockets by state", bar(parts, f"Sockets: {words}") + f'<ul class="legend">{rows}</ul>', note
+    )
+
+
+def _legend_row(state: TcpState, readings: StateReadings) -> str:
+    reading = readings[state]
+    unknown = isinstance(reading, Missing)
+    title = f' title="{text(reading.reason)}"' if isinstance(reading, Missing) else ""
+    number = "not known" if unknown else f"{reading:,}"
+    kind = ' class="zero"' if unknown or not reading else ""
+    return (
+        f'<li{kind}{title}><i class="dot c-{GROUPS[state]}"></i>{text(name_of(state))} <b>{number}</b></li>'
+    )
+
+
+def ages_section(samples: Samples, state: TcpState, note: str) -> str:
+    """Return how many sockets of a state have been there for how long, at least."""
+    title = f"How long in {name_of(state)}"
+    detail = samples.after.detail
+    rows = detail if isinstance(detail, Missing) else detail.get(state)
+    if rows is None or isinstance(rows, Missing):
+        reason = "they were not read one by one" if rows is None else rows.reason
+        return section(title, f'<p class="empty">Not known: {text(reason)}.</p>', note)
+    if not rows.connections:
+        return section(title, '<p class="empty">No socket is in this state.</p>', note)
+    if rows.total > len(rows.connections):
+        note += f" A sample of {len(rows.connections):,} of {rows.total:,}."
+    return section(title, _age_table(rows, state, Earlier(samples)), note)
+
+
+def _age_table(rows: Detail, state: TcpState, earlier: Earlier) -> str:
+    sure = dict.fromkeys((label for _, label in _STEPS), 0)
+    longer = dict(sure)
+    unknown = 0
+    for connection in rows.connections:
+        age = age_of(connection, earlier)
+        least, most = _step(age.low), _step(age.high)
+        if least == most:
+            sure[least] += 1
+        elif age.low < 1:
+            unknown += 1
+        else:
+            longer[least] += 1
+    if unknown:
+        sure[_UNKNOWN], longer[_UNKNOWN] = 0, unknown
+    widest = max(sure[label] + longer[label] for label in sure)
+    lines = "".join(_age_row(label, sure[label], longer[label], widest) for label in sure)
+    remark = '<p class="note">Pale: so long at least; more the kernel does not tell.</p>'
+    table = f'<table class="ages c-{GROUPS[state]}"><tbody>{lines}</tbody></table>'
+    return table + (remark if any(longer[label] for _, label in _STEPS) else "")
+
+
+_UNKNOWN = "not known"
+
+
+def _step(age: float) -> str:
+    return next(label for limit, label in _STEPS if age < limit or math.isinf(limit))
+
+
+def _age_row(label: str, sure: int, longer: int, widest: int) -> str:
+    parts = (("", sure), ("pale", longer))
+    track = "".join(
+        f'<i class="{kind}" style="width:{number / widest * 100:.1f}%"></i>'
+        for kind, number in parts
+        if number
+    )
+    kind = "" if sure + longer else ' class="zero"'
+    words = f"{sure + longer:,}{'+' if longer and label != _UNKNOWN else ''}"
+    cells = (text(label), f"<div class='track'>{track}</div>", f"<b>{words}</b>")
+    return f"<tr{kind}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def ports_section(samples: Samples) -> str:
+    """Return how many of the ephemeral ports towards each of the busiest destinations are taken."""
+    title = "Local ports used per destination"
+    note = "Ports run out towards one destination at a time: each (source, address, port) has them all."
+    census, usable = samples.after.census, usable_ports(samples.after)
+    if isinstance(census, Missing):
+        return section(title, f'<p class="empty">Not known: {text(census.reason)}.</p>', note)
+    if not census.by_destination:
+        return section(title, '<p class="empty">No connection goes out from an ephemeral port.</p>', note)
+    number = usable if isinstance(usable, int) and usable > 0 else None
+    return section(title, _port_table(census, number), note)
+
+
+def _port_table(census: Census, usable: int | None) -> str:
+    shown = list(census.by_destination.items())[:_MOST_DESTINATIONS]
+    rows = []
+    for destination, use in shown:
+        ends = f"{destination.address} port {destination.port}"
+        total = usable or max(use.total for _, use in shown)
+        live = use.total - use.time_wait
+        kinds = [("c-live", live / total), ("c-past", use.time_wait / total)]
+        share = f"{use.total / usable:.1%}" if usable else "not known"
+        label = f"{use.total:,} of {usable:,} ports" if usable else f"{use.total:,} ports"
+        rows.append(
+            f"<tr><td><code>{text(ends)}</code><br><span class='label'>from {text(destination.source)}</span>"
+            f"</td><td>{bar(kinds, label, 'thin')}</td><td class='num'>{use.total:,}</td>"
+            f"<td class='num'>{use.time_wait:,}</td><td class='num'>{share}</td></tr>"
+        )
+    more = len(census.by_destination) - len(shown)
+    rest = f'<p class="note">... and {plural(more, "destination")} more.</p>' if more else ""
+    head = _head(("Destination", ""), ("", ""), ("Used", "num"), ("In TIME_WAIT", "num"), ("Of all", "num"))
+    return f'<table class="ports"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>{rest}'
+
+
+def _head(*columns: tuple[str, str]) -> str:
+    return "".join(f'<th scope="col" class="{kind}">{text(name)}</th>' for name, kind in columns)
+
+
+CHARTED: Sequence[tuple[TcpState, str]] = (
+    (TcpState.CLOSE_WAIT, "The peer has closed; only this host's program can end the state."),
+    (
+        TcpState.FIN_WAIT_2,
+        "This host has closed; the peer has not. With no process left, the kernel ends it.",
+    ),
+)
+"""States whose ages are shown, and what they mean."""
+
+
+# TCP's states and the ways between them, with this host's numbers: a drawing in SVG.
+
+
+_WIDTH, _HEIGHT = 860, 650
+_W, _H = 184, 56
+"""Of one state's box."""
+
+
+class _Node(NamedTuple):
+    x: int
+    y: int
+    """The middle of its box."""
+    wait: str
+    """What a socket in this state waits for."""
+
+
+_NODES = {
+    TcpState.BOUND: _Node(430, 50, "a port, and nothing yet"),
+    TcpState.LISTEN: _Node(130, 130, "waits for clients"),
+    TcpState.SYN_RECV: _Node(130, 245, "waits for the client's ACK"),
+    TcpState.SYN_SENT: _Node(730, 190, "waits for an answer"),
+    TcpState.ESTABLISHED: _Node(430, 300, "data both ways"),
+    TcpState.FIN_WAIT_1: _Node(190, 400, "waits for the ACK of its FIN"),
+    TcpState.CLOSE_WAIT: _Node(700, 400, "waits for its own program"),
+    TcpState.FIN_WAIT_2: _Node(130, 515, "waits for the peer's FIN"),
+    TcpState.CLOSING: _Node(405, 478, "both closed at once"),
+    TcpState.LAST_ACK: _Node(700, 515, "waits for the last ACK"),
+    TcpState.TIME_WAIT: _Node(300, 605, "60 s, then gone"),
+}
+
+
+class _Edge(NamedTuple):
+    path: str
+    x: int
+    y: int
+    words: str
+    anchor: str = "middle"
+
+
+_EDGES = (
+    _Edge("M338 62 C250 70 165 70 143 98", 220, 68, "listen()"),
+    _Edge("M522 62 C640 72 720 100 728 158", 652, 82, "connect()"),
+    _Edge("M130 158 V213", 140, 190, "SYN arrives", "start"),
+    _Edge("M222 250 C290 262 330 270 352 270", 268, 246, "ACK arrives", "start"),
+    _Edge("M700 218 C660 262 590 285 526 293", 655, 272, "SYN+ACK arrives", "start"),
+    _Edge("M360 328 C320 355 260 355 222 370", 262, 340, "we close first", "end"),
+    _Edge("M500 328 C550 355 600 355 652 370", 600, 340, "the peer closes first", "start"),
+    _Edge("M165 428 L140 485", 143, 462, "ACK arrives", "end"),
+    _Edge("M282 415 C330 420 365 428 385 447", 350, 414, "FIN arrives", "start"),
+    _Edge("M150 543 C165 570 180 588 205 596", 168, 584, "FIN arrives", "end"),
+    _Edge("M390 506 C380 535 365 555 345 575", 385, 548, "ACK arrives", "start"),
+    _Edge("M700 428 V483", 710, 462, "close()", "start"),
+    _Edge("M700 543 C700 580 690 598 640 603", 702, 585, "ACK arrives", "start"),
+    _Edge("M392 605 H598", 495, 598, "after 60 s"),
+)
+
+
+def machine_svg(readings: StateReadings, findings: tuple[Finding, ...]) -> str:
+    """Return the drawing; states that a finding is about are marked with its severity."""
+    sick = _sick_states(findings)
+    edges = "".join(
+        f'<path class="edge" d="{edge.path}" marker-end="url(#arrow)"/>'
+        f'<text class="say" x="{edge.x}" y="{edge.y}" text-anchor="{edge.anchor}">{text(edge.words)}</text>'
+        for edge in _EDGES
+    )
+    nodes = "".join(_node(state, readings[state], sick.get(state)) for state in _NODES)
+    words = "; ".join(f"{name_of(state)} {_count(readings[state])}" for state in _NODES)
+    return (
+        '<div class="scroll" tabindex="0" role="group" aria-label="State machine">'
+        f'<svg class="machine" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-labelledby="machine-title">'
+        f'<title id="machine-title">Sockets in each TCP state: {text(words)}</title>'
+        '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" '
+        'orient="auto"><path class="head" d="M0 0 L8 4 L0 8 z"/></marker></defs>'
+        f'{edges}<circle class="end" cx="620" cy="605" r="9"/>'
+        f'<text class="why" x="620" y="632" text-anchor="middle">gone</text>{nodes}</svg></div>'
+    )
+
+
+def _node(state: TcpState, reading: Reading[int], severity: Severity | None) -> str:
+    node, count = _NODES[state], _count(reading)
+    left, top = node.x - _W // 2, node.y - _H // 2
+    kinds = [f"c-{GROUPS[state]}", "idle" if reading == 0 else "full"]
+    if severity is not None:
+        kinds += ["sick", f"is-{severity.key}"]
+    return (
+        f'<g class="{" ".join(kinds)}">'
+        f'<rect class="box" x="{left}" y="{top}" width="{_W}" height="{_H}" rx="10"/>'
+        f'<rect class="stripe" x="{left + 9}" y="{top + 11}" width="4" height="{_H - 22}" rx="2"/>'
+        f'<text class="name" x="{left + 22}" y="{top + 24}">{text(name_of(state))}</text>'
+        f'<text class="why" x="{left + 22}" y="{top + 43}">{text(node.wait)}</text>'
+        f'<text class="count" x="{left + _W - 13}" y="{top + 26}">{count}</text></g>'
+    )
+
+
+def _count(reading: Reading[int]) -> str:
+    return "?" if isinstance(reading, Missing) else f"{reading:,}"
+
+
+def _sick_states(findings: tuple[Finding, ...]) -> Mapping[TcpState, Severity]:
+    """Return the states that findings above info are about, as far as their evidence names them."""
+    sick: dict[TcpState, Severity] = {}
+    for finding in findings:
+        words = " ".join(item.fact for item in finding.evidence)
+        for state in _NODES:
+            named = f"{state.key}." in words or f".{state.key}" in words
+            listens = state is TcpState.LISTEN and finding.scope is Scope.LISTENER
+            if (named or listens) and finding.severity > Severity.INFO:
+                sick[state] = max(finding.severity, sick.get(state, Severity.INFO))
+    return sick
