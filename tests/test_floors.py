@@ -1,6 +1,7 @@
-"""The house has five floors, and imports only go down."""
+"""The house has six floors, imports only go down, and never in a circle."""
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,13 @@ import pytest
 import tcpdoctor
 
 PACKAGE = Path(tcpdoctor.__file__).parent
-FLOORS = ("kernel", "facts", "diagnosis", "report", "cli")
+FLOORS = ("kernel", "facts", "diagnosis", "answers", "report", "cli")
 """Lowest first. knowledge and lab stand beside them."""
 
 BESIDE = {"knowledge": ("kernel", "facts", "knowledge"), "lab": ("kernel", "lab")}
 """What the rooms beside the floors may reach."""
 
-MAY_REACH_KNOWLEDGE = ("report", "cli", "knowledge")
+MAY_REACH_KNOWLEDGE = ("answers", "report", "cli", "knowledge")
 
 
 def imported_rooms(path: Path) -> set[str]:
@@ -50,6 +51,29 @@ def test_imports_only_point_down(path):
     assert not upward, f"{path.name} on floor {room!r} reaches up to {sorted(upward)}"
     assert "knowledge" not in reached or room in MAY_REACH_KNOWLEDGE
     assert "lab" not in reached or room == "cli"
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The modules of the package that a module imports, at its top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        found |= {name for name in names if (PACKAGE.parent / (name.replace(".", "/") + ".py")).exists()}
+    return found
+
+
+def test_no_module_imports_itself_in_a_circle():
+    names = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in modules()}
+    graph = {name: imported_modules(path) for name, path in names.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
 
 
 @pytest.mark.parametrize("name", ["utils", "helpers", "common", "base", "manager", "misc"])

@@ -18,7 +18,7 @@ def test_a_rule_is_proven_by_a_scenario_or_says_why_not(rule):
     if rule in PROVEN:
         assert reason is None, "its file says that there is no scenario, and there is one"
     else:
-        assert reason, 'write a scenario (tcpdoctor/lab/stories), or no_scenario = "why not" into its file'
+        assert reason, 'write a scenario (in tcpdoctor/lab), or no_scenario = "why not" into its file'
 
 
 def test_scenarios_prove_rules_that_there_are():

@@ -1,4 +1,4 @@
-"""What `tcpdoctor states` has to say, whatever the format."""
+"""How many sockets are in which state, in all and perhaps by port, peer or process."""
 
 import time
 from collections.abc import Mapping
@@ -6,9 +6,12 @@ from typing import NamedTuple
 
 from tcpdoctor.kernel.namespaces import read_identity
 from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import Census
 from tcpdoctor.kernel.sockets import StateCounts, count_states, read_listeners, take_census
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
-from tcpdoctor.report.host import StateReadings
+
+StateReadings = Mapping[TcpState, Reading[int]]
+"""A count, or why there is none, for every state of COUNTED_STATES."""
 
 
 class Row(NamedTuple):
@@ -40,10 +43,17 @@ class States(NamedTuple):
     """Sentences that a reader of the rows must know."""
 
 
-# Count the sockets for `tcpdoctor states`: plainly as fast as it goes, or by something.
-
-
 _PORT_RANGE = "net.ipv4.ip_local_port_range"
+
+
+def state_readings(census: Reading[Census]) -> StateReadings:
+    """Return every counted state's number, or the reason why it is not known."""
+    if isinstance(census, Missing):
+        return dict.fromkeys(COUNTED_STATES, census)
+    return {
+        state: census.bound if state is TcpState.BOUND else census.by_state.get(state, 0)
+        for state in COUNTED_STATES
+    }
 
 
 def look_plain() -> States:

@@ -303,7 +303,6 @@ def tell(scenario: Scenario, output: Output, *, hold: bool) -> int:
     Raises:
         QuestionError: This machine gives us no network namespace.
     """
-
     style = style_of(output)
     looker = Looker(list(shipped_texts()), tell=True, color=style.color)
     teller = _Teller(scenario, output, {rule.id: rule for rule in shipped_rules()})

@@ -159,7 +159,6 @@ def new_rule(
     ] = None,
 ) -> None:
     """Write a rule file with every part explained, to be filled in. Nothing is overwritten."""
-
     path = write_template(name, into)
     emit(f'{path}\nFill in every "", then: tcpdoctor rules lint {path}', Output())
 

@@ -1,10 +1,9 @@
 """The checks of `sysctl lint`: each has a name that stays, a severity at most, and what it rests on."""
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.finding import Severity
-from tcpdoctor.diagnosis.sysctl_look import UNKNOWN, Fault, Known
+from tcpdoctor.diagnosis.sysctl_look import Fault, Known
 from tcpdoctor.facts.sysctl_value import port_ranges, printed_numbers, written_numbers
 from tcpdoctor.kernel.reading import Missing, Reading
 
@@ -212,9 +211,3 @@ def _size(known: Known, held: Reading[str]) -> int | None:
         return None
     numbers = printed_numbers(held)
     return None if numbers is None else len(numbers)
-
-
-def accepts_by(known: Mapping[str, Known], held: Mapping[str, Reading[str]], path: str, value: str) -> bool:
-    """Whether the kernel takes a value, as far as that can be told."""
-    nothing = Missing("not looked at")
-    return refusal(path, value, known.get(path, UNKNOWN), held.get(path, nothing)) is None

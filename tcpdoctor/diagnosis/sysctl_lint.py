@@ -345,16 +345,16 @@ _SAID_ALREADY = frozenset({"key-has-no-effect", "key-read-only", "value-refused"
 def _without_contradiction(found: Sequence[Fault]) -> Iterator[Fault]:
     """Nobody is told to apply a line that is wrong."""
     others: dict[tuple[str, int | None], set[str]] = {}
-    for fault in found:
-        disputes = fault.check == "trailing-comment" or fault.severity > Severity.INFO
-        if fault.check in _SAID_ALREADY or (disputes and fault.check != "set-twice"):
-            others.setdefault((fault.file, fault.line), set()).add(fault.check)
-    for fault in found:
-        wrong = others.get((fault.file, fault.line), set())
-        if fault.check != DRIFT or not wrong:
-            yield fault
+    for one in found:
+        disputes = one.check == "trailing-comment" or one.severity > Severity.INFO
+        if one.check in _SAID_ALREADY or (disputes and one.check != "set-twice"):
+            others.setdefault((one.file, one.line), set()).add(one.check)
+    for one in found:
+        wrong = others.get((one.file, one.line), set())
+        if one.check != DRIFT or not wrong:
+            yield one
         elif not wrong & _SAID_ALREADY:
-            yield fault._replace(do="Do not apply it as it is: see the other remark on this line.")
+            yield one._replace(do="Do not apply it as it is: see the other remark on this line.")
 
 
 def _unchecked(look: Look) -> list[Unchecked]:

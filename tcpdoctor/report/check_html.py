@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from tcpdoctor.answers.check import Check, checked, count_of, status, unchecked_rules
+from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Finding, Severity
 from tcpdoctor.report.check_blocks import Alike, grouped, reasons_of
 from tcpdoctor.report.check_html_drawings import (
@@ -15,7 +16,7 @@ from tcpdoctor.report.check_html_drawings import (
 from tcpdoctor.report.check_html_findings import anchor, finding_article
 from tcpdoctor.report.check_html_parts import html_page, pill, section, text
 from tcpdoctor.report.check_text import namespace_words, verdict_sentence
-from tcpdoctor.report.host import plural, samples_words, state_readings, utc
+from tcpdoctor.report.host import plural, samples_words, utc
 
 
 def check_html(check: Check, only: Sequence[Finding] | None = None) -> str:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from tcpdoctor.answers.states import StateReadings
 from tcpdoctor.diagnosis.finding import Finding, Severity
 from tcpdoctor.facts.portrange import usable_ports
 from tcpdoctor.facts.socketset import Earlier, age_of
@@ -12,7 +13,7 @@ from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Census, Detail, Samples
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.report.check_html_parts import GROUPS, bar, name_of, section, text
-from tcpdoctor.report.host import StateReadings, plural
+from tcpdoctor.report.host import plural
 
 _AGES = (
     (1, "below 1 s"),

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 
 from tcpdoctor.answers import check as conclusions
 from tcpdoctor.answers.check import Check
+from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Fix, JsonValue, Severity
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Snapshot, SysctlValue
-from tcpdoctor.report.host import missing_states, snapshot_host_json, state_readings, states_json, utc
+from tcpdoctor.report.host import missing_states, snapshot_host_json, states_json, utc
 
 SCHEMA = "tcpdoctor.check/1"
 

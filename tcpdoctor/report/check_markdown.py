@@ -4,10 +4,11 @@ import re
 from collections.abc import Sequence
 
 from tcpdoctor.answers.check import Check, checked, status
+from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Finding
 from tcpdoctor.report.check_blocks import Alike, Block, blocks_of, fix_blocks, grouped, reasons_of
 from tcpdoctor.report.check_text import namespace_words, verdict_sentence
-from tcpdoctor.report.host import plural, samples_words, state_readings, states_sentence, utc
+from tcpdoctor.report.host import plural, samples_words, states_sentence, utc
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&@$:-])")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")

@@ -10,6 +10,7 @@ import math
 import re
 
 from tcpdoctor.answers.check import Check, checked, exit_code
+from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Finding
 from tcpdoctor.diagnosis.measure import Measure, measures
 from tcpdoctor.diagnosis.spans import Spans
@@ -17,7 +18,7 @@ from tcpdoctor.facts.dimension import BYTE, SECOND
 from tcpdoctor.facts.host import HostFacts
 from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.report.host import plural, state_readings
+from tcpdoctor.report.host import plural
 
 WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 """By exit code."""

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tcpdoctor.answers.check import Check, unchecked_rules
+from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.rule import Rule
 from tcpdoctor.facts.socketset import Earlier, age_of
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Samples, Snapshot
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.report.host import state_readings
 
 AGED_STATES = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2, TcpState.SYN_SENT)
 """States whose sockets are known one by one and whose age the kernel bounds."""

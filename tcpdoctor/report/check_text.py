@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 
 from tcpdoctor.answers.check import Check, checked, count_of, status, unchecked_rules
+from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Diagnosis, Evidence, Finding, Fix, Severity, SysctlFix, Unchecked
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.report.host import plural, samples_words, state_readings, states_sentence, utc
+from tcpdoctor.report.host import plural, samples_words, states_sentence, utc
 from tcpdoctor.report.style import Style
 
 MOST_ALIKE = 10

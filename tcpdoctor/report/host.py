@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Census, Snapshot
-from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
+from tcpdoctor.answers.states import StateReadings
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import Snapshot
 
 if TYPE_CHECKING:  # `states` has no findings and need not import what they consist of
     from tcpdoctor.diagnosis.finding import JsonValue
-
-StateReadings = Mapping[TcpState, Reading[int]]
-"""A count, or why there is none, for every state of COUNTED_STATES."""
 
 
 def host_json(host: str, kernel: str, namespace: int, namespace_name: str | None) -> dict[str, JsonValue]:
@@ -30,16 +26,6 @@ def snapshot_host_json(snapshot: Snapshot) -> dict[str, JsonValue]:
 def utc(seconds: float) -> str:
     """Return seconds since 1970 as ``2026-11-20T12:00:00Z``."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def state_readings(census: Reading[Census]) -> StateReadings:
-    """Return every counted state's number, or the reason why it is not known."""
-    if isinstance(census, Missing):
-        return dict.fromkeys(COUNTED_STATES, census)
-    return {
-        state: census.bound if state is TcpState.BOUND else census.by_state.get(state, 0)
-        for state in COUNTED_STATES
-    }
 
 
 def states_json(readings: StateReadings) -> dict[str, JsonValue]:

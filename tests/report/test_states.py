@@ -4,10 +4,9 @@ import json
 
 import pytest
 
-from tcpdoctor.answers.states import Row, States
+from tcpdoctor.answers.states import Row, States, state_readings
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
-from tcpdoctor.report.host import state_readings
 from tcpdoctor.report.states_json import states_answer_json
 from tcpdoctor.report.states_text import MOST_ROWS, states_answer_text
 from tcpdoctor.report.style import PLAIN, Style
