@@ -80,18 +80,24 @@ def unfilled(template: Template) -> str:
     return "".join(part if isinstance(part, str) else f"{{{part.text}}}" for part in template.parts)
 
 
-def fill(template: Template, facts: Facts, limits: Mapping[str, float]) -> str:
-    """The text with every blank filled; what is `Missing` reads ``(unknown: reason)``."""
-    return "".join(part if isinstance(part, str) else _filled(part, facts, limits) for part in template.parts)
+def fill(template: Template, facts: Facts, limits: Mapping[str, float], *, at_most: bool = False) -> str:
+    """The text with every blank filled; what is `Missing` reads ``(unknown: reason)``.
+
+    With `at_most` ``older()`` counts as it does in `warning_upper`.
+    """
+    return "".join(
+        part if isinstance(part, str) else _filled(part, facts, limits, at_most=at_most)
+        for part in template.parts
+    )
 
 
-def _filled(blank: Blank, facts: Facts, limits: Mapping[str, float]) -> str:
+def _filled(blank: Blank, facts: Facts, limits: Mapping[str, float], *, at_most: bool) -> str:
     tree = blank.quantity.tree
     # a fact shows as it was read: the whole number 1 is a switch, the share 1.0 is 100 %
     value: Value = (
         facts.get(tree.fact.name, NOT_READ)
         if isinstance(tree, Gauge | Text)
-        else compile_number(tree, limits)(facts)
+        else compile_number(tree, limits, at_most=at_most)(facts)
     )
     if isinstance(value, Missing):
         return f"(unknown: {value.reason})"
@@ -192,22 +198,25 @@ def _growth(table: Table) -> Growth:
 
 
 def _ages(given: Table, name: str) -> Ages:
-    known = ("count", "each", "hidden")
+    known = ("count", "each", "hidden", "quiet")
     is_list = isinstance(given.values[name], list)
     groups = given.tables(name, known) if is_list else [given.table(name, known)]
     lows: list[list[float]] = []
     highs: list[list[float]] = []
+    quiet: list[list[float]] = []
     hidden = 0
     for group in groups:
         number = _whole(group, "count", _MAX_SOCKETS)
         low, high = _each(group)
         lows.append([low] * number)
         highs.append([high] * number)
+        quiet.append([max(low, group.number("quiet")) if group.has("quiet") else low] * number)
         hidden += _whole(group, "hidden", _MAX_SOCKETS) if group.has("hidden") else 0
     at_least = tuple(sorted(chain.from_iterable(lows)))
     at_most = tuple(sorted([*chain.from_iterable(highs), *[math.inf] * hidden]))
     reason = _HIDDEN if hidden else None if at_least == at_most else _ONLY_BOUNDS
-    return Ages(at_least, at_most, reason)
+    quietest = tuple(sorted(chain.from_iterable(quiet)))
+    return Ages(at_least, at_most, reason, () if quietest == at_least else quietest)
 
 
 def _each(group: Table) -> tuple[float, float]:
@@ -280,6 +289,8 @@ class Body(NamedTuple):
     """All that is not needed to decide."""
 
     summary: Template
+    summary_upper: Template | None
+    """The summary of a finding by `warning_upper`; None where the rule has no such condition."""
     explanation: Template
     impact: Template
     normal_when: tuple[Template, ...]
@@ -295,9 +306,10 @@ def parse_body(table: Table, context: Context) -> Body:
     Raises:
         RuleError: Anything in them is wrong.
     """
-    prose = table.table("prose", ("summary", "explanation", "impact", "normal_when"))
+    prose = table.table("prose", ("summary", "summary_upper", "explanation", "impact", "normal_when"))
     return Body(
         summary=_template(prose, "summary", context),
+        summary_upper=_template(prose, "summary_upper", context) if prose.has("summary_upper") else None,
         explanation=_template(prose, "explanation", context),
         impact=_template(prose, "impact", context),
         normal_when=tuple(

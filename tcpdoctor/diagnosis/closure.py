@@ -196,7 +196,7 @@ class Observation(NamedTuple):
 
     fact: Fact
     call: str | None
-    """``rate``, ``delta`` or ``older``; None for the fact itself."""
+    """``rate``, ``delta``, ``older`` or ``perhaps_older``; None for the fact itself."""
     value: Number
     seconds: Number | None = None
     """The age that ``older`` asked for."""
@@ -221,27 +221,30 @@ NOT_READ = Missing("it was not read on this host")
 """A fact that the vocabulary knows and the subject lacks."""
 
 
-def compile_condition(tree: Condition, limits: Mapping[str, float], note: Note | None = None) -> Decide:
+def compile_condition(
+    tree: Condition, limits: Mapping[str, float], note: Note | None = None, *, at_most: bool = False
+) -> Decide:
     """Make a function that answers True, False or `Missing` for a subject's facts.
 
     Args:
         tree: A condition that `expression` has checked.
         limits: Every limit's value in its base unit.
         note: Called with every fact that an evaluation reads.
+        at_most: Let ``older()`` count sockets that have been quiet for so long, and may be that old.
     """
     match tree:
         case Comparison():
-            return _comparison(tree, limits, note)
+            return _comparison(tree, limits, note, at_most=at_most)
         case Not():
-            return _negation(compile_condition(tree.item, limits, note))
-        case Every():
-            return _until(tuple(compile_condition(item, limits, note) for item in tree.items), ends=False)
+            return _negation(compile_condition(tree.item, limits, note, at_most=at_most))
         case _:
-            return _until(tuple(compile_condition(item, limits, note) for item in tree.items), ends=True)
+            items = tuple(compile_condition(item, limits, note, at_most=at_most) for item in tree.items)
+            return _until(items, ends=not isinstance(tree, Every))
 
 
-def _comparison(tree: Comparison, limits: Mapping[str, float], note: Note | None) -> Decide:
-    left, right = compile_number(tree.left, limits, note), compile_number(tree.right, limits, note)
+def _comparison(tree: Comparison, limits: Mapping[str, float], note: Note | None, *, at_most: bool) -> Decide:
+    left = compile_number(tree.left, limits, note, at_most=at_most)
+    right = compile_number(tree.right, limits, note, at_most=at_most)
     sign, fast = tree.operator, _FAST[tree.operator]
 
     def decide(facts: Facts) -> Truth:
@@ -277,8 +280,14 @@ def _until(items: tuple[Decide, ...], *, ends: bool) -> Decide:
     return decide
 
 
-def compile_number(tree: Calculation, limits: Mapping[str, float], note: Note | None = None) -> Compute:
+def compile_number(
+    tree: Calculation, limits: Mapping[str, float], note: Note | None = None, *, at_most: bool = False
+) -> Compute:
     """Make a function that answers a number for a subject's facts. See `compile_condition`."""
+
+    def part(inner: Calculation) -> Compute:
+        return compile_number(inner, limits, note, at_most=at_most)
+
     match tree:
         case Constant():
             return _always(tree.value)
@@ -289,17 +298,17 @@ def compile_number(tree: Calculation, limits: Mapping[str, float], note: Note | 
         case Grown():
             return _grown(tree, note)
         case Older():
-            return _older(tree, compile_number(tree.seconds, limits, note), note)
+            return _older(tree, part(tree.seconds), note, at_most=at_most)
         case Arithmetic():
-            left, right = compile_number(tree.left, limits, note), compile_number(tree.right, limits, note)
+            left, right = part(tree.left), part(tree.right)
             combine = _ARITHMETIC[tree.operator]
             return lambda facts: combine(left(facts), right(facts))
         case Extreme():
-            items = tuple(compile_number(item, limits, note) for item in tree.items)
+            items = tuple(map(part, tree.items))
             pick = least if tree.call == "min" else greatest
             return lambda facts: pick([item(facts) for item in items])
         case _:
-            inner = compile_number(tree.item, limits, note)
+            inner = part(tree.item)
             return lambda facts: negate(inner(facts))
 
 
@@ -349,15 +358,15 @@ def _noted(read: Compute, fact: Fact, call: str | None, note: Note | None) -> Co
     return read_and_tell
 
 
-def _older(tree: Older, seconds: Compute, note: Note | None) -> Compute:
-    name = tree.fact.name
+def _older(tree: Older, seconds: Compute, note: Note | None, *, at_most: bool) -> Compute:
+    name, call = tree.fact.name, "perhaps_older" if at_most else "older"
 
     def read(facts: Facts) -> Number:
         limit = seconds(facts)
         value = facts.get(name, NOT_READ)
-        counted = count_older(value, limit, name)
+        counted = (count_quiet if at_most else count_older)(value, limit, name)
         if note is not None:
-            note(Observation(tree.fact, "older", counted, limit))
+            note(Observation(tree.fact, call, counted, limit))
         return counted
 
     return read
@@ -380,3 +389,15 @@ def count_older(ages: Value, seconds: Number, name: str) -> Number:
     perhaps = len(ages.at_most) - bisect_left(ages.at_most, low)
     reasons = [reason for reason in (ages.reason, join_reasons([seconds])) if reason]
     return bounded(float(surely), float(perhaps), "; ".join(reasons))
+
+
+def count_quiet(ages: Value, seconds: Number, name: str) -> Number:
+    """How many of the sockets may be that old and have been quiet for as long: see `Ages.quiet`.
+
+    Raises:
+        TypeError: The value is no set of ages; the facts broke their promise.
+    """
+    if isinstance(ages, Ages):
+        known = ages.quiet or ages.at_least
+        ages = Ages(known, known, None)
+    return count_older(ages, seconds, name)

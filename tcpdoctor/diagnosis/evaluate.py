@@ -1,6 +1,6 @@
 """Rules x subjects -> Diagnosis."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from tcpdoctor.diagnosis.closure import join_reasons
@@ -49,8 +49,19 @@ def diagnose_subjects(rules: Sequence[Rule], snapshot: Snapshot, find_subjects: 
         findings += found
         if unknown:
             unchecked.append(Unchecked(rule.id, _summarise(unknown, len(subjects))))
+    findings = _without_explained(findings, {rule.id: rule.explains for rule in rules if rule.explains})
     findings.sort(key=lambda finding: (-finding.severity, finding.rule, -_extent(finding), finding.label))
     return Diagnosis(tuple(findings), tuple(unchecked), len(rules))
+
+
+def _without_explained(findings: Sequence[Finding], explains: Mapping[str, Sequence[str]]) -> list[Finding]:
+    """Leave out what another finding about the same subject explains: two would give contrary advice."""
+
+    def about(finding: Finding, rule: str) -> tuple[object, ...]:
+        return rule, finding.scope, finding.label, *sorted(finding.identity.items())
+
+    told = {about(finding, rule) for finding in findings for rule in explains.get(finding.rule, ())}
+    return [finding for finding in findings if about(finding, finding.rule) not in told]
 
 
 def _why_not_here(rule: Rule, snapshot: Snapshot) -> str | None:

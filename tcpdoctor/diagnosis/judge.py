@@ -1,5 +1,6 @@
 """One rule's verdict for one subject: it fires, is clear, or cannot be told."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.closure import Decide, Facts, Observation, compile_condition, join_reasons
@@ -16,7 +17,11 @@ class Judge(NamedTuple):
 def make_judge(rule: Rule) -> Judge:
     """Compile a rule's conditions with the limits in force."""
     limits = rule.limit_values
-    return Judge(tuple((trigger, compile_condition(trigger.tree, limits)) for trigger in rule.fires))
+    return Judge(tuple((trigger, _compile(trigger, limits)) for trigger in rule.fires))
+
+
+def _compile(trigger: Trigger, limits: Mapping[str, float]) -> Decide:
+    return compile_condition(trigger.tree, limits, at_most=trigger.at_most)
 
 
 def judge(by: Judge, facts: Facts) -> Trigger | Missing | None:
@@ -37,5 +42,5 @@ def judge(by: Judge, facts: Facts) -> Trigger | Missing | None:
 def observe(rule: Rule, trigger: Trigger, facts: Facts) -> list[Observation]:
     """What evaluating one condition reads, in order and without duplicates."""
     seen: list[Observation] = []
-    compile_condition(trigger.tree, rule.limit_values, seen.append)(facts)
+    compile_condition(trigger.tree, rule.limit_values, seen.append, at_most=trigger.at_most)(facts)
     return list(dict.fromkeys(seen))

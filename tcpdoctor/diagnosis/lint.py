@@ -195,7 +195,7 @@ def limit_complaints(rule: Rule, body: Body) -> Iterator[tuple[str, str]]:
         for trigger in triggers:
             if not any(_decides(rule, trigger, name, test) for test in body.tests):
                 what = f"limits.{name} just below and just above what the tests give changes no answer of"
-                level = trigger.severity.key
+                level = trigger.key
                 yield "limit-without-effect", f"{what} fires.{level}; add a test in which it decides"
 
 
@@ -232,7 +232,7 @@ def _decides(rule: Rule, trigger: Trigger, name: str, test: RuleTest) -> bool:
     facts = facts_given(test)
 
     def at(value: float) -> Truth:
-        return compile_condition(trigger.tree, {**limits, name: value})(facts)
+        return compile_condition(trigger.tree, {**limits, name: value}, at_most=trigger.at_most)(facts)
 
     low, high = 0.0, _LARGEST
     below, above = at(low), at(high)
@@ -374,6 +374,11 @@ def _tests(rule: Rule, body: Body) -> Iterator[tuple[str, str]]:
     for trigger in rule.fires:
         if trigger.severity.key not in expected:
             yield "no-test-that-fires", f"no [[test]] expects {trigger.severity.key}; add one"
+        if trigger.at_most and body.summary_upper is None:
+            yield (
+                "no-summary-upper",
+                "fires.warning_upper has no summary of its own; add prose.summary_upper, with both bounds",
+            )
     for answer in ("clear", "unknown"):
         if answer not in expected:
             yield f"no-test-that-is-{answer}", f"no [[test]] expects {answer}; add one"
@@ -401,6 +406,8 @@ def _unread(rule: Rule, body: Body, test: RuleTest) -> Iterator[tuple[str, str]]
 def templates_of(body: Body) -> Iterator[Template]:
     """Every text of a rule that may have blanks."""
     yield from (body.summary, body.explanation, body.impact, *body.normal_when)
+    if body.summary_upper is not None:
+        yield body.summary_upper
     for fix in body.fixes:
         yield from (part for part in (fix.title, fix.do, fix.risk, fix.verify, fix.undo) if part is not None)
     for wrong in body.wrong_fixes:
@@ -423,11 +430,25 @@ def lint_together(rules: Sequence[Rule]) -> Iterator[Complaint]:
             yield Complaint(
                 rule.source, "same-conditions", f"it fires exactly when {same.id} does; keep one of them"
             )
+    for rule in rules:
+        yield from (Complaint(rule.source, *found) for found in _explanations(rule, by_id))
+
+
+def _explanations(rule: Rule, by_id: Mapping[str, Rule]) -> Iterator[tuple[str, str]]:
+    """Complaints about `explains`: it can take sockets only out of rules about the same subjects."""
+    for id_ in rule.explains:
+        other = by_id.get(id_)
+        if other is None:
+            yield "explains-no-rule", f"explains names {id_}, which is no rule; correct or remove it"
+        elif other.scope is not rule.scope or other is rule:
+            yield "explains-other-subjects", f"explains names {id_}, which is not about the same subjects"
+        elif rule.id in other.explains:
+            yield "explains-in-a-circle", f"it and {id_} explain each other; keep the one that knows more"
 
 
 def _conditions(rule: Rule) -> tuple[object, ...]:
     """What decides, in a form that compares: spaces do not matter, the limits' values do."""
-    triggers = tuple((trigger.severity, _squeezed(trigger.text, rule)) for trigger in rule.fires)
+    triggers = tuple((trigger.key, _squeezed(trigger.text, rule)) for trigger in rule.fires)
     return (rule.scope, triggers)
 
 

@@ -6,7 +6,7 @@ tests: `body`) are read apart, because TOML costs 0.3 ms a rule and prose is nee
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from keyword import iskeyword
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 STATUSES = ("stable", "experimental")
 LEVELS = ("critical", "warning", "info")
-"""The keys of [fires], the worst first."""
+"""What a finding can be, the worst first; keys of [fires]."""
+AT_MOST = "warning_upper"
+"""The key of [fires] for a warning on ages of which only the upper end is old enough."""
+FIRES = ("critical", "warning", AT_MOST, "info")
+"""The keys of [fires], in the order in which they are judged."""
 KEYS = (
     "id",
     "title",
@@ -34,6 +38,7 @@ KEYS = (
     "needs",
     "tags",
     "replaces",
+    "explains",
     "no_scenario",
     "limits",
     "fires",
@@ -69,6 +74,13 @@ class Trigger(NamedTuple):
     severity: Severity
     text: str
     tree: Condition
+    at_most: bool = False
+    """``older()`` counts sockets by how long they have been quiet: see `tcpdoctor.facts.value.Ages`."""
+
+    @property
+    def key(self) -> str:
+        """Its key in [fires]."""
+        return AT_MOST if self.at_most else self.severity.key
 
 
 class Rule(NamedTuple):
@@ -98,6 +110,8 @@ class Rule(NamedTuple):
     """Part of this program."""
     no_scenario: str | None = None
     """Why `tcpdoctor lab` cannot make this disease on one machine; None where it can, or nobody said."""
+    explains: tuple[str, ...] = ()
+    """Rules that say nothing of a subject for which this one fires: it has told of the same sockets."""
     needs: str | None = None
     """What has to be there for the disease to exist at all, one of `NEEDS`; None: nothing special."""
 
@@ -191,6 +205,7 @@ def _rule(values: Mapping[str, object], text: str, source: str, family: str, voc
         text=text,
         vocabulary=vocabulary,
         no_scenario=table.line("no_scenario") if table.has("no_scenario") else None,
+        explains=tuple(_ids(table, "explains")) if table.has("explains") else (),
         needs=table.choice("needs", list(NEEDS)) if table.has("needs") else None,
     )
 
@@ -200,6 +215,13 @@ def _id(table: Table, key: str) -> str:
     if not ID.fullmatch(value) or len(value) > _MAX_ID:
         raise table.complaint(key, f"{value[:80]!r} is no id; write lower-case words joined by hyphens")
     return value
+
+
+def _ids(table: Table, key: str) -> Iterator[str]:
+    for value in table.texts(key):
+        if not ID.fullmatch(value):
+            raise table.complaint(key, f"{value[:80]!r} is no id of a rule")
+        yield value
 
 
 def _limits(table: Table) -> Mapping[str, Limit]:
@@ -217,13 +239,14 @@ def _limit(table: Table) -> Limit:
 
 
 def _triggers(table: Table, context: Context) -> tuple[Trigger, ...]:
-    fires = table.table("fires", LEVELS)
+    fires = table.table("fires", FIRES)
     triggers = []
-    for level in LEVELS:
+    for level in FIRES:
         if fires.has(level):
             text = fires.text(level)
             tree = parse_condition(text, fires.where(level), context)
-            triggers.append(Trigger(Severity[level.upper()], text, tree))
+            severity = Severity[level.partition("_")[0].upper()]
+            triggers.append(Trigger(severity, text, tree, at_most=level == AT_MOST))
     if not triggers:
         raise table.complaint(
             "fires", "has no condition; write at least one of info, warning, critical below it"

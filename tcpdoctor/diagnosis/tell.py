@@ -1,6 +1,6 @@
 """A rule that fired for a subject becomes a finding: evidence, prose and fixes with this host's numbers."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.body import AddPort, Body, FixText, SysctlChange, Template, fill
@@ -47,7 +47,7 @@ def tell(
         identity=subject.identity,
         fingerprint=fingerprint(rule.id, snapshot.namespace, subject),
         title=rule.title,
-        summary=filled(body.summary),
+        summary=_summary(body, trigger, facts, limits),
         explanation=filled(body.explanation),
         impact=filled(body.impact),
         evidence=tuple(_evidence(seen, facts) for seen in observe(rule, trigger, facts)),
@@ -56,6 +56,12 @@ def tell(
         references=body.references,
         normal_when=tuple(filled(case) for case in body.normal_when),
     )
+
+
+def _summary(body: Body, trigger: Trigger, facts: Facts, limits: Mapping[str, float]) -> str:
+    if trigger.at_most and body.summary_upper is not None:
+        return fill(body.summary_upper, facts, limits, at_most=True)
+    return fill(body.summary, facts, limits)
 
 
 def fingerprint(rule: str, namespace: int, subject: Subject) -> str:

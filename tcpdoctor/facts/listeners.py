@@ -349,7 +349,7 @@ def _not_accepted_ages(queue: Queue) -> Value:
         return ages
     # as old as the youngest `low` are those that surely are its own, as the oldest `high` those that may be
     reasons = join_reasons(filter(None, [reason, ages.reason or ""]))
-    return Ages(ages.at_least[:low], ages.at_most[len(ages.at_most) - high :], reasons)
+    return Ages(ages.at_least[:low], ages.at_most[len(ages.at_most) - high :], reasons, ages.quiet[:low])
 
 
 def _share(queue: Queue, sockets: SocketSet) -> tuple[int, int, str]:

@@ -74,6 +74,10 @@ def _key(connection: Connection) -> _Key:
 # connection is established); the retransmission timer tells instead.
 #
 # The first of two samples narrows all of them.
+#
+# A keepalive probe that is answered is an ACK as well. So where probes come more often than a rule's least
+# age, the lower end of a CLOSE_WAIT or FIN_WAIT_2 never reaches it, for hours. What then tells a leak from
+# a connection that has ended just now is how long it has been quiet: no data either way.
 
 
 ONLY_BOUNDS = "the kernel tells only within bounds how long a socket has been in its state"
@@ -84,6 +88,9 @@ _TIMER_SLACK = 1.125
 _EARLY, _LATE = 0.25, 1.0
 """Seconds. Time runs from counters to counters, and sockets are read some time after them: they were
 looked at a little less than that apart where the first look was the slower one, or a little more."""
+
+_PROBED_FOR = 3.0
+"""Seconds. A program takes no longer to close the connections that its peers have all ended at once."""
 
 _TICK = 0.01
 """Times of tcp_info are in clock ticks of at most 10 ms (HZ=100)."""
@@ -96,6 +103,8 @@ class Age(NamedTuple):
     high: float
     """Infinite where nothing bounds it."""
     reason: str
+    quiet: float = 0.0
+    """How long no data has gone either way, where answered keepalive probes keep `low` small; else 0."""
 
 
 def age_of(connection: Connection, earlier: Earlier) -> Age:
@@ -103,6 +112,20 @@ def age_of(connection: Connection, earlier: Earlier) -> Age:
 
     In other states only an earlier look bounds it.
     """
+    age = _narrowed(connection, earlier)
+    return age._replace(quiet=min(age.high, _quiet_behind_probes(connection, age.low)))
+
+
+def _quiet_behind_probes(connection: Connection, low: float) -> float:
+    info = connection.info
+    if connection.timer is not Timer.KEEPALIVE or isinstance(info, Missing) or low < _PROBED_FOR:
+        return 0.0
+    if connection.state not in (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2):
+        return 0.0
+    return min(info.last_data_sent, info.last_data_recv)
+
+
+def _narrowed(connection: Connection, earlier: Earlier) -> Age:
     age = age_in_one_look(connection)
     if isinstance(earlier.elapsed, Missing):
         return age
@@ -256,7 +279,8 @@ class SocketSet(NamedTuple):
             at_most = Merged(at_most, self.maybe.highest_ages(earlier), self.unseen)
         reasons = [self.reason] if self.maybe or self.unseen else []
         reasons += dict.fromkeys(age.reason for age in sure if age.low < age.high)
-        return Ages(tuple(sorted(age.low for age in sure)), at_most, "; ".join(reasons) or None)
+        quiet = sorted(max(age.low, age.quiet) for age in sure) if any(age.quiet for age in sure) else ()
+        return Ages(tuple(sorted(age.low for age in sure)), at_most, "; ".join(reasons) or None, tuple(quiet))
 
     def peers(self, is_client: Callable[[Connection], bool]) -> str | Missing:
         """Peers with most sockets first: ``10.0.0.7:443 (812), 10.0.0.9:443 (3) and 14 more``.

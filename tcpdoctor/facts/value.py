@@ -87,6 +87,10 @@ class Ages(NamedTuple):
     """Upper ends (infinite where unknown) of all that may belong, ascending; never fewer than `at_least`."""
     reason: str | None
     """Why the two differ; None where they can never disagree."""
+    quiet: tuple[float, ...] = ()
+    """Of the sockets that belong for sure and may be older than their lower ends: how long no data has
+    gone either way, ascending; their lower ends where that is not known or proves less. Empty: nothing
+    but the lower ends is known."""
 
 
 class Growth(NamedTuple):

@@ -63,6 +63,27 @@ def _close_wait_unread() -> Iterator[Scene]:
         yield Cured("lab-program reads what was left and closes.", show=("states",))
 
 
+def _close_wait_kept_alive() -> Iterator[Scene]:
+    rule = "close-wait-leak"
+    with close_wait(_MANY, read_end=_MANY, keepalive=4) as sockets:
+        let_pass(7.2)
+        yield Broken(
+            f"""
+            The same leak, {_MANY} sockets, and each has a keepalive probe every 4 s. (Go sets 15 s for every
+            connection, accepted and dialled.) The peers have ended their side, and their kernels still
+            answer the probes. How long a socket has been in CLOSE_WAIT no interface tells; the last
+            acknowledgement that came does as a rule, and each answered probe is one. So the ages seem to
+            begin anew every 4 s. What cannot be hidden is that no data has come or gone for longer.
+            """,
+            fires={rule: "warning"},
+            show=("sockets --state close-wait",),
+            limits={rule: {"min_age": 6}},
+        )
+        for sock in sockets:
+            sock.close()
+        yield Cured("lab-program closes what it had forgotten; keepalive had nothing to do with it.")
+
+
 def _not_accepted() -> Iterator[Scene]:
     rule = "close-wait-not-accepted"
     with close_wait_not_accepted(_FEW) as server:
@@ -92,6 +113,12 @@ SCENARIOS = (
         "close-wait-unread",
         "Process leaves data and end-of-file unread",
         _close_wait_unread,
+        ("close-wait-leak",),
+    ),
+    Scenario(
+        "close-wait-leak-kept-alive",
+        "Keepalive probes hide how long CLOSE_WAIT has lasted",
+        _close_wait_kept_alive,
         ("close-wait-leak",),
     ),
     Scenario("close-wait-not-accepted", "Clients hang up before the server accepts them", _not_accepted),

@@ -22,20 +22,35 @@ from tcpdoctor.lab.silence import go_deaf
 
 
 @contextmanager
-def close_wait(count: int, *, read_end: int = 0) -> Iterator[list[socket.socket]]:
-    """This process holds `count` sockets whose peers have closed; it read the end-of-file of `read_end`."""
+def close_wait(count: int, *, read_end: int = 0, keepalive: int = 0) -> Iterator[list[socket.socket]]:
+    """This process holds `count` sockets whose peers have ended; it read the end-of-file of `read_end`.
+
+    With `keepalive` every socket has a probe each so many seconds, and the peers hold their ends, so that
+    they answer; without, they close them.
+    """
     allow_descriptors(count + 64)
     with ExitStack() as stack:
         server = listen(stack)
         clients = []
         for _ in range(count):
             client, accepted = connect_pair(stack, server)
-            accepted.close()
+            if keepalive:
+                probe_every(client, keepalive)
+                accepted.shutdown(socket.SHUT_WR)
+            else:
+                accepted.close()
             clients.append(client)
         wait_for_state(clients, TcpState.CLOSE_WAIT)
         for client in clients[:read_end]:
             client.recv(1)
         yield clients
+
+
+def probe_every(sock: socket.socket, seconds: int) -> None:
+    """Set keepalive with a first probe and further ones after so many seconds."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, seconds)
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def rule_json(rule: Rule, off: str | None, body: Body, here: Diagnosis | None = 
         "schema": "tcpdoctor.rule/1",
         **_summary(rule, off),
         "here": None if here is None else _here(here),
-        "fires": {trigger.severity.key: " ".join(trigger.text.split()) for trigger in rule.fires},
+        "fires": {trigger.key: " ".join(trigger.text.split()) for trigger in rule.fires},
         "limits": [_limit(name, limit) for name, limit in rule.limits.items()],
         "facts": [_fact(fact) for fact in facts_read(rule)],
         "summary": unfilled(body.summary),
@@ -55,6 +55,7 @@ def rule_json(rule: Rule, off: str | None, body: Body, here: Diagnosis | None = 
         ],
         "references": [{"claim": ref.claim, "source": ref.source} for ref in body.references],
         "tests": [{"name": test.name, "expect": test.expect} for test in body.tests],
+        "explains": list[JsonValue](rule.explains),
         "no_scenario": rule.no_scenario,
         "needs": rule.needs,
     }

@@ -26,7 +26,7 @@ class ListEntry(NamedTuple):
 
 def list_entry(rule: Rule, off: str | None) -> ListEntry:
     """Sum up a rule."""
-    levels = tuple(trigger.severity.key for trigger in rule.fires)
+    levels = tuple(dict.fromkeys(trigger.severity.key for trigger in rule.fires))
     return ListEntry(
         severities=levels if rule.severity is None else (rule.severity.key,),
         state="on" if off is None else "off",
@@ -139,7 +139,8 @@ def _conditions(rule: Rule, style: Style) -> str:
     lines = []
     for trigger in rule.fires:
         key = trigger.severity.key
-        lines.append(f"{_MARGIN}{style.severity(key)} when")
+        ages = ", ages counted by how long no data came or went," if trigger.at_most else ""
+        lines.append(f"{_MARGIN}{style.severity(key)}{ages} when")
         lines.append(style.wrap(" ".join(trigger.text.split()), _MARGIN * 3))
     if rule.severity is not None:
         lines.append(f"{_MARGIN}every finding is reported as {rule.severity.key} (configuration)")

@@ -10,7 +10,7 @@ import pytest
 from tcpdoctor.diagnosis.body import EXPECTATIONS, FORMS
 from tcpdoctor.diagnosis.expression import CALLS
 from tcpdoctor.diagnosis.lint import LONGEST_TITLE, lint_rule
-from tcpdoctor.diagnosis.rule import KEYS, LEVELS, STATUSES, parse_rule, read_body
+from tcpdoctor.diagnosis.rule import FIRES, KEYS, STATUSES, parse_rule, read_body
 from tcpdoctor.diagnosis.tree import LIMIT_UNITS, UNITS
 from tcpdoctor.facts.subject import Scope
 
@@ -21,7 +21,7 @@ PAGE = (Path(__file__).parents[2] / "man" / "tcpdoctor-rules.5").read_text(encod
     "word",
     [
         *KEYS,
-        *LEVELS,
+        *FIRES,
         *STATUSES,
         *EXPECTATIONS,
         *CALLS,
@@ -39,6 +39,8 @@ PAGE = (Path(__file__).parents[2] / "man" / "tcpdoctor-rules.5").read_text(encod
             "claim",
             "source",
             "given",
+            "summary_upper",
+            "quiet",
             "expect",
             "default",
             "unit",

@@ -160,3 +160,24 @@ def test_what_or_did_not_need_is_no_evidence():
     seen = []
     assert ask("leak.owned > 3 or sockets.open > 3", seen.append, leak__owned=5, sockets__open=9) is True
     assert [observation.fact.name for observation in seen] == ["leak.owned"]
+
+
+PROBED = Ages((1.0, 15.0, 15.0), (70.0, 90.0, math.inf), "bounds", (1.0, 60.0, 100.0))
+
+
+@pytest.mark.parametrize(
+    ("ages", "count"), [(PROBED, 2.0), (AGES, 3.0), (HIDDEN, HIDDEN), (Ages((), (math.inf,), "hidden"), 0.0)]
+)
+def test_in_a_warning_by_upper_ends_older_counts_how_long_sockets_were_quiet(ages, count):
+    seen = []
+    tree = parse_condition("older(leak.ages, limit.min_age) >= 2", "here", CONTEXT)
+    decide = compile_condition(tree, LIMIT_VALUES, seen.append, at_most=True)
+    answer = decide({"leak.ages": ages})
+    assert answer == (HIDDEN if count == HIDDEN else count >= 2)
+    assert seen == [Observation(VOCABULARY.find_fact("leak.ages"), "perhaps_older", count, 60.0)]
+
+
+def test_what_is_beside_older_is_judged_as_ever_in_a_warning_by_upper_ends():
+    text = "not (min(older(leak.ages, 60 * second), -leak.owned + 9) < 2 or leak.owned / 2 > 4)"
+    decide = compile_condition(parse_condition(text, "here", CONTEXT), LIMIT_VALUES, at_most=True)
+    assert decide({"leak.ages": PROBED, "leak.owned": 7}) is True

@@ -334,3 +334,41 @@ def test_a_fact_read_twice_is_evidence_once():
     )
     (finding,) = look(process({"leak.owned": 5}), rules=[twice]).findings
     assert [seen.fact for seen in finding.evidence] == ["leak.owned"]
+
+
+UPPER = RULE.replace(
+    "[prose]",
+    'warning_upper = "older(leak.ages, limit.min_age) >= limit.min_sockets"\n\n[prose]\n'
+    'summary_upper = "{older(leak.ages, limit.min_age)} quiet, {leak.ages}"',
+    1,
+)
+
+
+def test_ages_behind_probes_warn_with_a_summary_of_their_own():
+    probed = Ages((15.0,) * 101, (130.0,) * 101, "bounds", (125.0,) * 101)
+    asked = [rule(UPPER.replace("{leak.ages}", "{leak.owned} in all"))]
+    (finding,) = look(leak(101, leak__ages=probed), rules=asked).findings
+    assert (finding.severity, finding.summary) == (Severity.WARNING, "101 quiet, 101 in all")
+    assert finding.evidence[0].fact == "perhaps_older(leak.ages, 2 min)"
+    assert look(leak(99, leak__ages=Ages((15.0,), (130.0,), "bounds")), rules=asked).findings == ()
+
+
+def test_a_rule_may_warn_by_upper_ends_in_the_words_of_its_summary():
+    probed = Ages((15.0,) * 101, (130.0,) * 101, "bounds", (125.0,) * 101)
+    asked = [
+        rule(UPPER.replace('summary_upper = "{older(leak.ages, limit.min_age)} quiet, {leak.ages}"', ""))
+    ]
+    (finding,) = look(leak(101, leak__ages=probed), rules=asked).findings
+    assert finding.summary == "nginx holds 101 sockets, at most 101 for 2 min."
+
+
+def test_what_another_finding_explains_is_not_told_of_the_same_subject():
+    other = RULE.replace('"sockets-leak"', '"pairs-wait"').replace(
+        "[limits]", 'explains = ["sockets-leak"]\n[limits]', 1
+    )
+    asked = [rule(), rule(other.replace("limit.min_sockets", "limit.min_sockets + 50"))]
+    found = look(leak(120, "proxy (1)"), leak(160, "proxy (2)"), rules=asked).findings
+    assert [(finding.rule, finding.label) for finding in found] == [
+        ("pairs-wait", "proxy (2)"),
+        ("sockets-leak", "proxy (1)"),
+    ]

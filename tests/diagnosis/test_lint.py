@@ -227,3 +227,28 @@ def test_a_rule_that_fires_on_a_recorded_healthy_host_is_complained_about_with_i
     found = list(recorded_complaints(off, hosts))
     assert [name for name, _ in found] == ["fires-when-healthy"]
     assert "on the recorded host web" in found[0][1]
+
+
+def test_a_warning_by_upper_ends_needs_a_summary_of_its_own():
+    upper = 'warning_upper = "older(leak.ages, limit.min_age) >= limit.min_sockets"\nwarning  ='
+    text = replaced(("warning  =", upper))
+    assert "with both bounds" in lint(text)["no-summary-upper"]
+    assert "no-summary-upper" not in lint(text.replace("[prose]", '[prose]\nsummary_upper = "{leak.owned}"'))
+
+
+@pytest.mark.parametrize(
+    ("explains", "scope", "name"),
+    [
+        ("no-such-rule", "process", "explains-no-rule"),
+        ("sockets-leak", "process", "explains-other-subjects"),
+        ("other", "host", "explains-other-subjects"),
+        ("other", "process", "explains-in-a-circle"),
+    ],
+)
+def test_a_rule_explains_only_rules_about_the_same_subjects(explains, scope, name):
+    text = replaced(("[limits]", f'explains = ["{explains}"]\n[limits]'))
+    other = rule(
+        replaced(('"sockets-leak"', '"other"'), ("[limits]", 'explains = ["sockets-leak"]\n[limits]'))
+    )
+    found = [complaint.name for complaint in lint_together([rule(text), other._replace(scope=Scope(scope))])]
+    assert name in found

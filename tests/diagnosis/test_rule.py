@@ -249,3 +249,15 @@ def test_blanks_are_named_by_their_keys():
         "tags": ["", "b"],
     }
     assert list(empty_texts(parsed)) == ["title", "limits.a.reason", "fix[1].do", "tags"]
+
+
+def test_a_rule_explains_others_by_their_ids():
+    read = rule(RULE.replace("[limits]", 'explains = ["other-leak"]\n[limits]', 1))
+    assert read.explains == ("other-leak",)
+    assert "'Other' is no id" in complaint("[limits]", 'explains = ["Other"]\n[limits]')
+
+
+def test_a_warning_by_upper_ends_comes_after_the_others():
+    upper = 'warning_upper = "older(leak.ages, limit.min_age) >= 1"\nwarning  ='
+    read = rule(RULE.replace("warning  =", upper, 1))
+    assert [trigger.key for trigger in read.fires] == ["critical", "warning", "warning_upper"]

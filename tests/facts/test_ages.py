@@ -37,7 +37,7 @@ def test_bounds_that_cross_by_a_clock_tick_are_put_in_order():
 
 def test_without_tcp_info_nothing_bounds_an_age():
     age = age_of(CLOSE_WAIT._replace(info=Missing("/proc/net/tcp does not tell")), ALONE)
-    assert age == (0.0, math.inf, "/proc/net/tcp does not tell")
+    assert age == (0.0, math.inf, "/proc/net/tcp does not tell", 0.0)
 
 
 def test_time_wait_has_run_for_what_its_timer_has_used_of_a_minute():
@@ -122,3 +122,24 @@ def test_a_socket_of_unknown_age_that_was_there_before_has_a_lower_bound():
 def test_a_short_time_between_makes_no_negative_age():
     blind = CLOSE_WAIT._replace(info=Missing("/proc/net/tcp does not tell"))
     assert age_of(blind, Earlier(twice(snapshot([blind]), snapshot([blind]), 0.1))).low == 0
+
+
+@pytest.mark.parametrize("socket", [CLOSE_WAIT, FIN_WAIT_2])
+def test_behind_keepalive_probes_an_age_is_as_long_as_no_data_went_either_way(socket):
+    probed = times(socket, last_ack_recv=11.0, last_data_recv=100.0, last_data_sent=90.0)
+    age = age_of(probed._replace(timer=Timer.KEEPALIVE), ALONE)
+    assert (age.low, age.quiet) == (11.0, 90.0)
+    assert age_of(probed, ALONE).quiet == 0
+
+
+def test_a_connection_that_may_have_ended_just_now_is_not_quiet_yet():
+    probed = times(CLOSE_WAIT, last_ack_recv=2.9, last_data_recv=100.0)._replace(timer=Timer.KEEPALIVE)
+    assert age_of(probed, ALONE).quiet == 0
+    assert age_of(probed, Earlier(twice(snapshot(), snapshot([probed]), 20.0))).quiet == 0
+
+
+def test_other_states_and_sockets_without_tcp_info_are_never_quiet():
+    alive = CONNECTION._replace(timer=Timer.KEEPALIVE)
+    assert age_of(alive._replace(state=TcpState.LAST_ACK), ALONE).quiet == 0
+    blind = alive._replace(info=Missing("/proc/net/tcp does not tell"))
+    assert age_of(blind, Earlier(twice(snapshot([blind]), snapshot([blind]), 50.0))).quiet == 0

@@ -1,17 +1,24 @@
 """The rules of closing: each disease is made with real sockets and found; the healthy variant is not."""
 
 import os
+import re
 import resource
+import socket
 import subprocess
+from contextlib import ExitStack
 
 import pytest
 
+from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.catalogue import LAB
-from tcpdoctor.lab.closing import close_wait, fin_wait_1_stuck, fin_wait_2_orphans, time_wait
+from tcpdoctor.lab.closing import close_wait, fin_wait_1_stuck, fin_wait_2_orphans, probe_every, time_wait
 from tcpdoctor.lab.namespace import write_sysctl
+from tcpdoctor.lab.pairs import allow_descriptors, connect_pair, listen, wait_for_state
+from tcpdoctor.lab.peers import let_pass
+from tcpdoctor.lab.proxying import half_closed_pairs
 from tcpdoctor.lab.traffic import closed_before_sent
 
-from .checks import check, evidence, findings, lines_of, only_finding, severities
+from .checks import check, evidence, findings, lines_of, only_finding, reason_unchecked, severities
 from .scenes import disease_of
 
 OLD_AFTER_A_SECOND = {"min_age": 0.5}
@@ -41,6 +48,54 @@ def test_sockets_that_a_process_does_not_close_are_a_leak_once_they_are_old(in_n
 def test_a_leak_that_nobody_reads_is_told_from_one_that_was_read(in_namespace):
     sick, *_ = in_namespace(disease_of, LAB["close-wait-unread"], "close-wait-leak")
     assert "113 with data unread before it" in sick["explanation"]
+
+
+def test_a_leak_behind_keepalive_probes_is_told_with_both_bounds(in_namespace):
+    name = "close-wait-leak"
+    sick, shipped, _ = in_namespace(disease_of, LAB["close-wait-leak-kept-alive"], name)
+    assert sick["severity"] == "warning"
+    assert "113 of them have had no data for 6 s or more" in sick["summary"]
+    assert re.search(r"\(between [3-5](\.\d)? s and (8|9)(\.\d)? s ago for the oldest\)", sick["summary"])
+    assert evidence(sick, "perhaps_older(close_wait.owned_ages, 6 s)") == 113
+    assert findings(shipped, name) == []
+    assert "only within bounds" not in str(reason_unchecked(shipped, name))
+
+
+def peers_that_end_now():
+    """Idle connections with keepalive whose peers have ended them a moment ago: nobody has had time."""
+    allow_descriptors(400)
+    with ExitStack() as stack:
+        server = listen(stack)
+        pairs = [connect_pair(stack, server) for _ in range(127)]
+        for client, _ in pairs:
+            probe_every(client, 1)
+        let_pass(2.5)
+        for _, accepted in pairs:
+            accepted.shutdown(socket.SHUT_WR)
+        wait_for_state([client for client, _ in pairs], TcpState.CLOSE_WAIT)
+        return check(limits={"close-wait-leak": {"min_age": 2.4}})
+
+
+def test_idle_connections_that_all_end_at_once_are_no_leak_yet(in_namespace):
+    assert findings(in_namespace(peers_that_end_now), "close-wait-leak") == []
+
+
+def a_proxy():
+    rules = ("proxy-waits-for-one-side", "close-wait-leak", "fin-wait-2-held-open")
+    with half_closed_pairs(109) as proxied:
+        let_pass(0.6)
+        report = check(limits=dict.fromkeys(rules, OLD_AFTER_A_SECOND))
+        for back in proxied.backs[:60]:
+            back.close()
+        leaking = check(limits=dict.fromkeys(rules, OLD_AFTER_A_SECOND))
+    return [
+        {found["rule"] for found in seen["findings"] if found["subject"].get("pid") == os.getpid()} & {*rules}
+        for seen in (report, leaking)
+    ]
+
+
+def test_of_a_proxys_pairs_there_is_one_finding_and_without_their_others_ends_it_is_a_leak(in_namespace):
+    assert in_namespace(a_proxy) == [{"proxy-waits-for-one-side"}, {"close-wait-leak"}]
 
 
 # --- close-wait-not-accepted ---
