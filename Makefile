@@ -1,7 +1,7 @@
 # `make` is what a change has to pass; .ci/run does the same on a fresh machine.
 PYTHON = .venv/bin/python
 
-.PHONY: all setup test lint bench man readme zipapp clean
+.PHONY: all setup test lint bench man readme freeze zipapp clean
 
 all: lint test
 
@@ -25,6 +25,10 @@ man: setup
 
 readme: setup
 	$(PYTHON) -m tests.readme
+
+# Adds to what is promised (tests/frozen); it refuses to take anything back.
+freeze: setup
+	$(PYTHON) -m tests.frozen.schemas
 
 zipapp: setup
 	$(PYTHON) integrations/one_file.py dist/tcpdoctor.pyz

@@ -1,39 +1,54 @@
 """The answer to `explain --error`: a page of the encyclopaedia, and the numbers of this host beside it."""
 
+import math
 import time
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from tcpdoctor.facts.deadlines import Life
+from tcpdoctor.answers.record import ABSENT, Absent, Count, Host, Is, Time, host_of, utc
+from tcpdoctor.facts.deadlines import NEVER, Life, show_life
 from tcpdoctor.facts.state_deadlines import DEADLINE_SYSCTLS, Sysctls, state_deadlines
+from tcpdoctor.facts.sysctl_value import value_as_printed
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.procfile import read_tick
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import JsonValue, Missing, Reading
 from tcpdoctor.kernel.snapshot import SysctlValue
 from tcpdoctor.kernel.sysctl import read_sysctl, read_sysctls
-from tcpdoctor.knowledge.error_pages import ErrorPage, Look, find_error
+from tcpdoctor.knowledge.error_pages import Call, ErrorPage, Look, find_error
+from tcpdoctor.knowledge.state_pages import Mistake
 
 
 class Here(NamedTuple):
     """One thing of this host that has to do with the error."""
 
     says: str
-    value: Reading[SysctlValue | Life]
-    """A deadline is a `Life` in seconds; anything else is a number or a text."""
     source: tuple[str, ...]
     """Sysctls that it comes from, or what was asked."""
+    missing: str | None
+    """Why `value` is not known."""
+    value: JsonValue
+    """A deadline is a range in seconds, null for never; anything else is a number, numbers or a text."""
+    unit: str | None
+    text: Annotated[str | Absent, Is(optional=True)] = ABSENT
+    """A deadline in words."""
 
 
 class ErrorAnswer(NamedTuple):
-    """Everything that `explain --error` says."""
+    """What `tcpdoctor explain --error E --format json` prints, and the text says."""
 
-    page: ErrorPage
-    who: Identity
-    taken_at: float
-    """Seconds since 1970."""
+    schema: Literal["tcpdoctor.error/1"]
+    error: Annotated[str, Is(pattern="^E[A-Z0-9]+$")]
+    number: Count
+    text: str
+    host: Host
+    taken_at: Time
+    means: str
+    calls: tuple[Call, ...]
     here: tuple[Here, ...]
-
-
-# `tcpdoctor explain --error`: an error of a socket call, and what has to do with it here.
+    ask: tuple[str, ...]
+    """Commands that show more of it on this host."""
+    mistaken_for: tuple[Mistake, ...]
+    remedy: tuple[str, ...]
+    see_also: tuple[str, ...]
 
 
 _RANGE = "net.ipv4.ip_local_port_range"
@@ -48,7 +63,46 @@ def look_at_error(name: str) -> ErrorAnswer:
         QuestionError: There is no such error.
     """
     page = find_error(name)
-    return ErrorAnswer(page=page, who=read_identity(), taken_at=time.time(), here=_here(page))
+    return answer_of(page, read_identity(), time.time(), _here(page))
+
+
+def answer_of(page: ErrorPage, who: Identity, taken_at: float, here: tuple[Here, ...]) -> ErrorAnswer:
+    """Return the answer of a page on one host."""
+    return ErrorAnswer(
+        schema="tcpdoctor.error/1",
+        error=page.name,
+        number=page.number,
+        text=page.text,
+        host=host_of(who),
+        taken_at=utc(taken_at),
+        means=page.means,
+        calls=page.calls,
+        here=here,
+        ask=page.ask,
+        mistaken_for=page.mistaken,
+        remedy=page.remedy,
+        see_also=page.see,
+    )
+
+
+def here_of(says: str, value: Reading[SysctlValue | Life], source: tuple[str, ...]) -> Here:
+    """Return one thing of this host; a deadline is a `Life` in seconds."""
+    if isinstance(value, Missing):
+        return Here(says, source, value.reason, None, None)
+    if isinstance(value, Life):
+        low, high = value
+        ends: JsonValue = None
+        if not math.isinf(low):
+            ends = {"low_s": round(low, 3), "high_s": None if math.isinf(high) else round(high, 3)}
+        return Here(
+            says, source, None, ends, "second", "never by itself" if value == NEVER else show_life(value)
+        )
+    told: JsonValue = value if not isinstance(value, tuple) else [_as_list(part) for part in value]
+    return Here(says, source, None, told, None, value_as_printed(value) or "empty")
+
+
+def _as_list(part: float | tuple[int, int]) -> JsonValue:
+    return list(part) if isinstance(part, tuple) else part
 
 
 def _here(page: ErrorPage) -> tuple[Here, ...]:
@@ -58,19 +112,19 @@ def _here(page: ErrorPage) -> tuple[Here, ...]:
 
 def _look(look: Look, sysctls: Sysctls) -> Here:
     if look.sysctl is not None:
-        return Here(look.says, read_sysctl(look.sysctl), (look.sysctl,))
+        return here_of(look.says, read_sysctl(look.sysctl), (look.sysctl,))
     if look.state is not None:
         for deadline in state_deadlines(look.state, sysctls, read_tick()):
             if deadline.case == look.case:
-                return Here(look.says, deadline.life, deadline.sysctls)
+                return here_of(look.says, deadline.life, deadline.sysctls)
         raise ValueError(f"{look.state} has no case {look.case!r}")  # a fault of our own data
     match look.fact:
         case "usable_ports":
-            return Here(look.says, _usable_ports(), (_RANGE, _RESERVED))
+            return here_of(look.says, _usable_ports(), (_RANGE, _RESERVED))
         case "descriptor_limit":
-            return Here(look.says, _descriptor_limit(), ())
+            return here_of(look.says, _descriptor_limit(), ())
         case "host_descriptors":
-            return Here(look.says, _host_descriptors(), (_FILES,))
+            return here_of(look.says, _host_descriptors(), (_FILES,))
     raise ValueError(f"no such fact: {look.fact!r}")
 
 

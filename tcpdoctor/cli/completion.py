@@ -277,7 +277,7 @@ def _facts() -> Iterator[Possibility]:
 
 
 def _schemas() -> Iterator[Possibility]:
-    from tcpdoctor.knowledge.schema_pages import description_of, schema_names
+    from tcpdoctor.report.schemas import description_of, schema_names
 
     return ((name, description_of(name)) for name in schema_names())
 

@@ -14,9 +14,9 @@ def answer_error(name: str, output: Output) -> None:
     if output.format == "json":
         import json
 
-        from tcpdoctor.report.error_json import error_json
+        from tcpdoctor.report.document import as_json
 
-        emit(json.dumps(error_json(answer), indent=1, allow_nan=False), output)
+        emit(json.dumps(as_json(answer), indent=1, allow_nan=False), output)
     else:
         from tcpdoctor.report.error_text import error_text
 

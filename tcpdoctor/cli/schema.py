@@ -23,7 +23,7 @@ def schema(
     import json
 
     from tcpdoctor.knowledge.resource import bare, find_name
-    from tcpdoctor.knowledge.schema_pages import description_of, load_schema, schema_names
+    from tcpdoctor.report.schemas import description_of, load_schema, schema_names
 
     names = schema_names()
     target = Output("json" if name else "text", output)

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from tcpdoctor.facts.subject import Scope
-
-JsonValue: TypeAlias = int | float | str | bool | list["JsonValue"] | dict[str, "JsonValue"] | None
+from tcpdoctor.kernel.reading import JsonValue as JsonValue  # most who need it have to do with findings
 
 
 class Severity(IntEnum):

@@ -5,6 +5,8 @@ from typing import TypeAlias, TypeVar
 
 T = TypeVar("T")
 
+JsonValue: TypeAlias = int | float | str | bool | list["JsonValue"] | dict[str, "JsonValue"] | None
+
 
 @dataclass(frozen=True, slots=True)
 class Missing:

@@ -9,8 +9,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 import tcpdoctor as package
-from tcpdoctor.knowledge.schema_pages import load_schema, schema_names
 from tcpdoctor.report.check_json import check_json
+from tcpdoctor.report.schemas import load_schema, schema_names
 from tests.cli.command import complaint, tcpdoctor
 from tests.report.examples import FINDING, HIDDEN, check
 

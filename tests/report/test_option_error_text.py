@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from tcpdoctor.answers.error import ErrorAnswer, Here
+from tcpdoctor.answers.error import answer_of, here_of
 from tcpdoctor.answers.option import ListenerOption, OptionAnswer, who_sets
 from tcpdoctor.facts.deadlines import NEVER, Life
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.knowledge.error_pages import error_names, find_error
 from tcpdoctor.knowledge.option_pages import find_option, option_names, read_runtimes
-from tcpdoctor.report.error_json import error_json
+from tcpdoctor.report.document import as_json
 from tcpdoctor.report.error_text import error_text
 from tcpdoctor.report.option_json import option_answer_json
 from tcpdoctor.report.option_text import option_text
@@ -45,12 +45,12 @@ def test_an_option_s_page_fits_80_columns_and_two_screens(name):
 @pytest.mark.parametrize("name", error_names())
 def test_an_error_s_page_fits_80_columns_and_two_screens(name):
     page = find_error(name)
-    here = tuple(Here(look.says, Missing("this kernel does not have it"), ()) for look in page.here)
-    answer = ErrorAnswer(page, IDENTITY, 0.0, here)
+    here = tuple(here_of(look.says, Missing("this kernel does not have it"), ()) for look in page.here)
+    answer = answer_of(page, IDENTITY, 0.0, here)
     lines = error_text(answer, PLAIN).splitlines()
     assert max(len(line) for line in lines) <= 80
     assert len(lines) <= 60
-    assert json.dumps(error_json(answer), allow_nan=False)
+    assert json.dumps(as_json(answer), allow_nan=False)
 
 
 def test_listeners_are_grouped_by_value_and_what_is_hidden_is_said():
@@ -91,5 +91,5 @@ def test_ipv6_v6only_is_told_of_listeners_only():
     ],
 )
 def test_what_is_here_is_told_with_its_unit_or_its_reason(value, text):
-    answer = ErrorAnswer(find_error("EMFILE"), IDENTITY, 0.0, (Here("x", value, ()),))
+    answer = answer_of(find_error("EMFILE"), IDENTITY, 0.0, (here_of("x", value, ()),))
     assert f"  {text}\n" in error_text(answer, PLAIN)

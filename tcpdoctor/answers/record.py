@@ -1,0 +1,85 @@
+"""What the records of all answers are made of: the types of their keys, and where and when was looked.
+
+An answer is one typed record that is finished when it leaves this floor. `tcpdoctor.report.document` makes
+its JSON and its JSON Schema from the types alone: a field is a key, `Reading` is null with its reason in the
+nearest field ``missing``, and `Is` says what a type cannot.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Literal, NamedTuple, TypeAlias
+
+from tcpdoctor.kernel.namespaces import Identity
+
+
+class Is(NamedTuple):
+    """What a type does not say of a key."""
+
+    description: str | None = None
+    minimum: int | None = None
+    maximum: int | None = None
+    pattern: str | None = None
+    format: str | None = None
+    optional: bool = False
+    """The key is left out where its value is `ABSENT`."""
+
+
+class Absent:
+    """The type of `ABSENT`: this answer has no such key at all."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+ABSENT = Absent()
+
+Count: TypeAlias = Annotated[int, Is(minimum=0)]
+Pid: TypeAlias = Annotated[int, Is(minimum=1)]
+PortNumber: TypeAlias = Annotated[int, Is(minimum=0, maximum=65535)]
+Seconds: TypeAlias = Annotated[float, Is(minimum=0)]
+Time: TypeAlias = Annotated[
+    str,
+    Is(
+        "UTC, RFC 3339.",
+        format="date-time",
+        pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$",
+    ),
+]
+Reasons: TypeAlias = Annotated[Mapping[str, str], Is("Why something is null, by its place in this object.")]
+"""The type of a field ``missing``: reasons are added to what it holds for every `Missing` beside it."""
+NO_REASONS: Mapping[str, str] = {}
+
+StateKey: TypeAlias = Literal[
+    "established",
+    "syn_sent",
+    "syn_recv",
+    "fin_wait_1",
+    "fin_wait_2",
+    "time_wait",
+    "close_wait",
+    "last_ack",
+    "listen",
+    "closing",
+    "bound",
+    "close",
+    "closed",
+]
+
+
+class Host(NamedTuple):
+    """Which host, kernel and network namespace was looked at."""
+
+    name: Annotated[str, Is("As uname(2) has it.")]
+    kernel: Annotated[str, Is("Release: 6.18.44.")]
+    namespace: Annotated[str, Is("Inode number of the network namespace.", pattern="^[0-9]+$")]
+    namespace_name: str | None
+
+
+def host_of(who: Identity) -> Host:
+    """Return where a look was taken, as every answer tells it."""
+    return Host(who.host, who.kernel, str(who.namespace), who.namespace_name)
+
+
+def utc(seconds: float) -> Time:
+    """Return seconds since 1970 as ``2026-11-20T12:00:00Z``."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

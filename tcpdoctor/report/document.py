@@ -1,0 +1,151 @@
+"""Any answer as a JSON object, and as JSON Schema (2020-12), from the types of its record alone.
+
+A field is a key, in the record's order. What could not be read is null, and its reason stands in the nearest
+field ``missing``, by its place below it: ``owner``, ``options.SO_KEEPALIVE``, ``sockets[3].age``.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+from tcpdoctor.answers.record import Absent, Is
+from tcpdoctor.kernel.reading import JsonValue, Missing
+
+Part: TypeAlias = dict[str, Any]
+
+_ABOUT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def as_json(record: Any) -> dict[str, JsonValue]:
+    """Return a record as an object; a `Missing` that no field ``missing`` takes the reason of is an error."""
+    reasons: dict[str, str] = {}
+    told = _object(record, reasons)
+    if reasons:
+        raise TypeError(f"{type(record).__name__}: no field `missing` for {', '.join(reasons)}")
+    return told
+
+
+def _object(record: Any, above: dict[str, str]) -> dict[str, JsonValue]:
+    reasons: dict[str, str] = {}
+    told = {
+        key: _plain(value, key, reasons)
+        for key, value in zip(record._fields, record, strict=True)
+        if not isinstance(value, Absent)
+    }
+    if isinstance(told.get("missing"), dict):
+        told["missing"] = {**record.missing, **reasons}
+    else:
+        above |= reasons
+    return told
+
+
+def _plain(value: Any, place: str, reasons: dict[str, str]) -> JsonValue:
+    match value:
+        case Missing(reason):
+            reasons[place] = reason
+            return None
+        case Enum():
+            key = getattr(value, "key", value.value)
+            return str(key) if isinstance(key, str) else int(key)
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {str(name): _plain(item, f"{place}.{name}", reasons) for name, item in value.items()}
+        case tuple() if hasattr(value, "_fields"):
+            below: dict[str, str] = {}
+            told: JsonValue = _object(value, below)
+            reasons |= {f"{place}.{name}": reason for name, reason in below.items()}
+            return told
+        case tuple() | list():
+            return [_plain(item, f"{place}[{number}]", reasons) for number, item in enumerate(value)]
+        case None | bool() | int() | str():
+            return value
+    raise TypeError(f"{place}: {type(value).__name__} is nothing that JSON has")
+
+
+def schema_of(record: Any, description: str) -> Part:
+    """Return the JSON Schema of a record whose field ``schema`` is ``Literal["tcpdoctor.NAME/1"]``."""
+    (title,) = get_args(get_type_hints(record)["schema"])
+    name = title.removeprefix("tcpdoctor.").removesuffix("/1")
+    about = {"$schema": _ABOUT, "$id": f"urn:tcpdoctor:schema:{name}:1", "title": title}
+    return {**about, "description": description, **_object_part(record)}
+
+
+def _object_part(record: Any) -> Part:
+    hints = get_type_hints(record, include_extras=True)
+    return {
+        "type": "object",
+        "required": [key for key in record._fields if not _is_optional(hints[key])],
+        "properties": {key: part_of(hints[key]) for key in record._fields},
+    }
+
+
+def _is_optional(hint: Any) -> bool:
+    return get_origin(hint) is Annotated and any(
+        isinstance(said, Is) and said.optional for said in hint.__metadata__
+    )
+
+
+_NAMES: Mapping[Any, str] = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    type(None): "null",
+    Missing: "null",
+}
+
+
+def part_of(hint: Any) -> Part:
+    """Return the schema of one type."""
+    origin, inside = get_origin(hint), get_args(hint)
+    if {list, dict} <= {get_origin(member) for member in inside}:  # JsonValue: whatever JSON has
+        return {}
+    if origin is Annotated:
+        return _with_annotations(part_of(inside[0]), hint.__metadata__)
+    if origin in (Union, UnionType):
+        return _any_of(part_of(member) for member in inside if member is not Absent)
+    if origin is Literal:
+        return {"const": inside[0]} if len(inside) == 1 else {"enum": list(inside)}
+    if origin in (tuple, list):
+        return _array(inside)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return {"type": "object", "additionalProperties": part_of(inside[1])}
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return {"enum": [getattr(member, "key", member.value) for member in hint]}
+    if isinstance(hint, type) and issubclass(hint, tuple):
+        return _object_part(hint)
+    return {"type": _NAMES[hint]}
+
+
+def _with_annotations(part: Part, said: Iterable[Any]) -> Part:
+    for one in said:
+        if isinstance(one, Is):
+            part = part | {
+                key: value for key, value in one._asdict().items() if key != "optional" and value is not None
+            }
+    return part
+
+
+def _array(inside: tuple[Any, ...]) -> Part:
+    if len(inside) == 1 or inside[1] is Ellipsis:
+        return {"type": "array", "items": part_of(inside[0])}
+    items = _any_of(part_of(member) for member in inside)
+    return {"type": "array", "items": items, "minItems": len(inside), "maxItems": len(inside)}
+
+
+def _any_of(members: Iterable[Part]) -> Part:
+    parts: list[Part] = []
+    for part in members:
+        if part not in parts:
+            parts.append(part)
+    if len(parts) == 1:
+        return parts[0]
+    plain = [part for part in parts if "type" in part and "enum" not in part]
+    types = [part["type"] for part in plain]
+    rest = [part for part in plain if part["type"] != "null" and len(part) > 1]
+    if len(plain) == len(parts) and all(isinstance(one, str) for one in types) and len(rest) <= 1:
+        return {**(rest[0] if rest else {}), "type": types}
+    return {"anyOf": parts}

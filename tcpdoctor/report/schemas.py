@@ -1,0 +1,46 @@
+"""The JSON Schema of every JSON that this program prints, each complete in itself.
+
+They are made from the records of the answers, or are files in ``knowledge/schemas``. Keys may be added to
+any object later and none is removed, so no schema forbids keys that it does not name.
+"""
+
+from typing import Any
+
+from tcpdoctor.knowledge.schema_pages import Schema, description_of_file, file_names, load_file
+from tcpdoctor.report.document import schema_of
+
+_DERIVED = {
+    "error": "What `tcpdoctor explain --error E --format json` prints.",
+}
+"""Those that are made from a record, and what they are of."""
+
+
+def schema_names() -> tuple[str, ...]:
+    """Return the names that `load_schema` knows, sorted."""
+    return tuple(sorted({*file_names(), *_DERIVED}))
+
+
+def description_of(name: str) -> str:
+    """Return what a schema is of, in one sentence."""
+    return _DERIVED.get(name) or description_of_file(name)
+
+
+def load_schema(name: str) -> Schema:
+    """Return one schema with all that it refers to under ``$defs``.
+
+    Raises:
+        FileNotFoundError: There is none of that name.
+    """
+    if name in _DERIVED:
+        return schema_of(_record_of(name), _DERIVED[name])
+    return load_file(name, load_schema)
+
+
+def _record_of(name: str) -> Any:
+    """The record behind a derived schema; only the one asked for is imported."""
+    match name:
+        case "error":
+            from tcpdoctor.answers.error import ErrorAnswer
+
+            return ErrorAnswer
+    raise FileNotFoundError(name)
