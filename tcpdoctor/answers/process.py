@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tcpdoctor.answers.sockets import Entry, entries_of
+from tcpdoctor.answers.sockets import Entry, entries_of, state_of
 from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.socketset import Age
@@ -18,7 +18,7 @@ from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Listener, Process
 from tcpdoctor.kernel.sockopts import OptionValue
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
-from tcpdoctor.kernel.survey import take_survey
+from tcpdoctor.kernel.survey import Survey, take_survey
 
 MATTER = (
     "SO_REUSEADDR",
@@ -45,7 +45,9 @@ class ProcessReport(NamedTuple):
     """Seconds since 1970, UTC."""
     process: Process
     entries: tuple[Entry, ...]
-    """Its TCP sockets in this network namespace."""
+    """Its TCP sockets in this network namespace; of very many in one state a uniform sample."""
+    by_state: Mapping[TcpState, int]
+    """How many it has in each state, all of them counted."""
     other_sockets: int
     """Its sockets that are not among them: of other protocols or network namespaces, or in no state."""
     namespace: Reading[int]
@@ -82,21 +84,16 @@ class OptionGroup(NamedTuple):
     options: tuple[tuple[str, OptionValue], ...]
 
 
-def state_of(entry: Entry) -> TcpState:
-    """Return a socket's state; a listener's is LISTEN."""
-    row = entry.seen.row
-    return TcpState.LISTEN if isinstance(row, Listener) else row.state
-
-
-def state_groups(entries: Sequence[Entry]) -> tuple[StateGroup, ...]:
-    """Return the states that there are, in the order of every report."""
+def state_groups(entries: Sequence[Entry], by_state: Mapping[TcpState, int]) -> tuple[StateGroup, ...]:
+    """Return the states that there are, in the order of every report; ages are those of `entries`."""
     groups = []
     for state in COUNTED_STATES:
+        number = by_state.get(state, 0)
         ages = [entry.age for entry in entries if state_of(entry) is state]
         known = [age for age in ages if age is not None and not math.isinf(age.high)]
-        if ages:
+        if number:
             oldest = max(known, key=lambda age: age.low, default=None)
-            groups.append(StateGroup(state, len(ages), oldest, _longest_idle(entries, state)))
+            groups.append(StateGroup(state, number, oldest, _longest_idle(entries, state)))
     return tuple(groups)
 
 
@@ -149,6 +146,10 @@ def unasked(entries: Sequence[Entry]) -> tuple[tuple[str, int], ...]:
 # `tcpdoctor explain --pid`: look at one process's sockets, judge, print.
 
 
+_DESCRIBED = 20_000
+"""Of each state so many sockets are described one by one; all are counted."""
+
+
 def look(pid: int) -> ProcessReport:
     """Gather the answer; errors as `answer_pid`."""
     from tcpdoctor.answers.rules import load_rules
@@ -165,26 +166,35 @@ def look(pid: int) -> ProcessReport:
     if isinstance(process, Missing):
         raise QuestionError(f"--pid {pid}: {process.reason}")
     descriptors = read_descriptors(pid)
-    survey = take_survey(COUNTED_STATES, pid=pid, options=True)
+    survey = take_survey(COUNTED_STATES, pid=pid, options=True, room=_DESCRIBED)
     if isinstance(descriptors, Missing) or isinstance(survey, Missing):
         hidden = descriptors if isinstance(descriptors, Missing) else survey
         raise QuestionError(f"--pid {pid}: {hidden.reason if isinstance(hidden, Missing) else hidden}")
     entries = entries_of(survey)
     listening = {seen.row.local for seen in survey.sockets if isinstance(seen.row, Listener)}
     snapshot = take_snapshot(every_listener=bool(listening))
-    known = {seen.row.inode for seen in survey.sockets}
     return ProcessReport(
         host=read_identity(),
         taken_at=taken_at,
         process=process,
         entries=entries,
-        other_sockets=len(set(descriptors.values()) - known),
+        by_state=survey.by_state,
+        other_sockets=max(0, len(set(descriptors.values())) - survey.total),
         namespace=_namespace(pid),
         asked=asked,
         task=task,
-        missing=survey.missing,
+        missing=_with_sample(survey),
         diagnosis=diagnose_process(load_rules().rules, snapshot, pid, listening),
     )
+
+
+def _with_sample(survey: Survey) -> Mapping[str, str]:
+    """What could not be listed; and that details are those of a sample, where they are."""
+    if survey.total == len(survey.sockets):
+        return survey.missing
+    known = f"{survey.total:,} are counted, {len(survey.sockets):,} of them described (a uniform sample)"
+    reasons = [known, *filter(None, [survey.missing.get("sockets")])]
+    return {**survey.missing, "sockets": "; ".join(reasons)}
 
 
 def _namespace(pid: int) -> Reading[int]:

@@ -3,6 +3,7 @@
 import ipaddress
 import math
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from tcpdoctor.errors import QuestionError
@@ -20,6 +21,12 @@ class Entry(NamedTuple):
     seen: Seen
     age: Age | None
     """None: the kernel tells nothing of it (listeners and bound sockets)."""
+
+
+def state_of(entry: Entry) -> TcpState:
+    """Return a socket's state; a listener's is LISTEN."""
+    row = entry.seen.row
+    return TcpState.LISTEN if isinstance(row, Listener) else row.state
 
 
 class Sockets(NamedTuple):
@@ -88,7 +95,7 @@ def _look(
         local_port=port,
         remote_port=peer_port,
         pid=pid,
-        keep=None if other is None else other.is_of,
+        peer=None if other is None else other.address,
         options=options,
     )
     if isinstance(survey, Missing):
@@ -115,19 +122,10 @@ def _find_states(names: list[str]) -> "tuple[TcpState, ...]":
 class Peer(NamedTuple):
     """The other end that was asked for."""
 
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address
+    address: str
+    """Numeric, without a scope; an IPv4-mapped one as IPv4."""
     port: int | None
     """None: any."""
-
-    def is_of(self, row: Listener | Connection) -> bool:
-        """Whether a socket is connected to it; an IPv4-mapped address is the IPv4 address."""
-        if (
-            not isinstance(row, Connection)
-            or row.remote.port == 0
-            or self.port not in (None, row.remote.port)
-        ):
-            return False
-        return _plain(row.remote.address) == self.address
 
 
 def parse_peer(text: str) -> Peer:
@@ -181,10 +179,15 @@ def only_older(answer: Sockets, seconds: float) -> Sockets:
         missing["older"] = f"of {untold:,} of the sockets the kernel does not tell whether they are that old"
     return answer._replace(
         entries=kept,
-        survey=survey._replace(sockets=tuple(entry.seen for entry in kept), total=len(kept), missing=missing),
+        survey=survey._replace(
+            sockets=tuple(entry.seen for entry in kept),
+            total=len(kept),
+            missing=missing,
+            by_state=Counter(state_of(entry) for entry in kept),
+        ),
     )
 
 
-def _plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _plain(address: str) -> str:
     found = ipaddress.ip_address(address.partition("%")[0])
-    return getattr(found, "ipv4_mapped", None) or found
+    return str(getattr(found, "ipv4_mapped", None) or found)

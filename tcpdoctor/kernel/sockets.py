@@ -5,7 +5,9 @@ families, one listing per family, and /proc/net/tcp with tcp6. No listing is a s
 move while it runs. `ways` forces a way; only tests and benchmarks need to.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import socket
+import struct
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from tcpdoctor.kernel import procnet
@@ -31,6 +33,64 @@ _Marked: TypeAlias = Established | None
 DETAIL_BOUND = 20_000
 """Of one state so many sockets are known one by one, at some 1,000 bytes each."""
 _STATE = 17  # offset of idiag_state in a row
+_INODE_AT, _FAMILY_AT, _LOCAL_AT, _REMOTE_AT = 84, 16, 24, 40
+"""Offsets in a row: struct inet_diag_msg after the 16 bytes of struct nlmsghdr."""
+_INODE_NUMBER = struct.Struct("=I")
+
+
+class SocketFilter(NamedTuple):
+    """Which sockets are wanted, beyond state and ports: the rest is neither kept, counted nor decoded."""
+
+    inodes: Collection[int] | None = None
+    """Only sockets with one of these inodes."""
+    local: str | None = None
+    """Only sockets with this local address, numeric; an IPv4 address also stands for its mapped form."""
+    remote: str | None = None
+    """Only sockets connected to this address; the same."""
+
+    def accepts(self, row: Connection | Listener) -> bool:
+        """Whether a decoded socket is wanted."""
+        remote = row.remote.address if isinstance(row, Connection) else None
+        return (
+            (self.inodes is None or row.inode in self.inodes)
+            and (self.local is None or row.local.address in _forms_of_address(self.local))
+            and (self.remote is None or remote in _forms_of_address(self.remote))
+        )
+
+    def on_raw_rows(self) -> Callable[[bytes | bytearray, int], bool]:
+        """Return a test of a row that begins at an offset of a datagram."""
+        inodes = self.inodes
+        ends = [
+            (at, _raw_forms_of_address(address))
+            for at, address in ((_LOCAL_AT, self.local), (_REMOTE_AT, self.remote))
+            if address is not None
+        ]
+
+        def wanted(data: bytes | bytearray, at: int) -> bool:
+            if inodes is not None and _INODE_NUMBER.unpack_from(data, at + _INODE_AT)[0] not in inodes:
+                return False
+            return all(
+                bytes((data[at + _FAMILY_AT], *data[at + place : at + place + 16])) in forms
+                for place, forms in ends
+            )
+
+        return wanted
+
+
+EVERY_SOCKET = SocketFilter()
+
+
+def _forms_of_address(address: str) -> tuple[str, ...]:
+    return (address,) if ":" in address else (address, f"::ffff:{address}")
+
+
+def _raw_forms_of_address(address: str) -> frozenset[bytes]:
+    """The family and sixteen bytes by which a row names an address."""
+    if ":" in address:
+        return frozenset((bytes((socket.AF_INET6, *socket.inet_pton(socket.AF_INET6, address))),))
+    four = socket.inet_pton(socket.AF_INET, address)
+    mapped = bytes(10) + b"\xff\xff" + four
+    return frozenset((bytes((socket.AF_INET, *four)) + bytes(12), bytes((socket.AF_INET6, *mapped))))
 
 
 class StateCounts(NamedTuple):
@@ -147,9 +207,9 @@ def _look_closer(way: Way, marked: EstablishedTally[bytes]) -> Established:
 
 
 def read_listeners(
-    *, local_port: int | None = None, ways: Sequence[Way] = WAYS
+    *, local_port: int | None = None, only: SocketFilter = EVERY_SOCKET, ways: Sequence[Way] = WAYS
 ) -> Reading[tuple[Listener, ...]]:
-    """Read every socket in LISTEN, or those on one port; who owns it is not looked up.
+    """Read every socket in LISTEN, or those on one port that `only` accepts; owners are not looked up.
 
     Through /proc/net/tcp the limit of the accept queue, drops and cgroup are Missing, the cookie
     and the device are 0.
@@ -175,7 +235,7 @@ def read_listeners(
     if isinstance(answer, Missing):
         return answer
     listeners, _, complete = answer
-    return complete if isinstance(complete, Missing) else tuple(listeners)
+    return complete if isinstance(complete, Missing) else tuple(filter(only.accepts, listeners))
 
 
 def read_connections(
@@ -183,6 +243,7 @@ def read_connections(
     *,
     local_port: int | None = None,
     remote_port: int | None = None,
+    only: SocketFilter = EVERY_SOCKET,
     bound: int | Mapping[TcpState, int] = DETAIL_BOUND,
     ways: Sequence[Way] = WAYS,
 ) -> Reading[Mapping[TcpState, Detail]]:
@@ -192,6 +253,7 @@ def read_connections(
         states: Any but LISTEN and CLOSE. SYN_RECV includes request sockets.
         local_port: Only sockets with this local port; the kernel filters.
         remote_port: Only sockets connected to this port; the kernel filters.
+        only: Which of these are wanted; `bound` and the totals are of the wanted ones.
         bound: Of each state at most so many; beyond, a uniform sample and the true total. States
             that a mapping lacks have `DETAIL_BOUND`.
         ways: Which ways to try, in order.
@@ -213,8 +275,8 @@ def read_connections(
 
     def look(way: Way) -> tuple[Mapping[TcpState, Detail], bool]:
         if way is Way.PROC:
-            return _detail_from_proc(request, bounds), False
-        return _detail_from_netlink(way, request, bounds)
+            return _detail_from_proc(request, only, bounds), False
+        return _detail_from_netlink(way, request, only, bounds)
 
     answer = first_answer(ways, look)
     if isinstance(answer, Missing):
@@ -240,7 +302,7 @@ def _mask(states: Iterable[TcpState]) -> int:
 
 
 def _detail_from_netlink(
-    way: Way, request: Request, bounds: Mapping[TcpState, int]
+    way: Way, request: Request, only: SocketFilter, bounds: Mapping[TcpState, int]
 ) -> tuple[Mapping[TcpState, Detail], bool]:
     """Rows are kept as bytes and decoded at the end: in a sample most are thrown away again."""
     samples = {state: Sample[bytes](bound) for state, bound in bounds.items()}
@@ -248,8 +310,10 @@ def _detail_from_netlink(
         int(TcpState.CLOSE if state is TcpState.BOUND else state): sample for state, sample in samples.items()
     }
 
+    rows_of = _wanted_rows(request, only)
+
     def take(rows: Rows) -> None:
-        for at, end in each_row(rows, request):
+        for at, end in rows_of(rows):
             sample = by_number.get(rows.data[at + _STATE])
             if sample is not None and sample.wants():
                 sample.keep(bytes(rows.data[at:end]))
@@ -258,6 +322,17 @@ def _detail_from_netlink(
     return {
         state: Detail(_decode(sample.kept), sample.total) for state, sample in samples.items()
     }, interrupted
+
+
+def _wanted_rows(request: Request, only: SocketFilter) -> Callable[[Rows], Iterable[tuple[int, int]]]:
+    if only == EVERY_SOCKET:
+        return lambda rows: each_row(rows, request)
+    wanted = only.on_raw_rows()
+
+    def rows_of(rows: Rows) -> Iterator[tuple[int, int]]:
+        return (place for place in each_row(rows, request) if wanted(rows.data, place[0]))
+
+    return rows_of
 
 
 def _decode(rows: list[bytes]) -> tuple[Connection, ...]:
@@ -271,10 +346,12 @@ def _decode(rows: list[bytes]) -> tuple[Connection, ...]:
     return tuple(decoded)
 
 
-def _detail_from_proc(request: Request, bounds: Mapping[TcpState, int]) -> Mapping[TcpState, Detail]:
+def _detail_from_proc(
+    request: Request, only: SocketFilter, bounds: Mapping[TcpState, int]
+) -> Mapping[TcpState, Detail]:
     samples = {state: Sample[Connection](bound) for state, bound in bounds.items()}
     for row in procnet.read_rows():
-        if isinstance(row, Listener) or row.state not in samples:
+        if isinstance(row, Listener) or row.state not in samples or not only.accepts(row):
             continue
         local, remote = row.local.port, row.remote.port
         if request.local_port in (0, local) and request.remote_port in (0, remote):

@@ -1,7 +1,7 @@
 """Sockets of every state one by one, with their owners and, if wanted, the options that were set on them."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from tcpdoctor.kernel.namespaces import network_namespace
@@ -9,14 +9,17 @@ from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.processes import read_descriptors, read_name, read_status
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, Owner
-from tcpdoctor.kernel.sockets import read_connections, read_listeners
+from tcpdoctor.kernel.sockets import SocketFilter, read_connections, read_listeners
 from tcpdoctor.kernel.sockopts import Descriptor, SocketOptions, read_options
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 
 ROOM = 100_000
 """Of each state at most so many sockets are kept; beyond, a uniform sample."""
+MOST_ASKED = 5_000
+"""So many sockets are asked for their options, at 30 microseconds each."""
 
 _NOT_ASKED: Missing = Missing("socket options were not asked for")
+_TOO_MANY: Missing = Missing(f"only {MOST_ASKED:,} sockets are asked for their options")
 
 
 class Seen(NamedTuple):
@@ -34,7 +37,9 @@ class Survey(NamedTuple):
     total: int
     """How many there are; above len(sockets) these are a sample."""
     missing: Mapping[str, str]
-    """States that could not be listed, by key, with the reason."""
+    """States that could not be listed, by key, with the reason; ``sockets`` where some may be elsewhere."""
+    by_state: Mapping[TcpState, int]
+    """How many there are in each state that could be listed: never a sample."""
 
 
 def take_survey(
@@ -43,7 +48,7 @@ def take_survey(
     local_port: int | None = None,
     remote_port: int | None = None,
     pid: int | None = None,
-    keep: Callable[[Listener | Connection], bool] | None = None,
+    peer: str | None = None,
     options: bool = False,
     owner_seconds: float = 5.0,
     room: int = ROOM,
@@ -55,7 +60,7 @@ def take_survey(
         local_port: Only sockets with this local port.
         remote_port: Only sockets connected to this port; listeners have none.
         pid: Only sockets that this process holds. Other processes are then not searched.
-        keep: Only sockets of which it says True. The owners of others are not searched for.
+        peer: Only sockets connected to this address; an IPv4 address also stands for its mapped form.
         options: Ask each socket's process for its options (pidfd_getfd, getsockopt).
         owner_seconds: Time budget of the search for owners.
         room: Of each state at most so many sockets.
@@ -64,48 +69,49 @@ def take_survey(
         The sockets, in the order of COUNTED_STATES. Missing where the kernel lists none at all, or
         where the process's descriptors cannot be read.
     """
-    wanted = frozenset(states)
     inodes = None if pid is None else held_by(pid)
     if isinstance(inodes, Missing):
         return inodes
-    found = _list(wanted, local_port, remote_port, room)
+    only = SocketFilter(inodes=inodes, remote=peer)
+    found = _list(frozenset(states), local_port, remote_port, only, room)
     if isinstance(found, Missing):
         return found
-    rows, total, missing = found
-    if inodes is not None or keep is not None:
-        reasons = [f"{total - len(rows):,} sockets of this host were not looked at"] * (total > len(rows))
-        if pid is not None and (reason := _why_elsewhere(pid)) is not None:
-            reasons.append(reason)
-        if reasons:
-            missing["sockets"] = "; ".join(reasons)
-        rows = [row for row in rows if inodes is None or row.inode in inodes]
-        rows = [row for row in rows if keep is None or keep(row)]
-        total = len(rows)
-    return Survey(_ask(_own(rows, inodes, owner_seconds), options=options), total, missing)
+    rows, by_state, missing = found
+    reason = None if pid is None else _why_elsewhere(pid)
+    if reason is not None:
+        missing["sockets"] = reason
+    seen = _ask(_own(rows, inodes, owner_seconds), options=options)
+    return Survey(seen, sum(by_state.values()), missing, by_state)
 
 
 def _list(
-    wanted: frozenset[TcpState], local_port: int | None, remote_port: int | None, room: int
-) -> Reading[tuple[list[Listener | Connection], int, dict[str, str]]]:
-    """Return the sockets, how many there are, and the states that could not be listed."""
+    wanted: frozenset[TcpState],
+    local_port: int | None,
+    remote_port: int | None,
+    only: SocketFilter,
+    room: int,
+) -> Reading[tuple[list[Listener | Connection], dict[TcpState, int], dict[str, str]]]:
+    """Return the sockets, how many there are of each state, and the states that could not be listed."""
     rows: list[Listener | Connection] = []
-    if TcpState.LISTEN in wanted and remote_port is None:
-        listeners = read_listeners(local_port=local_port)
+    by_state: dict[TcpState, int] = {}
+    if TcpState.LISTEN in wanted and remote_port is None and only.remote is None:
+        listeners = read_listeners(local_port=local_port, only=only)
         if isinstance(listeners, Missing):
             return listeners
         rows += listeners
+        by_state[TcpState.LISTEN] = len(listeners)
     others = wanted - {TcpState.LISTEN}
-    detail = read_connections(others, local_port=local_port, remote_port=remote_port, bound=room)
+    detail = read_connections(others, local_port=local_port, remote_port=remote_port, only=only, bound=room)
     if isinstance(detail, Missing):
         return detail
-    total = len(rows) + sum(of_state.total for of_state in detail.values())
     missing = {}
     for state in COUNTED_STATES:
         if state in detail:
             rows += detail[state].connections
+            by_state[state] = detail[state].total
         elif state in others:
             missing[state.key] = "this kernel does not list bound sockets"
-    return rows, total, missing
+    return rows, by_state, missing
 
 
 def _why_elsewhere(pid: int) -> str | None:
@@ -155,8 +161,9 @@ def _ask(rows: Iterable[Listener | Connection], *, options: bool) -> tuple[Seen,
     if not options:
         return tuple(Seen(row, _NOT_ASKED) for row in rows)
     sockets = tuple(rows)
-    places = [_place(row) for row in sockets]
+    places = [_place(row) for row in sockets[:MOST_ASKED]]
     answers = read_options(place for place in places if isinstance(place, Descriptor))
+    places += [_TOO_MANY] * (len(sockets) - len(places))
     return tuple(
         Seen(row, place if isinstance(place, Missing) else answers[place])
         for row, place in zip(sockets, places, strict=True)

@@ -71,7 +71,7 @@ def _states(report: ProcessReport) -> dict[str, JsonValue]:
             "oldest": age_json(group.oldest),
             "most_idle_s": group.idle,
         }
-        for group in state_groups(report.entries)
+        for group in state_groups(report.entries, report.by_state)
     }
 
 

@@ -46,7 +46,7 @@ def _headline(report: ProcessReport) -> str:
         return f"{who} has ended and holds nothing; its parent{parent} has not noticed yet."
     if report.task.kernel:
         return f"{who} is a thread of the kernel: it has no descriptors, and so no sockets."
-    number = len(report.entries)
+    number = sum(report.by_state.values())
     sockets = f"{number:,} TCP {'socket' if number == 1 else 'sockets'}"
     if report.elsewhere:
         sockets += " in this network namespace, its own is another"
@@ -99,7 +99,7 @@ def _known(reading: Reading[str | None]) -> str:
 
 def _states(report: ProcessReport, style: Style) -> str:
     lines = []
-    for group in state_groups(report.entries):
+    for group in state_groups(report.entries, report.by_state):
         age = "" if group.oldest is None else f"the oldest {age_words(group.oldest)}"
         if group.idle is not None:
             age = f"the most idle without data for {show(group.idle, SECOND)}"

@@ -9,6 +9,7 @@ from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, NotHeld
 from tcpdoctor.kernel.sock_diag_rows import CGROUP_ID, INFO, SKMEMINFO, SKV6ONLY, decode_row
+from tcpdoctor.kernel.sockets import EVERY_SOCKET, SocketFilter
 from tcpdoctor.kernel.states import TcpState, Timer
 from tests.kernel.recordings import cut_all, datagrams, needs_little_endian, raw_rows
 
@@ -138,3 +139,24 @@ def test_a_recorded_listing_in_detail():
     assert described == full
     waiting = [found for found in connections if found.state is TcpState.TIME_WAIT]
     assert [found.expires for found in waiting] == pytest.approx([60, 60, 60], abs=0.1)
+
+
+@pytest.mark.parametrize("family", [V4, V6])
+@pytest.mark.parametrize(
+    ("only", "wanted"),
+    [
+        (EVERY_SOCKET, True),
+        (SocketFilter(inodes={7}), True),
+        (SocketFilter(inodes={8, 9}), False),
+        (SocketFilter(inodes=()), False),
+        (SocketFilter(local="10.0.0.1"), True),
+        (SocketFilter(remote="10.0.0.1"), False),
+        (SocketFilter(local="10.0.0.1", remote="10.0.0.2"), True),
+        (SocketFilter(inodes={7}, remote="10.0.0.3"), False),
+        (SocketFilter(remote="::1"), False),
+    ],
+)
+def test_a_raw_row_and_its_decoded_form_are_wanted_alike(family, only, wanted):
+    before = b"\0" * 24
+    assert only.on_raw_rows()(before + row(1, family=family), len(before)) is wanted
+    assert only.accepts(decode_row(row(1, family=family))) is wanted

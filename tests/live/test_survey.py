@@ -1,0 +1,116 @@
+"""Of a crowd of sockets those of one process, or towards one peer, are counted whole, whatever the room."""
+
+import os
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from resource import RLIMIT_NOFILE, getrlimit
+
+import pytest
+
+from tcpdoctor.answers.process import look
+from tcpdoctor.kernel.sockets import SocketFilter, Way, read_connections
+from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
+from tcpdoctor.kernel.survey import take_survey
+from tcpdoctor.lab.namespace import write_sysctl
+from tcpdoctor.lab.pairs import connect_pair, listen
+
+CROWD = """
+import resource, socket, sys
+number, place = map(int, sys.argv[1:])
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+server = socket.create_server((f"127.0.0.{2 + place}", 0), backlog=64)
+held = []
+for _ in range(number):
+    held.append(socket.create_connection(server.getsockname()))
+    held.append(server.accept()[0])
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def crowd(stack, number, place=0):
+    """Another process with so many connections, both ends of each, to an address by its place."""
+    done = stack.enter_context(
+        subprocess.Popen(
+            [sys.executable, "-c", CROWD, str(number), str(place)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    )
+    stack.callback(done.kill)
+    assert done.stdout.readline() == "ready\n"
+    return done.pid
+
+
+def beside_a_crowd(number, room):
+    with ExitStack() as stack:
+        other = crowd(stack, number)
+        server = listen(stack)
+        for _ in range(7):
+            connect_pair(stack, server)
+        mine = take_survey(COUNTED_STATES, pid=os.getpid(), room=room)
+        theirs = take_survey(COUNTED_STATES, pid=other, room=room)
+        towards = take_survey(COUNTED_STATES, peer="127.0.0.2", room=room)
+    return mine, theirs, towards
+
+
+def test_a_process_is_counted_whole_among_more_sockets_than_there_is_room_for(in_namespace):
+    mine, theirs, towards = in_namespace(beside_a_crowd, 211, 23)
+    assert mine.by_state == dict.fromkeys(COUNTED_STATES, 0) | {TcpState.ESTABLISHED: 14, TcpState.LISTEN: 1}
+    assert (mine.total, len(mine.sockets), mine.missing) == (15, 15, {})
+    assert theirs.by_state[TcpState.ESTABLISHED] == 422
+    assert (theirs.total, len(theirs.sockets)) == (423, 24)
+    assert (towards.total, len(towards.sockets)) == (211, 23), "of each connection one end goes there"
+
+
+def by_every_way():
+    with ExitStack() as stack:
+        server = listen(stack)
+        inodes = {os.fstat(connect_pair(stack, server)[0].fileno()).st_ino for _ in range(5)}
+        wide = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+        stack.enter_context(wide)
+        mapped = stack.enter_context(socket.create_connection(("127.0.0.1", wide.getsockname()[1])))
+        found = {
+            way: (
+                read_connections([TcpState.ESTABLISHED], only=SocketFilter(inodes=inodes), ways=(way,)),
+                read_connections([TcpState.ESTABLISHED], only=SocketFilter(remote="127.0.0.1"), ways=(way,)),
+            )
+            for way in Way
+        }
+        assert mapped.fileno() >= 0
+    return inodes, found
+
+
+def test_every_way_to_list_sockets_filters_alike(in_namespace):
+    inodes, found = in_namespace(by_every_way)
+    for way, (held, towards) in found.items():
+        rows = held[TcpState.ESTABLISHED].connections
+        assert ({row.inode for row in rows}, len(rows)) == (inodes, 5), way
+        ends = towards[TcpState.ESTABLISHED]
+        assert (ends.total, {row.family for row in ends.connections}) == (12, {4, 6}), way
+
+
+def among_150_thousand():
+    write_sysctl("net.ipv4.ip_local_port_range", "2000 65000")
+    with ExitStack() as stack:
+        pids = [crowd(stack, 9_473, place) for place in range(8)]
+        server = listen(stack)
+        for _ in range(11):
+            connect_pair(stack, server)
+        return [look(pid) for pid in (*pids[::3], os.getpid())]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    getrlimit(RLIMIT_NOFILE)[1] < 19_500, reason="needs 19,500 descriptors a process (ulimit -Hn)"
+)
+def test_of_150_thousand_sockets_every_one_is_counted(in_namespace):
+    *large, small = in_namespace(among_150_thousand)
+    for report in large:
+        assert report.by_state[TcpState.ESTABLISHED] == 18_946
+        assert (report.by_state[TcpState.LISTEN], report.other_sockets) == (1, 0)
+    assert (small.by_state[TcpState.ESTABLISHED], small.other_sockets) == (22, 0)
