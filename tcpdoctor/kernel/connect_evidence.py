@@ -5,8 +5,9 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel import procnet
@@ -122,6 +123,9 @@ class _Users:
 
 
 # Which way the kernel would send packets to an address, and from which source address.
+#
+# The question is one message of rtnetlink, some sixty bytes: struct nlmsghdr, struct rtmsg and attributes
+# (include/uapi/linux/rtnetlink.h, man 7 rtnetlink).
 
 
 _KINDS = {
@@ -134,19 +138,18 @@ _KINDS = {
     8: "prohibit",
 }
 """RTN_* in include/uapi/linux/rtnetlink.h."""
-_NEWER_ATTRIBUTES = (
-    ("RTA_PAD", "none"),
-    ("RTA_UID", "uint32"),
-    ("RTA_TTL_PROPAGATE", "uint8"),
-    ("RTA_IP_PROTO", "uint8"),
-    ("RTA_SPORT", "be16"),
-    ("RTA_DPORT", "be16"),
-)
-"""Of the same header, behind those that pyroute2 has."""
 _NLMSG_ERROR, _RTM_NEWROUTE, _RTM_GETROUTE, _NLM_F_REQUEST = 2, 24, 26, 1
-_KIND, _FAILURE = struct.Struct("=4xH"), struct.Struct("=16xi")
+_RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 2, 4, 5, 7
+_RTA_VIA, _RTA_UID, _RTA_IP_PROTO, _RTA_DPORT = 18, 25, 27, 29
+_RTA_TYPE = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
+_MESSAGE_HEADER = struct.Struct("=IHHII")
+_ROUTE_HEADER = struct.Struct("=8BI")
+"""struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags."""
+_KIND_OF_ROUTE = 7
+_ROUTE_ATTRIBUTE = struct.Struct("=HH")
+_INDEX = struct.Struct("=I")
+_ERROR_CODE = struct.Struct("=i")
 _SILENCE_SECONDS = 10
-_BITS = {4: 32, 6: 128}
 
 
 class Route(NamedTuple):
@@ -204,31 +207,34 @@ def find_route(
 
 
 def _ask(family: int, destination: str, port: int, source: str | None, interface: int) -> Route | NoRoute:
-    message = _message(None)
-    message["family"] = socket.AF_INET if family == 4 else socket.AF_INET6
-    message["dst_len"] = _BITS[family]
-    message["src_len"] = _BITS[family] if source is not None else 0
-    attributes = {
-        "RTA_DST": destination,
-        "RTA_SRC": source,
-        "RTA_OIF": interface or None,
-        "RTA_UID": os.geteuid(),
-        "RTA_IP_PROTO": int(socket.IPPROTO_TCP),
-        "RTA_DPORT": port,
-    }
-    message["attrs"] = [(name, value) for name, value in attributes.items() if value is not None]
-    message["header"].update(type=_RTM_GETROUTE, flags=_NLM_F_REQUEST, sequence_number=1)
-    message.encode()
-    return _read(_exchange(bytes(message.data)), source)
+    return _read_route(_exchange(route_question(family, destination, port, source, interface)), source)
 
 
-def _message(data: bytes | None) -> Any:
-    from pyroute2.netlink.rtnl.rtmsg import rtmsg
+def route_question(family: int, destination: str, port: int, source: str | None, interface: int) -> bytes:
+    """Return the message that asks; arguments as `find_route`."""
+    number = socket.AF_INET if family == 4 else socket.AF_INET6
+    to = socket.inet_pton(number, destination)
+    bits, mine = 8 * len(to), 0
+    attributes = [(_RTA_DST, to)]
+    if source is not None:
+        mine = bits
+        attributes.append((_RTA_SRC, socket.inet_pton(number, source)))
+    if interface:
+        attributes.append((_RTA_OIF, _INDEX.pack(interface)))
+    attributes += [
+        (_RTA_UID, _INDEX.pack(os.geteuid())),
+        (_RTA_IP_PROTO, bytes((socket.IPPROTO_TCP,))),
+        (_RTA_DPORT, port.to_bytes(2, "big")),
+    ]
+    body = _ROUTE_HEADER.pack(number, bits, mine, 0, 0, 0, 0, 0, 0) + b"".join(
+        _padded(_ROUTE_ATTRIBUTE.pack(_ROUTE_ATTRIBUTE.size + len(value), kind) + value)
+        for kind, value in attributes
+    )
+    return _MESSAGE_HEADER.pack(16 + len(body), _RTM_GETROUTE, _NLM_F_REQUEST, 1, 0) + body
 
-    class RouteMessage(rtmsg):  # type: ignore[misc]  # pyroute2 ships no types
-        nla_map = (*rtmsg.nla_map, *_NEWER_ATTRIBUTES)
 
-    return RouteMessage() if data is None else RouteMessage(data)
+def _padded(attribute: bytes) -> bytes:
+    return attribute.ljust((len(attribute) + 3) & ~3, b"\0")
 
 
 def _exchange(question: bytes) -> bytes:
@@ -241,27 +247,52 @@ def _exchange(question: bytes) -> bytes:
         return sock.recv(1 << 16)
 
 
-def _read(answer: bytes, source: str | None) -> Route | NoRoute:
-    if len(answer) < _FAILURE.size:
+def _read_route(answer: bytes, source: str | None) -> Route | NoRoute:
+    if len(answer) < _MESSAGE_HEADER.size + _ERROR_CODE.size:
         raise KernelReadError(f"rtnetlink: an answer of {len(answer)} bytes")
-    (kind,) = _KIND.unpack_from(answer)
+    length, kind, *_ = _MESSAGE_HEADER.unpack_from(answer)
     if kind == _NLMSG_ERROR:
-        (code,) = _FAILURE.unpack_from(answer)
+        (code,) = _ERROR_CODE.unpack_from(answer, _MESSAGE_HEADER.size)
         return NoRoute(errno.errorcode.get(-code, str(-code)))
-    if kind != _RTM_NEWROUTE:
-        raise KernelReadError(f"rtnetlink: an answer of unknown type {kind}")
-    route = _message(answer)
-    route.decode()
-    via = route.get_attr("RTA_VIA")  # an IPv4 route by way of an IPv6 neighbour
+    first = _MESSAGE_HEADER.size + _ROUTE_HEADER.size
+    if kind != _RTM_NEWROUTE or not first <= length <= len(answer):
+        raise KernelReadError(f"rtnetlink: an answer of type {kind} and {length} bytes")
+    family, *_ = header = _ROUTE_HEADER.unpack_from(answer, _MESSAGE_HEADER.size)
+    attributes = _route_attributes(answer[first:length])
+    index = attributes.get(_RTA_OIF)
     return Route(
-        source=source or route.get_attr("RTA_PREFSRC"),
-        interface=_name(route.get_attr("RTA_OIF")),
-        gateway=via["addr"] if via else route.get_attr("RTA_GATEWAY"),
-        kind=_KINDS.get(route["type"], str(route["type"])),
+        source=source or _address_in(family, attributes.get(_RTA_PREFSRC)),
+        interface=None if index is None else _name(_INDEX.unpack(index)[0]),
+        gateway=_gateway(family, attributes),
+        kind=_KINDS.get(header[_KIND_OF_ROUTE], str(header[_KIND_OF_ROUTE])),
     )
 
 
-def _name(index: int | None) -> str | None:
+def _route_attributes(data: bytes) -> Mapping[int, bytes]:
+    found: dict[int, bytes] = {}
+    at = 0
+    while at + _ROUTE_ATTRIBUTE.size <= len(data):
+        length, kind = _ROUTE_ATTRIBUTE.unpack_from(data, at)
+        if not _ROUTE_ATTRIBUTE.size <= length <= len(data) - at:
+            raise KernelReadError(f"rtnetlink: attribute of {length} bytes, {len(data) - at} are left")
+        found[kind & _RTA_TYPE] = data[at + _ROUTE_ATTRIBUTE.size : at + length]
+        at += (length + 3) & ~3
+    return found
+
+
+def _gateway(family: int, attributes: Mapping[int, bytes]) -> str | None:
+    """The next hop; an IPv4 route may go by way of an IPv6 neighbour (struct rtvia: family, address)."""
+    via = attributes.get(_RTA_VIA)
+    if via is not None:
+        return _address_in(int.from_bytes(via[:2], sys.byteorder), via[2:])
+    return _address_in(family, attributes.get(_RTA_GATEWAY))
+
+
+def _address_in(family: int, packed: bytes | None) -> str | None:
+    return None if packed is None else socket.inet_ntop(family, packed)
+
+
+def _name(index: int) -> str | None:
     try:
         return socket.if_indextoname(index) if index else None
     except OSError:
