@@ -11,7 +11,7 @@ from tcpdoctor.answers.sockets import Entry, entries_of, state_of
 from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.socketset import Age
-from tcpdoctor.kernel.live import take_snapshot
+from tcpdoctor.kernel.live import take_samples
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.processes import Task, read_descriptors, read_process, read_task
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -146,6 +146,8 @@ def unasked(entries: Sequence[Entry]) -> tuple[tuple[str, int], ...]:
 # `tcpdoctor explain --pid`: look at one process's sockets, judge, print.
 
 
+_WINDOW = 1.0
+"""Seconds between the two looks, as of `check`."""
 _DESCRIBED = 20_000
 """Of each state so many sockets are described one by one; all are counted."""
 
@@ -171,8 +173,8 @@ def look(pid: int) -> ProcessReport:
         hidden = descriptors if isinstance(descriptors, Missing) else survey
         raise QuestionError(f"--pid {pid}: {hidden.reason if isinstance(hidden, Missing) else hidden}")
     entries = entries_of(survey)
-    listening = {seen.row.local for seen in survey.sockets if isinstance(seen.row, Listener)}
-    snapshot = take_snapshot(every_listener=bool(listening))
+    listeners = [seen.row for seen in survey.sockets if isinstance(seen.row, Listener)]
+    samples = take_samples(_WINDOW, every_listener=bool(listeners))
     return ProcessReport(
         host=read_identity(),
         taken_at=taken_at,
@@ -184,7 +186,7 @@ def look(pid: int) -> ProcessReport:
         asked=asked,
         task=task,
         missing=_with_sample(survey),
-        diagnosis=diagnose_process(load_rules().rules, snapshot, pid, listening),
+        diagnosis=diagnose_process(load_rules().rules, samples, pid, listeners),
     )
 
 

@@ -11,7 +11,7 @@ from tcpdoctor.facts.host import HostFacts
 from tcpdoctor.facts.subject import Scope, Subject
 from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Endpoint, Samples, Snapshot
+from tcpdoctor.kernel.snapshot import Endpoint, Listener, Samples, Snapshot
 
 SubjectsOf: TypeAlias = Callable[[Scope], Reading[Sequence[Subject]]]
 
@@ -154,35 +154,77 @@ def diagnose_port(rules: Iterable[Rule], snapshot: Snapshot) -> Diagnosis:
     return diagnose_subjects([rule for rule in rules if rule.scope in _SCOPES], snapshot, subjects)
 
 
-# What the rules of `check` say of one process: of itself, and of the listeners that it holds.
+# The findings of `check` that are about one process or one destination, or name it.
 
 
 def diagnose_process(
-    rules: Iterable[Rule], snapshot: Snapshot, pid: int, listening: Collection[Endpoint]
+    rules: Sequence[Rule], samples: Samples, pid: int, listeners: Collection[Listener]
 ) -> Diagnosis:
-    """Apply the rules of the scopes process and listener to one look at the host; one process is judged.
+    """Apply all rules, and keep the findings that are about a process or name it.
 
     Args:
-        rules: Those in force; the ones about hosts, ports and destinations are left out.
-        snapshot: With owners. There is one sample, so rules that need two are unchecked.
-        pid: The process.
-        listening: Where it listens.
+        rules: Those in force.
+        samples: With owners; two looks have the same findings with the same severities as `check`.
+        pid: The process. Rules about processes are asked about this one only.
+        listeners: Those that it holds.
     """
-    samples = Samples(None, snapshot)
+
+    def only_this(subject: Subject) -> bool:
+        return subject.scope is not Scope.PROCESS or subject.identity.get("pid") == pid
+
+    def concerns(finding: Finding) -> bool:
+        return pid in finding.pids or any(is_of_listener(finding, row) for row in listeners)
+
+    return _diagnose_part(rules, samples, only_this, concerns)
+
+
+def diagnose_destination(
+    rules: Sequence[Rule],
+    samples: Samples,
+    destination: Endpoint,
+    source: str | None,
+    listeners: Collection[Listener],
+) -> Diagnosis:
+    """Apply all rules, and keep the findings that are about a destination or name it.
+
+    Args:
+        rules: Those in force.
+        samples: As `diagnose_process`.
+        destination: Address and port, IPv4 as IPv4.
+        source: The client's address: a finding about the same destination from another address is left out.
+        listeners: Those of this host that answer there.
+    """
+
+    def concerns(finding: Finding) -> bool:
+        if finding.scope is Scope.DESTINATION and source is not None and finding.identity["source"] != source:
+            return False
+        return destination in finding.peers or any(is_of_listener(finding, row) for row in listeners)
+
+    return _diagnose_part(rules, samples, lambda _subject: True, concerns)
+
+
+def is_of_listener(finding: Finding, listener: Listener) -> bool:
+    """Whether a finding is about this listener; those that share an address have cookies."""
+    identity = finding.identity
+    if finding.scope is not Scope.LISTENER:
+        return False
+    place = (identity.get("address"), identity.get("port"), identity.get("interface", 0))
+    if place != (listener.local.address, listener.local.port, listener.device):
+        return False
+    return identity.get("cookie", listener.cookie) == listener.cookie
+
+
+def _diagnose_part(
+    rules: Sequence[Rule],
+    samples: Samples,
+    wanted: Callable[[Subject], bool],
+    concerns: Callable[[Finding], bool],
+) -> Diagnosis:
     host = HostFacts(samples)
 
     def subjects(scope: Scope) -> Reading[Sequence[Subject]]:
         found = subjects_of(samples, scope, host)
-        if isinstance(found, Missing):
-            return found
-        return [subject for subject in found if _concerns(subject, pid, listening)]
+        return found if isinstance(found, Missing) else list(filter(wanted, found))
 
-    scopes = (Scope.PROCESS, Scope.LISTENER)
-    return diagnose_subjects([rule for rule in rules if rule.scope in scopes], snapshot, subjects)
-
-
-def _concerns(subject: Subject, pid: int, listening: Collection[Endpoint]) -> bool:
-    identity = subject.identity
-    if subject.scope is Scope.PROCESS:
-        return identity.get("pid") == pid
-    return (identity.get("address"), identity.get("port")) in listening
+    whole = diagnose_subjects(rules, samples.after, subjects)
+    return whole._replace(findings=tuple(filter(concerns, whole.findings)))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.kernel.reading import JsonValue as JsonValue  # most who need it have to do with findings
+from tcpdoctor.kernel.snapshot import Endpoint
 
 
 class Severity(IntEnum):
@@ -93,6 +94,10 @@ class Finding(NamedTuple):
     wrong_fixes: tuple[WrongFix, ...]
     references: tuple[Reference, ...]
     normal_when: tuple[str, ...]
+    pids: frozenset[int] = frozenset()
+    """The processes that it is about, or names."""
+    peers: frozenset[Endpoint] = frozenset()
+    """The ends that this host connected to and that it is about, or names; IPv4 as IPv4."""
 
 
 class Unchecked(NamedTuple):

@@ -1,19 +1,19 @@
 """A rule that fired for a subject becomes a finding: evidence, prose and fixes with this host's numbers."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
-from tcpdoctor.diagnosis.body import AddPort, Body, FixText, SysctlChange, Template, fill
+from tcpdoctor.diagnosis.body import AddPort, Body, FixText, SysctlChange, Template, blanks_of, fill
 from tcpdoctor.diagnosis.closure import NOT_READ, Facts, Number, Observation, compile_number
 from tcpdoctor.diagnosis.finding import Evidence, Finding, Fix, JsonValue, SysctlFix, WrongFix
 from tcpdoctor.diagnosis.judge import observe
 from tcpdoctor.diagnosis.rule import Rule, Trigger
 from tcpdoctor.diagnosis.tree import Calculation
 from tcpdoctor.facts.dimension import COUNT, PER_SECOND, SECOND, Dimension, show, unit_name
-from tcpdoctor.facts.subject import Subject
-from tcpdoctor.facts.value import Range, Value
+from tcpdoctor.facts.subject import Scope, Subject
+from tcpdoctor.facts.value import NamedText, Range, Value
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.snapshot import Snapshot, SysctlValue
+from tcpdoctor.kernel.snapshot import Endpoint, Snapshot, SysctlValue
 
 _TOGETHER = 50
 """Of so many subjects one command reserves the ports: each of their findings has all of these in it."""
@@ -55,6 +55,7 @@ def tell(
         wrong_fixes=tuple(WrongFix(filled(wrong.title), filled(wrong.why)) for wrong in body.wrong_fixes),
         references=body.references,
         normal_when=tuple(filled(case) for case in body.normal_when),
+        **_whom(body, subject),
     )
 
 
@@ -62,6 +63,28 @@ def _summary(body: Body, trigger: Trigger, facts: Facts, limits: Mapping[str, fl
     if trigger.at_most and body.summary_upper is not None:
         return fill(body.summary_upper, facts, limits, at_most=True)
     return fill(body.summary, facts, limits)
+
+
+class _Whom(TypedDict):
+    pids: frozenset[int]
+    peers: frozenset[Endpoint]
+
+
+def _whom(body: Body, subject: Subject) -> _Whom:
+    """The processes and ends that the subject is, and those that the prose names."""
+    pids, peers = set[int](), set[Endpoint]()
+    identity = subject.identity
+    if isinstance(pid := identity.get("pid"), int):
+        pids.add(pid)
+    if subject.scope is Scope.DESTINATION:
+        peers.add(Endpoint(str(identity["address"]), int(identity["port"] or 0)))
+    for template in (body.summary, body.explanation, body.impact):
+        for fact in blanks_of(template):
+            value = subject.facts.get(fact.name, NOT_READ)
+            if isinstance(value, NamedText):
+                pids |= value.pids
+                peers |= value.peers
+    return {"pids": frozenset(pids), "peers": frozenset(peers)}
 
 
 def fingerprint(rule: str, namespace: int, subject: Subject) -> str:

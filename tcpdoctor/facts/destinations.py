@@ -18,10 +18,11 @@ from tcpdoctor.facts.socketset import (
     most_common,
     oldest,
     partly,
+    pids_of,
     plain_address,
 )
 from tcpdoctor.facts.subject import HIDDEN_LABEL, LazyFacts, Scope, Subject
-from tcpdoctor.facts.value import Range, Value
+from tcpdoctor.facts.value import NamedText, Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
     Census,
@@ -202,7 +203,7 @@ def _owners(towards: Towards) -> Value:
         return unknown[0] if unknown else NONE
     if unknown:
         numbers[HIDDEN_LABEL] = len(unknown)
-    return most_common(numbers, "{name}: {number:,}")
+    return NamedText(most_common(numbers, "{name}: {number:,}"), pids=pids_of(attempts.connections))
 
 
 def _unanswered(value: Callable[[SocketSet], Value]) -> Callable[[Towards], Value]:

@@ -24,10 +24,11 @@ from tcpdoctor.facts.socketset import (
     enumerate_some,
     most_common,
     oldest,
+    pids_of,
     plain_address,
 )
 from tcpdoctor.facts.subject import HIDDEN_LABEL
-from tcpdoctor.facts.value import Ages, Merged, Range, Value
+from tcpdoctor.facts.value import Ages, Merged, NamedText, Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
     Connection,
@@ -211,7 +212,7 @@ def holders_text(sockets: SocketSet) -> Value:
         return unknown[0] if unknown else NONE
     if unknown:
         numbers[HIDDEN_LABEL] = len(unknown)
-    return most_common(numbers, "{name}: {number:,}")
+    return NamedText(most_common(numbers, "{name}: {number:,}"), pids=pids_of(sockets.sure))
 
 
 def _idle_unprobed(living: Living) -> Reading[SocketSet]:
@@ -285,7 +286,8 @@ def _large_owners(sockets: SocketSet) -> Value:
     if not numbers:
         return NONE
     words = [f"{name}: {numbers[name]:,} with {show(number, BYTE)}" for name, number in held.most_common()]
-    return enumerate_some(words[:_NAMED], len(words) - len(words[:_NAMED]))
+    text = enumerate_some(words[:_NAMED], len(words) - len(words[:_NAMED]))
+    return NamedText(text, pids=pids_of(sockets.sure))
 
 
 _NAMED = 3

@@ -23,7 +23,7 @@ from tcpdoctor.facts.socketset import (
     plain_address,
 )
 from tcpdoctor.facts.subject import LazyFacts, Scope, Subject
-from tcpdoctor.facts.value import Ages, Range, Value
+from tcpdoctor.facts.value import Ages, NamedText, Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Detail, Held, Listener, NotHeld, Owner, Samples, Snapshot
 from tcpdoctor.kernel.states import TcpState
@@ -297,7 +297,8 @@ def owner_text(owner: Owner) -> str | Missing:
     match owner:
         case Held(holders=holders):
             first, more = f"{holders[0].name} ({holders[0].pid})", len(holders) - 1
-            return f"{first} and {more} more process{'es' if more > 1 else ''}" if more else first
+            text = f"{first} and {more} more process{'es' if more > 1 else ''}" if more else first
+            return NamedText(text, pids=(holder.pid for holder in holders))
         case NotHeld():
             return "no process"
         case Missing():

@@ -3,15 +3,16 @@
 from collections import Counter
 from typing import NamedTuple
 
-from tcpdoctor.facts.socketset import NONE, most_common, partly
+from tcpdoctor.facts.socketset import NONE, most_common, partly, pids_of
 from tcpdoctor.facts.subject import HIDDEN_LABEL
-from tcpdoctor.facts.value import Range, Value
+from tcpdoctor.facts.value import NamedText, Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Detail, Held, Listener, NotHeld, Snapshot
 from tcpdoctor.kernel.states import TcpState
 
 _RANGE = "net.ipv4.ip_local_port_range"
 _RESERVED = "net.ipv4.ip_local_reserved_ports"
+LAST_PORT = 65_535
 
 
 def ephemeral_range(snapshot: Snapshot) -> Reading[tuple[int, int]]:
@@ -20,9 +21,9 @@ def ephemeral_range(snapshot: Snapshot) -> Reading[tuple[int, int]]:
     match value:
         case Missing():
             return value
-        case (int(low), int(high)):
+        case (int(low), int(high)) if 0 <= low <= high <= LAST_PORT:
             return low, high
-    return Missing(f"{_RANGE} is no pair of ports")
+    return Missing(f"{_RANGE} is no range of ports")
 
 
 def reserved_ports(snapshot: Snapshot) -> Reading[tuple[tuple[int, int], ...]]:
@@ -33,6 +34,8 @@ def reserved_ports(snapshot: Snapshot) -> Reading[tuple[tuple[int, int], ...]]:
     ranges = [part for part in value if isinstance(part, tuple)] if isinstance(value, tuple) else []
     if not isinstance(value, tuple) or len(ranges) < len(value):
         return Missing(f"{_RESERVED} is no list of ranges")
+    if any(not 0 <= low <= high <= LAST_PORT for low, high in ranges):
+        return Missing(f"{_RESERVED} is no list of ranges of ports")
     return tuple(ranges)
 
 
@@ -234,4 +237,6 @@ def owners_bound(snapshot: Snapshot) -> Value:
                 numbers["no process"] += 1
             case Missing():
                 numbers[HIDDEN_LABEL] += 1
-    return most_common(numbers, "{name}: {number:,}") if numbers else NONE
+    if not numbers:
+        return NONE
+    return NamedText(most_common(numbers, "{name}: {number:,}"), pids=pids_of(bound.sockets))

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, overload
 
 from tcpdoctor.facts.rates import elapsed
-from tcpdoctor.facts.value import Ages, Merged, Range
+from tcpdoctor.facts.value import Ages, Merged, NamedText, Range
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Detail, Endpoint, Held, Samples, TcpInfo
+from tcpdoctor.kernel.snapshot import Connection, Detail, Endpoint, Held, Listener, Samples, TcpInfo
 from tcpdoctor.kernel.states import TcpState, Timer
 
 # Whether a socket was there in the first of two samples.
@@ -290,7 +290,12 @@ class SocketSet(NamedTuple):
         """
         if not self.sure:
             return Missing(self.reason) if self.maybe or self.unseen else NONE
-        return most_common(_count_peers(self.sure, is_client))
+        ours = {
+            Endpoint(plain_address(row.remote.address), row.remote.port)
+            for row in self.sure
+            if is_client(row)
+        }
+        return NamedText(most_common(_count_peers(self.sure, is_client)), peers=ours)
 
     def descriptors(self) -> str | Missing:
         """Descriptors of the first holder of each: ``fd 6, 7, 9 and 137 more``."""
@@ -299,6 +304,13 @@ class SocketSet(NamedTuple):
             return Missing(self.reason) if self.maybe or self.unseen else NONE
         named = fds if len(fds) <= _NAMED + 1 else fds[:_NAMED]
         return "fd " + enumerate_some([str(fd) for fd in named], len(fds) - len(named))
+
+
+def pids_of(rows: Iterable[Connection | Listener]) -> frozenset[int]:
+    """The processes that hold any of these sockets, as far as they were looked up."""
+    return frozenset(
+        holder.pid for row in rows if isinstance(row.owner, Held) for holder in row.owner.holders
+    )
 
 
 def oldest(ages: Ages) -> float | Range:

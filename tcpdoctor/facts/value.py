@@ -1,10 +1,11 @@
-"""What a fact can be, besides a number or a text: uncertain, a set of ages, growth."""
+"""What a fact can be, besides a number or a text: uncertain, a set of ages, growth, a text that names."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias, overload
 
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import Endpoint
 
 
 class Range(NamedTuple):
@@ -100,6 +101,20 @@ class Growth(NamedTuple):
     """Whole for events; seconds for a counter of time."""
     seconds: float
     """Time between the samples, above 0."""
+
+
+class NamedText(str):
+    """A text about processes or peers, and which they are: those as well that it counts without a name."""
+
+    pids: frozenset[int]
+    peers: frozenset[Endpoint]
+    """Ends that we connected to; a client of ours is not among them."""
+
+    def __new__(cls, text: str, *, pids: Iterable[int] = (), peers: Iterable[Endpoint] = ()) -> "NamedText":
+        """Make one of a text and of whom it is about."""
+        made = super().__new__(cls, text)
+        made.pids, made.peers = frozenset(pids), frozenset(peers)
+        return made
 
 
 Value: TypeAlias = int | float | str | Range | Ages | Growth | Missing

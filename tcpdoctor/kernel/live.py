@@ -184,9 +184,9 @@ def _ephemeral(sysctls: Mapping[str, Reading[SysctlValue]]) -> Reading[tuple[int
     if isinstance(value, Missing):
         return value
     match value:
-        case (int(low), int(high)):
+        case (int(low), int(high)) if 0 <= low <= high <= 65_535:
             return low, high
-    return Missing("net.ipv4.ip_local_port_range is no pair of ports")
+    return Missing("net.ipv4.ip_local_port_range is no range of ports")
 
 
 def _find_owners(look: Snapshot, ports: tuple[int, ...], seconds: float, *, every: bool) -> Snapshot:

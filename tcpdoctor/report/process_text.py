@@ -159,7 +159,9 @@ def _findings(report: ProcessReport, style: Style) -> str:
     if unchecked:
         lines.append(style.wrap(f"Not answered: {', '.join(unchecked)}; tcpdoctor check says why.", "  "))
     title = (
-        "What tcpdoctor check finds" if report.diagnosis.findings else "tcpdoctor check finds nothing here"
+        "What tcpdoctor check finds"
+        if report.diagnosis.findings
+        else "No finding of tcpdoctor check names it"
     )
     return "\n".join([style.bold(title), *lines])
 

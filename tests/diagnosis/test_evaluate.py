@@ -9,8 +9,9 @@ from tcpdoctor.diagnosis.evaluate import diagnose_subjects
 from tcpdoctor.diagnosis.finding import Evidence, Severity, SysctlFix, Unchecked
 from tcpdoctor.diagnosis.library import RuleText, load_library, parse_config
 from tcpdoctor.facts.subject import Scope
-from tcpdoctor.facts.value import Ages, Growth, Range
+from tcpdoctor.facts.value import Ages, Growth, NamedText, Range
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import Endpoint
 from tests.diagnosis.examples import RULE, VOCABULARY, process, rule
 from tests.diagnosis.snapshots import snapshot
 
@@ -48,6 +49,18 @@ def test_a_finding_says_whom_what_and_with_which_numbers():
     assert finding.wrong_fixes[0].why == "It comes back."
     assert finding.references[0].source == "RFC 9293, section 3.3.2"
     assert finding.fixes[0].verify == "ss -tn | grep -c 120"
+
+
+def test_a_finding_knows_the_processes_and_peers_that_it_is_about_or_names():
+    database, cache = Endpoint("10.0.0.5", 5432), Endpoint("10.0.0.6", 6379)
+    named = leak(120, process__name=NamedText("nginx", pids=(97, 98), peers=[cache]))
+    (finding,) = look(named).findings
+    assert (finding.pids, finding.peers) == ({811, 97, 98}, {cache})
+    assert type(finding.summary) is str
+    identity = {"source": "10.0.0.9", "address": "10.0.0.5", "port": 5432}
+    towards = leak(120)._replace(scope=Scope.DESTINATION, identity=identity)
+    (finding,) = look(towards).findings
+    assert (finding.pids, finding.peers) == (frozenset(), {database})
 
 
 def test_evidence_is_what_the_condition_that_holds_has_read():

@@ -100,6 +100,8 @@ def test_usable_ports_are_missing_with_either_setting(lost):
     [
         ("net.ipv4.ip_local_port_range", 7),
         ("net.ipv4.ip_local_port_range", (1, 2, 3)),
+        ("net.ipv4.ip_local_port_range", (60999, 32768)),
+        ("net.ipv4.ip_local_port_range", (1, 4_000_000_000)),
         ("net.ipv4.ip_local_reserved_ports", (1, 2)),
         ("net.ipv4.ip_local_reserved_ports", "text"),
     ],

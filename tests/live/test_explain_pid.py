@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from tcpdoctor.kernel.procfile import read_kernel_file
+from tcpdoctor.lab.connecting import unanswered
 from tcpdoctor.lab.pairs import connect_pair, listen, wait_until
 from tests.cli.command import complaint, tcpdoctor
 
@@ -94,11 +95,44 @@ def own_accept_queue():
         for _ in range(2):
             stack.enter_context(socket.create_connection(server.getsockname()))
         found = json.loads(ask(os.getpid(), "--format", "json"))
-    return [(finding["rule"], finding["severity"]) for finding in found["findings"]]
+        checked = json.loads(tcpdoctor("check", "--format", "json").stdout)
+    return [severities_of(report) for report in (found, checked)]
 
 
-def test_findings_are_those_of_its_own_listeners(in_namespace):
-    assert ("accept-queue-full", "warning") in in_namespace(own_accept_queue)
+def severities_of(report):
+    return {finding["rule"]: finding["severity"] for finding in report["findings"]}
+
+
+def test_findings_are_those_of_check_about_its_own_listeners(in_namespace):
+    found, checked = in_namespace(own_accept_queue)
+    assert found["accept-queue-full"] == "critical"
+    assert found.items() <= checked.items()
+
+
+def dials_that_nobody_answers():
+    with unanswered(7):
+        found = wait_for_finding("syn-sent-unanswered")
+        text, checked = ask(os.getpid()), tcpdoctor("check", "--format", "json").stdout
+    return found, text, json.loads(checked)
+
+
+def wait_for_finding(rule):
+    """Ask until the rule fires."""
+    reports = []
+
+    def fires():
+        reports.append(json.loads(ask(os.getpid(), "--format", "json")))
+        return rule in severities_of(reports[-1])
+
+    wait_until(fires, rule, 40)
+    return reports[-1]
+
+
+def test_a_finding_about_a_destination_that_names_the_process_is_shown(in_namespace):
+    found, text, checked = in_namespace(dials_that_nobody_answers)
+    assert severities_of(found).items() <= severities_of(checked).items()
+    assert "No finding" not in text
+    assert "get no answer" in " ".join(text.split())
 
 
 def healthy_beside_a_sick_one():
