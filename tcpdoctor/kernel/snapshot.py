@@ -56,6 +56,19 @@ class NotHeld(NamedTuple):
 Owner: TypeAlias = Held | NotHeld | Missing
 
 
+class TcpBytes(NamedTuple):
+    """What a connection has moved in its life, in bytes: the counters of struct tcp_info."""
+
+    acked: int
+    """Of ours, acknowledged by the peer; a SYN and a FIN count one each."""
+    received: int
+    """Of the peer's, received in order."""
+    sent: int
+    """Data that left here, retransmissions included; no SYN and no FIN."""
+    retransmitted: int
+    """Of `sent`, what had been sent before."""
+
+
 class TcpInfo(NamedTuple):
     """The part of struct tcp_info that facts use. Times in seconds."""
 
@@ -71,6 +84,7 @@ class TcpInfo(NamedTuple):
     last_data_sent: float
     last_data_recv: float
     last_ack_recv: float
+    bytes: Reading[TcpBytes] = Missing("this kernel does not count the bytes of a connection (Linux 4.19)")
 
 
 class SocketMemory(NamedTuple):

@@ -16,7 +16,16 @@ from typing import TypeAlias
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.established import Columns, EstablishedTally
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, NotHeld, Owner, SocketMemory, TcpInfo
+from tcpdoctor.kernel.snapshot import (
+    Connection,
+    Endpoint,
+    Listener,
+    NotHeld,
+    Owner,
+    SocketMemory,
+    TcpBytes,
+    TcpInfo,
+)
 from tcpdoctor.kernel.sock_diag import HEAD, ROW, DumpRefusedError, Rows, answer_error, open_netlink, receive
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.tally import Column, GroupTally, Key, KeysWhere, StateTally, both
@@ -38,6 +47,9 @@ _MEMORY = struct.Struct("=II4xIII8xI")
 _INFO = struct.Struct("=3xBB3xI12xI16xI4xII8xI28xI40xI")
 """tcpi_probes, backoff, rto, unacked, last_data_sent, last_data_recv, last_ack_recv, rtt,
 total_retrans and notsent_bytes, the youngest (Linux 4.6)."""
+_BYTES = struct.Struct("=QQ64xQQ")
+"""From byte 120 of tcp_info: tcpi_bytes_acked, bytes_received, bytes_sent and bytes_retrans (Linux 4.19)."""
+_BYTES_AT = 120
 _PER_MILLISECOND, _PER_MICROSECOND = 1e3, 1e6
 
 NOT_LOOKED_UP = Missing("owner was not looked up")
@@ -47,6 +59,7 @@ _STATES = {int(state): state for state in TcpState} | {int(TcpState.CLOSE): TcpS
 _TIMERS = {int(timer): timer for timer in Timer}
 _NO_CGROUP = Missing("this kernel does not tell the cgroup of a socket")
 _NO_INFO = Missing("this kernel does not describe the connection (tcp_info)")
+_NO_BYTES = Missing("this kernel does not count the bytes of a connection (Linux 4.19)")
 _NO_DROPS = Missing("this kernel does not tell how many connections a listener dropped")
 _NO_MEMORY = Missing("memory of the socket was not asked for, or this kernel does not tell it")
 _STUB_INFO = Missing("sockets in TIME_WAIT, SYN_RECV and orphaned FIN_WAIT_2 keep no tcp_info")
@@ -169,7 +182,14 @@ def _info(state: TcpState, attributes: Mapping[int, bytes]) -> Reading[TcpInfo]:
         last_data_sent=sent / _PER_MILLISECOND,
         last_data_recv=received / _PER_MILLISECOND,
         last_ack_recv=acked / _PER_MILLISECOND,
+        bytes=_bytes(raw),
     )
+
+
+def _bytes(info: bytes) -> Reading[TcpBytes]:
+    if len(info) < _BYTES_AT + _BYTES.size:
+        return _NO_BYTES
+    return TcpBytes._make(_BYTES.unpack_from(info, _BYTES_AT))
 
 
 # Take whole columns out of a netlink datagram: little is done once per socket.

@@ -1,10 +1,10 @@
-"""Firewalls of this namespace: one that tracks connections, and one that lets nothing out."""
+"""Firewalls of this namespace: one that tracks connections, two that let nothing out or in."""
 
 import os
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 _NETLINK_NETFILTER = 12
 _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
@@ -57,8 +57,7 @@ def drop_untracked_packets() -> None:
     )
 
 
-@contextmanager
-def nothing_leaves() -> Iterator[None]:
+def nothing_leaves() -> AbstractContextManager[None]:
     """Drop every packet on its way out of this namespace: ``chain output { ... policy drop; }``.
 
     TCP is told so at once: to it the segment was never sent.
@@ -66,7 +65,21 @@ def nothing_leaves() -> Iterator[None]:
     Raises:
         OSError: This kernel has no nf_tables, or we have no privilege over this namespace.
     """
-    hook = _nest(4, _number(1, _OUTPUT) + _number(2, 0))
+    return _drop_all(_OUTPUT, b"output\0")
+
+
+def nothing_arrives() -> AbstractContextManager[None]:
+    """Drop every packet that comes in: to TCP the segment is lost on its way.
+
+    Raises:
+        OSError: This kernel has no nf_tables, or we have no privilege over this namespace.
+    """
+    return _drop_all(_INPUT, b"input\0")
+
+
+@contextmanager
+def _drop_all(hook_number: int, kind: bytes) -> Iterator[None]:
+    hook = _nest(4, _number(1, hook_number) + _number(2, 0))
     policy = _number(5, 0)  # NF_DROP
     table = _attribute(1, _WAY_OUT)
     _send(
@@ -76,7 +89,7 @@ def nothing_leaves() -> Iterator[None]:
             _SUBSYSTEM | _NEW_CHAIN,
             _REQUEST | _CREATE | _ACK,
             _INET,
-            table + _attribute(3, b"output\0") + hook + policy + _attribute(7, b"filter\0"),
+            table + _attribute(3, kind) + hook + policy + _attribute(7, b"filter\0"),
         ),
         _message(_END, _REQUEST, 0, b"", resource=10),
     )

@@ -7,7 +7,7 @@ import pytest
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, NotHeld
+from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, NotHeld, TcpBytes
 from tcpdoctor.kernel.sock_diag_rows import CGROUP_ID, INFO, SKMEMINFO, SKV6ONLY, decode_row
 from tcpdoctor.kernel.sockets import EVERY_SOCKET, SocketFilter
 from tcpdoctor.kernel.states import TcpState, Timer
@@ -39,6 +39,8 @@ def tcp_info(length: int) -> bytes:
         (8, 204_000), (24, 9), (44, 1500), (52, 2500), (56, 3500), (68, 250), (100, 11), (144, 77),
     ):  # fmt: skip
         struct.pack_into("=I", info, at, value)
+    for at, value in ((120, 1 << 33), (128, 311), (200, 1 << 34), (208, 13)):
+        struct.pack_into("=Q", info, at, value)
     return bytes(info[:length])
 
 
@@ -66,7 +68,15 @@ def test_a_socket_without_inode_is_held_by_nobody():
 def test_times_of_tcp_info_are_seconds():
     found = decode_row(row(1, attributes=attribute(INFO, tcp_info(280))))
     assert isinstance(found, Connection)
-    assert found.info == (0.204, 0.00025, 5, 2, 11, 9, 77, 1.5, 2.5, 3.5)
+    assert found.info[:10] == (0.204, 0.00025, 5, 2, 11, 9, 77, 1.5, 2.5, 3.5)
+    assert found.info.bytes == TcpBytes(acked=1 << 33, received=311, sent=1 << 34, retransmitted=13)
+
+
+def test_a_kernel_that_does_not_count_bytes_describes_the_rest():
+    found = decode_row(row(1, attributes=attribute(INFO, tcp_info(192))))
+    assert isinstance(found, Connection)
+    assert found.info[:10] == (0.204, 0.00025, 5, 2, 11, 9, 77, 1.5, 2.5, 3.5)
+    assert isinstance(found.info.bytes, Missing)
 
 
 @pytest.mark.parametrize("length", [0, 104, 147])
