@@ -103,7 +103,7 @@ def why_hidden() -> str | None:
     reads_folders = capabilities & {CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE}
     if reads_folders and CAP_SYS_PTRACE in capabilities and in_first_user_namespace():
         return None
-    return _hidden_from_us()
+    return hides_from_us()
 
 
 OUTSIDE = (
@@ -112,7 +112,8 @@ OUTSIDE = (
 )
 
 
-def _hidden_from_us(pids: frozenset[int] = frozenset()) -> str:
+def hides_from_us(pids: frozenset[int] = frozenset()) -> str:
+    """Say that these processes, or some, hide their descriptors, and what would lift that."""
     if os.geteuid() != 0:
         return f"other users' processes hide their descriptors from uid {os.geteuid()}; {RUN_AS_ROOT}"
     whose = f"process {min(pids)} hides its" if len(pids) == 1 else "some processes hide their"
@@ -174,7 +175,7 @@ class _Scan:
         if self._outrun:
             return Missing("processes appear faster than their descriptors can be read; try once more")
         if self.hidden or is_proc_hiding():
-            return Missing(_hidden_from_us(frozenset(self.hidden)))
+            return Missing(hides_from_us(frozenset(self.hidden)))
         return None if sees_all_processes_of_machine() else Missing(OUTSIDE)
 
     def _unfinished(self) -> bool:

@@ -64,7 +64,7 @@ _NO_DROPS = Missing("this kernel does not tell how many connections a listener d
 _NO_MEMORY = Missing("memory of the socket was not asked for, or this kernel does not tell it")
 _STUB_INFO = Missing("sockets in TIME_WAIT, SYN_RECV and orphaned FIN_WAIT_2 keep no tcp_info")
 _STUB_CGROUP = Missing("sockets in TIME_WAIT, SYN_RECV and orphaned FIN_WAIT_2 keep no cgroup")
-_BOUND_INFO = Missing("a socket that is merely bound has no tcp_info")
+BOUND_INFO = Missing("a socket that is merely bound has no tcp_info")
 
 
 def decode_row(data: bytes) -> Connection | Listener:
@@ -168,7 +168,7 @@ def _memory(attributes: Mapping[int, bytes]) -> Reading[SocketMemory]:
 def _info(state: TcpState, attributes: Mapping[int, bytes]) -> Reading[TcpInfo]:
     raw = attributes.get(INFO, b"")
     if len(raw) < _INFO.size:
-        return _BOUND_INFO if state is TcpState.BOUND else _NO_INFO
+        return BOUND_INFO if state is TcpState.BOUND else _NO_INFO
 
     probes, backoff, rto, unacked, sent, received, acked, rtt, retrans, notsent = _INFO.unpack_from(raw)
     return TcpInfo(

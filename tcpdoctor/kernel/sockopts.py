@@ -1,4 +1,4 @@
-"""Socket options of live sockets, also of other processes: pidfd_getfd(2), then getsockopt(2).
+"""Socket options of live sockets, also of other processes: pidfdduplicate_descriptor(2), then getsockopt(2).
 
 The duplicate refers to the same open file: whatever is set on it is set in its owner. So nothing is:
 no timeout (it would switch the owner to O_NONBLOCK), no shutdown, only getsockopt. While it is open
@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeAlias
 from tcpdoctor.kernel.reading import Missing, Reading
 
 _PIDFD_GETFD = 438
-"""Its number on every architecture (pidfd_getfd(2)); glibc has a wrapper since 2.36 only."""
+"""Its number on every architecture (pidfdduplicate_descriptor(2)); glibc has a wrapper since 2.36 only."""
 
 _SOL_IPV6 = 41
 
@@ -131,7 +131,7 @@ def read_options(
         try:
             pidfd = os.pidfd_open(pid)
         except OSError as error:
-            found.update(dict.fromkeys(theirs, _why(error, pid)))
+            found.update(dict.fromkeys(theirs, explain_refusal(error, pid)))
             continue
         try:
             for descriptor in theirs:
@@ -144,9 +144,9 @@ def read_options(
 def _read_one(pidfd: int, descriptor: Descriptor, wanted: tuple[Option, ...]) -> Reading[SocketOptions]:
     """Duplicate one descriptor, read, and close the duplicate before anything else happens."""
     try:
-        duplicate = _getfd(pidfd, descriptor.fd)
+        duplicate = duplicate_descriptor(pidfd, descriptor.fd)
     except OSError as error:
-        return _why(error, descriptor.pid)
+        return explain_refusal(error, descriptor.pid)
     try:
         if descriptor.inode and os.fstat(duplicate).st_ino != descriptor.inode:
             return Missing(f"descriptor {descriptor.fd} of process {descriptor.pid} has changed meanwhile")
@@ -157,7 +157,7 @@ def _read_one(pidfd: int, descriptor: Descriptor, wanted: tuple[Option, ...]) ->
         finally:
             sock.detach()
     except OSError as error:
-        return _why(error, descriptor.pid)
+        return explain_refusal(error, descriptor.pid)
     finally:
         os.close(duplicate)
 
@@ -202,12 +202,12 @@ def _syscall() -> Callable[[int, int, int, int], int]:
     return call
 
 
-def _getfd(pidfd: int, fd: int) -> int:
+def duplicate_descriptor(pidfd: int, fd: int) -> int:
     """Return a close-on-exec duplicate of another process's descriptor."""
     return _syscall()(_PIDFD_GETFD, pidfd, fd, 0)
 
 
-def _why(error: OSError, pid: int) -> Missing:
+def explain_refusal(error: OSError, pid: int) -> Missing:
     """Translate the refusals we know; any other is raised again."""
     import errno
 
@@ -217,7 +217,7 @@ def _why(error: OSError, pid: int) -> Missing:
         errno.ENOTSOCK: f"the descriptor of process {pid} is no socket",
         errno.EPERM: f"not permitted to look into process {pid}; run as root (or with CAP_SYS_PTRACE)",
         errno.EACCES: f"not permitted to look into process {pid}; run as root (or with CAP_SYS_PTRACE)",
-        errno.ENOSYS: "this kernel has no pidfd_getfd() (Linux 5.6)",
+        errno.ENOSYS: "this kernel has no pidfdduplicate_descriptor() (Linux 5.6)",
         errno.EINVAL: f"{pid} is no process",
         errno.EMFILE: "our own descriptors are used up",
         errno.ENFILE: "the host's descriptors are used up",
