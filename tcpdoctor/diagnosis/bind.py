@@ -27,8 +27,11 @@ ATTEMPTS: tuple[tuple[str, ...], ...] = (
 )
 """The four ways to ask for a port, in the order of every report."""
 
-HOLDS_NO_PORT = frozenset((TcpState.SYN_RECV, TcpState.NEW_SYN_RECV, TcpState.CLOSE))
-"""Request sockets are in no bind bucket, and a socket in CLOSE has left it (a bound one is BOUND)."""
+HOLDS_NO_PORT = frozenset((TcpState.NEW_SYN_RECV, TcpState.CLOSE))
+"""Request sockets are in no bind bucket, and a socket in CLOSE has left it (a bound one is BOUND).
+
+SYN_RECV is a whole socket here: TCP Fast Open's, before the handshake is over, or of a simultaneous open.
+"""
 
 
 class Flag(NamedTuple):
@@ -71,6 +74,12 @@ class Existing(NamedTuple):
     minisocket: bool
     reuseaddr: Flag
     reuseport: Flag
+    uid_known: bool = True
+    """False: `uid` is 0, which may mean that the kernel does not tell it."""
+    surely_holds: bool = True
+    """False: it may have let go of the port, and nothing tells."""
+    device_known: bool = True
+    """False: `device` is 0, which may mean that it was not told."""
 
 
 class Attempt(NamedTuple):
@@ -100,7 +109,7 @@ class Obstacle(NamedTuple):
 def predict(
     wanted: Wanted, existing: Iterable[Existing], obstacle: Obstacle | None, *, complete: bool = True
 ) -> tuple[Attempt, ...]:
-    """Predict the four attempts to take a port.
+    """Predict the four attempts to take a TCP port.
 
     Args:
         wanted: Who wants which address.
@@ -110,6 +119,53 @@ def predict(
     """
     kinds = tuple(dict.fromkeys(existing))
     return tuple(_attempt(wanted, options, kinds, obstacle, complete=complete) for options in ATTEMPTS)
+
+
+def predict_udp(
+    wanted: Wanted, existing: Iterable[Existing], obstacle: Obstacle | None, *, complete: bool = True
+) -> tuple[Attempt, ...]:
+    """Predict the four attempts to take a UDP port, as `predict` does; there is no listen().
+
+    udp_lib_lport_inuse() (net/ipv4/udp.c) takes the sockets one by one until one decides: one that shares by
+    SO_REUSEPORT lets the new socket in, whatever is behind it, any other in the way refuses it. So where both
+    kinds are there it hangs on their order, which nothing tells.
+    """
+    kinds = tuple(dict.fromkeys(existing))
+    return tuple(_udp_attempt(wanted, options, kinds, obstacle, complete=complete) for options in ATTEMPTS)
+
+
+def _udp_attempt(
+    wanted: Wanted,
+    options: tuple[str, ...],
+    existing: tuple[Existing, ...],
+    obstacle: Obstacle | None,
+    *,
+    complete: bool,
+) -> Attempt:
+    if obstacle is not None:
+        return Attempt(options, obstacle.errno, None, certain=True)
+    likely = {meeting for old in existing if (meeting := udp_meeting(wanted, options, old)) is not None}
+    answers = [_possible_meetings(wanted, options, old) for old in existing]
+    possible = {meeting for one in answers for meeting in one}
+    sure = any(one == {False} for one in answers) and True not in possible
+    ok = complete and False not in possible
+    return Attempt(options, "EADDRINUSE" if False in likely else OK, None, certain=sure or ok)
+
+
+def _possible_meetings(wanted: Wanted, options: tuple[str, ...], old: Existing) -> set[bool | None]:
+    found = {udp_meeting(wanted, options, variant) for variant in _variants(wanted, old)}
+    return found | {None} if wanted.device and not old.device_known else found
+
+
+def udp_meeting(wanted: Wanted, options: tuple[str, ...], old: Existing) -> bool | None:
+    """What an old UDP socket says to this attempt: True lets it in, False refuses it, None does not mind."""
+    if wanted.device and old.device and wanted.device != old.device:
+        return None
+    if "SO_REUSEADDR" in options and old.reuseaddr.value:
+        return None
+    if not overlaps(wanted, old):
+        return None
+    return "SO_REUSEPORT" in options and old.reuseport.value and wanted.uid == old.uid
 
 
 def _attempt(
@@ -135,12 +191,33 @@ def _attempt(
 
 
 def possible_conflicts(wanted: Wanted, options: tuple[str, ...], old: Existing) -> Iterator[bool]:
-    """Yield whether `old` stops the attempt, for every value its hidden flags may have."""
+    """Yield whether `old` stops the attempt, for everything that it may be and hides."""
+    for variant in _variants(wanted, old):
+        found = conflicts(wanted, options, variant)
+        yield found
+        elsewhere = wanted.device and not old.device_known
+        if found and (elsewhere or not old.surely_holds or _kernels_differ(wanted, old)):
+            yield False
+
+
+def _variants(wanted: Wanted, old: Existing) -> Iterator[Existing]:
+    """The socket with every value that its hidden flags and its uid may have."""
     hidden = (old.v6only, old.reuseaddr, old.reuseport)
     choices = [(flag,) if flag.known else (YES, NO) for flag in hidden]
+    uids = (old.uid,) if old.uid_known else (wanted.uid, wanted.uid + 1)
     for v6only, reuseaddr, reuseport in itertools.product(*choices):
-        variant = old._replace(v6only=v6only, reuseaddr=reuseaddr, reuseport=reuseport)
-        yield conflicts(wanted, options, variant)
+        for uid in uids:
+            yield old._replace(v6only=v6only, reuseaddr=reuseaddr, reuseport=reuseport, uid=uid)
+
+
+def _kernels_differ(wanted: Wanted, old: Existing) -> bool:
+    """Whether some kernels let the two pass each other where others do not, and nothing tells which it is.
+
+    From 6.1 on a bind() to one address looks up those bound to it and to a wildcard, and at first did not
+    count ::ffff:0.0.0.0 among the wildcards (mended by commit aa99e5f87bd5 in part; 6.1 still does so).
+    """
+    mapped_wildcard = old.family == 6 and four(6, old.address) == "0.0.0.0"
+    return mapped_wildcard and four(wanted.family, wanted.address) not in (None, "0.0.0.0")
 
 
 def conflicts(wanted: Wanted, options: tuple[str, ...], old: Existing) -> bool:
@@ -198,6 +275,10 @@ class Target(NamedTuple):
     scope: int
     """Interface index behind the % of an IPv6 address; 0 for none."""
     port: int
+    device: int = 0
+    """Interface index of SO_BINDTODEVICE; 0 for none."""
+    protocol: str = "tcp"
+    """``tcp`` or ``udp``."""
 
     @property
     def socket_address(self) -> tuple[str, int] | tuple[str, int, int, int]:
@@ -252,8 +333,8 @@ def _scope(address: str | None, zone: str, interfaces: Mapping[str, int]) -> int
 
 
 def wanted_device(target: Target) -> int:
-    """Return the interface that bind() ties the socket to: the scope of a link-local address only."""
-    return target.scope if is_link_local(target) else 0
+    """Return the interface that the socket is tied to after bind(): a link-local address's scope decides."""
+    return target.scope if is_link_local(target) and target.scope else target.device
 
 
 def effective_v6only(target: Target, bindv6only: bool) -> bool:  # noqa: FBT001 - a sysctl's value
@@ -270,7 +351,7 @@ def find_obstacle(target: Target, rules: BindRules) -> Reading[Obstacle | None]:
     """
     checks = [_foreign_address(target, rules), _privilege(target, rules)]
     if target.family == 6:
-        if _is_multicast(target.address):
+        if _is_multicast(target.address) and target.protocol == "tcp":
             return Obstacle("EINVAL", None, "an IPv6 TCP socket cannot be bound to a multicast address")
         checks.reverse()
     for check in checks:
@@ -311,6 +392,8 @@ def _foreign_address(target: Target, rules: BindRules) -> Reading[Obstacle] | No
         return local
     if local:
         return None
+    if target.device:
+        return Missing("with --device the address may be one of its VRF, whose addresses are not read")
     return Obstacle(
         "EADDRNOTAVAIL", "address-not-local", f"{ipv4} is no address of this host (or network namespace)"
     )
@@ -319,17 +402,18 @@ def _foreign_address(target: Target, rules: BindRules) -> Reading[Obstacle] | No
 def _foreign_ipv6(target: Target, rules: BindRules) -> Reading[Obstacle] | None:
     if target.address == "::":
         return None
-    if is_link_local(target) and not target.scope:
+    if _needs_interface(target) and not wanted_device(target):
         return Obstacle(
             "EINVAL",
             "address-not-local",
             f"{target.address} is a link-local address and names no interface, as {target.address}%eth0 does",
         )
-    if rules.nonlocal_ipv6 is True:
+    if rules.nonlocal_ipv6 is True or _is_multicast(target.address):
         return None
     if isinstance(rules.addresses.ipv6, Missing):
         return rules.addresses.ipv6
-    device = wanted_device(target)
+    # Of other addresses bind() does not ask which interface has them (ipv6_chk_addr(), not strict).
+    device = wanted_device(target) if is_link_local(target) or target.address == "::1" else 0
     same = [
         a for a in rules.addresses.ipv6 if a.address == target.address and device in (0, a.interface_index)
     ]
@@ -347,6 +431,12 @@ def _foreign_ipv6(target: Target, rules: BindRules) -> Reading[Obstacle] | None:
         "address-not-local",
         f"{target.address} is no address of this host (or network namespace)",
     )
+
+
+def _needs_interface(target: Target) -> bool:
+    """Whether bind() refuses the address without an interface: link-local, multicast of that scope too."""
+    group = _first_group(target.address)
+    return is_link_local(target) or (group >> 8 == 0xFF and group & 0xF in (1, 2))
 
 
 def is_link_local(target: Target) -> bool:

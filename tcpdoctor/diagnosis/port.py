@@ -23,16 +23,18 @@ from tcpdoctor.diagnosis.bind import (
     wanted_device,
 )
 from tcpdoctor.facts.deadlines import RTO_MAX_SECONDS, Life, orphan_time_left
+from tcpdoctor.facts.origin import began_here
 from tcpdoctor.kernel.port_evidence import PortEvidence, Probe, connections, plain
 from tcpdoctor.kernel.processes import Lineage
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, NotHeld
+from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, NotHeld, UdpSocket
 from tcpdoctor.kernel.states import TcpState, Timer
 
 # One socket at a port, as what stands in bind()'s way: its flags, what kind it is, when it leaves.
 
 
-Row: TypeAlias = Connection | Listener
+Row: TypeAlias = Connection | Listener | UdpSocket
+_TcpRow: TypeAlias = Connection | Listener
 
 CAUSES = (
     "address-not-local",
@@ -40,12 +42,19 @@ CAUSES = (
     "listener",
     "dual-stack-listener",
     "bound-socket",
+    "udp-socket",
     "live-connections",
     "outgoing-connection",
     "fin-wait-2-orphan",
     "time-wait",
 )
 """Everything that can stop a plain bind(), the one that decides first."""
+
+_PRIVILEGED = 1024
+"""Ports below it need a privilege, which clients that choose a port seldom have."""
+
+_MINI, _LONGEST_HALF, _ROUGHLY = 60, 60, 1.5
+"""Seconds: TCP_TIMEWAIT_LEN; what TCP_LINGER2, at most 120, is above it; how far off two looks add up."""
 
 _ORPHANS_RETRY = frozenset((TcpState.FIN_WAIT_1, TcpState.CLOSING, TcpState.LAST_ACK))
 
@@ -59,8 +68,8 @@ class PortSocket(NamedTuple):
     """Which of `CAUSES` it would be."""
     leaves: Life | None
     """Seconds until it is gone by itself, as a range; None: it does not, or nobody can tell."""
-    outgoing: bool = False
-    """It was most probably begun here: not a connection of a server at this port."""
+    began_here: bool | None = None
+    """True: a client's, whose connect() was called here; False: a server's, from accept(); None: not told."""
 
     @property
     def state(self) -> TcpState:
@@ -88,21 +97,54 @@ def port_sockets(evidence: PortEvidence, wanted: Wanted) -> tuple[PortSocket, ..
         PortSocket(row, _existing(row, evidence, origin), _cause_of_listener(row, wanted), None)
         for row in listeners
     ]
+    told = {known for row in rows if isinstance(known := began_here(row), bool)}
+    many = len({row.remote.port for row in rows if row.remote.port}) > 1
     for row in rows:
         existing = _existing(row, evidence, origin)
-        outgoing = not origin.listening and (
-            (row.remote.port in reached and leads_to_listener(row, evidence))
-            or is_outgoing(row, existing, evidence, len(rows))
-        )
-        cause = _cause_of_connection(row, outgoing=outgoing)
-        found.append(PortSocket(row, existing, cause, time_left(row, evidence.sysctls), outgoing))
+        began: Reading[bool | None] = began_here(row)
+        if isinstance(began, Missing) and (origin.listening or told == {False}):
+            began = False
+        elif isinstance(began, Missing) and row.remote.port in reached and leads_to_listener(row, evidence):
+            began = True
+        elif isinstance(began, Missing):
+            began = _guess_who_began(row, existing, evidence, alone=len(rows) == 1, many=many)
+        cause = _cause_of_connection(row, outgoing=began is True)
+        found.append(PortSocket(row, existing, cause, time_left(row, evidence.sysctls), began))
     return tuple(found)
 
 
-def _existing(row: Row, evidence: PortEvidence, origin: Inheritance) -> Existing:
+def udp_sockets(evidence: PortEvidence) -> tuple[PortSocket, ...]:
+    """Return the UDP sockets at the port, as another UDP socket meets them."""
+    if isinstance(evidence.udp, Missing):
+        return ()
+    named = {name: index for index, name in evidence.interfaces.items()}
+    return tuple(_udp_socket(row, evidence, named) for row in evidence.udp)
+
+
+def _udp_socket(row: UdpSocket, evidence: PortEvidence, interfaces: Mapping[str, int]) -> PortSocket:
+    options = evidence.options.get(row.inode) if row.inode else None
+    told = None if options is None or isinstance(options, Missing) else options.get("SO_BINDTODEVICE")
+    mapped = row.family == 4 or four(6, row.local.address) is not None
+    existing = Existing(
+        state=TcpState.BOUND,
+        family=row.family,
+        address=row.local.address,
+        v6only=NO if mapped else _flag(row, "IPV6_V6ONLY", evidence, guess=False),
+        uid=row.uid,
+        device=interfaces.get(told, 0) if isinstance(told, str) else 0,
+        minisocket=False,
+        reuseaddr=_flag(row, "SO_REUSEADDR", evidence, guess=False),
+        reuseport=_flag(row, "SO_REUSEPORT", evidence, guess=False),
+        uid_known=bool(row.inode or row.uid),
+        device_known=isinstance(told, str),
+    )
+    return PortSocket(row, existing, "udp-socket", None)
+
+
+def _existing(row: _TcpRow, evidence: PortEvidence, origin: Inheritance) -> Existing:
     state = TcpState.LISTEN if isinstance(row, Listener) else row.state
     return Existing(
-        state=state,
+        state=TcpState.NEW_SYN_RECV if isinstance(row, Connection) and row.request else state,
         family=row.family,
         address=row.local.address,
         v6only=_v6only(row, evidence, origin),
@@ -111,6 +153,9 @@ def _existing(row: Row, evidence: PortEvidence, origin: Inheritance) -> Existing
         minisocket=not isinstance(row, Listener) and row.minisocket,
         reuseaddr=_flag(row, "SO_REUSEADDR", evidence, guess=origin.reuseaddr),
         reuseport=_flag(row, "SO_REUSEPORT", evidence, guess=origin.reuseport),
+        uid_known=bool(row.inode or row.uid),
+        surely_holds=row.inode not in evidence.unsure,
+        device_known=bool(row.cookie),
     )
 
 
@@ -123,7 +168,7 @@ def _flag(row: Row, name: str, evidence: PortEvidence, *, guess: bool) -> Flag:
     return UNKNOWN if value is None or isinstance(value, Missing) else (YES if value else NO)
 
 
-def _v6only(row: Row, evidence: PortEvidence, origin: Inheritance) -> Flag:
+def _v6only(row: _TcpRow, evidence: PortEvidence, origin: Inheritance) -> Flag:
     if row.family == 4 or four(6, row.local.address) is not None:
         return NO
     if row.v6only is not None:
@@ -135,7 +180,7 @@ def _inheritance(
     evidence: PortEvidence, listeners: tuple[Listener, ...], rows: list[Connection]
 ) -> Inheritance:
     """Guess the flags of leftovers: those of the listener, else of a connection that can still be asked."""
-    candidates: list[Row] = [*listeners, *(row for row in rows if row.state is not TcpState.BOUND)]
+    candidates: list[_TcpRow] = [*listeners, *(row for row in rows if row.state is not TcpState.BOUND)]
     for row in candidates:
         options = evidence.options.get(row.inode) if row.inode else None
         if options is not None and not isinstance(options, Missing):
@@ -170,19 +215,25 @@ def is_orphan(row: Connection) -> bool:
     return not row.inode and row.state not in (TcpState.ESTABLISHED, TcpState.CLOSE_WAIT, TcpState.SYN_RECV)
 
 
-def is_outgoing(row: Connection, existing: Existing, evidence: PortEvidence, total: int) -> bool:
-    """Whether the connection was most probably begun here, as far as its own ends tell.
+def _guess_who_began(
+    row: Connection, existing: Existing, evidence: PortEvidence, *, alone: bool, many: bool
+) -> bool | None:
+    """What its own ends tell where the kernel's numbers do not (minisockets keep none); None: nothing.
 
-    The kernel does not keep who began a connection. It is taken as outgoing if it is in SYN_SENT; or if
-    its own port is in ip_local_port_range and either the other port is not, or it is the only socket here
-    and lacks SO_REUSEADDR, which nearly every server sets and no client.
+    A port that connect() gives out by itself is a client's, where only one end has such a port; so is the
+    end whose peer has a privileged port. A client's own port leads to one port of its peers, as a rule, and a
+    server's clients come from many. And a socket that is alone here and lacks SO_REUSEADDR, which nearly
+    every server sets and no client, is a client's if its port may be one.
     """
-    if row.state is TcpState.SYN_SENT:
-        return True
-    if not is_ephemeral(evidence.port, evidence.sysctls):
+    ours = is_ephemeral(evidence.port, evidence.sysctls)
+    theirs = is_ephemeral(row.remote.port, evidence.sysctls)
+    if ours != theirs:
+        return ours
+    if not ours and (evidence.port < _PRIVILEGED) != (row.remote.port < _PRIVILEGED):
+        return row.remote.port < _PRIVILEGED
+    if many:
         return False
-    alone = total == 1 and existing.reuseaddr == NO
-    return alone or not is_ephemeral(row.remote.port, evidence.sysctls)
+    return True if ours and alone and existing.reuseaddr == NO else None
 
 
 def leads_to_listener(row: Connection, evidence: PortEvidence) -> bool:
@@ -223,10 +274,7 @@ def time_left(row: Connection, sysctls: Mapping[str, object]) -> Life | None:
     if row.inode or not is_orphan(row):
         return None
     if row.state is TcpState.FIN_WAIT_2 and row.timer is Timer.KEEPALIVE:
-        # Above 60 s the whole socket is followed by a minisocket that lasts as long (facts/deadlines.py).
-        timeout = sysctls.get("net.ipv4.tcp_fin_timeout")
-        more = max(0, timeout - 60) if isinstance(timeout, int) else 0
-        return Life(row.expires + more, row.expires + more)
+        return _whole_fin_wait_2_left(row, sysctls)
     retries = sysctls.get("net.ipv4.tcp_orphan_retries")
     if row.state not in _ORPHANS_RETRY or row.timer is not Timer.RETRANSMIT or not isinstance(retries, int):
         return None
@@ -244,6 +292,25 @@ def time_left(row: Connection, sysctls: Mapping[str, object]) -> Life | None:
 
 MOST_BLOCKERS = 20
 """Blockers that are listed; of more, those that stay longest."""
+
+
+def _whole_fin_wait_2_left(row: Connection, sysctls: Mapping[str, object]) -> Life:
+    """How long an orphan in FIN_WAIT_2 stays that is no minisocket yet.
+
+    Where its time (TCP_LINGER2, else tcp_fin_timeout) is above 60 s, this socket lasts for what is above,
+    and a minisocket follows that lasts as long again (tcp_keepalive_timer()). A time of 60 s and less is
+    spent as a minisocket, but for the ACK of the FIN that came while close() still owned the socket: then
+    the whole of it passes here. Which it is shows in how long the timer runs in all: what is left of it, and
+    what has passed since the peer's last ACK, that of our FIN.
+    """
+    left, timeout = row.expires, sysctls.get("net.ipv4.tcp_fin_timeout")
+    passed = None if isinstance(row.info, Missing) else row.info.last_ack_recv
+    if not isinstance(timeout, int):
+        return Life(left, left + _LONGEST_HALF)
+    if passed is None or abs(left + passed - (timeout if timeout <= _MINI else timeout - _MINI)) < _ROUGHLY:
+        more = max(0, timeout - _MINI)
+        return Life(left + more, left + more)
+    return Life(2 * left + passed, 2 * left + passed + _ROUGHLY)
 
 
 class PortAnswer(NamedTuple):
@@ -363,8 +430,8 @@ def _unknowns(evidence: PortEvidence, obstacle: object) -> tuple[str, ...]:
     if isinstance(obstacle, Missing):
         found.append(obstacle.reason)
     if not isinstance(evidence.local, Missing):
-        if TcpState.BOUND not in evidence.local:
-            found.append("this kernel does not list sockets that are bound and neither listen nor connect")
+        if isinstance(evidence.bound_seen, Missing):
+            found.append(f"sockets that are bound and no more may be hidden: {evidence.bound_seen.reason}")
         for state, detail in evidence.local.items():
             if detail.total > len(detail.connections):
                 found.append(
@@ -477,7 +544,7 @@ def is_waiting(row: Row) -> bool:
 
 def peer_of(row: Row, evidence: PortEvidence) -> Connection | None:
     """Return the other end of a connection where it is a socket of this network namespace too."""
-    if isinstance(row, Listener) or not row.remote.port:
+    if not isinstance(row, Connection) or not row.remote.port:
         return None
     ends = plain(row.remote), plain(row.local)
     candidates = (p for p in connections(evidence.remote) if p.local.port == row.remote.port)

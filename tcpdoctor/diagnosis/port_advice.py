@@ -103,9 +103,9 @@ def _first_culprit(answer: PortAnswer, first: PortSocket, number: int) -> str:
         case _:
             noun = count(number, *_NOUNS[str(answer.cause)])
             held = "still holds it" if number == 1 else "still hold it"
-            whose = "a client here" if first.outgoing else "the previous server"
+            whose = {True: " of a client here", False: " of the previous server", None: ""}[first.began_here]
             closed = ", which closed first," if answer.cause == "time-wait" else ", whose peer never closed,"
-            return f"{noun} of {whose}{closed} {held}{_quiet(listening)}"
+            return f"{noun}{whose}{closed} {held}{_quiet(listening)}"
 
 
 def _connections(answer: PortAnswer, number: int) -> str:
@@ -397,7 +397,7 @@ def _reuse(answer: PortAnswer) -> str:
             f"{set_it}. Both sides need it, and the old sockets lack it: the first restart after that "
             "still has to wait until they are gone."
         )
-    if any(b.outgoing for b in answer.blockers):
+    if any(b.began_here for b in answer.blockers):
         return f"{set_it}. Both sides need it, and clients seldom set it: this time it hardly helps."
     return (
         f"{set_it}. Both sides need it: if the old server lacked it, the first restart after the fix "

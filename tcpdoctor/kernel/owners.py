@@ -31,9 +31,9 @@ from tcpdoctor.kernel.processes import (
 )
 from tcpdoctor.kernel.procfile import is_absent, read_kernel_file
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, NotHeld, Owner, Process
+from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, NotHeld, Owner, Process, UdpSocket
 
-Row = TypeVar("Row", Connection, Listener)
+Row = TypeVar("Row", Connection, Listener, UdpSocket)
 
 ENDED = Missing("the process that held it ended while it was looked up")
 _LOWEST = 128

@@ -10,11 +10,12 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from tcpdoctor.kernel.addresses import LocalAddresses, read_local_addresses
 from tcpdoctor.kernel.counters import read_counters, read_sockstat
+from tcpdoctor.kernel.listing import WAYS, Way
 from tcpdoctor.kernel.live import DETAILED_STATES
 from tcpdoctor.kernel.namespaces import CAP_NET_BIND_SERVICE, Identity, effective_capabilities
 from tcpdoctor.kernel.owners import find_owners, with_owners
@@ -34,11 +35,14 @@ from tcpdoctor.kernel.snapshot import (
     Process,
     Snapshot,
     SysctlValue,
+    UdpSocket,
 )
 from tcpdoctor.kernel.sockets import read_connections, read_listeners
 from tcpdoctor.kernel.sockopts import BIND_OPTIONS, Descriptor, SocketOptions, read_options
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.sysctl import read_sysctl, read_sysctls
+from tcpdoctor.kernel.udp import read_udp_sockets
+from tcpdoctor.kernel.unlisted import Unlisted, find_unlisted
 
 # What decides about bind() besides the sockets that are there: settings, addresses, privilege.
 
@@ -61,6 +65,8 @@ class BindRules(NamedTuple):
     """net.ipv4.ip_unprivileged_port_start."""
     privileged: Reading[bool]
     """Whether this user has CAP_NET_BIND_SERVICE over this network namespace."""
+    ipv6: Reading[bool] = True
+    """Whether sockets of IPv6 can be made at all."""
 
 
 def read_bind_rules() -> BindRules:
@@ -78,7 +84,18 @@ def read_bind_rules() -> BindRules:
         bindv6only=_switch("net.ipv6.bindv6only"),
         unprivileged_from=unprivileged_from,
         privileged=may_bind_privileged_ports(),
+        ipv6=_knows_ipv6(),
     )
+
+
+def _knows_ipv6() -> Reading[bool]:
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_STREAM | socket.SOCK_CLOEXEC).close()
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            return False
+        return Missing(f"no IPv6 socket can be made: {error.strerror}")
+    return True
 
 
 def may_bind_privileged_ports() -> Reading[bool]:
@@ -156,25 +173,36 @@ class PortEvidence(NamedTuple):
     """Of the listeners' holders."""
     rules: BindRules
     sysctls: Mapping[str, Reading[SysctlValue]]
+    bound_seen: Reading[bool] = True
+    """True, or Missing with the reason why a socket that is merely bound may have been overlooked."""
+    unsure: frozenset[int] = frozenset()
+    """Inodes of sockets in BOUND of which nothing tells whether they still hold their port."""
+    udp: Reading[tuple[UdpSocket, ...]] = Missing("UDP sockets were not looked at")
+    """UDP sockets on this port."""
+    interfaces: Mapping[int, str] = {}
+    """Names by index."""
 
 
-def read_port_evidence(port: int, *, owner_seconds: float = 1.0) -> PortEvidence:
+def read_port_evidence(port: int, *, owner_seconds: float = 1.0, ways: Sequence[Way] = WAYS) -> PortEvidence:
     """Look at a port of the calling thread's network namespace, for the calling user.
 
-    The search for holders ends after `owner_seconds`; who was not found by then is Missing.
+    The search for holders ends after `owner_seconds`, and so does that for sockets that no listing has; who
+    was not found by then is Missing. `ways` forces a way to list sockets; only tests need to.
 
     What cannot be read is Missing, each part on its own; nothing is taken as zero.
     """
-    every_listener = read_listeners()
+    every_listener = read_listeners(ways=ways)
     listeners: Reading[tuple[Listener, ...]]
     if isinstance(every_listener, Missing):
         listeners, listening = every_listener, frozenset[Endpoint]()
     else:
         listeners = tuple(row for row in every_listener if row.local.port == port)
         listening = frozenset(row.local for row in every_listener)
-    local = read_connections(CONNECTION_STATES, local_port=port, bound=_ROWS)
-    remote = read_connections(CONNECTION_STATES, remote_port=port, bound=_ROWS)
-    owners = _find_owners(listeners, local, remote, owner_seconds)
+    local = read_connections(CONNECTION_STATES, local_port=port, bound=_ROWS, ways=ways)
+    remote = read_connections(CONNECTION_STATES, remote_port=port, bound=_ROWS, ways=ways)
+    local, unlisted = _with_unlisted(local, port, owner_seconds)
+    udp = read_udp_sockets(local_port=port)
+    owners = _find_owners(listeners, local, remote, udp, owner_seconds)
     if not isinstance(listeners, Missing):
         listeners = with_owners(listeners, owners)
     return PortEvidence(
@@ -184,12 +212,27 @@ def read_port_evidence(port: int, *, owner_seconds: float = 1.0) -> PortEvidence
         listening=listening,
         local=_owned(local, owners),
         remote=_owned(remote, owners),
-        options=_read_options(listeners, local, owners),
+        options=_read_options(listeners, local, udp, owners),
         processes=_read_processes(owners.values()),
         lineages=_read_lineages(() if isinstance(listeners, Missing) else listeners),
         rules=read_bind_rules(),
         sysctls=read_sysctls(SYSCTLS),
+        bound_seen=unlisted.complete,
+        unsure=frozenset(row.inode for row in unlisted.ended),
+        udp=udp if isinstance(udp, Missing) else with_owners(udp, owners),
+        interfaces=dict(socket.if_nameindex()),
     )
+
+
+def _with_unlisted(
+    local: Reading[Mapping[TcpState, Detail]], port: int, seconds: float
+) -> tuple[Reading[Mapping[TcpState, Detail]], Unlisted]:
+    """Add what no listing has where the kernel does not list bound sockets; nothing where it does."""
+    if isinstance(local, Missing) or TcpState.BOUND in local:
+        return local, Unlisted((), (), complete=True)
+    unlisted = find_unlisted(port=port, seconds=seconds)
+    rows = (*unlisted.bound, *unlisted.ended)
+    return ({**local, TcpState.BOUND: Detail(rows, len(rows))} if rows else local), unlisted
 
 
 def connections(detail: Reading[Mapping[TcpState, Detail]]) -> list[Connection]:
@@ -203,6 +246,7 @@ def _find_owners(
     listeners: Reading[tuple[Listener, ...]],
     local: Reading[Mapping[TcpState, Detail]],
     remote: Reading[Mapping[TcpState, Detail]],
+    udp: Reading[tuple[UdpSocket, ...]],
     seconds: float,
 ) -> Mapping[int, Owner]:
     """Find the holders of the port's sockets, and of those that are the other end of one of them."""
@@ -212,6 +256,8 @@ def _find_owners(
     wanted: dict[int, int] = {row.inode: row.uid for row in (*ours, *peers) if row.inode}
     if not isinstance(listeners, Missing):
         wanted |= {row.inode: row.uid for row in listeners if row.inode}
+    if not isinstance(udp, Missing):
+        wanted |= {row.inode: row.uid for row in udp if row.inode}
     return find_owners(wanted, seconds=seconds, every_holder=True) if wanted else {}
 
 
@@ -233,11 +279,15 @@ def _owned(
 def _read_options(
     listeners: Reading[tuple[Listener, ...]],
     local: Reading[Mapping[TcpState, Detail]],
+    udp: Reading[tuple[UdpSocket, ...]],
     owners: Mapping[int, Owner],
 ) -> dict[int, Reading[SocketOptions]]:
     found: dict[int, Reading[SocketOptions]] = {}
     if not isinstance(listeners, Missing):
         found |= _options_of([row.inode for row in listeners], owners, None)
+    if not isinstance(udp, Missing):
+        datagram = [row.inode for row in udp[:_OPTION_SOCKETS]]
+        found |= _options_of(datagram, owners, (*BIND_OPTIONS, "SO_BINDTODEVICE"))
     live = [row.inode for row in connections(local) if row.inode]
     return found | _options_of(live[:_OPTION_SOCKETS], owners, BIND_OPTIONS)
 

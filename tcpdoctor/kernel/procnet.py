@@ -140,7 +140,7 @@ def decode_line(line: bytes) -> Connection | Listener:
     send, _, receive = row[4].partition(b":")
     timer, _, ticks = row[5].partition(b":")
     state, inode, uid = _STATES[row[3]], int(row[9]), int(row[7])
-    local = _endpoint(row[1])
+    local = endpoint_of(row[1])
     family = 4 if len(row[1]) == 13 else 6
     owner = _NOT_LOOKED_UP if inode else NotHeld()
     if state is TcpState.LISTEN:
@@ -148,13 +148,14 @@ def decode_line(line: bytes) -> Connection | Listener:
             family, local, 0, 0, inode, uid, int(receive, 16), _NOT_THERE, _NOT_THERE, _NOT_THERE, None, owner
         )
     return Connection(
-        state, family, local, _endpoint(row[2]), 0, 0, inode, uid, Timer(int(timer, 16)),
+        state, family, local, endpoint_of(row[2]), 0, 0, inode, uid, Timer(int(timer, 16)),
         int(ticks, 16) / _TICKS, _tries(row[4:9]), int(receive, 16), int(send, 16),
         _NOT_THERE, None, _NOT_THERE, owner,
     )  # fmt: skip
 
 
-def _endpoint(text: bytes) -> Endpoint:
+def endpoint_of(text: bytes) -> Endpoint:
+    """Decode an address and a port as these tables print them, all hexadecimal."""
     address = _packed(text[:-5])
     family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
     return Endpoint(socket.inet_ntop(family, address), int(text[-4:], 16))

@@ -144,6 +144,15 @@ class Connection(NamedTuple):
         """Whether it is TIME_WAIT or an orphan's FIN_WAIT_2, kept as a 256-byte stub."""
         return self.timer is Timer.TIME_WAIT
 
+    @property
+    def request(self) -> bool:
+        """Whether it is a listener's note of a SYN, and no socket: it holds no port.
+
+        A whole socket is in SYN_RECV where TCP Fast Open handed it to accept() before the handshake was
+        over, and in a simultaneous open; it has an inode, or tcp_info while it is not accepted yet.
+        """
+        return self.state is TcpState.SYN_RECV and not self.inode and isinstance(self.info, Missing)
+
 
 class Listener(NamedTuple):
     """A socket in LISTEN.
@@ -167,6 +176,25 @@ class Listener(NamedTuple):
     """Connections that this listener dropped in its life (SKMEMINFO)."""
     cgroup: Reading[int]
     v6only: bool | None
+    owner: Owner
+
+
+class UdpSocket(NamedTuple):
+    """A UDP socket that has a local port."""
+
+    family: int
+    """4 or 6: the family of the socket, not of the address."""
+    local: Endpoint
+    remote: Endpoint
+    """Port 0: it is not connected."""
+    inode: int
+    """0: it is the kernel's own (a tunnel)."""
+    uid: int
+    receive_queue: int
+    """Memory of datagrams that nobody has read, in bytes."""
+    send_queue: int
+    drops: int
+    """Datagrams dropped in its life, mostly because its queue was full."""
     owner: Owner
 
 

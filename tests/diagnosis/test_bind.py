@@ -14,6 +14,7 @@ from tcpdoctor.diagnosis.bind import (
     four,
     overlaps,
     predict,
+    predict_udp,
 )
 from tcpdoctor.kernel.states import TcpState
 
@@ -60,9 +61,48 @@ def test_reuseport_is_for_one_user_unless_only_a_minisocket_is_left():
     assert binds(wanted(uid=0), old(reuseport=YES, uid=33, minisocket=True))[2] == "ok"
 
 
-@pytest.mark.parametrize("state", [TcpState.SYN_RECV, TcpState.NEW_SYN_RECV, TcpState.CLOSE])
+@pytest.mark.parametrize("state", [TcpState.NEW_SYN_RECV, TcpState.CLOSE])
 def test_request_sockets_and_closed_ones_hold_no_port(state):
     assert binds(wanted(), old(state=state)) == ["ok"] * 4
+
+
+def test_a_whole_socket_in_syn_recv_holds_its_port():
+    assert binds(wanted(), old(state=TcpState.SYN_RECV))[0] == "EADDRINUSE"
+
+
+def test_a_uid_that_may_be_hidden_leaves_doubt_with_reuseport_only():
+    theirs = old(reuseport=YES, uid=0, uid_known=False)
+    assert [a.certain for a in predict(wanted(uid=0), [theirs], None)] == [True, True, False, False]
+
+
+def test_a_socket_that_may_have_let_go_of_its_port_leaves_doubt():
+    assert [a.certain for a in predict(wanted(), [old(surely_holds=False)], None)] == [False] * 4
+
+
+def test_a_device_that_was_not_told_matters_to_who_asks_for_one():
+    theirs = old(device=0, device_known=False)
+    assert [a.certain for a in predict(wanted(device=2), [theirs], None)] == [False] * 4
+    assert [a.certain for a in predict(wanted(device=0), [theirs], None)] == [True] * 4
+
+
+def test_a_mapped_wildcard_is_passed_by_some_kernels():
+    theirs = old("::ffff:0.0.0.0")
+    ours = wanted("::ffff:127.0.0.1", family=6)
+    assert [(a.bind, a.certain) for a in predict(ours, [theirs], None)] == [("EADDRINUSE", False)] * 4
+    assert predict(wanted("0.0.0.0"), [theirs], None)[0].certain
+
+
+def test_udp_sockets_share_by_both_having_the_same_option():
+    def udp(asked, *others):
+        return [(a.bind, a.certain) for a in predict_udp(asked, others, None)]
+
+    in_use, ok = ("EADDRINUSE", True), ("ok", True)
+    assert udp(wanted(), old()) == [in_use] * 4
+    assert udp(wanted(), old(reuseaddr=YES)) == [in_use, ok, in_use, ok]
+    assert udp(wanted(uid=7), old(reuseport=YES, uid=7)) == [in_use, in_use, ok, ok]
+    assert udp(wanted(uid=7), old(reuseport=YES, uid=8)) == [in_use] * 4
+    order_decides = udp(wanted(uid=7), old(reuseport=YES, uid=7), old())
+    assert order_decides == [in_use, in_use, ("EADDRINUSE", False), ("EADDRINUSE", False)]
 
 
 def test_a_socket_of_another_device_is_out_of_the_way():

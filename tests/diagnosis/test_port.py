@@ -18,6 +18,7 @@ from tcpdoctor.kernel.snapshot import (
     Listener,
     NotHeld,
     Process,
+    TcpBytes,
     TcpInfo,
 )
 from tcpdoctor.kernel.states import TcpState, Timer
@@ -25,6 +26,7 @@ from tcpdoctor.kernel.states import TcpState, Timer
 PORT = 8080
 NGINX = Holder(811, "nginx", 6, 33)
 NO_INFO = Missing("no tcp_info")
+INFO = TcpInfo(0.2, 0.001, 0, 0, 0, 0, 0, 1.0, 1.0, 1.0)
 SETTINGS = {
     "net.ipv4.ip_local_port_range": (32768, 60999),
     "net.ipv4.ip_local_reserved_ports": ((41000, 41009),),
@@ -135,7 +137,7 @@ def test_a_sampled_state_is_counted_whole_and_leaves_doubt_where_nothing_blocks(
 
 def test_a_kernel_that_lists_no_bound_sockets_leaves_a_free_port_uncertain():
     local = {state: detail for state, detail in evidence().local.items() if state is not TcpState.BOUND}
-    found = explain(local=local)
+    found = explain(local=local, bound_seen=Missing("processes hide their descriptors"))
     assert [attempt.certain for attempt in found.attempts] == [False] * 4
     assert "bound" in found.unknowns[0]
 
@@ -213,14 +215,38 @@ def test_an_orphan_that_still_sends_ends_by_its_retries():
         (40_000, "10.0.0.7:50051", False, "outgoing-connection"),
         (40_000, "10.0.0.7:50051", True, "live-connections"),
         (40_000, "10.0.0.7:50051", None, "live-connections"),
-        (41_005, "10.0.0.7:443", None, "live-connections"),  # reserved: no client is given it
-        (8080, "10.0.0.7:443", None, "live-connections"),
+        (41_005, "10.0.0.7:443", None, "outgoing-connection"),  # reserved: a client bound it itself
+        (8080, "10.0.0.7:443", None, "outgoing-connection"),
+        (8080, "10.0.0.7:9443", None, "live-connections"),
+        (443, "10.0.0.7:51000", None, "live-connections"),
+        (443, "10.0.0.7:2001", None, "live-connections"),
     ],
 )
 def test_who_began_a_connection_is_told_by_ports_and_options(port, remote, reuseaddr, cause):
     asked = {} if reuseaddr is None else {77: options(reuseaddr)}
     found = explain(held(TcpState.ESTABLISHED, port=port, remote=remote), port=port, options=asked)
     assert found.cause == cause
+
+
+@pytest.mark.parametrize(("acked", "cause"), [(1, "outgoing-connection"), (0, "live-connections")])
+@pytest.mark.parametrize("remote", ["10.0.0.7:443", "10.0.0.7:2001", "10.0.0.7:51000"])
+def test_what_the_kernel_counted_goes_before_what_ports_look_like(remote, acked, cause):
+    info = INFO._replace(bytes=TcpBytes(acked, 0, 0, 0))
+    row = held(TcpState.ESTABLISHED, port=50_051, remote=remote, info=info)
+    assert explain(row, port=50_051).cause == cause
+
+
+def test_leftovers_beside_connections_that_were_accepted_are_the_old_servers_too():
+    info = INFO._replace(bytes=TcpBytes(0, 0, 0, 0))
+    row = held(TcpState.CLOSE_WAIT, port=50_051, remote="10.0.0.7:2001", info=info)
+    left = time_wait(9.0, port=50_051, remote="10.0.0.8:443")
+    found = explain(row, left, port=50_051)
+    assert dict(found.by_cause) == {"live-connections": 1, "time-wait": 1}
+
+
+def test_of_a_leftover_whose_ports_tell_nothing_no_server_is_invented():
+    sentence = verdict(explain(time_wait(9.0, port=5000, remote="10.0.0.8:2001"), port=5000))
+    assert "one TIME_WAIT connection, which closed first, still holds it" in sentence
 
 
 def test_a_connection_to_a_listener_of_this_host_was_begun_here():

@@ -67,9 +67,15 @@ def compare(seed: int, cases: int) -> tuple[Counter[str], list[Mismatch]]:
                     for guess in (blind, sighted)
                     if guess.certain and (guess.bind, guess.listen) != kernel
                 ]
-                seen[f"{recipe.way.__name__} {'certain' if blind.certain else 'uncertain'} {kernel[0]}"] += 1
+                doubt = "certain" if blind.certain else doubt_of(recipe)
+                seen[f"{recipe.way.__name__} {doubt} {kernel[0]}"] += 1
         write_sysctl("net.ipv6.bindv6only", 0)
     return seen, wrong
+
+
+def doubt_of(recipe: Recipe) -> str:
+    """Kernels differ about sockets on ::ffff:0.0.0.0; any other doubt needs a reason in the way itself."""
+    return "mapped" if recipe.address == "::ffff:0.0.0.0" else "uncertain"
 
 
 def random_recipe(chance: random.Random, way: Callable[[Stage], None]) -> Recipe:
