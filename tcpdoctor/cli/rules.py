@@ -11,9 +11,10 @@ from tcpdoctor.answers.rules import added_texts, family_of, shipped_texts
 from tcpdoctor.cli.output import COLOR, FORMAT, LINT_FORMAT, OUTPUT, Output, emit, style_of
 from tcpdoctor.diagnosis.body import Body
 from tcpdoctor.diagnosis.library import RuleText
-from tcpdoctor.diagnosis.lint import Complaint, failures, lint_rule, lint_together
+from tcpdoctor.diagnosis.lint import Complaint, lint_rule, lint_together
 from tcpdoctor.diagnosis.rule import Rule, parse_rule, read_body
 from tcpdoctor.diagnosis.table import empty_texts, parse_toml
+from tcpdoctor.diagnosis.trial import failures
 from tcpdoctor.errors import QuestionError, RuleError
 from tcpdoctor.kernel.files import list_files, read_text_file, write_beside
 from tcpdoctor.knowledge.hosts import recorded_hosts
@@ -193,6 +194,9 @@ status = "experimental"   # "stable" once it was seen on a real kernel
 since  = "{version}"
 scope  = "process"   # asked once per host, listener, process, port or destination
 tags   = []
+# How far it has gone, as one number, and the limit above that this is compared with where it begins.
+measure       = "older(close_wait.owned_ages, limit.min_age)"
+measure_limit = "min_sockets"   # measure_below where less is worse
 
 # Every number that a user may want to change, and why it is what it is.
 [limits]
@@ -205,6 +209,7 @@ warning = "older(close_wait.owned_ages, limit.min_age) >= limit.min_sockets"
 
 # In these texts {{FACT}} is filled in with the value here; {{{{ and }}}} are braces.
 [prose]
+headline    = "{{close_wait.owned}} CLOSE_WAIT not closed"   # one line of 49 characters, with its numbers
 summary     = ""     # one sentence with the numbers: "{{process.name}} holds {{close_wait.owned}} ..."
 explanation = ""     # what the kernel does, and why this is a problem
 impact      = ""     # what it costs here
@@ -214,8 +219,9 @@ normal_when = [""]   # when this is no fault; there always is a case
 kind   = "code"      # code, operational, or sysctl (with name, value, applies_to, undo)
 title  = ""
 do     = ""
+commands = ["ss -tnp state close-wait"]   # what to type, if anything
 risk   = ""          # what it may break
-verify = ""          # a command that shows that it helped
+verify = ["ss -Htn state close-wait | wc -l   # falls"]   # commands that show that it helped
 
 # What is often recommended, and why it does not help.
 [[wrong_fix]]

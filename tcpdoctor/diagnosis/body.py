@@ -22,6 +22,7 @@ from tcpdoctor.kernel.reading import Missing
 
 
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+_PLAIN_WORD = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 FORMS = ("n", "low")
 """``{...:n}``: the bare number, for command lines; of a range the end that is known. ``{...:low}``: with
 its unit, and of a range the lower end, for sentences that say "at least"."""
@@ -91,16 +92,60 @@ def fill(template: Template, facts: Facts, limits: Mapping[str, float], *, at_mo
     )
 
 
+def fill_headline(
+    template: Template, facts: Facts, limits: Mapping[str, float], *, at_most: bool = False
+) -> str:
+    """The same for a line that has to be short: a lower bound is ``17 min+``, what is not known ``?``."""
+    return "".join(
+        part if isinstance(part, str) else _shortened(part, facts, limits, at_most=at_most)
+        for part in template.parts
+    )
+
+
+def _shortened(blank: Blank, facts: Facts, limits: Mapping[str, float], *, at_most: bool) -> str:
+    value = _value(blank, facts, limits, at_most=at_most)
+    if isinstance(value, Missing):
+        return "?"
+    if not isinstance(value, Range):
+        return _printed(value, blank)
+    if math.isfinite(value.low) and value.low > 0:
+        return f"{_printed(value.low, blank)}+"
+    return f"<{_printed(value.high, blank)}" if math.isfinite(value.high) else "?"
+
+
+def fill_command(template: Template, facts: Facts, limits: Mapping[str, float]) -> str | Missing:
+    """A text to be typed: texts are quoted for the shell; `Missing` where a blank could not be read."""
+    words = []
+    for part in template.parts:
+        if isinstance(part, str):
+            words.append(part)
+            continue
+        value = _value(part, facts, limits, at_most=False)
+        if isinstance(value, Missing):
+            return value
+        words.append(_quoted(value) if isinstance(value, str) else _printed(value, part))
+    return "".join(words)
+
+
+def _quoted(text: str) -> str:
+    """The text as one word of a shell; most need no quotes."""
+    return text if _PLAIN_WORD.fullmatch(text) else "'" + text.replace("'", "'\\''") + "'"
+
+
 def _filled(blank: Blank, facts: Facts, limits: Mapping[str, float], *, at_most: bool) -> str:
+    value = _value(blank, facts, limits, at_most=at_most)
+    return f"(unknown: {value.reason})" if isinstance(value, Missing) else _printed(value, blank)
+
+
+def _value(blank: Blank, facts: Facts, limits: Mapping[str, float], *, at_most: bool) -> Value:
     tree = blank.quantity.tree
     # a fact shows as it was read: the whole number 1 is a switch, the share 1.0 is 100 %
-    value: Value = (
-        facts.get(tree.fact.name, NOT_READ)
-        if isinstance(tree, Gauge | Text)
-        else compile_number(tree, limits, at_most=at_most)(facts)
-    )
-    if isinstance(value, Missing):
-        return f"(unknown: {value.reason})"
+    if isinstance(tree, Gauge | Text):
+        return facts.get(tree.fact.name, NOT_READ)
+    return compile_number(tree, limits, at_most=at_most)(facts)
+
+
+def _printed(value: Value, blank: Blank) -> str:
     if blank.form == "n" and not isinstance(value, str):
         return bare(value)
     if blank.form == "low" and isinstance(value, Range):
@@ -145,7 +190,7 @@ def parse_given(test: Table, context: Context) -> Mapping[str, Value]:
         RuleError: It names no fact of this scope, or a value does not fit the fact's kind.
     """
     given = test.open_table("given")
-    return {name: _value(given, name, _fact(given, name, context)) for name in given.values}
+    return {name: _given_value(given, name, _fact(given, name, context)) for name in given.values}
 
 
 def _fact(given: Table, name: str, context: Context) -> Fact:
@@ -156,7 +201,7 @@ def _fact(given: Table, name: str, context: Context) -> Fact:
     return fact
 
 
-def _value(given: Table, name: str, fact: Fact) -> Value:
+def _given_value(given: Table, name: str, fact: Fact) -> Value:
     value = given.values[name]
     if isinstance(value, str):
         if value.startswith(_MISSING):
@@ -261,11 +306,15 @@ class FixText(NamedTuple):
     kind: str
     title: Template
     do: Template | None
-    """None: a sysctl fix, whose command is written from the value."""
+    """None: the commands say all; those of a sysctl fix are written from the value."""
     risk: Template
     verify: Template
     undo: Template | None
     sysctl: SysctlChange | None
+    commands: tuple[Template, ...]
+    verify_commands: tuple[Template, ...]
+    """`verify` as commands; none where it is prose."""
+    undo_commands: tuple[Template, ...]
 
 
 class WrongFixText(NamedTuple):
@@ -288,6 +337,8 @@ class RuleTest(NamedTuple):
 class Body(NamedTuple):
     """All that is not needed to decide."""
 
+    headline: Template | None
+    """None: a rule of somebody else that has none."""
     summary: Template
     summary_upper: Template | None
     """The summary of a finding by `warning_upper`; None where the rule has no such condition."""
@@ -306,8 +357,11 @@ def parse_body(table: Table, context: Context) -> Body:
     Raises:
         RuleError: Anything in them is wrong.
     """
-    prose = table.table("prose", ("summary", "summary_upper", "explanation", "impact", "normal_when"))
+    prose = table.table(
+        "prose", ("headline", "summary", "summary_upper", "explanation", "impact", "normal_when")
+    )
     return Body(
+        headline=_headline(prose, context) if prose.has("headline") else None,
         summary=_template(prose, "summary", context),
         summary_upper=_template(prose, "summary_upper", context) if prose.has("summary_upper") else None,
         explanation=_template(prose, "explanation", context),
@@ -334,8 +388,12 @@ def _template(table: Table, key: str, context: Context) -> Template:
     return parse_template(table.text(key), table.where(key), context)
 
 
+def _headline(prose: Table, context: Context) -> Template:
+    return parse_template(prose.line("headline"), prose.where("headline"), context)
+
+
 def _fixes(table: Table, context: Context) -> tuple[FixText, ...]:
-    known = ("kind", "title", "do", "risk", "verify", "undo", *_SYSCTL_KEYS)
+    known = ("kind", "title", "do", "commands", "risk", "verify", "undo", *_SYSCTL_KEYS)
     return tuple(_fix(part, context) for part in table.tables("fix", known))
 
 
@@ -347,17 +405,49 @@ def _fix(table: Table, context: Context) -> FixText:
                 raise table.complaint(
                     key, f'belongs to a sysctl fix and this is a {kind} fix; write kind = "sysctl"'
                 )
+    if kind == "sysctl" and table.has("commands"):
+        raise table.complaint("commands", "of a sysctl fix are made from name and value; take them out")
+    commands = _commands(table, "commands", context) if table.has("commands") else ()
+    do_needed = table.has("do") or not (commands or kind == "sysctl")
+    verify, verify_commands = _prose_or_commands(table, "verify", context)
     undo_needed = kind == "sysctl" or table.has("undo")
-    do_needed = kind != "sysctl" or table.has("do")
+    undo, undo_commands = _prose_or_commands(table, "undo", context) if undo_needed else (None, ())
     return FixText(
         kind=kind,
         title=_template(table, "title", context),
         do=_template(table, "do", context) if do_needed else None,
         risk=_template(table, "risk", context),
-        verify=_template(table, "verify", context),
-        undo=_template(table, "undo", context) if undo_needed else None,
+        verify=verify,
+        undo=undo,
         sysctl=_sysctl(table, context) if kind == "sysctl" else None,
+        commands=commands,
+        verify_commands=verify_commands,
+        undo_commands=undo_commands,
     )
+
+
+def _commands(table: Table, key: str, context: Context) -> tuple[Template, ...]:
+    for text in table.texts(key):
+        if "\n" in text:
+            raise table.complaint(key, "a command has more than one line; write one text for each")
+    return tuple(parse_template(text, table.where(key), context) for text in table.texts(key))
+
+
+def _prose_or_commands(table: Table, key: str, context: Context) -> tuple[Template, tuple[Template, ...]]:
+    """The whole as one text, and its commands where the file has a list of them."""
+    if not isinstance(table.required(key), list):
+        return _template(table, key, context), ()
+    commands = _commands(table, key, context)
+    if not commands:
+        raise table.complaint(key, "is an empty list; write a command")
+    return _joined(commands), commands
+
+
+def _joined(templates: tuple[Template, ...]) -> Template:
+    parts: list[str | Blank] = []
+    for template in templates:
+        parts += ["\n", *template.parts] if parts else template.parts
+    return Template(tuple(parts))
 
 
 def _sysctl(table: Table, context: Context) -> SysctlChange:

@@ -1,19 +1,17 @@
 """Rules x subjects -> Diagnosis."""
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import TypeAlias
 
 from tcpdoctor.diagnosis.closure import join_reasons
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Unchecked
-from tcpdoctor.diagnosis.judge import judge, make_judge, observe
+from tcpdoctor.diagnosis.judge import SubjectsOf, judge, make_judge, observe
 from tcpdoctor.diagnosis.rule import NEEDS, Rule, Trigger, read_body
 from tcpdoctor.facts.host import HostFacts
 from tcpdoctor.facts.subject import Scope, Subject
 from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Endpoint, Listener, Samples, Snapshot
-
-SubjectsOf: TypeAlias = Callable[[Scope], Reading[Sequence[Subject]]]
 
 _ELSEWHERE = "it is about the whole machine: look from the host's initial network namespace"
 _MOST_REASONS = 3
@@ -100,14 +98,11 @@ def _apply(
 
 
 def _extent(finding: Finding) -> float:
-    """How far the disease goes, to have the worst of a rule's subjects first: what its condition read first.
-
-    That is the count of sockets, the length of a queue, the ports in use; of a range its certain part.
-    """
-    value = finding.evidence[0].value if finding.evidence else None
-    if isinstance(value, dict):
-        value = value.get("at_least")
-    return value if isinstance(value, int | float) else 0.0
+    """How far the disease goes beyond the rule's limit, to have the worst of a rule's subjects first."""
+    if finding.value is None or not finding.limit:
+        return finding.value or 0.0
+    # what fires above its limit is larger than it, what fires below is smaller
+    return max(finding.value / finding.limit, finding.limit / finding.value if finding.value else math.inf)
 
 
 def _why_hidden(rule: Rule, trigger: Trigger, subject: Subject) -> str:

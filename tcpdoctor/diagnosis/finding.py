@@ -55,10 +55,19 @@ class Fix(NamedTuple):
     """``code``, ``sysctl`` or ``operational``."""
     title: str
     do: str
+    """All of it: the prose, and below it the commands, each on a line that is indented."""
     risk: str
     verify: str
     undo: str | None
     sysctl: SysctlFix | None
+    prose: str = ""
+    """What `do` says beside its commands; empty where the commands say all."""
+    commands: tuple[str, ...] = ()
+    """What to type, for this host. One that needs what could not be read is left out."""
+    verify_commands: tuple[str, ...] = ()
+    """`verify`, where it is something to type; each may end in a comment."""
+    undo_commands: tuple[str, ...] = ()
+    """`undo`, where it is something to type."""
 
 
 class WrongFix(NamedTuple):
@@ -98,6 +107,12 @@ class Finding(NamedTuple):
     """The processes that it is about, or names."""
     peers: frozenset[Endpoint] = frozenset()
     """The ends that this host connected to and that it is about, or names; IPv4 as IPv4."""
+    headline: str = ""
+    """One line with its numbers, at most 49 characters where they are of the usual size."""
+    value: float | None = None
+    """How far it has gone: the rule's `measure`, of a range its certain end; None where it is not known."""
+    limit: float | None = None
+    """What `value` is compared with at the lowest severity, in the same unit; None where it is a switch."""
 
 
 class Unchecked(NamedTuple):

@@ -1,11 +1,14 @@
 """One rule's verdict for one subject: it fires, is clear, or cannot be told."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 from tcpdoctor.diagnosis.closure import Decide, Facts, Observation, compile_condition, join_reasons
 from tcpdoctor.diagnosis.rule import Rule, Trigger
-from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.facts.subject import Scope, Subject
+from tcpdoctor.kernel.reading import Missing, Reading
+
+SubjectsOf: TypeAlias = Callable[[Scope], Reading[Sequence[Subject]]]
 
 
 class Judge(NamedTuple):

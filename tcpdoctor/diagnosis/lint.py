@@ -6,7 +6,6 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.body import (
-    NOT_GIVEN,
     Blank,
     Body,
     FixText,
@@ -15,15 +14,15 @@ from tcpdoctor.diagnosis.body import (
     Template,
     blanks_of,
 )
-from tcpdoctor.diagnosis.closure import Facts, Truth, compile_condition
+from tcpdoctor.diagnosis.closure import Truth, compile_condition
 from tcpdoctor.diagnosis.evaluate import diagnose
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.healthy import BUSY, DEFAULTS, facts_on
 from tcpdoctor.diagnosis.judge import judge, make_judge
+from tcpdoctor.diagnosis.lint_keys import key_complaints
 from tcpdoctor.diagnosis.rule import Rule, Trigger
-from tcpdoctor.diagnosis.tree import Arithmetic, Comparison, Grown, Limit, Node, facts_of, in_base_unit, walk
-from tcpdoctor.facts.value import Value
-from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.diagnosis.tree import Arithmetic, Comparison, Grown, Limit, Node, facts_of, walk
+from tcpdoctor.diagnosis.trial import facts_given, failures, rule_under_test
 from tcpdoctor.kernel.snapshot import Samples
 
 # What lint demands of a rule's conditions.
@@ -122,60 +121,6 @@ def recorded_complaints(rule: Rule, hosts: Mapping[str, Samples]) -> Iterator[tu
                 fired = f"fires.{finding.severity.key} holds on the recorded host {host} for {finding.label}"
                 yield name, f"{fired}; raise a limit or narrow the condition"
                 break
-
-
-# A rule's own tests, run.
-
-
-class GivenFacts(dict[str, Value]):
-    """The facts of a test; whatever it does not give is `Missing`."""
-
-    def __missing__(self, name: str) -> Value:
-        return NOT_GIVEN
-
-    def get(self, name: str, default: object = None) -> Value:  # noqa: ARG002 - the signature is a mapping's
-        """The fact, or that it was not given, whatever the default."""
-        return self[name]
-
-
-class Failure(NamedTuple):
-    """A test whose rule answered something else."""
-
-    test: RuleTest
-    answer: str
-    """``warning``, ``clear``, ``unknown: reason`` ..."""
-
-
-def facts_given(test: RuleTest) -> Facts:
-    """The facts that a test gives, as evaluation wants them."""
-    return GivenFacts(test.given)
-
-
-def rule_under_test(rule: Rule, test: RuleTest) -> Rule:
-    """The rule with the limits that the test sets."""
-    if not test.limits:
-        return rule
-    limits = dict(rule.limits)
-    for name, given in test.limits.items():
-        unit = limits[name].unit
-        limits[name] = limits[name]._replace(given=given, value=in_base_unit(given, unit))
-    return rule._replace(limits=limits)
-
-
-def answer(rule: Rule, test: RuleTest) -> str:
-    """What the rule says to the facts of a test: a severity, ``clear``, or ``unknown: reason``."""
-    verdict = judge(make_judge(rule_under_test(rule, test)), facts_given(test))
-    if verdict is None:
-        return "clear"
-    return f"unknown: {verdict.reason}" if isinstance(verdict, Missing) else verdict.severity.key
-
-
-def failures(rule: Rule, body: Body) -> Iterator[Failure]:
-    """Run every test of a rule."""
-    for test in body.tests:
-        given = answer(rule, test)
-        if given.partition(":")[0] != test.expect:
-            yield Failure(test, given)
 
 
 # Whether each limit of a rule decides anything: evaluated just below and just above, on the rule's tests.
@@ -318,6 +263,7 @@ def lint_rule(
         _tests(rule, body),
         condition_complaints(rule),
         limit_complaints(rule, body),
+        key_complaints(rule, body),
         host_complaints(rule),
         recorded_complaints(rule, recorded),
     )
@@ -408,7 +354,10 @@ def templates_of(body: Body) -> Iterator[Template]:
     yield from (body.summary, body.explanation, body.impact, *body.normal_when)
     if body.summary_upper is not None:
         yield body.summary_upper
+    if body.headline is not None:
+        yield body.headline
     for fix in body.fixes:
+        yield from fix.commands
         yield from (part for part in (fix.title, fix.do, fix.risk, fix.verify, fix.undo) if part is not None)
     for wrong in body.wrong_fixes:
         yield from wrong

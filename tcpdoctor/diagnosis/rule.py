@@ -8,14 +8,25 @@ import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from keyword import iskeyword
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from tcpdoctor.diagnosis.expression import Context, parse_condition
+from tcpdoctor.diagnosis.expression import Context, parse_condition, parse_quantity
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.table import Table, parse_toml
-from tcpdoctor.diagnosis.tree import LIMIT_UNITS, Condition, Vocabulary, in_base_unit
+from tcpdoctor.diagnosis.tree import (
+    LIMIT_UNITS,
+    Calculation,
+    Condition,
+    Gauge,
+    Text,
+    Vocabulary,
+    dimension_words,
+    in_base_unit,
+)
 from tcpdoctor.errors import RuleError
 from tcpdoctor.facts import vocabulary as real_vocabulary
+from tcpdoctor.facts.dimension import RATIO, Dimension
 from tcpdoctor.facts.subject import Scope
 
 if TYPE_CHECKING:
@@ -40,6 +51,9 @@ KEYS = (
     "replaces",
     "explains",
     "no_scenario",
+    "measure",
+    "measure_limit",
+    "measure_below",
     "limits",
     "fires",
     "prose",
@@ -83,6 +97,15 @@ class Trigger(NamedTuple):
         return AT_MOST if self.at_most else self.severity.key
 
 
+class Measured(NamedTuple):
+    """What a rule is about, read."""
+
+    tree: Calculation
+    dimension: Dimension
+    is_share: bool
+    """A pure number that was computed, and is no setting or switch: it reads best in percent."""
+
+
 class Rule(NamedTuple):
     """What a rule file says, checked; `tcpdoctor.diagnosis.body` reads the rest of `text`."""
 
@@ -112,6 +135,12 @@ class Rule(NamedTuple):
     """Why `tcpdoctor lab` cannot make this disease on one machine; None where it can, or nobody said."""
     explains: tuple[str, ...] = ()
     """Rules that say nothing of a subject for which this one fires: it has told of the same sockets."""
+    measure: str | None = None
+    """What it is about, as an expression (`diagnosis.measure` reads it); None where the file does not say."""
+    measure_limits: Mapping[Severity, str] = MappingProxyType({})
+    """The limits that this is compared with, by the severity that begins there; none for a switch."""
+    measure_falls: bool = False
+    """It fires where the number is below the limit, and not where it reaches it."""
     needs: str | None = None
     """What has to be there for the disease to exist at all, one of `NEEDS`; None: nothing special."""
 
@@ -160,6 +189,8 @@ def parse_rule(
     values = parse_toml(text, source, RuleError)
     rule = _rule(values, text, source, family, vocabulary)
     _body(rule, values)
+    if rule.measure is not None:
+        measured(rule)
     return rule
 
 
@@ -170,6 +201,29 @@ def read_body(rule: Rule) -> "Body":
         RuleError: See `parse_rule`.
     """
     return _body(rule, parse_toml(rule.text, rule.source, RuleError))
+
+
+def measured(rule: Rule) -> Measured:
+    """Read what a rule is about; the rule has to say it.
+
+    Raises:
+        RuleError: It is no number, or its limits are not there or in another unit.
+    """
+    where = f"{rule.source}: measure"
+    context = rule.context
+    quantity = parse_quantity(rule.measure or "", where, context)
+    if isinstance(quantity.tree, Text):
+        raise RuleError(f"{where}: `{rule.measure}` is a text; write a number or an expression")
+    dimension = quantity.dimension or RATIO
+    for name in rule.measure_limits.values():
+        if name not in context.limits:
+            raise RuleError(f"{where}_limit: there is no limit {name[:80]!r}; name one of [limits]")
+        if context.limits[name] != dimension:
+            units = [dimension_words(unit) for unit in (context.limits[name], dimension)]
+            raise RuleError(
+                f"{where}_limit: {name} is in {units[0]} and measure in {units[1]}; make them equal"
+            )
+    return Measured(quantity.tree, dimension, dimension == RATIO and not isinstance(quantity.tree, Gauge))
 
 
 def _body(rule: Rule, values: Mapping[str, object]) -> "Body":
@@ -206,8 +260,24 @@ def _rule(values: Mapping[str, object], text: str, source: str, family: str, voc
         vocabulary=vocabulary,
         no_scenario=table.line("no_scenario") if table.has("no_scenario") else None,
         explains=tuple(_ids(table, "explains")) if table.has("explains") else (),
+        measure=table.text("measure") if table.has("measure") else None,
+        measure_limits=_measure_limits(table),
+        measure_falls=table.has("measure_below"),
         needs=table.choice("needs", list(NEEDS)) if table.has("needs") else None,
     )
+
+
+def _measure_limits(table: Table) -> Mapping[Severity, str]:
+    """One name, which is of the lowest severity, or one for each severity."""
+    key = "measure_below" if table.has("measure_below") else "measure_limit"
+    if not table.has(key):
+        return {}
+    conditions = table.table("fires", FIRES)
+    fires = [level for level in reversed(LEVELS) if conditions.has(level)]
+    if isinstance(table.values[key], str):
+        return {Severity[level.upper()]: table.line(key) for level in fires[:1]}
+    part = table.table(key, fires)
+    return {Severity[level.upper()]: part.line(level) for level in fires if part.has(level)}
 
 
 def _id(table: Table, key: str) -> str:

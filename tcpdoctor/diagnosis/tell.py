@@ -3,10 +3,21 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypedDict
 
-from tcpdoctor.diagnosis.body import AddPort, Body, FixText, SysctlChange, Template, blanks_of, fill
+from tcpdoctor.diagnosis.body import (
+    AddPort,
+    Body,
+    FixText,
+    SysctlChange,
+    Template,
+    blanks_of,
+    fill,
+    fill_command,
+    fill_headline,
+)
 from tcpdoctor.diagnosis.closure import NOT_READ, Facts, Number, Observation, compile_number
 from tcpdoctor.diagnosis.finding import Evidence, Finding, Fix, JsonValue, SysctlFix, WrongFix
 from tcpdoctor.diagnosis.judge import observe
+from tcpdoctor.diagnosis.measure import certain, first_limit, value_of
 from tcpdoctor.diagnosis.rule import Rule, Trigger
 from tcpdoctor.diagnosis.tree import Calculation
 from tcpdoctor.facts.dimension import COUNT, PER_SECOND, SECOND, Dimension, show, unit_name
@@ -56,6 +67,11 @@ def tell(
         references=body.references,
         normal_when=tuple(filled(case) for case in body.normal_when),
         **_whom(body, subject),
+        headline=rule.title
+        if body.headline is None
+        else fill_headline(body.headline, facts, limits, at_most=trigger.at_most),
+        value=certain(value_of(rule, facts, at_most=trigger.at_most)),
+        limit=first_limit(rule),
     )
 
 
@@ -140,16 +156,36 @@ def _fix(fix: FixText, rule: Rule, facts: Facts, others: Sequence[Facts], snapsh
     def filled(template: Template) -> str:
         return fill(template, facts, limits)
 
+    def typed(templates: tuple[Template, ...]) -> tuple[str, ...]:
+        found = (fill_command(template, facts, limits) for template in templates)
+        return tuple(command for command in found if not isinstance(command, Missing))
+
     sysctl = None if fix.sysctl is None else _sysctl_fix(fix.sysctl, rule, facts, others, snapshot)
+    prose = "" if fix.do is None else filled(fix.do)
+    commands = typed(fix.commands) if sysctl is None else _sysctl_commands(sysctl)
     return Fix(
         kind=fix.kind,
         title=filled(fix.title),
-        do=_command(sysctl) if fix.do is None else filled(fix.do),
+        do=prose or _command(sysctl) if sysctl is not None else _whole(prose, commands),
         risk=filled(fix.risk),
         verify=filled(fix.verify),
         undo=None if fix.undo is None else filled(fix.undo),
         sysctl=sysctl,
+        prose=prose,
+        commands=commands,
+        verify_commands=typed(fix.verify_commands),
+        undo_commands=typed(fix.undo_commands),
     )
+
+
+def _whole(prose: str, commands: tuple[str, ...]) -> str:
+    """Prose, and below it the commands; of commands alone the first begins at the margin."""
+    lines = "\n".join(f"    {command}" for command in commands)
+    return f"{prose}\n\n{lines}".strip() if commands else prose
+
+
+def _sysctl_commands(sysctl: SysctlFix) -> tuple[str, ...]:
+    return () if sysctl.value is None else (_command(sysctl),)
 
 
 class _NewValue(NamedTuple):
@@ -178,8 +214,7 @@ def _sysctl_fix(
     )
 
 
-def _command(sysctl: SysctlFix | None) -> str:
-    assert sysctl is not None  # noqa: S101 - the parser demands `do` of every other fix
+def _command(sysctl: SysctlFix) -> str:
     if sysctl.value is None:
         return sysctl.persist
     value = sysctl.persist.partition(" = ")[2]

@@ -61,6 +61,7 @@ def finding_json(finding: Finding) -> dict[str, JsonValue]:
         "wrong_fixes": [{"title": wrong.title, "why": wrong.why} for wrong in finding.wrong_fixes],
         "references": [{"claim": item.claim, "source": item.source} for item in finding.references],
         "normal_when": list(finding.normal_when),
+        "headline": finding.headline,
     }
 
 
@@ -123,4 +124,7 @@ def _fix(fix: Fix) -> dict[str, JsonValue]:
         "verify": fix.verify,
         "undo": fix.undo,
         "sysctl": sysctl,
+        "commands": list(fix.commands),
+        "verify_commands": list(fix.verify_commands),
+        "undo_commands": list(fix.undo_commands),
     }

@@ -13,7 +13,6 @@ from tcpdoctor.answers.check import Check, checked, exit_code
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Finding
 from tcpdoctor.diagnosis.measure import Measure, measures
-from tcpdoctor.diagnosis.spans import Spans
 from tcpdoctor.facts.dimension import BYTE, SECOND
 from tcpdoctor.facts.host import HostFacts
 from tcpdoctor.facts.subjects import subjects_of
@@ -115,21 +114,18 @@ def _datum(measure: Measure) -> str:
         value = "U"
     else:
         value = _number(measure.value * scale) + unit
-    warning, critical = _range(measure.warning, scale), _range(measure.critical, scale)
+    warning, critical = (
+        _range(limit, scale, falls=measure.falls) for limit in (measure.warning, measure.critical)
+    )
     least = "" if not isinstance(measure.value, Missing) and measure.value < 0 else "0"
     return f"'{measure.rule}'={value};{warning};{critical};{least}"
 
 
-def _range(spans: Spans, scale: float) -> str:
-    """The range whose outside alerts, as the guidelines write it; empty where there is none of that form."""
-    if len(spans) == 1:
-        low, high = (end * scale for end in spans[0])
-        if math.isinf(high):
-            return _number(low) if low >= 0 else f"~:{_number(low)}"
-        return f"{_number(high)}:" if math.isinf(low) else f"@{_number(low)}:{_number(high)}"
-    if len(spans) == 2 and math.isinf(spans[0][0]) and math.isinf(spans[1][1]):
-        return f"{_number(spans[0][1] * scale)}:{_number(spans[1][0] * scale)}"
-    return ""
+def _range(limit: float | None, scale: float, *, falls: bool) -> str:
+    """The range whose outside alerts, as the guidelines write it; empty where there is no limit."""
+    if limit is None:
+        return ""
+    return _number(limit * scale) + (":" if falls else "")
 
 
 def _number(value: float) -> str:

@@ -49,6 +49,10 @@ def rule_json(rule: Rule, off: str | None, body: Body, here: Diagnosis | None = 
         "explanation": unfilled(body.explanation),
         "impact": unfilled(body.impact),
         "normal_when": [unfilled(case) for case in body.normal_when],
+        "headline": None if body.headline is None else unfilled(body.headline),
+        "measure": rule.measure,
+        "measure_limits": {severity.key: name for severity, name in rule.measure_limits.items()},
+        "measure_falls": rule.measure_falls,
         "fixes": [_fix(fix) for fix in body.fixes],
         "wrong_fixes": [
             {"title": unfilled(wrong.title), "why": unfilled(wrong.why)} for wrong in body.wrong_fixes
@@ -105,6 +109,9 @@ def _fix(fix: FixText) -> Json:
         "sysctl": None
         if fix.sysctl is None
         else {"name": fix.sysctl.name, "applies_to": fix.sysctl.applies_to},
+        "commands": [unfilled(command) for command in fix.commands],
+        "verify_commands": [unfilled(command) for command in fix.verify_commands],
+        "undo_commands": [unfilled(command) for command in fix.undo_commands],
     }
 
 

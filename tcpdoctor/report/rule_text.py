@@ -181,6 +181,7 @@ def _fix(fix: FixText, style: Style) -> str:
     lines = [style.wrap(f"{unfilled(fix.title)} ({fix.kind})", inner, first=f"{_MARGIN}- ")]
     if fix.do is not None:
         lines.append(style.wrap(unfilled(fix.do), inner))
+    lines += [style.command(unfilled(command), inner * 2) for command in fix.commands]
     if fix.sysctl is not None:
         lines.append(style.wrap(_change(fix.sysctl), inner))
     lines.append(style.wrap(unfilled(fix.risk), inner * 2, first=f"{inner}risk: "))

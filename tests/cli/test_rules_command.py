@@ -165,7 +165,7 @@ def test_lint_takes_a_file_or_a_folder_and_exits_1_with_complaints(say, tmp_path
 
 
 def test_lint_goes_on_after_a_file_that_is_no_rule(say, tmp_path):
-    my_rule(tmp_path, **{"limit.min_age": "limit.min_ages"})
+    my_rule(tmp_path, **{"limit.min_age) >=": "limit.min_ages) >="})
     my_rule(tmp_path, "other-leak")
     code, text = say("lint", tmp_path / "mine")
     assert code == 1

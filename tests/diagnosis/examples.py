@@ -65,6 +65,8 @@ status = "stable"
 since  = "0.1"
 scope  = "process"
 tags   = ["close"]
+measure       = "older(leak.ages, limit.min_age)"
+measure_limit = { warning = "min_sockets", critical = "worse" }
 
 [limits]
 min_sockets = { default = 100, unit = "count", reason = "own: a handful is none" }
@@ -76,6 +78,7 @@ warning  = "older(leak.ages, limit.min_age) >= limit.min_sockets"
 critical = "older(leak.ages, limit.min_age) >= limit.worse"
 
 [prose]
+headline    = "{leak.owned} sockets left open"
 summary     = """{process.name} holds {leak.owned} sockets, \\
 {older(leak.ages, limit.min_age)} for {limit.min_age}."""
 explanation = """
@@ -89,6 +92,7 @@ normal_when = ["a pool that is never full"]
 kind   = "code"
 title  = "Close them"
 do     = "Call close()."
+commands = ["ss -tnp | grep -c {leak.owned:n}"]
 risk   = "A descriptor may be in use."
 verify = "ss -tn | grep -c {leak.owned:n}"
 

@@ -63,6 +63,54 @@ def test_a_finding_knows_the_processes_and_peers_that_it_is_about_or_names():
     assert (finding.pids, finding.peers) == (frozenset(), {database})
 
 
+def test_a_finding_has_a_headline_what_to_type_and_how_far_it_has_gone():
+    (finding,) = look(leak(120)).findings
+    assert finding.headline == "120 sockets left open"
+    assert (finding.value, finding.limit) == (120, 100)
+    code, setting = finding.fixes
+    assert (code.prose, code.commands) == ("Call close().", ("ss -tnp | grep -c 120",))
+    assert code.do == "Call close().\n\n    ss -tnp | grep -c 120"
+    assert (code.verify_commands, code.undo_commands) == ((), ())
+    assert setting.commands == ()  # the timeout of this host is not known
+
+
+def test_a_sysctl_fix_is_typed_as_its_value_says():
+    facts = {"sysctl__net__ipv4__timeout": 60}
+    (finding,) = look(leak(120, **facts), sysctls={"net.ipv4.timeout": 60}).findings
+    assert finding.fixes[1].commands == ("sysctl -w net.ipv4.timeout=30",)
+
+
+def test_a_command_that_needs_what_could_not_be_read_is_left_out():
+    text = RULE.replace(
+        '["ss -tnp | grep -c {leak.owned:n}"]', '["ss -tn", "ss -tn sport = :{queue.bytes:n}"]'
+    )
+    (finding,) = look(leak(120), rules=[rule(text)]).findings
+    assert finding.fixes[0].commands == ("ss -tn",)
+
+
+def test_lists_of_commands_are_texts_as_well():
+    text = RULE.replace(
+        'verify = "ss -tn | grep -c {leak.owned:n}"',
+        'verify = ["ss -tn   # falls", "ss -s"]\nundo = ["kill {leak.owned:n}"]',
+    )
+    (finding,) = look(leak(120), rules=[rule(text)]).findings
+    fix = finding.fixes[0]
+    assert (fix.verify, fix.verify_commands) == ("ss -tn   # falls\nss -s", ("ss -tn   # falls", "ss -s"))
+    assert (fix.undo, fix.undo_commands) == ("kill 120", ("kill 120",))
+
+
+def test_commands_alone_say_what_to_do():
+    text = RULE.replace('do     = "Call close()."\n', "")
+    (finding,) = look(leak(120), rules=[rule(text)]).findings
+    assert (finding.fixes[0].prose, finding.fixes[0].do) == ("", "ss -tnp | grep -c 120")
+
+
+def test_a_rule_without_a_headline_has_its_title_for_one():
+    text = RULE.replace('headline    = "{leak.owned} sockets left open"\n', "")
+    (finding,) = look(leak(120), rules=[rule(text)]).findings
+    assert finding.headline == "Process leaks sockets"
+
+
 def test_evidence_is_what_the_condition_that_holds_has_read():
     (finding,) = look(leak(120)).findings
     assert finding.evidence == (Evidence("older(leak.ages, 2 min)", 120, "count", "/proc/leak.ages", "120"),)

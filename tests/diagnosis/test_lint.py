@@ -4,8 +4,9 @@ import pytest
 
 from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis import healthy
-from tcpdoctor.diagnosis.lint import failures, lint_rule, lint_together, recorded_complaints
+from tcpdoctor.diagnosis.lint import lint_rule, lint_together, recorded_complaints
 from tcpdoctor.diagnosis.rule import parse_rule, read_body
+from tcpdoctor.diagnosis.trial import failures
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.value import Growth
 from tcpdoctor.facts.vocabulary import find_fact
@@ -54,6 +55,54 @@ WARNING = "older(leak.ages, limit.min_age) >= limit.min_sockets"
             "fix[2].undo says nothing",
         ),
         (without("reference"), "no-reference", "add a [[reference]]"),
+        (replaced(('headline    = "{leak.owned} sockets left open"\n', "")), "no-headline", "is missing"),
+        (
+            replaced(("sockets left open", "sockets that this process has left open for long")),
+            "headline-too-long",
+            "'1234 sockets that this process has left open for long' (test 'fires at",
+        ),
+        (replaced(("left open", "left open.")), "headline-too-long", "ends in a full stop"),
+        (replaced(("{leak.owned} sockets left", "Sockets left")), "headline-without-number", "name the one"),
+        (replaced(("ss -tnp |", "Look at ss |")), "no-command", "fix[1].commands: 'Look' is no program"),
+        (replaced(('{leak.owned:n}"]', 'PEER"]')), "no-command", "PEER is a placeholder"),
+        (replaced(('{leak.owned:n}"]', 'x."]')), "no-command", "ends in a full stop"),
+        (replaced(('{leak.owned:n}"]', 'x   # falls"]')), "no-command", "has a comment; move it to `do`"),
+        (replaced(('{leak.owned:n}"]', 'x; Then see what"]')), "no-command", "reads like a sentence"),
+        (replaced(('{leak.owned:n}"]', '{leak.owned}"]')), "no-command", "write {leak.owned:n}"),
+        (replaced(('{leak.owned:n}"]', '{process.name}"]')), "no-command", "is chosen by strangers"),
+        (replaced(('{leak.owned:n}"]', "'{host.words}'\"]")), "no-command", "is quoted already"),
+        (
+            replaced(('"Call close()."', '"""\nSee:\n\n    ss -tn"""')),
+            "command-in-prose",
+            "fix[1].do has lines that are indented; move them to commands",
+        ),
+        (
+            replaced(('measure       = "older(leak.ages, limit.min_age)"\n', "")),
+            "no-measure",
+            "write the expression that its limits are about",
+        ),
+        (
+            replaced(('measure_limit = { warning = "min_sockets", critical = "worse" }\n', "")),
+            "no-measure-limit",
+            "name the limit that measure is compared with",
+        ),
+        (
+            replaced(('{ warning = "min_sockets", critical', "{ critical")),
+            "no-measure-limit",
+            "measure_limit leaves out warning",
+        ),
+        (
+            replaced(
+                ('warning = "min_sockets", critical = "worse"', 'warning = "worse", critical = "worse"')
+            ),
+            "measure-does-not-reach",
+            "test 'fires at the limits' fires and measure is 100.0, which does not reach worse (1000)",
+        ),
+        (
+            replaced(('"older(leak.ages, limit.min_age)"\nmeasure_limit', '"leak.owned"\nmeasure_limit')),
+            "measure-does-not-reach",
+            "not given in this test",
+        ),
         (without("wrong_fix"), "no-wrong-fix", "add a [[wrong_fix]]"),
         (without("fix"), "no-fix", "add a [[fix]]"),
         (without("test"), "no-test-that-fires", "no [[test]] expects "),

@@ -1,10 +1,19 @@
 """Texts with blanks."""
 
 import math
+import shlex
 
 import pytest
 
-from tcpdoctor.diagnosis.body import bare, blanks_of, fill, parse_template, unfilled
+from tcpdoctor.diagnosis.body import (
+    bare,
+    blanks_of,
+    fill,
+    fill_command,
+    fill_headline,
+    parse_template,
+    unfilled,
+)
 from tcpdoctor.errors import RuleError
 from tcpdoctor.facts.value import Ages, Growth, Range
 from tcpdoctor.kernel.reading import Missing
@@ -57,6 +66,37 @@ FACTS = {
 )
 def test_blanks_are_filled_with_values_of_this_host(text, filled):
     assert fill(parse_template(text, WHERE, CONTEXT), FACTS, LIMIT_VALUES) == filled
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        ("{leak.owned} left open {queue.age}", "120 left open 60 s+"),
+        ("{sockets.open} open", "? open"),
+        ("{process.name}", "nginx"),
+        ("{queue.wait}", "<15 min"),
+        ("{queue.bytes}", "?"),
+    ],
+)
+def test_a_headline_is_short_about_what_is_not_certain(text, filled):
+    facts = {**FACTS, "queue.wait": Range(0, 900, "no clock"), "queue.bytes": Range(0, math.inf, "no clock")}
+    assert fill_headline(parse_template(text, WHERE, CONTEXT), facts, LIMIT_VALUES) == filled
+
+
+@pytest.mark.parametrize("name", ["811", "[::1]:80", "a b; rm -r 'x'", "$(reboot)", "", "a'b"])
+def test_a_text_in_a_command_is_one_word_of_the_shell(name):
+    template = parse_template("kill {process.name}", WHERE, CONTEXT)
+    assert shlex.split(fill_command(template, {"process.name": name}, {})) == ["kill", name]
+
+
+def test_a_command_that_cannot_be_filled_says_why():
+    template = parse_template("kill {process.name}", WHERE, CONTEXT)
+    assert fill_command(template, {"process.name": Missing("hidden")}, {}) == Missing("hidden")
+
+
+def test_a_number_in_a_command_is_bare():
+    template = parse_template("grep -c {leak.owned:n} {queue.age:n}", WHERE, CONTEXT)
+    assert fill_command(template, FACTS, {}) == "grep -c 120 60"
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,7 @@ def test_tags_and_limits_are_optional():
         ("limit.worse", "1000"),
     ):
         text = text.replace(old, new)
+    text = text.replace('measure_limit = { warning = "min_sockets", critical = "worse" }\n', "")
     read = rule(text)
     assert read.tags == ()
     assert read.limits == {}
@@ -147,11 +148,15 @@ def test_tags_and_limits_are_optional():
         ),
         ("[prose]", "[[prose]]", "prose: is no table"),
         ("summary     =", "summery     =", "prose.summery: there is no such key; did you mean summary?"),
-        ("{leak.owned}", "{leak.owend}", "prose.summary: in {}: `leak.owend`: there is no such fact"),
+        ("{leak.owned}", "{leak.owend}", "prose.headline: in {}: `leak.owend`: there is no such fact"),
         ('["a pool that is never full"]', '""', "prose.normal_when: is no list of printable texts"),
         ('kind   = "code"', 'kind   = "kode"', "fix[1].kind: 'kode' is not possible; did you mean code?"),
         ('risk   = "A descriptor may be in use."\n', "", "fix[1].risk: is missing; add it"),
-        ('do     = "Call close()."\n', "", "fix[1].do: is missing; add it"),
+        (
+            'do     = "Call close()."\ncommands = ["ss -tnp | grep -c {leak.owned:n}"]\n',
+            "",
+            "fix[1].do: is missing; add it",
+        ),
         (
             'kind   = "code"',
             'kind   = "code"\nname = "x"',
@@ -188,6 +193,33 @@ def test_tags_and_limits_are_optional():
         ('value      = "sysctl.net.ipv4.timeout / 2"\n', "", "fix[2].value: is missing; add it"),
         ('applies_to = "namespace"', 'applies_to = "all"', "fix[2].applies_to: 'all' is not possible"),
         ("[[wrong_fix]]", "[wrong_fix]", "wrong_fix: is no list of tables; write [[wrong_fix]]"),
+        (
+            'undo       = "sysctl',
+            'commands = ["x"]\nundo = "sysctl',
+            "fix[2].commands: of a sysctl fix are made from name and value",
+        ),
+        (
+            '["ss -tnp | grep -c {leak.owned:n}"]',
+            '["ss -tnp\\nss -s"]',
+            "fix[1].commands: a command has more than one line",
+        ),
+        ('"ss -tn | grep -c {leak.owned:n}"', "[]", "fix[1].verify: is an empty list; write a command"),
+        (
+            '"older(leak.ages, limit.min_age)"\nmeasure_limit',
+            '"process.name"\nmeasure_limit',
+            "measure: `process.name` is a text; write a number or an expression",
+        ),
+        (
+            'warning = "min_sockets"',
+            'warning = "min_socket"',
+            "measure_limit: there is no limit 'min_socket'",
+        ),
+        (
+            'warning = "min_sockets"',
+            'warning = "min_age"',
+            "measure_limit: min_age is in seconds and measure in count; make them equal",
+        ),
+        ('{ warning = "min_sockets",', '{ info = "min_sockets",', "measure_limit.info: there is no such key"),
         ('claim  = "there is no timer"\n', "", "reference[1].claim: is missing; add it"),
         ('expect = "warning"', 'expect = "fires"', "test[1].expect: 'fires' is not possible"),
         ("id     =", "id     ==", "not TOML: "),
@@ -261,3 +293,14 @@ def test_a_warning_by_upper_ends_comes_after_the_others():
     upper = 'warning_upper = "older(leak.ages, limit.min_age) >= 1"\nwarning  ='
     read = rule(RULE.replace("warning  =", upper, 1))
     assert [trigger.key for trigger in read.fires] == ["critical", "warning", "warning_upper"]
+
+
+def test_one_name_is_the_limit_of_the_lowest_severity():
+    text = RULE.replace('{ warning = "min_sockets", critical = "worse" }', '"min_sockets"')
+    assert rule(text).measure_limits == {Severity.WARNING: "min_sockets"}
+
+
+def test_less_may_be_worse():
+    text = RULE.replace("measure_limit", "measure_below")
+    assert (rule(text).measure_falls, rule().measure_falls) == (True, False)
+    assert rule(text).measure_limits == rule().measure_limits

@@ -50,6 +50,7 @@ FINDING_KEYS = [
     "wrong_fixes",
     "references",
     "normal_when",
+    "headline",
 ]
 
 
@@ -67,7 +68,18 @@ def test_keys_stand_in_the_order_of_the_contract():
     (finding,) = document["findings"]
     assert list(finding) == FINDING_KEYS
     assert list(finding["evidence"][0]) == ["fact", "value", "unit", "source"]
-    assert list(finding["fixes"][0]) == ["kind", "title", "do", "risk", "verify", "undo", "sysctl"]
+    assert list(finding["fixes"][0]) == [
+        "kind",
+        "title",
+        "do",
+        "risk",
+        "verify",
+        "undo",
+        "sysctl",
+        "commands",
+        "verify_commands",
+        "undo_commands",
+    ]
     assert list(finding["fixes"][1]["sysctl"]) == ["name", "current", "value", "persist"]
     assert list(finding["wrong_fixes"][0]) == ["title", "why"]
     assert list(finding["references"][0]) == ["claim", "source"]

@@ -89,7 +89,7 @@ def test_rules_are_data_after_the_details_with_their_limits():
     text = check_nagios(check(FINDING, rules=len(RULES), snapshot=snapshot)._replace(rules=RULES))
     _, _, data = read(text)
     assert data["fin-timeout-short"] == ("7", "s", "15:", "", "0")
-    assert data["syncookies-off"] == ("1", None, "@0:0", "", "0")
+    assert data["syncookies-off"] == ("1", None, "", "", "0")
     assert data["retransmissions-above-normal"][0] == "U"
     assert "fin-timeout-short" not in text.splitlines()[0]
     assert "close-wait-leak" not in data  # no process, so nothing to measure
