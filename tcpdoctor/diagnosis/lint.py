@@ -17,8 +17,6 @@ from tcpdoctor.diagnosis.body import (
 from tcpdoctor.diagnosis.closure import Truth, compile_condition
 from tcpdoctor.diagnosis.evaluate import diagnose
 from tcpdoctor.diagnosis.finding import Severity
-from tcpdoctor.diagnosis.healthy import BUSY, DEFAULTS, facts_on
-from tcpdoctor.diagnosis.judge import judge, make_judge
 from tcpdoctor.diagnosis.lint_keys import key_complaints
 from tcpdoctor.diagnosis.rule import Rule, Trigger
 from tcpdoctor.diagnosis.tree import Arithmetic, Comparison, Grown, Limit, Node, facts_of, walk
@@ -90,22 +88,6 @@ def _growths(node: Node) -> set[str]:
 
 
 # Whether a rule leaves healthy hosts in peace.
-
-
-_HOSTS = (("fires-on-defaults", DEFAULTS, 0), ("fires-when-healthy", BUSY, Severity.INFO))
-"""Complaint, host, and the worst severity that may fire there."""
-
-
-def host_complaints(rule: Rule) -> Iterator[tuple[str, str]]:
-    """Yield (name, what) for each healthy host on which the rule fires: at all, or (busy) above info."""
-    by = make_judge(rule)
-    for name, host, allowed in _HOSTS:
-        verdicts = [judge(by, facts) for facts in facts_on(host, rule.scope)]
-        fired = [verdict for verdict in verdicts if isinstance(verdict, Trigger)]
-        worst = max((trigger.severity for trigger in fired), default=0)
-        if worst > allowed:
-            level = Severity(worst).key
-            yield name, f"fires.{level} holds on {host.name}; raise a limit or narrow the condition"
 
 
 def recorded_complaints(rule: Rule, hosts: Mapping[str, Samples]) -> Iterator[tuple[str, str]]:
@@ -264,7 +246,6 @@ def lint_rule(
         condition_complaints(rule),
         limit_complaints(rule, body),
         key_complaints(rule, body),
-        host_complaints(rule),
         recorded_complaints(rule, recorded),
     )
     for part in parts:

@@ -132,9 +132,8 @@ def near_descriptor_limit():
 def limits_after_the_fix(finding) -> list[tuple[int, int]]:
     """Our soft and hard limit after the command that raises it, and after the one that undoes it."""
     fix = next(fix for fix in finding["fixes"] if fix["undo"])
-    command = next(line for line in fix["do"].splitlines() if line.startswith("    prlimit"))
     limits = []
-    for words in (command.split(), fix["undo"].split()):
+    for words in (fix["commands"][0].split(), fix["undo_commands"][0].split()):
         subprocess.run(words, check=True, capture_output=True)
         limits.append(resource.getrlimit(resource.RLIMIT_NOFILE))
     return limits

@@ -214,8 +214,8 @@ def test_a_process_near_its_limit_is_found_without_a_single_close_wait(in_namesp
 def who_has_them():
     with descriptors_used(89, limit=211):
         finding = the_finding(check("--window", "0"), DESCRIPTORS)
-        lines = [line for line in finding["fixes"][0]["do"].splitlines() if line.startswith("  ")]
-        return subprocess.run(["bash", "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+        lines = "\n".join(finding["fixes"][0]["commands"])
+        return subprocess.run(["bash", "-c", lines], capture_output=True, text=True, check=True)
 
 
 def test_the_command_that_it_gives_counts_sockets_by_state_and_peer(in_namespace):
