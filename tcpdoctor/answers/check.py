@@ -1,10 +1,14 @@
 """What `check` concludes from a diagnosis: status and exit code, the same in every format."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Severity
 from tcpdoctor.diagnosis.rule import Rule
 from tcpdoctor.kernel.snapshot import Samples
+
+if TYPE_CHECKING:
+    from tcpdoctor.diagnosis.measure import Measure
 
 
 class Check(NamedTuple):
@@ -71,6 +75,19 @@ def unchecked_rules(diagnosis: Diagnosis) -> set[str]:
 def checked(diagnosis: Diagnosis) -> int:
     """Return how many rules were answered for every subject."""
     return diagnosis.rules - len(unchecked_rules(diagnosis))
+
+
+def measures_of(check: Check) -> "Sequence[Measure]":
+    """Return how far the worst subject of each rule has gone, rules that do not apply here left out."""
+    from tcpdoctor.diagnosis.measure import measures  # two formats need it
+    from tcpdoctor.facts.host import HostFacts
+    from tcpdoctor.facts.subjects import subjects_of
+
+    samples = check.samples
+    elsewhere = {unchecked.rule for unchecked in check.diagnosis.unchecked if not unchecked.applies}
+    host = HostFacts(samples)
+    rules = [rule for rule in check.rules if rule.id not in elsewhere]
+    return measures(rules, lambda scope: subjects_of(samples, scope, host))
 
 
 def count_of(diagnosis: Diagnosis, severity: Severity) -> int:

@@ -9,13 +9,11 @@ quotes become typographic ones, because a notification command may put the text 
 import math
 import re
 
-from tcpdoctor.answers.check import Check, checked, exit_code
+from tcpdoctor.answers.check import Check, checked, exit_code, measures_of
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Finding
-from tcpdoctor.diagnosis.measure import Measure, measures
+from tcpdoctor.diagnosis.measure import Measure
 from tcpdoctor.facts.dimension import BYTE, SECOND
-from tcpdoctor.facts.host import HostFacts
-from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.host import plural
 
@@ -36,7 +34,7 @@ def check_nagios(check: Check) -> str:
         for state, reading in state_readings(check.samples.after.census).items()
     ]
     lines = [f"{_headline(check)} | {' '.join(states)}", *_details(check)]
-    rules = [_datum(measure) for measure in _measures(check)]
+    rules = [_datum(measure) for measure in measures_of(check)]
     if rules:
         lines[-1] += f" | {' '.join(rules)}"
     return "\n".join(lines) + "\n"
@@ -97,14 +95,6 @@ def _detail(finding: Finding) -> str:
 
 
 # performance data
-
-
-def _measures(check: Check) -> list[Measure]:
-    samples = check.samples
-    elsewhere = {unchecked.rule for unchecked in check.diagnosis.unchecked if not unchecked.applies}
-    host = HostFacts(samples)
-    rules = [rule for rule in check.rules if rule.id not in elsewhere]
-    return measures(rules, lambda scope: subjects_of(samples, scope, host))
 
 
 def _datum(measure: Measure) -> str:

@@ -9,7 +9,7 @@ values come without end, and some of them are chosen by strangers.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from tcpdoctor.answers.check import Check, unchecked_rules
+from tcpdoctor.answers.check import Check, measures_of, unchecked_rules
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.rule import Rule
@@ -47,6 +47,7 @@ def _families(check: Check) -> Iterator[Family]:
         [(labels | here, value) for rule in check.rules for labels, value in _findings(rule, check)],
     )
     readings = state_readings(snapshot.census).items()
+    yield from _about_the_rules(check, here)
     yield Family(
         "tcpdoctor_sockets",
         "TCP sockets in this state; absent if not known.",
@@ -69,6 +70,27 @@ def _families(check: Check) -> Iterator[Family]:
         [(here, len(inapplicable))],
     )
     yield from _about_the_run(check, snapshot, here)
+
+
+def _about_the_rules(check: Check, here: Labels) -> Iterator[Family]:
+    """How near each rule is to its next finding; a value that is not known has no sample."""
+    known = [measure for measure in measures_of(check) if not isinstance(measure.value, Missing)]
+    yield Family(
+        "tcpdoctor_rule_value",
+        "What the rule is about, for the worst it looked at, in the base unit of the rule's limit.",
+        [({"rule": m.rule, **here}, m.value) for m in known if not isinstance(m.value, Missing)],
+    )
+    yield Family(
+        "tcpdoctor_rule_limit",
+        "The value from which on the rule fires at its lowest severity; absent where it fires below a value, "
+        "or where the value is reached and what else the rule asks for is not.",
+        [({"rule": m.rule, **here}, m.limit) for m in known if m.limit is not None and not m.falls],
+    )
+    yield Family(
+        "tcpdoctor_rule_info",
+        "The title of each rule in force; always 1.",
+        [({"rule": rule.id, "title": rule.title}, 1) for rule in check.rules],
+    )
 
 
 def _about_the_run(check: Check, snapshot: Snapshot, here: Labels) -> Iterator[Family]:

@@ -32,6 +32,9 @@ def test_every_metric_is_described():
     families = read(check(FINDING, duration=1.25))
     assert list(families) == [
         "tcpdoctor_finding_active",
+        "tcpdoctor_rule_value",
+        "tcpdoctor_rule_limit",
+        "tcpdoctor_rule_info",
         "tcpdoctor_sockets",
         "tcpdoctor_rules",
         "tcpdoctor_unchecked_rules",
@@ -43,6 +46,46 @@ def test_every_metric_is_described():
     for family in families.values():
         assert family.type == "gauge"
         assert family.documentation
+
+
+def of_rule(answer, metric):
+    families = read(answer)
+    return {sample.labels["rule"]: sample.value for sample in families[metric].samples}
+
+
+def with_sysctls(**values):
+    sysctls = {f"net.ipv4.{name}": value for name, value in values.items()}
+    return check(snapshot=SNAPSHOT._replace(sysctls=sysctls, sockstat={"TCP.tw": 15237, "TCP.orphan": 7}))
+
+
+def test_how_near_a_rule_is_to_its_next_finding_is_a_value_and_a_limit():
+    answer = with_sysctls(tcp_max_tw_buckets=262143, tcp_max_orphans=1024, tcp_syncookies=1)
+    values, limits = (of_rule(answer, f"tcpdoctor_rule_{what}") for what in ("value", "limit"))
+    assert (values["orphans-near-limit"], limits["orphans-near-limit"]) == (7 / 1024, 0.25)
+    assert (values["time-wait-table-nearly-full"], limits["time-wait-table-nearly-full"]) == (
+        15238 / 262144,
+        0.8,
+    )
+    assert values["syncookies-off"] == 1
+    assert "syncookies-off" not in limits  # a switch
+
+
+def test_what_is_worse_below_a_limit_has_a_value_and_no_limit_to_reach():
+    answer = with_sysctls(tcp_fin_timeout=60)
+    assert of_rule(answer, "tcpdoctor_rule_value")["fin-timeout-short"] == 60
+    assert "fin-timeout-short" not in of_rule(answer, "tcpdoctor_rule_limit")
+
+
+def test_what_is_not_known_has_neither_value_nor_limit():
+    values = of_rule(check(), "tcpdoctor_rule_value")
+    assert "orphans-near-limit" not in values
+    assert "close-wait-leak" not in values
+
+
+def test_every_rule_has_its_title():
+    (info,) = (family for name, family in read(check()).items() if name == "tcpdoctor_rule_info")
+    titles = {sample.labels["rule"]: sample.labels["title"] for sample in info.samples}
+    assert titles == {rule.id: rule.title for rule in RULES}
 
 
 def test_a_rule_that_fired_is_1_and_one_that_did_not_is_0():
