@@ -84,6 +84,19 @@ class Reference(NamedTuple):
     source: str
 
 
+class Whereabouts(NamedTuple):
+    """The process that a finding's subject is or belongs to, and the ports it listens on."""
+
+    process: str | None = None
+    """Its name; None where the subject is no process and held by none that is known."""
+    unit: str | None = None
+    """Its systemd unit; None where it has none, or it could not be read."""
+    container: str | None = None
+    """The id of its container; None likewise."""
+    ports: tuple[int, ...] = ()
+    """Local ports, ascending: where the process listens, or the port that the subject is."""
+
+
 class Finding(NamedTuple):
     """One rule fired for one subject."""
 
@@ -107,6 +120,7 @@ class Finding(NamedTuple):
     """The processes that it is about, or names."""
     peers: frozenset[Endpoint] = frozenset()
     """The ends that this host connected to and that it is about, or names; IPv4 as IPv4."""
+    whereabouts: Whereabouts = Whereabouts()
     headline: str = ""
     """One line with its numbers, at most 49 characters where they are of the usual size."""
     value: float | None = None

@@ -1,6 +1,6 @@
 """A rule that fired for a subject becomes a finding: evidence, prose and fixes with this host's numbers."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypedDict
 
 from tcpdoctor.diagnosis.body import (
@@ -15,7 +15,7 @@ from tcpdoctor.diagnosis.body import (
     fill_headline,
 )
 from tcpdoctor.diagnosis.closure import NOT_READ, Facts, Number, Observation, compile_number
-from tcpdoctor.diagnosis.finding import Evidence, Finding, Fix, JsonValue, SysctlFix, WrongFix
+from tcpdoctor.diagnosis.finding import Evidence, Finding, Fix, JsonValue, SysctlFix, Whereabouts, WrongFix
 from tcpdoctor.diagnosis.judge import observe
 from tcpdoctor.diagnosis.measure import certain, first_limit, value_of
 from tcpdoctor.diagnosis.rule import Rule, Trigger
@@ -24,7 +24,7 @@ from tcpdoctor.facts.dimension import COUNT, PER_SECOND, SECOND, Dimension, show
 from tcpdoctor.facts.subject import Scope, Subject
 from tcpdoctor.facts.value import NamedText, Range, Value
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.snapshot import Endpoint, Snapshot, SysctlValue
+from tcpdoctor.kernel.snapshot import Endpoint, Held, Snapshot, SysctlValue
 
 _TOGETHER = 50
 """Of so many subjects one command reserves the ports: each of their findings has all of these in it."""
@@ -67,6 +67,7 @@ def tell(
         references=body.references,
         normal_when=tuple(filled(case) for case in body.normal_when),
         **_whom(body, subject),
+        whereabouts=_whereabouts(subject, snapshot),
         headline=rule.title
         if body.headline is None
         else fill_headline(body.headline, facts, limits, at_most=trigger.at_most),
@@ -101,6 +102,36 @@ def _whom(body: Body, subject: Subject) -> _Whom:
                 pids |= value.pids
                 peers |= value.peers
     return {"pids": frozenset(pids), "peers": frozenset(peers)}
+
+
+def _whereabouts(subject: Subject, snapshot: Snapshot) -> Whereabouts:
+    identity, ports = subject.identity, set[int]()
+    pid = identity.get("pid")
+    if subject.scope is Scope.LISTENER:
+        pid = _number_in(subject.facts.get("listener.pid", NOT_READ))
+    if subject.scope in (Scope.LISTENER, Scope.PORT):
+        ports.add(int(identity.get("port") or 0))
+    elif isinstance(pid, int):
+        ports.update(_listens_on(pid, snapshot))
+    process = snapshot.processes.get(pid) if isinstance(pid, int) else None
+    if process is None:
+        name = identity.get("name") if subject.scope is Scope.PROCESS else None
+        return Whereabouts(process=None if name is None else str(name), ports=tuple(sorted(ports - {0})))
+    unit, container = (
+        None if isinstance(word, Missing) else word for word in (process.unit, process.container)
+    )
+    return Whereabouts(process.name, unit, container, tuple(sorted(ports - {0})))
+
+
+def _number_in(value: Value) -> int | None:
+    return int(value) if isinstance(value, str) and value.isdecimal() else None
+
+
+def _listens_on(pid: int, snapshot: Snapshot) -> Iterator[int]:
+    listeners = () if isinstance(snapshot.listeners, Missing) else snapshot.listeners
+    for listener in listeners:
+        if isinstance(listener.owner, Held) and any(holder.pid == pid for holder in listener.owner.holders):
+            yield listener.local.port
 
 
 def fingerprint(rule: str, namespace: int, subject: Subject) -> str:

@@ -47,7 +47,7 @@ def finding_json(finding: Finding) -> dict[str, JsonValue]:
         "rule": finding.rule,
         "severity": finding.severity.key,
         "scope": finding.scope.value,
-        "subject": {"label": finding.label, **_identity(finding.identity)},
+        "subject": _subject(finding),
         "fingerprint": finding.fingerprint,
         "title": finding.title,
         "summary": finding.summary,
@@ -101,6 +101,18 @@ def _sysctl(value: SysctlValue | Missing) -> JsonValue:
     if isinstance(value, tuple):
         return [list(item) if isinstance(item, tuple) else item for item in value]
     return value
+
+
+def _subject(finding: Finding) -> dict[str, JsonValue]:
+    whereabouts = finding.whereabouts
+    return {
+        "label": finding.label,
+        **_identity(finding.identity),
+        "process": whereabouts.process,
+        "unit": whereabouts.unit,
+        "container": whereabouts.container,
+        "ports": list(whereabouts.ports),
+    }
 
 
 def _identity(identity: Mapping[str, int | str | None]) -> dict[str, JsonValue]:

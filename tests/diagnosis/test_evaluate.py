@@ -6,7 +6,7 @@ import math
 import pytest
 
 from tcpdoctor.diagnosis.evaluate import diagnose_subjects
-from tcpdoctor.diagnosis.finding import Evidence, Severity, SysctlFix, Unchecked
+from tcpdoctor.diagnosis.finding import Evidence, Severity, SysctlFix, Unchecked, Whereabouts
 from tcpdoctor.diagnosis.library import RuleText, load_library, parse_config
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.value import Ages, Growth, NamedText, Range
@@ -14,6 +14,7 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Endpoint
 from tests.diagnosis.examples import RULE, VOCABULARY, process, rule
 from tests.diagnosis.snapshots import snapshot
+from tests.facts.samples import LISTENER, NGINX, held_by
 
 HIDDEN = Missing("socket owners are hidden: run as root")
 
@@ -61,6 +62,39 @@ def test_a_finding_knows_the_processes_and_peers_that_it_is_about_or_names():
     towards = leak(120)._replace(scope=Scope.DESTINATION, identity=identity)
     (finding,) = look(towards).findings
     assert (finding.pids, finding.peers) == (frozenset(), {database})
+
+
+def served(pid: int, port: int):
+    return LISTENER._replace(local=Endpoint("0.0.0.0", port), owner=held_by(pid, 3))
+
+
+def test_a_finding_about_a_process_says_its_unit_and_where_it_listens():
+    listeners = [served(811, 443), served(97, 22), served(811, 80), served(811, 80)]
+    (finding,) = look(leak(120), listeners=listeners, processes={811: NGINX}).findings
+    assert finding.whereabouts == Whereabouts("nginx", "nginx.service", None, (80, 443))
+
+
+def test_of_a_process_that_could_not_be_read_the_name_is_known():
+    (finding,) = look(leak(120), processes={}).findings
+    assert finding.whereabouts == Whereabouts("nginx")
+    hidden = NGINX._replace(unit=Missing("gone"), container=Missing("gone"))
+    (finding,) = look(leak(120), processes={811: hidden}).findings
+    assert finding.whereabouts == Whereabouts("nginx")
+
+
+@pytest.mark.parametrize(
+    ("pid", "whereabouts"),
+    [
+        ("811", Whereabouts("nginx", "nginx.service", None, (80,))),
+        (Missing("hidden"), Whereabouts(ports=(80,))),
+    ],
+)
+def test_a_finding_about_a_listener_says_who_holds_it(pid, whereabouts):
+    listener = leak(120, listener__pid=pid)._replace(
+        scope=Scope.LISTENER, label="0.0.0.0:80", identity={"address": "0.0.0.0", "port": 80}
+    )
+    (finding,) = look(listener, processes={811: NGINX}).findings
+    assert finding.whereabouts == whereabouts
 
 
 def test_a_finding_has_a_headline_what_to_type_and_how_far_it_has_gone():

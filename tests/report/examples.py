@@ -10,6 +10,7 @@ from tcpdoctor.diagnosis.finding import (
     Severity,
     SysctlFix,
     Unchecked,
+    Whereabouts,
     WrongFix,
 )
 from tcpdoctor.facts.subject import Scope
@@ -97,6 +98,8 @@ FINDING = Finding(
     wrong_fixes=(WrongFix("Lower net.ipv4.tcp_fin_timeout", "It ends orphans only; these have an owner."),),
     references=(Reference("tcp_fin_timeout applies to orphans", "ip-sysctl.rst, tcp_fin_timeout"),),
     normal_when=("a protocol that half-closes on purpose and then streams for minutes",),
+    whereabouts=Whereabouts("nginx", "web.service", None, (80, 443)),
+    headline="120 FIN_WAIT_2 held open, oldest 10 min+",
 )
 
 INFO = FINDING._replace(
@@ -109,6 +112,8 @@ CRITICAL = FINDING._replace(
     scope=Scope.LISTENER,
     label="0.0.0.0:80",
     identity={},
+    whereabouts=Whereabouts("payments", ports=(80,)),
+    headline="accept queue 6 of 5 on :80, clients wait",
 )
 
 HIDDEN = Unchecked("close-wait-leak", "owners of 7 sockets are hidden: run as root")

@@ -104,7 +104,10 @@ def test_values_are_those_of_the_contract():
         "label": "nginx (811)",
         "pid": 811,
         "name": "nginx",
-        "unit": None,
+        "process": "nginx",
+        "unit": "web.service",
+        "container": None,
+        "ports": [80, 443],
     }
     assert document["findings"][0]["fixes"][0]["undo"] is None
     assert document["findings"][0]["fixes"][0]["sysctl"] is None
@@ -155,7 +158,7 @@ def test_a_number_that_json_cannot_say_is_null(value):
 
 def test_a_subject_cannot_replace_its_own_label():
     (finding,) = answer(CRITICAL._replace(identity={"label": "forged", "port": 80}))["findings"]
-    assert finding["subject"] == {"label": "0.0.0.0:80", "port": 80}
+    assert (finding["subject"]["label"], finding["subject"]["port"]) == ("0.0.0.0:80", 80)
 
 
 def test_quiet_leaves_findings_out_but_counts_them():
