@@ -22,6 +22,8 @@ from tcpdoctor.diagnosis.bind import (
     predict,
     wanted_device,
 )
+from tcpdoctor.diagnosis.holders import is_service_manager, who_may_be_stopped
+from tcpdoctor.diagnosis.stopping import Asker, Stop
 from tcpdoctor.facts.deadlines import RTO_MAX_SECONDS, Life, orphan_time_left
 from tcpdoctor.facts.origin import began_here
 from tcpdoctor.kernel.port_evidence import PortEvidence, Probe, connections, plain
@@ -469,7 +471,7 @@ class Custody(NamedTuple):
     hidden: str | None
     """Why holders may be hidden."""
     socket_unit: bool
-    """Process 1 is systemd and holds it: a socket unit."""
+    """A systemd holds it, the system's, a user's or a container's: a socket unit."""
     inherited: bool
     """A program that did not make it got it from one that holds it no longer, and may be gone."""
     first_process: bool = False
@@ -494,12 +496,43 @@ def custody_of(row: Row, evidence: PortEvidence) -> Custody:
 
 
 def is_systemd(holder: Holder, evidence: PortEvidence) -> bool:
-    """Whether the holder is process 1 and that is systemd, and not a container's only program."""
-    process = evidence.processes.get(holder.pid)
-    executable = process.executable if process else None
-    return holder.pid == 1 and (
-        "systemd" in holder.name or (isinstance(executable, str) and "systemd" in executable)
-    )
+    """Whether the holder is a systemd: process 1, a user's service manager, or a container's."""
+    return is_service_manager(holder, evidence.standings.get(holder.pid))
+
+
+def stop_of(row: Row, evidence: PortEvidence) -> Stop | None:
+    """Say who has to be stopped to free a socket, and how; None where no holder is known."""
+    holders = row.owner.holders if isinstance(row.owner, Held) else ()
+    return who_may_be_stopped(holders, evidence.standings, Asker(evidence.uid, row.local.port))
+
+
+def connections_that_end(stop: Stop, row: Row, evidence: PortEvidence) -> int:
+    """Count the port's connections that end with the holder of a socket, those in its accept queue too.
+
+    Of a state that was only sampled, each stands for its share of all.
+    """
+    ending = {holder.pid for holder in row.owner.holders} if isinstance(row.owner, Held) else set()
+    number = 0.0
+    for detail in () if isinstance(evidence.local, Missing) else evidence.local.values():
+        share = detail.total / len(detail.connections) if detail.connections else 1.0
+        number += share * sum(_ends(one, stop, ending, row, evidence) for one in detail.connections)
+    return round(number)
+
+
+def _ends(one: Connection, stop: Stop, ending: set[int], row: Row, evidence: PortEvidence) -> bool:
+    if one.state is TcpState.BOUND:
+        return False
+    if is_waiting(one):
+        return isinstance(row, Listener)
+    pids = {holder.pid for holder in one.owner.holders} if isinstance(one.owner, Held) else set()
+    if pids & ending:
+        return True
+    processes = [process for pid in pids if (process := evidence.processes.get(pid))]
+    if stop.way in ("service", "user-service"):
+        mine = evidence.processes.get(stop.holder.pid)
+        return mine is not None and any(process.unit == mine.unit for process in processes)
+    box = stop.container.id if stop.container and stop.way == "container" else None
+    return box is not None and any(process.container == box for process in processes)
 
 
 def is_inherited(holder: Holder, evidence: PortEvidence) -> bool:
@@ -570,5 +603,5 @@ def introduce(holder: Holder, evidence: PortEvidence) -> str:
 
 
 def first_holder(row: Row) -> Holder | None:
-    """Return the holder with the lowest pid; None where nobody holds it or it cannot be seen."""
+    """Return the topmost holder; None where nobody holds it or it cannot be seen."""
     return row.owner.holders[0] if isinstance(row.owner, Held) else None

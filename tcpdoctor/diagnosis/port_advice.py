@@ -6,9 +6,21 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.bind import OK, UNKNOWN, Attempt
-from tcpdoctor.diagnosis.port import Custody, PortAnswer, PortSocket, custody_of, introduce, is_ephemeral
+from tcpdoctor.diagnosis.holders import sentence, tell_stop
+from tcpdoctor.diagnosis.port import (
+    Custody,
+    PortAnswer,
+    PortSocket,
+    connections_that_end,
+    custody_of,
+    introduce,
+    is_ephemeral,
+    is_systemd,
+    stop_of,
+)
+from tcpdoctor.diagnosis.stopping import Stop
 from tcpdoctor.kernel.port_evidence import PortEvidence
-from tcpdoctor.kernel.snapshot import Endpoint, Held, Holder, Listener, NotHeld
+from tcpdoctor.kernel.snapshot import Endpoint, Held, Listener, NotHeld
 from tcpdoctor.kernel.states import TcpState
 
 # What a port's answer means in sentences: the verdict, and why each socket stands in the way.
@@ -129,7 +141,9 @@ def _of(answer: PortAnswer, custody: Custody) -> str:
 
 def _who(custody: Custody, answer: PortAnswer) -> str:
     if custody.socket_unit:
-        return f"a systemd socket unit (pid 1 {custody.holders[0].name})"
+        systemd = next(h for h in custody.holders if is_systemd(h, answer.evidence))
+        whose = "" if systemd.pid == 1 else f" of uid {systemd.uid}"
+        return f"a systemd socket unit{whose} (pid {systemd.pid} {systemd.name})"
     if custody.holders:
         others = len(custody.holders) - 1
         more = f" and {count(others, 'more process', 'more processes')}" if others else ""
@@ -259,15 +273,15 @@ def _with(answer: PortAnswer, option: str) -> Attempt:
     return next(attempt for attempt in answer.attempts if attempt.options == (option,))
 
 
-def _stop(holder: Holder, answer: PortAnswer) -> str:
-    """How to end a holder, by what keeps it running."""
-    process = answer.evidence.processes.get(holder.pid)
-    who = f"pid {holder.pid} {holder.name}"
-    if process is not None and isinstance(process.container, str):
-        return f"stop container {process.container[:12]} ({who})"
-    if process is not None and isinstance(process.unit, str) and process.unit.endswith(".service"):
-        return f"systemctl stop {process.unit} ({who})"
-    return f"end {who} (kill {holder.pid})"
+def _stop(answer: PortAnswer) -> Stop | None:
+    """Who has to end so that the first blocker goes, as far as it is known."""
+    return stop_of(_first(answer)[0].row, answer.evidence)
+
+
+def _end(answer: PortAnswer, stop: Stop) -> str:
+    """How to end a holder, and what ends with it."""
+    ending = connections_that_end(stop, _first(answer)[0].row, answer.evidence)
+    return tell_stop(stop, ending)
 
 
 def _listener(answer: PortAnswer) -> Advice:
@@ -277,35 +291,26 @@ def _listener(answer: PortAnswer) -> Advice:
         do.append("Or let both share the port: the listener has SO_REUSEPORT, so set it in the server too.")
     elif answer.target.address != socket.row.local.address:
         do.append("Or give each its own address: 0.0.0.0 and :: mean every address of the host.")
-    return Advice(tuple(do), (_NO_SECOND_LISTENER,))
+    return Advice(tuple(do), (_NO_SECOND_LISTENER, *_not_for_it(answer)))
 
 
-def _stop_all(custody: Custody, answer: PortAnswer) -> str:
-    """End the first holder, and do not forget the others: the last descriptor keeps the socket."""
-    others = len(custody.holders) - 1
-    more = f" and {count(others, 'other process', 'other processes')} that share it" if others else ""
-    return _stop(custody.holders[0], answer) + more
+def _not_for_it(answer: PortAnswer) -> tuple[str, ...]:
+    """What is not to be stopped for this port's sake."""
+    stop = _stop(answer)
+    return stop.avoid if stop else ()
 
 
 def _free_the_listener(custody: Custody, answer: PortAnswer) -> str:
-    if custody.socket_unit:
+    stop = _stop(answer)
+    if stop is not None and custody.inherited:
         return (
-            "systemctl list-sockets names the unit; systemctl stop NAME.socket frees the port. To stop only "
-            "its service is not enough: systemd keeps the socket and starts the service again."
+            f"{sentence(_end(answer, stop))} It has the listener without using it. Then let the server open "
+            "its sockets with SOCK_CLOEXEC, or start its children with their descriptors closed."
         )
-    if custody.inherited:
-        holder = custody.holders[0]
-        return (
-            f"kill {holder.pid} ({holder.name}): it has the listener without using it. Then let the server "
-            "open its sockets with SOCK_CLOEXEC, or start its children with their descriptors closed."
-        )
-    if custody.first_process:
-        return (
-            f"Process 1 is {custody.holders[0].name}. If it is an init, its socket unit has to be stopped, "
-            "not a service. If it is the main program of this container, give the server another port."
-        )
-    if custody.holders:
-        return f"Give the server another port, or {_stop_all(custody, answer)}."
+    if stop is not None and stop.way in ("process", "service", "user-service", "container", "supervised"):
+        return f"Give the server another port, or {_end(answer, stop)}"
+    if stop is not None:
+        return sentence(_end(answer, stop))
     if custody.hidden:
         return f"Give the server another port, or find the holder: {custody.hidden}."
     return (
@@ -320,43 +325,51 @@ def _dual_stack(answer: PortAnswer) -> Advice:
         "(nginx: ipv6only=on)."
     )
     host_wide = "Switching IPv6 off, or net.ipv6.bindv6only=1: that changes every other server of the host."
-    return Advice((one_socket, _free_the_listener(custody, answer)), (host_wide, _NO_SECOND_LISTENER))
+    return Advice(
+        (one_socket, _free_the_listener(custody, answer)),
+        (host_wide, _NO_SECOND_LISTENER, *_not_for_it(answer)),
+    )
 
 
 def _bound(answer: PortAnswer) -> Advice:
     _, custody = _first(answer)
-    if custody.holders:
-        end = _stop(custody.holders[0], answer)
-        do = f"Find out why it bound the port and does nothing with it, or {end}."
+    if stop := _stop(answer):
+        do = f"Find out why it bound the port and does nothing with it, or {_end(answer, stop)}"
     else:
         do = f"Find the holder: {custody.hidden or 'no process has a descriptor of it'}."
     unseen = "Believing ss -l or netstat: they do not show sockets that are bound and do not listen."
-    return Advice((do,), (unseen,))
+    return Advice((do,), (unseen, *_not_for_it(answer)))
 
 
 def _live(answer: PortAnswer) -> Advice:
     _, custody = _first(answer)
     do = []
     waiting = "tcp_fin_timeout: it does not touch what is still being sent; tcp_orphan_retries ends that."
-    if custody.holders:
-        end = _stop(custody.holders[0], answer)
-        do.append(f"An old process still has these connections: let it finish, or {end}.")
+    stop = _stop(answer)
+    if stop is not None and custody.inherited:
+        do.append(
+            f"{sentence(_end(answer, stop))} It has these connections without using them: it inherited them "
+            "from a program that holds them no longer."
+        )
+    elif stop is not None:
+        do.append(f"An old process still has these connections: let it finish, or {_end(answer, stop)}")
+    if stop is not None:
         waiting = "Waiting: what a process holds has no end, and tcp_fin_timeout does not touch it."
     if answer.free_in is not None:
         do.append(f"Wait {seconds(answer.free_in)} or a little more: the kernel gives up then.")
     no_bug = "Calling it a kernel bug because nothing listens: any socket on the port blocks bind()."
-    return Advice((*do, _reuse(answer)), (waiting, no_bug))
+    return Advice((*do, _reuse(answer)), (waiting, no_bug, *_not_for_it(answer)))
 
 
 def _outgoing(answer: PortAnswer) -> Advice:
-    _, custody = _first(answer)
-    end = f"{_stop(custody.holders[0], answer)}, or wait" if custody.holders else "wait"
+    stop = _stop(answer)
+    end = f" Or {_end(answer, stop)}" if stop else ""
     if not is_ephemeral(answer.target.port, answer.evidence.sysctls):
         return Advice(
             (
                 (
                     "Let that client choose no port of its own, or another one: leave out its bind() to port "
-                    f"{answer.target.port}. For this start, {end} until the connection ends."
+                    f"{answer.target.port}. For this start, wait until the connection ends.{end}"
                 ),
             ),
             ("net.ipv4.ip_local_reserved_ports: it does not keep a process from a port that it binds.",),
@@ -366,7 +379,7 @@ def _outgoing(answer: PortAnswer) -> Advice:
         "net.ipv4.ip_local_reserved_ports. Writing replaces the whole list, so write the old entries too."
     )
     return Advice(
-        (reserve, f"That helps the next start. For this one, {end} until the connection ends."),
+        (reserve, f"That helps the next start. For this one, wait until the connection ends.{end}"),
         (
             "Restarting until it works: the next client may be given the port again.",
             "Widening ip_local_port_range to 1024-65535: then clients take the ports of more servers.",

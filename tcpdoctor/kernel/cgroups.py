@@ -1,8 +1,9 @@
-"""The systemd unit and the container that a process belongs to, from its control groups."""
+"""Where a process stands in the control groups: its systemd unit, and the container around it."""
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from tcpdoctor.kernel.procfile import read_kernel_file, why_unreadable
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -11,35 +12,114 @@ from tcpdoctor.kernel.text import clean, decode
 _FIRST_CGROUP_NAMESPACE = 0xEFFFFFFB
 """PROC_CGROUP_INIT_INO of include/linux/proc_ns.h: the cgroup namespace that the kernel booted with."""
 
-_UNIT = re.compile(r"[^/]+\.(?:service|scope|socket|mount|swap)")
-_CONTAINER = re.compile(r"(?:[^/]*[-:_])?([0-9a-f]{64})(?:\.scope)?")
-"""Docker ``/docker/ID`` and ``docker-ID.scope``, containerd ``cri-containerd-ID.scope`` and
-``...:cri-containerd:ID``, CRI-O ``crio-ID.scope``, Podman ``libpod-ID.scope``, Kubernetes
-``.../podUID/ID``."""
-_NAMED_CONTAINERS = (
-    re.compile(r"lxc\.payload\.([^/]+)"),
-    re.compile(r"(?:.*/)?lxc(?:\.payload)?/([^/]+)(?:/.*)?"),
-    re.compile(r"systemd-nspawn@([^/]+)\.service"),
-)
 _MOST_GROUPS = 20_000
+
+_HEX = "[0-9a-f]{64}"
+_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
+# Texts and not compiled patterns: re compiles each when a path first looks like it, 0.3 ms apiece.
+_UNIT = r"[^/]+\.(?:service|scope|socket|mount|swap)"
+_IN_NAME = rf"(?:(?P<maker>[^/]*)[-:_])?(?P<id>{_HEX})(?:\.scope)?"
+"""Docker ``docker-ID.scope``, containerd ``cri-containerd-ID.scope`` and ``SLICE:cri-containerd:ID``,
+nerdctl ``nerdctl-ID.scope``, CRI-O ``crio-ID(.scope)``, Podman ``libpod-ID.scope`` and
+``libpod-payload-ID``, and the plain ``ID`` of the cgroupfs driver."""
+_POD = r"(?:.*-)?pod(?P<uid>[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?"
+"""``pod2f4a3b1c-...`` (cgroupfs) and ``kubepods-burstable-pod2f4a3b1c_....slice`` (systemd); 32 digits
+without dashes are a pod from a file of the kubelet's."""
+_PODMAN_POD = rf"(?:machine-|user-)?libpod_pod_(?P<uid>{_HEX})(?:\.slice)?"
+_ECS_TASK = rf"ecstasks-(?P<task>[0-9a-f]{{32}}|{_UUID})\.slice"
+_ECS = r"[0-9a-f]{32}-[0-9]+"
+_NOMAD = rf"(?P<id>{_UUID})(?:[.-](?P<task>.+?))?(?:\.scope)?"
+_MANAGED = r"(?P<kind>qemu|lxc)-(?:\d+-)?(?P<id>.+)"
+"""What libvirt registers with systemd-machined, unescaped: ``qemu-1-web``."""
+_USER_SLICE = r"user-(\d+)\.slice"
+_USER_MANAGER = r"user@(\d+)\.service"
+
+_MAKERS = {
+    "docker": "docker",
+    "moby": "docker",
+    "cri-containerd": "containerd",
+    "containerd": "containerd",
+    "k8s.io": "containerd",
+    "nerdctl": "nerdctl",
+    "default": "nerdctl",
+    "crio": "cri-o",
+    "libpod": "podman",
+    "libpod-payload": "podman",
+    "libpod_parent": "podman",
+}
+"""Who makes a container, by what stands before its id; or by the folder that it lies in."""
+
+
+class Container(NamedTuple):
+    """A container or virtual machine, as the control group of a process in it names it."""
+
+    runtime: str
+    """``docker``, ``containerd``, ``nerdctl``, ``cri-o``, ``podman``, ``lxc``, ``nspawn``, ``libvirt``,
+    ``libvirt-lxc``, ``nomad``, ``ecs``, ``kubernetes`` (which runtime is not told), or ``unknown``."""
+    id: str
+    """Its full id; with LXC, nspawn and libvirt its name, with Nomad the allocation."""
+    pod: str | None = None
+    """Uid of its Kubernetes pod, with dashes, or id of its Podman pod."""
+    task: str | None = None
+    """Task of Amazon ECS (its id), or of Nomad (its name)."""
+    user: int | None = None
+    """The user whose service manager or session made it; None: the system's."""
+
+    @property
+    def short(self) -> str:
+        """The id as people type it: its first twelve digits, or the whole name."""
+        return self.id[:12] if len(self.id) == 64 and re.fullmatch(_HEX, self.id) else self.id
+
+
+class Place(NamedTuple):
+    """Where a process stands in a tree of control groups."""
+
+    path: str
+    unit: str | None = None
+    r"""The innermost unit, as systemctl knows it, with its ``\x2d`` escapes."""
+    unit_path: str | None = None
+    """The control group of that unit."""
+    unit_in_container: bool = False
+    """The unit is one of a systemd inside the innermost container."""
+    slice: str | None = None
+    """The innermost slice."""
+    user: int | None = None
+    """The user whose slice it is in, inside the innermost container if there is one; None: no user's."""
+    of_user_manager: bool = False
+    """The unit is one of that user's ``systemd --user``."""
+    containers: tuple[Container, ...] = ()
+    """The outermost first: a container may run containers."""
+    watches: Container | None = None
+    """It is no part of this container, but stands beside it and looks after it."""
+
+    @property
+    def container(self) -> Container | None:
+        """The innermost container; None outside of any."""
+        return self.containers[-1] if self.containers else None
 
 
 def read_membership(pid: int, root: str = "/proc") -> tuple[Reading[str | None], Reading[str | None]]:
-    """Return (unit, container) of a process.
+    """Return (unit, container) of a process, as `parse_cgroup` does.
 
     Each is None where the process is in none, and `Missing` where its control groups cannot be read
     or lie outside our cgroup namespace, whose paths say nothing.
     """
-    path = f"{root}/{pid}/cgroup"
+    place = read_place(pid, root)
+    if isinstance(place, Missing):
+        return place, place
+    return place.unit, place.container.id if place.container else None
+
+
+def read_place(pid: int, root: str = "/proc") -> Reading[Place]:
+    """Return where a process stands; `Missing` as in `read_membership`."""
     try:
-        unit, container = parse_cgroup(decode(read_kernel_file(path)))
+        place = parse_place(decode(read_kernel_file(f"{root}/{pid}/cgroup")))
     except OSError as error:
-        why = Missing(why_unreadable(error))
-        return why, why
-    if unit is None and container is None and not _is_whole_tree_visible():
-        why = Missing("the control groups of the host are not visible from inside this cgroup namespace")
-        return why, why
-    return unit, container
+        return Missing(why_unreadable(error))
+    if place.unit is None and not place.containers and not _is_whole_tree_visible():
+        return Missing("the control groups of the host are not visible from inside this cgroup namespace")
+    return place
 
 
 def parse_cgroup(text: str) -> tuple[str | None, str | None]:
@@ -49,35 +129,143 @@ def parse_cgroup(text: str) -> tuple[str | None, str | None]:
     a user's service that is the user's unit. The container is its full id, or its name with LXC and
     systemd-nspawn. The unified hierarchy speaks first, then systemd's own of version 1, then any other.
     """
-    unit = container = None
-    for path in _paths(text):
-        unit = unit or unit_of(path)
-        container = container or container_of(path)
-    return unit, container
+    place = parse_place(text)
+    return place.unit, place.container.id if place.container else None
 
 
-def unit_of(path: str) -> str | None:
-    """Return the innermost service or scope in a control group's path; None if there is none."""
-    for part in reversed(path.split("/")):
-        # systemd puts "_" before names that the kernel would take for its own (cg_unescape)
-        name = part.removeprefix("_")
-        if _UNIT.fullmatch(name):
-            return clean(name)
-    return None
+def parse_place(text: str) -> Place:
+    """Return what /proc/PID/cgroup says; unit and container may stand in different hierarchies."""
+    places = [place_of(path) for path in _paths(text)] or [Place("/")]
+    named = next((place for place in places if place.unit), places[0])
+    boxed = next((place for place in places if place.containers), named)
+    beside = next((place.watches for place in places if place.watches), None)
+    if not named.containers and named.unit is None:
+        return boxed._replace(watches=beside)
+    return named._replace(containers=named.containers or boxed.containers, watches=beside)
 
 
-def container_of(path: str) -> str | None:
-    """Return the innermost container in a control group's path; None if there is none."""
-    parts = path.split("/")
+def place_of(path: str) -> Place:
+    """Return what the path of one control group says."""
+    # systemd puts "_" before names that the kernel would take for its own (cg_unescape)
+    parts = [part.removeprefix("_") for part in path.split("/")]
+    found = [(number, box) for number in range(len(parts)) if (box := _container_at(parts, number))]
+    inside = [(number, box) for number, box in found if not _is_beside(parts, number)]
+    start = inside[-1][0] + 1 if inside else 0
+    units = [number for number, part in enumerate(parts) if "." in part and re.fullmatch(_UNIT, part)]
+    last = units[-1] if units else None
+    in_container = last is not None and bool(inside) and last >= start
+    begin = start if in_container else 0
+    slices = [part for part in parts[begin:] if part.endswith(".slice")]
+    user, managed = _user_of(parts[begin : len(parts) if last is None else last])
+    return Place(
+        path=clean(path, 4096),
+        unit=None if last is None else clean(parts[last]),
+        unit_path=None if last is None else "/".join(path.split("/")[: last + 1]),
+        unit_in_container=in_container,
+        slice=clean(slices[-1]) if slices else None,
+        user=user,
+        of_user_manager=managed,
+        containers=tuple(box._replace(user=_user_of(parts[:number])[0]) for number, box in inside),
+        watches=next((box for number, box in found if _is_beside(parts, number)), None),
+    )
+
+
+def _user_of(parts: Sequence[str]) -> tuple[int | None, bool]:
+    """Return the user of what stands below these parts, and whether that user's service manager keeps it."""
     for part in reversed(parts):
-        found = _CONTAINER.fullmatch(part)
-        if found and "conmon" not in part:  # conmon watches a container from outside
-            return found[1]
-    for pattern in _NAMED_CONTAINERS:
-        for part in (path, *reversed(parts)):
-            if found := pattern.fullmatch(part):
-                return clean(found[1])
+        if part.startswith("user@") and (found := re.fullmatch(_USER_MANAGER, part)):
+            return int(found[1]), True
+        if part.startswith("user-") and (found := re.fullmatch(_USER_SLICE, part)):
+            return int(found[1]), False
+    return None, False
+
+
+def _container_at(parts: Sequence[str], number: int) -> Container | None:
+    """Return the container that this part of a path begins, or that is watched by what stands there."""
+    part, above = parts[number], parts[:number]
+    if len(part) >= 64 and (found := re.fullmatch(_IN_NAME, part)):
+        maker = (found["maker"] or "").rpartition(":")[2].removesuffix("-conmon")
+        pod, task = _group_of(parts[: number + 1])
+        return Container(_runtime(maker, above, pod), found["id"], pod, task or _ecs_task(above))
+    if ".libvirt-" in part:
+        name, _, kind = part.rpartition(".libvirt-")
+        return _machine(clean(name if re.fullmatch(_MANAGED, name) else f"{kind}-{name}"))
+    if part.startswith("machine-") and part.endswith(".scope"):
+        return _machine(_unescape(part[len("machine-") : -len(".scope")]))
+    if part.startswith("systemd-nspawn@") and part.endswith(".service"):
+        return Container("nspawn", _unescape(part[len("systemd-nspawn@") : -len(".service")]))
+    return _lxc(part, above) or _scheduled(part, above)
+
+
+def _lxc(part: str, above: Sequence[str]) -> Container | None:
+    for prefix in ("lxc.payload.", "lxc.monitor."):
+        if part.startswith(prefix) and part != prefix:
+            return Container("lxc", clean(part.removeprefix(prefix)))
+    if part and above and above[-1] in ("lxc", "lxc.payload", "lxc.monitor"):
+        return Container("lxc", clean(part))
     return None
+
+
+def _scheduled(part: str, above: Sequence[str]) -> Container | None:
+    """Return what Amazon's or HashiCorp's schedulers made without Docker."""
+    if "ecs" in above[-2:] and re.fullmatch(_ECS, part):
+        return Container("ecs", part, None, _ecs_task(above) or part.partition("-")[0])
+    if ("nomad" in above or "nomad.slice" in above) and (found := re.fullmatch(_NOMAD, part)):
+        return Container("nomad", found["id"], None, clean(found["task"]) if found["task"] else None)
+    return None
+
+
+def _is_beside(parts: Sequence[str], number: int) -> bool:
+    """Whether what stands there only looks after the container: conmon, LXC's monitor, nspawn itself."""
+    part, above, below = parts[number], parts[:number], parts[number + 1 :]
+    return (
+        "conmon-" in part
+        or part.startswith("lxc.monitor.")
+        or above[-1:] == ["lxc.monitor"]
+        or (below[:1] == ["supervisor"] and part.startswith(("machine-", "systemd-nspawn@")))
+    )
+
+
+def _group_of(parts: Sequence[str]) -> tuple[str | None, str | None]:
+    """Return the pod and the task that a path goes through, the innermost ones."""
+    pod = task = None
+    for part in parts:
+        if "pod" in part:
+            found = re.fullmatch(_POD, part.partition(":")[0]) or re.fullmatch(_PODMAN_POD, part)
+            pod = found["uid"].replace("_", "-") if found else pod
+        if part.startswith("ecstasks-") and (found := re.fullmatch(_ECS_TASK, part)):
+            task = found["task"]
+    return pod, task
+
+
+def _ecs_task(above: Sequence[str]) -> str | None:
+    """Return TASK of ``/ecs/TASK/CONTAINER``."""
+    return clean(above[-1]) if above[-2:-1] == ["ecs"] else None
+
+
+def _runtime(maker: str, above: Sequence[str], pod: str | None) -> str:
+    """Name what made a container by what stands before its id, else by the folder that it lies in."""
+    if maker:
+        return _MAKERS.get(maker, "unknown")
+    if pod is not None:
+        return "kubernetes"
+    if "ecs" in above[-2:]:
+        return "ecs"
+    return _MAKERS.get(above[-1], "unknown") if above else "unknown"
+
+
+def _machine(name: str) -> Container:
+    """Name what is registered with systemd-machined; without libvirt's prefix it is systemd-nspawn's."""
+    found = re.fullmatch(_MANAGED, name)
+    if found is None:
+        return Container("nspawn", name)
+    return Container("libvirt-lxc" if found["kind"] == "lxc" else "libvirt", found["id"])
+
+
+def _unescape(name: str) -> str:
+    r"""Undo systemd's escapes: ``my\x2dweb`` is ``my-web``."""
+    raw = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), os.fsencode(name))
+    return clean(decode(raw))
 
 
 def find_cgroup_paths(ids: Collection[int], mount: str | None = None) -> Mapping[int, str]:

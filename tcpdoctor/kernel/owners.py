@@ -46,6 +46,8 @@ _LINKS_BETWEEN_CLOCKS = 512
 """Links read, about a millisecond, before the time budget is looked at."""
 _PATIENCE = 5
 """How many times its budget of CPU time a scan may take by the clock."""
+_GENERATIONS = 32
+"""Ancestors of a process that are looked at."""
 _MOST_ROUNDS = 10
 """How often processes that appeared during a scan are read after it, each round a few milliseconds."""
 
@@ -272,14 +274,29 @@ class _Naming:
         self._open: dict[int, frozenset[str]] = {}
 
     def holders(self, inode: int, descriptors: Mapping[int, int]) -> tuple[Holder, ...]:
-        """Return the holders, the lowest pid first, without processes that ended meanwhile."""
+        """Return the holders without processes that ended meanwhile, by pid, but the topmost first.
+
+        That is the one that began the others: a pre-fork server's master, whose pid need not be lowest.
+        """
         found = []
         for pid, descriptor in sorted(descriptors.items()):
             holder = self._topmost(pid, descriptor, inode) if self._climb else pid
             seen = self._look(holder)
             if seen is not None:
                 found.append(Holder(holder, seen[0], descriptor, seen[1]))
-        return tuple(found)
+        pids = frozenset(holder.pid for holder in found)
+        return tuple(sorted(found, key=lambda holder: self._descends_from(holder.pid, pids)))
+
+    def _descends_from(self, pid: int, pids: frozenset[int]) -> bool:
+        """Whether one of those processes is an ancestor of this one."""
+        for _ in range(_GENERATIONS):
+            seen = self._look(pid)
+            if seen is None:
+                return False
+            pid = seen[2]
+            if pid in pids:
+                return True
+        return False
 
     def _topmost(self, pid: int, descriptor: int, inode: int) -> int:
         """Return the ancestor that a socket was inherited from, so that every run names the same process."""

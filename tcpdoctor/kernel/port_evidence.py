@@ -11,6 +11,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from tcpdoctor.kernel.addresses import LocalAddresses, read_local_addresses
@@ -39,6 +40,7 @@ from tcpdoctor.kernel.snapshot import (
 )
 from tcpdoctor.kernel.sockets import read_connections, read_listeners
 from tcpdoctor.kernel.sockopts import BIND_OPTIONS, Descriptor, SocketOptions, read_options
+from tcpdoctor.kernel.standing import Standing, read_standings
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.sysctl import read_sysctl, read_sysctls
 from tcpdoctor.kernel.udp import read_udp_sockets
@@ -137,6 +139,8 @@ _ROWS = 20_000
 """Sockets per state that are kept one by one; of more, a uniform sample (Detail.total says so)."""
 _OPTION_SOCKETS = 5_000
 """Connections whose options are read: 10 microseconds each."""
+_STANDINGS = 50
+"""Processes of which is read what keeps them running, half a millisecond each."""
 _PROCESSES = 200
 """Processes described with unit and container, those with the most sockets at this port first."""
 
@@ -181,6 +185,8 @@ class PortEvidence(NamedTuple):
     """UDP sockets on this port."""
     interfaces: Mapping[int, str] = {}
     """Names by index."""
+    standings: Mapping[int, Reading[Standing]] = MappingProxyType({})
+    """By pid: what keeps the topmost holders of these sockets running, and any systemd among them."""
 
 
 def read_port_evidence(port: int, *, owner_seconds: float = 1.0, ways: Sequence[Way] = WAYS) -> PortEvidence:
@@ -221,6 +227,7 @@ def read_port_evidence(port: int, *, owner_seconds: float = 1.0, ways: Sequence[
         unsure=frozenset(row.inode for row in unlisted.ended),
         udp=udp if isinstance(udp, Missing) else with_owners(udp, owners),
         interfaces=dict(socket.if_nameindex()),
+        standings=read_standings(_topmost(owners.values())),
     )
 
 
@@ -315,6 +322,16 @@ def _read_processes(owners: Iterable[Owner]) -> dict[int, Process]:
     busiest = sorted(sockets, key=lambda pid: (-sockets[pid], pid))[:_PROCESSES]
     found = {pid: read_process(pid) for pid in busiest}
     return {pid: process for pid, process in found.items() if not isinstance(process, Missing)}
+
+
+def _topmost(owners: Iterable[Owner]) -> list[int]:
+    """Return whose standing matters: of each socket the topmost holder, and a systemd that keeps it too."""
+    wanted: dict[int, None] = {}
+    for owner in owners:
+        if isinstance(owner, Held):
+            wanted[owner.holders[0].pid] = None
+            wanted |= {holder.pid: None for holder in owner.holders if holder.name in ("systemd", "init")}
+    return list(wanted)[:_STANDINGS]
 
 
 def _read_lineages(listeners: Iterable[Listener]) -> dict[Holder, Reading[Lineage]]:

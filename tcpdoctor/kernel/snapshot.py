@@ -36,9 +36,10 @@ class Holder(NamedTuple):
 
 
 class Held(NamedTuple):
-    """The socket is held by these processes, the lowest pid first; never empty.
+    """The socket is held by these processes, by pid, but the topmost first; never empty.
 
-    A search that may stop early names one holder only; `complete` says whether all are here.
+    The topmost is the one that began the others, as the master of a pre-fork server. A search that may
+    stop early names one holder only; `complete` says whether all are here.
     """
 
     holders: tuple[Holder, ...]

@@ -6,6 +6,7 @@ from tcpdoctor.diagnosis.bind import Target
 from tcpdoctor.diagnosis.port import PortAnswer, answer, custody_of, with_probes
 from tcpdoctor.diagnosis.port_advice import advise, verdict, why
 from tcpdoctor.kernel.addresses import LocalAddresses, LocalPrefix
+from tcpdoctor.kernel.cgroups import place_of
 from tcpdoctor.kernel.port_evidence import CONNECTION_STATES, BindRules, PortEvidence, Probe
 from tcpdoctor.kernel.processes import Lineage
 from tcpdoctor.kernel.reading import Missing
@@ -21,6 +22,7 @@ from tcpdoctor.kernel.snapshot import (
     TcpBytes,
     TcpInfo,
 )
+from tcpdoctor.kernel.standing import Kin, Standing
 from tcpdoctor.kernel.states import TcpState, Timer
 
 PORT = 8080
@@ -263,13 +265,28 @@ def test_a_listener_of_systemd_is_a_socket_unit_and_pid_1_of_a_container_is_not(
     assert "nginx (pid 1) listens" in verdict(explain(listener(owner=Held((Holder(1, "nginx", 6, 0),)))))
 
 
+def standing(cgroup: str, **changes) -> Standing:
+    kin = Kin(811, "nginx", 1, 500.0, ("nginx: master process /usr/sbin/nginx",), 0, cgroup)
+    return Standing(kin, 1_700_000_000.0, place_of(cgroup), unit_members=(kin,))._replace(**changes)
+
+
 def test_the_unit_or_the_container_is_what_has_to_be_stopped():
     process = Process(811, "nginx", 33, 1, "/usr/sbin/nginx", "nginx", 9, 1024, "nginx.service", None)
-    found = explain(listener(), processes={811: process})
+    unit = standing("/system.slice/nginx.service")
+    found = explain(listener(), processes={811: process}, standings={811: unit})
     assert "nginx (pid 811, nginx.service) listens" in verdict(found)
     assert "systemctl stop nginx.service" in advise(found).do[0]
-    found = explain(listener(), processes={811: process._replace(container="0123456789abcdef")})
-    assert "stop container 0123456789ab" in advise(found).do[0]
+    assert "since 2023-11-14 22:13 UTC, as nginx: master process /usr/sbin/nginx" in advise(found).do[0]
+    box = standing(f"/docker/{'0123456789ab' + 'c' * 52}")
+    found = explain(listener(), processes={811: process}, standings={811: box})
+    assert "docker stop 0123456789ab" in advise(found).do[0]
+
+
+def test_what_ends_with_the_holder_is_counted():
+    others = held(TcpState.ESTABLISHED, owner=Held((Holder(99, "sleep", 3, 0),)))
+    rows = [held(TcpState.ESTABLISHED, inode=number) for number in range(100, 237)]
+    found = explain(listener(), connection(TcpState.ESTABLISHED), *rows, others)
+    assert "That ends 138 connections" in advise(found).do[0], "137 accepted and one in the queue"
 
 
 def lineage(**changes) -> Lineage:
@@ -370,7 +387,7 @@ def test_process_1_that_is_not_systemd_may_be_a_socket_unit_and_is_not_to_be_kil
 
 def test_all_who_share_a_listener_have_to_end():
     found = explain(listener(owner=Held((NGINX, Holder(812, "nginx", 6, 33), Holder(813, "nginx", 6, 33)))))
-    assert "(kill 811) and 2 other processes that share it" in advise(found).do[0]
+    assert "(kill 811). 2 other processes share the socket and have to end too" in advise(found).do[0]
 
 
 def test_only_a_privileged_port_is_a_matter_of_the_user():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tcpdoctor.kernel.cgroups import container_of, find_cgroup_paths, parse_cgroup, unit_of
+from tcpdoctor.kernel.cgroups import find_cgroup_paths, parse_cgroup, place_of
 
 ID = "5974e0d8c1e74c1db4a3a5b43fa6f4765974e0d8c1e74c1db4a3a5b43fa6f476"
 POD = "pod2f4a3b1c_9d8e_4c11_b9a0_0123456789ab"
@@ -83,13 +83,13 @@ def test_a_container_of_the_old_hierarchies_without_systemd():
 
 
 def test_a_hex_text_of_another_length_is_no_container():
-    assert container_of("/process_api/5974e0d8c1e74c1db4a3a5b43fa6f476") is None
-    assert container_of(f"/docker/{ID}0") is None
+    assert place_of("/process_api/5974e0d8c1e74c1db4a3a5b43fa6f476").container is None
+    assert place_of(f"/docker/{ID}0").container is None
 
 
 def test_hostile_names_are_cleaned():
-    assert unit_of("/system.slice/\x1b[2Jevil\u202e.service") == "[2Jevil.service"
-    assert container_of("/lxc.payload.\x1b[2Jx") == "[2Jx"
+    assert place_of("/system.slice/\x1b[2Jevil\u202e.service").unit == "[2Jevil.service"
+    assert place_of("/lxc.payload.\x1b[2Jx").containers[0].id == "[2Jx"
 
 
 def test_ids_of_groups_lead_to_their_paths(tmp_path):

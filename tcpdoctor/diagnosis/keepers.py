@@ -1,0 +1,511 @@
+"""Programs that hold a port for somebody else, and programs that keep others running.
+
+To stop the unit around such a program ends much more than the one port: every container, the admin's own
+access, all supervised programs. Each is known by its name or its command line, which gives what it serves.
+"""
+
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+
+from tcpdoctor.diagnosis.stopping import (
+    Case,
+    Stop,
+    is_main_program,
+    name_container,
+    program_of,
+    put_inside,
+    stop_container,
+    systemctl_of,
+)
+from tcpdoctor.kernel.cgroups import Container
+from tcpdoctor.kernel.standing import Kin, option_value
+
+_NEAR = 4
+"""How far up a supervisor is looked for: between it and its program may be a shell or two."""
+_NAME_LENGTH = 15
+"""A comm is cut there: TASK_COMM_LEN less its end."""
+
+
+_LOCKED_OUT = "it locks out whoever comes by ssh, you too"
+_RUNTIME = "it takes the runtime from every container of this host"
+_KUBELET = "the kubelet starts it again: scale down or delete what made its pod"
+
+
+def stop_of_helper(case: Case) -> Stop | None:
+    """Return how to stop what a helper serves; None where the holder is none that is known."""
+    names = (program_of(case.kin), case.holder.name)
+    for known, rule in _HELPERS.items():
+        if any(name == known or (len(name) == _NAME_LENGTH and known.startswith(name)) for name in names):
+            return rule(case)
+    return None
+
+
+def _docker_proxy(case: Case) -> Stop:
+    """docker-proxy of Docker, rootlesskit-docker-proxy without root: one process for each published port."""
+    arguments = case.kin.arguments
+    address, port = (
+        option_value(arguments, "container-ip"),
+        _number(option_value(arguments, "container-port")),
+    )
+    published = _number(option_value(arguments, "host-port")) or case.asker.port
+    box = case.standing.serves if isinstance(case.standing.serves, Container) else None
+    stop = stop_container(box, case.asker.uid)[0] if box else ()
+    return Stop(
+        "published-port",
+        case.holder,
+        _inside_own(case, stop or ("docker stop CONTAINER",)),
+        lookup=() if stop else _inside_own(case, (f"docker ps --filter publish={published or 'PORT'}",)),
+        role=_publishes(port, name_container(box) if box else None, address),
+        avoid=(*_whole_runtime(case), f"kill {case.holder.pid}: Docker still believes that it is published."),
+        restart=None,
+        container=box,
+        container_port=port,
+    )
+
+
+def _publishes(port: int | None, whose: str | None, address: str | None) -> str:
+    what = f"publishes port {port} of" if port else "publishes a port of"
+    at = f" at {address}" if address else ""
+    return f"{what} {whose + (f' ({address})' if address else '') if whose else 'the container' + at}"
+
+
+def _whole_runtime(case: Case) -> tuple[str, ...]:
+    """Warn of the unit that the helper happens to be in."""
+    unit = case.unit
+    if unit is None:
+        return ()
+    return (
+        f"{systemctl_of(case)} stop {shlex.quote(unit)}: it ends all that {unit} keeps, not this port alone.",
+    )
+
+
+def _inside_own(case: Case, commands: Sequence[str]) -> tuple[str, ...]:
+    """Run commands where the helper is: a Docker inside a container knows what the host's does not."""
+    if case.standing.same_container:
+        return tuple(commands)
+    return tuple(put_inside(case.place.containers, command) for command in commands)
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and re.fullmatch("[0-9]{1,5}", text) else None
+
+
+def _conmon(case: Case) -> Stop:
+    """Each conmon watches one container of Podman or CRI-O, and keeps its published ports."""
+    arguments = case.kin.arguments
+    name, number = option_value(arguments, "n", "name"), option_value(arguments, "c", "cid")
+    watched = case.place.watches
+    number = number or (watched.id if watched else None)
+    crio = (watched is not None and watched.runtime == "cri-o") or any("crio" in a for a in arguments)
+    crio = crio or bool(name and name.startswith("k8s_"))
+    box = Container("cri-o" if crio else "podman", number or name or "CONTAINER", user=case.kin.uid or None)
+    stop, restart = stop_container(box, case.asker.uid)
+    if name and not crio:
+        short, quoted = shlex.quote(box.short), shlex.quote(name)
+        stop = tuple(command.replace(f" {short}", f" {quoted}") for command in stop)
+        restart = restart.replace(f" {short}", f" {quoted}") if restart else None
+    known = name or number
+    role = f"keeps {name_container(box)}{f' ({name})' if name else ''}" if known else "keeps a container"
+    unit = case.unit
+    if unit and not crio and not re.match("podman|crio|ssh|cron|docker", unit) and is_main_program(case):
+        command = f"{systemctl_of(case)} stop {shlex.quote(unit)}"
+        return Stop(
+            "user-service" if case.place.of_user_manager else "service",
+            case.holder,
+            (command,),
+            role=f"{role}, which {unit} runs",
+            container=box,
+            restart=f"{systemctl_of(case)} restart {shlex.quote(unit)}",
+        )
+    return Stop(
+        "published-port",
+        case.holder,
+        _inside_own(case, stop),
+        role=role,
+        restart=restart,
+        lookup=() if known else _inside_own(case, ("crictl ps" if crio else "podman port --all",)),
+        note=_KUBELET if crio else None,
+        avoid=(*_whole_runtime(case), f"kill {case.holder.pid}: the container goes on without its watcher."),
+        container=box if known else None,
+    )
+
+
+def _rootless(case: Case) -> Stop:
+    """rootlessport, slirp4netns, pasta and rootlesskit carry ports into containers of an ordinary user."""
+    docker = program_of(case.kin).startswith("rootlesskit") or any(
+        "rootlesskit" in program_of(k) for k in case.standing.ancestors[:3]
+    )
+    box = Container("docker" if docker else "podman", "CONTAINER", user=case.kin.uid or None)
+    stop, _ = stop_container(box, case.asker.uid)
+    client = stop[0].removesuffix(" stop CONTAINER")
+    look = f"{client} ps --filter publish={case.asker.port or 'PORT'}" if docker else f"{client} port --all"
+    port = _carried(case.kin.arguments, case.asker.port)
+    others = program_of(case.kin).startswith(("slirp4netns", "rootlesskit"))
+    carries = "carries the network of a container" if others else "publishes a port of a container"
+    return Stop(
+        "published-port",
+        case.holder,
+        _inside_own(case, stop),
+        lookup=_inside_own(case, (look,)),
+        role=f"publishes port {port} of a container of uid {case.kin.uid}"
+        if port
+        else f"{carries} of uid {case.kin.uid}",
+        avoid=(*_whole_runtime(case), f"kill {case.holder.pid}: the container goes on without its network."),
+        container_port=port,
+    )
+
+
+def _carried(arguments: Sequence[str], port: int | None) -> int | None:
+    """Return the container's port of pasta's ``-t 8080-8080:80-80``; None where that is not told."""
+    spec = option_value(arguments, "t", "tcp-ports") or ""
+    for part in spec.rpartition("/")[2].split(","):
+        if found := re.fullmatch(r"(\d+)(?:-(\d+))?:(\d+)(?:-\d+)?", part):
+            low, high, first = int(found[1]), int(found[2] or found[1]), int(found[3])
+            if port is not None and low <= port <= high:
+                return first + port - low
+    return None
+
+
+def _passt(case: Case) -> Stop:
+    return Stop(
+        "published-port",
+        case.holder,
+        (),
+        role="carries ports into a virtual machine",
+        lookup=("virsh list",),
+        note="stop or reconfigure that machine",
+    )
+
+
+def _shim(case: Case) -> Stop:
+    """Each shim of containerd stands between containerd and one container (Docker's too)."""
+    number = option_value(case.kin.arguments, "id")
+    space = option_value(case.kin.arguments, "namespace")
+    runtime = {"moby": "docker", "k8s.io": "containerd"}.get(space or "moby", "nerdctl")
+    box = Container(runtime, number or "CONTAINER")
+    return Stop(
+        "container",
+        case.holder,
+        _inside_own(case, stop_container(box, case.asker.uid)[0]),
+        lookup=() if number else _inside_own(case, ("crictl ps" if space == "k8s.io" else "docker ps",)),
+        role=f"keeps {name_container(box)}" if number else "keeps a container",
+        note=_KUBELET if space == "k8s.io" else None,
+        avoid=_whole_runtime(case),
+        container=box if number else None,
+    )
+
+
+def _dockerd(case: Case) -> Stop:
+    port = case.asker.port
+    if port in (2375, 2376, 2377, 7946):
+        return _keep(
+            case, "serves Docker's own interface here", "take the port out of its hosts or swarm settings"
+        )
+    return Stop(
+        "published-port",
+        case.holder,
+        _inside_own(case, ("docker stop CONTAINER",)),
+        lookup=_inside_own(case, (f"docker ps --filter publish={port or 'PORT'}", "docker service ls")),
+        role="holds the published port of a container or of a service of the swarm",
+        note="of a service: docker service update --publish-rm",
+        avoid=(_costs(case, "docker.service", "it takes Docker from every container of this host"),),
+    )
+
+
+def _costs(case: Case, unit: str, what: str) -> str:
+    """Warn of stopping the unit around the holder; `unit` is its usual name, where it is out of sight."""
+    return f"{systemctl_of(case)} stop {shlex.quote(case.unit or unit)}: {what}."
+
+
+def _keep(case: Case, role: str, instead: str) -> Stop:
+    """Leave alone what others depend on."""
+    unit = case.unit or case.holder.name
+    return Stop(
+        "not-to-be-stopped",
+        case.holder,
+        (),
+        role=role,
+        note=f"give the server another port, or {instead}",
+        avoid=(f"{systemctl_of(case)} stop {shlex.quote(unit)}: all that depends on it suffers.",),
+    )
+
+
+def _kubelet(case: Case) -> Stop:
+    stop = _keep(case, "is this node's kubelet", "change the port in the kubelet's configuration")
+    return stop._replace(avoid=(_costs(case, "kubelet.service", "it takes this node out of its cluster"),))
+
+
+def _containerd(case: Case) -> Stop:
+    stop = _keep(case, "is the runtime of this host's containers", "change the port in its configuration")
+    return stop._replace(avoid=(_costs(case, f"{program_of(case.kin)}.service", _RUNTIME),))
+
+
+def _kube_proxy(case: Case) -> Stop:
+    return Stop(
+        "published-port",
+        case.holder,
+        ("kubectl delete service NAME",),
+        lookup=(f"kubectl get services -A | grep {case.asker.port or 'PORT'}",),
+        role="holds a NodePort of a Kubernetes service",
+        note="or give that service another nodePort",
+        avoid=("stopping kube-proxy: it ends the routes of every service on this node.",),
+    )
+
+
+def _forward_proxy(case: Case) -> Stop | None:
+    """``lxd forkproxy`` and ``incusd forkproxy`` are the proxy device of one instance."""
+    if "forkproxy" not in " ".join(case.kin.arguments):
+        return None
+    client = "incus" if "incus" in program_of(case.kin) else "lxc"
+    return Stop(
+        "published-port",
+        case.holder,
+        (f"{client} config device remove INSTANCE DEVICE",),
+        lookup=(f"{client} list -c ns,devices:eth0", f"{client} config device show INSTANCE"),
+        role="is the proxy device of an instance",
+        avoid=_whole_runtime(case),
+    )
+
+
+def _ssh_server(case: Case) -> Stop:
+    """Tell the daemon from one session: only a session forwards (ssh -R), and to end it ends nobody else."""
+    title = " ".join(case.kin.arguments)
+    parents = [program_of(kin) for kin in case.standing.ancestors[:3]]
+    session = ": " in title and "[listener]" not in title
+    daemon = bool(re.match(r"(?:sshd: )?(?:\S*/)?(?:sshd|dropbear)(?: |$)", title)) and not session
+    if daemon and not {"sshd", "dropbear"} & set(parents):
+        stop = _keep(case, "is the ssh server itself", "change Port or ListenAddress in sshd_config")
+        return stop._replace(avoid=(_costs(case, "ssh.service", _LOCKED_OUT),))
+    user = re.search(r"sshd(?:-session)?: ([^ @]+)", title)
+    whose = f" of {user[1]}" if user else ""
+    unit = case.unit
+    return Stop(
+        "forward",
+        case.holder,
+        (f"kill {case.holder.pid}",),
+        role=f"is one ssh session{whose} that forwards this port (ssh -R)",
+        note="that ends the session with all its forwards, and no other",
+        avoid=(_costs(case, unit, _LOCKED_OUT),) if unit else (),
+    )
+
+
+def _ssh_client(case: Case) -> Stop | None:
+    forwards = any(a.startswith(("-L", "-D", "-R")) for a in case.kin.arguments) or "[mux]" in " ".join(
+        case.kin.arguments
+    )
+    auto = next((kin for kin in case.standing.ancestors[:2] if program_of(kin) == "autossh"), None)
+    if not forwards and auto is None:
+        return None
+    if auto is None and case.unit and is_main_program(case):
+        return None  # a tunnel that is a service of its own
+    pid = auto.pid if auto else case.holder.pid
+    return Stop(
+        "forward",
+        case.holder,
+        (f"kill {pid}",),
+        role=f"forwards this port through ssh{f', kept by autossh (pid {pid})' if auto else ''}",
+        note="that ends the whole ssh connection with all its forwards",
+    )
+
+
+def _inetd(case: Case) -> Stop:
+    program = program_of(case.kin)
+    where = "/etc/xinetd.d" if program == "xinetd" else "/etc/inetd.conf"
+    return Stop(
+        "supervised",
+        case.holder,
+        (f"kill -HUP {case.holder.pid}",),
+        role=f"holds it for one of the services of {where}",
+        note=f"take that service out of {where} first",
+        avoid=_whole_runtime(case),
+    )
+
+
+def _dnsmasq(case: Case) -> Stop | None:
+    """Both libvirt and LXC start a dnsmasq for each of their networks."""
+    text = " ".join(case.kin.arguments)
+    if found := re.search(r"/libvirt/dnsmasq/([^/ ]+)\.conf", text):
+        name = shlex.quote(found[1])
+        return Stop(
+            "supervised",
+            case.holder,
+            (f"virsh net-destroy {name}",),
+            avoid=_whole_runtime(case),
+            role=f"serves libvirt's network {found[1]}",
+        )
+    if "lxcbr0" in text or "/lxc/" in text:
+        return Stop(
+            "service",
+            case.holder,
+            ("systemctl stop lxc-net.service",),
+            role="serves the network of LXC's containers",
+        )
+    return None
+
+
+def _qemu(case: Case) -> Stop | None:
+    guest = re.search(r"(?:^|,)guest=([^,]+)|^([^,]+)", option_value(case.kin.arguments, "name") or "")
+    if case.place.containers or guest is None or "-libvirt" in " ".join(case.kin.arguments):
+        return None
+    return Stop(
+        "process",
+        case.holder,
+        (f"kill {case.holder.pid}",),
+        role=f"runs the virtual machine {guest[1] or guest[2]}",
+        note="shut it down from inside first",
+    )
+
+
+_HELPERS: Mapping[str, Callable[[Case], Stop | None]] = {
+    "docker-proxy": _docker_proxy,
+    "rootlesskit-docker-proxy": _docker_proxy,
+    "conmon": _conmon,
+    "conmonrs": _conmon,
+    "rootlessport": _rootless,
+    "rootlessport-child": _rootless,
+    "containers-rootlessport": _rootless,
+    "containers-rootlessport-child": _rootless,
+    "rootlesskit": _rootless,
+    "slirp4netns": _rootless,
+    "pasta": _rootless,
+    "pasta.avx2": _rootless,
+    "passt": _passt,
+    "passt.avx2": _passt,
+    "containerd-shim": _shim,
+    "containerd-shim-runc-v1": _shim,
+    "containerd-shim-runc-v2": _shim,
+    "dockerd": _dockerd,
+    "containerd": _containerd,
+    "crio": _containerd,
+    "kubelet": _kubelet,
+    "k3s-server": _kubelet,
+    "k3s-agent": _kubelet,
+    "kube-proxy": _kube_proxy,
+    "lxd": _forward_proxy,
+    "incusd": _forward_proxy,
+    "sshd": _ssh_server,
+    "sshd-session": _ssh_server,
+    "dropbear": _ssh_server,
+    "ssh": _ssh_client,
+    "xinetd": _inetd,
+    "inetd": _inetd,
+    "dnsmasq": _dnsmasq,
+    "qemu-system-x86_64": _qemu,
+}
+"""By the name of the program; None where this one serves itself."""
+
+
+def stop_of_supervised(case: Case) -> Stop | None:
+    """Return how to stop a program that a supervisor keeps, and leave the supervisor alone."""
+    for keeper in (case.kin, *case.standing.ancestors[:_NEAR]):
+        if stop := _kept_by(keeper, case):
+            return stop
+    return _by_unit(case)
+
+
+def _kept_by(keeper: Kin, case: Case) -> Stop | None:
+    program, own = program_of(keeper), keeper.pid == case.holder.pid
+    said = keeper.arguments
+    name = shlex.quote(said[1]) if len(said) > 1 else "NAME"
+    if "supervisord" in (program, keeper.name):
+        return None if own else _of_supervisord(case, keeper)
+    if (
+        keeper.name.startswith("PM2 ")
+        or (said and said[0].startswith("PM2 "))
+        or "God Daemon" in " ".join(said)
+    ):
+        return _of_pm2(case, keeper, own=own)
+    if own:
+        return None
+    match program:
+        case "runsv":
+            return _supervised(case, keeper, f"sv stop {name}", f"sv restart {name}")
+        case "s6-supervise":
+            return _supervised(
+                case, keeper, f"s6-svc -d /run/service/{name}", f"s6-svc -r /run/service/{name}"
+            )
+        case "supervise":
+            return _supervised(case, keeper, f"svc -d /service/{name}", f"svc -t /service/{name}")
+        case "supervise-daemon":
+            return _supervised(case, keeper, f"rc-service {name} stop", f"rc-service {name} restart")
+        case "circusd":
+            return _supervised(
+                case, keeper, "circusctl stop NAME", "circusctl restart NAME", "circusctl status"
+            )
+        case _:
+            return None
+
+
+def _supervised(
+    case: Case,
+    keeper: Kin | None,
+    stop: str,
+    restart: str | None = None,
+    *lookup: str,
+    name: str = "its supervisor",
+) -> Stop:
+    who = f"{keeper.name} (pid {keeper.pid})" if keeper else name
+    unit = case.unit
+    all_of_it = (_costs(case, unit, f"it ends every program that {who} keeps"),) if unit else ()
+    return Stop(
+        "supervised",
+        case.holder,
+        (stop,),
+        lookup=lookup,
+        restart=restart,
+        role=f"is kept by {who}",
+        avoid=(*all_of_it, f"kill {case.holder.pid}: it is started again."),
+    )
+
+
+def _of_supervisord(case: Case, keeper: Kin | None) -> Stop:
+    told = case.standing.variables
+    name = told.get("SUPERVISOR_PROCESS_NAME")
+    group = told.get("SUPERVISOR_GROUP_NAME")
+    if name and group and group != name:
+        name = f"{group}:{name}"
+    lookup = () if name else (f"supervisorctl status | grep {case.holder.pid}",)
+    quoted = shlex.quote(name) if name else "NAME"
+    return _supervised(
+        case,
+        keeper,
+        f"supervisorctl stop {quoted}",
+        f"supervisorctl restart {quoted}",
+        *lookup,
+        name="supervisord",
+    )
+
+
+def _of_pm2(case: Case, keeper: Kin | None, *, own: bool) -> Stop:
+    told = {} if own else case.standing.variables
+    name = (told.get("name") or told.get("pm_id")) if "pm_id" in told else None
+    quoted = shlex.quote(name) if name else "NAME"
+    uid = case.kin.uid
+    before = f"sudo -iu '#{uid}' " if uid != case.asker.uid else ""
+    stop = _supervised(
+        case,
+        keeper,
+        f"{before}pm2 stop {quoted}",
+        f"{before}pm2 restart {quoted}",
+        *(() if name else (f"{before}pm2 list",)),
+        name="PM2",
+    )
+    if not own:
+        return stop
+    return stop._replace(
+        role="is PM2 itself, which holds it for one of its programs",
+        avoid=(*stop.avoid[:-1], f"kill {case.holder.pid}: it ends every program of PM2."),
+    )
+
+
+def _by_unit(case: Case) -> Stop | None:
+    """Go by the unit where the supervisor itself is out of sight; it may serve its own interface."""
+    unit = case.unit
+    if unit is None or program_of(case.kin) in ("supervisord", "dockerd", "containerd"):
+        return None
+    if re.fullmatch(r"supervisord?\.service", unit) and case.holder.name != "supervisord":
+        return _of_supervisord(case, None)
+    if re.fullmatch(r"pm2(?:-.*)?\.service", unit):
+        return _of_pm2(case, None, own=False)
+    return None

@@ -1,0 +1,303 @@
+"""What can be done with a process that holds a socket: its unit, its container, and their commands."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from tcpdoctor.kernel.cgroups import Container, Place
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import Holder
+from tcpdoctor.kernel.standing import Kin, Standing
+
+WAYS = (
+    "service",
+    "user-service",
+    "socket-unit",
+    "user-socket-unit",
+    "container",
+    "published-port",
+    "forward",
+    "supervised",
+    "process",
+    "first-process",
+    "not-to-be-stopped",
+)
+"""How a holder is stopped: what kind of thing the commands of a `Stop` act on."""
+
+SHELLS = frozenset(
+    (
+        "sh",
+        "bash",
+        "dash",
+        "zsh",
+        "ksh",
+        "fish",
+        "ash",
+        "tini",
+        "dumb-init",
+        "catatonit",
+        "su",
+        "sudo",
+        "runuser",
+        "setpriv",
+        "env",
+        "nice",
+        "taskset",
+    )
+)
+"""Programs that start one other and wait for it: what they are asked to run is the service."""
+_INTERPRETERS = re.compile(r"(?:python|pypy|perl|ruby|node|nodejs|php|java|lua|sh|bash|dash)[0-9.]*")
+
+
+class Stop(NamedTuple):
+    """How the holder of a socket may be stopped, and what is to be known before."""
+
+    way: str
+    """One of `WAYS`."""
+    holder: Holder
+    """The topmost process that holds it: of a server with workers the one that began them."""
+    commands: tuple[str, ...]
+    """Whole commands, any of which does it, the best first; a word in capitals has to be filled in with
+    what `lookup` shows. Empty where the holder is not to be stopped, or nobody knows how."""
+    lookup: tuple[str, ...] = ()
+    """Commands that name what is left open."""
+    role: str | None = None
+    """What the holder is there for, after its name: ``publishes port 80 of container 0123456789ab``."""
+    note: str | None = None
+    """What else to know or do, a sentence without its full stop."""
+    avoid: tuple[str, ...] = ()
+    """What must not be done for it, and why: ``systemctl stop docker.service: it ends ...``."""
+    restart: str | None = None
+    """The command that starts it anew; None where there is none."""
+    processes: int = 1
+    """Processes that hold the socket: all of them have to end before it is free."""
+    others: int = 0
+    """Processes without the socket that end with it, where that is known."""
+    since: float | None = None
+    """When the holder started, in seconds since 1970; None where that is hidden."""
+    command_line: str | None = None
+    container: Container | None = None
+    """The container that the holder runs in, or serves."""
+    container_port: int | None = None
+    """Which of that container's ports it is, where it is published."""
+
+
+class Asker(NamedTuple):
+    """Who asks, and about what."""
+
+    uid: int = 0
+    """Effective uid: another user's service manager is reached in another way than one's own."""
+    port: int | None = None
+    """The local port that the holders hold, where it is one."""
+
+
+class Case(NamedTuple):
+    """What there is to decide on: one socket's holders, and the standing of the topmost."""
+
+    holder: Holder
+    standing: Standing
+    holders: tuple[Holder, ...]
+    asker: Asker
+
+    @property
+    def kin(self) -> Kin:
+        """The holder itself."""
+        return self.standing.kin
+
+    @property
+    def place(self) -> Place:
+        """Where it stands, as nothing is known of it: in no unit and no container."""
+        place = self.standing.place
+        return Place("/") if isinstance(place, Missing) else place
+
+    @property
+    def unit(self) -> str | None:
+        """The service around it that systemctl here knows: a container's own, or the host's, is not one."""
+        place = self.place
+        if place.unit is None or not place.unit.endswith(".service"):
+            return None
+        if place.containers and not (place.unit_in_container and self.standing.same_container):
+            return None
+        return place.unit
+
+
+def program_of(kin: Kin) -> str:
+    """Return the name of a process's program by its command line, else its comm.
+
+    Of a script it is the script, not its interpreter; of a title that a program wrote over its command
+    line, what stands before the colon: ``nginx`` of ``nginx: worker process``.
+    """
+    if not kin.arguments:
+        return kin.name
+    first = _base(kin.arguments[0].partition(": ")[0].partition(" ")[0])
+    if _INTERPRETERS.fullmatch(first):
+        script = next((a for a in kin.arguments[1:] if not a.startswith("-")), None)
+        return _base(script) if script and "/" in script else first
+    return first or kin.name
+
+
+def is_wrapper(kin: Kin) -> bool:
+    """Whether a process only started one other and waits for it: a shell with its script, tini, sudo."""
+    return kin.name in SHELLS or bool(kin.arguments and _base(kin.arguments[0]) in SHELLS)
+
+
+def _base(path: str) -> str:
+    return path.rpartition("/")[2].removeprefix("-")
+
+
+def user_systemctl(user: int, asker: int) -> str:
+    """Return how to reach a user's service manager: one's own, or another's (systemd 248)."""
+    return "systemctl --user" if user == asker else f"systemctl --user -M {user}@"
+
+
+_COMMANDS: Mapping[str, tuple[str, str | None]] = {
+    "docker": ("{client} stop {name}", "{client} restart {name}"),
+    "podman": ("{client} stop {name}", "{client} restart {name}"),
+    "nerdctl": ("nerdctl stop {name}", "nerdctl restart {name}"),
+    "containerd": ("crictl stop {name}", None),
+    "cri-o": ("crictl stop {name}", None),
+    "kubernetes": ("crictl stop {name}", None),
+    "lxc": ("lxc-stop -n {name}", "lxc-stop -r -n {name}"),
+    "lxd": ("lxc stop {name}", "lxc restart {name}"),
+    "incus": ("incus stop {name}", "incus restart {name}"),
+    "nspawn": ("machinectl poweroff {name}", "machinectl reboot {name}"),
+    "libvirt": ("virsh shutdown {name}", "virsh reboot {name}"),
+    "libvirt-lxc": ("virsh -c lxc:/// shutdown {name}", "virsh -c lxc:/// reboot {name}"),
+    "nomad": ("nomad alloc stop {name}", "nomad alloc restart {name}"),
+}
+"""What stops and restarts a container, by who runs it."""
+
+_LOOK_UPS: Mapping[str, tuple[str, ...]] = {
+    "docker": ("{client} ps --filter id={name}",),
+    "containerd": ("crictl ps --id {name}",),
+    "cri-o": ("crictl ps --id {name}",),
+    "kubernetes": ("crictl ps --id {name}",),
+    "unknown": ("docker ps --filter id={name}", "podman ps --filter id={name}", "crictl ps --id {name}"),
+}
+_ENTRIES: Mapping[str, str] = {
+    "docker": "docker exec {name} {command}",
+    "podman": "podman exec {name} {command}",
+    "nerdctl": "nerdctl exec {name} {command}",
+    "containerd": "crictl exec {name} {command}",
+    "cri-o": "crictl exec {name} {command}",
+    "kubernetes": "crictl exec {name} {command}",
+    "nspawn": "systemd-run -M {name} --wait -P {command}",
+    "lxc": "lxc-attach -n {name} -- {command}",
+}
+
+
+def stop_container(
+    box: Container, asker: int, ancestors: Sequence[Kin] = ()
+) -> tuple[tuple[str, ...], str | None]:
+    """Return the commands that stop a container, and the one that restarts it.
+
+    None where the runtime is not known. What a scheduler made (ECS, Kubernetes) is not restarted by hand.
+    """
+    if box.task is not None and box.runtime in ("docker", "ecs"):
+        return (f"aws ecs stop-task --cluster CLUSTER --task {shlex.quote(box.task)}",), None
+    runtime = _lxc_flavour(ancestors) if box.runtime == "lxc" else box.runtime
+    stop, restart = _COMMANDS.get(runtime, (None, None))
+    if stop is None:
+        return (), None
+    filled = {"client": _client_of(box, asker), "name": shlex.quote(box.short)}
+    restart = None if box.pod is not None and runtime != "podman" else restart
+    return (stop.format(**filled),), restart.format(**filled) if restart else None
+
+
+def _client_of(box: Container, asker: int) -> str:
+    """Return how to reach the runtime of the container: that of its user, who may be another than we."""
+    user = box.user
+    if user is None or user == asker:
+        return box.runtime
+    if box.runtime == "podman":
+        return f"sudo -u '#{user}' XDG_RUNTIME_DIR=/run/user/{user} podman"
+    return f"DOCKER_HOST=unix:///run/user/{user}/docker.sock docker"
+
+
+def _lxc_flavour(ancestors: Sequence[Kin]) -> str:
+    """LXD and Incus run LXC; the title of its monitor has the folder of whoever does."""
+    titles = [title for kin in ancestors if "[lxc monitor]" in (title := " ".join(kin.arguments))]
+    if any("/incus" in title for title in titles):
+        return "incus"
+    return "lxd" if any("/lxd" in title for title in titles) else "lxc"
+
+
+def look_up_container(box: Container, asker: int) -> tuple[str, ...]:
+    """Return the commands that tell a container's name and image by its id."""
+    filled = {"client": _client_of(box, asker), "name": shlex.quote(box.short)}
+    return tuple(command.format(**filled) for command in _LOOK_UPS.get(box.runtime, ()))
+
+
+def put_inside(boxes: Sequence[Container], command: str) -> str:
+    """Return a command as it is run inside of containers, the outermost first."""
+    for box in reversed(boxes):
+        entry = _ENTRIES.get(box.runtime, _ENTRIES["docker"])
+        command = entry.format(name=shlex.quote(box.short), command=command)
+    return command
+
+
+def name_container(box: Container) -> str:
+    """Name a container as people do: ``Docker container 0123456789ab``, with its pod or task."""
+    names = {
+        "docker": "Docker container", "podman": "Podman container", "nerdctl": "containerd container",
+        "containerd": "containerd container", "cri-o": "CRI-O container", "kubernetes": "container",
+        "lxc": "LXC container", "nspawn": "nspawn container", "libvirt": "virtual machine",
+        "libvirt-lxc": "libvirt container", "nomad": "Nomad allocation", "ecs": "ECS container",
+    }  # fmt: skip
+    text = f"{names.get(box.runtime, 'container')} {box.short}"
+    if box.pod is not None:
+        text += f" of pod {box.pod[:12] if box.runtime == 'podman' else box.pod}"
+    if box.task is not None:
+        text += f" (task {box.task})"
+    return text
+
+
+def systemctl_of(case: Case) -> str:
+    """Return the systemctl that knows the holder's unit."""
+    if case.place.of_user_manager and case.place.user is not None:
+        return user_systemctl(case.place.user, case.asker.uid)
+    return "systemctl"
+
+
+def is_main_program(case: Case) -> bool:
+    """Whether stopping the unit stops this server and nothing else.
+
+    The main process is the one whose parent is outside the unit's control group, and the first of those:
+    what a daemon left behind in cron's or sshd's unit has such a parent too. Its own workers are it, and
+    so is the only child of a shell that the unit runs.
+    """
+    top = _top_in_unit(case)
+    members = case.standing.unit_members
+    pids = set() if isinstance(members, Missing) else {kin.pid for kin in members}
+    tops = [] if isinstance(members, Missing) else [kin for kin in members if kin.parent not in pids]
+    if tops and tops[0].pid != top.pid:
+        return False
+    if top.pid == case.holder.pid or _is_same_program(top, case.kin):
+        return True
+    between = [kin for kin in case.standing.ancestors if kin.unit_path == case.place.unit_path]
+    if isinstance(members, Missing) or not all(is_wrapper(kin) for kin in between):
+        return False
+    family = {kin.pid for kin in between}
+    below = {case.holder.pid, *(holder.pid for holder in case.holders)}
+    for kin in members:
+        if kin.parent in below:
+            below.add(kin.pid)
+    return pids <= family | below
+
+
+def _top_in_unit(case: Case) -> Kin:
+    top = case.kin
+    for kin in case.standing.ancestors:
+        if kin.unit_path != case.place.unit_path:
+            break
+        top = kin
+    return top
+
+
+def _is_same_program(main: Kin, worker: Kin) -> bool:
+    """Whether one forked the other and both still run the same; a supervisor runs others."""
+    if main.arguments == worker.arguments and main.name == worker.name:
+        return True
+    program = program_of(main)
+    return program == program_of(worker) and not _INTERPRETERS.fullmatch(program)

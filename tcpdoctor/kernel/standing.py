@@ -1,0 +1,280 @@
+"""What keeps a process running: its ancestors, its unit and container, and who else is in that unit.
+
+Evidence for the question who may be stopped, and how (diagnosis/holders.py). Nothing is asked of
+systemd or of a container runtime: all of it stands in /proc.
+"""
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from types import MappingProxyType
+from typing import NamedTuple
+
+from tcpdoctor.kernel.cgroups import Container, Place, read_place
+from tcpdoctor.kernel.processes import parse_start_time, read_name, read_status
+from tcpdoctor.kernel.procfile import read_kernel_file, why_unreadable
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.text import clean, decode
+
+_ARGUMENT_BYTES = 16_384
+_ARGUMENTS, _ARGUMENT = 256, 512
+_GENERATIONS = 32
+_MOST_PROCESSES = 20_000
+"""Processes of the machine that are looked through for those of one unit, or for one container's address."""
+
+KEEPERS_VARIABLES = (
+    "SUPERVISOR_PROCESS_NAME",
+    "SUPERVISOR_GROUP_NAME",
+    "SUPERVISOR_SERVER_URL",
+    "pm_id",
+    "name",
+)
+"""What supervisord and PM2 tell their programs of themselves. Nothing else of an environment is kept."""
+
+
+class Kin(NamedTuple):
+    """A process as far as its place among others goes."""
+
+    pid: int
+    name: str
+    """Its comm, cleaned."""
+    parent: int
+    started: float
+    """Seconds of CLOCK_BOOTTIME."""
+    arguments: tuple[str, ...] = ()
+    """Its command line; empty where it is hidden or there is none. A program may rewrite its own."""
+    uid: int = 0
+    unit_path: str | None = None
+
+
+class Standing(NamedTuple):
+    """Where a process stands, and what would happen to others if it were stopped."""
+
+    kin: Kin
+    since: float
+    """When it started, in seconds since 1970."""
+    place: Reading[Place]
+    ancestors: tuple[Kin, ...] = ()
+    """Its parent first, as far as they are visible, at most `_GENERATIONS`."""
+    own_pids: bool = True
+    """Whether it is in the PID namespace that /proc shows; False: in a container's, or a sandbox's."""
+    innermost_pid: int = 0
+    """Its pid in its own PID namespace; the same number where `own_pids`."""
+    same_container: bool = False
+    """We look from inside the container that it is in: what stands around it is hidden from us too."""
+    unit_members: Reading[tuple[Kin, ...]] = Missing("the other processes of its unit were not looked for")
+    """All processes of its unit, the earliest first."""
+    variables: Mapping[str, str] = MappingProxyType({})
+    """Of its environment, those of `KEEPERS_VARIABLES` that are there and may be read."""
+    serves: Reading[Container | None] = None
+    """The container whose address its command line has after ``-container-ip`` (docker-proxy)."""
+
+
+def read_standings(pids: Iterable[int], root: str = "/proc") -> dict[int, Reading[Standing]]:
+    """Look at processes; each is `Missing` where it is gone or hides even its state.
+
+    Raises:
+        KernelReadError: A file has another form than expected.
+    """
+    reader = _Reader(root)
+    return {pid: reader.standing(pid) for pid in dict.fromkeys(pids)}
+
+
+class _Reader:
+    """Reads processes, each once."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._kin: dict[int, Reading[Kin]] = {}
+        self._places: dict[int, Reading[Place]] = {}
+        self._members: dict[str, Reading[tuple[Kin, ...]]] = {}
+
+    def standing(self, pid: int) -> Reading[Standing]:
+        kin = self.kin(pid)
+        if isinstance(kin, Missing):
+            return kin
+        place = self.place(pid)
+        numbers = _numbers(pid, self._root)
+        unit_path = None if isinstance(place, Missing) else place.unit_path
+        return Standing(
+            kin=kin,
+            since=time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - kin.started),
+            place=place,
+            ancestors=self._ancestors(kin),
+            own_pids=len(numbers) == 1,
+            innermost_pid=numbers[-1],
+            same_container=self._shares_container(place),
+            unit_members=self._members_of(unit_path) if unit_path else (),
+            variables=_read_variables(pid, self._root),
+            serves=self._served(kin),
+        )
+
+    def kin(self, pid: int) -> Reading[Kin]:
+        if pid not in self._kin:
+            self._kin[pid] = self._read_kin(pid)
+        return self._kin[pid]
+
+    def place(self, pid: int) -> Reading[Place]:
+        if pid not in self._places:
+            self._places[pid] = read_place(pid, self._root)
+        return self._places[pid]
+
+    def _read_kin(self, pid: int) -> Reading[Kin]:
+        base = f"{self._root}/{pid}"
+        try:
+            status = read_status(pid, self._root)
+            started = parse_start_time(decode(read_kernel_file(f"{base}/stat")), f"{base}/stat")
+            name = read_name(pid, self._root)
+        except OSError as error:
+            return Missing(why_unreadable(error))
+        place = self.place(pid)
+        return Kin(
+            pid=pid,
+            name=name,
+            parent=status["PPid"],
+            started=started,
+            arguments=_read_arguments(f"{base}/cmdline"),
+            uid=status["Uid"],
+            unit_path=None if isinstance(place, Missing) else place.unit_path,
+        )
+
+    def _ancestors(self, kin: Kin) -> tuple[Kin, ...]:
+        found: list[Kin] = []
+        while kin.parent and len(found) < _GENERATIONS:
+            parent = self.kin(kin.parent)
+            if isinstance(parent, Missing):
+                break
+            found.append(parent)
+            kin = parent
+        return tuple(found)
+
+    def _served(self, kin: Kin) -> Reading[Container | None]:
+        address = option_value(kin.arguments, "container-ip")
+        return find_container_at(address, self._root) if address else None
+
+    def _shares_container(self, place: Reading[Place]) -> bool:
+        if isinstance(place, Missing) or not place.containers:
+            return False
+        ours = self.place(os.getpid())
+        return not isinstance(ours, Missing) and ours.containers[: len(place.containers)] == place.containers
+
+    def _members_of(self, unit_path: str) -> Reading[tuple[Kin, ...]]:
+        if unit_path not in self._members:
+            self._members[unit_path] = self._find_members(unit_path)
+        return self._members[unit_path]
+
+    def _find_members(self, unit_path: str) -> Reading[tuple[Kin, ...]]:
+        needle, found = os.fsencode(unit_path), []
+        pids = _every_pid(self._root)
+        if len(pids) > _MOST_PROCESSES:
+            return Missing(f"there are more than {_MOST_PROCESSES} processes to look through")
+        for pid in pids:
+            try:
+                if needle not in read_kernel_file(f"{self._root}/{pid}/cgroup"):
+                    continue
+            except OSError:
+                continue  # it ended
+            kin = self.kin(pid)
+            if not isinstance(kin, Missing) and kin.unit_path == unit_path:
+                found.append(kin)
+        return tuple(sorted(found, key=lambda kin: (kin.started, kin.pid)))
+
+
+def option_value(arguments: Sequence[str], *names: str) -> str | None:
+    """Return what a command line gives for an option, by any of its names, written in any usual way."""
+    for name in names:
+        dashed = ("-" + name, "--" + name)
+        for number, argument in enumerate(arguments):
+            if argument in dashed and number + 1 < len(arguments):
+                return arguments[number + 1]
+            if argument.startswith(tuple(form + "=" for form in dashed)):
+                return argument.partition("=")[2]
+    return None
+
+
+def find_container_at(address: str, root: str = "/proc") -> Reading[Container | None]:
+    """Return the container whose network namespace has this address; None where there is none.
+
+    A container's address is read from the routes of its namespace (/proc/PID/net/fib_trie, if_inet6),
+    so nothing is entered. Of several with one namespace the one that began first is named: the others
+    were started into it. Our own network namespace is left out.
+    """
+    pids = _every_pid(root)
+    if len(pids) > _MOST_PROCESSES:
+        return Missing(f"there are more than {_MOST_PROCESSES} processes to look through")
+    has_address: dict[int, bool] = {}
+    try:
+        own = os.stat(f"{root}/self/ns/net").st_ino
+    except OSError as error:
+        return Missing(why_unreadable(error))
+    hidden = None
+    for pid in pids:
+        try:
+            namespace = os.stat(f"{root}/{pid}/ns/net").st_ino
+            if namespace == own:
+                continue
+            if namespace not in has_address:
+                has_address[namespace] = _has_address(f"{root}/{pid}/net", address)
+        except PermissionError as error:
+            hidden = Missing(why_unreadable(error))
+            continue
+        except OSError:
+            continue  # it ended
+        if has_address[namespace]:
+            place = read_place(pid, root)
+            if not isinstance(place, Missing) and place.container:
+                return place.container
+    return hidden
+
+
+def _has_address(folder: str, address: str) -> bool:
+    if ":" in address:
+        import socket
+
+        wanted = socket.inet_pton(socket.AF_INET6, address).hex()
+        return any(
+            line.startswith(wanted) for line in decode(read_kernel_file(f"{folder}/if_inet6")).splitlines()
+        )
+    lines = decode(read_kernel_file(f"{folder}/fib_trie")).splitlines()
+    return any(
+        line.strip() == f"|-- {address}" and "/32 host LOCAL" in after for line, after in pairwise(lines)
+    )
+
+
+def _every_pid(root: str) -> list[int]:
+    return sorted(int(entry) for entry in os.listdir(root) if entry.isdigit())
+
+
+def _read_arguments(path: str) -> tuple[str, ...]:
+    """Return argv, each argument cleaned; a program that wrote a title over it gives one argument."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            raw = os.read(descriptor, _ARGUMENT_BYTES)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return ()
+    parts = raw.rstrip(b"\0 ").split(b"\0")[:_ARGUMENTS]
+    return tuple(clean(decode(part), _ARGUMENT) for part in parts) if raw.strip(b"\0 ") else ()
+
+
+def _numbers(pid: int, root: str) -> list[int]:
+    """Return its pid in each PID namespace from that of /proc inwards (NSpid, proc(5))."""
+    try:
+        lines = read_kernel_file(f"{root}/{pid}/status").splitlines()
+    except OSError:
+        return [pid]  # it ended
+    numbers = [line.split()[1:] for line in lines if line.startswith(b"NSpid:")]
+    return [int(number) for number in numbers[0]] if numbers and numbers[0] else [pid]
+
+
+def _read_variables(pid: int, root: str) -> dict[str, str]:
+    """Return the variables of supervisors; none where the environment is hidden."""
+    try:
+        raw = read_kernel_file(f"{root}/{pid}/environ")
+    except OSError:
+        return {}
+    pairs = (entry.partition("=") for entry in decode(raw).split("\0"))
+    return {key: clean(value) for key, _, value in pairs if key in KEEPERS_VARIABLES}

@@ -1,0 +1,393 @@
+"""Who may be stopped, and how: decided from made-up processes, one for each way of holding a port."""
+
+import pytest
+
+from tcpdoctor.diagnosis.holders import tell_stop, who_may_be_stopped
+from tcpdoctor.diagnosis.stopping import Asker, Stop
+from tcpdoctor.kernel.cgroups import Container, place_of
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import Holder
+from tcpdoctor.kernel.standing import Kin, Standing
+
+ID = "0123456789ab" + "c" * 52
+INIT = Kin(1, "systemd", 0, 0.5, ("/sbin/init",), 0, "/init.scope")
+NGINX = ("nginx: master process /usr/sbin/nginx",)
+
+
+def kin(pid: int, line: str | tuple[str, ...], cgroup: str = "/", *, name=None, parent=1, uid=0) -> Kin:
+    arguments = tuple(line.split()) if isinstance(line, str) else line
+    name = name or arguments[0].rpartition("/")[2][:15]
+    return Kin(pid, name, parent, 100.0 + pid, arguments, uid, place_of(cgroup).unit_path)
+
+
+def stop_of(holder: Kin, cgroup: str = "/", *ancestors: Kin, asker=None, **changes) -> Stop:
+    """Ask about one holder, whose unit has it and those of its ancestors that are in the unit."""
+    place = place_of(cgroup)
+    holder = holder._replace(unit_path=place.unit_path)
+    members = sorted(
+        {k for k in (holder, *ancestors) if k.unit_path == place.unit_path}, key=lambda k: k.started
+    )
+    standing = Standing(
+        holder,
+        1_700_000_000.0,
+        place,
+        (*ancestors, INIT),
+        innermost_pid=holder.pid,
+        unit_members=tuple(members),
+    )._replace(**changes)
+    found = who_may_be_stopped(
+        (Holder(holder.pid, holder.name, 3, holder.uid),), {holder.pid: standing}, asker or Asker(0, 8080)
+    )
+    assert found is not None
+    return found
+
+
+def test_a_unit_is_named_where_the_holder_is_its_main_process():
+    found = stop_of(kin(811, NGINX, name="nginx"), "/system.slice/nginx.service")
+    assert (found.way, found.commands, found.restart) == (
+        "service",
+        ("systemctl stop nginx.service",),
+        "systemctl restart nginx.service",
+    )
+
+
+@pytest.mark.parametrize(
+    ("main", "holder", "unit_is_named"),
+    [
+        ("/usr/sbin/haproxy -Ws -f /etc/haproxy.cfg", "/usr/sbin/haproxy -Ws -f /etc/haproxy.cfg", True),
+        (("nginx: master process nginx",), ("nginx: worker process",), True),
+        ("/bin/sh /opt/start.sh", "/usr/bin/java -jar app.jar", True),
+        ("/usr/bin/python3 /opt/app.py", "/usr/bin/python3 /opt/app.py", True),
+        ("/usr/bin/python3 /opt/runner.py", "/usr/bin/python3 /opt/app.py", False),
+        ("/usr/bin/runner", "/opt/app", False),
+        ("/usr/sbin/cron -f", "/opt/app", False),
+    ],
+)
+def test_a_child_of_the_main_process_is_the_unit_only_where_it_is_the_same_program(
+    main, holder, unit_is_named
+):
+    cgroup = "/system.slice/web.service"
+    parent = kin(10, main, cgroup)
+    found = stop_of(kin(20, holder, cgroup, parent=10), cgroup, parent)
+    assert (found.commands == ("systemctl stop web.service",)) is unit_is_named
+    if not unit_is_named:
+        assert found.commands == ("kill 20",)
+        assert "systemctl stop web.service" in found.avoid[0]
+
+
+def test_what_a_daemon_left_behind_in_a_unit_is_not_the_unit():
+    """Its parent is process 1, outside the unit, but cron was there before it."""
+    cgroup = "/system.slice/cron.service"
+    cron, orphan = kin(10, "/usr/sbin/cron -f", cgroup), kin(20, "/opt/server", cgroup)
+    found = stop_of(orphan, cgroup, unit_members=(cron, orphan))
+    assert found.commands == ("kill 20",)
+    assert "cron.service" in found.avoid[0]
+
+
+def test_a_shell_that_starts_two_servers_is_not_stopped_for_one_of_them():
+    cgroup = "/system.slice/both.service"
+    shell = kin(10, "/bin/sh /opt/both.sh", cgroup)
+    one, two = kin(20, "/opt/one", cgroup, parent=10), kin(21, "/opt/two", cgroup, parent=10)
+    found = stop_of(one, cgroup, shell, unit_members=(shell, one, two))
+    assert found.commands == ("kill 20",)
+
+
+def test_a_users_unit_is_stopped_by_that_users_manager():
+    cgroup = "/user.slice/user-1000.slice/user@1000.service/app.slice/web.service"
+    mine = kin(20, "/opt/web", cgroup, uid=1000)
+    assert stop_of(mine, cgroup).commands == ("systemctl --user -M 1000@ stop web.service",)
+    assert stop_of(mine, cgroup, asker=Asker(1000)).commands == ("systemctl --user stop web.service",)
+    assert stop_of(mine, cgroup).way == "user-service"
+
+
+def test_a_session_is_no_unit_to_stop():
+    cgroup = "/user.slice/user-1000.slice/session-3.scope"
+    found = stop_of(kin(20, "python3 -m http.server", cgroup, uid=1000), cgroup)
+    assert (found.way, found.commands) == ("process", ("kill 20",))
+
+
+def test_a_name_that_a_shell_would_read_is_quoted():
+    cgroup = r"/system.slice/system-postgresql.slice/postgresql@15\x2dmain.service"
+    found = stop_of(kin(20, "/usr/bin/postgres", cgroup), cgroup)
+    assert found.commands == (r"systemctl stop 'postgresql@15\x2dmain.service'",)
+
+
+PROXY = "/usr/bin/docker-proxy -proto tcp -host-port 8080 -container-ip 172.17.0.2 -container-port 80"
+HELPERS = {
+    "docker-proxy": (PROXY, "/system.slice/docker.service", "docker stop CONTAINER"),
+    "rootless docker-proxy": (
+        PROXY.replace("docker-proxy", "rootlesskit-docker-proxy"),
+        "/user.slice/user-1000.slice/user@1000.service/user.slice/docker.service",
+        "docker stop CONTAINER",
+    ),
+    "conmon of podman": (
+        f"/usr/bin/conmon -c {ID} -u {ID} -r /usr/bin/crun -n web --exit-dir /run/libpod/exits",
+        f"/machine.slice/libpod-conmon-{ID}.scope",
+        "podman stop web",
+    ),
+    "conmon without a name": (
+        "/usr/bin/conmon",
+        f"/machine.slice/libpod-conmon-{ID}.scope",
+        "podman stop 0123456789ab",
+    ),
+    "conmon of CRI-O": (
+        f"/usr/bin/conmon -b /run/c -c {ID} --exit-dir /var/run/crio/exits -n k8s_web_web-1_default_u_0",
+        f"/kubepods.slice/crio-conmon-{ID}.scope",
+        "crictl stop 0123456789ab",
+    ),
+    "conmon of a quadlet": (
+        f"/usr/bin/conmon -c {ID} -n systemd-web",
+        "/system.slice/web.service/supervisor",
+        "systemctl stop web.service",
+    ),
+    "conmon in cron's unit": (
+        f"/usr/bin/conmon -c {ID} -n web",
+        "/system.slice/cron.service",
+        "podman stop web",
+    ),
+    "rootlessport": ("rootlessport", "/user.slice/user-0.slice/session-3.scope", "podman stop CONTAINER"),
+    "slirp4netns": (
+        "/usr/bin/slirp4netns -c -r 3 4242 tap0",
+        "/system.slice/web.service",
+        "podman stop CONTAINER",
+    ),
+    "pasta": (
+        "/usr/bin/pasta --config-net -t 8080-8080:80-80 --netns /run/netns/n",
+        "/user.slice/a.scope",
+        "podman stop CONTAINER",
+    ),
+    "containerd-shim": (
+        f"/usr/bin/containerd-shim-runc-v2 -namespace moby -id {ID} -address /run/containerd/containerd.sock",
+        "/system.slice/containerd.service",
+        "docker stop 0123456789ab",
+    ),
+    "containerd-shim of Kubernetes": (
+        f"/usr/bin/containerd-shim-runc-v2 -namespace k8s.io -id {ID}",
+        "/system.slice/containerd.service",
+        "crictl stop 0123456789ab",
+    ),
+    "session of sshd": (("sshd: ada@pts/0",), "/system.slice/ssh.service", "kill 20"),
+    "session of a newer sshd": (
+        ("sshd-session: ada@notty",),
+        "/user.slice/user-1000.slice/session-3.scope",
+        "kill 20",
+    ),
+    "dockerd": ("/usr/bin/dockerd -H fd://", "/system.slice/docker.service", "docker stop CONTAINER"),
+    "virtual network": (
+        "/usr/sbin/dnsmasq --conf-file=/var/lib/libvirt/dnsmasq/default.conf --leasefile-ro",
+        "/system.slice/libvirtd.service",
+        "virsh net-destroy default",
+    ),
+    "proxy device": (
+        "/snap/lxd/current/bin/lxd forkproxy -- 100 3",
+        "/system.slice/snap.lxd.daemon.service",
+        "lxc config device remove INSTANCE DEVICE",
+    ),
+}
+
+
+@pytest.mark.parametrize(("line", "cgroup", "command"), HELPERS.values(), ids=HELPERS)
+def test_a_helper_is_known_for_what_it_serves(line, cgroup, command):
+    found = stop_of(kin(20, line, cgroup), cgroup)
+    assert found.commands == (command,)
+    assert bool(found.lookup) is any(word in command for word in ("CONTAINER", "INSTANCE"))
+    unit = place_of(cgroup).unit
+    assert unit in command or not any(unit in text for text in found.commands)
+
+
+def test_a_published_port_says_which_container_and_which_of_its_ports():
+    box = Container("docker", ID)
+    found = stop_of(kin(20, PROXY), "/system.slice/docker.service", serves=box)
+    assert found.commands == ("docker stop 0123456789ab",)
+    assert found.lookup == ()
+    assert found.role == "publishes port 80 of Docker container 0123456789ab (172.17.0.2)"
+    assert (found.container, found.container_port) == (box, 80)
+    assert "docker.service" in found.avoid[0]
+
+
+def test_a_port_of_pasta_is_told_as_the_containers():
+    found = stop_of(kin(20, "pasta -t 8000-8100:80-180 --netns /x", uid=1000))
+    assert found.container_port == 160
+    assert found.commands == ("sudo -u '#1000' XDG_RUNTIME_DIR=/run/user/1000 podman stop CONTAINER",)
+
+
+@pytest.mark.parametrize(
+    ("line", "unit"),
+    [
+        ("/usr/sbin/sshd -D", "ssh.service"),
+        (("sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups",), "sshd.service"),
+        ("/usr/bin/kubelet --config=/var/lib/kubelet/config.yaml", "kubelet.service"),
+        ("/usr/bin/containerd", "containerd.service"),
+        ("/usr/bin/crio", "crio.service"),
+        ("/lib/systemd/systemd-resolved", "systemd-resolved.service"),
+    ],
+)
+def test_what_others_depend_on_is_left_alone(line, unit):
+    cgroup = f"/system.slice/{unit}"
+    found = stop_of(kin(20, line, cgroup), cgroup)
+    assert (found.way, found.commands) == ("not-to-be-stopped", ())
+    assert found.avoid[0].startswith(f"systemctl stop {unit}: ")
+    assert "another port" in found.note
+
+
+SUPERVISORS = {
+    "supervisord": (
+        "/usr/bin/python3 /usr/bin/supervisord -n",
+        "/opt/app",
+        {"SUPERVISOR_PROCESS_NAME": "web", "SUPERVISOR_GROUP_NAME": "web"},
+        "supervisorctl stop web",
+    ),
+    "group of supervisord": (
+        "/usr/bin/python3 /usr/bin/supervisord -n",
+        "/opt/app",
+        {"SUPERVISOR_PROCESS_NAME": "web_00", "SUPERVISOR_GROUP_NAME": "web"},
+        "supervisorctl stop web:web_00",
+    ),
+    "supervisord, name hidden": (
+        "/usr/bin/python3 /usr/bin/supervisord -n",
+        "/opt/app",
+        {},
+        "supervisorctl stop NAME",
+    ),
+    "PM2": (
+        ("PM2 v5.3.0: God Daemon (/root/.pm2)",),
+        "node /srv/api.js",
+        {"pm_id": "0", "name": "api"},
+        "pm2 stop api",
+    ),
+    "runit": ("runsv web", "/opt/app", {}, "sv stop web"),
+    "s6": ("s6-supervise web", "/opt/app", {}, "s6-svc -d /run/service/web"),
+    "OpenRC": ("supervise-daemon web --start /opt/app", "/opt/app", {}, "rc-service web stop"),
+}
+
+
+@pytest.mark.parametrize(("line", "program", "told", "command"), SUPERVISORS.values(), ids=SUPERVISORS)
+def test_a_program_of_a_supervisor_is_stopped_by_it(line, program, told, command):
+    cgroup = "/system.slice/keeper.service"
+    keeper = kin(10, line, cgroup)
+    found = stop_of(kin(20, program, cgroup, parent=10), cgroup, keeper, variables=told)
+    assert (found.way, found.commands) == ("supervised", (command,))
+    assert bool(found.lookup) is ("NAME" in command)
+    assert "systemctl stop keeper.service" in found.avoid[0]
+
+
+def test_the_god_daemon_of_pm2_holds_the_port_for_a_program_in_cluster_mode():
+    god = kin(20, ("PM2 v5.3.0: God Daemon (/home/app/.pm2)",), name="PM2 v5.3.0: God", uid=1001)
+    found = stop_of(god, "/system.slice/pm2-app.service")
+    assert found.commands == ("sudo -iu '#1001' pm2 stop NAME",)
+    assert "every program" in found.avoid[-1]
+
+
+@pytest.mark.parametrize("unit", ["supervisor.service", "supervisord.service", "pm2-root.service"])
+def test_a_supervisor_out_of_sight_is_known_by_its_unit(unit):
+    cgroup = f"/system.slice/{unit}"
+    found = stop_of(kin(20, "/opt/app", cgroup), cgroup)
+    assert found.commands == (("pm2 stop NAME",) if "pm2" in unit else ("supervisorctl stop NAME",))
+
+
+def test_supervisord_may_be_stopped_for_its_own_interface_only_as_the_unit():
+    cgroup = "/system.slice/supervisor.service"
+    found = stop_of(kin(20, "/usr/bin/python3 /usr/bin/supervisord -n", cgroup, name="supervisord"), cgroup)
+    assert found.commands == ("systemctl stop supervisor.service",)
+
+
+def test_systemd_of_the_host_a_user_and_a_container_are_three():
+    def ask(line, cgroup, **changes):
+        holder = kin(changes.pop("pid", 77), line, name="systemd", uid=changes.pop("uid", 0))
+        return stop_of(holder, cgroup, **changes)
+
+    host = ask("/sbin/init", "/init.scope", pid=1)
+    assert (host.way, host.commands) == ("socket-unit", ("systemctl stop NAME.socket",))
+    user = ask(
+        "/lib/systemd/systemd --user", "/user.slice/user-1000.slice/user@1000.service/init.scope", uid=1000
+    )
+    assert (user.way, user.commands) == ("user-socket-unit", ("systemctl --user -M 1000@ stop NAME.socket",))
+    assert user.lookup == ("systemctl --user -M 1000@ list-sockets",)
+    inside = {"own_pids": False, "innermost_pid": 1}
+    box = ask("/sbin/init", f"/system.slice/docker-{ID}.scope/init.scope", **inside)
+    assert box.commands == ("docker exec 0123456789ab systemctl stop NAME.socket",)
+    assert "whole container" in box.avoid[0]
+    unknown = ask("/sbin/init", "/", **inside)
+    assert unknown.commands == ()
+    assert unknown.lookup == ("nsenter -t 77 -a systemctl list-sockets",)
+
+
+def test_a_socket_unit_is_named_although_its_service_has_the_socket_too():
+    systemd = Standing(INIT, 1.0, place_of("/init.scope"), innermost_pid=1)
+    holders = (Holder(1, "systemd", 40, 0), Holder(811, "cupsd", 3, 0))
+    found = who_may_be_stopped(holders, {1: systemd, 811: Missing("gone")})
+    assert found.commands == ("systemctl stop NAME.socket",)
+    assert found.processes == 2
+
+
+CONTAINERS = {
+    f"/docker/{ID}": "docker stop 0123456789ab",
+    f"/system.slice/docker-{ID}.scope": "docker stop 0123456789ab",
+    f"/user.slice/user-1000.slice/user@1000.service/user.slice/docker-{ID}.scope": (
+        "DOCKER_HOST=unix:///run/user/1000/docker.sock docker stop 0123456789ab"
+    ),
+    f"/machine.slice/libpod-{ID}.scope/container": "podman stop 0123456789ab",
+    f"/kubepods/burstable/pod2f4a3b1c-9d8e-4c11-b9a0-0123456789ab/{ID}": "crictl stop 0123456789ab",
+    r"/machine.slice/machine-my\x2dweb.scope/payload": "machinectl poweroff my-web",
+    "/lxc.payload.web1/system.slice/nginx.service": "lxc-stop -n web1",
+    r"/machine.slice/machine-qemu\x2d1\x2dweb.scope/libvirt/emulator": "virsh shutdown web",
+    "/nomad.slice/share.slice/0f1e2d3c-1111-2222-3333-444455556666.web.scope": (
+        "nomad alloc stop 0f1e2d3c-1111-2222-3333-444455556666"
+    ),
+    f"/ecs/{'a' * 32}/{ID}": f"aws ecs stop-task --cluster CLUSTER --task {'a' * 32}",
+    f"/docker/{ID}/docker/{'f' * 64}": "docker exec 0123456789ab docker stop ffffffffffff",
+}
+
+
+@pytest.mark.parametrize(("cgroup", "command"), CONTAINERS.items())
+def test_a_container_is_stopped_by_what_runs_it(cgroup, command):
+    assert stop_of(kin(20, "/opt/app"), cgroup).commands == (command,)
+
+
+def test_a_pod_comes_back_unless_its_maker_is_told():
+    found = stop_of(kin(20, "/opt/app"), f"/kubepods/pod2f4a3b1c-9d8e-4c11-b9a0-0123456789ab/{ID}")
+    assert "pod 2f4a3b1c-9d8e-4c11-b9a0-0123456789ab" in found.note
+    assert found.restart is None
+
+
+def test_a_unit_inside_a_container_is_the_containers():
+    cgroup = f"/system.slice/docker-{ID}.scope/system.slice/nginx.service"
+    found = stop_of(kin(20, NGINX, cgroup, name="nginx"), cgroup)
+    assert found.commands == ("docker stop 0123456789ab",)
+    assert (
+        found.note == "to end its nginx.service alone: docker exec 0123456789ab systemctl stop nginx.service"
+    )
+    here = stop_of(kin(20, NGINX, cgroup, name="nginx"), cgroup, same_container=True)
+    assert here.commands == ("systemctl stop nginx.service",)
+
+
+def test_the_unit_around_a_container_is_not_named_inside_it():
+    cgroup = f"/system.slice/containerd.service/kubepods-pod{'a' * 32}.slice:cri-containerd:{ID}"
+    assert stop_of(kin(20, "/opt/app", cgroup), cgroup, same_container=True).commands == ("kill 20",)
+
+
+def test_monitors_of_lxc_tell_lxd_and_incus_apart():
+    monitor = kin(10, "[lxc monitor] /var/snap/lxd/common/lxd/containers web1")
+    assert stop_of(kin(20, "/opt/app", parent=10), "/lxc.payload.web1", monitor).commands == (
+        "lxc stop web1",
+    )
+
+
+def test_process_1_of_this_container_is_not_killed():
+    found = stop_of(kin(1, "runit", parent=0))
+    assert (found.way, found.commands) == ("first-process", ())
+
+
+def test_a_holder_of_whom_nothing_is_known_is_a_process():
+    found = who_may_be_stopped((Holder(20, "app", 3, 0),), {})
+    assert (found.way, found.commands, found.since) == ("process", ("kill 20",), None)
+    assert who_may_be_stopped((), {}) is None
+
+
+def test_the_advice_says_since_when_it_runs_as_what_and_what_ends():
+    parent = kin(10, "/usr/bin/keeper")
+    found = stop_of(kin(20, "/opt/app --port 8080", parent=10), "/", parent)
+    assert tell_stop(found, 137) == (
+        "end pid 20 app (kill 20); it runs since 2023-11-14 22:13 UTC, as /opt/app --port 8080. "
+        "That ends 137 connections. Keeper (pid 10) started it, and may start it again."
+    )
