@@ -5,7 +5,7 @@ import time
 from typing import Annotated, Literal, NamedTuple
 
 from tcpdoctor.answers.record import ABSENT, Absent, Count, Host, Is, Time, host_of, utc
-from tcpdoctor.facts.deadlines import NEVER, Life, show_life
+from tcpdoctor.facts.deadlines import Life, show_life
 from tcpdoctor.facts.state_deadlines import DEADLINE_SYSCTLS, Sysctls, state_deadlines
 from tcpdoctor.facts.sysctl_value import value_as_printed
 from tcpdoctor.kernel.namespaces import Identity, read_identity
@@ -94,9 +94,7 @@ def here_of(says: str, value: Reading[SysctlValue | Life], source: tuple[str, ..
         ends: JsonValue = None
         if not math.isinf(low):
             ends = {"low_s": round(low, 3), "high_s": None if math.isinf(high) else round(high, 3)}
-        return Here(
-            says, source, None, ends, "second", "never by itself" if value == NEVER else show_life(value)
-        )
+        return Here(says, source, None, ends, "second", show_life(value))
     told: JsonValue = value if not isinstance(value, tuple) else [_as_list(part) for part in value]
     return Here(says, source, None, told, None, value_as_printed(value) or "empty")
 

@@ -29,4 +29,5 @@ def _here(here: Here) -> str:
     if here.missing is not None:
         return f"{here.says}: not known here: {here.missing}."
     source = f" ({', '.join(here.source)})" if here.source else ""
-    return f"{here.says}: {here.text}{source}."
+    never = " by itself" if here.unit == "second" and here.value is None else ""
+    return f"{here.says}: {here.text}{never}{source}."
