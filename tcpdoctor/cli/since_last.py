@@ -33,7 +33,7 @@ class SinceLast:
 
         Where they cannot, one line on stderr says why.
         """
-        after = take_snapshot()
+        after = take_snapshot(before=None if self._before is None else self._before.sample)
         if self._before is None:
             return Samples(None, after)
         stranger = _another_host(self._before.sample, after)
@@ -61,7 +61,7 @@ class SinceLast:
         told = () if self._before is None else self._before.told
         after = check.samples.after
         kept = told_after(told, check.diagnosis, self.changes(check), after.taken_at)
-        self._file.replace(LastRun(boot_id(), as_earlier(after), kept))
+        self._file.replace(LastRun(boot_id(), as_earlier(after, check.samples.before), kept))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from tcpdoctor.facts.origin import began_here
 from tcpdoctor.facts.portrange import Roles
 from tcpdoctor.facts.socketset import (
     NONE,
@@ -188,6 +189,28 @@ def _probe_waits(info: TcpInfo) -> list[float]:
     return [min(info.rto * 2**n, _LONGEST_TIMEOUT) for n in range(info.backoff + 1)]
 
 
+def unread_age(row: Connection) -> Age:
+    """The time since data last came in of which some is still unread: all that is, is at least that old."""
+    if isinstance(row.info, Missing):
+        return Age(0.0, math.inf, row.info.reason)
+    return Age(row.info.last_data_recv, row.info.last_data_recv, "")
+
+
+SMALL_ANSWER = 16_384
+"""Bytes. What a pooled connection of a client may hold unread until it is used again: TLS session tickets,
+settings of HTTP/2, "408 Request Timeout"."""
+
+
+def is_left_unread(row: Connection, roles: Roles) -> bool:
+    """Whether a connection that was accepted holds data that nobody has read, or a client's a lot of it."""
+    if not row.inode or not row.receive_queue:
+        return False
+    if row.receive_queue >= SMALL_ANSWER:
+        return True
+    ours = began_here(row)
+    return not (roles.is_client(row) if isinstance(ours, Missing) else ours)
+
+
 def idle_age(row: Connection) -> Age:
     """The time since data last went either way."""
     if isinstance(row.info, Missing):
@@ -223,10 +246,10 @@ def _idle_unprobed(living: Living) -> Reading[SocketSet]:
     strange = next((row.info for row in sample if isinstance(row.info, Missing)), None)
     if strange is not None:
         return strange
-    return SocketSet([row for row in sample if row.timer is Timer.NONE and not _on_this_host(row)])
+    return SocketSet([row for row in sample if row.timer is Timer.NONE and not on_this_host(row)])
 
 
-def _on_this_host(row: Connection) -> bool:
+def on_this_host(row: Connection) -> bool:
     """Whether the peer is surely on this host: its end is then closed with its process, and at once."""
     address = plain_address(row.remote.address)
     return address.startswith("127.") or address == "::1" or address == plain_address(row.local.address)

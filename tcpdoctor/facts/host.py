@@ -4,7 +4,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
-from tcpdoctor.facts.established import HOST_FUNCTIONS, Living, ages_of, as_set, closed_window_age
+from tcpdoctor.facts.established import (
+    HOST_FUNCTIONS,
+    Living,
+    ages_of,
+    as_set,
+    closed_window_age,
+    on_this_host,
+)
 from tcpdoctor.facts.portrange import (
     Roles,
     connectable_ports,
@@ -15,12 +22,29 @@ from tcpdoctor.facts.portrange import (
     usable_ports,
 )
 from tcpdoctor.facts.rates import counter, growth, packets
-from tcpdoctor.facts.socketset import NONE, Earlier, SocketSet, lasting, partly, waits_for_a_window
+from tcpdoctor.facts.socketset import (
+    NONE,
+    Earlier,
+    SocketSet,
+    enumerate_some,
+    lasting,
+    partly,
+    waits_for_a_window,
+)
 from tcpdoctor.facts.subject import Scope, Subject
 from tcpdoctor.facts.value import Growth, Range, Value
 from tcpdoctor.facts.vocabulary import COUNTER, COUNTER_GROUPS, fact_names, find_fact
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Census, Detail, Samples, Snapshot, SysctlValue
+from tcpdoctor.kernel.snapshot import (
+    Census,
+    Detail,
+    Endpoint,
+    Listener,
+    Samples,
+    Snapshot,
+    SysctlValue,
+    Translation,
+)
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 
 
@@ -226,6 +250,46 @@ def _closed_window_ages(host: HostFacts) -> Value:
     return sockets if isinstance(sockets, Missing) else ages_of(sockets, closed_window_age)
 
 
+def _at_full_queues(host: HostFacts) -> Reading[SocketSet]:
+    """Of those stuck in FIN_WAIT_1 the ones whose peer is a listener of this host with a full accept queue.
+
+    The client's end of a handshake is over before the server's: what the client sends then, and its FIN,
+    is dropped for as long as the queue is full.
+    """
+    stuck, full = host.stuck(TcpState.FIN_WAIT_1), _full_listeners(host.samples.after)
+    if isinstance(stuck, Missing):
+        return stuck
+    if isinstance(full, Missing):
+        return full
+    ports = {listener.local.port for listener in full}
+    return stuck._replace(sure=[row for row in stuck.sure if row.remote.port in ports and on_this_host(row)])
+
+
+def _full_listeners(snapshot: Snapshot) -> Reading[list[Listener]]:
+    if isinstance(snapshot.listeners, Missing):
+        return snapshot.listeners
+    return [
+        listener
+        for listener in snapshot.listeners
+        if not isinstance(listener.accept_limit, Missing) and listener.accept_queue > listener.accept_limit
+    ]
+
+
+def _full_queues(host: HostFacts) -> Value:
+    """The listeners that these wait for: ``0.0.0.0:8443``."""
+    stuck, full = _at_full_queues(host), _full_listeners(host.samples.after)
+    if isinstance(stuck, Missing):
+        return stuck
+    if isinstance(full, Missing):
+        return full
+    ports = {row.remote.port for row in stuck.sure}
+    named = sorted({str(listener.local) for listener in full if listener.local.port in ports})
+    return enumerate_some(named[:_NAMED], len(named) - len(named[:_NAMED])) or NONE
+
+
+_NAMED = 3
+
+
 def _number(sockets: Reading[SocketSet]) -> Value:
     return sockets if isinstance(sockets, Missing) else sockets.number()
 
@@ -255,6 +319,14 @@ def _open_files(place: int, snapshot: Snapshot) -> Value:
     return numbers if isinstance(numbers, Missing) else _part(numbers, place, 3, "fs.file-nr")
 
 
+def _translation(host: HostFacts, read: Callable[[Translation], Value], none: Value) -> Value:
+    """What source NAT says of the destination with most ports in use."""
+    found = host.samples.after.translations
+    if isinstance(found, Missing):
+        return found
+    return none if found.fullest is None else read(found.fullest)
+
+
 FUNCTIONS: Mapping[str, Callable[[HostFacts], Value]] = {
     "kernel.page_size": lambda host: host.samples.after.page_size,
     "softnet.processed": lambda host: packets(host.samples, "processed"),
@@ -267,6 +339,13 @@ FUNCTIONS: Mapping[str, Callable[[HostFacts], Value]] = {
     "time_wait.at_listeners": lambda host: _time_wait_at_listeners(host.samples.after.census),
     "conntrack.entries": lambda host: host["sysctl.net.netfilter.nf_conntrack_count"],
     "conntrack.limit": lambda host: host["sysctl.net.netfilter.nf_conntrack_max"],
+    "snat.ports_used": lambda host: _translation(host, lambda found: found.used, 0),
+    "snat.ports_span": lambda host: _translation(host, lambda found: found.highest - found.lowest + 1, 0),
+    "snat.ports": lambda host: _translation(host, lambda found: f"{found.lowest}-{found.highest}", NONE),
+    "snat.source": lambda host: _translation(host, lambda found: found.towards.source, NONE),
+    "snat.destination": lambda host: _translation(
+        host, lambda found: f"{Endpoint(found.towards.address, found.towards.port)} ({found.protocol})", NONE
+    ),
     "files.open": lambda host: _open_files(0, host.samples.after),
     "files.limit": lambda host: _open_files(2, host.samples.after),
     "ports.usable": lambda host: usable_ports(host.samples.after),
@@ -279,6 +358,8 @@ FUNCTIONS: Mapping[str, Callable[[HostFacts], Value]] = {
     "fin_wait_1.closed_window_ages": _closed_window_ages,
     "fin_wait_1.closed_window_peers": lambda host: _peers(_closed_windows(host), host),
     "fin_wait_1.closed_window_send_queue": lambda host: _send_queue(_closed_windows(host)),
+    "fin_wait_1.at_full_queues": lambda host: _number(_at_full_queues(host)),
+    "fin_wait_1.full_queues": _full_queues,
     "last_ack.lasting": lambda host: _number(host.stuck(TcpState.LAST_ACK)),
     "last_ack.lasting_peers": lambda host: _peers(host.stuck(TcpState.LAST_ACK), host),
     "closing.lasting": lambda host: _number(host.stuck(TcpState.CLOSING)),

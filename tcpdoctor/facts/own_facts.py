@@ -110,6 +110,44 @@ OWN_FACTS: dict[str, tuple[str, str, str, str, str]] = {
         "Connections that each network namespace may track; 0 sets no limit.",
         "/proc/sys/net/netfilter/nf_conntrack_max",
     ),
+    "snat.ports_used": (
+        "host",
+        "gauge",
+        "count",
+        (
+            "Ports that source NAT has given to connections from one address of its own to one destination: "
+            "of the destination with most. Read only where insertions into the table fail."
+        ),
+        "/proc/net/nf_conntrack (the second src, sport, dst and dport of each entry)",
+    ),
+    "snat.ports_span": (
+        "host",
+        "gauge",
+        "count",
+        "Ports from the lowest to the highest of these: as many as are used, where none between is free.",
+        "/proc/net/nf_conntrack (the second dport of each entry)",
+    ),
+    "snat.ports": (
+        "host",
+        "text",
+        "text",
+        "The lowest and the highest of these ports.",
+        "/proc/net/nf_conntrack (the second dport of each entry)",
+    ),
+    "snat.source": (
+        "host",
+        "text",
+        "text",
+        "The address of the NAT that these ports belong to.",
+        "/proc/net/nf_conntrack (the second dst of each entry)",
+    ),
+    "snat.destination": (
+        "host",
+        "text",
+        "text",
+        "The destination with most of these ports, and the protocol.",
+        "/proc/net/nf_conntrack (the second src and sport of each entry)",
+    ),
     "files.open": (
         "host",
         "gauge",
@@ -179,6 +217,20 @@ OWN_FACTS: dict[str, tuple[str, str, str, str, str]] = {
         "byte",
         "Bytes that sockets in FIN_WAIT_1 hold for peers that keep their windows closed.",
         "ss -tno state fin-wait-1 (timer:(persist,..), Send-Q)",
+    ),
+    "fin_wait_1.at_full_queues": (
+        "host",
+        "gauge",
+        "count",
+        "Of the sockets stuck in FIN_WAIT_1, those whose peer is a listener here with a full accept queue.",
+        "ss -tano state fin-wait-1; ss -tln (Recv-Q above Send-Q, the same port)",
+    ),
+    "fin_wait_1.full_queues": (
+        "host",
+        "text",
+        "text",
+        "These listeners.",
+        "ss -tln (Recv-Q above Send-Q)",
     ),
     "last_ack.lasting": (
         "host",

@@ -7,15 +7,37 @@ Where owners are hidden, a process may hold more than we see, so its counts are 
 more, `hidden`, stands for all the processes that hold such sockets unseen.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from tcpdoctor.facts.established import ages_of, is_left_unread, unread_age
 from tcpdoctor.facts.portrange import Roles
-from tcpdoctor.facts.socketset import NONE, Earlier, SocketSet, Unsure, join_reasons, oldest, partly
+from tcpdoctor.facts.socketset import (
+    NONE,
+    Earlier,
+    SocketSet,
+    Unsure,
+    join_reasons,
+    oldest,
+    partly,
+    some_descriptors,
+)
 from tcpdoctor.facts.subject import HIDDEN_LABEL, LazyFacts, Scope, Subject
-from tcpdoctor.facts.value import Range, Value
+from tcpdoctor.facts.value import Ages, Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Detail, Held, Process, Samples
+from tcpdoctor.kernel.snapshot import (
+    Connection,
+    DeadSocket,
+    DeadSockets,
+    DeadUse,
+    Detail,
+    Held,
+    Process,
+    Samples,
+    Snapshot,
+)
+from tcpdoctor.kernel.sock_diag_rows import NOT_LOOKED_UP
 from tcpdoctor.kernel.states import TcpState
 
 
@@ -28,6 +50,9 @@ class Holding(NamedTuple):
     fin_wait_2: Reading[SocketSet]
     earlier: Earlier
     roles: Roles
+    dead: "_Dead"
+    unread: Reading[SocketSet]
+    """Connections in ESTABLISHED with data that has waited to be read."""
 
 
 def process_subjects(samples: Samples, host: Mapping[str, Value]) -> Reading[Sequence[Subject]]:
@@ -41,10 +66,24 @@ def process_subjects(samples: Samples, host: Mapping[str, Value]) -> Reading[Seq
     close_wait = _Owners.of(detail, TcpState.CLOSE_WAIT)
     fin_wait_2 = _Owners.of(detail, TcpState.FIN_WAIT_2)
     earlier, roles = Earlier(samples), Roles(samples.after)
-    processes = {**close_wait.processes(), **fin_wait_2.processes(), **samples.after.processes}
+    dead, unread = _Dead(samples), _unread_by_owner(samples.after, roles)
+    processes = {
+        **close_wait.processes(),
+        **fin_wait_2.processes(),
+        **unread.processes(),
+        **samples.after.processes,
+    }
     subjects = []
     for pid, process in sorted(processes.items()):
-        holding = Holding(process, close_wait.held_by(pid), fin_wait_2.held_by(pid), earlier, roles)
+        holding = Holding(
+            process,
+            close_wait.held_by(pid),
+            fin_wait_2.held_by(pid),
+            earlier,
+            roles,
+            dead,
+            unread.held_by(pid),
+        )
         subjects.append(
             Subject(
                 Scope.PROCESS,
@@ -55,12 +94,70 @@ def process_subjects(samples: Samples, host: Mapping[str, Value]) -> Reading[Seq
         )
     overlooked = samples.after.surveyed
     unsurveyed = overlooked.reason if isinstance(overlooked, Missing) else ""
-    reason = join_reasons(filter(None, [close_wait.reason, fin_wait_2.reason, unsurveyed]))
+    reason = join_reasons(
+        filter(None, [close_wait.reason, fin_wait_2.reason, unsurveyed, dead.reason, unread.reason])
+    )
     if reason:
-        unseen = Holding(Missing(reason), close_wait.held_by(None), fin_wait_2.held_by(None), earlier, roles)
+        unseen = Holding(
+            Missing(reason),
+            close_wait.held_by(None),
+            fin_wait_2.held_by(None),
+            earlier,
+            roles,
+            dead,
+            unread.held_by(None),
+        )
         facts = LazyFacts(unseen, FUNCTIONS, host)
         subjects.append(Subject(Scope.PROCESS, HIDDEN_LABEL, {"pid": None, "name": None}, facts, hidden=True))
     return subjects
+
+
+class SocketCount(NamedTuple):
+    """Sockets that were seen, and how many there are."""
+
+    seen: tuple[DeadSocket, ...]
+    least: int
+    most: float
+    reason: str
+
+
+class _Dead:
+    """The descriptors of connections that are over, in both looks."""
+
+    def __init__(self, samples: Samples) -> None:
+        before = None if samples.before is None else samples.before.dead
+        self._after = samples.after.dead
+        self._before = before if isinstance(before, DeadUse) else None
+        complete: Reading[bool] = self._after.complete if isinstance(self._after, DeadUse) else True
+        self.reason = complete.reason if isinstance(complete, Missing) else ""
+        """Why some processes were not asked; empty where all were."""
+
+    def of(self, pid: int | None) -> Reading[SocketCount]:
+        """The descriptors that were seen, and how many those of a process are at least and at most."""
+        if isinstance(self._after, Missing):
+            return self._after
+        found = None if pid is None else self._after.by_pid.get(pid)
+        if found is None:
+            return SocketCount((), 0, math.inf if self.reason else 0, self.reason)
+        if self._before is None:
+            return SocketCount(found.found, 0, len(found.found) * found.every, "needs two samples")
+        then = self._before.by_pid.get(pid or 0)
+        known = {row.inode for row in then.found} if then is not None else set()
+        lasting = tuple(row for row in found.found if row.inode in known)
+        return _scaled(lasting, found)
+
+
+def _scaled(seen: tuple[DeadSocket, ...], asked: DeadSockets) -> SocketCount:
+    """From a sample to all: the share that was seen, give or take three standard deviations."""
+    number = len(seen)
+    if asked.every == 1 or not asked.looked_at:
+        return SocketCount(seen, number, number, "")
+    share = number / asked.looked_at
+    spread = 3 * math.sqrt(max(share * (1 - share), 3 / asked.looked_at) / asked.looked_at)
+    total = asked.looked_at * asked.every
+    least = max(number, math.floor(total * (share - spread)))
+    most = min(total, math.ceil(total * (share + spread)))
+    return SocketCount(seen, least, most, f"of its descriptors {asked.looked_at:,} were asked")
 
 
 class _Owners(NamedTuple):
@@ -78,19 +175,24 @@ class _Owners(NamedTuple):
         sockets = detail.get(state)
         if sockets is None:
             return cls({}, Unsure(()), 0, "", Missing(f"sockets in {state.name} were not read one by one"))
+        unseen = sockets.total - len(sockets.connections)
+        return cls.among(sockets.connections, unseen, partly(sockets, state))
+
+    @classmethod
+    def among(cls, rows: Iterable[Connection], unseen: int = 0, why: str = "") -> "_Owners":
+        """The owners of these sockets; `unseen` more are not known one by one, and `why`."""
         by_pid: dict[int, list[Connection]] = {}
         hidden: list[Connection] = []
         reasons: dict[str, None] = {}
-        for connection in sockets.connections:
+        for connection in rows:
             match connection.owner:
                 case Held(holders=holders):
                     by_pid.setdefault(holders[0].pid, []).append(connection)
                 case Missing(reason=reason) if connection.inode:
                     hidden.append(connection)
                     reasons[reason] = None
-        unseen = sockets.total - len(sockets.connections)
         if unseen:
-            reasons[partly(sockets, state)] = None
+            reasons[why] = None
         return cls(by_pid, Unsure(hidden), unseen, join_reasons(reasons))
 
     def held_by(self, pid: int | None) -> Reading[SocketSet]:
@@ -111,7 +213,41 @@ class _Owners(NamedTuple):
         return found
 
 
+def _unread_by_owner(snapshot: Snapshot, roles: Roles) -> _Owners:
+    """Who holds connections with data left unread.
+
+    Of more than a thousand with anything unread a uniform sample is known; the rest is taken to be as
+    young as nearly all are where there is traffic. Owners are looked up of what has waited for a moment.
+    """
+    census = snapshot.census
+    established = census if isinstance(census, Missing) else census.established
+    unread = established if isinstance(established, Missing) else established.unread
+    if isinstance(unread, Missing):
+        return _Owners({}, Unsure(()), 0, "", unread)
+    left = [row for row in unread.connections if is_left_unread(row, roles) and row.owner != NOT_LOOKED_UP]
+    return _Owners.among(left)
+
+
 _Of = Callable[[Holding], Reading[SocketSet]]
+
+
+def _unread(holding: Holding) -> Reading[SocketSet]:
+    return holding.unread
+
+
+def _unread_ages(holding: Holding) -> Ages | Missing:
+    sockets = holding.unread
+    return sockets if isinstance(sockets, Missing) else ages_of(sockets, unread_age)
+
+
+def _unread_oldest(holding: Holding) -> Value:
+    ages = _unread_ages(holding)
+    return ages if isinstance(ages, Missing) else oldest(ages)
+
+
+def _unread_bytes(holding: Holding) -> Value:
+    sockets = holding.unread
+    return sockets if isinstance(sockets, Missing) else sockets.total(lambda row: row.receive_queue)
 
 
 def _close_wait(holding: Holding) -> Reading[SocketSet]:
@@ -184,7 +320,36 @@ def _sockets(holding: Holding) -> Value:
     return Range(max(0, low), high, "of its very many descriptors about a thousand were looked at")
 
 
+def _dead(holding: Holding) -> Reading[SocketCount]:
+    return holding.dead.of(None if isinstance(holding.process, Missing) else holding.process.pid)
+
+
+def _dead_sockets(holding: Holding) -> Value:
+    count = _dead(holding)
+    if isinstance(count, Missing):
+        return count
+    used = math.inf if isinstance(holding.process, Missing) else holding.process.descriptors
+    most = count.most if isinstance(used, Missing) else min(count.most, max(used, count.least))
+    return count.least if count.least == most else Range(count.least, most, count.reason)
+
+
+def _dead_descriptors(holding: Holding) -> Value:
+    count = _dead(holding)
+    if isinstance(count, Missing):
+        return count
+    numbers = sorted(row.fd for row in count.seen)
+    return some_descriptors(numbers) if numbers else NONE
+
+
 FUNCTIONS: Mapping[str, Callable[[Holding], Value]] = {
+    "unread.owned": _number(_unread),
+    "unread.owned_ages": _unread_ages,
+    "unread.oldest_owned_age": _unread_oldest,
+    "unread.owned_bytes": _unread_bytes,
+    "unread.peers": _peers(_unread),
+    "unread.descriptors": _descriptors(_unread),
+    "descriptors.dead_sockets": _dead_sockets,
+    "descriptors.dead": _dead_descriptors,
     "process.pid": _of_process(lambda process: str(process.pid)),
     "process.name": _of_process(lambda process: process.name),
     "process.unit": _of_process(lambda process: process.unit),

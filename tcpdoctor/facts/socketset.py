@@ -25,6 +25,13 @@ class Earlier:
         """Seconds between the samples; Missing if there is no first one."""
         self._detail = Missing("needs two samples") if samples.before is None else samples.before.detail
         self._by_state: dict[TcpState, dict[_Key, Connection]] = {}
+        self._first_seen = {} if samples.before is None else samples.before.first_seen
+        self._now = samples.after.clock
+
+    def seen_for(self, connection: Connection) -> float:
+        """How many seconds ago an earlier run first saw it in its state; 0 where none did."""
+        first = self._first_seen.get(connection.cookie)
+        return 0.0 if first is None or isinstance(self.elapsed, Missing) else max(0.0, self._now - first)
 
     def find(self, connection: Connection) -> Connection | Missing | None:
         """The same socket in the same state, as it was in the first sample.
@@ -113,6 +120,9 @@ def age_of(connection: Connection, earlier: Earlier) -> Age:
     In other states only an earlier look bounds it.
     """
     age = _narrowed(connection, earlier)
+    seen_for = earlier.seen_for(connection) - _EARLY
+    if seen_for > age.low:
+        age = age._replace(low=seen_for, high=max(age.high, seen_for))
     return age._replace(quiet=min(age.high, _quiet_behind_probes(connection, age.low)))
 
 
@@ -302,8 +312,13 @@ class SocketSet(NamedTuple):
         fds = sorted(c.owner.holders[0].fd for c in self.sure if isinstance(c.owner, Held))
         if not fds:
             return Missing(self.reason) if self.maybe or self.unseen else NONE
-        named = fds if len(fds) <= _NAMED + 1 else fds[:_NAMED]
-        return "fd " + enumerate_some([str(fd) for fd in named], len(fds) - len(named))
+        return some_descriptors(fds)
+
+
+def some_descriptors(fds: Sequence[int]) -> str:
+    """The first of some descriptors: ``fd 6, 7, 9 and 137 more``."""
+    named = fds if len(fds) <= _NAMED + 1 else fds[:_NAMED]
+    return "fd " + enumerate_some([str(fd) for fd in named], len(fds) - len(named))
 
 
 def pids_of(rows: Iterable[Connection | Listener]) -> frozenset[int]:

@@ -4,6 +4,7 @@ _SS_INFO = "ss -tani state close-wait (lastack .. lastrcv, milliseconds)"
 _SS_FW2 = "ss -tani state fin-wait-2 (lastack .. lastsnd, milliseconds)"
 _SS_PROCESS_CW = "ss -tanp state close-wait"
 _SS_PROCESS_FW2 = "ss -tanp state fin-wait-2"
+_SS_UNREAD = "ss -tnpi state established (Recv-Q, lastrcv)"
 _STATUS = "/proc/PID/status"
 
 SUBJECT_FACTS: dict[str, tuple[str, str, str, str, str]] = {
@@ -47,6 +48,68 @@ SUBJECT_FACTS: dict[str, tuple[str, str, str, str, str]] = {
             "half of what it may."
         ),
         "ls -l /proc/PID/fd | grep -c socket:",
+    ),
+    "unread.owned": (
+        "process",
+        "gauge",
+        "count",
+        (
+            "Established connections of the process in which data has waited to be read: any in accepted "
+            "ones, 16 KiB or more in its own. What has just come in is not counted."
+        ),
+        _SS_UNREAD,
+    ),
+    "unread.owned_ages": (
+        "process",
+        "ages",
+        "second",
+        "How long ago data last came in on each of these; none of what is unread is younger.",
+        _SS_UNREAD,
+    ),
+    "unread.oldest_owned_age": (
+        "process",
+        "gauge",
+        "second",
+        "The longest of these times; 0 where there is no such connection.",
+        _SS_UNREAD,
+    ),
+    "unread.owned_bytes": (
+        "process",
+        "gauge",
+        "byte",
+        "Bytes that wait to be read in these connections.",
+        "ss -tnp state established (Recv-Q)",
+    ),
+    "unread.peers": (
+        "process",
+        "text",
+        "text",
+        "Peers of these connections, those with most first.",
+        "ss -tnp state established (Recv-Q)",
+    ),
+    "unread.descriptors": (
+        "process",
+        "text",
+        "text",
+        "Descriptors of these connections, the lowest first.",
+        "ss -tnp state established (Recv-Q)",
+    ),
+    "descriptors.dead_sockets": (
+        "process",
+        "gauge",
+        "count",
+        (
+            "Descriptors of the process that are TCP connections which are over, in both looks: state CLOSE, "
+            "in no table, and not closed by the process. Looked for where 64 or more can be so."
+        ),
+        "ls -l /proc/PID/fd | grep socket: (inodes that ss -tane does not list); lsof: protocol: TCP",
+    ),
+    "descriptors.dead": (
+        "process",
+        "text",
+        "text",
+        "The descriptors of these connections, the lowest first.",
+        "ls -l /proc/PID/fd | grep socket: (inodes that ss -tane does not list)",
     ),
     "close_wait.owned": (
         "process",

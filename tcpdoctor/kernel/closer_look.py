@@ -13,6 +13,7 @@ from tcpdoctor.kernel.states import TcpState, Timer
 MOST_IDLE = 16
 """Of the sockets that have been idle for long so many owners are looked up: enough to name who."""
 _LONG_IDLE = 3600.0
+_LONG_UNREAD = 0.4
 
 
 def look_closer(marked: EstablishedTally[bytes]) -> Established:
@@ -57,6 +58,7 @@ def take_apart(
         self_connected=known(marked.self_connected, lambda row: row.local == row.remote),
         large=known(marked.large, lambda row: max(row.receive_queue, row.send_queue) >= LARGE_QUEUE),
         sample=known(marked.sample),
+        unread=known(marked.unread),
     )
 
 
@@ -79,7 +81,16 @@ def _is_held_back(row: Connection) -> bool:
 def worth_an_owner(established: Established) -> list[Connection]:
     """The sockets whose owners are to be looked up: suspects, and a few that have been idle for long."""
     rows = [row for detail in _suspects(established) for row in detail.connections]
+    if not isinstance(established.unread, Missing):
+        rows += [row for row in established.unread.connections if _is_long_unread(row)]
     return rows + idle_longest(established)
+
+
+def _is_long_unread(row: Connection) -> bool:
+    """Whether what came in has waited for so long that it is worth knowing for whom."""
+    return row.receive_queue > 0 and (
+        isinstance(row.info, Missing) or row.info.last_data_recv >= _LONG_UNREAD
+    )
 
 
 def idle_longest(established: Established) -> list[Connection]:
@@ -121,6 +132,7 @@ def fill_in_owners(established: Established, owners: Mapping[int, Owner]) -> Est
         self_connected=details[2],
         large=details[3],
         sample=own(established.sample),
+        unread=established.unread if isinstance(established.unread, Missing) else own(established.unread),
     )
 
 
@@ -143,4 +155,11 @@ def _suspects(established: Established) -> tuple[Detail, Detail, Detail, Detail]
 
 
 def _samples(marked: EstablishedTally[bytes]) -> Iterable[Sample[bytes]]:
-    return marked.unanswered, marked.closed_window, marked.self_connected, marked.large, marked.sample
+    return (
+        marked.unanswered,
+        marked.closed_window,
+        marked.self_connected,
+        marked.large,
+        marked.sample,
+        marked.unread,
+    )

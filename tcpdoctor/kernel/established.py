@@ -107,6 +107,8 @@ LARGE_QUEUE = 1 << 20
 """Bytes. Buffers begin at 16 and 128 KiB and grow where a program does not keep up."""
 SAMPLE = 256
 """Enough to see what one socket in forty has, at 15 us each."""
+MOST_UNREAD = 1000
+"""Where there is traffic, some sockets hold what has just come in; which are old shows one by one."""
 MOST_MARKED = 500
 """Of each kind of suspect so many are asked about, at 15 us each."""
 
@@ -142,6 +144,8 @@ class Columns(NamedTuple):
     """High and low byte of the local port, high and low byte of the remote port."""
     queues: tuple[Column, Column, Column, Column]
     """Of the receive queue its bytes worth 65,536 and 16,777,216, then the same of the send queue."""
+    unread: tuple[Column, ...]
+    """The receive queue's four bytes, in any order."""
 
 
 class EstablishedTally(Generic[T]):
@@ -154,6 +158,8 @@ class EstablishedTally(Generic[T]):
         self.self_connected = Sample[T](MOST_MARKED)
         """Rows with one port at both ends; whether the addresses are alike as well shows when decoded."""
         self.large = Sample[T](MOST_MARKED)
+        self.unread = Sample[T](MOST_UNREAD)
+        """Rows with anything in the receive queue."""
         self.sample = Sample[T](SAMPLE)
 
     def add(self, columns: Columns, row_at: Callable[[int], T]) -> None:
@@ -167,6 +173,7 @@ class EstablishedTally(Generic[T]):
         self._count(timers, columns.retries, row_at)
         _mark(self.self_connected, _alike(columns.ports), here, row_at)
         _mark(self.large, _large(columns.queues), here, row_at)
+        _mark(self.unread, _unread(columns.unread), here, row_at)
         chosen = self.sample.choose(found)
         if chosen:
             places = list(compress(range(len(here)), here)) if here else range(found)
@@ -207,6 +214,18 @@ def _alike(ports: Iterable[Column]) -> bytes:
     high, low, other_high, other_low = (int.from_bytes(column, "big") for column in ports)
     size = len(next(iter(ports)))
     return (high ^ other_high | low ^ other_low).to_bytes(size, "big").translate(_IS_ZERO)
+
+
+def _unread(parts: tuple[Column, ...]) -> bytes:
+    """1 where anything is unread."""
+    size = len(parts[0])
+    filled = [part for part in parts if part.count(0) != size]
+    if not filled:
+        return b""
+    whole = 0
+    for part in filled:
+        whole |= int.from_bytes(part, "big")
+    return whole.to_bytes(size, "big").translate(_IS_ANY)
 
 
 def _large(queues: tuple[Column, Column, Column, Column]) -> bytes:

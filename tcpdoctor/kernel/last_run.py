@@ -14,7 +14,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +25,7 @@ from tcpdoctor.kernel.live import EARLIER_STATES
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.recorded import LARGEST_PACKED, pack, unpack
 from tcpdoctor.kernel.snapshot import Detail, Snapshot
+from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.text import clean
 
 FORMAT = "tcpdoctor.last/1"
@@ -121,15 +122,35 @@ def last_file(path: Path) -> Iterator[LastFile]:
         raise SnapshotError(f"{shown}: {clean(str(problem), 400)}") from None
 
 
-def as_earlier(look: Snapshot) -> Snapshot:
-    """Return what a later look compares itself with; the rest is left out, as in the first of two looks."""
+def as_earlier(look: Snapshot, before: Snapshot | None = None) -> Snapshot:
+    """Return what a later look compares itself with; the rest is left out, as in the first of two looks.
+
+    Args:
+        look: What was seen.
+        before: What the run before had left, if it can be compared: sockets that stay keep the time at
+            which they were first seen.
+    """
     detail = look.detail
     if not isinstance(detail, Missing):
         detail = {state: _oldest(rows) for state, rows in detail.items() if state in EARLIER_STATES}
     listeners = look.listeners
     if not isinstance(listeners, Missing):
         listeners = tuple(row._replace(owner=_NOT_KEPT) for row in listeners)
-    return look._replace(sysctls={}, census=_NOT_KEPT, listeners=listeners, detail=detail, processes={})
+    look = look._replace(sysctls={}, census=_NOT_KEPT, listeners=listeners, detail=detail, processes={})
+    return look._replace(first_seen=_first_seen(look, before))
+
+
+def _first_seen(look: Snapshot, before: Snapshot | None) -> Mapping[int, float]:
+    """When each kept socket in CLOSE_WAIT and FIN_WAIT_2 was first seen; bounded as these are.
+
+    Neither state leads to the other, so that a socket that was first seen in one is still in that one.
+    """
+    if isinstance(look.detail, Missing):
+        return {}
+    known: Mapping[int, float] = {} if before is None else before.first_seen
+    states = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2)
+    rows = [row for state in states if state in look.detail for row in look.detail[state].connections]
+    return {row.cookie: known.get(row.cookie, look.clock) for row in rows if row.cookie}
 
 
 def boot_id() -> str:

@@ -27,6 +27,7 @@ from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
     Census,
     Connection,
+    DeadUse,
     Detail,
     Endpoint,
     Established,
@@ -92,13 +93,22 @@ def take_samples(
         before = _look_lightly()
         time.sleep(max(0.0, before.clock + window - _now()))
     after = take_snapshot(
-        owners=owners, census=census, every_listener=every_listener, owner_seconds=owner_seconds
+        owners=owners,
+        census=census,
+        every_listener=every_listener,
+        owner_seconds=owner_seconds,
+        before=before,
     )
     return Samples(before, after)
 
 
 def take_snapshot(
-    *, owners: bool = True, census: bool = True, every_listener: bool = False, owner_seconds: float = 1.0
+    *,
+    owners: bool = True,
+    census: bool = True,
+    every_listener: bool = False,
+    owner_seconds: float = 1.0,
+    before: Snapshot | None = None,
 ) -> Snapshot:
     """Look once.
 
@@ -108,12 +118,17 @@ def take_snapshot(
         census: Count all sockets by state, port and destination; `Missing` otherwise.
         every_listener: Find the owners of all listeners, of interest or not.
         owner_seconds: Time budget of the search for owners.
+        before: An earlier look, so that what only a change makes worth reading is read.
 
     Raises:
         KernelReadError: The kernel answered in a way we do not understand.
     """
     sysctls = read_sysctls()
     look = _begin(sysctls, EARLIER_STATES if census else DETAILED_STATES, _BOUNDS)
+    if _has_grown("nf_conntrack.insert_failed", before, look):
+        from tcpdoctor.kernel.conntrack_table import read_translations  # seldom wanted, and it has patterns
+
+        look = look._replace(translations=read_translations(_TABLE_SECONDS))
     if census:
         look = _add_bound(look._replace(census=_count(sysctls, look.listeners)))
     if not owners:
@@ -123,12 +138,43 @@ def take_snapshot(
         look, () if isinstance(ports, Missing) else ports, owner_seconds, every=every_listener
     )
     heavy = find_heavy_users(owner_seconds)
-    holders = _read_holders(look.listeners, look.detail)
-    return look._replace(processes={**holders, **heavy.processes}, surveyed=heavy.complete)
+    dead = _find_dead(look, before)
+    holders = _read_holders(look.listeners, look.detail, {*dead.by_pid, *_holders_of_unread(look.census)})
+    return look._replace(processes={**holders, **heavy.processes}, surveyed=heavy.complete, dead=dead)
+
+
+_TABLE_SECONDS = 0.5
+"""Of CPU time; enough for some hundred thousand tracked connections."""
+
+
+def _has_grown(counter: str, before: Snapshot | None, after: Snapshot) -> bool:
+    if before is None or isinstance(before.counters, Missing) or isinstance(after.counters, Missing):
+        return False
+    return after.counters.get(counter, 0) > before.counters.get(counter, 0)
 
 
 def _look_lightly() -> Snapshot:
-    return _begin({}, EARLIER_STATES, _EARLIER_BOUNDS)
+    look = _begin({}, EARLIER_STATES, _EARLIER_BOUNDS)
+    return look._replace(dead=_find_dead(look, None))
+
+
+_DEAD_SECONDS = 0.2
+"""Of CPU time, in each look; enough for some twenty thousand descriptors."""
+_SAME_RUN = 10.0
+"""Seconds up to which the earlier look has seen all that can last since then."""
+
+
+def _find_dead(look: Snapshot, before: Snapshot | None) -> DeadUse:
+    """Find descriptors of connections that are over; nothing is touched where there cannot be many."""
+    from tcpdoctor.kernel.dead_sockets import find_dead_sockets, may_hold_dead_sockets
+
+    if not may_hold_dead_sockets(look.sockstat):
+        return DeadUse({}, complete=True)
+    earlier = None if before is None or look.clock - before.clock > _SAME_RUN else before.dead
+    if isinstance(earlier, DeadUse):
+        again = find_dead_sockets(_DEAD_SECONDS, earlier.by_pid)
+        return again if isinstance(again.complete, Missing) else again._replace(complete=earlier.complete)
+    return find_dead_sockets(_DEAD_SECONDS)
 
 
 def _begin(
@@ -271,13 +317,21 @@ def _rows(detail: Mapping[TcpState, Detail], states: Iterable[TcpState]) -> list
     return [row for state in states if state in detail for row in detail[state].connections]
 
 
-def _read_holders(listeners: _Listeners, detail: _Details) -> Mapping[int, Process]:
+def _read_holders(listeners: _Listeners, detail: _Details, others: Iterable[int]) -> Mapping[int, Process]:
     rows: list[Listener | Connection] = []
     rows += () if isinstance(listeners, Missing) else listeners
     rows += () if isinstance(detail, Missing) else _rows(detail, detail)
     pids = {holder.pid for row in rows if isinstance(row.owner, Held) for holder in row.owner.holders}
-    read = {pid: read_process(pid) for pid in sorted(pids)}
+    read = {pid: read_process(pid) for pid in sorted(pids.union(others))}
     return {pid: process for pid, process in read.items() if not isinstance(process, Missing)}
+
+
+def _holders_of_unread(census: Reading[Census]) -> Iterable[int]:
+    """The processes whose established connections hold data that has waited to be read."""
+    established = census if isinstance(census, Missing) else census.established
+    unread = established if isinstance(established, Missing) else established.unread
+    rows = () if isinstance(unread, Missing) else unread.connections
+    return (holder.pid for row in rows if isinstance(row.owner, Held) for holder in row.owner.holders)
 
 
 def _now() -> float:

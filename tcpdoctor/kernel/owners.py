@@ -404,7 +404,7 @@ def find_heavy_users(seconds: float, root: str = "/proc") -> DescriptorUse:
     own = os.stat(f"{root}/thread-self/ns/net")
     deadline = time.thread_time() + seconds
     found: dict[int, Process] = {}
-    complete = _whether_all_are_seen()
+    complete = whether_all_are_seen()
     pids = [int(entry) for entry in os.listdir(root) if entry.isdigit()]
     for number, pid in enumerate(pids):
         if number % _PROCESSES_BETWEEN_CLOCKS == 0 and time.thread_time() > deadline:
@@ -413,7 +413,7 @@ def find_heavy_users(seconds: float, root: str = "/proc") -> DescriptorUse:
             )
             break
         try:
-            if not _is_near(pid, root, counted=counted) or _is_elsewhere(pid, own, root):
+            if not _is_near(pid, root, counted=counted) or is_elsewhere(pid, own, root):
                 continue
         except OSError as error:
             if not is_absent(error):
@@ -425,7 +425,7 @@ def find_heavy_users(seconds: float, root: str = "/proc") -> DescriptorUse:
     return DescriptorUse(found, complete)
 
 
-def _whether_all_are_seen() -> Reading[bool]:
+def whether_all_are_seen() -> Reading[bool]:
     """A process that /proc does not show may be in this network namespace all the same, as in a pod."""
     if not sees_all_processes_of_machine():
         return Missing(OUTSIDE)
@@ -441,7 +441,7 @@ def _is_near(pid: int, root: str, *, counted: bool) -> bool:
     return not isinstance(limit, Missing) and used >= _NEAR * limit
 
 
-def _is_elsewhere(pid: int, own: os.stat_result, root: str) -> bool:
+def is_elsewhere(pid: int, own: os.stat_result, root: str) -> bool:
     """Whether a process is known to be in another network namespace; a hidden one is taken to be here."""
     try:
         theirs = os.stat(f"{root}/{pid}/ns/net")

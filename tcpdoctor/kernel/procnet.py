@@ -116,9 +116,9 @@ def _columns(states: bytes, fields: list[list[bytes]]) -> Columns:
     timers = bytes.fromhex("".join([row[4][18:20].decode() for row in fields]))
     retries = bytes([min(255, _tries(row[4].split(None, 5))) for row in fields])
     send, receive = (queues[1::8], queues[0::8]), (queues[5::8], queues[4::8])
-    return Columns(
-        states, timers, retries, (local[0::2], local[1::2], remote[0::2], remote[1::2]), (*receive, *send)
-    )
+    ports = local[0::2], local[1::2], remote[0::2], remote[1::2]
+    unread = tuple(queues[place::8] for place in range(4, 8))
+    return Columns(states, timers, retries, ports, (*receive, *send), unread)
 
 
 def _tries(row: list[bytes]) -> int:

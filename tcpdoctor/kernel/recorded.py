@@ -167,6 +167,7 @@ KEPT = frozenset(
         ("Snapshot", "counters"),
         ("Snapshot", "sockstat"),
         ("Census", "source"),
+        ("Translation", "protocol"),
     }
 )
 """Fields with text that tell nothing of a host's owner: the kernel's own words."""

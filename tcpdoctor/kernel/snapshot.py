@@ -277,6 +277,35 @@ class Established(NamedTuple):
     """At least LARGE_QUEUE bytes unread or unacknowledged."""
     sample: Detail
     """A uniform sample of all; all of them where they are few."""
+    unread: Reading[Detail] = Missing("unread data of established connections was not looked at")
+    """Anything in the receive queue when they were counted; read by now where `receive_queue` is 0."""
+
+
+class DeadSocket(NamedTuple):
+    """A connection that is over, and its descriptor is still open."""
+
+    fd: int
+    inode: int
+    silent: float
+    """Seconds since its last data or acknowledgement; it ended no earlier."""
+
+
+class DeadSockets(NamedTuple):
+    """Those of one process."""
+
+    found: tuple[DeadSocket, ...]
+    looked_at: int
+    """Descriptors of sockets that were asked."""
+    every: int
+    """1: all of them; 2, 4 ...: those whose number is a multiple of it."""
+
+
+class DeadUse(NamedTuple):
+    """Processes that hold descriptors of connections that are over."""
+
+    by_pid: Mapping[int, DeadSockets]
+    complete: Reading[bool]
+    """True where no process with many descriptors was left out; else why one was."""
 
 
 class Census(NamedTuple):
@@ -303,6 +332,26 @@ class Census(NamedTuple):
     unlisted: int = 0
     """A destination absent from `by_destination` has at most so many sockets; 0: none is absent."""
     established: Reading[Established] = Missing("sockets in ESTABLISHED were not looked at")
+
+
+class Translation(NamedTuple):
+    """The ports that source NAT has given to connections from one address of its own to one destination."""
+
+    protocol: str
+    """``tcp``, ``udp`` ..."""
+    towards: Destination
+    """Its `source` is the address that the destination sees."""
+    used: int
+    """Different ports in use."""
+    lowest: int
+    highest: int
+
+
+class Translations(NamedTuple):
+    """What the table says of source NAT."""
+
+    fullest: Translation | None
+    """The one with most ports in use; None where no source is translated."""
 
 
 PortRanges: TypeAlias = tuple[tuple[int, int], ...]
@@ -348,6 +397,16 @@ class Snapshot(NamedTuple):
     """True where no process near its limit of descriptors was overlooked; else why one may be."""
     softnet: Reading[tuple[CpuPackets, ...]] = Missing("packets of each CPU were not read")
     """What every CPU of the machine did with packets that came in."""
+    dead: Reading[DeadUse] = Missing("descriptors were not asked for connections that are over")
+    """Connections in no table whose descriptors are still open."""
+    first_seen: Mapping[int, float] = {}
+    """By cookie, when a run with `--since-last` first saw a socket in CLOSE_WAIT or FIN_WAIT_2, in seconds of
+    CLOCK_BOOTTIME. Empty but in what one run leaves for the next."""
+    translations: Reading[Translations] = Missing(
+        "insertions into the table of tracked connections did not fail"
+    )
+    """What the table of tracked connections says of source NAT; read where insertions into it failed since
+    the earlier look."""
 
 
 class Samples(NamedTuple):

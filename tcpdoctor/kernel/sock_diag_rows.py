@@ -260,6 +260,7 @@ def add_established(tally: EstablishedTally[bytes], rows: Rows) -> None:
                 column(_SEND_QUEUE + _BYTE_2),
                 column(_SEND_QUEUE + _BYTE_3),
             ),
+            tuple(column(_RECEIVE_QUEUE + place) for place in range(4)),
         ),
         row_at,
     )

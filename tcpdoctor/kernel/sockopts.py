@@ -1,4 +1,4 @@
-"""Socket options of live sockets, also of other processes: pidfdduplicate_descriptor(2), then getsockopt(2).
+"""Socket options of live sockets, also of other processes: pidfd_getfd(2), then getsockopt(2).
 
 The duplicate refers to the same open file: whatever is set on it is set in its owner. So nothing is:
 no timeout (it would switch the owner to O_NONBLOCK), no shutdown, only getsockopt. While it is open
@@ -8,17 +8,20 @@ the next is opened; that takes about 10 microseconds.
 Sockets that no process holds (TIME_WAIT, orphans, connections not accepted yet) cannot be asked.
 """
 
+import errno
 import functools
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from tcpdoctor.kernel.reading import Missing, Reading
 
+T = TypeVar("T")
+
 _PIDFD_GETFD = 438
-"""Its number on every architecture (pidfdduplicate_descriptor(2)); glibc has a wrapper since 2.36 only."""
+"""Its number on every architecture (pidfd_getfd(2)); glibc has a wrapper since 2.36 only."""
 
 _SOL_IPV6 = 41
 
@@ -141,6 +144,53 @@ def read_options(
     return found
 
 
+def duplicates(
+    pid: int, inodes: Mapping[int, int], ask: Callable[[socket.socket], T]
+) -> Iterator[tuple[int, T | Missing]]:
+    """Ask sockets that are open in a process, one after the other, each by a duplicate of its descriptor.
+
+    Args:
+        pid: The process.
+        inodes: The inode that each descriptor is thought to refer to; one that refers to something else by
+            now, or was closed, is left out.
+        ask: Only reads; the socket is closed when it returns.
+
+    Yields:
+        The descriptor and the answer; `Missing`, once, where the process does not let us look.
+
+    Raises:
+        OSError: The kernel refused in a way we do not know.
+    """
+    pidfd = None
+    try:
+        pidfd = os.pidfd_open(pid)
+        for fd, inode in inodes.items():
+            try:
+                duplicate = duplicate_descriptor(pidfd, fd)
+            except OSError as error:
+                if error.errno == errno.EBADF:
+                    continue
+                raise
+            try:
+                if os.fstat(duplicate).st_ino != inode:
+                    continue
+                sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=duplicate)
+                try:
+                    answer = ask(sock)
+                finally:
+                    sock.detach()
+            finally:
+                os.close(duplicate)
+            yield fd, answer
+    except OSError as error:
+        if error.errno == errno.ESRCH:
+            return
+        yield -1, explain_refusal(error, pid)
+    finally:
+        if pidfd is not None:
+            os.close(pidfd)
+
+
 def _read_one(pidfd: int, descriptor: Descriptor, wanted: tuple[Option, ...]) -> Reading[SocketOptions]:
     """Duplicate one descriptor, read, and close the duplicate before anything else happens."""
     try:
@@ -209,15 +259,13 @@ def duplicate_descriptor(pidfd: int, fd: int) -> int:
 
 def explain_refusal(error: OSError, pid: int) -> Missing:
     """Translate the refusals we know; any other is raised again."""
-    import errno
-
     reasons = {
         errno.ESRCH: f"process {pid} is gone",
         errno.EBADF: f"process {pid} has closed the descriptor",
         errno.ENOTSOCK: f"the descriptor of process {pid} is no socket",
         errno.EPERM: f"not permitted to look into process {pid}; run as root (or with CAP_SYS_PTRACE)",
         errno.EACCES: f"not permitted to look into process {pid}; run as root (or with CAP_SYS_PTRACE)",
-        errno.ENOSYS: "this kernel has no pidfdduplicate_descriptor() (Linux 5.6)",
+        errno.ENOSYS: "this kernel has no pidfd_getfd() (Linux 5.6)",
         errno.EINVAL: f"{pid} is no process",
         errno.EMFILE: "our own descriptors are used up",
         errno.ENFILE: "the host's descriptors are used up",

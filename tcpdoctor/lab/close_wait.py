@@ -1,10 +1,12 @@
 """Connections that the other end has closed, and this one has not: CLOSE_WAIT."""
 
+import os
+import resource
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.lab.closing import close_wait, close_wait_not_accepted
+from tcpdoctor.lab.closing import close_wait, close_wait_not_accepted, ended_and_not_closed
 from tcpdoctor.lab.listening import accept_all
 from tcpdoctor.lab.pairs import wait_for_state
 from tcpdoctor.lab.peers import answering, connect_all, let_pass
@@ -13,6 +15,7 @@ from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene
 
 _MANY = 113
 _FEW = 23
+_MORE = 211
 _OLD_AT_ONCE = {"min_age": 0.5}
 
 
@@ -84,6 +87,45 @@ def _close_wait_kept_alive() -> Iterator[Scene]:
         yield Cured("lab-program closes what it had forgotten; keepalive had nothing to do with it.")
 
 
+def _ended_connections() -> Iterator[Scene]:
+    rule = "ended-connections-not-closed"
+    with ended_and_not_closed(_MANY) as sockets:
+        yield Broken(
+            f"""
+            {_MANY} clients of lab-program have reset their connections (a crash, a phone that changed its
+            network; or keepalive gave up). recv() said ECONNRESET, lab-program logged it and forgot the
+            socket. For the kernel these connections are over: in no state, and in no list. But it cannot
+            take back a descriptor. Look for them with ss, and there is nothing; count the descriptors, and
+            there they are.
+            """,
+            fires={rule: "warning"},
+            show=("states", "facts descriptors"),
+        )
+        for sock in sockets:
+            sock.close()
+        yield Cured("lab-program closes its sockets after an error as well.")
+
+
+def _ended_near_limit() -> Iterator[Scene]:
+    rule = "ended-connections-near-limit"
+    with ended_and_not_closed(_MORE) as sockets:
+        used = len(os.listdir("/proc/self/fd"))
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 10, hard))
+        yield Broken(
+            f"""
+            lab-program may have {used + 10} descriptors and uses {used}; {_MORE} of these are connections
+            that are over, and that it forgot to close after their errors. Hardly a connection is to be
+            seen, and yet accept() will soon fail with EMFILE.
+            """,
+            fires={rule: "critical"},
+            show=("states",),
+        )
+        for sock in sockets:
+            sock.close()
+        yield Cured("lab-program closes its sockets after an error as well: the descriptors are free again.")
+
+
 def _not_accepted() -> Iterator[Scene]:
     rule = "close-wait-not-accepted"
     with close_wait_not_accepted(_FEW) as server:
@@ -107,6 +149,25 @@ def _not_accepted() -> Iterator[Scene]:
         )
 
 
+def _not_accepted_short_queue() -> Iterator[Scene]:
+    rule = "close-wait-not-accepted"
+    with close_wait_not_accepted(6, backlog=5) as server:
+        let_pass(0.6)
+        yield Broken(
+            """
+            The same with listen(5), which many libraries ask for: the queue holds six connections, and six
+            clients that gave up fill it for good. No further client gets in. To call the queue full is right
+            and tells only half: nobody in it is alive, so what is missing is accept(), and not room.
+            """,
+            fires={rule: "critical"},
+            show=("sockets --state close-wait,listen",),
+            limits={rule: _OLD_AT_ONCE},
+        )
+        for connection in accept_all(server, quiet=0.3):
+            connection.close()
+        yield Cured("lab-program accepts what was waiting, finds the end-of-file, and closes.")
+
+
 SCENARIOS = (
     Scenario("close-wait-leak", "Process reads the end-of-file and does not close", _close_wait_leak),
     Scenario(
@@ -121,5 +182,21 @@ SCENARIOS = (
         _close_wait_kept_alive,
         ("close-wait-leak",),
     ),
+    Scenario(
+        "ended-connections-not-closed",
+        "Process keeps descriptors of connections that are over",
+        _ended_connections,
+    ),
+    Scenario(
+        "ended-connections-near-limit",
+        "Descriptors of connections that are over use up the limit",
+        _ended_near_limit,
+    ),
     Scenario("close-wait-not-accepted", "Clients hang up before the server accepts them", _not_accepted),
+    Scenario(
+        "close-wait-fills-a-short-queue",
+        "A short accept queue is full of clients that gave up",
+        _not_accepted_short_queue,
+        ("close-wait-not-accepted",),
+    ),
 )

@@ -1,6 +1,7 @@
 """Diseases of closing: each function makes one with `count` sockets and holds it until its block ends."""
 
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -54,11 +55,11 @@ def probe_every(sock: socket.socket, seconds: int) -> None:
 
 
 @contextmanager
-def close_wait_not_accepted(count: int) -> Iterator[socket.socket]:
+def close_wait_not_accepted(count: int, *, backlog: int = 4096) -> Iterator[socket.socket]:
     """A server does not accept, and `count` clients connected and gave up; yields the listener."""
     allow_descriptors(count + 64)
     with ExitStack() as stack:
-        server = listen(stack)
+        server = listen(stack, backlog)
         for _ in range(count):
             connect(stack, server).close()
         port = server.getsockname()[1]
@@ -66,6 +67,24 @@ def close_wait_not_accepted(count: int) -> Iterator[socket.socket]:
             lambda: count_sockets(TcpState.CLOSE_WAIT, port) == count, f"{count} x CLOSE_WAIT, not accepted"
         )
         yield server
+
+
+@contextmanager
+def ended_and_not_closed(count: int) -> Iterator[list[socket.socket]]:
+    """This process holds `count` sockets whose connections their peers have reset, after some data."""
+    allow_descriptors(count + 64)
+    with ExitStack() as stack:
+        server = listen(stack)
+        sockets = []
+        for _ in range(count):
+            client, accepted = connect_pair(stack, server)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.sendall(b"x")
+            accepted.recv(1)
+            client.close()
+            sockets.append(accepted)
+        wait_for_state(sockets, TcpState.CLOSE)
+        yield sockets
 
 
 @contextmanager

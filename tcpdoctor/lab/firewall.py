@@ -103,6 +103,65 @@ def _drop_all(hook_number: int, kind: bytes) -> Iterator[None]:
         )
 
 
+def translate_sources(port: int, lowest: int, highest: int) -> None:
+    """Give connections over lo to this port a source port of a small range; replaces what was set before.
+
+    ``tcp dport PORT snat to 127.0.0.1:LOWEST-HIGHEST``; connections that exist keep theirs.
+
+    Raises:
+        OSError: This kernel has no nf_tables with NAT, or we have no privilege over this namespace.
+    """
+    table = _attribute(1, _NAT)
+    rule = b"".join(
+        (
+            _expression(b"meta\0", _number(1, 1) + _number(2, 16)),  # the protocol above IP
+            _equals(bytes([socket.IPPROTO_TCP])),
+            _expression(b"payload\0", _number(1, 1) + _number(2, 2) + _number(3, 2) + _number(4, 2)),
+            _equals(struct.pack(">H", port)),
+            _constant(1, socket.inet_aton("127.0.0.1")),
+            _constant(2, struct.pack(">H", lowest)),
+            _constant(3, struct.pack(">H", highest)),
+            _expression(b"nat\0", b"".join(_number(key, value) for key, value in _SNAT)),
+        )
+    )
+    hook = _nest(4, _number(1, _POSTROUTING) + _number(2, 100))
+    _send(
+        _message(_BEGIN, _REQUEST, 0, b"", resource=10),
+        _message(_SUBSYSTEM | _NEW_TABLE, _REQUEST | _CREATE, _IPV4, table),
+        _message(_SUBSYSTEM | _DELETE_TABLE, _REQUEST, _IPV4, table),
+        _message(_SUBSYSTEM | _NEW_TABLE, _REQUEST | _CREATE, _IPV4, table),
+        _message(
+            _SUBSYSTEM | _NEW_CHAIN,
+            _REQUEST | _CREATE,
+            _IPV4,
+            table + _attribute(3, b"out\0") + hook + _attribute(7, b"nat\0"),
+        ),
+        _message(
+            _SUBSYSTEM | _NEW_RULE,
+            _REQUEST | _CREATE | _ACK,
+            _IPV4,
+            table + _attribute(2, b"out\0") + _nest(4, rule),
+        ),
+        _message(_END, _REQUEST, 0, b"", resource=10),
+    )
+
+
+_NAT = b"nat\0"
+_IPV4 = 2  # NFPROTO_IPV4
+_POSTROUTING = 4  # NF_INET_POST_ROUTING
+_SNAT = ((1, 0), (2, _IPV4), (3, 1), (5, 2), (6, 3))
+"""NFTA_NAT_TYPE (source), _FAMILY, and the registers of _REG_ADDR_MIN, _REG_PROTO_MIN and _MAX."""
+
+
+def _equals(value: bytes) -> bytes:
+    """Go on only where the first register holds this."""
+    return _expression(b"cmp\0", _number(1, 1) + _number(2, 0) + _nest(3, _attribute(1, value)))
+
+
+def _constant(register: int, value: bytes) -> bytes:
+    return _expression(b"immediate\0", _number(1, register) + _nest(2, _attribute(1, value)))
+
+
 def list_tracked() -> None:
     """List the table as ``conntrack -L`` does: meanwhile the kernel throws out entries whose time is over.
 

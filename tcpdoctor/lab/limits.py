@@ -7,9 +7,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from tcpdoctor.lab.firewall import drop_untracked_packets, list_tracked
+from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.lab.firewall import drop_untracked_packets, list_tracked, translate_sources
 from tcpdoctor.lab.namespace import write_sysctl
-from tcpdoctor.lab.pairs import NeverCameError, allow_descriptors, connect, connect_pair, listen, wait_until
+from tcpdoctor.lab.pairs import (
+    LOOPBACK,
+    NeverCameError,
+    allow_descriptors,
+    connect,
+    connect_pair,
+    listen,
+    state_of,
+    wait_until,
+)
+from tcpdoctor.lab.repeat import again_and_again
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene, Step
 
 
@@ -80,6 +91,42 @@ def _send_on(sender: socket.socket, first: int, port: int, stop: threading.Event
     while not stop.wait(0.001):
         sender.sendto(b"x", (_loopback(first), port))
         first += 1
+
+
+@contextmanager
+def translated_ports_used_up(ports: int) -> Iterator[tuple[int, list[socket.socket]]]:
+    """NAT has `ports` ports towards a server; as many clients have them, and about 30 more a second try.
+
+    Yields the server's port and the clients that try.
+    """
+    allow_descriptors(1024)
+    trying: list[socket.socket] = []
+    with ExitStack() as stack:
+        server = listen(stack)
+        port = int(server.getsockname()[1])
+        translate_sources(port, _FIRST_PORT, _FIRST_PORT + ports - 1)
+        for _ in range(ports):
+            connect(stack, server)
+
+        def try_more() -> None:
+            if len(trying) < _MOST_CLIENTS:
+                for _ in range(3):
+                    client = stack.enter_context(socket.socket())
+                    client.settimeout(0)
+                    client.connect_ex((LOOPBACK, port))
+                    trying.append(client)
+
+        with again_and_again(try_more, every=0.1):
+            yield port, trying
+
+
+_FIRST_PORT = 40_000
+_MOST_CLIENTS = 600
+
+
+def widen_translated_ports(port: int, ports: int) -> None:
+    """Let NAT give `ports` ports to new connections to the server on this port."""
+    translate_sources(port, _FIRST_PORT, _FIRST_PORT + ports - 1)
 
 
 def count_tracked() -> int:
@@ -198,6 +245,36 @@ def _conntrack_table_overflows() -> Iterator[Scene]:
     )
 
 
+def _snat_ports_used_up() -> Iterator[Scene]:
+    rule = "snat-ports-used-up"
+    yield Step(
+        """
+        A rule of NAT is set in here: it gives each connection to one server a source port of seven,
+        40000 to 40006. Where nf_tables and nf_nat are modules, they are loaded for it and stay loaded.
+        """
+    )
+    with translated_ports_used_up(7) as (port, trying):
+        yield Broken(
+            """
+            Seven clients are connected, so all seven ports are taken: two connections to one destination
+            cannot have the same, or nobody could tell its answers apart. Some thirty more a second try. The
+            kernel finds no free port, lets the SYN go on with one that is in use, and drops it when it is
+            to be entered into the table of tracked connections. The table is all but empty.
+            """,
+            fires={rule: "critical"},
+            show=("facts snat conntrack",),
+        )
+        widen_translated_ports(port, 20_000)
+        wait_until(lambda: state_of(trying[-1]) is TcpState.ESTABLISHED, "the last client to connect")
+        yield Cured(
+            """
+            The NAT may give twenty thousand ports now. The clients' SYNs are repeated by themselves after a
+            second, find a free port, and connect. (More addresses for the NAT would have done as well, or
+            clients that keep their connections.)
+            """
+        )
+
+
 def _conntrack_forgets_idle_connections() -> Iterator[Scene]:
     rule = "conntrack-forgets-idle-connections"
     yield _TRACKING
@@ -261,6 +338,11 @@ SCENARIOS = (
         "conntrack-table-overflows",
         "The table of tracked connections is full, and a flood goes on",
         _conntrack_table_overflows,
+    ),
+    Scenario(
+        "snat-ports-used-up",
+        "Source NAT has no port left towards one destination",
+        _snat_ports_used_up,
     ),
     Scenario(
         "conntrack-forgets-idle-connections",

@@ -4,7 +4,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from tcpdoctor.lab.pairs import connect_pair, listen
+from tcpdoctor.lab.pairs import allow_descriptors, connect_pair, listen
+from tcpdoctor.lab.peers import let_pass
 from tcpdoctor.lab.repeat import again_and_again
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene
 
@@ -33,6 +34,20 @@ def _overfill(server: socket.socket, count: int) -> None:
             sender.send(b"x" * 60_000)
 
 
+@contextmanager
+def left_unread(count: int, *, size: int) -> Iterator[list[socket.socket]]:
+    """This process has accepted `count` connections, `size` bytes came in on each, and it does not read."""
+    allow_descriptors(2 * count + 64)
+    with ExitStack() as stack:
+        server = listen(stack)
+        readers = []
+        for _ in range(count):
+            client, accepted = connect_pair(stack, server)
+            client.sendall(b"x" * size)
+            readers.append(accepted)
+        yield readers
+
+
 # Buffers that are too small for what arrives.
 
 
@@ -51,8 +66,33 @@ def _received_data_dropped() -> Iterator[Scene]:
     yield Cured("The program leaves the buffer to the kernel, and reads.")
 
 
+def _process_does_not_read() -> Iterator[Scene]:
+    rule = "process-does-not-read"
+    with left_unread(13, size=10_007) as readers:
+        let_pass(0.7)
+        yield Broken(
+            """
+            Thirteen clients have sent a request of 10,007 bytes each. The kernel has taken the data in and
+            acknowledged it, so the clients believe that it arrived, as it did. lab-program has accepted the
+            connections and does not read: it waits for something else. Nothing is wrong with TCP. ss shows
+            the bytes under Recv-Q, and lastrcv says for how long nothing new has come.
+            """,
+            fires={rule: "warning"},
+            show=("sockets --state established",),
+            limits={rule: {"min_age": 0.5}},
+        )
+        for reader in readers:
+            reader.recv(1 << 16)
+        yield Cured("lab-program reads what is there. The connections were well all the time.")
+
+
 SCENARIOS = (
     Scenario(
         "received-data-dropped", "Receive buffers have no room for what arrives", _received_data_dropped
+    ),
+    Scenario(
+        "process-does-not-read",
+        "Process does not read what has come in on its connections",
+        _process_does_not_read,
     ),
 )

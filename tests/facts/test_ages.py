@@ -143,3 +143,19 @@ def test_other_states_and_sockets_without_tcp_info_are_never_quiet():
     assert age_of(alive._replace(state=TcpState.LAST_ACK), ALONE).quiet == 0
     blind = alive._replace(info=Missing("/proc/net/tcp does not tell"))
     assert age_of(blind, Earlier(twice(snapshot([blind]), snapshot([blind]), 50.0))).quiet == 0
+
+
+def test_a_socket_is_at_least_as_old_as_an_earlier_run_first_saw_it():
+    probed = times(CLOSE_WAIT, last_ack_recv=0.1, last_data_recv=900.0)
+    before = snapshot([probed], first_seen={probed.cookie: 880.0})
+    age = age_of(probed, Earlier(twice(before, snapshot([probed]), 5.0)))
+    assert (age.low, age.high) == pytest.approx((124.75, 900.01))
+    unseen = age_of(probed._replace(cookie=77), Earlier(twice(before, snapshot([probed]), 5.0)))
+    assert unseen.low < 5
+
+
+def test_a_socket_that_was_seen_for_longer_than_anything_bounds_is_that_old():
+    blind = CLOSE_WAIT._replace(info=INFO._replace(last_ack_recv=0.1, last_data_recv=0.2))
+    before = snapshot([blind], first_seen={blind.cookie: 880.0})
+    age = age_of(blind, Earlier(twice(before, snapshot([blind]), 5.0)))
+    assert age.low == age.high == pytest.approx(124.75)

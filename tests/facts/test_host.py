@@ -7,7 +7,7 @@ import pytest
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.value import Range
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.snapshot import NotHeld
+from tcpdoctor.kernel.snapshot import Destination, NotHeld, Translation, Translations
 from tcpdoctor.kernel.states import TcpState, Timer
 from tests.facts.samples import CONNECTION, HIDDEN, census, details, facts, once, several, snapshot, subjects
 
@@ -182,3 +182,14 @@ def test_only_the_first_peers_are_named():
     ]
     value = facts(once(snapshot(rows)))["fin_wait_2.orphan_peers"]
     assert value == "10.1.0.0 (1), 10.1.0.1 (1), 10.1.0.10 (1) and 14 more"
+
+
+def test_of_source_nat_the_destination_with_most_ports_is_told():
+    fullest = Translation("tcp", Destination("192.0.2.1", "198.51.100.7", 443), 9, 40000, 40009)
+    found = facts(once(snapshot(translations=Translations(fullest))))
+    assert [found[f"snat.{name}"] for name in ("ports_used", "ports_span", "ports")] == [9, 10, "40000-40009"]
+    assert (found["snat.source"], found["snat.destination"]) == ("192.0.2.1", "198.51.100.7:443 (tcp)")
+    none = facts(once(snapshot(translations=Translations(None))))
+    assert (none["snat.ports_used"], none["snat.destination"]) == (0, "none")
+    unread = facts(once(snapshot(translations=Missing("it takes root"))))
+    assert unread["snat.ports_used"] == Missing("it takes root")

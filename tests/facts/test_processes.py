@@ -8,7 +8,18 @@ from tcpdoctor.facts.subject import HIDDEN_LABEL, Scope
 from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.facts.value import Ages, Range
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.snapshot import Endpoint, Held, Holder, NotHeld
+from tcpdoctor.kernel.snapshot import (
+    DeadSocket,
+    DeadSockets,
+    DeadUse,
+    Detail,
+    Endpoint,
+    Established,
+    Held,
+    Holder,
+    NotHeld,
+)
+from tcpdoctor.kernel.sock_diag_rows import NOT_LOOKED_UP
 from tcpdoctor.kernel.states import TcpState
 from tests.facts.samples import (
     BUDGET,
@@ -16,6 +27,7 @@ from tests.facts.samples import (
     HIDDEN,
     INFO,
     NGINX,
+    census,
     details,
     facts,
     held_by,
@@ -23,6 +35,7 @@ from tests.facts.samples import (
     several,
     snapshot,
     subjects,
+    twice,
 )
 
 LEAKED = CONNECTION._replace(owner=held_by(811, 6), receive_queue=0)
@@ -218,3 +231,85 @@ def test_a_state_that_was_not_read_is_missing_and_not_zero():
 def test_two_thousand_sockets_cost_nothing_before_they_are_asked_for():
     found = of_process(*several(2000, LEAKED))
     assert found["close_wait.owned_ages"] is found["close_wait.owned_ages"], "computed once"
+
+
+# --- descriptors of connections that are over, and data left unread ---
+
+
+def dead(*fds, every=1, looked_at=40, complete=True, pid=811):
+    rows = tuple(DeadSocket(fd, 7000 + fd, 9.0) for fd in fds)
+    return DeadUse({pid: DeadSockets(rows, looked_at, every)}, complete)
+
+
+def of_dead(before, after):
+    look = snapshot([LEAKED], processes={811: NGINX})
+    return facts(twice(look._replace(dead=before), look._replace(dead=after)), Scope.PROCESS)
+
+
+def test_descriptors_that_were_over_in_both_looks_count():
+    found = of_dead(dead(6, 7, 8), dead(7, 8, 9))
+    assert (found["descriptors.dead_sockets"], found["descriptors.dead"]) == (2, "fd 7 and 8")
+
+
+def test_from_one_look_at_most_those_that_are_over_count():
+    found = of_dead(Missing("one look"), dead(7, 8, 9))
+    assert found["descriptors.dead_sockets"] == Range(0, 3, "needs two samples")
+
+
+def test_of_a_sample_the_number_is_a_range_around_its_share():
+    numbers = range(0, 800, 8)
+    look = snapshot([LEAKED], processes={811: NGINX._replace(descriptors=1600)})
+    use = dead(*numbers, every=8, looked_at=200)
+    many = facts(twice(look._replace(dead=use), look._replace(dead=use)), Scope.PROCESS)
+    found = many["descriptors.dead_sockets"]
+    assert 600 < found.low < 800 < found.high < 1000
+
+
+def test_a_process_that_was_not_asked_may_hold_as_many_as_it_has_descriptors():
+    found = of_dead(dead(6, pid=7), dead(6, pid=7, complete=BUDGET))["descriptors.dead_sockets"]
+    assert found == Range(0, 140, BUDGET.reason)
+    assert of_dead(dead(6, pid=7), dead(6, pid=7))["descriptors.dead_sockets"] == 0
+
+
+def test_descriptors_that_nobody_asked_are_unknown():
+    assert of_dead(Missing("old"), Missing("not recorded"))["descriptors.dead_sockets"] == Missing(
+        "not recorded"
+    )
+    assert of_dead(Missing("old"), Missing("not recorded"))["descriptors.dead"] == Missing("not recorded")
+
+
+UNREAD_ROW = CONNECTION._replace(
+    state=TcpState.ESTABLISHED,
+    receive_queue=500,
+    owner=held_by(811, 6),
+    info=INFO._replace(last_data_recv=75.0),
+)
+
+
+def left(*rows):
+    established = Established(0, 0, 0, 0, *[Detail((), 0)] * 5, Detail(rows, len(rows)))
+    look = snapshot([LEAKED], processes={811: NGINX}, census=census(established=established))
+    return facts(once(look), Scope.PROCESS)
+
+
+def test_data_left_unread_is_as_old_as_the_last_that_came():
+    found = left(*several(12, UNREAD_ROW))
+    assert found["unread.owned"] == 12
+    assert found["unread.owned_ages"] == Ages((75.0,) * 12, (75.0,) * 12, None)
+    assert (found["unread.oldest_owned_age"], found["unread.owned_bytes"]) == (75.0, 6000)
+    assert found["unread.descriptors"] == "fd 6, 7, 8 and 9 more"
+
+
+def test_what_was_read_by_now_or_not_accepted_or_is_little_in_a_clients_pool_does_not_count():
+    client = UNREAD_ROW._replace(local=Endpoint("10.0.0.1", 40001))
+    assert left(UNREAD_ROW._replace(receive_queue=0))["unread.owned"] == 0
+    assert left(UNREAD_ROW._replace(inode=0))["unread.owned"] == 0
+    assert left(UNREAD_ROW._replace(owner=NOT_LOOKED_UP))["unread.owned"] == 0
+    assert left(client)["unread.owned"] == 0
+    assert left(client._replace(receive_queue=16384))["unread.owned"] == 1
+
+
+def test_unread_data_is_unknown_without_a_census_or_from_an_old_recording():
+    look = snapshot([LEAKED], processes={811: NGINX}, census=Missing("not counted"))
+    assert facts(once(look), Scope.PROCESS)["unread.owned_ages"] == Missing("not counted")
+    assert facts(once(look), Scope.PROCESS)["unread.oldest_owned_age"] == Missing("not counted")

@@ -11,7 +11,14 @@ import pytest
 
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.catalogue import LAB
-from tcpdoctor.lab.closing import close_wait, fin_wait_1_stuck, fin_wait_2_orphans, probe_every, time_wait
+from tcpdoctor.lab.closing import (
+    close_wait,
+    close_wait_not_accepted,
+    fin_wait_1_stuck,
+    fin_wait_2_orphans,
+    probe_every,
+    time_wait,
+)
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import allow_descriptors, connect_pair, listen, wait_for_state
 from tcpdoctor.lab.peers import let_pass
@@ -108,6 +115,24 @@ def test_clients_that_gave_up_before_accept_show_a_server_that_does_not_accept(i
     assert (sick["severity"], sick["scope"]) == ("critical", "listener")
     assert "23 clients gave up" in sick["summary"]
     assert findings(shipped, "close-wait-leak") == []
+
+
+def short_queue(clients):
+    with close_wait_not_accepted(clients, backlog=5):
+        let_pass(0.6)
+        report = check(limits={"close-wait-not-accepted": OLD_AFTER_A_SECOND})
+    return {finding["rule"] for finding in report["findings"]} & {
+        "close-wait-not-accepted",
+        "accept-queue-full",
+    }
+
+
+@pytest.mark.parametrize(
+    ("clients", "rules"),
+    [(3, set()), (5, {"close-wait-not-accepted"}), (6, {"close-wait-not-accepted"})],
+)
+def test_a_short_queue_of_dead_clients_is_one_finding_that_says_so(in_namespace, clients, rules):
+    assert in_namespace(short_queue, clients) == rules
 
 
 # --- close-wait-near-descriptor-limit ---

@@ -29,6 +29,7 @@ from tcpdoctor.kernel.sock_diag_rows import (
 )
 from tcpdoctor.kernel.sockets import take_census
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.lab.catalogue import LAB
 from tcpdoctor.lab.connecting import connections
 from tcpdoctor.lab.keepalive import (
     THERE,
@@ -42,12 +43,15 @@ from tcpdoctor.lab.keepalive import (
     requests_that_never_left,
 )
 from tcpdoctor.lab.namespace import write_sysctl
-from tcpdoctor.lab.pairs import allow_descriptors, connect_pair, count_sockets, listen, wait_until
+from tcpdoctor.lab.pairs import allow_descriptors, connect, connect_pair, count_sockets, listen, wait_until
+from tcpdoctor.lab.peers import let_pass
+from tcpdoctor.lab.receiving import left_unread
 from tcpdoctor.lab.silence import go_deaf, hear_again
 from tcpdoctor.lab.traffic import steady_traffic
 
 from .checks import check, evidence, findings, lines_of, only_finding, the_finding
 from .refusal import needs_known_machine, refuse_netlink
+from .scenes import disease_of
 
 SERVER, CLIENTS = "destination-stopped-answering", "clients-stopped-answering"
 READERS, IDLE, ITSELF = "peers-do-not-read", "idle-connections-without-keepalive", "connected-to-itself"
@@ -423,3 +427,62 @@ def test_a_keepalive_timer_that_runs_keeps_its_time_when_the_sysctl_is_lowered(i
     armed, fresh = in_namespace(lowered_while_armed)
     assert armed > 7000
     assert fresh <= 60
+
+
+# --- process-does-not-read ---
+
+UNREAD = "process-does-not-read"
+UNREAD_SOON = {UNREAD: {"min_age": 0.5}}
+
+
+def test_a_process_that_does_not_read_is_found_with_what_waits(in_namespace):
+    sick, shipped, counted = in_namespace(
+        disease_of, LAB[UNREAD], UNREAD, "ss -Htn state established | awk '$1 == 10007'"
+    )
+    assert (sick["severity"], sick["scope"], counted) == ("warning", "process", 13)
+    assert evidence(sick, "older(unread.owned_ages, 500 ms)") == 13
+    assert "(127 KiB in all" in sick["summary"]
+    assert findings(shipped, UNREAD) == []
+
+
+def both_ends_of_closed_windows():
+    with closed_windows(11):
+        let_pass(0.7)
+        return check(limits=SOON | UNREAD_SOON), os.getpid()
+
+
+def test_where_both_ends_are_here_the_one_that_does_not_read_is_named(in_namespace):
+    report, pid = in_namespace(both_ends_of_closed_windows)
+    finding = only_finding(report, UNREAD)
+    assert finding["subject"]["pid"] == pid
+    assert evidence(finding, "older(unread.owned_ages, 500 ms)") == 11
+
+
+def unread_and_well():
+    """Session tickets in a client's pool, a connection nobody has accepted, and data that keeps coming."""
+    allow_descriptors(256)
+    with ExitStack() as stack:
+        server = listen(stack)
+        for _ in range(17):
+            _, accepted = connect_pair(stack, server)
+            accepted.sendall(b"t" * 512)
+        for _ in range(17):
+            connect(stack, server).sendall(b"request")
+        let_pass(0.7)
+        return check(limits=UNREAD_SOON)
+
+
+def test_what_a_pool_leaves_unread_and_what_is_not_accepted_is_no_process_that_does_not_read(in_namespace):
+    assert findings(in_namespace(unread_and_well), UNREAD) == []
+
+
+def read_by_others():
+    with left_unread(13, size=100):
+        let_pass(0.7)
+        os.seteuid(NOBODY)
+        return check("--only", UNREAD, limits=UNREAD_SOON)
+
+
+def test_without_privilege_ones_own_connections_are_seen_and_others_leave_it_open(in_namespace):
+    report = in_namespace(read_by_others)
+    assert findings(report, UNREAD) or "run as root" in report["unchecked"][0]["reason"]

@@ -15,10 +15,16 @@ import pytest
 from tcpdoctor.kernel.counters import ask_conntrack, parse_conntrack_stat
 from tcpdoctor.lab.catalogue import LAB
 from tcpdoctor.lab.firewall import drop_untracked_packets
-from tcpdoctor.lab.limits import count_tracked, descriptors_used, track_for, tracked
+from tcpdoctor.lab.limits import (
+    count_tracked,
+    descriptors_used,
+    track_for,
+    tracked,
+    translated_ports_used_up,
+)
 from tcpdoctor.lab.pairs import allow_descriptors, connect_pair, listen, wait_until
 
-from .checks import check, evidence, findings, severities, the_finding
+from .checks import check, evidence, findings, only_finding, severities, the_finding
 from .scenes import scenes_of
 
 FULL, OVERFLOWS, FORGETS = (
@@ -26,6 +32,7 @@ FULL, OVERFLOWS, FORGETS = (
     "conntrack-table-overflows",
     "conntrack-forgets-idle-connections",
 )
+SNAT = "snat-ports-used-up"
 DESCRIPTORS, MACHINE = "descriptors-nearly-used-up", "open-files-near-machine-limit"
 NETFILTER = "/proc/sys/net/netfilter/nf_conntrack_"
 
@@ -158,8 +165,8 @@ def test_on_a_host_that_tracks_nothing_the_rules_do_not_apply(in_namespace):
     code, said, report = in_namespace(without_tracking)
     assert (code, said, report["findings"]) == (0, "", [])
     reasons = {item["rule"]: item["reason"] for item in report["unchecked"]}
-    assert {rule for rule in reasons if "conntrack" in rule} == {
-        FULL, OVERFLOWS, FORGETS, "conntrack-insertions-fail",
+    assert {rule for rule in reasons if "conntrack" in rule or rule == SNAT} == {
+        FULL, OVERFLOWS, FORGETS, "conntrack-insertions-fail", SNAT,
     }  # fmt: skip
     assert "nf_conntrack is not loaded" in reasons[FULL]
 
@@ -192,6 +199,37 @@ def test_netlink_tells_the_same_as_the_file(in_namespace):
     assert set(netlink) == set(file)
     assert netlink == file
     assert file["nf_conntrack.invalid"] >= 1
+
+
+# --- ports of source NAT ---
+
+
+def ports_of_nat():
+    seen = list(scenes_of(LAB[SNAT]))
+    sick, cured = (scene.report for scene in seen)
+    return sick, cured, check("--window", "0.5")
+
+
+def test_ports_of_nat_that_are_used_up_are_one_finding_and_no_full_table(in_namespace):
+    sick, cured, whole = in_namespace(ports_of_nat)
+    finding = only_finding(sick, SNAT)
+    assert finding["severity"] == "critical"
+    assert "7 of the 7 ports 40000-40006 of 127.0.0.1" in finding["summary"]
+    assert evidence(finding, "snat.ports_used") == 7
+    assert findings(cured, SNAT) == []
+    assert findings(whole, OVERFLOWS) == []
+
+
+def while_used_up():
+    with translated_ports_used_up(7):
+        report = check()
+    return {finding["rule"] for finding in report["findings"] if "conntrack" in finding["rule"]}, report
+
+
+def test_clashes_for_want_of_ports_are_no_overflow_and_no_chance(in_namespace):
+    others, report = in_namespace(while_used_up)
+    assert others == set()
+    assert severities(report, SNAT) == ["critical"]
 
 
 # --- descriptors ---

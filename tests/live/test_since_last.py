@@ -428,3 +428,27 @@ def as_nobody():
 @root_only
 def test_a_folder_that_one_may_not_write_in_is_said_before_the_look(in_namespace):
     assert in_namespace(as_nobody) == "/usr/last: you may not write in /usr; choose another folder"
+
+
+def leaking_behind_probes(host):
+    """Every look alone tells ages below a second, and the looks are a fraction of that apart."""
+    limits = LIMITS.replace("min_age = 0.5", "min_age = 2.5")
+    host.config.write_text(limits, encoding="ascii")
+    with close_wait(113, read_end=113, keepalive=1):
+        reports = []
+
+        def found() -> bool:
+            reports.append(host.json())
+            return bool(findings(reports[-1], "close-wait-leak"))
+
+        wait_until(found, "the leak is old by the times at which its sockets were first seen", 20)
+        return reports, host.remembered()
+
+
+def test_a_leak_behind_keepalive_probes_is_as_old_as_it_was_first_seen(on_host):
+    reports, run = on_host(leaking_behind_probes)
+    (finding,) = findings(reports[-1], "close-wait-leak")
+    assert [item["fact"] for item in finding["evidence"]] == ["older(close_wait.owned_ages, 2.5 s)"]
+    assert len(reports) > 2
+    assert max(report["window_s"] for report in reports[1:]) < 2.2
+    assert len(run.sample.first_seen) == 226  # both ends: CLOSE_WAIT and FIN_WAIT_2

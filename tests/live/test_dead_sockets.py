@@ -1,0 +1,130 @@
+"""Connections that are over while their descriptor is held: the sockets are asked, and stay as they are."""
+
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+
+from tcpdoctor.kernel.counters import read_sockstat
+from tcpdoctor.kernel.dead_sockets import (
+    FEWEST,
+    ask_process,
+    find_dead_sockets,
+    may_hold_dead_sockets,
+)
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.lab.catalogue import LAB
+from tcpdoctor.lab.closing import ended_and_not_closed
+from tcpdoctor.lab.pairs import allow_descriptors, connect_pair, listen
+
+from .checks import check, evidence, findings, lines_of
+from .scenes import disease_of
+
+HELD, NEAR = "ended-connections-not-closed", "ended-connections-near-limit"
+
+
+def asked():
+    with ended_and_not_closed(67) as sockets:
+        flags = [fcntl.fcntl(sock, fcntl.F_GETFL) for sock in sockets]
+        found = ask_process(os.getpid())
+        same = [fcntl.fcntl(sock, fcntl.F_GETFL) for sock in sockets] == flags
+        own = sorted((sock.fileno(), os.fstat(sock.fileno()).st_ino) for sock in sockets)
+        listed = lines_of("ss -Htan | grep -v LISTEN | grep -v TIME-WAIT")
+        held = len(os.listdir("/proc/self/fd"))
+    return found, own, listed, same, held, len(os.listdir("/proc/self/fd"))
+
+
+def test_sockets_that_no_list_shows_are_found_by_their_descriptors(in_namespace):
+    found, own, listed, same, held, after = in_namespace(asked)
+    assert sorted((row.fd, row.inode) for row in found.found) == own
+    assert all(0 <= row.silent < 30 for row in found.found)
+    assert (listed, same, found.every) == (0, True, 1)
+    assert held - after == 68  # nothing of ours stays open
+
+
+def alive_or_never_connected():
+    allow_descriptors(512)
+    with ExitStack() as stack:
+        server = listen(stack)
+        for _ in range(71):
+            connect_pair(stack, server)
+            fresh = stack.enter_context(socket.socket())
+            fresh.connect_ex(("127.0.0.1", 1))
+            stack.enter_context(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 6))  # as TCP has: 6
+            stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        return ask_process(os.getpid()), find_dead_sockets(1.0, [os.getpid()])
+
+
+def test_sockets_in_use_refused_or_of_other_kinds_are_not_over(in_namespace):
+    found, use = in_namespace(alive_or_never_connected)
+    assert (found.found, use.by_pid, use.complete) == ((), {}, True)
+    assert found.looked_at >= 71 * 5
+
+
+def many():
+    with ended_and_not_closed(1531):
+        return ask_process(os.getpid())
+
+
+def test_of_very_many_every_so_many_th_is_asked(in_namespace):
+    found = in_namespace(many)
+    assert found.every == 2
+    assert abs(len(found.found) * 2 - 1531) <= 4
+
+
+def whether_worth_a_look():
+    before = may_hold_dead_sockets(read_sockstat())
+    with ended_and_not_closed(FEWEST + 3):
+        during = may_hold_dead_sockets(read_sockstat())
+    return before, during
+
+
+def test_the_kernels_counts_say_where_there_is_nothing_to_look_for(in_namespace):
+    assert in_namespace(whether_worth_a_look) == (False, True)
+    assert may_hold_dead_sockets(Missing("no /proc"))
+
+
+def inherited():
+    with ended_and_not_closed(67):
+        child = subprocess.Popen(
+            [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, close_fds=False
+        )
+        try:
+            heirs = find_dead_sockets(1.0, sorted([os.getpid(), child.pid]))
+        finally:
+            child.kill()
+            child.wait()
+    return heirs, os.getpid()
+
+
+def test_a_socket_that_was_inherited_counts_once(in_namespace):
+    heirs, pid = in_namespace(inherited)
+    assert {holder: len(dead.found) for holder, dead in heirs.by_pid.items()} == {pid: 67}
+
+
+def test_a_process_that_keeps_ended_connections_is_found(in_namespace):
+    sick, shipped, counted = in_namespace(disease_of, LAB[HELD], HELD, "ss -Htan state established")
+    assert (sick["severity"], sick["scope"], counted) == ("warning", "process", 0)
+    assert evidence(sick, "descriptors.dead_sockets") == 113
+    assert len(findings(shipped, HELD)) == 1
+
+
+def test_near_the_limit_there_is_one_finding_and_it_is_critical(in_namespace):
+    sick, shipped, _ = in_namespace(disease_of, LAB[NEAR], NEAR)
+    assert sick["severity"] == "critical"
+    rules = {finding["rule"] for finding in shipped["findings"]}
+    assert rules & {NEAR, HELD, "descriptors-nearly-used-up"} == {NEAR}
+
+
+def one_look():
+    with ended_and_not_closed(113):
+        return check("--window", "0", "--only", HELD)
+
+
+def test_one_look_does_not_take_sockets_for_leaked_that_ended_just_now(in_namespace):
+    report = in_namespace(one_look)
+    assert report["findings"] == []
+    (unchecked,) = report["unchecked"]
+    assert "needs two samples" in unchecked["reason"]
