@@ -20,6 +20,7 @@ from tcpdoctor.diagnosis.sysctl_look import (
     winners,
     writes,
 )
+from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.sysctl_value import (
     NEEDED,
     computed_defaults,
@@ -29,7 +30,7 @@ from tcpdoctor.facts.sysctl_value import (
 )
 from tcpdoctor.kernel.namespaces import Identity, is_initial_namespace
 from tcpdoctor.kernel.procfile import read_tick
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, Refused
 from tcpdoctor.kernel.snapshot import SysctlValue
 from tcpdoctor.kernel.sockets import read_listeners
 from tcpdoctor.kernel.sysctl import Held, look_at, matching, read_sysctl, read_sysctls
@@ -122,7 +123,17 @@ def look_at_files(paths: Sequence[str]) -> Look:
         QuestionError: One cannot be read.
     """
     files = read_given(paths)
-    return _look(files, apply_files(dict.fromkeys(Reader, files)))
+    return _look(files, apply_files(dict.fromkeys(Reader, files)))._replace(not_applied=_not_applied(files))
+
+
+def _not_applied(files: Sequence[SettingsFile]) -> frozenset[str]:
+    """Those of the files that are none of this system's."""
+    try:
+        tree = read_tree()
+    except QuestionError:
+        return frozenset()
+    own = {os.path.realpath(file.path) for file in tree.of(Reader.PROCPS)}
+    return frozenset(file.path for file in files if os.path.realpath(file.path) not in own)
 
 
 def apply_files(order: Mapping[Reader, Sequence[SettingsFile]], *, is_here: bool = True) -> Applied:
@@ -141,11 +152,12 @@ def apply_files(order: Mapping[Reader, Sequence[SettingsFile]], *, is_here: bool
         ]
         for reader, files in order.items()
     }
-    globs = {item.line.path for items in placed.values() for item in items if item.line.is_glob}
+    every = [item.line for items in placed.values() for item in items if item.line.path is not None]
+    globs = {line.path for line in every if line.is_glob and not line.leads_out}
     matches = {glob: matching(glob) for glob in globs if glob is not None} if is_here else {}
     done = {reader: writes(items, reader, matches) for reader, items in placed.items()}
     paths = {path for each in done.values() for path in each}
-    paths |= {item.line.target for items in placed.values() for item in items if item.line.path is not None}
+    paths |= {line.target for line in every if not line.leads_out}
     known = known_settings({*paths, *_RELATED})
     held = {path: look_at(path) for path in paths} if is_here else {}
 
@@ -242,7 +254,7 @@ def read_sources() -> tuple[Sources, tuple[str, ...]]:
     unseen = [
         f"{clean(file.path, 300)}: {file.content.reason}"
         for file in tree.of(Reader.PROCPS)
-        if isinstance(file.content, Missing) and file.content.reason.startswith("permission denied")
+        if isinstance(file.content, Refused)
     ]
     reapplied = {}
     if isinstance(tuned, Missing):

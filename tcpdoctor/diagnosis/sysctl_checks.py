@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.sysctl_look import Fault, Known
-from tcpdoctor.facts.sysctl_value import port_ranges, printed_numbers, written_numbers
+from tcpdoctor.facts.sysctl_value import port_ranges, printed_numbers, read_numbers, written_numbers
 from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.text import blank_split
 
 _IP = "Linux Documentation/networking/ip-sysctl.rst"
 _SYSCTL_D = "sysctl.d(5)"
@@ -58,6 +59,7 @@ _ORDER = (
 )
 
 _KEYS = (
+    _warning("key-outside-proc-sys", "A key leads out of /proc/sys", _SYSTEMD, _PROCPS),
     _warning("key-removed", "The kernel no longer has this setting", _IP),
     _warning("key-never-existed", "No kernel of kernel.org ever had this setting", _IP),
     _warning("key-unknown", "This kernel does not have this setting", _IP),
@@ -68,6 +70,7 @@ _KEYS = (
     _warning("key-read-only", "The setting cannot be written here", _IP),
     _info("key-has-no-effect", "The kernel takes any value and does nothing with it", _IP),
     _warning("value-refused", "The kernel refuses the value", _PARSE, _IP),
+    _warning("wrong-count", "A value has more numbers than its setting, or fewer", _PARSE),
     _warning("trailing-comment", "A comment behind a value is part of the value", _SYSCTL_D, _PARSE),
     _info("differs-from-running", "The running value is not what the files say", _SYSCTL_D),
 )
@@ -184,8 +187,8 @@ def refusal(path: str, value: str, known: Known, held: Reading[str]) -> str | No
     if known.unit == "ports":
         return None if port_ranges(value) is not None else "it wants ports and ranges, as in 8080,9000-9010"
     if path in _ONE_NAME:
-        return None if len(value.split()) == 1 else "it wants one name"
-    size = _size(known, held)
+        return None if len(blank_split(value)) == 1 and value.isprintable() else "it wants one name"
+    size = size_of(known, held)
     if size is None:
         return None
     numbers = written_numbers(value, size)
@@ -203,7 +206,31 @@ def refusal(path: str, value: str, known: Known, held: Reading[str]) -> str | No
     return None
 
 
-def _size(known: Known, held: Reading[str]) -> int | None:
+_WHOLE = frozenset({PORT_RANGE, "net/ipv4/ping_group_range"})
+"""Settings of several numbers that take all or none (they are read into a copy first)."""
+
+
+def stays(path: str, value: str, known: Known, held: Reading[str]) -> str:
+    """Say what a setting holds after a write that the kernel refused.
+
+    Of several numbers those before the refused one are stored all the same.
+
+    Source: Linux kernel/sysctl.c, do_proc_dointvec() and do_proc_doulongvec_minmax().
+    """
+    size = size_of(known, held) or 1
+    numbers: list[int] = []
+    for number in read_numbers(value, size).numbers:
+        if known.bounds is not None and not known.bounds[0] <= number <= known.bounds[1]:
+            break
+        numbers.append(number)
+    if size == 1 or path in _WHOLE or not numbers:
+        return "The setting stays as it was."
+    become = "number becomes" if len(numbers) == 1 else "numbers become"
+    stored = " ".join(map(str, numbers))
+    return f"What stands before it is stored all the same: its first {become} {stored}."
+
+
+def size_of(known: Known, held: Reading[str]) -> int | None:
     """How many numbers a setting holds; None where it holds something else."""
     if known.size is not None:
         return known.size

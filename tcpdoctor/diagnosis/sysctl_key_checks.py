@@ -5,14 +5,14 @@ import shlex
 from collections.abc import Collection, Iterator, Sequence
 
 from tcpdoctor.diagnosis.finding import Severity
-from tcpdoctor.diagnosis.sysctl_checks import fault, refusal
+from tcpdoctor.diagnosis.sysctl_checks import fault, refusal, size_of, stays
 from tcpdoctor.diagnosis.sysctl_look import Fault, Look, Write
 from tcpdoctor.diagnosis.table import nearest
-from tcpdoctor.facts.sysctl_value import is_same
+from tcpdoctor.facts.sysctl_value import is_same, read_numbers
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sysctl import Held
 from tcpdoctor.kernel.sysctl_files import Line, dotted
-from tcpdoctor.kernel.text import clean
+from tcpdoctor.kernel.text import blank_split, clean
 
 _NO_EFFECT = {
     "net/ipv4/tcp_fack": "Since Linux 4.15 it does nothing; RACK took its place.",
@@ -31,7 +31,7 @@ _MODULES = (
     ("fs/nfs/", "nfs"),
 )
 _INTERFACE = re.compile(r"net/(?:ipv4|ipv6|mpls)/(?:conf|neigh)/(?P<name>[^/]+)(?P<rest>/.*)?")
-_COMMENT = re.compile(r"\s*[#;].*", re.DOTALL)
+_COMMENT = re.compile(r"[ \t]*(?:[#;]|[ \t]//).*", re.DOTALL)
 _ACTIONS = frozenset({"vm/drop_caches", "vm/compact_memory", "net/ipv4/route/flush", "net/ipv6/route/flush"})
 _SHOWN = 80
 _MOST_GUESSES = 100
@@ -56,12 +56,16 @@ def check_keys(look: Look, names: Collection[str]) -> Iterator[Fault]:
     """
     guesses = 0
     for path, line in look.every_line():
-        if line.path is None or line.is_glob or line.path.startswith("\ufeff"):
+        if line.path is None or (line.is_glob and not line.leads_out) or line.path.startswith("\ufeff"):
             continue  # no one setting, or told as byte-order-mark
         known = look.known_of(line.target)
         held = look.held.get(line.target)
         place = (path, line.number)
-        if line.target in _NO_EFFECT and line.value is not None:
+        if line.leads_out:
+            yield _outside(place, line)
+        elif line.key.startswith(("/ ", "//", "\\")):
+            yield _no_comment(place, line)
+        elif line.target in _NO_EFFECT and line.value is not None:
             yield _no_effect(place, line)
         elif known.removed is not None and (held is None or not held.exists):
             yield _gone(look, place, line)
@@ -78,22 +82,38 @@ def check_keys(look: Look, names: Collection[str]) -> Iterator[Fault]:
 def check_drift(look: Look) -> Iterator[Fault]:
     """Look at settings whose running value is not what the files make of them."""
     differing: dict[tuple[str, int], list[tuple[Write, str]]] = {}
-    for write in look.settings():
+    # a line that says the same again is one with the line before
+    each = {(write.path, *blank_split(write.value)): write for write in look.settings()}
+    for write in each.values():
         held = look.held.get(write.path)
-        if held is None or isinstance(held.value, Missing) or write.path in _ACTIONS:
+        if held is None or isinstance(held.value, Missing) or not held.writable or write.path in _ACTIONS:
             continue
         others = [last[write.path] for last in look.last.values() if write.path in last]
         if not any(is_same(other.value, held.value) for other in others):
             place = (write.by.file, write.by.line.number)
             differing.setdefault(place, []).append((write, held.value))
+    foreign: dict[str, int] = {}
     for place, found in differing.items():
-        yield _drift(place, found, "" if look.is_initial else _ELSEWHERE)
+        if place[0] in look.not_applied:
+            foreign[place[0]] = foreign.get(place[0], 0) + len({write.path for write, _ in found})
+        else:
+            yield _drift(place, found, "" if look.is_initial else _ELSEWHERE)
+    for path, number in foreign.items():
+        yield _foreign_drift(path, number)
+
+
+def _foreign_drift(path: str, number: int) -> Fault:
+    """One remark for a file that nothing applies: that it differs is no wonder."""
+    differ = "1 setting of it is" if number == 1 else f"{number} settings of it are"
+    what = f"{differ} not what runs here: it is not among the files that are applied at boot."
+    do = "Nothing, if it is for another machine, or not in force yet."
+    return fault(DRIFT, (path, None), what, do)
 
 
 def _drift(place: tuple[str, int], found: Sequence[tuple[Write, str]], where: str) -> Fault:
     """One remark for a line, however many settings a pattern of it stands for."""
     write, held = found[0]
-    key, says = dotted(write.path), clean(" ".join(write.value.split()), _SHOWN) or "nothing"
+    key, says = dotted(write.path), clean(" ".join(blank_split(write.value)), _SHOWN) or "nothing"
     command = f"sysctl -w {shlex.quote(f'{key}={clean(write.value, 4096)}')}"
     if len({other.path for other, _ in found}) == 1:
         what = f"{key}: the file says {says}, the kernel has {clean(held, _SHOWN) or 'nothing'}.{where}"
@@ -104,6 +124,27 @@ def _drift(place: tuple[str, int], found: Sequence[tuple[Write, str]], where: st
     pattern = clean(write.by.line.key, _SHOWN)
     what = f"{pattern}: the file says {says}, the kernel has {', '.join(names[:_NAMED])}{more}.{where}"
     return fault(DRIFT, place, what, f"Apply it to each ({command} ...) or correct the line.", key=pattern)
+
+
+def _outside(place: tuple[str, int], line: Line) -> Fault:
+    return fault(
+        "key-outside-proc-sys",
+        place,
+        f"'{clean(line.key, _SHOWN)}' leads out of /proc/sys. Both readers refuse the line, and it was not "
+        "looked at.",
+        "Remove the line.",
+    )
+
+
+def _no_comment(place: tuple[str, int], line: Line) -> Fault:
+    mark = line.key[:1] if line.key.startswith("\\") else "//"
+    return fault(
+        "not-an-assignment",
+        place,
+        f"{mark} begins no comment (# and ; do): '{clean(line.key, _SHOWN)}' is taken for the name of a "
+        "setting.",
+        "Begin comments with #.",
+    )
 
 
 def _no_effect(place: tuple[str, int], line: Line) -> Fault:
@@ -215,19 +256,68 @@ def _of_interface(place: tuple[str, int], line: Line, interface: re.Match[str]) 
 def _value(look: Look, place: tuple[str, int], line: Line, held: Held | None) -> Iterator[Fault]:
     value, key = line.value or "", dotted(line.target)
     if held is not None and not held.writable:
-        where = "" if look.is_initial else " in this network namespace"
-        what = f"{key} cannot be written{where}."
-        yield fault("key-read-only", place, what, "Remove the line.", key=key, severity=_milder(line))
+        yield _read_only(look, place, line)
         return
     known = look.known_of(line.target)
-    why = refusal(line.target, value, known, Missing("not looked at") if held is None else held.value)
+    reading = Missing("not looked at") if held is None else held.value
+    why = refusal(line.target, value, known, reading)
     bare = _COMMENT.sub("", value)
     if bare != value and bare:
         yield _comment(place, key, value, bare, why)
     elif why is not None:
         shown = f"'{clean(value, _SHOWN)}'" if value else "an empty value"
-        what = f"The kernel refuses {shown} for {key}: {why}. The setting stays as it was."
+        after = stays(line.target, value, known, reading)
+        what = f"The kernel refuses {shown} for {key}: {why}{_unseen(value)}. {after}"
         yield fault("value-refused", place, what, "Correct the value.", key=key, severity=_milder(line))
+    else:
+        yield from _count(place, line, size_of(known, reading))
+
+
+def _read_only(look: Look, place: tuple[str, int], line: Line) -> Fault:
+    """A setting that is only shown: by this namespace, by this machine, or by every kernel."""
+    key, known = dotted(line.target), look.known_of(line.target)
+    if not look.is_initial and known.scope in ("shared", "initial"):
+        what = f"{key} is the machine's, and this network namespace may only read it."
+        do = "Set it on the host; nothing is to be done here."
+        return fault("key-read-only", place, what, do, key=key, severity=Severity.INFO)
+    if line.target.startswith("net/"):
+        what = f"{key} cannot be written."
+        return fault("key-read-only", place, what, "Remove the line.", key=key, severity=_milder(line))
+    what = f"{key} cannot be written on this machine: its hardware or its kernel has no use for it."
+    do = "Nothing, if the file is for other machines as well; it is no setting of TCP."
+    return fault("key-read-only", place, what, do, key=key, severity=Severity.INFO)
+
+
+def _count(place: tuple[str, int], line: Line, size: int | None) -> Iterator[Fault]:
+    """A value with more numbers than the setting has, or fewer."""
+    value, key = line.value or "", dotted(line.target)
+    if size is None:
+        return
+    found = read_numbers(value, size)
+    wants = "one number" if size == 1 else f"{size} numbers"
+    if len(found.numbers) < size:
+        more = "the other stays" if size == 2 else "the others stay"
+        first = "the first" if len(found.numbers) == 1 else f"the first {len(found.numbers)}"
+        what = f"{key} holds {wants}, and '{clean(value, _SHOWN)}' sets {first} only: {more} as before."
+        yield fault("wrong-count", place, what, f"Write {wants}.", key=key, severity=_milder(line))
+    elif found.rest:
+        taken = " ".join(map(str, found.numbers))
+        what = (
+            f"{key} holds {wants}: of '{clean(value, _SHOWN)}' the kernel takes {taken} and ignores the rest."
+        )
+        yield fault("wrong-count", place, what, f"Write {wants}.", key=key, severity=_milder(line))
+
+
+def _unseen(text: str) -> str:
+    """Name the first character that looks like a blank, or like nothing, and is no blank for the kernel."""
+    import unicodedata  # only a mistake pays for it
+
+    for char in text:
+        strange = char not in " \t" and (char.isspace() or not char.isprintable())
+        if strange and not "\ud800" <= char <= "\udfff":
+            name = unicodedata.name(char, "a control character").lower()
+            return f"; it holds U+{ord(char):04X} ({name}), which is no blank for the kernel"
+    return ""
 
 
 def _comment(place: tuple[str, int], key: str, value: str, bare: str, why: str | None) -> Fault:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from math import inf
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.finding import Severity
@@ -9,8 +10,8 @@ from tcpdoctor.diagnosis.sysctl_checks import fault, refusal
 from tcpdoctor.diagnosis.sysctl_key_checks import DRIFT, check_drift, check_keys
 from tcpdoctor.diagnosis.sysctl_look import Fault, Look, Write
 from tcpdoctor.diagnosis.sysctl_value_checks import check_ports, check_values
-from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.sysctl_files import Line, Reader, SettingsFile, dotted
+from tcpdoctor.kernel.reading import Missing, Refused
+from tcpdoctor.kernel.sysctl_files import Dangling, Line, Reader, SettingsFile, dotted
 from tcpdoctor.kernel.text import clean
 
 # What is wrong with files of settings as files: what cannot be read, and lines that mean nothing.
@@ -25,7 +26,7 @@ def check_files(look: Look) -> Iterator[Fault]:
     """Look at each file: can it be read, and is every line of it read by both readers?"""
     for file in look.files:
         if isinstance(file.content, Missing):
-            yield from _unreadable(file, file.content.reason)
+            yield from _unreadable(file, file.content)
             continue
         yield from _bytes(file.path, file.content)
         for reader in Reader:
@@ -75,9 +76,9 @@ def check_folders(look: Look) -> Iterator[Fault]:
         )
 
 
-def _unreadable(file: SettingsFile, reason: str) -> Iterator[Fault]:
+def _unreadable(file: SettingsFile, why: Missing) -> Iterator[Fault]:
     hidden = f" It hides {_and(file.hides)}." if file.hides else ""
-    if reason == "it is a link to nothing":
+    if isinstance(why, Dangling):
         yield fault(
             "link-to-nothing",
             (file.path, None),
@@ -85,11 +86,11 @@ def _unreadable(file: SettingsFile, reason: str) -> Iterator[Fault]:
             "Remove it; to hide a file on purpose, link to /dev/null.",
             severity=Severity.WARNING if file.hides else None,
         )
-    elif not reason.startswith("permission denied"):
+    elif not isinstance(why, Refused):
         yield fault(
             "no-readable-file",
             (file.path, None),
-            f"Nothing is read from it: {reason}.{hidden}",
+            f"Nothing is read from it: {why.reason}.{hidden}",
             "Remove it, or put a file of settings in its place.",
         )
 
@@ -141,13 +142,19 @@ def _lines(look: Look) -> Iterator[Fault]:
             yield fault(
                 "not-an-assignment",
                 (path, line.number),
-                f"{_quoted(line.key)} is no setting: it has no '='. Both readers skip the line.",
+                f"{_quoted(line.key)} is no setting: {_lacking(line.key)}. Both readers skip the line.",
                 "Write KEY = VALUE; begin a comment with #; begin an exclusion with -.",
             )
         elif line.is_glob and line.value is None:
             yield _pattern_excludes(path, line)
-        elif line.is_glob and look.is_here and not look.matches.get(line.path):
+        elif line.is_glob and look.is_here and not line.leads_out and not look.matches.get(line.path):
             yield _matches_nothing(path, line, line.path)
+
+
+def _lacking(text: str) -> str:
+    if text.startswith("//"):
+        return "// begins no comment (# and ; do)"
+    return "nothing stands before the '='" if "=" in text else "it has no '='"
 
 
 def _matches_nothing(path: str, line: Line, pattern: str) -> Fault:
@@ -331,27 +338,29 @@ def lint_settings(look: Look, names: Collection[str]) -> Linted:
     ]
     order = {file.path: number for number, file in enumerate(look.files)}
     distinct = dict.fromkeys(_without_contradiction(found))
-    faults = sorted(
-        distinct,
-        key=lambda fault: (order.get(fault.file, len(order)), fault.file, fault.line or 0, -fault.severity),
-    )
-    return Linted(tuple(faults), tuple(_unchecked(look)))
+
+    def place(fault: Fault) -> tuple[int, str, float, int]:
+        line = fault.line or (inf if fault.check == DRIFT else 0)  # of a file as a whole: first, or a sum
+        return order.get(fault.file, len(order)), fault.file, line, -fault.severity
+
+    return Linted(tuple(sorted(distinct, key=place)), tuple(_unchecked(look)))
 
 
-_SAID_ALREADY = frozenset({"key-has-no-effect", "key-read-only", "value-refused"})
+_SAID_ALREADY = frozenset(
+    {"key-has-no-effect", "key-read-only", "key-outside-proc-sys", "not-an-assignment", "value-refused"}
+)
 """Of a line with one of these it goes without saying that the kernel has something else."""
 
 
 def _without_contradiction(found: Sequence[Fault]) -> Iterator[Fault]:
-    """Nobody is told to apply a line that is wrong."""
+    """Nobody is told to apply a line that has not passed every check."""
     others: dict[tuple[str, int | None], set[str]] = {}
     for one in found:
-        disputes = one.check == "trailing-comment" or one.severity > Severity.INFO
-        if one.check in _SAID_ALREADY or (disputes and one.check != "set-twice"):
+        if one.check != DRIFT:
             others.setdefault((one.file, one.line), set()).add(one.check)
     for one in found:
         wrong = others.get((one.file, one.line), set())
-        if one.check != DRIFT or not wrong:
+        if one.check != DRIFT or one.line is None or not wrong:
             yield one
         elif not wrong & _SAID_ALREADY:
             yield one._replace(do="Do not apply it as it is: see the other remark on this line.")
@@ -359,9 +368,7 @@ def _without_contradiction(found: Sequence[Fault]) -> Iterator[Fault]:
 
 def _unchecked(look: Look) -> list[Unchecked]:
     found = [
-        Unchecked(file.path, file.content.reason)
-        for file in look.files
-        if isinstance(file.content, Missing) and file.content.reason.startswith("permission denied")
+        Unchecked(file.path, file.content.reason) for file in look.files if isinstance(file.content, Refused)
     ]
     if not look.is_here:
         found.append(Unchecked("running values", "the files below --root are another system's"))

@@ -166,6 +166,8 @@ class Look(NamedTuple):
     """Whether the files are this system's, so that the kernel's values belong to them."""
     is_initial: bool = True
     """Whether this network namespace is the one that files of settings are applied to at boot."""
+    not_applied: frozenset[str] = frozenset()
+    """Files that were named and that nothing applies at boot."""
     unread_last: bool = False
     """Whether /etc/sysctl.conf is there and systemd-sysctl does not read it."""
     last_path: str = ""

@@ -3,42 +3,73 @@
 Numbers: blanks separate them, ``0x`` begins a hexadecimal and ``0`` an octal one, at most one minus sign
 stands before. As many as the setting has are read; what follows them after a blank is ignored, so a comment
 behind a number does no harm by luck, and directly behind it (``60#``) makes the write fail. Fewer than the
-setting has leave the rest as it was. Lists of ports take no blanks at all.
+setting has leave the rest as it was. Blanks are those of ASCII; a no-break space is no part of a number. A
+number of 21 characters or more is refused whatever it says. Lists of ports take no blanks at all.
 
-Source: kernel/sysctl.c (proc_get_long, do_proc_dointvec, proc_do_large_bitmap); asked of the kernel by
-tests/live/test_sysctl_files.py.
+Source: kernel/sysctl.c (proc_get_long, do_proc_dointvec, proc_do_large_bitmap, TMPBUFLEN); asked of the
+kernel by tests/live/test_sysctl_files.py.
 """
 
 import re
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from tcpdoctor.facts.dimension import BYTE, SECOND, show_number
 from tcpdoctor.kernel.reading import Reading
 from tcpdoctor.kernel.snapshot import PortRanges, SysctlValue
+from tcpdoctor.kernel.text import blank_split
 
 Numbers: TypeAlias = tuple[int, ...]
 
 _NUMBER = re.compile(r"-?(?:0[xX][0-9a-fA-F]+|[0-9]+)")
 _PORT = r"(?:0[xX][0-9a-fA-F]+|[0-9]+)"
-_PORTS = re.compile(rf"{_PORT}(?:-{_PORT})?(?:,{_PORT}(?:-{_PORT})?)*")
+_PORTS = re.compile(rf"{_PORT}(?:-{_PORT})?(?:,{_PORT}(?:-{_PORT})?)*,?")
 _BLANKS = " \t\n"
+_SKIPPED = " \t\n\v\f\r\udca0"
+"""What the kernel skips before a number: isspace() of lib/ctype.c, which knows the byte 0xA0 as well."""
+_LONGEST = 20
+"""Characters of a number, its sign included; longer ones are refused unread."""
+
+
+class ReadNumbers(NamedTuple):
+    """What the kernel reads of a text."""
+
+    numbers: Numbers
+    """Those before the end, or before the first word that is no number."""
+    stray: str | None
+    """The word that is no number, where reading ended; None where all was read."""
+    rest: str
+    """What was not looked at, because the setting has no more numbers."""
+
+
+def read_numbers(text: str, most: int) -> ReadNumbers:
+    """Read a text as a write to a setting of `most` numbers is read."""
+    numbers: list[int] = []
+    place = 0
+    while len(numbers) < most:
+        while place < len(text) and text[place] in _SKIPPED:
+            place += 1
+        if place == len(text):
+            break
+        word = re.compile(r"[^ \t\n]*").match(text, place)
+        found = "" if word is None else word[0]
+        number = _number(found) if _NUMBER.fullmatch(found) else None
+        if number is None:
+            return ReadNumbers(tuple(numbers), found, "")
+        numbers.append(number)
+        place += len(found)
+    return ReadNumbers(tuple(numbers), None, text[place:].strip(_SKIPPED))
 
 
 def written_numbers(text: str, most: int) -> Numbers | None:
     """Return the numbers that a write sets, `most` of them at most; None where the kernel refuses it."""
-    numbers = []
-    for word in re.split(r"[ \t\n]+", text.strip())[:most]:
-        if not _NUMBER.fullmatch(word):
-            return None
-        number = _number(word)
-        if number is None:
-            return None
-        numbers.append(number)
-    return tuple(numbers) or None
+    found = read_numbers(text, most)
+    return None if found.stray is not None else found.numbers or None
 
 
 def _number(word: str) -> int | None:
+    if len(word) > _LONGEST:
+        return None
     digits = word.removeprefix("-")
     sign = -1 if word != digits else 1
     if digits[:2] in ("0x", "0X"):
@@ -50,16 +81,18 @@ def _number(word: str) -> int | None:
 
 def printed_numbers(text: str) -> Numbers | None:
     """Return the numbers of a value as the kernel prints it; None for a text that holds anything else."""
-    words = text.split()
+    words = blank_split(text)
     return (
-        tuple(map(int, words)) if words and all(re.fullmatch(r"-?[0-9]+", word) for word in words) else None
+        tuple(map(int, words))
+        if words and all(re.fullmatch(r"-?[0-9]{1,30}", word) for word in words)
+        else None
     )
 
 
 def port_ranges(text: str) -> tuple[tuple[int, int], ...] | None:
     """Return the ranges of a list of ports, both ends included; None where the kernel refuses it.
 
-    An empty text is the empty list.
+    An empty text is the empty list; one comma at the end does no harm.
     """
     text = text.strip(_BLANKS)
     if not text:
@@ -67,7 +100,7 @@ def port_ranges(text: str) -> tuple[tuple[int, int], ...] | None:
     if not _PORTS.fullmatch(text):
         return None
     ranges = []
-    for part in text.split(","):
+    for part in text.removesuffix(",").split(","):
         low, _, high = part.partition("-")
         first, last = _number(low), _number(high or low)
         if first is None or last is None or not first <= last <= 65535:
@@ -92,7 +125,7 @@ def is_same(written: str, running: str) -> bool:
 
     Numbers are compared as numbers, lists of ports as sets, everything else word by word.
     """
-    if " ".join(written.split()) == " ".join(running.split()):
+    if blank_split(written) == blank_split(running):
         return True
     numbers = printed_numbers(running)
     if numbers is not None:

@@ -21,4 +21,9 @@ class Missing:
     """Completes the sentence "could not check ...: {reason}"."""
 
 
+@dataclass(frozen=True, slots=True)
+class Refused(Missing):
+    """A fact that is there and that this process may not read: permission is what is missing."""
+
+
 Reading: TypeAlias = T | Missing

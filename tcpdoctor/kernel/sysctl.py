@@ -7,6 +7,7 @@ they hold.
 
 import errno
 import os
+import posixpath
 import re
 import stat
 from collections.abc import Iterable, Mapping
@@ -14,9 +15,9 @@ from typing import NamedTuple
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.procfile import read_kernel_file
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, Refused
 from tcpdoctor.kernel.snapshot import PortRanges, SysctlValue
-from tcpdoctor.kernel.text import clean, decode
+from tcpdoctor.kernel.text import blank_split, clean, decode
 
 PROC_SYS = "/proc/sys"
 """Its net/ belongs to the network namespace of the calling thread."""
@@ -243,6 +244,12 @@ _SECRET = re.compile(r"(?:tcp_fastopen_key|stable_secret)$")
 
 _ACTS_WHEN_READ = frozenset({"vm/stat_refresh"})
 
+_MOUNTED = "fs/binfmt_misc/"
+"""No settings: a file system of its own, which is mounted (and whose module is loaded) by a look into it."""
+
+_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_COVERED = "another file system covers it here, so what the kernel holds is not to be seen"
+
 
 class Held(NamedTuple):
     """One setting of this kernel, as a file."""
@@ -255,37 +262,95 @@ class Held(NamedTuple):
 
 
 def look_at(path: str, root: str = PROC_SYS) -> Held:
-    """Look at the setting at a place below /proc/sys, ``net/ipv4/tcp_sack``."""
-    place = os.path.join(root, path)
+    """Look at the setting at a place below /proc/sys, ``net/ipv4/tcp_sack``.
+
+    Nothing outside of /proc/sys is ever opened, whatever the place says: it is walked to part by part, no
+    link is followed, and what another file system covers is left alone.
+    """
     try:
-        mode = os.stat(place).st_mode
+        folder, name = _walk(path, root)
     except (OSError, ValueError) as error:
-        return Held(exists=False, writable=False, value=Missing(_why(error)))
-    if not stat.S_ISREG(mode):
+        return Held(exists=False, writable=False, value=_unread(error))
+    try:
+        return _look_in(folder, name, path)
+    finally:
+        os.close(folder)
+
+
+def _walk(path: str, root: str) -> tuple[int, str]:
+    """Open the folder of a place, and return it with the last part of the place.
+
+    Raises:
+        OSError: There is no such folder, or the way to it leaves this file system.
+        ValueError: The place holds a NUL.
+    """
+    *folders, name = path.split("/")
+    if not name or {"", ".", ".."} & {*folders, name} or "\0" in path:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    here = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        device = os.fstat(here).st_dev
+        for part in folders:
+            below = os.open(part, _LOOK | os.O_DIRECTORY, dir_fd=here)
+            os.close(here)
+            here = below
+            if os.fstat(here).st_dev != device or path.startswith(_MOUNTED):
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+    except OSError:
+        os.close(here)
+        raise
+    return here, name
+
+
+def _look_in(folder: int, name: str, path: str) -> Held:
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if found.st_dev != os.fstat(folder).st_dev:
+            return Held(exists=False, writable=False, value=Missing(_COVERED))
+    except (OSError, ValueError) as error:
+        return Held(exists=False, writable=False, value=_unread(error))
+    if not stat.S_ISREG(found.st_mode):
         return Held(
             exists=False, writable=False, value=Missing("it is a group of settings and no single one")
         )
-    writable = bool(mode & 0o222)
-    if not mode & 0o444 or path in _ACTS_WHEN_READ:
+    writable = bool(found.st_mode & 0o222)
+    if not found.st_mode & 0o444 or path in _ACTS_WHEN_READ:
         return Held(exists=True, writable=writable, value=Missing("it can only be written"))
     if _SECRET.search(path):
         return Held(exists=True, writable=writable, value=Missing("it is a secret key, which is never read"))
     try:
-        text = decode(read_kernel_file(place, _LONGEST))
+        text = decode(_read_in(folder, name))
     except OSError as error:
-        return Held(exists=True, writable=writable, value=Missing(_why(error)))
-    return Held(exists=True, writable=writable, value=clean(" ".join(text.split()), 4096))
+        return Held(exists=True, writable=writable, value=_unread(error))
+    return Held(exists=True, writable=writable, value=clean(" ".join(blank_split(text)), 4096))
+
+
+def _read_in(folder: int, name: str) -> bytes:
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        parts, size = [], 0
+        while size < _LONGEST and (part := os.read(descriptor, _LONGEST)):
+            parts.append(part)
+            size += len(part)
+    finally:
+        os.close(descriptor)
+    return b"".join(parts)
 
 
 def matching(pattern: str, root: str = PROC_SYS) -> tuple[str, ...]:
-    """Return the places that a glob stands for, sorted, as glob(7) finds them."""
+    """Return the places that a glob stands for, sorted, as glob(7) finds them; none outside of /proc/sys."""
     places = [""]
-    for part in pattern.strip("/").split("/"):
+    pattern = posixpath.normpath(pattern).strip("/")
+    for part in pattern.split("/"):
+        if part == "..":
+            return ()
         places = [os.path.join(place, name) for place in places for name in _names(root, place, part)]
-    return tuple(sorted(place for place in places if os.path.exists(os.path.join(root, place))))
+    return tuple(sorted(place for place in places if os.path.lexists(os.path.join(root, place))))
 
 
 def _names(root: str, place: str, part: str) -> list[str]:
+    if f"{place}/".startswith(_MOUNTED):
+        return []
     if not re.search(r"[*?\[\\]", part):
         return [part]
     try:
@@ -347,10 +412,14 @@ def _set(inside: str) -> str:
     return text
 
 
-def _why(error: OSError | ValueError) -> str:
+def _unread(error: OSError | ValueError) -> Missing:
     number = error.errno if isinstance(error, OSError) else errno.ENOENT
     if number in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-        return "this kernel or network namespace does not have it"
+        return Missing("this kernel or network namespace does not have it")
+    if number in (errno.EXDEV, errno.ELOOP):
+        return Missing(_COVERED)
     if number in (errno.EACCES, errno.EPERM):
-        return "only root may read it; run as root" if os.geteuid() else "permission denied, even as root"
-    return f"reading it failed: {os.strerror(number or 0)}"
+        return Refused(
+            "only root may read it; run as root" if os.geteuid() else "permission denied, even as root"
+        )
+    return Missing(f"reading it failed: {os.strerror(number or 0)}")

@@ -14,12 +14,13 @@ import posixpath
 import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.procfile import read_kernel_file
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, Refused
 from tcpdoctor.kernel.text import clean, decode
 
 # Where a path leads below a root, links included, as a program in a chroot there would see it.
@@ -75,6 +76,13 @@ class Reader(Enum):
 
     SYSTEMD = "systemd-sysctl"
     PROCPS = "sysctl --system"
+
+
+@dataclass(frozen=True, slots=True)
+class Dangling(Missing):
+    """A link that leads nowhere; it hides files of its name all the same."""
+
+    reason: str = "it is a link to nothing"
 
 
 class SettingsFile(NamedTuple):
@@ -201,13 +209,15 @@ def _content(path: str, target: str) -> Reading[bytes]:
             mode = os.fstat(handle).st_mode
             if not stat.S_ISREG(mode):
                 return Missing(_KINDS.get(stat.S_IFMT(mode), "it is a device, and no file"))
-            descriptor = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
-            with os.fdopen(descriptor, "rb") as file:
-                raw = file.read(LARGEST + 1)
+            raw = _bytes_of(handle)
         finally:
             os.close(handle)
     except FileNotFoundError:
-        return Missing("it is a link to nothing" if os.path.islink(path) else "no such file")
+        return Dangling() if os.path.islink(path) else Missing("no such file")
+    except PermissionError as error:
+        return Refused(_why(error))
+    except BlockingIOError:
+        return Missing("it would have to be waited for, and is no file of settings")
     except OSError as error:
         return Missing(_why(error))
     except ValueError:
@@ -215,6 +225,24 @@ def _content(path: str, target: str) -> Reading[bytes]:
     if len(raw) > LARGEST:
         return Missing(f"it is longer than {LARGEST >> 20} MiB")
     return raw
+
+
+def _bytes_of(handle: int) -> bytes:
+    """All of a regular file, up to one byte more than is taken; files of the kernel that would block do not.
+
+    Raises:
+        OSError: As open(2) or read(2) answered.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+    descriptor = os.open(f"/proc/self/fd/{handle}", flags)
+    try:
+        parts, left = [], LARGEST + 1
+        while left > 0 and (part := os.read(descriptor, min(left, 1 << 16))):
+            parts.append(part)
+            left -= len(part)
+    finally:
+        os.close(descriptor)
+    return b"".join(parts)
 
 
 _KINDS = {
@@ -279,8 +307,13 @@ class Line(NamedTuple):
 
     @property
     def target(self) -> str:
-        """The place below /proc/sys that is written, in one form."""
+        """The place below /proc/sys that is written, in one form; ``../x`` where it leads out."""
         return posixpath.normpath(self.path or "").lstrip("/")
+
+    @property
+    def leads_out(self) -> bool:
+        """Whether it leads out of /proc/sys, so that neither reader writes there and nobody may look."""
+        return leads_out(self.path or "")
 
 
 class Lines(NamedTuple):
@@ -323,6 +356,8 @@ def _systemd_line(text: str, number: int) -> Line | None:
     if not equals and not dash:
         return Line(number, text, None)
     key = key.removeprefix("-").strip(_BLANKS)
+    if not key:
+        return Line(number, text, None)
     path = re.sub(r"/+", "/", _slashed(key))
     path = "/".join(part for part in path.split("/") if part != ".").strip("/")
     refused = ".." in path.split("/")
@@ -346,6 +381,8 @@ def _procps_line(text: str, number: int) -> Line | None:
     if not equals and not dash:
         return Line(number, text.rstrip(_SPACES), None)
     key = key.removeprefix("-").rstrip(_SPACES)
+    if not key:
+        return Line(number, text.rstrip(_SPACES), None)
     path = _slashed(key.removeprefix("-"))
     refused = not posixpath.normpath("/proc/sys/" + path).startswith("/proc/sys/")
     return Line(number, key, path, value.strip(_SPACES) if equals else None, dash and bool(equals), refused)
@@ -357,6 +394,11 @@ def _slashed(key: str) -> str:
     if first is None or first[0] == "/":
         return key
     return key.translate({46: "/", 47: "."})
+
+
+def leads_out(path: str) -> bool:
+    """Whether a place below /proc/sys lies outside of it: ``net/../../../etc/shadow``."""
+    return posixpath.normpath(f"./{path}").partition("/")[0] == ".."
 
 
 def dotted(path: str) -> str:

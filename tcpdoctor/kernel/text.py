@@ -5,6 +5,8 @@ terminals, logs and pagers, so what steers a terminal or deceives a reader is ta
 the text is read.
 """
 
+import re
+
 _INVISIBLE = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
     + "".join(map(chr, range(0x180B, 0x1810)))
@@ -31,6 +33,11 @@ def clean(text: str, limit: int = 256) -> str:
     if not (text.isascii() and text.isprintable()):
         text = "".join(map(_shown, text[: limit * 16]))
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def blank_split(text: str) -> list[str]:
+    """Split at the blanks of ASCII only, unlike str.split(), for which a no-break space is one."""
+    return [word for word in re.split(r"[ \t\n\v\f\r]+", text) if word]
 
 
 def decode(raw: bytes) -> str:

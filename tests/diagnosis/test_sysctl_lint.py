@@ -5,10 +5,11 @@ import pytest
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.sysctl_checks import CHECKS
 from tcpdoctor.diagnosis.sysctl_lint import lint_settings, worst
-from tcpdoctor.diagnosis.sysctl_look import Listening
-from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.sysctl_files import Lines, Reader, SettingsFile, Skipped, read_lines
-from tests.diagnosis.settings_looks import NAMES, faults, found, look
+from tcpdoctor.diagnosis.sysctl_look import Known, Listening
+from tcpdoctor.kernel.reading import Missing, Refused
+from tcpdoctor.kernel.sysctl import Held
+from tcpdoctor.kernel.sysctl_files import Dangling, Lines, Reader, SettingsFile, Skipped, read_lines
+from tests.diagnosis.settings_looks import HELD, KNOWN, NAMES, faults, found, look
 
 LISTENING = (Listening(40_009, "0.0.0.0:40009"),)
 DOT = "net.ipv4."
@@ -28,6 +29,23 @@ DOT = "net.ipv4."
         ("set-twice", "net.ipv4.tcp_retries2 = 9\nnet/ipv4/tcp_retries2 = 10", {}),
         ("readers-disagree", "net.ipv4.tcp_retries2 = 9\n-net.ipv4.tcp_retries2", {}),
         ("readers-disagree", "net.ipv4.tcp_retries2 = 9\nnet.ipv4.tcp_retries2 = 300", {}),
+        ("not-an-assignment", "= 5", {}),
+        ("not-an-assignment", "// net.ipv4.tcp_sack = 1", {}),
+        ("not-an-assignment", "//net.ipv4.tcp_sack = 1", {}),
+        ("not-an-assignment", "// as fast as it goes", {}),
+        ("not-an-assignment", "\\# net.ipv4.tcp_sack = 1", {}),
+        ("trailing-comment", "net.ipv4.tcp_retries2 = 9 // fewer", {}),
+        ("key-outside-proc-sys", "net/../../../etc/shadow = 1", {}),
+        ("key-outside-proc-sys", "net/../../kmsg = 1", {}),
+        ("key-outside-proc-sys", "net/../../../etc/sh* = 1", {}),
+        ("wrong-count", "net.ipv4.tcp_rmem = 8192", {}),
+        ("wrong-count", "net.ipv4.tcp_rmem = 8192 87380 6291456 4", {}),
+        ("wrong-count", "net.ipv4.tcp_retries2 = 9 10", {}),
+        ("wrong-count", "net.ipv4.ip_local_port_range = 40000", {}),
+        ("value-refused", "net.ipv4.tcp_rmem = 8192 87380 16M", {}),
+        ("value-refused", "net.ipv4.tcp_retries2 = \u00a08", {}),
+        ("value-refused", "net.ipv4.tcp_retries2 = 8\u3000", {}),
+        ("value-refused", f"net.ipv4.tcp_retries2 = {'9' * 5000}", {}),
         ("key-removed", "net.ipv4.tcp_tw_recycle = 1", {}),
         ("key-never-existed", "net.ipv4.tcp_tw_len = 1", {}),
         ("key-unknown", "net.ipv4.tcp_keepalve_time = 1", {}),
@@ -107,6 +125,7 @@ def test_a_check_finds_what_it_is_for(check, text, changed):
         "net.ipv4.tcp_max_syn_backlog = 4096",
         "net.ipv4.ip_local_port_range = 32768 60999",
         "net.ipv4.ip_local_reserved_ports = 8080,9000-9010",
+        "net.ipv4.ip_local_reserved_ports = 8080,",
         "net.ipv4.tcp_rmem = 4096 131072 33554432",
         "net.ipv4.tcp_congestion_control = bbr",
         "net.ipv4.ip_unprivileged_port_start = 80",
@@ -131,13 +150,11 @@ def test_a_file_as_a_whole():
     plain = SettingsFile("/etc/sysctl.d/x.conf", "x.conf", b"")
     files = (
         plain._replace(content=Missing("it is a folder, and no file")),
-        plain._replace(
-            path="/y", name="y.conf", content=Missing("it is a link to nothing"), hides=("/z/y.conf",)
-        ),
+        plain._replace(path="/y", name="y.conf", content=Dangling(), hides=("/z/y.conf",)),
         plain._replace(path="/.h.conf", name=".h.conf"),
         plain._replace(path="/a*.conf", name="a*.conf"),
         plain._replace(
-            path="/s", name="s.conf", content=Missing("permission denied; run as root to read it")
+            path="/s", name="s.conf", content=Refused("permission denied; run as root to read it")
         ),
     )
     skipped = (
@@ -207,6 +224,65 @@ def test_nobody_is_told_to_apply_what_is_wrong():
     (wrong,) = [fault for fault in faults("net.ipv4.tcp_sack = 0") if fault.check == "differs-from-running"]
     assert wrong.do.startswith("Do not apply it")
     assert "differs-from-running" not in {fault.check for fault in faults("net.ipv4.tcp_fack = 1")}
+
+
+def test_no_value_with_a_remark_is_said_to_be_applied():
+    texts = (
+        "net.ipv4.tcp_fin_timeout = 30",
+        "net.ipv4.tcp_rmem = 8192",
+        "net.ipv4.tcp_retries2 = 9\nnet.ipv4.tcp_retries2 = 9",
+    )
+    for text in texts:
+        told = faults(text)
+        (drift,) = [fault for fault in told if fault.check == "differs-from-running"]
+        assert len([fault for fault in told if fault.line == drift.line]) > 1
+        assert drift.do == "Do not apply it as it is: see the other remark on this line."
+
+
+def test_what_a_refused_write_leaves_behind_is_told():
+    def told(text):
+        (refused,) = [fault for fault in faults(text) if fault.check == "value-refused"]
+        return refused.what
+
+    assert told("net.ipv4.tcp_retries2 = 8s").endswith("The setting stays as it was.")
+    assert told("net.ipv4.tcp_rmem = 8192 87380 16M").endswith("its first numbers become 8192 87380.")
+    assert told("net.ipv4.tcp_rmem = 8192 6553x 1").endswith("its first number becomes 8192.")
+    assert told("net.ipv4.tcp_rmem = 8k 65536 1").endswith("The setting stays as it was.")
+    assert told("net.ipv4.ip_local_port_range = 1024 65x").endswith("The setting stays as it was.")
+
+
+def test_an_invisible_character_is_named():
+    def told(text):
+        (refused,) = [fault for fault in faults(text) if fault.check == "value-refused"]
+        return refused.what
+
+    assert "U+00A0 (no-break space)" in told("net.ipv4.tcp_retries2 = \u00a08")
+    assert "U+3000 (ideographic space)" in told("net.ipv4.tcp_retries2 = 8\u3000")
+    assert "U+200B (zero width space)" in told("net.ipv4.tcp_retries2 = 8\u200b")
+    assert "U+001C (a control character)" in told("net.ipv4.tcp_retries2 = 8\x1c")
+
+
+def test_a_setting_that_only_some_machines_have_is_no_fault():
+    held = {**HELD, "kernel/nmi_watchdog": Held(exists=True, writable=False, value="0")}
+    (told,) = faults("kernel.nmi_watchdog = 0", held=held)
+    assert (told.check, told.severity) == ("key-read-only", Severity.INFO)
+    assert "Remove" not in told.do
+
+
+def test_what_a_namespace_may_only_read_is_set_on_the_host():
+    held = {**HELD, "net/core/rmem_max": Held(exists=True, writable=False, value="4194304")}
+    known = {**KNOWN, "net/core/rmem_max": Known("byte", (2304, 2**31 - 1), 1, scope="shared")}
+    (told,) = faults("net.core.rmem_max = 8388608", held=held, known=known, is_initial=False)
+    assert (told.check, told.severity) == ("key-read-only", Severity.INFO)
+    assert told.do.startswith("Set it on the host")
+
+
+def test_a_file_that_nothing_applies_differs_in_one_remark():
+    text = "net.ipv4.tcp_retries2 = 9\nnet.ipv4.tcp_keepalive_time = 600\nnet.ipv4.tcp_orphan_retries = 4"
+    other = frozenset({"/etc/sysctl.d/1.conf"})
+    (told,) = faults(text, not_applied=other)
+    assert (told.check, told.line) == ("differs-from-running", None)
+    assert told.what.startswith("3 settings of it are not what runs here")
 
 
 def test_a_line_with_a_dash_may_fail():

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from tcpdoctor.errors import QuestionError
+from tcpdoctor.facts.sysctl_value import port_ranges, written_numbers
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sysctl import look_at, matching
 from tcpdoctor.kernel.sysctl_files import (
     LARGEST,
     LONGEST_LINE,
+    Dangling,
     Reader,
     dotted,
     read_given,
@@ -76,7 +78,7 @@ def test_a_link_to_dev_null_masks_and_a_link_to_nothing_hides_too(tmp_path):
     link(tmp_path, "etc/sysctl.d/b.conf", "nowhere")
     mask, nothing = read_tree(str(tmp_path)).files
     assert (mask.mask, mask.content) == (True, b"")
-    assert nothing.content == Missing("it is a link to nothing")
+    assert isinstance(nothing.content, Dangling)
     assert nothing.hides
 
 
@@ -225,6 +227,55 @@ def test_a_setting_is_looked_at_as_a_file(tmp_path):
     assert "never read" in look_at("net/ipv4/tcp_fastopen_key", str(tmp_path)).value.reason
     assert look_at("net", str(tmp_path)).exists is False
     assert look_at("net/\0", str(tmp_path)).exists is False
+
+
+def test_nothing_outside_is_ever_looked_at(tmp_path):
+    root, secret = tmp_path / "sys", put(tmp_path, "etc/shadow", "root:$6$")
+    put(tmp_path, "sys/net/ipv4/tcp_sack", "1\n")
+    (root / "net/out").symlink_to(tmp_path / "etc")
+    (root / "net/link").symlink_to(secret)
+    ways = (
+        "net/../../etc/shadow",
+        "../etc/shadow",
+        str(secret),
+        "net/out/shadow",
+        "net/link",
+        "net/./ipv4",
+        "",
+    )
+    for way in (*ways, "net//ipv4/tcp_sack", "net/ipv4/../ipv4/tcp_sack"):
+        found = look_at(way, str(root))
+        assert (found.exists, found.writable, isinstance(found.value, Missing)) == (False, False, True), way
+    for pattern in ("../etc/*", "net/../../etc/sh*", "*/../../etc/shadow", "net/*/../../../etc/*"):
+        assert matching(pattern, str(root)) == (), pattern
+    assert matching("net/../net/ipv4/*", str(root)) == ("net/ipv4/tcp_sack",)
+    assert look_at("net/ipv4/tcp_sack", str(root)).value == "1"
+
+
+def test_a_pipe_in_the_tree_does_not_block(tmp_path):
+    (tmp_path / "net").mkdir()
+    os.mkfifo(tmp_path / "net/pipe")
+    assert look_at("net/pipe", str(tmp_path)).exists is False
+
+
+def test_files_that_block_or_never_end_are_refused(tmp_path):
+    endless = tmp_path / "endless.conf"
+    with endless.open("wb") as file:
+        file.truncate(3 << 30)  # sparse
+    for path, reason in (
+        ("/proc/kmsg", "waited for"),
+        (str(endless), "longer than 4 MiB"),
+        ("/dev/zero", "device"),
+    ):
+        with pytest.raises(QuestionError, match=reason):
+            read_given([path])
+
+
+def test_a_long_number_is_none():
+    assert written_numbers("9" * 5000, 1) is None
+    assert written_numbers("0" * 20, 1) == (0,)
+    assert written_numbers("0" * 21, 1) is None
+    assert port_ranges("0" * 5000) is None
 
 
 def test_a_glob_of_many_stars_ends(tmp_path):

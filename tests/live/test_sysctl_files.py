@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tcpdoctor.answers.settings_files import apply_files
+from tcpdoctor.answers.settings_files import apply_files, known_settings
 from tcpdoctor.cli.app import run
-from tcpdoctor.diagnosis.sysctl_checks import refusal
+from tcpdoctor.diagnosis.sysctl_checks import refusal, stays
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sysctl import look_at
 from tcpdoctor.kernel.sysctl_files import Reader, SettingsFile
@@ -54,26 +54,53 @@ def test_procps_leaves_what_is_predicted_and_what_its_manual_says(in_namespace):
     assert "net/ipv4/conf/lo/tag" not in expected
 
 
-def drift(path: Path) -> list[str]:
+def drift(text: bytes) -> list[str]:
+    cover("/etc/sysctl.d", {"60-x.conf": text})
     write_sysctl("net.ipv4.tcp_retries2", 9)
     write_sysctl("net.ipv4.tcp_rmem", "4096 100000 2000000")
     write_sysctl("net.ipv4.ip_local_reserved_ports", "8080-8082")
     write_sysctl("net.ipv4.tcp_fin_timeout", 41)
-    answer = tcpdoctor("sysctl", "lint", path, "--format", "json")
-    assert answer.returncode == 0, answer
-    faults = json.loads(answer.stdout)["faults"]
-    return [fault["sysctl"] for fault in faults if fault["check"] == "differs-from-running"]
+    faults = json.loads(tcpdoctor("sysctl", "lint", "--format", "json").stdout)["faults"]
+    return [
+        fault["sysctl"]
+        for fault in faults
+        if fault["check"] == "differs-from-running" and fault["file"] == "/etc/sysctl.d/60-x.conf"
+    ]
 
 
-def test_only_a_value_that_really_differs_is_told_to_differ(in_namespace, tmp_path):
-    path = tmp_path / "60-x.conf"
-    path.write_text(
-        "net.ipv4.tcp_retries2 = 0x9\n"
-        "net.ipv4.tcp_rmem=4096\t100000   2000000\n"
-        "net.ipv4.ip_local_reserved_ports = 8081,8080,8082\n"
-        "net.ipv4.tcp_fin_timeout = 43\n"
+def test_only_a_value_that_really_differs_is_told_to_differ(in_namespace):
+    text = (
+        b"net.ipv4.tcp_retries2 = 0x9\n"
+        b"net.ipv4.tcp_rmem=4096\t100000   2000000\n"
+        b"net.ipv4.ip_local_reserved_ports = 8081,8080,8082\n"
+        b"net.ipv4.tcp_fin_timeout = 43\n"
     )
-    assert in_namespace(drift, path) == ["net.ipv4.tcp_fin_timeout"]
+    assert in_namespace(drift, text) == ["net.ipv4.tcp_fin_timeout"]
+
+
+def left_behind(text: str) -> tuple[str, str]:
+    """What a refused write to tcp_rmem leaves, and what lint says that it leaves."""
+    write_sysctl("net.ipv4.tcp_rmem", "4099 131071 6291453")
+    taken_now = write_raw("net/ipv4/tcp_rmem", text)
+    after = Path("/proc/sys/net/ipv4/tcp_rmem").read_text(encoding="ascii").split()
+    assert not taken_now
+    known = known_settings(["net/ipv4/tcp_rmem"])["net/ipv4/tcp_rmem"]
+    return " ".join(after), stays("net/ipv4/tcp_rmem", text, known, "4099 131071 6291453")
+
+
+@pytest.mark.parametrize(
+    ("text", "after", "stored"),
+    [
+        ("8192 87380 16M", "8192 87380 6291453", "numbers become 8192 87380."),
+        ("8192 65536, 16777216", "8192 131071 6291453", "number becomes 8192."),
+        ("8192 65536 0", "8192 65536 6291453", "numbers become 8192 65536."),
+        ("8k 65536 1", "4099 131071 6291453", "The setting stays as it was."),
+    ],
+)
+def test_what_a_refused_vector_leaves_behind_is_what_lint_says(in_namespace, text, after, stored):
+    left, said = in_namespace(left_behind, text)
+    assert left == after
+    assert said.endswith(stored)
 
 
 def changed() -> tuple[str, str]:
@@ -139,11 +166,24 @@ WORDS = (
     "1e1",
     "7.0",
     "\x0b7",
+    "7\x0b",
+    "7\x0c",
+    "\u00a07",
+    "7\u00a0",
+    "7\u3000",
+    "7\u200b",
+    "\x1c7",
+    "7\x1c",
+    "0x",
+    "07777777",
+    "00000000000000000007",
+    "000000000000000000007",
+    "9" * 25,
 )
 
 
-def taken(path: str, value: str) -> bool:
-    before = Path("/proc/sys", path).read_bytes()
+def write_raw(path: str, value: str) -> bool:
+    """Write as the readers do, and return whether the kernel took it."""
     descriptor = os.open(f"/proc/sys/{path}", os.O_WRONLY)
     try:
         os.write(descriptor, f"{value}\n".encode())
@@ -151,17 +191,28 @@ def taken(path: str, value: str) -> bool:
         return False
     finally:
         os.close(descriptor)
+    return True
+
+
+def taken(path: str, value: str) -> bool:
+    before = Path("/proc/sys", path).read_bytes()
+    if not write_raw(path, value):
+        return False
     Path("/proc/sys", path).write_bytes(before)
     return True
+
+
+PORT_LISTS = (
+    "8080,9000-9010", "9000,80", "9-8", "70000", "8080,", ",", ",8080", "8080,,9000", "8080, 9000", "8080-",
+    "80 90",
+)  # fmt: skip
 
 
 def wrong_refusals() -> list[str]:
     """Try many texts on settings of every shape: each handler of /proc/sys parses in its own way."""
     file = SettingsFile("x.conf", "x.conf", b"")
     tried = [(path, word) for path in SHAPES for word in WORDS]
-    tried += [
-        ("net/ipv4/ip_local_reserved_ports", word) for word in ("8080,9000-9010", "9000,80", "9-8", "70000")
-    ]
+    tried += [("net/ipv4/ip_local_reserved_ports", word) for word in PORT_LISTS]
     tried += [("net/ipv4/tcp_rmem", word) for word in ("4096 8192", "1 2 3 4", "0 1 2", "4096, 8192, 9000")]
     tried += [
         ("net/ipv4/ip_local_port_range", word) for word in ("2000", "2000 3001", "3001 2000", "2000-3001")
@@ -171,8 +222,7 @@ def wrong_refusals() -> list[str]:
     return [
         f"{path} = {word!r}: {why or 'taken'}"
         for path, word in tried
-        if ((why := refusal(path, word.strip(), known[path], look_at(path).value)) is None)
-        is not taken(path, word.strip())
+        if ((why := refusal(path, word, known[path], look_at(path).value)) is None) is not taken(path, word)
     ]
 
 
