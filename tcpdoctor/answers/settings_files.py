@@ -5,6 +5,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis.sysctl_checks import refusal
 from tcpdoctor.diagnosis.sysctl_look import (
     UNKNOWN,
@@ -21,19 +22,22 @@ from tcpdoctor.diagnosis.sysctl_look import (
     writes,
 )
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.facts.sysctl_value import (
-    NEEDED,
-    computed_defaults,
-    fewest_sockets,
-    printed_numbers,
-    value_as_printed,
-)
+from tcpdoctor.facts.sysctl_value import printed_numbers, value_as_printed
+from tcpdoctor.facts.value import Value
 from tcpdoctor.kernel.namespaces import Identity, is_initial_namespace
 from tcpdoctor.kernel.procfile import read_tick
 from tcpdoctor.kernel.reading import Missing, Reading, Refused
 from tcpdoctor.kernel.snapshot import SysctlValue
 from tcpdoctor.kernel.sockets import read_listeners
-from tcpdoctor.kernel.sysctl import Held, look_at, matching, read_sysctl, read_sysctls
+from tcpdoctor.kernel.sysctl import (
+    Held,
+    look_at,
+    matching,
+    parse_sysctl,
+    read_fresh,
+    read_sysctl,
+    read_sysctls,
+)
 from tcpdoctor.kernel.sysctl_files import (
     Lines,
     Reader,
@@ -185,8 +189,6 @@ def _known(page: SysctlPage, tick: float) -> Known:
 
 def _look(files: tuple[SettingsFile, ...], applied: Applied, *, is_here: bool = True) -> Look:
     initial = is_initial_namespace()
-    pages = os.sysconf("SC_PHYS_PAGES")
-    defaults = computed_defaults(read_sysctls(NEEDED)) if is_here else {}
     return Look(
         files=files,
         lines=applied.lines,
@@ -198,15 +200,35 @@ def _look(files: tuple[SettingsFile, ...], applied: Applied, *, is_here: bool = 
         is_here=is_here,
         is_initial=initial if isinstance(initial, bool) else True,
         listeners=_listening() if is_here else (),
-        memory_pages=pages if is_here else None,
-        defaults={name.replace(".", "/"): values[0] for name, values in defaults.items()},
-        usual_sockets=fewest_sockets(pages * os.sysconf("SC_PAGE_SIZE")) if is_here else None,
+        memory_pages=os.sysconf("SC_PHYS_PAGES") if is_here else None,
+        page_size=os.sysconf("SC_PAGE_SIZE"),
+        running=read_sysctls() if is_here else _usual_values(),
+        fresh=fresh_defaults() if is_here else {},
+        rules=load_rules().rules,
     )
 
 
+def fresh_defaults() -> Mapping[str, Value]:
+    """Return defaults of this kernel as facts, where a fresh namespace tells them."""
+    found = read_fresh(_OWN_OF_EACH)
+    return {f"default.{name}": value for name, value in found.items() if isinstance(value, int)}
+
+
+_OWN_OF_EACH = ("net.core.somaxconn", "net.core.optmem_max", "net.ipv4.tcp_max_tw_buckets")
+"""Settings with a default of interest that a new namespace does not take over from the initial one."""
+
+
+def _usual_values() -> Mapping[str, Reading[SysctlValue]]:
+    """Return what settings hold where nobody has changed them, as far as that is the same everywhere."""
+    return {
+        name: parse_sysctl(name, page.default, "the page of it")
+        for name, page in all_pages().items()
+        if page.default is not None and page.removed is None
+    }
+
+
 _RELATED = (
-    "net/ipv4/tcp_timestamps",
-    "net/core/somaxconn",
+    "net/ipv4/tcp_syncookies",
     "net/ipv4/ip_local_port_range",
     "net/ipv4/ip_local_reserved_ports",
     "net/ipv4/ip_unprivileged_port_start",

@@ -9,6 +9,7 @@ from pathlib import Path
 from tcpdoctor.answers.settings_files import look_at_files, look_at_tree, nearby_names
 from tcpdoctor.cli.output import Output, emit, style_of
 from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.diagnosis.settings_rules import checks_of
 from tcpdoctor.diagnosis.sysctl_lint import Linted, lint_settings, worst
 from tcpdoctor.diagnosis.sysctl_look import Look
 from tcpdoctor.errors import QuestionError
@@ -40,7 +41,7 @@ def _render(linted: Linted, look: Look, code: int, output: Output) -> str:
     if output.format == "sarif":
         from tcpdoctor.report.sysctl_lint_sarif import sysctl_lint_sarif
 
-        return json.dumps(sysctl_lint_sarif(linted), indent=1, allow_nan=False)
+        return json.dumps(sysctl_lint_sarif(linted, checks_of(look.rules)), indent=1, allow_nan=False)
     if output.format == "json":
         from tcpdoctor.report.sysctl_lint_json import sysctl_lint_json
 

@@ -220,7 +220,7 @@ def _given_value(given: Table, name: str, fact: Fact) -> Value:
 
 def _gauge(given: Table, name: str) -> Value:
     if not isinstance(given.values[name], dict):
-        return given.number(name)
+        return given.signed_number(name) if name.startswith("sysctl.") else given.number(name)
     low, high = _bounds(given.table(name, ("at_least", "at_most")))
     return Range(low, high, _ONLY_BOUNDS)
 

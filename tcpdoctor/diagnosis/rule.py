@@ -54,6 +54,8 @@ KEYS = (
     "measure",
     "measure_limit",
     "measure_below",
+    "lint_severity",
+    "lint_id",
     "limits",
     "fires",
     "prose",
@@ -141,6 +143,10 @@ class Rule(NamedTuple):
     """The limits that this is compared with, by the severity that begins there; none for a switch."""
     measure_falls: bool = False
     """It fires where the number is below the limit, and not where it reaches it."""
+    lint_severity: Severity | None = None
+    """What `sysctl lint` makes of a file that would set such values; None: what `check` makes of them."""
+    lint_id: str | None = None
+    """The name of its check in `sysctl lint`, where that is older than the rule; None: the rule's own."""
     needs: str | None = None
     """What has to be there for the disease to exist at all, one of `NEEDS`; None: nothing special."""
 
@@ -263,6 +269,10 @@ def _rule(values: Mapping[str, object], text: str, source: str, family: str, voc
         measure=table.text("measure") if table.has("measure") else None,
         measure_limits=_measure_limits(table),
         measure_falls=table.has("measure_below"),
+        lint_severity=Severity[table.choice("lint_severity", LEVELS).upper()]
+        if table.has("lint_severity")
+        else None,
+        lint_id=_id(table, "lint_id") if table.has("lint_id") else None,
         needs=table.choice("needs", list(NEEDS)) if table.has("needs") else None,
     )
 

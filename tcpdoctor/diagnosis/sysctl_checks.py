@@ -13,7 +13,6 @@ _SYSCTL_D = "sysctl.d(5)"
 _SYSTEMD = "systemd 252, src/sysctl/sysctl.c"
 _PROCPS = "procps 4.0.2, src/sysctl.c"
 _PARSE = "Linux kernel/sysctl.c, proc_get_long() and do_proc_dointvec()"
-_OWN = "own"
 
 
 class Check(NamedTuple):
@@ -52,6 +51,11 @@ _FILES = (
 _ORDER = (
     _warning("readers-disagree", "systemd-sysctl and procps end with different values", _SYSTEMD, _PROCPS),
     _warning("set-twice", "One key is set more than once", _SYSCTL_D),
+    _warning(
+        "reset-by-later-line",
+        "A later line resets the setting",
+        "Linux net/ipv4/devinet.c, inet_forward_change(); net/ipv6/addrconf.c",
+    ),
     _info("pattern-matches-nothing", "A pattern stands for no setting of this kernel", _SYSCTL_D),
     _warning(
         "pattern-excludes-nothing", "An exclusion is a pattern, which most readers ignore", _SYSTEMD, _PROCPS
@@ -75,66 +79,13 @@ _KEYS = (
     _info("differs-from-running", "The running value is not what the files say", _SYSCTL_D),
 )
 
-_CLOSING = (
-    _warning(
-        "fin-timeout-between-61-and-89",
-        "tcp_fin_timeout of 61 to 89 lasts shorter than 60",
-        "Linux net/ipv4/tcp_timer.c, tcp_keepalive_timer()",
-    ),
-    _warning("fin-timeout-short", "tcp_fin_timeout is under 15", _IP, "digitalocean/catpaw: 15 to 60"),
-    _info(
-        "fin-timeout-changed",
-        "tcp_fin_timeout does not change TIME_WAIT",
-        "Linux include/net/tcp.h, TCP_TIMEWAIT_LEN",
-    ),
-    _warning(
-        "max-orphans-lowered",
-        "tcp_max_orphans is below the kernel's default",
-        f"{_IP}: do not lower it",
-        _OWN,
-    ),
-    _warning(
-        "max-tw-buckets-lowered",
-        "tcp_max_tw_buckets is below the kernel's default",
-        f"{_IP}: must not lower it",
-        _OWN,
-    ),
-    _info("orphan-retries-low", "tcp_orphan_retries of 1 or 2 cuts off slow clients", _IP),
-    _warning("tw-reuse-without-timestamps", "tcp_tw_reuse does nothing without timestamps", _IP),
-)
-
-_TRAFFIC = (
-    _warning("timestamps-off", "tcp_timestamps is off", _IP, "RFC 7323"),
-    _warning("window-scaling-off", "tcp_window_scaling is off", _IP, "RFC 7323"),
-    _warning("sack-off", "tcp_sack is off", _IP, "RFC 2018"),
-    _warning("retries2-low", "tcp_retries2 is below 8", f"{_IP}: RFC 1122 asks for at least 100 seconds"),
-    _warning("keepalive-never", "A negative keepalive time means never", "Linux net/ipv4/tcp_timer.c"),
-    _warning("notsent-lowat-zero", "tcp_notsent_lowat of 0 keeps sockets from ever being writable", _IP),
-    _warning("tcp-mem-in-bytes", "tcp_mem is larger than memory: it counts pages", _IP),
+_VALUES = (
     _warning(
         "congestion-control-unknown",
         "Neither the kernel nor a module of kernel.org has this congestion control",
         "Linux net/ipv4/tcp_cong.c, tcp_ca_find_autoload()",
     ),
-    _warning("buffer-order", "The three sizes of a buffer are not in order", _IP),
-)
-
-_LISTENING = (
-    _warning("syncookies-off", "tcp_syncookies is off", _IP, "CIS Benchmark: 1"),
-    _warning("syncookies-always", "tcp_syncookies of 2 is for tests", _IP),
-    _warning(
-        "abort-on-overflow", "tcp_abort_on_overflow resets clients in a burst", f"{_IP}: only if really sure"
-    ),
-    _info(
-        "syn-backlog-above-somaxconn",
-        "net.core.somaxconn caps tcp_max_syn_backlog",
-        "Linux net/ipv4/tcp_input.c",
-    ),
-)
-
-_PORTS = (
     _warning("range-holds-listener", "The ephemeral range holds ports that programs listen on", _IP),
-    _warning("range-narrow", "The ephemeral range is narrow", f"{_OWN}: under 10,000; the default is 28,232"),
     _info(
         "range-same-parity", "Both ends of the ephemeral range are even, or odd", f"{_IP}: different parity"
     ),
@@ -143,15 +94,11 @@ _PORTS = (
         "The ephemeral range overlaps Kubernetes' node ports",
         "kubernetes/kops issue 6342",
     ),
-    _warning(
-        "reserved-eats-range", "Reserved ports leave little of the ephemeral range", f"{_OWN}: under a fifth"
-    ),
 )
 
-CHECKS = {
-    check.name: check for check in (*_FILES, *_ORDER, *_KEYS, *_CLOSING, *_TRAFFIC, *_LISTENING, *_PORTS)
-}
-"""Every check by its name, in the order of the documentation."""
+CHECKS = {check.name: check for check in (*_FILES, *_ORDER, *_KEYS, *_VALUES)}
+"""Every check that no rule can express, by its name, in the order of the documentation; those of single
+values are rules (`settings_rules`)."""
 
 
 def fault(
@@ -164,7 +111,8 @@ def fault(
     severity: Severity | None = None,
 ) -> Fault:
     """Return a fault of a check, as severe as the check unless it is said to be milder."""
-    return Fault(check, severity or CHECKS[check].severity, place[0], place[1], key, what, do)
+    known = CHECKS[check]
+    return Fault(check, severity or known.severity, place[0], place[1], key, what, do, known.sources)
 
 
 # Whether the kernel takes a value for a setting, and if not, why.

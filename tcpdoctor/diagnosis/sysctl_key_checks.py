@@ -6,18 +6,23 @@ from collections.abc import Collection, Iterator, Sequence
 
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.sysctl_checks import fault, refusal, size_of, stays
-from tcpdoctor.diagnosis.sysctl_look import Fault, Look, Write
+from tcpdoctor.diagnosis.sysctl_look import ALIASES, Fault, Look, Write
 from tcpdoctor.diagnosis.table import nearest
-from tcpdoctor.facts.sysctl_value import is_same, read_numbers
+from tcpdoctor.facts.sysctl_value import is_same, printed_numbers, read_numbers
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sysctl import Held
 from tcpdoctor.kernel.sysctl_files import Line, dotted
 from tcpdoctor.kernel.text import blank_split, clean
 
 _NO_EFFECT = {
-    "net/ipv4/tcp_fack": "Since Linux 4.15 it does nothing; RACK took its place.",
-    "net/ipv4/tcp_low_latency": "Since Linux 4.14 it does nothing: the prequeue that it avoided is gone.",
+    "net/ipv4/tcp_fack": "since Linux 4.15 it does nothing; RACK took its place.",
+    "net/ipv4/tcp_low_latency": "since Linux 4.14 it does nothing: the prequeue that it avoided is gone.",
+    "net/ipv4/tcp_adv_win_scale": "since Linux 6.6 it does nothing: each socket measures its own overhead.",
+    "net/ipv4/route/max_size": "since Linux 3.6 it does nothing: the cache of routes is gone.",
 }
+_SYN_BACKLOG, _COOKIES = "net/ipv4/tcp_max_syn_backlog", "net/ipv4/tcp_syncookies"
+_LATE = ("net/netfilter/", "net/nf_conntrack", "net/bridge/")
+"""Settings of modules that are mostly loaded after systemd-sysctl has run."""
 _MODULES = (
     ("net/netfilter/nf_conntrack", "nf_conntrack"),
     ("net/nf_conntrack_max", "nf_conntrack"),
@@ -65,8 +70,8 @@ def check_keys(look: Look, names: Collection[str]) -> Iterator[Fault]:
             yield _outside(place, line)
         elif line.key.startswith(("/ ", "//", "\\")):
             yield _no_comment(place, line)
-        elif line.target in _NO_EFFECT and line.value is not None:
-            yield _no_effect(place, line)
+        elif line.value is not None and (why := _useless(look, line)) is not None:
+            yield fault("key-has-no-effect", place, why, "Remove the line.", key=dotted(line.target))
         elif known.removed is not None and (held is None or not held.exists):
             yield _gone(look, place, line)
         elif held is not None and not held.exists:
@@ -84,12 +89,13 @@ def check_drift(look: Look) -> Iterator[Fault]:
     differing: dict[tuple[str, int], list[tuple[Write, str]]] = {}
     # a line that says the same again is one with the line before
     each = {(write.path, *blank_split(write.value)): write for write in look.settings()}
+    overruled = _overruled(look)
     for write in each.values():
         held = look.held.get(write.path)
         if held is None or isinstance(held.value, Missing) or not held.writable or write.path in _ACTIONS:
             continue
         others = [last[write.path] for last in look.last.values() if write.path in last]
-        if not any(is_same(other.value, held.value) for other in others):
+        if write not in overruled and not any(is_same(other.value, held.value) for other in others):
             place = (write.by.file, write.by.line.number)
             differing.setdefault(place, []).append((write, held.value))
     foreign: dict[str, int] = {}
@@ -100,6 +106,16 @@ def check_drift(look: Look) -> Iterator[Fault]:
             yield _drift(place, found, "" if look.is_initial else _ELSEWHERE)
     for path, number in foreign.items():
         yield _foreign_drift(path, number)
+
+
+def _overruled(look: Look) -> set[Write]:
+    """Writes to a variable that a later line writes under its other name."""
+    found: set[Write] = set()
+    for last in look.last.values():
+        for path, alias in ALIASES.items():
+            if path in last and alias in last:
+                found.add(min(last[path], last[alias], key=look.place_of))
+    return found
 
 
 def _foreign_drift(path: str, number: int) -> Fault:
@@ -118,6 +134,11 @@ def _drift(place: tuple[str, int], found: Sequence[tuple[Write, str]], where: st
     if len({other.path for other, _ in found}) == 1:
         what = f"{key}: the file says {says}, the kernel has {clean(held, _SHOWN) or 'nothing'}.{where}"
         do = f"Apply it ({command}) or correct the line. `tcpdoctor sysctl show {key}` tells what set it."
+        if write.path.startswith(_LATE):
+            do += (
+                " Where its module is loaded after systemd-sysctl has run, the line is lost at each boot: "
+                "name the module in /etc/modules-load.d."
+            )
         return fault(DRIFT, place, what, do, key=key)
     names = [f"{dotted(other.path)} = {clean(value, 20) or 'nothing'}" for other, value in found]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
@@ -147,11 +168,18 @@ def _no_comment(place: tuple[str, int], line: Line) -> Fault:
     )
 
 
-def _no_effect(place: tuple[str, int], line: Line) -> Fault:
-    return fault(
-        "key-has-no-effect", place, f"{dotted(line.target)}: {_NO_EFFECT[line.target]}", "Remove the line.",
-        key=dotted(line.target),
-    )  # fmt: skip
+def _useless(look: Look, line: Line) -> str | None:
+    """Why the kernel takes the value and does nothing with it; None where it does something."""
+    key = dotted(line.target)
+    if line.target in _NO_EFFECT:
+        return f"{key}: {_NO_EFFECT[line.target]}"
+    cookies = look.will_be(_COOKIES) if line.target == _SYN_BACKLOG else None
+    if cookies is None or printed_numbers(cookies) in (None, (0,)):
+        return None
+    return (
+        f"{key} does nothing while {dotted(_COOKIES)} is {clean(cookies, 20)}: half-open connections of a "
+        "listener are bounded by its backlog, which net.core.somaxconn bounds, and then cookies are sent."
+    )
 
 
 def _gone(look: Look, place: tuple[str, int], line: Line) -> Fault:

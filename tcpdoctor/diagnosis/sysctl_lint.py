@@ -1,15 +1,17 @@
 """Files of settings against what their readers, this kernel and its traffic make of them."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.diagnosis.settings_rules import check_rules
 from tcpdoctor.diagnosis.sysctl_checks import fault, refusal
 from tcpdoctor.diagnosis.sysctl_key_checks import DRIFT, check_drift, check_keys
-from tcpdoctor.diagnosis.sysctl_look import Fault, Look, Write
-from tcpdoctor.diagnosis.sysctl_value_checks import check_ports, check_values
+from tcpdoctor.diagnosis.sysctl_look import ALIASES, Fault, Look, Write
+from tcpdoctor.diagnosis.sysctl_value_checks import check_controls, check_ports
+from tcpdoctor.facts.sysctl_value import is_same, written_numbers
 from tcpdoctor.kernel.reading import Missing, Refused
 from tcpdoctor.kernel.sysctl_files import Dangling, Line, Reader, SettingsFile, dotted
 from tcpdoctor.kernel.text import clean
@@ -208,6 +210,7 @@ def check_order(look: Look) -> Iterator[Fault]:
             continue  # told once, as sysctl-conf-not-read
         yield from _disagreement(path, systemd, procps, is_excluded=path in excluded)
     yield from _set_twice(look)
+    yield from _resets(look)
 
 
 def _disagreement(
@@ -243,13 +246,63 @@ def _set_twice(look: Look) -> Iterator[Fault]:
     for path, line in sorted(look.every_line(), key=lambda item: (order[item[0]], item[1].number)):
         if line.path is None or line.value is None or line.is_glob or not _counts(look, line):
             continue
-        before = seen.get(line.target)
-        seen[line.target] = (path, line)
+        variable = ALIASES.get(line.target, line.target)
+        before = seen.get(variable)
+        seen[variable] = (path, line)
         if before is None or (before[0], before[1].number) == (path, line.number):
             continue
         fault_ = _twice(before, path, line)
         if fault_ is not None:
             yield fault_
+
+
+_FORWARD4 = "net/ipv4/conf/all/forwarding"
+_RESETS: Mapping[str, re.Pattern[str]] = {
+    _FORWARD4: re.compile(r"net/ipv4/conf/(?!all/)[^/]+/forwarding"),
+    "net/ipv6/conf/all/forwarding": re.compile(r"net/ipv6/conf/(?!all/)[^/]+/forwarding"),
+    "net/ipv6/conf/all/disable_ipv6": re.compile(r"net/ipv6/conf/(?!all/)[^/]+/disable_ipv6"),
+}
+"""What a write to a setting of all interfaces sets as well: the default's, and each interface's."""
+_REDIRECTS4 = "net/ipv4/conf/all/accept_redirects"
+
+
+def _resets(look: Look) -> Iterator[Fault]:
+    """Lines that a later one undoes although it names another setting."""
+    earlier: dict[str, tuple[str, Line]] = {}
+    order = {file.path: number for number, file in enumerate(look.files)}
+    for path, line in sorted(look.every_line(), key=lambda item: (order[item[0]], item[1].number)):
+        if line.path is None or line.value is None or line.is_glob or not _counts(look, line):
+            continue
+        variable = ALIASES.get(line.target, line.target)
+        for target in [target for target in earlier if target != variable]:
+            becomes = _reset_to(variable, line.value, target)
+            if becomes is not None and not is_same(earlier[target][1].value or "", becomes):
+                yield _reset(earlier.pop(target), path, line, becomes)
+        earlier[variable] = (path, line)
+
+
+def _reset_to(variable: str, value: str, target: str) -> str | None:
+    """What a write to one setting makes of another; None where it leaves it alone."""
+    numbers = written_numbers(value, 1)
+    if numbers is None:
+        return None
+    if variable == _FORWARD4 and target == _REDIRECTS4:
+        return "0" if numbers[0] else "1"
+    pattern = _RESETS.get(variable)
+    return str(numbers[0]) if pattern is not None and pattern.fullmatch(target) else None
+
+
+def _reset(before: tuple[str, Line], path: str, line: Line, becomes: str) -> Fault:
+    file, earlier = before
+    key = dotted(earlier.target)
+    return fault(
+        "reset-by-later-line",
+        (file, earlier.number),
+        f"{key} = {clean(earlier.value or '', _SHOWN)} does not last: {_place(path, line)} sets "
+        f"{dotted(line.target)}, and where that changes it the kernel sets {key} to {becomes}.",
+        "Move it behind that line, or into a file whose name comes later.",
+        key=key,
+    )
 
 
 def _counts(look: Look, line: Line) -> bool:
@@ -263,6 +316,7 @@ def _counts(look: Look, line: Line) -> bool:
 def _twice(before: tuple[str, Line], path: str, line: Line) -> Fault | None:
     file, earlier = before
     key = dotted(line.target)
+    other = "" if earlier.target == line.target else f" (under its other name, {dotted(earlier.target)})"
     by_vendor = [bool(_VENDOR.search(each)) for each in (file, path)]
     if (earlier.value or "").split() == (line.value or "").split():
         if file != path and any(by_vendor):
@@ -270,7 +324,7 @@ def _twice(before: tuple[str, Line], path: str, line: Line) -> Fault | None:
         return fault(
             "set-twice",
             (path, line.number),
-            f"{key} is set to the same value at {_place(file, earlier)} already.",
+            f"{key} is set to the same value at {_place(file, earlier)}{other} already.",
             "Keep one of the lines.",
             key=key,
             severity=Severity.INFO,
@@ -282,7 +336,8 @@ def _twice(before: tuple[str, Line], path: str, line: Line) -> Fault | None:
 
 def _undone(before: tuple[str, Line], path: str, line: Line, *, by_vendor: bool) -> Fault:
     file, earlier = before
-    key = dotted(line.target)
+    key = dotted(earlier.target)
+    other = "" if earlier.target == line.target else f", the same variable as {dotted(line.target)},"
     if by_vendor:
         name = clean(path.rpartition("/")[2], 100)
         do = f"Files count in the order of their names: give this one a name after {name}."
@@ -292,7 +347,7 @@ def _undone(before: tuple[str, Line], path: str, line: Line, *, by_vendor: bool)
     return fault(
         "set-twice",
         (file, earlier.number),
-        f"{key} = {clean(earlier.value or '', _SHOWN)} has no effect: {_place(path, line)} sets it to "
+        f"{key} = {clean(earlier.value or '', _SHOWN)} has no effect: {_place(path, line)} sets it{other} to "
         f"{clean(line.value or '', _SHOWN)} later.",
         do,
         key=key,
@@ -333,7 +388,8 @@ def lint_settings(look: Look, names: Collection[str]) -> Linted:
         *check_order(look),
         *check_keys(look, names),
         *check_drift(look),
-        *check_values(look),
+        *check_rules(look),
+        *check_controls(look),
         *check_ports(look),
     ]
     order = {file.path: number for number, file in enumerate(look.files)}

@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.diagnosis.rule import Rule
 from tcpdoctor.facts.sysctl_value import is_same, printed_numbers
+from tcpdoctor.facts.value import Value
 from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import SysctlValue
 from tcpdoctor.kernel.sysctl import Held
 from tcpdoctor.kernel.sysctl_files import Line, Lines, Reader, SettingsFile, Skipped
 from tcpdoctor.kernel.tuned import Tuned
@@ -124,7 +127,7 @@ class Fault(NamedTuple):
     """One thing that is wrong, or worth knowing, at one place."""
 
     check: str
-    """The name of the check, as `sysctl_checks.CHECKS` has it."""
+    """The name of the check: one of `sysctl_checks.CHECKS`, or a rule's."""
     severity: Severity
     file: str
     line: int | None
@@ -135,6 +138,8 @@ class Fault(NamedTuple):
     """What is wrong, in one sentence or two."""
     do: str
     """What to do about it."""
+    sources: tuple[str, ...] = ()
+    """What the check rests on."""
 
 
 class Listening(NamedTuple):
@@ -143,6 +148,16 @@ class Listening(NamedTuple):
     port: int
     local: str
     """The address and port: ``0.0.0.0:40000``."""
+
+
+ALIASES = {
+    "net/ipv4/ip_forward": "net/ipv4/conf/all/forwarding",
+    "net/nf_conntrack_max": "net/netfilter/nf_conntrack_max",
+}
+"""Two names of one variable of the kernel.
+
+Source: Linux net/ipv4/devinet.c (ctl_forward_entry), net/netfilter/nf_conntrack_standalone.c.
+"""
 
 
 class Look(NamedTuple):
@@ -175,11 +190,13 @@ class Look(NamedTuple):
     listeners: Reading[tuple[Listening, ...]] = ()
     memory_pages: int | None = None
     """Pages of memory of the machine; None where that is not known."""
-    defaults: Mapping[str, str] = {}
-    """Defaults that this kernel computed, by place below /proc/sys."""
-    usual_sockets: int | None = None
-    """The least that a kernel with this machine's memory takes by default for tcp_max_orphans and
-    tcp_max_tw_buckets; None where the memory is not known."""
+    page_size: int = 4096
+    running: Mapping[str, Reading[SysctlValue]] = {}
+    """What settings of TCP hold, by dotted name; of another system, the kernel's defaults."""
+    fresh: Mapping[str, Value] = {}
+    """Defaults of this kernel as facts (``default.net.core.somaxconn``), as a fresh namespace has them."""
+    rules: tuple[Rule, ...] = ()
+    """All that are in force; those about settings are judged on what files would set."""
 
     def settings(self) -> Iterator[Write]:
         """Every write that stays for at least one of the readers, each line once for each place."""
@@ -189,6 +206,11 @@ class Look(NamedTuple):
                 if write not in seen:
                     seen.add(write)
                     yield write
+
+    def place_of(self, write: Write) -> tuple[int, int]:
+        """Where a write stands among all: the number of its file, and of its line."""
+        numbers = {file.path: number for number, file in enumerate(self.files)}
+        return numbers.get(write.by.file, len(numbers)), write.by.line.number
 
     def every_line(self) -> Iterator[tuple[str, Line]]:
         """Every line that means something, with its file; what both readers read alike comes once."""

@@ -162,6 +162,13 @@ class Table:
         """A finite number that is not negative."""
         return self.checked_number(key, self.required(key))
 
+    def signed_number(self, key: str) -> float:
+        """The same, negative ones as well: the kernel takes them for some settings."""
+        value = self.required(key)
+        if isinstance(value, int | float) and not isinstance(value, bool) and -MAX_NUMBER <= value < 0:
+            return value
+        return self.checked_number(key, value)
+
     def checked_number(self, key: str, value: object) -> float:
         """The same for a value that was found under the key."""
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -252,6 +252,14 @@ def _command(sysctl: SysctlFix) -> str:
     return f"sysctl -w {sysctl.name}='{value}'" if " " in value else f"sysctl -w {sysctl.name}={value}"
 
 
+def value_text(change: SysctlChange, rule: Rule, facts: Facts) -> str | Missing:
+    """Return what a fix would write, as sysctl(8) wants it; `Missing` where it cannot be computed."""
+    if isinstance(change.value, AddPort):
+        return Missing("the value could not be computed: it is for one port at a time")
+    new = _new_value(change.value, rule, facts)
+    return new if isinstance(new, Missing) else new.text
+
+
 def _new_value(trees: Iterable[Calculation], rule: Rule, facts: Facts) -> _NewValue | Missing:
     numbers = []
     for tree in trees:

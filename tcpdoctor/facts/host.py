@@ -32,6 +32,7 @@ from tcpdoctor.facts.socketset import (
     waits_for_a_window,
 )
 from tcpdoctor.facts.subject import Scope, Subject
+from tcpdoctor.facts.sysctl_value import least_default
 from tcpdoctor.facts.value import Growth, Range, Value
 from tcpdoctor.facts.vocabulary import COUNTER, COUNTER_GROUPS, fact_names, find_fact
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -82,6 +83,8 @@ class HostFacts(Mapping[str, Value]):
         group, _, rest = name.partition(".")
         if group == "sysctl":
             return sysctl_value(rest, self.samples.after)
+        if group == "default":
+            return default_value(rest, self.samples.after)
         if group == "sockstat":
             return _sockstat_value(rest, self.samples.after)
         if group == "sockets":
@@ -188,15 +191,35 @@ _SCALES = {"millisecond": 1e3, "microsecond": 1e6, "nanosecond": 1e9, "percent":
 
 def sysctl_value(name: str, snapshot: Snapshot) -> Value:
     """A setting in the unit of its fact: ``net.ipv4.tcp_fin_timeout``, ``net.ipv4.tcp_mem.max``."""
-    from tcpdoctor.facts.sysctl_facts import PARTS, SYSCTL_FACTS
+    from tcpdoctor.facts.sysctl_facts import PARTS
 
     whole, _, part = name.rpartition(".")
     sysctl = whole if part in PARTS.get(whole, ()) else name
     value = snapshot.sysctls.get(sysctl, Missing(f"{sysctl}: {_ABSENT}"))
+    return _in_units_of_facts(name, sysctl, value)
+
+
+def default_value(name: str, snapshot: Snapshot) -> Value:
+    """The least default of a setting, in the unit of its fact: ``net.core.somaxconn``."""
+    from tcpdoctor.facts.sysctl_facts import PARTS
+
+    whole, _, part = name.rpartition(".")
+    sysctl = whole if part in PARTS.get(whole, ()) else name
+    return _in_units_of_facts(name, sysctl, _default_of(sysctl, snapshot))
+
+
+def _default_of(sysctl: str, snapshot: Snapshot) -> Reading[SysctlValue]:
+    return least_default(sysctl, snapshot.sysctls, snapshot.memory, snapshot.page_size)
+
+
+def _in_units_of_facts(name: str, sysctl: str, value: Reading[SysctlValue]) -> Value:
+    from tcpdoctor.facts.sysctl_facts import PARTS, SYSCTL_FACTS
+
     if isinstance(value, Missing):
         return value
     unit = SYSCTL_FACTS[sysctl][0]
     if sysctl != name:
+        part = name.rpartition(".")[2]
         return _part(value, list(PARTS[sysctl]).index(part), len(PARTS[sysctl]), sysctl)
     if unit in ("text", "ports"):
         return _as_text(value)
@@ -329,6 +352,8 @@ def _translation(host: HostFacts, read: Callable[[Translation], Value], none: Va
 
 FUNCTIONS: Mapping[str, Callable[[HostFacts], Value]] = {
     "kernel.page_size": lambda host: host.samples.after.page_size,
+    "files.default_limit": lambda host: default_value("fs.file-max", host.samples.after),
+    "kernel.memory": lambda host: host.samples.after.memory,
     "softnet.processed": lambda host: packets(host.samples, "processed"),
     "softnet.dropped": lambda host: packets(host.samples, "dropped"),
     "softnet.squeezed": lambda host: packets(host.samples, "squeezed"),

@@ -17,6 +17,20 @@ OWN_FACTS: dict[str, tuple[str, str, str, str, str]] = {
         "Size of a memory page, the unit of net.ipv4.tcp_mem and of sockstat's mem.",
         "getconf PAGESIZE",
     ),
+    "kernel.memory": (
+        "host",
+        "gauge",
+        "page",
+        "Memory of the machine in pages; what net.ipv4.tcp_mem is compared with.",
+        "/proc/meminfo (MemTotal), divided by the size of a page",
+    ),
+    "files.default_limit": (
+        "host",
+        "gauge",
+        "count",
+        "The least that a kernel takes for fs.file-max by itself, with this machine's memory.",
+        "/proc/meminfo (MemTotal in kB), a tenth of it",
+    ),
     "softnet.processed": (
         "host",
         "counter",

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
 from tcpdoctor.facts.dimension import BYTE, SECOND, show_number
-from tcpdoctor.kernel.reading import Reading
+from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import PortRanges, SysctlValue
 from tcpdoctor.kernel.text import blank_split
 
@@ -170,6 +170,94 @@ def computed_defaults(sysctls: Mapping[str, Reading[SysctlValue]]) -> Mapping[st
     if isinstance(buckets, int):
         found["net.netfilter.nf_conntrack_max"] = (str(buckets), str(4 * buckets))
     return found
+
+
+def least_default(
+    name: str, sysctls: Mapping[str, Reading[SysctlValue]], memory: Reading[int], page_size: int
+) -> Reading[SysctlValue]:
+    """Return the least that a kernel takes by itself for a setting that people lower by mistake.
+
+    What the kernel computes from memory is computed from half of this machine's, because it counts less than
+    there is, and because memory may have been added since. Where kernels differ and nothing here tells which
+    this is, it is the smallest of Linux 5.10 to 6.18.
+
+    Args:
+        name: One of `LOWERED`.
+        sysctls: Values of this kernel.
+        memory: Pages of the machine.
+        page_size: Bytes of one.
+
+    Source: Linux net/ipv4/tcp.c (tcp_init, tcp_init_mem), fs/file_table.c (files_maxfiles_init),
+    net/netfilter/nf_conntrack_core.c (nf_conntrack_init_start), net/core/sock.c, include/linux/socket.h.
+    """
+    if name in _FIXED:
+        return _FIXED[name]
+    size = memory if isinstance(memory, Missing) else memory * page_size
+    recent = not isinstance(sysctls.get(_MARK_OF_6_18, Missing("not there")), Missing)
+    if name in ("net.core.rmem_max", "net.core.wmem_max"):
+        return 4 << 20 if recent else _OLD_LIMIT
+    if name in _TABLES:
+        return _half_of_the_table(sysctls, size)
+    if name == "net.ipv4.tcp_rmem":
+        return 4096, 131072, _grown(32 << 20 if recent else 6 << 20, size, 131072)
+    if name == "net.ipv4.tcp_wmem":
+        return 4096, 16384, _grown(4 << 20, size, 65536)
+    return memory if isinstance(memory, Missing) else _of_memory(name, memory, memory * page_size)
+
+
+LOWERED = (
+    "net.core.somaxconn",
+    "net.core.rmem_max",
+    "net.core.wmem_max",
+    "net.core.optmem_max",
+    "net.core.netdev_max_backlog",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+    "net.ipv4.tcp_mem",
+    "net.ipv4.tcp_max_orphans",
+    "net.ipv4.tcp_max_tw_buckets",
+    "net.netfilter.nf_conntrack_max",
+    "fs.nr_open",
+)
+"""Settings whose least default is a fact: numbers of old guides that were a raise once are below it today."""
+
+_FIXED: Mapping[str, int] = {
+    "net.core.somaxconn": 4096,
+    "net.core.optmem_max": 20480,
+    "net.core.netdev_max_backlog": 1000,
+    "fs.nr_open": 1 << 20,
+}
+_MARK_OF_6_18 = "net.ipv4.tcp_tw_reuse_delay"
+"""It came with the same kernel as the larger limits of net.core."""
+_OLD_LIMIT = 163840
+"""Before 6.18, the least of what the size of a small packet gives (212992 on most machines)."""
+_TABLES = frozenset({"net.ipv4.tcp_max_orphans", "net.ipv4.tcp_max_tw_buckets"})
+_OF_4_GIB = 16384
+"""Orphans and minisockets that a kernel with 4 GiB allows by default."""
+
+
+def _half_of_the_table(sysctls: Mapping[str, Reading[SysctlValue]], size: Reading[int]) -> int:
+    entries = sysctls.get(EHASH)
+    if isinstance(entries, int) and entries != 0:
+        return abs(entries) // 2
+    return _OF_4_GIB if isinstance(size, Missing) else fewest_sockets(size)
+
+
+def _grown(most: int, size: Reading[int], least: int) -> int:
+    """The most that a buffer grows to: 1/128 of memory, within limits; where that is not known, the least."""
+    return least if isinstance(size, Missing) else max(least, min(most, size // 256))
+
+
+def _of_memory(name: str, pages: int, size: int) -> Reading[SysctlValue]:
+    if name == "net.ipv4.tcp_mem":
+        pressure = max(pages // 32, 128)
+        return pressure // 4 * 3, pressure, pressure // 4 * 6
+    if name == "fs.file-max":
+        return max(size // 10240 // 2, 8192)
+    gibibytes = size / (1 << 30)
+    if gibibytes > 1.2:
+        return 262144 if gibibytes > 4.5 else 65536
+    return Missing(f"the kernel's default of {name} is not known for so little memory")
 
 
 _BYTES_EACH = 1 << 17

@@ -14,6 +14,7 @@ from tcpdoctor.facts.established_facts import ESTABLISHED_FACTS
 from tcpdoctor.facts.own_facts import OWN_FACTS, SOCKSTAT_FACTS
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.subject_facts import SUBJECT_FACTS
+from tcpdoctor.facts.sysctl_value import LOWERED
 from tcpdoctor.kernel.states import COUNTED_STATES
 
 GAUGE, COUNTER, AGES, TEXT = "gauge", "counter", "ages", "text"
@@ -70,6 +71,8 @@ def find_fact(name: str) -> Fact | None:
     group, _, rest = name.partition(".")
     if group == "sysctl":
         return _sysctl_fact(rest)
+    if group == "default":
+        return _default_fact(rest)
     if group == "sockstat":
         return _sockstat_fact(rest)
     if group == "sockets":
@@ -94,6 +97,7 @@ def fact_names(scope: Scope) -> Sequence[str]:
         + [f"sockstat.{name}" for name in SOCKSTAT_FACTS]
         + list(_counter_names())
         + list(_sysctl_names())
+        + list(_default_names())
     )
 
 
@@ -198,6 +202,24 @@ def _sysctl_fact(name: str) -> Fact | None:
     kind = TEXT if dimension is None else GAUGE
     file = "/proc/sys/" + sysctl.replace(".", "/")
     return Fact(f"sysctl.{name}", dimension, Scope.HOST, kind, meaning, file)
+
+
+def _default_fact(name: str) -> Fact | None:
+    setting = _sysctl_fact(name)
+    if setting is None or not name.startswith(LOWERED):
+        return None
+    meaning = "The least that a kernel takes for it by itself, 5.10 to 6.18, with this machine's memory: "
+    source = "Linux Documentation/networking/ip-sysctl.rst, Documentation/admin-guide/sysctl; MemTotal"
+    name_of_it = name.rpartition(".")[2] if "." in name else name
+    return setting._replace(name=f"default.{name}", meaning=f"{meaning}{name_of_it}.", source=source)
+
+
+def _default_names() -> Iterator[str]:
+    from tcpdoctor.facts.sysctl_facts import PARTS
+
+    for sysctl in LOWERED:
+        for part in PARTS.get(sysctl, ("",)):
+            yield f"default.{sysctl}.{part}" if part else f"default.{sysctl}"
 
 
 def _sysctl_names() -> Iterator[str]:

@@ -201,6 +201,7 @@ def _begin(
         processes={},
         page_size=os.sysconf("SC_PAGE_SIZE"),
         softnet=read_softnet(),
+        memory=os.sysconf("SC_PHYS_PAGES"),
     )
 
 

@@ -408,6 +408,9 @@ class Snapshot(NamedTuple):
     """What the table of tracked connections says of source NAT; read where insertions into it failed since
     the earlier look."""
 
+    memory: Reading[int] = Missing("the memory of the machine was not read")
+    """Pages of memory of the whole machine."""
+
 
 class Samples(NamedTuple):
     """Two looks at the same namespace, or one."""

@@ -94,4 +94,263 @@ SCENARIOS = (
             "tcp_syncookies is 1, the default: cookies are sent only while the queue is full.",
         ),
     ),
+    Scenario(
+        "timestamps-off",
+        "TCP timestamps are off",
+        _setting(
+            "timestamps-off",
+            {"net.ipv4.tcp_timestamps": 0},
+            {"net.ipv4.tcp_timestamps": 1},
+            """
+            tcp_timestamps is 0. Connections made from now on cannot tell old segments from new ones, and
+            one that is made from a SYN cookie has neither window scaling nor SACK. They cost 12 bytes a
+            packet, and their start is random: they show nobody how long the host is up.
+            """,
+            "With tcp_timestamps = 1, the default, new connections use them again.",
+        ),
+    ),
+    Scenario(
+        "window-scaling-off",
+        "Windows end at 64 KiB",
+        _setting(
+            "window-scaling-off",
+            {"net.ipv4.tcp_window_scaling": 0},
+            {"net.ipv4.tcp_window_scaling": 1},
+            """
+            tcp_window_scaling is 0. No window of a connection made from now on is larger than 64 KiB: with
+            a round trip of 50 ms it carries 1.3 MB/s, whatever the line can do.
+            """,
+            "With tcp_window_scaling = 1, the default, windows grow as far as the buffers do.",
+        ),
+    ),
+    Scenario(
+        "sack-off",
+        "Selective acknowledgements are off",
+        _setting(
+            "sack-off",
+            {"net.ipv4.tcp_sack": 0},
+            {"net.ipv4.tcp_sack": 1},
+            """
+            tcp_sack is 0: a receiver cannot say which segments behind a gap it has, so each round trip
+            repairs one loss, and neither RACK nor the tail loss probe works.
+            """,
+            "With tcp_sack = 1, the default, losses are repaired together.",
+        ),
+    ),
+    Scenario(
+        "tail-loss-probe-off",
+        "An old default turns the tail loss probe off",
+        _setting(
+            "tail-loss-probe-off",
+            {"net.ipv4.tcp_early_retrans": 1},
+            {"net.ipv4.tcp_early_retrans": 3},
+            """
+            tcp_early_retrans is 1, as in many collections of settings. It turned early retransmit on, which
+            is gone; today it turns off what took its place: the last segment of a message, once lost, waits
+            for the retransmission timeout.
+            """,
+            "With tcp_early_retrans = 3, the default, the probe is on.",
+            "info",
+        ),
+    ),
+    Scenario(
+        "rack-off",
+        "Loss detection by time is off",
+        _setting(
+            "rack-off",
+            {"net.ipv4.tcp_recovery": 0},
+            {"net.ipv4.tcp_recovery": 1},
+            """
+            tcp_recovery is 0. Before Linux 6.17 that turns RACK off, which finds lost retransmissions;
+            since then nothing else is left and the bit does nothing.
+            """,
+            "tcp_recovery is 1 again, the default.",
+            "info",
+        ),
+    ),
+    Scenario(
+        "retries2-low",
+        "A short outage ends every connection",
+        _setting(
+            "retries2-low",
+            {"net.ipv4.tcp_retries2": 5},
+            {"net.ipv4.tcp_retries2": 15},
+            """
+            tcp_retries2 is 5: a connection with data under way dies after 13 s without an answer. The
+            reboot of a switch takes longer. RFC 1122 asks for 100 s, which is 8.
+            """,
+            "tcp_retries2 is 15 again: 15 minutes. Programs that want to know sooner set TCP_USER_TIMEOUT.",
+        ),
+    ),
+    Scenario(
+        "syn-retries-low",
+        "connect() gives up after three seconds",
+        _setting(
+            "syn-retries-low",
+            {"net.ipv4.tcp_syn_retries": 1},
+            {"net.ipv4.tcp_syn_retries": 6},
+            """
+            tcp_syn_retries is 1: connect() fails with ETIMEDOUT three seconds after its first SYN was lost.
+            """,
+            "tcp_syn_retries is 6 again, the default.",
+        ),
+    ),
+    Scenario(
+        "keepalive-never",
+        "A negative keepalive time means never",
+        _setting(
+            "keepalive-never",
+            {"net.ipv4.tcp_keepalive_time": -1},
+            {"net.ipv4.tcp_keepalive_time": 7200},
+            """
+            tcp_keepalive_time is -1, which the kernel takes: no probe is ever sent, although programs ask
+            for them. Connections to peers that have vanished stay for ever.
+            """,
+            "tcp_keepalive_time is 7200 s again, the default.",
+        ),
+    ),
+    Scenario(
+        "keepalive-probes-zero",
+        "Idle connections are reset without a probe",
+        _setting(
+            "keepalive-probes-zero",
+            {"net.ipv4.tcp_keepalive_probes": 0},
+            {"net.ipv4.tcp_keepalive_probes": 9},
+            """
+            tcp_keepalive_probes is 0. That does not turn keepalive off: when the timer of an idle
+            connection fires, no probe is sent, the connection is over at once, and the peer gets a reset.
+            """,
+            "tcp_keepalive_probes is 9 again: nine probes have to stay unanswered.",
+        ),
+    ),
+    Scenario(
+        "timeouts-look-like-milliseconds",
+        "Ten minutes became a week",
+        _setting(
+            "timeouts-look-like-milliseconds",
+            {"net.ipv4.tcp_keepalive_time": 600000},
+            {"net.ipv4.tcp_keepalive_time": 600},
+            """
+            tcp_keepalive_time is 600000. It counts seconds: the first probe is sent after a week, not after
+            ten minutes.
+            """,
+            "tcp_keepalive_time is 600 s.",
+        ),
+    ),
+    Scenario(
+        "fin-timeout-changed",
+        "tcp_fin_timeout was changed against TIME_WAIT",
+        _setting(
+            "fin-timeout-changed",
+            {"net.ipv4.tcp_fin_timeout": 30},
+            {"net.ipv4.tcp_fin_timeout": 60},
+            """
+            tcp_fin_timeout is 30 s. It is for orphans in FIN_WAIT_2; TIME_WAIT lasts 60 s as before.
+            """,
+            "tcp_fin_timeout is 60 s again, the default.",
+            "info",
+        ),
+    ),
+    Scenario(
+        "buffer-order",
+        "A buffer begins larger than it may grow",
+        _setting(
+            "buffer-order",
+            {"net.ipv4.tcp_rmem": "4096 8000000 6000000"},
+            {"net.ipv4.tcp_rmem": "4096 131072 6291456"},
+            """
+            tcp_rmem is 4096 8000000 6000000: its three numbers are the least, the first and the most, and
+            the first is above the most. The kernel does not check it.
+            """,
+            "The three numbers of tcp_rmem rise again.",
+        ),
+    ),
+    Scenario(
+        "tcp-buffers-tiny",
+        "Sizes in KiB where bytes are meant",
+        _setting(
+            "tcp-buffers-tiny",
+            {"net.ipv4.tcp_rmem": "4 87 6144"},
+            {"net.ipv4.tcp_rmem": "4096 131072 33554432"},
+            """
+            tcp_rmem is 4 87 6144, in KiB perhaps; the kernel takes them for bytes. A receive buffer of 6
+            KiB lets a connection over 20 ms of round trip carry 0.06 MB/s.
+            """,
+            "tcp_rmem ends at 32 MiB.",
+        ),
+    ),
+    Scenario(
+        "tcp-buffers-lowered",
+        "An old raise of the buffers is a limit today",
+        _setting(
+            "tcp-buffers-lowered",
+            {"net.ipv4.tcp_rmem": "4096 65536 70000"},
+            {"net.ipv4.tcp_rmem": "4096 131072 33554432"},
+            """
+            tcp_rmem ends at 70000 bytes. Whatever guide it comes from, the kernel would let the buffer grow
+            further by itself.
+            """,
+            "tcp_rmem ends at 32 MiB.",
+            "info",
+        ),
+    ),
+    Scenario(
+        "notsent-lowat-zero",
+        "No socket is ever writable",
+        _setting(
+            "notsent-lowat-zero",
+            {"net.ipv4.tcp_notsent_lowat": 0},
+            {"net.ipv4.tcp_notsent_lowat": 4294967295},
+            """
+            tcp_notsent_lowat is 0: poll() calls a socket writable while it holds less than that many bytes
+            that were never sent. Less than nothing there is not.
+            """,
+            "tcp_notsent_lowat is what it was: no limit.",
+        ),
+    ),
+    Scenario(
+        "somaxconn-lowered",
+        "An old default of somaxconn, written down",
+        _setting(
+            "somaxconn-lowered",
+            {"net.core.somaxconn": 128},
+            {"net.core.somaxconn": 4096},
+            """
+            net.core.somaxconn is 128, the default until Linux 5.4. No listener has a longer accept queue,
+            whatever its program asks for.
+            """,
+            "net.core.somaxconn is 4096 again; listeners take it over when they listen() again.",
+            "info",
+        ),
+    ),
+    Scenario(
+        "max-tw-buckets-lowered",
+        "The table of TIME_WAIT was made small",
+        _setting(
+            "max-tw-buckets-lowered",
+            {"net.ipv4.tcp_max_tw_buckets": 500},
+            {"net.ipv4.tcp_max_tw_buckets": 1000000},
+            """
+            tcp_max_tw_buckets is 500: above it connections skip TIME_WAIT, old segments can reach new ones,
+            and a FIN that comes again is answered with a reset.
+            """,
+            "There is room for a million.",
+            "info",
+        ),
+    ),
+    Scenario(
+        "syn-backlog-above-somaxconn",
+        "A limit that is never reached",
+        _setting(
+            "syn-backlog-above-somaxconn",
+            {"net.ipv4.tcp_syncookies": 0, "net.ipv4.tcp_max_syn_backlog": 8192},
+            {"net.ipv4.tcp_syncookies": 1},
+            """
+            Without SYN cookies tcp_max_syn_backlog counts: it is 8192, and net.core.somaxconn, which is
+            smaller, bounds the same queue first.
+            """,
+            "With SYN cookies on, the default, neither number matters.",
+            "info",
+        ),
+    ),
 )

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from tcpdoctor.diagnosis.finding import JsonValue, Severity
-from tcpdoctor.diagnosis.sysctl_checks import CHECKS
 from tcpdoctor.diagnosis.sysctl_lint import Linted
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.reading import Missing
@@ -45,7 +44,7 @@ def sysctl_lint_json(
                 "sysctl": None if fault.key is None else clean(fault.key, 4096),
                 "what": fault.what,
                 "do": fault.do,
-                "sources": list(CHECKS[fault.check].sources),
+                "sources": list(fault.sources),
             }
             for fault in linted.faults
         ],

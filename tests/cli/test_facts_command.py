@@ -62,6 +62,7 @@ def test_one_scope_only():
 def test_names_choose_by_their_beginning():
     found = as_json("--window", 0, "sysctl.net.ipv4.tcp_mem", "kernel.")
     assert {row["fact"] for row in found["facts"]} == {
+        "kernel.memory",
         "kernel.page_size",
         "sysctl.net.ipv4.tcp_mem.min",
         "sysctl.net.ipv4.tcp_mem.pressure",

@@ -7,6 +7,8 @@ from urllib.parse import unquote, urlparse
 import pytest
 
 from tcpdoctor import __version__
+from tcpdoctor.answers.rules import load_rules
+from tcpdoctor.diagnosis.settings_rules import checks_of
 from tcpdoctor.diagnosis.sysctl_checks import CHECKS
 from tests.cli.command import complaint, tcpdoctor
 
@@ -191,7 +193,9 @@ def run_of(text: str) -> dict:
 
 def test_sarif_points_to_file_and_line(bad):
     run = run_of(tcpdoctor("sysctl", "lint", bad, "--format", "sarif").stdout)
-    assert {rule["id"] for rule in run["tool"]["driver"]["rules"]} == set(CHECKS)
+    assert {rule["id"] for rule in run["tool"]["driver"]["rules"]} == set(CHECKS) | set(
+        checks_of(load_rules().rules)
+    )
     first = run["results"][0]
     place = first["locations"][0]["physicalLocation"]
     assert (first["ruleId"], first["level"]) == ("key-removed", "warning")

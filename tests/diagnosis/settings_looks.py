@@ -1,12 +1,14 @@
 """Looks at files of settings made from literals, and what the lint says of them."""
 
+from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis.sysctl_checks import refusal
 from tcpdoctor.diagnosis.sysctl_lint import lint_settings
 from tcpdoctor.diagnosis.sysctl_look import UNKNOWN, Fault, Known, Look, Placed, winners, writes
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.sysctl import Held
-from tcpdoctor.kernel.sysctl_files import Reader, SettingsFile, read_lines
+from tcpdoctor.kernel.sysctl import Held, parse_sysctl
+from tcpdoctor.kernel.sysctl_files import Reader, SettingsFile, dotted, read_lines
 
+RULES = load_rules().rules
 INT = (-(2**31), 2**31 - 1)
 RUNNING = {
     "tcp_timestamps": "1",
@@ -27,13 +29,35 @@ RUNNING = {
     "tcp_max_tw_buckets": "131072",
     "tcp_max_syn_backlog": "2048",
     "tcp_tw_reuse": "2",
+    "tcp_keepalive_probes": "9",
+    "tcp_syn_retries": "6",
+    "tcp_synack_retries": "5",
+    "tcp_early_retrans": "3",
+    "tcp_recovery": "1",
+    "tcp_adv_win_scale": "1",
+    "ip_forward": "0",
+    "conf/all/forwarding": "0",
+    "conf/all/accept_redirects": "1",
+    "conf/default/forwarding": "0",
     "tcp_fack": "0",
     "ip_local_port_range": "32768 60999",
     "ip_local_reserved_ports": "",
     "ip_unprivileged_port_start": "1024",
 }
 HELD = {f"net/ipv4/{name}": Held(exists=True, writable=True, value=value) for name, value in RUNNING.items()}
-HELD["net/core/somaxconn"] = Held(exists=True, writable=True, value="4096")
+OTHERS = {
+    "net/core/somaxconn": "4096",
+    "net/core/rmem_max": "212992",
+    "net/core/wmem_max": "212992",
+    "net/core/optmem_max": "20480",
+    "net/core/netdev_max_backlog": "1000",
+    "net/ipv6/conf/all/disable_ipv6": "0",
+    "net/ipv6/conf/eth0/disable_ipv6": "0",
+    "net/netfilter/nf_conntrack_max": "262144",
+    "fs/nr_open": "1048576",
+    "fs/file-max": "400000",
+}
+HELD |= {path: Held(exists=True, writable=True, value=value) for path, value in OTHERS.items()}
 HELD["net/ipv4/tcp_available_congestion_control"] = Held(exists=True, writable=False, value="reno cubic")
 HELD["net/ipv4/tcp_congestion_control"] = Held(exists=True, writable=True, value="cubic")
 KNOWN = {path: Known("count", INT, len(held.value.split()) or None) for path, held in HELD.items()} | {
@@ -81,7 +105,9 @@ def look(*texts: str | bytes, **changed) -> Look:
         held=held,
         last_path="/etc/sysctl.conf",
         memory_pages=1_000_000,
-        defaults={"net/ipv4/tcp_max_orphans": "131072", "net/ipv4/tcp_max_tw_buckets": "131072"},
+        running={dotted(path): parse_sysctl(dotted(path), value.value, path) for path, value in HELD.items()}
+        | {"net.ipv4.tcp_ehash_entries": 262144},
+        rules=RULES,
     )
     return plain._replace(**changed)
 

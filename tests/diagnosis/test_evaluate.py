@@ -8,6 +8,8 @@ import pytest
 from tcpdoctor.diagnosis.evaluate import diagnose_subjects
 from tcpdoctor.diagnosis.finding import Evidence, Severity, SysctlFix, Unchecked, Whereabouts
 from tcpdoctor.diagnosis.library import RuleText, load_library, parse_config
+from tcpdoctor.diagnosis.rule import read_body
+from tcpdoctor.diagnosis.tell import value_text
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.value import Ages, Growth, NamedText, Range
 from tcpdoctor.kernel.reading import Missing
@@ -112,6 +114,28 @@ def test_a_sysctl_fix_is_typed_as_its_value_says():
     facts = {"sysctl__net__ipv4__timeout": 60}
     (finding,) = look(leak(120, **facts), sysctls={"net.ipv4.timeout": 60}).findings
     assert finding.fixes[1].commands == ("sysctl -w net.ipv4.timeout=30",)
+
+
+ADD_PORT = """
+[[fix]]
+kind       = "sysctl"
+title      = "Reserve it"
+name       = "net.ipv4.timeout"
+value      = { add = "leak.owned" }
+applies_to = "namespace"
+risk       = "it is not free for others"
+verify     = "sysctl net.ipv4.timeout"
+undo       = "sysctl -w net.ipv4.timeout=1"
+"""
+
+
+def test_what_a_fix_would_write_is_a_text_or_missing():
+    known = rule(RULE + ADD_PORT)
+    half, port = (fix.sysctl for fix in read_body(known).fixes if fix.sysctl is not None)
+    assert value_text(half, known, {"sysctl.net.ipv4.timeout": 60}) == "30"
+    unread = value_text(half, known, {"sysctl.net.ipv4.timeout": Missing("hidden")})
+    assert unread == Missing("the value could not be computed: hidden")
+    assert isinstance(value_text(port, known, {"leak.owned": 8080}), Missing)
 
 
 def test_a_command_that_needs_what_could_not_be_read_is_left_out():

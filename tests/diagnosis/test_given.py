@@ -18,6 +18,7 @@ BOUNDS = "the test gives bounds only"
     [
         ('"leak.owned" = 120', "leak.owned", 120),
         ('"leak.owned" = 2.5', "leak.owned", 2.5),
+        ('"sysctl.net.ipv4.timeout" = -1', "sysctl.net.ipv4.timeout", -1),
         ('"leak.owned" = { at_least = 3 }', "leak.owned", Range(3, math.inf, BOUNDS)),
         ('"leak.owned" = { at_least = 3, at_most = 4 }', "leak.owned", Range(3, 4, BOUNDS)),
         ('"leak.owned" = "missing: run as root"', "leak.owned", Missing("run as root")),

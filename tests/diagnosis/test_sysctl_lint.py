@@ -3,16 +3,20 @@
 import pytest
 
 from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.diagnosis.settings_rules import checks_of
 from tcpdoctor.diagnosis.sysctl_checks import CHECKS
 from tcpdoctor.diagnosis.sysctl_lint import lint_settings, worst
 from tcpdoctor.diagnosis.sysctl_look import Known, Listening
 from tcpdoctor.kernel.reading import Missing, Refused
 from tcpdoctor.kernel.sysctl import Held
 from tcpdoctor.kernel.sysctl_files import Dangling, Lines, Reader, SettingsFile, Skipped, read_lines
-from tests.diagnosis.settings_looks import HELD, KNOWN, NAMES, faults, found, look
+from tests.diagnosis.settings_looks import HELD, KNOWN, NAMES, RULES, faults, found, look
 
 LISTENING = (Listening(40_009, "0.0.0.0:40009"),)
-DOT = "net.ipv4."
+NO_TABLE = {"running": {}, "memory_pages": None}
+"""A kernel that does not tell the size of its tables, on a machine whose memory is not known."""
+FRESH = {"fresh": {"default.net.core.optmem_max": 131072}}
+ALL_CHECKS = {**CHECKS, **checks_of(RULES)}
 
 
 @pytest.mark.parametrize(
@@ -52,7 +56,7 @@ DOT = "net.ipv4."
         ("key-unknown", "net.ipv4.conf.eth0.1.rp_filter = 1", {}),
         ("key-too-new", "net.ipv4.tcp_rto_future = 1", {}),
         ("key-of-initial-namespace", "net.ipv4.udp_mem = 1 2 3", {"is_initial": False}),
-        ("key-needs-module", "net.netfilter.nf_conntrack_max = 1", {}),
+        ("key-needs-module", "net.netfilter.nf_conntrack_buckets = 1", {}),
         ("key-needs-module", "net.bridge.bridge-nf-call-iptables = 1", {}),
         ("key-of-absent-interface", "net.ipv4.conf.eth9.rp_filter = 1", {}),
         ("key-read-only", "net.ipv4.tcp_available_congestion_control = bbr", {}),
@@ -71,12 +75,12 @@ DOT = "net.ipv4."
         ("fin-timeout-short", "net.ipv4.tcp_fin_timeout = 14", {}),
         ("fin-timeout-changed", "net.ipv4.tcp_fin_timeout = 30", {}),
         ("max-orphans-lowered", "net.ipv4.tcp_max_orphans = 131071", {}),
-        ("max-orphans-lowered", "net.ipv4.tcp_max_orphans = 4095", {"defaults": {}}),
-        ("max-tw-buckets-lowered", "net.ipv4.tcp_max_tw_buckets = 5000", {"defaults": {}}),
+        ("max-orphans-lowered", "net.ipv4.tcp_max_orphans = 4095", NO_TABLE),
+        ("max-tw-buckets-lowered", "net.ipv4.tcp_max_tw_buckets = 5000", NO_TABLE),
         (
             "max-tw-buckets-lowered",
             "net.ipv4.tcp_max_tw_buckets = 20000",
-            {"defaults": {}, "usual_sockets": 32768},
+            {"running": {}, "memory_pages": 2 << 20},
         ),
         ("max-tw-buckets-lowered", "net.ipv4.tcp_max_tw_buckets = 5000", {}),
         ("orphan-retries-low", "net.ipv4.tcp_orphan_retries = 2", {}),
@@ -94,7 +98,59 @@ DOT = "net.ipv4."
         ("syncookies-off", "net.ipv4.tcp_syncookies = 0", {}),
         ("syncookies-always", "net.ipv4.tcp_syncookies = 2", {}),
         ("abort-on-overflow", "net.ipv4.tcp_abort_on_overflow = 1", {}),
-        ("syn-backlog-above-somaxconn", "net.ipv4.tcp_max_syn_backlog = 4097", {}),
+        (
+            "syn-backlog-above-somaxconn",
+            "net.ipv4.tcp_max_syn_backlog = 4097\nnet.ipv4.tcp_syncookies = 0",
+            {},
+        ),
+        ("key-has-no-effect", "net.ipv4.tcp_max_syn_backlog = 4096", {}),
+        ("key-has-no-effect", "net.ipv4.tcp_adv_win_scale = -2", {}),
+        ("buffer-order", "net.ipv4.tcp_rmem = 262144 131072 6291456", {}),
+        ("tcp-buffers-tiny", "net.ipv4.tcp_rmem = 4 87 6144", {}),
+        ("tcp-buffers-tiny", "net.ipv4.tcp_wmem = 4 16 4096", {}),
+        ("tcp-buffers-lowered", "net.ipv4.tcp_rmem = 4096 87380 4194304", {}),
+        ("tcp-mem-order", "net.ipv4.tcp_mem = 2097152 1048576 786432", {}),
+        ("tcp-mem-holds-buffer-sizes", "net.ipv4.tcp_mem = 4096 87380 16777216", {}),
+        ("tcp-mem-nearly-all-memory", "net.ipv4.tcp_mem = 970000 970000 970000", {}),
+        ("tcp-mem-lowered", "net.ipv4.tcp_mem = 1000 2000 3000", {}),
+        ("somaxconn-lowered", "net.core.somaxconn = 128", {}),
+        ("socket-buffer-limits-lowered", "net.core.rmem_max = 131071", {}),
+        ("socket-buffer-limits-lowered", "net.core.wmem_max = 131071", {}),
+        ("optmem-max-lowered", "net.core.optmem_max = 10240", {}),
+        ("optmem-max-lowered", "net.core.optmem_max = 20480", FRESH),
+        ("netdev-max-backlog-lowered", "net.core.netdev_max_backlog = 300", {}),
+        ("file-max-lowered", "fs.file-max = 65535", {}),
+        ("nr-open-lowered", "fs.nr_open = 65536", {}),
+        ("conntrack-max-lowered", "net.netfilter.nf_conntrack_max = 10000", {}),
+        ("keepalive-probes-zero", "net.ipv4.tcp_keepalive_probes = 0", {}),
+        ("timeouts-look-like-milliseconds", "net.ipv4.tcp_keepalive_time = 600000", {}),
+        ("timeouts-look-like-milliseconds", "net.ipv4.tcp_keepalive_intvl = 75000", {}),
+        ("timeouts-look-like-milliseconds", "net.ipv4.tcp_fin_timeout = 30000", {}),
+        ("syn-retries-low", "net.ipv4.tcp_syn_retries = 1", {}),
+        ("syn-retries-low", "net.ipv4.tcp_synack_retries = 0", {}),
+        ("tail-loss-probe-off", "net.ipv4.tcp_early_retrans = 1", {}),
+        ("rack-off", "net.ipv4.tcp_recovery = 0", {}),
+        ("set-twice", "net.ipv4.ip_forward = 1\nnet.ipv4.conf.all.forwarding = 0", {}),
+        (
+            "set-twice",
+            "net.netfilter.nf_conntrack_max = 1048576\nnet.nf_conntrack_max = 65536",
+            {},
+        ),
+        (
+            "reset-by-later-line",
+            "net.ipv4.conf.all.accept_redirects = 1\nnet.ipv4.ip_forward = 1",
+            {},
+        ),
+        (
+            "reset-by-later-line",
+            "net.ipv4.conf.default.forwarding = 0\nnet.ipv4.conf.all.forwarding = 1",
+            {},
+        ),
+        (
+            "reset-by-later-line",
+            "net.ipv6.conf.eth0.disable_ipv6 = 0\nnet.ipv6.conf.all.disable_ipv6 = 1",
+            {},
+        ),
         ("range-holds-listener", "net.ipv4.ip_local_port_range = 32768 60999", {"listeners": LISTENING}),
         ("range-narrow", "net.ipv4.ip_local_port_range = 50000 59998", {}),
         ("range-same-parity", "net.ipv4.ip_local_port_range = 32768 60998", {}),
@@ -107,7 +163,8 @@ def test_a_check_finds_what_it_is_for(check, text, changed):
     assert here
     for fault in here:
         assert fault.file == "/etc/sysctl.d/1.conf"
-        assert fault.severity <= CHECKS[check].severity
+        assert fault.severity <= ALL_CHECKS[check].severity
+        assert fault.sources
         assert fault.what.endswith(".")
         assert fault.do[0].isupper()
 
@@ -122,7 +179,14 @@ def test_a_check_finds_what_it_is_for(check, text, changed):
         "net.ipv4.tcp_max_tw_buckets = -1",
         "net.ipv4.tcp_orphan_retries = 3",
         "net.ipv4.tcp_tw_reuse = 1",
-        "net.ipv4.tcp_max_syn_backlog = 4096",
+        "net.core.somaxconn = 4096",
+        "net.core.optmem_max = 20480",
+        "net.ipv4.tcp_early_retrans = 3",
+        "net.ipv4.tcp_keepalive_probes = 1",
+        "net.ipv4.tcp_mem = 46875 62500 93750",
+        "net.netfilter.nf_conntrack_max = 0",
+        "net.ipv4.ip_forward = 1\nnet.ipv4.conf.all.accept_redirects = 0",
+        "net.ipv4.conf.all.accept_redirects = 0\nnet.ipv4.ip_forward = 1",
         "net.ipv4.ip_local_port_range = 32768 60999",
         "net.ipv4.ip_local_reserved_ports = 8080,9000-9010",
         "net.ipv4.ip_local_reserved_ports = 8080,",
@@ -187,12 +251,12 @@ def test_every_check_is_provoked_here():
         "file-not-read",
         "differs-from-running",
     }
-    assert provoked | others == set(CHECKS)
+    assert provoked | others == set(ALL_CHECKS)
     assert provoked & others == set()
 
 
 def test_every_check_names_what_it_rests_on():
-    for name, check in CHECKS.items():
+    for name, check in ALL_CHECKS.items():
         assert name == check.name
         assert check.sources
         assert not check.title.endswith(".")

@@ -1,8 +1,14 @@
 """The rules about settings, in a namespace of their own: harmful values are found, defaults are not."""
 
+import errno
+import socket
+
 import pytest
 
+from tcpdoctor.answers.rules import load_rules
+from tcpdoctor.diagnosis.settings_rules import settings_triggers
 from tcpdoctor.lab.catalogue import LAB
+from tcpdoctor.lab.config import SCENARIOS
 from tcpdoctor.lab.namespace import write_sysctl
 
 from .checks import check, findings, severities, the_finding
@@ -45,14 +51,48 @@ def cured_by_its_fix(rule):
     story = LAB[rule].play()
     next(story)
     finding = the_finding(check("--window", "0"), rule)
-    setting = next(fix["sysctl"] for fix in finding["fixes"] if fix["sysctl"])
-    write_sysctl(setting["name"], setting["value"])
+    for setting in (fix["sysctl"] for fix in finding["fixes"] if fix["sysctl"]):
+        value = setting["value"]
+        write_sysctl(setting["name"], " ".join(map(str, value)) if isinstance(value, list) else value)
     return findings(check("--window", "0"), rule)
 
 
-@pytest.mark.parametrize("rule", [BETWEEN, SHORT, REUSE])
+SINGLE = [scenario.name for scenario in SCENARIOS]
+
+
+def test_every_rule_on_settings_of_a_namespace_has_a_story():
+    about = {rule.id for rule in load_rules().rules if settings_triggers(rule) and rule.family == "config"}
+    without = {rule.id for rule in load_rules().rules if rule.no_scenario}
+    assert about - without <= set(SINGLE)
+    assert len(about - without) >= 21
+
+
+@pytest.mark.parametrize("rule", SINGLE)
 def test_the_sysctl_that_a_fix_proposes_ends_the_finding(in_namespace, rule):
     assert in_namespace(cured_by_its_fix, rule) == []
+
+
+def with_short_time_and_no_probes():
+    """Two idle connections with keepalive where no probe is ever sent: what ends the one whose time comes."""
+    write_sysctl("net.ipv4.tcp_keepalive_probes", 0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client, other = (socket.create_connection(server.getsockname()) for _ in range(2))
+        accepted = [server.accept()[0] for _ in range(2)]
+        with client, other, accepted[0], accepted[1]:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            found = severities(check("--window", "0"), "keepalive-probes-zero")
+            client.settimeout(30)
+            try:
+                client.recv(1)
+            except OSError as error:
+                return found, error.errno
+    return found, None
+
+
+def test_without_probes_a_healthy_idle_connection_is_ended(in_namespace):
+    assert in_namespace(with_short_time_and_no_probes) == (["critical"], errno.ETIMEDOUT)
 
 
 def with_reuse(reuse, timestamps):

@@ -11,7 +11,7 @@ from tcpdoctor.answers.settings_files import apply_files, known_settings
 from tcpdoctor.cli.app import run
 from tcpdoctor.diagnosis.sysctl_checks import refusal, stays
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.sysctl import look_at
+from tcpdoctor.kernel.sysctl import look_at, read_fresh, read_sysctl
 from tcpdoctor.kernel.sysctl_files import Reader, SettingsFile
 from tcpdoctor.knowledge.sysctl_pages import all_pages
 from tcpdoctor.lab.namespace import write_sysctl
@@ -101,6 +101,41 @@ def test_what_a_refused_vector_leaves_behind_is_what_lint_says(in_namespace, tex
     left, said = in_namespace(left_behind, text)
     assert left == after
     assert said.endswith(stored)
+
+
+def after(*writes: tuple[str, str]) -> dict[str, str]:
+    """What settings of forwarding hold after writes."""
+    for path, value in writes:
+        assert write_raw(path, value)
+    names = ("ip_forward", "conf/all/forwarding", "conf/default/forwarding", "conf/all/accept_redirects")
+    return {name: Path("/proc/sys/net/ipv4", name).read_text(encoding="ascii").strip() for name in names}
+
+
+def test_two_names_of_one_variable_and_what_a_write_to_it_resets(in_namespace):
+    one = in_namespace(after, ("net/ipv4/ip_forward", "1"), ("net/ipv4/conf/all/forwarding", "0"))
+    assert (one["ip_forward"], one["conf/all/forwarding"]) == ("0", "0")
+    before = ("net/ipv4/conf/all/accept_redirects", "1"), ("net/ipv4/conf/default/forwarding", "0")
+    two = in_namespace(after, *before, ("net/ipv4/ip_forward", "1"))
+    assert (two["conf/all/accept_redirects"], two["conf/default/forwarding"]) == ("0", "1")
+
+
+def disable_ipv6_everywhere() -> str:
+    assert write_raw("net/ipv6/conf/lo/disable_ipv6", "0")
+    assert write_raw("net/ipv6/conf/all/disable_ipv6", "1")
+    return Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6").read_text(encoding="ascii").strip()
+
+
+def test_disable_ipv6_of_all_interfaces_sets_each(in_namespace):
+    assert in_namespace(disable_ipv6_everywhere) == "1"
+
+
+def fresh_and_changed() -> tuple[object, object]:
+    write_sysctl("net.core.somaxconn", 77)
+    return read_fresh(["net.core.somaxconn"])["net.core.somaxconn"], read_sysctl("net.core.somaxconn")
+
+
+def test_a_fresh_namespace_has_what_nobody_has_changed(in_namespace):
+    assert in_namespace(fresh_and_changed) == (4096, 77)
 
 
 def changed() -> tuple[str, str]:
