@@ -135,6 +135,7 @@ def main() -> int:
     parser.add_argument(
         "--mix", type=parse_mix, default="established", help="established=6,time_wait=3,close_wait=1"
     )
+    parser.add_argument("--processes", type=int, default=1, help="over which CLOSE_WAIT is spread")
     parser.add_argument("--only", nargs="*", help="names of the commands to run, as printed")
     options = parser.parse_args()
     try:
@@ -151,7 +152,7 @@ def main() -> int:
         os.environ["PYTHONPYCACHEPREFIX"] = folder
         compare(todo, 1)
         empty = compare(todo, options.rounds)
-        with crowd(options.sockets, options.mix):
+        with crowd(options.sockets, options.mix, options.processes):
             full = compare(todo, options.rounds)
     cpus = len(os.sched_getaffinity(0))
     print(

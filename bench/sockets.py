@@ -32,25 +32,26 @@ class Work(NamedTuple):
     connections: int
 
 
-def plan(total: int, mix: Mapping[str, float]) -> list[Work]:
+def plan(total: int, mix: Mapping[str, float], processes: int = 1) -> list[Work]:
     """Split `total` sockets by the shares in `mix` into the work of single processes.
 
     A connection in TIME_WAIT leaves one socket, any other kind two (close_wait: one in
-    CLOSE_WAIT and its peer in FIN_WAIT_2).
+    CLOSE_WAIT and its peer in FIN_WAIT_2). Those in CLOSE_WAIT are spread over `processes` at least.
     """
     works = []
     whole = sum(mix.values())
     for kind, share in mix.items():
         sockets = round(total * share / whole)
         left = sockets if kind == "time_wait" else sockets // 2
+        most = min(_CONNECTIONS, -(-left // processes)) if kind == "close_wait" else _CONNECTIONS
         while left > 0:
-            works.append(Work(kind, min(left, _CONNECTIONS)))
+            works.append(Work(kind, min(left, most)))
             left -= works[-1].connections
     return works
 
 
 @contextlib.contextmanager
-def crowd(total: int, mix: Mapping[str, float]) -> Iterator[None]:
+def crowd(total: int, mix: Mapping[str, float], processes: int = 1) -> Iterator[None]:
     """Hold about `total` sockets (and one listener per worker) while the body runs.
 
     Raises:
@@ -60,7 +61,7 @@ def crowd(total: int, mix: Mapping[str, float]) -> Iterator[None]:
         write_sysctl(_TIME_WAIT_LIMIT, 2 * total)
     workers: list[int] = []
     try:
-        for work in plan(total, mix):
+        for work in plan(total, mix, processes):
             pid, ready = _start(work)
             workers.append(pid)
             with ready:  # one after the other: in parallel they only take each other's CPU

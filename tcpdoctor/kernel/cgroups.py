@@ -279,7 +279,7 @@ def find_cgroup_paths(ids: Collection[int], mount: str | None = None) -> Mapping
         mount: Where cgroup2 is mounted; found in /proc/self/mountinfo if not given.
     """
     wanted = set(ids)
-    mount = mount or (_find_cgroup2() if wanted else None)
+    mount = mount or (find_cgroup2() if wanted else None)
     found: dict[int, str] = {}
     if not wanted or mount is None:
         return found
@@ -305,8 +305,13 @@ def _is_whole_tree_visible() -> bool:
         return True  # no cgroup namespaces before Linux 4.6
 
 
-def _find_cgroup2() -> str | None:
-    for line in decode(read_kernel_file("/proc/thread-self/mountinfo")).splitlines():
+def find_cgroup2() -> str | None:
+    """Return where the unified hierarchy is mounted; None where it is not, or where we may not know."""
+    try:
+        mounts = decode(read_kernel_file("/proc/thread-self/mountinfo"))
+    except OSError:
+        return None  # a process that gave up root's uid may not read its own
+    for line in mounts.splitlines():
         left, _, right = line.partition(" - ")
         if right.startswith("cgroup2 "):
             return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), left.split(" ")[4])

@@ -15,13 +15,14 @@ Nothing is bound, connected, written or sent to another host, and no process is 
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TypeAlias
 
 from tcpdoctor.kernel.closer_look import fill_in_owners, worth_an_owner
 from tcpdoctor.kernel.counters import read_counters, read_sockstat, read_softnet
+from tcpdoctor.kernel.descriptor_search import Still
 from tcpdoctor.kernel.namespaces import read_identity
-from tcpdoctor.kernel.owners import ENDED, find_heavy_users, find_owners, with_owners
+from tcpdoctor.kernel.owners import ENDED, find_heavy_users, find_owners, holds_any, with_owners
 from tcpdoctor.kernel.processes import read_process
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
@@ -39,6 +40,8 @@ from tcpdoctor.kernel.snapshot import (
     Snapshot,
     SysctlValue,
 )
+from tcpdoctor.kernel.sock_diag import DumpRefusedError
+from tcpdoctor.kernel.sock_diag_rows import ask_again, decode_row, name_from
 from tcpdoctor.kernel.sockets import read_connections, read_listeners, take_census
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.sysctl import read_sysctls
@@ -63,6 +66,9 @@ _EARLIER_BOUNDS = _BOUNDS | {TcpState.CLOSE_WAIT: 2_000, TcpState.FIN_WAIT_2: 2_
 """The first look need not hold every socket of the second: 2,000 take 60 ms, use of them included."""
 OWNED_STATES = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2, TcpState.SYN_SENT, TcpState.BOUND)
 """Of those, the states whose owners are looked up."""
+
+_MOST_ASKED_AGAIN = 300
+"""Asking whether one socket is still there costs as much as reading four descriptors."""
 
 _Listeners: TypeAlias = Reading[tuple[Listener, ...]]
 _Details: TypeAlias = Reading[Mapping[TcpState, Detail]]
@@ -139,8 +145,9 @@ def take_snapshot(
     )
     heavy = find_heavy_users(owner_seconds)
     dead = _find_dead(look, before)
-    holders = _read_holders(look.listeners, look.detail, {*dead.by_pid, *_holders_of_unread(look.census)})
-    return look._replace(processes={**holders, **heavy.processes}, surveyed=heavy.complete, dead=dead)
+    holders = _read_holders(look)
+    processes = {**_read_all(dead.by_pid), **holders, **heavy.processes}
+    return look._replace(processes=processes, surveyed=heavy.complete, dead=dead)
 
 
 _TABLE_SECONDS = 0.5
@@ -247,7 +254,8 @@ def _find_owners(look: Snapshot, ports: tuple[int, ...], seconds: float, *, ever
     wanted = {row.inode: row.uid for row in sockets if row.inode}
     if not wanted:
         return look
-    found = find_owners(wanted, seconds=seconds)
+    groups = {row.inode: row.cgroup for row in sockets if row.inode and not isinstance(row.cgroup, Missing)}
+    found = find_owners(wanted, seconds=seconds, groups=groups, still=_still_among(sockets))
     unheld = {inode for inode, owner in found.items() if isinstance(owner, NotHeld) or owner == ENDED}
     if unheld:
         detail, listeners = _still_there(detail, unheld), _still_listening(listeners, unheld)
@@ -262,6 +270,23 @@ def _find_owners(look: Snapshot, ports: tuple[int, ...], seconds: float, *, ever
         listeners=look.listeners if isinstance(look.listeners, Missing) else with_owners(listeners, found),
         detail=look.detail if isinstance(look.detail, Missing) else detail,
     )
+
+
+def _still_among(sockets: Iterable[Listener | Connection]) -> Still:
+    """Ask about connections one by one, where they are few; listeners are taken to be there."""
+    rows = {row.inode: row for row in sockets if isinstance(row, Connection) and row.cookie}
+
+    def still(inodes: Collection[int]) -> Collection[int]:
+        asked = [rows[inode] for inode in inodes if inode in rows]
+        if len(asked) > _MOST_ASKED_AGAIN:
+            return inodes
+        try:
+            present = {decode_row(raw).inode for raw in ask_again(map(name_from, asked), 0)}
+        except DumpRefusedError:
+            return inodes
+        return present.union(inode for inode in inodes if inode not in rows)
+
+    return still
 
 
 def _is_of_interest(listener: Listener, not_accepted: set[int], ports: tuple[int, ...]) -> bool:
@@ -318,21 +343,37 @@ def _rows(detail: Mapping[TcpState, Detail], states: Iterable[TcpState]) -> list
     return [row for state in states if state in detail for row in detail[state].connections]
 
 
-def _read_holders(listeners: _Listeners, detail: _Details, others: Iterable[int]) -> Mapping[int, Process]:
-    rows: list[Listener | Connection] = []
-    rows += () if isinstance(listeners, Missing) else listeners
-    rows += () if isinstance(detail, Missing) else _rows(detail, detail)
-    pids = {holder.pid for row in rows if isinstance(row.owner, Held) for holder in row.owner.holders}
-    read = {pid: read_process(pid) for pid in sorted(pids.union(others))}
+def _read_holders(look: Snapshot) -> Mapping[int, Process]:
+    """Read the processes that were found to hold sockets, without those that took over their numbers."""
+    rows: list[Listener | Connection] = [*_unread(look.census)]
+    rows += () if isinstance(look.listeners, Missing) else look.listeners
+    rows += () if isinstance(look.detail, Missing) else _rows(look.detail, look.detail)
+    places: dict[int, list[tuple[int, int]]] = {}
+    for row in rows:
+        if isinstance(row.owner, Held):
+            for holder in row.owner.holders:
+                places.setdefault(holder.pid, []).append((holder.fd, row.inode))
+    read = _read_all(places)
+    return {pid: read[pid] for pid in read if not _is_another(read[pid], places[pid], look.clock)}
+
+
+def _read_all(pids: Iterable[int]) -> Mapping[int, Process]:
+    read = {pid: read_process(pid) for pid in sorted(pids)}
     return {pid: process for pid, process in read.items() if not isinstance(process, Missing)}
 
 
-def _holders_of_unread(census: Reading[Census]) -> Iterable[int]:
-    """The processes whose established connections hold data that has waited to be read."""
+def _is_another(process: Process, places: Iterable[tuple[int, int]], since: float) -> bool:
+    """Whether a process only has the number of the one that was found, which ended since."""
+    if isinstance(process.started, Missing) or process.started < since:
+        return False
+    return not holds_any(f"/proc/{process.pid}/fd", places)
+
+
+def _unread(census: Reading[Census]) -> Iterable[Connection]:
+    """The established connections that hold data that has waited to be read."""
     established = census if isinstance(census, Missing) else census.established
     unread = established if isinstance(established, Missing) else established.unread
-    rows = () if isinstance(unread, Missing) else unread.connections
-    return (holder.pid for row in rows if isinstance(row.owner, Held) for holder in row.owner.holders)
+    return () if isinstance(unread, Missing) else unread.connections
 
 
 def _now() -> float:

@@ -8,9 +8,9 @@ a complete scan), or `Missing` with the reason why the scan could not be complet
 import os
 import time
 from collections.abc import Iterable, Mapping
-from itertools import islice
 from typing import NamedTuple, TypeVar
 
+from tcpdoctor.kernel.descriptor_search import DescriptorSearch, Still, pids_of_groups
 from tcpdoctor.kernel.namespaces import (
     CAP_DAC_OVERRIDE,
     CAP_DAC_READ_SEARCH,
@@ -27,7 +27,6 @@ from tcpdoctor.kernel.processes import (
     read_process,
     read_status,
     size_counts_descriptors,
-    tables_of_threads,
 )
 from tcpdoctor.kernel.procfile import is_absent, read_kernel_file
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -36,55 +35,98 @@ from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, NotHel
 Row = TypeVar("Row", Connection, Listener, UdpSocket)
 
 ENDED = Missing("the process that held it ended while it was looked up")
-_LOWEST = 128
-"""How many descriptors of each process are read before all of any: listeners are opened first, so that
-they mostly have low numbers, and the kernel lists descriptors by number."""
 _MANY = 1024
-"""Descriptors from which on the lowest are asked for by number: to list the first, the kernel makes ready
-a thousand."""
-_LINKS_BETWEEN_CLOCKS = 512
-"""Links read, about a millisecond, before the time budget is looked at."""
-_PATIENCE = 5
-"""How many times its budget of CPU time a scan may take by the clock."""
+"""Descriptors of a parent from which on each is asked for by itself: listing them would cost more."""
 _GENERATIONS = 32
 """Ancestors of a process that are looked at."""
-_MOST_ROUNDS = 10
-"""How often processes that appeared during a scan are read after it, each round a few milliseconds."""
+_MOST_GROUPS = 64
+"""Control groups whose processes come first; with more, they are no hint."""
 
 
 def find_owners(
-    wanted: Mapping[int, int], *, seconds: float = 1.0, every_holder: bool = False
+    wanted: Mapping[int, int],
+    *,
+    seconds: float = 1.0,
+    every_holder: bool = False,
+    groups: Mapping[int, int] | None = None,
+    still: Still | None = None,
 ) -> Mapping[int, Owner]:
     """Find the processes that hold sockets.
 
-    Processes of the sockets' uids come first, and of those the ones with the fewest descriptors, and of
-    every process its lowest descriptors before the rest of any: so a giant that holds none of them is
-    read last. The search ends when every socket has a holder; of a socket that a process shares with its
-    parent under the same number, the parent is named.
+    Processes of the sockets' control groups come first, then those of their uids, and of those the ones
+    with most descriptors (see `descriptor_search`). The search ends when every socket has a holder; of a
+    socket that a process shares with its parent under the same number, the parent is named. A process is
+    named only if its number did not pass to another meanwhile.
 
     Args:
         wanted: For each inode the uid of its socket, which is only a hint for the order.
         seconds: Budget of CPU time; what is not found by then is `Missing`. A busy host takes longer to
             give it, which is no reason to know less of it, but at most five times as long.
         every_holder: Read all processes and name every holder, each with its lowest descriptor.
+        groups: For each inode the id of the control group that made it, where it is known; a hint too.
+        still: Asks the kernel which inodes are still those of sockets; what has gone is not looked for.
 
     Returns:
-        An owner for every inode of `wanted`. `NotHeld` only after every descriptor of every process of the
-        machine, those included that appeared meanwhile, was read twice.
+        An owner for every inode of `wanted`; `ENDED` for one that had gone. `NotHeld` only after every
+        descriptor of every process of the machine, those included that appeared meanwhile, was read twice.
     """
-    scan = _Scan(frozenset(wanted) - {0}, seconds, every_holder=every_holder)
-    if scan.links:
-        scan.run(frozenset(wanted.values()))
-    unfound = scan.why_incomplete() or NotHeld()
-    naming = _Naming(climb=not every_holder)
+    search = DescriptorSearch(
+        (inode for inode in wanted if inode), seconds, every_holder=every_holder, still=still
+    )
+    if search.links:
+        search.run(frozenset(wanted.values()), _members(groups) if groups else ())
+    unfound = _why_incomplete(search) or NotHeld()
+    naming = _Naming(search, climb=not every_holder)
     owners: dict[int, Owner] = {}
     for inode in wanted:
-        found = scan.holders.get(inode, {})
+        found = search.holders.get(inode, {})
         if holders := naming.holders(inode, found):
             owners[inode] = Held(holders, complete=every_holder and unfound == NotHeld())
         else:
-            owners[inode] = ENDED if found else unfound
+            owners[inode] = ENDED if found or inode in search.gone else unfound
     return owners
+
+
+def _members(groups: Mapping[int, int]) -> frozenset[int]:
+    """The processes of these control groups; none where that is no hint."""
+    from tcpdoctor.kernel.cgroups import find_cgroup2, find_cgroup_paths
+
+    ids = frozenset(groups.values())
+    mount = find_cgroup2() if len(ids) <= _MOST_GROUPS else None
+    if mount is None:
+        return frozenset()
+    return pids_of_groups(find_cgroup_paths(ids, mount).values(), mount)
+
+
+def _why_incomplete(search: DescriptorSearch) -> Missing | None:
+    """Say why a socket that was not found may have a holder all the same; None if it has none."""
+    if not search.unfinished():
+        return None
+    if search.out_of_time:
+        return Missing(
+            f"the time budget of {search.seconds:g} s for finding owners ran out after {search.done} "
+            f"of {search.total} processes"
+        )
+    if search.outrun:
+        return Missing("processes appear faster than their descriptors can be read; try once more")
+    if search.hidden or is_proc_hiding():
+        return Missing(hides_from_us(frozenset(search.hidden)))
+    return None if sees_all_processes_of_machine() else Missing(OUTSIDE)
+
+
+def holds_any(table: str, places: Iterable[tuple[int, int]]) -> bool:
+    """Whether a process has one of these (descriptor, inode) still: then it is the one that had them before.
+
+    Numbers of processes pass on; the chance that another one has the same socket under the same
+    descriptor is that of a child of the first, which holds it as well.
+    """
+    for descriptor, inode in places:
+        try:
+            if os.readlink(f"{table}/{descriptor}") == f"socket:[{inode}]":
+                return True
+        except OSError:
+            continue  # it was closed meanwhile
+    return False
 
 
 def with_owners(rows: Iterable[Row], owners: Mapping[int, Owner]) -> tuple[Row, ...]:
@@ -122,156 +164,18 @@ def hides_from_us(pids: frozenset[int] = frozenset()) -> str:
     return f"{whose} descriptors even from root here; {RUN_AS_HOSTS_ROOT}"
 
 
-class _OutOfTimeError(Exception):
-    """The time budget of a scan ran out."""
-
-
-class _Scan:
-    """One search through /proc, and what it has seen so far."""
-
-    def __init__(self, inodes: frozenset[int], seconds: float, *, every_holder: bool) -> None:
-        self.links = {f"socket:[{inode}]": inode for inode in inodes}
-        """Link text of what is still looked for."""
-        self.holders: dict[int, dict[int, int]] = {inode: {} for inode in inodes}
-        """For each inode the lowest descriptor by pid."""
-        self.hidden: set[int] = set()
-        """Pids whose descriptors we may not read."""
-        self._every_holder = every_holder
-        self._seconds = seconds
-        self._cpu_deadline = time.thread_time() + seconds
-        self._deadline = time.monotonic() + seconds * _PATIENCE
-        self._done = self._total = 0
-        self._out_of_time = self._outrun = False
-
-    def run(self, uids: frozenset[int]) -> None:
-        """Scan until all are found, everything was read twice, or the time is over."""
-        try:
-            known = set(pids := _pids())
-            ordered = _ordered(pids, uids, skip_empty=True)
-            self._done, self._total = 0, len(ordered)
-            self._scan_processes(ordered if self._every_holder else self._scan_lowest(ordered))
-            # A process that had nothing when it was read may have been given a descriptor since by one
-            # that was read after it, so one pass proves nothing about what it did not find.
-            fresh = _pids() if self._unfinished() else []
-            for _ in range(_MOST_ROUNDS + 1):
-                if not fresh:
-                    return
-                known.update(fresh)
-                ordered = _ordered(fresh, uids, skip_empty=False)
-                self._done, self._total = 0, len(ordered)
-                self._scan_processes(ordered, threads=True)
-                fresh = [pid for pid in _pids() if pid not in known] if self._unfinished() else []
-            self._outrun = True
-        except _OutOfTimeError:
-            self._out_of_time = True
-
-    def why_incomplete(self) -> Missing | None:
-        """Say why a socket that was not found may have a holder all the same; None if it has none."""
-        if not self._unfinished():
-            return None
-        if self._out_of_time:
-            return Missing(
-                f"the time budget of {self._seconds:g} s for finding owners ran out after {self._done} "
-                f"of {self._total} processes"
-            )
-        if self._outrun:
-            return Missing("processes appear faster than their descriptors can be read; try once more")
-        if self.hidden or is_proc_hiding():
-            return Missing(hides_from_us(frozenset(self.hidden)))
-        return None if sees_all_processes_of_machine() else Missing(OUTSIDE)
-
-    def _unfinished(self) -> bool:
-        return self._every_holder or bool(self.links)
-
-    def _scan_lowest(self, pids: Iterable[int]) -> list[int]:
-        """Read the lowest descriptors of each process; return those that have more."""
-        larger = []
-        for pid in pids:
-            if not self._unfinished():
-                break
-            self._check_time()
-            if self._scan_table(pid, f"/proc/{pid}/fd", _LOWEST):
-                self._done += 1
-            else:
-                larger.append(pid)
-        return larger
-
-    def _scan_processes(self, pids: Iterable[int], *, threads: bool = False) -> None:
-        for pid in pids:
-            if not self._unfinished():
-                return
-            self._check_time()
-            self._scan_table(pid, f"/proc/{pid}/fd")
-            if threads:
-                self._scan_threads(pid)
-            self._done += 1
-
-    def _scan_threads(self, pid: int) -> None:
-        try:
-            tables = tables_of_threads(pid)
-        except OSError as error:
-            self._note(pid, error)
-            return
-        for table in tables:
-            self._scan_table(pid, table)
-
-    def _scan_table(self, pid: int, path: str, most: int | None = None) -> bool:
-        """Read the lowest `most` descriptors; False if there are more."""
-        try:
-            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                return self._read_links(pid, folder, most)
-            finally:
-                os.close(folder)
-        except OSError as error:
-            self._note(pid, error)
-            return True
-
-    def _note(self, pid: int, error: OSError) -> None:
-        """Remember a process that hides something; one that ended holds nothing."""
-        if not is_absent(error):
-            self.hidden.add(pid)
-
-    def _read_links(self, pid: int, folder: int, most: int | None) -> bool:
-        if most is not None and os.fstat(folder).st_size > _MANY:
-            self._read_names(pid, folder, map(str, range(most)))
-            return not self.links
-        with os.scandir(folder) as entries:  # one at a time: a process may have a million
-            self._read_names(pid, folder, (entry.name for entry in islice(entries, most)))
-            return not self.links or next(entries, None) is None
-
-    def _read_names(self, pid: int, folder: int, names: Iterable[str]) -> None:
-        links, readlink = self.links, os.readlink
-        for number, name in enumerate(names, start=1):
-            if not number % _LINKS_BETWEEN_CLOCKS:
-                self._check_time()
-            try:
-                link = readlink(name, dir_fd=folder)
-            except FileNotFoundError:
-                continue  # closed since it was listed, or a gap
-            if link in links:
-                self._found(links[link], pid, int(name))
-                if not links:
-                    return
-
-    def _found(self, inode: int, pid: int, descriptor: int) -> None:
-        holders = self.holders[inode]
-        holders[pid] = min(descriptor, holders.get(pid, descriptor))
-        if not self._every_holder:
-            del self.links[f"socket:[{inode}]"]
-
-    def _check_time(self) -> None:
-        if time.thread_time() >= self._cpu_deadline or time.monotonic() >= self._deadline:
-            raise _OutOfTimeError
-
-
 class _Naming:
     """Turns pids and descriptors into holders, each process looked at once."""
 
-    def __init__(self, *, climb: bool) -> None:
+    def __init__(self, search: DescriptorSearch, *, climb: bool) -> None:
         self._climb = climb
+        self._threads = search.threads
+        self._places: dict[int, list[tuple[int, int]]] = {}
+        for inode, descriptors in search.holders.items():
+            for pid, descriptor in descriptors.items():
+                self._places.setdefault(pid, []).append((descriptor, inode))
         self._seen: dict[int, tuple[str, int, int] | None] = {}
-        self._open: dict[int, frozenset[str]] = {}
+        self._open: dict[int, frozenset[str] | None] = {}
 
     def holders(self, inode: int, descriptors: Mapping[int, int]) -> tuple[Holder, ...]:
         """Return the holders without processes that ended meanwhile, by pid, but the topmost first.
@@ -284,8 +188,10 @@ class _Naming:
             seen = self._look(holder)
             if seen is not None:
                 found.append(Holder(holder, seen[0], descriptor, seen[1]))
-        pids = frozenset(holder.pid for holder in found)
-        return tuple(sorted(found, key=lambda holder: self._descends_from(holder.pid, pids)))
+        if len(found) > 1:
+            pids = frozenset(holder.pid for holder in found)
+            found.sort(key=lambda holder: self._descends_from(holder.pid, pids))
+        return tuple(found)
 
     def _descends_from(self, pid: int, pids: frozenset[int]) -> bool:
         """Whether one of those processes is an ancestor of this one."""
@@ -300,7 +206,7 @@ class _Naming:
 
     def _topmost(self, pid: int, descriptor: int, inode: int) -> int:
         """Return the ancestor that a socket was inherited from, so that every run names the same process."""
-        while (seen := self._look(pid)) and str(descriptor) in self._open_in(parent := seen[2]):
+        while (seen := self._look(pid)) and self._may_have(parent := seen[2], descriptor):
             try:
                 link = os.readlink(f"/proc/{parent}/fd/{descriptor}")
             except OSError:
@@ -310,14 +216,17 @@ class _Naming:
             pid = parent
         return pid
 
-    def _open_in(self, pid: int) -> frozenset[str]:
-        """Return the descriptors of a process; none where it does not let us look."""
+    def _may_have(self, pid: int, descriptor: int) -> bool:
+        """Whether a process may have this descriptor open; a large table is not listed to know it."""
         if pid not in self._open:
+            folder = f"/proc/{pid}/fd"
             try:
-                self._open[pid] = frozenset(os.listdir(f"/proc/{pid}/fd"))
+                large = os.stat(folder).st_size > _MANY
+                self._open[pid] = None if large else frozenset(os.listdir(folder))
             except OSError:
-                self._open[pid] = frozenset()
-        return self._open[pid]
+                self._open[pid] = frozenset()  # it does not let us look
+        known = self._open[pid]
+        return known is None or str(descriptor) in known
 
     def _look(self, pid: int) -> tuple[str, int, int] | None:
         """Return (name, effective uid, parent) of a process; None if it is gone."""
@@ -327,26 +236,12 @@ class _Naming:
                 self._seen[pid] = read_name(pid), status["Uid"], status["PPid"]
             except OSError:
                 self._seen[pid] = None
+            else:
+                # The number may belong to another process by the time its name is read.
+                places, tables = self._places.get(pid), (f"/proc/{pid}/fd", *self._threads.get(pid, ()))
+                if places and not any(holds_any(table, places) for table in tables):
+                    self._seen[pid] = None
         return self._seen[pid]
-
-
-def _pids() -> list[int]:
-    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
-
-
-def _ordered(pids: Iterable[int], uids: frozenset[int], *, skip_empty: bool) -> list[int]:
-    """Return pids in the order in which to read them; those known to hold nothing may be left out."""
-    counted = size_counts_descriptors()
-    keys = []
-    for pid in pids:
-        try:
-            uid = os.stat(f"/proc/{pid}").st_uid
-            size = os.stat(f"/proc/{pid}/fd").st_size
-        except OSError:
-            continue  # it ended; what it held is with somebody else, or gone
-        if size or not (counted and skip_empty):
-            keys.append((uid not in uids, size, pid))
-    return [pid for _, _, pid in sorted(keys)]
 
 
 def is_proc_hiding() -> bool:

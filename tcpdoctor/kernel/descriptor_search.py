@@ -1,0 +1,311 @@
+"""Search the descriptors of all processes for some sockets, and read as few links as possible.
+
+A link costs some microseconds wherever it is read, and a host may have millions. So the order is
+everything:
+
+1. Processes in the control groups that made the sockets come before all others.
+2. The lowest descriptors of each process, and on while they hit: listeners are opened first, and a leak
+   that fills a process fills it from there.
+3. Every 61st descriptor of the large ones. What it holds tells how old the sockets of that stretch are,
+   for inodes are given out in order: then the stretches beside a find, and those as old as what is wanted.
+4. The rest, first of the processes that held most.
+
+Before tables are read whole, the kernel is asked again for what is left: a socket that has gone is not
+looked for in a million descriptors.
+"""
+
+import os
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice, pairwise
+
+from tcpdoctor.kernel.processes import size_counts_descriptors, tables_of_threads
+from tcpdoctor.kernel.procfile import is_absent, read_kernel_file
+
+Still = Callable[[Collection[int]], Collection[int]]
+"""Asks the kernel which of these sockets, given by inode, are there still."""
+
+_LOWEST = 32
+"""How many descriptors of each process are read at a time, before all of any, on while they hit."""
+_MANY = 256
+"""Descriptors from which on the lowest are asked for by number: to list the first, the kernel makes ready
+a thousand."""
+_STRIDE = 61
+"""Of a large table every so many-th descriptor is probed; odd, because a program opens sockets in pairs."""
+_NEAR_IN_TIME = 64
+"""So many inodes for each descriptor between two probes are given out at most in a stretch of one age."""
+_LINKS_BETWEEN_CLOCKS = 512
+"""Links read, about a millisecond, before the time budget is looked at."""
+_SECONDS_BETWEEN_LOOKS = 0.02
+_PATIENCE = 5
+"""How many times its budget of CPU time a search may take by the clock."""
+_MOST_ROUNDS = 10
+"""How often processes that appeared during a search are read after it, each round a few milliseconds."""
+
+
+class _OutOfTimeError(Exception):
+    """The time budget of a search ran out."""
+
+
+class DescriptorSearch:
+    """One search through /proc, and what it has seen so far."""
+
+    def __init__(
+        self, inodes: Iterable[int], seconds: float, *, every_holder: bool = False, still: Still | None = None
+    ) -> None:
+        self.links = {f"socket:[{inode}]": inode for inode in inodes}
+        """Link text of what is still looked for."""
+        self.holders: dict[int, dict[int, int]] = {inode: {} for inode in self.links.values()}
+        """For each inode the lowest descriptor by pid."""
+        self.threads: dict[int, list[str]] = {}
+        """By pid the tables of single threads where something was found."""
+        self.hidden: set[int] = set()
+        """Pids whose descriptors we may not read."""
+        self.gone: set[int] = set()
+        """What was wanted and is no longer there."""
+        self.seconds = seconds
+        self.done = self.total = 0
+        """Processes read, and to be read."""
+        self.out_of_time = self.outrun = False
+        self._every_holder = every_holder
+        self._still = still
+        self._next_look = 0.0
+        self._cpu_deadline = time.thread_time() + seconds
+        self._deadline = time.monotonic() + seconds * _PATIENCE
+
+    def run(self, uids: frozenset[int], likely: Collection[int] = ()) -> None:
+        """Search until all are found, everything was read twice, or the time is over.
+
+        Args:
+            uids: Those of the sockets: processes of these come first.
+            likely: Pids that come before all others.
+        """
+        try:
+            known = set(pids := _pids())
+            ordered = _ordered(pids, uids, skip_empty=True)
+            self.total = len(ordered)
+            first = frozenset(likely)
+            self._search([pid for pid in ordered if pid in first])
+            self._search([pid for pid in ordered if pid not in first])
+            # A process that had nothing when it was read may have been given a descriptor since by one
+            # that was read after it, so one pass proves nothing about what it did not find.
+            self._forget_gone()
+            fresh = _pids() if self.unfinished() else []
+            for _ in range(_MOST_ROUNDS + 1):
+                if not fresh:
+                    return
+                known.update(fresh)
+                ordered = _ordered(fresh, uids, skip_empty=False)
+                self.done, self.total = 0, len(ordered)
+                self._scan_processes(ordered, threads=True)
+                fresh = [pid for pid in _pids() if pid not in known] if self.unfinished() else []
+            self.outrun = True
+        except _OutOfTimeError:
+            self.out_of_time = True
+
+    def unfinished(self) -> bool:
+        """Whether there is something left to look for."""
+        return self._every_holder or bool(self.links)
+
+    def _search(self, pids: list[int]) -> None:
+        if not self._every_holder:
+            pids = self._probe(self._scan_lowest(pids))
+        self._scan_processes(pids)
+
+    def _scan_lowest(self, pids: Iterable[int]) -> list[int]:
+        """Read the lowest descriptors of each process, on while they hit; return those that have more."""
+        larger = []
+        for pid in pids:
+            if not self.unfinished():
+                break
+            self._check_time()
+            with self._table(pid) as folder:
+                if folder is not None and not self._read_lowest(pid, folder):
+                    larger.append(pid)
+                    continue
+            self.done += 1
+        return larger
+
+    def _read_lowest(self, pid: int, folder: int) -> bool:
+        """False if there are more."""
+        if os.fstat(folder).st_size > _MANY:
+            start, before = 0, -1
+            while self.links and len(self.links) != before:
+                before = len(self.links)
+                self._read_names(pid, folder, map(str, range(start, start + _LOWEST)))
+                start += _LOWEST
+            return not self.links
+        with os.scandir(folder) as entries:
+            before = -1
+            while self.links and len(self.links) != before:
+                before = len(self.links)
+                self._read_names(pid, folder, (entry.name for entry in islice(entries, _LOWEST)))
+            return not self.links or next(entries, None) is None
+
+    def _probe(self, pids: list[int]) -> list[int]:
+        """Probe the large tables, read the stretches that look right; return whom to read whole, in order."""
+        if not pids:
+            return []
+        self._forget_gone()
+        hits: dict[int, int] = {}
+        stretches: list[tuple[int, range]] = []
+        for pid in pids:
+            if not self.unfinished():
+                return []
+            self._check_time()
+            before = len(self.links)
+            seen: list[tuple[int, int]] = []
+            with self._table(pid) as folder:
+                if folder is not None and (size := os.fstat(folder).st_size) > _MANY:
+                    self._read_names(pid, folder, map(str, range(_LOWEST, size, _STRIDE)), seen)
+            hits[pid] = before - len(self.links)
+            stretches += ((pid, stretch) for stretch in self._promising(seen))
+        for pid, stretch in sorted(stretches, key=lambda each: -hits[each[0]]):
+            if not self.unfinished():
+                return []
+            self._check_time()
+            with self._table(pid) as folder:
+                if folder is not None:
+                    self._read_names(pid, folder, map(str, stretch))
+        self._forget_gone()
+        return sorted(pids, key=lambda pid: -hits[pid])
+
+    def _promising(self, seen: list[tuple[int, int]]) -> Iterator[range]:
+        """The stretches between probes, which saw these (descriptor, inode), that may hold what is wanted."""
+        wanted = sorted(self.links.values())
+        begins: set[int] = set()
+        for descriptor, inode in seen:
+            if self.holders.get(inode):
+                begins |= {descriptor - _STRIDE, descriptor}
+        for (low, first), (high, last) in pairwise(seen):
+            oldest, youngest = min(first, last), max(first, last)
+            of_that_age = bisect_left(wanted, oldest) < bisect_left(wanted, youngest)
+            if of_that_age and youngest - oldest < _NEAR_IN_TIME * (high - low):
+                begins.update(range(low, high, _STRIDE))
+        if seen and wanted and wanted[-1] > seen[-1][1]:
+            begins |= {seen[-1][0], seen[-1][0] + _STRIDE}
+        return (range(max(0, begin + 1), begin + _STRIDE) for begin in sorted(begins))
+
+    def _forget_gone(self) -> None:
+        """Look no longer for sockets that have gone meanwhile."""
+        if self._still is None or self._every_holder or not self.links:
+            return
+        self._next_look = time.thread_time() + _SECONDS_BETWEEN_LOOKS
+        present = frozenset(self._still(tuple(self.links.values())))
+        self.gone.update(inode for inode in self.links.values() if inode not in present)
+        self.links = {link: inode for link, inode in self.links.items() if inode in present}
+
+    def _scan_processes(self, pids: Iterable[int], *, threads: bool = False) -> None:
+        for pid in pids:
+            if time.thread_time() > self._next_look:
+                self._forget_gone()
+            if not self.unfinished():
+                return
+            self._check_time()
+            self._scan_table(pid)
+            if threads:
+                self._scan_threads(pid)
+            self.done += 1
+
+    def _scan_threads(self, pid: int) -> None:
+        try:
+            tables = tables_of_threads(pid)
+        except OSError as error:
+            self._note(pid, error)
+            return
+        for table in tables:
+            before = len(self.links)
+            self._scan_table(pid, table)
+            if self._every_holder or len(self.links) < before:
+                self.threads.setdefault(pid, []).append(table)
+
+    def _scan_table(self, pid: int, path: str | None = None) -> None:
+        with self._table(pid, path) as folder:
+            if folder is not None:
+                with os.scandir(folder) as entries:  # one at a time: a process may have a million
+                    self._read_names(pid, folder, (entry.name for entry in entries))
+
+    @contextmanager
+    def _table(self, pid: int, path: str | None = None) -> Iterator[int | None]:
+        """Open a table of descriptors; None where it hides or is gone, which is noted."""
+        try:
+            folder = os.open(path or f"/proc/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            self._note(pid, error)
+            yield None
+            return
+        try:
+            yield folder
+        except OSError as error:
+            self._note(pid, error)
+        finally:
+            os.close(folder)
+
+    def _note(self, pid: int, error: OSError) -> None:
+        """Remember a process that hides something; one that ended holds nothing."""
+        if not is_absent(error):
+            self.hidden.add(pid)
+
+    def _read_names(
+        self, pid: int, folder: int, names: Iterable[str], seen: list[tuple[int, int]] | None = None
+    ) -> None:
+        """Read these links; `seen` gets every socket among them as (descriptor, inode)."""
+        links, readlink = self.links, os.readlink
+        for number, name in enumerate(names, start=1):
+            if not number % _LINKS_BETWEEN_CLOCKS:
+                self._check_time()
+            try:
+                link = readlink(name, dir_fd=folder)
+            except FileNotFoundError:
+                continue  # closed since it was listed, or a gap
+            if seen is not None and link.startswith("socket:["):
+                seen.append((int(name), int(link[8:-1])))
+            if link in links:
+                self._found(links[link], pid, int(name))
+                if not links:
+                    return
+
+    def _found(self, inode: int, pid: int, descriptor: int) -> None:
+        holders = self.holders[inode]
+        holders[pid] = min(descriptor, holders.get(pid, descriptor))
+        if not self._every_holder:
+            del self.links[f"socket:[{inode}]"]
+
+    def _check_time(self) -> None:
+        if time.thread_time() >= self._cpu_deadline or time.monotonic() >= self._deadline:
+            raise _OutOfTimeError
+
+
+def _pids() -> list[int]:
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+
+
+def _ordered(pids: Iterable[int], uids: frozenset[int], *, skip_empty: bool) -> list[int]:
+    """Return pids in the order in which to read them; those known to hold nothing may be left out.
+
+    The largest come first: a leak is what makes a process large.
+    """
+    counted = size_counts_descriptors()
+    keys = []
+    for pid in pids:
+        try:
+            uid = os.stat(f"/proc/{pid}").st_uid
+            size = os.stat(f"/proc/{pid}/fd").st_size
+        except OSError:
+            continue  # it ended; what it held is with somebody else, or gone
+        if size or not (counted and skip_empty):
+            keys.append((uid not in uids, -size, pid))
+    return [pid for _, _, pid in sorted(keys)]
+
+
+def pids_of_groups(paths: Iterable[str], mount: str) -> frozenset[int]:
+    """Return the processes of these control groups, by their paths below `mount`."""
+    found: set[int] = set()
+    for path in paths:
+        try:
+            found.update(map(int, read_kernel_file(f"{mount}{path}/cgroup.procs").split()))
+        except (OSError, ValueError):
+            continue  # it is gone, or threaded: its processes come with all the others
+    return frozenset(found)

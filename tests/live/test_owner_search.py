@@ -1,0 +1,194 @@
+"""The search for owners takes short cuts; what it finds is what reading every descriptor finds."""
+
+import contextlib
+import os
+import random
+import resource
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from tcpdoctor.kernel import owners
+from tcpdoctor.kernel.cgroups import find_cgroup2
+from tcpdoctor.kernel.descriptor_search import DescriptorSearch
+from tcpdoctor.kernel.owners import ENDED, find_owners, holds_any
+from tcpdoctor.kernel.snapshot import Held
+from tests.live.test_owners import as_root, forked, inode_of
+
+MANY = 7_000
+
+
+@pytest.fixture
+def many_descriptors():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < MANY + 500:
+        pytest.skip(f"no process may open {MANY} descriptors here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, MANY + 500), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def every_link() -> dict[int, set[int]]:
+    """The holders of every socket of the machine, in the plainest way."""
+    found: dict[int, set[int]] = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            for entry in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(FileNotFoundError):
+                    link = os.readlink(f"/proc/{pid}/fd/{entry}")
+                    if link.startswith("socket:["):
+                        found.setdefault(int(link[8:-1]), set()).add(int(pid))
+    return found
+
+
+def fill(seed, size, report):
+    """In a process of its own: a table with gaps, files, sockets old and young; every seventh is told."""
+    chosen = random.Random(seed)
+    null = os.open(os.devnull, os.O_RDONLY)
+    kept = []
+    for place in range(size):
+        if chosen.random() < 0.4:
+            os.dup(null)
+        else:
+            kept.append(socket.socket())
+        if chosen.random() < 0.1 and kept:
+            kept.pop(chosen.randrange(len(kept))).close()
+        del place
+    fill.kept = kept  # or they would be closed
+    with os.fdopen(report, "w") as stream:
+        stream.write(" ".join(str(inode_of(sock)) for sock in kept[seed % 7 :: 7]))
+
+
+@pytest.mark.parametrize("size", [23, 251, 1009, MANY])
+def test_what_is_found_is_what_reading_every_descriptor_finds(size, many_descriptors):
+    with contextlib.ExitStack() as stack:
+        wanted: dict[int, int] = {}
+        for seed in (3, 5):
+            reader, writer = os.pipe()
+            stack.enter_context(forked(fill, seed, size, writer))
+            os.close(writer)
+            with os.fdopen(reader) as stream:
+                wanted |= dict.fromkeys(map(int, stream.read().split()), os.geteuid())
+        assert len(wanted) > size // 20
+        found = find_owners(wanted, seconds=60)
+        plain = every_link()
+    assert {inode: owner.holders[0].pid for inode, owner in found.items() if isinstance(owner, Held)} == {
+        inode: min(plain[inode]) for inode in wanted
+    }
+
+
+def test_a_leak_in_a_large_process_is_found_without_reading_all_of_it(many_descriptors, monkeypatch):
+    read, count = os.readlink, []
+
+    def counted(path, *, dir_fd=None):
+        count.append(read(f"/proc/self/fd/{dir_fd}") if dir_fd is not None else str(path))
+        return read(path, dir_fd=dir_fd)
+
+    def leak():
+        null = os.open(os.devnull, os.O_RDONLY)
+        for _ in range(MANY // 2):
+            os.dup(null)
+        leak.kept = [socket.socket() for _ in range(2003)]
+        for _ in range(MANY // 4):
+            os.dup(null)
+
+    before = {inode for inode, holders in every_link().items() if holders}
+    with forked(leak) as child:
+        wanted = {
+            inode: 0 for inode, holders in every_link().items() if child in holders and inode not in before
+        }
+        assert len(wanted) == 2003
+        monkeypatch.setattr(os, "readlink", counted)
+        found = find_owners(wanted, seconds=60)
+        monkeypatch.undo()
+    assert {owner.holders[0].pid for owner in found.values()} == {child}
+    links = sum(1 for path in count if path.startswith(f"/proc/{child}/fd"))
+    assert 2003 < links < 3000, "the stretches beside a find come before the rest"
+
+
+def test_a_socket_that_has_gone_is_not_looked_for_and_has_no_owner():
+    asked = []
+
+    def still(inodes):
+        asked.append(tuple(inodes))
+        return ()
+
+    with socket.socket() as sock:
+        inode = inode_of(sock)
+    assert find_owners({inode: 0}, still=still) == {inode: ENDED}
+    assert asked[0] == (inode,)
+
+
+def test_what_is_still_there_is_looked_for_all_the_same():
+    with socket.socket() as sock, socket.socket() as gone:
+        inode, other = inode_of(sock), inode_of(gone)
+        gone.close()
+        found = find_owners({inode: 0, other: 0}, still=lambda inodes: {inode} & set(inodes))
+    assert [holder.pid for holder in found[inode].holders] == [os.getpid()]
+    assert found[other] == ENDED
+
+
+def test_processes_that_are_likely_come_first():
+    sock = socket.socket()
+    inode = inode_of(sock)
+    with forked(lambda: None) as child:
+        sock.close()
+        search = DescriptorSearch([inode], 60)
+        search.run(frozenset(), {child})
+    assert list(search.holders[inode]) == [child]
+    assert search.done <= 1 < search.total
+
+
+@as_root
+def test_processes_of_a_control_group_are_those_of_its_sockets():
+    mount = find_cgroup2()
+    if mount is None:
+        pytest.skip("cgroup2 is not mounted")
+    group = Path(mount) / f"tcpdoctor-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made: {error}")
+    try:
+        with forked(lambda: (group / "cgroup.procs").write_text("0")) as child:
+            assert owners._members({7: group.stat().st_ino}) == {child}
+            assert owners._members({7: 1 << 60}) == frozenset()
+    finally:
+        deadline = time.monotonic() + 10
+        while group.exists() and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                group.rmdir()
+
+
+@as_root
+def test_a_process_that_took_over_the_number_of_a_holder_is_not_named():
+    """The holder ends after its descriptors were read, and before its name is; its pid passes on at once."""
+    last = Path("/proc/sys/kernel/ns_last_pid")
+    if not last.exists():
+        pytest.skip("this kernel lets nobody choose a pid")
+    sock = socket.socket()
+    inode = inode_of(sock)
+    with forked(lambda: None) as child:
+        sock.close()
+        search = DescriptorSearch([inode], 60)
+        search.run(frozenset())
+        descriptor = search.holders[inode][child]
+        assert holds_any(f"/proc/{child}/fd", [(descriptor, inode)])
+    deadline = time.monotonic() + 30
+    while True:
+        last.write_text(str(child - 1))
+        other = os.fork()
+        if other == 0:
+            time.sleep(60)
+            os._exit(0)
+        try:
+            if other == child:
+                assert Path(f"/proc/{child}").exists()
+                assert owners._Naming(search, climb=True).holders(inode, search.holders[inode]) == ()
+                return
+        finally:
+            os.kill(other, 9)
+            os.waitpid(other, 0)
+        assert time.monotonic() < deadline, "somebody else takes every number"
