@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Severity
 from tcpdoctor.diagnosis.rule import Rule
-from tcpdoctor.kernel.snapshot import Samples
+from tcpdoctor.kernel.snapshot import Owned, Samples
 
 if TYPE_CHECKING:
     from tcpdoctor.diagnosis.measure import Measure
@@ -28,6 +28,32 @@ class Check(NamedTuple):
     """Those in force, for formats that name the rules that found nothing."""
     duration: float | None = None
     """Seconds from the command's start to the diagnosis, the window included; None where nobody measured."""
+
+
+def diagnose_on_demand(rules: Sequence[Rule], samples: Samples) -> tuple[Diagnosis, Samples]:
+    """Judge a look that was taken without owners; search for those on which something hangs, and judge again.
+
+    Args:
+        rules: Those in force.
+        samples: Taken with ``owners=None``.
+
+    Returns:
+        The diagnosis, and the samples with the owners that were searched for. What was found of one kind
+        of socket may make a rule fire that names another, so this goes on until nothing more is wanted.
+    """
+    from tcpdoctor.diagnosis.evaluate import diagnose
+    from tcpdoctor.diagnosis.owners_wanted import owners_wanted
+
+    searched: frozenset[Owned] = frozenset()
+    while True:
+        diagnosis = diagnose(rules, samples)
+        wanted = owners_wanted(rules, diagnosis) - searched
+        if not wanted:
+            return diagnosis, samples
+        from tcpdoctor.kernel.live import add_owners
+
+        searched |= wanted
+        samples = samples._replace(after=add_owners(samples.after, wanted))
 
 
 def status(check: Check) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 
 from tcpdoctor import __version__
-from tcpdoctor.answers.check import Check, exit_code, is_blind, unchecked_rules
+from tcpdoctor.answers.check import Check, diagnose_on_demand, exit_code, is_blind, unchecked_rules
 from tcpdoctor.cli.options import NETNS, look_from, refuse_bad_window
 from tcpdoctor.cli.output import (
     COLOR,
@@ -24,7 +24,7 @@ from tcpdoctor.cli.output import (
 )
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.errors import OutputError, TcpdoctorError
-from tcpdoctor.report.check_formats import QUIET_FORMATS, CheckFormat, render
+from tcpdoctor.report.check_formats import MEASURING_FORMATS, QUIET_FORMATS, CheckFormat, render
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.style import Style
 
@@ -169,7 +169,7 @@ def _answer(request: _Request, kind: CheckFormat, target: Output) -> int:
     if request.since_last is not None:
         tell_stage("waiting for the file of --since-last")
     with _memory(request) as memory:
-        answer = _look(request, memory, tell_stage)
+        answer = _look(request, memory, kind, tell_stage)
         answer = answer._replace(duration=time.monotonic() - started)
         tell_stage("writing the answer")
         emit(_rendered(answer, memory, request, kind, style), target)
@@ -243,23 +243,31 @@ def _ids(options: list[str] | None) -> frozenset[str] | None:
     return frozenset(name.strip() for text in options for name in text.split(",") if name.strip())
 
 
-def _look(request: _Request, memory: "SinceLast | None", tell_stage: Callable[[str], None]) -> Check:
+def _look(
+    request: _Request, memory: "SinceLast | None", kind: CheckFormat, tell_stage: Callable[[str], None]
+) -> Check:
     """Load the rules first, so that a mistake in them is told before the window has passed."""
     from tcpdoctor.answers.rules import load_rules
-    from tcpdoctor.diagnosis.evaluate import diagnose
     from tcpdoctor.kernel.live import take_samples
 
+    on_demand = memory is None and kind not in MEASURING_FORMATS
     tell_stage("reading the rules and the configuration")
     library = load_rules(request.folders, request.config, request.only, request.skip)
     tell_stage("asking the kernel for sockets, counters and settings")
     if memory is None:
         with said_to_take(request.window):
-            samples = take_samples(request.window)
+            samples = take_samples(request.window, owners=None if on_demand else True)
     else:
         samples = memory.take_samples()
     tell_stage("comparing what it saw with the rules")
+    if on_demand:
+        diagnosis, samples = diagnose_on_demand(library.rules, samples)
+    else:
+        from tcpdoctor.diagnosis.evaluate import diagnose
+
+        diagnosis = diagnose(library.rules, samples)
     return Check(
-        diagnose(library.rules, samples),
+        diagnosis,
         samples,
         window=request.window if memory is None else memory.window,
         fail_on=request.fail_on,

@@ -132,9 +132,9 @@ def ages_of(sockets: SocketSet, age: Callable[[Connection], Age]) -> Ages:
     """How old each socket of a set is by this measure."""
     known = [age(row) for row in sockets.sure]
     highs: Sequence[float] = tuple(sorted(one.high for one in known))
-    if sockets.unseen:
-        highs = Merged(highs, (), sockets.unseen)
-    reasons = [sockets.reason] if sockets.unseen else []
+    if sockets.maybe or sockets.unseen:
+        highs = Merged(highs, sockets.maybe.highest_by(age), sockets.unseen)
+    reasons = [sockets.reason] if sockets.maybe or sockets.unseen else []
     reasons += dict.fromkeys(one.reason for one in known if one.low < one.high)
     lows = [one.low for one in known]
     return Ages(_of_all(lows, sockets), highs, "; ".join(reasons) or None)

@@ -53,6 +53,8 @@ class Holding(NamedTuple):
     dead: "_Dead"
     unread: Reading[SocketSet]
     """Connections in ESTABLISHED with data that has waited to be read."""
+    passed_over: Value
+    """What the unseen ones use of their limits of descriptors."""
 
 
 def process_subjects(samples: Samples, host: Mapping[str, Value]) -> Reading[Sequence[Subject]]:
@@ -66,6 +68,7 @@ def process_subjects(samples: Samples, host: Mapping[str, Value]) -> Reading[Seq
     close_wait = _Owners.of(detail, TcpState.CLOSE_WAIT)
     fin_wait_2 = _Owners.of(detail, TcpState.FIN_WAIT_2)
     earlier, roles = Earlier(samples), Roles(samples.after)
+    passed_over = _passed_over(samples.after)
     dead, unread = _Dead(samples), _unread_by_owner(samples.after, roles)
     processes = {
         **close_wait.processes(),
@@ -83,6 +86,7 @@ def process_subjects(samples: Samples, host: Mapping[str, Value]) -> Reading[Seq
             roles,
             dead,
             unread.held_by(pid),
+            passed_over,
         )
         subjects.append(
             Subject(
@@ -106,6 +110,7 @@ def process_subjects(samples: Samples, host: Mapping[str, Value]) -> Reading[Seq
             roles,
             dead,
             unread.held_by(None),
+            passed_over,
         )
         facts = LazyFacts(unseen, FUNCTIONS, host)
         subjects.append(Subject(Scope.PROCESS, HIDDEN_LABEL, {"pid": None, "name": None}, facts, hidden=True))
@@ -158,6 +163,15 @@ def _scaled(seen: tuple[DeadSocket, ...], asked: DeadSockets) -> SocketCount:
     least = max(number, math.floor(total * (share - spread)))
     most = min(total, math.ceil(total * (share + spread)))
     return SocketCount(seen, least, most, f"of its descriptors {asked.looked_at:,} were asked")
+
+
+def _passed_over(snapshot: Snapshot) -> Value:
+    """The share of descriptors of a process that is no subject: not more than the highest of all those."""
+    if isinstance(snapshot.surveyed, Missing):
+        return snapshot.surveyed
+    if isinstance(snapshot.passed_over, Missing):
+        return snapshot.passed_over
+    return Range(0.0, snapshot.passed_over, "it is not known which process it is")
 
 
 class _Owners(NamedTuple):
@@ -341,6 +355,17 @@ def _dead_descriptors(holding: Holding) -> Value:
     return some_descriptors(numbers) if numbers else NONE
 
 
+def _share(holding: Holding) -> Value:
+    """What it uses of its limit; one that is not seen was passed over by the search for large users."""
+    process = holding.process
+    if isinstance(process, Missing):
+        return holding.passed_over
+    used, limit = process.descriptors, process.descriptor_limit
+    if isinstance(used, Missing) or isinstance(limit, Missing):
+        return used if isinstance(used, Missing) else limit
+    return used / limit if limit else 1.0
+
+
 FUNCTIONS: Mapping[str, Callable[[Holding], Value]] = {
     "unread.owned": _number(_unread),
     "unread.owned_ages": _unread_ages,
@@ -357,6 +382,7 @@ FUNCTIONS: Mapping[str, Callable[[Holding], Value]] = {
     "process.descriptors.used": _of_process(lambda process: process.descriptors),
     "process.descriptors.sockets": _sockets,
     "process.descriptors.limit": _of_process(lambda process: process.descriptor_limit),
+    "process.descriptors.share": _share,
     "close_wait.owned": _number(_close_wait),
     "close_wait.eof_read": _number(_close_wait, lambda socket: socket.receive_queue == 0),
     "close_wait.eof_unread": _number(_close_wait, lambda socket: socket.receive_queue == 1),

@@ -218,7 +218,7 @@ class Unsure(Sequence[Connection]):
     def __init__(self, connections: Sequence[Connection]) -> None:
         self._connections = connections
         self._matching: dict[Callable[[Connection], bool], Unsure] = {}
-        self._highs: tuple[Earlier, Sequence[float]] | None = None
+        self._highs: dict[object, Sequence[float]] = {}
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -242,11 +242,18 @@ class Unsure(Sequence[Connection]):
 
     def highest_ages(self, earlier: Earlier) -> Sequence[float]:
         """The most that each can have been in its state, ascending."""
+        return self._highest(earlier, lambda row: age_of(row, earlier))
+
+    def highest_by(self, age: "Callable[[Connection], Age]") -> Sequence[float]:
+        """The most that each can be old by this measure, ascending."""
+        return self._highest(age, age)
+
+    def _highest(self, key: object, age: "Callable[[Connection], Age]") -> Sequence[float]:
         if not self._connections:
             return ()
-        if self._highs is None or self._highs[0] is not earlier:
-            self._highs = earlier, sorted(age_of(row, earlier).high for row in self._connections)
-        return self._highs[1]
+        if key not in self._highs:
+            self._highs[key] = sorted(age(row).high for row in self._connections)
+        return self._highs[key]
 
 
 class SocketSet(NamedTuple):

@@ -39,6 +39,16 @@ SUBJECT_FACTS: dict[str, tuple[str, str, str, str, str]] = {
         "File descriptors that the process may have open: its soft RLIMIT_NOFILE.",
         "/proc/PID/limits (Max open files)",
     ),
+    "process.descriptors.share": (
+        "process",
+        "gauge",
+        "ratio",
+        (
+            "Share of its limit of descriptors that the process uses; of processes that are not seen, the "
+            "most that any of them can use."
+        ),
+        "/proc/PID/fd, /proc/PID/limits",
+    ),
     "process.descriptors.sockets": (
         "process",
         "gauge",

@@ -108,6 +108,17 @@ def idle_seconds(row: Connection) -> float:
     return 0.0 if isinstance(row.info, Missing) else min(row.info.last_data_sent, row.info.last_data_recv)
 
 
+PENDING = Missing("owner is looked up where something hangs on it")
+"""Told from a socket whose owner is of no interest at all."""
+
+
+def postpone_owners(established: Established) -> Established:
+    """The same with `PENDING` for the owners that `fill_in_owners` would be given."""
+    return fill_in_owners(
+        established, {row.inode: PENDING for row in worth_an_owner(established) if row.inode}
+    )
+
+
 def fill_in_owners(established: Established, owners: Mapping[int, Owner]) -> Established:
     """The same with the owners that were found.
 

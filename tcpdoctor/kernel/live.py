@@ -18,7 +18,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import TypeAlias
 
-from tcpdoctor.kernel.closer_look import fill_in_owners, worth_an_owner
+from tcpdoctor.kernel.closer_look import fill_in_owners, postpone_owners, worth_an_owner
 from tcpdoctor.kernel.counters import read_counters, read_sockstat, read_softnet
 from tcpdoctor.kernel.descriptor_search import Still
 from tcpdoctor.kernel.namespaces import read_identity
@@ -35,6 +35,7 @@ from tcpdoctor.kernel.snapshot import (
     Held,
     Listener,
     NotHeld,
+    Owned,
     Process,
     Samples,
     Snapshot,
@@ -64,7 +65,12 @@ _BOUNDS = dict.fromkeys(PASSING_STATES, _FEWER) | {TcpState.BOUND: 32_768}
 sockets are asked for their ports, of which the default range has 28,232."""
 _EARLIER_BOUNDS = _BOUNDS | {TcpState.CLOSE_WAIT: 2_000, TcpState.FIN_WAIT_2: 2_000}
 """The first look need not hold every socket of the second: 2,000 take 60 ms, use of them included."""
-OWNED_STATES = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2, TcpState.SYN_SENT, TcpState.BOUND)
+OWNED_STATES = {
+    Owned.CLOSE_WAIT: TcpState.CLOSE_WAIT,
+    Owned.FIN_WAIT_2: TcpState.FIN_WAIT_2,
+    Owned.SYN_SENT: TcpState.SYN_SENT,
+    Owned.BOUND: TcpState.BOUND,
+}
 """Of those, the states whose owners are looked up."""
 
 _MOST_ASKED_AGAIN = 300
@@ -77,7 +83,7 @@ _Details: TypeAlias = Reading[Mapping[TcpState, Detail]]
 def take_samples(
     window: float,
     *,
-    owners: bool = True,
+    owners: bool | None = True,
     census: bool = True,
     every_listener: bool = False,
     owner_seconds: float = 1.0,
@@ -110,7 +116,7 @@ def take_samples(
 
 def take_snapshot(
     *,
-    owners: bool = True,
+    owners: bool | None = True,
     census: bool = True,
     every_listener: bool = False,
     owner_seconds: float = 1.0,
@@ -121,6 +127,7 @@ def take_snapshot(
     Args:
         owners: Find the processes behind CLOSE_WAIT, FIN_WAIT_2, SYN_SENT and bound sockets, and behind
             listeners of interest (see `_is_of_interest`). Of ESTABLISHED sockets only suspects are looked up.
+            None: leave them to `add_owners`; processes near their limit of descriptors are found.
         census: Count all sockets by state, port and destination; `Missing` otherwise.
         every_listener: Find the owners of all listeners, of interest or not.
         owner_seconds: Time budget of the search for owners.
@@ -137,17 +144,49 @@ def take_snapshot(
         look = look._replace(translations=read_translations(_TABLE_SECONDS))
     if census:
         look = _add_bound(look._replace(census=_count(sysctls, look.listeners)))
-    if not owners:
+    if owners is False:
         return look
-    ports = _ephemeral(sysctls)
+    if owners is None:
+        look = _postpone(look)
+    else:
+        look = add_owners(look, Owned, every_listener=every_listener, seconds=owner_seconds)
+    return _add_processes(look, before, owner_seconds)
+
+
+def add_owners(
+    look: Snapshot, which: Iterable[Owned], *, every_listener: bool = False, seconds: float = 1.0
+) -> Snapshot:
+    """Find the owners of some kinds of sockets, for a look that was taken without.
+
+    Args:
+        look: What was seen, a moment ago.
+        which: The kinds.
+        every_listener: As `take_snapshot`.
+        seconds: Time budget of the search.
+    """
+    ports = _ephemeral(look.sysctls)
     look = _find_owners(
-        look, () if isinstance(ports, Missing) else ports, owner_seconds, every=every_listener
+        look, () if isinstance(ports, Missing) else ports, seconds, frozenset(which), every=every_listener
     )
-    heavy = find_heavy_users(owner_seconds)
-    dead = _find_dead(look, before)
     holders = _read_holders(look)
-    processes = {**_read_all(dead.by_pid), **holders, **heavy.processes}
-    return look._replace(processes=processes, surveyed=heavy.complete, dead=dead)
+    return look._replace(processes={**holders, **look.processes})
+
+
+def _postpone(look: Snapshot) -> Snapshot:
+    """Say of suspects in ESTABLISHED that their owners may be looked up yet."""
+    census = look.census
+    if isinstance(census, Missing) or isinstance(census.established, Missing):
+        return look
+    return look._replace(census=census._replace(established=postpone_owners(census.established)))
+
+
+def _add_processes(look: Snapshot, before: Snapshot | None, seconds: float) -> Snapshot:
+    """Add the processes that come near their limit of descriptors, or hold connections that are over."""
+    heavy, dead = find_heavy_users(seconds), _find_dead(look, before)
+    processes = {**_read_all(dead.by_pid), **look.processes, **heavy.processes}
+    return look._replace(
+        processes=processes, surveyed=heavy.complete, passed_over=heavy.passed_over, dead=dead
+    )
 
 
 _TABLE_SECONDS = 0.5
@@ -243,14 +282,22 @@ def _ephemeral(sysctls: Mapping[str, Reading[SysctlValue]]) -> Reading[tuple[int
     return Missing("net.ipv4.ip_local_port_range is no range of ports")
 
 
-def _find_owners(look: Snapshot, ports: tuple[int, ...], seconds: float, *, every: bool) -> Snapshot:
+def _find_owners(
+    look: Snapshot, ports: tuple[int, ...], seconds: float, which: frozenset[Owned], *, every: bool
+) -> Snapshot:
     listeners = () if isinstance(look.listeners, Missing) else look.listeners
     detail = {} if isinstance(look.detail, Missing) else look.detail
     not_accepted = {row.local.port for row in _rows(detail, (TcpState.CLOSE_WAIT,)) if not row.inode}
-    asked = [row for row in listeners if every or _is_of_interest(row, not_accepted, ports)]
+    asked = [
+        row
+        for row in listeners
+        if Owned.LISTENER in which and (every or _is_of_interest(row, not_accepted, ports))
+    ]
     established = None if isinstance(look.census, Missing) else look.census.established
-    suspects = worth_an_owner(established) if isinstance(established, Established) else []
-    sockets: list[Listener | Connection] = [*asked, *_rows(detail, OWNED_STATES), *suspects]
+    looked = isinstance(established, Established) and Owned.SUSPECT in which
+    suspects = worth_an_owner(established) if looked and isinstance(established, Established) else []
+    states = [state for owned, state in OWNED_STATES.items() if owned in which]
+    sockets: list[Listener | Connection] = [*asked, *_rows(detail, states), *suspects]
     wanted = {row.inode: row.uid for row in sockets if row.inode}
     if not wanted:
         return look
@@ -263,7 +310,7 @@ def _find_owners(look: Snapshot, ports: tuple[int, ...], seconds: float, *, ever
         state: rows._replace(connections=with_owners(rows.connections, found))
         for state, rows in detail.items()
     }
-    if isinstance(established, Established) and not isinstance(look.census, Missing):
+    if looked and isinstance(established, Established) and not isinstance(look.census, Missing):
         census = look.census._replace(established=fill_in_owners(established, found))
         look = look._replace(census=census)
     return look._replace(

@@ -6,8 +6,9 @@ a complete scan), or `Missing` with the reason why the scan could not be complet
 """
 
 import os
+import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
 from tcpdoctor.kernel.descriptor_search import DescriptorSearch, Still, pids_of_groups
@@ -275,6 +276,8 @@ class DescriptorUse(NamedTuple):
 
     processes: Mapping[int, Process]
     complete: Reading[bool]
+    passed_over: Reading[float]
+    """The largest share of its limit that any other process uses."""
 
 
 def find_heavy_users(seconds: float, root: str = "/proc") -> DescriptorUse:
@@ -291,15 +294,19 @@ def find_heavy_users(seconds: float, root: str = "/proc") -> DescriptorUse:
     Returns:
         The processes; of another user's one without privilege `sockets` is Missing. `complete` is Missing
         where time ran out, or where processes are hidden from us or outside our PID namespace.
+        `passed_over` is Missing there too, and where the limits of small processes are not to be had for
+        a microsecond each (prlimit(2) of another user's takes CAP_SYS_RESOURCE).
 
     Raises:
         KernelReadError: A file has another form than expected.
     """
+    soft_limit = _soft_limit_of(root)
     counted = size_counts_descriptors()
     own = os.stat(f"{root}/thread-self/ns/net")
     deadline = time.thread_time() + seconds
     found: dict[int, Process] = {}
     complete = whether_all_are_seen()
+    most: Reading[float] = 0.0
     pids = [int(entry) for entry in os.listdir(root) if entry.isdigit()]
     for number, pid in enumerate(pids):
         if number % _PROCESSES_BETWEEN_CLOCKS == 0 and time.thread_time() > deadline:
@@ -308,7 +315,10 @@ def find_heavy_users(seconds: float, root: str = "/proc") -> DescriptorUse:
             )
             break
         try:
-            if not _is_near(pid, root, counted=counted) or is_elsewhere(pid, own, root):
+            used = _count_used(pid, root, counted=counted)
+            share = _share_of_limit(pid, used, root, soft_limit) if used else 0.0
+            if used < _FEWEST or isinstance(share, Missing) or share < _NEAR or is_elsewhere(pid, own, root):
+                most = _larger(most, share)
                 continue
         except OSError as error:
             if not is_absent(error):
@@ -317,7 +327,7 @@ def find_heavy_users(seconds: float, root: str = "/proc") -> DescriptorUse:
         process = read_process(pid, root)
         if not isinstance(process, Missing):
             found[pid] = _with_sockets(process, root)
-    return DescriptorUse(found, complete)
+    return DescriptorUse(found, complete, complete if isinstance(complete, Missing) else most)
 
 
 def whether_all_are_seen() -> Reading[bool]:
@@ -327,13 +337,48 @@ def whether_all_are_seen() -> Reading[bool]:
     return Missing(HIDING) if is_proc_hiding() else True
 
 
-def _is_near(pid: int, root: str, *, counted: bool) -> bool:
+def _count_used(pid: int, root: str, *, counted: bool) -> int:
     folder = f"{root}/{pid}/fd"
-    used = os.stat(folder).st_size if counted else len(os.listdir(folder))
-    if used < _FEWEST:
-        return False
-    limit = read_descriptor_limit(pid, f"{root}/{pid}")
-    return not isinstance(limit, Missing) and used >= _NEAR * limit
+    return os.stat(folder).st_size if counted else len(os.listdir(folder))
+
+
+def _share_of_limit(
+    pid: int, used: int, root: str, soft_limit: Callable[[int], int | None]
+) -> Reading[float]:
+    """How much of its soft limit a process uses; the file of limits is read of large ones only."""
+    limit: Reading[int] | None = soft_limit(pid)
+    if limit is None:
+        if used < _FEWEST:
+            return Missing("the limits of small processes were not read")
+        limit = read_descriptor_limit(pid, f"{root}/{pid}")
+    if isinstance(limit, Missing):
+        return limit
+    return used / limit if limit else 1.0
+
+
+def _larger(one: Reading[float], other: Reading[float]) -> Reading[float]:
+    if isinstance(one, Missing) or isinstance(other, Missing):
+        return one if isinstance(one, Missing) else other
+    return max(one, other)
+
+
+def _soft_limit_of(root: str) -> Callable[[int], int | None]:
+    """A function that asks prlimit(2) for a process's soft RLIMIT_NOFILE; it answers None where it may not.
+
+    It is never asked where /proc is of another PID namespace, whose numbers system calls do not take.
+    """
+    if root != "/proc" or os.readlink("/proc/self") != str(os.getpid()):
+        return lambda pid: None  # noqa: ARG005 - the signature of the other
+    import resource
+
+    def ask(pid: int) -> int | None:
+        try:
+            soft, _ = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        except PermissionError:
+            return None
+        return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+    return ask
 
 
 def is_elsewhere(pid: int, own: os.stat_result, root: str) -> bool:

@@ -5,6 +5,7 @@ to define, a named tuple 0.07 ms, and every start of the program pays for all of
 """
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import NamedTuple, TypeAlias
 
 from tcpdoctor.kernel.counters import CpuPackets
@@ -33,6 +34,19 @@ class Holder(NamedTuple):
     fd: int
     uid: int
     """Effective uid of the process."""
+
+
+class Owned(Enum):
+    """Sockets whose owners can be looked up by themselves."""
+
+    CLOSE_WAIT = "close_wait"
+    FIN_WAIT_2 = "fin_wait_2"
+    SYN_SENT = "syn_sent"
+    BOUND = "bound"
+    LISTENER = "listener"
+    """Those that a rule may have something to say about."""
+    SUSPECT = "suspect"
+    """Suspects among the connections in ESTABLISHED, and a few that have been idle for long."""
 
 
 class Held(NamedTuple):
@@ -395,6 +409,8 @@ class Snapshot(NamedTuple):
     page_size: int
     surveyed: Reading[bool] = True
     """True where no process near its limit of descriptors was overlooked; else why one may be."""
+    passed_over: Reading[float] = Missing("the other processes' shares of descriptors were not looked at")
+    """The most that a process which is not in `processes` uses of its limit of descriptors, as a share."""
     softnet: Reading[tuple[CpuPackets, ...]] = Missing("packets of each CPU were not read")
     """What every CPU of the machine did with packets that came in."""
     dead: Reading[DeadUse] = Missing("descriptors were not asked for connections that are over")

@@ -11,6 +11,8 @@ CheckFormat: TypeAlias = Literal["text", "json", "nagios", "prometheus", "junit"
 
 QUIET_FORMATS = ("text", "json", "markdown", "html")
 """Formats in which less can be said; the readers of the others need every rule, or one line at least."""
+MEASURING_FORMATS = ("nagios", "prometheus")
+"""Formats that tell what every rule measures, so that they need every fact of every subject."""
 
 Findings: TypeAlias = tuple[Finding, ...]
 

@@ -71,7 +71,7 @@ def test_of_small_values_the_smallest_is_the_worst_where_the_rule_asks_for_less(
 
 def descriptors(label, used, owned):
     known = {"process.descriptors.used": used, "process.descriptors.limit": 1000, "close_wait.owned": owned}
-    return subject(label, known)
+    return subject(label, known | {"process.descriptors.share": used / 1000})
 
 
 def test_each_severity_has_its_limit():

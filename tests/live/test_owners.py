@@ -387,8 +387,8 @@ def test_processes_outside_a_pid_namespace_may_hold_it():
 def test_a_complete_scan_proves_that_nobody_holds_it():
     """In a PID namespace of our own that stands for the machine, because a sandbox may hide its process 1."""
     whole = (
-        "import os; from tcpdoctor.kernel import capabilities; "
-        "capabilities._FIRST_PID_NAMESPACE = os.stat('/proc/1/ns/pid').st_ino"
+        "import os; from tcpdoctor.kernel import namespaces; "
+        "namespaces._FIRST_PID_NAMESPACE = os.stat('/proc/1/ns/pid').st_ino"
     )
     run = subprocess.run(
         ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", whole + SCRIPT],
