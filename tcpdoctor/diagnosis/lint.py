@@ -19,7 +19,21 @@ from tcpdoctor.diagnosis.evaluate import diagnose
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.lint_keys import key_complaints
 from tcpdoctor.diagnosis.rule import Rule, Trigger
-from tcpdoctor.diagnosis.tree import Arithmetic, Comparison, Grown, Limit, Node, facts_of, walk
+from tcpdoctor.diagnosis.tree import (
+    Arithmetic,
+    Calculation,
+    Comparison,
+    Condition,
+    Constant,
+    Every,
+    Extreme,
+    Grown,
+    Limit,
+    Node,
+    Text,
+    facts_of,
+    walk,
+)
 from tcpdoctor.diagnosis.trial import facts_given, failures, rule_under_test
 from tcpdoctor.kernel.snapshot import Samples
 
@@ -245,6 +259,7 @@ def lint_rule(
         _tests(rule, body),
         condition_complaints(rule),
         limit_complaints(rule, body),
+        division_complaints(rule, body),
         key_complaints(rule, body),
         recorded_complaints(rule, recorded),
     )
@@ -342,6 +357,61 @@ def templates_of(body: Body) -> Iterator[Template]:
         yield from (part for part in (fix.title, fix.do, fix.risk, fix.verify, fix.undo) if part is not None)
     for wrong in body.wrong_fixes:
         yield from wrong
+
+
+def division_complaints(rule: Rule, body: Body) -> Iterator[tuple[str, str]]:
+    """Yield (name, what) for each text that divides by what may be 0 while the rule fires.
+
+    It would read "(unknown: a division by zero)" beside the finding. Facts are taken not to be negative.
+    """
+    proven = [_proven_above_zero(trigger.tree, rule) for trigger in rule.fires]
+    for template in templates_of(body):
+        for blank in template.parts:
+            if isinstance(blank, str):
+                continue
+            for node in walk(blank.quantity.tree):
+                if not (isinstance(node, Arithmetic) and node.operator == "/"):
+                    continue
+                if not all(_is_above_zero(node.right, rule, known) for known in proven):
+                    yield (
+                        "division-by-what-may-be-zero",
+                        (
+                            f"{{{blank.text}}} divides by what no condition keeps above 0; write "
+                            "max(..., 1), compare it with 0 in [fires], or do without the quotient"
+                        ),
+                    )
+
+
+def _proven_above_zero(condition: Condition, rule: Rule) -> frozenset[str]:
+    """What a condition keeps above 0, by its form: named tuples of different types may be equal."""
+    match condition:
+        case Every():
+            return frozenset().union(*(_proven_above_zero(item, rule) for item in condition.items))
+        case Comparison(operator=">", left=left, right=Constant(value=value)) if value >= 0:
+            return frozenset({repr(left)})
+        case Comparison(operator=">=", left=left, right=right) if _is_above_zero(right, rule, frozenset()):
+            return frozenset({repr(left)})
+        case _:
+            return frozenset()
+
+
+def _is_above_zero(tree: Calculation | Text, rule: Rule, known: frozenset[str]) -> bool:
+    if repr(tree) in known:
+        return True
+    match tree:
+        case Constant():
+            return tree.value > 0
+        case Limit():
+            return rule.limits[tree.name].value > 0
+        case Extreme():
+            found = [_is_above_zero(item, rule, known) for item in tree.items]
+            return any(found) if tree.call == "max" else all(found)
+        case Arithmetic(operator="+"):
+            return _is_above_zero(tree.left, rule, known) or _is_above_zero(tree.right, rule, known)
+        case Arithmetic(operator="*" | "/"):
+            return _is_above_zero(tree.left, rule, known) and _is_above_zero(tree.right, rule, known)
+        case _:
+            return False
 
 
 def lint_together(rules: Sequence[Rule]) -> Iterator[Complaint]:

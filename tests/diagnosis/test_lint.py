@@ -281,3 +281,30 @@ def test_a_rule_explains_only_rules_about_the_same_subjects(explains, scope, nam
     )
     found = [complaint.name for complaint in lint_together([rule(text), other._replace(scope=Scope(scope))])]
     assert name in found
+
+
+@pytest.mark.parametrize(
+    ("divisor", "complains"),
+    [
+        ("sockets.free", True),
+        ("max(sockets.free, 1)", False),
+        ("min(sockets.free, 1)", True),
+        ("(sockets.free + 1)", False),
+        ("(2 * sockets.free)", True),
+        ("(2 * limit.worse)", False),
+        ("limit.worse", False),
+        ("older(leak.ages, limit.min_age)", False),  # the conditions keep it above 0
+    ],
+)
+def test_a_text_divides_only_by_what_cannot_be_zero(divisor, complains):
+    found = lint(replaced(("{leak.owned} sockets", f"{{leak.owned / {divisor}}} sockets")))
+    assert ("division-by-what-may-be-zero" in found) is complains
+
+
+def test_a_comparison_with_zero_keeps_a_divisor_above_it():
+    divides = ("{leak.owned} sockets", "{leak.owned / sockets.free} sockets")
+    guard = "sockets.free > 0 and older(leak.ages, limit.min_age) >= limit."
+    both = replaced(divides, (f'"{WARNING}"', f'"{guard}min_sockets"'))
+    assert "division-by-what-may-be-zero" in lint(both)  # critical may fire without
+    both = both.replace('"older(leak.ages, limit.min_age) >= limit.worse"', f'"{guard}worse"')
+    assert "division-by-what-may-be-zero" not in lint(both)
