@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.host import HostFacts
 from tcpdoctor.facts.subject import Scope, Subject
 from tcpdoctor.facts.subjects import subjects_of
-from tcpdoctor.facts.vocabulary import Fact
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Samples
 

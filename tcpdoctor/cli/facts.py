@@ -9,8 +9,8 @@ from tcpdoctor.cli.options import NETNS, look_from, refuse_bad_window
 from tcpdoctor.cli.output import COLOR, FORMAT, OUTPUT, Output, emit, said_to_take, style_of
 
 if TYPE_CHECKING:
+    from tcpdoctor.facts.fact import Fact
     from tcpdoctor.facts.subject import Scope
-    from tcpdoctor.facts.vocabulary import Fact
 
 
 def facts(

@@ -13,9 +13,9 @@ from tcpdoctor.diagnosis.table import Table, nearest, suggest
 from tcpdoctor.diagnosis.tree import Calculation, Constant, Gauge, Quantity, Text, dimension_words, facts_of
 from tcpdoctor.errors import RuleError
 from tcpdoctor.facts.dimension import show
+from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.value import Ages, Growth, Range, Value
-from tcpdoctor.facts.vocabulary import Fact
 from tcpdoctor.kernel.reading import Missing
 
 # Texts of a rule with ``{...}`` in them, filled with what was read on this host.

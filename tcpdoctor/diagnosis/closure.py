@@ -25,8 +25,8 @@ from tcpdoctor.diagnosis.tree import (
     Not,
     Older,
 )
+from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.value import Ages, Growth, Range, Value
-from tcpdoctor.facts.vocabulary import Fact
 from tcpdoctor.kernel.reading import Missing
 
 # Arithmetic and logic on what is not always known.

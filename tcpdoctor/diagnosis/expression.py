@@ -37,8 +37,8 @@ from tcpdoctor.diagnosis.tree import (
 )
 from tcpdoctor.errors import RuleError
 from tcpdoctor.facts.dimension import COUNT, PER_SECOND, RATIO, SECOND, Dimension
+from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.subject import Scope
-from tcpdoctor.facts.vocabulary import Fact
 
 # The text of an expression, from what a file holds to the tree of Python's own parser.
 

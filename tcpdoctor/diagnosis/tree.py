@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from tcpdoctor.facts.dimension import BYTE, COUNT, PAGE, PER_SECOND, RATIO, SECOND, Dimension
+from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.subject import Scope
-from tcpdoctor.facts.vocabulary import Fact
 
 
 class Vocabulary(Protocol):

@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from tcpdoctor.facts.established import SET_FUNCTIONS, Living
+from tcpdoctor.facts.dimension import BYTE, COUNT, SECOND
+from tcpdoctor.facts.established import Living, ages_of, holders_text, unacknowledged, unanswered_age
+from tcpdoctor.facts.fact import Teller, Told, functions_of, lift
 from tcpdoctor.facts.portrange import PortReuse, Roles, port_reuse
 from tcpdoctor.facts.socketset import (
     NONE,
@@ -165,16 +167,6 @@ def _stuck(towards: Towards) -> Reading[SocketSet]:
     return lasting(towards.attempts, TcpState.SYN_SENT, towards.earlier)
 
 
-def _lasting(towards: Towards) -> Value:
-    stuck = _stuck(towards)
-    return stuck if isinstance(stuck, Missing) else stuck.number()
-
-
-def _lasting_ages(towards: Towards) -> Value:
-    stuck = _stuck(towards)
-    return stuck if isinstance(stuck, Missing) else stuck.ages(towards.earlier)
-
-
 def _oldest(towards: Towards) -> Value:
     attempts = towards.attempts
     if isinstance(attempts, Missing):
@@ -207,27 +199,115 @@ def _owners(towards: Towards) -> Value:
 
 
 def _unanswered(value: Callable[[SocketSet], Value]) -> Callable[[Towards], Value]:
-    def fact(towards: Towards) -> Value:
-        sockets = towards.living.towards(towards.destination)
-        return sockets if isinstance(sockets, Missing) else value(sockets)
-
-    return fact
+    return lift(
+        lambda towards: towards.living.towards(towards.destination), lambda sockets, _: value(sockets)
+    )
 
 
-FUNCTIONS: Mapping[str, Callable[[Towards], Value]] = {
-    "destination.address": lambda towards: towards.destination.address,
-    "destination.port": lambda towards: towards.destination.port,
-    "destination.endpoint": lambda towards: str(
-        Endpoint(towards.destination.address, towards.destination.port)
+_UNANSWERED = "connections in ESTABLISHED that have sent the same segment three times or more without answer"
+_SS_INFO_ON = "ss -tnoi state established (timer, rto, backoff, lastack)"
+
+_of_destination = Teller[Towards](Scope.DESTINATION)
+
+FACTS: Sequence[Told[Towards]] = (
+    _of_destination.text(
+        "destination.address", "Address of the peer.", "ss -tan", lambda towards: towards.destination.address
     ),
-    "destination.source": lambda towards: towards.destination.source,
-    "destination.owners": _owners,
-    "ports.used": _used,
-    "ports.time_wait": _time_wait,
-    "ports.blocked": _blocked,
-    "ports.time_wait_reuse": _time_wait_reuse,
-    "syn_sent.lasting": _lasting,
-    "syn_sent.lasting_ages": _lasting_ages,
-    "syn_sent.oldest_age": _oldest,
-    **{name: _unanswered(value) for name, value in SET_FUNCTIONS.items()},
-}
+    _of_destination.gauge(
+        "destination.port", COUNT, "Port of the peer.", "ss -tan", lambda towards: towards.destination.port
+    ),
+    _of_destination.text(
+        "destination.endpoint",
+        "Address and port of the peer.",
+        "ss -tan",
+        lambda towards: str(Endpoint(towards.destination.address, towards.destination.port)),
+    ),
+    _of_destination.text(
+        "destination.source",
+        "Local address of the connections to this peer.",
+        "ss -tan",
+        lambda towards: towards.destination.source,
+    ),
+    _of_destination.text(
+        "destination.owners",
+        "Processes whose connections to this peer are in SYN_SENT, those with most first.",
+        "ss -tanp state syn-sent",
+        _owners,
+    ),
+    _of_destination.gauge(
+        "ports.used",
+        COUNT,
+        "Ephemeral ports in use between this source address and this peer's port, in any state.",
+        "ss -tan dst ADDRESS dport = :PORT src SOURCE",
+        _used,
+    ),
+    _of_destination.gauge(
+        "ports.time_wait",
+        COUNT,
+        "Of the ephemeral ports in use towards this peer, those in TIME_WAIT.",
+        "ss -tan state time-wait dst ADDRESS dport = :PORT src SOURCE",
+        _time_wait,
+    ),
+    _of_destination.gauge(
+        "ports.blocked",
+        COUNT,
+        "Of the ephemeral ports in use towards this peer, those that connect() cannot take: all but the "
+        "TIME_WAIT that net.ipv4.tcp_tw_reuse lets it take over.",
+        "ss -tan dst ADDRESS dport = :PORT src SOURCE, /proc/sys/net/ipv4/tcp_tw_reuse",
+        _blocked,
+    ),
+    _of_destination.text(
+        "ports.time_wait_reuse",
+        "Whether connect() may take over ports in TIME_WAIT towards this peer, and what decides it.",
+        "/proc/sys/net/ipv4/tcp_tw_reuse, /proc/sys/net/ipv4/tcp_timestamps",
+        _time_wait_reuse,
+    ),
+    _of_destination.gauge(
+        "syn_sent.lasting",
+        COUNT,
+        "Connection attempts to this peer without answer: an earlier look at least 0.9 s ago found them, "
+        "or the SYN was retransmitted three times.",
+        "ss -tano state syn-sent (timer)",
+        lift(_stuck, lambda stuck, _: stuck.number()),
+    ),
+    _of_destination.ages(
+        "syn_sent.lasting_ages",
+        "How long each unanswered connection attempt has lasted, from its retransmissions and timer.",
+        "ss -tanoi state syn-sent (timer, rto, backoff)",
+        lift(_stuck, lambda stuck, towards: stuck.ages(towards.earlier)),
+    ),
+    _of_destination.gauge(
+        "syn_sent.oldest_age",
+        SECOND,
+        "How long the oldest connection attempt to this peer has lasted; 0 where there is none.",
+        "ss -tanoi state syn-sent (timer, rto, backoff)",
+        _oldest,
+    ),
+    _of_destination.ages(
+        "destination.unanswered_ages",
+        f"How long each of the {_UNANSWERED} from this peer has waited.",
+        _SS_INFO_ON,
+        _unanswered(lambda sockets: ages_of(sockets, unanswered_age)),
+    ),
+    _of_destination.gauge(
+        "destination.unanswered_oldest",
+        SECOND,
+        "How long the longest-waiting of these has had no answer; 0 where there is none.",
+        _SS_INFO_ON,
+        _unanswered(lambda sockets: oldest(ages_of(sockets, unanswered_age))),
+    ),
+    _of_destination.text(
+        "destination.unanswered_owners",
+        "Processes whose established connections to this peer get no answer, those with most first.",
+        "ss -tnop state established",
+        _unanswered(holders_text),
+    ),
+    _of_destination.gauge(
+        "destination.unanswered_send_queue",
+        BYTE,
+        "Bytes sent or to be sent to this peer on the connections without answer.",
+        "ss -tno state established (Send-Q)",
+        _unanswered(unacknowledged),
+    ),
+)
+FUNCTIONS = functions_of(FACTS)

@@ -12,9 +12,11 @@ How long something lasts no interface tells; the timers do, as bounds:
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from tcpdoctor.facts.dimension import BYTE, COUNT, SECOND, show
+from tcpdoctor.facts.fact import Teller, Told, functions_of, lift
 from tcpdoctor.facts.origin import began_here
 from tcpdoctor.facts.portrange import Roles
 from tcpdoctor.facts.socketset import (
@@ -28,7 +30,7 @@ from tcpdoctor.facts.socketset import (
     pids_of,
     plain_address,
 )
-from tcpdoctor.facts.subject import HIDDEN_LABEL
+from tcpdoctor.facts.subject import HIDDEN_LABEL, Scope
 from tcpdoctor.facts.value import Ages, Merged, NamedText, Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
@@ -65,6 +67,13 @@ class Living(NamedTuple):
         if isinstance(self.established, Missing):
             return self.established
         return as_set(part(self.established))
+
+    def all(self, number: int) -> Value:
+        """A number of the census; a lower bound where the census may lack sockets."""
+        census = self.snapshot.census
+        if not isinstance(census, Missing) and isinstance(census.complete, Missing):
+            return Range(number, math.inf, census.complete.reason)
+        return number
 
     def unanswered(self) -> Reading[SocketSet]:
         """Those that get no answer."""
@@ -292,8 +301,6 @@ def _large(living: Living) -> Reading[SocketSet]:
 
 def _large_owners(sockets: SocketSet) -> Value:
     """``orders-api (811): 23 with 71 MiB``, the most bytes first."""
-    from tcpdoctor.facts.dimension import BYTE, show
-
     numbers: Counter[str] = Counter()
     held: Counter[str] = Counter()
     for row in sockets.sure:
@@ -329,32 +336,17 @@ _Of = Callable[[Living], Reading[SocketSet]]
 
 
 def _with(of: _Of, value: Callable[[SocketSet], Value]) -> Callable[[Living], Value]:
-    def fact(living: Living) -> Value:
-        sockets = of(living)
-        return sockets if isinstance(sockets, Missing) else value(sockets)
-
-    return fact
+    return lift(of, lambda sockets, _: value(sockets))
 
 
 def _peers(of: _Of) -> Callable[[Living], Value]:
-    def fact(living: Living) -> Value:
-        sockets = of(living)
-        return sockets if isinstance(sockets, Missing) else sockets.peers(living.roles.is_client)
-
-    return fact
+    return lift(of, lambda sockets, living: sockets.peers(living.roles.is_client))
 
 
 def _count(number: Callable[[Established], int]) -> Callable[[Living], Value]:
-    def fact(living: Living) -> Value:
-        census = living.snapshot.census
-        if isinstance(living.established, Missing):
-            return living.established
-        found = number(living.established)
-        if not isinstance(census, Missing) and isinstance(census.complete, Missing):
-            return Range(found, math.inf, census.complete.reason)
-        return found
-
-    return fact
+    return lift(
+        lambda living: living.established, lambda established, living: living.all(number(established))
+    )
 
 
 def unacknowledged(sockets: SocketSet) -> Value:
@@ -384,43 +376,195 @@ def _oldest(age: Callable[[Connection], Age]) -> Callable[[SocketSet], Value]:
     return lambda sockets: oldest(ages_of(sockets, age))
 
 
-HOST_FUNCTIONS: Mapping[str, Callable[[Living], Value]] = {
-    "established.no_timer": _count(lambda established: established.no_timer),
-    "established.keepalive": _count(lambda established: established.keepalive),
-    "established.retransmitting": _count(lambda established: established.retransmitting),
-    "established.probing": _count(lambda established: established.probing),
-    "unanswered.sockets": _with(lambda living: living.unanswered(), SocketSet.number),
-    "unanswered.backoff": _with(lambda living: living.unanswered(), _most_repeated),
-    "unanswered.incoming_ages": _with(Living.incoming, _ages(unanswered_age)),
-    "unanswered.incoming_peers": _peers(Living.incoming),
-    "unanswered.incoming_owners": _with(Living.incoming, holders_text),
-    "unanswered.incoming_send_queue": _with(Living.incoming, unacknowledged),
-    "zero_window.ages": _with(_closed, _ages(closed_window_age)),
-    "zero_window.oldest": _with(_closed, _oldest(closed_window_age)),
-    "zero_window.peers": _peers(_closed),
-    "zero_window.owners": _with(_closed, holders_text),
-    "zero_window.send_queue": _with(_closed, unacknowledged),
-    "idle.sampled": _count(lambda established: len(established.sample.connections)),
-    "idle.unprobed_ages": _with(_idle_unprobed, _ages(idle_age)),
-    "idle.oldest_unprobed": _with(_idle_unprobed, _oldest(idle_age)),
-    "idle.unprobed_peers": _peers(_idle_longest),
-    "idle.unprobed_owners": _with(_idle_longest, _looked_up_holders),
-    "self_connected.sockets": _with(_self_connected, SocketSet.number),
-    "self_connected.endpoints": _with(_self_connected, lambda sockets: _endpoints(sockets.sure)),
-    "self_connected.owners": _with(_self_connected, holders_text),
-    "self_connected.ports": _with(_self_connected, lambda sockets: _ports(sockets.sure)),
-    "queues.large": _with(_large, SocketSet.number),
-    "queues.large_bytes": _with(
-        _large, lambda sockets: sockets.total(lambda row: row.receive_queue + row.send_queue)
-    ),
-    "queues.large_owners": _with(_large, _large_owners),
-}
-"""Facts of the host."""
+_UNANSWERED = "connections in ESTABLISHED that have sent the same segment three times or more without answer"
+_SS_ON = "ss -tno state established (timer:(on,..,3) or (persist,..,3), or more)"
+_SS_INFO_ON = "ss -tnoi state established (timer, rto, backoff, lastack)"
+_SS_PERSIST = "ss -tnoi state established (timer:(persist,..), backoff, lastsnd)"
+_SS_IDLE = "ss -tnoi state established (no timer, lastsnd, lastrcv)"
+_SS_MEMORY = "ss -tnm (Recv-Q, Send-Q, skmem)"
+_SAMPLED = "Of the established connections looked at (all up to 256, else a uniform sample of 256)"
 
-SET_FUNCTIONS: Mapping[str, Callable[[SocketSet], Value]] = {
-    "destination.unanswered_ages": _ages(unanswered_age),
-    "destination.unanswered_oldest": _oldest(unanswered_age),
-    "destination.unanswered_owners": holders_text,
-    "destination.unanswered_send_queue": unacknowledged,
-}
-"""Facts of the connections to one destination that get no answer."""
+_of_host = Teller[Living](Scope.HOST)
+
+FACTS: Sequence[Told[Living]] = (
+    _of_host.gauge(
+        "established.no_timer",
+        COUNT,
+        "Connections in ESTABLISHED without any timer: nothing is outstanding, and keepalive is off.",
+        "ss -Htno state established | grep -vc timer:",
+        _count(lambda established: established.no_timer),
+    ),
+    _of_host.gauge(
+        "established.keepalive",
+        COUNT,
+        "Connections in ESTABLISHED with nothing outstanding, whose keepalive timer runs (SO_KEEPALIVE).",
+        "ss -Htno state established | grep -c timer:.keepalive",
+        _count(lambda established: established.keepalive),
+    ),
+    _of_host.gauge(
+        "established.retransmitting",
+        COUNT,
+        "Connections in ESTABLISHED with data on its way: the retransmission timer runs, just in case.",
+        "ss -Htno state established | grep -c timer:.on",
+        _count(lambda established: established.retransmitting),
+    ),
+    _of_host.gauge(
+        "established.probing",
+        COUNT,
+        "Connections in ESTABLISHED with data to send held back, mostly as the peer's window is closed.",
+        "ss -Htno state established | grep -c timer:.persist",
+        _count(lambda established: established.probing),
+    ),
+    _of_host.gauge(
+        "unanswered.sockets",
+        COUNT,
+        f"{_UNANSWERED[0].upper()}{_UNANSWERED[1:]}.",
+        _SS_ON,
+        _with(lambda living: living.unanswered(), SocketSet.number),
+    ),
+    _of_host.gauge(
+        "unanswered.backoff",
+        COUNT,
+        "How often the most repeated segment or probe of these connections was sent again unanswered; "
+        "each time the wait doubled. 0 where there is none.",
+        _SS_INFO_ON,
+        _with(lambda living: living.unanswered(), _most_repeated),
+    ),
+    _of_host.ages(
+        "unanswered.incoming_ages",
+        f"Of the {_UNANSWERED}, those that were accepted here: for how long.",
+        _SS_INFO_ON,
+        _with(Living.incoming, _ages(unanswered_age)),
+    ),
+    _of_host.text(
+        "unanswered.incoming_peers",
+        "Peers of the accepted connections without answer, those with most first.",
+        _SS_ON,
+        _peers(Living.incoming),
+    ),
+    _of_host.text(
+        "unanswered.incoming_owners",
+        "Processes that hold the accepted connections without answer, those with most first.",
+        "ss -tnop state established",
+        _with(Living.incoming, holders_text),
+    ),
+    _of_host.gauge(
+        "unanswered.incoming_send_queue",
+        BYTE,
+        "Bytes that the accepted connections without answer still hold for their peers.",
+        "ss -tno state established (Send-Q)",
+        _with(Living.incoming, unacknowledged),
+    ),
+    _of_host.ages(
+        "zero_window.ages",
+        "How long each established connection with data to send has found its peer's window closed.",
+        _SS_PERSIST,
+        _with(_closed, _ages(closed_window_age)),
+    ),
+    _of_host.gauge(
+        "zero_window.oldest",
+        SECOND,
+        "How long the longest-waiting of these has found its peer's window closed; 0 where there is none.",
+        _SS_PERSIST,
+        _with(_closed, _oldest(closed_window_age)),
+    ),
+    _of_host.text(
+        "zero_window.peers",
+        "Peers whose windows are closed, those with most connections first.",
+        "ss -tno state established (timer:(persist,..))",
+        _peers(_closed),
+    ),
+    _of_host.text(
+        "zero_window.owners",
+        "Processes that wait for a closed window to open, those with most connections first.",
+        "ss -tnop state established (timer:(persist,..))",
+        _with(_closed, holders_text),
+    ),
+    _of_host.gauge(
+        "zero_window.send_queue",
+        BYTE,
+        "Bytes that wait here for the closed windows of peers to open.",
+        "ss -tno state established (timer:(persist,..), Send-Q)",
+        _with(_closed, unacknowledged),
+    ),
+    _of_host.gauge(
+        "idle.sampled",
+        COUNT,
+        "Connections in ESTABLISHED that were looked at for how long they are idle.",
+        "ss -Htno state established | wc -l (at most 256 of them)",
+        _count(lambda established: len(established.sample.connections)),
+    ),
+    _of_host.ages(
+        "idle.unprobed_ages",
+        f"{_SAMPLED}, those to other hosts without any timer, keepalive off: how long no data went "
+        "either way.",
+        _SS_IDLE,
+        _with(_idle_unprobed, _ages(idle_age)),
+    ),
+    _of_host.gauge(
+        "idle.oldest_unprobed",
+        SECOND,
+        "How long the most idle of these has been idle; 0 where there is none.",
+        _SS_IDLE,
+        _with(_idle_unprobed, _oldest(idle_age)),
+    ),
+    _of_host.text(
+        "idle.unprobed_peers",
+        "Peers of the sixteen longest idle of these, those with most first.",
+        _SS_IDLE,
+        _peers(_idle_longest),
+    ),
+    _of_host.text(
+        "idle.unprobed_owners",
+        "Processes that hold the sixteen longest idle of these, those with most first; looked up where "
+        "they have been idle for an hour.",
+        "ss -tnopi state established (no timer, lastsnd, lastrcv)",
+        _with(_idle_longest, _looked_up_holders),
+    ),
+    _of_host.gauge(
+        "self_connected.sockets",
+        COUNT,
+        "Connections whose two ends are one and the same socket: it connected to its own port.",
+        "ss -tn state established (Local Address:Port equal to Peer Address:Port)",
+        _with(_self_connected, SocketSet.number),
+    ),
+    _of_host.text(
+        "self_connected.endpoints",
+        "Address and port of each socket that is connected to itself.",
+        "ss -tn state established (Local Address:Port equal to Peer Address:Port)",
+        _with(_self_connected, lambda sockets: _endpoints(sockets.sure)),
+    ),
+    _of_host.text(
+        "self_connected.owners",
+        "Processes that hold a socket connected to itself.",
+        "ss -tnp state established (Local Address:Port equal to Peer Address:Port)",
+        _with(_self_connected, holders_text),
+    ),
+    _of_host.text(
+        "self_connected.ports",
+        "Their ports with commas between them, as net.ipv4.ip_local_reserved_ports takes them.",
+        "ss -tn state established (Local Address:Port equal to Peer Address:Port)",
+        _with(_self_connected, lambda sockets: _ports(sockets.sure)),
+    ),
+    _of_host.gauge(
+        "queues.large",
+        COUNT,
+        "Connections with 1 MiB or more in a queue, unread here or not acknowledged by the peer.",
+        _SS_MEMORY,
+        _with(_large, SocketSet.number),
+    ),
+    _of_host.gauge(
+        "queues.large_bytes",
+        BYTE,
+        "Bytes in the queues of the connections with 1 MiB or more in one of them.",
+        _SS_MEMORY,
+        _with(_large, lambda sockets: sockets.total(lambda row: row.receive_queue + row.send_queue)),
+    ),
+    _of_host.text(
+        "queues.large_owners",
+        "Who holds these connections, how many and with how much unread and unsent, the most bytes first.",
+        "ss -tnmp (Recv-Q, Send-Q, skmem)",
+        _with(_large, _large_owners),
+    ),
+)
+FUNCTIONS = functions_of(FACTS)

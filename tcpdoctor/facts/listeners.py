@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from tcpdoctor.facts.dimension import COUNT, RATIO
+from tcpdoctor.facts.fact import Teller, Told, functions_of
 from tcpdoctor.facts.portrange import is_ephemeral
 from tcpdoctor.facts.rates import elapsed, grown
 from tcpdoctor.facts.socketset import (
@@ -382,23 +384,128 @@ def _half_open_before(queue: Queue) -> Value:
     return before if isinstance(before, Missing) else before.number()
 
 
-FUNCTIONS: Mapping[str, Callable[[Queue], Value]] = {
-    "listener.address": lambda queue: str(queue.listener.local),
-    "listener.port": lambda queue: queue.listener.local.port,
-    "listener.owner": lambda queue: owner_text(queue.listener.owner),
-    "listener.pid": lambda queue: _pid(queue.listener.owner),
-    "listener.port_is_ephemeral": _port_is_ephemeral,
-    "accept_queue.length": lambda queue: queue.listener.accept_queue,
-    "accept_queue.length_before": _length_before,
-    "accept_queue.least": _least,
-    "accept_queue.limit": lambda queue: queue.listener.accept_limit,
-    "accept_queue.drops": _drops,
-    "close_wait.not_accepted": _not_accepted,
-    "close_wait.not_accepted_ages": _not_accepted_ages,
-    "syn_queue.length": _half_open(HalfOpen.number),
-    "syn_queue.length_before": _half_open_before,
-    "syn_queue.least": lambda queue: least(_half_open(HalfOpen.number)(queue), _half_open_before(queue)),
-    "syn_queue.limit": lambda queue: queue_limit(queue.listener, queue.samples.after),
-    "syn_queue.repeated": _half_open(repeated),
-    "syn_queue.peers": _half_open(peers),
-}
+_SS_INFO = "ss -tani state close-wait (lastack .. lastrcv, milliseconds)"
+
+_of_listener = Teller[Queue](Scope.LISTENER)
+
+FACTS: Sequence[Told[Queue]] = (
+    _of_listener.text(
+        "listener.address",
+        "Address and port it listens on.",
+        "ss -tln",
+        lambda queue: str(queue.listener.local),
+    ),
+    _of_listener.gauge(
+        "listener.port", COUNT, "Port it listens on.", "ss -tln", lambda queue: queue.listener.local.port
+    ),
+    _of_listener.text(
+        "listener.owner",
+        "Process that holds the listening socket, the lowest pid first.",
+        "ss -tlnp",
+        lambda queue: owner_text(queue.listener.owner),
+    ),
+    _of_listener.text(
+        "listener.pid", "Id of that process.", "ss -tlnp", lambda queue: _pid(queue.listener.owner)
+    ),
+    _of_listener.gauge(
+        "listener.port_is_ephemeral",
+        RATIO,
+        "1 where its port lies in net.ipv4.ip_local_port_range and is not reserved, so that an outgoing "
+        "connection may take it while nobody listens; else 0.",
+        "/proc/sys/net/ipv4/ip_local_port_range, /proc/sys/net/ipv4/ip_local_reserved_ports",
+        _port_is_ephemeral,
+    ),
+    _of_listener.gauge(
+        "accept_queue.length",
+        COUNT,
+        "Connections that are established and wait for the process to accept() them.",
+        "ss -tln (Recv-Q)",
+        lambda queue: queue.listener.accept_queue,
+    ),
+    _of_listener.gauge(
+        "accept_queue.length_before",
+        COUNT,
+        "The same at the first of the two samples.",
+        "ss -tln (Recv-Q)",
+        _length_before,
+    ),
+    _of_listener.gauge(
+        "accept_queue.least",
+        COUNT,
+        "The shorter of the accept queue's lengths in the samples there are.",
+        "ss -tln (Recv-Q)",
+        _least,
+    ),
+    _of_listener.gauge(
+        "accept_queue.limit",
+        COUNT,
+        "The smaller of the backlog given to listen() and net.core.somaxconn at that time; the queue is "
+        "full when it is longer.",
+        "ss -tln (Send-Q)",
+        lambda queue: queue.listener.accept_limit,
+    ),
+    _of_listener.counter(
+        "accept_queue.drops",
+        "Packets that this listener dropped, most of them connection attempts while its queue was full.",
+        "ss -tlnm (skmem d)",
+        _drops,
+    ),
+    _of_listener.gauge(
+        "close_wait.not_accepted",
+        COUNT,
+        "Connections in its accept queue whose peer has already closed: CLOSE_WAIT, and no process ever "
+        "accepted them.",
+        "ss -tane state close-wait (rows with ino:0)",
+        _not_accepted,
+    ),
+    _of_listener.ages(
+        "close_wait.not_accepted_ages",
+        "How long ago the peer closed each connection that was never accepted.",
+        _SS_INFO,
+        _not_accepted_ages,
+    ),
+    _of_listener.gauge(
+        "syn_queue.length",
+        COUNT,
+        "Half-open connections to this listener (SYN_RECV). Clients that were answered with a SYN cookie "
+        "are not among them: the kernel keeps nothing of those.",
+        "ss -tn state syn-recv sport = :PORT",
+        _half_open(HalfOpen.number),
+    ),
+    _of_listener.gauge(
+        "syn_queue.length_before",
+        COUNT,
+        "The same at the first of the two samples.",
+        "ss -tn state syn-recv sport = :PORT",
+        _half_open_before,
+    ),
+    _of_listener.gauge(
+        "syn_queue.least",
+        COUNT,
+        "The smaller of these numbers in the samples there are.",
+        "ss -tn state syn-recv sport = :PORT",
+        lambda queue: least(_half_open(HalfOpen.number)(queue), _half_open_before(queue)),
+    ),
+    _of_listener.gauge(
+        "syn_queue.limit",
+        COUNT,
+        "Half-open connections that fit: the backlog of listen() (at most net.core.somaxconn), and where "
+        "SYN cookies are off three quarters of net.ipv4.tcp_max_syn_backlog if that is less.",
+        "ss -tln (Send-Q), /proc/sys/net/ipv4/tcp_max_syn_backlog",
+        lambda queue: queue_limit(queue.listener, queue.samples.after),
+    ),
+    _of_listener.gauge(
+        "syn_queue.repeated",
+        COUNT,
+        "Of its half-open connections those whose SYN+ACK was sent again, as nothing came back in a second.",
+        "ss -tno state syn-recv sport = :PORT (timer:(on,..,1) or more)",
+        _half_open(repeated),
+    ),
+    _of_listener.text(
+        "syn_queue.peers",
+        "Addresses that the half-open connections came from, those with most first.",
+        "ss -tn state syn-recv sport = :PORT",
+        _half_open(peers),
+    ),
+)
+FUNCTIONS = functions_of(FACTS)

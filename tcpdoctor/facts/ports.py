@@ -1,14 +1,18 @@
 """Facts of local ports: how many sockets are in which state there."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tcpdoctor.facts.host import state_count
+from tcpdoctor.facts.dimension import COUNT
+from tcpdoctor.facts.fact import Teller, Told, functions_of
 from tcpdoctor.facts.subject import LazyFacts, Scope, Subject
-from tcpdoctor.facts.value import Value
+from tcpdoctor.facts.value import Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Census, Samples
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
+
+BOUND_SOURCE = "ss -tanB (sock_diag state bit 13, Linux 6.8 and later)"
 
 
 class Port(NamedTuple):
@@ -34,11 +38,33 @@ def port_subjects(samples: Samples, host: Mapping[str, Value]) -> Reading[Sequen
     ]
 
 
-def _count(state: TcpState) -> Callable[[Port], Value]:
-    return lambda port: state_count(port.census, state, port.census.by_port.get((state, port.number), 0))
+def state_count(census: Census, state: TcpState, number: int) -> Value:
+    """A number of the census; a lower bound where the census may lack sockets."""
+    if state is TcpState.BOUND and isinstance(census.bound, Missing):
+        return census.bound
+    if isinstance(census.complete, Missing):
+        return Range(number, math.inf, census.complete.reason)
+    return number
 
 
-FUNCTIONS: Mapping[str, Callable[[Port], Value]] = {
-    "port.number": lambda port: port.number,
-    **{f"port.{state.key}": _count(state) for state in COUNTED_STATES},
-}
+_of_port = Teller[Port](Scope.PORT)
+
+
+def _count(state: TcpState) -> Told[Port]:
+    meaning, source = f"Sockets in {state.name} whose local port is this one.", "ss -tan 'sport = :PORT'"
+    if state is TcpState.BOUND:
+        meaning, source = "Sockets bound to this port that neither listen nor are connected.", BOUND_SOURCE
+    return _of_port.gauge(
+        f"port.{state.key}",
+        COUNT,
+        meaning,
+        source,
+        lambda port: state_count(port.census, state, port.census.by_port.get((state, port.number), 0)),
+    )
+
+
+FACTS: Sequence[Told[Port]] = (
+    _of_port.gauge("port.number", COUNT, "The local port.", "ss -tan", lambda port: port.number),
+    *map(_count, COUNTED_STATES),
+)
+FUNCTIONS = functions_of(FACTS)

@@ -11,7 +11,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from tcpdoctor.facts.dimension import BYTE, COUNT, RATIO, SECOND
 from tcpdoctor.facts.established import ages_of, is_left_unread, unread_age
+from tcpdoctor.facts.fact import Teller, Told, functions_of, lift
 from tcpdoctor.facts.portrange import Roles
 from tcpdoctor.facts.socketset import (
     NONE,
@@ -24,7 +26,7 @@ from tcpdoctor.facts.socketset import (
     some_descriptors,
 )
 from tcpdoctor.facts.subject import HIDDEN_LABEL, LazyFacts, Scope, Subject
-from tcpdoctor.facts.value import Ages, Range, Value
+from tcpdoctor.facts.value import Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
     Connection,
@@ -242,26 +244,12 @@ def _unread_by_owner(snapshot: Snapshot, roles: Roles) -> _Owners:
     return _Owners.among(left)
 
 
-_Of = Callable[[Holding], Reading[SocketSet]]
+def _process(holding: Holding) -> Reading[Process]:
+    return holding.process
 
 
 def _unread(holding: Holding) -> Reading[SocketSet]:
     return holding.unread
-
-
-def _unread_ages(holding: Holding) -> Ages | Missing:
-    sockets = holding.unread
-    return sockets if isinstance(sockets, Missing) else ages_of(sockets, unread_age)
-
-
-def _unread_oldest(holding: Holding) -> Value:
-    ages = _unread_ages(holding)
-    return ages if isinstance(ages, Missing) else oldest(ages)
-
-
-def _unread_bytes(holding: Holding) -> Value:
-    sockets = holding.unread
-    return sockets if isinstance(sockets, Missing) else sockets.total(lambda row: row.receive_queue)
 
 
 def _close_wait(holding: Holding) -> Reading[SocketSet]:
@@ -272,63 +260,36 @@ def _fin_wait_2(holding: Holding) -> Reading[SocketSet]:
     return holding.fin_wait_2
 
 
-def _number(of: _Of, condition: Callable[[Connection], bool] | None = None) -> Callable[[Holding], Value]:
-    def number(holding: Holding) -> Value:
-        sockets = of(holding)
-        if isinstance(sockets, Missing):
-            return sockets
-        return (sockets if condition is None else sockets.where(condition)).number()
-
-    return number
+def _number(sockets: SocketSet, _: Holding) -> Value:
+    return sockets.number()
 
 
-def _ages(of: _Of) -> Callable[[Holding], Value]:
-    def ages(holding: Holding) -> Value:
-        sockets = of(holding)
-        return sockets if isinstance(sockets, Missing) else sockets.ages(holding.earlier)
-
-    return ages
+def _ages(sockets: SocketSet, holding: Holding) -> Value:
+    return sockets.ages(holding.earlier)
 
 
-def _oldest(of: _Of) -> Callable[[Holding], Value]:
-    def age(holding: Holding) -> Value:
-        sockets = of(holding)
-        return sockets if isinstance(sockets, Missing) else oldest(sockets.ages(holding.earlier))
-
-    return age
+def _oldest(sockets: SocketSet, holding: Holding) -> Value:
+    return oldest(sockets.ages(holding.earlier))
 
 
-def _peers(of: _Of) -> Callable[[Holding], Value]:
-    def peers(holding: Holding) -> Value:
-        sockets = of(holding)
-        return sockets if isinstance(sockets, Missing) else sockets.peers(holding.roles.is_client)
-
-    return peers
+def _peers(sockets: SocketSet, holding: Holding) -> Value:
+    return sockets.peers(holding.roles.is_client)
 
 
-def _descriptors(of: _Of) -> Callable[[Holding], Value]:
-    def descriptors(holding: Holding) -> Value:
-        sockets = of(holding)
-        return sockets if isinstance(sockets, Missing) else sockets.descriptors()
-
-    return descriptors
+def _descriptors(sockets: SocketSet, _: Holding) -> Value:
+    return sockets.descriptors()
 
 
-def _of_process(read: Callable[[Process], Reading[int | str | None]]) -> Callable[[Holding], Value]:
-    def value(holding: Holding) -> Value:
-        if isinstance(holding.process, Missing):
-            return holding.process
-        found = read(holding.process)
-        return NONE if found is None else found
-
-    return value
+def _with_unread(condition: Callable[[int], bool]) -> Callable[[SocketSet, Holding], Value]:
+    return lambda sockets, _: sockets.where(lambda row: condition(row.receive_queue)).number()
 
 
-def _sockets(holding: Holding) -> Value:
-    process = holding.process
-    if isinstance(process, Missing) or isinstance(process.sockets, Missing):
-        return process if isinstance(process, Missing) else process.sockets
-    if not process.sockets_within:
+def _words(text: Reading[str | None]) -> Value:
+    return NONE if text is None else text
+
+
+def _sockets(process: Process, _: Holding) -> Value:
+    if isinstance(process.sockets, Missing) or not process.sockets_within:
         return process.sockets
     low, high = process.sockets - process.sockets_within, process.sockets + process.sockets_within
     return Range(max(0, low), high, "of its very many descriptors about a thousand were looked at")
@@ -338,19 +299,13 @@ def _dead(holding: Holding) -> Reading[SocketCount]:
     return holding.dead.of(None if isinstance(holding.process, Missing) else holding.process.pid)
 
 
-def _dead_sockets(holding: Holding) -> Value:
-    count = _dead(holding)
-    if isinstance(count, Missing):
-        return count
+def _dead_sockets(count: SocketCount, holding: Holding) -> Value:
     used = math.inf if isinstance(holding.process, Missing) else holding.process.descriptors
     most = count.most if isinstance(used, Missing) else min(count.most, max(used, count.least))
     return count.least if count.least == most else Range(count.least, most, count.reason)
 
 
-def _dead_descriptors(holding: Holding) -> Value:
-    count = _dead(holding)
-    if isinstance(count, Missing):
-        return count
+def _dead_descriptors(count: SocketCount, _: Holding) -> Value:
     numbers = sorted(row.fd for row in count.seen)
     return some_descriptors(numbers) if numbers else NONE
 
@@ -366,34 +321,207 @@ def _share(holding: Holding) -> Value:
     return used / limit if limit else 1.0
 
 
-FUNCTIONS: Mapping[str, Callable[[Holding], Value]] = {
-    "unread.owned": _number(_unread),
-    "unread.owned_ages": _unread_ages,
-    "unread.oldest_owned_age": _unread_oldest,
-    "unread.owned_bytes": _unread_bytes,
-    "unread.peers": _peers(_unread),
-    "unread.descriptors": _descriptors(_unread),
-    "descriptors.dead_sockets": _dead_sockets,
-    "descriptors.dead": _dead_descriptors,
-    "process.pid": _of_process(lambda process: str(process.pid)),
-    "process.name": _of_process(lambda process: process.name),
-    "process.unit": _of_process(lambda process: process.unit),
-    "process.container": _of_process(lambda process: process.container),
-    "process.descriptors.used": _of_process(lambda process: process.descriptors),
-    "process.descriptors.sockets": _sockets,
-    "process.descriptors.limit": _of_process(lambda process: process.descriptor_limit),
-    "process.descriptors.share": _share,
-    "close_wait.owned": _number(_close_wait),
-    "close_wait.eof_read": _number(_close_wait, lambda socket: socket.receive_queue == 0),
-    "close_wait.eof_unread": _number(_close_wait, lambda socket: socket.receive_queue == 1),
-    "close_wait.unread_data": _number(_close_wait, lambda socket: socket.receive_queue > 1),
-    "close_wait.owned_ages": _ages(_close_wait),
-    "close_wait.oldest_owned_age": _oldest(_close_wait),
-    "close_wait.peers": _peers(_close_wait),
-    "close_wait.descriptors": _descriptors(_close_wait),
-    "fin_wait_2.owned": _number(_fin_wait_2),
-    "fin_wait_2.owned_ages": _ages(_fin_wait_2),
-    "fin_wait_2.oldest_owned_age": _oldest(_fin_wait_2),
-    "fin_wait_2.peers": _peers(_fin_wait_2),
-    "fin_wait_2.descriptors": _descriptors(_fin_wait_2),
-}
+_SS_INFO = "ss -tani state close-wait (lastack .. lastrcv, milliseconds)"
+_SS_FW2 = "ss -tani state fin-wait-2 (lastack .. lastsnd, milliseconds)"
+_SS_PROCESS_CW = "ss -tanp state close-wait"
+_SS_PROCESS_FW2 = "ss -tanp state fin-wait-2"
+_SS_UNREAD = "ss -tnpi state established (Recv-Q, lastrcv)"
+_STATUS = "/proc/PID/status"
+
+_of_process = Teller[Holding](Scope.PROCESS)
+
+FACTS: Sequence[Told[Holding]] = (
+    _of_process.text(
+        "process.pid", "Process id.", _STATUS, lift(_process, lambda process, _: str(process.pid))
+    ),
+    _of_process.text(
+        "process.name",
+        "Name of the process (comm).",
+        "/proc/PID/comm",
+        lift(_process, lambda process, _: process.name),
+    ),
+    _of_process.text(
+        "process.unit",
+        "systemd unit that the process runs in, or none.",
+        "/proc/PID/cgroup",
+        lift(_process, lambda process, _: _words(process.unit)),
+    ),
+    _of_process.text(
+        "process.container",
+        "Id of the container that the process runs in, or none.",
+        "/proc/PID/cgroup",
+        lift(_process, lambda process, _: _words(process.container)),
+    ),
+    _of_process.gauge(
+        "process.descriptors.used",
+        COUNT,
+        "File descriptors that the process has open.",
+        "/proc/PID/fd",
+        lift(_process, lambda process, _: process.descriptors),
+    ),
+    _of_process.gauge(
+        "process.descriptors.limit",
+        COUNT,
+        "File descriptors that the process may have open: its soft RLIMIT_NOFILE.",
+        "/proc/PID/limits (Max open files)",
+        lift(_process, lambda process, _: process.descriptor_limit),
+    ),
+    _of_process.gauge(
+        "process.descriptors.share",
+        RATIO,
+        "Share of its limit of descriptors that the process uses; of processes that are not seen, the most "
+        "that any of them can use.",
+        "/proc/PID/fd, /proc/PID/limits",
+        _share,
+    ),
+    _of_process.gauge(
+        "process.descriptors.sockets",
+        COUNT,
+        "Of its descriptors, those that are sockets of any kind; looked at only where the process uses "
+        "half of what it may.",
+        "ls -l /proc/PID/fd | grep -c socket:",
+        lift(_process, _sockets),
+    ),
+    _of_process.gauge(
+        "unread.owned",
+        COUNT,
+        "Established connections of the process in which data has waited to be read: any in accepted "
+        "ones, 16 KiB or more in its own. What has just come in is not counted.",
+        _SS_UNREAD,
+        lift(_unread, _number),
+    ),
+    _of_process.ages(
+        "unread.owned_ages",
+        "How long ago data last came in on each of these; none of what is unread is younger.",
+        _SS_UNREAD,
+        lift(_unread, lambda sockets, _: ages_of(sockets, unread_age)),
+    ),
+    _of_process.gauge(
+        "unread.oldest_owned_age",
+        SECOND,
+        "The longest of these times; 0 where there is no such connection.",
+        _SS_UNREAD,
+        lift(_unread, lambda sockets, _: oldest(ages_of(sockets, unread_age))),
+    ),
+    _of_process.gauge(
+        "unread.owned_bytes",
+        BYTE,
+        "Bytes that wait to be read in these connections.",
+        "ss -tnp state established (Recv-Q)",
+        lift(_unread, lambda sockets, _: sockets.total(lambda row: row.receive_queue)),
+    ),
+    _of_process.text(
+        "unread.peers",
+        "Peers of these connections, those with most first.",
+        "ss -tnp state established (Recv-Q)",
+        lift(_unread, _peers),
+    ),
+    _of_process.text(
+        "unread.descriptors",
+        "Descriptors of these connections, the lowest first.",
+        "ss -tnp state established (Recv-Q)",
+        lift(_unread, _descriptors),
+    ),
+    _of_process.gauge(
+        "descriptors.dead_sockets",
+        COUNT,
+        "Descriptors of the process that are TCP connections which are over, in both looks: state CLOSE, "
+        "in no table, and not closed by the process. Looked for where 64 or more can be so.",
+        "ls -l /proc/PID/fd | grep socket: (inodes that ss -tane does not list); lsof: protocol: TCP",
+        lift(_dead, _dead_sockets),
+    ),
+    _of_process.text(
+        "descriptors.dead",
+        "The descriptors of these connections, the lowest first.",
+        "ls -l /proc/PID/fd | grep socket: (inodes that ss -tane does not list)",
+        lift(_dead, _dead_descriptors),
+    ),
+    _of_process.gauge(
+        "close_wait.owned",
+        COUNT,
+        "Sockets in CLOSE_WAIT that the process holds: the peer has closed, the process has not. "
+        "A socket that several processes share counts for the one with the lowest pid.",
+        _SS_PROCESS_CW,
+        lift(_close_wait, _number),
+    ),
+    _of_process.gauge(
+        "close_wait.eof_read",
+        COUNT,
+        "CLOSE_WAIT sockets whose end of file the process has read, without closing them (Recv-Q 0).",
+        _SS_PROCESS_CW + " (Recv-Q)",
+        lift(_close_wait, _with_unread(lambda waiting: waiting == 0)),
+    ),
+    _of_process.gauge(
+        "close_wait.eof_unread",
+        COUNT,
+        "CLOSE_WAIT sockets where only the end of file is left to read (Recv-Q 1).",
+        _SS_PROCESS_CW + " (Recv-Q)",
+        lift(_close_wait, _with_unread(lambda waiting: waiting == 1)),
+    ),
+    _of_process.gauge(
+        "close_wait.unread_data",
+        COUNT,
+        "CLOSE_WAIT sockets with data that the process has not read (Recv-Q above 1).",
+        _SS_PROCESS_CW + " (Recv-Q)",
+        lift(_close_wait, _with_unread(lambda waiting: waiting > 1)),
+    ),
+    _of_process.ages(
+        "close_wait.owned_ages",
+        "How long ago the peer closed each CLOSE_WAIT socket that the process holds.",
+        _SS_INFO,
+        lift(_close_wait, _ages),
+    ),
+    _of_process.gauge(
+        "close_wait.oldest_owned_age",
+        SECOND,
+        "How long ago the peer closed the oldest CLOSE_WAIT socket of the process; 0 where it holds none.",
+        _SS_INFO,
+        lift(_close_wait, _oldest),
+    ),
+    _of_process.text(
+        "close_wait.peers",
+        "Peers of the process's CLOSE_WAIT sockets, those with most first.",
+        _SS_PROCESS_CW,
+        lift(_close_wait, _peers),
+    ),
+    _of_process.text(
+        "close_wait.descriptors",
+        "Descriptors of the process's CLOSE_WAIT sockets, the lowest first.",
+        _SS_PROCESS_CW,
+        lift(_close_wait, _descriptors),
+    ),
+    _of_process.gauge(
+        "fin_wait_2.owned",
+        COUNT,
+        "Sockets in FIN_WAIT_2 that the process holds: it has shut down its side and not closed. "
+        "A socket that several processes share counts for the one with the lowest pid.",
+        _SS_PROCESS_FW2,
+        lift(_fin_wait_2, _number),
+    ),
+    _of_process.ages(
+        "fin_wait_2.owned_ages",
+        "How long ago the peer acknowledged the end of each FIN_WAIT_2 socket that the process holds.",
+        _SS_FW2,
+        lift(_fin_wait_2, _ages),
+    ),
+    _of_process.gauge(
+        "fin_wait_2.oldest_owned_age",
+        SECOND,
+        "How long the oldest FIN_WAIT_2 socket of the process has been in that state; 0 where it holds none.",
+        _SS_FW2,
+        lift(_fin_wait_2, _oldest),
+    ),
+    _of_process.text(
+        "fin_wait_2.peers",
+        "Peers of the process's FIN_WAIT_2 sockets, those with most first.",
+        _SS_PROCESS_FW2,
+        lift(_fin_wait_2, _peers),
+    ),
+    _of_process.text(
+        "fin_wait_2.descriptors",
+        "Descriptors of the process's FIN_WAIT_2 sockets, the lowest first.",
+        _SS_PROCESS_FW2,
+        lift(_fin_wait_2, _descriptors),
+    ),
+)
+FUNCTIONS = functions_of(FACTS)

@@ -1,46 +1,22 @@
 """Every fact that a rule may use: name, dimension, scope, one sentence, where to see it.
 
 Names are the kernel's own where it has one, so that one grep finds rule, report and kernel:
-``TcpExt.ListenOverflows``, ``sysctl.net.ipv4.tcp_fin_timeout``, ``sockstat.TCP.orphan``. The words
-themselves are plain data in `own_facts`, `subject_facts`, `established_facts`, `counter_facts` and
-`sysctl_facts`; the last two are long and imported only when a name of theirs is asked for.
+``TcpExt.ListenOverflows``, ``sysctl.net.ipv4.tcp_fin_timeout``, ``sockstat.TCP.orphan``. What is computed
+here is told beside its function (`namespace`, `processes`, `listeners`, `ports`, `destinations`,
+`established`); counters and settings have one function for all, and a line each in `counter_facts` and
+`sysctl_facts`, which are long and imported only when a name of theirs is asked for.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 
 from tcpdoctor.facts.dimension import BYTE, COUNT, PAGE, PER_SECOND, RATIO, SECOND, Dimension
-from tcpdoctor.facts.established_facts import ESTABLISHED_FACTS
-from tcpdoctor.facts.own_facts import OWN_FACTS, SOCKSTAT_FACTS
+from tcpdoctor.facts.fact import COUNTER, GAUGE, TEXT, Fact
 from tcpdoctor.facts.subject import Scope
-from tcpdoctor.facts.subject_facts import SUBJECT_FACTS
 from tcpdoctor.facts.sysctl_value import LOWERED
-from tcpdoctor.kernel.states import COUNTED_STATES
-
-GAUGE, COUNTER, AGES, TEXT = "gauge", "counter", "ages", "text"
-
-
-class Fact(NamedTuple):
-    """What a fact is, without its value."""
-
-    name: str
-    dimension: Dimension | None
-    """None for a text."""
-    scope: Scope
-    """The scope it belongs to; facts of the host can be used in every scope."""
-    kind: str
-    """``gauge``: a number now. ``counter``: grows since boot, only its growth means anything.
-    ``ages``: a set of sockets, by how long each has been in its state. ``text``: words."""
-    meaning: str
-    """One plain sentence."""
-    source: str
-    """Where one can see it without this program: a file, a command or a netlink field."""
-
 
 COUNTER_GROUPS = ("Tcp", "TcpExt", "MPTcpExt", "Ip", "IpExt", "Ip6", "Icmp", "Icmp6", "nf_conntrack")
 """The first words of counter names that can be facts."""
-
-_WORDS = OWN_FACTS | SUBJECT_FACTS | ESTABLISHED_FACTS
 
 _DIMENSIONS: dict[str, Dimension | None] = {
     "count": COUNT,
@@ -73,32 +49,17 @@ def find_fact(name: str) -> Fact | None:
         return _sysctl_fact(rest)
     if group == "default":
         return _default_fact(rest)
-    if group == "sockstat":
-        return _sockstat_fact(rest)
-    if group == "sockets":
-        return _state_count(rest)
-    if group == "port" and rest in _STATE_KEYS:
-        return _port_state_count(rest)
     if group in COUNTER_GROUPS:
         return _counter_fact(group, rest)
-    return _own_fact(name)
+    return _computed_here().get(name)
 
 
 def fact_names(scope: Scope) -> Sequence[str]:
     """Names of all facts that a rule of this scope may use: the scope's own, then the host's."""
-    own = [name for name, words in _WORDS.items() if words[0] == scope.value]
-    if scope is Scope.PORT:
-        own += [f"port.{key}" for key in _STATE_KEYS]
+    own = [name for name, fact in _computed_here().items() if fact.scope is scope]
     if scope is not Scope.HOST:
         return own + list(fact_names(Scope.HOST))
-    return (
-        own
-        + [f"sockets.{key}" for key in _STATE_KEYS]
-        + [f"sockstat.{name}" for name in SOCKSTAT_FACTS]
-        + list(_counter_names())
-        + list(_sysctl_names())
-        + list(_default_names())
-    )
+    return [*own, *_counter_names(), *_sysctl_names(), *_default_names()]
 
 
 def own_facts(scope: Scope) -> Sequence[Fact]:
@@ -107,51 +68,21 @@ def own_facts(scope: Scope) -> Sequence[Fact]:
     return [fact for fact in facts if fact is not None and fact.scope is scope]
 
 
-_STATE_KEYS = tuple(state.key for state in COUNTED_STATES)
+@cache
+def _computed_here() -> Mapping[str, Fact]:
+    """The facts that have a function of their own."""
+    # a fifth of the time of `check` with what they import: a command that asks for no fact is spared it
+    from tcpdoctor.facts import destinations, established, listeners, namespace, ports, processes
 
-
-def _own_fact(name: str) -> Fact | None:
-    words = _WORDS.get(name)
-    if words is None:
-        return None
-    scope, kind, unit, meaning, source = words
-    return Fact(name, _DIMENSIONS[unit], Scope(scope), kind, meaning, source)
-
-
-def _state_count(key: str) -> Fact | None:
-    if key not in _STATE_KEYS:
-        return None
-    if key == "bound":
-        meaning = "Sockets bound to a port that neither listen nor are connected."
-        source = "ss -tanB (sock_diag state bit 13, Linux 6.8 and later)"
-    else:
-        meaning = f"TCP sockets in {key.upper()} in this network namespace{_REMARKS.get(key, '')}."
-        source = f"ss -Htan state {_SS_NAMES.get(key, key.replace('_', '-'))} | wc -l"
-    return Fact(f"sockets.{key}", COUNT, Scope.HOST, GAUGE, meaning, source)
-
-
-_REMARKS = {"fin_wait_2": ", owned ones and orphans together", "syn_recv": ", half-open connections"}
-_SS_NAMES = {"listen": "listening"}
-
-
-def _port_state_count(key: str) -> Fact:
-    meaning = (
-        "Sockets bound to this port that neither listen nor are connected."
-        if key == "bound"
-        else f"Sockets in {key.upper()} whose local port is this one."
+    told: tuple[Fact, ...] = (
+        *(fact for fact, _ in namespace.FACTS),
+        *(fact for fact, _ in processes.FACTS),
+        *(fact for fact, _ in listeners.FACTS),
+        *(fact for fact, _ in ports.FACTS),
+        *(fact for fact, _ in destinations.FACTS),
+        *(fact for fact, _ in established.FACTS),
     )
-    host_fact = _state_count(key)
-    source = "ss -tan 'sport = :PORT'" if host_fact is None or key != "bound" else host_fact.source
-    return Fact(f"port.{key}", COUNT, Scope.PORT, GAUGE, meaning, source)
-
-
-def _sockstat_fact(name: str) -> Fact | None:
-    words = SOCKSTAT_FACTS.get(name)
-    if words is None:
-        return None
-    unit, meaning = words
-    file = "/proc/net/sockstat6" if name.startswith("TCP6") else "/proc/net/sockstat"
-    return Fact(f"sockstat.{name}", _DIMENSIONS[unit], Scope.HOST, GAUGE, meaning, file)
+    return {fact.name: fact for fact in told}
 
 
 def _counter_fact(group: str, name: str) -> Fact | None:

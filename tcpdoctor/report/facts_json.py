@@ -5,9 +5,9 @@ import math
 from tcpdoctor.answers.facts import FactList, why_empty
 from tcpdoctor.diagnosis.finding import JsonValue
 from tcpdoctor.facts.dimension import unit_name
+from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.subject import Subject
 from tcpdoctor.facts.value import Ages, Growth, Range, Value
-from tcpdoctor.facts.vocabulary import Fact
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.host import snapshot_host_json, utc
 

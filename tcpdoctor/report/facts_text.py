@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from tcpdoctor.answers.facts import FactList, Section, why_empty
 from tcpdoctor.facts.dimension import show, show_number, unit_name
+from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.subject import Scope, Subject
 from tcpdoctor.facts.value import Ages, Range, Value
-from tcpdoctor.facts.vocabulary import COUNTER_GROUPS, Fact
+from tcpdoctor.facts.vocabulary import COUNTER_GROUPS
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.host import plural, utc
 from tcpdoctor.report.style import Style

@@ -7,7 +7,7 @@ from tcpdoctor.diagnosis.finding import Diagnosis, JsonValue
 from tcpdoctor.diagnosis.lint import Complaint
 from tcpdoctor.diagnosis.rule import Limit, Rule
 from tcpdoctor.facts.dimension import unit_name
-from tcpdoctor.facts.vocabulary import Fact
+from tcpdoctor.facts.fact import Fact
 from tcpdoctor.report.rule_text import facts_read, list_entry
 
 Json = dict[str, JsonValue]

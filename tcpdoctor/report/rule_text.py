@@ -9,7 +9,7 @@ from tcpdoctor.diagnosis.lint import Complaint
 from tcpdoctor.diagnosis.rule import Rule
 from tcpdoctor.diagnosis.tree import facts_of
 from tcpdoctor.facts.dimension import unit_name
-from tcpdoctor.facts.vocabulary import Fact
+from tcpdoctor.facts.fact import Fact
 from tcpdoctor.report.style import Style
 
 # What the text page and the JSON of a rule have in common.
