@@ -11,11 +11,13 @@ from tcpdoctor.answers.rules import added_texts, family_of, shipped_texts
 from tcpdoctor.cli.output import COLOR, FORMAT, LINT_FORMAT, OUTPUT, Output, emit, style_of
 from tcpdoctor.diagnosis.body import Body
 from tcpdoctor.diagnosis.library import RuleText
-from tcpdoctor.diagnosis.lint import Complaint, lint_rule, lint_together
+from tcpdoctor.diagnosis.lint import Complaint, lint_facts, lint_rule, lint_together
 from tcpdoctor.diagnosis.rule import Rule, parse_rule, read_body
 from tcpdoctor.diagnosis.table import empty_texts, parse_toml
 from tcpdoctor.diagnosis.trial import failures
 from tcpdoctor.errors import QuestionError, RuleError
+from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.vocabulary import own_facts
 from tcpdoctor.kernel.files import list_files, read_text_file, write_beside
 from tcpdoctor.knowledge.hosts import recorded_hosts
 from tcpdoctor.report.rule_json import Json
@@ -342,7 +344,8 @@ def lint_files(files: Sequence[RuleText]) -> list[Complaint]:
             continue
         rules.append(rule)
         complaints += lint_rule(rule, body, stem, hosts)
-    return [*complaints, *lint_together(rules)]
+    facts = [fact for scope in Scope for fact in own_facts(scope)]
+    return [*complaints, *lint_together(rules), *lint_facts(facts)]
 
 
 def run_tests(files: Sequence[RuleText]) -> tuple[int, list[Complaint]]:

@@ -1,7 +1,7 @@
 """What a rule must satisfy beyond being readable; each complaint has a name and a remedy."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -35,6 +35,7 @@ from tcpdoctor.diagnosis.tree import (
     walk,
 )
 from tcpdoctor.diagnosis.trial import facts_given, failures, rule_under_test
+from tcpdoctor.facts.fact import AGES, COUNTER, GAUGE, TEXT, Fact
 from tcpdoctor.kernel.snapshot import Samples
 
 # What lint demands of a rule's conditions.
@@ -455,3 +456,36 @@ def _conditions(rule: Rule) -> tuple[object, ...]:
 def _squeezed(text: str, rule: Rule) -> str:
     words = " ".join(text.split())
     return re.sub(r"limit\.([a-z0-9_]+)", lambda match: repr(rule.limits[match[1]].value), words)
+
+
+# The words of facts, which rules, reports and `tcpdoctor facts` show.
+
+LONGEST_MEANING = 240
+FACTS_SOURCE = "tcpdoctor/facts"
+_KINDS = (GAUGE, COUNTER, AGES, TEXT)
+
+
+def lint_facts(facts: Iterable[Fact]) -> Iterator[Complaint]:
+    """Look for facts whose words say too little, or too much."""
+    for fact in facts:
+        what = _wrong_words(fact)
+        if what is not None:
+            yield Complaint(FACTS_SOURCE, "fact-words", f"{fact.name}: {what}")
+
+
+def _wrong_words(fact: Fact) -> str | None:
+    meaning = fact.meaning
+    if not meaning.endswith(".") or "\n" in meaning or _begins_in_the_middle(meaning):
+        return "its meaning is no sentence on one line; write one, with a full stop"
+    if len(meaning) > LONGEST_MEANING:
+        return f"its meaning has {len(meaning)} characters; shorten it to {LONGEST_MEANING}"
+    if not fact.source.strip():
+        return "it has no source; name the file or command that shows it without this program"
+    if fact.kind not in _KINDS or (fact.kind == TEXT) is not (fact.dimension is None):
+        return f"a {fact.kind} with this dimension makes no sense; a text has none, all others one"
+    return None
+
+
+def _begins_in_the_middle(meaning: str) -> bool:
+    # systemd is written so even there
+    return not (meaning[0].isupper() or meaning[0].isdigit() or meaning.startswith("systemd"))

@@ -3,9 +3,11 @@
 import pytest
 
 from tcpdoctor.answers.rules import load_rules
-from tcpdoctor.diagnosis.lint import lint_rule, lint_together, recorded_complaints
+from tcpdoctor.diagnosis.lint import lint_facts, lint_rule, lint_together, recorded_complaints
 from tcpdoctor.diagnosis.rule import parse_rule, read_body
 from tcpdoctor.diagnosis.trial import failures
+from tcpdoctor.facts.dimension import COUNT
+from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.knowledge.hosts import recorded_hosts
 from tests.diagnosis.examples import RULE, rule
@@ -308,3 +310,26 @@ def test_a_comparison_with_zero_keeps_a_divisor_above_it():
     assert "division-by-what-may-be-zero" in lint(both)  # critical may fire without
     both = both.replace('"older(leak.ages, limit.min_age) >= limit.worse"', f'"{guard}worse"')
     assert "division-by-what-may-be-zero" not in lint(both)
+
+
+GOOD_FACT = Fact("leak.owned", COUNT, Scope.PROCESS, "gauge", "Sockets that are kept.", "/proc/PID/fd")
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"meaning": "sockets that are kept."}, "no sentence on one line"),
+        ({"meaning": "Sockets that are kept"}, "write one, with a full stop"),
+        ({"meaning": "Sockets\nthat are kept."}, "no sentence on one line"),
+        ({"meaning": f"S{'o' * 240}."}, "has 242 characters; shorten it to 240"),
+        ({"source": " "}, "it has no source; name the file or command"),
+        ({"kind": "text"}, "a text with this dimension makes no sense"),
+        ({"dimension": None}, "a gauge with this dimension makes no sense"),
+        ({"kind": "number"}, "a number with this dimension makes no sense"),
+    ],
+)
+def test_the_words_of_a_fact_are_looked_at_as_well(changed, what):
+    (found,) = lint_facts([GOOD_FACT, GOOD_FACT._replace(**changed)])
+    assert found.name == "fact-words"
+    assert found.what.startswith("leak.owned: ")
+    assert what in found.what
