@@ -144,6 +144,11 @@ def _conditions(rule: Rule, style: Style) -> str:
         lines.append(style.wrap(" ".join(trigger.text.split()), _MARGIN * 3))
     if rule.severity is not None:
         lines.append(f"{_MARGIN}every finding is reported as {rule.severity.key} (configuration)")
+    if rule.measure is not None:
+        against = ", ".join(f"{name} ({severity.key})" for severity, name in rule.measure_limits.items())
+        end = f", {'below' if rule.measure_falls else 'against'} {against}" if against else ""
+        lines.append(style.wrap(f"how far it has gone{end}", _MARGIN * 3, first=_MARGIN))
+        lines.append(style.wrap(" ".join(rule.measure.split()), _MARGIN * 3))
     return "\n".join(lines)
 
 

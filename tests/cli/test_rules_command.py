@@ -9,6 +9,7 @@ import pytest
 
 from tcpdoctor.answers import rules as rule_files
 from tcpdoctor.cli.app import run
+from tcpdoctor.diagnosis.body import unfilled
 from tcpdoctor.diagnosis.lint import lint_rule
 from tcpdoctor.diagnosis.rule import parse_rule, read_body
 from tcpdoctor.errors import ConfigError, RuleError
@@ -106,6 +107,8 @@ def test_a_page_has_every_part_of_the_rule(say, name):
     for part in (
         rule.title,
         " ".join(rule.fires[0].text.split()),
+        f"how far it has gone, against min_sockets (warning) {rule.measure}",
+        *(unfilled(command) for fix in body.fixes for command in fix.commands),
         *rule.limits,
         "close_wait.owned_ages",
         *(" ".join(reference.source.split()) for reference in body.references),
