@@ -98,6 +98,7 @@ def test_help_knows_the_commands_without_importing_them():
     assert [name for name in own if name.split(".")[1] in ("kernel", "facts", "diagnosis", "knowledge")] == []
     assert {name for name in own if name.startswith("tcpdoctor.cli.")} == {
         "tcpdoctor.cli.app",
+        "tcpdoctor.cli.examples",
         "tcpdoctor.cli.output",
         "tcpdoctor.cli.options",
     }

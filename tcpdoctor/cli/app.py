@@ -9,7 +9,7 @@ what the user can act on (one line, exit 3), `typer.BadParameter` for a bad valu
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 import typer.main
@@ -19,6 +19,9 @@ from tcpdoctor import __version__
 from tcpdoctor.cli.options import wants_every
 from tcpdoctor.cli.output import OK, UNKNOWN, Output, complain, describe_usage, emit
 from tcpdoctor.errors import TcpdoctorError
+
+if TYPE_CHECKING:
+    from tcpdoctor.cli.examples import Example
 
 
 class Entry(NamedTuple):
@@ -83,6 +86,13 @@ class LazyGroup(TyperGroup):
         entry = COMMANDS.get(cmd_name)
         return build_command(cmd_name, entry) if entry else None
 
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - the signature is typer's
+        """Write whole command lines for the first minute."""
+        from tcpdoctor.cli.examples import FIRST
+
+        _write_examples(formatter, FIRST, "First")
+        formatter.write_text("More: tcpdoctor help COMMAND, man tcpdoctor.")
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - the signature is typer's
         """Write the list of commands without importing any."""
         with formatter.section("Commands"):
@@ -94,10 +104,29 @@ class LazyGroup(TyperGroup):
         if name not in COMMANDS and not name.startswith("-"):
             from difflib import get_close_matches  # only a mistake pays for it
 
-            nearest = get_close_matches(name, COMMANDS, 1)
+            nearest = get_close_matches(name, COMMANDS, 1, 0.7)
+            asked = _meant(args)
+            if asked and not nearest:
+                ctx.fail(f"no command {name!r}; did you mean: tcpdoctor explain {asked}")
             guess = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(COMMANDS)}"
             ctx.fail(f"no command {name!r}; {guess}")
         return super().resolve_command(ctx, args)
+
+
+_QUESTIONS = ("port", "connect", "pid", "state", "sysctl", "option", "error", "rule")
+
+
+def _meant(args: Sequence[str]) -> str | None:
+    """Return the words of a question that was asked without `explain`; None where these are none."""
+    from tcpdoctor.answers.words import meaning_of
+
+    words = args[1:] if args[0] in _QUESTIONS and args[1:] else args
+    words = [word for word in words if not word.startswith("-")]
+    try:
+        meaning_of(words)
+    except TcpdoctorError:
+        return None
+    return " ".join(words)
 
 
 def build_command(name: str, entry: Entry) -> Any:
@@ -133,9 +162,33 @@ def _give_help(command: Any) -> None:
         _give_help(below)
 
 
+def _help_of(context: Any) -> str:
+    """Return a command's help, with two whole examples behind the options."""
+    from tcpdoctor.cli.examples import EXAMPLES
+
+    formatter = context.make_formatter()
+    context.command.format_help(context, formatter)
+    path = context.command_path.removeprefix("tcpdoctor").strip()
+    if path in EXAMPLES:
+        _write_examples(formatter, EXAMPLES[path], "Examples")
+    return str(formatter.getvalue()).rstrip("\n")
+
+
+def _write_examples(formatter: Any, examples: "Sequence[Example]", title: str) -> None:
+    with formatter.section(title):
+        widest = max(len(example.command) for example in examples)
+        for command, answers in examples:
+            beside = f"{'':{formatter.current_indent}}{command:<{widest}}  {answers}"
+            if len(beside) <= formatter.width:
+                formatter.write(beside + "\n")
+            else:
+                indent = " " * formatter.current_indent
+                formatter.write(f"{indent}{command}\n{indent}    {answers}\n")
+
+
 def _print_help(context: Any, _option: Any, wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
     if wanted and not context.resilient_parsing:
-        emit(context.get_help(), Output())
+        emit(_help_of(context), Output())
         raise typer.Exit
 
 
@@ -145,7 +198,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     invoke_without_command=True,
     help="Says what is wrong with TCP on a Linux host, proves it, and says what to do.",
-    epilog="First: tcpdoctor check. More: tcpdoctor COMMAND --help, man tcpdoctor.",
 )
 
 
@@ -164,11 +216,13 @@ def _options(
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
-        context.fail("which command? Most often: tcpdoctor check")
+        emit(_help_of(context), Output())
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; what the user can act on is one line on stderr."""
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
     path = " ".join(["tcpdoctor", *(word for word in arguments[:1] if word in COMMANDS)])
     empty = _empty_value(arguments)
     if empty is not None:

@@ -1,5 +1,6 @@
 """`tcpdoctor check`: look, judge, print, and say it with the exit code."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,21 +11,31 @@ import typer
 
 from tcpdoctor import __version__
 from tcpdoctor.answers.check import Check, diagnose_on_demand, exit_code, is_blind, unchecked_rules
-from tcpdoctor.cli.options import NETNS, look_from, refuse_bad_window
+from tcpdoctor.cli.options import NETNS, WINDOW, duration, look_from, refuse_bad_window
 from tcpdoctor.cli.output import (
     COLOR,
+    JSON,
+    LONG,
+    NO_PAGER,
     OUTPUT,
     UNKNOWN,
     Output,
     complain,
     emit,
+    format_of,
     refuse_hopeless_file,
     said_to_take,
     style_of,
 )
 from tcpdoctor.diagnosis.finding import Severity
-from tcpdoctor.errors import OutputError, TcpdoctorError
-from tcpdoctor.report.check_formats import MEASURING_FORMATS, QUIET_FORMATS, CheckFormat, render
+from tcpdoctor.errors import OutputError, QuestionError, TcpdoctorError
+from tcpdoctor.report.check_formats import (
+    MEASURING_FORMATS,
+    QUIET_FORMATS,
+    CheckFormat,
+    TextForm,
+    render,
+)
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.style import Style
 
@@ -58,9 +69,14 @@ class _Request(NamedTuple):
     timeout: float | None
     since_last: Path | None
     only_changes: bool
+    form: TextForm
 
 
 def check(
+    rule: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RULE]...", help="Check these rules only, and print them in full."),
+    ] = None,
     *,
     fail_on: Annotated[
         Literal["info", "warning", "critical", "never"],
@@ -77,14 +93,13 @@ def check(
         list[str] | None,
         typer.Option("--skip", metavar="ID", help="Leave these rules out; repeat, or separate by commas."),
     ] = None,
-    window: Annotated[
-        float,
-        typer.Option(
-            "--window", metavar="SECONDS", help="Time between the two samples; 0: one sample, no rates."
-        ),
-    ] = _WINDOW,
+    window: WINDOW = _WINDOW,
+    long: LONG = False,
+    unanswered: Annotated[
+        bool, typer.Option("--unanswered", help="Print the rules that could not be answered, and why.")
+    ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="Print findings at or above --fail-on only, else nothing.")
+        bool, typer.Option("-q", "--quiet", help="Print findings at or above --fail-on only, else nothing.")
     ] = False,
     rules: Annotated[
         list[Path] | None,
@@ -111,15 +126,26 @@ def check(
     netns: NETNS = None,
     timeout: Annotated[
         float | None,
-        typer.Option("--timeout", metavar="SECONDS", help="Exit 3 if there is no answer after so long."),
+        typer.Option(
+            "-t",
+            "--timeout",
+            metavar="TIME",
+            parser=duration,
+            help="Exit 3 if there is no answer after so long.",
+        ),
     ] = None,
     output_format: Annotated[
         CheckFormat, typer.Option("--format", help="For people, or for machines.")
     ] = "text",
+    as_json: JSON = False,
     output: OUTPUT = None,
     color: COLOR = "auto",
+    no_pager: NO_PAGER = False,
 ) -> None:
     """Say what is wrong with TCP here, why, and what to do.
+
+    The short form has the verdict, what each finding is and what to type; tcpdoctor check RULE tells one of
+    them in full, --long all.
 
     Exits 0 if nothing at or above --fail-on was found, 1 for a warning, 2 if it is critical, and 3 if it
     could not look: wrong usage, a bad rule or configuration, no rule that could be answered.
@@ -127,7 +153,7 @@ def check(
     request = _Request(
         fail_on=_FAIL_ON[fail_on],
         strict=strict,
-        only=_ids(only),
+        only=_wanted_rules(rule, only),
         skip=_ids(skip),
         window=window,
         quiet=quiet,
@@ -137,8 +163,10 @@ def check(
         timeout=timeout,
         since_last=since_last,
         only_changes=only_changes,
+        form="unanswered" if unanswered else "long" if long or rule else "short",
     )
-    target = Output(output_format, output, color)
+    output_format = format_of(output_format, as_json)
+    target = Output(output_format, output, color, pager=not no_pager)
     try:
         code = _answer(request, output_format, target)
     except TcpdoctorError as error:
@@ -196,7 +224,7 @@ def _rendered(
     answer: Check, memory: "SinceLast | None", request: _Request, kind: CheckFormat, style: Style
 ) -> str:
     if memory is None or not request.only_changes:
-        return render(answer, kind, style, quiet=request.quiet)
+        return render(answer, kind, style, quiet=request.quiet, form=request.form)
     from tcpdoctor.cli.since_last import render_changes
 
     return render_changes(answer, memory.changes(answer), kind, style, quiet=request.quiet)
@@ -234,6 +262,19 @@ def _refuse_bad_memory(request: _Request, kind: CheckFormat) -> None:
 
 def _ignore_stage(_stage: str) -> None:
     """Nobody waits for us."""
+
+
+def _wanted_rules(words: list[str] | None, only: list[str] | None) -> frozenset[str] | None:
+    """Return the rules to check, of the arguments and of `--only`; None: all.
+
+    Raises:
+        QuestionError: A word is no rule, but another question.
+    """
+    for word in words or []:
+        if not re.fullmatch(r"[a-z][a-z0-9,-]*", word):
+            raise QuestionError(f"no rule is called {word!r}; did you mean: tcpdoctor explain {word}")
+    named, chosen = _ids(words), _ids(only)
+    return chosen if named is None else named | (chosen or frozenset())
 
 
 def _ids(options: list[str] | None) -> frozenset[str] | None:

@@ -1,13 +1,13 @@
 """`tcpdoctor explain`: one question, answered completely; this file only finds who answers it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from tcpdoctor.cli.options import NETNS, look_from
-from tcpdoctor.cli.output import COLOR, FORMAT, OUTPUT, Output
+from tcpdoctor.cli.output import COLOR, FORMAT, JSON, LONG, NO_PAGER, OUTPUT, Output, format_of
 from tcpdoctor.errors import QuestionError
 
 _QUESTIONS = "--port, --connect, --pid, --state, --sysctl, --option, --error or --rule"
@@ -21,9 +21,19 @@ _BELONGS_TO = {
 
 
 def explain(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[WORD]...",
+            help="8080, db:5432, EADDRINUSE, close-wait, tcp_fin_timeout, SO_LINGER, nginx, a log line.",
+        ),
+    ] = None,
     *,
     port: Annotated[
-        int | None, typer.Option(metavar="N", help="Can a server bind this port? Who holds it, until when?")
+        str | None,
+        typer.Option(
+            "-p", "--port", metavar="N", help="Can a server bind this port? Who holds it, until when?"
+        ),
     ] = None,
     address: Annotated[
         str | None, typer.Option(metavar="ADDR", help="With --port: the address to bind (0.0.0.0).")
@@ -43,7 +53,8 @@ def explain(
         str | None, typer.Option(metavar="ADDR", help="With --connect: the client's own address.")
     ] = None,
     pid: Annotated[
-        int | None, typer.Option(metavar="N", help="A process's TCP: sockets, options, limits, findings.")
+        str | None,
+        typer.Option(metavar="N|NAME", help="A process's TCP: sockets, options, limits, findings."),
     ] = None,
     state: Annotated[
         str | None,
@@ -63,14 +74,19 @@ def explain(
     rule: Annotated[
         str | None, typer.Option(metavar="ID", help="What a rule of `check` looks for, and why.")
     ] = None,
+    long: LONG = False,
     netns: NETNS = None,
     output_format: FORMAT = "text",
+    as_json: JSON = False,
     output: OUTPUT = None,
     color: COLOR = "auto",
+    no_pager: NO_PAGER = False,
 ) -> None:
     """Answer one question about this host's TCP, completely.
 
-    Exits 0 whenever there is an answer, whatever it says, and 3 if the question was wrong.
+    A WORD is a port, HOST:PORT, an error, a state, a sysctl, a socket option, a rule, a service or a process,
+    or a line of a log; the options say which is meant. Exits 0 whenever there is an answer, whatever it
+    says, and 3 if the question was wrong.
     """
     given: dict[str, object] = {
         "--port": port,
@@ -88,18 +104,68 @@ def explain(
         "--probe-listen": probe_listen or None,
         "--source": source,
     }
-    question = _the_only_question(given)
-    _refuse_strays(question, extras)
     look_from(netns)
-    where = Output(format=output_format, file=output, color=color)
-    if port is not None:
+    asked, also = _asked(words or [], given)
+    question = _the_only_question(asked)
+    _refuse_strays(question, extras)
+    where = Output(
+        format=format_of(output_format, as_json),
+        file=output,
+        color=color,
+        pager=not no_pager,
+        also=also,
+        long=long,
+    )
+    value = str(asked[question])
+    if question == "--port":
+        from tcpdoctor.answers.words import port_of
         from tcpdoctor.cli.explain_port import answer_port
 
-        answer_port(port, address, probe=probe, probe_listen=probe_listen, output=where)
-    elif connect is not None:
-        _answerer("connect")(connect, source, where)
+        named, number = port_of(value)
+        answer_port(number, address or named, probe=probe, probe_listen=probe_listen, output=where)
+    elif question == "--connect":
+        _answerer("connect")(value, source, where)
     else:
-        _answerer(question.removeprefix("--"))(given[question], where)
+        _answerer(question.removeprefix("--"))(_pid(value) if question == "--pid" else value, where)
+
+
+def _asked(
+    words: Sequence[str], given: Mapping[str, object]
+) -> tuple[Mapping[str, object], tuple[tuple[str, str], ...]]:
+    """Return the question that words ask, and what else they may mean; without words what options ask."""
+    if not words:
+        return given, ()
+    stated = [name for name, value in given.items() if value is not None]
+    if stated:
+        raise QuestionError(f"explain answers one question at a time, not {words[0][:60]!r} and {stated[0]}")
+    from tcpdoctor.answers.words import meaning_of
+
+    meaning, others = meaning_of(words)
+    shown = " ".join(words)
+    shown = shown if len(shown) <= 30 else shown[:27] + "..."
+    also = tuple((f"{shown} is also {other.name}:", other.command()) for other in others)
+    return {f"--{meaning.question}": meaning.value}, also
+
+
+def _pid(text: str) -> int:
+    """Return the process that is meant by its number or by its name.
+
+    Raises:
+        QuestionError: There is none, or there are several of that name.
+    """
+    if text.strip().isdecimal():
+        return int(text)
+    from tcpdoctor.answers.words import processes_called
+
+    pids = processes_called(text)
+    if not pids:
+        raise QuestionError(f"--pid {text[:60]}: no process here is called so; give its number or its name")
+    if len(pids) > 1:
+        shown = ", ".join(map(str, pids[:10]))
+        raise QuestionError(
+            f"{len(pids)} processes are called {text[:60]}: {shown}; give the one that is meant"
+        )
+    return pids[0]
 
 
 def _answerer(topic: str) -> Callable[..., None]:

@@ -1,7 +1,7 @@
 """`tcpdoctor explain --connect`: look, predict, print. Nothing is bound and nothing connected."""
 
 from tcpdoctor.answers.connect import look
-from tcpdoctor.cli.output import Output, emit, style_of
+from tcpdoctor.cli.output import Output, emit, emit_json, style_of
 
 
 def answer_connect(host_port: str, source: str | None, output: Output) -> None:
@@ -12,11 +12,9 @@ def answer_connect(host_port: str, source: str | None, output: Output) -> None:
     """
     report = look(host_port, source)
     if output.format == "json":
-        import json
-
         from tcpdoctor.report.connect_json import connect_json
 
-        emit(json.dumps(connect_json(report), indent=1, allow_nan=False), output)
+        emit_json(connect_json(report), output)
     else:
         from tcpdoctor.report.connect_text import connect_text
 

@@ -1,7 +1,7 @@
 """`tcpdoctor explain --error`: an error of a socket call, and what has to do with it here."""
 
 from tcpdoctor.answers.error import look_at_error
-from tcpdoctor.cli.output import Output, emit, style_of
+from tcpdoctor.cli.output import Output, emit, emit_json, style_of
 
 
 def answer_error(name: str, output: Output) -> None:
@@ -12,11 +12,9 @@ def answer_error(name: str, output: Output) -> None:
     """
     answer = look_at_error(name)
     if output.format == "json":
-        import json
-
         from tcpdoctor.report.document import as_json
 
-        emit(json.dumps(as_json(answer), indent=1, allow_nan=False), output)
+        emit_json(as_json(answer), output)
     else:
         from tcpdoctor.report.error_text import error_text
 

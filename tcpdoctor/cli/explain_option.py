@@ -1,7 +1,7 @@
 """`tcpdoctor explain --option`: a socket option, and which listeners here have it."""
 
 from tcpdoctor.answers.option import look_at_option
-from tcpdoctor.cli.output import Output, emit, style_of
+from tcpdoctor.cli.output import Output, emit, emit_json, style_of
 
 
 def answer_option(name: str, output: Output) -> None:
@@ -12,11 +12,9 @@ def answer_option(name: str, output: Output) -> None:
     """
     answer = look_at_option(name)
     if output.format == "json":
-        import json
-
         from tcpdoctor.report.option_json import option_answer_json
 
-        emit(json.dumps(option_answer_json(answer), indent=1, allow_nan=False), output)
+        emit_json(option_answer_json(answer), output)
     else:
         from tcpdoctor.report.option_text import option_text
 

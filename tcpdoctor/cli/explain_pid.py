@@ -1,7 +1,7 @@
 """`tcpdoctor explain --pid`: look at one process's sockets, judge, print."""
 
 from tcpdoctor.answers.process import look
-from tcpdoctor.cli.output import Output, emit, style_of
+from tcpdoctor.cli.output import Output, emit, emit_json, style_of
 
 
 def answer_pid(pid: int, output: Output) -> None:
@@ -12,11 +12,9 @@ def answer_pid(pid: int, output: Output) -> None:
     """
     report = look(pid)
     if output.format == "json":
-        import json
-
         from tcpdoctor.report.process_json import process_json
 
-        emit(json.dumps(process_json(report), indent=1, allow_nan=False), output)
+        emit_json(process_json(report), output)
     else:
         from tcpdoctor.report.process_text import process_text
 

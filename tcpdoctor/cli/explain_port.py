@@ -3,7 +3,7 @@
 import socket
 import time
 
-from tcpdoctor.cli.output import Output, emit, style_of
+from tcpdoctor.cli.output import Output, emit, emit_json, style_of
 from tcpdoctor.diagnosis.bind import ATTEMPTS, Target, parse_target
 from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.diagnosis.port import answer, with_probes
@@ -32,12 +32,10 @@ def answer_port(port: int, address: str | None, *, probe: bool, probe_listen: bo
     if probe or probe_listen:
         found = with_probes(found, _probe(target, listen=probe_listen))
     if output.format == "json":
-        import json
-
         from tcpdoctor.report.port_json import port_json
 
         report = port_json(found, advise(found), diagnosis, who, taken_at)
-        emit(json.dumps(report, indent=1, allow_nan=False), output)
+        emit_json(report, output)
     else:
         from tcpdoctor.report.port_text import port_text
 

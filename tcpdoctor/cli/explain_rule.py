@@ -1,6 +1,6 @@
 """`tcpdoctor explain --rule ID`: what a rule looks for, and what it finds here and now."""
 
-from tcpdoctor.cli.output import Output, emit, style_of
+from tcpdoctor.cli.output import Output, emit, emit_json, style_of
 
 WINDOW = 1.0
 """Seconds between the two looks: a rule about rates has no answer without."""
@@ -23,11 +23,9 @@ def answer_rule(name: str, output: Output) -> None:
     body = read_body(rule)
     here = diagnose([rule], take_samples(WINDOW))
     if output.format == "json":
-        import json
-
         from tcpdoctor.report.rule_json import rule_json
 
-        emit(json.dumps(rule_json(rule, off, body, here), indent=1, allow_nan=False), output)
+        emit_json(rule_json(rule, off, body, here), output)
     else:
         from tcpdoctor.report.rule_text import rule_page
 

@@ -1,7 +1,7 @@
 """`tcpdoctor explain --state`: a state of TCP, and how it stands with it here."""
 
 from tcpdoctor.answers.state import look_at_state
-from tcpdoctor.cli.output import Output, emit, style_of
+from tcpdoctor.cli.output import Output, emit, emit_json, style_of
 
 
 def answer_state(name: str, output: Output) -> None:
@@ -12,11 +12,9 @@ def answer_state(name: str, output: Output) -> None:
     """
     answer = look_at_state(name)
     if output.format == "json":
-        import json
-
         from tcpdoctor.report.state_json import state_json
 
-        emit(json.dumps(state_json(answer), indent=1, allow_nan=False), output)
+        emit_json(state_json(answer), output)
     else:
         from tcpdoctor.report.state_text import state_text
 

@@ -1,7 +1,7 @@
 """`tcpdoctor explain --sysctl`: a setting of the kernel, and its value here."""
 
 from tcpdoctor.answers.sysctl import look_at_sysctl
-from tcpdoctor.cli.output import Output, emit, style_of
+from tcpdoctor.cli.output import Output, emit, emit_json, style_of
 
 
 def answer_sysctl(name: str, output: Output) -> None:
@@ -12,11 +12,9 @@ def answer_sysctl(name: str, output: Output) -> None:
     """
     answer = look_at_sysctl(name)
     if output.format == "json":
-        import json
-
         from tcpdoctor.report.sysctl_json import sysctl_json
 
-        emit(json.dumps(sysctl_json(answer), indent=1, allow_nan=False), output)
+        emit_json(sysctl_json(answer), output)
     else:
         from tcpdoctor.report.sysctl_text import sysctl_text
 

@@ -5,8 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from tcpdoctor.cli.options import NETNS, look_from, refuse_bad_window
-from tcpdoctor.cli.output import COLOR, FORMAT, OUTPUT, Output, emit, said_to_take, style_of
+from tcpdoctor.cli.options import NETNS, WINDOW, look_from, refuse_bad_window
+from tcpdoctor.cli.output import (
+    COLOR,
+    FORMAT,
+    JSON,
+    OUTPUT,
+    Output,
+    emit,
+    emit_json,
+    format_of,
+    said_to_take,
+    style_of,
+)
 
 if TYPE_CHECKING:
     from tcpdoctor.facts.fact import Fact
@@ -25,14 +36,10 @@ def facts(
         Literal["host", "listener", "process", "port", "destination"] | None,
         typer.Option("--scope", help="Only facts of this scope; those of the host can be used in any."),
     ] = None,
-    window: Annotated[
-        float,
-        typer.Option(
-            "--window", metavar="SECONDS", help="Time between the two samples; 0: one sample, no rates."
-        ),
-    ] = 1.0,
+    window: WINDOW = 1.0,
     netns: NETNS = None,
     output_format: FORMAT = "text",
+    as_json: JSON = False,
     output: OUTPUT = None,
     color: COLOR = "auto",
 ) -> None:
@@ -52,13 +59,11 @@ def facts(
 
         samples = take_samples(window, every_listener=True)
     listing = gather(samples, wanted)
-    target = Output(output_format, output, color)
-    if output_format == "json":
-        import json
-
+    target = Output(format_of(output_format, as_json), output, color)
+    if target.format == "json":
         from tcpdoctor.report.facts_json import facts_json
 
-        emit(json.dumps(facts_json(listing), indent=1, allow_nan=False), target)
+        emit_json(facts_json(listing), target)
     else:
         from tcpdoctor.report.facts_text import facts_text
 

@@ -8,7 +8,17 @@ from typing import Annotated, Literal
 import typer
 
 from tcpdoctor import __version__
-from tcpdoctor.cli.output import COLOR, OUTPUT, Output, emit, emit_parts, refuse_hopeless_file, style_of
+from tcpdoctor.cli.output import (
+    COLOR,
+    JSON,
+    OUTPUT,
+    Output,
+    emit,
+    emit_parts,
+    format_of,
+    refuse_hopeless_file,
+    style_of,
+)
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.fleet import Fleet
 from tcpdoctor.diagnosis.fleet_report import exit_code
@@ -56,6 +66,7 @@ def fleet(
         FleetFormat,
         typer.Option("--format", help="For people, machines, tickets, or as a page."),
     ] = "text",
+    as_json: JSON = False,
     output: OUTPUT = None,
     color: COLOR = "auto",
 ) -> None:
@@ -66,7 +77,7 @@ def fleet(
     """
     if not math.isfinite(max_age):
         raise typer.BadParameter("give a number of seconds", param_hint="--max-age")
-    target = Output(output_format, output, color)
+    target = Output(format_of(output_format, as_json), output, color)
     refuse_hopeless_file(target)
     wanted = None if expect is None else _expected(expect)
     merged = Fleet(name_by_file=names == "file")

@@ -13,7 +13,18 @@ import typer
 from tcpdoctor.answers.proof import Part, Proof, Proven, Unproven
 from tcpdoctor.answers.rules import shipped_texts
 from tcpdoctor.cli.lab_run import Looker, Verdict, View
-from tcpdoctor.cli.output import COLOR, FORMAT, OUTPUT, Output, emit, refuse_hopeless_file, style_of
+from tcpdoctor.cli.output import (
+    COLOR,
+    FORMAT,
+    JSON,
+    OUTPUT,
+    Output,
+    emit,
+    emit_json,
+    format_of,
+    refuse_hopeless_file,
+    style_of,
+)
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.lab.scenario import Asked, Cured, Scenario, Scene
 from tcpdoctor.lab.stage import Ended, Looked, Refused, Stage
@@ -26,17 +37,21 @@ app = typer.Typer(
 
 
 @app.command("list")
-def list_scenarios(*, output_format: FORMAT = "text", output: OUTPUT = None, color: COLOR = "auto") -> None:
+def list_scenarios(
+    *,
+    output_format: FORMAT = "text",
+    as_json: JSON = False,
+    output: OUTPUT = None,
+    color: COLOR = "auto",
+) -> None:
     """List the scenarios: name, what is wrong, and what each proves."""
     from tcpdoctor.cli.lab_run import list_entries
     from tcpdoctor.report.lab_list import lab_list_json, lab_list_text
 
-    target = Output(output_format, output, color)
+    target = Output(format_of(output_format, as_json), output, color)
     entries = list_entries()
-    if output_format == "json":
-        import json
-
-        emit(json.dumps(lab_list_json(entries), indent=1, allow_nan=False), target)
+    if target.format == "json":
+        emit_json(lab_list_json(entries), target)
     else:
         emit(lab_list_text(entries, style_of(target)), target)
 
@@ -73,6 +88,7 @@ def prove_scenarios(
     ] = None,
     *,
     output_format: FORMAT = "text",
+    as_json: JSON = False,
     output: OUTPUT = None,
     color: COLOR = "auto",
 ) -> None:
@@ -84,16 +100,14 @@ def prove_scenarios(
     from tcpdoctor.cli.lab_run import find_scenario, list_entries, rules_without
     from tcpdoctor.lab.catalogue import LAB
 
-    target = Output(output_format, output, color)
+    target = Output(format_of(output_format, as_json), output, color)
     refuse_hopeless_file(target)
     chosen = {found.name: found for found in map(find_scenario, names)} if names else LAB
     proof = prove(list(chosen.values()), () if names else rules_without(list_entries()))
-    if output_format == "json":
-        import json
-
+    if target.format == "json":
         from tcpdoctor.report.proof_json import proof_json
 
-        emit(json.dumps(proof_json(proof), indent=1, allow_nan=False), target)
+        emit_json(proof_json(proof), target)
     else:
         from tcpdoctor.report.proof_text import proof_text
 

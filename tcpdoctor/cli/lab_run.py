@@ -232,7 +232,7 @@ class Looker:
 
     def _check(self, scene: Broken | Cured, shown: list[Shown]) -> View:
         rules = list(scene.fires) if isinstance(scene, Broken) else self._rules
-        typed = f"check --only {','.join(rules)}"
+        typed = f"check {' '.join(rules)}"
         if scene.window != 1:
             typed += f" --window {scene.window:g}"
         told = self._begin([*shlex.split(typed), *self._color]) if self._tell else None

@@ -1,4 +1,4 @@
-"""`--netns`: the same question, asked from inside another network namespace.
+"""Options that several commands take: which namespace to look from, and for how long.
 
 Every command that reads the kernel takes the option `NETNS` and begins with `look_from(netns)`. ``all`` never
 gets there: `tcpdoctor.cli.every_namespace` asks the command once for each namespace before it starts.
@@ -14,6 +14,7 @@ EVERY = "all"
 NETNS = Annotated[
     str | None,
     typer.Option(
+        "-n",
         "--netns",
         metavar="NAME|PID|all",
         help="Look from inside another network namespace, or from each.",
@@ -40,7 +41,7 @@ def wants_every(arguments: Sequence[str]) -> bool:
         return False
     following = [*arguments[1:], ""][: len(arguments)]
     return any(
-        word == f"--netns={EVERY}" or (word == "--netns" and after == EVERY)
+        word in (f"--netns={EVERY}", f"-n{EVERY}") or (word in ("-n", "--netns") and after == EVERY)
         for word, after in zip(arguments, following, strict=True)
     )
 
@@ -49,21 +50,50 @@ def for_one(arguments: Sequence[str], path: str) -> list[str]:
     """Return the command line with the path of one namespace in the place of ``all``."""
     words = []
     for word in arguments:
-        if word == f"--netns={EVERY}":
+        if word in (f"--netns={EVERY}", f"-n{EVERY}"):
             words.append(f"--netns={path}")
-        elif word == EVERY and words and words[-1] == "--netns":
+        elif word == EVERY and words and words[-1] in ("-n", "--netns"):
             words.append(path)
         else:
             words.append(word)
     return words
 
 
-# The option `--window`: how long to look.
+# How long to look, and to wait.
 
 
 LONGEST_WINDOW = 3600.0
 SHORTEST_WINDOW = 0.1
 """Seconds. Below it one event is a huge rate, above it nobody waits."""
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def duration(text: str | float) -> float:
+    """Read ``10``, ``10s``, ``5m`` or ``2h`` as seconds, which may make no sense yet.
+
+    Raises:
+        typer.BadParameter: It is no such thing.
+    """
+    if isinstance(text, float | int):
+        return float(text)
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in _UNITS else (text, "s")
+    try:
+        return float(number) * _UNITS[unit]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time; give it as 10, 10s, 5m or 2h") from None
+
+
+WINDOW = Annotated[
+    float,
+    typer.Option(
+        "-w",
+        "--window",
+        metavar="TIME",
+        parser=duration,
+        help="Time between the two samples: 10, 10s, 5m; 0: one sample, no rates.",
+    ),
+]
 
 
 def refuse_bad_window(window: float) -> None:

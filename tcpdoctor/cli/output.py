@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread  # typer has imported it anyway
-from typing import Annotated, Any, BinaryIO, Literal, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, NamedTuple, TextIO, TypeVar
 
 import typer
 
@@ -22,17 +22,26 @@ import tcpdoctor
 from tcpdoctor.errors import OutputError
 from tcpdoctor.report.style import PLAIN, SGR_CODES, Style
 
+if TYPE_CHECKING:  # `--help` needs nothing of the kernel
+    from tcpdoctor.kernel.reading import JsonValue
+
 FORMAT = Annotated[Literal["text", "json"], typer.Option("--format", help="For people, or for machines.")]
 LINT_FORMAT = Annotated[
     Literal["text", "json", "sarif"],
     typer.Option("--format", help="For people, machines, or code hosts (SARIF)."),
 ]
+JSON = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
 OUTPUT = Annotated[
     Path | None,
-    typer.Option("--output", metavar="FILE", help="Write to FILE: beside it first, then renamed."),
+    typer.Option("-o", "--output", metavar="FILE", help="Write to FILE: beside it first, then renamed."),
+]
+LONG = Annotated[bool, typer.Option("-v", "--long", help="All of it, not the short form.")]
+NO_PAGER = Annotated[
+    bool, typer.Option("--no-pager", help="Print a text that is longer than the terminal all the same.")
 ]
 COLOR = Annotated[Literal["auto", "always", "never"], typer.Option("--color", help="When to colour.")]
 
+_Format = TypeVar("_Format", bound=str)
 _PARTS_AT_ONCE = 200
 _WIDEST = 100
 """Lines longer than this are hard to read, however wide the terminal is."""
@@ -66,6 +75,12 @@ class Output(NamedTuple):
     """None or ``-``: stdout."""
     color: str = "auto"
     """``auto``, ``always`` or ``never``."""
+    pager: bool = False
+    """Whether a text that is longer than the terminal may go to a pager."""
+    long: bool = False
+    """Whether all of an answer is wanted, where it has a short form."""
+    also: tuple[tuple[str, str], ...] = ()
+    """What else the user may have meant, each with the command that asks for it."""
 
 
 def emit(text: str, output: Output) -> None:
@@ -78,6 +93,8 @@ def emit(text: str, output: Output) -> None:
         OutputError: It could not be written; a file is then as it was before.
     """
     if output.format == "text":
+        if output.also:
+            text = text.rstrip("\n") + "\n\n" + "".join(f"{it} {asks}\n" for it, asks in output.also)
         text = escape_controls(text, colored=style_of(output).color)
     if text and not text.endswith("\n"):
         text += "\n"
@@ -91,7 +108,45 @@ def emit(text: str, output: Output) -> None:
             from tcpdoctor.report.journal import with_priorities
 
             text = with_priorities(text)
+        if output.pager and output.format == "text" and _is_too_long(text):
+            from tcpdoctor.cli.pager import page_text
+
+            if page_text(text):
+                return
         _write_stdout(text)
+
+
+def _is_too_long(text: str) -> bool:
+    """Whether a text does not fit the terminal that it goes to; False where it goes to none."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return False
+    try:
+        return text.count("\n") >= os.get_terminal_size(sys.stdout.fileno()).lines
+    except OSError:
+        return False
+
+
+def format_of(chosen: _Format, as_json: bool) -> _Format | Literal["json"]:  # noqa: FBT001 - an option
+    """Return the format that `--format` and `--json` ask for together.
+
+    Raises:
+        typer.BadParameter: Another one was asked for as well.
+    """
+    if not as_json:
+        return chosen
+    if chosen not in ("text", "json"):
+        text = f"is --format json; leave one of it and --format {chosen} out"
+        raise typer.BadParameter(text, param_hint="--json")
+    return "json"
+
+
+def emit_json(document: "dict[str, JsonValue]", output: Output) -> None:
+    """Write an answer as one JSON object; what else may have been meant is its key ``also``. As `emit`."""
+    import json  # text does without it
+
+    if output.also:
+        document = {**document, "also": [command for _, command in output.also]}
+    emit(json.dumps(document, indent=1, allow_nan=False), output)
 
 
 def emit_parts(parts: Iterable[str], output: Output) -> None:
@@ -152,7 +207,7 @@ def style_of(output: Output) -> Style:
     """
     terminal = not _names_a_file(output) and sys.stdout is not None and sys.stdout.isatty()
     width = _terminal_width(sys.stdout) if terminal else PLAIN.width
-    return Style(color=_wants_color(output.color, terminal=terminal), width=width)
+    return Style(color=_wants_color(output.color, terminal=terminal), width=width, terminal=terminal)
 
 
 def escape_controls(text: str, *, colored: bool = False) -> str:
@@ -310,9 +365,32 @@ def describe_crash(error: Exception) -> str:
     )
 
 
+_ELSEWHERE = {
+    "--port": "tcpdoctor explain --port N tells of a port",
+    "--pid": "tcpdoctor explain --pid N tells of a process",
+    "--connect": "tcpdoctor explain --connect HOST:PORT tells of a connection",
+    "--state": "tcpdoctor sockets --state STATE lists sockets",
+    "--sort": "tcpdoctor sockets --sort COLUMN sorts",
+    "--by": "tcpdoctor states --by port|peer|process counts by something",
+    "--verbose": "did you mean --long?",
+    "--brief": "the short form is what is printed without --long",
+    "--short": "the short form is what is printed without --long",
+    "--watch": "run it again, as watch(1) does, or with --since-last FILE",
+    "--file": "did you mean --output?",
+    "--rule": "name the rule: tcpdoctor check RULE",
+}
+"""What options of other programs are called here."""
+
+
 def _guess(option: str, possibilities: list[str] | None, *, is_root: bool) -> str:
-    if possibilities:
-        return f"did you mean {possibilities[0]}?"
+    """Say what an option may have meant: the nearest that sounds like it, and not merely shares letters."""
+    from difflib import get_close_matches  # only a mistake pays for it
+
+    near = get_close_matches(option.lstrip("-"), [one.lstrip("-") for one in possibilities or ()], 1, 0.75)
+    if near:
+        return f"did you mean --{near[0]}?"
+    if option in _ELSEWHERE:
+        return _ELSEWHERE[option]
     if is_root and not option.startswith("--version"):
         return "options follow their command, as in: tcpdoctor check --window 5"
     return "it may be misspelt"

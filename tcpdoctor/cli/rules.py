@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from tcpdoctor.answers.rules import added_texts, family_of, shipped_texts
-from tcpdoctor.cli.output import COLOR, FORMAT, LINT_FORMAT, OUTPUT, Output, emit, style_of
+from tcpdoctor.cli.output import (
+    COLOR,
+    FORMAT,
+    JSON,
+    LINT_FORMAT,
+    OUTPUT,
+    Output,
+    emit,
+    emit_json,
+    format_of,
+    style_of,
+)
 from tcpdoctor.diagnosis.body import Body
 from tcpdoctor.diagnosis.library import RuleText
 from tcpdoctor.diagnosis.lint import Complaint, lint_facts, lint_rule, lint_together
@@ -54,6 +65,7 @@ def list_rules(
     rules: RULES = None,
     config: CONFIG = None,
     output_format: FORMAT = "text",
+    as_json: JSON = False,
     output: OUTPUT = None,
     color: COLOR = "auto",
 ) -> None:
@@ -64,7 +76,7 @@ def list_rules(
     library = load_rules(rules or [], config)
     everything = library.everything
     _answer(
-        Output(output_format, output, color),
+        Output(format_of(output_format, as_json), output, color),
         lambda: rule_json.rule_list_json(everything),
         lambda style: rule_text.rule_list_text(everything, style),
     )
@@ -77,6 +89,7 @@ def show_rule(
     rules: RULES = None,
     config: CONFIG = None,
     output_format: FORMAT = "text",
+    as_json: JSON = False,
     output: OUTPUT = None,
     color: COLOR = "auto",
 ) -> None:
@@ -91,7 +104,7 @@ def show_rule(
     found, off = load_rules(rules or [], config).find(rule)
     body = read_body(found)
     _answer(
-        Output(output_format, output, color),
+        Output(format_of(output_format, as_json), output, color),
         lambda: rule_json.rule_json(found, off, body),
         lambda style: rule_text.rule_page(found, off, body, style),
     )
@@ -103,6 +116,7 @@ def lint_rules(
     *,
     rules: RULES = None,
     output_format: LINT_FORMAT = "text",
+    as_json: JSON = False,
     output: OUTPUT = None,
     color: COLOR = "auto",
 ) -> None:
@@ -114,9 +128,10 @@ def lint_rules(
 
     files = rule_files(path, rules or [])
     complaints = lint_files(files)
+    target = Output(format_of(output_format, as_json), output, color)
     _answer(
-        Output(output_format, output, color),
-        lambda: _lint_json(output_format, len(files), complaints),
+        target,
+        lambda: _lint_json(target.format, len(files), complaints),
         lambda style: rule_text.lint_text(len(files), complaints, style),
     )
     if complaints:
@@ -129,6 +144,7 @@ def run_rule_tests(
     *,
     rules: RULES = None,
     output_format: FORMAT = "text",
+    as_json: JSON = False,
     output: OUTPUT = None,
     color: COLOR = "auto",
 ) -> None:
@@ -141,7 +157,7 @@ def run_rule_tests(
     files = rule_files(path, rules or [])
     tests, failed = run_tests(files)
     _answer(
-        Output(output_format, output, color),
+        Output(format_of(output_format, as_json), output, color),
         lambda: rule_json.rule_tests_json(tests, failed),
         lambda style: rule_text.rule_tests_text(len(files), tests, failed, style),
     )
@@ -178,9 +194,7 @@ def _lint_json(output_format: str, files: int, complaints: "list[Complaint]") ->
 
 def _answer(target: Output, as_json: Callable[[], Json], as_text: Callable[[Style], str]) -> None:
     if target.format in ("json", "sarif"):
-        import json
-
-        emit(json.dumps(as_json(), indent=1, allow_nan=False), target)
+        emit_json(as_json(), target)
     else:
         emit(as_text(style_of(target)), target)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tcpdoctor.cli.options import NETNS, look_from
-from tcpdoctor.cli.output import COLOR, FORMAT, OUTPUT, Output, emit, style_of
+from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, emit, emit_json, format_of, style_of
 
 if TYPE_CHECKING:
     pass
@@ -40,6 +40,7 @@ def sockets(
     ] = False,
     netns: NETNS = None,
     output_format: FORMAT = "text",
+    as_json: JSON = False,
     output: OUTPUT = None,
     color: COLOR = "auto",
 ) -> None:
@@ -48,16 +49,14 @@ def sockets(
     With --options each socket is asked through a duplicate of its process's descriptor, which is only
     read and closed at once; that needs root for other users' processes.
     """
-    target = Output(output_format, output, color)
+    target = Output(format_of(output_format, as_json), output, color)
     names = [name for text in state or () for name in text.split(",")]
     look_from(netns)
     answer = _look(names, port, peer_port, pid, peer, older, options=options)
-    if output_format == "json":
-        import json
-
+    if target.format == "json":
         from tcpdoctor.report.sockets_json import sockets_json
 
-        emit(json.dumps(sockets_json(answer), indent=1, allow_nan=False), target)
+        emit_json(sockets_json(answer), target)
     else:
         from tcpdoctor.report.sockets_text import sockets_text
 

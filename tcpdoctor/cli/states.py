@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from tcpdoctor.cli.options import NETNS, look_from
-from tcpdoctor.cli.output import COLOR, FORMAT, OUTPUT, Output, emit, style_of
+from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, emit, emit_json, format_of, style_of
 
 
 def states(
@@ -16,6 +16,7 @@ def states(
     ] = None,
     netns: NETNS = None,
     output_format: FORMAT = "text",
+    as_json: JSON = False,
     output: OUTPUT = None,
     color: COLOR = "auto",
 ) -> None:
@@ -27,13 +28,11 @@ def states(
     from tcpdoctor.answers.states import look_by, look_plain
 
     answer = look_plain() if by is None else look_by(by)
-    target = Output(output_format, output, color)
-    if output_format == "json":
-        import json
-
+    target = Output(format_of(output_format, as_json), output, color)
+    if target.format == "json":
         from tcpdoctor.report.states_json import states_answer_json
 
-        emit(json.dumps(states_answer_json(answer), indent=1, allow_nan=False), target)
+        emit_json(states_answer_json(answer), target)
     else:
         from tcpdoctor.report.states_text import states_answer_text
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from tcpdoctor.cli.options import NETNS, look_from
-from tcpdoctor.cli.output import COLOR, FORMAT, LINT_FORMAT, OUTPUT, Output
+from tcpdoctor.cli.output import COLOR, FORMAT, JSON, LINT_FORMAT, OUTPUT, Output, format_of
 
 app = typer.Typer(
     no_args_is_help=False,
@@ -30,6 +30,7 @@ def show_settings(
     ] = False,
     netns: NETNS = None,
     output_format: FORMAT = "text",
+    as_json: JSON = False,
     output: OUTPUT = None,
     color: COLOR = "auto",
 ) -> None:
@@ -41,7 +42,7 @@ def show_settings(
     look_from(netns)
     from tcpdoctor.cli.sysctl_show import answer_show
 
-    answer_show(names or [], Output(output_format, output, color), only_changed=changed)
+    answer_show(names or [], Output(format_of(output_format, as_json), output, color), only_changed=changed)
 
 
 @app.command("lint")
@@ -62,6 +63,7 @@ def lint_settings(
     ] = "warning",
     netns: NETNS = None,
     output_format: LINT_FORMAT = "text",
+    as_json: JSON = False,
     output: OUTPUT = None,
     color: COLOR = "auto",
 ) -> None:
@@ -76,6 +78,6 @@ def lint_settings(
     look_from(netns)
     from tcpdoctor.cli.sysctl_lint import answer_lint
 
-    code = answer_lint(files or [], root, fail_on, Output(output_format, output, color))
+    code = answer_lint(files or [], root, fail_on, Output(format_of(output_format, as_json), output, color))
     if code:
         raise typer.Exit(code)

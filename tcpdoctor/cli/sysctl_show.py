@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tcpdoctor.answers.settings import look_at_settings
-from tcpdoctor.cli.output import Output, emit, style_of
+from tcpdoctor.cli.output import Output, emit, emit_json, style_of
 
 
 def answer_show(names: Sequence[str], output: Output, *, only_changed: bool) -> None:
@@ -14,11 +14,9 @@ def answer_show(names: Sequence[str], output: Output, *, only_changed: bool) -> 
     """
     found = look_at_settings(names, only_changed=only_changed)
     if output.format == "json":
-        import json
-
         from tcpdoctor.report.sysctl_list_json import sysctl_list_json
 
-        emit(json.dumps(sysctl_list_json(found), indent=1, allow_nan=False), output)
+        emit_json(sysctl_list_json(found), output)
     else:
         from tcpdoctor.report.sysctl_list_text import sysctl_list_text
 

@@ -121,6 +121,8 @@ class Finding(NamedTuple):
     peers: frozenset[Endpoint] = frozenset()
     """The ends that this host connected to and that it is about, or names; IPv4 as IPv4."""
     whereabouts: Whereabouts = Whereabouts()
+    whom: str = ""
+    """Whom it is about in few words: ``this host``, the process behind a listener, the far end alone."""
     headline: str = ""
     """One line with its numbers, at most 49 characters where they are of the usual size."""
     value: float | None = None

@@ -68,6 +68,7 @@ def tell(
         normal_when=tuple(filled(case) for case in body.normal_when),
         **_whom(body, subject),
         whereabouts=_whereabouts(subject, snapshot),
+        whom=_in_few_words(subject),
         headline=rule.title
         if body.headline is None
         else fill_headline(body.headline, facts, limits, at_most=trigger.at_most),
@@ -132,6 +133,16 @@ def _listens_on(pid: int, snapshot: Snapshot) -> Iterator[int]:
     for listener in listeners:
         if isinstance(listener.owner, Held) and any(holder.pid == pid for holder in listener.owner.holders):
             yield listener.local.port
+
+
+def _in_few_words(subject: Subject) -> str:
+    """``this host``, the one process behind a listener, an end without ours; else the label."""
+    if subject.scope is Scope.HOST:
+        return "this host"
+    owner = subject.facts.get("listener.owner", NOT_READ) if subject.scope is Scope.LISTENER else NOT_READ
+    if isinstance(owner, NamedText) and len(owner.pids) == 1:
+        return str(owner)
+    return subject.label.partition(" from ")[0]
 
 
 def fingerprint(rule: str, namespace: int, subject: Subject) -> str:

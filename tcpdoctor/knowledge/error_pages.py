@@ -87,6 +87,18 @@ def find_error(asked: str) -> ErrorPage:
     return _page(name, parse_toml(read_text(f"{FOLDER}/{name.lower()}.toml")))
 
 
+def error_in_line(line: str) -> str | None:
+    """Return the error that a line of a log tells of, by its text, name or number; None for none."""
+    lowered = line.lower()
+    for name in error_names():
+        number: int = getattr(errno, name)
+        if re.search(rf"\b{name}\b", line) or os.strerror(number).lower() in lowered:
+            return name
+    found = re.search(r"(?:errno|os error|error)\W{1,2}(\d{1,3})\b", line, re.IGNORECASE)
+    meant = errno.errorcode.get(int(found[1])) if found else None
+    return meant if meant in error_names() else None
+
+
 def _without_number(asked: str) -> str:
     """Return the number of ``-98``, ``errno 98`` and ``OSError: [Errno 98] Address ...``, or all as it is."""
     number = re.search(r"(?:errno|os error|^)\W*(\d{1,4})\b", asked.strip(), re.IGNORECASE)

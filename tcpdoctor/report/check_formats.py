@@ -14,27 +14,37 @@ QUIET_FORMATS = ("text", "json", "markdown", "html")
 MEASURING_FORMATS = ("nagios", "prometheus")
 """Formats that tell what every rule measures, so that they need every fact of every subject."""
 
+TextForm: TypeAlias = Literal["short", "long", "unanswered"]
+"""What the text holds: two lines a finding, all of it, or the rules that could not be answered."""
+
 Findings: TypeAlias = tuple[Finding, ...]
 
 
-def render(check: Check, kind: CheckFormat, style: Style, *, quiet: bool = False) -> str:
+def render(
+    check: Check, kind: CheckFormat, style: Style, *, quiet: bool = False, form: TextForm = "long"
+) -> str:
     """Return the answer in one format; with `quiet` the loud findings only, nothing where there are none.
 
-    `style` is for text; every other format looks the same everywhere.
+    `style` and `form` are for text; every other format looks the same everywhere.
     """
     loud = loud_findings(check)
     if quiet and not loud:
         return ""
-    return _RENDERERS[kind](check, loud if quiet else None, style)
+    only = loud if quiet else None
+    return _text(check, only, style, form) if kind == "text" else _RENDERERS[kind](check, only)
 
 
-def _text(check: Check, only: Findings | None, style: Style) -> str:
-    from tcpdoctor.report.check_text import check_text, finding_texts
+def _text(check: Check, only: Findings | None, style: Style, form: TextForm) -> str:
+    if form == "long":
+        from tcpdoctor.report.check_text import check_text, finding_texts
 
-    return check_text(check, style) if only is None else "\n\n".join(finding_texts(only, style))
+        return check_text(check, style) if only is None else "\n\n".join(finding_texts(only, style))
+    from tcpdoctor.report.check_short import check_short, unanswered_text
+
+    return check_short(check, style, only) if form == "short" else unanswered_text(check, style)
 
 
-def _json(check: Check, only: Findings | None, _: Style) -> str:
+def _json(check: Check, only: Findings | None) -> str:
     import json
 
     from tcpdoctor.report.check_json import check_json
@@ -42,38 +52,37 @@ def _json(check: Check, only: Findings | None, _: Style) -> str:
     return json.dumps(check_json(check, only), indent=1, allow_nan=False)
 
 
-def _nagios(check: Check, _only: Findings | None, _: Style) -> str:
+def _nagios(check: Check, _only: Findings | None) -> str:
     from tcpdoctor.report.check_nagios import check_nagios
 
     return check_nagios(check)
 
 
-def _prometheus(check: Check, _only: Findings | None, _: Style) -> str:
+def _prometheus(check: Check, _only: Findings | None) -> str:
     from tcpdoctor.report.check_prometheus import check_prometheus
 
     return check_prometheus(check)
 
 
-def _junit(check: Check, _only: Findings | None, _: Style) -> str:
+def _junit(check: Check, _only: Findings | None) -> str:
     from tcpdoctor.report.check_junit import check_junit
 
     return check_junit(check)
 
 
-def _markdown(check: Check, only: Findings | None, _: Style) -> str:
+def _markdown(check: Check, only: Findings | None) -> str:
     from tcpdoctor.report.check_markdown import check_markdown
 
     return check_markdown(check, only)
 
 
-def _html(check: Check, only: Findings | None, _: Style) -> str:
+def _html(check: Check, only: Findings | None) -> str:
     from tcpdoctor.report.check_html import check_html
 
     return check_html(check, only)
 
 
-_RENDERERS: Mapping[CheckFormat, Callable[[Check, Findings | None, Style], str]] = {
-    "text": _text,
+_RENDERERS: Mapping[CheckFormat, Callable[[Check, Findings | None], str]] = {
     "json": _json,
     "nagios": _nagios,
     "prometheus": _prometheus,

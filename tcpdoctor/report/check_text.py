@@ -1,4 +1,4 @@
-"""`check` for people: the worst first, each finding with its evidence, what to do, and what not to do."""
+"""`check` in its long form: the worst first, each with its evidence, what to do and not to do, and why."""
 
 from collections.abc import Iterable
 
@@ -15,8 +15,18 @@ MOST_ALIKE = 10
 
 def check_text(check: Check, style: Style) -> str:
     """Return the whole answer: a verdict, the findings, and what was looked at and what not."""
-    parts = [_header(check, style), *finding_texts(check.diagnosis.findings, style), _tail(check, style)]
+    findings = check.diagnosis.findings
+    parts = [_header(check, style), *finding_texts(findings, style), _tail(check, style)]
+    if len(findings) > 1:  # what stays in view when the prompt is back
+        parts.append(worst_line(findings[0], style))
     return "\n\n".join(parts) + "\n"
+
+
+def worst_line(finding: Finding, style: Style) -> str:
+    """Return the worst finding in one line."""
+    word = finding.severity.key.upper()
+    text = style.wrap(f"{word}: {finding.label} {finding.headline or finding.title}", "  ", "")
+    return style.severity(finding.severity.key, word) + text[len(word) :]
 
 
 def finding_texts(findings: Iterable[Finding], style: Style) -> list[str]:
@@ -46,17 +56,20 @@ def finding_text(finding: Finding, style: Style, like: Finding | None = None) ->
         style.bold(style.wrap(finding.title, "  ")),
         style.wrap(finding.summary, "  "),
     ]
+    lines += _section("Evidence", _evidence(finding.evidence, style), style)
+    as_above = like is not None and [fix.title for fix in finding.fixes] == [fix.title for fix in like.fixes]
+    if as_above and like is not None:
+        lines += ["", style.wrap(f"What to do, and what does not help: as for {like.label} above.", "  ")]
+    else:
+        wrong = [style.wrap(f"{item.title}: {item.why}", "      ", "    - ") for item in finding.wrong_fixes]
+        lines += _section("What to do", _fixes(finding.fixes, style), style)
+        lines += _section("What does not help", wrong, style)
     if like is None or finding.explanation != like.explanation:
         lines += ["", _labelled("Why", finding.explanation, style)]
     if like is None or finding.impact != like.impact:
         lines += ["", _labelled("Cost", finding.impact, style)]
-    lines += _section("Evidence", _evidence(finding.evidence, style), style)
-    if like is not None and [fix.title for fix in finding.fixes] == [fix.title for fix in like.fixes]:
-        lines += ["", style.wrap(f"What to do, and what does not help: as for {like.label} above.", "  ")]
+    if as_above:
         return "\n".join(lines)
-    lines += _section("What to do", _fixes(finding.fixes, style), style)
-    wrong = [style.wrap(f"{item.title}: {item.why}", "      ", "    - ") for item in finding.wrong_fixes]
-    lines += _section("What does not help", wrong, style)
     normal = [style.wrap(item, "      ", "    - ") for item in finding.normal_when]
     lines += _section("Normal when", normal, style)
     lines += ["", style.dim(style.wrap(f"More: tcpdoctor explain --rule {finding.rule}", "  "))]

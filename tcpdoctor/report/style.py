@@ -18,6 +18,8 @@ class Style(NamedTuple):
     color: bool
     width: int
     """Columns, at least 40."""
+    terminal: bool = False
+    """Whether somebody reads it as it comes; then the date goes without saying."""
 
     def bold(self, text: str) -> str:
         """Return `text`, bold where colour is allowed."""
@@ -26,6 +28,10 @@ class Style(NamedTuple):
     def dim(self, text: str) -> str:
         """Return `text`, faint where colour is allowed."""
         return self._paint("dim", text)
+
+    def cyan(self, text: str) -> str:
+        """Return `text` coloured as commands are."""
+        return self._paint("cyan", text)
 
     def severity(self, key: str, text: str | None = None) -> str:
         """Return `text` (or the word itself) coloured as critical, warning, info, ok or unknown."""
@@ -65,6 +71,10 @@ class Style(NamedTuple):
         for line in text.strip().splitlines():
             lines += _command_lines(line.strip(), indent, self.width)
         return "\n".join(lines)
+
+    def command_block(self, text: str, indent: str) -> str:
+        """Return a command as `command` does, coloured as commands are."""
+        return "\n".join(self.cyan(line) for line in self.command(text, indent).splitlines())
 
     def _paint(self, name: str, text: str) -> str:
         return f"\x1b[{_SGR[name]}m{text}\x1b[0m" if self.color and text else text

@@ -205,7 +205,7 @@ def test_the_same_subject_has_the_same_fingerprint_in_every_run(in_namespace):
 
 
 def test_text_has_the_worst_first_and_what_was_not_checked_last(in_namespace):
-    ((_, output, _),) = in_namespace(overflowing, ("--window", "0"))
+    ((_, output, _),) = in_namespace(overflowing, ("--window", "0", "--long"))
     lines = output.splitlines()
     assert lines[0].startswith("WARNING: ")
     assert max(map(len, lines)) <= 80
@@ -231,7 +231,8 @@ def test_quiet_prints_the_loud_findings_only(in_namespace):
         ("--only", INFO_RULE, *short, "--format", "json"),
     )
     assert loud[0] == 2
-    assert loud[1].startswith("CRITICAL  127.0.0.1:40009\n")
+    assert loud[1].startswith("CRITICAL  ")
+    assert f"tcpdoctor check {CRITICAL_RULE}" in loud[1]
     assert "INFO" not in loud[1]
     assert silent == never == nothing == (0, "", "")
     assert [finding["rule"] for finding in described(document[1])["findings"]] == [CRITICAL_RULE]
@@ -246,10 +247,15 @@ def test_quiet_does_not_leave_exit_3_unexplained(in_namespace):
 
 
 def test_a_host_with_kernel_defaults_is_well_and_told_what_was_checked(in_namespace):
-    text, document = in_namespace(
-        on_a_quiet_host, ("--window", "0.2"), ("--window", "0.2", "--format", "json")
+    short, text, document = in_namespace(
+        on_a_quiet_host,
+        ("--window", "0.2"),
+        ("--window", "0.2", "--long"),
+        ("--window", "0.2", "--format", "json"),
     )
-    assert text[0] == 0
+    assert short[0] == text[0] == 0
+    assert short[1].startswith("OK  ")
+    assert "tcpdoctor explain 8080" in short[1]
     assert text[1].startswith("OK: ")
     assert "Sockets: none." in text[1]
     assert "does not apply here" in text[1]  # tcp_mem and tcp_max_orphans are the machine's

@@ -9,7 +9,7 @@ from tests.cli.command import COMMAND, complaint, tcpdoctor
 
 ALL = ("text", "json", "nagios", "prometheus", "junit", "markdown", "html")
 BEGINNINGS = {
-    "text": "OK: ",
+    "text": "OK  ",
     "json": "{",
     "nagios": "TCPDOCTOR OK - ",
     "prometheus": "# HELP tcpdoctor_",

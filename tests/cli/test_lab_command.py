@@ -69,7 +69,7 @@ def test_run_tells_the_disease_its_finding_and_the_fix(in_namespace):
             SHORT,
             "1. The disease",
             "$ tcpdoctor explain --sysctl tcp_fin_timeout",
-            f"$ tcpdoctor check --only {SHORT}",
+            f"$ tcpdoctor check {SHORT}",
             "\nWARNING  ",
             "What does not help",
             "2. Fixed",

@@ -6,19 +6,28 @@ import pytest
 
 from tcpdoctor import __version__
 from tcpdoctor.cli.app import COMMANDS, build_command
+from tcpdoctor.cli.examples import EXAMPLES, FIRST
 from tests.cli.command import complaint, tcpdoctor
 
 
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        ((), "tcpdoctor check"),
         (("chekc",), "did you mean 'check'?"),
         (("frobnicate",), "there are: check, explain, states"),
         (("--windw", "5", "check"), "options follow their command"),
         (("check", "--windw", "5"), "did you mean --window?"),
         (("check", "--frobnicate"), "--frobnicate"),
-        (("check", "-q"), "-q"),
+        (("check", "-x"), "-x"),
+        (("check", "--sort", "age"), "tcpdoctor sockets --sort"),
+        (("check", "--port", "80"), "tcpdoctor explain --port N"),
+        (("check", "8080"), "tcpdoctor explain 8080"),
+        (("8080",), "did you mean: tcpdoctor explain 8080"),
+        (("port", "8080"), "did you mean: tcpdoctor explain 8080"),
+        (("EADDRINUSE",), "did you mean: tcpdoctor explain EADDRINUSE"),
+        (("check", "--json", "--format", "nagios"), "leave one of"),
+        (("check", "-w", "5x"), "10, 10s, 5m or 2h"),
+        (("explain", "8080", "--state", "listen"), "one question at a time"),
         (("check", "--only"), "--only"),
         (("check", "here"), "here"),
         (("check", "--fail-on", "sometimes"), "'info', 'warning', 'critical', 'never'"),
@@ -49,6 +58,24 @@ def test_what_the_user_typed_cannot_steer_the_terminal():
 
 def test_a_line_break_in_an_argument_does_not_break_the_line():
     assert "one" in complaint(tcpdoctor("check", "--only", "one\ntwo"))
+
+
+def test_without_a_command_it_says_what_can_be_asked():
+    alone, asked = tcpdoctor(), tcpdoctor("--help")
+    assert (alone.returncode, alone.stderr) == (0, "")
+    assert alone.stdout == asked.stdout
+    for command, answers in FIRST:
+        assert re.search(rf"^  {re.escape(command)} +{re.escape(answers)}$", alone.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", sorted(EXAMPLES))
+def test_every_help_ends_with_two_whole_examples(command):
+    answer = tcpdoctor("help", *command.split())
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout == tcpdoctor(*command.split(), "--help").stdout
+    for example in EXAMPLES[command]:
+        assert example.command in answer.stdout
+        assert example.answers in answer.stdout
 
 
 def test_version():

@@ -23,21 +23,16 @@ UNKNOWN = Missing("sock_diag: EPERM (Operation not permitted)")
 NOTHING = PLAINLY._replace(readings=dict.fromkeys(COUNTED_STATES, UNKNOWN), by="peer", rows=UNKNOWN)
 
 
-def test_text_has_a_line_for_every_state():
+def test_text_has_a_line_for_every_state_that_has_sockets_and_names_the_others():
     assert states_answer_text(PLAINLY, PLAIN).splitlines() == [
         "web1: 136 TCP sockets",
         "2026-11-20T12:00:00Z, Linux 6.18.44, network namespace 4026531840",
         "",
-        "  established          12",
-        "  syn_sent              0",
-        "  syn_recv              0",
-        "  fin_wait_1            0",
-        "  fin_wait_2          120",
-        "  time_wait             0",
-        "  close_wait            0",
-        "  last_ack              0",
-        "  listen                4",
-        "  closing               0",
+        "  established    12  ##",
+        "  fin_wait_2    120  ######################  whose: tcpdoctor explain fin-wait-2",
+        "  listen          4  #",
+        "  none          syn_sent, syn_recv, fin_wait_1, time_wait, close_wait, last_ack,",
+        "                closing",
         "  bound         unknown: this kernel does not list bound sockets",
     ]
 

@@ -1,0 +1,264 @@
+"""What a word means: a port, a connection, an error, a state, a sysctl, an option, a rule, a process.
+
+`tcpdoctor explain WORD` answers the first question that fits, in this order, and names the others. Nothing
+is looked at but what a word may stand for: /etc/services, this host's addresses and listeners, process names.
+"""
+
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from tcpdoctor.errors import QuestionError
+
+_LARGEST_PORT = 65535
+_LARGEST_PID = 1 << 22
+_WILDCARDS = ("", "*", "0.0.0.0", "::", "any")
+_LOOPBACK = ("localhost", "ip6-localhost")
+_END = re.compile(r"^(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:\[\]/]*|\*)):(?P<port>\d{1,5})$")
+_SERVICES = {"http": 80, "https": 443, "ssh": 22, "smtp": 25, "domain": 53, "postgresql": 5432, "mysql": 3306}
+"""Where a host has no /etc/services."""
+
+
+class Meaning(NamedTuple):
+    """One thing that a word may stand for."""
+
+    question: str
+    """An option of `tcpdoctor explain` without its dashes: ``port``, ``connect``, ``pid`` ..."""
+    value: str
+    """What that option takes."""
+    name: str
+    """What it is, for a line that names it: ``EADDRINUSE``, ``port 98``."""
+
+    def command(self) -> str:
+        """The whole command that asks for it and nothing else."""
+        value = self.value if re.fullmatch(r"[\w.:*\[\]@%/-]+", self.value) else f"'{self.value}'"
+        return f"tcpdoctor explain --{self.question} {value}"
+
+
+def meaning_of(words: Sequence[str]) -> tuple[Meaning, tuple[Meaning, ...]]:
+    """Return what these words mean, and what else they may.
+
+    Raises:
+        QuestionError: Nothing; with the nearest of everything that has a name.
+    """
+    text = " ".join(words).strip()
+    found = list(dict.fromkeys(_meanings(text)))
+    if not found:
+        raise QuestionError(_unknown(text))
+    return found[0], tuple(found[1:])
+
+
+def port_of(text: str) -> tuple[str | None, int]:
+    """Read what a flag takes for a port: ``8080``, ``:8080``, ``0.0.0.0:8080``, ``[::1]:8080``, ``http``.
+
+    Returns:
+        The address, None where none was said, and the port.
+
+    Raises:
+        QuestionError: It is none of them.
+    """
+    asked = text.strip()
+    if asked.isascii() and asked.isdigit():
+        if 1 <= int(asked) <= _LARGEST_PORT:
+            return None, int(asked)
+        raise QuestionError(f"--port {asked}: ports are 1 to {_LARGEST_PORT}")
+    end = _END.match(asked)
+    if end and 1 <= int(end["port"]) <= _LARGEST_PORT:
+        host = end["six"] or end["host"]
+        named = None if host in ("", "*", "any") else "127.0.0.1" if host == "localhost" else host
+        return named, int(end["port"])
+    service = _service(asked)
+    if service is None:
+        raise QuestionError(f"--port {asked[:60]}: no port; give it as 8080, :8080, [::1]:8080 or http")
+    return None, service
+
+
+def _meanings(text: str) -> Iterator[Meaning]:
+    yield from _numbers_and_ends(text)
+    yield from _pages(text)
+    service = _service(text)
+    if service is not None:
+        yield Meaning("port", str(service), f"port {service}")
+    if processes_called(text):
+        yield Meaning("pid", text, f"the processes called {text}")
+    yield from _lines_of_logs(text)
+
+
+def _numbers_and_ends(text: str) -> Iterator[Meaning]:
+    if text.isascii() and text.isdigit():
+        number = int(text)
+        if 1 <= number <= _LARGEST_PORT:
+            yield Meaning("port", str(number), f"port {number}")
+        elif _LARGEST_PORT < number <= _LARGEST_PID:
+            yield Meaning("pid", str(number), f"process {number}")
+        return
+    end = _END.match(text)
+    if end is None or not 1 <= int(end["port"]) <= _LARGEST_PORT:
+        return
+    host, port = end["six"] or end["host"], int(end["port"])
+    as_port = Meaning("port", text if host not in _WILDCARDS else f"{port}", f"port {port} here")
+    if host in _WILDCARDS:
+        yield as_port._replace(value=text if host in ("0.0.0.0", "::") else str(port))
+        return
+    connection = Meaning("connect", text, f"a connection to {text}")
+    if not _is_local(host):
+        yield connection
+    elif _listens(port):
+        yield from (as_port, connection)
+    else:
+        yield from (connection, as_port)
+
+
+def _pages(text: str) -> Iterator[Meaning]:
+    """Errors, states, settings, options and rules that are called so, in any usual spelling."""
+    for question, find in _FINDERS.items():
+        if question in ("state", "sysctl", "option") and text.isdecimal():
+            continue
+        with suppress(QuestionError):
+            name = find(text)
+            yield Meaning(question, name, name)
+
+
+def _error(text: str) -> str:
+    from tcpdoctor.knowledge.error_pages import find_error
+
+    if ":" in text or (" " in text and re.search(r"\d", text)):
+        raise QuestionError("a line of a log, which is looked at last")
+    return find_error(text).name
+
+
+def _state(text: str) -> str:
+    from tcpdoctor.knowledge.state_pages import find_state
+
+    return find_state(text).key
+
+
+def _sysctl(text: str) -> str:
+    from tcpdoctor.knowledge.sysctl_pages import find_sysctl
+
+    return find_sysctl(text).name
+
+
+def _option(text: str) -> str:
+    from tcpdoctor.knowledge.option_pages import find_option
+
+    return find_option(text).name
+
+
+def _rule(text: str) -> str:
+    from tcpdoctor.answers.rules import load_rules
+
+    if not re.fullmatch(r"(?:[a-z0-9-]+/)?[a-z][a-z0-9]*(?:-[a-z0-9]+)+", text):
+        raise QuestionError("rules are called so-and-so")
+    rule, _ = load_rules().find(text)
+    return rule.id
+
+
+_FINDERS: dict[str, Callable[[str], str]] = {
+    "error": _error,
+    "state": _state,
+    "sysctl": _sysctl,
+    "option": _option,
+    "rule": _rule,
+}
+
+
+def _service(text: str) -> int | None:
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*", text):
+        return None
+    try:
+        return socket.getservbyname(text, "tcp")
+    except OSError:
+        return _SERVICES.get(text)
+
+
+def processes_called(name: str) -> tuple[int, ...]:
+    """Return the processes here whose name is this one, as the kernel has it: cut to 15 bytes."""
+    if not name or len(name) > 64 or "/" in name:
+        return ()
+    wanted = name.encode("utf-8", "replace")[:15]
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal():
+            try:
+                with open(f"/proc/{entry}/comm", "rb") as comm:
+                    if comm.read().rstrip(b"\n") == wanted:
+                        found.append(int(entry))
+            except OSError:  # it has ended, or is hidden
+                continue
+    return tuple(sorted(found))
+
+
+def _is_local(host: str) -> bool:
+    from tcpdoctor.kernel.addresses import read_local_addresses
+    from tcpdoctor.kernel.reading import Missing
+
+    if host in _LOOPBACK:
+        return True
+    local = read_local_addresses()
+    address = host.partition("%")[0]
+    try:
+        socket.inet_pton(socket.AF_INET, address)
+        return local.has_ipv4(address) is True
+    except OSError:
+        pass
+    try:
+        wanted = socket.inet_pton(socket.AF_INET6, address)
+    except OSError:
+        return False  # a name: where it leads is asked when it is connected to
+    if isinstance(local.ipv6, Missing):
+        return False
+    return any(socket.inet_pton(socket.AF_INET6, one.address) == wanted for one in local.ipv6)
+
+
+def _listens(port: int) -> bool:
+    from tcpdoctor.kernel.reading import Missing
+    from tcpdoctor.kernel.sockets import read_listeners
+
+    listeners = read_listeners()
+    return not isinstance(listeners, Missing) and any(one.local.port == port for one in listeners)
+
+
+def _lines_of_logs(text: str) -> Iterator[Meaning]:
+    """A line that holds the text, the name or the number of an error, as programs write it."""
+    from tcpdoctor.knowledge.error_pages import error_in_line
+
+    if " " not in text:
+        return
+    name = error_in_line(text)
+    if name is None:
+        return
+    yield Meaning("error", name, name)
+    ports = re.findall(r"(?:[\d.]+|\]|\*|\blocalhost):(\d{2,5})\b|\bport (\d{2,5})\b", text)
+    for first, second in ports[:1]:
+        port = int(first or second)
+        if 1 <= port <= _LARGEST_PORT:
+            yield Meaning("port", str(port), f"port {port}")
+
+
+def _unknown(text: str) -> str:
+    """Say that nothing is called so, with the nearest of everything, or with nothing rather than nonsense."""
+    from difflib import get_close_matches  # only a mistake pays for it
+
+    from tcpdoctor.answers.rules import load_rules
+    from tcpdoctor.knowledge.error_pages import error_names
+    from tcpdoctor.knowledge.option_pages import option_names
+    from tcpdoctor.knowledge.resource import bare
+    from tcpdoctor.knowledge.state_pages import state_keys
+    from tcpdoctor.knowledge.sysctl_pages import sysctl_names
+
+    names = [*error_names(), *state_keys(), *option_names(), *(rule.id for rule in load_rules().rules)]
+    spelled = {bare(name): name for name in names} | {
+        bare(name.rpartition(".")[2]): name.rpartition(".")[2] for name in sysctl_names()
+    }
+    shown = text if len(text) <= 60 else text[:57] + "..."
+    near = get_close_matches(bare(text), spelled, n=1, cutoff=0.78)
+    if near:
+        return f"nothing here is called {shown!r}; did you mean: tcpdoctor explain {spelled[near[0]]}"
+    return (
+        f"nothing here is called {shown!r}; a word is a port, HOST:PORT, an error, a state, a sysctl, "
+        "a socket option, a rule, a service or a process"
+    )

@@ -1,0 +1,252 @@
+"""`check` in its short form: the verdict, two lines a finding with its remedy, and the worst again last.
+
+It is what somebody reads who was woken: on 80 columns five findings take at most 24 lines, and what stays in
+view when the prompt is back is the worst of them. Everything else is one command away, which is printed.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from tcpdoctor.answers.check import Check, checked, status, worst_severity
+from tcpdoctor.answers.states import state_readings
+from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Fix, Severity
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import Snapshot
+from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.report.check_text import unchecked_lines, worst_line
+from tcpdoctor.report.host import plural, utc
+from tcpdoctor.report.style import Style
+
+MOST_SHOWN = 10
+"""Findings that are shown; the rest are counted."""
+
+_SEVERITY = 8
+_SUBJECT = 20
+_HEADLINE = 49
+_NARROW = 1 + _SEVERITY + 1 + _SUBJECT + 1 + _HEADLINE
+"""Columns that a finding's line needs: severity, subject, headline and what parts them."""
+_INDENT = " " * (1 + _SEVERITY + 1)
+_MOST_COMMAND_LINES = 2
+_SHORTEST_REASON = 16
+_HINTS = (
+    ("tcpdoctor explain 8080", "it cannot bind a port"),
+    ("tcpdoctor explain db:5432", "it cannot connect"),
+    ("tcpdoctor explain ECONNRESET", "it shows an error"),
+)
+_ASKED = "A service fails anyway?"
+
+
+def check_short(check: Check, style: Style, only: Sequence[Finding] | None = None) -> str:
+    """Return the short form; with `only` those findings, and nothing of what was not answered."""
+    findings = check.diagnosis.findings if only is None else tuple(only)
+    lines = [_verdict_line(check, findings, style)]
+    if findings:
+        lines += ["", *_findings(findings, style), *_more(findings, style)]
+        lines += _ending(check, findings, style, told=only is None)
+    elif only is None:
+        lines += _nothing(check, style)
+    return "\n".join(lines) + "\n"
+
+
+def counts_words(findings: Iterable[Finding]) -> str:
+    """Say how many findings there are of each severity, the worst first: ``1 critical, 4 warning``."""
+    severities = [finding.severity for finding in findings]
+    counted = [(severities.count(severity), severity.key) for severity in reversed(Severity)]
+    return ", ".join(f"{number} {key}" for number, key in counted if number)
+
+
+def finding_lines(finding: Finding, style: Style) -> list[str]:
+    """Return what is wrong in one line, and below it what to do, with the rule's name for more."""
+    word, headline = finding.severity.key.upper(), finding.headline or finding.title
+    painted = style.severity(finding.severity.key, f"{word:<{_SEVERITY}}")
+    if style.width < _NARROW:
+        subject = style.bold(style.wrap(finding.whom or finding.label, "   "))
+        lines = [f" {painted} {subject.strip()}", style.wrap(headline, "   ")]
+        return [*lines, *_remedy(finding, "   ", style)]
+    room = style.width - _NARROW
+    subject = cut_subject(finding.whom or finding.label, _SUBJECT + room // 3)
+    line = f" {painted} {subject:<{_SUBJECT + room // 3}} {headline}"
+    plain = len(line) - len(painted) + _SEVERITY
+    if plain > style.width:
+        line = f" {painted} {subject}\n{style.wrap(headline, _INDENT)}"
+    return [line, *_remedy(finding, _INDENT, style)]
+
+
+def cut_subject(label: str, room: int) -> str:
+    """Cut a subject to `room` columns before its pid, which stays: ``a-very-long-nam~ (27685)``."""
+    if len(label) <= room:
+        return label
+    name, space, pid = label.rpartition(" ")
+    if space and pid.startswith("(") and room - len(pid) - 2 >= 1:
+        return f"{name[: room - len(pid) - 2]}~ {pid}"
+    return label[: room - 1] + "~"
+
+
+def _verdict_line(check: Check, findings: Sequence[Finding], style: Style) -> str:
+    snapshot = check.samples.after
+    verdict = status(check)
+    word = verdict.upper()
+    said = f"{word}  {snapshot.host}: {_verdict_words(check, findings, verdict)}"
+    looked = _looked(check, snapshot, style)
+    gap = style.width - len(said) - len(looked)
+    line = f"{said}{' ' * gap}{looked}" if gap >= 2 else style.wrap(f"{said}\n\n{looked}", "  ", "")
+    lines = [part for part in line.splitlines() if part.strip()]
+    lines[0] = style.severity(verdict, word) + style.bold(lines[0][len(word) :])
+    return "\n".join(lines)
+
+
+def _verdict_words(check: Check, findings: Sequence[Finding], verdict: str) -> str:
+    if findings:
+        return counts_words(findings)
+    if verdict == "unknown":
+        return "too little could be checked to say that TCP is well"
+    return "nothing wrong" if check.diagnosis.rules else "no rule was asked for"
+
+
+def _looked(check: Check, snapshot: Snapshot, style: Style) -> str:
+    when = utc(snapshot.taken_at)
+    parts = [when.partition("T")[2] if style.terminal else when]
+    if check.window:
+        parts.append(f"{check.window:g} s apart")
+    if snapshot.initial_namespace is False or snapshot.namespace_name:
+        parts.append(f"netns {snapshot.namespace_name or snapshot.namespace}")
+    return ", ".join(parts)
+
+
+def _findings(findings: Sequence[Finding], style: Style) -> list[str]:
+    if len(findings) == 1:
+        return _only_finding(findings[0], style)
+    return [line for finding in findings[:MOST_SHOWN] for line in finding_lines(finding, style)]
+
+
+def _only_finding(finding: Finding, style: Style) -> list[str]:
+    """One finding has room for what not to do as well."""
+    word = finding.severity.key.upper()
+    first = style.wrap(
+        f"{finding.whom or finding.label}: {_lower_first(finding.title)}", _INDENT, f" {word:<{_SEVERITY}} "
+    )
+    painted = first.replace(word, style.severity(finding.severity.key, word), 1)
+    lines = [painted, style.bold(style.wrap(finding.headline or finding.summary, _INDENT))]
+    for fix in finding.fixes[:1]:
+        lines += _labelled("do", _lower_first(fix.title), style)
+        if fix.commands:
+            lines.append(style.command_block(fix.commands[0], _INDENT + "  "))
+    for wrong in finding.wrong_fixes[:1]:
+        lines += _labelled("not", f"{_lower_first(wrong.title)}: {_first_sentence(wrong.why)}", style)
+    return [*lines, *_labelled("more", f"tcpdoctor check {finding.rule}", style)]
+
+
+def _labelled(label: str, text: str, style: Style) -> list[str]:
+    return [style.wrap(text, _INDENT, f"   {label:<{len(_INDENT) - 3}}")]
+
+
+def _remedy(finding: Finding, indent: str, style: Style) -> list[str]:
+    """Return a fix's first command, or its title; the rule's name ends the line where it fits."""
+    fix = _first_fix(finding)
+    lead = f"{indent}-> "
+    if fix is not None and fix.commands:
+        lines = style.command(fix.commands[0], lead).splitlines()
+        lines = [lines[0], *(f"{indent}   {line.strip()}" for line in lines[1:])]
+        if len(lines) <= _MOST_COMMAND_LINES:
+            return _with_rule([style.cyan(line) for line in lines], lines[-1], finding.rule, style)
+    text = f"tcpdoctor check {finding.rule}" if fix is None else fix.title
+    lines = style.wrap(text, indent + "   ", lead).splitlines()
+    return _with_rule(lines, lines[-1], finding.rule, style)
+
+
+def _with_rule(lines: list[str], last: str, rule: str, style: Style) -> list[str]:
+    gap = style.width - len(last) - len(rule)
+    if gap >= 2:
+        return [*lines[:-1], f"{lines[-1]}{' ' * gap}{style.dim(rule)}"]
+    return [*lines, f"{style.dim(rule):>{style.width + len(style.dim(rule)) - len(rule)}}"]
+
+
+def _first_fix(finding: Finding) -> Fix | None:
+    """The first fix that can be typed; else the first."""
+    typed = [fix for fix in finding.fixes if fix.commands]
+    return next(iter([*typed, *finding.fixes]), None)
+
+
+def _more(findings: Sequence[Finding], style: Style) -> list[str]:
+    rest = findings[MOST_SHOWN:]
+    return [style.wrap(f"and {len(rest)} more ({counts_words(rest)}): --long", "  ", " ")] if rest else []
+
+
+def _ending(check: Check, findings: Sequence[Finding], style: Style, *, told: bool) -> list[str]:
+    lines = [""]
+    if told:
+        lines += _unanswered(check.diagnosis, style)
+    if len(findings) > 1:
+        lines.append(
+            style.wrap(" Each in full: tcpdoctor check RULE   all: --long   page: --format html", " ")
+        )
+        lines.append(worst_line(findings[0], style))
+    return lines if len(lines) > 1 else []
+
+
+def _unanswered(diagnosis: Diagnosis, style: Style, indent: str = "") -> list[str]:
+    """Say how many rules were not answered that apply here, with the first reason."""
+    reasons = {rule.rule: rule.reason for rule in diagnosis.unchecked if rule.applies}
+    if not reasons:
+        return []
+    said = f"{indent} {checked(diagnosis)} of {plural(diagnosis.rules, 'rule')} answered; {len(reasons)} not"
+    reason, end = next(iter(reasons.values())), "): --unanswered"
+    room = style.width - len(said) - len(" (") - len(end)
+    if room < _SHORTEST_REASON:
+        return [style.wrap(f"{said.strip()}: --unanswered", f"{indent}  ", f"{indent} ")]
+    return [f"{said} ({_cut(reason, room)}{end}"]
+
+
+def _nothing(check: Check, style: Style) -> list[str]:
+    readings = state_readings(check.samples.after.census)
+    counted = [
+        f"{reading:,} {state.key}"
+        for state, reading in readings.items()
+        if not isinstance(reading, Missing) and reading and state is not TcpState.BOUND
+    ]
+    unknown = all(isinstance(reading, Missing) for reading in readings.values())
+    sockets = "sockets unknown" if unknown else "  ".join(counted) or "no TCP socket"
+    answered = f"{checked(check.diagnosis)} of {plural(check.diagnosis.rules, 'rule')} answered"
+    lines = [style.wrap(f"{sockets}    {answered}".replace("  ", "\u00a0\u00a0"), "    ")]
+    lines += _unanswered(check.diagnosis, style, "   ")
+    if worst_severity(check.diagnosis) is None and status(check) == "ok":
+        lines += _hints(style)
+    return lines
+
+
+def _hints(style: Style) -> list[str]:
+    """Say where to go on when a service fails although nothing is wrong with TCP."""
+    widest = max(len(command) for command, _ in _HINTS)
+    beside = f"    {_ASKED}  "
+    if style.width < len(beside) + widest + 2 + max(len(what) for _, what in _HINTS):
+        return [f"    {_ASKED}", *(f"      {style.cyan(command)}" for command, _ in _HINTS)]
+    lines = []
+    for command, what in _HINTS:
+        lines.append(f"{beside}{style.cyan(command)}{' ' * (widest - len(command))}  {what}")
+        beside = " " * len(beside)
+    return lines
+
+
+def unanswered_text(check: Check, style: Style) -> str:
+    """Return the rules that could not be answered, by reason; those that do not apply here come last."""
+    diagnosis = check.diagnosis
+    said = f"{checked(diagnosis)} of {plural(diagnosis.rules, 'rule')} answered"
+    if not diagnosis.unchecked:
+        return f"{said}.\n"
+    return (
+        "\n".join([style.bold(f"{said}; not answered:"), *unchecked_lines(diagnosis.unchecked, style)]) + "\n"
+    )
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else text[: max(1, room - 3)].rstrip() + "..."
+
+
+def _lower_first(text: str) -> str:
+    """The text as it goes on behind a colon; names and abbreviations keep their capitals."""
+    head = text[:2]
+    return text[:1].lower() + text[1:] if head[:1].isupper() and head[1:].islower() else text
+
+
+def _first_sentence(text: str) -> str:
+    sentence, stop, _ = " ".join(text.split()).partition(". ")
+    return sentence if stop else sentence.rstrip(".")

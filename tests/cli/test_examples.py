@@ -1,0 +1,31 @@
+"""Every command line that a help shows is run as it stands there."""
+
+import json
+import shlex
+
+import pytest
+
+from tcpdoctor.cli.examples import EXAMPLES, FIRST
+from tests.cli.command import tcpdoctor
+
+UNSEEN = {"db:5432": "localhost:5432"}
+"""No host here is called db."""
+COMMANDS = sorted({example.command for pair in (FIRST, *EXAMPLES.values()) for example in pair})
+
+
+@pytest.mark.parametrize(
+    "command", [one for one in COMMANDS if " lab run " not in one and " lab prove " not in one]
+)
+def test_it_answers(command, tmp_path):
+    program, *words = [UNSEEN.get(word, word) for word in shlex.split(command)]
+    if words[0] == "fleet":
+        report = tcpdoctor("check", "--window", "0", "--json")
+        (tmp_path / "reports").mkdir()
+        (tmp_path / "reports" / "one.json").write_text(report.stdout)
+        words = [word.replace("*", "one") for word in words]
+    answer = tcpdoctor(*words, cwd=tmp_path)
+    assert program == "tcpdoctor"
+    assert answer.returncode in (0, 1, 2), answer.stderr
+    assert answer.stdout
+    if "--json" in words:
+        json.loads(answer.stdout)
