@@ -24,7 +24,7 @@ def written() -> dict[str, set[str]]:
     }  # of sockets that are not here
     for name, pairs in re.findall(r"^(tcpdoctor_\w+)\{(.*)\} ", text, re.MULTILINE):
         labels.setdefault(name, set()).update(re.findall(r'(\w+)="', pairs))
-    assert len(labels) == 9
+    assert len(labels) == 12
     return labels
 
 
