@@ -1,46 +1,209 @@
-"""What `explain --connect` has to say, whatever the format."""
+"""The answer to `explain --connect`: can a client connect there, and if not, who or what stands in the way.
 
+Nothing is bound and nothing connected.
+"""
+
+import math
+import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Literal, NamedTuple
 
-from tcpdoctor.diagnosis.bind import Target, find_obstacle, four, is_link_local, parse_target, wanted_device
-from tcpdoctor.diagnosis.connect import ConnectAnswer, Journey, Ports, Scene, predict_connect
+from tcpdoctor.answers.record import (
+    Count,
+    Host,
+    Is,
+    Pid,
+    PortNumber,
+    Reasons,
+    Seconds,
+    Time,
+    host_of,
+    utc,
+)
+from tcpdoctor.diagnosis.bind import (
+    Attempt,
+    Target,
+    find_obstacle,
+    four,
+    is_link_local,
+    parse_target,
+    wanted_device,
+)
+from tcpdoctor.diagnosis.connect import (
+    ConnectPrediction,
+    Journey,
+    Ports,
+    Scene,
+    connect_advice,
+    connect_avoid,
+    connect_verdict,
+    predict_connect,
+)
+from tcpdoctor.diagnosis.finding import Diagnosis, Severity
+from tcpdoctor.diagnosis.port import answer as answer_about_port
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.portrange import ephemeral_range, port_reuse, reserved_ports
+from tcpdoctor.facts.socketset import age_in_one_look
 from tcpdoctor.kernel.connect_evidence import NoRoute, Route, find_route, read_port_use
-from tcpdoctor.kernel.live import take_snapshot
+from tcpdoctor.kernel.live import take_samples, take_snapshot
 from tcpdoctor.kernel.namespaces import Identity, read_identity
-from tcpdoctor.kernel.owners import find_owners
-from tcpdoctor.kernel.port_evidence import read_bind_rules
+from tcpdoctor.kernel.owners import find_owners, with_owners
+from tcpdoctor.kernel.port_evidence import find_user, read_bind_rules, read_port_evidence
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Detail, Held, Holder, Listener, NotHeld, Snapshot
-from tcpdoctor.kernel.sockets import read_connections, read_listeners
+from tcpdoctor.kernel.snapshot import (
+    Connection,
+    Detail,
+    Endpoint,
+    Held,
+    Holder,
+    Listener,
+    NotHeld,
+    Snapshot,
+)
+from tcpdoctor.kernel.sockets import SocketFilter, read_connections, read_listeners
 from tcpdoctor.kernel.states import TcpState
 
-
-class ConnectReport(NamedTuple):
-    """One answer, and out of what it was made."""
-
-    host: Identity
-    taken_at: float
-    """Seconds since 1970, UTC."""
-    journey: Journey
-    scene: Scene
-    answer: ConnectAnswer
-    holders: Mapping[Holder, int]
-    """How many sockets towards the destination each process holds; `fd` is the lowest."""
-    hidden: Mapping[str, int]
-    """How many sockets have an unknown owner, by reason."""
-    unheld: int
-    """How many no process holds."""
-    listens_here: bool | None
-    """Whether something listens at the destination; None where that is another host."""
+_Verdict = Annotated[str, Is("ok, or the name of an error.", pattern="^(ok|E[A-Z0-9]+)$")]
 
 
-# `tcpdoctor explain --connect`: look, predict, print. Nothing is bound and nothing connected.
+class PortsLeft(NamedTuple):
+    """What connect() answers, and the local ports that it may choose from towards this destination."""
+
+    verdict: _Verdict
+    certain: bool
+    usable_ports: Count
+    used: Count | None
+    free: Count | None
+    free_perhaps: Count | None
+    used_by_state: Mapping[str, Count]
+    lost_to_bound_sockets: Count | None
+    time_wait_counts: Reading[bool]
+    time_wait_reusable: Count | None
+    next_free_in_s: Seconds | None
+    stage: Annotated[
+        Literal["bind", "route", "port", "listener", "accepted", "peer"],
+        Is("What the verdict comes from. peer: another host's to answer, which was not asked."),
+    ]
+
+
+class OwnPort(NamedTuple):
+    """What a client that names its own port gets, with these options set before bind()."""
+
+    options: tuple[str, ...]
+    bind: _Verdict
+    connect: Annotated[_Verdict | None, Is("null: bind() fails.")]
+    certain: bool
+
+
+class BindFirst(NamedTuple):
+    """What bind() before connect() answers."""
+
+    bind: _Verdict | None
+    free: Annotated[Count | None, Is("Ports that bind(address, 0) can choose from.")]
+    attempts: Annotated[tuple[OwnPort, ...], Is("From a port of the client's own; empty without one.")]
+
+
+class WayThere(NamedTuple):
+    """The route that the kernel takes, or the error that it answers instead."""
+
+    source: str | None
+    interface: str | None
+    gateway: str | None
+    kind: str | None
+    error: str | None
+
+
+class OwnerCount(NamedTuple):
+    """How many of the sockets towards the destination one process holds."""
+
+    pid: Pid
+    name: str
+    uid: Count
+    sockets: Count
+
+
+class ListenerThere(NamedTuple):
+    """A listener of this host that the destination leads to."""
+
+    local: str
+    accept_queue: Count
+    accept_limit: Reading[Count]
+    pid: Pid | None
+    name: str | None
+
+
+class SocketsTowards(NamedTuple):
+    """The sockets of one state from this source to the destination."""
+
+    state: TcpState
+    sockets: Count
+    oldest_s: Annotated[Seconds | None, Is("Age of the oldest, at least; null where nothing tells.")]
+    unanswered: Annotated[Count, Is("Those whose last segment was sent again, so far without an answer.")]
+    unacknowledged_bytes: Annotated[Count, Is("Data sent, or to be sent, and not acknowledged.")]
+    unread_bytes: Annotated[Count, Is("Data received that the process has not read.")]
+
+
+class FindingThere(NamedTuple):
+    """A finding of `check` that is about the destination, or names it; `check` tells the whole of it."""
+
+    rule: str
+    severity: Severity
+    subject: str
+    fingerprint: str
+    title: str
+    summary: str
+
+
+class NotAnswered(NamedTuple):
+    """A rule that could not be answered."""
+
+    rule: str
+    reason: str
+
+
+class ConnectAnswer(NamedTuple):
+    """What `tcpdoctor explain --connect HOST:PORT --format json` prints, and the text says."""
+
+    schema: Literal["tcpdoctor.connect/1"]
+    host: Host
+    taken_at: Time
+    source: Reading[str]
+    destination: str
+    summary: str
+    connect: PortsLeft
+    bind_then_connect: BindFirst
+    range: tuple[PortNumber, PortNumber]
+    route: Reading[WayThere]
+    listens_here: Annotated[bool | None, Is("null: another host's, or not known.")]
+    other_addresses: tuple[str, ...]
+    owners: tuple[OwnerCount, ...]
+    held_by_no_process: Count
+    advice: tuple[str, ...]
+    does_not_help: tuple[str, ...]
+    doubts: tuple[str, ...]
+    source_port: PortNumber | None
+    user: str | None
+    time_wait: str
+    """What happens to a TIME_WAIT towards the destination, in words."""
+    listeners: tuple[ListenerThere, ...]
+    sockets: tuple[SocketsTowards, ...]
+    findings: tuple[FindingThere, ...]
+    unchecked: tuple[NotAnswered, ...]
+    missing: Reasons
+
+
+class Client(NamedTuple):
+    """Who connects, as far as it is said."""
+
+    source: str | None = None
+    """``ADDR``, ``ADDR:PORT`` or ``:PORT``."""
+    user: str | None = None
+    """Name or number; None: the calling user."""
+    look_up: bool = True
+    """Whether a destination given as a name may be looked up."""
 
 
 _CONNECTED = (
@@ -54,24 +217,169 @@ _CONNECTED = (
     TcpState.CLOSING,
 )
 _OWNER_SECONDS = 2.0
+_WINDOW = 1.0
+"""Seconds between the two looks, as of `check`."""
 _MOST_PORTS = 65_536
 """No more sockets than that can go from one address to one destination."""
+_FLAG_UNANSWERED = frozenset((TcpState.SYN_SENT, TcpState.FIN_WAIT_1, TcpState.CLOSING, TcpState.LAST_ACK))
+"""Here the SYN or FIN that is not acknowledged takes one byte of the send queue, and is none."""
+_FIN_RECEIVED = frozenset((TcpState.CLOSE_WAIT, TcpState.CLOSING, TcpState.LAST_ACK))
+"""Here the FIN takes one byte of the receive queue as long as data or the end are not read."""
 
 
-def look(host_port: str, source: str | None) -> ConnectReport:
-    """Gather what the answer is made of, and predict; errors as `answer_connect`."""
+def look_at_connection(host_port: str, client: Client) -> ConnectAnswer:
+    """Say whether a client gets a local port towards HOST:PORT and what it meets there.
+
+    Where sockets go there, or this host listens there, `check`'s rules are asked as well, with two looks.
+
+    Raises:
+        QuestionError: The destination, the source or the user is none, or the ports in use cannot be read.
+    """
     taken_at = time.time()
-    journey = _journey(host_port, source)
-    snapshot = take_snapshot(owners=False, census=False)
-    scene = _scene(journey, snapshot)
+    journey, scene, answer = predict_from_here(host_port, client)
+    diagnosis = _diagnose(journey, scene)
+    return _told(journey, scene, answer, diagnosis, client, read_identity(), taken_at)
+
+
+def predict_from_here(host_port: str, client: Client) -> tuple[Journey, Scene, ConnectPrediction]:
+    """Gather what the answer is made of, and predict; errors as `look_at_connection`."""
+    uid = None if client.user is None else find_user(client.user)
+    if isinstance(uid, Missing):
+        raise QuestionError(f"--user {client.user}: {uid.reason}; give a name or a number")
+    journey = _journey(host_port, client, uid)
+    scene = _scene(journey, take_snapshot(owners=False, census=False), uid)
     answer = predict_connect(journey, scene)
     if isinstance(answer, Missing):
         raise QuestionError(f"the ports in use could not be read: {answer.reason}")
-    holders, hidden, unheld = _owners(scene.towards)
-    listens = (
-        _listens(journey) if isinstance(journey.route, Route) and journey.route.kind == "local" else None
+    return journey, scene, answer
+
+
+def _diagnose(journey: Journey, scene: Scene) -> Diagnosis:
+    """Ask the rules; where nothing goes there and nobody listens there is nothing to ask about."""
+    listeners = scene.listeners if isinstance(scene.listeners, tuple) else ()
+    if not scene.towards and not listeners:
+        return Diagnosis((), (), 0)
+    from tcpdoctor.answers.rules import load_rules
+    from tcpdoctor.diagnosis.evaluate import diagnose_destination
+
+    return diagnose_destination(
+        load_rules().rules,
+        take_samples(_WINDOW, every_listener=bool(listeners)),
+        Endpoint(journey.destination, journey.port),
+        journey.source,
+        listeners,
     )
-    return ConnectReport(read_identity(), taken_at, journey, scene, answer, holders, hidden, unheld, listens)
+
+
+def _told(
+    journey: Journey,
+    scene: Scene,
+    answer: ConnectPrediction,
+    diagnosis: Diagnosis,
+    client: Client,
+    who: Identity,
+    taken_at: float,
+) -> ConnectAnswer:
+    owners, unheld, hidden = _owners(scene.towards)
+    no_source = Missing("the kernel chooses none, because no route leads there")
+    return ConnectAnswer(
+        schema="tcpdoctor.connect/1",
+        host=host_of(who),
+        taken_at=utc(taken_at),
+        source=no_source if journey.source is None else journey.source,
+        destination=journey.where,
+        summary=connect_verdict(journey, scene, answer),
+        connect=_ports_left(scene, answer),
+        bind_then_connect=BindFirst(
+            answer.bind_first, answer.bind_first_free, tuple(OwnPort(*one) for one in answer.from_port)
+        ),
+        range=(scene.ports.low, scene.ports.high),
+        route=_way_there(journey.route),
+        listens_here=scene.listens,
+        other_addresses=journey.others,
+        owners=owners,
+        held_by_no_process=unheld,
+        advice=connect_advice(journey, scene, answer),
+        does_not_help=connect_avoid(journey, answer),
+        doubts=answer.doubts,
+        source_port=journey.source_port or None,
+        user=client.user,
+        time_wait=f"unknown: {scene.reuse.reason}" if isinstance(scene.reuse, Missing) else str(scene.reuse),
+        listeners=_listeners_there(scene),
+        sockets=_sockets_towards(scene.towards),
+        findings=tuple(
+            FindingThere(
+                found.rule, found.severity, found.label, found.fingerprint, found.title, found.summary
+            )
+            for found in diagnosis.findings
+        ),
+        unchecked=tuple(NotAnswered(rule.rule, rule.reason) for rule in diagnosis.unchecked if rule.applies),
+        missing={"owners": hidden} if hidden else {},
+    )
+
+
+def _ports_left(scene: Scene, answer: ConnectPrediction) -> PortsLeft:
+    reuse = scene.reuse
+    return PortsLeft(
+        verdict=answer.verdict,
+        certain=answer.certain,
+        usable_ports=answer.usable,
+        used=answer.used,
+        free=answer.free,
+        free_perhaps=answer.doubtful,
+        used_by_state={state.key: number for state, number in answer.used_by_state.items()},
+        lost_to_bound_sockets=answer.lost,
+        time_wait_counts=reuse if isinstance(reuse, Missing) else not reuse.allowed,
+        time_wait_reusable=answer.reusable,
+        next_free_in_s=None if answer.next_free is None else round(answer.next_free, 3),
+        stage=answer.stage,
+    )
+
+
+def _way_there(route: Reading[Route | NoRoute]) -> Reading[WayThere]:
+    match route:
+        case Route(source, interface, gateway, kind):
+            return WayThere(source, interface, gateway, kind, None)
+        case NoRoute(errno):
+            return WayThere(None, None, None, None, errno)
+    return route
+
+
+def _listeners_there(scene: Scene) -> tuple[ListenerThere, ...]:
+    if not isinstance(scene.listeners, tuple):
+        return ()
+    there = []
+    for row in scene.listeners:
+        holder = row.owner.holders[0] if isinstance(row.owner, Held) else None
+        there.append(
+            ListenerThere(
+                str(row.local),
+                row.accept_queue,
+                row.accept_limit,
+                None if holder is None else holder.pid,
+                None if holder is None else holder.name,
+            )
+        )
+    return tuple(there)
+
+
+def _sockets_towards(rows: Sequence[Connection]) -> tuple[SocketsTowards, ...]:
+    by_state: dict[TcpState, list[Connection]] = {}
+    for row in rows:
+        by_state.setdefault(row.state, []).append(row)
+    return tuple(_of_state(state, by_state[state]) for state in _CONNECTED if state in by_state)
+
+
+def _of_state(state: TcpState, rows: Sequence[Connection]) -> SocketsTowards:
+    ages = [age.low for age in map(age_in_one_look, rows) if not math.isinf(age.high)]
+    return SocketsTowards(
+        state=state,
+        sockets=len(rows),
+        oldest_s=round(max(ages), 3) if ages else None,
+        unanswered=sum(row.retransmits > 0 and not row.minisocket for row in rows),
+        unacknowledged_bytes=sum(max(0, row.send_queue - (state in _FLAG_UNANSWERED)) for row in rows),
+        unread_bytes=sum(max(0, row.receive_queue - (state in _FIN_RECEIVED)) for row in rows),
+    )
 
 
 class Ends(NamedTuple):
@@ -82,46 +390,63 @@ class Ends(NamedTuple):
     """Name of the interface behind the % of the destination."""
     others: tuple[str, ...]
     source: Target | None
+    """Its address may be a wildcard; its port is 0 where the client names none."""
 
 
-def parse_ends(host_port: str, source: str | None) -> Ends:
-    """Read ``10.0.0.5:5432``, ``[::1]:80``, ``[fe80::1%eth0]:80`` or ``name:443``, and the client's address.
+def parse_ends(host_port: str, source: str | None, *, look_up: bool = True) -> Ends:
+    """Read ``10.0.0.5:5432``, ``[::1]:80``, ``[fe80::1%eth0]:80`` or ``name:443``, and the client's end.
 
     Of a name with several addresses it is the first of the source's family, in the order of getaddrinfo().
 
     Raises:
-        QuestionError: One of them is no such thing.
+        QuestionError: One of them is no such thing, or a name may not be looked up.
     """
-    host, colon, port = host_port.strip().rpartition(":")
-    if not colon or not host or not (port.isascii() and port.isdigit()) or not 1 <= int(port) <= 65535:
-        raise QuestionError(f"--connect {host_port}: no destination; {_EXAMPLE}")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise QuestionError(f"--connect {host_port}: an IPv6 address stands in brackets; {_EXAMPLE}")
+    host, port = _host_and_port(host_port)
     ours = None if source is None else _source(source)
     zone = host.partition("%")[2]
     if zone:
-        found = [_address(f"--connect {host_port}", host, int(port))]
+        found = [_address(f"--connect {host_port}", host, port)]
     else:
-        found = _resolve(host_port, host, int(port))
-    fit = [target for target in found if ours is None or target.family == ours.family]
+        found = _resolve(host_port, host, port, look_up=look_up)
+    fit = [target for target in found if ours is None or target.family == ours.family or not ours.address]
     if not fit:
         raise QuestionError(
             f"--source {source}: the destination has another family; give an address of its kind"
         )
     others = tuple(target.address for target in found if target != fit[0])
+    if ours is not None and not ours.address:
+        ours = ours._replace(family=fit[0].family, address="0.0.0.0" if fit[0].family == 4 else "::")
     return Ends(fit[0], _name(fit[0].scope) if zone else "", others, ours)
 
 
 _EXAMPLE = "give it as HOST:PORT, for example 10.0.0.5:5432 or [::1]:80"
+_ANY_PORT = 65535
+"""Stands for a port that the kernel chooses: it needs no privilege."""
 
 
-def _resolve(host_port: str, host: str, port: int) -> list[Target]:
+def _host_and_port(host_port: str) -> tuple[str, int]:
+    host, colon, port = host_port.strip().rpartition(":")
+    if not colon or not host or not _is_port(port):
+        raise QuestionError(f"--connect {host_port}: no destination; {_EXAMPLE}")
+    if host.startswith("[") and host.endswith("]"):
+        return host[1:-1], int(port)
+    if ":" in host:
+        raise QuestionError(f"--connect {host_port}: an IPv6 address stands in brackets; {_EXAMPLE}")
+    return host, int(port)
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535
+
+
+def _resolve(host_port: str, host: str, port: int, *, look_up: bool) -> list[Target]:
+    flags = socket.AI_NUMERICHOST if not look_up else 0
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     except (socket.gaierror, UnicodeError) as error:
         why = error.strerror if isinstance(error, socket.gaierror) else "no name of a host"
+        if not look_up:
+            why = "with --no-lookup no name is looked up"
         raise QuestionError(f"--connect {host_port}: {host}: {why}; {_EXAMPLE}") from error
     targets = [
         _reachable(Target(4 if family == socket.AF_INET else 6, str(end[0]), 0, port))
@@ -148,14 +473,28 @@ def _address(question: str, text: str, port: int) -> Target:
 
 
 def _source(text: str) -> Target:
-    """The client's address; a wildcard stays one. The rest of it is checked as a server's would be."""
+    """The client's end: an address, one with a port behind it, or a port alone; 0 is no port."""
+    address, port = _split_source(text)
+    if not address:
+        return Target(4, "", 0, port)
     interfaces = {name: index for index, name in socket.if_nameindex()}
     try:
-        target = parse_target(text, 65535, interfaces)
+        target = parse_target(address, port or _ANY_PORT, interfaces)
     except QuestionError as error:
         raise QuestionError(f"--source {text}: {str(error).partition(': ')[2]}") from error
     ipv4 = four(target.family, target.address)
+    target = target._replace(port=port)
     return target if ipv4 is None else target._replace(family=4, address=ipv4)
+
+
+def _split_source(text: str) -> tuple[str, int]:
+    """Split ``10.0.0.9:7001``, ``[::1]:7001`` and ``:7001``; an IPv6 address without brackets has no port."""
+    host, colon, port = text.strip().rpartition(":")
+    if not colon or (":" in host and not host.endswith("]")) or text.strip().endswith("]"):
+        return text, 0
+    if not _is_port(port):
+        raise QuestionError(f"--source {text}: no port behind the colon; give ADDR or ADDR:PORT")
+    return host, int(port)
 
 
 def _name(interface: int) -> str:
@@ -165,13 +504,20 @@ def _name(interface: int) -> str:
         return str(interface)
 
 
-def _journey(host_port: str, source: str | None) -> Journey:
-    ends = parse_ends(host_port, source)
+def _journey(host_port: str, client: Client, uid: int | None) -> Journey:
+    ends = parse_ends(host_port, client.source, look_up=client.look_up)
     to, mine = ends.destination, ends.source
     bound = None if mine is None or mine.address in ("0.0.0.0", "::") else mine
+    source_port = 0 if mine is None else mine.port
     interface = wanted_device(to) or (wanted_device(bound) if bound else 0)
-    route = _refusal(to, bound, interface) or find_route(
-        to.family, to.address, to.port, bound.address if bound else None, interface
+    route = _refusal(to, mine, interface, uid) or find_route(
+        to.family,
+        to.address,
+        to.port,
+        bound.address if bound else None,
+        interface,
+        source_port=source_port,
+        uid=uid,
     )
     chosen = bound.address if bound else route.source if isinstance(route, Route) else None
     return Journey(
@@ -184,13 +530,14 @@ def _journey(host_port: str, source: str | None) -> Journey:
         interface=interface,
         zone=ends.zone,
         others=ends.others,
+        source_port=source_port,
     )
 
 
-def _refusal(to: Target, source: Target | None, interface: int) -> NoRoute | None:
+def _refusal(to: Target, source: Target | None, interface: int, uid: int | None) -> NoRoute | None:
     """The error that comes before any route is looked up: of bind() to the source, or of the scope."""
     if source is not None:
-        obstacle = find_obstacle(source, read_bind_rules())
+        obstacle = find_obstacle(source._replace(port=source.port or _ANY_PORT), read_bind_rules(uid))
         if obstacle is not None and not isinstance(obstacle, Missing):
             return NoRoute(obstacle.errno, obstacle.why, at_bind=True)
     if to.family == 6 and is_link_local(to) and not interface:
@@ -199,20 +546,22 @@ def _refusal(to: Target, source: Target | None, interface: int) -> NoRoute | Non
     return None
 
 
-def _scene(journey: Journey, snapshot: Snapshot) -> Scene:
+def _scene(journey: Journey, snapshot: Snapshot, uid: int | None) -> Scene:
     ends, reserved = ephemeral_range(snapshot), reserved_ports(snapshot)
     if isinstance(ends, Missing):
         raise QuestionError(f"the range of local ports could not be read: {ends.reason}")
     if isinstance(reserved, Missing):
         raise QuestionError(f"the reserved ports could not be read: {reserved.reason}")
-    detail = read_connections(_CONNECTED, remote_port=journey.port, bound=_MOST_PORTS)
+    only = SocketFilter(local=journey.source, remote=journey.destination)
+    detail = read_connections(_CONNECTED, remote_port=journey.port, only=only, bound=_MOST_PORTS)
     towards: tuple[Connection, ...] = ()
     complete: Reading[bool] = True
     if isinstance(detail, Missing):
         complete = detail
-    else:
+    elif journey.source is not None:
         towards = tuple(row for found in detail.values() for row in found.connections if _goes(row, journey))
         complete = _completeness(detail.values())
+    local = isinstance(journey.route, Route) and journey.route.kind == "local"
     return Scene(
         Ports(ends[0], ends[1], reserved),
         towards,
@@ -220,31 +569,44 @@ def _scene(journey: Journey, snapshot: Snapshot) -> Scene:
         port_reuse(snapshot, journey.source or "", journey.destination),
         complete,
         snapshot.sysctls,
+        listeners=_listeners(journey) if local else None,
+        translated=_translates() if local else False,
+        binds=_binds(journey, uid),
     )
 
 
 def _completeness(details: Iterable[Detail]) -> Reading[bool]:
     if any(found.total > len(found.connections) for found in details):
-        return Missing("there were too many sockets with this peer port to look at all of them")
+        return Missing("there were too many sockets with these ends to look at all of them")
     return True
 
 
 def _goes(row: Connection, journey: Journey) -> bool:
-    """Whether a socket has exactly these ends, whatever family its process chose for it."""
-    local, remote = (four(row.family, end.address) or end.address for end in (row.local, row.remote))
-    here = not journey.interface or row.device == journey.interface
-    return here and local == journey.source and remote == journey.destination
+    """Whether a socket leads out by the interface that the client is tied to, if it is to any."""
+    return not journey.interface or row.device == journey.interface
 
 
-def _owners(rows: Iterable[Connection]) -> tuple[dict[Holder, int], dict[str, int], int]:
-    """How many sockets each process holds, how many are hidden by reason, how many nobody holds."""
-    sockets = tuple(rows)
-    found = find_owners({row.inode: row.uid for row in sockets if row.inode}, seconds=_OWNER_SECONDS)
+def _binds(journey: Journey, uid: int | None) -> tuple[Attempt, ...]:
+    """What bind() to the client's own port answers; nothing is asked where it names none."""
+    if not journey.source_port or (isinstance(journey.route, NoRoute) and journey.route.at_bind):
+        return ()
+    any_address = "0.0.0.0" if journey.family == 4 else "::"
+    address = journey.source if journey.bound_source and journey.source else any_address
+    evidence = read_port_evidence(journey.source_port)
+    if uid is not None:
+        evidence = evidence._replace(uid=uid, rules=read_bind_rules(uid))
+    target = Target(journey.family, address, journey.interface, journey.source_port)
+    return answer_about_port(target, evidence).attempts
+
+
+def _owners(rows: Sequence[Connection]) -> tuple[tuple[OwnerCount, ...], int, str]:
+    """How many sockets each process holds, how many nobody does, and of how many that is hidden and why."""
+    found = find_owners({row.inode: row.uid for row in rows if row.inode}, seconds=_OWNER_SECONDS)
     held: Counter[int] = Counter()
     first: dict[int, Holder] = {}
     hidden: Counter[str] = Counter()
     unheld = 0
-    for row in sockets:
+    for row in rows:
         match found.get(row.inode, NotHeld()):
             case Held(holders):
                 held[holders[0].pid] += 1
@@ -253,21 +615,40 @@ def _owners(rows: Iterable[Connection]) -> tuple[dict[Holder, int], dict[str, in
                 hidden[reason] += 1
             case _:
                 unheld += 1
-    return {first[pid]: number for pid, number in held.most_common()}, dict(hidden), unheld
+    owners = tuple(
+        OwnerCount(pid, first[pid].name, first[pid].uid, number) for pid, number in held.most_common()
+    )
+    return owners, unheld, "; ".join(f"{number} sockets: {why}" for why, number in hidden.items())
 
 
-def _listens(journey: Journey) -> bool | None:
-    listeners = read_listeners(local_port=journey.port)
-    if isinstance(listeners, Missing):
-        return None
-    return any(_answers(row, journey) for row in listeners)
+def _listeners(journey: Journey) -> Reading[tuple[Listener, ...]]:
+    """The listeners of this host that connections to the destination come to, with their owners."""
+    every = read_listeners(local_port=journey.port)
+    if isinstance(every, Missing):
+        return every
+    there = _nearest([row for row in every if _answers(row, journey)])
+    return with_owners(there, find_owners({row.inode: row.uid for row in there}, seconds=_OWNER_SECONDS))
 
 
 def _answers(row: Listener, journey: Journey) -> bool:
-    """Whether connections to the destination come to this listener."""
+    """Whether connections to the destination come to this listener; what stays on this host passes lo."""
+    if row.device and _name(row.device) != "lo":
+        return False
     ipv4 = four(row.family, row.local.address)
     if ipv4 is not None:
         return journey.family == 4 and ipv4 in ("0.0.0.0", journey.destination)
     if row.local.address == "::":
         return journey.family == 6 or not row.v6only
     return row.local.address == journey.destination
+
+
+def _nearest(listeners: Sequence[Listener]) -> tuple[Listener, ...]:
+    """Those that the kernel prefers: on the address itself before the wildcard (inet_lhash2_lookup())."""
+    wild = ("0.0.0.0", "::", "::ffff:0.0.0.0")
+    exact = tuple(row for row in listeners if row.local.address not in wild)
+    return exact or tuple(listeners)
+
+
+def _translates() -> Reading[bool]:
+    """Whether this machine may translate addresses: its module for that is there, or built in."""
+    return os.path.exists("/sys/module/nf_nat")

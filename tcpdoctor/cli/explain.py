@@ -17,6 +17,8 @@ _BELONGS_TO = {
     "--probe": "--port",
     "--probe-listen": "--port",
     "--source": "--connect",
+    "--user": "--connect",
+    "--no-lookup": "--connect",
 }
 
 
@@ -50,8 +52,15 @@ def explain(
         typer.Option(metavar="HOST:PORT", help="Can a client connect there? Ports left, what blocks."),
     ] = None,
     source: Annotated[
-        str | None, typer.Option(metavar="ADDR", help="With --connect: the client's own address.")
+        str | None,
+        typer.Option(metavar="ADDR[:PORT]", help="With --connect: the client's own address, or end."),
     ] = None,
+    user: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --connect: the user who would connect.")
+    ] = None,
+    no_lookup: Annotated[
+        bool, typer.Option("--no-lookup", help="With --connect: HOST is in numbers, no name is looked up.")
+    ] = False,
     pid: Annotated[
         str | None,
         typer.Option(metavar="N|NAME", help="A process's TCP: sockets, options, limits, findings."),
@@ -103,6 +112,8 @@ def explain(
         "--probe": probe or None,
         "--probe-listen": probe_listen or None,
         "--source": source,
+        "--user": user,
+        "--no-lookup": no_lookup or None,
     }
     look_from(netns)
     asked, also = _asked(words or [], given)
@@ -124,7 +135,10 @@ def explain(
         named, number = port_of(value)
         answer_port(number, address or named, probe=probe, probe_listen=probe_listen, output=where)
     elif question == "--connect":
-        _answerer("connect")(value, source, where)
+        from tcpdoctor.answers.connect import Client
+        from tcpdoctor.cli.explain_connect import answer_connect
+
+        answer_connect(value, Client(source, user, look_up=not no_lookup), where)
     else:
         _answerer(question.removeprefix("--"))(_pid(value) if question == "--pid" else value, where)
 

@@ -13,17 +13,17 @@ tell whether bind(0) or connect() chose it.
 """
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal, NamedTuple, TypeAlias
 
-from tcpdoctor.diagnosis.bind import NO, OK, UNKNOWN, Existing, Wanted, conflicts, four
+from tcpdoctor.diagnosis.bind import NO, OK, UNKNOWN, Attempt, Existing, Wanted, conflicts, four
 from tcpdoctor.diagnosis.port import time_left
 from tcpdoctor.facts.deadlines import TIME_WAIT_SECONDS
 from tcpdoctor.facts.dimension import SECOND, show
 from tcpdoctor.facts.portrange import PortReuse
 from tcpdoctor.kernel.connect_evidence import NoRoute, PortUse, PortUser, Route
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, PortRanges
+from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, PortRanges
 from tcpdoctor.kernel.states import TcpState
 
 
@@ -58,6 +58,8 @@ class Journey(NamedTuple):
     """Its name, where the destination is a link-local address."""
     others: tuple[str, ...] = ()
     """Further addresses of the host name that was asked about; a client tries one after the other."""
+    source_port: int = 0
+    """The client's own port, which it names in bind(); 0: the kernel chooses."""
 
     @property
     def where(self) -> str:
@@ -78,9 +80,32 @@ class Scene(NamedTuple):
     """True, or Missing with the reason why sockets may be absent."""
     sysctls: Mapping[str, object]
     """By dotted name; they decide when what nobody holds is gone."""
+    listeners: Reading[tuple[Listener, ...]] | None = None
+    """Those of this host that the destination leads to; None where it leads to another host."""
+    translated: Reading[bool] = False
+    """Whether this host may send connections elsewhere (NAT) before they come to a listener."""
+    binds: tuple[Attempt, ...] = ()
+    """What bind() to the client's own port answers, in the order of `ATTEMPTS`; empty without one."""
+
+    @property
+    def listens(self) -> bool | None:
+        """Whether anybody listens at the destination; None where that is another host, or not known."""
+        known = self.listeners is not None and not isinstance(self.listeners, Missing)
+        return bool(self.listeners) if known else None
 
 
-class ConnectAnswer(NamedTuple):
+class PortAttempt(NamedTuple):
+    """What a client that names its own port gets, with certain options set before bind()."""
+
+    options: tuple[str, ...]
+    bind: str
+    """``ok`` or the name of an errno."""
+    connect: str | None
+    """The same; None where bind() fails."""
+    certain: bool
+
+
+class ConnectPrediction(NamedTuple):
     """What connect() will answer, and out of what that follows."""
 
     verdict: str
@@ -107,9 +132,14 @@ class ConnectAnswer(NamedTuple):
     """Ports that bind(source, 0) can choose from."""
     doubts: tuple[str, ...]
     """Why the verdict is not certain."""
+    stage: Literal["bind", "route", "port", "listener", "accepted", "peer"]
+    """Where the verdict falls: ``bind``, ``route``, ``port``, ``listener``; ``peer`` where it is the other
+    host's to answer, ``accepted`` where a listener of this host takes it."""
+    from_port: tuple[PortAttempt, ...] = ()
+    """With a port of the client's own: each combination of options, in the order of `ATTEMPTS`."""
 
 
-def predict_connect(journey: Journey, scene: Scene) -> Reading[ConnectAnswer]:
+def predict_connect(journey: Journey, scene: Scene) -> Reading[ConnectPrediction]:
     """Predict connect() to one destination.
 
     Missing where the ports in use could not be read. The answer counts ports even where the route
@@ -127,12 +157,17 @@ def predict_connect(journey: Journey, scene: Scene) -> Reading[ConnectAnswer]:
     free = usable - lost - held
     # Of a port that no process named, bind(0) and connect() leave the same traces.
     doubtful = shared | taken_over
-    verdict, doubts = _judge(journey, scene, free, doubtful)
+    stage, verdict, doubts = _judge(journey, scene, free, doubtful)
+    from_port = tuple(_from_port(journey, scene, attempt) for attempt in scene.binds)
+    if from_port and stage == "port":
+        stage, verdict, doubts = _judge_from_port(scene, from_port[0])
+    if verdict == OK:
+        stage, verdict, doubts = _arrive(journey, scene, doubts)
     bindable = usable - {port for port, found in users.items() if _stops_bind(journey, found)}
     bind_first = OK if bindable else "EADDRINUSE"
     if isinstance(journey.route, NoRoute) and journey.route.at_bind:
         bind_first, bindable = journey.route.errno, frozenset()
-    return ConnectAnswer(
+    return ConnectPrediction(
         verdict=verdict,
         certain=not doubts,
         usable=len(usable),
@@ -146,21 +181,26 @@ def predict_connect(journey: Journey, scene: Scene) -> Reading[ConnectAnswer]:
         bind_first=bind_first,
         bind_first_free=len(bindable),
         doubts=doubts,
+        stage=stage,
+        from_port=from_port,
     )
 
 
-def _judge(
-    journey: Journey, scene: Scene, free: frozenset[int], doubtful: set[int]
-) -> tuple[str, tuple[str, ...]]:
+Stage: TypeAlias = Literal["bind", "route", "port", "listener", "accepted", "peer"]
+_Judgement: TypeAlias = tuple[Stage, str, tuple[str, ...]]
+"""Stage, verdict, and why it is not certain."""
+
+
+def _judge(journey: Journey, scene: Scene, free: frozenset[int], doubtful: set[int]) -> _Judgement:
     route = journey.route
     if isinstance(route, NoRoute):
-        return route.errno, ()
+        return "bind" if route.at_bind else "route", route.errno, ()
     if goes_to_many(journey):
-        return "ENETUNREACH", ()
+        return "route", "ENETUNREACH", ()
     doubts = [f"the route could not be asked: {route.reason}"] if isinstance(route, Missing) else []
     if not free:
         # Sockets that were not seen can only take more ports.
-        return "EADDRNOTAVAIL", tuple(doubts)
+        return "port", "EADDRNOTAVAIL", tuple(doubts)
     if free <= doubtful:
         doubts.append(_WHY_DOUBTFUL)
     if len(free) == 1 and (scene.ports.high - scene.ports.low) % 2 == 0:
@@ -169,7 +209,89 @@ def _judge(
     doubts += [reading.reason for reading in seen if isinstance(reading, Missing)]
     if isinstance(scene.reuse, Missing) and any(row.state is TcpState.TIME_WAIT for row in scene.towards):
         doubts.append(scene.reuse.reason)
-    return OK, tuple(dict.fromkeys(doubts))
+    return "port", OK, tuple(dict.fromkeys(doubts))
+
+
+def _from_port(journey: Journey, scene: Scene, attempt: Attempt) -> PortAttempt:
+    """One attempt from a port of the client's own: bind(), then whether the same two ends are taken.
+
+    A TIME_WAIT, or an orphan's FIN_WAIT_2, between the same ends is taken over at once, whatever
+    net.ipv4.tcp_tw_reuse says, where its peer used timestamps (tcp_twsk_unique() without a search for ports).
+    """
+    route = journey.route
+    if attempt.bind != OK:
+        return PortAttempt(attempt.options, attempt.bind, None, attempt.certain)
+    if isinstance(route, NoRoute):
+        return PortAttempt(attempt.options, OK, route.errno, attempt.certain)
+    same = [row for row in scene.towards if row.local.port == journey.source_port]
+    certain = attempt.certain and scene.complete is True and not isinstance(route, Missing)
+    if any(not row.minisocket for row in same):
+        return PortAttempt(attempt.options, OK, "EADDRNOTAVAIL", attempt.certain)
+    if same:
+        stamped = scene.sysctls.get("net.ipv4.tcp_timestamps") != 0
+        return PortAttempt(attempt.options, OK, OK if stamped else "EADDRNOTAVAIL", certain=False)
+    return PortAttempt(attempt.options, OK, OK, certain)
+
+
+def _judge_from_port(scene: Scene, plain: PortAttempt) -> _Judgement:
+    doubts = () if plain.certain else (_WHY_BIND_DOUBTFUL,)
+    if plain.connect is None:
+        return "bind", plain.bind, doubts
+    if scene.complete is not True and not isinstance(scene.complete, bool):
+        doubts = (*doubts, scene.complete.reason)
+    return "port", plain.connect, doubts
+
+
+_WHY_BIND_DOUBTFUL = (
+    "what bind() to that port answers hangs on something that the kernel does not tell "
+    "(explain --port says on what)"
+)
+
+
+def _arrive(journey: Journey, scene: Scene, doubts: tuple[str, ...]) -> _Judgement:
+    """What a connection that gets out meets: another host's answer, or this host's own listener."""
+    listeners = scene.listeners
+    if listeners is None:
+        return "peer", OK, doubts
+    if isinstance(listeners, Missing):
+        return "accepted", OK, (*doubts, f"whether anybody listens there: {listeners.reason}")
+    if not listeners:
+        return "listener", "ECONNREFUSED", (*doubts, *_may_not_be_refused(journey, scene))
+    full = [row for row in listeners if row.accept_queue > _room(row)]
+    if len(full) == len(listeners):
+        return "listener", "ETIMEDOUT", (*doubts, _WHY_FULL_DOUBTFUL)
+    if full:
+        return "accepted", OK, (*doubts, _SOME_FULL)
+    return "accepted", OK, doubts
+
+
+def _room(listener: Listener) -> float:
+    """How long the accept queue may be; a SYN is dropped where it is longer (sk_acceptq_is_full())."""
+    return math.inf if isinstance(listener.accept_limit, Missing) else listener.accept_limit
+
+
+def _may_not_be_refused(journey: Journey, scene: Scene) -> Iterator[str]:
+    itself = journey.source == journey.destination and journey.port in scene.ports.usable()
+    if journey.source_port == journey.port and journey.source == journey.destination:
+        yield _TO_ITSELF
+    elif itself and not journey.source_port:
+        yield _PERHAPS_TO_ITSELF
+    if isinstance(scene.translated, Missing):
+        yield scene.translated.reason
+    elif scene.translated:
+        yield _TRANSLATED
+
+
+_TO_ITSELF = "from that port to the same port of the same address a socket connects to itself"
+_PERHAPS_TO_ITSELF = (
+    "the port is one of those that the kernel chooses from, and a client that gets this very port connects "
+    "to itself"
+)
+_TRANSLATED = "this host translates addresses (NAT): a rule may send the connection elsewhere"
+_WHY_FULL_DOUBTFUL = (
+    "the SYN is sent again for net.ipv4.tcp_syn_retries, and gets in if the process accepts by then"
+)
+_SOME_FULL = "the accept queues of some listeners there are full, and the kernel chooses by the client's port"
 
 
 def goes_to_many(journey: Journey) -> bool:
@@ -243,37 +365,75 @@ _MOSTLY_TIME_WAIT = 0.5
 """From this share of TIME_WAIT on, who closes first is what matters."""
 
 
-def connect_verdict(
-    journey: Journey, scene: Scene, answer: ConnectAnswer, *, listens: bool | None = None
-) -> str:
-    """Say in a sentence whether connect() gets a local port, and if not, why and until when.
-
-    Args:
-        journey: From where to where.
-        scene: What was found.
-        answer: The prediction.
-        listens: Whether anybody listens there, of a destination on this host; None of others.
-    """
-    who = f"connect() from {journey.source} to {journey.where}"
+def connect_verdict(journey: Journey, scene: Scene, answer: ConnectPrediction) -> str:
+    """Say in a sentence what connect() answers, why, and until when; that another host was not asked."""
+    who = f"connect() from {_from(journey)} to {journey.where}"
     if journey.source is None:
         who = f"connect() to {journey.where}"
     if isinstance(journey.route, NoRoute):
         return f"{who} fails with {answer.verdict}: {_refusal(journey.route)}."
     if goes_to_many(journey):
         return f"{who} fails with {answer.verdict}: TCP connects to no broadcast or multicast address."
-    if answer.verdict == OK:
+    if answer.stage == "port":
+        return f"{who} {_no_port(journey, scene, answer)}"
+    return f"{who} {_how_far(journey, scene, answer)}"
+
+
+def _how_far(journey: Journey, scene: Scene, answer: ConnectPrediction) -> str:
+    sure = "" if answer.certain else "probably "
+    match answer.stage:
+        case "peer":
+            return f"{sure}{_lets_out(journey, answer)}; whether the peer answers was not asked."
+        case "accepted":
+            return f"{sure}{_lets_out(journey, answer)}, and a listener of this host takes it."
+        case "bind":
+            return f"{sure}fails at bind(): {answer.verdict}. {_why_no_bind(journey, answer)}"
+    if answer.verdict == "ECONNREFUSED":
+        return f"is {sure}refused (ECONNREFUSED): the address is this host's, and nothing listens there."
+    return f"{sure}gets no answer (ETIMEDOUT): {_full_queue(scene)}"
+
+
+def _no_port(journey: Journey, scene: Scene, answer: ConnectPrediction) -> str:
+    if journey.source_port:
         sure = "" if answer.certain else "probably "
-        refused = " But nothing listens there: it is refused (ECONNREFUSED)." if listens is False else ""
-        return (
-            f"{who} {sure}gets a local port: {answer.free:,} of {answer.usable:,} are free for it.{refused}"
-        )
+        return f"{sure}fails with {answer.verdict}: a socket of this host already has these two ends."
     if not answer.usable:
-        return f"{who} fails with EADDRNOTAVAIL: the port range holds no port that is not reserved."
+        return "fails with EADDRNOTAVAIL: the port range holds no port that is not reserved."
     taken = f"none of the {answer.usable:,} ports {scene.ports.low}-{scene.ports.high} is left"
     held = ", ".join(f"{number:,} {state.name}" for state, number in answer.used_by_state.items())
     because = [f"connections there hold {held}"] if held else []
     because += [f"listeners and sockets placed by bind() have {answer.lost:,}"] if answer.lost else []
-    return f"{who} fails with EADDRNOTAVAIL: {taken}: {', '.join(because)}. {_until(answer)}"
+    return f"fails with EADDRNOTAVAIL: {taken}: {', '.join(because)}. {_until(answer)}"
+
+
+def _from(journey: Journey) -> str:
+    if not journey.source_port or journey.source is None:
+        return journey.source or ""
+    return str(Endpoint(journey.source, journey.source_port))
+
+
+def _lets_out(journey: Journey, answer: ConnectPrediction) -> str:
+    if journey.source_port:
+        return "gets that local port: this host lets it out"
+    return f"gets a local port ({answer.free:,} of {answer.usable:,} are free for it): this host lets it out"
+
+
+def _full_queue(scene: Scene) -> str:
+    listeners = scene.listeners if isinstance(scene.listeners, tuple) else ()
+    queues = [f"{row.accept_queue} of {row.accept_limit}" for row in listeners]
+    whose = "the listener there" if len(queues) == 1 else f"each of the {len(queues)} listeners there"
+    return (
+        f"the accept queue of {whose} is full ({', '.join(queues[:3])}), so SYNs are dropped until its "
+        "process accepts."
+    )
+
+
+def _why_no_bind(journey: Journey, answer: ConnectPrediction) -> str:
+    better = [attempt for attempt in answer.from_port if attempt.connect == OK]
+    port = f"tcpdoctor explain --port {journey.source_port} says who has the port"
+    if not better:
+        return f"No combination of SO_REUSEADDR and SO_REUSEPORT helps; {port}."
+    return f"With {' and '.join(better[0].options)} set before bind() it works; {port}."
 
 
 def _refusal(route: NoRoute) -> str:
@@ -282,26 +442,55 @@ def _refusal(route: NoRoute) -> str:
     return route.why or _ROUTE_ERRORS.get(route.errno, "the routing tables answer so")
 
 
-def connect_advice(journey: Journey, scene: Scene, answer: ConnectAnswer) -> tuple[str, ...]:
+def connect_advice(journey: Journey, scene: Scene, answer: ConnectPrediction) -> tuple[str, ...]:
     """Return what to do, the most useful first; empty where nothing needs doing."""
     if isinstance(journey.route, NoRoute):
         return (_find_a_way(journey, journey.route),)
     if goes_to_many(journey):
         return ("Give the address of one host.",)
-    advice = []
+    advice = list(_arrival_advice(journey, answer))
+    if journey.source_port:
+        return tuple(advice + _own_port_advice(answer))
     if not answer.usable:
         advice.append(
             "Widen net.ipv4.ip_local_port_range, or take ports out of net.ipv4.ip_local_reserved_ports: "
             "it covers the whole range."
         )
-    elif answer.verdict == "EADDRNOTAVAIL" or answer.free * 5 < answer.usable:
+    elif not answer.free or answer.free * 5 < answer.usable:
         advice += _make_room(scene, answer)
-    if answer.verdict == OK and answer.bind_first != OK:
+    if answer.free and answer.bind_first != OK:
         advice.append(
             "A client that calls bind(address, 0) before connect() fails with EADDRINUSE all the same: leave "
             "bind() out, or set IP_BIND_ADDRESS_NO_PORT before it, so that connect() chooses the port."
         )
     return tuple(advice)
+
+
+def _arrival_advice(journey: Journey, answer: ConnectPrediction) -> Iterator[str]:
+    if answer.stage != "listener":
+        return
+    if answer.verdict == "ECONNREFUSED":
+        yield (
+            f"Start the server, or let it listen on {journey.destination} as well: `tcpdoctor explain --port "
+            f"{journey.port}` says what is at that port, and whether it can be bound."
+        )
+        yield (
+            "A server in a container or another network namespace has addresses of its own: look from there "
+            "with --netns."
+        )
+    else:
+        yield (
+            "See what the server's threads wait for: it does not accept. `tcpdoctor explain --port "
+            f"{journey.port}` names it."
+        )
+
+
+def _own_port_advice(answer: ConnectPrediction) -> list[str]:
+    if answer.stage == "port" and answer.verdict != OK:
+        return ["Close the connection that has these ends, or give the client another port, or none at all."]
+    if answer.stage == "bind":
+        return ["Let the kernel choose the port: no bind(), or IP_BIND_ADDRESS_NO_PORT and port 0."]
+    return []
 
 
 def _find_a_way(journey: Journey, route: NoRoute) -> str:
@@ -310,6 +499,11 @@ def _find_a_way(journey: Journey, route: NoRoute) -> str:
         return (
             "Give a source address of this host (`ip address` lists them). For one that comes later or "
             f"moves between hosts: IP_FREEBIND in the client, or net.{family}.ip_nonlocal_bind=1."
+        )
+    if route.errno == "EACCES" and route.at_bind:
+        return (
+            "Give the client a port from net.ipv4.ip_unprivileged_port_start on, or the capability "
+            "CAP_NET_BIND_SERVICE (AmbientCapabilities= in its unit)."
         )
     if route.why is not None:
         return "Name the interface: each has its own link-local addresses."
@@ -320,9 +514,16 @@ def _find_a_way(journey: Journey, route: NoRoute) -> str:
     )
 
 
-def connect_avoid(journey: Journey, answer: ConnectAnswer) -> tuple[str, ...]:
+def connect_avoid(journey: Journey, answer: ConnectPrediction) -> tuple[str, ...]:
     """Return what is often tried against this and does not help."""
-    if answer.verdict != "EADDRNOTAVAIL" or isinstance(journey.route, NoRoute) or not answer.usable:
+    if answer.verdict == "ETIMEDOUT":
+        return ("A longer backlog or net.core.somaxconn: a server that does not accept fills any queue.",)
+    if (
+        answer.stage != "port"
+        or answer.verdict != "EADDRNOTAVAIL"
+        or not answer.usable
+        or journey.source_port
+    ):
         return ()
     return (
         "Lowering tcp_fin_timeout: TIME_WAIT lasts 60 s whatever it says.",
@@ -331,7 +532,7 @@ def connect_avoid(journey: Journey, answer: ConnectAnswer) -> tuple[str, ...]:
     )
 
 
-def _make_room(scene: Scene, answer: ConnectAnswer) -> list[str]:
+def _make_room(scene: Scene, answer: ConnectPrediction) -> list[str]:
     advice = []
     if answer.lost > _MOSTLY_LOST * answer.usable:
         advice.append(
@@ -369,7 +570,7 @@ def _make_room(scene: Scene, answer: ConnectAnswer) -> list[str]:
     return advice
 
 
-def _until(answer: ConnectAnswer) -> str:
+def _until(answer: ConnectPrediction) -> str:
     if answer.next_free is None:
         gives_up = " or one in SYN_SENT gives up" if TcpState.SYN_SENT in answer.used_by_state else ""
         if not answer.used_by_state:

@@ -6,23 +6,27 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel import procnet
-from tcpdoctor.kernel.listing import WAYS, Way, first_answer, list_rows
+from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, first_answer, list_rows
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Listener
-from tcpdoctor.kernel.sock_diag import DumpRefusedError, Request, Rows
+from tcpdoctor.kernel.sock_diag import ROW, DumpRefusedError, Request, Rows
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.tally import LISTED_STATES
+from tcpdoctor.kernel.unlisted import find_unlisted
 
 _STATE, _FAMILY, _LOCAL_PORT, _LOCAL = 17, 16, 20, 24
 """Offsets in a row: struct inet_diag_msg after the 16 bytes of struct nlmsghdr."""
 _PORT = struct.Struct(">H")
 _ADDRESS_BYTES = {int(socket.AF_INET): 4, int(socket.AF_INET6): 16}
 _HOLDS_NO_PORT = {int(TcpState.SYN_RECV), int(TcpState.NEW_SYN_RECV)}
+_LONGEST_REQUEST = ROW + 8
+"""Bytes of the row of a request socket, which has no attribute but the mark; a whole socket has more."""
+_ROW_LENGTH = struct.Struct("=I")
 _EXPLICIT = frozenset({int(TcpState.LISTEN), int(TcpState.CLOSE), int(TcpState.BOUND)})
 _ANY_STATE = frozenset(map(int, TcpState))
 
@@ -36,6 +40,8 @@ class PortUser(NamedTuple):
     """Local address, numeric."""
     explicit: bool
     """Its process named the port in bind() (listeners and bound sockets always did): never shared."""
+    perhaps: bool = False
+    """Its connection is over: it still holds the port if its process named that in bind(), else not."""
 
 
 class PortUse(NamedTuple):
@@ -47,11 +53,14 @@ class PortUse(NamedTuple):
     """True, or Missing with the reason why users may be absent."""
 
 
-def read_port_use(low: int, high: int) -> Reading[PortUse]:
+def read_port_use(
+    low: int, high: int, *, ways: Sequence[Way] = WAYS, bound_seconds: float = 1.0
+) -> Reading[PortUse]:
     """Look at every socket whose local port is in [low, high].
 
-    Missing, with the reason of each way to list sockets, where none answered. Through /proc/net/tcp, and
-    before Linux 6.8, sockets that are merely bound cannot be seen: `complete` says so.
+    Missing, with the reason of each way to list sockets, where none answered. Where sockets that are merely
+    bound are in no listing (before Linux 6.8, and through /proc/net/tcp) they are asked for in the processes
+    that hold them, for `bound_seconds` of CPU time; what cannot be asked makes `complete` Missing.
     """
 
     def look(way: Way) -> tuple[_Users, bool]:
@@ -66,12 +75,17 @@ def read_port_use(low: int, high: int) -> Reading[PortUse]:
             list_rows(way, _request()._replace(port_chosen=True), users.add_chosen)
         return users, interrupted
 
-    found = first_answer(WAYS, look)
+    found = first_answer(ways, look)
     if isinstance(found, Missing):
         return found
     users, way, complete = found
-    if complete is True and way is Way.PROC:
-        complete = procnet.NO_BOUND
+    if isinstance(bound_reading(way, users.bound), Missing):
+        unlisted = find_unlisted(seconds=bound_seconds)
+        for row in unlisted.bound:
+            users.add_row(row)
+        for row in unlisted.ended:
+            users.add_row(row, perhaps=True)
+        complete = unlisted.complete if complete is True else complete
     return PortUse({port: frozenset(on_port) for port, on_port in users.by_port().items()}, complete)
 
 
@@ -83,8 +97,10 @@ class _Users:
     """Users by port, kept as bytes until the end: the same few stand behind many sockets."""
 
     def __init__(self, low: int, high: int) -> None:
+        self.bound = 0
+        """How many of all sockets are merely bound, whatever their port."""
         self._low, self._high = low, high
-        self._found: dict[int, set[tuple[int, bytes, bool]]] = {}
+        self._found: dict[int, set[tuple[int, bytes, bool, bool]]] = {}
 
     def add_rows(self, rows: Rows) -> None:
         self._add(rows, _EXPLICIT)
@@ -98,25 +114,30 @@ class _Users:
         for at in rows.offsets:
             (port,) = _PORT.unpack_from(data, at + _LOCAL_PORT)
             state = data[at + _STATE]
-            if not self._low <= port <= self._high or state in _HOLDS_NO_PORT:
+            self.bound += state == TcpState.CLOSE
+            if not self._low <= port <= self._high:
+                continue
+            if state in _HOLDS_NO_PORT and _ROW_LENGTH.unpack_from(data, at)[0] <= _LONGEST_REQUEST:
                 continue
             family = data[at + _FAMILY]
             address = bytes(data[at + _LOCAL : at + _LOCAL + _ADDRESS_BYTES[family]])
-            found.setdefault(port, set()).add((family, address, state in explicit))
+            found.setdefault(port, set()).add((family, address, state in explicit, False))
 
-    def add_row(self, row: Connection | Listener) -> None:
+    def add_row(self, row: Connection | Listener, *, perhaps: bool = False) -> None:
         state = TcpState.LISTEN if isinstance(row, Listener) else row.state
-        if not self._low <= row.local.port <= self._high or state in _HOLDS_NO_PORT:
+        if not self._low <= row.local.port <= self._high or (isinstance(row, Connection) and row.request):
             return
         family = socket.AF_INET if row.family == 4 else socket.AF_INET6
         packed = socket.inet_pton(family, row.local.address)
-        self._found.setdefault(row.local.port, set()).add((family, packed, state in _EXPLICIT))
+        self._found.setdefault(row.local.port, set()).add((family, packed, state in _EXPLICIT, perhaps))
 
     def by_port(self) -> Mapping[int, set[PortUser]]:
         return {
             port: {
-                PortUser(4 if family == socket.AF_INET else 6, socket.inet_ntop(family, address), explicit)
-                for family, address, explicit in users
+                PortUser(
+                    4 if family == socket.AF_INET else 6, socket.inet_ntop(family, address), explicit, perhaps
+                )
+                for family, address, explicit, perhaps in users
             }
             for port, users in self._found.items()
         }
@@ -140,7 +161,7 @@ _KINDS = {
 """RTN_* in include/uapi/linux/rtnetlink.h."""
 _NLMSG_ERROR, _RTM_NEWROUTE, _RTM_GETROUTE, _NLM_F_REQUEST = 2, 24, 26, 1
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 2, 4, 5, 7
-_RTA_VIA, _RTA_UID, _RTA_IP_PROTO, _RTA_DPORT = 18, 25, 27, 29
+_RTA_VIA, _RTA_UID, _RTA_IP_PROTO, _RTA_SPORT, _RTA_DPORT = 18, 25, 27, 28, 29
 _RTA_TYPE = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _MESSAGE_HEADER = struct.Struct("=IHHII")
 _ROUTE_HEADER = struct.Struct("=8BI")
@@ -175,7 +196,14 @@ class NoRoute(NamedTuple):
 
 
 def find_route(
-    family: int, destination: str, port: int, source: str | None, interface: int = 0
+    family: int,
+    destination: str,
+    port: int,
+    source: str | None,
+    interface: int = 0,
+    *,
+    source_port: int = 0,
+    uid: int | None = None,
 ) -> Reading[Route | NoRoute]:
     """Ask the kernel's routing tables, as ``ip route get`` does; no packet is sent.
 
@@ -190,6 +218,8 @@ def find_route(
         source: Local address that the client binds to first; None where the kernel chooses.
         interface: Index of the interface that the socket is tied to, as the scope of a link-local
             address does; 0 for none.
+        source_port: The port that the client binds to first; 0 where the kernel chooses.
+        uid: Whose connection it would be; None: the calling user's.
 
     Returns:
         The route, or the error that connect() answers instead. Missing where the kernel may not be asked.
@@ -197,35 +227,56 @@ def find_route(
     Raises:
         KernelReadError: The kernel's answer is no route.
     """
+    question = RouteQuestion(
+        family,
+        destination,
+        port,
+        source,
+        interface,
+        source_port,
+        os.geteuid() if uid is None else uid,
+    )
     try:
-        route = _ask(family, destination, port, source, interface)
+        route = ask_route(question)
         if source is None and family == 4 and isinstance(route, Route) and route.source is not None:
-            route = _ask(family, destination, port, route.source, interface)
+            route = ask_route(question._replace(source=route.source))
     except OSError as error:
         return Missing(f"the routing tables may not be asked: {error.strerror or error}")
     return route
 
 
-def _ask(family: int, destination: str, port: int, source: str | None, interface: int) -> Route | NoRoute:
-    return _read_route(_exchange(route_question(family, destination, port, source, interface)), source)
+class RouteQuestion(NamedTuple):
+    """The arguments of `find_route`."""
+
+    family: int
+    destination: str
+    port: int
+    source: str | None
+    interface: int
+    source_port: int
+    uid: int
 
 
-def route_question(family: int, destination: str, port: int, source: str | None, interface: int) -> bytes:
-    """Return the message that asks; arguments as `find_route`."""
-    number = socket.AF_INET if family == 4 else socket.AF_INET6
-    to = socket.inet_pton(number, destination)
+def ask_route(asked: RouteQuestion) -> Route | NoRoute:
+    """Ask once, as it stands; errors as `find_route`, and OSError where the kernel may not be asked."""
+    return _read_route(_exchange(route_message(asked)), asked.source)
+
+
+def route_message(asked: RouteQuestion) -> bytes:
+    """Return the message that asks."""
+    number = socket.AF_INET if asked.family == 4 else socket.AF_INET6
+    to = socket.inet_pton(number, asked.destination)
     bits, mine = 8 * len(to), 0
     attributes = [(_RTA_DST, to)]
-    if source is not None:
+    if asked.source is not None:
         mine = bits
-        attributes.append((_RTA_SRC, socket.inet_pton(number, source)))
-    if interface:
-        attributes.append((_RTA_OIF, _INDEX.pack(interface)))
-    attributes += [
-        (_RTA_UID, _INDEX.pack(os.geteuid())),
-        (_RTA_IP_PROTO, bytes((socket.IPPROTO_TCP,))),
-        (_RTA_DPORT, port.to_bytes(2, "big")),
-    ]
+        attributes.append((_RTA_SRC, socket.inet_pton(number, asked.source)))
+    if asked.interface:
+        attributes.append((_RTA_OIF, _INDEX.pack(asked.interface)))
+    attributes += [(_RTA_UID, _INDEX.pack(asked.uid)), (_RTA_IP_PROTO, bytes((socket.IPPROTO_TCP,)))]
+    if asked.source_port:
+        attributes.append((_RTA_SPORT, asked.source_port.to_bytes(2, "big")))
+    attributes.append((_RTA_DPORT, asked.port.to_bytes(2, "big")))
     body = _ROUTE_HEADER.pack(number, bits, mine, 0, 0, 0, 0, 0, 0) + b"".join(
         _padded(_ROUTE_ATTRIBUTE.pack(_ROUTE_ATTRIBUTE.size + len(value), kind) + value)
         for kind, value in attributes

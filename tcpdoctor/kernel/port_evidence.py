@@ -71,8 +71,11 @@ class BindRules(NamedTuple):
     """Whether sockets of IPv6 can be made at all."""
 
 
-def read_bind_rules() -> BindRules:
-    """Read them for the calling thread: its network namespace and its capabilities."""
+def read_bind_rules(uid: int | None = None) -> BindRules:
+    """Read them for the calling thread: its network namespace and its capabilities.
+
+    Of a process of another user (`uid`) it is supposed that it has root's capabilities or none.
+    """
     start = read_sysctl("net.ipv4.ip_unprivileged_port_start")
     unprivileged_from: Reading[int]
     if isinstance(start, (int, Missing)):
@@ -85,7 +88,7 @@ def read_bind_rules() -> BindRules:
         nonlocal_ipv6=_switch("net.ipv6.ip_nonlocal_bind"),
         bindv6only=_switch("net.ipv6.bindv6only"),
         unprivileged_from=unprivileged_from,
-        privileged=may_bind_privileged_ports(),
+        privileged=may_bind_privileged_ports() if uid in (None, os.geteuid()) else uid == 0,
         ipv6=_knows_ipv6(),
     )
 
@@ -98,6 +101,22 @@ def _knows_ipv6() -> Reading[bool]:
             return False
         return Missing(f"no IPv6 socket can be made: {error.strerror}")
     return True
+
+
+def find_user(text: str) -> Reading[int]:
+    """Return the uid of a user given by name or number; Missing where there is none of that name."""
+    if text.isascii() and text.isdigit():
+        return int(text) if int(text) < _NO_UID else Missing(f"{text} is no uid")
+    from pwd import getpwnam
+
+    try:
+        return getpwnam(text).pw_uid
+    except (KeyError, ValueError):  # ValueError: a zero byte
+        return Missing(f"no user {text!r} here")
+
+
+_NO_UID = 2**32 - 1
+"""(uid_t) -1 means "none"."""
 
 
 def may_bind_privileged_ports() -> Reading[bool]:

@@ -1,133 +1,230 @@
-"""`explain --connect` for people: the verdict first, all on one screen."""
+"""`explain --connect` for people: the verdict first, then what to do, what not, and who; `--long` has all."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from tcpdoctor.answers.connect import ConnectReport
-from tcpdoctor.diagnosis.bind import OK
-from tcpdoctor.diagnosis.connect import connect_advice, connect_avoid, connect_verdict, goes_to_many
-from tcpdoctor.kernel.connect_evidence import NoRoute, Route
+from tcpdoctor.answers.connect import ConnectAnswer, OwnPort, SocketsTowards
+from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.facts.dimension import BYTE, SECOND, show
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.style import Style
 
-_SHOWN_HOLDERS = 5
-_SHOWN_OTHERS = 3
+_SHOWN_HOLDERS, _SHOWN_OTHERS, _SHOWN_LISTENERS = 5, 3, 3
+_LABEL = 6
+_WORDS = {
+    "bind": "NO BIND",
+    "route": "NO ROUTE",
+    "port": "NO PORT",
+    "ECONNREFUSED": "REFUSED",
+    "ETIMEDOUT": "NO ANSWER",
+}
 
 
-def connect_text(report: ConnectReport, style: Style) -> str:
-    """Return the whole answer: verdict, ports, ways to connect, holders, what to do and what not."""
-    journey, scene, answer = report.journey, report.scene, report.answer
+def connect_text(answer: ConnectAnswer, style: Style, *, long: bool) -> str:
+    """Return the short form, or all: verdict, ports, ways to connect, holders, what to do and what not."""
+    head = style.bold(style.wrap(f"{_word(answer)}  {answer.summary}"))
+    if not long:
+        return "\n".join([head, *_short_lines(answer, style)]) + "\n"
     parts = [
-        style.bold(style.wrap(connect_verdict(journey, scene, answer, listens=report.listens_here))),
-        _others(report, style),
-        _ports(report, style),
-        _ways(report, style),
-        _holders(report, style),
-        _list("What to do", connect_advice(journey, scene, answer), style),
-        _list("What does not help", connect_avoid(journey, answer), style),
-        _list("Not certain, because", answer.doubts, style),
+        head,
+        _others(answer, style),
+        _ports(answer, style),
+        _ways(answer, style),
+        _titled("What is there", [line for _, line in _there(answer)], style),
+        _titled("Who holds the sockets that go there", _holders(answer), style),
+        _findings(answer, style),
+        _titled("What to do", answer.advice, style),
+        _titled("What does not help", answer.does_not_help, style),
+        _titled("Not certain, because", answer.doubts, style),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _others(report: ConnectReport, style: Style) -> str:
-    others = report.journey.others
+def _word(answer: ConnectAnswer) -> str:
+    if answer.connect.verdict == "ok":
+        if any(found.severity > Severity.INFO for found in answer.findings) or _is_unanswered(answer):
+            return "OK, BUT"
+        return "OK" if answer.connect.certain else "PROBABLY"
+    return _WORDS.get(answer.connect.verdict) or _WORDS.get(answer.connect.stage, "NO")
+
+
+def _is_unanswered(answer: ConnectAnswer) -> bool:
+    return any(group.state is TcpState.SYN_SENT and group.unanswered for group in answer.sockets)
+
+
+def _short_lines(answer: ConnectAnswer, style: Style) -> list[str]:
+    """The most useful of each kind, a label before it."""
+    rows = [("now", line) for _, line in _there(answer)]
+    rows += [("do", answer.advice[0])] if answer.advice else []
+    rows += [("not", answer.does_not_help[0])] if answer.does_not_help else []
+    rows += [("who", ", ".join(_holders(answer)[:_SHOWN_OTHERS]))] if _holders(answer) else []
+    rows += [("but", doubt) for doubt in answer.doubts[:1]]
+    lines = [_labelled(label, text, style) for label, text in rows]
+    lines += _finding_lines(answer, style)
+    more = [f"{len(answer.advice) - 1} more ways out"] if len(answer.advice) > 1 else []
+    lines.append(_labelled("more", f"--long: {', '.join(['ports, route, ways to bind', *more])}", style))
+    return lines
+
+
+def _labelled(label: str, text: str, style: Style) -> str:
+    return style.wrap(text, " " * (_LABEL + 1), f" {label:<{_LABEL}}")
+
+
+def _there(answer: ConnectAnswer) -> list[tuple[str, str]]:
+    """Sockets towards the destination, and the listeners that it leads to, as label and sentence."""
+    found = [("sockets", _socket_words(group)) for group in answer.sockets]
+    listeners = answer.listeners[:_SHOWN_LISTENERS]
+    for one in listeners:
+        limit = "unknown" if isinstance(one.accept_limit, Missing) else f"{one.accept_limit:,}"
+        whose = "held by a process that is hidden from us" if one.name is None else f"{one.name} ({one.pid})"
+        found.append(("listens", f"{one.local}: {whose}, accept queue {one.accept_queue:,} of {limit}"))
+    if len(answer.listeners) > len(listeners):
+        found.append(("listens", f"and {len(answer.listeners) - len(listeners)} more listeners"))
+    return found
+
+
+def _socket_words(group: SocketsTowards) -> str:
+    words = [f"{group.sockets:,} {group.state.name}"]
+    if group.oldest_s:
+        words.append(f"the oldest for at least {show(group.oldest_s, SECOND)}")
+    if group.unanswered:
+        words.append(f"{group.unanswered:,} sent again without an answer")
+    if group.unacknowledged_bytes:
+        words.append(f"{show(group.unacknowledged_bytes, BYTE)} not acknowledged")
+    if group.unread_bytes:
+        words.append(f"{show(group.unread_bytes, BYTE)} not read by the process")
+    return ", ".join(words)
+
+
+def _others(answer: ConnectAnswer, style: Style) -> str:
+    others = answer.other_addresses
     if not others:
         return ""
     shown = ", ".join(others[:_SHOWN_OTHERS])
     more = f" and {len(others) - _SHOWN_OTHERS} more" if len(others) > _SHOWN_OTHERS else ""
     return style.wrap(
-        f"The name has other addresses too ({shown}{more}); this is about {report.journey.destination} only."
+        f"The name has other addresses too ({shown}{more}); this is about {answer.destination} only."
     )
 
 
-def _ports(report: ConnectReport, style: Style) -> str:
-    scene, answer = report.scene, report.answer
-    whole = scene.ports.high - scene.ports.low + 1
-    reserved = f", {whole - answer.usable:,} reserved" if whole > answer.usable else ""
-    states = ", ".join(f"{number:,} {state.name}" for state, number in answer.used_by_state.items())
-    free = f"{answer.free:,}"
-    if answer.reusable:
-        free += f", {answer.reusable:,} of them by taking over a TIME_WAIT"
+def _ports(answer: ConnectAnswer, style: Style) -> str:
+    ports, (low, high) = answer.connect, answer.range
+    reserved = high - low + 1 - ports.usable_ports
+    states = ", ".join(f"{number:,} {state.upper()}" for state, number in ports.used_by_state.items())
+    free = f"{ports.free:,}"
+    if ports.time_wait_reusable:
+        free += f", {ports.time_wait_reusable:,} of them by taking over a TIME_WAIT"
     rows = [
-        ("range", f"{scene.ports.low}-{scene.ports.high}: {answer.usable:,} usable{reserved}"),
-        ("used there", f"{plural(answer.used, 'port')}; sockets: {states or 'none'}"),
+        (
+            "range",
+            f"{low}-{high}: {ports.usable_ports:,} usable{f', {reserved:,} reserved' if reserved else ''}",
+        ),
+        ("used there", f"{plural(ports.used or 0, 'port')}; sockets: {states or 'none'}"),
         (
             "lost",
-            f"{answer.lost:,} to listeners and other sockets placed by bind(), which connect() never shares",
+            f"{ports.lost_to_bound_sockets:,} to listeners and others placed by bind(), never shared",
         ),
         ("free", free),
-        (
-            "TIME_WAIT",
-            f"unknown: {scene.reuse.reason}" if isinstance(scene.reuse, Missing) else str(scene.reuse),
-        ),
-        ("route", _route(report)),
+        ("TIME_WAIT", answer.time_wait),
+        ("route", _route(answer)),
     ]
-    if isinstance(report.journey.route, NoRoute) or goes_to_many(report.journey):
+    if _ends_early(answer):
         rows = rows[:1]  # the verdict has the rest
     lines = [style.wrap(text, " " * 14, f"  {name:<12}") for name, text in rows]
     return "\n".join([style.bold("Local ports towards this destination"), *lines])
 
 
-def _route(report: ConnectReport) -> str:
-    route = report.journey.route
+def _ends_early(answer: ConnectAnswer) -> bool:
+    """Whether the verdict falls before any port is sought."""
+    return answer.connect.stage == "route" or (answer.connect.stage == "bind" and answer.source_port is None)
+
+
+def _route(answer: ConnectAnswer) -> str:
+    route = answer.route
     if isinstance(route, Missing):
         return f"unknown: {route.reason}"
-    if not isinstance(route, Route):
-        return f"none: {route.errno}"
+    if route.error is not None:
+        return f"none: {route.error}"
     if route.kind == "local":
         listens = {
             True: "something listens there",
             False: "nothing listens there: ECONNREFUSED",
             None: "whether anybody listens there is unknown",
         }
-        return f"an address of this host; {listens[report.listens_here]}"
+        return f"an address of this host; {listens[answer.listens_here]}"
     gateway = f", by way of {route.gateway}" if route.gateway else ""
     return f"through {route.interface or 'an unnamed interface'}{gateway}"
 
 
-def _ways(report: ConnectReport, style: Style) -> str:
-    answer, journey = report.answer, report.journey
-    if isinstance(journey.route, NoRoute) or goes_to_many(journey):
+def _ways(answer: ConnectAnswer, style: Style) -> str:
+    if _ends_early(answer):
         return ""  # every way ends there
-    address = journey.source if journey.bound_source else "any"
-    plain = answer.verdict + ("" if answer.certain else " (not certain)")
-    bind_first = f"bind(): {answer.bind_first}" if answer.bind_first != OK else plain_after_bind(report)
-    rows = [] if journey.bound_source else [("connect() alone", plain)]
-    rows += [
-        ("IP_BIND_ADDRESS_NO_PORT, bind(), connect()", plain),
-        (f"bind({address}, 0), then connect()", f"{bind_first}, {answer.bind_first_free:,} ports for it"),
-    ]
+    first = answer.bind_then_connect
+    if first.attempts:
+        title = f"From port {answer.source_port}: what is set before bind(), and what the client gets"
+        rows = [(" and ".join(one.options) or "nothing", _attempt(one)) for one in first.attempts]
+    else:
+        title = "How a client asks, and what it gets (predicted; nothing was bound)"
+        rows = _ways_without_port(answer)
     lines = [style.wrap(text, " " * 46, f"  {name:<43} ") for name, text in rows]
-    return "\n".join(
-        [style.bold("How a client asks, and what it gets (predicted; nothing was bound)"), *lines]
-    )
+    return "\n".join([style.bold(title), *lines])
 
 
-def plain_after_bind(report: ConnectReport) -> str:
-    """What connect() answers after a bind() that got a port of its own: only the route can stop it."""
-    verdict = report.answer.verdict
-    return OK if verdict == "EADDRNOTAVAIL" else verdict
+def _attempt(one: OwnPort) -> str:
+    sure = "" if one.certain else " (not certain)"
+    if one.connect is None:
+        return f"bind(): {one.bind}{sure}"
+    return f"{one.connect}{sure}"
 
 
-def _holders(report: ConnectReport, style: Style) -> str:
+def _ways_without_port(answer: ConnectAnswer) -> list[tuple[str, str]]:
+    bound = None if isinstance(answer.source, Missing) else answer.source
+    plain = answer.connect.verdict + ("" if answer.connect.certain else " (not certain)")
+    first = answer.bind_then_connect
+    rows = [
+        ("connect() alone", plain),
+        ("IP_BIND_ADDRESS_NO_PORT, bind(), connect()", plain),
+    ]
+    what = f"bind(): {first.bind}"
+    if first.bind == "ok":  # a port of its own: only what comes after the search for ports can stop it
+        what = "ok" if answer.connect.verdict == "EADDRNOTAVAIL" else answer.connect.verdict
+    rows.append((f"bind({bound or 'any'}, 0), then connect()", f"{what}, {first.free:,} ports for it"))
+    return rows
+
+
+def _holders(answer: ConnectAnswer) -> list[str]:
     lines = [
-        style.wrap(
-            f"{holder.name} (pid {holder.pid}, uid {holder.uid}): {plural(number, 'socket')}", "    ", "  "
-        )
-        for holder, number in list(report.holders.items())[:_SHOWN_HOLDERS]
+        f"{owner.name} (pid {owner.pid}, uid {owner.uid}): {plural(owner.sockets, 'socket')}"
+        for owner in answer.owners[:_SHOWN_HOLDERS]
     ]
-    if len(report.holders) > _SHOWN_HOLDERS:
-        lines.append(f"  and {len(report.holders) - _SHOWN_HOLDERS} more processes")
-    if report.unheld:
-        lines.append(f"  no process (TIME_WAIT and orphans): {plural(report.unheld, 'socket')}")
-    lines += [
-        style.wrap(f"unknown: {plural(number, 'socket')}: {reason}", "    ", "  ")
-        for reason, number in report.hidden.items()
-    ]
-    return "\n".join([style.bold("Who holds the sockets that go there"), *lines]) if lines else ""
+    if len(answer.owners) > _SHOWN_HOLDERS:
+        lines.append(f"and {len(answer.owners) - _SHOWN_HOLDERS} more processes")
+    if answer.held_by_no_process:
+        lines.append(f"no process (TIME_WAIT and orphans): {plural(answer.held_by_no_process, 'socket')}")
+    if "owners" in answer.missing:
+        lines.append(f"unknown: {answer.missing['owners']}")
+    return lines
 
 
-def _list(title: str, sentences: Iterable[str], style: Style) -> str:
+def _findings(answer: ConnectAnswer, style: Style) -> str:
+    lines = _finding_lines(answer, style)
+    return "\n".join([style.bold("What tcpdoctor check finds"), *lines]) if lines else ""
+
+
+def _finding_lines(answer: ConnectAnswer, style: Style) -> list[str]:
+    lines = []
+    for found in answer.findings:
+        word = found.severity.key.upper()
+        text = style.wrap(f"{word} {found.summary}", "      ", " ")
+        lines.append(text.replace(word, style.severity(found.severity.key, word), 1))
+        lines.append(f"      tcpdoctor explain --rule {found.rule}")
+    if answer.unchecked:
+        rules = ", ".join(rule.rule for rule in answer.unchecked)
+        lines.append(style.wrap(f"Not answered: {rules}; tcpdoctor check says why.", " "))
+    return lines
+
+
+def _titled(title: str, sentences: Sequence[str] | Iterable[str], style: Style) -> str:
     lines = [style.wrap(sentence, "    ", "  - ") for sentence in sentences]
     return "\n".join([style.bold(title), *lines]) if lines else ""

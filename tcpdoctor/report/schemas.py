@@ -10,6 +10,7 @@ from tcpdoctor.knowledge.schema_pages import Schema, description_of_file, file_n
 from tcpdoctor.report.document import schema_of
 
 _DERIVED = {
+    "connect": "What `tcpdoctor explain --connect HOST:PORT --format json` prints.",
     "error": "What `tcpdoctor explain --error E --format json` prints.",
 }
 """Those that are made from a record, and what they are of."""
@@ -39,6 +40,10 @@ def load_schema(name: str) -> Schema:
 def _record_of(name: str) -> Any:
     """The record behind a derived schema; only the one asked for is imported."""
     match name:
+        case "connect":
+            from tcpdoctor.answers.connect import ConnectAnswer
+
+            return ConnectAnswer
         case "error":
             from tcpdoctor.answers.error import ErrorAnswer
 

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tcpdoctor.answers.connect import look
-from tcpdoctor.diagnosis.connect import ConnectAnswer, connect_verdict
+from tcpdoctor.answers.connect import Client, look_at_connection, predict_from_here
+from tcpdoctor.diagnosis.connect import ConnectPrediction
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import wait_until
@@ -64,11 +64,11 @@ class Stage:
         return "ok"
 
 
-def predicted() -> ConnectAnswer:
-    return look(f"{HOME}:7001", None).answer
+def predicted() -> ConnectPrediction:
+    return predict_from_here(f"{HOME}:7001", Client())[2]
 
 
-def compare(stage: Stage) -> ConnectAnswer:
+def compare(stage: Stage) -> ConnectPrediction:
     """Predict, ask the kernel, and say both in one line if they differ."""
     answer = predicted()
     assert (answer.bind_first, "bind") == (stage.kernel_says_of_bind(), "bind"), answer
@@ -214,14 +214,15 @@ def dials_nobody_answers(stack):
         client.setblocking(False)
         client.connect_ex(("10.1.0.2", 7001))
     assert stage.server.fileno() >= 0
-    report = look("10.1.0.2:7001", None)
-    return report.answer, connect_verdict(report.journey, report.scene, report.answer)
+    return predict_from_here("10.1.0.2:7001", Client())[2], look_at_connection("10.1.0.2:7001", Client())
 
 
 def test_dials_that_nobody_answers_hold_their_ports_until_they_give_up(in_namespace):
-    answer, sentence = in_namespace(run, dials_nobody_answers)
+    answer, told = in_namespace(run, dials_nobody_answers)
     assert (answer.verdict, answer.used_by_state) == ("EADDRNOTAVAIL", {TcpState.SYN_SENT: ALL})
-    assert sentence.endswith(
+    (group,) = told.sockets
+    assert (group.state, group.sockets, group.unacknowledged_bytes) == (TcpState.SYN_SENT, ALL, 0)
+    assert told.summary.endswith(
         "None becomes free until a connection there is closed or one in SYN_SENT gives up."
     )
 
@@ -242,14 +243,12 @@ def test_without_timestamps_no_time_wait_is_taken_over(in_namespace):
 
 
 def no_route(stack):
-    return look("192.0.2.1:80", None), look("[2001:db8::1]:80", None), look(f"{HOME}:9", "192.0.2.77")
+    asked = [("192.0.2.1:80", None), ("[2001:db8::1]:80", None), (f"{HOME}:9", "192.0.2.77")]
+    return [predict_from_here(where, Client(source))[2].verdict for where, source in asked]
 
 
 def test_an_error_of_the_route_comes_before_any_port(in_namespace):
-    ipv4, ipv6, source = in_namespace(run, no_route)
-    assert ipv4.answer.verdict == "ENETUNREACH"
-    assert ipv6.answer.verdict == "ENETUNREACH"
-    assert source.answer.verdict == "EADDRNOTAVAIL"
+    assert in_namespace(run, no_route) == ["ENETUNREACH", "ENETUNREACH", "EADDRNOTAVAIL"]
 
 
 def mapped_clients(stack):
@@ -269,8 +268,8 @@ def owners(stack):
     stage = Stage(stack)
     for _ in range(5):
         stage.client()
-    report = look(f"{HOME}:7001", None)
-    return [(holder.pid, number) for holder, number in report.holders.items()], report.listens_here
+    told = look_at_connection(f"{HOME}:7001", Client())
+    return [(owner.pid, owner.sockets) for owner in told.owners], told.listens_here
 
 
 def test_names_the_process_behind_the_ports_and_whether_anybody_listens(in_namespace):

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import socket
 import subprocess
 from contextlib import ExitStack
@@ -9,18 +10,20 @@ from contextlib import ExitStack
 import pytest
 
 from tcpdoctor.answers.connect import parse_ends
+from tcpdoctor.lab.connecting import unanswered
 from tcpdoctor.lab.namespace import write_sysctl
-from tcpdoctor.lab.pairs import listen
+from tcpdoctor.lab.pairs import listen, wait_until
 from tests.cli.command import complaint, tcpdoctor
 
 KEYS = [
     "schema", "host", "taken_at", "source", "destination", "summary", "connect", "bind_then_connect", "range",
     "route", "listens_here", "other_addresses", "owners", "held_by_no_process", "advice", "does_not_help",
-    "doubts", "missing",
+    "doubts", "source_port", "user", "time_wait", "listeners", "sockets", "findings", "unchecked", "missing",
 ]  # fmt: skip
 CONNECT_KEYS = [
     "verdict", "certain", "usable_ports", "used", "free", "free_perhaps", "used_by_state",
     "lost_to_bound_sockets", "time_wait_counts", "time_wait_reusable", "next_free_in_s",
+    "stage",
 ]  # fmt: skip
 
 
@@ -63,6 +66,7 @@ def test_an_exhausted_destination_is_explained_as_the_kernel_answers(in_namespac
         "time_wait_counts": None,
         "time_wait_reusable": 0,
         "next_free_in_s": None,
+        "stage": "port",
     }
     assert report["owners"][0]["sockets"] == 24
     first = " ".join(text.stdout.split("\n\n")[0].split())
@@ -89,7 +93,7 @@ def test_what_is_no_destination_is_one_line(destination):
     assert "HOST:PORT" in complaint(tcpdoctor("explain", f"--connect={destination}"))
 
 
-@pytest.mark.parametrize("source", ["here", "1.2.3", "::1", "127.0.0.1:80", "fe80::1"])
+@pytest.mark.parametrize("source", ["here", "1.2.3", "::1", "127.0.0.1:0", "127.0.0.1:x", "fe80::1"])
 def test_what_is_no_source_is_one_line(source):
     assert "--source" in complaint(tcpdoctor("explain", "--connect", "127.0.0.1:80", f"--source={source}"))
 
@@ -201,7 +205,7 @@ def test_a_wildcard_source_is_the_routes_and_a_foreign_one_stops_every_way(in_na
         assert report["source"] == "127.0.0.1"
         assert report["connect"]["used_by_state"] == {"established": 7}
     assert foreign["connect"]["verdict"] == "EADDRNOTAVAIL"
-    assert foreign["bind_then_connect"] == {"bind": "EADDRNOTAVAIL", "free": 0}
+    assert foreign["bind_then_connect"] == {"bind": "EADDRNOTAVAIL", "free": 0, "attempts": []}
     assert "192.0.2.7 is no address of this host" in foreign["summary"]
     assert not any("pool" in advice for advice in foreign["advice"])
     assert foreign["does_not_help"] == []
@@ -234,13 +238,21 @@ def test_a_listener_of_the_other_family_does_not_answer(in_namespace):
 
 
 def nobody_listens():
-    return ask("127.0.0.1:7011")
+    report = ask("127.0.0.1:7011")
+    try:
+        socket.create_connection(("127.0.0.1", 7011)).close()
+    except ConnectionRefusedError:
+        return report, "ECONNREFUSED"
+    return report, "ok"
 
 
-def test_a_port_on_this_host_where_nobody_listens_is_said_to_refuse(in_namespace):
-    report = in_namespace(nobody_listens)
-    assert report["connect"]["verdict"] == "ok", "it gets a local port"
-    assert report["summary"].endswith("But nothing listens there: it is refused (ECONNREFUSED).")
+def test_a_port_on_this_host_where_nobody_listens_refuses(in_namespace):
+    report, kernel = in_namespace(nobody_listens)
+    verdict = report["connect"]
+    assert (verdict["verdict"], verdict["certain"], verdict["stage"]) == ("ECONNREFUSED", True, "listener")
+    assert kernel == "ECONNREFUSED"
+    assert verdict["free"] == verdict["usable_ports"]
+    assert "nothing listens there" in report["summary"]
 
 
 def all_reserved():
@@ -267,3 +279,156 @@ def test_a_name_with_several_addresses_says_which_it_is_about(monkeypatch):
     assert (ends.destination.address, ends.others) == ("2001:db8::5", ("192.0.2.5", "192.0.2.6"))
     ends = parse_ends("example.org:80", "127.0.0.1")
     assert (ends.destination.address, ends.others) == ("192.0.2.5", ("2001:db8::5", "192.0.2.6"))
+
+
+def a_full_accept_queue():
+    with ExitStack() as stack:
+        server = listen(stack, backlog=1, port=7012)
+        for _ in range(2):
+            stack.enter_context(socket.create_connection(server.getsockname()))
+        report = ask("127.0.0.1:7012")
+        late = stack.enter_context(socket.socket())
+        late.settimeout(0.3)
+        return report, late.connect_ex(server.getsockname()), os.getpid()
+
+
+def test_a_full_accept_queue_of_this_host_lets_nobody_in(in_namespace):
+    report, code, pid = in_namespace(a_full_accept_queue)
+    assert code in (errno.EAGAIN, errno.ETIMEDOUT), "the kernel does not answer the SYN"
+    assert (report["connect"]["verdict"], report["connect"]["stage"]) == ("ETIMEDOUT", "listener")
+    assert "accept queue of the listener there is full (2 of 1)" in report["summary"]
+    (listener,) = report["listeners"]
+    assert (listener["local"], listener["accept_queue"], listener["accept_limit"]) == ("127.0.0.1:7012", 2, 1)
+    assert listener["pid"] == pid
+    assert ("accept-queue-full", "critical") in {
+        (found["rule"], found["severity"]) for found in report["findings"]
+    }
+
+
+def an_accept_queue_with_room():
+    with ExitStack() as stack:
+        server = listen(stack, backlog=1, port=7012)
+        stack.enter_context(socket.create_connection(server.getsockname()))
+        return ask("127.0.0.1:7012"), socket.create_connection(server.getsockname()).close()
+
+
+def test_an_accept_queue_with_room_for_one_takes_one(in_namespace):
+    report, _ = in_namespace(an_accept_queue_with_room)
+    assert (report["connect"]["verdict"], report["connect"]["stage"]) == ("ok", "accepted")
+
+
+def what_is_outstanding():
+    with ExitStack() as stack:
+        server = listen(stack, port=7013)
+        client = stack.enter_context(socket.create_connection(server.getsockname()))
+        accepted = stack.enter_context(server.accept()[0])
+        accepted.sendall(b"x" * 1009)
+        client.sendall(b"y" * 97)
+        return ask("127.0.0.1:7013"), tcpdoctor("explain", "--connect", "127.0.0.1:7013").stdout
+
+
+def test_what_a_process_has_not_read_is_told(in_namespace):
+    report, text = in_namespace(what_is_outstanding)
+    (group,) = report["sockets"]
+    assert (group["state"], group["sockets"]) == ("established", 1)
+    assert (group["unread_bytes"], group["unacknowledged_bytes"], group["unanswered"]) == (1009, 0, 0)
+    assert "1009 bytes not read by the process" in " ".join(text.split()).replace(",", "").replace(
+        " B ", " bytes "
+    )
+
+
+def dials_into_silence():
+    with unanswered(7) as server:
+        where = "{}:{}".format(*server.getsockname())
+        wait_until(lambda: ask(where)["findings"], "a finding", 40)
+        return ask(where), tcpdoctor("explain", "--connect", where).stdout
+
+
+def test_attempts_that_get_no_answer_are_told_with_the_finding_of_check(in_namespace):
+    report, text = in_namespace(dials_into_silence)
+    assert report["connect"]["stage"] == "accepted", "the port and the listener are there"
+    (group,) = [group for group in report["sockets"] if group["state"] == "syn_sent"]
+    assert (group["sockets"], group["unanswered"], group["unacknowledged_bytes"]) == (7, 7, 0)
+    assert group["oldest_s"] > 1
+    assert "syn-sent-unanswered" in {found["rule"] for found in report["findings"]}
+    assert "7 SYN_SENT, the oldest for at least" in " ".join(text.split())
+
+
+def another_host():
+    two_hosts_on_a_link()
+    return ask("10.1.0.2:80")
+
+
+def test_of_another_host_only_the_way_out_is_promised(in_namespace):
+    report = in_namespace(another_host)
+    assert (report["connect"]["verdict"], report["connect"]["stage"]) == ("ok", "peer")
+    assert report["summary"].endswith("this host lets it out; whether the peer answers was not asked.")
+    assert (report["listens_here"], report["listeners"]) == (None, [])
+
+
+def test_without_a_look_up_a_destination_is_a_number():
+    done = tcpdoctor("explain", "--connect", "localhost:80", "--no-lookup")
+    assert "--no-lookup" in complaint(done)
+
+
+def from_a_port_of_its_own():
+    with ExitStack() as stack:
+        server = listen(stack, port=7014)
+        taken = stack.enter_context(socket.socket())
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", 7015))
+        taken.connect(server.getsockname())
+        where = ("127.0.0.1:7014", "127.0.0.1:7015"), ("127.0.0.2:7014", ":7015"), ("127.0.0.1:7014", ":7016")
+        return [ask(to, source) for to, source in where]
+
+
+def test_a_client_with_a_port_of_its_own_meets_who_has_it(in_namespace):
+    same, elsewhere, other = in_namespace(from_a_port_of_its_own)
+    assert (same["source_port"], same["connect"]["verdict"], same["connect"]["stage"]) == (
+        7015,
+        "EADDRINUSE",
+        "bind",
+    )
+    attempts = {tuple(one["options"]): one for one in same["bind_then_connect"]["attempts"]}
+    assert attempts[()] == {"options": [], "bind": "EADDRINUSE", "connect": None, "certain": True}
+    assert attempts["SO_REUSEADDR",]["bind"] == "ok"
+    assert attempts["SO_REUSEADDR",]["connect"] == "EADDRNOTAVAIL", "the same two ends"
+    assert elsewhere["connect"]["verdict"] == "EADDRINUSE"
+    assert other["connect"]["verdict"] == "ok"
+
+
+def as_another_user():
+    with ExitStack() as stack:
+        listen(stack, port=7017)
+        reports = [
+            json.loads(
+                tcpdoctor(
+                    "explain", "--connect", "127.0.0.1:7017", "--source", ":81", "--user", user,
+                    "--format", "json",
+                ).stdout
+            )
+            for user in ("nobody", "root")
+        ]  # fmt: skip
+        child = os.fork()
+        if child == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+            try:
+                socket.socket().bind(("0.0.0.0", 81))
+            except PermissionError:
+                os._exit(13)
+            os._exit(0)
+        return reports, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_the_user_who_would_connect_decides_about_privileged_ports(in_namespace):
+    (nobody, root), kernel = in_namespace(as_another_user)
+    assert kernel == errno.EACCES
+    assert (nobody["user"], nobody["connect"]["verdict"]) == ("nobody", "EACCES")
+    assert (root["user"], root["connect"]["verdict"]) == ("root", "ok")
+
+
+@pytest.mark.parametrize("user", ["no such user", "", "4294967295", "-1"])
+def test_a_user_who_does_not_exist_is_one_line(user):
+    assert "--user" in complaint(tcpdoctor("explain", "--connect", "127.0.0.1:80", f"--user={user}"))

@@ -1,4 +1,4 @@
-"""Routes are asked for by our own message and by pyroute2's: the same answers, four hundred times."""
+"""Routes are asked for by our own message and by pyroute2's: the same answers, a thousand times."""
 
 import errno
 import os
@@ -11,7 +11,14 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel import connect_evidence as routes
-from tcpdoctor.kernel.connect_evidence import NoRoute, Route, find_route, route_question
+from tcpdoctor.kernel.connect_evidence import (
+    NoRoute,
+    Route,
+    RouteQuestion,
+    ask_route,
+    find_route,
+    route_message,
+)
 
 COMMANDS = """
 link set lo up
@@ -48,6 +55,8 @@ rule add from 10.1.0.3 lookup 77
 rule add to 10.8.0.0/16 dport 25 prohibit
 rule add to 10.8.0.0/16 uidrange 0-0 dport 26 blackhole
 rule add to 10.8.0.0/16 uidrange 1-100 dport 27 blackhole
+rule add to 10.3.0.0/16 sport 7001 lookup 77
+rule add to 10.7.0.0/16 sport 7001 lookup 77
 -6 rule add to 2001:db8:8::/48 ipproto 6 dport 443 unreachable
 """
 PLACES = [
@@ -77,15 +86,16 @@ class RouteMessage(rtmsg):
     )
 
 
-def by_pyroute2(family, destination, port, source, interface):
+def by_pyroute2(asked):
     """What pyroute2 makes of the same question."""
+    family, destination, port, source, interface, source_port, uid = asked
     message = RouteMessage()
     message["family"] = socket.AF_INET if family == 4 else socket.AF_INET6
     message["dst_len"] = 32 if family == 4 else 128
     message["src_len"] = message["dst_len"] if source else 0
     attributes = [
         ("RTA_DST", destination), ("RTA_SRC", source), ("RTA_OIF", interface or None),
-        ("RTA_UID", os.geteuid()), ("RTA_IP_PROTO", 6), ("RTA_DPORT", port),
+        ("RTA_UID", uid), ("RTA_IP_PROTO", 6), ("RTA_SPORT", source_port or None), ("RTA_DPORT", port),
     ]  # fmt: skip
     message["attrs"] = [(name, value) for name, value in attributes if value is not None]
     message["header"].update(type=26, flags=1, sequence_number=1)
@@ -93,7 +103,7 @@ def by_pyroute2(family, destination, port, source, interface):
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
         sock.send(bytes(message.data))
         answer = sock.recv(1 << 16)
-    assert len(message.data) == len(route_question(family, destination, port, source, interface))
+    assert len(message.data) == len(route_message(asked))
     if answer[4:6] == b"\2\0":
         return NoRoute(errno.errorcode[-int.from_bytes(answer[16:20], "little", signed=True)])
     route = RouteMessage(answer)
@@ -115,19 +125,24 @@ def asked_both_ways():
     dice = random.Random(20261129)
     interfaces = [0, 0, 0, *(socket.if_nametoindex(name) for name in ("v0", "v2"))]
     found = []
-    for _ in range(401):
+    for _ in range(997):
         destination = dice.choice(PLACES)
         family = 6 if ":" in destination else 4
-        question = (
-            family, destination, dice.choice((25, 26, 27, 80, 443)), dice.choice(SOURCES[family]),
+        question = RouteQuestion(
+            family,
+            destination,
+            dice.choice((25, 26, 27, 80, 443)),
+            dice.choice(SOURCES[family]),
             dice.choice(interfaces),
-        )  # fmt: skip
-        found.append((question, routes._ask(*question), by_pyroute2(*question)))
+            dice.choice((0, 7001)),
+            dice.choice((0, 50, 1234)),
+        )
+        found.append((question, ask_route(question), by_pyroute2(question)))
     return found, find_route(4, "10.4.0.4", 80, None)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="rules about user ids name root")
-def test_of_four_hundred_questions_each_has_the_answer_that_pyroute2_has(in_namespace):
+def test_of_a_thousand_questions_each_has_the_answer_that_pyroute2_has(in_namespace):
     found, through_ipv6 = in_namespace(asked_both_ways)
     different = [each for each in found if each[1] != each[2]]
     assert not different

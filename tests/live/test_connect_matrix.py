@@ -1,0 +1,191 @@
+"""connect() is predicted and then asked, over random holders of a small port range: never certain and wrong.
+
+`TCPDOCTOR_MATRIX=N python -m pytest tests/live/test_connect_matrix.py` plays N scenes (41 without it).
+"""
+
+import contextlib
+import errno
+import os
+import random
+import socket
+import subprocess
+from collections import Counter
+from contextlib import ExitStack
+
+import pytest
+
+from tcpdoctor.answers.connect import Client, predict_from_here
+from tcpdoctor.diagnosis.bind import ATTEMPTS
+from tcpdoctor.lab.namespace import write_sysctl
+
+LOW, PORTS = 40000, 6
+"""An even number, so that every search of the kernel looks at all of them."""
+OWN_PORT = 40100
+HOME, SECOND = "127.0.0.1", "127.0.0.2"
+SCENES = int(os.environ.get("TCPDOCTOR_MATRIX", "41"))
+NOBODY = 65534
+NUMBERS = {"SO_REUSEADDR": socket.SO_REUSEADDR, "SO_REUSEPORT": socket.SO_REUSEPORT}
+
+
+class Scene:
+    """One server, and holders of ports that are drawn by lot."""
+
+    def __init__(self, stack: ExitStack, dice: random.Random) -> None:
+        self.stack, self.dice = stack, dice
+        self.server = stack.enter_context(socket.create_server((HOME, 7001), backlog=64))
+        self.second = stack.enter_context(socket.create_server((SECOND, 7001), backlog=64))
+        self.other = stack.enter_context(socket.create_server((HOME, 7002), backlog=64))
+        self.done: list[str] = []
+
+    def add_holder(self) -> None:
+        """Let somebody take a port in one of the ways that there are, if the kernel lets him."""
+        name = self.dice.choice(sorted(HOLDERS))
+        port = LOW + self.dice.randrange(PORTS) if self.dice.random() < 0.7 else OWN_PORT
+        address = self.dice.choice((HOME, SECOND, "0.0.0.0", HOME))
+        with contextlib.suppress(OSError):
+            HOLDERS[name](self, address, port)
+            self.done.append(f"{name} {address}:{port}")
+
+    def new_socket(self) -> socket.socket:
+        made = self.stack.enter_context(socket.socket())
+        for number in NUMBERS.values():
+            if self.dice.random() < 0.4:
+                made.setsockopt(socket.SOL_SOCKET, number, 1)
+        return made
+
+    def accept(self, server: socket.socket) -> socket.socket:
+        return self.stack.enter_context(server.accept()[0])
+
+
+def listening(scene, address, port):
+    made = scene.new_socket()
+    made.bind((address, port))
+    made.listen()
+
+
+def merely_bound(scene, address, port):
+    scene.new_socket().bind((address, port))
+
+
+def bound_to_a_device(scene, address, port):
+    made = scene.new_socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, scene.dice.choice((b"lo", b"v0")))
+    made.bind((address, port))
+
+
+def bound_by_another_user(scene, address, port):
+    os.seteuid(NOBODY)
+    try:
+        merely_bound(scene, address, port)
+    finally:
+        os.seteuid(0)
+
+
+def connected_from_a_port(scene, address, port):
+    made = scene.new_socket()
+    made.bind((address, port))
+    made.connect(scene.other.getsockname())
+
+
+def connected_there_from_a_port(scene, address, port):
+    made = scene.new_socket()
+    made.bind((address, port))
+    made.connect(scene.server.getsockname())
+
+
+def connected_elsewhere(scene, _address, _port):
+    scene.new_socket().connect(scene.dice.choice((scene.other, scene.second)).getsockname())
+
+
+def connected_there(scene, _address, _port):
+    scene.new_socket().connect(scene.server.getsockname())
+
+
+def bound_to_any_port_first(scene, address, _port):
+    made = scene.new_socket()
+    made.bind((address, 0))
+    made.connect(scene.other.getsockname())
+
+
+def time_wait_there(scene, _address, _port):
+    made = scene.new_socket()
+    made.connect(scene.server.getsockname())
+    peer = scene.accept(scene.server)
+    while peer.getpeername() != made.getsockname():  # one that connected before was not accepted yet
+        peer = scene.accept(scene.server)
+    made.close()
+    peer.close()
+
+
+def refused_with_a_port(scene, address, port):
+    made = scene.new_socket()
+    made.bind((address, port))
+    made.connect((HOME, 9))
+
+
+HOLDERS = {
+    function.__name__: function
+    for function in (
+        listening, merely_bound, bound_to_a_device, bound_by_another_user, connected_from_a_port,
+        connected_there_from_a_port, connected_elsewhere, connected_there, bound_to_any_port_first,
+        time_wait_there, refused_with_a_port,
+    )
+}  # fmt: skip
+
+
+def kernel_says(stack, source, options, user):
+    """What a client really gets; its socket is closed again."""
+    if user:
+        os.seteuid(user)
+    try:
+        with socket.socket() as client:
+            for option in options:
+                client.setsockopt(socket.SOL_SOCKET, NUMBERS[option], 1)
+            try:
+                if source is not None:
+                    client.bind(source)
+            except OSError as error:
+                return errno.errorcode[error.errno], None
+            code = client.connect_ex((HOME, 7001))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # leaves no TIME_WAIT
+            return "ok", errno.errorcode[code] if code else "ok"
+    finally:
+        os.seteuid(0)
+
+
+def play(number):
+    """One scene: of each question what was predicted, whether it was certain, and what came of it."""
+    dice = random.Random(number)
+    with ExitStack() as stack:
+        scene = Scene(stack, dice)
+        for _ in range(dice.randrange(2, 12)):
+            scene.add_holder()
+        user = dice.choice((None, None, NOBODY))
+        address = dice.choice((HOME, "", "0.0.0.0"))
+        _, _, plain = predict_from_here("127.0.0.1:7001", Client())
+        own = Client(f"{address}:{OWN_PORT}", None if user is None else str(user))
+        _, _, mine = predict_from_here("127.0.0.1:7001", own)
+        found = [("plain", plain.verdict, plain.certain, kernel_says(stack, None, (), None)[1])]
+        for options, one in zip(ATTEMPTS, mine.from_port, strict=True):
+            assert one.options == options
+            kernel = kernel_says(stack, (address or "0.0.0.0", OWN_PORT), options, user)
+            found.append((f"own {options}", (one.bind, one.connect), one.certain, kernel))
+    return [(number, user, scene.done, *one) for one in found]
+
+
+def one_scene(number):
+    write_sysctl("net.ipv4.ip_local_port_range", f"{LOW} {LOW + PORTS - 1}")
+    write_sysctl("net.ipv4.tcp_tw_reuse", 0)
+    subprocess.run(["ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1"], check=True)
+    subprocess.run(["ip", "link", "set", "v0", "up"], check=True)
+    return play(number)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="other users' sockets and SO_BINDTODEVICE need root")
+def test_no_certain_answer_is_wrong(in_namespace):
+    found = [one for number in range(SCENES) for one in in_namespace(one_scene, number)]
+    wrong = [one for one in found if one[5] and one[4] != one[6]]
+    assert not wrong
+    kinds = Counter((one[4], one[6]) for one in found)
+    assert len(kinds) > 5, "the scenes differ"
+    assert sum(one[5] for one in found) > len(found) / 2, kinds
