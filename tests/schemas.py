@@ -21,7 +21,7 @@ def assert_described(document: Document) -> Document:
     faults = sorted(_validator(name).iter_errors(document), key=lambda fault: list(map(str, fault.path)))
     told = [f"{'.'.join(map(str, fault.absolute_path))}: {fault.message[:300]}" for fault in faults]
     assert not told, f"schema {name}: {told}"
-    for key in ("checks", "answers"):
+    for key in ("checks", "answers", "processes"):
         for inner in document.get(key, []):
             assert_described(inner)
     return document

@@ -23,6 +23,7 @@ from tcpdoctor.answers.record import (
     host_of,
     utc,
 )
+from tcpdoctor.answers.sockets import outstanding
 from tcpdoctor.diagnosis.bind import (
     Attempt,
     Target,
@@ -221,10 +222,6 @@ _WINDOW = 1.0
 """Seconds between the two looks, as of `check`."""
 _MOST_PORTS = 65_536
 """No more sockets than that can go from one address to one destination."""
-_FLAG_UNANSWERED = frozenset((TcpState.SYN_SENT, TcpState.FIN_WAIT_1, TcpState.CLOSING, TcpState.LAST_ACK))
-"""Here the SYN or FIN that is not acknowledged takes one byte of the send queue, and is none."""
-_FIN_RECEIVED = frozenset((TcpState.CLOSE_WAIT, TcpState.CLOSING, TcpState.LAST_ACK))
-"""Here the FIN takes one byte of the receive queue as long as data or the end are not read."""
 
 
 def look_at_connection(host_port: str, client: Client) -> ConnectAnswer:
@@ -371,14 +368,15 @@ def _sockets_towards(rows: Sequence[Connection]) -> tuple[SocketsTowards, ...]:
 
 
 def _of_state(state: TcpState, rows: Sequence[Connection]) -> SocketsTowards:
+    waits = outstanding(rows)
     ages = [age.low for age in map(age_in_one_look, rows) if not math.isinf(age.high)]
     return SocketsTowards(
         state=state,
         sockets=len(rows),
         oldest_s=round(max(ages), 3) if ages else None,
-        unanswered=sum(row.retransmits > 0 and not row.minisocket for row in rows),
-        unacknowledged_bytes=sum(max(0, row.send_queue - (state in _FLAG_UNANSWERED)) for row in rows),
-        unread_bytes=sum(max(0, row.receive_queue - (state in _FIN_RECEIVED)) for row in rows),
+        unanswered=waits.unanswered,
+        unacknowledged_bytes=waits.unacknowledged_bytes,
+        unread_bytes=waits.unread_bytes,
     )
 
 

@@ -1,21 +1,23 @@
-"""What `explain --pid` has to say, whatever the format."""
+"""The answer to `explain --pid`: one process's TCP, and what `check` finds about it."""
 
 import math
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from tcpdoctor.answers.sockets import Entry, entries_of, state_of
+from tcpdoctor.answers.sockets import Entry, Outstanding, entries_of, idle_seconds, outstanding, state_of
 from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.errors import QuestionError
+from tcpdoctor.facts.origin import began_here
 from tcpdoctor.facts.socketset import Age
+from tcpdoctor.kernel.dead_sockets import ask_process
 from tcpdoctor.kernel.live import take_samples
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.processes import Task, read_descriptors, read_process, read_task
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Listener, Process
+from tcpdoctor.kernel.snapshot import Connection, DeadSockets, Listener, Process, Samples
 from tcpdoctor.kernel.sockopts import OptionValue
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.survey import Survey, take_survey
@@ -37,43 +39,27 @@ MATTER = (
 """The options that decide how connections end and who may bind; `sockets --options` shows all."""
 
 
-class ProcessReport(NamedTuple):
-    """One process's TCP."""
-
-    host: Identity
-    taken_at: float
-    """Seconds since 1970, UTC."""
-    process: Process
-    entries: tuple[Entry, ...]
-    """Its TCP sockets in this network namespace; of very many in one state a uniform sample."""
-    by_state: Mapping[TcpState, int]
-    """How many it has in each state, all of them counted."""
-    other_sockets: int
-    """Its sockets that are not among them: of other protocols or network namespaces, or in no state."""
-    namespace: Reading[int]
-    """Inode of the process's own network namespace."""
-    diagnosis: Diagnosis
-    asked: int
-    """The number that was asked about: the process's, or that of one of its threads."""
-    task: Task
-    missing: Mapping[str, str]
-    """What could not be listed, with the reason."""
-
-    @property
-    def elsewhere(self) -> bool:
-        """Whether the process lives in another network namespace, whose sockets are not listed here."""
-        return not isinstance(self.namespace, Missing) and self.namespace != self.host.namespace
-
-
 class StateGroup(NamedTuple):
-    """Its sockets of one state."""
+    """A process's sockets of one state."""
 
     state: TcpState
     number: int
     oldest: Age | None
     """The age of the one whose lower bound is highest; None where the kernel tells nothing of ages."""
     idle: float | None
-    """Seconds since data last went either way on the one that is idle longest; None where not known."""
+    """Seconds since data last went either way on the one that is idle longest, of those that wait for no
+    acknowledgement: what is sent again is no data. None where not known."""
+    waits: Outstanding
+
+
+class PeerGroup(NamedTuple):
+    """Sockets towards one peer, or from one."""
+
+    peer: str
+    """``to 10.0.0.5:5432``; ``from 10.0.0.7``, whose port tells nothing."""
+    sockets: int
+    connecting: int
+    """Of them in SYN_SENT: there is no connection yet."""
 
 
 class OptionGroup(NamedTuple):
@@ -84,47 +70,225 @@ class OptionGroup(NamedTuple):
     options: tuple[tuple[str, OptionValue], ...]
 
 
-def state_groups(entries: Sequence[Entry], by_state: Mapping[TcpState, int]) -> tuple[StateGroup, ...]:
-    """Return the states that there are, in the order of every report; ages are those of `entries`."""
-    groups = []
-    for state in COUNTED_STATES:
-        number = by_state.get(state, 0)
-        ages = [entry.age for entry in entries if state_of(entry) is state]
-        known = [age for age in ages if age is not None and not math.isinf(age.high)]
-        if number:
-            oldest = max(known, key=lambda age: age.low, default=None)
-            groups.append(StateGroup(state, number, oldest, _longest_idle(entries, state)))
-    return tuple(groups)
+class DeadGroup(NamedTuple):
+    """Connections that are over and whose descriptors the process still holds: in no table of the kernel."""
+
+    number: int
+    """At least so many; all of them where `every` is 1."""
+    every: int
+    """Only descriptors whose number is a multiple of this were asked."""
+    longest_silent: float
+    """Seconds since the last data or acknowledgement on the one that is silent longest."""
 
 
-def _longest_idle(entries: Sequence[Entry], state: TcpState) -> float | None:
-    if state is not TcpState.ESTABLISHED:
-        return None  # elsewhere data has ended, or never began
-    rows = [entry.seen.row for entry in entries if state_of(entry) is state]
-    infos = [row.info for row in rows if isinstance(row, Connection)]
-    return max(
-        (min(info.last_data_sent, info.last_data_recv) for info in infos if not isinstance(info, Missing)),
-        default=None,
+class Holdings(NamedTuple):
+    """What a process has open, as far as TCP goes."""
+
+    entries: tuple[Entry, ...]
+    """Its TCP sockets in this network namespace; of very many in one state a uniform sample."""
+    states: tuple[StateGroup, ...]
+    """The states that there are, in the order of every report; all sockets are counted."""
+    total: int
+    other_sockets: int
+    """Its sockets that are not among them: of other protocols or network namespaces, or in no state."""
+    dead: Reading[DeadGroup | None]
+    """Of `other_sockets` those that were connections; None: there are none."""
+    listeners: tuple[Listener, ...]
+    peers: tuple[PeerGroup, ...]
+    """Whom it is connected to, the most frequent first."""
+    options: tuple[OptionGroup, ...]
+    """The options that matter, sockets with the same ones together, the most frequent first."""
+    unasked: tuple[tuple[str, int], ...]
+    """Why sockets' options could not be read, and of how many."""
+
+
+class ProcessAnswer(NamedTuple):
+    """One process's TCP, finished: what prints it only reads it."""
+
+    host: Identity
+    taken_at: float
+    """Seconds since 1970, UTC."""
+    process: Process
+    task: Task
+    asked: int
+    """The number that was asked about: the process's, or that of one of its threads."""
+    namespace: Reading[int]
+    """Inode of the process's own network namespace."""
+    elsewhere: bool
+    """Whether that is another one, whose sockets are not listed here."""
+    holdings: Reading[Holdings]
+    """Missing where the process hides its descriptors from us."""
+    diagnosis: Reading[Diagnosis]
+    """The findings of `check` that are about it or name it; Missing where its sockets are hidden."""
+    missing: Mapping[str, str]
+    """What could not be listed, with the reason."""
+
+
+_WINDOW = 1.0
+"""Seconds between the two looks, as of `check`."""
+_DESCRIBED = 20_000
+"""Of each state so many sockets are described one by one; all are counted."""
+
+
+def look_at_processes(pids: Iterable[int]) -> tuple[ProcessAnswer, ...]:
+    """Say what TCP sockets processes hold, how they are, which options they set, and what is wrong.
+
+    What a process hides from us is Missing in its answer. The host is looked at twice, once for all of them.
+
+    Raises:
+        QuestionError: There is no such process.
+    """
+    taken_at, who = time.time(), read_identity()
+    known = [_identify(pid) for pid in dict.fromkeys(pids)]
+    surveys = [_survey(process.pid) for _, process in known]
+    samples = take_samples(_WINDOW, every_listener=any(map(_listens, surveys)))
+    return tuple(
+        _answer(who, taken_at, asked, process, survey, samples)
+        for (asked, process), survey in zip(known, surveys, strict=True)
     )
 
 
-def peers(entries: Sequence[Entry]) -> tuple[tuple[str, int], ...]:
-    """Return whom the process is connected to and how often, the most frequent first.
+def _identify(pid: int) -> tuple[tuple[int, Task], Process]:
+    if pid < 1:
+        raise QuestionError(f"--pid {pid}: process ids begin with 1")
+    task = read_task(pid)
+    if isinstance(task, Missing):
+        raise QuestionError(f"--pid {pid}: {task.reason}")
+    process = read_process(task.process)
+    if isinstance(process, Missing):
+        raise QuestionError(f"--pid {pid}: {process.reason}")
+    return (pid, task), process
 
-    Towards a server that is address and port, from a client the address alone: its port tells nothing.
+
+class _Seen(NamedTuple):
+    """What was read of one process's sockets."""
+
+    sockets: int
+    """Its descriptors' sockets of every kind."""
+    survey: Survey
+    dead: Reading[DeadSockets]
+
+
+def _survey(pid: int) -> Reading[_Seen]:
+    descriptors = read_descriptors(pid)
+    if isinstance(descriptors, Missing):
+        return descriptors
+    survey = take_survey(COUNTED_STATES, pid=pid, options=True, room=_DESCRIBED)
+    if isinstance(survey, Missing):
+        return survey
+    sockets = len(set(descriptors.values()))
+    nothing = DeadSockets((), 0, 1)
+    return _Seen(sockets, survey, _ask_dead(pid) if sockets > survey.total else nothing)
+
+
+def _ask_dead(pid: int) -> Reading[DeadSockets]:
+    try:
+        return ask_process(pid)
+    except OSError as error:
+        return Missing(f"the descriptors of process {pid}: {error.strerror or error}")
+
+
+def _listens(seen: Reading[_Seen]) -> bool:
+    return not isinstance(seen, Missing) and bool(seen.survey.by_state.get(TcpState.LISTEN))
+
+
+def _answer(
+    who: Identity,
+    taken_at: float,
+    asked: tuple[int, Task],
+    process: Process,
+    seen: Reading[_Seen],
+    samples: Samples,
+) -> ProcessAnswer:
+    from tcpdoctor.answers.rules import load_rules
+    from tcpdoctor.diagnosis.evaluate import diagnose_process
+
+    number, task = asked
+    namespace = _namespace(process.pid)
+    holdings: Reading[Holdings] = seen if isinstance(seen, Missing) else _holdings(seen)
+    diagnosis: Reading[Diagnosis] = Missing(
+        "which findings are about it is not known: its sockets are hidden"
+    )
+    if not isinstance(holdings, Missing):
+        diagnosis = diagnose_process(load_rules().rules, samples, process.pid, holdings.listeners)
+    return ProcessAnswer(
+        host=who,
+        taken_at=taken_at,
+        process=process,
+        task=task,
+        asked=number,
+        namespace=namespace,
+        elsewhere=not isinstance(namespace, Missing) and namespace != who.namespace,
+        holdings=holdings,
+        diagnosis=diagnosis,
+        missing={} if isinstance(seen, Missing) else _with_sample(seen.survey),
+    )
+
+
+def _holdings(seen: _Seen) -> Holdings:
+    entries = entries_of(seen.survey)
+    return Holdings(
+        entries=entries,
+        states=_state_groups(entries, seen.survey.by_state),
+        total=seen.survey.total,
+        other_sockets=max(0, seen.sockets - seen.survey.total),
+        dead=_dead_group(seen.dead),
+        listeners=tuple(entry.seen.row for entry in entries if isinstance(entry.seen.row, Listener)),
+        peers=_peer_groups(entries),
+        options=_option_groups(entries),
+        unasked=_unasked(entries),
+    )
+
+
+def _dead_group(dead: Reading[DeadSockets]) -> Reading[DeadGroup | None]:
+    if isinstance(dead, Missing):
+        return dead
+    if not dead.found:
+        return None
+    return DeadGroup(len(dead.found), dead.every, max(row.silent for row in dead.found))
+
+
+def _state_groups(entries: Sequence[Entry], by_state: Mapping[TcpState, int]) -> tuple[StateGroup, ...]:
+    """The states that there are; ages and what is outstanding are those of `entries`."""
+    by_name: dict[TcpState, list[Entry]] = {}
+    for entry in entries:
+        by_name.setdefault(state_of(entry), []).append(entry)
+    groups = []
+    for state in COUNTED_STATES:
+        number = by_state.get(state, 0)
+        if not number:
+            continue
+        some = by_name.get(state, [])
+        known = [entry.age for entry in some if entry.age is not None and not math.isinf(entry.age.high)]
+        rows = [entry.seen.row for entry in some if isinstance(entry.seen.row, Connection)]
+        idle = [seconds for seconds in map(idle_seconds, rows) if isinstance(seconds, float)]
+        oldest = max(known, key=lambda age: age.low, default=None)
+        groups.append(StateGroup(state, number, oldest, max(idle, default=None), outstanding(rows)))
+    return tuple(groups)
+
+
+def _peer_groups(entries: Sequence[Entry]) -> tuple[PeerGroup, ...]:
+    """Towards a server a peer is address and port, from a client the address alone: its port tells nothing.
+
+    Who began a connection is computed; of those of which it is not known, one on a port that is listened on
+    came from a client.
     """
     listening = {row.local.port for row in (e.seen.row for e in entries) if isinstance(row, Listener)}
     found: Counter[str] = Counter()
+    connecting: Counter[str] = Counter()
     for entry in entries:
         row = entry.seen.row
         if isinstance(row, Connection) and row.remote.port:
-            incoming = row.local.port in listening
-            found[f"from {row.remote.address}" if incoming else f"to {row.remote}"] += 1
-    return tuple(found.most_common())
+            ours = began_here(row)
+            if isinstance(ours, Missing):
+                ours = row.local.port not in listening
+            peer = f"to {row.remote}" if ours else f"from {row.remote.address}"
+            found[peer] += 1
+            connecting[peer] += row.state is TcpState.SYN_SENT
+    return tuple(PeerGroup(peer, number, connecting[peer]) for peer, number in found.most_common())
 
 
-def option_groups(entries: Sequence[Entry]) -> tuple[OptionGroup, ...]:
-    """Return the options that matter, sockets with the same ones together, the most frequent first."""
+def _option_groups(entries: Sequence[Entry]) -> tuple[OptionGroup, ...]:
     found: Counter[tuple[bool, tuple[tuple[str, OptionValue], ...]]] = Counter()
     for entry in entries:
         options = entry.seen.options
@@ -137,57 +301,9 @@ def option_groups(entries: Sequence[Entry]) -> tuple[OptionGroup, ...]:
     return tuple(OptionGroup(number, listening, known) for (listening, known), number in found.most_common())
 
 
-def unasked(entries: Sequence[Entry]) -> tuple[tuple[str, int], ...]:
-    """Return why sockets' options could not be read, and of how many."""
+def _unasked(entries: Sequence[Entry]) -> tuple[tuple[str, int], ...]:
     reasons = Counter(e.seen.options.reason for e in entries if isinstance(e.seen.options, Missing))
     return tuple(reasons.most_common())
-
-
-# `tcpdoctor explain --pid`: look at one process's sockets, judge, print.
-
-
-_WINDOW = 1.0
-"""Seconds between the two looks, as of `check`."""
-_DESCRIBED = 20_000
-"""Of each state so many sockets are described one by one; all are counted."""
-
-
-def look(pid: int) -> ProcessReport:
-    """Gather the answer; errors as `answer_pid`."""
-    from tcpdoctor.answers.rules import load_rules
-    from tcpdoctor.diagnosis.evaluate import diagnose_process
-
-    if pid < 1:
-        raise QuestionError(f"--pid {pid}: process ids begin with 1")
-    taken_at = time.time()
-    task = read_task(pid)
-    if isinstance(task, Missing):
-        raise QuestionError(f"--pid {pid}: {task.reason}")
-    asked, pid = pid, task.process
-    process = read_process(pid)
-    if isinstance(process, Missing):
-        raise QuestionError(f"--pid {pid}: {process.reason}")
-    descriptors = read_descriptors(pid)
-    survey = take_survey(COUNTED_STATES, pid=pid, options=True, room=_DESCRIBED)
-    if isinstance(descriptors, Missing) or isinstance(survey, Missing):
-        hidden = descriptors if isinstance(descriptors, Missing) else survey
-        raise QuestionError(f"--pid {pid}: {hidden.reason if isinstance(hidden, Missing) else hidden}")
-    entries = entries_of(survey)
-    listeners = [seen.row for seen in survey.sockets if isinstance(seen.row, Listener)]
-    samples = take_samples(_WINDOW, every_listener=bool(listeners))
-    return ProcessReport(
-        host=read_identity(),
-        taken_at=taken_at,
-        process=process,
-        entries=entries,
-        by_state=survey.by_state,
-        other_sockets=max(0, len(set(descriptors.values())) - survey.total),
-        namespace=_namespace(pid),
-        asked=asked,
-        task=task,
-        missing=_with_sample(survey),
-        diagnosis=diagnose_process(load_rules().rules, samples, pid, listeners),
-    )
 
 
 def _with_sample(survey: Survey) -> Mapping[str, str]:

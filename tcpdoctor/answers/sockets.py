@@ -4,6 +4,7 @@ import ipaddress
 import math
 import time
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from tcpdoctor.errors import QuestionError
@@ -27,6 +28,33 @@ def state_of(entry: Entry) -> TcpState:
     """Return a socket's state; a listener's is LISTEN."""
     row = entry.seen.row
     return TcpState.LISTEN if isinstance(row, Listener) else row.state
+
+
+class Outstanding(NamedTuple):
+    """What some sockets wait for."""
+
+    unanswered: int
+    """Sockets whose last segment or probe was sent again, so far without an answer."""
+    unacknowledged_bytes: int
+    """Data that was sent, or is to be sent, and not acknowledged; a SYN and a FIN are no data."""
+    unread_bytes: int
+    """Data that came in and that the process has not read; a FIN is no data."""
+
+
+_OWN_FLAG = frozenset((TcpState.SYN_SENT, TcpState.FIN_WAIT_1, TcpState.CLOSING, TcpState.LAST_ACK))
+"""Here the SYN or FIN that is not acknowledged takes one byte of the send queue."""
+_PEERS_FIN = frozenset((TcpState.CLOSE_WAIT, TcpState.CLOSING, TcpState.LAST_ACK))
+"""Here the peer's FIN takes one byte of the receive queue as long as the end of file is not read."""
+
+
+def outstanding(rows: Iterable[Connection]) -> Outstanding:
+    """Return what these sockets wait for, together."""
+    live = [row for row in rows if not row.minisocket and row.state is not TcpState.BOUND]
+    return Outstanding(
+        sum(row.retransmits > 0 for row in live),
+        sum(max(0, row.send_queue - (row.state in _OWN_FLAG)) for row in live),
+        sum(max(0, row.receive_queue - (row.state in _PEERS_FIN)) for row in live),
+    )
 
 
 class Sockets(NamedTuple):

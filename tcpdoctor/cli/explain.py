@@ -140,7 +140,7 @@ def explain(
 
         answer_connect(value, Client(source, user, look_up=not no_lookup), where)
     else:
-        _answerer(question.removeprefix("--"))(_pid(value) if question == "--pid" else value, where)
+        _answerer(question.removeprefix("--"))(_pids(value) if question == "--pid" else value, where)
 
 
 def _asked(
@@ -161,25 +161,29 @@ def _asked(
     return {f"--{meaning.question}": meaning.value}, also
 
 
-def _pid(text: str) -> int:
-    """Return the process that is meant by its number or by its name.
+def _pids(text: str) -> tuple[int, ...]:
+    """Return the process that is meant by its number, or those that are called so.
 
     Raises:
-        QuestionError: There is none, or there are several of that name.
+        QuestionError: There is none.
     """
-    if text.strip().isdecimal():
-        return int(text)
+    if text.strip().lstrip("-").isdecimal():
+        return (int(text),)
     from tcpdoctor.answers.words import processes_called
 
     pids = processes_called(text)
     if not pids:
         raise QuestionError(f"--pid {text[:60]}: no process here is called so; give its number or its name")
-    if len(pids) > 1:
+    if len(pids) > _MOST_PROCESSES:
         shown = ", ".join(map(str, pids[:10]))
         raise QuestionError(
-            f"{len(pids)} processes are called {text[:60]}: {shown}; give the one that is meant"
+            f"--pid {text[:60]}: {len(pids)} processes are called so: {shown} ...; give the one that is meant"
         )
-    return pids[0]
+    return tuple(pids)
+
+
+_MOST_PROCESSES = 50
+"""More processes of one name are not answered at once."""
 
 
 def _answerer(topic: str) -> Callable[..., None]:

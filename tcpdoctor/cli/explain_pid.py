@@ -1,21 +1,23 @@
-"""`tcpdoctor explain --pid`: look at one process's sockets, judge, print."""
+"""`tcpdoctor explain --pid`: a process's sockets, their options and what is wrong, or several processes'."""
 
-from tcpdoctor.answers.process import look
+from collections.abc import Sequence
+
+from tcpdoctor.answers.process import look_at_processes
 from tcpdoctor.cli.output import Output, emit, emit_json, style_of
 
 
-def answer_pid(pid: int, output: Output) -> None:
-    """Say what TCP sockets a process holds, how they are, which options it set, and what is wrong.
+def answer_pid(pids: Sequence[int], output: Output) -> None:
+    """Say what TCP sockets processes hold, how they are, which options they set, and what is wrong.
 
     Raises:
-        QuestionError: There is no such process, or it hides its descriptors from us.
+        QuestionError: There is no such process.
     """
-    report = look(pid)
+    answers = look_at_processes(pids)
     if output.format == "json":
-        from tcpdoctor.report.process_json import process_json
+        from tcpdoctor.report.process_json import processes_json
 
-        emit_json(process_json(report), output)
+        emit_json(processes_json(answers), output)
     else:
-        from tcpdoctor.report.process_text import process_text
+        from tcpdoctor.report.process_text import processes_text
 
-        emit(process_text(report, style_of(output)), output)
+        emit(processes_text(answers, style_of(output), long=output.long), output)

@@ -5,18 +5,29 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+from tcpdoctor.answers.process import look_at_processes
+from tcpdoctor.cli.app import run
 from tcpdoctor.kernel.procfile import read_kernel_file
+from tcpdoctor.lab.closing import ended_and_not_closed
 from tcpdoctor.lab.connecting import unanswered
+from tcpdoctor.lab.keepalive import dead_server
 from tcpdoctor.lab.pairs import connect_pair, listen, wait_until
+from tcpdoctor.lab.receiving import left_unread
+from tcpdoctor.report.process_json import processes_json
+from tcpdoctor.report.process_text import processes_text
+from tcpdoctor.report.style import Style
 from tests.cli.command import complaint, tcpdoctor
+from tests.schemas import described
 
 KEYS = [
     "schema", "host", "taken_at", "process", "states", "other_sockets", "peers", "options", "sockets",
-    "findings", "unchecked", "missing",
+    "dead_sockets", "findings", "unchecked", "missing",
 ]  # fmt: skip
 SERVER = """
 import socket, sys
@@ -74,7 +85,7 @@ def test_says_what_a_process_holds_and_which_options_it_set(in_namespace):
     oldest = report["states"]["close_wait"]["oldest"]
     assert 0 <= oldest["at_least_s"] <= oldest["at_most_s"] < 60
     assert report["other_sockets"] == 1, "the datagram socket"
-    assert report["peers"] == [{"peer": "from 127.0.0.1", "sockets": 23}]
+    assert report["peers"] == [{"peer": "from 127.0.0.1", "sockets": 23, "connecting": 0}]
     accepted, listener = report["options"]
     assert (accepted["sockets"], accepted["listening"]) == (23, False)
     assert accepted["options"]["SO_KEEPALIVE"] is True
@@ -111,7 +122,8 @@ def test_findings_are_those_of_check_about_its_own_listeners(in_namespace):
 
 def dials_that_nobody_answers():
     with unanswered(7):
-        found = wait_for_finding("syn-sent-unanswered")
+        wait_for_finding("syn-sent-unanswered")
+        found = wait_for_finding("syn-sent-unanswered")  # by now each SYN was sent again
         text, checked = ask(os.getpid()), tcpdoctor("check", "--format", "json").stdout
     return found, text, json.loads(checked)
 
@@ -130,6 +142,11 @@ def wait_for_finding(rule):
 
 def test_a_finding_about_a_destination_that_names_the_process_is_shown(in_namespace):
     found, text, checked = in_namespace(dials_that_nobody_answers)
+    (peer,) = [one for one in found["peers"] if one["peer"].startswith("to ")]
+    assert (peer["sockets"], peer["connecting"]) == (7, 7)
+    state = found["states"]["syn_sent"]
+    assert (state["sockets"], state["unanswered"], state["unacknowledged_bytes"]) == (7, 7, 0)
+    assert "7 (not connected yet: SYN_SENT)" in text
     assert severities_of(found).items() <= severities_of(checked).items()
     assert "No finding" not in text
     assert "get no answer" in " ".join(text.split())
@@ -242,3 +259,96 @@ def test_many_kinds_of_options_still_fit_one_screen(in_namespace):
     text = in_namespace(with_seven_kinds_of_options)
     assert all(f"TCP_USER_TIMEOUT={seconds}001ms" in text for seconds in range(1, 7))
     assert len(text.splitlines()) <= 45
+
+
+def nobody_acknowledges():
+    with dead_server(5):
+        return json.loads(ask(os.getpid(), "--format", "json")), ask(os.getpid())
+
+
+def test_what_is_sent_again_is_no_data_and_what_nobody_acknowledged_is_told(in_namespace):
+    report, text = in_namespace(nobody_acknowledges)
+    state = report["states"]["established"]
+    assert (state["sockets"], state["unanswered"]) == (10, 5)
+    assert state["unacknowledged_bytes"] == 5 * len(b"request")
+    assert "5 sent again without an answer" in " ".join(text.split())
+    # the deaf ends hear nothing: only they are idle
+    assert state["most_idle_s"] > 0.3
+
+
+def nobody_reads():
+    with left_unread(7, size=1009):
+        return json.loads(ask(os.getpid(), "--format", "json")), ask(os.getpid())
+
+
+def test_what_a_process_has_not_read_is_told(in_namespace):
+    report, text = in_namespace(nobody_reads)
+    assert report["states"]["established"]["unread_bytes"] == 7 * 1009
+    assert "not read by the process" in " ".join(text.split())
+
+
+def connections_that_are_over():
+    with ended_and_not_closed(67):
+        return json.loads(ask(os.getpid(), "--format", "json")), ask(os.getpid())
+
+
+def test_connections_that_are_over_and_not_closed_are_told(in_namespace):
+    report, text = in_namespace(connections_that_are_over)
+    assert report["dead_sockets"]["sockets"] == 67
+    assert report["dead_sockets"]["every"] == 1
+    assert report["other_sockets"] == 67
+    assert "67 connections are over (reset, or timed out)" in " ".join(text.split())
+    assert "sockets more" not in text, "there are no others"
+
+
+def as_nobody(folder, pid):
+    """Root's process, as another user asks about it."""
+    folder.chmod(0o777)
+    question = ["explain", "--pid", str(pid), "--format", "json", "--output"]
+    with socket.create_server(("127.0.0.1", 7001)):
+        assert run([*question, str(folder / "warm")]) == 0  # imports what lies where only root may read
+        child = os.fork()
+        if child == 0:
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            os._exit(run([*question, str(folder / "answer")]))
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_what_another_users_process_hides_is_null_with_the_reason(in_namespace):
+    sleeper = subprocess.Popen(["sleep", "60"])
+    try:
+        with tempfile.TemporaryDirectory() as name:  # pytest's own folder is closed to other users
+            folder = Path(name)
+            assert in_namespace(as_nobody, folder, sleeper.pid) == 0
+            report = described((folder / "answer").read_text())
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    assert (report["process"]["name"], report["process"]["uid"]) == ("sleep", 0)
+    for key in ("states", "sockets", "peers", "options", "findings", "dead_sockets", "other_sockets"):
+        assert report[key] is None, key
+        assert report["missing"][key], key
+    assert "run as root" in report["missing"]["sockets"]
+
+
+def two_of_a_kind():
+    with ExitStack() as stack:
+        server = listen(stack)
+        connect_pair(stack, server)
+        child = stack.enter_context(subprocess.Popen(["sleep", "60"]))
+        stack.callback(child.kill)
+        return look_at_processes([os.getpid(), child.pid, os.getpid()])
+
+
+def test_several_processes_are_answered_one_behind_the_other(in_namespace):
+    answers = in_namespace(two_of_a_kind)
+    assert [answer.holdings.total for answer in answers] == [3, 0]
+    document = described(json.dumps(processes_json(answers)))
+    assert [one["process"]["name"] for one in document["processes"]][1] == "sleep"
+    text = processes_text(answers, Style(color=False, width=80), long=False)
+    assert text.count("\nOK  ") + text.startswith("OK  ") == 2
+    assert max(map(len, text.splitlines())) <= 80
+    assert len(text.splitlines()) <= 24

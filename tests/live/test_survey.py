@@ -9,7 +9,7 @@ from resource import RLIMIT_NOFILE, getrlimit
 
 import pytest
 
-from tcpdoctor.answers.process import look
+from tcpdoctor.answers.process import look_at_processes
 from tcpdoctor.kernel.sockets import SocketFilter, Way, read_connections
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.survey import take_survey
@@ -101,7 +101,7 @@ def among_150_thousand():
         server = listen(stack)
         for _ in range(11):
             connect_pair(stack, server)
-        return [look(pid) for pid in (*pids[::3], os.getpid())]
+        return look_at_processes((*pids[::3], os.getpid()))
 
 
 @pytest.mark.slow
@@ -110,7 +110,11 @@ def among_150_thousand():
 )
 def test_of_150_thousand_sockets_every_one_is_counted(in_namespace):
     *large, small = in_namespace(among_150_thousand)
-    for report in large:
-        assert report.by_state[TcpState.ESTABLISHED] == 18_946
-        assert (report.by_state[TcpState.LISTEN], report.other_sockets) == (1, 0)
-    assert (small.by_state[TcpState.ESTABLISHED], small.other_sockets) == (22, 0)
+    for answer in large:
+        assert numbers_of(answer) == {TcpState.ESTABLISHED: 18_946, TcpState.LISTEN: 1}
+        assert answer.holdings.other_sockets == 0
+    assert numbers_of(small) == {TcpState.ESTABLISHED: 22, TcpState.LISTEN: 1}
+
+
+def numbers_of(answer):
+    return {group.state: group.number for group in answer.holdings.states}
