@@ -7,7 +7,7 @@ import socket
 import struct
 import sys
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel import procnet
@@ -86,21 +86,27 @@ def read_port_use(
         for row in unlisted.ended:
             users.add_row(row, perhaps=True)
         complete = unlisted.complete if complete is True else complete
-    return PortUse({port: frozenset(on_port) for port, on_port in users.by_port().items()}, complete)
+    return PortUse(users.by_port(), complete)
 
 
 def _request() -> Request:
     return Request(sum(1 << state for state in (*LISTED_STATES, TcpState.BOUND)))
 
 
+_User: TypeAlias = tuple[int, bytes, bool, bool]
+"""Family, address, explicit, perhaps: a `PortUser` as rows tell it."""
+_NO_USERS: frozenset[_User] = frozenset()
+
+
 class _Users:
-    """Users by port, kept as bytes until the end: the same few stand behind many sockets."""
+    """Users by port. The same few stand behind many ports, so a port has one of few sets that are shared."""
 
     def __init__(self, low: int, high: int) -> None:
         self.bound = 0
         """How many of all sockets are merely bound, whatever their port."""
         self._low, self._high = low, high
-        self._found: dict[int, set[tuple[int, bytes, bool, bool]]] = {}
+        self._found: dict[int, frozenset[_User]] = {}
+        self._larger: dict[tuple[frozenset[_User], _User], frozenset[_User]] = {}
 
     def add_rows(self, rows: Rows) -> None:
         self._add(rows, _EXPLICIT)
@@ -110,7 +116,7 @@ class _Users:
         self._add(rows, _ANY_STATE)
 
     def _add(self, rows: Rows, explicit: frozenset[int]) -> None:
-        data, found = rows.data, self._found
+        data = rows.data
         for at in rows.offsets:
             (port,) = _PORT.unpack_from(data, at + _LOCAL_PORT)
             state = data[at + _STATE]
@@ -121,7 +127,7 @@ class _Users:
                 continue
             family = data[at + _FAMILY]
             address = bytes(data[at + _LOCAL : at + _LOCAL + _ADDRESS_BYTES[family]])
-            found.setdefault(port, set()).add((family, address, state in explicit, False))
+            self._note_user(port, (family, address, state in explicit, False))
 
     def add_row(self, row: Connection | Listener, *, perhaps: bool = False) -> None:
         state = TcpState.LISTEN if isinstance(row, Listener) else row.state
@@ -129,18 +135,23 @@ class _Users:
             return
         family = socket.AF_INET if row.family == 4 else socket.AF_INET6
         packed = socket.inet_pton(family, row.local.address)
-        self._found.setdefault(row.local.port, set()).add((family, packed, state in _EXPLICIT, perhaps))
+        self._note_user(row.local.port, (int(family), packed, state in _EXPLICIT, perhaps))
 
-    def by_port(self) -> Mapping[int, set[PortUser]]:
-        return {
-            port: {
-                PortUser(
-                    4 if family == socket.AF_INET else 6, socket.inet_ntop(family, address), explicit, perhaps
-                )
-                for family, address, explicit, perhaps in users
-            }
-            for port, users in self._found.items()
-        }
+    def _note_user(self, port: int, user: _User) -> None:
+        step = self._found.get(port, _NO_USERS), user
+        if step not in self._larger:
+            self._larger[step] = step[0] | {user}
+        self._found[port] = self._larger[step]
+
+    def by_port(self) -> Mapping[int, frozenset[PortUser]]:
+        told = {users: frozenset(map(_port_user, users)) for users in set(self._found.values())}
+        return {port: told[users] for port, users in self._found.items()}
+
+
+def _port_user(user: _User) -> PortUser:
+    family, address, explicit, perhaps = user
+    kind = 4 if family == socket.AF_INET else 6
+    return PortUser(kind, socket.inet_ntop(family, address), explicit, perhaps)
 
 
 # Which way the kernel would send packets to an address, and from which source address.
