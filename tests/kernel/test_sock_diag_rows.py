@@ -6,8 +6,10 @@ import struct
 import pytest
 
 from tcpdoctor.errors import KernelReadError
+from tcpdoctor.kernel import connect_evidence
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, NotHeld, TcpBytes
+from tcpdoctor.kernel.sock_diag import Rows
 from tcpdoctor.kernel.sock_diag_rows import CGROUP_ID, INFO, SKMEMINFO, SKV6ONLY, decode_row
 from tcpdoctor.kernel.sockets import EVERY_SOCKET, SocketFilter
 from tcpdoctor.kernel.states import TcpState, Timer
@@ -170,3 +172,16 @@ def test_a_raw_row_and_its_decoded_form_are_wanted_alike(family, only, wanted):
     before = b"\0" * 24
     assert only.on_raw_rows()(before + row(1, family=family), len(before)) is wanted
     assert only.accepts(decode_row(row(1, family=family))) is wanted
+
+
+def test_a_request_in_syn_recv_holds_no_port_and_a_whole_socket_does():
+    def users_of(data: bytes) -> list[int]:
+        users = connect_evidence._Users(1, 65535)
+        users.add_rows(Rows(data, len(data), len(data)))
+        return list(users.by_port())
+
+    mark, shutdown = attribute(15, struct.pack("=I", 0)), attribute(8, b"\0")
+    assert users_of(row(3)) == []
+    assert users_of(row(3, attributes=mark)) == [], "root is told the mark of a request"
+    assert users_of(row(3, attributes=mark + shutdown)) == [443]
+    assert users_of(row(1)) == [443]

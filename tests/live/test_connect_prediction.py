@@ -1,6 +1,8 @@
 """connect() is predicted, then asked: over a small port range, in every way that takes ports away."""
 
 import errno
+import json
+import os
 import socket
 import subprocess
 import time
@@ -10,6 +12,8 @@ import pytest
 
 from tcpdoctor.answers.connect import Client, look_at_connection, predict_from_here
 from tcpdoctor.diagnosis.connect import ConnectPrediction
+from tcpdoctor.kernel.connect_evidence import read_port_use
+from tcpdoctor.kernel.listing import Way
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import wait_until
@@ -307,3 +311,46 @@ def test_a_port_that_a_connected_client_named_itself_is_lost(in_namespace):
     answers = in_namespace(run, ports_named_by_connected_clients)
     assert (answers[0].lost, answers[0].free, answers[0].doubtful) == (5, ALL - 5, 3)
     assert (answers[-1].verdict, answers[-1].free, answers[-1].certain) == ("EADDRNOTAVAIL", 0, True)
+
+
+def bound_where_no_listing_has_them(stack):
+    """Ports that are merely bound, found in the processes that hold them: no listing is asked for them."""
+    for port in range(LOW, LOW + 5):
+        stack.enter_context(socket.socket()).bind((HOME, port))
+    over = stack.enter_context(socket.socket())
+    over.bind((HOME, LOW + 7))
+    over.connect_ex((HOME, 9))
+    return read_port_use(LOW, HIGH, ways=(Way.PROC,))
+
+
+def test_bound_sockets_that_no_listing_has_are_found_in_their_processes(in_namespace):
+    found = in_namespace(run, bound_where_no_listing_has_them)
+    assert sorted(found.users) == [*range(LOW, LOW + 5), LOW + 7]
+    assert {user.explicit for users in found.users.values() for user in users} == {True}
+    assert [port for port, users in found.users.items() if any(user.perhaps for user in users)] == [LOW + 7]
+
+
+def bound_and_hidden(stack):
+    sock = stack.enter_context(socket.socket())
+    sock.bind((HOME, LOW))
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        sock.close()
+        os.setresuid(65534, 65534, 65534)
+        with os.fdopen(writer, "w") as stream:
+            use = read_port_use(LOW, HIGH, ways=(Way.PROC,))
+            stream.write(json.dumps([use.complete.reason, list(use.users)]))
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        found = json.loads(stream.read())
+    os.waitpid(child, 0)
+    return found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_where_processes_may_not_be_asked_the_answer_is_not_certain(in_namespace):
+    reason, ports = in_namespace(run, bound_and_hidden)
+    assert "run as root" in reason
+    assert ports == []
