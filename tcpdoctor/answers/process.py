@@ -13,14 +13,14 @@ from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.origin import began_here
 from tcpdoctor.facts.socketset import Age
 from tcpdoctor.kernel.dead_sockets import ask_process
-from tcpdoctor.kernel.live import take_samples
+from tcpdoctor.kernel.live import take_samples, with_known_owners
 from tcpdoctor.kernel.namespaces import Identity, read_identity
-from tcpdoctor.kernel.processes import Task, read_descriptors, read_process, read_task
+from tcpdoctor.kernel.processes import Task, read_process, read_task
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, DeadSockets, Listener, Process, Samples
+from tcpdoctor.kernel.snapshot import Connection, DeadSockets, Listener, Owner, Process, Samples
 from tcpdoctor.kernel.sockopts import OptionValue
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
-from tcpdoctor.kernel.survey import Survey, take_survey
+from tcpdoctor.kernel.survey import Survey, held_by, take_survey
 
 MATTER = (
     "SO_REUSEADDR",
@@ -163,22 +163,21 @@ def _identify(pid: int) -> tuple[tuple[int, Task], Process]:
 class _Seen(NamedTuple):
     """What was read of one process's sockets."""
 
-    sockets: int
-    """Its descriptors' sockets of every kind."""
+    owners: Mapping[int, Owner]
+    """Its descriptors' sockets of every kind, by inode."""
     survey: Survey
     dead: Reading[DeadSockets]
 
 
 def _survey(pid: int) -> Reading[_Seen]:
-    descriptors = read_descriptors(pid)
-    if isinstance(descriptors, Missing):
-        return descriptors
+    owners = held_by(pid)
+    if isinstance(owners, Missing):
+        return owners
     survey = take_survey(COUNTED_STATES, pid=pid, options=True, room=_DESCRIBED)
     if isinstance(survey, Missing):
         return survey
-    sockets = len(set(descriptors.values()))
     nothing = DeadSockets((), 0, 1)
-    return _Seen(sockets, survey, _ask_dead(pid) if sockets > survey.total else nothing)
+    return _Seen(owners, survey, _ask_dead(pid) if len(owners) > survey.total else nothing)
 
 
 def _ask_dead(pid: int) -> Reading[DeadSockets]:
@@ -209,8 +208,9 @@ def _answer(
     diagnosis: Reading[Diagnosis] = Missing(
         "which findings are about it is not known: its sockets are hidden"
     )
-    if not isinstance(holdings, Missing):
-        diagnosis = diagnose_process(load_rules().rules, samples, process.pid, holdings.listeners)
+    if not isinstance(holdings, Missing) and not isinstance(seen, Missing):
+        looks = samples._replace(after=with_known_owners(samples.after, seen.owners, process))
+        diagnosis = diagnose_process(load_rules().rules, looks, process.pid, holdings.listeners)
     return ProcessAnswer(
         host=who,
         taken_at=taken_at,
@@ -231,7 +231,7 @@ def _holdings(seen: _Seen) -> Holdings:
         entries=entries,
         states=_state_groups(entries, seen.survey.by_state),
         total=seen.survey.total,
-        other_sockets=max(0, seen.sockets - seen.survey.total),
+        other_sockets=max(0, len(seen.owners) - seen.survey.total),
         dead=_dead_group(seen.dead),
         listeners=tuple(entry.seen.row for entry in entries if isinstance(entry.seen.row, Listener)),
         peers=_peer_groups(entries),

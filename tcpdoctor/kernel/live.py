@@ -36,6 +36,7 @@ from tcpdoctor.kernel.snapshot import (
     Listener,
     NotHeld,
     Owned,
+    Owner,
     Process,
     Samples,
     Snapshot,
@@ -112,6 +113,35 @@ def take_samples(
         before=before,
     )
     return Samples(before, after)
+
+
+def with_known_owners(look: Snapshot, known: Mapping[int, Owner], process: Process) -> Snapshot:
+    """The same look with the sockets of one process owned by it where the search did not find their holder.
+
+    Args:
+        look: Taken with owners.
+        known: By inode, every socket that the process holds.
+        process: Known by then, even if the search ended before it came there.
+    """
+
+    def missed(rows: Iterable[Connection]) -> dict[int, Owner]:
+        open_here = {row.inode for row in rows if isinstance(row.owner, Missing)} & known.keys()
+        return {inode: known[inode] for inode in open_here}
+
+    detail = look.detail
+    if not isinstance(detail, Missing):
+        detail = {
+            state: of_state._replace(
+                connections=with_owners(of_state.connections, missed(of_state.connections))
+            )
+            for state, of_state in detail.items()
+        }
+    census = look.census
+    if not isinstance(census, Missing) and isinstance(census.established, Established):
+        suspects = missed(worth_an_owner(census.established))
+        census = census._replace(established=fill_in_owners(census.established, suspects))
+    processes = {**look.processes, process.pid: look.processes.get(process.pid, process)}
+    return look._replace(detail=detail, census=census, processes=processes)
 
 
 def take_snapshot(

@@ -4,15 +4,18 @@ import os
 import socket
 import subprocess
 import sys
+from collections import Counter
 from contextlib import ExitStack
 from resource import RLIMIT_NOFILE, getrlimit
 
 import pytest
 
 from tcpdoctor.answers.process import look_at_processes
+from tcpdoctor.kernel.live import take_snapshot, with_known_owners
+from tcpdoctor.kernel.processes import read_process
 from tcpdoctor.kernel.sockets import SocketFilter, Way, read_connections
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
-from tcpdoctor.kernel.survey import take_survey
+from tcpdoctor.kernel.survey import held_by, take_survey
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import connect_pair, listen
 
@@ -118,3 +121,23 @@ def test_of_150_thousand_sockets_every_one_is_counted(in_namespace):
 
 def numbers_of(answer):
     return {group.state: group.number for group in answer.holdings.states}
+
+
+def leaking_beside_a_crowd():
+    with ExitStack() as stack:
+        clients = [pair[0] for pair in (connect_pair(stack, listen(stack)) for _ in range(13))]
+        for client in clients:
+            client.shutdown(socket.SHUT_WR)
+        hurried = take_snapshot(owner_seconds=0.0)
+        process = read_process(os.getpid())
+        known = with_known_owners(hurried, held_by(os.getpid()), process)
+        return [
+            Counter(type(row.owner).__name__ for row in each.detail[TcpState.CLOSE_WAIT].connections)
+            for each in (hurried, known)
+        ]
+
+
+def test_a_process_owns_its_sockets_even_where_the_search_for_owners_ends_early(in_namespace):
+    hurried, known = in_namespace(leaking_beside_a_crowd)
+    assert hurried == {"Missing": 13}
+    assert known == {"Held": 13}
