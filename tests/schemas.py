@@ -22,8 +22,9 @@ def assert_described(document: Document) -> Document:
     told = [f"{'.'.join(map(str, fault.absolute_path))}: {fault.message[:300]}" for fault in faults]
     assert not told, f"schema {name}: {told}"
     for key in ("checks", "answers", "processes"):
-        for inner in document.get(key, []):
-            assert_described(inner)
+        for inner in document.get(key) or []:
+            if "schema" in inner:
+                assert_described(inner)
     return document
 
 

@@ -133,19 +133,39 @@ _DESCRIBED = 20_000
 def look_at_processes(pids: Iterable[int]) -> tuple[ProcessAnswer, ...]:
     """Say what TCP sockets processes hold, how they are, which options they set, and what is wrong.
 
-    What a process hides from us is Missing in its answer. The host is looked at twice, once for all of them.
+    What a process hides from us is Missing in its answer. The host is looked at twice, once for all of them;
+    of several the worst comes first, and one that has ended meanwhile is left out.
 
     Raises:
         QuestionError: There is no such process.
     """
     taken_at, who = time.time(), read_identity()
-    known = [_identify(pid) for pid in dict.fromkeys(pids)]
+    known = _identify_all(tuple(dict.fromkeys(pids)))
     surveys = [_survey(process.pid) for _, process in known]
     samples = take_samples(_WINDOW, every_listener=any(map(_listens, surveys)))
-    return tuple(
+    answers = [
         _answer(who, taken_at, asked, process, survey, samples)
         for (asked, process), survey in zip(known, surveys, strict=True)
-    )
+    ]
+    return tuple(sorted(answers, key=_worst_first))
+
+
+def _worst_first(answer: ProcessAnswer) -> tuple[int, int, int]:
+    findings = () if isinstance(answer.diagnosis, Missing) else answer.diagnosis.findings
+    total = 0 if isinstance(answer.holdings, Missing) else answer.holdings.total
+    worst = max((int(finding.severity) for finding in findings), default=0)
+    return -worst, -total, answer.process.pid
+
+
+def _identify_all(pids: Sequence[int]) -> list[tuple[tuple[int, Task], Process]]:
+    known = []
+    for pid in pids:
+        try:
+            known.append(_identify(pid))
+        except QuestionError:
+            if len(pids) == 1 or (pid == pids[-1] and not known):
+                raise
+    return known
 
 
 def _identify(pid: int) -> tuple[tuple[int, Task], Process]:

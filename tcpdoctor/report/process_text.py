@@ -27,8 +27,11 @@ _LABEL = 6
 
 
 def processes_text(answers: Sequence[ProcessAnswer], style: Style, *, long: bool) -> str:
-    """Return the answers one behind the other, each in its short form or whole."""
-    return "\n".join(_process_text(answer, style, long=long) for answer in answers)
+    """Return the answers one behind the other, each short or whole; of many a line for the rest."""
+    shown = answers if long else answers[:_SHOWN]
+    parts = [_process_text(answer, style, long=long) for answer in shown]
+    rest = [style.wrap(f"{_word(answer)}  {_headline(answer)}") for answer in answers[len(shown) :]]
+    return "\n".join([*parts, *(["\n".join(rest) + "\n"] if rest else [])])
 
 
 def _process_text(answer: ProcessAnswer, style: Style, *, long: bool) -> str:

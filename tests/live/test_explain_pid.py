@@ -45,7 +45,7 @@ sys.stdin.read()
 
 
 def ask(pid, *options):
-    answer = tcpdoctor("explain", "--pid", str(pid), *options)
+    answer = tcpdoctor("explain", "--pid", str(pid), *(options or ("--long",)))
     assert answer.returncode == 0, answer
     return answer.stdout
 
