@@ -44,8 +44,11 @@ def load_rules(
     """
     if _pinned is not None:
         return load_library(*_pinned, only=only, skip=skip or ())
-    texts = [*shipped_texts(), *added_texts(extra_dirs)]
-    return load_library(texts, read_config(config), only=only, skip=skip or ())
+    from tcpdoctor.answers.compiled import load_compiled
+
+    shipped = load_compiled(folder_of_rules(Path(tcpdoctor.__file__).parent))
+    texts = [*(shipped_texts() if shipped is None else ()), *added_texts(extra_dirs)]
+    return load_library(texts, read_config(config), shipped=shipped or (), only=only, skip=skip or ())
 
 
 def pin_rules(texts: Sequence[RuleText], config: Config) -> None:

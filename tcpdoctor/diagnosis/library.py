@@ -1,6 +1,7 @@
 """Rule texts and the configuration become the rules in force."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.finding import Severity
@@ -118,6 +119,7 @@ def load_library(
     texts: Iterable[RuleText],
     config: Config = NO_CONFIG,
     *,
+    shipped: Iterable[Rule] = (),
     only: Collection[str] | None = None,
     skip: Collection[str] = (),
     vocabulary: Vocabulary = real_vocabulary,
@@ -127,6 +129,7 @@ def load_library(
     Args:
         texts: Shipped rules first; a later one may replace an earlier one by ``replaces``.
         config: What the user changed.
+        shipped: Rules that were read before; they come first.
         only: Ids (or FAMILY/ID) of the only rules to be in force; None for all.
         skip: Ids of rules that shall not be in force.
         vocabulary: The facts that rules may use.
@@ -136,12 +139,13 @@ def load_library(
         ConfigError: The configuration names no rule or no limit that exists.
         QuestionError: `only` or `skip` names no rule.
     """
-    rules = _distinct(
+    parsed = (
         parse_rule(
             text.text, text.source, text.family, vocabulary=vocabulary, whole=not text.shipped
         )._replace(shipped=text.shipped)
         for text in texts
     )
+    rules = _distinct(chain(shipped, parsed))
     rules.sort(key=lambda rule: rule.name)
     off = _configure(rules, config)
     if only is not None:

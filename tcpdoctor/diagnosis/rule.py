@@ -149,6 +149,8 @@ class Rule(NamedTuple):
     """The name of its check in `sysctl lint`, where that is older than the rule; None: the rule's own."""
     needs: str | None = None
     """What has to be there for the disease to exist at all, one of `NEEDS`; None: nothing special."""
+    packed: bytes = b""
+    """Its body as it was read when this program was built; empty where `text` has to be read."""
 
     @property
     def name(self) -> str:
@@ -206,6 +208,11 @@ def read_body(rule: Rule) -> "Body":
     Raises:
         RuleError: See `parse_rule`.
     """
+    if rule.packed:
+        from _pickle import loads
+
+        body: Body = loads(rule.packed)
+        return body
     return _body(rule, parse_toml(rule.text, rule.source, RuleError))
 
 
