@@ -30,12 +30,13 @@ class Check(NamedTuple):
     """Seconds from the command's start to the diagnosis, the window included; None where nobody measured."""
 
 
-def diagnose_on_demand(rules: Sequence[Rule], samples: Samples) -> tuple[Diagnosis, Samples]:
+def diagnose_on_demand(rules: Sequence[Rule], samples: Samples, most: int) -> tuple[Diagnosis, Samples]:
     """Judge a look that was taken without owners; search for those on which something hangs, and judge again.
 
     Args:
         rules: Those in force.
         samples: Taken with ``owners=None``.
+        most: Of one rule so many findings are told.
 
     Returns:
         The diagnosis, and the samples with the owners that were searched for. What was found of one kind
@@ -46,7 +47,7 @@ def diagnose_on_demand(rules: Sequence[Rule], samples: Samples) -> tuple[Diagnos
 
     searched: frozenset[Owned] = frozenset()
     while True:
-        diagnosis = diagnose(rules, samples)
+        diagnosis = diagnose(rules, samples, most)
         wanted = owners_wanted(rules, diagnosis) - searched
         if not wanted:
             return diagnosis, samples
@@ -117,8 +118,17 @@ def measures_of(check: Check) -> "Sequence[Measure]":
 
 
 def count_of(diagnosis: Diagnosis, severity: Severity) -> int:
-    """Return how many findings have exactly this severity."""
-    return sum(finding.severity is severity for finding in diagnosis.findings)
+    """Return how many findings have exactly this severity, told or not."""
+    told = sum(finding.severity is severity for finding in diagnosis.findings)
+    return told + sum(each.number for each in diagnosis.untold if each.severity is severity)
+
+
+def untold_by_rule(diagnosis: Diagnosis) -> dict[str, int]:
+    """Return by rule how many findings there are beyond those that are told."""
+    found: dict[str, int] = {}
+    for each in diagnosis.untold:
+        found[each.rule] = found.get(each.rule, 0) + each.number
+    return found
 
 
 def loud_findings(check: Check) -> tuple[Finding, ...]:

@@ -302,11 +302,11 @@ def _look(
         samples = memory.take_samples()
     tell_stage("comparing what it saw with the rules")
     if on_demand:
-        diagnosis, samples = diagnose_on_demand(library.rules, samples)
+        diagnosis, samples = diagnose_on_demand(library.rules, samples, library.most)
     else:
         from tcpdoctor.diagnosis.evaluate import diagnose
 
-        diagnosis = diagnose(library.rules, samples)
+        diagnosis = diagnose(library.rules, samples, library.most)
     return Check(
         diagnosis,
         samples,

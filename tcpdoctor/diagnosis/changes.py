@@ -1,7 +1,8 @@
 """What appeared and what went between two runs, by fingerprint.
 
 A finding that is not found again has gone only where its rule was answered: a rule that could not be answered
-leaves open whether it is still there, and one that was not in force was not asked. Both are kept.
+leaves open whether it is still there, and one that was not in force was not asked. Both are kept. So is
+one of a rule that fired for more subjects than are told: it may be among the others.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -69,7 +70,8 @@ def compare(
     known = {told.fingerprint: told for told in before}
     current = {finding.fingerprint for finding in diagnosis.findings}
     unchecked = {rule.rule: rule.reason for rule in diagnosis.unchecked}
-    absent = [told for told in known.values() if told.fingerprint not in current and told.rule in in_force]
+    asked = frozenset(in_force) - {untold.rule for untold in diagnosis.untold}
+    absent = [told for told in known.values() if told.fingerprint not in current and told.rule in asked]
     return Changes(
         since,
         tuple(finding for finding in diagnosis.findings if finding.fingerprint not in known),

@@ -1,10 +1,12 @@
 """Rules x subjects -> Diagnosis."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import NamedTuple
 
 from tcpdoctor.diagnosis.closure import join_reasons
-from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Unchecked
+from tcpdoctor.diagnosis.finding import MOST_SUBJECTS, Diagnosis, Finding, Unchecked, Untold
 from tcpdoctor.diagnosis.judge import SubjectsOf, judge, make_judge, observe
 from tcpdoctor.diagnosis.rule import NEEDS, Rule, Trigger, read_body
 from tcpdoctor.facts.host import HostFacts
@@ -17,20 +19,34 @@ _ELSEWHERE = "it is about the whole machine: look from the host's initial networ
 _MOST_REASONS = 3
 
 
-def diagnose(rules: Sequence[Rule], samples: Samples) -> Diagnosis:
+def diagnose(rules: Sequence[Rule], samples: Samples, most: int = MOST_SUBJECTS) -> Diagnosis:
     """Apply every rule to every subject of its scope. Facts are asked for only in the scopes of the rules.
+
+    Args:
+        rules: Those in force.
+        samples: One look or two.
+        most: Of one rule so many findings are told, the worst; the rest is counted.
 
     Raises:
         RuleError: A shipped rule's prose is wrong; lint finds that before it is shipped.
     """
     host = HostFacts(samples)  # shared, so that no fact is computed twice
-    return diagnose_subjects(rules, samples.after, lambda scope: subjects_of(samples, scope, host))
+    return diagnose_subjects(rules, samples.after, lambda scope: subjects_of(samples, scope, host), most)
 
 
-def diagnose_subjects(rules: Sequence[Rule], snapshot: Snapshot, find_subjects: SubjectsOf) -> Diagnosis:
+class _Fired(NamedTuple):
+    """A rule, and for which subjects it fired."""
+
+    rule: Rule
+    subjects: list[tuple[Subject, Trigger]]
+
+
+def diagnose_subjects(
+    rules: Sequence[Rule], snapshot: Snapshot, find_subjects: SubjectsOf, most: int = MOST_SUBJECTS
+) -> Diagnosis:
     """The same for subjects from anywhere; `snapshot` says which namespace, and what its sysctls are."""
     known: dict[Scope, Reading[Sequence[Subject]]] = {}
-    findings: list[Finding] = []
+    every: list[_Fired] = []
     unchecked: list[Unchecked] = []
     for rule in rules:
         elsewhere = _why_not_here(rule, snapshot)
@@ -43,23 +59,58 @@ def diagnose_subjects(rules: Sequence[Rule], snapshot: Snapshot, find_subjects: 
         if isinstance(subjects, Missing):
             unchecked.append(Unchecked(rule.id, subjects.reason))
             continue
-        found, unknown = _apply(rule, subjects, snapshot)
-        findings += found
+        fired, unknown = _apply(rule, subjects)
+        every.append(_Fired(rule, fired))
         if unknown:
             unchecked.append(Unchecked(rule.id, _summarise(unknown, len(subjects))))
-    findings = _without_explained(findings, {rule.id: rule.explains for rule in rules if rule.explains})
+    findings: list[Finding] = []
+    untold: list[Untold] = []
+    for rule, fired in _without_explained(every):
+        told, rest = _worst(rule, fired, most)
+        findings += _tell_all(rule, told, snapshot)
+        untold += rest
     findings.sort(key=lambda finding: (-finding.severity, finding.rule, -_extent(finding), finding.label))
-    return Diagnosis(tuple(findings), tuple(unchecked), len(rules))
+    return Diagnosis(tuple(findings), tuple(unchecked), len(rules), tuple(untold))
 
 
-def _without_explained(findings: Sequence[Finding], explains: Mapping[str, Sequence[str]]) -> list[Finding]:
+def _without_explained(every: Sequence[_Fired]) -> list[_Fired]:
     """Leave out what another finding about the same subject explains: two would give contrary advice."""
+    told = {
+        (explained, id(subject))
+        for rule, fired in every
+        for explained in rule.explains
+        for subject, _ in fired
+    }
+    if not told:
+        return list(every)
+    return [
+        _Fired(rule, [each for each in fired if (rule.id, id(each[0])) not in told]) for rule, fired in every
+    ]
 
-    def about(finding: Finding, rule: str) -> tuple[object, ...]:
-        return rule, finding.scope, finding.label, *sorted(finding.identity.items())
 
-    told = {about(finding, rule) for finding in findings for rule in explains.get(finding.rule, ())}
-    return [finding for finding in findings if about(finding, finding.rule) not in told]
+def _worst(
+    rule: Rule, fired: list[tuple[Subject, Trigger]], most: int
+) -> tuple[list[tuple[Subject, Trigger]], list[Untold]]:
+    """The worst subjects, and how many more of each severity there are.
+
+    A rule may fire for thirty thousand listeners at once: nobody reads megabytes.
+    """
+    if len(fired) <= most:
+        return fired, []
+    from tcpdoctor.diagnosis.measure import certain, first_limit, value_of  # so many are seldom
+
+    severity = {id(trigger): rule.severity or trigger.severity for _, trigger in fired}
+    limit = first_limit(rule)
+
+    def badness(each: tuple[Subject, Trigger]) -> tuple[float, float]:
+        subject, trigger = each
+        value = certain(value_of(rule, subject.facts, at_most=trigger.at_most))
+        return -severity[id(trigger)], -_beyond(value, limit)
+
+    ordered = sorted(fired, key=badness)
+    rest = Counter(severity[id(trigger)] for _, trigger in ordered[most:])
+    untold = [Untold(rule.id, each, rest[each]) for each in sorted(rest, reverse=True)]
+    return ordered[:most], untold
 
 
 def _why_not_here(rule: Rule, snapshot: Snapshot) -> str | None:
@@ -74,9 +125,9 @@ def _why_not_here(rule: Rule, snapshot: Snapshot) -> str | None:
 
 
 def _apply(
-    rule: Rule, subjects: Sequence[Subject], snapshot: Snapshot
-) -> tuple[list[Finding], list[tuple[str, str]]]:
-    """Findings, and (label, reason) of the subjects that could not be judged."""
+    rule: Rule, subjects: Sequence[Subject]
+) -> tuple[list[tuple[Subject, Trigger]], list[tuple[str, str]]]:
+    """The subjects for which it fires, and (label, reason) of those that could not be judged."""
     by = make_judge(rule)
     fired: list[tuple[Subject, Trigger]] = []
     unknown: list[tuple[str, str]] = []
@@ -88,21 +139,29 @@ def _apply(
             unknown.append((subject.label, _why_hidden(rule, verdict, subject)))
         elif verdict is not None:
             fired.append((subject, verdict))
+    return fired, unknown
+
+
+def _tell_all(rule: Rule, fired: Sequence[tuple[Subject, Trigger]], snapshot: Snapshot) -> list[Finding]:
     if not fired:
-        return [], unknown
+        return []
     from tcpdoctor.diagnosis.tell import tell  # a healthy host does not pay for prose
 
     body = read_body(rule)  # once per rule: TOML is slow
     whom = [subject for subject, _ in fired]
-    return [tell(rule, body, trigger, subject, snapshot, whom) for subject, trigger in fired], unknown
+    return [tell(rule, body, trigger, subject, snapshot, whom) for subject, trigger in fired]
 
 
 def _extent(finding: Finding) -> float:
     """How far the disease goes beyond the rule's limit, to have the worst of a rule's subjects first."""
-    if finding.value is None or not finding.limit:
-        return finding.value or 0.0
+    return _beyond(finding.value, finding.limit)
+
+
+def _beyond(value: float | None, limit: float | None) -> float:
+    if value is None or not limit:
+        return value or 0.0
     # what fires above its limit is larger than it, what fires below is smaller
-    return max(finding.value / finding.limit, finding.limit / finding.value if finding.value else math.inf)
+    return max(value / limit, limit / value if value else math.inf)
 
 
 def _why_hidden(rule: Rule, trigger: Trigger, subject: Subject) -> str:

@@ -8,6 +8,9 @@ from tcpdoctor.facts.subject import Scope
 from tcpdoctor.kernel.reading import JsonValue as JsonValue  # most who need it have to do with findings
 from tcpdoctor.kernel.snapshot import Endpoint
 
+MOST_SUBJECTS = 100
+"""Of one rule so many findings are told where the configuration does not say otherwise."""
+
 
 class Severity(IntEnum):
     """How much a finding matters; ordered."""
@@ -140,6 +143,14 @@ class Unchecked(NamedTuple):
     """False: the rule has no meaning here (``tcp_mem`` in a child namespace), which is no fault."""
 
 
+class Untold(NamedTuple):
+    """Subjects for which a rule fired as well, none of them worse than those that are told."""
+
+    rule: str
+    severity: Severity
+    number: int
+
+
 class Diagnosis(NamedTuple):
     """All that the rules say of one namespace."""
 
@@ -148,3 +159,5 @@ class Diagnosis(NamedTuple):
     unchecked: tuple[Unchecked, ...]
     rules: int
     """How many rules were in force."""
+    untold: tuple[Untold, ...] = ()
+    """What the bound on findings of one rule leaves out; the worst severity of each rule is always told."""

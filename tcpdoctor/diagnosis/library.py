@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.diagnosis.finding import MOST_SUBJECTS, Severity
 from tcpdoctor.diagnosis.rule import LEVELS, Rule, parse_rule
 from tcpdoctor.diagnosis.table import Table, nearest, parse_toml, suggest
 from tcpdoctor.diagnosis.tree import Vocabulary, in_base_unit
@@ -32,6 +32,8 @@ class Config(NamedTuple):
     source: str
     rules: Mapping[str, Override]
     """By the name that the file uses: ``close-wait-leak`` or ``close/close-wait-leak``."""
+    most: int = MOST_SUBJECTS
+    """Of one rule so many findings are told."""
 
 
 NO_CONFIG = Config("no configuration", {})
@@ -43,9 +45,19 @@ def parse_config(text: str, source: str) -> Config:
     Raises:
         ConfigError: Anything in it is wrong: file, key, remedy.
     """
-    table = Table(parse_toml(text, source, ConfigError), source, "", ("rules",), ConfigError)
+    table = Table(parse_toml(text, source, ConfigError), source, "", ("rules", "check"), ConfigError)
     rules = table.open_table("rules")
-    return Config(source, {name: _override(rules, name) for name in rules.values})
+    return Config(source, {name: _override(rules, name) for name in rules.values}, _most_subjects(table))
+
+
+def _most_subjects(table: Table) -> int:
+    part = table.table("check", ("most_subjects",)) if table.has("check") else None
+    if part is None or not part.has("most_subjects"):
+        return MOST_SUBJECTS
+    given = part.number("most_subjects")
+    if given < 1 or given != int(given):
+        raise part.complaint("most_subjects", "is no whole number from 1 on")
+    return int(given)
 
 
 def _override(rules: Table, name: str) -> Override:
@@ -98,6 +110,8 @@ class Library(NamedTuple):
     """In force, by name."""
     off: tuple[tuple[Rule, str], ...]
     """Not in force, with what switched them off: ``/etc/tcpdoctor/config.toml``, ``--skip``."""
+    most: int = MOST_SUBJECTS
+    """Of one rule so many findings are told."""
 
     @property
     def everything(self) -> list[tuple[Rule, str | None]]:
@@ -156,6 +170,7 @@ def load_library(
     for name in skip:
         off[_place(name, rules, "--skip: ", QuestionError)] = "--skip"
     return Library(
+        most=config.most,
         rules=tuple(rule for place, rule in enumerate(rules) if place not in off),
         off=tuple((rules[place], off[place]) for place in sorted(off)),
     )

@@ -38,6 +38,10 @@ def check_json(check: Check, findings: tuple[Finding, ...] | None = None) -> dic
         "sysctls": {name: _sysctl(value) for name, value in sorted(snapshot.sysctls.items())},
         "findings": [finding_json(finding) for finding in shown],
         "unchecked": [{"rule": rule.rule, "reason": rule.reason} for rule in diagnosis.unchecked],
+        "untold": [
+            {"rule": each.rule, "severity": each.severity.key, "number": each.number}
+            for each in diagnosis.untold
+        ],
     }
 
 

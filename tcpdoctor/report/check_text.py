@@ -1,8 +1,8 @@
 """`check` in its long form: the worst first, each with its evidence, what to do and not to do, and why."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from tcpdoctor.answers.check import Check, checked, count_of, status, unchecked_rules
+from tcpdoctor.answers.check import Check, checked, count_of, status, unchecked_rules, untold_by_rule
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Diagnosis, Evidence, Finding, Fix, Severity, SysctlFix, Unchecked
 from tcpdoctor.kernel.reading import Missing
@@ -16,7 +16,8 @@ MOST_ALIKE = 10
 def check_text(check: Check, style: Style) -> str:
     """Return the whole answer: a verdict, the findings, and what was looked at and what not."""
     findings = check.diagnosis.findings
-    parts = [_header(check, style), *finding_texts(findings, style), _tail(check, style)]
+    texts = finding_texts(findings, style, untold_by_rule(check.diagnosis))
+    parts = [_header(check, style), *texts, _tail(check, style)]
     if len(findings) > 1:  # what stays in view when the prompt is back
         parts.append(worst_line(findings[0], style))
     return "\n\n".join(parts) + "\n"
@@ -29,11 +30,13 @@ def worst_line(finding: Finding, style: Style) -> str:
     return style.severity(finding.severity.key, word) + text[len(word) :]
 
 
-def finding_texts(findings: Iterable[Finding], style: Style) -> list[str]:
+def finding_texts(
+    findings: Iterable[Finding], style: Style, untold: Mapping[str, int] | None = None
+) -> list[str]:
     """Return one block of text per finding, in the given order.
 
     Where a rule fired for several subjects, the prose they share stands under the first one only, and
-    beyond MOST_ALIKE of them only their number is said.
+    beyond MOST_ALIKE of them only their number is said. `untold` is by rule how many more there are.
     """
     texts = []
     seen: dict[str, list[Finding]] = {}
@@ -43,9 +46,11 @@ def finding_texts(findings: Iterable[Finding], style: Style) -> list[str]:
         if len(alike) <= MOST_ALIKE:
             texts.append(finding_text(finding, style, like=alike[0] if len(alike) > 1 else None))
     for rule, alike in seen.items():
-        if len(alike) > MOST_ALIKE:
-            more = plural(len(alike) - MOST_ALIKE, "finding")
-            texts.append(style.wrap(f"... and {more} more of {rule}; --format json has them all"))
+        rest = (untold or {}).get(rule, 0)
+        more = max(0, len(alike) - MOST_ALIKE) + rest
+        if more:
+            where = f"--format json has the {len(alike)} worst" if rest else "--format json has them all"
+            texts.append(style.wrap(f"... and {plural(more, 'finding')} more of {rule}; {where}"))
     return texts
 
 
@@ -111,7 +116,7 @@ def verdict_sentence(diagnosis: Diagnosis, verdict: str) -> str:
     if diagnosis.findings:
         kinds = [(count_of(diagnosis, severity), severity.key) for severity in reversed(Severity)]
         found = ", ".join(f"{number} {key}" for number, key in kinds if number)
-        total = plural(len(diagnosis.findings), "finding")
+        total = plural(sum(number for number, _ in kinds), "finding")
         return f"{total} ({found}){_but_unanswered(diagnosis, '; ')}"
     if verdict == "unknown":
         return "too little could be checked to say that TCP is well"

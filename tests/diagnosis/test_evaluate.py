@@ -5,11 +5,13 @@ import math
 
 import pytest
 
+from tcpdoctor.diagnosis.changes import compare, told_after
 from tcpdoctor.diagnosis.evaluate import diagnose_subjects
-from tcpdoctor.diagnosis.finding import Evidence, Severity, SysctlFix, Unchecked, Whereabouts
+from tcpdoctor.diagnosis.finding import Evidence, Severity, SysctlFix, Unchecked, Untold, Whereabouts
 from tcpdoctor.diagnosis.library import RuleText, load_library, parse_config
 from tcpdoctor.diagnosis.rule import read_body
 from tcpdoctor.diagnosis.tell import value_text
+from tcpdoctor.errors import ConfigError
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.value import Ages, Growth, NamedText, Range
 from tcpdoctor.kernel.reading import Missing
@@ -32,9 +34,11 @@ def leak(number: int, label: str = "nginx (811)", **facts):
     )
 
 
-def look(*subjects, rules=None, **fields):
+def look(*subjects, rules=None, most=1000, **fields):
     asked = {Scope.PROCESS: list(subjects)}
-    return diagnose_subjects([rule()] if rules is None else rules, snapshot(**fields), asked.__getitem__)
+    return diagnose_subjects(
+        [rule()] if rules is None else rules, snapshot(**fields), asked.__getitem__, most
+    )
 
 
 def test_a_finding_says_whom_what_and_with_which_numbers():
@@ -491,3 +495,56 @@ def test_what_another_finding_explains_is_not_told_of_the_same_subject():
         ("pairs-wait", "proxy (2)"),
         ("sockets-leak", "proxy (1)"),
     ]
+
+
+# a rule that fires for very many
+
+
+def crowd(number):
+    """Processes that leak from 101 sockets on, the worst in the middle."""
+    return [leak(101 + place * 37 % number, f"p{place} ({1000 + place})") for place in range(number)]
+
+
+@pytest.mark.parametrize("most", [1, 7, 22])
+def test_of_very_many_subjects_the_worst_are_told_and_the_rest_is_counted(most):
+    found = look(*crowd(23), most=most)
+    told = [finding.evidence[0].value for finding in found.findings]
+    assert told == sorted(range(101, 124), reverse=True)[:most]
+    assert found.untold == (Untold("sockets-leak", Severity.WARNING, 23 - most),)
+
+
+def test_what_is_few_is_told_whole():
+    found = look(*crowd(23), most=23)
+    assert (len(found.findings), found.untold) == (23, ())
+
+
+def test_the_worst_severity_is_told_first_and_the_others_are_counted_by_severity():
+    found = look(*crowd(23), rules=[rule(RULE.replace("default = 1000", "default = 120"))], most=3)
+    assert [finding.severity for finding in found.findings] == [Severity.CRITICAL] * 3
+    assert found.untold == (
+        Untold("sockets-leak", Severity.CRITICAL, 1),
+        Untold("sockets-leak", Severity.WARNING, 19),
+    )
+
+
+def test_the_configuration_says_how_many_are_told():
+    config = parse_config("[check]\nmost_subjects = 3\n", "config.toml")
+    assert load_library((), config).most == 3
+    assert load_library(()).most == 100
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "2.5", '"many"'])
+def test_a_number_of_subjects_that_is_none_is_refused(given):
+    with pytest.raises(ConfigError, match="most_subjects"):
+        parse_config(f"[check]\nmost_subjects = {given}\n", "config.toml")
+
+
+def test_a_finding_that_may_be_among_the_untold_has_not_gone():
+    whole = look(*crowd(23))
+    before = told_after((), whole, compare((), None, whole, ["sockets-leak"]), 5.0)
+    few = look(*crowd(23), most=3)
+    changes = compare(before, 5.0, few, ["sockets-leak"])
+    assert not changes.any()
+    assert {told.fingerprint for told in told_after(before, few, changes, 6.0)} == {
+        told.fingerprint for told in before
+    }

@@ -34,6 +34,7 @@ TOP = [
     "sysctls",
     "findings",
     "unchecked",
+    "untold",
 ]
 FINDING_KEYS = [
     "rule",
