@@ -1,5 +1,7 @@
 """A rule file becomes a rule, or a complaint with file, key and remedy."""
 
+import pickle
+
 import pytest
 
 from tcpdoctor.diagnosis.finding import Severity
@@ -304,3 +306,9 @@ def test_less_may_be_worse():
     text = RULE.replace("measure_limit", "measure_below")
     assert (rule(text).measure_falls, rule().measure_falls) == (True, False)
     assert rule(text).measure_limits == rule().measure_limits
+
+
+def test_a_body_that_was_packed_with_the_rule_is_that_of_its_text():
+    plain = rule()
+    packed = plain._replace(packed=pickle.dumps(read_body(plain)), text="")
+    assert read_body(packed) == read_body(plain)
