@@ -4,11 +4,12 @@ It is what somebody reads who was woken: on 80 columns five findings take at mos
 view when the prompt is back is the worst of them. Everything else is one command away, which is printed.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from tcpdoctor.answers.check import Check, checked, status, worst_severity
 from tcpdoctor.answers.states import state_readings
-from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Fix, Severity
+from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Fix, Severity, Untold
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.kernel.states import TcpState
@@ -38,20 +39,23 @@ _ASKED = "A service fails anyway?"
 def check_short(check: Check, style: Style, only: Sequence[Finding] | None = None) -> str:
     """Return the short form; with `only` those findings, and nothing of what was not answered."""
     findings = check.diagnosis.findings if only is None else tuple(only)
-    lines = [_verdict_line(check, findings, style)]
+    untold = check.diagnosis.untold if only is None else ()
+    lines = [_verdict_line(check, findings, untold, style)]
     if findings:
-        lines += ["", *_findings(findings, style), *_more(findings, style)]
+        lines += ["", *_findings(findings, style), *_more(findings, untold, style)]
         lines += _ending(check, findings, style, told=only is None)
     elif only is None:
         lines += _nothing(check, style)
     return "\n".join(lines) + "\n"
 
 
-def counts_words(findings: Iterable[Finding]) -> str:
+def counts_words(findings: Iterable[Finding], untold: Iterable[Untold] = ()) -> str:
     """Say how many findings there are of each severity, the worst first: ``1 critical, 4 warning``."""
-    severities = [finding.severity for finding in findings]
-    counted = [(severities.count(severity), severity.key) for severity in reversed(Severity)]
-    return ", ".join(f"{number} {key}" for number, key in counted if number)
+    numbers = Counter(finding.severity for finding in findings)
+    for each in untold:
+        numbers[each.severity] += each.number
+    counted = [(numbers[severity], severity.key) for severity in reversed(Severity)]
+    return ", ".join(f"{number:,} {key}" for number, key in counted if number)
 
 
 def finding_lines(finding: Finding, style: Style) -> list[str]:
@@ -81,11 +85,11 @@ def cut_subject(label: str, room: int) -> str:
     return label[: room - 1] + "~"
 
 
-def _verdict_line(check: Check, findings: Sequence[Finding], style: Style) -> str:
+def _verdict_line(check: Check, findings: Sequence[Finding], untold: Sequence[Untold], style: Style) -> str:
     snapshot = check.samples.after
     verdict = status(check)
     word = verdict.upper()
-    said = f"{word}  {snapshot.host}: {_verdict_words(check, findings, verdict)}"
+    said = f"{word}  {snapshot.host}: {_verdict_words(check, findings, untold, verdict)}"
     looked = _looked(check, snapshot, style)
     gap = style.width - len(said) - len(looked)
     line = f"{said}{' ' * gap}{looked}" if gap >= 2 else style.wrap(f"{said}\n\n{looked}", "  ", "")
@@ -94,9 +98,9 @@ def _verdict_line(check: Check, findings: Sequence[Finding], style: Style) -> st
     return "\n".join(lines)
 
 
-def _verdict_words(check: Check, findings: Sequence[Finding], verdict: str) -> str:
+def _verdict_words(check: Check, findings: Sequence[Finding], untold: Sequence[Untold], verdict: str) -> str:
     if findings:
-        return counts_words(findings)
+        return counts_words(findings, untold)
     if verdict == "unknown":
         return "too little could be checked to say that TCP is well"
     return "nothing wrong" if check.diagnosis.rules else "no rule was asked for"
@@ -166,9 +170,12 @@ def _first_fix(finding: Finding) -> Fix | None:
     return next(iter([*typed, *finding.fixes]), None)
 
 
-def _more(findings: Sequence[Finding], style: Style) -> list[str]:
+def _more(findings: Sequence[Finding], untold: Sequence[Untold], style: Style) -> list[str]:
     rest = findings[MOST_SHOWN:]
-    return [style.wrap(f"and {len(rest)} more ({counts_words(rest)}): --long", "  ", " ")] if rest else []
+    number = len(rest) + sum(each.number for each in untold)
+    if not number:
+        return []
+    return [style.wrap(f"and {number:,} more ({counts_words(rest, untold)}): --long", "  ", " ")]
 
 
 def _ending(check: Check, findings: Sequence[Finding], style: Style, *, told: bool) -> list[str]:

@@ -120,7 +120,7 @@ HIDDEN = Unchecked("close-wait-leak", "owners of 7 sockets are hidden: run as ro
 INAPPLICABLE = Unchecked("tcp-memory-nearly-full", "tcp_mem is the whole machine's", applies=False)
 
 
-def check(*findings, unchecked=(), rules=20, window=1.0, snapshot=SNAPSHOT, **options) -> Check:
+def check(*findings, unchecked=(), untold=(), rules=20, window=1.0, snapshot=SNAPSHOT, **options) -> Check:
     """One run of check with these findings."""
-    diagnosis = Diagnosis(findings=findings, unchecked=tuple(unchecked), rules=rules)
+    diagnosis = Diagnosis(findings=findings, unchecked=tuple(unchecked), rules=rules, untold=tuple(untold))
     return Check(diagnosis, Samples(None, snapshot), window, version="0.1.0", **options)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tcpdoctor.diagnosis.finding import Finding, Severity
+from tcpdoctor.diagnosis.finding import Finding, Severity, Untold
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.check_short import check_short, cut_subject, unanswered_text
 from tcpdoctor.report.style import PLAIN, Style
@@ -128,3 +128,10 @@ def test_colour_is_never_the_only_sign():
     for code in ("0", "1", "2", "31", "33", "36"):
         colored = colored.replace(f"\x1b[{code}m", "")
     assert colored == plain
+
+
+def test_what_a_bound_leaves_out_is_counted_too():
+    untold = [Untold(WORST.rule, Severity.CRITICAL, 1230), Untold(WORST.rule, Severity.WARNING, 4)]
+    lines = short(WORST, CLOSE, untold=untold)
+    assert "web1: 1,231 critical, 5 warning" in lines[0]
+    assert " and 1,234 more (1,230 critical, 4 warning): --long" in lines

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tcpdoctor.diagnosis.finding import Evidence, SysctlFix
+from tcpdoctor.diagnosis.finding import Evidence, Severity, SysctlFix, Untold
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.check_text import MOST_ALIKE, check_text, finding_text
 from tcpdoctor.report.style import PLAIN, Style
@@ -187,3 +187,11 @@ def test_prose_after_an_example_is_set_apart_from_it():
 )
 def test_the_last_line_says_how_many_rules_were_checked(rules, said):
     assert check_text(check(rules=rules), PLAIN).splitlines()[-1] == said
+
+
+def test_what_a_bound_leaves_out_is_counted_too():
+    text = check_text(check(FINDING, untold=[Untold(FINDING.rule, Severity.WARNING, 1233)]), PLAIN)
+    assert "1234 findings (1234 warning)" in text
+    assert f"... and 1233 findings more of {FINDING.rule}; --format json has the 1 worst" in " ".join(
+        text.split()
+    )
