@@ -122,7 +122,7 @@ def test_bind_itself_makes_a_specific_address_v6only(address, sysctl, expected):
     ],
 )
 def test_the_address_that_the_user_typed(text, expected):
-    assert parse_target(text, 80, {"lo": 1, "eth0": 3}) == (*expected, 80)
+    assert parse_target(text, 80, {"lo": 1, "eth0": 3}) == Target(*expected, 80)
 
 
 @pytest.mark.parametrize(
