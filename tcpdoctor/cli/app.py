@@ -226,12 +226,10 @@ def run(arguments: Sequence[str]) -> int:
     path = " ".join(["tcpdoctor", *(word for word in arguments[:1] if word in COMMANDS)])
     empty = _empty_value(arguments)
     if empty is not None:
-        complain(f"{path}: {empty} has an empty value; give it one, or leave it out")
-        return UNKNOWN
+        return _refuse(arguments, f"{path}: {empty} has an empty value; give it one, or leave it out")
     twice = _given_twice(arguments)
     if twice is not None:
-        complain(f"{path}: {twice} is given twice; give it once")
-        return UNKNOWN
+        return _refuse(arguments, f"{path}: {twice} is given twice; give it once")
     group: Any = typer.main.get_command(app)
     _give_help(group)
     try:
@@ -244,12 +242,30 @@ def run(arguments: Sequence[str]) -> int:
     except typer.Exit as end:
         return end.exit_code
     except typer.TyperException as error:
-        complain(describe_usage(error, path))
-        return UNKNOWN
+        return _refuse(arguments, describe_usage(error, path))
     except TcpdoctorError as error:
         complain(f"{path}: {error}")
         return UNKNOWN
     return OK
+
+
+def _refuse(arguments: Sequence[str], line: str) -> int:
+    """Say what is wrong with a command line; a monitoring system shows what is on stdout."""
+    if _asks_for_nagios(arguments):
+        from tcpdoctor.report.check_nagios import unknown_nagios
+
+        emit(unknown_nagios(line), Output("nagios"))
+    else:
+        complain(line)
+    return UNKNOWN
+
+
+def _asks_for_nagios(arguments: Sequence[str]) -> bool:
+    following = [*arguments[1:], ""][: len(arguments)]
+    return any(
+        word == "--format=nagios" or (word == "--format" and after == "nagios")
+        for word, after in zip(arguments, following, strict=True)
+    )
 
 
 def _empty_value(arguments: Sequence[str]) -> str | None:

@@ -23,6 +23,7 @@ from tcpdoctor.cli.output import (
     complain,
     emit,
     format_of,
+    is_journal,
     refuse_hopeless_file,
     said_to_take,
     style_of,
@@ -200,7 +201,8 @@ def _answer(request: _Request, kind: CheckFormat, target: Output) -> int:
         answer = _look(request, memory, kind, tell_stage)
         answer = answer._replace(duration=time.monotonic() - started)
         tell_stage("writing the answer")
-        emit(_rendered(answer, memory, request, kind, style), target)
+        if not _told_the_journal(answer, memory, request, kind, target):
+            emit(_rendered(answer, memory, request, kind, style), target)
         if memory is not None:
             memory.keep(answer)
     if request.quiet:
@@ -218,6 +220,20 @@ def _memory(request: _Request) -> "Iterator[SinceLast | None]":
 
     with since_last(request.since_last) as memory:
         yield memory
+
+
+def _told_the_journal(
+    answer: Check, memory: "SinceLast | None", request: _Request, kind: CheckFormat, target: Output
+) -> bool:
+    """Send one entry a finding where standard output is the journal; False where text is to be printed."""
+    prints = target.file is None or str(target.file) == "-"
+    if not prints or not (kind == "journal" or (kind == "text" and is_journal(1))):
+        return False
+    if request.form != "short" and kind == "text":
+        return False
+    from tcpdoctor.cli.since_last import told_to_the_journal
+
+    return told_to_the_journal(answer, memory, only_changes=request.only_changes, quiet=request.quiet)
 
 
 def _rendered(
@@ -256,8 +272,8 @@ def _refuse_bad_memory(request: _Request, kind: CheckFormat) -> None:
     if request.window not in (0, _WINDOW):
         text = "goes without --window: the window is the time since the run before"
         raise typer.BadParameter(text, param_hint="--since-last")
-    if request.only_changes and kind not in ("text", "json"):
-        raise typer.BadParameter("goes with --format text and json", param_hint="--only-changes")
+    if request.only_changes and kind not in ("text", "json", "journal"):
+        raise typer.BadParameter("goes with --format text, json and journal", param_hint="--only-changes")
 
 
 def _ignore_stage(_stage: str) -> None:

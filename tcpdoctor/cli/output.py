@@ -42,6 +42,8 @@ NO_PAGER = Annotated[
 COLOR = Annotated[Literal["auto", "always", "never"], typer.Option("--color", help="When to colour.")]
 
 _Format = TypeVar("_Format", bound=str)
+_LARGEST_ENTRY = 60_000
+"""Bytes: a datagram of that size fits every socket's buffer."""
 _PARTS_AT_ONCE = 200
 _WIDEST = 100
 """Lines longer than this are hard to read, however wide the terminal is."""
@@ -182,6 +184,23 @@ def is_journal(descriptor: int) -> bool:
         return False
     status = os.fstat(descriptor)
     return stream == f"{status.st_dev}:{status.st_ino}"
+
+
+JOURNAL_SOCKET = "/run/systemd/journal/socket"
+
+
+def send_to_journal(datagrams: Iterable[bytes], path: str = JOURNAL_SOCKET) -> bool:
+    """Send entries to systemd's journal, all or none; False where nobody takes them."""
+    import socket  # only a journal's run pays for it
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as journal:
+        try:
+            journal.connect(path)
+            for datagram in datagrams:
+                journal.send(datagram[:_LARGEST_ENTRY])
+        except OSError:
+            return False
+    return True
 
 
 def refuse_hopeless_file(output: Output) -> None:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tcpdoctor.answers.check import Check
+from tcpdoctor.answers.check import Check, is_blind, loud_findings, unchecked_rules
 from tcpdoctor.cli.options import SHORTEST_WINDOW
-from tcpdoctor.cli.output import complain
+from tcpdoctor.cli.output import complain, send_to_journal
 from tcpdoctor.diagnosis.changes import Changes, compare, told_after
 from tcpdoctor.errors import SnapshotError
 from tcpdoctor.kernel.last_run import LastFile, LastRun, as_earlier, boot_id, last_file
@@ -94,6 +94,22 @@ def render_changes(check: Check, changes: Changes, kind: str, style: Style, *, q
     from tcpdoctor.report.changes_json import changes_json
 
     return json.dumps(changes_json(check, shown), indent=1, allow_nan=False)
+
+
+def told_to_the_journal(check: Check, memory: SinceLast | None, *, only_changes: bool, quiet: bool) -> bool:
+    """Send the journal one entry for each finding; False where its socket is not there."""
+    from tcpdoctor.report.journal import blind_entry, changed_findings, entries
+
+    changes = None if memory is None else memory.changes(check)
+    least = check.fail_on if quiet else None
+    if changes is not None and only_changes:
+        findings = changed_findings(changes, least)
+    else:
+        findings = loud_findings(check) if quiet else check.diagnosis.findings
+    told = list(entries(findings, changes))
+    if is_blind(check):
+        told.append(blind_entry(check.samples.after.host, len(unchecked_rules(check.diagnosis))))
+    return send_to_journal(entry.datagram() for entry in told)
 
 
 def _another_host(before: Snapshot, after: Snapshot) -> str:

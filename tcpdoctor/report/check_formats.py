@@ -7,9 +7,11 @@ from tcpdoctor.answers.check import Check, loud_findings
 from tcpdoctor.diagnosis.finding import Finding
 from tcpdoctor.report.style import Style
 
-CheckFormat: TypeAlias = Literal["text", "json", "nagios", "prometheus", "junit", "markdown", "html"]
+CheckFormat: TypeAlias = Literal[
+    "text", "json", "nagios", "prometheus", "junit", "markdown", "html", "journal"
+]
 
-QUIET_FORMATS = ("text", "json", "markdown", "html")
+QUIET_FORMATS = ("text", "json", "markdown", "html", "journal")
 """Formats in which less can be said; the readers of the others need every rule, or one line at least."""
 MEASURING_FORMATS = ("nagios", "prometheus")
 """Formats that tell what every rule measures, so that they need every fact of every subject."""
@@ -31,6 +33,10 @@ def render(
     if quiet and not loud:
         return ""
     only = loud if quiet else None
+    if kind == "journal":  # where its socket is not there, lines with priorities serve
+        from tcpdoctor.report.journal import with_priorities
+
+        return with_priorities(_text(check, only, style, form))
     return _text(check, only, style, form) if kind == "text" else _RENDERERS[kind](check, only)
 
 

@@ -19,7 +19,7 @@ from tcpdoctor.report.host import plural
 
 WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 """By exit code."""
-_WIDTH = 80
+_WIDTH = 120
 """Characters of the first line before its performance data."""
 _MOST_ALIKE = 10
 _UNITS = {SECOND: "s", BYTE: "B"}
@@ -58,17 +58,21 @@ def _headline(check: Check) -> str:
     if not diagnosis.findings:
         return f"{head}no findings, {plural(checked(diagnosis), 'rule')} checked{unanswered}"
     found = f"{head}{plural(len(diagnosis.findings), 'finding')}: "
-    names = list(dict.fromkeys(finding.rule for finding in diagnosis.findings))
-    return found + _first_that_fit(names, _WIDTH - len(found) - len(unanswered)) + unanswered
+    worst, *others = diagnosis.findings
+    numbers = f"{worst.whom or worst.label} {worst.headline or worst.title}"
+    names = list(dict.fromkeys(finding.rule for finding in others if finding.rule != worst.rule))
+    room = _WIDTH - len(found) - len(numbers) - len(unanswered)
+    rest = f", {_first_that_fit(names, room)}" if names else ""
+    return found + plain(numbers) + rest + unanswered
 
 
 def _first_that_fit(names: list[str], room: int) -> str:
-    """The first names, and how many more there are; the worst one whatever its length."""
+    """The first names, and how many more there are."""
     for number in range(len(names), 1, -1):
         more = f", {len(names) - number} more" if number < len(names) else ""
         if len(text := ", ".join(names[:number]) + more) <= room:
             return text
-    return names[0] + (f", {len(names) - 1} more" if len(names) > 1 else "")
+    return names[0] if len(names) == 1 and len(names[0]) <= room else f"{len(names)} more"
 
 
 def _details(check: Check) -> list[str]:

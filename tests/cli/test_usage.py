@@ -25,7 +25,7 @@ from tests.cli.command import complaint, tcpdoctor
         (("8080",), "did you mean: tcpdoctor explain 8080"),
         (("port", "8080"), "did you mean: tcpdoctor explain 8080"),
         (("EADDRINUSE",), "did you mean: tcpdoctor explain EADDRINUSE"),
-        (("check", "--json", "--format", "nagios"), "leave one of"),
+        (("check", "--json", "--format", "junit"), "leave one of"),
         (("check", "-w", "5x"), "10, 10s, 5m or 2h"),
         (("explain", "8080", "--state", "listen"), "one question at a time"),
         (("check", "--only"), "--only"),
@@ -58,6 +58,14 @@ def test_what_the_user_typed_cannot_steer_the_terminal():
 
 def test_a_line_break_in_an_argument_does_not_break_the_line():
     assert "one" in complaint(tcpdoctor("check", "--only", "one\ntwo"))
+
+
+def test_a_monitoring_system_hears_of_wrong_usage_on_stdout():
+    for wrong in (("--no-such",), ("--window", "x"), ("--only=",), ("--window", "1", "--window", "2")):
+        answer = tcpdoctor("check", "--format", "nagios", *wrong)
+        assert (answer.returncode, answer.stderr) == (3, "")
+        assert answer.stdout.startswith("TCPDOCTOR UNKNOWN - tcpdoctor check: ")
+        assert len(answer.stdout.splitlines()) == 1
 
 
 def test_without_a_command_it_says_what_can_be_asked():
