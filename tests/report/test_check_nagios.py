@@ -45,8 +45,10 @@ def read(text):
         (check(FINDING), "TCPDOCTOR WARNING - 1 finding: nginx (811) 120 FIN_WAIT_2 held open, "),
         (
             check(CRITICAL, FINDING),
-            "TCPDOCTOR CRITICAL - 2 findings: 0.0.0.0:80 accept queue 6 of 5 on :80, clients wait, "
-            "fin-wait-2-held-open",
+            (
+                "TCPDOCTOR CRITICAL - 2 findings: 0.0.0.0:80 accept queue 6 of 5 on :80, clients wait, "
+                "fin-wait-2-held-open"
+            ),
         ),
         (check(INFO), "TCPDOCTOR OK - 1 finding: 0.0.0.0:40000 "),
         (check(FINDING, fail_on=Severity.CRITICAL), "TCPDOCTOR OK - 1 finding"),
