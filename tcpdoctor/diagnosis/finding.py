@@ -49,6 +49,8 @@ class SysctlFix(NamedTuple):
     """The line for a file of /etc/sysctl.d."""
     applies_to: str
     """``namespace`` or ``host``."""
+    command: str | None = None
+    """What sets it; None where the value could not be computed."""
 
 
 class Fix(NamedTuple):

@@ -43,6 +43,11 @@ class Remedy(NamedTuple):
     verify: str
     undo: str | None
     setting: Setting | None
+    prose: str
+    """`do` without its commands; all of it where the report is of a version that does not part them."""
+    commands: tuple[str, ...]
+    verify_commands: tuple[str, ...]
+    undo_commands: tuple[str, ...]
 
 
 class Told(NamedTuple):
@@ -217,7 +222,20 @@ def _remedy(fix: dict[str, object]) -> Remedy:
         verify=_block(fix, "verify", 600),
         undo=_block(fix, "undo", 600) or None,
         setting=setting,
+        prose=_block(fix, "prose" if "prose" in fix else "do", 1600),
+        commands=_commands(fix, "commands"),
+        verify_commands=_commands(fix, "verify_commands"),
+        undo_commands=_commands(fix, "undo_commands"),
     )
+
+
+def _commands(fix: dict[str, object], key: str) -> tuple[str, ...]:
+    found = fix.get(key)
+    texts = found if isinstance(found, list) else []
+    return tuple(clean(text, 600) for text in texts[:_MOST_COMMANDS] if isinstance(text, str))
+
+
+_MOST_COMMANDS = 6
 
 
 def _need_host(document: dict[str, object]) -> str:

@@ -204,11 +204,13 @@ def _fix(fix: FixText, rule: Rule, facts: Facts, others: Sequence[Facts], snapsh
 
     sysctl = None if fix.sysctl is None else _sysctl_fix(fix.sysctl, rule, facts, others, snapshot)
     prose = "" if fix.do is None else filled(fix.do)
-    commands = typed(fix.commands) if sysctl is None else _sysctl_commands(sysctl)
+    commands = typed(fix.commands)
+    if sysctl is not None:
+        commands = () if sysctl.command is None else (sysctl.command,)
     return Fix(
         kind=fix.kind,
         title=filled(fix.title),
-        do=prose or _command(sysctl) if sysctl is not None else _whole(prose, commands),
+        do=_whole(prose, commands) if sysctl is None else prose or sysctl.command or sysctl.persist,
         risk=filled(fix.risk),
         verify=filled(fix.verify),
         undo=None if fix.undo is None else filled(fix.undo),
@@ -224,10 +226,6 @@ def _whole(prose: str, commands: tuple[str, ...]) -> str:
     """Prose, and below it the commands; of commands alone the first begins at the margin."""
     lines = "\n".join(f"    {command}" for command in commands)
     return f"{prose}\n\n{lines}".strip() if commands else prose
-
-
-def _sysctl_commands(sysctl: SysctlFix) -> tuple[str, ...]:
-    return () if sysctl.value is None else (_command(sysctl),)
 
 
 class _NewValue(NamedTuple):
@@ -253,14 +251,12 @@ def _sysctl_fix(
         if isinstance(new, Missing)
         else f"{change.name} = {new.text}",
         applies_to=change.applies_to,
+        command=None if isinstance(new, Missing) else _command(change.name, new.text),
     )
 
 
-def _command(sysctl: SysctlFix) -> str:
-    if sysctl.value is None:
-        return sysctl.persist
-    value = sysctl.persist.partition(" = ")[2]
-    return f"sysctl -w {sysctl.name}='{value}'" if " " in value else f"sysctl -w {sysctl.name}={value}"
+def _command(name: str, value: str) -> str:
+    return f"sysctl -w {name}='{value}'" if " " in value else f"sysctl -w {name}={value}"
 
 
 def value_text(change: SysctlChange, rule: Rule, facts: Facts) -> str | Missing:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.finding import Finding, Fix, SysctlFix, Unchecked
-from tcpdoctor.report.check_text import MOST_ALIKE, is_command, setting_command, setting_words
+from tcpdoctor.report.check_text import MOST_ALIKE, setting_words
 
 
 class Block(NamedTuple):
@@ -48,24 +48,28 @@ def blocks_of(text: str) -> list[Block]:
 
 def fix_blocks(fix: Fix) -> list[Block]:
     """Return what to do, its risk, how to verify it and how to undo it."""
-    blocks = [] if fix.sysctl is None else _setting_blocks(fix.sysctl)
-    if fix.do and (fix.sysctl is None or fix.sysctl.value is None or fix.do != setting_command(fix.sysctl)):
-        blocks = blocks_of(fix.do) + blocks
+    blocks = blocks_of(fix.prose)
+    blocks += command_blocks(fix.commands) if fix.sysctl is None else _setting_blocks(fix.sysctl)
     blocks.append(Block(fix.risk, label="Risk"))
-    blocks.append(Block(fix.verify.strip(), is_command(fix.verify), "Verify"))
+    blocks += command_blocks(fix.verify_commands, "Verify") or [Block(fix.verify.strip(), label="Verify")]
     if fix.undo:
-        blocks.append(Block(fix.undo.strip(), is_command(fix.undo), "Undo"))
+        blocks += command_blocks(fix.undo_commands, "Undo") or [Block(fix.undo.strip(), label="Undo")]
     return blocks
+
+
+def command_blocks(commands: Sequence[str], label: str = "") -> list[Block]:
+    """Return one block of all these commands; none where there are none."""
+    return [Block("\n".join(commands), is_command=True, label=label)] if commands else []
 
 
 def _setting_blocks(sysctl: SysctlFix) -> list[Block]:
     where = "this network namespace only" if sysctl.applies_to == "namespace" else "the whole machine"
     here = f"{sysctl.name}: {setting_words(sysctl.current)} here"
-    if sysctl.value is None:
+    if sysctl.command is None:
         return [Block(f"{here}; which value to set could not be computed ({where})")]
     return [
         Block(f"{here}, set {setting_words(sysctl.value)} ({where})"),
-        Block(setting_command(sysctl), is_command=True),
+        Block(sysctl.command, is_command=True),
         Block("To keep it, a line for /etc/sysctl.d/60-tcpdoctor.conf:"),
         Block(sysctl.persist, is_command=True),
     ]

@@ -140,6 +140,7 @@ def _fix(fix: Fix) -> dict[str, JsonValue]:
         "verify": fix.verify,
         "undo": fix.undo,
         "sysctl": sysctl,
+        "prose": fix.prose,
         "commands": list(fix.commands),
         "verify_commands": list(fix.verify_commands),
         "undo_commands": list(fix.undo_commands),

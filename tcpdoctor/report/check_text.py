@@ -1,6 +1,6 @@
 """`check` in its long form: the worst first, each with its evidence, what to do and not to do, and why."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from tcpdoctor.answers.check import Check, checked, count_of, status, unchecked_rules, untold_by_rule
 from tcpdoctor.answers.states import state_readings
@@ -190,54 +190,40 @@ def _fixes(fixes: tuple[Fix, ...], style: Style) -> list[str]:
 
 
 def _fix_body(fix: Fix, indent: str, style: Style) -> list[str]:
-    lines = [] if fix.sysctl is None else _setting_lines(fix.sysctl, indent, style)
-    if fix.do and (fix.sysctl is None or fix.do.strip() != setting_command(fix.sysctl)):
-        lines.insert(0, style.wrap(fix.do, indent))
-    lines += [""] if fix.do and _ends_in_example(fix.do) else []
+    lines = [style.wrap(fix.prose, indent)] if fix.prose else []
+    if fix.sysctl is not None:
+        lines += _setting_lines(fix.sysctl, indent, style)
+    elif fix.commands:
+        lines += ["", *(style.command(command, indent + "    ") for command in fix.commands), ""]
     lines.append(style.wrap(f"Risk: {fix.risk}", indent))
-    lines += _instruction("Verify", fix.verify, indent, style)
+    lines += _instruction("Verify", fix.verify, fix.verify_commands, indent, style)
     if fix.undo:
-        lines += _instruction("Undo", fix.undo, indent, style)
+        lines += _instruction("Undo", fix.undo, fix.undo_commands, indent, style)
     return lines
-
-
-def _ends_in_example(text: str) -> bool:
-    """Whether the last line is a command, which needs air before more prose follows."""
-    return text.rstrip().rpartition("\n")[2].startswith(("    ", "\t"))
 
 
 def _setting_lines(sysctl: SysctlFix, indent: str, style: Style) -> list[str]:
     """Return what a sysctl is and what it shall be; no command where the value could not be computed."""
     where = "this network namespace only" if sysctl.applies_to == "namespace" else "the whole machine"
     here = f"{sysctl.name}: {setting_words(sysctl.current)} here"
-    if sysctl.value is None:
+    if sysctl.command is None:
         return [style.wrap(f"{here}; which value to set could not be computed ({where})", indent)]
     return [
         style.wrap(f"{here}, set {setting_words(sysctl.value)} ({where})", indent),
-        style.command(setting_command(sysctl), indent + "  "),
+        style.command(sysctl.command, indent + "  "),
         style.wrap("To keep it, a line for /etc/sysctl.d/60-tcpdoctor.conf:", indent),
         style.command(sysctl.persist, indent + "  "),
     ]
 
 
-def setting_command(sysctl: SysctlFix) -> str:
-    """Return the command that a sysctl fix types; its value has to be known."""
-    return f"sysctl -w {sysctl.name}={_argument(sysctl.value)}"
-
-
-def _instruction(label: str, text: str, indent: str, style: Style) -> list[str]:
-    """Return a command on lines of its own, or prose behind its label."""
-    if not is_command(text):
+def _instruction(label: str, text: str, commands: Sequence[str], indent: str, style: Style) -> list[str]:
+    """Return commands on lines of their own, a short one or prose behind its label."""
+    if not commands:
         return [style.wrap(f"{label}: {text}", indent)]
-    one = f"{indent}{label}: {text.strip()}"
-    if "\n" not in one and len(one) <= style.width:
+    one = f"{indent}{label}: {commands[0]}"
+    if len(commands) == 1 and len(one) <= style.width:
         return [one]
-    return [f"{indent}{label}:", style.command(text, indent + "  ")]
-
-
-def is_command(text: str) -> bool:
-    """Whether a text is a shell command: commands begin in lower case, sentences do not."""
-    return text.lstrip()[:1].islower() or text.lstrip().startswith(("/", "$", "#"))
+    return [f"{indent}{label}:", *(style.command(command, indent + "  ") for command in commands)]
 
 
 def setting_words(value: object) -> str:
@@ -250,9 +236,3 @@ def setting_words(value: object) -> str:
 def _setting(value: object) -> str:
     """Return a sysctl's value as sysctl(8) prints it."""
     return " ".join(str(item) for item in value) if isinstance(value, list) else str(value)
-
-
-def _argument(value: object) -> str:
-    """Return a sysctl's value as the shell needs it."""
-    text = _setting(value)
-    return f"'{text}'" if " " in text else text

@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.fleet_report import FleetReport, Group, Host, Remedy
-from tcpdoctor.report.check_blocks import Block, blocks_of
-from tcpdoctor.report.check_text import is_command
+from tcpdoctor.report.check_blocks import Block, blocks_of, command_blocks
 from tcpdoctor.report.host import plural, utc
 
 MOST_RULES = 12
@@ -92,13 +91,16 @@ def found_words(host: Host, groups: Sequence[Group]) -> str:
 
 def remedy_blocks(remedy: Remedy) -> list[Block]:
     """Return what to do, its risk, how to verify it and how to undo it."""
-    blocks = [Block(remedy.do, is_command=True)] if is_command(remedy.do) else blocks_of(remedy.do)
+    blocks = [*blocks_of(remedy.prose), *command_blocks(remedy.commands)]
     if remedy.setting is not None and remedy.setting.persist:
         blocks.append(Block("To keep it, a line for /etc/sysctl.d/60-tcpdoctor.conf:"))
         blocks.append(Block(remedy.setting.persist, is_command=True))
-    for label, text in (("Risk", remedy.risk), ("Verify", remedy.verify), ("Undo", remedy.undo or "")):
-        if text:
-            blocks.append(Block(text.strip(), label != "Risk" and is_command(text), label))
+    for label, text, commands in (
+        ("Risk", remedy.risk, ()),
+        ("Verify", remedy.verify, remedy.verify_commands),
+        ("Undo", remedy.undo or "", remedy.undo_commands),
+    ):
+        blocks += command_blocks(commands, label) or ([Block(text.strip(), label=label)] if text else [])
     return blocks
 
 

@@ -83,6 +83,10 @@ def _fix(remedy: Remedy) -> dict[str, JsonValue]:
         "verify": remedy.verify,
         "undo": remedy.undo,
         "sysctl": None if setting is None else {"name": setting.name, "persist": setting.persist},
+        "prose": remedy.prose,
+        "commands": list(remedy.commands),
+        "verify_commands": list(remedy.verify_commands),
+        "undo_commands": list(remedy.undo_commands),
     }
 
 

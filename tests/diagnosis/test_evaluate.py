@@ -318,7 +318,8 @@ def test_a_sysctl_fix_has_the_current_the_new_and_the_persistent_value():
     sysctls = {"net.ipv4.timeout": 60}
     (finding,) = look(leak(120, sysctl__net__ipv4__timeout=60), sysctls=sysctls).findings
     fix = finding.fixes[1]
-    assert fix.sysctl == SysctlFix("net.ipv4.timeout", 60, 30, "net.ipv4.timeout = 30", "namespace")
+    command = "sysctl -w net.ipv4.timeout=30"
+    assert fix.sysctl == SysctlFix("net.ipv4.timeout", 60, 30, "net.ipv4.timeout = 30", "namespace", command)
     assert fix.do == "sysctl -w net.ipv4.timeout=30"
     assert fix.undo == "sysctl -w net.ipv4.timeout=60"
 
@@ -343,7 +344,12 @@ def test_a_pair_is_written_as_a_pair():
     sysctls = {"net.ipv4.range": (32768, 60999)}
     (finding,) = look(leak(120, **facts), rules=[pair], sysctls=sysctls).findings
     assert finding.fixes[1].sysctl == SysctlFix(
-        "net.ipv4.range", [32768, 60999], [31768, 65000], "net.ipv4.range = 31768 65000", "namespace"
+        "net.ipv4.range",
+        [32768, 60999],
+        [31768, 65000],
+        "net.ipv4.range = 31768 65000",
+        "namespace",
+        "sysctl -w net.ipv4.range='31768 65000'",
     )
     assert finding.fixes[1].do == "sysctl -w net.ipv4.range='31768 65000'"
 

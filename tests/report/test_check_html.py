@@ -87,7 +87,8 @@ def test_everything_of_a_finding_is_there():
         FINDING.summary,
         FINDING.label,
         "fin_wait_2.owned",
-        first.do,
+        first.prose,
+        *first.commands,
         first.risk,
         first.verify,
     ]

@@ -77,6 +77,7 @@ def test_keys_stand_in_the_order_of_the_contract():
         "verify",
         "undo",
         "sysctl",
+        "prose",
         "commands",
         "verify_commands",
         "undo_commands",

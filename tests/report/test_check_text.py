@@ -86,7 +86,12 @@ def test_a_finding_holds_everything_needed_to_act():
 
 def test_a_sysctl_of_several_numbers_is_quoted_for_the_shell():
     change = SysctlFix(
-        "net.ipv4.tcp_rmem", [], [4096, 131072, 6291456], "net.ipv4.tcp_rmem = 4096 131072 6291456", "host"
+        "net.ipv4.tcp_rmem",
+        [],
+        [4096, 131072, 6291456],
+        "net.ipv4.tcp_rmem = 4096 131072 6291456",
+        "host",
+        "sysctl -w net.ipv4.tcp_rmem='4096 131072 6291456'",
     )
     text = finding_text(FINDING._replace(fixes=(FINDING.fixes[1]._replace(sysctl=change),)), PLAIN)
     assert "sysctl -w net.ipv4.tcp_rmem='4096 131072 6291456'" in text
@@ -95,7 +100,7 @@ def test_a_sysctl_of_several_numbers_is_quoted_for_the_shell():
 
 def test_a_value_that_could_not_be_computed_gives_no_command_to_copy():
     change = SysctlFix("net.ipv4.tcp_rmem", None, None, "# not known", "namespace")
-    fix = FINDING.fixes[1]._replace(sysctl=change, undo=None)
+    fix = FINDING.fixes[1]._replace(sysctl=change, commands=(), undo=None)
     text = finding_text(FINDING._replace(fixes=(fix,)), PLAIN)
     assert "not known here; which value to set could not be computed" in " ".join(text.split())
     assert "sysctl -w" not in text
@@ -103,7 +108,7 @@ def test_a_value_that_could_not_be_computed_gives_no_command_to_copy():
 
 
 def test_a_command_that_the_rule_spells_out_is_printed_once():
-    fix = FINDING.fixes[1]._replace(do="sysctl -w net.ipv4.tcp_fin_timeout=30", undo=None)
+    fix = FINDING.fixes[1]._replace(undo=None)
     text = finding_text(FINDING._replace(fixes=(fix,)), PLAIN)
     assert text.count("sysctl -w net.ipv4.tcp_fin_timeout=30") == 1
 
@@ -171,7 +176,13 @@ def test_a_host_named_like_a_verdict_keeps_its_name_uncoloured():
 def test_prose_after_an_example_is_set_apart_from_it():
     (fix, _) = FINDING.fixes
     shown = finding_text(
-        FINDING._replace(fixes=(fix._replace(do="Look:\n\n    ss -tn\n"), fix._replace(do="Look."))), PLAIN
+        FINDING._replace(
+            fixes=(
+                fix._replace(prose="Look:", commands=("ss -tn",)),
+                fix._replace(prose="Look.", commands=()),
+            )
+        ),
+        PLAIN,
     )
     assert "           ss -tn\n\n       Risk:" in shown
     assert "       Look.\n       Risk:" in shown
