@@ -109,7 +109,8 @@ def _whereabouts(subject: Subject, snapshot: Snapshot) -> Whereabouts:
     identity, ports = subject.identity, set[int]()
     pid = identity.get("pid")
     if subject.scope is Scope.LISTENER:
-        pid = _number_in(subject.facts.get("listener.pid", NOT_READ))
+        owner = subject.facts.get("listener.owner", NOT_READ)
+        pid = min(owner.pids, default=None) if isinstance(owner, NamedText) else None
     if subject.scope in (Scope.LISTENER, Scope.PORT):
         ports.add(int(identity.get("port") or 0))
     elif isinstance(pid, int):
@@ -122,10 +123,6 @@ def _whereabouts(subject: Subject, snapshot: Snapshot) -> Whereabouts:
         None if isinstance(word, Missing) else word for word in (process.unit, process.container)
     )
     return Whereabouts(process.name, unit, container, tuple(sorted(ports - {0})))
-
-
-def _number_in(value: Value) -> int | None:
-    return int(value) if isinstance(value, str) and value.isdecimal() else None
 
 
 def _listens_on(pid: int, snapshot: Snapshot) -> Iterator[int]:

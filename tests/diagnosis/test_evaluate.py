@@ -89,14 +89,17 @@ def test_of_a_process_that_could_not_be_read_the_name_is_known():
 
 
 @pytest.mark.parametrize(
-    ("pid", "whereabouts"),
+    ("owner", "whereabouts"),
     [
-        ("811", Whereabouts("nginx", "nginx.service", None, (80,))),
+        (
+            NamedText("nginx (811) and 1 more process", pids=(811, 97_000)),
+            Whereabouts("nginx", "nginx.service", None, (80,)),
+        ),
         (Missing("hidden"), Whereabouts(ports=(80,))),
     ],
 )
-def test_a_finding_about_a_listener_says_who_holds_it(pid, whereabouts):
-    listener = leak(120, listener__pid=pid)._replace(
+def test_a_finding_about_a_listener_says_who_holds_it(owner, whereabouts):
+    listener = leak(120, listener__owner=owner)._replace(
         scope=Scope.LISTENER, label="0.0.0.0:80", identity={"address": "0.0.0.0", "port": 80}
     )
     (finding,) = look(listener, processes={811: NGINX}).findings
