@@ -156,6 +156,7 @@ class FindingThere(NamedTuple):
     fingerprint: str
     title: str
     summary: str
+    headline: str
 
 
 class NotAnswered(NamedTuple):
@@ -306,7 +307,13 @@ def _told(
         sockets=_sockets_towards(scene.towards),
         findings=tuple(
             FindingThere(
-                found.rule, found.severity, found.label, found.fingerprint, found.title, found.summary
+                found.rule,
+                found.severity,
+                found.label,
+                found.fingerprint,
+                found.title,
+                found.summary,
+                found.headline or found.title,
             )
             for found in diagnosis.findings
         ),

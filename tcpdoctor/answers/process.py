@@ -146,8 +146,13 @@ def look_at_processes(pids: Iterable[int]) -> tuple[ProcessAnswer, ...]:
     answers = [
         _answer(who, taken_at, asked, process, survey, samples)
         for (asked, process), survey in zip(known, surveys, strict=True)
+        if not isinstance(survey, Missing) or len(known) == 1 or not _is_gone(process.pid)
     ]
     return tuple(sorted(answers, key=_worst_first))
+
+
+def _is_gone(pid: int) -> bool:
+    return isinstance(read_task(pid), Missing)
 
 
 def _worst_first(answer: ProcessAnswer) -> tuple[int, int, int]:

@@ -61,7 +61,7 @@ def _short_lines(answer: ConnectAnswer, style: Style) -> list[str]:
     rows += [("who", ", ".join(_holders(answer)[:_SHOWN_OTHERS]))] if _holders(answer) else []
     rows += [("but", doubt) for doubt in answer.doubts[:1]]
     lines = [_labelled(label, text, style) for label, text in rows]
-    lines += _finding_lines(answer, style)
+    lines += _finding_lines(answer, style, long=False)
     more = [f"{len(answer.advice) - 1} more ways out"] if len(answer.advice) > 1 else []
     lines.append(_labelled("more", f"--long: {', '.join(['ports, route, ways to bind', *more])}", style))
     return lines
@@ -208,21 +208,29 @@ def _holders(answer: ConnectAnswer) -> list[str]:
 
 
 def _findings(answer: ConnectAnswer, style: Style) -> str:
-    lines = _finding_lines(answer, style)
+    lines = _finding_lines(answer, style, long=True)
     return "\n".join([style.bold("What tcpdoctor check finds"), *lines]) if lines else ""
 
 
-def _finding_lines(answer: ConnectAnswer, style: Style) -> list[str]:
+def _finding_lines(answer: ConnectAnswer, style: Style, *, long: bool) -> list[str]:
     lines = []
     for found in answer.findings:
-        word = found.severity.key.upper()
-        text = style.wrap(f"{word} {found.summary}", "      ", " ")
-        lines.append(text.replace(word, style.severity(found.severity.key, word), 1))
-        lines.append(f"      tcpdoctor explain --rule {found.rule}")
+        text = found.summary if long else f"{found.subject}: {found.headline}"
+        lines += finding_lines(found.severity, text, found.rule, style)
     if answer.unchecked:
         rules = ", ".join(rule.rule for rule in answer.unchecked)
         lines.append(style.wrap(f"Not answered: {rules}; tcpdoctor check says why.", " "))
     return lines
+
+
+def finding_lines(severity: Severity, text: str, rule: str, style: Style) -> list[str]:
+    """Return a finding as an explanation shows it, and the command that tells the whole of it."""
+    word = severity.key.upper()
+    lines = style.wrap(f"{word} {text}", "      ", " ")
+    return [
+        lines.replace(word, style.severity(severity.key, word), 1),
+        f"      tcpdoctor check {rule}",
+    ]
 
 
 def _titled(title: str, sentences: Sequence[str] | Iterable[str], style: Style) -> str:

@@ -8,6 +8,7 @@ from tcpdoctor.facts.dimension import BYTE, SECOND, show
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.sockopts import OptionValue
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.report.connect_text import finding_lines
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.sockets_text import age_words, option_words, queue_words
 from tcpdoctor.report.style import Style
@@ -97,7 +98,7 @@ def _short_lines(answer: ProcessAnswer, style: Style) -> list[str]:
     if not isinstance(answer.holdings, Missing):
         rows += _short_holdings(answer.holdings)
     lines = [_labelled(label, text, style) for label, text in rows]
-    lines += _finding_lines(answer, style)
+    lines += _finding_lines(answer, style, long=False)
     more = "command, options of its sockets, every peer; --format json has each socket"
     return [*lines, _labelled("more", f"--long: {more}", style)]
 
@@ -275,19 +276,19 @@ def _findings(answer: ProcessAnswer, style: Style) -> str:
         title = "What tcpdoctor check finds"
     else:
         title = "No finding of tcpdoctor check names it"
-    return "\n".join([style.bold(title), *_finding_lines(answer, style)])
+    return "\n".join([style.bold(title), *_finding_lines(answer, style, long=True)])
 
 
-def _finding_lines(answer: ProcessAnswer, style: Style) -> list[str]:
+def _finding_lines(answer: ProcessAnswer, style: Style, *, long: bool) -> list[str]:
     diagnosis = answer.diagnosis
     if isinstance(diagnosis, Missing):
         return [style.wrap(f"{diagnosis.reason}.", "  ", "  ")]
     lines = []
     for finding in diagnosis.findings:
-        word = finding.severity.key.upper()
-        text = style.wrap(f"{word} {finding.summary}", "      ", "  ")
-        lines.append(text.replace(word, style.severity(finding.severity.key, word), 1))
-        lines.append(f"      tcpdoctor explain --rule {finding.rule}")
+        own = finding.pids == {answer.process.pid}
+        headline = finding.headline or finding.title
+        short = headline if own else f"{finding.label}: {headline}"
+        lines += finding_lines(finding.severity, finding.summary if long else short, finding.rule, style)
     unchecked = _unchecked(diagnosis)
     if unchecked:
         lines.append(
