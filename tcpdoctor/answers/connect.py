@@ -44,15 +44,13 @@ from tcpdoctor.diagnosis.connect import (
     predict_connect,
 )
 from tcpdoctor.diagnosis.finding import Diagnosis, Severity
-from tcpdoctor.diagnosis.port import answer as answer_about_port
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.facts.portrange import ephemeral_range, port_reuse, reserved_ports
+from tcpdoctor.facts.portrange import Settings, ephemeral_range, port_reuse, reserved_ports
 from tcpdoctor.facts.socketset import age_in_one_look
 from tcpdoctor.kernel.connect_evidence import NoRoute, Route, find_route, read_port_use
-from tcpdoctor.kernel.live import take_samples, take_snapshot
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.owners import find_owners, with_owners
-from tcpdoctor.kernel.port_evidence import find_user, read_bind_rules, read_port_evidence
+from tcpdoctor.kernel.port_evidence import find_user, read_bind_rules
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
     Connection,
@@ -62,10 +60,10 @@ from tcpdoctor.kernel.snapshot import (
     Holder,
     Listener,
     NotHeld,
-    Snapshot,
 )
 from tcpdoctor.kernel.sockets import SocketFilter, read_connections, read_listeners
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.sysctl import read_sysctls
 
 _Verdict = Annotated[str, Is("ok, or the name of an error.", pattern="^(ok|E[A-Z0-9]+)$")]
 
@@ -218,6 +216,16 @@ _CONNECTED = (
     TcpState.LAST_ACK,
     TcpState.CLOSING,
 )
+_SYSCTLS = (
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_orphan_retries",
+    "net.ipv4.tcp_rto_max_ms",
+    "net.ipv4.tcp_timestamps",
+    "net.ipv4.tcp_tw_reuse",
+    "net.ipv4.tcp_tw_reuse_delay",
+)
 _OWNER_SECONDS = 2.0
 _WINDOW = 1.0
 """Seconds between the two looks, as of `check`."""
@@ -245,7 +253,7 @@ def predict_from_here(host_port: str, client: Client) -> tuple[Journey, Scene, C
     if isinstance(uid, Missing):
         raise QuestionError(f"--user {client.user}: {uid.reason}; give a name or a number")
     journey = _journey(host_port, client, uid)
-    scene = _scene(journey, take_snapshot(owners=False, census=False), uid)
+    scene = _scene(journey, Settings(read_sysctls(_SYSCTLS)), uid)
     answer = predict_connect(journey, scene)
     if isinstance(answer, Missing):
         raise QuestionError(f"the ports in use could not be read: {answer.reason}")
@@ -259,6 +267,7 @@ def _diagnose(journey: Journey, scene: Scene) -> Diagnosis:
         return Diagnosis((), (), 0)
     from tcpdoctor.answers.rules import load_rules
     from tcpdoctor.diagnosis.evaluate import diagnose_destination
+    from tcpdoctor.kernel.live import take_samples
 
     return diagnose_destination(
         load_rules().rules,
@@ -551,8 +560,8 @@ def _refusal(to: Target, source: Target | None, interface: int, uid: int | None)
     return None
 
 
-def _scene(journey: Journey, snapshot: Snapshot, uid: int | None) -> Scene:
-    ends, reserved = ephemeral_range(snapshot), reserved_ports(snapshot)
+def _scene(journey: Journey, settings: Settings, uid: int | None) -> Scene:
+    ends, reserved = ephemeral_range(settings), reserved_ports(settings)
     if isinstance(ends, Missing):
         raise QuestionError(f"the range of local ports could not be read: {ends.reason}")
     if isinstance(reserved, Missing):
@@ -571,9 +580,9 @@ def _scene(journey: Journey, snapshot: Snapshot, uid: int | None) -> Scene:
         Ports(ends[0], ends[1], reserved),
         towards,
         read_port_use(ends[0], ends[1]),
-        port_reuse(snapshot, journey.source or "", journey.destination),
+        port_reuse(settings, journey.source or "", journey.destination),
         complete,
-        snapshot.sysctls,
+        settings.sysctls,
         listeners=_listeners(journey) if local else None,
         translated=_translates() if local else False,
         binds=_binds(journey, uid),
@@ -595,13 +604,16 @@ def _binds(journey: Journey, uid: int | None) -> tuple[Attempt, ...]:
     """What bind() to the client's own port answers; nothing is asked where it names none."""
     if not journey.source_port or (isinstance(journey.route, NoRoute) and journey.route.at_bind):
         return ()
+    from tcpdoctor.diagnosis.port import answer  # large, and only clients that name their port need it
+    from tcpdoctor.kernel.port_evidence import read_port_evidence
+
     any_address = "0.0.0.0" if journey.family == 4 else "::"
     address = journey.source if journey.bound_source and journey.source else any_address
     evidence = read_port_evidence(journey.source_port)
     if uid is not None:
         evidence = evidence._replace(uid=uid, rules=read_bind_rules(uid))
     target = Target(journey.family, address, journey.interface, journey.source_port)
-    return answer_about_port(target, evidence).attempts
+    return answer(target, evidence).attempts
 
 
 def _owners(rows: Sequence[Connection]) -> tuple[tuple[OwnerCount, ...], int, str]:

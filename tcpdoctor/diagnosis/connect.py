@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
 from tcpdoctor.diagnosis.bind import NO, OK, UNKNOWN, Attempt, Existing, Wanted, conflicts, four
-from tcpdoctor.diagnosis.port import time_left
 from tcpdoctor.facts.deadlines import TIME_WAIT_SECONDS
 from tcpdoctor.facts.dimension import SECOND, show
 from tcpdoctor.facts.portrange import PortReuse
@@ -312,6 +311,8 @@ _ODD_RANGE = (
 
 def _wait(row: Connection, scene: Scene) -> float | None:
     """Seconds until connect() may take this socket's port over; None: it does not go by itself."""
+    from tcpdoctor.diagnosis.port import time_left  # large, and most destinations have no sockets
+
     left = time_left(row, scene.sysctls)
     if left is None or math.isinf(left.low):
         return None

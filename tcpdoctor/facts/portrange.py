@@ -1,13 +1,14 @@
 """Which ports the kernel hands out by itself."""
 
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 from tcpdoctor.facts.socketset import NONE, most_common, partly, pids_of
 from tcpdoctor.facts.subject import HIDDEN_LABEL
 from tcpdoctor.facts.value import NamedText, Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Detail, Held, Listener, NotHeld, Snapshot
+from tcpdoctor.kernel.snapshot import Connection, Detail, Held, Listener, NotHeld, Snapshot, SysctlValue
 from tcpdoctor.kernel.states import TcpState
 
 _RANGE = "net.ipv4.ip_local_port_range"
@@ -15,7 +16,21 @@ _RESERVED = "net.ipv4.ip_local_reserved_ports"
 LAST_PORT = 65_535
 
 
-def ephemeral_range(snapshot: Snapshot) -> Reading[tuple[int, int]]:
+class WithSysctls(Protocol):
+    """A snapshot, or what was read of one."""
+
+    @property
+    def sysctls(self) -> Mapping[str, Reading[SysctlValue]]:
+        """By dotted name."""
+
+
+class Settings(NamedTuple):
+    """Sysctls alone, where nothing else is looked at."""
+
+    sysctls: Mapping[str, Reading[SysctlValue]]
+
+
+def ephemeral_range(snapshot: WithSysctls) -> Reading[tuple[int, int]]:
     """First and last port of net.ipv4.ip_local_port_range, both included."""
     value = snapshot.sysctls.get(_RANGE, Missing(f"{_RANGE} was not read"))
     match value:
@@ -26,7 +41,7 @@ def ephemeral_range(snapshot: Snapshot) -> Reading[tuple[int, int]]:
     return Missing(f"{_RANGE} is no range of ports")
 
 
-def reserved_ports(snapshot: Snapshot) -> Reading[tuple[tuple[int, int], ...]]:
+def reserved_ports(snapshot: WithSysctls) -> Reading[tuple[tuple[int, int], ...]]:
     """The ranges of net.ipv4.ip_local_reserved_ports, both ends included."""
     value = snapshot.sysctls.get(_RESERVED, Missing(f"{_RESERVED} was not read"))
     if isinstance(value, Missing):
@@ -39,7 +54,7 @@ def reserved_ports(snapshot: Snapshot) -> Reading[tuple[tuple[int, int], ...]]:
     return tuple(ranges)
 
 
-def reserved_in_range(snapshot: Snapshot) -> Reading[int]:
+def reserved_in_range(snapshot: WithSysctls) -> Reading[int]:
     """How many ports of the range are reserved; the ranges of the kernel's list never overlap."""
     ends, reserved = ephemeral_range(snapshot), reserved_ports(snapshot)
     if isinstance(ends, Missing):
@@ -49,7 +64,7 @@ def reserved_in_range(snapshot: Snapshot) -> Reading[int]:
     return sum(max(0, min(high, ends[1]) - max(low, ends[0]) + 1) for low, high in reserved)
 
 
-def usable_ports(snapshot: Snapshot) -> Reading[int]:
+def usable_ports(snapshot: WithSysctls) -> Reading[int]:
     """How many ports connect() and bind(0) choose from: the range less the reserved."""
     ends, taken = ephemeral_range(snapshot), reserved_in_range(snapshot)
     if isinstance(ends, Missing):
@@ -59,13 +74,13 @@ def usable_ports(snapshot: Snapshot) -> Reading[int]:
     return ends[1] - ends[0] + 1 - taken
 
 
-def ports_in_range(snapshot: Snapshot) -> Reading[int]:
+def ports_in_range(snapshot: WithSysctls) -> Reading[int]:
     """How many ports the range has, reserved ones as well."""
     ends = ephemeral_range(snapshot)
     return ends if isinstance(ends, Missing) else ends[1] - ends[0] + 1
 
 
-def is_ephemeral(port: int, snapshot: Snapshot) -> Reading[bool]:
+def is_ephemeral(port: int, snapshot: WithSysctls) -> Reading[bool]:
     """Whether the kernel may give this port to an outgoing connection."""
     ends, reserved = ephemeral_range(snapshot), reserved_ports(snapshot)
     if isinstance(ends, Missing):
@@ -121,7 +136,7 @@ class PortReuse(NamedTuple):
         return f"connect() may take them over once {self.after:g} s old ({self.why})"
 
 
-def port_reuse(snapshot: Snapshot, source: str, peer: str) -> Reading[PortReuse]:
+def port_reuse(snapshot: WithSysctls, source: str, peer: str) -> Reading[PortReuse]:
     """What tcp_twsk_unique() (net/ipv4/tcp_ipv4.c) says for connections from `source` to `peer`.
 
     It supposes that the peer uses TCP timestamps too, as everybody does by default.
@@ -149,7 +164,7 @@ def is_loopback(address: str) -> bool:
     return address.startswith(("127.", "::ffff:127.")) or address == "::1"
 
 
-def _number(snapshot: Snapshot, name: str) -> Reading[int]:
+def _number(snapshot: WithSysctls, name: str) -> Reading[int]:
     value = snapshot.sysctls.get(name, Missing(f"{name} was not read"))
     if isinstance(value, int | Missing):
         return value

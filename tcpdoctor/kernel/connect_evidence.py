@@ -17,7 +17,6 @@ from tcpdoctor.kernel.snapshot import Connection, Listener
 from tcpdoctor.kernel.sock_diag import ROW, DumpRefusedError, Request, Rows
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.tally import LISTED_STATES
-from tcpdoctor.kernel.unlisted import find_unlisted
 
 _STATE, _FAMILY, _LOCAL_PORT, _LOCAL = 17, 16, 20, 24
 """Offsets in a row: struct inet_diag_msg after the 16 bytes of struct nlmsghdr."""
@@ -80,6 +79,8 @@ def read_port_use(
         return found
     users, way, complete = found
     if isinstance(bound_reading(way, users.bound), Missing):
+        from tcpdoctor.kernel.unlisted import find_unlisted  # old kernels alone need it
+
         unlisted = find_unlisted(seconds=bound_seconds)
         for row in unlisted.bound:
             users.add_row(row)
