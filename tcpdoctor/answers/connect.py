@@ -143,6 +143,9 @@ class SocketsTowards(NamedTuple):
     unanswered: Annotated[Count, Is("Those whose last segment was sent again, so far without an answer.")]
     unacknowledged_bytes: Annotated[Count, Is("Data sent, or to be sent, and not acknowledged.")]
     unread_bytes: Annotated[Count, Is("Data received that the process has not read.")]
+    unanswered_s: Annotated[
+        Seconds | None, Is("At least so long ago what is sent again was sent first: of the longest.")
+    ]
 
 
 class FindingThere(NamedTuple):
@@ -393,6 +396,7 @@ def _of_state(state: TcpState, rows: Sequence[Connection]) -> SocketsTowards:
         unanswered=waits.unanswered,
         unacknowledged_bytes=waits.unacknowledged_bytes,
         unread_bytes=waits.unread_bytes,
+        unanswered_s=waits.unanswered_for,
     )
 
 

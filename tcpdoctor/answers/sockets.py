@@ -12,7 +12,7 @@ from tcpdoctor.facts.socketset import Age, age_in_one_look
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Listener
-from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.survey import Seen, Survey
 
 
@@ -39,6 +39,8 @@ class Outstanding(NamedTuple):
     """Data that was sent, or is to be sent, and not acknowledged; a SYN and a FIN are no data."""
     unread_bytes: int
     """Data that came in and that the process has not read; a FIN is no data."""
+    unanswered_for: float | None
+    """Seconds, at least, since the segment or probe of an unanswered one was sent first: of the longest."""
 
 
 _OWN_FLAG = frozenset((TcpState.SYN_SENT, TcpState.FIN_WAIT_1, TcpState.CLOSING, TcpState.LAST_ACK))
@@ -50,11 +52,22 @@ _PEERS_FIN = frozenset((TcpState.CLOSE_WAIT, TcpState.CLOSING, TcpState.LAST_ACK
 def outstanding(rows: Iterable[Connection]) -> Outstanding:
     """Return what these sockets wait for, together."""
     live = [row for row in rows if not row.minisocket and row.state is not TcpState.BOUND]
+    repeated = [row for row in live if row.retransmits]
     return Outstanding(
-        sum(row.retransmits > 0 for row in live),
+        len(repeated),
         sum(max(0, row.send_queue - (row.state in _OWN_FLAG)) for row in live),
         sum(max(0, row.receive_queue - (row.state in _PEERS_FIN)) for row in live),
+        _longest_unanswered(repeated),
     )
+
+
+def _longest_unanswered(repeated: Iterable[Connection]) -> float | None:
+    rows = [row for row in repeated if row.timer in (Timer.RETRANSMIT, Timer.PROBE)]
+    if not rows:
+        return None
+    from tcpdoctor.facts.established import unanswered_age  # large, and most sockets get their answers
+
+    return round(max(unanswered_age(row).low for row in rows), 3)
 
 
 class Sockets(NamedTuple):

@@ -254,6 +254,8 @@ def _arrive(journey: Journey, scene: Scene, doubts: tuple[str, ...]) -> _Judgeme
         return "peer", OK, doubts
     if isinstance(listeners, Missing):
         return "accepted", OK, (*doubts, f"whether anybody listens there: {listeners.reason}")
+    if not listeners and _goes_to_itself(journey):
+        return "accepted", OK, doubts
     if not listeners:
         return "listener", "ECONNREFUSED", (*doubts, *_may_not_be_refused(journey, scene))
     full = [row for row in listeners if row.accept_queue > _room(row)]
@@ -264,16 +266,19 @@ def _arrive(journey: Journey, scene: Scene, doubts: tuple[str, ...]) -> _Judgeme
     return "accepted", OK, doubts
 
 
+def _goes_to_itself(journey: Journey) -> bool:
+    """Whether both ends are one: TCP connects such a socket to itself (a simultaneous open)."""
+    return journey.source_port == journey.port and journey.source == journey.destination
+
+
 def _room(listener: Listener) -> float:
     """How long the accept queue may be; a SYN is dropped where it is longer (sk_acceptq_is_full())."""
     return math.inf if isinstance(listener.accept_limit, Missing) else listener.accept_limit
 
 
 def _may_not_be_refused(journey: Journey, scene: Scene) -> Iterator[str]:
-    itself = journey.source == journey.destination and journey.port in scene.ports.usable()
-    if journey.source_port == journey.port and journey.source == journey.destination:
-        yield _TO_ITSELF
-    elif itself and not journey.source_port:
+    chosen = not journey.source_port and journey.port in scene.ports.usable()
+    if chosen and journey.source == journey.destination:
         yield _PERHAPS_TO_ITSELF
     if isinstance(scene.translated, Missing):
         yield scene.translated.reason
@@ -281,7 +286,6 @@ def _may_not_be_refused(journey: Journey, scene: Scene) -> Iterator[str]:
         yield _TRANSLATED
 
 
-_TO_ITSELF = "from that port to the same port of the same address a socket connects to itself"
 _PERHAPS_TO_ITSELF = (
     "the port is one of those that the kernel chooses from, and a client that gets this very port connects "
     "to itself"
@@ -385,6 +389,8 @@ def _how_far(journey: Journey, scene: Scene, answer: ConnectPrediction) -> str:
     match answer.stage:
         case "peer":
             return f"{sure}{_lets_out(journey, answer)}; whether the peer answers was not asked."
+        case "accepted" if not scene.listeners and _goes_to_itself(journey):
+            return f"{sure}connects the socket to itself: both ends are the same, and nothing listens there."
         case "accepted":
             return f"{sure}{_lets_out(journey, answer)}, and a listener of this host takes it."
         case "bind":

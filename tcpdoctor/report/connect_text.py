@@ -89,12 +89,18 @@ def _socket_words(group: SocketsTowards) -> str:
     if group.oldest_s:
         words.append(f"the oldest for at least {show(group.oldest_s, SECOND)}")
     if group.unanswered:
-        words.append(f"{group.unanswered:,} sent again without an answer")
+        words.append(unanswered_words(group.unanswered, group.unanswered_s))
     if group.unacknowledged_bytes:
         words.append(f"{show(group.unacknowledged_bytes, BYTE)} not acknowledged")
     if group.unread_bytes:
         words.append(f"{show(group.unread_bytes, BYTE)} not read by the process")
     return ", ".join(words)
+
+
+def unanswered_words(sockets: int, seconds: float | None) -> str:
+    """Say of how many sockets something is sent again, and since when at least."""
+    since = f" for at least {show(seconds, SECOND)}" if seconds else ""
+    return f"{sockets:,} sent again without an answer{since}"
 
 
 def _others(answer: ConnectAnswer, style: Style) -> str:

@@ -112,6 +112,7 @@ def _state(group: StateGroup) -> dict[str, JsonValue]:
         "unanswered": group.waits.unanswered,
         "unacknowledged_bytes": group.waits.unacknowledged_bytes,
         "unread_bytes": group.waits.unread_bytes,
+        "unanswered_s": group.waits.unanswered_for,
     }
 
 

@@ -8,7 +8,7 @@ from tcpdoctor.facts.dimension import BYTE, SECOND, show
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.sockopts import OptionValue
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.report.connect_text import finding_lines
+from tcpdoctor.report.connect_text import finding_lines, unanswered_words
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.sockets_text import age_words, option_words, queue_words
 from tcpdoctor.report.style import Style
@@ -151,7 +151,7 @@ def _how_long(group: StateGroup) -> list[str]:
         words = [f"the most idle without data for {show(group.idle, SECOND)}"]
     waits = group.waits
     if waits.unanswered:
-        words.append(f"{waits.unanswered:,} sent again without an answer")
+        words.append(unanswered_words(waits.unanswered, waits.unanswered_for))
     if waits.unacknowledged_bytes:
         words.append(f"{show(waits.unacknowledged_bytes, BYTE)} not acknowledged")
     if waits.unread_bytes:

@@ -397,6 +397,58 @@ def test_a_client_with_a_port_of_its_own_meets_who_has_it(in_namespace):
     assert other["connect"]["verdict"] == "ok"
 
 
+def to_itself():
+    report = ask("127.0.0.1:7018", "127.0.0.1:7018")
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 7018))
+        return report, sock.connect_ex(("127.0.0.1", 7018))
+
+
+def test_from_a_port_to_itself_a_socket_is_connected_to_itself(in_namespace):
+    report, code = in_namespace(to_itself)
+    assert code == 0
+    assert (report["connect"]["verdict"], report["connect"]["certain"]) == ("ok", True)
+    assert "to itself" in report["summary"]
+
+
+def perhaps_to_itself():
+    write_sysctl("net.ipv4.ip_local_port_range", "40000 40001")
+    return ask("127.0.0.1:40000")
+
+
+def test_where_the_kernel_may_choose_the_very_port_a_refusal_is_not_certain(in_namespace):
+    report = in_namespace(perhaps_to_itself)
+    assert (report["connect"]["verdict"], report["connect"]["certain"]) == ("ECONNREFUSED", False)
+    assert "connects to itself" in report["doubts"][0]
+
+
+def a_destination_of_another_namespace():
+    """Its address is this machine's, and not this namespace's: it is another host."""
+    ip("link", "add", "v0", "type", "veth", "peer", "name", "v1")
+    ip("address", "add", "10.1.0.1/24", "dev", "v0")
+    ip("link", "set", "v0", "up")
+    sleeper = subprocess.Popen(["unshare", "--net", "sleep", "60"])
+    try:
+        wait_until(
+            lambda: os.stat(f"/proc/{sleeper.pid}/ns/net") != os.stat("/proc/self/ns/net"), "a namespace"
+        )
+        ip("link", "set", "v1", "netns", str(sleeper.pid))
+        inside = ["nsenter", "--net", "--target", str(sleeper.pid)]
+        subprocess.run([*inside, "ip", "address", "add", "10.1.0.2/24", "dev", "v1"], check=True)
+        subprocess.run([*inside, "ip", "link", "set", "v1", "up"], check=True)
+        return ask("10.1.0.2:80")
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="entering one more namespace needs root")
+def test_an_address_of_another_namespace_is_another_host(in_namespace):
+    report = in_namespace(a_destination_of_another_namespace)
+    assert (report["connect"]["stage"], report["listens_here"]) == ("peer", None)
+    assert "whether the peer answers was not asked" in report["summary"]
+
+
 def as_another_user():
     with ExitStack() as stack:
         listen(stack, port=7017)

@@ -271,6 +271,7 @@ def test_what_is_sent_again_is_no_data_and_what_nobody_acknowledged_is_told(in_n
     state = report["states"]["established"]
     assert (state["sockets"], state["unanswered"]) == (10, 5)
     assert state["unacknowledged_bytes"] == 5 * len(b"request")
+    assert 0.3 < state["unanswered_s"] < 30
     assert "5 sent again without an answer" in " ".join(text.split())
     # the deaf ends hear nothing: only they are idle
     assert state["most_idle_s"] > 0.3
