@@ -8,20 +8,32 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO
 
 from tcpdoctor.cli.options import EVERY, for_one
 from tcpdoctor.cli.output import UNKNOWN, Output, complain, emit, is_journal, refuse_hopeless_file, style_of
 from tcpdoctor.errors import QuestionError, TcpdoctorError
-from tcpdoctor.kernel.namespace_entry import NamespacePlace, enter_held, find_namespaces, hold
+from tcpdoctor.kernel.namespace_entry import (
+    NamespacePlace,
+    enter_held,
+    find_namespaces,
+    hold,
+    who_is_inside,
+)
+from tcpdoctor.kernel.namespaces import call_namespace
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.joined import JOINS, Answer, join
 
-_AT_ONCE = 8
-"""Children that look at the same time: more would make each other's windows longer than was asked for."""
+_AT_ONCE = 64
+"""Children that look at the same time, so that they wait for their windows together; what they need is
+imported and read before they are forked."""
 _HERE = "/proc/thread-self/ns/net"
 _LAST = "--since-last"
+_RENDERERS = {"text": "check_short"}
+"""Modules of `report` that are not called as the format is."""
 
 Run = Callable[[Sequence[str]], int]
 """Runs one command line in this process and returns its exit code."""
@@ -56,9 +68,12 @@ def _answer_in(target: Output, arguments: Sequence[str], run: Run) -> int:
     arguments, tell_stage = _bounded(arguments)
     tell_stage("looking for network namespaces")
     found = find_namespaces()
-    tell_stage(f"looking into {plural(len(found.places), 'network namespace')}")
+    own = os.stat(_HERE).st_ino
+    places = [place if place.inode == own else who_is_inside(place) for place in found.places]
+    _warm(arguments, kind=target.format)
+    tell_stage(f"looking into {plural(len(places), 'network namespace')}")
     answers = sorted(
-        _ask_all(arguments, found.places, run, colored=colored),
+        _ask_all(arguments, places, run, colored=colored),
         key=lambda answer: (_rank(answer.code), not answer.own),
     )
     if _is_refused(answers):  # and not because of a namespace: once is enough
@@ -72,6 +87,18 @@ def _answer_in(target: Output, arguments: Sequence[str], run: Run) -> int:
     text = join(target.format, answers, arguments[0], hidden=found.hidden, quiet=quiet)
     emit(text, target._replace(color="always" if colored else "never"))
     return max((answer.code for answer in answers), key=_rank_of_worst)
+
+
+def _warm(arguments: Sequence[str], *, kind: str) -> None:
+    """Import and read once what every child of a `check` would, and let them share it."""
+    if arguments[0] == "check":
+        from tcpdoctor.answers.rules import load_rules
+        from tcpdoctor.diagnosis.evaluate import diagnose  # noqa: F401 - for the children
+        from tcpdoctor.kernel.live import take_samples  # noqa: F401 - for the children
+
+        import_module("tcpdoctor.report." + _RENDERERS.get(kind, f"check_{kind}"))
+        with suppress(TcpdoctorError):  # each child says what is wrong with them
+            load_rules()
 
 
 def _bounded(arguments: Sequence[str]) -> tuple[Sequence[str], Callable[[str], None]]:
@@ -156,13 +183,15 @@ def _ask_all(
         asked = []
         for place, descriptor in held:
             if descriptor is not None:
-                asked.append((place, *_ask(words, descriptor, run, colored=colored)))
+                asked.append((place, *_ask(words, descriptor, run, colored=colored, name=place.called())))
                 os.close(descriptor)
         for place, child, out, err in asked:
             yield _answer(place, child, out, err, own=place.inode == own)
 
 
-def _ask(words: Sequence[str], namespace: int, run: Run, *, colored: bool) -> tuple[int, BinaryIO, BinaryIO]:
+def _ask(
+    words: Sequence[str], namespace: int, run: Run, *, colored: bool, name: str | None
+) -> tuple[int, BinaryIO, BinaryIO]:
     """Start a child that enters a namespace and answers into memory."""
     out, err = (open(os.memfd_create(name), "r+b") for name in ("answer", "complaints"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
@@ -175,6 +204,7 @@ def _ask(words: Sequence[str], namespace: int, run: Run, *, colored: bool) -> tu
         try:
             signal.setitimer(signal.ITIMER_REAL, left)
             _speak_into(out, err, colored=colored)
+            call_namespace(name)
             code = _run_inside(words, namespace, run)
             sys.stdout.flush()
             sys.stderr.flush()
@@ -215,12 +245,14 @@ def _answer(place: NamespacePlace, child: int, out: BinaryIO, err: BinaryIO, *, 
     if code not in (0, 1, 2, 3):
         complaints.append(f"the look ended with {'signal' if code < 0 else 'exit code'} {abs(code)}")
         code = UNKNOWN
-    return Answer(_label(place, own=own), place.inode, place.name, own, code, texts[0], tuple(complaints))
+    return Answer(_label(place, own=own), place.inode, place.called(), own, code, texts[0], tuple(complaints))
 
 
 def _label(place: NamespacePlace, *, own: bool) -> str:
     if place.name is not None:
-        return f"network namespace {place.name} ({place.inode})"
-    if place.pid is not None and not own:
-        return f"network namespace {place.inode} of process {place.pid}"
-    return f"network namespace {place.inode}"
+        within = f": {place.words()}" if place.inside else ""
+        return f"network namespace {place.name} ({place.inode}){within}"
+    if own:
+        return f"network namespace {place.inode}"
+    who = place.words() or (f"process {place.pid}" if place.pid is not None else "")
+    return f"network namespace {place.inode} of {who}" if who else f"network namespace {place.inode}"

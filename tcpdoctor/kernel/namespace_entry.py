@@ -8,10 +8,13 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.text import clean
+
+if TYPE_CHECKING:  # of one namespace nobody asks who is inside
+    from tcpdoctor.kernel.cgroups import Container
 
 NAMES = "/run/netns"
 _OWN = "/proc/thread-self/ns/net"
@@ -30,6 +33,62 @@ class NamespacePlace(NamedTuple):
     """As ``ip netns`` knows it, cleaned."""
     pid: int | None
     """The lowest process inside; None where only a name leads to it."""
+    inside: "tuple[Container, ...]" = ()
+    """The containers that share it; looked up by `who_is_inside`."""
+    unit: str | None = None
+    """Where no container is inside, the systemd unit of its lowest process."""
+
+    def called(self) -> str | None:
+        """A name that stays from run to run: of ``ip netns``, else the pod, container or unit inside."""
+        if self.name is not None:
+            return self.name
+        pods = {container.pod for container in self.inside}
+        if len(pods) == 1 and (pod := pods.pop()) is not None:
+            return f"pod-{clean(pod)}"
+        names = sorted(clean(container.short) for container in self.inside)
+        return names[0] if names else self.unit
+
+    def words(self) -> str:
+        """Who is inside, for people: ``docker 3f2a0c11d0aa, docker 91aa77e1f20b``; empty where not known."""
+        told = [f"{container.runtime} {clean(container.short)}" for container in self.inside]
+        told += [f"pod {clean(pod)}" for pod in sorted({one.pod for one in self.inside if one.pod})]
+        return ", ".join(told) or (self.unit or "")
+
+
+_MOST_ASKED = 200
+"""Processes of one namespace whose control group is read."""
+
+
+def who_is_inside(place: NamespacePlace, proc: str = "/proc") -> NamespacePlace:
+    """Look up the containers in a namespace that is not our own, or the unit of its lowest process."""
+    from tcpdoctor.kernel.cgroups import read_place
+    from tcpdoctor.kernel.reading import Missing
+
+    found: dict[str, Container] = {}
+    unit = None
+    for pid in _processes_in(place, proc):
+        where = read_place(pid, proc)
+        if isinstance(where, Missing):
+            continue
+        if where.container is not None:
+            found.setdefault(where.container.id, where.container)
+        unit = unit or where.unit
+    containers = tuple(found[name] for name in sorted(found))
+    return place._replace(inside=containers, unit=None if containers or unit is None else clean(unit))
+
+
+def _processes_in(place: NamespacePlace, proc: str) -> Iterator[int]:
+    number = 0
+    for pid in sorted(int(entry) for entry in os.listdir(proc) if entry.isdecimal()):
+        try:
+            inside = os.stat(f"{proc}/{pid}/ns/net").st_ino == place.inode
+        except OSError:
+            continue
+        if inside:
+            yield pid
+            number += 1
+            if number == _MOST_ASKED:
+                return
 
 
 class NamespacesFound(NamedTuple):

@@ -100,6 +100,15 @@ def name_of_namespace(folder: str = _NAMES) -> str | None:
     return None
 
 
+_called: str | None = None
+
+
+def call_namespace(name: str | None) -> None:
+    """Name the calling thread's namespace, where ``ip netns`` has no name for it, after what is in it."""
+    global _called
+    _called = name
+
+
 def is_initial_namespace(root: str = "/proc/sys/net") -> Reading[bool]:
     """Say whether the calling thread is in the network namespace that the kernel booted with.
 
@@ -130,7 +139,7 @@ class Identity(NamedTuple):
     namespace: int
     """Inode of the network namespace."""
     namespace_name: str | None
-    """As ``ip netns`` knows it; None without a name."""
+    """As ``ip netns`` knows it, else after the container or unit in it where that was looked up; or None."""
     initial_namespace: Reading[bool]
     euid: int
 
@@ -142,7 +151,7 @@ def read_identity() -> Identity:
         host=clean(system.nodename),
         kernel=clean(system.release),
         namespace=network_namespace(),
-        namespace_name=name_of_namespace(),
+        namespace_name=name_of_namespace() or _called,
         initial_namespace=is_initial_namespace(),
         euid=os.geteuid(),
     )

@@ -37,9 +37,16 @@ def check_prometheus(check: Check) -> str:
     return "".join(_exposed(family) for family in _families(check) if family.samples)
 
 
+def _namespace_of(snapshot: Snapshot) -> str:
+    """Return a name that stays from run to run: an inode number would make a new series after each boot."""
+    if snapshot.initial_namespace is True:
+        return "host"
+    return snapshot.namespace_name or str(snapshot.namespace)
+
+
 def _families(check: Check) -> Iterator[Family]:
     snapshot, diagnosis = check.samples.after, check.diagnosis
-    here = {"namespace": snapshot.namespace_name or str(snapshot.namespace)}
+    here = {"namespace": _namespace_of(snapshot)}
     inapplicable = {rule.rule for rule in diagnosis.unchecked if not rule.applies}
     yield Family(
         "tcpdoctor_finding_active",

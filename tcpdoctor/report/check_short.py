@@ -7,7 +7,7 @@ view when the prompt is back is the worst of them. Everything else is one comman
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from tcpdoctor.answers.check import Check, checked, status, worst_severity
+from tcpdoctor.answers.check import Check, checked, status
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Fix, Severity, Untold
 from tcpdoctor.kernel.reading import Missing
@@ -212,10 +212,11 @@ def _nothing(check: Check, style: Style) -> list[str]:
     ]
     unknown = all(isinstance(reading, Missing) for reading in readings.values())
     sockets = "sockets unknown" if unknown else "  ".join(counted) or "no TCP socket"
-    answered = f"{checked(check.diagnosis)} of {plural(check.diagnosis.rules, 'rule')} answered"
-    lines = [style.wrap(f"{sockets}    {answered}".replace("  ", "\u00a0\u00a0"), "    ")]
-    lines += _unanswered(check.diagnosis, style, "   ")
-    if worst_severity(check.diagnosis) is None and status(check) == "ok":
+    unanswered = _unanswered(check.diagnosis, style, "   ")
+    if not unanswered:
+        sockets += f"    {checked(check.diagnosis)} of {plural(check.diagnosis.rules, 'rule')} answered"
+    lines = [style.wrap(sockets.replace("  ", "\u00a0\u00a0"), "    "), *unanswered]
+    if status(check) == "ok" and check.samples.after.namespace_name is None:
         lines += _hints(style)
     return lines
 

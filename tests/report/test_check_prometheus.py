@@ -126,8 +126,10 @@ def test_what_is_not_known_is_absent():
 
 
 def test_the_namespace_is_named_where_it_has_a_name():
-    for name, label in ((None, "4026531840"), ('bl"u\\e\n', 'bl"u\\e\n')):
-        families = read(check(snapshot=SNAPSHOT._replace(namespace_name=name)))
+    elsewhere = SNAPSHOT._replace(initial_namespace=False)
+    named = elsewhere._replace(namespace_name='bl"u\\e\n')
+    for snapshot, label in ((SNAPSHOT, "host"), (elsewhere, "4026531840"), (named, 'bl"u\\e\n')):
+        families = read(check(snapshot=snapshot))
         assert {s.labels["namespace"] for s in families["tcpdoctor_sockets"].samples} == {label}
 
 
