@@ -13,6 +13,10 @@ from tcpdoctor.facts.value import Ages, Growth, Value
 
 LONGEST_HEADLINE = 49
 """Beside severity and subject, in 80 columns."""
+LONGEST_FIRST_COMMAND = 67
+"""Behind the arrow below a headline, in 80 columns."""
+_USUAL_BLANK = 6
+"""Characters of a pid or a port, and some to spare."""
 LONGEST_NAME = 15
 """Characters of a process' name, as the kernel keeps it."""
 PROGRAMS = frozenset(
@@ -93,6 +97,7 @@ def key_complaints(rule: Rule, body: Body) -> Iterator[tuple[str, str]]:
     yield from _headline_complaints(rule, body)
     for number, fix in enumerate(body.fixes, 1):
         yield from _command_complaints(number, fix)
+    yield from _first_command_complaints(body)
     yield from _measure_complaints(rule, body)
 
 
@@ -150,6 +155,21 @@ def _command_complaints(number: int, fix: FixText) -> Iterator[tuple[str, str]]:
                 yield "no-command", f"fix[{number}].{key}: {what}"
     if fix.do is not None and re.search(r"^(\t|    )", "".join(map(str, fix.do.parts)), re.MULTILINE):
         yield "command-in-prose", f"fix[{number}].do has lines that are indented; move them to commands"
+
+
+def _first_command_complaints(body: Body) -> Iterator[tuple[str, str]]:
+    """The first command stands in the short form of `check`, on one line of 80 columns."""
+    typed = next((fix for fix in body.fixes if fix.commands or fix.sysctl is not None), None)
+    if typed is None:
+        yield "no-command", "no fix has a command; write what shows the disease, if nothing cures it"
+        return
+    if typed.sysctl is not None:
+        return
+    command = typed.commands[0]
+    length = sum(len(part) if isinstance(part, str) else _USUAL_BLANK for part in command.parts)
+    if length > LONGEST_FIRST_COMMAND:
+        what = f"the first command has {length} characters"
+        yield "first-command-too-long", f"{what}; let one of at most {LONGEST_FIRST_COMMAND} come first"
 
 
 def _why_no_command(template: Template, *, may_comment: bool) -> str | None:

@@ -148,8 +148,8 @@ def _remedy(finding: Finding, indent: str, style: Style) -> list[str]:
     fix = _first_fix(finding)
     lead = f"{indent}-> "
     if fix is not None and fix.commands:
-        lines = style.command(fix.commands[0], lead).splitlines()
-        lines = [lines[0], *(f"{indent}   {line.strip()}" for line in lines[1:])]
+        lines = style.command(fix.commands[0], " " * len(lead)).splitlines()
+        lines[0] = lead + lines[0].strip()
         if len(lines) <= _MOST_COMMAND_LINES:
             return _with_rule([style.cyan(line) for line in lines], lines[-1], finding.rule, style)
     text = f"tcpdoctor check {finding.rule}" if fix is None else fix.title

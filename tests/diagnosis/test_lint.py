@@ -73,6 +73,20 @@ WARNING = "older(leak.ages, limit.min_age) >= limit.min_sockets"
         (replaced(('{leak.owned:n}"]', '{process.name}"]')), "no-command", "is chosen by strangers"),
         (replaced(('{leak.owned:n}"]', "'{host.words}'\"]")), "no-command", "is quoted already"),
         (
+            replaced(("ss -tnp |", f"ss -tnp {'-n ' * 20}|")),
+            "first-command-too-long",
+            "the first command has 84 characters; let one of at most 67 come first",
+        ),
+        (
+            replaced(('commands = ["ss -tnp | grep -c {leak.owned:n}"]\n', "")).partition(
+                "[[fix]]\nkind       ="
+            )[0]
+            + "[[wrong_fix]]"
+            + RULE.partition("[[wrong_fix]]")[2],
+            "no-command",
+            "no fix has a command; write what shows the disease",
+        ),
+        (
             replaced(('"Call close()."', '"""\nSee:\n\n    ss -tn"""')),
             "command-in-prose",
             "fix[1].do has lines that are indented; move them to commands",
