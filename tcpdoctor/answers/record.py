@@ -22,6 +22,8 @@ class Is(NamedTuple):
     format: str | None = None
     optional: bool = False
     """The key is left out where its value is `ABSENT`."""
+    keys: type | None = None
+    """A record whose fields are keys that a mapping has beside others."""
 
 
 class Absent:

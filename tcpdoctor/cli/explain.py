@@ -2,20 +2,27 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from tcpdoctor.cli.options import NETNS, look_from
+from tcpdoctor.cli.options import NETNS, duration, look_from
 from tcpdoctor.cli.output import COLOR, FORMAT, JSON, LONG, NO_PAGER, OUTPUT, Output, format_of
 from tcpdoctor.errors import QuestionError
 
 _QUESTIONS = "--port, --connect, --pid, --state, --sysctl, --option, --error or --rule"
 
+LONGEST_WAIT = 300.0
+"""Seconds that --wait looks where --timeout says nothing else."""
+
 _BELONGS_TO = {
     "--address": "--port",
     "--probe": "--port",
     "--probe-listen": "--port",
+    "--user": "--port",
+    "--device": "--port",
+    "--udp": "--port",
+    "--wait": "--port",
     "--source": "--connect",
     "--user": "--connect",
     "--no-lookup": "--connect",
@@ -47,6 +54,24 @@ def explain(
     probe_listen: Annotated[
         bool, typer.Option("--probe-listen", help="With --port: the same, and listen() as well.")
     ] = False,
+    user: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|UID", help="With --port: for a server of another user."),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="IFACE", help="With --port: for a server that binds itself to an interface."),
+    ] = None,
+    udp: Annotated[bool, typer.Option("--udp", help="With --port: a bind() of UDP.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="With --port: look until it is free, --timeout at most.")
+    ] = False,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            "-t", "--timeout", metavar="TIME", parser=duration, help="How long --wait looks: 10, 10s, 5m."
+        ),
+    ] = LONGEST_WAIT,
     connect: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help="Can a client connect there? Ports left, what blocks."),
@@ -111,6 +136,10 @@ def explain(
         "--address": address,
         "--probe": probe or None,
         "--probe-listen": probe_listen or None,
+        "--user": user,
+        "--device": device,
+        "--udp": udp or None,
+        "--wait": wait or None,
         "--source": source,
         "--user": user,
         "--no-lookup": no_lookup or None,
@@ -129,11 +158,14 @@ def explain(
     )
     value = str(asked[question])
     if question == "--port":
+        from tcpdoctor.answers.port import PortQuestion
         from tcpdoctor.answers.words import port_of
         from tcpdoctor.cli.explain_port import answer_port
 
         named, number = port_of(value)
-        answer_port(number, address or named, probe=probe, probe_listen=probe_listen, output=where)
+        protocol: Literal["tcp", "udp"] = "udp" if udp else "tcp"
+        about = PortQuestion(number, address or named, protocol, user, device, probe, probe_listen)
+        answer_port(about, where, wait=timeout if wait else None)
     elif question == "--connect":
         from tcpdoctor.answers.connect import Client
         from tcpdoctor.cli.explain_connect import answer_connect

@@ -20,6 +20,7 @@ from tcpdoctor.diagnosis.bind import (
     four,
     possible_conflicts,
     predict,
+    predict_udp,
     wanted_device,
 )
 from tcpdoctor.diagnosis.holders import is_service_manager, who_may_be_stopped
@@ -220,22 +221,24 @@ def is_orphan(row: Connection) -> bool:
 def _guess_who_began(
     row: Connection, existing: Existing, evidence: PortEvidence, *, alone: bool, many: bool
 ) -> bool | None:
-    """What its own ends tell where the kernel's numbers do not (minisockets keep none); None: nothing.
+    """What ports and options tell where the kernel's numbers do not (minisockets keep none); None: nothing.
 
-    A port that connect() gives out by itself is a client's, where only one end has such a port; so is the
-    end whose peer has a privileged port. A client's own port leads to one port of its peers, as a rule, and a
-    server's clients come from many. And a socket that is alone here and lacks SO_REUSEADDR, which nearly
-    every server sets and no client, is a client's if its port may be one.
+    A server's clients come from many ports, behind a NAT from any above 1023, while a client's own port leads
+    to one port of its peers, as a rule. So of a leftover on a port that connect() gives out nothing is
+    said unless its peer's port is privileged. A live socket that is alone on such a port and lacks
+    SO_REUSEADDR, which nearly every server sets and no client, is a client's.
     """
     ours = is_ephemeral(evidence.port, evidence.sysctls)
     theirs = is_ephemeral(row.remote.port, evidence.sysctls)
-    if ours != theirs:
-        return ours
-    if not ours and (evidence.port < _PRIVILEGED) != (row.remote.port < _PRIVILEGED):
-        return row.remote.port < _PRIVILEGED
-    if many:
+    if many or (theirs and not ours):
         return False
-    return True if ours and alone and existing.reuseaddr == NO else None
+    if row.remote.port < _PRIVILEGED <= evidence.port:
+        return True
+    if evidence.port < _PRIVILEGED <= row.remote.port:
+        return False
+    if row.minisocket or not ours:
+        return None
+    return True if not theirs or (alone and existing.reuseaddr == NO) else None
 
 
 def leads_to_listener(row: Connection, evidence: PortEvidence) -> bool:
@@ -292,6 +295,7 @@ def time_left(row: Connection, sysctls: Mapping[str, object]) -> Life | None:
     )
 
 
+_UDP_CHAIN = 10
 MOST_BLOCKERS = 20
 """Blockers that are listed; of more, those that stay longest."""
 
@@ -340,10 +344,12 @@ def answer(target: Target, evidence: PortEvidence) -> PortAnswer:
     """Put the answer together from one look at the port; what the kernel itself said is added later."""
     wanted = wanted_socket(target, evidence)
     obstacle = find_obstacle(target, evidence.rules)
-    sockets = port_sockets(evidence, wanted)
-    unknowns = _unknowns(evidence, obstacle)
+    udp = target.protocol == "udp"
+    sockets = udp_sockets(evidence) if udp else port_sockets(evidence, wanted)
+    unknowns = _unknowns_of_udp(evidence, obstacle) if udp else _unknowns(evidence, obstacle)
     known = None if isinstance(obstacle, Missing) else obstacle
-    attempts = predict(wanted, (s.existing for s in sockets), known, complete=not unknowns)
+    foresee = predict_udp if udp else predict
+    attempts = foresee(wanted, (s.existing for s in sockets), known, complete=not unknowns)
     blockers = [s for s in sockets if any(possible_conflicts(wanted, (), s.existing))]
     blockers.sort(key=_longest_lived_first)
     present = _by_cause(blockers, evidence)
@@ -425,6 +431,14 @@ def _by_cause(blockers: list[PortSocket], evidence: PortEvidence) -> tuple[tuple
         (cause, sum(weights.get(b.state, 1.0) for b in blockers if b.cause == cause)) for cause in CAUSES
     ]
     return tuple((cause, round(number)) for cause, number in counts if number)
+
+
+def _unknowns_of_udp(evidence: PortEvidence, obstacle: object) -> tuple[str, ...]:
+    found = [part.reason for part in (evidence.udp, obstacle) if isinstance(part, Missing)]
+    if not isinstance(evidence.udp, Missing) and len(evidence.udp) > _UDP_CHAIN:
+        # udp_lib_get_port() then looks among sockets on the same address and on the wildcard only.
+        found.append(f"with more than {_UDP_CHAIN} UDP sockets on a port the kernel does not compare all")
+    return tuple(found)
 
 
 def _unknowns(evidence: PortEvidence, obstacle: object) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.bind import OK, UNKNOWN, Attempt
@@ -20,7 +20,8 @@ from tcpdoctor.diagnosis.port import (
 )
 from tcpdoctor.diagnosis.stopping import Stop
 from tcpdoctor.kernel.port_evidence import PortEvidence
-from tcpdoctor.kernel.snapshot import Endpoint, Held, Listener, NotHeld
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import Endpoint, Held, Holder, Listener, NotHeld
 from tcpdoctor.kernel.states import TcpState
 
 # What a port's answer means in sentences: the verdict, and why each socket stands in the way.
@@ -30,6 +31,7 @@ _NOUNS = {
     "listener": ("listener", "listeners"),
     "dual-stack-listener": ("dual-stack listener", "dual-stack listeners"),
     "bound-socket": ("bound socket", "bound sockets"),
+    "udp-socket": ("UDP socket", "UDP sockets"),
     "live-connections": ("live connection", "live connections"),
     "outgoing-connection": ("outgoing connection", "outgoing connections"),
     "fin-wait-2-orphan": ("FIN_WAIT_2 orphan", "FIN_WAIT_2 orphans"),
@@ -58,15 +60,17 @@ def verdict(answer: PortAnswer) -> str:
 
 
 def _where(answer: PortAnswer) -> str:
-    target = answer.target
+    target, protocol = answer.target, answer.target.protocol.upper()
     if target.family == 4 and target.address == "0.0.0.0":
-        return f"Port {target.port}"
-    return str(Endpoint(target.address, target.port))
+        return f"{protocol} port {target.port}"
+    return f"{protocol} {Endpoint(target.address, target.port)}"
 
 
 def _free(answer: PortAnswer, where: str, plain: Attempt) -> str:
     what = (
-        "bind() and listen() succeed"
+        "bind() succeeds"
+        if answer.target.protocol == "udp"
+        else "bind() and listen() succeed"
         if plain.listen in (OK, None)
         else f"bind() succeeds, listen() answers {plain.listen}"
     )
@@ -101,9 +105,12 @@ def _first_culprit(answer: PortAnswer, first: PortSocket, number: int) -> str:
             ipv4 = " for IPv4 as well (dual-stack)" if answer.cause == "dual-stack-listener" else ""
             more = f", with {number - 1} more" if number > 1 else ""
             verb = "listen" if len(custody.holders) > 1 and not custody.socket_unit else "listens"
-            return f"{who} {verb} on {first.row.local}{ipv4}{more}{_origin(custody)}"
+            place = place_of(first, answer.evidence)
+            return f"{who} {verb} on {place}{ipv4}{more}{_origin(custody)}"
         case "bound-socket":
-            return f"{who} bound {first.row.local} and neither listens nor connects"
+            return f"{who} bound {place_of(first, answer.evidence)} and neither listens nor connects"
+        case "udp-socket":
+            return f"{who} has {place_of(first, answer.evidence)}"
         case "outgoing-connection":
             assert not isinstance(first.row, Listener)  # noqa: S101 - a listener has another cause
             to = f" to {first.row.remote}" if number == 1 else ""
@@ -194,6 +201,8 @@ def why(socket: PortSocket, evidence: PortEvidence) -> str:
             return "It listens on all IPv6 addresses without IPV6_V6ONLY, which takes all of IPv4 as well."
         case "bound-socket":
             return f"It is bound to the port and neither listens nor connects{flag}."
+        case "udp-socket":
+            return "Two UDP sockets share a port where both have SO_REUSEADDR, or SO_REUSEPORT and one user."
         case "outgoing-connection":
             given = "has this port, which is not in ip_local_port_range: its process bound it first"
             if _is_ephemeral(evidence):
@@ -248,6 +257,99 @@ def count(number: int, one: str, many: str | None = None) -> str:
 
 _NO_SECOND_LISTENER = "SO_REUSEADDR: on Linux it never lets a second socket listen where one listens."
 _TW_REUSE = "tcp_tw_reuse: it is for connect() only; bind() does not look at it."
+
+
+# The first line of the answer: who has the port, in as few words as it takes.
+
+
+def headline(found: Sequence[PortAnswer], verdict: str, evidence: PortEvidence) -> str:
+    """Return the answer in a line, the verdict in capitals first.
+
+    Args:
+        found: What was found for each address that was asked about.
+        verdict: ``free``, ``busy``, ``partly`` or ``unknown``, of all of them together.
+        evidence: The look that it was found in.
+    """
+    target = found[0].target
+    port = f"{verdict.upper()}  {target.protocol.upper()} port {target.port}"
+    addresses = " and ".join(one.target.address for one in found)
+    if verdict == "free":
+        return f"{port} ({addresses}){_other_protocol(target.protocol, evidence)}"
+    if verdict == "unknown":
+        doubtful = next((one for one in found if not one.attempts[0].certain), found[0])
+        doubts = "; ".join(doubtful.unknowns) or "whether a socket lets IPv4 in, or still holds it, is hidden"
+        return f"{port}: cannot tell: {doubts}"
+    busy = next(one for one in found if one.attempts[0].bind != OK)
+    where = "" if len(found) > 1 or target.address in ("0.0.0.0", "::") else f" on {target.address}"
+    if verdict == "partly":
+        free = next(one for one in found if one.attempts[0].bind == OK)
+        where = f": {free.target.address} is free, {busy.target.address} is not"
+    return f"{port}{where}: {_has_it(busy)}"
+
+
+def _other_protocol(protocol: str, evidence: PortEvidence) -> str:
+    if protocol == "udp" or isinstance(evidence.udp, Missing):
+        return ""
+    if not evidence.udp:
+        return ", UDP free"
+    owner = evidence.udp[0].owner
+    return f", UDP taken by {_briefly(owner.holders[0])}" if isinstance(owner, Held) else ", UDP taken"
+
+
+def _briefly(holder: Holder) -> str:
+    return f"{holder.name} ({holder.pid})"
+
+
+def _has_it(answer: PortAnswer) -> str:
+    """Say who or what has the port."""
+    if answer.obstacle is not None:
+        return answer.obstacle.why
+    if answer.cause is None:
+        return f"the kernel answers {answer.attempts[0].bind}, and nothing that we see explains it"
+    first = next(b for b in answer.blockers if b.cause == answer.cause)
+    number = dict(answer.by_cause)[answer.cause]
+    who = _held_by(first, answer)
+    if answer.cause in ("listener", "dual-stack-listener"):
+        return f"{who} listens on {place_of(first, answer.evidence)}{_busy_with(answer)}"
+    if answer.cause == "bound-socket":
+        return f"{who} bound {place_of(first, answer.evidence)} and neither listens nor connects"
+    if answer.cause == "udp-socket":
+        return f"{who} has {place_of(first, answer.evidence)}"
+    if answer.cause == "outgoing-connection":
+        return f"{_amount(number, 'outgoing connection')} of {who}{_quiet(bool(_listeners(answer)))}"
+    if answer.cause == "live-connections":
+        return f"{_connections(answer, number)} of {who}{_quiet(bool(_listeners(answer)))}"
+    whose = {True: " of a client here", False: " of the old server", None: ""}[first.began_here]
+    counted = f"{number:,} TIME_WAIT" if answer.cause == "time-wait" else _amount(number, "FIN_WAIT_2 orphan")
+    return f"{counted}{whose}{_quiet(bool(_listeners(answer)))}"
+
+
+def place_of(socket: PortSocket, evidence: PortEvidence) -> str:
+    """Where a socket is bound, as ss prints it: ``0.0.0.0%lo:179``, ``[::%lo]:179``."""
+    local, device = socket.row.local, evidence.interfaces.get(socket.existing.device)
+    return str(local._replace(address=f"{local.address}%{device}")) if device else str(local)
+
+
+def _held_by(first: PortSocket, answer: PortAnswer) -> str:
+    custody = custody_of(first.row, answer.evidence)
+    if custody.socket_unit:
+        return "a systemd socket unit"
+    if custody.holders:
+        return _briefly(custody.holders[0])
+    return "a hidden process" if custody.hidden else "no process"
+
+
+def _busy_with(answer: PortAnswer) -> str:
+    """How many connections the listener's server has there."""
+    local = answer.evidence.local
+    if isinstance(local, Missing):
+        return ""
+    number = sum(detail.total for state, detail in local.items() if state is TcpState.ESTABLISHED)
+    return f", {_amount(number, 'connection')}" if number else ""
+
+
+def _amount(number: int, one: str) -> str:
+    return f"{number:,} {one}{'s' if number != 1 else ''}"
 
 
 class Advice(NamedTuple):
@@ -463,16 +565,36 @@ def _remarks(answer: PortAnswer) -> list[str]:
             f"Port {port} lies in ip_local_port_range: a client can be given it before the server starts. "
             "Reserve it in net.ipv4.ip_local_reserved_ports."
         )
+    devices = sorted({name for b in answer.blockers if (name := _interface(b, answer.evidence))})
+    if devices and not answer.target.device:
+        remarks.append(
+            f"The sockets in the way are bound to {' and '.join(devices)} (SO_BINDTODEVICE): a server that "
+            "binds itself to another interface can have the port; --device IFACE asks about it."
+        )
     siblings = [s for s in answer.blockers if s.state is TcpState.BOUND and s.existing.reuseaddr.value]
     if siblings and _with(answer, "SO_REUSEADDR").bind == OK:
         remarks.append("Beside the bound socket bind() succeeds with SO_REUSEADDR; the first listen() wins.")
     return remarks
 
 
+def _interface(socket: PortSocket, evidence: PortEvidence) -> str | None:
+    return evidence.interfaces.get(socket.existing.device) if socket.existing.device else None
+
+
+def _datagram(answer: PortAnswer) -> Advice:
+    _, custody = _first(answer)
+    who = f"{custody.holders[0].name} ({custody.holders[0].pid})" if custody.holders else "its holder"
+    shared = [" and ".join(a.options) for a in answer.attempts[1:3] if a.bind == OK and a.certain]
+    do = [f"Set {option}: the other socket has it too." for option in shared]
+    do.append(f"Give one of the two another port or another address; the other socket is {who}'s.")
+    return Advice(tuple(do), ("Waiting: a UDP socket has no state that ends by itself.",))
+
+
 _BY_CAUSE: Mapping[str, Callable[[PortAnswer], Advice]] = {
     "listener": _listener,
     "dual-stack-listener": _dual_stack,
     "bound-socket": _bound,
+    "udp-socket": _datagram,
     "live-connections": _live,
     "outgoing-connection": _outgoing,
     "fin-wait-2-orphan": _leftover,

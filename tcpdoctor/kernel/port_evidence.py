@@ -14,11 +14,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
+from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.addresses import LocalAddresses, read_local_addresses
 from tcpdoctor.kernel.counters import read_counters, read_sockstat
 from tcpdoctor.kernel.listing import WAYS, Way
 from tcpdoctor.kernel.live import DETAILED_STATES
-from tcpdoctor.kernel.namespaces import CAP_NET_BIND_SERVICE, Identity, effective_capabilities
+from tcpdoctor.kernel.namespaces import (
+    CAP_NET_BIND_SERVICE,
+    Identity,
+    effective_capabilities,
+    in_first_user_namespace,
+)
 from tcpdoctor.kernel.owners import find_owners, with_owners
 from tcpdoctor.kernel.processes import Lineage, read_lineage, read_process
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -49,6 +55,8 @@ from tcpdoctor.kernel.unlisted import Unlisted, find_unlisted
 # What decides about bind() besides the sockets that are there: settings, addresses, privilege.
 
 
+_SO_BINDTODEVICE = 25
+_NO_UID = 2**32 - 1
 _NS_GET_USERNS = 0xB701
 """_IO(0xb7, 0x1) of include/uapi/linux/nsfs.h."""
 
@@ -143,6 +151,37 @@ def may_bind_privileged_ports() -> Reading[bool]:
     return True
 
 
+def privilege_of(uid: int) -> Reading[bool]:
+    """Say whether a user's programs have CAP_NET_BIND_SERVICE, as far as his uid tells.
+
+    Root has it; any other user's program has it where its unit (AmbientCapabilities=) or its file gives it,
+    which is not known here and counts as no. Inside a user namespace even root may lack it.
+    """
+    if uid:
+        return False
+    if in_first_user_namespace():
+        return True
+    return Missing("whether root of this user namespace may bind privileged ports is not known")
+
+
+def user_called(name: str) -> int:
+    """Return the uid of a user who is given by name or by number; a name may be asked for in the network.
+
+    Raises:
+        QuestionError: There is no such user.
+    """
+    if name.isascii() and name.isdecimal():
+        if int(name) < _NO_UID:
+            return int(name)
+        raise QuestionError(f"--user {name}: uids go from 0 to {_NO_UID - 1}")
+    import pwd  # only this question needs it
+
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except (KeyError, ValueError):
+        raise QuestionError(f"--user {name[:60]}: no user is called so; give a name, or a uid") from None
+
+
 def _switch(name: str) -> Reading[bool]:
     """Read a setting that is 0 or not; without IPv6 its settings are absent and count as 0."""
     value = read_sysctl(name)
@@ -206,6 +245,8 @@ class PortEvidence(NamedTuple):
     """Names by index."""
     standings: Mapping[int, Reading[Standing]] = MappingProxyType({})
     """By pid: what keeps the topmost holders of these sockets running, and any systemd among them."""
+    booted_at: float = 0.0
+    """When CLOCK_BOOTTIME was 0, in seconds since 1970: starts of processes are told by it."""
 
 
 def read_port_evidence(port: int, *, owner_seconds: float = 1.0, ways: Sequence[Way] = WAYS) -> PortEvidence:
@@ -247,6 +288,7 @@ def read_port_evidence(port: int, *, owner_seconds: float = 1.0, ways: Sequence[
         udp=udp if isinstance(udp, Missing) else with_owners(udp, owners),
         interfaces=dict(socket.if_nameindex()),
         standings=read_standings(_topmost(owners.values())),
+        booted_at=time.time() - time.clock_gettime(time.CLOCK_BOOTTIME),
     )
 
 
@@ -461,26 +503,33 @@ def probe_bind(
     options: tuple[int, ...],
     *,
     listen: bool,
+    datagram: bool = False,
+    device: str | None = None,
 ) -> Reading[Probe]:
-    """Bind a TCP socket to `address` with SOL_SOCKET switches `options`, and close it.
+    """Bind a socket to `address` with SOL_SOCKET switches `options`, and close it.
 
     Args:
         family: AF_INET or AF_INET6.
         address: As socket.bind() takes it.
         options: Option numbers to switch on before bind(): SO_REUSEADDR, SO_REUSEPORT.
         listen: Whether to call listen() as well.
+        datagram: A UDP socket instead of one of TCP.
+        device: The interface to bind it to before (SO_BINDTODEVICE).
 
     Returns:
         The kernel's answers; Missing where no socket of this family can be made at all.
     """
+    kind = socket.SOCK_DGRAM if datagram else socket.SOCK_STREAM
     try:
-        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        sock = socket.socket(family, kind | socket.SOCK_CLOEXEC)
     except OSError as error:
         return Missing(f"socket(): {error.strerror}")
     with sock:
-        for option in options:
-            sock.setsockopt(socket.SOL_SOCKET, option, 1)
         try:
+            for option in options:
+                sock.setsockopt(socket.SOL_SOCKET, option, 1)
+            if device is not None:
+                sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, device.encode())
             sock.bind(address)
         except OSError as error:
             return Probe(_name(error), None)

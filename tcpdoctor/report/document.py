@@ -123,9 +123,10 @@ def part_of(hint: Any) -> Part:
 def _with_annotations(part: Part, said: Iterable[Any]) -> Part:
     for one in said:
         if isinstance(one, Is):
-            part = part | {
-                key: value for key, value in one._asdict().items() if key != "optional" and value is not None
-            }
+            told = {key: value for key, value in one._asdict().items() if value is not None}
+            keys = told.pop("keys", None)
+            del told["optional"]
+            part = part | told | (_object_part(keys) if keys else {})
     return part
 
 

@@ -1,188 +1,371 @@
-"""`explain --port` for people: the verdict first, all on one screen."""
+"""`explain --port` for people: what to do in a dozen lines, or all that is known."""
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Sequence
 
-from tcpdoctor.diagnosis.bind import Attempt
-from tcpdoctor.diagnosis.finding import Diagnosis
-from tcpdoctor.diagnosis.port import (
-    Custody,
+from tcpdoctor.answers.port import (
+    Bind,
+    Blocker,
+    ListenerHere,
+    OtherEnd,
     PortAnswer,
-    PortSocket,
-    Row,
-    custody_of,
-    first_holder,
-    is_waiting,
-    name_holder,
-    peer_of,
+    SocketHolder,
+    ToldAttempt,
 )
-from tcpdoctor.diagnosis.port_advice import Advice, count, flag_value, seconds, verdict, why
-from tcpdoctor.kernel.port_evidence import PortEvidence
-from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Detail, Listener
-from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.style import Style
 
 SHOWN_BLOCKERS = 4
 SHOWN_LISTENERS = 4
 SHOWN_FINDINGS = 3
+_COMMAND = 60
+_GROUPS = 3
+"""Kinds of blockers in the short form."""
+_COLORS = {"free": "ok", "busy": "critical", "partly": "warning", "unknown": "unknown"}
+_SWITCHES = ("SO_REUSEADDR", "SO_REUSEPORT", "IPV6_V6ONLY", "SO_KEEPALIVE", "TCP_DEFER_ACCEPT")
 
 
-def port_text(answer: PortAnswer, advice: Advice, diagnosis: Diagnosis, style: Style) -> str:
+def port_short(answer: PortAnswer, style: Style) -> str:
+    """Return the answer that somebody woken at three can use: the verdict first, then now, do, not, who."""
+    word, _, rest = style.wrap(answer.headline, "      ", "").partition("  ")
+    lines = [style.bold(f"{style.severity(_COLORS[answer.verdict], word)}  {rest}")]
+    if answer.waited_s is not None:
+        lines.append(_line("wait", f"{answer.waited_s:.1f} s, {_what_came_of_it(answer)}", style))
+    busy = _first_busy(answer)
+    if busy is not None:
+        on = f"on {busy.address}: " if answer.verdict == "partly" else ""
+        lines += [_line(key, on + text, style) for key, text in _now(busy)]
+    lines += [_line("do" if not number else "", text, style) for number, text in enumerate(answer.advice[:2])]
+    lines += [_line("not", text, style) for text in answer.wrong_advice[:1]]
+    if busy is not None:
+        lines += [_line("who" if not n else "", text, style) for n, text in enumerate(_who(busy, answer))]
+    lines += [_line("udp" if not n else "", text, style) for n, text in enumerate(_udp(answer))]
+    lines += [
+        _line("check" if not n else "", f"{one.severity.upper()} {one.subject['label']}: {one.title}", style)
+        for n, one in enumerate(answer.findings[:SHOWN_FINDINGS])
+    ]
+    if answer.verdict == "free":
+        lines.append(_line("else", _ELSE, style))
+    lines.append(_line("more", "--long: all four combinations of options, every socket", style))
+    return "\n".join(lines) + "\n"
+
+
+_ELSE = (
+    "a server that cannot bind it runs in another network namespace (--netns), as another user (--user), "
+    "asks for another address (--address), or came a moment before: --wait looks until it is free"
+)
+
+
+def _line(key: str, text: str, style: Style) -> str:
+    return style.wrap(text, "       ", f" {key:<6}")
+
+
+def _what_came_of_it(answer: PortAnswer) -> str:
+    return "then it was free" if answer.verdict == "free" else "and it was not free"
+
+
+def _first_busy(answer: PortAnswer) -> Bind | None:
+    """The first address that a bind() without options does not get, or may not."""
+    asked = [one for one in (answer.bind, answer.bind_ipv6) if isinstance(one, Bind)]
+    return next((one for one in asked if one.verdict != "free"), None)
+
+
+def _now(bind: Bind) -> list[tuple[str, str]]:
+    """What a start that is made at this moment meets, and one that waits."""
+    plain, reuseaddr, reuseport, _ = bind.attempts
+    if bind.obstacle is not None:
+        return [("now", f"{plain.bind}, whatever options are set")]
+    rows = []
+    if reuseaddr.bind == "ok" or not reuseaddr.certain:
+        rows.append(("with SO_REUSEADDR", _likely(reuseaddr)))
+    if reuseport.bind == "ok" and reuseport.certain:
+        rows.append(("with SO_REUSEPORT", f"at once, as uid {bind.uid}"))
+    if bind.free_in_s is not None:
+        by = f", at {bind.free_at[11:]}" if bind.free_at else ""
+        rows.append(("without", f"in {_seconds(bind.free_in_s)}{by}, by itself"))
+    elif plain.bind != "ok":
+        rows.append(("without" if rows else "any options", f"{plain.bind} until its holder lets go"))
+    return [("now" if not number else "", f"{what:<21}{text}") for number, (what, text) in enumerate(rows)]
+
+
+def _likely(attempt: ToldAttempt) -> str:
+    if attempt.certain:
+        return "at once"
+    if attempt.bind == "ok":
+        return "probably at once (the others had it; --probe asks)"
+    return "perhaps at once (most servers set it; --probe asks)"
+
+
+def _who(bind: Bind, answer: PortAnswer) -> list[str]:
+    """Blockers that are alike on a line, the largest groups first."""
+    groups: dict[tuple[str, str, str, str], list[Blocker]] = {}
+    for one in bind.blockers:
+        groups.setdefault((one.state, one.local, _holder_of(one, answer), _special(one)), []).append(one)
+    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
+    lines = [
+        f"{len(alike)} {state.upper()} {local}{_remote(alike)}, {holder}{special}"
+        for (state, local, holder, special), alike in ordered[:_GROUPS]
+    ]
+    shown = sum(len(alike) for _, alike in ordered[:_GROUPS])
+    if bind.blockers_total > shown:
+        lines.append(f"and {bind.blockers_total - shown:,} more")
+    return lines
+
+
+def _remote(alike: Sequence[Blocker]) -> str:
+    """The other ends: one, or the first and the last port of one address, or how many."""
+    remotes = sorted({one.remote for one in alike if one.remote})
+    if not remotes:
+        return ""
+    arrow = "->" if alike[0].began_here else "<-"
+    if len(remotes) == 1:
+        return f" {arrow} {remotes[0]}"
+    hosts = {remote.rpartition(":")[0] for remote in remotes}
+    if len(hosts) > 1:
+        return f" {arrow} {len(hosts)} hosts"
+    ports = sorted(int(remote.rpartition(":")[2]) for remote in remotes)
+    return f" {arrow} {hosts.pop()}:{ports[0]}..{ports[-1]}"
+
+
+def _holder_of(one: Blocker, answer: PortAnswer) -> str:
+    if one.state == "time_wait":
+        return "closed here first"
+    if not one.holders:
+        return _unheld(one)
+    holder = one.holders[0]
+    parts = [f"{holder.name} ({holder.pid})"]
+    if holder.unit:
+        parts.append(holder.unit)
+    if holder.container:
+        parts.append(f"container {holder.container[:12]}")
+    if holder.started_at:
+        day, _, clock = holder.started_at.partition("T")
+        parts.append(f"since {clock if answer.taken_at.startswith(day) else day}")
+    if len(one.holders) > 1:
+        parts.append(f"and {len(one.holders) - 1} more")
+    return ", ".join(parts) + (f": {_shortened(holder.command)}" if holder.command else "")
+
+
+def _shortened(command: str) -> str:
+    return command if len(command) <= _COMMAND else command[: _COMMAND - 3] + "..."
+
+
+def _special(one: Blocker) -> str:
+    """What is unusual about the socket and decides: its device, and a uid that is not its process's."""
+    holder = one.holders[0] if one.holders else None
+    other = holder is not None and one.uid is not None and one.uid != holder.uid
+    return f"; the socket is uid {one.uid}'s" if other else ""
+
+
+def _udp(answer: PortAnswer) -> list[str]:
+    """Who has the port in the other protocol."""
+    if answer.protocol == "udp":
+        return []
+    if isinstance(answer.udp_holders, Missing):
+        return [f"not known: {answer.udp_holders.reason}"]
+    if not answer.udp_holders:
+        return ["free"]
+    taken = [f"taken: {one.local}, {_holder_of(one, answer)}" for one in answer.udp_holders[:2]]
+    more = len(answer.udp_holders) - len(taken)
+    return [*taken, f"and {more} more"] if more else taken
+
+
+def _seconds(number: float) -> str:
+    """Print seconds until something: whole ones, rounded up, so that nobody comes too early."""
+    if number >= 600:
+        return f"{math.ceil(number / 60)} min"
+    return f"{math.ceil(number)} s"
+
+
+# The long form.
+
+
+def port_text(answer: PortAnswer, style: Style) -> str:
     """Return the whole answer: verdict, attempts, holders, what goes on, what to do and what not."""
-    parts = [
-        style.bold(style.wrap(verdict(answer))),
-        _attempts(answer, style),
-        _blockers(answer, style),
+    asked = [one for one in (answer.bind, answer.bind_ipv6) if isinstance(one, Bind)]
+    parts = [style.bold(style.wrap(answer.headline))]
+    parts += [style.wrap(one.says) for one in asked]
+    parts += [_attempts(one, answer, style) for one in asked]
+    parts += [_blockers(one, style) for one in asked[: 1 if _alike(asked) else 2]]
+    parts += [
+        _udp_holders(answer, style),
         _traffic(answer, style),
-        _findings(diagnosis, style),
-        _list("What to do", advice.do, style),
-        _list("What does not help", advice.avoid, style),
-        _list("Not certain, because", answer.unknowns, style),
+        _findings(answer, style),
+        _list("What to do", answer.advice, style),
+        _list("What does not help", answer.wrong_advice, style),
+        _list("Not certain, because", answer.doubts, style),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _attempts(answer: PortAnswer, style: Style) -> str:
+def _alike(asked: Sequence[Bind]) -> bool:
+    """Whether the same sockets stand in the way of both addresses."""
+    return len(asked) == 2 and asked[0].blockers == asked[1].blockers
+
+
+def _attempts(bind: Bind, answer: PortAnswer, style: Style) -> str:
     how = "predicted; --probe asks the kernel"
-    if any(attempt.probed for attempt in answer.attempts):
-        listened = any(attempt.listen_probed for attempt in answer.attempts)
-        how = "bind() and listen() probed" if listened else "bind() probed, listen() predicted"
-    where = f"{answer.target.address} port {answer.target.port}"
-    lines = [style.bold(style.wrap(f"A server of uid {answer.wanted.uid} on {where} ({how})"))]
+    if bind.probed:
+        how = "bind() probed, listen() predicted"
+        if bind.listen_probed:
+            how = "bind() and listen() probed"
+        elif answer.protocol == "udp":
+            how = "bind() probed"
+    device = f" on {answer.device}" if answer.device else ""
+    where = f"{bind.address}{device} {answer.protocol} port {answer.port}"
+    lines = [style.bold(style.wrap(f"A server of uid {bind.uid} on {where} ({how})"))]
     lines.append(style.dim("  socket options               bind()          listen()"))
-    rows = [_attempt(attempt) for attempt in answer.attempts]
+    rows = [_attempt(attempt) for attempt in bind.attempts]
     if len({row[1:] for row in rows}) == 1:
         rows = [("none, or any", *rows[0][1:])]
-    lines += [f"  {name:<29}{bind:<16}{listen:<16}{doubt}".rstrip() for name, bind, listen, doubt in rows]
+    lines += [f"  {name:<29}{asked:<16}{listen:<16}{doubt}".rstrip() for name, asked, listen, doubt in rows]
     return "\n".join(lines)
 
 
-def _attempt(attempt: Attempt) -> tuple[str, str, str, str]:
+def _attempt(attempt: ToldAttempt) -> tuple[str, str, str, str]:
     name = " + ".join(attempt.options) or "none"
     return name, attempt.bind, attempt.listen or "-", "" if attempt.certain else "not certain"
 
 
-def _blockers(answer: PortAnswer, style: Style) -> str:
-    if not answer.blockers:
+def _blockers(bind: Bind, style: Style) -> str:
+    if not bind.blockers:
         return ""
-    more = ", those that stay longest" if answer.blockers_total > SHOWN_BLOCKERS else ""
-    lines = [style.bold(f"Who holds it ({count(answer.blockers_total, 'socket')}{more})")]
-    for socket in answer.blockers[:SHOWN_BLOCKERS]:
-        lines += _blocker(socket, answer, style)
-    rest = answer.blockers_total - min(SHOWN_BLOCKERS, len(answer.blockers))
+    more = ", those that stay longest" if bind.blockers_total > SHOWN_BLOCKERS else ""
+    lines = [style.bold(f"Who holds {bind.address} ({_count(bind.blockers_total, 'socket')}{more})")]
+    for one in bind.blockers[:SHOWN_BLOCKERS]:
+        lines += _blocker(one, style, first=one is bind.blockers[0])
+    rest = bind.blockers_total - min(SHOWN_BLOCKERS, len(bind.blockers))
     if rest > 0:
-        kinds = ", ".join(f"{number} {cause}" for cause, number in answer.by_cause)
+        kinds = ", ".join(f"{number} {cause}" for cause, number in bind.by_cause.items())
         lines.append(style.wrap(f"... and {rest} more ({kinds} in all); --format json lists 20", "  "))
     return "\n".join(lines)
 
 
-def _blocker(socket: PortSocket, answer: PortAnswer, style: Style) -> list[str]:
-    row, evidence = socket.row, answer.evidence
-    custody = custody_of(row, evidence)
-    ends = str(row.local)
-    if isinstance(row, Connection) and row.remote.port:
-        ends += f" -> {row.remote}"
-    parts = [f"{socket.state.name} {ends}"]
-    if custody.holders:
-        parts += [name_holder(holder, evidence) for holder in custody.holders[:2]]
-        if len(custody.holders) > 2:
-            parts.append(count(len(custody.holders) - 2, "more process", "more processes"))
+def _blocker(one: Blocker, style: Style, *, first: bool) -> list[str]:
+    ends = one.local if one.remote is None else f"{one.local} -> {one.remote}"
+    parts = [f"{one.state.upper()} {ends}"]
+    if one.holders:
+        parts += [_name_holder(holder) for holder in one.holders[:2]]
+        if len(one.holders) > 2:
+            parts.append(_count(len(one.holders) - 2, "more process", "more processes"))
     else:
-        parts.append(_unheld(socket, custody))
-    if socket.leaves is not None:
-        parts.append(_end(socket))
-    flags = [
-        name
-        for name, key in (("SO_REUSEADDR", "reuseaddr"), ("SO_REUSEPORT", "reuseport"))
-        if flag_value(socket, key)
-    ]
-    lines = [style.wrap("; ".join([*parts, *flags]), "      ", "  ")]
-    if socket is answer.blockers[0]:
-        lines.append(style.wrap(why(socket, evidence), "      ", "    "))
-    peer = peer_of(row, evidence)
-    if peer is not None:
-        lines.append(style.wrap(_peer(peer), "      ", "    "))
+        parts.append(_unheld(one))
+    if one.uid is not None and any(holder.uid != one.uid for holder in one.holders[:1]):
+        parts.append(f"the socket's uid is {one.uid}")
+    if one.device is not None:
+        parts.append(f"bound to {one.device}")
+    parts += _end(one)
+    flags = (("SO_REUSEADDR", one.reuseaddr), ("SO_REUSEPORT", one.reuseport))
+    parts += [name for name, value in flags if value]
+    lines = [style.wrap("; ".join(parts), "      ", "  ")]
+    if first:
+        lines.append(style.wrap(one.why, "      ", "    "))
+    if one.peer is not None:
+        lines.append(style.wrap(_peer(one.peer), "      ", "    "))
     return lines
 
 
-def _unheld(socket: PortSocket, custody: Custody) -> str:
-    if custody.hidden:
+def _name_holder(holder: SocketHolder) -> str:
+    """Name a holder: ``pid 811 nginx, fd 6, uid 33, nginx.service``."""
+    parts = [f"pid {holder.pid} {holder.name}", f"fd {holder.fd}", f"uid {holder.uid}"]
+    if holder.unit:
+        parts.append(holder.unit)
+    if holder.container:
+        parts.append(f"container {holder.container[:12]}")
+    return ", ".join(parts)
+
+
+def _unheld(one: Blocker | OtherEnd) -> str:
+    if one.owner_missing:
         return "holder hidden"
-    return "not accepted yet" if is_waiting(socket.row) else "held by no process"
+    return "not accepted yet" if one.not_accepted else "held by no process"
 
 
-def _end(socket: PortSocket) -> str:
-    assert socket.leaves is not None  # noqa: S101 - the caller asked
-    if socket.leaves.low == socket.leaves.high:
-        return f"{seconds(socket.leaves.low)} left"
-    return f"{socket.leaves} left unless its peer answers"
+def _end(one: Blocker) -> list[str]:
+    if one.expires_s is None or one.expires_at_most_s is None:
+        return []
+    if one.expires_s == one.expires_at_most_s:
+        return [f"{_seconds(one.expires_s)} left"]
+    return [f"{_seconds(one.expires_s)} to {_seconds(one.expires_at_most_s)} left unless its peer answers"]
 
 
-def _peer(peer: Connection) -> str:
-    holder = first_holder(peer)
-    if holder is None:
-        held = "not accepted yet" if is_waiting(peer) else "held by no process"
-        held = "holder hidden" if isinstance(peer.owner, Missing) else held
+def _peer(peer: OtherEnd) -> str:
+    holder = peer.owner
+    held = f"held by pid {holder.pid} {holder.name}, fd {holder.fd}" if holder else _unheld(peer)
+    return f"its peer {peer.local} is in {peer.state.upper()}, {held}"
+
+
+def _udp_holders(answer: PortAnswer, style: Style) -> str:
+    if answer.protocol == "udp":
+        return ""
+    lines = [style.bold("UDP")]
+    if isinstance(answer.udp_holders, Missing):
+        lines.append(style.wrap(f"not known: {answer.udp_holders.reason}", "  "))
+    elif not answer.udp_holders:
+        lines.append("  the port is free; --udp predicts a bind() there")
     else:
-        held = f"held by pid {holder.pid} {holder.name}, fd {holder.fd}"
-    return f"its peer {peer.local} is in {peer.state.name}, {held}"
+        for one in answer.udp_holders[:SHOWN_BLOCKERS]:
+            lines += _blocker(one, style, first=False)
+        rest = len(answer.udp_holders) - SHOWN_BLOCKERS
+        if rest > 0:
+            lines.append(f"  ... and {rest} more")
+        lines.append(style.wrap("They do not stop a TCP server; --udp predicts a bind() there.", "  "))
+    return "\n".join(lines)
 
 
 def _traffic(answer: PortAnswer, style: Style) -> str:
-    evidence = answer.evidence
-    introduced = {socket.row for socket in answer.blockers[:SHOWN_BLOCKERS]}
+    asked = [one for one in (answer.bind, answer.bind_ipv6) if isinstance(one, Bind)]
+    introduced = {(one.local, one.uid) for bind in asked for one in bind.blockers[:SHOWN_BLOCKERS]}
     lines = []
-    if not isinstance(evidence.listeners, Missing):
-        shown = evidence.listeners[:SHOWN_LISTENERS]
-        lines += [style.wrap(_listener(row, evidence, introduced), "      ", "  ") for row in shown]
-        if len(evidence.listeners) > SHOWN_LISTENERS:
-            lines.append(f"  ... and {len(evidence.listeners) - SHOWN_LISTENERS} more listeners")
-    local, remote = _states(evidence.local), _states(evidence.remote)
-    if local or remote or lines:
-        lines.append(
-            style.wrap(
-                f"as local port: {local or 'none'}; as remote port: {remote or 'none'}", "      ", "  "
-            )
-        )
-    return "\n".join([style.bold("At this port"), *lines]) if lines else ""
+    listeners = () if isinstance(answer.listeners, Missing) else answer.listeners
+    for row in listeners[:SHOWN_LISTENERS]:
+        known = (row.local, row.uid) in introduced
+        lines.append(style.wrap(_listener(row, known=known), "      ", "  "))
+    if len(listeners) > SHOWN_LISTENERS:
+        lines.append(f"  ... and {len(listeners) - SHOWN_LISTENERS} more listeners")
+    lines.append(style.wrap(f"as local port: {_states(answer)}; {_as_remote(answer)}", "      ", "  "))
+    idle = not listeners and answer.as_local == 0 and answer.as_remote == 0
+    return "" if idle else "\n".join([style.bold("At this port"), *lines])
 
 
-def _listener(row: Listener, evidence: PortEvidence, introduced: Collection[Row]) -> str:
+def _listener(row: ListenerHere, *, known: bool) -> str:
     limit = "an unknown limit" if isinstance(row.accept_limit, Missing) else str(row.accept_limit)
     text = f"listening on {row.local}: accept queue {row.accept_queue} of {limit}"
-    if isinstance(row.drops, int) and row.drops:
+    if not isinstance(row.drops, Missing) and row.drops:
         text += f", {row.drops} dropped in its life"
-    custody = custody_of(row, evidence)
-    if custody.holders and row not in introduced:
-        text += f"; {name_holder(custody.holders[0], evidence)}"
-    options = evidence.options.get(row.inode)
-    if options is not None and not isinstance(options, Missing):
-        names = ("SO_REUSEADDR", "SO_REUSEPORT", "IPV6_V6ONLY", "SO_KEEPALIVE", "TCP_DEFER_ACCEPT")
-        text += "".join(
-            f"; {name}" for name in names if options.get(name) and not isinstance(options[name], Missing)
-        )
-    return text
+    if row.owner is not None and not known:
+        text += f"; {_name_holder(row.owner)}"
+    options = row.options or {}
+    return text + "".join(f"; {name}" for name in _SWITCHES if options.get(name))
 
 
-def _states(detail: Reading[Mapping[TcpState, Detail]]) -> str:
-    if isinstance(detail, Missing):
-        return f"unknown ({detail.reason})"
-    return ", ".join(f"{one.total} {state.name}" for state, one in detail.items() if one.total)
+def _states(answer: PortAnswer) -> str:
+    counts = {key.upper(): number for key, number in answer.states._asdict().items() if key != "listen"}
+    known = [f"{number} {key}" for key, number in counts.items() if isinstance(number, int) and number]
+    reasons = {number.reason for number in counts.values() if isinstance(number, Missing)}
+    if reasons and not known:
+        return f"unknown ({'; '.join(sorted(reasons))})"
+    return ", ".join(known) or "none"
 
 
-def _findings(diagnosis: Diagnosis, style: Style) -> str:
-    findings = diagnosis.findings
-    if not findings:
+def _as_remote(answer: PortAnswer) -> str:
+    if isinstance(answer.as_remote, Missing):
+        return f"as remote port: unknown ({answer.as_remote.reason})"
+    return f"as remote port: {answer.as_remote or 'none'}"
+
+
+def _findings(answer: PortAnswer, style: Style) -> str:
+    if not answer.findings:
         return ""
     lines = [style.bold("What tcpdoctor check finds here")]
-    for finding in findings[:SHOWN_FINDINGS]:
-        word = finding.severity.key.upper()
-        text = style.wrap(f"{word} {finding.label}: {finding.title}", "      ", "  ")
-        lines.append(text.replace(word, style.severity(finding.severity.key, word), 1))
-    if len(findings) > SHOWN_FINDINGS:
-        lines.append(f"  ... and {len(findings) - SHOWN_FINDINGS} more")
-    names = dict.fromkeys(finding.rule for finding in findings)
-    lines.append(style.dim(style.wrap(f"More: tcpdoctor explain --rule {next(iter(names))}", "  ")))
+    for finding in answer.findings[:SHOWN_FINDINGS]:
+        word = finding.severity.upper()
+        text = style.wrap(f"{word} {finding.subject['label']}: {finding.title}", "      ", "  ")
+        lines.append(text.replace(word, style.severity(finding.severity, word), 1))
+    if len(answer.findings) > SHOWN_FINDINGS:
+        lines.append(f"  ... and {len(answer.findings) - SHOWN_FINDINGS} more")
+    rule = answer.findings[0].rule
+    lines.append(style.dim(style.wrap(f"More: tcpdoctor explain --rule {rule}", "  ")))
     return "\n".join(lines)
 
 
@@ -190,3 +373,7 @@ def _list(title: str, items: Sequence[str], style: Style) -> str:
     if not items:
         return ""
     return "\n".join([style.bold(title), *(style.wrap(item, "    ", "  - ") for item in items)])
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"one {one}" if number == 1 else f"{number} {many or one + 's'}"

@@ -12,6 +12,7 @@ from tcpdoctor.report.document import schema_of
 _DERIVED = {
     "connect": "What `tcpdoctor explain --connect HOST:PORT --format json` prints.",
     "error": "What `tcpdoctor explain --error E --format json` prints.",
+    "port": "What `tcpdoctor explain --port N --format json` prints.",
 }
 """Those that are made from a record, and what they are of."""
 
@@ -48,4 +49,8 @@ def _record_of(name: str) -> Any:
             from tcpdoctor.answers.error import ErrorAnswer
 
             return ErrorAnswer
+        case "port":
+            from tcpdoctor.answers.port import PortAnswer
+
+            return PortAnswer
     raise FileNotFoundError(name)

@@ -108,7 +108,9 @@ def test_of_several_causes_the_first_in_the_contracts_order_is_named_and_the_oth
 def test_the_port_is_free_when_the_last_blocker_has_gone():
     found = explain(time_wait(3.0), time_wait(41.3), time_wait(17.0))
     assert found.free_in == 41.3
-    assert verdict(found).startswith("Port 8080 cannot be bound for another 42 s: 3 TIME_WAIT connections")
+    assert verdict(found).startswith(
+        "TCP port 8080 cannot be bound for another 42 s: 3 TIME_WAIT connections"
+    )
 
 
 def test_a_blocker_that_stays_leaves_no_deadline():
@@ -151,7 +153,9 @@ def test_an_ipv6_leftover_that_may_let_ipv4_in_leaves_a_doubt_that_is_named():
         options={55: {"SO_REUSEADDR": False, "SO_REUSEPORT": False, "IPV6_V6ONLY": True}},
     )
     assert (found.attempts[0].bind, found.attempts[0].certain) == ("ok", False)
-    assert verdict(found).startswith("Port 8080 looks free, but that is not certain: whether an IPv6 socket")
+    assert verdict(found).startswith(
+        "TCP port 8080 looks free, but that is not certain: whether an IPv6 socket"
+    )
     assert "IPV6_V6ONLY" in verdict(found)
 
 
@@ -339,7 +343,7 @@ def test_a_privileged_port_is_explained_to_the_user_who_lacks_the_privilege():
     rules = evidence().rules._replace(privileged=False)
     found = explain(port=80, rules=rules, uid=1000)
     assert (found.cause, found.attempts[0].bind) == ("privileged-port", "EACCES")
-    assert verdict(found).startswith("Port 80 cannot be bound by uid 1000")
+    assert verdict(found).startswith("TCP port 80 cannot be bound by uid 1000")
     assert "ip_unprivileged_port_start=80" in advise(found).do[1]
 
 

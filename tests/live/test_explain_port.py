@@ -43,7 +43,7 @@ BLOCKER_KEYS = [
     "state", "local", "remote", "owner", "reuseaddr", "reuseport", "timer", "expires_s", "why",
 ]  # fmt: skip
 AFTER_CLOSING_FIRST = (
-    r"^Port 8101 cannot be bound for another (60|59) s: one TIME_WAIT connection of the previous server, "
+    r"^TCP port 8101 cannot be bound for another (60|59) s: one TIME_WAIT connection of the previous server, "
     r"which closed first, still holds it; nothing is listening\."
 )
 ATTEMPTS = [[], ["SO_REUSEADDR"], ["SO_REUSEPORT"], ["SO_REUSEADDR", "SO_REUSEPORT"]]
@@ -57,7 +57,7 @@ def recipe(way: Callable[[Stage], None], address: str, *, reuseaddr: bool = True
 def ask(held: Recipe | None, *arguments: object, port: int = PORT) -> tuple[str, dict[str, Any]]:
     """The text and the object for a port that is held in this way."""
     stage = hold_port(held, port) if held else None
-    text = tcpdoctor("explain", "--port", port, *arguments)
+    text = tcpdoctor("explain", "--port", port, "--long", *arguments)
     answer = tcpdoctor("explain", "--port", port, *arguments, "--format", "json")
     if stage:
         stage.open.close()
@@ -85,21 +85,47 @@ def timeless(sentence):
         (time_wait, "127.0.0.1", "time-wait", AFTER_CLOSING_FIRST),
     ],
 )
-def test_each_cause_is_named_first_and_the_answer_fits_one_screen(
-    in_namespace, way, address, cause, sentence
-):
+def test_each_cause_is_named_first_in_the_long_form(in_namespace, way, address, cause, sentence):
     text, answer = in_namespace(ask, recipe(way, address))
-    first = " ".join(text.split("\n\n")[0].split())
-    assert re.search(sentence, first), first
-    assert timeless(first) == timeless(answer["verdict"])
+    headline, says = (" ".join(part.split()) for part in text.split("\n\n")[:2])
+    assert re.search(sentence, says), says
+    assert timeless(says) == timeless(answer["bind"]["says"])
+    assert headline == " ".join(answer["headline"].split())
+    assert answer["verdict"] == "busy"
     assert answer["bind"]["cause"] == cause
     assert answer["bind"]["attempts"][0] == {
         "options": [], "bind": "EADDRINUSE", "listen": None, "certain": True
     }  # fmt: skip
     assert max(map(len, text.splitlines())) <= 80
-    assert len(text.splitlines()) <= 45
     assert "What to do" in text
     assert "What does not help" in text
+
+
+def ask_short(held: Recipe) -> str:
+    with hold_port(held, PORT).open:
+        return tcpdoctor("explain", "--port", PORT).stdout
+
+
+@pytest.mark.parametrize(
+    ("way", "address", "lines"),
+    [
+        (
+            listening,
+            "::1",
+            ("PARTLY  TCP port 8101: 0.0.0.0 is free, :: is not: python", " on ::: any"),
+        ),
+        (listening, "0.0.0.0", ("BUSY  TCP port 8101: python", " now   any options          EADDRINUSE")),
+        (time_wait, "127.0.0.1", ("BUSY  TCP port 8101: 1 TIME_WAIT of the old server; nothing", "without")),
+    ],
+)
+def test_the_short_form_says_now_do_not_who_and_udp_on_one_screen(in_namespace, way, address, lines):
+    text = in_namespace(ask_short, recipe(way, address))
+    assert text.startswith(lines[0])
+    assert lines[1] in text
+    keys = [line[:6].strip() for line in text.splitlines()[1:] if line[:6].strip()]
+    assert keys == ["now", "do", "not", "who", "udp", "more"]
+    assert len(text.splitlines()) <= 22
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_the_object_has_the_keys_of_the_contract_in_their_order(in_namespace):
@@ -137,7 +163,8 @@ def ask_about_a_client():
 
 def test_a_free_port_is_free_and_one_in_the_ephemeral_range_comes_with_a_warning(in_namespace):
     text, answer = in_namespace(ask, None)
-    assert text.startswith(f"Port {PORT} is free")
+    assert text.startswith(f"FREE  TCP port {PORT} (0.0.0.0 and ::), UDP free")
+    assert (answer["verdict"], answer["bind_ipv6"]["verdict"]) == ("free", "free")
     assert answer["bind"]["cause"] is None
     assert [(a["bind"], a["listen"], a["certain"]) for a in answer["bind"]["attempts"]] == [
         ("ok", "ok", True)
@@ -151,7 +178,9 @@ def test_an_address_of_somebody_else_is_said_to_be_so(in_namespace):
     text, answer = in_namespace(ask, None, "--address", "192.0.2.1")
     assert answer["bind"]["cause"] == "address-not-local"
     assert {a["bind"] for a in answer["bind"]["attempts"]} == {"EADDRNOTAVAIL"}
-    assert text.startswith(f"192.0.2.1:{PORT} cannot be bound")
+    assert text.startswith(f"BUSY  TCP port {PORT} on 192.0.2.1: 192.0.2.1 is no address of this host")
+    assert answer["bind_ipv6"] is None
+    assert "address" in answer["missing"]["bind_ipv6"]
 
 
 def test_the_listener_is_shown_with_its_queue_its_holder_and_its_options(in_namespace):
@@ -161,7 +190,8 @@ def test_the_listener_is_shown_with_its_queue_its_holder_and_its_options(in_name
     assert (listener["accept_queue"], listener["accept_limit"]) == (0, 8)
     assert listener["options"]["SO_REUSEADDR"] is True
     assert listener["options"]["SO_REUSEPORT"] is False
-    assert list(listener["owner"]) == ["pid", "name", "fd", "uid", "unit", "container"]
+    assert list(listener["owner"])[:6] == ["pid", "name", "fd", "uid", "unit", "container"]
+    assert listener["owner"]["command"]
     assert answer["states"]["listen"] == answer["states"]["established"] == 1
     assert (answer["as_local"], answer["as_remote"]) == (2, 1)
 
@@ -226,7 +256,7 @@ def traced(*arguments: object) -> str:
 def test_nothing_is_bound_unless_a_probe_was_asked_for(in_namespace):
     assert in_namespace(traced) == ""
     assert in_namespace(traced, "--address", "::1", "--format", "json") == ""
-    assert in_namespace(traced, "--probe").count("bind(") == 4
+    assert in_namespace(traced, "--probe").count("bind(") == 8  # 0.0.0.0 and ::
     assert "listen(" not in in_namespace(traced, "--address", "127.0.0.2", "--probe")
     assert in_namespace(traced, "--address", "127.0.0.2", "--probe-listen").count("listen(") == 4
 
