@@ -69,6 +69,7 @@ _VARYING = (
     (re.compile(r"Linux \d+\.\d+\S*?(?=[,\s])"), "Linux 6.18.44"),
     (re.compile(r"\b402653\d{4}\b"), "4026532177"),
     (re.compile(r"(127\.0\.0\.1):(?!8080)\d{4,5}\b"), r"\1:53820"),
+    (re.compile(r"\bat \d\d:\d\d:\d\dZ"), "at 03:01:02Z"),
     (re.compile(r"fd \d+, \d+, \d+ and"), "fd 6, 7, 8 and"),
     (re.compile(r"\(\d+ of \d+ are in use\)"), "(146 of 1024 are in use)"),
     (re.compile(r"'fin_wait_2'=\d+"), "'fin_wait_2'=0"),  # the peers' side, which ends after a minute

@@ -284,17 +284,20 @@ def syn_recv(syncnt: int = 0) -> Watched:
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as raw:
         raw.bind(("127.0.0.9", 0))
         started = time.monotonic()
-        raw.sendto(_syn("127.0.0.9", here, LOCALHOST, there), (LOCALHOST, 0))
+        raw.sendto(syn_segment("127.0.0.9", here, LOCALHOST, there), (LOCALHOST, 0))
     wait_for_state(there, here, 3)
     return Watched(there, here, started, 1.0, (server, silent))
 
 
-def _syn(source: str, source_port: int, target: str, target_port: int) -> bytes:
+def syn_segment(source: str, source_port: int, target: str, target_port: int, data: bytes = b"") -> bytes:
+    """A SYN made by hand, with data as TCP Fast Open sends it."""
     header = struct.pack("!HHIIBBHHH", source_port, target_port, 4711, 0, 5 << 4, 2, 65535, 0, 0)
-    pseudo = socket.inet_aton(source) + socket.inet_aton(target) + struct.pack("!BBH", 0, 6, len(header))
-    total = sum(struct.unpack("!16H", pseudo + header))
+    length = len(header) + len(data)
+    pseudo = socket.inet_aton(source) + socket.inet_aton(target) + struct.pack("!BBH", 0, 6, length)
+    summed = pseudo + header + data + bytes(length % 2)
+    total = sum(struct.unpack(f"!{len(summed) // 2}H", summed))
     total = (total & 0xFFFF) + (total >> 16)
-    return header[:16] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + header[18:]
+    return header[:16] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + header[18:] + data
 
 
 def orphan_with_shut_window() -> Watched:

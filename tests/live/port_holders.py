@@ -14,8 +14,11 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sockets import read_connections, read_listeners
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.namespace import write_sysctl
+from tests.live.lifetimes import go_deaf, syn_segment
 
-IPV6_V6ONLY = 26
+IPV6_V6ONLY, SO_BINDTODEVICE = 26, 25
+SILENT = "127.0.0.9"
+"""Where a listener is whose queue is full: it answers nothing, and no reset comes from there."""
 
 
 class Recipe(NamedTuple):
@@ -29,6 +32,8 @@ class Recipe(NamedTuple):
     reuseaddr: bool
     reuseport: bool
     v6only: bool
+    device: str = ""
+    """Interface of SO_BINDTODEVICE."""
 
 
 class Stage:
@@ -45,6 +50,8 @@ class Stage:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, self.recipe.reuseport)
         if self.recipe.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_V6ONLY, self.recipe.v6only)
+        if self.recipe.device:
+            sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, self.recipe.device.encode())
         for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             sock.setsockopt(socket.SOL_SOCKET, buffer, 4608)
         return sock
@@ -211,6 +218,52 @@ def syn_sent(stage: Stage) -> None:
         assert sock.connect_ex((loopback(stage.recipe), port)) == errno.EINPROGRESS
 
 
+def fast_open(stage: Stage) -> None:
+    """Accepted by TCP Fast Open before the handshake is over, which never will be; the listener is gone."""
+    write_sysctl("net.ipv4.tcp_fastopen", 0x207)
+    listener = stage.bound()
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 5)
+    listener.listen(8)
+    with silent_port(stage) as port:
+        knock(port, reached(stage.recipe), stage.port, b"hello")
+    listener.settimeout(5)
+    with acting_as(stage.recipe.uid):
+        ours = listener.accept()[0]
+    stage.open.callback(ours.close)
+    listener.close()
+
+
+def simultaneous(stage: Stage) -> None:
+    """Both ends called connect(): its SYN was answered by a SYN, and nothing more comes."""
+    sock = stage.bound()
+    with silent_port(stage) as port:
+        sock.setblocking(False)
+        target = f"::ffff:{SILENT}" if stage.recipe.family == socket.AF_INET6 else SILENT
+        assert sock.connect_ex((target, port)) == errno.EINPROGRESS
+        knock(port, sock.getsockname()[0].removeprefix("::ffff:"), stage.port, b"")
+
+
+def knock(source_port: int, target: str, port: int, data: bytes) -> None:
+    """Send one SYN as if it came from the silent address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as raw:
+        raw.bind((SILENT, 0))
+        raw.sendto(syn_segment(SILENT, source_port, target, port, data), (target, 0))
+
+
+@contextlib.contextmanager
+def silent_port(stage: Stage) -> Iterator[int]:
+    server = socket.create_server((SILENT, 0))
+    stage.open.callback(server.close)
+    go_deaf(server)
+    yield server.getsockname()[1]
+
+
+def reached(recipe: Recipe) -> str:
+    """An IPv4 address at which a listener on the recipe's address is reached."""
+    address = recipe.address.removeprefix("::ffff:")
+    return "127.0.0.1" if address in ("0.0.0.0", "::") else address
+
+
 def outgoing(stage: Stage) -> None:
     _connect_out(stage)
 
@@ -295,10 +348,18 @@ WAYS: dict[Callable[[Stage], None], Outcome] = {
     time_wait: Outcome(TcpState.TIME_WAIT, **_MINI),
     refused: Outcome(TcpState.BOUND),
     syn_sent: Outcome(TcpState.SYN_SENT),
+    fast_open: Outcome(TcpState.SYN_RECV),
+    simultaneous: Outcome(TcpState.SYN_RECV),
     outgoing: Outcome(TcpState.ESTABLISHED),
     outgoing_time_wait: Outcome(TcpState.TIME_WAIT, **_MINI),
     outgoing_fin_wait_2: Outcome(TcpState.FIN_WAIT_2),
 }
+
+BY_IPV4 = frozenset((fast_open, simultaneous))
+"""Ways that need packets made by hand, which are of IPv4."""
+
+ON_ANY_DEVICE = frozenset((bound, listening))
+"""Ways without a connection, which need not be on lo."""
 
 HIDE_THEIR_FLAGS = frozenset(way for way, outcome in WAYS.items() if not outcome.held)
 """Ways that leave no descriptor to ask."""

@@ -4,18 +4,31 @@ import errno
 import os
 import random
 import socket
+import subprocess
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import pytest
 
 from tcpdoctor.diagnosis.bind import ATTEMPTS, Flag, Target, find_obstacle, predict
 from tcpdoctor.diagnosis.port import answer, port_sockets, wanted_socket
+from tcpdoctor.kernel.listing import WAYS as WAYS_TO_LIST
+from tcpdoctor.kernel.listing import Way
 from tcpdoctor.kernel.port_evidence import PortEvidence, read_port_evidence
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.lab.namespace import write_sysctl
-from tests.live.port_holders import HIDE_THEIR_FLAGS, WAYS, Recipe, Stage, acting_as, hold_port
+from tests.live.port_holders import (
+    BY_IPV4,
+    HIDE_THEIR_FLAGS,
+    ON_ANY_DEVICE,
+    SO_BINDTODEVICE,
+    WAYS,
+    Recipe,
+    Stage,
+    acting_as,
+    hold_port,
+)
 
 CASES_PER_CHILD = 137  # a prime; times four attempts, times four children: 2,192 cases
 NUMBERS = {"SO_REUSEADDR": socket.SO_REUSEADDR, "SO_REUSEPORT": socket.SO_REUSEPORT}
@@ -28,7 +41,8 @@ OLD_ADDRESSES = (
     (socket.AF_INET6, "::ffff:127.0.0.1"),
     (socket.AF_INET6, "::ffff:0.0.0.0"),
 )
-NEW_ADDRESSES = (*OLD_ADDRESSES, (socket.AF_INET6, "::ffff:127.0.0.2"), (socket.AF_INET, "10.99.0.1"))
+VETH, NOT_OURS = "v0", "10.99.0.1"
+NEW_ADDRESSES = (*OLD_ADDRESSES, (socket.AF_INET6, "::ffff:127.0.0.2"), (socket.AF_INET, NOT_OURS))
 
 
 class Mismatch(NamedTuple):
@@ -43,9 +57,13 @@ class Mismatch(NamedTuple):
     certain: bool
 
 
-def compare(seed: int, cases: int) -> tuple[Counter[str], list[Mismatch]]:
+def compare(
+    seed: int, cases: int, listing: Sequence[Way] = WAYS_TO_LIST
+) -> tuple[Counter[str], list[Mismatch]]:
     """Run random cases on fresh ports; count agreements and doubts by way, collect what is wrong."""
     chance = random.Random(seed)
+    subprocess.run(f"ip link add {VETH} type veth peer name {VETH}b".split(), check=True)
+    devices = {name: index for index, name in socket.if_nameindex()} | {"": 0}
     seen: Counter[str] = Counter()
     wrong: list[Mismatch] = []
     ways = list(WAYS)
@@ -56,33 +74,39 @@ def compare(seed: int, cases: int) -> tuple[Counter[str], list[Mismatch]]:
             family, address = chance.choice(NEW_ADDRESSES)
             uid = chance.choice(uids())
             write_sysctl("net.ipv6.bindv6only", chance.choice((0, 0, 1)))
-            target = Target(4 if family == socket.AF_INET else 6, address, 0, stage.port)
-            evidence = read_port_evidence(stage.port, owner_seconds=0.1)._replace(uid=uid)
+            device = chance.choice(("", "", "lo", VETH))
+            target = Target(4 if family == socket.AF_INET else 6, address, 0, stage.port, devices[device])
+            evidence = read_port_evidence(stage.port, owner_seconds=1.0, ways=listing)._replace(uid=uid)
             foretold = answer(target, evidence).attempts
             told_everything = predict_with(evidence, target, recipe)
             for options, blind, sighted in zip(ATTEMPTS, foretold, told_everything, strict=True):
-                kernel = really(family, target, options, uid)
+                kernel = really(family, target, options, uid, device)
                 wrong += [
                     Mismatch(repr(recipe), target, uid, options, kernel, guess[1:3], guess.certain)
                     for guess in (blind, sighted)
                     if guess.certain and (guess.bind, guess.listen) != kernel
                 ]
-                doubt = "certain" if blind.certain else doubt_of(recipe)
+                doubt = "certain" if blind.certain else doubt_of(recipe, target)
                 seen[f"{recipe.way.__name__} {doubt} {kernel[0]}"] += 1
         write_sysctl("net.ipv6.bindv6only", 0)
     return seen, wrong
 
 
-def doubt_of(recipe: Recipe) -> str:
-    """Kernels differ about sockets on ::ffff:0.0.0.0; any other doubt needs a reason in the way itself."""
-    return "mapped" if recipe.address == "::ffff:0.0.0.0" else "uncertain"
+def doubt_of(recipe: Recipe, target: Target) -> str:
+    """Any doubt but these needs a reason in the way itself."""
+    if recipe.address == "::ffff:0.0.0.0":
+        return "mapped"  # kernels differ about it
+    return "of-a-vrf" if target.device and target.address == NOT_OURS else "uncertain"
 
 
 def random_recipe(chance: random.Random, way: Callable[[Stage], None]) -> Recipe:
-    family, address = chance.choice(OLD_ADDRESSES)
+    by_ipv4 = way in BY_IPV4
+    family, address = chance.choice([old for old in OLD_ADDRESSES if old[1] != "::1" or not by_ipv4])
     reuseaddr, reuseport, v6only = (chance.random() < 0.5 for _ in range(3))
-    mapped = address.startswith("::ffff:")
-    return Recipe(way, family, address, chance.choice(uids()), reuseaddr, reuseport, v6only and not mapped)
+    v6only &= not (by_ipv4 or address.startswith("::ffff:"))
+    anywhere = way in ON_ANY_DEVICE and address != "::1"
+    device = chance.choice(("", "", "lo", VETH if anywhere else "lo"))
+    return Recipe(way, family, address, chance.choice(uids()), reuseaddr, reuseport, v6only, device)
 
 
 def uids() -> tuple[int, ...]:
@@ -101,13 +125,19 @@ def predict_with(evidence: PortEvidence, target: Target, recipe: Recipe):
         for s in port_sockets(evidence, wanted_socket(target, evidence))
     ]
     obstacle = find_obstacle(target, evidence.rules)
-    assert not isinstance(obstacle, Missing)
+    if isinstance(obstacle, Missing):
+        assert target.device, "only of a VRF's addresses nothing is known"
+        return answer(target, evidence).attempts
     return predict(wanted_socket(target, evidence), known, obstacle)
 
 
-def really(family: int, target: Target, options: tuple[str, ...], uid: int) -> tuple[str, str | None]:
+def really(
+    family: int, target: Target, options: tuple[str, ...], uid: int, device: str
+) -> tuple[str, str | None]:
     """What the kernel answers, as this uid."""
     with acting_as(uid), socket.socket(family, socket.SOCK_STREAM) as sock:
+        if device:
+            sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, device.encode())
         for option in options:
             sock.setsockopt(socket.SOL_SOCKET, NUMBERS[option], 1)
         try:
@@ -129,3 +159,11 @@ def test_no_certain_prediction_is_ever_wrong(in_namespace, seed):
     doubted = {key.split()[0] for key in seen if " uncertain " in key}
     assert doubted <= {way.__name__ for way in HIDE_THEIR_FLAGS}, "a socket that can be asked leaves no doubt"
     assert {key.split()[0] for key in seen} == {way.__name__ for way in WAYS}
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_where_only_proc_lists_sockets_nothing_certain_is_wrong_either(in_namespace, seed):
+    """As on a kernel that lists no bound socket: those are found in the processes that hold them."""
+    seen, wrong = in_namespace(compare, 100 + seed, CASES_PER_CHILD, (Way.PROC,))
+    assert wrong == []
+    assert any(key.startswith("bound certain EADDRINUSE") for key in seen)
