@@ -350,6 +350,8 @@ def answer(target: Target, evidence: PortEvidence) -> PortAnswer:
     known = None if isinstance(obstacle, Missing) else obstacle
     foresee = predict_udp if udp else predict
     attempts = foresee(wanted, (s.existing for s in sockets), known, complete=not unknowns)
+    if isinstance(obstacle, Missing):  # it may fail for that, with another errno
+        attempts = tuple(attempt._replace(certain=False) for attempt in attempts)
     blockers = [s for s in sockets if any(possible_conflicts(wanted, (), s.existing))]
     blockers.sort(key=_longest_lived_first)
     present = _by_cause(blockers, evidence)

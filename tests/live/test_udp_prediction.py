@@ -1,0 +1,119 @@
+"""Predictions of a UDP bind() against the kernel: random sockets, and not one certain answer is wrong."""
+
+import contextlib
+import errno
+import os
+import random
+import socket
+import subprocess
+from collections import Counter
+from typing import NamedTuple
+
+from tcpdoctor.diagnosis.bind import ATTEMPTS, Target
+from tcpdoctor.diagnosis.port import answer
+from tcpdoctor.kernel.port_evidence import read_port_evidence
+from tcpdoctor.lab.namespace import write_sysctl
+from tests.live.port_holders import IPV6_V6ONLY, SO_BINDTODEVICE, acting_as
+from tests.live.test_bind_prediction import NEW_ADDRESSES, NUMBERS, OLD_ADDRESSES, VETH, uids
+
+CASES = 103  # a prime; times four attempts
+
+
+class Holder(NamedTuple):
+    """A UDP socket that has the port."""
+
+    family: int
+    address: str
+    uid: int
+    reuseaddr: bool
+    reuseport: bool
+    v6only: bool
+    device: str
+    connected: bool
+
+
+def random_holder(chance: random.Random) -> Holder:
+    family, address = chance.choice(OLD_ADDRESSES)
+    reuseaddr, reuseport, v6only, connected = (chance.random() < 0.5 for _ in range(4))
+    v6only &= not address.startswith("::ffff:")
+    device = chance.choice(("", "", "lo", VETH if address in ("0.0.0.0", "::") else "lo"))
+    connected &= device != VETH
+    return Holder(family, address, chance.choice(uids()), reuseaddr, reuseport, v6only, device, connected)
+
+
+def hold(holder: Holder, port: int) -> socket.socket | None:
+    """Make the socket; None where those that are there let it not in."""
+    with acting_as(holder.uid):
+        sock = socket.socket(holder.family, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, holder.reuseaddr)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, holder.reuseport)
+    if holder.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_V6ONLY, holder.v6only)
+    if holder.device:
+        sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, holder.device.encode())
+    try:
+        sock.bind((holder.address, port))
+    except OSError:
+        sock.close()
+        return None
+    if holder.connected:
+        ipv4 = holder.family == socket.AF_INET
+        mapped = holder.address.startswith("::ffff:")
+        with contextlib.suppress(OSError):
+            sock.connect(("127.0.0.1" if ipv4 else "::ffff:127.0.0.1" if mapped else "::1", 9))
+    return sock
+
+
+def compare_udp(seed: int) -> tuple[Counter[str], list[object]]:
+    chance = random.Random(seed)
+    subprocess.run(f"ip link add {VETH} type veth peer name {VETH}b".split(), check=True)
+    devices = {name: index for index, name in socket.if_nameindex()} | {"": 0}
+    seen: Counter[str] = Counter()
+    wrong: list[object] = []
+    for number in range(CASES):
+        port = 20_000 + number
+        holders = [random_holder(chance) for _ in range(chance.choice((1, 1, 2, 3)))]
+        with contextlib.ExitStack() as keep:
+            made = [(holder, sock) for holder in holders if (sock := hold(holder, port))]
+            for _, sock in made:
+                keep.enter_context(sock)
+            family, address = chance.choice(NEW_ADDRESSES)
+            uid, device = chance.choice(uids()), chance.choice(("", "", "lo", VETH))
+            write_sysctl("net.ipv6.bindv6only", chance.choice((0, 0, 1)))
+            version = 4 if family == socket.AF_INET else 6
+            target = Target(version, address, 0, port, devices[device], "udp")
+            evidence = read_port_evidence(port)._replace(uid=uid)
+            for options, foretold in zip(ATTEMPTS, answer(target, evidence).attempts, strict=True):
+                kernel = really(family, target, options, uid, device)
+                seen[f"{'certain' if foretold.certain else 'uncertain'} {kernel}"] += 1
+                if foretold.certain and foretold.bind != kernel:
+                    wrong.append(([h for h, _ in made], target, uid, options, kernel, foretold))
+        write_sysctl("net.ipv6.bindv6only", 0)
+    return seen, wrong
+
+
+def really(family: int, target: Target, options: tuple[str, ...], uid: int, device: str) -> str:
+    with acting_as(uid), socket.socket(family, socket.SOCK_DGRAM) as sock:
+        if device:
+            sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, device.encode())
+        for option in options:
+            sock.setsockopt(socket.SOL_SOCKET, NUMBERS[option], 1)
+        try:
+            sock.bind(target.socket_address)
+        except OSError as error:
+            return errno.errorcode[error.errno]
+        return "ok"
+
+
+def test_no_certain_prediction_of_a_udp_bind_is_ever_wrong(in_namespace):
+    seen: Counter[str] = Counter()
+    for seed in range(2):
+        counts, wrong = in_namespace(compare_udp, seed)
+        assert wrong == []
+        seen += counts
+    assert seen.total() == 2 * 4 * CASES
+    assert seen["certain ok"] > 100, seen
+    assert seen["certain EADDRINUSE"] > 100, seen
+    if os.geteuid() == 0:
+        uncertain = sum(number for key, number in seen.items() if key.startswith("uncertain"))
+        assert uncertain * 8 < seen.total(), seen
