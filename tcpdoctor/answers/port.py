@@ -44,10 +44,10 @@ from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.port_evidence import (
     PortEvidence,
     Probe,
+    find_user,
     privilege_of,
     probe_bind,
     read_port_evidence,
-    user_called,
 )
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Detail, Endpoint, Held, Holder, Listener, UdpSocket
@@ -318,7 +318,9 @@ def _for_user(evidence: PortEvidence, user: str | None) -> PortEvidence:
     """The same look for another user: his uid, and his right to privileged ports."""
     if user is None:
         return evidence
-    uid = user_called(user)
+    uid = find_user(user)
+    if isinstance(uid, Missing):
+        raise QuestionError(f"--user {user[:60]}: {uid.reason}; give a name or a number")
     if uid == evidence.uid:
         return evidence
     return evidence._replace(uid=uid, rules=evidence.rules._replace(privileged=privilege_of(uid)))

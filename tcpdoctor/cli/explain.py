@@ -16,15 +16,14 @@ LONGEST_WAIT = 300.0
 """Seconds that --wait looks where --timeout says nothing else."""
 
 _BELONGS_TO = {
+    "--user": "--port or --connect",
     "--address": "--port",
     "--probe": "--port",
     "--probe-listen": "--port",
-    "--user": "--port",
     "--device": "--port",
     "--udp": "--port",
     "--wait": "--port",
     "--source": "--connect",
-    "--user": "--connect",
     "--no-lookup": "--connect",
 }
 
@@ -56,7 +55,7 @@ def explain(
     ] = False,
     user: Annotated[
         str | None,
-        typer.Option(metavar="NAME|UID", help="With --port: for a server of another user."),
+        typer.Option(metavar="NAME|UID", help="With --port or --connect: as another user."),
     ] = None,
     device: Annotated[
         str | None,
@@ -79,9 +78,6 @@ def explain(
     source: Annotated[
         str | None,
         typer.Option(metavar="ADDR[:PORT]", help="With --connect: the client's own address, or end."),
-    ] = None,
-    user: Annotated[
-        str | None, typer.Option(metavar="NAME", help="With --connect: the user who would connect.")
     ] = None,
     no_lookup: Annotated[
         bool, typer.Option("--no-lookup", help="With --connect: HOST is in numbers, no name is looked up.")
@@ -141,7 +137,6 @@ def explain(
         "--udp": udp or None,
         "--wait": wait or None,
         "--source": source,
-        "--user": user,
         "--no-lookup": no_lookup or None,
     }
     look_from(netns)
@@ -242,5 +237,5 @@ def _the_only_question(given: Mapping[str, object]) -> str:
 
 def _refuse_strays(question: str, extras: Mapping[str, object]) -> None:
     for name, value in extras.items():
-        if value is not None and _BELONGS_TO[name] != question:
+        if value is not None and question not in _BELONGS_TO[name].split(" or "):
             raise QuestionError(f"{name} belongs to explain {_BELONGS_TO[name]}, not to {question}")

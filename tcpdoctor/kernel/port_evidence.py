@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
-from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.addresses import LocalAddresses, read_local_addresses
 from tcpdoctor.kernel.counters import read_counters, read_sockstat
 from tcpdoctor.kernel.listing import WAYS, Way
@@ -56,7 +55,6 @@ from tcpdoctor.kernel.unlisted import Unlisted, find_unlisted
 
 
 _SO_BINDTODEVICE = 25
-_NO_UID = 2**32 - 1
 _NS_GET_USERNS = 0xB701
 """_IO(0xb7, 0x1) of include/uapi/linux/nsfs.h."""
 
@@ -162,24 +160,6 @@ def privilege_of(uid: int) -> Reading[bool]:
     if in_first_user_namespace():
         return True
     return Missing("whether root of this user namespace may bind privileged ports is not known")
-
-
-def user_called(name: str) -> int:
-    """Return the uid of a user who is given by name or by number; a name may be asked for in the network.
-
-    Raises:
-        QuestionError: There is no such user.
-    """
-    if name.isascii() and name.isdecimal():
-        if int(name) < _NO_UID:
-            return int(name)
-        raise QuestionError(f"--user {name}: uids go from 0 to {_NO_UID - 1}")
-    import pwd  # only this question needs it
-
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except (KeyError, ValueError):
-        raise QuestionError(f"--user {name[:60]}: no user is called so; give a name, or a uid") from None
 
 
 def _switch(name: str) -> Reading[bool]:
