@@ -44,6 +44,7 @@ from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.port_evidence import (
     PortEvidence,
     Probe,
+    connections,
     find_user,
     privilege_of,
     probe_bind,
@@ -56,6 +57,8 @@ from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 
 _NUMBERS = {"SO_REUSEADDR": socket.SO_REUSEADDR, "SO_REUSEPORT": socket.SO_REUSEPORT}
 _ANYWHERE = ("0.0.0.0", "::")
+_WINDOW = 1.0
+"""Seconds between the two looks, as of `check`."""
 WAIT_STEP = 0.25
 """Seconds between two looks where the end of the wait is not foreseen."""
 
@@ -260,15 +263,18 @@ def look_at_port(question: PortQuestion) -> PortAnswer:
     """
     _refuse_bad_questions(question)
     targets = _targets(question)
+    evidence = read_port_evidence(question.port)
+    diagnosis = _diagnose(evidence)
+    if diagnosis.rules:  # that took its time
+        evidence = read_port_evidence(question.port)
     who, taken_at = read_identity(), time.time()
-    evidence = _for_user(read_port_evidence(question.port), question.user)
+    evidence = _for_user(evidence, question.user)
     found = [answer(target, evidence) for target in targets]
     if question.probe or question.probe_listen:
         found = [
             with_probes(one, _probes(target, question, listen=question.probe_listen))
             for one, target in zip(found, targets, strict=True)
         ]
-    diagnosis = _diagnose(evidence, who, taken_at)
     return finish(question, found, evidence, diagnosis, who, taken_at)
 
 
@@ -341,15 +347,19 @@ def _probes(target: Target, question: PortQuestion, *, listen: bool) -> list[Rea
     ]
 
 
-def _diagnose(evidence: PortEvidence, who: Identity, taken_at: float) -> Diagnosis:
-    """Ask the rules about this port; a port that nobody uses needs none of them."""
+def _diagnose(evidence: PortEvidence) -> Diagnosis:
+    """Ask the rules about this port, in two looks as `check`; a port that nobody uses needs none of them."""
     if not _is_used(evidence):
         return Diagnosis((), (), 0)
     from tcpdoctor.answers.rules import load_rules
     from tcpdoctor.diagnosis.evaluate import diagnose_port
-    from tcpdoctor.kernel.port_evidence import port_snapshot
+    from tcpdoctor.kernel.live import take_samples
 
-    return diagnose_port(load_rules().rules, port_snapshot(evidence, who, taken_at))
+    listeners = () if isinstance(evidence.listeners, Missing) else evidence.listeners
+    owners = [row.owner for row in listeners] + [row.owner for row in connections(evidence.local)]
+    pids = {holder.pid for owner in owners if isinstance(owner, Held) for holder in owner.holders}
+    samples = take_samples(_WINDOW, every_listener=bool(listeners))
+    return diagnose_port(load_rules().rules, samples, evidence.port, pids)
 
 
 def _is_used(evidence: PortEvidence) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.closure import join_reasons
@@ -186,29 +186,27 @@ def _first(labels: Sequence[str]) -> str:
     return ", ".join(labels[:_MOST_REASONS]) + (f" and {more} more" if more > 0 else "")
 
 
-# What the rules of `check` say of one port: of its listeners, of itself, of it as a destination.
+# The findings of `check` that are about one port, one process or one destination, or name it.
 
 
-_SCOPES = frozenset((Scope.LISTENER, Scope.PORT, Scope.DESTINATION))
-_NOT_LOOKED_AT = Missing("only the sockets of this port were looked at; tcpdoctor check looks at all")
+def diagnose_port(rules: Sequence[Rule], samples: Samples, port: int, pids: Collection[int]) -> Diagnosis:
+    """Apply all rules but the host's, and keep the findings that are about a port or about who is there.
 
-
-def diagnose_port(rules: Iterable[Rule], snapshot: Snapshot) -> Diagnosis:
-    """Apply the rules that concern a port to one look at it (kernel/port_evidence.py).
-
-    There is one sample, so rules that need two are unchecked; and a rule that counts the host's sockets
-    is unchecked too, because only this port's were looked at.
+    Args:
+        rules: Those in force.
+        samples: With owners; two looks have the same findings with the same severities as `check`.
+        port: A local port, and the port of destinations.
+        pids: The processes that hold sockets at this port. Rules about processes are asked about these only.
     """
-    samples = Samples(None, snapshot)
-    host = HostFacts(Samples(None, snapshot._replace(census=_NOT_LOOKED_AT, detail=_NOT_LOOKED_AT)))
 
-    def subjects(scope: Scope) -> Reading[Sequence[Subject]]:
-        return subjects_of(samples, scope, host)
+    def only_here(subject: Subject) -> bool:
+        return subject.scope is not Scope.PROCESS or subject.identity.get("pid") in pids
 
-    return diagnose_subjects([rule for rule in rules if rule.scope in _SCOPES], snapshot, subjects)
+    def concerns(finding: Finding) -> bool:
+        return finding.scope is Scope.PROCESS or finding.identity.get("port") == port
 
-
-# The findings of `check` that are about one process or one destination, or name it.
+    here = [rule for rule in rules if rule.scope is not Scope.HOST]
+    return _diagnose_part(here, samples, only_here, concerns)
 
 
 def diagnose_process(

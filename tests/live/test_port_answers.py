@@ -1,0 +1,289 @@
+"""`explain --port` in situations that were once answered wrongly, each checked by the kernel's own bind()."""
+
+import contextlib
+import errno
+import json
+import os
+import socket
+import subprocess
+import time
+from typing import Any
+
+import pytest
+
+from tcpdoctor.lab.namespace import write_sysctl
+from tests.cli.command import tcpdoctor
+from tests.live.port_holders import SO_BINDTODEVICE, Recipe, acting_as, fast_open, hold_port, simultaneous
+
+PORT = 50_051
+PATIENCE = 20.0
+
+
+def ask(*arguments: object, port: int = PORT) -> dict[str, Any]:
+    done = tcpdoctor("explain", "--port", port, *arguments, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def short(*arguments: object, port: int = PORT) -> str:
+    return tcpdoctor("explain", "--port", port, *arguments).stdout
+
+
+def listen(address: str, port: int = PORT, **switches: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    for option in switches.values():
+        sock.setsockopt(socket.SOL_SOCKET, option, 1)
+    sock.bind((address, port))
+    sock.listen()
+    return sock
+
+
+def kernel(address: str, *options: int, port: int = PORT, device: str = "", udp: bool = False) -> str:
+    """What bind() answers now."""
+    kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as sock:
+        if device:
+            sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, device.encode())
+        for option in options:
+            sock.setsockopt(socket.SOL_SOCKET, option, 1)
+        try:
+            sock.bind((address, port))
+        except OSError as error:
+            return errno.errorcode[error.errno]
+    return "ok"
+
+
+def binds(answer: dict[str, Any], key: str = "bind") -> list[tuple[str, bool]]:
+    return [(attempt["bind"], attempt["certain"]) for attempt in answer[key]["attempts"]]
+
+
+def a_server_on_one_ipv6_address() -> tuple[dict[str, Any], str, str, str]:
+    with listen("::1"):
+        return ask(), short(), kernel("0.0.0.0"), kernel("::")
+
+
+def test_without_an_address_both_wildcards_are_asked_about(in_namespace):
+    answer, text, ipv4, ipv6 = in_namespace(a_server_on_one_ipv6_address)
+    assert (ipv4, ipv6) == ("ok", "EADDRINUSE")
+    assert binds(answer)[0] == ("ok", True)
+    assert binds(answer, "bind_ipv6")[0] == ("EADDRINUSE", True)
+    assert (answer["verdict"], answer["bind_ipv6"]["address"]) == ("partly", "::")
+    assert text.startswith(f"PARTLY  TCP port {PORT}: 0.0.0.0 is free, :: is not: ")
+
+
+def servers_on_devices() -> tuple[dict[str, Any], dict[str, Any], str, str, str]:
+    subprocess.run(["ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1"], check=True)
+    with contextlib.ExitStack() as keep:
+        for device in ("v0", "lo"):
+            sock = keep.enter_context(socket.socket())
+            sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, device.encode())
+            sock.bind(("0.0.0.0", PORT))
+            sock.listen()
+        answers = kernel("0.0.0.0"), kernel("0.0.0.0", device="v1")
+        return ask(), ask("--device", "v1"), short(), *answers
+
+
+def test_a_device_is_shown_and_can_be_asked_for(in_namespace):
+    answer, other, text, without, on_another = in_namespace(servers_on_devices)
+    assert (without, on_another) == ("EADDRINUSE", "ok")
+    assert binds(answer)[0] == ("EADDRINUSE", True)
+    assert {one["local"] for one in answer["listeners"]} == {f"0.0.0.0%v0:{PORT}", f"0.0.0.0%lo:{PORT}"}
+    assert {one["device"] for one in answer["bind"]["blockers"]} == {"v0", "lo"}
+    assert any("SO_BINDTODEVICE" in one for one in answer["advice"])
+    assert f"0.0.0.0%lo:{PORT}" in text
+    assert (other["verdict"], other["device"]) == ("free", "v1")
+    assert binds(other) == [("ok", True)] * 4
+
+
+def an_old_server_behind_a_nat() -> tuple[dict[str, Any], dict[str, Any], str, str]:
+    """Its clients' ports are not of the usual range, and its own port is; then its worker ends too."""
+    with contextlib.ExitStack() as keep:
+        server = listen("0.0.0.0", reuse=socket.SO_REUSEADDR)
+        for port in (2_003, 2_011, 63_001):
+            client = keep.enter_context(socket.socket())
+            client.bind(("127.0.0.1", port))
+            client.connect(("127.0.0.1", PORT))
+        accepted = [server.accept()[0] for _ in range(3)]
+        server.close()
+        working = ask()
+        for sock in accepted:
+            sock.close()
+        deadline = time.monotonic() + PATIENCE
+        while (left := ask())["states"]["fin_wait_2"] < 3:
+            assert time.monotonic() < deadline
+        return working, left, kernel("0.0.0.0"), kernel("0.0.0.0", socket.SO_REUSEADDR)
+
+
+def test_clients_of_an_old_server_are_not_called_outgoing(in_namespace):
+    working, left, plain, reusing = in_namespace(an_old_server_behind_a_nat)
+    assert (plain, reusing) == ("EADDRINUSE", "ok")
+    assert working["bind"]["cause"] == "live-connections"
+    assert [one["began_here"] for one in working["bind"]["blockers"]] == [False] * 3
+    assert binds(working)[1] == ("ok", True)
+    assert left["bind"]["cause"] == "fin-wait-2-orphan"
+    assert "client here" not in left["headline"]
+    assert not any("hardly helps" in one for one in left["advice"])
+
+
+def a_client_with_a_port_of_its_own() -> dict[str, Any]:
+    with listen("127.0.0.2", 443), socket.socket() as client:
+        client.bind(("127.0.0.1", 8_101))
+        client.connect(("127.0.0.2", 443))
+        return ask(port=8_101)
+
+
+def test_a_client_with_a_port_of_its_own_is_no_old_server(in_namespace):
+    answer = in_namespace(a_client_with_a_port_of_its_own)
+    assert answer["bind"]["cause"] == "outgoing-connection"
+    assert answer["bind"]["blockers"][0]["began_here"] is True
+
+
+def a_server_that_gave_up_root() -> list[Any]:
+    """The socket is root's, the process is uid 1234's; what two users with SO_REUSEPORT meet."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with listen("127.0.0.1", share=socket.SO_REUSEPORT):
+            os.setgid(1234)
+            os.setuid(1234)
+            os.write(writer, b"1")
+            time.sleep(PATIENCE * 5)
+        os._exit(0)
+    os.read(reader, 1)
+    asked = [ask("--address", "127.0.0.1", *user) for user in ((), ("--user", "1234"), ("--user", "root"))]
+    truth = []
+    for uid in (1234, 0):  # a success leaves its mark in the kernel's memory of SO_REUSEPORT
+        with acting_as(uid):
+            truth.append(kernel("127.0.0.1", socket.SO_REUSEPORT))
+    text = short("--address", "127.0.0.1")
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    return [asked, truth, text]
+
+
+needs_second_user = pytest.mark.skipif(os.geteuid() != 0, reason="there is no second user to be")
+
+
+@needs_second_user
+def test_the_uid_that_counts_is_the_sockets_and_another_user_can_be_asked_for(in_namespace):
+    asked, truth, text = in_namespace(a_server_that_gave_up_root)
+    assert truth == ["EADDRINUSE", "ok"]
+    assert [binds(one)[2] for one in asked] == [("ok", True), ("EADDRINUSE", True), ("ok", True)]
+    assert [one["bind"]["uid"] for one in asked] == [0, 1234, 0]
+    assert [one["user"] for one in asked] == [None, "1234", "root"]
+    (blocker,) = asked[0]["bind"]["blockers"]
+    assert (blocker["uid"], blocker["owner"]["uid"]) == (0, 1234)
+    assert "the socket is uid 0's" in " ".join(text.split())
+
+
+@needs_second_user
+def test_another_user_may_not_bind_a_privileged_port(in_namespace):
+    answer = in_namespace(ask, "--user", "1234", port=81)
+    assert answer["bind"]["cause"] == "privileged-port"
+    assert binds(answer) == [("EACCES", True)] * 4
+
+
+@pytest.mark.parametrize("reuseaddr", [False, True])
+@pytest.mark.parametrize("way", [fast_open, simultaneous])
+def test_a_whole_socket_in_syn_recv_holds_the_port(in_namespace, way, reuseaddr):
+    def look() -> tuple[dict[str, Any], list[str]]:
+        recipe = Recipe(way, socket.AF_INET, "127.0.0.1", os.geteuid(), reuseaddr, False, False)
+        with hold_port(recipe, PORT).open:
+            options = ((), (socket.SO_REUSEADDR,), (socket.SO_REUSEPORT,))
+            return ask(), [kernel("0.0.0.0", *some) for some in options]
+
+    answer, truth = in_namespace(look)
+    assert truth == ["EADDRINUSE", "ok" if reuseaddr else "EADDRINUSE", "EADDRINUSE"]
+    assert binds(answer)[:3] == [(bind, True) for bind in truth]
+    assert answer["states"]["syn_recv"] == 1
+
+
+def an_orphan_with_linger2(seconds: int) -> tuple[float, float]:
+    """How long the answer says that the port is held, and how long it is."""
+    with listen("127.0.0.1") as server:
+        client = socket.create_connection(("127.0.0.1", PORT))
+        accepted = server.accept()[0]
+    accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, seconds)
+    accepted.close()
+    closed = time.monotonic()
+    deadline = closed + PATIENCE
+    while (answer := ask())["states"]["fin_wait_2"] < 1:
+        assert time.monotonic() < deadline
+    foreseen = time.monotonic() - closed + answer["bind"]["free_in_s"]
+    if seconds < 80:
+        while kernel("127.0.0.1") != "ok":
+            time.sleep(0.05)
+    held = time.monotonic() - closed
+    client.close()
+    return foreseen, held
+
+
+def test_linger2_above_a_minute_takes_its_span_twice(in_namespace):
+    foreseen, held = in_namespace(an_orphan_with_linger2, 67)
+    assert 13.5 < held < 18
+    assert held - 5 < foreseen < held + 3  # the command itself takes its time
+    foreseen, _ = in_namespace(an_orphan_with_linger2, 97)
+    assert 72 < foreseen < 80
+
+
+def a_udp_server() -> tuple[dict[str, Any], dict[str, Any], str, list[str]]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("0.0.0.0", PORT))
+        truth = [kernel("0.0.0.0"), kernel("0.0.0.0", udp=True)]
+        truth.append(kernel("0.0.0.0", socket.SO_REUSEADDR, udp=True))
+        return ask(), ask("--udp"), short(), truth
+
+
+def test_a_udp_holder_is_told_and_a_udp_bind_is_predicted(in_namespace):
+    tcp, udp, text, truth = in_namespace(a_udp_server)
+    assert truth == ["ok", "EADDRINUSE", "ok"]
+    assert (tcp["verdict"], tcp["protocol"]) == ("free", "tcp")
+    (holder,) = tcp["udp_holders"]
+    assert holder["owner"]["pid"]
+    assert text.startswith(f"FREE  TCP port {PORT} (0.0.0.0 and ::), UDP taken by python")
+    assert (udp["verdict"], udp["protocol"], udp["bind"]["cause"]) == ("busy", "udp", "udp-socket")
+    assert binds(udp)[:2] == [("EADDRINUSE", True), ("ok", True)]
+    assert {attempt["listen"] for attempt in udp["bind"]["attempts"]} == {None}
+
+
+def until_it_is_free() -> tuple[dict[str, Any], dict[str, Any], float]:
+    server = listen("127.0.0.1")
+    child = os.fork()
+    if child == 0:
+        time.sleep(1.5)
+        os._exit(0)  # with it the last descriptor goes
+    server.close()
+    begun = time.monotonic()
+    answer = ask("--wait", "--timeout", "20s")
+    took = time.monotonic() - begun
+    os.waitpid(child, 0)
+    with listen("127.0.0.1"):
+        return answer, ask("--wait", "--timeout", "1"), took
+
+
+def test_wait_looks_until_the_port_is_free_or_the_time_is_over(in_namespace):
+    free, busy, took = in_namespace(until_it_is_free)
+    assert free["verdict"] == "free"
+    assert 0.5 < free["waited_s"] <= took
+    assert (busy["verdict"], busy["waited_s"] >= 1) == ("busy", True)
+
+
+def a_full_accept_queue() -> dict[str, Any]:
+    """A listener whose queue is full, and that drops what comes: `check` says so after two looks."""
+    write_sysctl("net.ipv4.tcp_syncookies", 0)
+    with socket.socket() as server, contextlib.ExitStack() as keep:
+        server.bind(("127.0.0.1", PORT))
+        server.listen(1)
+        for _ in range(7):
+            client = keep.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", PORT))
+        return ask()
+
+
+def test_findings_of_check_at_this_port_come_with_its_severity(in_namespace):
+    answer = in_namespace(a_full_accept_queue)
+    found = {finding["rule"]: finding["severity"] for finding in answer["findings"]}
+    assert any(rule.startswith("accept-queue") for rule in found), found
