@@ -64,6 +64,7 @@ class ToldFix(NamedTuple):
         Is("The same as `verify`, where that is something to type; each may end in a comment."),
     ]
     undo_commands: Annotated[tuple[str, ...], Is("The same as `undo`, where that is something to type.")]
+    prose: Annotated[str, Is("What `do` says beside its commands; empty where the commands say all.")]
 
 
 class SubjectKeys(NamedTuple):
@@ -148,4 +149,5 @@ def _told_fix(fix: Fix) -> ToldFix:
         commands=fix.commands,
         verify_commands=fix.verify_commands,
         undo_commands=fix.undo_commands,
+        prose=fix.prose,
     )
