@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Severity
+from tcpdoctor.diagnosis.finding import MOST_SUBJECTS, Diagnosis, Finding, Severity
 from tcpdoctor.diagnosis.rule import Rule
 from tcpdoctor.kernel.snapshot import Owned, Samples
 
@@ -30,7 +30,9 @@ class Check(NamedTuple):
     """Seconds from the command's start to the diagnosis, the window included; None where nobody measured."""
 
 
-def diagnose_on_demand(rules: Sequence[Rule], samples: Samples, most: int) -> tuple[Diagnosis, Samples]:
+def diagnose_on_demand(
+    rules: Sequence[Rule], samples: Samples, most: int = MOST_SUBJECTS
+) -> tuple[Diagnosis, Samples]:
     """Judge a look that was taken without owners; search for those on which something hangs, and judge again.
 
     Args:

@@ -135,7 +135,7 @@ def _rows(state: TcpState) -> tuple[Reading[tuple[Connection | Listener, ...]], 
     detail = details.get(state)
     if detail is None:
         return Missing("this kernel does not list bound sockets"), 0
-    return detail.connections, detail.total
+    return tuple(detail.connections), detail.total
 
 
 def _count_owners(rows: tuple[Connection | Listener, ...], total: int) -> Whose:

@@ -32,6 +32,7 @@ from tcpdoctor.facts.socketset import (
 )
 from tcpdoctor.facts.subject import HIDDEN_LABEL, Scope
 from tcpdoctor.facts.value import Ages, Merged, NamedText, Range, Value
+from tcpdoctor.kernel.kept_rows import with_queue
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
     Connection,
@@ -290,12 +291,7 @@ def _large(living: Living) -> Reading[SocketSet]:
         return sockets
     if isinstance(detail, Missing):
         return detail
-    others = [
-        row
-        for of_state in detail.values()
-        for row in of_state.connections
-        if max(row.receive_queue, row.send_queue) >= LARGE_QUEUE
-    ]
+    others = [row for of_state in detail.values() for row in with_queue(of_state.connections, LARGE_QUEUE)]
     return sockets._replace(sure=[*sockets.sure, *others])
 
 

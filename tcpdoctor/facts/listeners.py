@@ -26,6 +26,7 @@ from tcpdoctor.facts.socketset import (
 )
 from tcpdoctor.facts.subject import LazyFacts, Scope, Subject
 from tcpdoctor.facts.value import Ages, NamedText, Range, Value
+from tcpdoctor.kernel.kept_rows import without_file
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Detail, Held, Listener, NotHeld, Owner, Samples, Snapshot
 from tcpdoctor.kernel.states import TcpState
@@ -228,8 +229,8 @@ class _Waiting:
         self._unseen = sockets.total - len(sockets.connections)
         if self._unseen:
             self._reason = partly(sockets, TcpState.CLOSE_WAIT)
-        for connection in sockets.connections:
-            place = None if connection.inode else _find_place(connection, self._queues)
+        for connection in without_file(sockets.connections):
+            place = _find_place(connection, self._queues)
             if place is not None:
                 self._by_place.setdefault(place, []).append(connection)
 

@@ -29,6 +29,7 @@ from tcpdoctor.facts.socketset import (
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.sysctl_value import least_default
 from tcpdoctor.facts.value import Value
+from tcpdoctor.kernel.kept_rows import without_file
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
     Census,
@@ -150,7 +151,7 @@ def _orphans(host: Looks) -> Reading[SocketSet]:
     if isinstance(detail, Missing):
         return detail
     unseen = detail.total - len(detail.connections)
-    orphans = [connection for connection in detail.connections if not connection.inode]
+    orphans = without_file(detail.connections)
     return SocketSet(orphans, unseen=unseen, reason=partly(detail, TcpState.FIN_WAIT_2) if unseen else "")
 
 

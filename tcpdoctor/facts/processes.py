@@ -27,6 +27,7 @@ from tcpdoctor.facts.socketset import (
 )
 from tcpdoctor.facts.subject import HIDDEN_LABEL, LazyFacts, Scope, Subject
 from tcpdoctor.facts.value import Range, Value
+from tcpdoctor.kernel.kept_rows import KeptRows
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
     Connection,
@@ -192,7 +193,13 @@ class _Owners(NamedTuple):
         if sockets is None:
             return cls({}, Unsure(()), 0, "", Missing(f"sockets in {state.name} were not read one by one"))
         unseen = sockets.total - len(sockets.connections)
-        return cls.among(sockets.connections, unseen, partly(sockets, state))
+        rows = sockets.connections
+        if isinstance(rows, KeptRows) and not rows.decoded:
+            # nobody looked for owners, so all that a file refers to may be anybody's
+            held = rows.with_file()
+            reasons = [NOT_LOOKED_UP.reason] * bool(held) + [partly(sockets, state)] * bool(unseen)
+            return cls({}, Unsure(held), unseen, join_reasons(reasons))
+        return cls.among(rows, unseen, partly(sockets, state))
 
     @classmethod
     def among(cls, rows: Iterable[Connection], unseen: int = 0, why: str = "") -> "_Owners":

@@ -7,6 +7,7 @@ from typing import NamedTuple, overload
 
 from tcpdoctor.facts.rates import elapsed
 from tcpdoctor.facts.value import Ages, Merged, NamedText, Range
+from tcpdoctor.kernel.kept_rows import KeptRows
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Detail, Endpoint, Held, Listener, Samples, TcpInfo
 from tcpdoctor.kernel.states import TcpState, Timer
@@ -27,6 +28,11 @@ class Earlier:
         self._by_state: dict[TcpState, dict[_Key, Connection]] = {}
         self._first_seen = {} if samples.before is None else samples.before.first_seen
         self._now = samples.after.clock
+
+    @property
+    def knows_first_seen(self) -> bool:
+        """Whether earlier runs tell when some sockets were first seen in their states."""
+        return bool(self._first_seen)
 
     def seen_for(self, connection: Connection) -> float:
         """How many seconds ago an earlier run first saw it in its state; 0 where none did."""
@@ -241,7 +247,15 @@ class Unsure(Sequence[Connection]):
         return found
 
     def highest_ages(self, earlier: Earlier) -> Sequence[float]:
-        """The most that each can have been in its state, ascending."""
+        """The most that each can have been in its state, ascending.
+
+        Of sockets that nobody has looked at this look alone tells it: two could tell less.
+        """
+        if isinstance(self._connections, KeptRows) and not earlier.knows_first_seen:
+            if earlier not in self._highs and (ages := self._connections.highest_ages()) is not None:
+                self._highs[earlier] = sorted(age + _TICK for age in ages)
+            if earlier in self._highs:
+                return self._highs[earlier]
         return self._highest(earlier, lambda row: age_of(row, earlier))
 
     def highest_by(self, age: "Callable[[Connection], Age]") -> Sequence[float]:

@@ -19,7 +19,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice, pairwise
+from itertools import count, islice, pairwise
 
 from tcpdoctor.kernel.processes import size_counts_descriptors, tables_of_threads
 from tcpdoctor.kernel.procfile import is_absent, read_kernel_file
@@ -29,6 +29,8 @@ Still = Callable[[Collection[int]], Collection[int]]
 
 _LOWEST = 32
 """How many descriptors of each process are read at a time, before all of any, on while they hit."""
+_GOES_ON = 4
+"""Hits among so many that make a leak of it; a listener is one."""
 _MANY = 256
 """Descriptors from which on the lowest are asked for by number: to list the first, the kernel makes ready
 a thousand."""
@@ -131,18 +133,20 @@ class DescriptorSearch:
     def _read_lowest(self, pid: int, folder: int) -> bool:
         """False if there are more."""
         if os.fstat(folder).st_size > _MANY:
-            start, before = 0, -1
-            while self.links and len(self.links) != before:
-                before = len(self.links)
-                self._read_names(pid, folder, map(str, range(start, start + _LOWEST)))
-                start += _LOWEST
-            return not self.links
+            for start in count(0, _LOWEST):
+                numbers = range(start, start + _LOWEST)
+                if not self.links or self._hits(pid, folder, map(str, numbers)) < _GOES_ON:
+                    return not self.links
         with os.scandir(folder) as entries:
-            before = -1
-            while self.links and len(self.links) != before:
-                before = len(self.links)
-                self._read_names(pid, folder, (entry.name for entry in islice(entries, _LOWEST)))
+            while self.links:
+                if self._hits(pid, folder, (entry.name for entry in islice(entries, _LOWEST))) < _GOES_ON:
+                    break
             return not self.links or next(entries, None) is None
+
+    def _hits(self, pid: int, folder: int, names: Iterable[str]) -> int:
+        before = len(self.links)
+        self._read_names(pid, folder, names)
+        return before - len(self.links)
 
     def _probe(self, pids: list[int]) -> list[int]:
         """Probe the large tables, read the stretches that look right; return whom to read whole, in order."""

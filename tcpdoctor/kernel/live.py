@@ -21,6 +21,7 @@ from typing import TypeAlias
 from tcpdoctor.kernel.closer_look import fill_in_owners, postpone_owners, worth_an_owner
 from tcpdoctor.kernel.counters import read_counters, read_sockstat, read_softnet
 from tcpdoctor.kernel.descriptor_search import Still
+from tcpdoctor.kernel.kept_rows import KeptRows, without_file
 from tcpdoctor.kernel.namespaces import read_identity
 from tcpdoctor.kernel.owners import ENDED, find_heavy_users, find_owners, holds_any, with_owners
 from tcpdoctor.kernel.processes import read_process
@@ -167,7 +168,8 @@ def take_snapshot(
         KernelReadError: The kernel answered in a way we do not understand.
     """
     sysctls = read_sysctls()
-    look = _begin(sysctls, EARLIER_STATES if census else DETAILED_STATES, _BOUNDS)
+    undecoded = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2) if owners is None else ()
+    look = _begin(sysctls, EARLIER_STATES if census else DETAILED_STATES, _BOUNDS, undecoded)
     if _has_grown("nf_conntrack.insert_failed", before, look):
         from tcpdoctor.kernel.conntrack_table import read_translations  # seldom wanted, and it has patterns
 
@@ -254,7 +256,10 @@ def _find_dead(look: Snapshot, before: Snapshot | None) -> DeadUse:
 
 
 def _begin(
-    sysctls: Mapping[str, Reading[SysctlValue]], states: Iterable[TcpState], bounds: Mapping[TcpState, int]
+    sysctls: Mapping[str, Reading[SysctlValue]],
+    states: Iterable[TcpState],
+    bounds: Mapping[TcpState, int],
+    undecoded: Collection[TcpState] = (),
 ) -> Snapshot:
     """Look at everything but the census, owners and processes."""
     identity = read_identity()
@@ -273,7 +278,7 @@ def _begin(
         sockstat=read_sockstat(),
         census=Missing("sockets were not counted in this look"),
         listeners=read_listeners(),
-        detail=read_connections(states, bound=bounds),
+        detail=read_connections(states, bound=bounds, undecoded=undecoded),
         processes={},
         page_size=os.sysconf("SC_PAGE_SIZE"),
         softnet=read_softnet(),
@@ -317,7 +322,8 @@ def _find_owners(
 ) -> Snapshot:
     listeners = () if isinstance(look.listeners, Missing) else look.listeners
     detail = {} if isinstance(look.detail, Missing) else look.detail
-    not_accepted = {row.local.port for row in _rows(detail, (TcpState.CLOSE_WAIT,)) if not row.inode}
+    closed = detail.get(TcpState.CLOSE_WAIT)
+    not_accepted = {row.local.port for row in without_file(closed.connections)} if closed else set()
     asked = [
         row
         for row in listeners
@@ -337,7 +343,7 @@ def _find_owners(
     if unheld:
         detail, listeners = _still_there(detail, unheld), _still_listening(listeners, unheld)
     detail = {
-        state: rows._replace(connections=with_owners(rows.connections, found))
+        state: rows._replace(connections=with_owners(rows.connections, found)) if state in states else rows
         for state, rows in detail.items()
     }
     if looked and isinstance(established, Established) and not isinstance(look.census, Missing):
@@ -382,7 +388,11 @@ def _still_there(detail: Mapping[TcpState, Detail], unheld: set[int]) -> Mapping
     One that was closed while its holder was searched for is left out, or has become an orphan: no process
     holds it, but that says nothing of who held it when it was counted.
     """
-    states = [state for state in detail if any(row.inode in unheld for row in detail[state].connections)]
+    states = [
+        state
+        for state in detail
+        if not _is_undecoded(detail[state]) and any(row.inode in unheld for row in detail[state].connections)
+    ]
     again = read_connections(states, bound=_BOUNDS) if states else {}
     if isinstance(again, Missing):
         return detail
@@ -390,6 +400,11 @@ def _still_there(detail: Mapping[TcpState, Detail], unheld: set[int]) -> Mapping
     return {
         state: _refresh(rows, current, unheld) if state in states else rows for state, rows in detail.items()
     }
+
+
+def _is_undecoded(detail: Detail) -> bool:
+    """Whether nobody has looked at these sockets, so that no owner of theirs was searched for."""
+    return isinstance(detail.connections, KeptRows) and not detail.connections.decoded
 
 
 def _refresh(
@@ -416,15 +431,23 @@ def _key(row: Connection) -> tuple[int, Endpoint, Endpoint]:
     return row.cookie, row.local, row.remote
 
 
-def _rows(detail: Mapping[TcpState, Detail], states: Iterable[TcpState]) -> list[Connection]:
-    return [row for state in states if state in detail for row in detail[state].connections]
+def _rows(
+    detail: Mapping[TcpState, Detail], states: Iterable[TcpState], *, decoded_only: bool = False
+) -> list[Connection]:
+    """The connections in these states; with `decoded_only` without those at which nobody has looked."""
+    return [
+        row
+        for state in states
+        if state in detail and not (decoded_only and _is_undecoded(detail[state]))
+        for row in detail[state].connections
+    ]
 
 
 def _read_holders(look: Snapshot) -> Mapping[int, Process]:
     """Read the processes that were found to hold sockets, without those that took over their numbers."""
     rows: list[Listener | Connection] = [*_unread(look.census)]
     rows += () if isinstance(look.listeners, Missing) else look.listeners
-    rows += () if isinstance(look.detail, Missing) else _rows(look.detail, look.detail)
+    rows += () if isinstance(look.detail, Missing) else _rows(look.detail, look.detail, decoded_only=True)
     places: dict[int, list[tuple[int, int]]] = {}
     for row in rows:
         if isinstance(row.owner, Held):

@@ -4,7 +4,7 @@ Records are named tuples and not dataclasses: a frozen dataclass with slots cost
 to define, a named tuple 0.07 ms, and every start of the program pays for all of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple, TypeAlias
 
@@ -261,7 +261,7 @@ class DestinationUse(NamedTuple):
 class Detail(NamedTuple):
     """The sockets of one state that are known one by one."""
 
-    connections: tuple[Connection, ...]
+    connections: Sequence[Connection]
     total: int
     """How many there were; above len(connections) these are a uniform sample."""
 

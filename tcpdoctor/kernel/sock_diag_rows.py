@@ -99,6 +99,19 @@ def decode_row(data: bytes) -> Connection | Listener:
     )  # fmt: skip
 
 
+def find_attribute(data: bytes, wanted: int) -> int | None:
+    """Where the content of an attribute begins in a row; None where the row has none of that kind."""
+    at, end = ROW, len(data)
+    while at + _ATTRIBUTE.size <= end:
+        length, kind = _ATTRIBUTE.unpack_from(data, at)
+        if not _ATTRIBUTE.size <= length <= end - at:
+            return None
+        if kind & _TYPE_MASK == wanted:
+            return at + _ATTRIBUTE.size
+        at += (length + 3) & ~3
+    return None
+
+
 def owner_of(inode: int) -> Owner:
     """What the row alone says about the owner: without an inode nobody can hold it."""
     return NOT_LOOKED_UP if inode else _NOT_HELD

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 from tcpdoctor.kernel import procnet
 from tcpdoctor.kernel.established import EstablishedTally, Sample
+from tcpdoctor.kernel.kept_rows import KeptRows
 from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, each_row, first_answer, list_rows
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Census, Connection, Detail, Established, Listener
@@ -245,6 +246,7 @@ def read_connections(
     remote_port: int | None = None,
     only: SocketFilter = EVERY_SOCKET,
     bound: int | Mapping[TcpState, int] = DETAIL_BOUND,
+    undecoded: Collection[TcpState] = (),
     ways: Sequence[Way] = WAYS,
 ) -> Reading[Mapping[TcpState, Detail]]:
     """Read the sockets in these states one by one; who owns them is not looked up.
@@ -256,6 +258,7 @@ def read_connections(
         only: Which of these are wanted; `bound` and the totals are of the wanted ones.
         bound: Of each state at most so many; beyond, a uniform sample and the true total. States
             that a mapping lacks have `DETAIL_BOUND`.
+        undecoded: Sockets in these states are decoded when somebody looks at one (see `kept_rows`).
         ways: Which ways to try, in order.
 
     Returns:
@@ -276,7 +279,7 @@ def read_connections(
     def look(way: Way) -> tuple[Mapping[TcpState, Detail], bool]:
         if way is Way.PROC:
             return _detail_from_proc(request, only, bounds), False
-        return _detail_from_netlink(way, request, only, bounds)
+        return _detail_from_netlink(way, request, only, bounds, undecoded)
 
     answer = first_answer(ways, look)
     if isinstance(answer, Missing):
@@ -302,7 +305,11 @@ def _mask(states: Iterable[TcpState]) -> int:
 
 
 def _detail_from_netlink(
-    way: Way, request: Request, only: SocketFilter, bounds: Mapping[TcpState, int]
+    way: Way,
+    request: Request,
+    only: SocketFilter,
+    bounds: Mapping[TcpState, int],
+    undecoded: Collection[TcpState],
 ) -> tuple[Mapping[TcpState, Detail], bool]:
     """Rows are kept as bytes and decoded at the end: in a sample most are thrown away again."""
     samples = {state: Sample[bytes](bound) for state, bound in bounds.items()}
@@ -320,7 +327,10 @@ def _detail_from_netlink(
 
     interrupted = list_rows(way, request, take)
     return {
-        state: Detail(_decode(sample.kept), sample.total) for state, sample in samples.items()
+        state: Detail(
+            KeptRows(sample.kept, state) if state in undecoded else _decode(sample.kept), sample.total
+        )
+        for state, sample in samples.items()
     }, interrupted
 
 

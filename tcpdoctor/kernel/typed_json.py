@@ -12,7 +12,7 @@ Reading trusts nothing: what does not fit the hints exactly is refused, texts ar
 import math
 import socket
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import partial
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
@@ -56,7 +56,7 @@ class Encoder:
         if is_union(hint):
             return self._union(Alternatives(hint))
         match get_origin(hint), get_args(hint):
-            case (origin, (item, second)) if origin is tuple and second is Ellipsis:
+            case (origin, (item, *rest)) if is_list(origin, rest):
                 each = self.of(item)
                 return lambda values: [each(value) for value in values]
             case (origin, items) if origin is tuple:
@@ -101,6 +101,11 @@ class Alternatives:
         self.only: Any = rest[0] if len(rest) == 1 else None
         self.records = [member for member in rest if is_record(member)]
         self.others = [member for member in rest if not is_record(member)]
+
+
+def is_list(origin: object, rest: list[object]) -> bool:
+    """Whether a type is that of many of one kind, by its origin and what follows its first argument."""
+    return (origin is tuple and rest == [Ellipsis]) or (origin is Sequence and not rest)
 
 
 def is_record(hint: Any) -> bool:
@@ -187,7 +192,7 @@ class Decoder:
         if is_union(hint):
             return self._union(Alternatives(hint))
         match get_origin(hint), get_args(hint):
-            case (origin, (item, second)) if origin is tuple and second is Ellipsis:
+            case (origin, (item, *rest)) if is_list(origin, rest):
                 return partial(_decode_list, self.of(item))
             case (origin, items) if origin is tuple:
                 return partial(_decode_tuple, [self.of(item) for item in items])

@@ -1,7 +1,7 @@
 """Samples of every form that the type hints of kernel/snapshot.py allow."""
 
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -48,7 +48,7 @@ def values_of(hint: Any) -> Any:
         return st.one_of([values_of(member) for member in inner])
     if origin is Literal:
         return st.sampled_from(inner)
-    if origin is tuple and inner[-1] is Ellipsis:
+    if origin is Sequence or (origin is tuple and inner[-1] is Ellipsis):
         return st.lists(values_of(inner[0]), max_size=3).map(tuple)
     if origin is tuple:
         return st.tuples(*map(values_of, inner))

@@ -1,0 +1,145 @@
+"""Sockets known one by one and kept as the kernel told them: decoded when somebody looks at one.
+
+Twenty thousand sockets take 100 ms and 20 MB to decode, and of most that wait in a closing state nothing is
+asked but how old the oldest can be. That is a column of numbers at a fixed place of every row.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import overload
+
+from tcpdoctor.kernel.snapshot import Connection
+from tcpdoctor.kernel.sock_diag_rows import INFO, decode_row, find_attribute
+from tcpdoctor.kernel.states import TcpState
+
+_INODE, _RECEIVE_QUEUE, _SEND_QUEUE = 84, 72, 76
+"""Offsets in a row: struct inet_diag_msg after the 16 bytes of struct nlmsghdr."""
+_LAST_DATA_SENT, _LAST_DATA_RECEIVED, _LAST_ACK_RECEIVED = 44, 52, 56
+"""Offsets in struct tcp_info of times in milliseconds."""
+_INFO_HEADER = 4
+_AT_ONCE = 2_000
+"""Rows that are joined at a time: more would take as much memory again."""
+_PER_SECOND = 1e3
+
+
+class KeptRows(Sequence[Connection]):
+    """Connections in one state; whoever looks at one has all of them decoded, once."""
+
+    def __init__(self, rows: list[bytes], state: TcpState) -> None:
+        self._rows = rows
+        self._state = state
+        self._decoded: tuple[Connection, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self._rows) if self._decoded is None else len(self._decoded)
+
+    @overload
+    def __getitem__(self, place: int) -> Connection: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Connection, ...]: ...
+    def __getitem__(self, place: int | slice) -> Connection | tuple[Connection, ...]:
+        return self._all()[place]
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(self._all())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return self._all() == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._all())
+
+    def __reduce__(self) -> tuple[type, tuple[tuple[Connection, ...]]]:
+        return tuple, (self._all(),)
+
+    @property
+    def decoded(self) -> bool:
+        """Whether somebody has looked."""
+        return self._decoded is not None
+
+    def without_file(self) -> Sequence[Connection]:
+        """Those to which no file refers."""
+        return self._where(lambda row: row[_INODE : _INODE + 4] == b"\0\0\0\0", lambda row: not row.inode)
+
+    def with_file(self) -> "KeptRows":
+        """Those to which a file refers."""
+        return KeptRows([row for row in self._rows if row[_INODE : _INODE + 4] != b"\0\0\0\0"], self._state)
+
+    def with_queue(self, least: int) -> Sequence[Connection]:
+        """Those with so many bytes in a queue at least."""
+
+        def is_long(row: bytes) -> bool:
+            words = memoryview(row).cast("I")
+            return max(words[_RECEIVE_QUEUE >> 2], words[_SEND_QUEUE >> 2]) >= least
+
+        return self._where(is_long, lambda row: max(row.receive_queue, row.send_queue) >= least)
+
+    def highest_ages(self) -> Sequence[float] | None:
+        """The most that each can have been in its state, in seconds, from this look alone.
+
+        None where columns do not tell: in another state than CLOSE_WAIT and FIN_WAIT_2, or where the kernel
+        does not describe each connection at the same place.
+        """
+        places = {
+            TcpState.CLOSE_WAIT: (_LAST_DATA_RECEIVED, _LAST_ACK_RECEIVED),
+            TcpState.FIN_WAIT_2: (_LAST_DATA_SENT, _LAST_ACK_RECEIVED),
+        }.get(self._state)
+        if places is None or self._decoded is not None:
+            return None
+        by_length: dict[int, list[bytes]] = {}
+        for row in self._rows:
+            by_length.setdefault(len(row), []).append(row)
+        ages: list[float] = []
+        for alike in by_length.values():
+            for first in range(0, len(alike), _AT_ONCE):
+                found = _greater_of(alike[first : first + _AT_ONCE], places)
+                if found is None:
+                    return None
+                ages += [age / _PER_SECOND for age in found]
+        return ages
+
+    def _where(
+        self, of_row: Callable[[bytes], bool], of_one: Callable[[Connection], bool]
+    ) -> Sequence[Connection]:
+        if self._decoded is not None:
+            return [row for row in self._decoded if of_one(row)]
+        decoded = [decode_row(row) for row in self._rows if of_row(row)]
+        return [row for row in decoded if isinstance(row, Connection)]
+
+    def _all(self) -> tuple[Connection, ...]:
+        if self._decoded is None:
+            self._rows.reverse()
+            decoded = []
+            while self._rows:  # each is let go of on the way: together both forms take half as much again
+                row = decode_row(self._rows.pop())
+                if isinstance(row, Connection):
+                    decoded.append(row)
+            self._decoded = tuple(decoded)
+        return self._decoded
+
+
+def without_file(rows: Sequence[Connection]) -> Sequence[Connection]:
+    """Those of the connections to which no file refers."""
+    return rows.without_file() if isinstance(rows, KeptRows) else [row for row in rows if not row.inode]
+
+
+def with_queue(rows: Sequence[Connection], least: int) -> Sequence[Connection]:
+    """Those of the connections with so many bytes in a queue at least."""
+    if isinstance(rows, KeptRows):
+        return rows.with_queue(least)
+    return [row for row in rows if max(row.receive_queue, row.send_queue) >= least]
+
+
+def _greater_of(rows: list[bytes], places: tuple[int, int]) -> list[int] | None:
+    """The greater of two numbers of struct tcp_info of each row; None where it is not there in each."""
+    at = find_attribute(rows[0], INFO)
+    length = len(rows[0])
+    if at is None or length % 4 or len(rows[0]) < at + places[1] + 4:
+        return None
+    header = rows[0][at - _INFO_HEADER : at]
+    if any(row[at - _INFO_HEADER : at] != header for row in rows):
+        return None
+    words, step = memoryview(b"".join(rows)).cast("I"), length // 4
+    one, other = (words[(at + place) // 4 :: step].tolist() for place in places)
+    return list(map(max, one, other))

@@ -1,0 +1,118 @@
+"""Columns of raw rows say what the decoded rows say."""
+
+import contextlib
+import pickle
+import socket
+
+import pytest
+
+from tcpdoctor.facts.socketset import Earlier, Unsure, age_of
+from tcpdoctor.kernel.kept_rows import KeptRows, with_queue, without_file
+from tcpdoctor.kernel.sockets import read_connections
+from tcpdoctor.kernel.states import TcpState
+from tests.facts.samples import once, snapshot
+from tests.live.test_live_snapshot import until
+
+CLOSING = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2)
+
+
+@contextlib.contextmanager
+def half_closed(number, not_accepted=0, unread=b""):
+    """Pairs of which the client has ended its side, held by both; some were never accepted."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=number + not_accepted))
+        for place in range(number + not_accepted):
+            client = stack.enter_context(socket.create_connection(server.getsockname()))
+            if place < number:
+                stack.enter_context(server.accept()[0])
+            if unread:
+                client.sendall(unread)
+            client.shutdown(socket.SHUT_WR)
+        total = number + not_accepted
+        until(lambda: {rows.total for rows in read_connections(CLOSING).values()} == {total})
+        yield
+
+
+@pytest.mark.parametrize("unread", [b"", b"x" * 700])
+def test_rows_are_the_same_whether_they_were_kept_or_decoded(in_namespace, unread):
+    def look():
+        with half_closed(23, not_accepted=3, unread=unread):
+            kept = read_connections(CLOSING, undecoded=CLOSING)
+            plain = read_connections(CLOSING)
+            return {
+                state: (
+                    not kept[state].connections.decoded,
+                    len(kept[state].connections),
+                    {row.cookie: row._replace(info=None) for row in kept[state].connections}
+                    == {row.cookie: row._replace(info=None) for row in plain[state].connections},
+                    kept[state].connections.decoded,
+                )
+                for state in CLOSING
+            }
+
+    assert in_namespace(look) == dict.fromkeys(CLOSING, (True, 26, True, True))
+
+
+def test_columns_say_what_the_decoded_rows_say(in_namespace):
+    def look():
+        with half_closed(23, not_accepted=3, unread=b"x" * 700):
+            found = read_connections(CLOSING, undecoded=CLOSING)
+            answers = {}
+            for state, detail in found.items():
+                kept = detail.connections
+                columns = sorted(kept.highest_ages())
+                files, large = len(kept.with_file()), len(with_queue(kept, 600))
+                loose = [row.cookie for row in without_file(kept)]
+                undecoded = not kept.decoded
+                rows = list(kept)
+                alone = Earlier(once(snapshot()))
+                ages = sorted(age_of(row, alone).high for row in rows)
+                answers[state] = (
+                    undecoded,
+                    max(abs(column + 0.01 - age) for column, age in zip(columns, ages, strict=True)),
+                    (files, sum(bool(row.inode) for row in rows)),
+                    (large, len(with_queue(rows, 600))),
+                    (loose, [row.cookie for row in without_file(rows)]),
+                    kept.highest_ages(),
+                )
+            return answers
+
+    answers = in_namespace(look)
+    for undecoded, difference, files, large, loose, after in answers.values():
+        assert undecoded
+        assert difference < 1e-6
+        assert files[0] == files[1]
+        assert large[0] == large[1]
+        assert loose[0] == loose[1]
+        assert after is None, "once decoded, the rows themselves tell"
+    assert answers[TcpState.CLOSE_WAIT][2] == (23, 23)
+    assert answers[TcpState.CLOSE_WAIT][3] == (26, 26)
+    assert len(answers[TcpState.CLOSE_WAIT][4][0]) == 3
+
+
+def test_hidden_ages_from_columns_are_those_of_the_rows(in_namespace):
+    def look():
+        with half_closed(23):
+            kept = read_connections(CLOSING, undecoded=CLOSING)[TcpState.CLOSE_WAIT].connections.with_file()
+            alone = Earlier(once(snapshot()))
+            columns = list(Unsure(kept).highest_ages(alone))
+            return columns, list(Unsure(list(kept)).highest_ages(alone))
+
+    columns, rows = in_namespace(look)
+    assert columns == pytest.approx(rows, abs=1e-6)
+
+
+def test_rows_that_differ_in_form_are_left_to_be_decoded():
+    assert KeptRows([b"\x70" + bytes(111), b"\x70" + bytes(111)], TcpState.CLOSE_WAIT).highest_ages() is None
+    assert KeptRows([], TcpState.SYN_SENT).highest_ages() is None
+    assert KeptRows([], TcpState.CLOSE_WAIT).highest_ages() == []
+
+
+def test_kept_rows_travel_and_compare_as_the_tuple_that_they_are(in_namespace):
+    def look():
+        with half_closed(7):
+            kept = read_connections(CLOSING, undecoded=CLOSING)[TcpState.CLOSE_WAIT].connections
+            again = pickle.loads(pickle.dumps(kept))  # noqa: S301 - our own
+            return type(again), again == kept, kept == again, kept[-1] == again[-1], len(kept[2:5])
+
+    assert in_namespace(look) == (tuple, True, True, True, 3)
