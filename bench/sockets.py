@@ -21,6 +21,7 @@ DESCRIPTORS = 20_000
 KINDS = ("established", "time_wait", "close_wait")
 _CONNECTIONS = 4_500  # per worker, two descriptors each: less than half, as in a server with room to grow
 _BATCH = 500
+_FIRST_PORT = 10_000  # below the ports of outgoing connections, as a server's are
 _PR_SET_PDEATHSIG = 1
 _TIME_WAIT_LIMIT = "net.ipv4.tcp_max_tw_buckets"
 
@@ -61,8 +62,8 @@ def crowd(total: int, mix: Mapping[str, float], processes: int = 1) -> Iterator[
         write_sysctl(_TIME_WAIT_LIMIT, 2 * total)
     workers: list[int] = []
     try:
-        for work in plan(total, mix, processes):
-            pid, ready = _start(work)
+        for number, work in enumerate(plan(total, mix, processes)):
+            pid, ready = _start(work, _FIRST_PORT + number)
             workers.append(pid)
             with ready:  # one after the other: in parallel they only take each other's CPU
                 if ready.read() != b"ready":
@@ -75,7 +76,7 @@ def crowd(total: int, mix: Mapping[str, float], processes: int = 1) -> Iterator[
             os.waitpid(pid, 0)
 
 
-def _start(work: Work) -> tuple[int, contextlib.AbstractContextManager]:
+def _start(work: Work, port: int) -> tuple[int, contextlib.AbstractContextManager]:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid:
@@ -84,7 +85,7 @@ def _start(work: Work) -> tuple[int, contextlib.AbstractContextManager]:
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         os.close(reader)
-        held = _make(work)
+        held = _make(work, port)
         os.write(writer, b"ready")
         os.close(writer)
         while held:
@@ -93,10 +94,10 @@ def _start(work: Work) -> tuple[int, contextlib.AbstractContextManager]:
         os._exit(1)
 
 
-def _make(work: Work) -> list[socket.socket]:
+def _make(work: Work, port: int) -> list[socket.socket]:
     """Make the connections; the sockets that must stay open come back, the listener first."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
-    listener = socket.create_server(("127.0.0.1", 0), backlog=_BATCH)
+    listener = socket.create_server(("127.0.0.1", port), backlog=_BATCH)
     held = [listener]
     address = listener.getsockname()
     for first in range(0, work.connections, _BATCH):
