@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tcpdoctor.answers.connect import parse_ends
+from tcpdoctor.answers.ends import parse_ends
 from tcpdoctor.lab.connecting import unanswered
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import listen, wait_until
