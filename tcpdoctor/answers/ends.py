@@ -91,10 +91,7 @@ def _reachable(target: Target) -> Target:
 
 def _address(question: str, text: str, port: int) -> Target:
     interfaces = {name: index for index, name in socket.if_nameindex()}
-    try:
-        return _reachable(parse_target(text, port, interfaces))
-    except QuestionError as error:
-        raise QuestionError(f"{question}: {str(error).partition(': ')[2]}") from error
+    return _reachable(parse_target(text, port, interfaces, asked=question))
 
 
 def _source(text: str) -> Target:
@@ -103,10 +100,7 @@ def _source(text: str) -> Target:
     if not address:
         return Target(4, "", 0, port)
     interfaces = {name: index for index, name in socket.if_nameindex()}
-    try:
-        target = parse_target(address, port or ANY_PORT, interfaces)
-    except QuestionError as error:
-        raise QuestionError(f"--source {text}: {str(error).partition(': ')[2]}") from error
+    target = parse_target(address, port or ANY_PORT, interfaces, asked=f"--source {text}")
     ipv4 = four(target.family, target.address)
     target = target._replace(port=port)
     return target if ipv4 is None else target._replace(family=4, address=ipv4)

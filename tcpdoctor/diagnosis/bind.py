@@ -286,13 +286,16 @@ class Target(NamedTuple):
         return (self.address, self.port) if self.family == 4 else (self.address, self.port, 0, self.scope)
 
 
-def parse_target(address: str | None, port: int, interfaces: Mapping[str, int]) -> Target:
+def parse_target(
+    address: str | None, port: int, interfaces: Mapping[str, int], *, asked: str | None = None
+) -> Target:
     """Read the address that the user typed; ``0.0.0.0`` where he typed none.
 
     Args:
         address: ``10.0.0.5``, ``::``, ``[::1]``, ``fe80::1%eth0`` or ``*`` (0.0.0.0).
         port: 1 to 65535.
         interfaces: Index by name, for what is behind the %.
+        asked: What a complaint begins with: ``--source 1.2.3``; None: ``--address`` and the address.
 
     Raises:
         QuestionError: It is no such address or port.
@@ -300,6 +303,7 @@ def parse_target(address: str | None, port: int, interfaces: Mapping[str, int]) 
     if not 1 <= port <= 65535:
         why = "bind() to port 0 means: any free one" if port == 0 else "ports go from 1 to 65535"
         raise QuestionError(f"--port {port}: {why}; name a port from 1 to 65535")
+    question = asked or f"--address {address}"
     text = (address if address is not None else "0.0.0.0").strip()
     if text == "*":
         text = "0.0.0.0"
@@ -312,9 +316,9 @@ def parse_target(address: str | None, port: int, interfaces: Mapping[str, int]) 
         numeric = _canonical(socket.AF_INET6, host)
     except (OSError, ValueError) as error:
         raise QuestionError(
-            f"--address {address}: no IP address; give it in numbers, such as 127.0.0.1, 0.0.0.0 or ::"
+            f"{question}: no IP address; give it in numbers, such as 127.0.0.1, 0.0.0.0 or ::"
         ) from error
-    return Target(6, numeric, _scope(address, zone, interfaces) if percent else 0, port)
+    return Target(6, numeric, _scope(question, zone, interfaces) if percent else 0, port)
 
 
 def _canonical(family: int, text: str) -> str:
@@ -322,14 +326,12 @@ def _canonical(family: int, text: str) -> str:
     return socket.inet_ntop(family, socket.inet_pton(family, text))
 
 
-def _scope(address: str | None, zone: str, interfaces: Mapping[str, int]) -> int:
+def _scope(question: str, zone: str, interfaces: Mapping[str, int]) -> int:
     if zone in interfaces:
         return interfaces[zone]
     if zone.isascii() and zone.isdigit() and int(zone) < 2**32:
         return int(zone)
-    raise QuestionError(
-        f"--address {address}: no interface {zone!r} here; there are: {', '.join(interfaces)}"
-    )
+    raise QuestionError(f"{question}: no interface {zone!r} here; there are: {', '.join(interfaces)}")
 
 
 def wanted_device(target: Target) -> int:
