@@ -11,7 +11,7 @@ from tcpdoctor.report.host import plural
 from tcpdoctor.report.style import Style
 
 _SHOWN_HOLDERS, _SHOWN_OTHERS, _SHOWN_LISTENERS = 5, 3, 3
-_LABEL = 6
+_LABEL, _NAMED_RULES = 6, 3
 _WORDS = {
     "bind": "NO BIND",
     "route": "NO ROUTE",
@@ -223,10 +223,7 @@ def _finding_lines(answer: ConnectAnswer, style: Style, *, long: bool) -> list[s
     for found in answer.findings:
         text = found.summary if long else f"{found.subject}: {found.headline}"
         lines += finding_lines(found.severity, text, found.rule, style)
-    if answer.unchecked:
-        rules = ", ".join(rule.rule for rule in answer.unchecked)
-        lines.append(style.wrap(f"Not answered: {rules}; tcpdoctor check says why.", " "))
-    return lines
+    return lines + unanswered_rules([rule.rule for rule in answer.unchecked], style, long=long)
 
 
 def finding_lines(severity: Severity, text: str, rule: str, style: Style) -> list[str]:
@@ -237,6 +234,14 @@ def finding_lines(severity: Severity, text: str, rule: str, style: Style) -> lis
         lines.replace(word, style.severity(severity.key, word), 1),
         f"      tcpdoctor check {rule}",
     ]
+
+
+def unanswered_rules(rules: Sequence[str], style: Style, *, long: bool) -> list[str]:
+    """Say which rules could not be answered, or how many, and where the reasons are."""
+    if not rules:
+        return []
+    which = ", ".join(rules) if long or len(rules) <= _NAMED_RULES else f"{len(rules)} rules"
+    return [style.wrap(f"Not answered: {which}; why: tcpdoctor check --unanswered", " ", " ")]
 
 
 def _titled(title: str, sentences: Sequence[str] | Iterable[str], style: Style) -> str:

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from tcpdoctor.answers.process import DeadGroup, Holdings, OptionGroup, PeerGroup, ProcessAnswer, StateGroup
-from tcpdoctor.diagnosis.finding import Diagnosis, Severity
+from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.facts.dimension import BYTE, SECOND, show
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.sockopts import OptionValue
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.report.connect_text import finding_lines, unanswered_words
+from tcpdoctor.report.connect_text import finding_lines, unanswered_rules, unanswered_words
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.sockets_text import age_words, option_words, queue_words
 from tcpdoctor.report.style import Style
@@ -289,16 +289,8 @@ def _finding_lines(answer: ProcessAnswer, style: Style, *, long: bool) -> list[s
         headline = finding.headline or finding.title
         short = headline if own else f"{finding.label}: {headline}"
         lines += finding_lines(finding.severity, finding.summary if long else short, finding.rule, style)
-    unchecked = _unchecked(diagnosis)
-    if unchecked:
-        lines.append(
-            style.wrap(f"Not answered: {', '.join(unchecked)}; tcpdoctor check says why.", "  ", "  ")
-        )
-    return lines
-
-
-def _unchecked(diagnosis: Diagnosis) -> list[str]:
-    return [rule.rule for rule in diagnosis.unchecked if rule.applies]
+    unchecked = [rule.rule for rule in diagnosis.unchecked if rule.applies]
+    return lines + unanswered_rules(unchecked, style, long=long)
 
 
 def _few(lines: Iterable[str], what: str, shown: int = _SHOWN) -> list[str]:
