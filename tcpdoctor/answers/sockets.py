@@ -11,7 +11,7 @@ from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.socketset import Age, age_in_one_look
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Listener
+from tcpdoctor.kernel.snapshot import Connection, Held, Listener
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.survey import Seen, Survey
 
@@ -118,6 +118,7 @@ def _look(
     older: float | None,
     *,
     options: bool,
+    name: str | None = None,
 ) -> "Sockets":
     from tcpdoctor.errors import QuestionError
     from tcpdoctor.kernel.namespaces import read_identity
@@ -141,8 +142,31 @@ def _look(
     )
     if isinstance(survey, Missing):
         raise QuestionError(f"the sockets could not be listed: {survey.reason}")
+    if name is not None:
+        survey = _of_processes_called(name, survey)
     answer = Sockets(read_identity(), taken_at, entries_of(survey), survey, options)
     return answer if older is None else only_older(answer, older)
+
+
+def _of_processes_called(name: str, survey: Survey) -> Survey:
+    """Return the sockets that a process of this name holds; hidden owners are told as missing."""
+    kept = tuple(
+        seen
+        for seen in survey.sockets
+        if isinstance(seen.row.owner, Held) and any(one.name == name for one in seen.row.owner.holders)
+    )
+    hidden = sum(isinstance(seen.row.owner, Missing) for seen in survey.sockets)
+    missing = dict(survey.missing)
+    if hidden:
+        missing["name"] = f"of {hidden:,} sockets the owner is hidden"
+    if survey.total > len(survey.sockets):
+        missing["name"] = f"only {len(survey.sockets):,} of {survey.total:,} sockets were looked at"
+    return survey._replace(
+        sockets=kept,
+        total=len(kept),
+        missing=missing,
+        by_state=Counter(state_of(Entry(seen, None)) for seen in kept),
+    )
 
 
 def _find_states(names: list[str]) -> "tuple[TcpState, ...]":

@@ -225,8 +225,11 @@ def style_of(output: Output) -> Style:
     then whether it is a terminal (https://no-color.org, https://bixense.com/clicolors).
     """
     terminal = not _names_a_file(output) and sys.stdout is not None and sys.stdout.isatty()
-    width = _terminal_width(sys.stdout) if terminal else PLAIN.width
-    return Style(color=_wants_color(output.color, terminal=terminal), width=width, terminal=terminal)
+    columns = _terminal_columns(sys.stdout) if terminal else PLAIN.width
+    width = min(_WIDEST, columns)
+    return Style(
+        color=_wants_color(output.color, terminal=terminal), width=width, columns=columns, terminal=terminal
+    )
 
 
 def escape_controls(text: str, *, colored: bool = False) -> str:
@@ -260,12 +263,12 @@ def _names_a_file(output: Output) -> bool:
     return output.file is not None and str(output.file) != "-"
 
 
-def _terminal_width(stream: TextIO) -> int:
+def _terminal_columns(stream: TextIO) -> int:
     try:
         columns = os.get_terminal_size(stream.fileno()).columns
     except OSError:
         columns = 0
-    return min(_WIDEST, max(40, columns)) if columns else PLAIN.width
+    return max(40, columns) if columns else PLAIN.width
 
 
 def _wants_color(choice: str, *, terminal: bool) -> bool:

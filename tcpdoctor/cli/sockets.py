@@ -1,5 +1,6 @@
 """`tcpdoctor sockets`: the sockets one by one."""
 
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,7 +9,7 @@ from tcpdoctor.cli.options import NETNS, look_from
 from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, emit, emit_json, format_of, style_of
 
 if TYPE_CHECKING:
-    pass
+    from tcpdoctor.answers.sockets import Entry
 from tcpdoctor.answers.sockets import _look
 
 _SHOWN = 200
@@ -22,7 +23,8 @@ def sockets(
         typer.Option(metavar="STATE", help="Only in this state; repeat, or separate by commas."),
     ] = None,
     port: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=65535, help="Only with this local port.")
+        int | None,
+        typer.Option("-p", "--port", metavar="N", min=1, max=65535, help="Only with this local port."),
     ] = None,
     peer_port: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=65535, help="Only connected to this port.")
@@ -35,6 +37,19 @@ def sockets(
         float | None,
         typer.Option(metavar="SECONDS", help="Only those known to be in their state so long, or longer."),
     ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only those that processes of this name hold.")
+    ] = None,
+    sort: Annotated[
+        str, typer.Option(metavar="COLUMN", help="A key of the JSON: age, send_queue, rtt_s, local_port ...")
+    ] = "age",
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="So many at most; text has 200 without it.")
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Keys of the JSON, separated by commas, instead of the usual."),
+    ] = None,
     options: Annotated[
         bool, typer.Option("--options", help="Also the socket options that their processes set.")
     ] = False,
@@ -46,18 +61,43 @@ def sockets(
 ) -> None:
     """List sockets with owner, age, timer and queues.
 
+    One row each under a header where the terminal is wide enough, the oldest first.
+
     With --options each socket is asked through a duplicate of its process's descriptor, which is only
     read and closed at once; that needs root for other users' processes.
     """
     target = Output(format_of(output_format, as_json), output, color)
     names = [name for text in state or () for name in text.split(",")]
     look_from(netns)
-    answer = _look(names, port, peer_port, pid, peer, older, options=options)
+    shown = _known_columns([sort, *(columns or "").split(",")])
+    answer = _look(names, port, peer_port, pid, peer, older, options=options, name=name)
+    if sort != "age" or limit is not None or target.format == "text":
+        from tcpdoctor.report.sockets_text import sort_value
+
+        by_age = sort == "age"
+        ordered = sorted(answer.entries, key=_oldest_first if by_age else lambda one: sort_value(one, sort))
+        answer = answer._replace(entries=tuple(ordered))
     if target.format == "json":
         from tcpdoctor.report.sockets_json import sockets_json
 
-        emit_json(sockets_json(answer), target)
+        emit_json(sockets_json(answer._replace(entries=answer.entries[:limit])), target)
     else:
         from tcpdoctor.report.sockets_text import sockets_text
 
-        emit(sockets_text(answer._replace(entries=answer.entries[:_SHOWN]), style_of(target)), target)
+        cut = answer._replace(entries=answer.entries[: limit or _SHOWN])
+        emit(sockets_text(cut, style_of(target), shown[1:]), target)
+
+
+def _oldest_first(entry: "Entry") -> tuple[float, float]:
+    return (math.inf, 0.0) if entry.age is None else (-entry.age.low, -entry.age.high)
+
+
+def _known_columns(names: list[str]) -> list[str]:
+    """Return the names without empty ones, or say which there are."""
+    from tcpdoctor.report.sockets_json import COLUMNS
+
+    wanted = [name.strip().lower().replace("-", "_") for name in names if name.strip()]
+    for name in wanted:
+        if name not in COLUMNS:
+            raise typer.BadParameter(f"no column {name!r}; there are {', '.join(COLUMNS)}")
+    return wanted

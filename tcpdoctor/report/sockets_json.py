@@ -10,6 +10,12 @@ from tcpdoctor.kernel.sockopts import OptionValue
 from tcpdoctor.report.host import host_json, utc
 
 SCHEMA = "tcpdoctor.sockets/1"
+COLUMNS = (
+    *("state", "family", "local", "remote", "local_port", "remote_port", "uid", "inode", "cookie", "owner"),
+    *("accept_queue", "accept_limit", "drops", "age", "timer", "expires_s", "retransmits", "receive_queue"),
+    *("send_queue", "rtt_s", "idle_s"),
+)
+"""Keys of a socket that a table may show and be sorted by."""
 
 
 def sockets_json(answer: Sockets) -> dict[str, JsonValue]:
@@ -39,6 +45,8 @@ def socket_json(entry: Entry, *, options: bool) -> dict[str, JsonValue]:
         "family": "ipv4" if row.family == 4 else "ipv6",
         "local": str(row.local),
         "remote": str(row.remote) if isinstance(row, Connection) and row.remote.port else None,
+        "local_port": row.local.port,
+        "remote_port": (row.remote.port or None) if isinstance(row, Connection) else None,
         "uid": row.uid,
         "inode": row.inode,
         "cookie": row.cookie,

@@ -1,17 +1,20 @@
 """`sockets` for people: a line that says which socket, and one that says how it is."""
 
 import math
+from collections.abc import Sequence
 
 from tcpdoctor.answers.sockets import Entry, Sockets, idle_seconds
 from tcpdoctor.facts.dimension import BYTE, SECOND, show
 from tcpdoctor.facts.socketset import Age
 from tcpdoctor.facts.value import Range
-from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.reading import JsonValue, Missing
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld, Owner
 from tcpdoctor.kernel.sockopts import OPTIONS, Linger, OptionValue, PortRange
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.report.host import plural, utc
+from tcpdoctor.report.sockets_json import socket_json
 from tcpdoctor.report.style import Style
+from tcpdoctor.report.table import fits, table
 
 _UNITS = {option.name: option.unit for option in OPTIONS}
 _SHORT = {"second": "s", "millisecond": "ms", "microsecond": "us", "byte": "B", "count": "", None: ""}
@@ -29,22 +32,112 @@ _OWN_FLAG_UNANSWERED = frozenset(
 """Here the SYN or FIN that is not acknowledged takes one byte of the send queue, and is none."""
 
 
-def sockets_text(answer: Sockets, style: Style) -> str:
-    """Return every socket with its owner, age, timer and queues, and its options where asked for."""
+def sockets_text(answer: Sockets, style: Style, columns: Sequence[str] = ()) -> str:
+    """Return every socket with its owner, age, timer and queues, and its options where asked for.
+
+    One row each under a header where that fits the terminal, else two lines; `columns`, keys of the JSON, are
+    shown as they are, whatever the width.
+    """
     host, survey = answer.host, answer.survey
     lines = [
         style.bold(style.wrap(f"{host.host}: {plural(survey.total, 'TCP socket')}")),
         style.wrap(f"{utc(answer.taken_at)}, Linux {host.kernel}, network namespace {host.namespace}"),
         "",
     ]
-    for entry in answer.entries:
-        lines += _socket(entry, style, options=answer.options)
+    lines += _rows(answer, style, columns)
     if survey.total > len(answer.entries):
         left = survey.total - len(answer.entries)
         narrower = "--state, --port, --peer, --older and --pid narrow the list"
         lines += ["", style.wrap(f"{left:,} more are not shown; {narrower}.")]
     lines += [style.wrap(f"Not known: {what}: {reason}.") for what, reason in survey.missing.items()]
     return "\n".join(lines) + "\n"
+
+
+def _rows(answer: Sockets, style: Style, columns: Sequence[str]) -> list[str]:
+    if columns:
+        header = [name.upper() for name in columns]
+        rows = [[_cell(row, name) for name in columns] for row in map(_values, answer.entries)]
+        return _headed(table(header, rows), style)
+    if answer.entries and not answer.options:
+        lines = table(_HEADER, [_row(entry) for entry in answer.entries], right=("AGE", "RECV", "SEND"))
+        if fits(lines, style.columns):
+            return _headed(lines, style)
+    return [line for entry in answer.entries for line in _socket(entry, style, options=answer.options)]
+
+
+def _headed(lines: list[str], style: Style) -> list[str]:
+    return [style.bold(lines[0]), *lines[1:]] if lines else []
+
+
+_HEADER = ("STATE", "LOCAL", "REMOTE", "OWNER", "AGE", "RECV", "SEND", "TIMER")
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    """What is most often asked of a socket; a listener's RECV and SEND are its accept queue and limit."""
+    row = entry.seen.row
+    owner = _short_owner(row)
+    if isinstance(row, Listener):
+        limit = "?" if isinstance(row.accept_limit, Missing) else str(row.accept_limit)
+        return "LISTEN", str(row.local), "", owner, "", str(row.accept_queue), limit, ""
+    timer = f"{_TIMERS[row.timer]} {show(row.expires, SECOND)}" if row.timer in _TIMERS else ""
+    remote = str(row.remote) if row.remote.port else ""
+    return (
+        row.state.name,
+        str(row.local),
+        remote,
+        owner,
+        _short_age(entry.age),
+        str(row.receive_queue),
+        str(row.send_queue),
+        timer,
+    )
+
+
+def _short_age(age: Age | None) -> str:
+    """``17 min+`` for at least so long, ``?`` where nothing is known."""
+    if age is None:
+        return ""
+    if age.low <= 0 and math.isinf(age.high):
+        return "?"
+    exact = age.high - age.low < max(1.0, age.low / 10)
+    return show(age.low, SECOND) + ("" if exact else "+")
+
+
+def _short_owner(row: Listener | Connection) -> str:
+    if _waits_for_accept(row):
+        return "(not accepted)"
+    match row.owner:
+        case Held(holders):
+            return f"{holders[0].name} ({holders[0].pid})"
+        case Missing():
+            return "(hidden)"
+    return "(no process)"
+
+
+def _values(entry: Entry) -> dict[str, JsonValue]:
+    return socket_json(entry, options=False)
+
+
+def _cell(row: dict[str, JsonValue], column: str) -> str:
+    """A value of the JSON in few words; ``-`` where there is none."""
+    value = row.get(column)
+    if column == "owner" and isinstance(value, dict):
+        return f"{value['name']} ({value['pid']})"
+    if column == "age" and isinstance(value, dict):
+        return f"{value['at_least_s']}..{value['at_most_s'] if value['at_most_s'] is not None else ''}"
+    return "-" if value is None else str(value)
+
+
+def sort_value(entry: Entry, column: str) -> tuple[int, float, str]:
+    """Where a socket stands when sorted by a column: numbers the largest first, then texts, then nothing."""
+    value = _values(entry).get(column)
+    if column == "owner" and isinstance(value, dict):
+        value = str(value["name"])
+    if isinstance(value, dict):
+        value = value.get("at_least_s")
+    if isinstance(value, bool | int | float):
+        return 0, -float(value), ""
+    return (2, 0.0, "") if value is None else (1, 0.0, str(value))
 
 
 def option_words(name: str, value: OptionValue) -> str:

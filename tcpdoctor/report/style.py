@@ -18,6 +18,8 @@ class Style(NamedTuple):
     color: bool
     width: int
     """Columns, at least 40."""
+    columns: int = 80
+    """Of the terminal, which may be wider than prose should be; tables may use them all."""
     terminal: bool = False
     """Whether somebody reads it as it comes; then the date goes without saying."""
 

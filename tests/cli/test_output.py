@@ -52,7 +52,7 @@ def test_a_file_is_no_terminal(monkeypatch, tmp_path):
     monkeypatch.delenv("CLICOLOR_FORCE", raising=False)
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     monkeypatch.setattr(sys, "stdout", Terminal())
-    assert style_of(Output(file=tmp_path / "answer")) == (False, 80, False)
+    assert style_of(Output(file=tmp_path / "answer")) == (False, 80, 80, False)
 
 
 @pytest.mark.parametrize(
