@@ -31,6 +31,7 @@ from tcpdoctor.kernel.snapshot import SysctlValue
 from tcpdoctor.kernel.sockets import read_listeners
 from tcpdoctor.kernel.sysctl import (
     Held,
+    is_read_only,
     look_at,
     matching,
     parse_sysctl,
@@ -202,6 +203,7 @@ def _look(files: tuple[SettingsFile, ...], applied: Applied, *, is_here: bool = 
         listeners=_listening() if is_here else (),
         memory_pages=os.sysconf("SC_PHYS_PAGES") if is_here else None,
         page_size=os.sysconf("SC_PAGE_SIZE"),
+        is_read_only=is_here and is_read_only(),
         running=read_sysctls() if is_here else _usual_values(),
         fresh=fresh_defaults() if is_here else {},
         rules=load_rules().rules,

@@ -14,7 +14,7 @@ from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.procfile import read_tick
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import SysctlValue
-from tcpdoctor.kernel.sysctl import MACHINE_WIDE, PROC_SYS, read_sysctl, read_sysctls
+from tcpdoctor.kernel.sysctl import MACHINE_WIDE, PROC_SYS, is_read_only, read_sysctl, read_sysctls
 from tcpdoctor.knowledge.sysctl_pages import SysctlPage, dotted, find_sysctl, unknown_sysctl
 
 
@@ -89,7 +89,7 @@ def look_at_sysctl(name: str) -> SysctlAnswer:
         taken_at=time.time(),
         value=value,
         exists=present or page.name in MACHINE_WIDE,
-        writable=present and bool(os.stat(path).st_mode & 0o222),
+        writable=present and bool(os.stat(path).st_mode & 0o222) and not is_read_only(),
         bounds=bounds_of(page, tick),
         deadlines=tuple(deadlines_of_sysctl(page.name, sysctls, tick)),
         sysctls=sysctls,

@@ -12,7 +12,7 @@ from tcpdoctor.diagnosis.rule import NEEDS, Rule, Trigger, read_body
 from tcpdoctor.facts.host import HostFacts
 from tcpdoctor.facts.subject import Scope, Subject
 from tcpdoctor.facts.subjects import subjects_of
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, Refused
 from tcpdoctor.kernel.snapshot import Endpoint, Listener, Samples, Snapshot
 
 _ELSEWHERE = "it is about the whole machine: look from the host's initial network namespace"
@@ -119,7 +119,7 @@ def _why_not_here(rule: Rule, snapshot: Snapshot) -> str | None:
         return _ELSEWHERE
     if rule.needs is not None:
         sign = snapshot.sysctls.get(NEEDS[rule.needs])
-        if isinstance(sign, Missing):
+        if isinstance(sign, Missing) and not isinstance(sign, Refused):
             return sign.reason
     return None
 

@@ -49,6 +49,10 @@ _NAMED = 3
 _ALIKE = 0.8
 """How much of the last parts of two names has to agree for one to be a slip of the other; own."""
 _ELSEWHERE = " Nothing applies files to this network namespace, which is not the host's own."
+_FROM_OUTSIDE = (
+    "Settings are read-only here: set it on the host, or for this container from outside (docker run "
+    "--sysctl KEY=VALUE)."
+)
 DRIFT = "differs-from-running"
 
 
@@ -103,7 +107,8 @@ def check_drift(look: Look) -> Iterator[Fault]:
         if place[0] in look.not_applied:
             foreign[place[0]] = foreign.get(place[0], 0) + len({write.path for write, _ in found})
         else:
-            yield _drift(place, found, "" if look.is_initial else _ELSEWHERE)
+            drift = _drift(place, found, "" if look.is_initial else _ELSEWHERE)
+            yield drift._replace(do=_FROM_OUTSIDE) if look.is_read_only else drift
     for path, number in foreign.items():
         yield _foreign_drift(path, number)
 

@@ -191,6 +191,8 @@ class Look(NamedTuple):
     memory_pages: int | None = None
     """Pages of memory of the machine; None where that is not known."""
     page_size: int = 4096
+    is_read_only: bool = False
+    """Whether settings are mounted read-only here, so that nothing can be applied from inside."""
     running: Mapping[str, Reading[SysctlValue]] = {}
     """What settings of TCP hold, by dotted name; of another system, the kernel's defaults."""
     fresh: Mapping[str, Value] = {}

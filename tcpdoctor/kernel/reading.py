@@ -23,7 +23,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Refused(Missing):
-    """A fact that is there and that this process may not read: permission is what is missing."""
+    """A fact that is there and that is kept from this process: by permission, or by what covers it."""
 
 
 Reading: TypeAlias = T | Missing

@@ -156,7 +156,9 @@ def read_sysctl(name: str, root: str = PROC_SYS) -> Reading[SysctlValue]:
     try:
         text = read_kernel_file(path, _LARGEST if name in _RANGES else 16384)
     except OSError as error:
-        return Missing(_why_missing(name, error, root))
+        return _why_missing(name, error, root)
+    if not text.strip() and name in _NUMBERS | _PAIRS | _TRIPLES:
+        return Refused(f"{name}: it is empty here, so something covers it (a container's runtime masks it)")
     return parse_sysctl(name, text.decode("utf-8", "surrogateescape"), path)
 
 
@@ -215,23 +217,59 @@ def _relative_path(name: str) -> str:
     return path
 
 
-def _why_missing(name: str, error: OSError, root: str) -> str:
+def _why_missing(name: str, error: OSError, root: str) -> Missing:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        if name.startswith("net.netfilter.") and not os.path.exists(f"{root}/{_TRACKED}"):
-            return f"{name}: connections are not tracked here, nf_conntrack is not loaded"
-        in_child = not os.path.exists(os.path.join(root, "net/ipv4/tcp_mem"))
-        if in_child and (name in MACHINE_WIDE or name.startswith("net.core.")):
-            return f"{name} exists in the initial network namespace only"
-        if name.startswith("net.ipv6.") and not os.path.exists(os.path.join(root, "net/ipv6")):
-            return f"{name}: IPv6 is not there in this kernel"
-        return f"{name}: this kernel or network namespace does not have it"
+        hidden = _hidden(name, root)
+        if hidden is not None:
+            return Refused(f"{name}: {hidden} is hidden here (a container's runtime or a sandbox masks it)")
+        return Missing(_why_absent(name, root))
     if error.errno in (errno.EACCES, errno.EPERM):
         if os.geteuid() == 0:
-            return f"{name}: permission denied, even as root"
-        return f"{name}: only root may read it; run as root"
+            return Refused(f"{name}: permission denied, even as root")
+        return Refused(f"{name}: only root may read it; run as root")
     if error.errno == errno.EISDIR:
-        return f"{name} is a group of settings and no single one"
-    return f"{name}: reading it failed: {error.strerror or error}"
+        return Missing(f"{name} is a group of settings and no single one")
+    return Missing(f"{name}: reading it failed: {error.strerror or error}")
+
+
+def _why_absent(name: str, root: str) -> str:
+    if name.startswith("net.netfilter.") and not _is_there(root, _TRACKED):
+        return f"{name}: connections are not tracked here, nf_conntrack is not loaded"
+    in_child = not any(_is_there(root, sign) for sign in _OF_THE_INITIAL)
+    if in_child and (name in MACHINE_WIDE or name.startswith("net.core.")):
+        return f"{name} exists in the initial network namespace only"
+    if name.startswith("net.ipv6.") and not _is_there(root, "net/ipv6"):
+        return f"{name}: IPv6 is not there in this kernel"
+    return f"{name}: this kernel or network namespace does not have it"
+
+
+_ALWAYS = {"net.core.": "net/core/somaxconn", "net.": "net/ipv4/tcp_fin_timeout", "fs.": "fs/nr_open"}
+"""A setting of each group that every kernel and every namespace has: without it the group is hidden."""
+_OF_THE_INITIAL = ("net/ipv4/tcp_mem", "net/core/netdev_max_backlog")
+
+
+def _hidden(name: str, root: str) -> str | None:
+    """The folder that is kept from us although the kernel has it; None where that is not the reason."""
+    for group, sign in _ALWAYS.items():
+        if name.startswith(group) and not _is_there(root, sign):
+            return os.path.join(root, os.path.dirname(sign))
+    if name.startswith("net.netfilter.") and not _is_there(root, _TRACKED):
+        # the kernel registers these settings with the module, in every namespace
+        is_loaded = root == PROC_SYS and os.path.isdir("/sys/module/nf_conntrack")
+        return f"{root}/net/netfilter" if is_loaded else None
+    return None
+
+
+def _is_there(root: str, place: str) -> bool:
+    return os.path.exists(os.path.join(root, place))
+
+
+def is_read_only(root: str = PROC_SYS) -> bool:
+    """Whether the settings of the network are mounted read-only here, as in most containers."""
+    try:
+        return bool(os.statvfs(os.path.join(root, "net")).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 # What is below /proc/sys: which settings a glob stands for, what may be written, what a setting holds.

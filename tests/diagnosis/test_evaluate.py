@@ -14,7 +14,7 @@ from tcpdoctor.diagnosis.tell import value_text
 from tcpdoctor.errors import ConfigError
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.value import Ages, Growth, NamedText, Range
-from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.reading import Missing, Refused
 from tcpdoctor.kernel.snapshot import Endpoint
 from tests.diagnosis.examples import RULE, VOCABULARY, process, rule
 from tests.diagnosis.snapshots import snapshot
@@ -262,6 +262,8 @@ def test_a_rule_about_the_machine_does_not_apply_in_a_child_namespace():
 def test_a_rule_about_tracked_connections_does_not_apply_where_none_is_tracked():
     tracking = rule(RULE.replace("[limits]", 'needs = "connection-tracking"\n[limits]', 1))
     name = "net.netfilter.nf_conntrack_count"
+    masked = {name: Refused(f"{name}: it is hidden here")}
+    assert len(look(leak(120), rules=[tracking], sysctls=masked).findings) == 1  # it may well be tracked
     absent = {name: Missing(f"{name}: nf_conntrack is not loaded")}
     (unchecked,) = look(leak(120), rules=[tracking], sysctls=absent).unchecked
     assert (unchecked.applies, unchecked.reason) == (False, f"{name}: nf_conntrack is not loaded")

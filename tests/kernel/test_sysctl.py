@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcpdoctor.errors import KernelReadError
-from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.reading import Missing, Refused
 from tcpdoctor.kernel.sysctl import (
     MACHINE_WIDE,
     WANTED,
@@ -118,7 +118,7 @@ def test_what_rules_need_is_missing_where_the_kernel_lacks_it(tmp_path):
 )
 def test_settings_of_the_machine_say_so_in_a_child_namespace(tmp_path, name):
     assert name in MACHINE_WIDE
-    root = recorded_tree(tmp_path, net__ipv4__tcp_fin_timeout="60\n")
+    root = recorded_tree(tmp_path, net__ipv4__tcp_fin_timeout="60\n", net__core__somaxconn="4096\n")
     assert read_sysctl(name, root) == Missing(f"{name} exists in the initial network namespace only")
 
 
@@ -130,13 +130,38 @@ def test_buffer_limits_are_of_the_machine_where_an_older_kernel_hides_them(tmp_p
 
 
 def test_a_setting_this_kernel_lacks_is_missing_also_in_the_initial_namespace(tmp_path):
-    root = recorded_tree(tmp_path, net__ipv4__tcp_mem="1\t2\t3\n")
+    root = recorded_tree(tmp_path, net__ipv4__tcp_mem="1\t2\t3\n", net__ipv4__tcp_fin_timeout="60\n")
     answer = read_sysctl("net.ipv4.tcp_max_orphans", root)
     assert answer == Missing("net.ipv4.tcp_max_orphans: this kernel or network namespace does not have it")
 
 
+@pytest.mark.parametrize(
+    ("name", "hidden"),
+    [
+        ("net.ipv4.tcp_mem", "net/ipv4"),
+        ("net.ipv6.bindv6only", "net/ipv4"),
+        ("net.netfilter.nf_conntrack_count", "net/ipv4"),
+        ("net.core.netdev_max_backlog", "net/core"),
+        ("fs.file-max", "fs"),
+    ],
+)
+def test_what_is_masked_is_said_to_be_hidden_and_nothing_else(tmp_path, name, hidden):
+    answer = read_sysctl(name, str(tmp_path))
+    assert isinstance(answer, Refused)
+    assert f"{tmp_path}/{hidden} is hidden here" in answer.reason
+
+
+def test_a_file_that_is_covered_by_an_empty_one_is_hidden_and_no_broken_contract(tmp_path):
+    root = recorded_tree(tmp_path, net__ipv4__tcp_mem="", net__ipv4__ip_local_reserved_ports="\n")
+    answer = read_sysctl("net.ipv4.tcp_mem", root)
+    assert isinstance(answer, Refused)
+    assert "something covers it" in answer.reason
+    assert read_sysctl("net.ipv4.ip_local_reserved_ports", root) == ()
+
+
 def test_without_ipv6_the_reason_says_so(tmp_path):
-    assert read_sysctl("net.ipv6.bindv6only", str(tmp_path)) == Missing(
+    root = recorded_tree(tmp_path, net__ipv4__tcp_fin_timeout="60\n")
+    assert read_sysctl("net.ipv6.bindv6only", root) == Missing(
         "net.ipv6.bindv6only: IPv6 is not there in this kernel"
     )
 

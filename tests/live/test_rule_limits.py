@@ -150,11 +150,12 @@ def test_to_look_opens_no_way_by_which_tracking_could_be_loaded(in_namespace):
     assert "init_module" not in traced
 
 
-HIDE = "mount -t tmpfs none /proc/sys/net/netfilter && exec"
+MASK = "mount -t tmpfs none /proc/sys/net/netfilter"
+HIDE = f"{MASK} && mount -t tmpfs none /sys/module"
 
 
-def without_tracking():
-    command = f"{HIDE} {sys.executable} -m tcpdoctor check --window 0.1 --strict --format json"
+def without_tracking(hide=HIDE):
+    command = f"{hide} && exec {sys.executable} -m tcpdoctor check --window 0.1 --strict --format json"
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", command], capture_output=True, text=True, check=False, timeout=60
     )
@@ -169,6 +170,14 @@ def test_on_a_host_that_tracks_nothing_the_rules_do_not_apply(in_namespace):
         FULL, OVERFLOWS, FORGETS, "conntrack-insertions-fail", "conntrack-max-lowered", SNAT,
     }  # fmt: skip
     assert "nf_conntrack is not loaded" in reasons[FULL]
+
+
+def test_where_the_settings_of_tracking_are_masked_nobody_says_that_nothing_is_tracked(in_namespace):
+    code, _, report = in_namespace(without_tracking, MASK)
+    reasons = {item["rule"]: item["reason"] for item in report["unchecked"]}
+    assert code == 3
+    assert "/proc/sys/net/netfilter is hidden here" in reasons[FULL]
+    assert "not loaded" not in " ".join(reasons.values())
 
 
 def forget_one(stack, server):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -136,6 +137,38 @@ def fresh_and_changed() -> tuple[object, object]:
 
 def test_a_fresh_namespace_has_what_nobody_has_changed(in_namespace):
     assert in_namespace(fresh_and_changed) == (4096, 77)
+
+
+def reasons_where_settings_are_masked() -> tuple[int, list[dict]]:
+    cover("/proc/sys/net", {})
+    answer = tcpdoctor("check", "--window", "0", "--strict", "--format", "json")
+    return answer.returncode, json.loads(answer.stdout)["unchecked"]
+
+
+def test_masked_settings_are_said_to_be_hidden_and_count_for_strict(in_namespace):
+    code, unchecked = in_namespace(reasons_where_settings_are_masked)
+    assert code == 3
+    words = {one["rule"]: one["reason"] for one in unchecked}
+    assert "/proc/sys/net/ipv4 is hidden here" in words["fin-timeout-short"]
+    assert "is hidden here" in words["conntrack-table-nearly-full"]
+    told = " ".join(words.values())
+    assert "not loaded" not in told
+    assert "initial network namespace only" not in told
+
+
+def where_settings_are_read_only(text: bytes) -> tuple[str, dict]:
+    cover("/etc/sysctl.d", {"60-x.conf": text})
+    subprocess.run(["mount", "-o", "bind", "/proc/sys", "/proc/sys"], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", "/proc/sys"], check=True)
+    faults = json.loads(tcpdoctor("sysctl", "lint", "--format", "json").stdout)["faults"]
+    (drift,) = [fault["do"] for fault in faults if fault["file"] == "/etc/sysctl.d/60-x.conf"]
+    return drift, json.loads(tcpdoctor("explain", "--sysctl", "tcp_retries2", "--format", "json").stdout)
+
+
+def test_where_settings_are_read_only_nobody_is_told_to_apply_anything(in_namespace):
+    drift, answer = in_namespace(where_settings_are_read_only, b"net.ipv4.tcp_retries2 = 11\n")
+    assert drift.startswith("Settings are read-only here")
+    assert (answer["value"], answer["writable"]) == (15, False)
 
 
 def changed() -> tuple[str, str]:
