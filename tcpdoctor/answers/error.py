@@ -5,6 +5,7 @@ import time
 from typing import Annotated, Literal, NamedTuple
 
 from tcpdoctor.answers.record import ABSENT, Absent, Count, Host, Is, Time, host_of, utc
+from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.deadlines import Life, show_life
 from tcpdoctor.facts.state_deadlines import DEADLINE_SYSCTLS, Sysctls, state_deadlines
 from tcpdoctor.facts.sysctl_value import value_as_printed
@@ -14,6 +15,7 @@ from tcpdoctor.kernel.reading import JsonValue, Missing, Reading
 from tcpdoctor.kernel.snapshot import SysctlValue
 from tcpdoctor.kernel.sysctl import read_sysctl, read_sysctls
 from tcpdoctor.knowledge.error_pages import Call, ErrorPage, Look, find_error
+from tcpdoctor.knowledge.log_lines import log_line_of
 from tcpdoctor.knowledge.state_pages import Mistake
 
 
@@ -62,6 +64,9 @@ def look_at_error(name: str) -> ErrorAnswer:
     Raises:
         QuestionError: There is no such error.
     """
+    line = log_line_of(name)
+    if line is not None:
+        raise QuestionError(f"a line of the kernel's log, and no error. {line.means} Ask: {line.command}")
     page = find_error(name)
     return answer_of(page, read_identity(), time.time(), _here(page))
 

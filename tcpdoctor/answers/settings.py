@@ -9,7 +9,13 @@ from typing import NamedTuple
 from tcpdoctor.answers.settings_files import origin_here, read_sources
 from tcpdoctor.diagnosis.sysctl_look import Origin, Source, Sources
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.facts.sysctl_value import NEEDED, computed_defaults, value_as_printed, value_in_words
+from tcpdoctor.facts.sysctl_value import (
+    NEEDED,
+    computed_defaults,
+    is_computed_default,
+    value_as_printed,
+    value_in_words,
+)
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import SysctlValue
@@ -38,6 +44,8 @@ class Shown(NamedTuple):
     computed: tuple[str, ...]
     """Defaults that were computed here; empty where the page's is fixed, or where none can be computed."""
     origin: Origin
+    is_computed: bool | None = None
+    """Whether the value is what the kernel computes from memory; None where that cannot be told."""
 
 
 class SettingsList(NamedTuple):
@@ -72,7 +80,9 @@ def printed(row: Shown) -> str | None:
 def is_default(row: Shown) -> bool | None:
     """Return whether the value is the kernel's default; None where the default is not known, or the value."""
     value, known = printed(row), defaults(row)
-    return None if value is None or not known else value in known
+    if value is None or not known:
+        return None if value is None else row.is_computed
+    return value in known
 
 
 def in_words(row: Shown, page_size: int) -> str | None:
@@ -146,7 +156,15 @@ def _row(page: SysctlPage, computed: Mapping[str, tuple[str, ...]], sources: Sou
     path = _path(page.name)
     value = _value(page.name, path)
     exists = os.path.exists(os.path.join(PROC_SYS, path)) or page.name in MACHINE_WIDE
-    return Shown(page, value, exists, computed.get(page.name, ()), origin_here(path, value, sources, who))
+    origin = origin_here(path, value, sources, who)
+    return Shown(page, value, exists, computed.get(page.name, ()), origin, is_computed_here(page.name, value))
+
+
+def is_computed_here(name: str, value: Reading[SysctlValue]) -> bool | None:
+    """Whether a value is what the kernel computes from the memory of this machine."""
+    if isinstance(value, Missing):
+        return None
+    return is_computed_default(name, value, os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE"))
 
 
 def _value(name: str, path: str) -> Reading[SysctlValue]:

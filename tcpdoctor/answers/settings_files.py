@@ -52,6 +52,7 @@ from tcpdoctor.kernel.sysctl_files import (
 )
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.kernel.tuned import read_reapplied, read_tuned
+from tcpdoctor.knowledge.option_pages import option_names
 from tcpdoctor.knowledge.sysctl_pages import Bound, SysctlPage, all_pages
 
 # `tcpdoctor explain --sysctl`: a setting of the kernel, and its value here.
@@ -90,7 +91,7 @@ def _bound(limit: Bound, jiffies_per_second: int) -> int | None:
     return value if isinstance(value, int) else None
 
 
-_TRIPLES = ("net.ipv4.tcp_mem", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem")
+_TRIPLES = ("net.ipv4.tcp_mem", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem", "net.ipv4.udp_mem")
 
 
 class Applied(NamedTuple):
@@ -203,6 +204,7 @@ def _look(files: tuple[SettingsFile, ...], applied: Applied, *, is_here: bool = 
         listeners=_listening() if is_here else (),
         memory_pages=os.sysconf("SC_PHYS_PAGES") if is_here else None,
         page_size=os.sysconf("SC_PAGE_SIZE"),
+        options=frozenset(name.lower() for name in option_names()),
         is_read_only=is_here and is_read_only(),
         running=read_sysctls() if is_here else _usual_values(),
         fresh=fresh_defaults() if is_here else {},

@@ -5,7 +5,10 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from tcpdoctor.answers.rules import load_rules
+from tcpdoctor.answers.settings import is_computed_here
 from tcpdoctor.answers.settings_files import bounds_of
+from tcpdoctor.diagnosis.settings_rules import Warned, only_settings, rules_about, warnings_of
 from tcpdoctor.diagnosis.sysctl_look import Origin
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.state_deadlines import DEADLINE_SYSCTLS, Deadline, assumed_rto, deadlines_of_sysctl
@@ -13,7 +16,7 @@ from tcpdoctor.facts.sysctl_value import value_as_printed, value_in_words
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.procfile import read_tick
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import SysctlValue
+from tcpdoctor.kernel.snapshot import Snapshot, SysctlValue
 from tcpdoctor.kernel.sysctl import MACHINE_WIDE, PROC_SYS, is_read_only, read_sysctl, read_sysctls
 from tcpdoctor.knowledge.sysctl_pages import SysctlPage, dotted, find_sysctl, unknown_sysctl
 
@@ -40,6 +43,12 @@ class SysctlAnswer(NamedTuple):
     page_size: int
     origin: Origin = Origin(None, None)
     """What set the value, as far as that can be seen."""
+    is_computed: bool | None = None
+    """Whether the value is what the kernel computes from memory; None where that cannot be told."""
+    warnings: tuple[Warned, ...] = ()
+    """What rules say of the values that run, the worst first."""
+    rules: tuple[str, ...] = ()
+    """The rules that judge this setting alone or with others."""
 
 
 def printed(answer: SysctlAnswer) -> str | None:
@@ -59,8 +68,10 @@ def in_words(answer: SysctlAnswer) -> str | None:
 
 def is_default(answer: SysctlAnswer) -> bool | None:
     """Return whether the value is the kernel's default; None where that is computed or not known."""
-    if answer.page.default is None or isinstance(answer.value, Missing):
+    if isinstance(answer.value, Missing):
         return None
+    if answer.page.default is None:
+        return answer.is_computed
     return printed(answer) == answer.page.default
 
 
@@ -76,6 +87,7 @@ def look_at_sysctl(name: str) -> SysctlAnswer:
     from tcpdoctor.answers.settings_files import origin_here, read_sources  # which imports this module
 
     page = _find(name)
+    rules = load_rules().rules
     below = page.name.replace(".", "/")
     path = os.path.join(PROC_SYS, below)
     who = read_identity()
@@ -96,7 +108,17 @@ def look_at_sysctl(name: str) -> SysctlAnswer:
         rto=assumed_rto(sysctls, tick),
         page_size=os.sysconf("SC_PAGE_SIZE"),
         origin=origin_here(below, value, read_sources()[0], who),
+        is_computed=is_computed_here(page.name, value),
+        warnings=warnings_of(rules, page.name, _running(who)),
+        rules=tuple(rule.id for rule in rules_about(rules, page.name)),
     )
+
+
+def _running(who: Identity) -> Snapshot:
+    """The settings of this kernel, for rules."""
+    values = read_sysctls()
+    found = only_settings(values, os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE"))
+    return found._replace(initial_namespace=who.initial_namespace)
 
 
 def _find(asked: str) -> SysctlPage:

@@ -50,7 +50,9 @@ def lint_settings(
     files: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[FILE]...", help="Only these, in this order; else all that are read at boot."
+            metavar="[FILE]...",
+            help="Only these, in this order; of a folder its .conf files; - is standard input. Else all that "
+            "are read at boot.",
         ),
     ] = None,
     *,

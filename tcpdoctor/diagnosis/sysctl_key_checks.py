@@ -67,17 +67,10 @@ def check_keys(look: Look, names: Collection[str]) -> Iterator[Fault]:
     for path, line in look.every_line():
         if line.path is None or (line.is_glob and not line.leads_out) or line.path.startswith("\ufeff"):
             continue  # no one setting, or told as byte-order-mark
-        known = look.known_of(line.target)
-        held = look.held.get(line.target)
-        place = (path, line.number)
-        if line.leads_out:
-            yield _outside(place, line)
-        elif line.key.startswith(("/ ", "//", "\\")):
-            yield _no_comment(place, line)
-        elif line.value is not None and (why := _useless(look, line)) is not None:
-            yield fault("key-has-no-effect", place, why, "Remove the line.", key=dotted(line.target))
-        elif known.removed is not None and (held is None or not held.exists):
-            yield _gone(look, place, line)
+        place, held = (path, line.number), look.held.get(line.target)
+        no_setting = _no_setting(look, place, line)
+        if no_setting is not None:
+            yield no_setting
         elif held is not None and not held.exists:
             guesses += 1
             yield _absent(look, place, line, names if guesses <= _MOST_GUESSES else ())
@@ -86,6 +79,21 @@ def check_keys(look: Look, names: Collection[str]) -> Iterator[Fault]:
             yield from _nowhere(place, line, names if guesses <= _MOST_GUESSES else ())
         elif line.value is not None:
             yield from _value(look, place, line, held)
+
+
+def _no_setting(look: Look, place: tuple[str, int], line: Line) -> Fault | None:
+    """What a line names that no value can help: nothing, something gone, or what does nothing."""
+    held = look.held.get(line.target)
+    is_there = held is not None and held.exists
+    if line.leads_out:
+        return _outside(place, line)
+    if line.key.startswith(("/ ", "//", "\\")):
+        return _no_comment(place, line)
+    if line.value is not None and (why := _useless(look, line)) is not None:
+        return fault("key-has-no-effect", place, why, "Remove the line.", key=dotted(line.target))
+    if look.known_of(line.target).removed is not None and not is_there:
+        return _gone(look, place, line)
+    return None if is_there or line.target in look.known else _option(look, place, line)
 
 
 def check_drift(look: Look) -> Iterator[Fault]:
@@ -244,6 +252,22 @@ def _nowhere(place: tuple[str, int], line: Line, names: Collection[str]) -> Iter
         near = near or _near(key, names)
         do = f"Did you mean {near}?" if near else _CORRECT
         yield fault("key-unknown", place, what, do, key=key, severity=severity)
+
+
+def _option(look: Look, place: tuple[str, int], line: Line) -> Fault | None:
+    """A socket option that was taken for a setting."""
+    last = line.target.rpartition("/")[2].lower()
+    if last not in look.options:
+        return None
+    return fault(
+        "key-never-existed",
+        place,
+        f"{clean(dotted(line.target), _SHOWN)}: {last.upper()} is an option that programs set on a socket, "
+        "and no setting of the kernel.",
+        f"Remove the line. tcpdoctor explain --option {last.upper()} says how programs set it.",
+        key=dotted(line.target),
+        severity=_milder(line),
+    )
 
 
 def _near(key: str, names: Collection[str]) -> str | None:

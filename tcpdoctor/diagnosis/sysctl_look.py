@@ -191,6 +191,8 @@ class Look(NamedTuple):
     memory_pages: int | None = None
     """Pages of memory of the machine; None where that is not known."""
     page_size: int = 4096
+    options: frozenset[str] = frozenset()
+    """Names of socket options, in lower case: people take them for settings."""
     is_read_only: bool = False
     """Whether settings are mounted read-only here, so that nothing can be applied from inside."""
     running: Mapping[str, Reading[SysctlValue]] = {}

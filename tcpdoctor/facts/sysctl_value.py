@@ -172,6 +172,63 @@ def computed_defaults(sysctls: Mapping[str, Reading[SysctlValue]]) -> Mapping[st
     return found
 
 
+def is_computed_default(name: str, value: SysctlValue, memory: Reading[int], page_size: int) -> bool | None:
+    """Whether a value is what the kernel computes from memory at boot; None where that cannot be told.
+
+    The kernel counts what was free then, which is less than the memory there is: its shape is exact, and its
+    size within a fifth.
+
+    Args:
+        name: Of the sysctl, dotted.
+        value: As it was read.
+        memory: Pages of the machine.
+        page_size: Bytes of one.
+
+    Source: Linux net/ipv4/tcp.c (tcp_init, tcp_init_mem), net/ipv4/udp.c (udp_init), fs/file_table.c
+    (files_maxfiles_init).
+    """
+    if isinstance(memory, Missing):
+        return None
+    if name in _SHARES:
+        return _is_three_four_six(value, memory // _SHARES[name])
+    if name in _BUFFERS:
+        return _is_grown_buffer(value, *_BUFFERS[name], memory * page_size // 128, page_size)
+    if name == "fs.file-max" and isinstance(value, int):
+        return _is_about(value, memory * page_size // 10240)
+    return None
+
+
+_SHARES = {"net.ipv4.tcp_mem": 16, "net.ipv4.udp_mem": 8}
+"""Of memory: where pressure begins."""
+_BUFFERS = {
+    "net.ipv4.tcp_rmem": (131072, 131072, (6 << 20, 32 << 20)),
+    "net.ipv4.tcp_wmem": (16384, 65536, (4 << 20,)),
+}
+"""What a buffer has at first, the least that its most is, and the most that it can be, by kernel."""
+
+
+def _is_about(number: int, computed: int) -> bool:
+    return computed * 4 // 5 <= number <= computed
+
+
+def _is_three_four_six(value: SysctlValue, pressure: int) -> bool | None:
+    match value:
+        case (int(low), int(middle), int(high)):
+            return (low, high) == (middle // 4 * 3, middle // 4 * 6) and _is_about(middle, pressure)
+    return None
+
+
+def _is_grown_buffer(
+    value: SysctlValue, first: int, least: int, most: tuple[int, ...], share: int, page_size: int
+) -> bool | None:
+    match value:
+        case (int(low), int(middle), int(high)):
+            if low not in (4096, page_size) or middle != first:
+                return False
+            return high in (*(each for each in most if each <= share), least) or _is_about(high, share)
+    return None
+
+
 def least_default(
     name: str, sysctls: Mapping[str, Reading[SysctlValue]], memory: Reading[int], page_size: int
 ) -> Reading[SysctlValue]:

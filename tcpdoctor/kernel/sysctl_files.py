@@ -165,19 +165,62 @@ def read_tree(root: str = "/") -> Tree:
     return Tree(files, last if is_there else None, tuple(skipped), tuple(unread))
 
 
+STANDARD_INPUT = "-"
+
+
 def read_given(paths: Iterable[str]) -> tuple[SettingsFile, ...]:
     """Read files that the user named, in that order.
+
+    ``-`` is standard input; of a folder its files are read whose names end in ``.conf``, by name, as the
+    readers do.
 
     Raises:
         QuestionError: One cannot be read: which, why, and what to do.
     """
     files = []
-    for path in paths:
+    for path in _without_folders(paths):
+        if path == STANDARD_INPUT:
+            files.append(_standard_input())
+            continue
         file = _read([path], os.path.basename(path), "/")
         if isinstance(file.content, Missing):
             raise QuestionError(f"{clean(path, 300)}: {file.content.reason}; give a file of settings")
         files.append(file)
     return tuple(files)
+
+
+def _without_folders(paths: Iterable[str]) -> list[str]:
+    """Put the files of a folder in its place."""
+    found: list[str] = []
+    for path in paths:
+        if path == STANDARD_INPUT or not os.path.isdir(path):
+            found.append(path)
+            continue
+        try:
+            names = os.listdir(path)
+        except OSError as error:
+            raise QuestionError(f"{clean(path, 300)}: {_why(error)}; give a folder of settings") from None
+        own = sorted((name for name in names if name.endswith(".conf")), key=os.fsencode)
+        if not own or len(own) > _MOST_FILES:
+            what = f"more than {_MOST_FILES} files" if own else "no file of this folder ends in .conf"
+            raise QuestionError(f"{clean(path, 300)}: {what}; give files or a folder of settings")
+        found += [os.path.join(path, name) for name in own]
+    if found.count(STANDARD_INPUT) > 1:
+        raise QuestionError("- is standard input, which can be read once; give it once")
+    return found
+
+
+def _standard_input() -> SettingsFile:
+    parts, left = [], LARGEST + 1
+    try:
+        while left > 0 and (part := os.read(0, min(left, 1 << 16))):
+            parts.append(part)
+            left -= len(part)
+    except OSError as error:
+        raise QuestionError(f"-: standard input: {_why(error)}; give a file of settings") from None
+    if left <= 0:
+        raise QuestionError(f"-: standard input is longer than {LARGEST >> 20} MiB; give a file of settings")
+    return SettingsFile(STANDARD_INPUT, STANDARD_INPUT, b"".join(parts))
 
 
 def _folders(root: str) -> Sequence[str]:

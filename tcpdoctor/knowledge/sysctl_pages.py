@@ -70,14 +70,48 @@ def find_sysctl(asked: str) -> SysctlPage:
     """Return the page of the sysctl that is called so, in any usual spelling.
 
     ``tcp_fin_timeout``, ``net.ipv4.tcp_fin_timeout``, ``net/ipv4/tcp_fin_timeout``,
-    ``/proc/sys/net/ipv4/tcp_fin_timeout`` and ``net.ipv4.tcp_fin_timeout=30``.
+    ``/proc/sys/net/ipv4/tcp_fin_timeout`` and ``net.ipv4.tcp_fin_timeout=30``; a part of one as facts have it
+    (``net.ipv4.tcp_mem.pressure``), an interface's (``net.ipv4.conf.eth0.rp_filter``), a second name
+    (``net.nf_conntrack_max``).
 
     Raises:
-        QuestionError: There is no such page; with the nearest.
+        QuestionError: There is no such page; with the nearest, or where the name is told.
     """
-    places = _places()
-    name = find_name(_without_frame(asked), _spellings(tuple(places)), "sysctl of TCP")
+    places, bare_name = _places(), _without_frame(asked)
+    spellings = _spellings(tuple(places))
+    known = bare(bare_name) in spellings
+    if not known and (option := _option_called(bare_name)) is not None:
+        raise QuestionError(
+            f"{option} is an option that programs set on a socket, and no sysctl: "
+            f"tcpdoctor explain --option {option}"
+        )
+    other = bare_name if known else _other_name(bare_name)
+    name = find_name(other if bare(other) in spellings else bare_name, spellings, "sysctl of TCP")
     return _page(name, parse_toml(places[name])[name])
+
+
+def _other_name(asked: str) -> str:
+    """The name of the page for a second name, an interface's setting, or a part of one."""
+    from tcpdoctor.facts.sysctl_facts import PARTS
+
+    plain = re.sub(r"[/.]+", ".", asked).removeprefix("sysctl.").removeprefix("default.").strip(".")
+    if plain.endswith("net.nf_conntrack_max"):
+        return "net.netfilter.nf_conntrack_max"
+    if plain.endswith("conf.all.forwarding") and "ipv6" not in plain:
+        return "net.ipv4.ip_forward"
+    whole, _, part = plain.rpartition(".")
+    parts = [name for name in PARTS if name.endswith(whole) and part in PARTS[name]] if whole else []
+    if parts:
+        return parts[0]
+    return re.sub(r"conf\.[^.]+\.rp_filter$", "conf.all.rp_filter", plain)
+
+
+def _option_called(asked: str) -> str | None:
+    """The socket option of this name: ``tcp_user_timeout``, ``net.ipv4.tcp_nodelay``."""
+    last = re.split(r"[/.]", asked)[-1].upper()
+    from tcpdoctor.knowledge.option_pages import option_names
+
+    return last if last in option_names() else None
 
 
 def dotted(asked: str) -> str | None:

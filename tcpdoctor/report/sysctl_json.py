@@ -45,6 +45,11 @@ def sysctl_json(answer: SysctlAnswer) -> dict[str, JsonValue]:
         "deadlines": [_deadline(keys, deadline) for keys, deadline in answer.deadlines],
         "assumed_rto_s": round(answer.rto, 6),
         "see_also": list(page.see),
+        "findings": [
+            {"rule": one.rule, "severity": one.severity.key, "summary": one.summary}
+            for one in answer.warnings
+        ],
+        "rules": list(answer.rules),
         "set_by": source_json(answer.origin.by),
         "not_set_by": source_json(answer.origin.later),
     }

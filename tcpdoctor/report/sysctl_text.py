@@ -42,6 +42,7 @@ def sysctl_text(answer: SysctlAnswer, style: Style) -> str:
         style.bold(style.wrap(_headline(answer))),
         *([style.wrap(_gone(answer))] if not answer.exists else []),
         style.wrap(page.meaning),
+        *_warnings(answer, style),
         "",
         style.bold("What it does not do"),
         style.wrap(page.does_not, "  "),
@@ -65,9 +66,22 @@ def _headline(answer: SysctlAnswer) -> str:
         case True:
             remarks.append("the default")
         case False:
-            remarks.append(f"changed: the default is {page.default or 'empty'}")
+            default = page.default_is if page.default is None else page.default or "empty"
+            remarks.append(f"changed: the default is {default}")
     tail = f" ({'; '.join(remarks)})" if remarks else ""
     return f"{page.name} = {value or 'empty'}{tail}"
+
+
+def _warnings(answer: SysctlAnswer, style: Style) -> list[str]:
+    """What the rules say of the value here, the worst first."""
+    lines: list[str] = []
+    for one in answer.warnings:
+        word = style.severity(one.severity.key)
+        told = style.wrap(
+            f"{one.severity.key}: {one.summary} (tcpdoctor explain --rule {one.rule})", "  ", "  "
+        )
+        lines.append(told.replace(one.severity.key, word, 1))
+    return ["", style.bold("What is wrong with it here"), *lines] if lines else []
 
 
 def _gone(answer: SysctlAnswer) -> str:

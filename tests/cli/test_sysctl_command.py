@@ -102,7 +102,8 @@ def test_another_system_is_read_below_its_root(tmp_path):
     ("arguments", "words"),
     [
         (("lint", "/nothing"), "/nothing: no such file; give a file of settings"),
-        (("lint", "/etc"), "it is a folder, and no file"),
+        (("lint", "/proc/self"), "no file of this folder ends in .conf"),
+        (("lint", "-", "-"), "can be read once"),
         (("lint", "--root", "/nothing"), "/nothing: no such folder; give the root of a system's files"),
         (("lint", "/etc/sysctl.conf", "--root", "/"), "--root takes no files"),
         (("lint", "--fail-on", "severe"), "'severe'"),
@@ -266,3 +267,29 @@ def test_what_acts_when_it_is_read_and_what_is_secret_is_not_read():
     assert "vm.drop_caches: it can only be written" in text
     assert "net.ipv6.conf.default.stable_secret: it is a secret key" in text
     assert names("net..ipv4.tcp_sack") == ["net.ipv4.tcp_sack"]
+
+
+# more ways to name files
+
+
+def test_standard_input_is_a_file_as_well():
+    text = "net.ipv4.tcp_sack = 0\n"
+    answer = tcpdoctor("sysctl", "lint", "-", input=text)
+    assert answer.returncode == 1
+    assert answer.stdout.startswith("-\n  line 1: warning: sack-off\n")
+
+
+def test_a_folder_stands_for_its_files_in_the_order_of_their_names(tmp_path):
+    put(tmp_path, "d/20.conf", "net.ipv4.tcp_sack = 1\n")
+    put(tmp_path, "d/10.conf", "net.ipv4.tcp_sack = 0\n")
+    put(tmp_path, "d/30.txt", "net.ipv4.tcp_retries2 = 3\n")
+    document = json.loads(tcpdoctor("sysctl", "lint", tmp_path / "d", "--format", "json").stdout)
+    assert [file["path"].rpartition("/")[2] for file in document["files"]] == ["10.conf", "20.conf"]
+    assert {fault["check"] for fault in document["faults"]} <= {"set-twice", "differs-from-running"}
+
+
+def test_a_socket_option_in_a_file_is_told_to_be_one(tmp_path):
+    put(tmp_path, "x.conf", "net.ipv4.tcp_nodelay = 1\n")
+    answer = " ".join(tcpdoctor("sysctl", "lint", tmp_path / "x.conf").stdout.split())
+    assert "TCP_NODELAY is an option that programs set on a socket" in answer
+    assert "tcpdoctor explain --option TCP_NODELAY" in answer

@@ -1,9 +1,11 @@
 """Every sysctl has a page that is complete, and both sources of words know the same names."""
 
 import os
+import re
 
 import pytest
 
+from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.sysctl_facts import SYSCTL_FACTS
 from tcpdoctor.kernel.sysctl import MACHINE_WIDE
@@ -120,3 +122,50 @@ def test_limits_are_in_order_and_hold_the_default(page):
     assert numbers == sorted(numbers)
     if page.default and len(numbers) == 2:
         assert all(numbers[0] <= int(part) <= numbers[1] for part in page.default.split())
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ("rp_filter", "net.ipv4.conf.all.rp_filter"),
+        ("net.ipv4.conf.all.rp_filter", "net.ipv4.conf.all.rp_filter"),
+        ("net.ipv4.conf.eth0.rp_filter", "net.ipv4.conf.all.rp_filter"),
+        ("net/ipv4/conf/eth0/rp_filter", "net.ipv4.conf.all.rp_filter"),
+        ("net.ipv4.tcp_mem.pressure", "net.ipv4.tcp_mem"),
+        ("tcp_mem.pressure", "net.ipv4.tcp_mem"),
+        ("sysctl.net.ipv4.tcp_mem.max", "net.ipv4.tcp_mem"),
+        ("default.net.ipv4.tcp_rmem.max", "net.ipv4.tcp_rmem"),
+        ("tcp_rmem.max", "net.ipv4.tcp_rmem"),
+        ("ip_local_port_range.low", "net.ipv4.ip_local_port_range"),
+        ("net.nf_conntrack_max", "net.netfilter.nf_conntrack_max"),
+        ("net.ipv4.conf.all.forwarding", "net.ipv4.ip_forward"),
+        ("udp_mem", "net.ipv4.udp_mem"),
+    ],
+)
+def test_second_names_parts_and_interfaces_lead_to_the_page(asked, name):
+    assert find_sysctl(asked).name == name
+
+
+@pytest.mark.parametrize("asked", ["TCP_USER_TIMEOUT", "tcp_nodelay", "net.ipv4.tcp_nodelay", "SO_LINGER"])
+def test_a_socket_option_leads_to_its_page(asked):
+    option = asked.rpartition(".")[2].upper()
+    with pytest.raises(QuestionError, match=f"tcpdoctor explain --option {option}$"):
+        find_sysctl(asked)
+
+
+def test_every_setting_that_a_rule_names_has_a_page():
+    names = set()
+    for rule in load_rules().rules:
+        names |= set(re.findall(r"\b(?:net|fs)\.[a-z0-9_]+(?:\.[a-z0-9_-]+)+", rule.text))
+    assert len(names) > 40
+    lost = [name for name in sorted(names) if not _has_page(name)]
+    assert lost == []
+
+
+def _has_page(name: str) -> bool:
+    if name.endswith(("_", "-")) or name in ("net.ipv4.conf", "net.ipv4.neigh.default"):
+        return True  # a part of a sentence, or of a pattern
+    try:
+        return bool(find_sysctl(name).name)
+    except QuestionError:
+        return False

@@ -365,3 +365,21 @@ def test_a_missing_one_says_why(in_namespace):
     assert mem["missing"]["value"] == "net.ipv4.tcp_mem exists in the initial network namespace only"
     assert (gone["exists"], gone["removed"]) == (False, "4.12")
     assert isinstance(look_at("net/ipv4/tcp_nothing").value, Missing)
+
+
+def warned_of_no_probes():
+    write_sysctl("net.ipv4.tcp_keepalive_probes", 0)
+    return (
+        json.loads(tcpdoctor("explain", "--sysctl", "tcp_keepalive_probes", "--format", "json").stdout),
+        json.loads(tcpdoctor("explain", "--sysctl", "tcp_keepalive_time", "--format", "json").stdout),
+    )
+
+
+def test_explain_says_of_a_value_what_check_says_of_it(in_namespace):
+    probes, time = in_namespace(warned_of_no_probes)
+    (warned,) = probes["findings"]
+    assert (warned["rule"], warned["severity"]) == ("keepalive-probes-zero", "warning")
+    assert "is reset, healthy or not, without a probe" in warned["summary"]
+    assert "keepalive-probes-zero" in probes["rules"]
+    assert time["findings"] == []
+    assert "timeouts-look-like-milliseconds" in time["rules"]

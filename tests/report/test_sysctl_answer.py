@@ -5,6 +5,8 @@ import json
 import pytest
 
 from tcpdoctor.answers.sysctl import SysctlAnswer
+from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.diagnosis.settings_rules import Warned
 from tcpdoctor.diagnosis.sysctl_look import Origin, Source
 from tcpdoctor.facts.state_deadlines import deadlines_of_sysctl
 from tcpdoctor.kernel.reading import Missing
@@ -130,7 +132,7 @@ def test_the_range_is_said_without_the_limits_of_the_type(bounds, words):
 KEYS = (
     "schema sysctl file host taken_at exists writable value printed in_words is_default missing unit meaning "
     "governs does_not beware default default_is accepts accepts_is values scope since removed instead "
-    "deadlines assumed_rto_s see_also set_by not_set_by"
+    "deadlines assumed_rto_s see_also findings rules set_by not_set_by"
 )
 
 
@@ -163,3 +165,26 @@ def test_what_set_the_value_is_said_where_that_can_be_seen():
     assert "Set by nothing that can be seen" in flat(answer(value=30))
     assert "Set by" not in flat(answer())
     assert sysctl_json(answer(value=30, origin=Origin(FILE, None)))["set_by"]["line"] == 3
+
+
+def test_what_rules_say_of_the_value_stands_before_everything_else():
+    warned = Warned("tcp-buffers-tiny", Severity.WARNING, "It is 4 87 6144.")
+    told = answer("tcp_rmem", (4, 87, 6144))._replace(warnings=(warned,), rules=("tcp-buffers-tiny",))
+    text = sysctl_text(told, PLAIN)
+    words = " ".join(text.split())
+    assert "warning: It is 4 87 6144. (tcpdoctor explain --rule tcp-buffers-tiny)" in words
+    assert text.index("tcp-buffers-tiny") < text.index("What it does not do")
+    said = sysctl_json(told)
+    assert said["findings"] == [
+        {"rule": "tcp-buffers-tiny", "severity": "warning", "summary": "It is 4 87 6144."}
+    ]
+    assert said["rules"] == ["tcp-buffers-tiny"]
+
+
+def test_a_value_that_the_kernel_computed_is_the_default():
+    value = (4096, 131072, 6291456)
+    assert "the default" in flat(answer("tcp_rmem", value)._replace(is_computed=True))
+    assert "changed: the default is 4096, 131072, and by memory" in flat(
+        answer("tcp_rmem", value)._replace(is_computed=False)
+    )
+    assert "default" not in flat(answer("tcp_rmem", value)).splitlines()[0]

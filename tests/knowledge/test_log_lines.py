@@ -1,0 +1,59 @@
+"""Messages of the kernel lead to an answer that there is."""
+
+import pytest
+
+from tcpdoctor.answers.rules import load_rules
+from tcpdoctor.knowledge.error_pages import find_error
+from tcpdoctor.knowledge.log_lines import LOG_LINES, log_line_of
+from tcpdoctor.knowledge.sysctl_pages import find_sysctl
+from tests.cli.command import complaint, tcpdoctor
+
+RULES = {rule.id for rule in load_rules().rules}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("possible SYN flooding", "syn-queue-full"),
+        (
+            "TCP: request_sock_TCP: Possible SYN flooding on port 0.0.0.0:80. Sending cookies.",
+            "syn-queue-full",
+        ),
+        (
+            "[12.3] TCP: request_sock_TCP: Possible SYN flooding on port 80. Dropping request.",
+            "syn-queue-full",
+        ),
+        ("TCP: too many orphaned sockets", "orphans-near-limit"),
+        ("TCP: out of memory -- consider tuning tcp_mem", "tcp-memory-nearly-full"),
+        ("out of memory -- consider\ntuning tcp_mem", "tcp-memory-nearly-full"),
+        ("consider tuning tcp_mem", "tcp-memory-nearly-full"),
+        ("nf_conntrack: nf_conntrack: table full, dropping packet", "conntrack-table-overflows"),
+        ("nf_conntrack: table full", "conntrack-table-overflows"),
+        ("table full", "conntrack-table-overflows"),
+        ("TCP: time wait bucket table overflow", "time-wait-table-nearly-full"),
+        ("time wait bucket table overflow (CT100)", "time-wait-table-nearly-full"),
+    ],
+)
+def test_a_message_of_the_kernel_leads_to_a_page(text, name):
+    line = log_line_of(text)
+    assert line is not None
+    assert line.name == name
+    assert line.means.endswith(".")
+
+
+@pytest.mark.parametrize("text", ["", "full", "EADDRINUSE", "8080", "nginx", "table", "Connection refused"])
+def test_other_words_are_no_message(text):
+    assert log_line_of(text) is None
+
+
+@pytest.mark.parametrize("line", LOG_LINES, ids=lambda line: line.words)
+def test_every_page_that_is_named_exists(line):
+    finders = {"--sysctl": find_sysctl, "--error": find_error}
+    assert line.name in RULES if line.flag == "--rule" else finders[line.flag](line.name).name == line.name
+
+
+def test_asked_as_an_error_it_says_where_the_answer_is():
+    said = complaint(tcpdoctor("explain", "--error", "Possible SYN flooding"))
+    assert "tcpdoctor explain --rule syn-queue-full" in said
+    told = tcpdoctor("explain", "--rule", "syn-queue-full")
+    assert told.returncode == 0
