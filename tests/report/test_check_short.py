@@ -1,5 +1,7 @@
 """The short form: found in five seconds, with what to type, at 80 columns and at any other width."""
 
+import shlex
+
 import pytest
 
 from tcpdoctor.diagnosis.finding import Finding, Severity, Untold
@@ -135,3 +137,12 @@ def test_what_a_bound_leaves_out_is_counted_too():
     lines = short(WORST, CLOSE, untold=untold)
     assert "web1: 1,231 critical, 5 warning" in lines[0]
     assert " and 1,234 more (1,230 critical, 4 warning): --long" in lines
+
+
+def test_a_command_of_two_lines_can_be_copied_as_it_stands():
+    typed = "ss -Htn state syn-recv | awk '{print $3}' | sort | uniq -c | sort -rn | head -20"
+    long = CLOSE._replace(fixes=(CLOSE.fixes[0]._replace(commands=(typed,)),))
+    lines = short(WORST, long)
+    place = next(number for number, line in enumerate(lines) if "syn-recv" in line)
+    shown = " ".join([lines[place].partition("-> ")[2].removesuffix("\\"), lines[place + 1].strip()])
+    assert shlex.split(shown)[: len(shlex.split(typed))] == shlex.split(typed)
