@@ -80,8 +80,13 @@ def _families(check: Check) -> Iterator[Family]:
 
 
 def _about_the_rules(check: Check, here: Labels) -> Iterator[Family]:
-    """How near each rule is to its next finding; a value that is not known has no sample."""
-    known = [measure for measure in measures_of(check) if not isinstance(measure.value, Missing)]
+    """How near each rule is to its next finding; a value that is not known, or a switch, has no sample."""
+    limited = {rule.id for rule in check.rules if rule.measure_limits}
+    known = [
+        measure
+        for measure in measures_of(check)
+        if measure.rule in limited and not isinstance(measure.value, Missing)
+    ]
     yield Family(
         "tcpdoctor_rule_value",
         "What the rule is about, for the worst it looked at, in the base unit of the rule's limit.",

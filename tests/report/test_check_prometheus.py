@@ -66,8 +66,7 @@ def test_how_near_a_rule_is_to_its_next_finding_is_a_value_and_a_limit():
         15238 / 262144,
         0.8,
     )
-    assert values["syncookies-off"] == 1
-    assert "syncookies-off" not in limits  # a switch
+    assert "syncookies-off" not in {*values, *limits}  # a switch is not near or far
 
 
 def test_what_is_worse_below_a_limit_has_a_value_and_no_limit_to_reach():
