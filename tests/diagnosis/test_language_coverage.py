@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-LANGUAGE = ("values", "units", "syntax", "tree", "expression", "closure", "judge", "nearest")
-FORMAT = ("table", "rule", "body", "given", "prose", "config", "library", "trial", "tell")
+LANGUAGE = ("tree", "expression", "closure", "judge")
+FORMAT = ("table", "rule", "body", "library", "trial", "tell", "measure")
 TESTS = (
     "closure",
     "evaluate",
@@ -15,6 +15,7 @@ TESTS = (
     "given",
     "library",
     "lint",
+    "measure",
     "prose",
     "rule",
     "tree",
