@@ -4,7 +4,7 @@ What stands between the two marks of the page is ours; everything else there is 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,33 @@ def page_with_options(page: str) -> str:
 
 def options() -> str:
     """Return one subsection for each command, in the order of --help."""
-    lines: list[str] = []
-    for name, entry in COMMANDS.items():
-        lines += _command(f"tcpdoctor {name}", build_command(name, entry))
+    lines: list[str] = [
+        ".Ss Options of several commands",
+        "Each command's own list names those of these that it takes.",
+        ".Bl -tag -width Ds",
+    ]
+    built = {name: build_command(name, entry) for name, entry in COMMANDS.items()}
+    for param in _common(built.values()):
+        lines += [f".It {_option(param)}", *_sentences(param.help or "")]
+    lines.append(".El")
+    for name, command in built.items():
+        lines += _command(f"tcpdoctor {name}", command)
     return "\n".join(lines) + "\n"
+
+
+COMMON = ("--json", "--output", "--color", "--netns", "--long", "--no-pager", "--help")
+"""Options that mean the same in every command that takes them; their text stands once."""
+
+
+def _common(commands: Iterable[Any]) -> Iterator[Any]:
+    """One declaration of each common option, in that order."""
+    found: dict[str, Any] = {}
+    for command in commands:
+        for leaf in getattr(command, "commands", {"": command}).values():
+            for param in leaf.params:
+                for name in set(param.opts) & set(COMMON):
+                    found.setdefault(name, param)
+    yield from (found[name] for name in COMMON)
 
 
 def _command(path: str, command: Any) -> Iterator[str]:
@@ -42,7 +65,9 @@ def _command(path: str, command: Any) -> Iterator[str]:
             yield from _command(f"{path} {name}", sub)
         return
     arguments = [param for param in command.params if param.param_type_name == "argument"]
-    described = [param for param in command.params if param.param_type_name == "option" and not param.hidden]
+    options = [param for param in command.params if param.param_type_name == "option" and not param.hidden]
+    described = [param for param in options if not set(param.opts) & set(COMMON)]
+    common = [name for name in COMMON if any(name in param.opts for param in options)]
     yield f".Ss {' '.join([path, *map(_argument_name, arguments)])}"
     for number, paragraph in enumerate(re.split(r"\n\s*\n", (command.help or "").strip())):
         if number:
@@ -58,6 +83,9 @@ def _command(path: str, command: Any) -> Iterator[str]:
         yield from _sentences(param.help or "")
         if _has_default(param):
             yield f"The default is {_escaped(str(param.default))}."
+    yield ".It Also"
+    flags = [f".Fl Fl {name[2:]}" for name in common]
+    yield from (f"{flag} ," if flag != flags[-1] else flag for flag in flags)
     yield ".El"
 
 
