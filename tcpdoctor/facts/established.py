@@ -86,7 +86,14 @@ class Living(NamedTuple):
         if isinstance(sockets, Missing):
             return sockets
         ours = {id(row) for row in self._from_fixed_ports(sockets)}
-        return sockets.where(lambda row: not self.roles.is_client(row) and id(row) not in ours)
+        return sockets.where(
+            lambda row: not self.roles.is_client(row) and id(row) not in ours and not is_lost_by_size(row)
+        )
+
+    def lost_by_size(self) -> Reading[SocketSet]:
+        """Those whose peers answer, and whose full segments get no answer."""
+        sockets = self.unanswered()
+        return sockets if isinstance(sockets, Missing) else sockets.where(is_lost_by_size)
 
     def fixed_port_destinations(self) -> list[Destination]:
         """Where those lead that get no answer and were made from ports outside the ephemeral range."""
@@ -113,7 +120,7 @@ class Living(NamedTuple):
         sockets = self.unanswered()
         if isinstance(sockets, Missing):
             return sockets
-        return sockets.where(lambda row: _destination(row) == destination)
+        return sockets.where(lambda row: _destination(row) == destination and not is_lost_by_size(row))
 
 
 def as_set(detail: Detail) -> SocketSet:
@@ -168,6 +175,25 @@ def _of_all(lows: list[float], sockets: SocketSet) -> tuple[float, ...]:
     return tuple(reversed(found))
 
 
+def is_lost_by_size(row: Connection) -> bool:
+    """Whether full segments are lost on the way to a peer that is there: small ones pass.
+
+    A full segment was sent again and again; and the peer has said since then that it got something behind
+    it (SACK), or has sent or acknowledged something. From a peer that is gone nothing comes any more.
+    """
+    info = row.info
+    if isinstance(info, Missing) or row.timer is not Timer.RETRANSMIT or not info.mss:
+        return False
+    if row.send_queue - info.notsent < info.mss:
+        return False
+    return info.sacked > 0 or min(info.last_ack_recv, info.last_data_recv) + _TICK < _retrying_for(row, info)
+
+
+def _retrying_for(row: Connection, info: TcpInfo) -> float:
+    """How long the same segment has been sent again: the timeout is the last wait, and doubled each time."""
+    return info.rto * (1 - 0.5**row.retransmits) + max(0.0, info.rto - row.expires)
+
+
 def unanswered_age(row: Connection) -> Age:
     """Bound the time since the segment or probe that is sent again and again was sent first."""
     probes = row.timer is Timer.PROBE
@@ -177,11 +203,20 @@ def unanswered_age(row: Connection) -> Age:
     if probes:
         waits = _probe_waits(row.info)[-row.retransmits :]
         passed = sum(waits[:-1]) + max(0.0, waits[-1] - row.expires)
-    else:  # the timeout is the last wait, and doubled each time
-        rto = row.info.rto
-        passed = rto * (1 - 0.5**row.retransmits) + max(0.0, rto - row.expires)
+    else:
+        passed = _retrying_for(row, row.info)
     high = row.info.last_ack_recv + _TICK
     return Age(min(passed, high), high, ONLY_BOUNDS)
+
+
+def lost_by_size_age(row: Connection) -> Age:
+    """Bound the time since the full segment that is lost again and again was sent first.
+
+    The peer answers other segments meanwhile, so only the retransmissions tell.
+    """
+    if isinstance(row.info, Missing):
+        return Age(0.0, math.inf, row.info.reason)
+    return Age(_retrying_for(row, row.info), math.inf, ONLY_BOUNDS)
 
 
 def closed_window_age(row: Connection) -> Age:
@@ -263,6 +298,36 @@ def on_this_host(row: Connection) -> bool:
     """Whether the peer is surely on this host: its end is then closed with its process, and at once."""
     address = plain_address(row.remote.address)
     return address.startswith("127.") or address == "::1" or address == plain_address(row.local.address)
+
+
+def silence_age(row: Connection) -> Age:
+    """The time since anything went over a connection that the way notices: data, or an answered probe."""
+    if isinstance(row.info, Missing):
+        return Age(0.0, math.inf, row.info.reason)
+    seconds = min(row.info.last_data_sent, row.info.last_data_recv, row.info.last_ack_recv)
+    return Age(seconds, seconds, "")
+
+
+def _kept_alive(living: Living) -> Reading[SocketSet]:
+    """The sampled connections to other hosts on which keepalive waits to send a probe."""
+    if isinstance(living.established, Missing):
+        return living.established
+    sample = living.established.sample.connections
+    return SocketSet([row for row in sample if row.timer is Timer.KEEPALIVE and not on_this_host(row)])
+
+
+def _kept_alive_longest(living: Living) -> Reading[SocketSet]:
+    sockets = _kept_alive(living)
+    if isinstance(sockets, Missing):
+        return sockets
+    ordered = sorted(sockets.sure, key=lambda row: silence_age(row).low, reverse=True)
+    return SocketSet(ordered[:_MOST_IDLE])
+
+
+def _latest_probe(sockets: SocketSet) -> Value:
+    """The longest time from the last packet to the next probe: TCP_KEEPIDLE of that connection."""
+    waits = [silence_age(row).low + row.expires for row in sockets.sure if not isinstance(row.info, Missing)]
+    return max(waits, default=0.0)
 
 
 def _idle_longest(living: Living) -> Reading[SocketSet]:
@@ -356,6 +421,10 @@ def _most_repeated(sockets: SocketSet) -> Value:
     return Range(most, math.inf, sockets.reason) if sockets.unseen else most
 
 
+def _mss_of(row: Connection) -> int:
+    return 0 if isinstance(row.info, Missing) else row.info.mss
+
+
 def _closed(living: Living) -> Reading[SocketSet]:
     return living.some(lambda established: established.closed_window)
 
@@ -377,6 +446,8 @@ _SS_ON = "ss -tno state established (timer:(on,..,3) or (persist,..,3), or more)
 _SS_INFO_ON = "ss -tnoi state established (timer, rto, backoff, lastack)"
 _SS_PERSIST = "ss -tnoi state established (timer:(persist,..), backoff, lastsnd)"
 _SS_IDLE = "ss -tnoi state established (no timer, lastsnd, lastrcv)"
+_SS_KEPT_ALIVE = "ss -tnoi state established (timer:(keepalive,..), lastsnd, lastrcv, lastack)"
+_SS_BY_SIZE = "ss -tnoi state established (timer:(on,..,3) or more, mss, sacked, lastack)"
 _SS_MEMORY = "ss -tnm (Recv-Q, Send-Q, skmem)"
 _SAMPLED = "Of the established connections looked at (all up to 256, else a uniform sample of 256)"
 
@@ -452,6 +523,32 @@ FACTS: Sequence[Told[Living]] = (
         _with(Living.incoming, unacknowledged),
     ),
     _of_host.ages(
+        "unanswered.by_size_ages",
+        f"{_UNANSWERED[0].upper()}{_UNANSWERED[1:]}, full segments, while the peer answers small ones: for "
+        "how long at least.",
+        _SS_BY_SIZE,
+        _with(Living.lost_by_size, _ages(lost_by_size_age)),
+    ),
+    _of_host.gauge(
+        "unanswered.by_size_mss",
+        BYTE,
+        "Data in a full segment of these connections, the largest; 0 where there is none.",
+        _SS_BY_SIZE,
+        _with(Living.lost_by_size, lambda sockets: max((_mss_of(row) for row in sockets.sure), default=0)),
+    ),
+    _of_host.text(
+        "unanswered.by_size_peers",
+        "Peers of these connections, those with most first.",
+        _SS_BY_SIZE,
+        _peers(Living.lost_by_size),
+    ),
+    _of_host.text(
+        "unanswered.by_size_owners",
+        "Processes that hold these connections, those with most first.",
+        "ss -tnopi state established (timer:(on,..,3) or more, mss, sacked)",
+        _with(Living.lost_by_size, holders_text),
+    ),
+    _of_host.ages(
         "zero_window.ages",
         "How long each established connection with data to send has found its peer's window closed.",
         _SS_PERSIST,
@@ -516,6 +613,26 @@ FACTS: Sequence[Told[Living]] = (
         "they have been idle for an hour.",
         "ss -tnopi state established (no timer, lastsnd, lastrcv)",
         _with(_idle_longest, _looked_up_holders),
+    ),
+    _of_host.ages(
+        "idle.kept_alive_ages",
+        f"{_SAMPLED}, those to other hosts with keepalive on: how long nothing went over them, no probe "
+        "either.",
+        _SS_KEPT_ALIVE,
+        _with(_kept_alive, _ages(silence_age)),
+    ),
+    _of_host.gauge(
+        "idle.latest_probe",
+        SECOND,
+        "The longest time from the last packet to the next probe among these, which is their TCP_KEEPIDLE.",
+        _SS_KEPT_ALIVE,
+        _with(_kept_alive, _latest_probe),
+    ),
+    _of_host.text(
+        "idle.kept_alive_peers",
+        "Peers of the sixteen of these over which nothing went for longest, those with most first.",
+        _SS_KEPT_ALIVE,
+        _peers(_kept_alive_longest),
     ),
     _of_host.gauge(
         "self_connected.sockets",

@@ -37,6 +37,7 @@ OWNED_FACTS: Mapping[str, frozenset[Owned]] = {
     "destination.unanswered_owners": _SUSPECT,
     "ports.bound_owners": frozenset({Owned.BOUND}),
     "unanswered.incoming_owners": _SUSPECT,
+    "unanswered.by_size_owners": _SUSPECT,
     "zero_window.owners": _SUSPECT,
     "idle.unprobed_owners": _SUSPECT,
     "self_connected.owners": _SUSPECT,

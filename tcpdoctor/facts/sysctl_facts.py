@@ -335,6 +335,10 @@ SYSCTL_FACTS: dict[str, tuple[str, str]] = {
         "second",
         "How long the firewall's table keeps a closed connection; no socket is concerned.",
     ),
+    "net.netfilter.nf_conntrack_tcp_be_liberal": (
+        "switch",
+        "1 where tracking takes packets outside a connection's window for valid, all but resets.",
+    ),
     "fs.file-nr": ("count", "Open files of the machine"),
     "fs.file-max": ("count", "Open files that the machine may have."),
     "fs.nr_open": ("count", "Largest limit of descriptors that a process may be given."),

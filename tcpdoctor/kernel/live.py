@@ -215,7 +215,13 @@ def _postpone(look: Snapshot) -> Snapshot:
 def _add_processes(look: Snapshot, before: Snapshot | None, seconds: float) -> Snapshot:
     """Add the processes that come near their limit of descriptors, or hold connections that are over."""
     heavy, dead = find_heavy_users(seconds), _find_dead(look, before)
-    processes = {**_read_all(dead.by_pid), **look.processes, **heavy.processes}
+    holders = _read_all(dead.by_pid)
+    for pid, those in dead.by_pid.items():
+        if pid in holders and _is_another(
+            holders[pid], [(row.fd, row.inode) for row in those.found], look.clock
+        ):
+            del holders[pid]
+    processes = {**holders, **look.processes, **heavy.processes}
     return look._replace(
         processes=processes, surveyed=heavy.complete, passed_over=heavy.passed_over, dead=dead
     )
@@ -457,7 +463,7 @@ def _read_holders(look: Snapshot) -> Mapping[int, Process]:
     return {pid: read[pid] for pid in read if not _is_another(read[pid], places[pid], look.clock)}
 
 
-def _read_all(pids: Iterable[int]) -> Mapping[int, Process]:
+def _read_all(pids: Iterable[int]) -> dict[int, Process]:
     read = {pid: read_process(pid) for pid in sorted(pids)}
     return {pid: process for pid, process in read.items() if not isinstance(process, Missing)}
 

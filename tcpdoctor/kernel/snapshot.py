@@ -100,6 +100,10 @@ class TcpInfo(NamedTuple):
     last_data_recv: float
     last_ack_recv: float
     bytes: Reading[TcpBytes] = Missing("this kernel does not count the bytes of a connection (Linux 4.19)")
+    mss: int = 0
+    """Bytes of data in a full segment that is sent."""
+    sacked: int = 0
+    """Of `unacked`, segments that the peer says it has, beyond one that it has not."""
 
 
 class SocketMemory(NamedTuple):

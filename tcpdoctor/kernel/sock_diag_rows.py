@@ -44,7 +44,7 @@ _DROPS = 8 * 4  # SK_MEMINFO_DROPS
 _MEMORY = struct.Struct("=II4xIII8xI")
 """SK_MEMINFO_RMEM_ALLOC, RCVBUF, (WMEM_ALLOC), SNDBUF, FWD_ALLOC, WMEM_QUEUED, (OPTMEM, BACKLOG), DROPS."""
 
-_INFO = struct.Struct("=3xBB3xI12xI16xI4xII8xI28xI40xI")
+_INFO = struct.Struct("=3xBB3xI4xI4xII12xI4xII8xI28xI40xI")
 """tcpi_probes, backoff, rto, unacked, last_data_sent, last_data_recv, last_ack_recv, rtt,
 total_retrans and notsent_bytes, the youngest (Linux 4.6)."""
 _BYTES = struct.Struct("=QQ64xQQ")
@@ -183,7 +183,8 @@ def _info(state: TcpState, attributes: Mapping[int, bytes]) -> Reading[TcpInfo]:
     if len(raw) < _INFO.size:
         return BOUND_INFO if state is TcpState.BOUND else _NO_INFO
 
-    probes, backoff, rto, unacked, sent, received, acked, rtt, retrans, notsent = _INFO.unpack_from(raw)
+    probes, backoff, rto, mss, unacked, sacked, *times, rtt, retrans, notsent = _INFO.unpack_from(raw)
+    sent, received, acked = times
     return TcpInfo(
         rto=rto / _PER_MICROSECOND,
         rtt=rtt / _PER_MICROSECOND,
@@ -196,6 +197,8 @@ def _info(state: TcpState, attributes: Mapping[int, bytes]) -> Reading[TcpInfo]:
         last_data_recv=received / _PER_MILLISECOND,
         last_ack_recv=acked / _PER_MILLISECOND,
         bytes=_bytes(raw),
+        mss=mss,
+        sacked=sacked,
     )
 
 

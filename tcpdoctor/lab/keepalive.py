@@ -128,10 +128,12 @@ def read_what_is_there(sockets: list[socket.socket], *, quiet: float = 0.3) -> N
 
 
 @contextmanager
-def idle_connections(count: int, *, keepalive: bool) -> Iterator[list[tuple[socket.socket, socket.socket]]]:
+def idle_connections(
+    count: int, *, keepalive: bool, first_probe: int = 1
+) -> Iterator[list[tuple[socket.socket, socket.socket]]]:
     """`count` connections between two hosts over which nothing is sent; yields client and server of each.
 
-    With `keepalive` both ends have SO_KEEPALIVE with TCP_KEEPIDLE of a second.
+    With `keepalive` both ends have SO_KEEPALIVE with TCP_KEEPIDLE of `first_probe` seconds.
     """
     allow_descriptors(2 * count + 64)
     for number, address in enumerate((HERE, THERE), start=1):
@@ -144,7 +146,7 @@ def idle_connections(count: int, *, keepalive: bool) -> Iterator[list[tuple[sock
             accepted = stack.enter_context(server.accept()[0])
             for end in (client, accepted) if keepalive else ():
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, first_probe)
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
             pairs.append((client, accepted))
         yield pairs
@@ -455,6 +457,32 @@ def _path_that_forgets() -> Iterator[Scene]:
         )
 
 
+def _probes_come_late() -> Iterator[Scene]:
+    rule = "keepalive-probes-come-late"
+    with idle_connections(13, keepalive=True, first_probe=60) as pairs, Middlebox(pairs, _MEMORY) as path:
+        wait_until(lambda: path.forgotten == len(pairs), "the path has forgotten the connections")
+        yield Broken(
+            f"""
+            13 connections of a pool with SO_KEEPALIVE and TCP_KEEPIDLE of 60 s. The path forgets connections
+            over which nothing has passed for {_MEMORY:g} s, and it has forgotten all of these: keepalive is
+            on, and comes too late. In real life it is two hours against 350 s.
+            """,
+            fires={rule: "info"},
+            show=(_connections(peer_port=pairs[0][1].getsockname()[1]),),
+            limits={rule: {"min_silence": 1.5}},
+            window=0.0,
+        )
+    with idle_connections(13, keepalive=True) as pairs, Middlebox(pairs, _MEMORY) as path:
+        wait_until(lambda: path.watched_for > _MEMORY + 1, "longer than the path remembers")
+        yield Cured(
+            f"""
+            With TCP_KEEPIDLE of 1 s each probe, and its answer, renews what the path remembers: it has
+            forgotten {path.forgotten}.
+            """,
+            window=0.0,
+        )
+
+
 SCENARIOS = (
     Scenario(_SERVER, "Dead peer: a server vanishes while data is unacknowledged", _server_is_gone),
     Scenario(
@@ -464,6 +492,11 @@ SCENARIOS = (
         proves=(_SERVER,),
     ),
     Scenario(_CLIENTS, "Clients vanish in the middle of an answer, all at once", _clients_are_gone),
+    Scenario(
+        "keepalive-probes-come-late",
+        "Keepalive is on, and its probes come later than the path forgets",
+        _probes_come_late,
+    ),
     Scenario(_READERS, "Peers do not read: their windows stay closed", _nobody_reads),
     Scenario(
         "forgetting-middlebox",

@@ -4,12 +4,14 @@ import errno
 import resource
 import socket
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.firewall import drop_untracked_packets, list_tracked, translate_sources
 from tcpdoctor.lab.namespace import write_sysctl
+from tcpdoctor.lab.packets import send_outside_the_window
 from tcpdoctor.lab.pairs import (
     LOOPBACK,
     NeverCameError,
@@ -122,6 +124,30 @@ def translated_ports_used_up(ports: int) -> Iterator[tuple[int, list[socket.sock
 
 _FIRST_PORT = 40_000
 _MOST_CLIENTS = 600
+
+
+@contextmanager
+def misjudged_packets(count: int) -> Iterator[None]:
+    """`count` connections through NAT; every 30 ms one of their servers sends a packet outside the window.
+
+    Tracking calls it INVALID, so that it is not translated back, and this host's own TCP answers it.
+    """
+    allow_descriptors(2 * count + 64)
+    with ExitStack() as stack:
+        server = listen(stack)
+        port = int(server.getsockname()[1])
+        translate_sources(port, 20_000, 30_000)  # a client's own port would be kept, and known here
+        accepted = deque(connect_pair(stack, server)[1] for _ in range(count))
+
+        def misjudge_one() -> None:
+            for _ in range(len(accepted)):
+                accepted.rotate(-1)
+                if state_of(accepted[0]) is TcpState.ESTABLISHED:
+                    send_outside_the_window(accepted[0])
+                    return
+
+        with again_and_again(misjudge_one, every=0.03):
+            yield
 
 
 def widen_translated_ports(port: int, ports: int) -> None:
@@ -275,6 +301,30 @@ def _snat_ports_used_up() -> Iterator[Scene]:
         )
 
 
+def _invalid_packets_reset() -> Iterator[Scene]:
+    nat, ends = "invalid-packets-reset", "established-connections-reset"
+    with misjudged_packets(149):
+        yield Broken(
+            """
+            149 connections go through a NAT. Some thirty times a second one of their servers sends a packet
+            whose sequence number is outside the window that tracking has seen, as happens with delayed or
+            reordered packets. Tracking calls it INVALID, and NAT leaves it as it is: it reaches the NAT's own
+            address, where no socket knows it, and is answered with a reset. The server believes the reset,
+            and a healthy connection is gone. (Both ends and the NAT are in one place here.)
+            """,
+            fires={nat: "warning", ends: "info"},
+            show=("facts nf_conntrack",),
+        )
+        write_sysctl("net.netfilter.nf_conntrack_tcp_be_liberal", 1)
+        yield Cured(
+            """
+            With nf_conntrack_tcp_be_liberal = 1 such packets are taken for valid and are translated. They
+            reach the client, whose TCP drops them as it should. To drop packets in state invalid before
+            they reach this host's TCP would have done as well.
+            """
+        )
+
+
 def _conntrack_forgets_idle_connections() -> Iterator[Scene]:
     rule = "conntrack-forgets-idle-connections"
     yield _TRACKING
@@ -343,6 +393,12 @@ SCENARIOS = (
         "snat-ports-used-up",
         "Source NAT has no port left towards one destination",
         _snat_ports_used_up,
+    ),
+    Scenario(
+        "invalid-packets-reset",
+        "Packets that tracking calls invalid are answered with resets",
+        _invalid_packets_reset,
+        ("invalid-packets-reset", "established-connections-reset"),
     ),
     Scenario(
         "conntrack-forgets-idle-connections",

@@ -15,8 +15,10 @@ from tcpdoctor.lab.packets import (
     send_from_the_wrong_side,
 )
 from tcpdoctor.lab.pairs import LOOPBACK, allow_descriptors, connect_pair, listen, wait_until
+from tcpdoctor.lab.peers import let_pass
 from tcpdoctor.lab.repeat import again_and_again
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene, Step
+from tcpdoctor.lab.silence import hear_again, hear_small
 from tcpdoctor.lab.traffic import steady_traffic
 
 HERE, ELSEWHERE = "192.0.2.1", "198.51.100.7"
@@ -247,6 +249,70 @@ def _orphans() -> int:
         return sum(line.split()[3] == "04" for line in table)
 
 
+@contextmanager
+def black_hole(count: int) -> Iterator[list[tuple[socket.socket, socket.socket]]]:
+    """`count` connections over a path that passes small segments only; yields sender and receiver of each.
+
+    A request of a few bytes got through; the answer is eight full segments with a short one behind them.
+    """
+    allow_descriptors(2 * count + 64)
+    set_mtu("lo", 1500)
+    with ExitStack() as stack:
+        server = listen(stack)
+        pairs = [connect_pair(stack, server) for _ in range(count)]
+        for sender, receiver in pairs:
+            sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            hear_small(receiver, 1000)
+            sender.sendall(b"request")
+            receiver.recv(16)
+            sender.sendall(b"x" * 8 * 1448)
+            sender.sendall(b"the end")
+        yield pairs
+
+
+def set_mtu(interface: str, mtu: int) -> None:
+    """Set the largest packet of an interface of this namespace."""
+    from pyroute2 import IPRoute
+
+    with IPRoute() as routes:
+        (index,) = routes.link_lookup(ifname=interface)
+        routes.link("set", index=index, mtu=mtu)
+
+
+def _large_packets_lost() -> Iterator[Scene]:
+    rule = "large-packets-lost"
+    with black_hole(5) as pairs:
+        let_pass(2.2)
+        yield Broken(
+            """
+            Five connections over a path whose narrowest link takes packets of 1000 bytes. A firewall drops
+            the ICMP messages that would say so. The requests were short and came through; the answers are
+            eight full segments, and a short one at their end. The short one arrives, and the receiver says so
+            (SACK). The first full one is sent again and again: small segments pass, large ones never do.
+            """,
+            fires={rule: "warning"},
+            show=("sockets --state established",),
+            limits={rule: {"min_age": 1}},
+        )
+        for _, receiver in pairs:
+            hear_again(receiver)
+        received = [_receive_all(receiver, 8 * 1448 + 7) for _, receiver in pairs]
+        yield Cured(
+            f"""
+            The ICMP messages get through, or the MTU of the tunnel was set right: full segments pass, and all
+            {len(received)} answers have arrived with their {received[0]:,} bytes.
+            """
+        )
+
+
+def _receive_all(sock: socket.socket, size: int) -> int:
+    received = 0
+    sock.settimeout(30)
+    while received < size:
+        received += len(sock.recv(1 << 16))
+    return received
+
+
 SCENARIOS = (
     Scenario("retransmissions-above-normal", "A path loses a tenth of the segments", _retransmissions),
     Scenario("checksum-errors", "Segments arrive damaged", _checksum_errors),
@@ -255,5 +321,6 @@ SCENARIOS = (
     Scenario(
         "reverse-path-filter-drops", "The way back leads through another interface", _reverse_path_filter
     ),
+    Scenario("large-packets-lost", "Small segments pass, full ones do not", _large_packets_lost),
     Scenario("orphan-retries-low", "Closed connections are given up in seconds", _orphan_retries_low),
 )

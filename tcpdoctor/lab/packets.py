@@ -39,6 +39,32 @@ def send_stray_segments(count: int, ends: Endpoints) -> None:
             sock.sendto(_segment(ends, number * 7919, _ACK, bytes(100)), (ends.destination, 0))
 
 
+def send_outside_the_window(sock: socket.socket) -> None:
+    """Send a segment in the name of a connected socket whose sequence number is far outside the window.
+
+    What it acknowledges is right, so that a reset that answers it is believed. The numbers are the kernel's
+    own, by TCP_REPAIR, which takes CAP_NET_ADMIN.
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
+    numbers = []
+    for queue in (_SEND_QUEUE, _RECEIVE_QUEUE):
+        sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR_QUEUE, queue)
+        (number,) = struct.unpack("=I", sock.getsockopt(socket.IPPROTO_TCP, _TCP_QUEUE_SEQ, 4))
+        numbers.append(number)
+    sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, _WITHOUT_PROBE)
+    (source, source_port), (destination, port) = sock.getsockname(), sock.getpeername()
+    ends = Endpoints(source, source_port, destination, port)
+    segment = _segment(ends, (numbers[0] + _FAR_AWAY) % 2**32, _ACK, b"x", acknowledged=numbers[1])
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as raw:
+        raw.bind((source, 0))
+        raw.sendto(segment, (destination, 0))
+
+
+_TCP_REPAIR, _TCP_REPAIR_QUEUE, _TCP_QUEUE_SEQ = 19, 20, 21
+_RECEIVE_QUEUE, _SEND_QUEUE, _WITHOUT_PROBE = 1, 2, -1
+_FAR_AWAY = 50_000_000
+
+
 def send_from_the_wrong_side(count: int, ends: Endpoints) -> None:
     """Let `count` SYNs come in on lo, whatever the route to their sender says."""
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
@@ -60,10 +86,12 @@ def _packet(ends: Endpoints, payload: bytes) -> bytes:
     return header[:10] + struct.pack(">H", _checksum(header + addresses)) + addresses + payload
 
 
-def _segment(ends: Endpoints, sequence: int, flags: int, data: bytes = b"", *, damage: int = 0) -> bytes:
+def _segment(
+    ends: Endpoints, sequence: int, flags: int, data: bytes = b"", *, acknowledged: int = 1, damage: int = 0
+) -> bytes:
     """A TCP segment; `damage` is xored into its checksum."""
     segment = struct.pack(
-        ">HHIIBBHHH", ends.source_port, ends.port, sequence, 1, 5 << 4, flags, 1024, 0, 0
+        ">HHIIBBHHH", ends.source_port, ends.port, sequence, acknowledged, 5 << 4, flags, 1024, 0, 0
     )  # fmt: skip
     segment += data
     pseudo = socket.inet_aton(ends.source) + socket.inet_aton(ends.destination)

@@ -7,6 +7,7 @@ import struct
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _RETURN = 0x06  # BPF_RET | BPF_K
 _LOAD = 0x20  # BPF_LD | BPF_W | BPF_ABS
+_LOAD_LENGTH = 0x80  # BPF_LD | BPF_W | BPF_LEN
 _AND = 0x54  # BPF_ALU | BPF_AND | BPF_K
 _AT_LEAST = 0x35  # BPF_JMP | BPF_JGE | BPF_K
 _RANDOM = 0xFFFFF000 + 56  # SKF_AD_OFF + SKF_AD_RANDOM
@@ -34,6 +35,19 @@ def hear_partly(sock: socket.socket, lost_of_256: int) -> None:
             (_AT_LEAST, 0, 1, lost_of_256),
             (_RETURN, 0, 0, _WHOLE),
             (_RETURN, 0, 0, 0),
+        ],
+    )
+
+
+def hear_small(sock: socket.socket, most: int) -> None:
+    """Let the kernel drop every segment longer than `most` bytes, its TCP header included: a black hole."""
+    _attach(
+        sock,
+        [
+            (_LOAD_LENGTH, 0, 0, 0),
+            (_AT_LEAST, 0, 1, most + 1),
+            (_RETURN, 0, 0, 0),
+            (_RETURN, 0, 0, _WHOLE),
         ],
     )
 

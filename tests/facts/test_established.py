@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tcpdoctor.facts.established import is_lost_by_size
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.value import Ages, Range
 from tcpdoctor.kernel.reading import Missing
@@ -254,3 +255,37 @@ def test_where_nothing_is_wrong_texts_say_none():
     ):
         assert found[name] == "none"
     assert found["zero_window.oldest"] == found["idle.oldest_unprobed"] == 0
+
+
+STUCK = CONNECTION._replace(
+    state=TcpState.ESTABLISHED, timer=Timer.RETRANSMIT, retransmits=4, expires=1.0, send_queue=11591
+)
+STUCK_INFO = INFO._replace(rto=3.2, mss=1448, unacked=9, last_ack_recv=30.0, last_data_recv=30.0)
+
+
+@pytest.mark.parametrize(
+    ("row", "by_size"),
+    [
+        (STUCK._replace(info=STUCK_INFO._replace(sacked=1)), True),  # it has the short one behind
+        (STUCK._replace(info=STUCK_INFO._replace(last_ack_recv=0.5)), True),  # it answers something else
+        (STUCK._replace(info=STUCK_INFO._replace(last_data_recv=0.5)), True),
+        (STUCK._replace(info=STUCK_INFO), False),  # nothing comes from it any more
+        (STUCK._replace(info=STUCK_INFO._replace(sacked=1), send_queue=1000), False),  # a short segment
+        (STUCK._replace(info=STUCK_INFO._replace(sacked=1, notsent=11000)), False),
+        (STUCK._replace(info=STUCK_INFO._replace(sacked=1), timer=Timer.PROBE), False),
+        (STUCK._replace(info=STUCK_INFO._replace(sacked=1, mss=0)), False),
+        (STUCK._replace(info=Missing("/proc/net/tcp")), False),
+    ],
+)
+def test_full_segments_that_are_lost_are_told_from_a_peer_that_is_gone(row, by_size):
+    assert is_lost_by_size(row) is by_size
+
+
+def test_connections_that_lose_full_segments_are_no_dead_peers():
+    rows = several(5, STUCK._replace(info=STUCK_INFO._replace(sacked=1), local=Endpoint("10.0.0.1", 443)))
+    established = Established(0, 5, 0, 0, Detail(tuple(rows), 5), *[Detail((), 0)] * 4)
+    found = facts(once(snapshot(census=census(established=established))))
+    assert found["unanswered.by_size_ages"].at_least == pytest.approx((5.2,) * 5)
+    assert found["unanswered.by_size_mss"] == 1448
+    assert len(found["unanswered.incoming_ages"].at_least) == 0
+    assert found["unanswered.sockets"] == 5

@@ -47,8 +47,11 @@ KINDS = {
     Owned.BOUND: several(2, BOUND, 300),
 }
 OUTGOING_UNANSWERED = UNANSWERED._replace(cookie=2, local=OUTGOING.local, remote=OUTGOING.remote)
+LOST_BY_SIZE = UNANSWERED._replace(
+    cookie=3, timer=Timer.RETRANSMIT, send_queue=9000, info=UNANSWERED.info._replace(mss=1448, sacked=1)
+)
 SUSPECTS = {
-    "unanswered": [UNANSWERED, OUTGOING_UNANSWERED],
+    "unanswered": [UNANSWERED, OUTGOING_UNANSWERED, LOST_BY_SIZE],
     "closed_window": [LIVING._replace(timer=Timer.PROBE, expires=0.4, send_queue=5000)],
     "self_connected": [LIVING._replace(remote=LIVING.local)],
     "large": [LIVING._replace(receive_queue=LARGE)],

@@ -6,10 +6,12 @@ import socket
 
 import pytest
 
+from tcpdoctor.lab.keepalive import dead_server, wait_for_retries
 from tcpdoctor.lab.loss import (
     ELSEWHERE,
     HERE,
     asymmetric_route,
+    black_hole,
     damaged_segments,
     filter_reverse_path,
     narrow_way_out,
@@ -189,3 +191,37 @@ def test_a_queue_in_front_of_a_busy_socket_that_has_room_drops_nothing(in_namesp
     assert drops == 0
     assert findings(report, BACKLOG) == []
     assert reason_unchecked(report, BACKLOG) is None
+
+
+# --- packets that are too large for the path ---
+
+LARGE = "large-packets-lost"
+
+
+def in_a_black_hole():
+    with black_hole(7) as pairs:
+        wait_for_retries([sender for sender, _ in pairs], 4)
+        report = check(limits={LARGE: {"min_age": 1}, "clients-stopped-answering": {"min_age": 1}})
+        shown = output_of("ss -Htnoi state established")
+    return report, shown.count("sacked:")
+
+
+def test_full_segments_that_never_arrive_are_told_from_peers_that_are_gone(in_namespace):
+    report, sacked = in_namespace(in_a_black_hole)
+    finding = the_finding(report, LARGE)
+    assert (finding["severity"], sacked) == ("warning", 7)
+    assert evidence(finding, "older(unanswered.by_size_ages, 1 s)") == 7
+    assert "segment (up to 1.4 KiB of data)" in finding["summary"]
+    others = ("clients-stopped-answering", "destination-stopped-answering")
+    assert [rule for rule in others if findings(report, rule)] == []
+
+
+def peers_that_are_gone():
+    with dead_server(7):
+        return check(limits={LARGE: {"min_age": 0.5}})
+
+
+def test_a_peer_that_is_gone_is_no_black_hole(in_namespace):
+    report = in_namespace(peers_that_are_gone)
+    assert findings(report, LARGE) == []
+    assert reason_unchecked(report, LARGE) is None
