@@ -16,7 +16,7 @@ import struct
 import time
 from collections.abc import Iterable, Mapping
 
-from tcpdoctor.kernel.owners import HIDING, is_elsewhere, whether_all_are_seen
+from tcpdoctor.kernel.owners import hides_from_us, is_elsewhere, whether_all_are_seen
 from tcpdoctor.kernel.procfile import is_absent
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import DeadSocket, DeadSockets, DeadUse
@@ -80,7 +80,7 @@ def find_dead_sockets(seconds: float, only: Iterable[int] | None = None, root: s
                     found[pid] = fresh
         except OSError as error:
             if not is_absent(error):
-                complete = Missing(HIDING)
+                complete = Missing(hides_from_us(frozenset({pid})))
     return DeadUse(found, complete)
 
 

@@ -125,6 +125,27 @@ def fin_wait_1_stuck(count: int, *, unsent: int = 0) -> Iterator[list[socket.soc
 
 
 @contextmanager
+def closed_at_a_full_queue(count: int) -> Iterator[socket.socket]:
+    """`count` clients connected, sent, and closed, and a server's accept queue was full meanwhile.
+
+    The kernel of the server waits for their data before it takes them (TCP_DEFER_ACCEPT); by the time it
+    comes the queue is full. Yields the listener.
+    """
+    allow_descriptors(4 * count + 64)
+    with ExitStack() as stack:
+        server = listen(stack, count)
+        server.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 60)
+        for _ in range(count):
+            connect(stack, server).sendall(b"x")
+        late = [connect(stack, server) for _ in range(count)]
+        for client in late:  # the first still finds a place
+            client.sendall(b"request")
+        for client in late:
+            client.close()
+        yield server
+
+
+@contextmanager
 def last_ack_stuck(count: int) -> Iterator[list[socket.socket]]:
     """`count` peers closed first and vanished before this side closed; yields the peers' deaf sockets."""
     allow_descriptors(2 * count + 64)

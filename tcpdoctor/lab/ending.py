@@ -5,9 +5,17 @@ import resource
 from collections.abc import Callable, Iterator
 
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.lab.closing import close_wait, fin_wait_1_stuck, last_ack_stuck, time_wait
+from tcpdoctor.lab.closing import (
+    close_wait,
+    closed_at_a_full_queue,
+    fin_wait_1_stuck,
+    last_ack_stuck,
+    time_wait,
+)
+from tcpdoctor.lab.listening import accept_all
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import count_sockets, wait_until
+from tcpdoctor.lab.peers import let_pass
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene
 from tcpdoctor.lab.silence import hear_again
 from tcpdoctor.lab.traffic import closed_before_sent
@@ -155,7 +163,35 @@ def _scenario(name: str, title: str, play: Callable[[], Iterator[Scene]], *rules
     return Scenario(name, title, play, rules or None)
 
 
+def _closed_at_a_full_queue() -> Iterator[Scene]:
+    stuck, full = "fin-wait-1-stuck", "accept-queue-full"
+    with closed_at_a_full_queue(13) as server:
+        let_pass(1.5)
+        yield Broken(
+            """
+            A server that listens and does not accept: its queue of 13 has filled. For twelve more clients
+            connect() had succeeded by then, because a client needs no more than the SYN-ACK. They sent their
+            request, waited, and closed: FIN_WAIT_1. The server's kernel drops what they send for as long as
+            the queue is full, and answers nothing. It looks like a path that loses packets, and is a program
+            that does not accept.
+            """,
+            fires={stuck: "warning", full: "critical"},
+            show=("sockets --state fin-wait-1,listen",),
+        )
+        for connection in accept_all(server, quiet=2.5):
+            connection.close()
+        wait_until(lambda: count_sockets(TcpState.FIN_WAIT_1) == 0, "the clients' FINs to be answered", 20)
+        yield Cured("The server accepts: what the clients repeat finds a place, and their FINs are answered.")
+
+
 SCENARIOS = (
+    _scenario(
+        "fin-wait-1-at-a-full-queue",
+        "A server that does not accept leaves its clients in FIN_WAIT_1",
+        _closed_at_a_full_queue,
+        "fin-wait-1-stuck",
+        "accept-queue-full",
+    ),
     _scenario(
         "fin-wait-1-stuck",
         "Peers are silent after our close: the FIN is never acknowledged",

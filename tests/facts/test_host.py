@@ -7,9 +7,20 @@ import pytest
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.value import Range
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.snapshot import Destination, NotHeld, Translation, Translations
+from tcpdoctor.kernel.snapshot import Destination, Endpoint, NotHeld, Translation, Translations
 from tcpdoctor.kernel.states import TcpState, Timer
-from tests.facts.samples import CONNECTION, HIDDEN, census, details, facts, once, several, snapshot, subjects
+from tests.facts.samples import (
+    CONNECTION,
+    HIDDEN,
+    LISTENER,
+    census,
+    details,
+    facts,
+    once,
+    several,
+    snapshot,
+    subjects,
+)
 
 ORPHAN = CONNECTION._replace(
     state=TcpState.FIN_WAIT_2, inode=0, owner=NotHeld(), timer=Timer.TIME_WAIT, info=Missing("a minisocket")
@@ -193,3 +204,19 @@ def test_of_source_nat_the_destination_with_most_ports_is_told():
     assert (none["snat.ports_used"], none["snat.destination"]) == (0, "none")
     unread = facts(once(snapshot(translations=Missing("it takes root"))))
     assert unread["snat.ports_used"] == Missing("it takes root")
+
+
+def test_sockets_stuck_at_a_full_queue_of_this_host_are_told_with_the_listener():
+    stuck = CONNECTION._replace(
+        state=TcpState.FIN_WAIT_1, retransmits=4, timer=Timer.RETRANSMIT, inode=0, owner=NotHeld()
+    )
+    here = stuck._replace(local=Endpoint("127.0.0.1", 50001), remote=Endpoint("127.0.0.1", 8080), cookie=7)
+    elsewhere = stuck._replace(remote=Endpoint("10.0.0.9", 8080), cookie=8)
+    full = LISTENER._replace(accept_queue=129, accept_limit=128)
+    found = facts(once(snapshot([here, elsewhere], listeners=(full,))))
+    assert (found["fin_wait_1.lasting"], found["fin_wait_1.at_full_queues"]) == (2, 1)
+    assert found["fin_wait_1.full_queues"] == "0.0.0.0:8080"
+    room = facts(once(snapshot([here], listeners=(LISTENER._replace(accept_queue=128),))))
+    assert (room["fin_wait_1.at_full_queues"], room["fin_wait_1.full_queues"]) == (0, "none")
+    unknown = facts(once(snapshot([here], listeners=Missing("no netlink"))))
+    assert unknown["fin_wait_1.at_full_queues"] == Missing("no netlink")

@@ -268,3 +268,9 @@ def test_a_table_of_time_wait_that_is_full_takes_no_more(in_namespace):
     name = "time-wait-table-nearly-full"
     sick, _, counted = in_namespace(disease_of, LAB[name], name, "ss -Htn state time-wait")
     assert (counted, evidence(sick, "sockstat.TCP.tw")) == (100, 100)
+
+
+def test_clients_stuck_at_a_server_of_this_host_that_does_not_accept_lead_to_it(in_namespace):
+    sick, *_ = in_namespace(disease_of, LAB["fin-wait-1-at-a-full-queue"], "fin-wait-1-stuck")
+    assert "12 of them at a full accept queue of this host" in sick["summary"]
+    assert re.search(r"whose queue is full: 127\.0\.0\.1:\d+\.", sick["explanation"])

@@ -105,6 +105,26 @@ def test_the_reverse_path_filter_drops_where_it_is_strict(in_namespace, value, e
         assert 20 <= evidence(finding, "rate(TcpExt.IPReversePathFilter)") <= drops
 
 
+def one_client_locked_out():
+    filter_reverse_path(1)
+    with asymmetric_route(1):
+        pass  # the route stays
+    with again_and_again(one_syn, every=0.9):
+        return check("--window", "4"), check("--window", "0.3")
+
+
+def one_syn():
+    send_from_the_wrong_side(1, Endpoints(ELSEWHERE, 40_000, HERE, 80))
+
+
+def test_one_client_that_tries_again_and_again_is_told_of_in_a_longer_look(in_namespace):
+    long, short = in_namespace(one_client_locked_out)
+    finding = the_finding(long, REVERSE)
+    assert finding["severity"] == "info"
+    assert 2 <= evidence(finding, "delta(TcpExt.IPReversePathFilter)") <= 6
+    assert findings(short, REVERSE) == []
+
+
 def filtered_by_both(of_all, of_interface):
     write_sysctl("net.ipv4.conf.all.rp_filter", of_all)
     filter_reverse_path(of_interface)
