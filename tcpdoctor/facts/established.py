@@ -180,13 +180,25 @@ def is_lost_by_size(row: Connection) -> bool:
 
     A full segment was sent again and again; and the peer has said since then that it got something behind
     it (SACK), or has sent or acknowledged something. From a peer that is gone nothing comes any more.
+
+    Where all that is on its way is full, nothing can come. Then it was small ones that passed, all of them
+    ever, and the last was acknowledged just before: a peer that died of itself did not wait for this one.
     """
     info = row.info
     if isinstance(info, Missing) or row.timer is not Timer.RETRANSMIT or not info.mss:
         return False
     if row.send_queue - info.notsent < info.mss:
         return False
-    return info.sacked > 0 or min(info.last_ack_recv, info.last_data_recv) + _TICK < _retrying_for(row, info)
+    retrying = _retrying_for(row, info)
+    if info.sacked > 0 or min(info.last_ack_recv, info.last_data_recv) + _TICK < retrying:
+        return True
+    only_small = not isinstance(info.bytes, Missing) and 1 < info.bytes.acked <= info.mss
+    return only_small and info.last_ack_recv - retrying < _JUST_BEFORE
+
+
+_JUST_BEFORE = 1.0
+"""Seconds between the last acknowledgement and the first sending of what is lost, as between a request's head
+and its body; the waits of retransmission are known to a fraction of that."""
 
 
 def _retrying_for(row: Connection, info: TcpInfo) -> float:

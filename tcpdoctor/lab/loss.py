@@ -250,10 +250,12 @@ def _orphans() -> int:
 
 
 @contextmanager
-def black_hole(count: int) -> Iterator[list[tuple[socket.socket, socket.socket]]]:
+def black_hole(
+    count: int, *, segments: int = 8, tail: bytes = b"the end"
+) -> Iterator[list[tuple[socket.socket, socket.socket]]]:
     """`count` connections over a path that passes small segments only; yields sender and receiver of each.
 
-    A request of a few bytes got through; the answer is eight full segments with a short one behind them.
+    A request of a few bytes got through; the answer is `segments` full ones with a short one behind them.
     """
     allow_descriptors(2 * count + 64)
     set_mtu("lo", 1500)
@@ -265,8 +267,8 @@ def black_hole(count: int) -> Iterator[list[tuple[socket.socket, socket.socket]]
             hear_small(receiver, 1000)
             sender.sendall(b"request")
             receiver.recv(16)
-            sender.sendall(b"x" * 8 * 1448)
-            sender.sendall(b"the end")
+            sender.sendall(b"x" * segments * 1448)
+            sender.sendall(tail)
         yield pairs
 
 

@@ -17,6 +17,7 @@ from tcpdoctor.kernel.snapshot import (
     Endpoint,
     Established,
     NotHeld,
+    TcpBytes,
 )
 from tcpdoctor.kernel.sock_diag_rows import NOT_LOOKED_UP
 from tcpdoctor.kernel.states import TcpState, Timer
@@ -261,6 +262,7 @@ STUCK = CONNECTION._replace(
     state=TcpState.ESTABLISHED, timer=Timer.RETRANSMIT, retransmits=4, expires=1.0, send_queue=11591
 )
 STUCK_INFO = INFO._replace(rto=3.2, mss=1448, unacked=9, last_ack_recv=30.0, last_data_recv=30.0)
+SMALL_ONLY = STUCK_INFO._replace(last_ack_recv=5.4, bytes=TcpBytes(201, 0, 11791, 5792))
 
 
 @pytest.mark.parametrize(
@@ -270,6 +272,10 @@ STUCK_INFO = INFO._replace(rto=3.2, mss=1448, unacked=9, last_ack_recv=30.0, las
         (STUCK._replace(info=STUCK_INFO._replace(last_ack_recv=0.5)), True),  # it answers something else
         (STUCK._replace(info=STUCK_INFO._replace(last_data_recv=0.5)), True),
         (STUCK._replace(info=STUCK_INFO), False),  # nothing comes from it any more
+        (STUCK._replace(info=SMALL_ONLY), True),  # the head of a request passed, its body does not
+        (STUCK._replace(info=SMALL_ONLY._replace(last_ack_recv=30.0)), False),  # it was idle, and died
+        (STUCK._replace(info=SMALL_ONLY._replace(bytes=TcpBytes(9001, 0, 20593, 5792))), False),
+        (STUCK._replace(info=SMALL_ONLY._replace(bytes=TcpBytes(1, 0, 11591, 5792))), False),
         (STUCK._replace(info=STUCK_INFO._replace(sacked=1), send_queue=1000), False),  # a short segment
         (STUCK._replace(info=STUCK_INFO._replace(sacked=1, notsent=11000)), False),
         (STUCK._replace(info=STUCK_INFO._replace(sacked=1), timer=Timer.PROBE), False),

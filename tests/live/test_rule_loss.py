@@ -218,18 +218,21 @@ def test_a_queue_in_front_of_a_busy_socket_that_has_room_drops_nothing(in_namesp
 LARGE = "large-packets-lost"
 
 
-def in_a_black_hole():
-    with black_hole(7) as pairs:
+def in_a_black_hole(segments, tail):
+    with black_hole(7, segments=segments, tail=tail) as pairs:
         wait_for_retries([sender for sender, _ in pairs], 4)
         report = check(limits={LARGE: {"min_age": 1}, "clients-stopped-answering": {"min_age": 1}})
         shown = output_of("ss -Htnoi state established")
     return report, shown.count("sacked:")
 
 
-def test_full_segments_that_never_arrive_are_told_from_peers_that_are_gone(in_namespace):
-    report, sacked = in_namespace(in_a_black_hole)
+@pytest.mark.parametrize(("segments", "tail", "acknowledged"), [(8, b"the end", 7), (20, b"", 0)])
+def test_full_segments_that_never_arrive_are_told_from_peers_that_are_gone(
+    in_namespace, segments, tail, acknowledged
+):
+    report, sacked = in_namespace(in_a_black_hole, segments, tail)
     finding = the_finding(report, LARGE)
-    assert (finding["severity"], sacked) == ("warning", 7)
+    assert (finding["severity"], sacked) == ("warning", acknowledged)
     assert evidence(finding, "older(unanswered.by_size_ages, 1 s)") == 7
     assert "segment (up to 1.4 KiB of data)" in finding["summary"]
     others = ("clients-stopped-answering", "destination-stopped-answering")
