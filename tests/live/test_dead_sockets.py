@@ -22,6 +22,7 @@ from tcpdoctor.lab.pairs import allow_descriptors, connect_pair, listen
 from .checks import check, evidence, findings, lines_of
 from .scenes import disease_of
 
+NOBODY = 65534
 HELD, NEAR = "ended-connections-not-closed", "ended-connections-near-limit"
 
 
@@ -128,3 +129,23 @@ def test_one_look_does_not_take_sockets_for_leaked_that_ended_just_now(in_namesp
     assert report["findings"] == []
     (unchecked,) = report["unchecked"]
     assert "needs two samples" in unchecked["reason"]
+
+
+def without_time_or_privilege():
+    with ended_and_not_closed(67):
+        pid = os.getpid()
+        hurried = find_dead_sockets(0.0)
+        child = os.fork()
+        if child == 0:
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            stranger = find_dead_sockets(1.0, [pid])
+            os._exit(0 if isinstance(stranger.complete, Missing) and not stranger.by_pid else 1)
+        _, status = os.waitpid(child, 0)
+    return hurried, os.waitstatus_to_exitcode(status)
+
+
+def test_what_could_not_be_asked_is_said(in_namespace):
+    hurried, stranger = in_namespace(without_time_or_privilege)
+    assert hurried.by_pid == {}
+    assert "the time budget of 0 s ran out after 0 of" in hurried.complete.reason
+    assert stranger == 0
