@@ -105,6 +105,23 @@ def test_of_a_proxys_pairs_there_is_one_finding_and_without_their_others_ends_it
     assert in_namespace(a_proxy) == [{"proxy-waits-for-one-side"}, {"close-wait-leak"}]
 
 
+def a_proxy_near_its_limit():
+    with half_closed_pairs(109):
+        let_pass(0.6)
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 10, hard))
+        report = check(limits={"proxy-waits-for-one-side": OLD_AFTER_A_SECOND})
+    return {
+        found["rule"]: found["severity"]
+        for found in report["findings"]
+        if found["subject"].get("pid") == os.getpid()
+    }
+
+
+def test_a_proxy_near_its_limit_is_not_told_to_close_what_it_has_to_keep(in_namespace):
+    assert in_namespace(a_proxy_near_its_limit) == {"proxy-waits-for-one-side": "critical"}
+
+
 # --- close-wait-not-accepted ---
 
 
