@@ -7,9 +7,13 @@ apart. It is read where such losses grow, and only then: a million entries take 
 bounded.
 """
 
+import os
 import re
+import socket
+import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from tcpdoctor.kernel.counters import THREAD_NET
 from tcpdoctor.kernel.procfile import is_absent, why_unreadable
@@ -22,23 +26,38 @@ _ENTRY = re.compile(
     r".*?\bsrc=(\S+) dst=(\S+) sport=(\d+) dport=(\d+) "
 )
 """Both directions of an entry: who began it, and how the answers come back."""
-_LINES_BETWEEN_CLOCKS = 1024
+_ENTRIES_BETWEEN_CLOCKS = 1024
 
 
-def read_translations(seconds: float, path: str = TABLE) -> Reading[Translations]:
+def read_translations(
+    seconds: float, path: str = TABLE, modules: str = "/sys/module"
+) -> Reading[Translations]:
     """Read the table, for at most so many seconds of CPU time.
 
-    Missing where it takes root, where this kernel has no such file (CONFIG_NF_CONNTRACK_PROCFS), or where
-    the time is over before its end: the destination with most ports may not have been seen.
+    A kernel without CONFIG_NF_CONNTRACK_PROCFS, such as Ubuntu's, has no such file. There it is asked for
+    by netlink, where that module is loaded: to look must not load one.
+
+    Args:
+        seconds: Budget of CPU time.
+        path: The file.
+        modules: Folder of the modules that are loaded.
+
+    Missing where it takes privilege, where neither way is there, or where the time is over before its end:
+    the destination with most ports may not have been seen.
     """
     deadline = time.thread_time() + seconds
     try:
         with open(path, encoding="ascii", errors="replace") as table:
-            found = _by_destination(table, deadline)
+            found = _by_destination(_entries_of(table), deadline)
     except OSError as error:
-        if is_absent(error):
+        if not is_absent(error):
+            return Missing(why_unreadable(error))
+        if not os.path.isdir(f"{modules}/nf_conntrack_netlink"):
             return Missing("this kernel has no /proc/net/nf_conntrack; `conntrack -L` lists the table")
-        return Missing(why_unreadable(error))
+        try:
+            found = _by_destination(_asked_for(), deadline)
+        except OSError as refusal:
+            return Missing(why_unreadable(refusal))
     if isinstance(found, Missing):
         return found
     fullest = max(found.items(), key=lambda item: len(item[1]), default=None)
@@ -48,18 +67,107 @@ def read_translations(seconds: float, path: str = TABLE) -> Reading[Translations
     return Translations(Translation(protocol, towards, len(ports), min(ports), max(ports)))
 
 
+class _Entry(NamedTuple):
+    """What one entry says: who began it, and where the answers go."""
+
+    protocol: str
+    client: str
+    client_port: int
+    towards: Destination
+    port: int
+
+
 def _by_destination(
-    lines: Iterable[str], deadline: float
+    entries: Iterable[_Entry | None], deadline: float
 ) -> Reading[dict[tuple[str, Destination], set[int]]]:
     found: dict[tuple[str, Destination], set[int]] = {}
-    for number, line in enumerate(lines, start=1):
-        if not number % _LINES_BETWEEN_CLOCKS and time.thread_time() >= deadline:
+    for number, entry in enumerate(entries, start=1):
+        if not number % _ENTRIES_BETWEEN_CLOCKS and time.thread_time() >= deadline:
             return Missing(f"the table of tracked connections is too long: {number:,} entries were read")
+        if entry is not None and (entry.towards.source, entry.port) != (entry.client, entry.client_port):
+            found.setdefault((entry.protocol, entry.towards), set()).add(entry.port)
+    return found
+
+
+def _entries_of(lines: Iterable[str]) -> Iterator[_Entry | None]:
+    """The entries of the file; None for one of a protocol without ports."""
+    for line in lines:
         entry = _ENTRY.search(line)
         if entry is None:
+            yield None
             continue
         protocol, client, client_port, server, source, server_port, port = entry.groups()
-        if (source, port) != (client, client_port):
-            towards = Destination(source, server, int(server_port))
-            found.setdefault((protocol, towards), set()).add(int(port))
+        towards = Destination(source, server, int(server_port))
+        yield _Entry(protocol, client, int(client_port), towards, int(port))
+
+
+# The same by netlink: include/uapi/linux/netfilter/nfnetlink_conntrack.h.
+
+_NETLINK_NETFILTER = 12
+_GET = 1 << 8 | 1  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
+_REQUEST_DUMP = 0x1 | 0x300
+_ERROR, _DONE = 2, 3
+_ORIGINAL, _REPLY = 1, 2  # CTA_TUPLE_ORIG, CTA_TUPLE_REPLY
+_ADDRESSES, _PROTOCOL = 1, 2  # CTA_TUPLE_IP, CTA_TUPLE_PROTO
+_NUMBER, _SOURCE_PORT, _PORT = 1, 2, 3  # CTA_PROTO_NUM, _SRC_PORT, _DST_PORT
+_PROTOCOLS = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
+_TYPE = 0x3FFF
+
+
+def _asked_for() -> Iterator[_Entry | None]:
+    """The entries that netlink lists.
+
+    Raises:
+        OSError: It takes CAP_NET_ADMIN, or there is no answer within a second.
+    """
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as sock:
+        sock.settimeout(1.0)
+        sock.send(struct.pack("=IHHIIBBH", 20, _GET, _REQUEST_DUMP, 1, 0, 0, 0, 0))
+        while True:
+            answer = sock.recv(1 << 18)
+            at = 0
+            while at + 16 <= len(answer):
+                length, kind = struct.unpack_from("=IH", answer, at)
+                if kind == _DONE or length < 16:
+                    return
+                if kind == _ERROR:
+                    number = -struct.unpack_from("=i", answer, at + 16)[0]
+                    raise OSError(number, os.strerror(number))
+                yield _entry_in(answer[at + 20 : at + length])
+                at += length + -length % 4
+
+
+def _entry_in(body: bytes) -> _Entry | None:
+    tuples = _attributes(body)
+    ends = [_ends_in(tuples.get(kind, b"")) for kind in (_ORIGINAL, _REPLY)]
+    first, answers = ends
+    if first is None or answers is None:
+        return None
+    protocol, client, client_port, _, _ = first
+    _, server, server_port, source, port = answers
+    return _Entry(protocol, client, client_port, Destination(source, server, server_port), port)
+
+
+def _ends_in(body: bytes) -> tuple[str, str, int, str, int] | None:
+    """Protocol, source, its port, destination, its port; None for a protocol without ports."""
+    parts = _attributes(body)
+    addresses = [*_attributes(parts.get(_ADDRESSES, b"")).values()]
+    numbers = _attributes(parts.get(_PROTOCOL, b""))
+    protocol = _PROTOCOLS.get((numbers.get(_NUMBER) or b"\0")[0])
+    if protocol is None or len(addresses) != 2 or _SOURCE_PORT not in numbers or _PORT not in numbers:
+        return None
+    family = socket.AF_INET if len(addresses[0]) == 4 else socket.AF_INET6
+    source, destination = (socket.inet_ntop(family, address) for address in addresses)
+    ports = [int.from_bytes(numbers[kind][:2], "big") for kind in (_SOURCE_PORT, _PORT)]
+    return protocol, source, ports[0], destination, ports[1]
+
+
+def _attributes(body: bytes) -> dict[int, bytes]:
+    found, at = {}, 0
+    while at + 4 <= len(body):
+        length, kind = struct.unpack_from("=HH", body, at)
+        if length < 4:
+            break
+        found[kind & _TYPE] = body[at + 4 : at + length]
+        at += length + -length % 4
     return found

@@ -44,6 +44,6 @@ def test_a_table_that_is_too_long_to_read_is_unknown(tmp_path):
 
 
 def test_a_kernel_without_the_file_says_where_the_table_is(tmp_path):
-    found = read_translations(1.0, str(tmp_path / "absent"))
+    found = read_translations(1.0, str(tmp_path / "absent"), str(tmp_path))
     assert isinstance(found, Missing)
     assert "conntrack -L" in found.reason

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tcpdoctor.kernel.conntrack_table import read_translations
 from tcpdoctor.kernel.counters import ask_conntrack, parse_conntrack_stat
 from tcpdoctor.lab.catalogue import LAB
 from tcpdoctor.lab.firewall import drop_untracked_packets
@@ -239,6 +240,19 @@ def test_clashes_for_want_of_ports_are_no_overflow_and_no_chance(in_namespace):
     others, report = in_namespace(while_used_up)
     assert others == set()
     assert severities(report, SNAT) == ["critical"]
+
+
+def table_told_twice():
+    with translated_ports_used_up(7), tempfile.TemporaryDirectory() as modules:
+        (Path(modules) / "nf_conntrack_netlink").mkdir()  # built in here, and not listed
+        asked = read_translations(1.0, f"{modules}/absent", modules)
+        return read_translations(1.0), asked
+
+
+def test_netlink_lists_the_same_ports_as_the_file(in_namespace):
+    read, asked = in_namespace(table_told_twice)
+    assert read == asked
+    assert (read.fullest.used, read.fullest.towards.source) == (7, "127.0.0.1")
 
 
 # --- descriptors ---
