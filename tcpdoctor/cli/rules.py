@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from tcpdoctor.answers.rules import added_texts, family_of, shipped_texts
+from tcpdoctor.answers.rules import added_texts, family_of, load_rules, shipped_texts
 from tcpdoctor.cli.output import (
     COLOR,
     FORMAT,
@@ -359,7 +359,10 @@ def lint_files(files: Sequence[RuleText]) -> list[Complaint]:
         rules.append(rule)
         complaints += lint_rule(rule, body, stem, hosts)
     facts = [fact for scope in Scope for fact in own_facts(scope)]
-    return [*complaints, *lint_together(rules), *lint_facts(facts)]
+    known = {rule.id for rule in rules}
+    strangers = any(id_ not in known for rule in rules for id_ in rule.explains)
+    others = load_rules().rules if strangers else ()
+    return [*complaints, *lint_together(rules, others), *lint_facts(facts)]
 
 
 def run_tests(files: Sequence[RuleText]) -> tuple[int, list[Complaint]]:

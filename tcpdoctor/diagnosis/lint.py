@@ -415,8 +415,13 @@ def _is_above_zero(tree: Calculation | Text, rule: Rule, known: frozenset[str]) 
             return False
 
 
-def lint_together(rules: Sequence[Rule]) -> Iterator[Complaint]:
-    """Look for what is wrong with rules beside each other: ids and conditions that occur twice."""
+def lint_together(rules: Sequence[Rule], others: Iterable[Rule] = ()) -> Iterator[Complaint]:
+    """Look for what is wrong with rules beside each other: ids and conditions that occur twice, `explains`.
+
+    Args:
+        rules: What is looked at.
+        others: Further rules that these may name.
+    """
     by_id: dict[str, Rule] = {}
     by_conditions: dict[tuple[object, ...], Rule] = {}
     for rule in rules:
@@ -431,6 +436,7 @@ def lint_together(rules: Sequence[Rule]) -> Iterator[Complaint]:
             yield Complaint(
                 rule.source, "same-conditions", f"it fires exactly when {same.id} does; keep one of them"
             )
+    by_id = {other.id: other for other in others} | by_id
     for rule in rules:
         yield from (Complaint(rule.source, *found) for found in _explanations(rule, by_id))
 

@@ -167,6 +167,19 @@ def test_lint_takes_a_file_or_a_folder_and_exits_1_with_complaints(say, tmp_path
     assert (complaint["source"], complaint["name"]) == (str(path), "title-is-an-instruction")
 
 
+def test_lint_of_one_file_knows_the_shipped_rules_that_it_explains(say, tmp_path):
+    text = shipped("proxy-waits-for-one-side")
+    alone = write(tmp_path / "close", "proxy-waits-for-one-side.toml", text)
+    assert say("lint", alone)[0] == 0
+    wrong = write(
+        tmp_path / "close",
+        "proxy-waits-for-one-side.toml",
+        text.replace('"close-wait-leak"', '"close-wait-leek"'),
+    )
+    code, said = say("lint", wrong)
+    assert (code, "explains-no-rule" in said) == (1, True)
+
+
 def test_lint_goes_on_after_a_file_that_is_no_rule(say, tmp_path):
     my_rule(tmp_path, **{"limit.min_age) >=": "limit.min_ages) >="})
     my_rule(tmp_path, "other-leak")
