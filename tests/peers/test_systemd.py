@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tcpdoctor.lab.closing import close_wait
+from tcpdoctor.report.journal import MESSAGE_ID
 
 FOLDER = Path(__file__).parents[2] / "integrations" / "systemd"
 SERVICE, TIMER = FOLDER / "tcpdoctor.service", FOLDER / "tcpdoctor.timer"
@@ -203,7 +204,7 @@ for try in $(seq 50); do
     journalctl -t tcpdoctor-test -o cat --no-pager 2>/dev/null | grep -q no-such-option && break
     sleep 0.1
 done
-journalctl -t tcpdoctor-test -o json --output-fields=PRIORITY,MESSAGE --no-pager
+journalctl -t tcpdoctor-test -t tcpdoctor -o json --no-pager
 kill $daemon
 """
 
@@ -229,16 +230,17 @@ def told_to_the_journal(journald: str):
 
 
 @root_only
-def test_in_a_real_journal_each_finding_has_its_priority(in_namespace, need):
+def test_in_a_real_journal_each_finding_is_an_entry_with_its_priority(in_namespace, need):
     need("journalctl", "systemd")
     done = in_namespace(told_to_the_journal, "/usr/lib/systemd/systemd-journald")
     assert done.stderr == ""
     entries = [json.loads(line) for line in done.stdout.splitlines()]
-    priorities = {entry["MESSAGE"]: entry["PRIORITY"] for entry in entries}
-    (heading,) = [text for text in priorities if text.startswith("WARNING  ")]
-    assert priorities[heading] == "4"
-    below = "  Process does not close connections that its peers have ended"
-    assert priorities[below] == "4"
-    assert next(p for text, p in priorities.items() if text.startswith("Sockets: ")) == "6"
-    assert next(p for text, p in priorities.items() if "--no-such-option" in text) == "3"
-    assert not [text for text in priorities if text.startswith("<")]
+    (finding,) = [entry for entry in entries if entry.get("TCPDOCTOR_RULE") == "close-wait-leak"]
+    assert finding["PRIORITY"] == "4"
+    assert finding["MESSAGE"].startswith("WARNING: ")
+    assert "113 CLOSE_WAIT" in finding["MESSAGE"]
+    assert finding["MESSAGE_ID"] == MESSAGE_ID
+    assert "holds 113 sockets in CLOSE_WAIT" in finding["TCPDOCTOR_SUMMARY"]
+    (complaint,) = [entry for entry in entries if "--no-such-option" in entry["MESSAGE"]]
+    assert complaint["PRIORITY"] == "3"
+    assert not [entry for entry in entries if entry["MESSAGE"].startswith("<")]
