@@ -14,6 +14,6 @@ class CompileRules(BuildHookInterface):
         """Write the file before the wheel is packed."""
         target = Path(self.root, "tcpdoctor", "compiled.bin")
         for_checkout = [] if version == "editable" else [str(target)]
-        command = [sys.executable, "-m", "tcpdoctor.answers.compiled", *for_checkout]
+        command = [sys.executable, "-m", "tcpdoctor.cli.prepare", *for_checkout]
         subprocess.run(command, check=True, cwd=self.root)
         build_data["artifacts"].append("tcpdoctor/compiled.bin")

@@ -1,4 +1,4 @@
-"""What a start costs: which modules `--help`, `states` and `check` import, and no others."""
+"""What a start costs: which modules `--version`, `--help`, `states` and `check` import, and no others."""
 
 import functools
 import subprocess
@@ -26,6 +26,7 @@ HEAVY = {
 
 RUNS = {
     "help": ("--help",),
+    "version": ("--version",),
     "states": ("states", "--format", "json"),
     "check": ("check", "--window", "0", "--format", "json"),
     "text": ("check", "--window", "0"),
@@ -50,7 +51,7 @@ def imported(run):
         [sys.executable, "-c", LISTING, *RUNS[run]],
         capture_output=True,
         encoding="utf-8",
-        env=environment(),
+        env=environment() | {"COLUMNS": "80"},  # or the help is one that was written down
         check=False,
     )
     code, *names = answer.stderr.split()
@@ -101,6 +102,14 @@ def test_help_knows_the_commands_without_importing_them():
         "tcpdoctor.cli.examples",
         "tcpdoctor.cli.output",
         "tcpdoctor.cli.options",
+    }
+
+
+def test_the_version_is_printed_without_the_command_line():
+    own = {name for name in imported("version") if name.partition(".")[0] == "tcpdoctor"}
+    assert own == {"tcpdoctor", "tcpdoctor.__main__", "tcpdoctor.prepared"}
+    assert imported("version") & {"typing", "re", "pathlib", "typer", "json", "collections"} <= {
+        "collections"
     }
 
 

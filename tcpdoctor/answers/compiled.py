@@ -3,14 +3,12 @@
 To read them takes 40 ms of every run of `check`, more than to look at an ordinary host. So the build (and
 .ci/setup, for a checkout) writes what reading them gives into one file, with the SHA-256 of all it came from.
 The rules' files stay the truth: a checkout whose sources differ reads them, and writes nothing.
-
-    python -m tcpdoctor.answers.compiled [TARGET]
 """
 
 import _pickle  # its Python part, pickle, would cost two milliseconds
 import os
-import sys
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,7 +45,9 @@ def load_compiled(rules: Path | None) -> Sequence[Rule] | None:
     loader = tcpdoctor.__loader__
     try:
         data = loader.get_data(os.path.join(package, FILE))  # type: ignore[union-attr]  # of a folder or a zip
-        found = Compiled(*_pickle.loads(data))
+        stream = BytesIO(data)
+        _pickle.load(stream)  # texts (tcpdoctor.prepared); all of it is as much ours as the code
+        found = Compiled(*_pickle.load(stream))
     except (
         OSError,
         ImportError,
@@ -122,19 +122,3 @@ def _digest(sources: Sequence[tuple[str, "os.DirEntry[str]"]]) -> str:
         content = Path(entry.path).read_bytes()
         seen.update(f"{name} {len(content)}\n".encode() + content)
     return seen.hexdigest()
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Write the file for this checkout; with a target, what is to be shipped there."""
-    package = Path(tcpdoctor.__file__).parent
-    inside = package / "rules"
-    rules = inside if inside.is_dir() else package.parent / "rules"
-    target = Path(arguments[0]) if arguments else package / FILE
-    written = target.with_name(f"{target.name}.{os.getpid()}")
-    written.write_bytes(compile_rules(package, rules, here=not arguments))
-    written.replace(target)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -219,6 +219,14 @@ def _options(
         emit(_help_of(context), Output())
 
 
+def help_text() -> str:
+    """Return what `tcpdoctor --help` prints where standard output is no terminal."""
+    group: Any = typer.main.get_command(app)
+    _give_help(group)
+    with group.make_context("tcpdoctor", [], resilient_parsing=True) as context:
+        return _help_of(context) + "\n"
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; what the user can act on is one line on stderr."""
     if arguments[:1] == ["help"]:

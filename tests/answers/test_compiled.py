@@ -30,7 +30,7 @@ def checkout(tmp_path_factory):
     for name in ("tcpdoctor", "rules"):
         shutil.copytree(CHECKOUT / name, folder / name, ignore=ignored)
     shutil.copy(CHECKOUT / "pyproject.toml", folder)
-    run(folder, "-m", "tcpdoctor.answers.compiled")
+    run(folder, "-m", "tcpdoctor.cli.prepare")
     return folder
 
 

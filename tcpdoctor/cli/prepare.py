@@ -1,0 +1,46 @@
+"""The build step: what every start would work out anew is written into one file beside the code.
+
+    python -m tcpdoctor.cli.prepare [TARGET]
+
+Without a target it is for the checkout that it runs from, with the times of its files, so that a change is
+seen. The file holds two pickles: texts that are printed without importing anything, and the rules.
+"""
+
+import _pickle
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import tcpdoctor
+from tcpdoctor.answers.compiled import FILE, compile_rules
+from tcpdoctor.cli.app import help_text
+from tcpdoctor.prepared import HELP, LOOK, look_at_texts
+
+
+def prepare(package: Path, rules: Path, *, here: bool) -> bytes:
+    """Return the content of the file.
+
+    Args:
+        package: The folder of this package.
+        rules: The folder of the rules.
+        here: Whether it is for this very folder.
+    """
+    texts: Mapping[str, str] = {HELP: help_text(), LOOK: look_at_texts(str(package)) if here else ""}
+    return _pickle.dumps(texts, 5) + compile_rules(package, rules, here=here)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the file."""
+    package = Path(tcpdoctor.__file__).parent
+    inside = package / "rules"
+    rules = inside if inside.is_dir() else package.parent / "rules"
+    target = Path(arguments[0]) if arguments else package / FILE
+    written = target.with_name(f"{target.name}.{os.getpid()}")
+    written.write_bytes(prepare(package, rules, here=not arguments))
+    written.replace(target)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
