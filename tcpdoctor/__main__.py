@@ -4,7 +4,7 @@ import gc
 import os
 import sys
 
-from tcpdoctor.prepared import prepared_text
+from tcpdoctor.prepared import COMMANDS, prepared_text, read_prepared
 
 TYPE_CHECKING = False  # importing typing takes a third of the time of `--version`
 if TYPE_CHECKING:
@@ -31,6 +31,12 @@ def _answer(arguments: list[str]) -> int:
     if text is not None and _is_written(text):
         return 0
     try:
+        if arguments[:1] in (["check"], ["states"]):
+            from tcpdoctor.cli.hot import answer_hot
+
+            code = answer_hot(arguments, read_prepared().get(COMMANDS, {}))
+            if code is not None:
+                return code
         # Imported here: an interrupt during these 50 ms ends as quietly as a later one.
         from tcpdoctor.cli.app import run
 

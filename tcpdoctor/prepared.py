@@ -1,4 +1,4 @@
-"""What is printed without importing the command line: ``--version`` and ``--help``.
+"""What was prepared when this program was built: the text of ``--help``, and options of hot commands.
 
 A program that asks for the version of another waits for it; what typer makes of the declarations was written
 down when this program was built (tcpdoctor.cli.prepare). Anything out of the ordinary is left to typer.
@@ -8,7 +8,11 @@ import os
 
 import tcpdoctor
 
-HELP, LOOK = "help", "look"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+HELP, LOOK, COMMANDS = "help", "look", "commands"
 _COLUMNS = 80
 """What the help was laid out for; a wider terminal gets the same."""
 
@@ -20,7 +24,8 @@ def prepared_text(arguments: list[str]) -> str | None:
     if arguments == ["--version"]:
         return f"tcpdoctor {tcpdoctor.__version__}\n"
     if arguments in (["--help"], ["-h"], []) and _is_wide():
-        return _read_help()
+        help_text: str | None = read_prepared().get(HELP)
+        return help_text
     return None
 
 
@@ -40,20 +45,19 @@ def _is_wide() -> bool:
         return True  # no terminal
 
 
-def _read_help() -> str | None:
+def read_prepared() -> "dict[str, Any]":
+    """Read what was written; empty where nothing was, or where the sources differ: typer then answers."""
     from _pickle import UnpicklingError, load, loads
 
     package = os.path.dirname(tcpdoctor.__file__)
     path = os.path.join(package, "compiled.bin")
-    texts: dict[str, str]
+    found: dict[str, Any]
     try:
         if os.path.exists(path):
-            with open(path, "rb") as file:  # what follows the texts is large
-                texts = load(file)
+            with open(path, "rb") as file:  # what follows is large
+                found = load(file)
         else:
-            texts = loads(tcpdoctor.__loader__.get_data(path))  # type: ignore[union-attr]
-        if texts[LOOK] and texts[LOOK] != look_at_texts(package):
-            return None
-        return texts[HELP]
+            found = loads(tcpdoctor.__loader__.get_data(path))  # type: ignore[union-attr]
+        return found if not found[LOOK] or found[LOOK] == look_at_texts(package) else {}
     except (OSError, AttributeError, TypeError, ValueError, LookupError, EOFError, UnpicklingError):
-        return None  # not written, or by another version: typer answers
+        return {}

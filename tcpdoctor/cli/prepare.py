@@ -9,13 +9,15 @@ seen. The file holds two pickles: texts that are printed without importing anyth
 import _pickle
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import tcpdoctor
 from tcpdoctor.answers.compiled import FILE, compile_rules
-from tcpdoctor.cli.app import help_text
-from tcpdoctor.prepared import HELP, LOOK, look_at_texts
+from tcpdoctor.cli import app
+from tcpdoctor.cli.app import build_command, help_text
+from tcpdoctor.cli.hot import HOT_COMMANDS, declared
+from tcpdoctor.prepared import COMMANDS, HELP, LOOK, look_at_texts
 
 
 def prepare(package: Path, rules: Path, *, here: bool) -> bytes:
@@ -26,8 +28,12 @@ def prepare(package: Path, rules: Path, *, here: bool) -> bytes:
         rules: The folder of the rules.
         here: Whether it is for this very folder.
     """
-    texts: Mapping[str, str] = {HELP: help_text(), LOOK: look_at_texts(str(package)) if here else ""}
-    return _pickle.dumps(texts, 5) + compile_rules(package, rules, here=here)
+    prepared = {
+        HELP: help_text(),
+        COMMANDS: {name: declared(build_command(name, app.COMMANDS[name]).params) for name in HOT_COMMANDS},
+        LOOK: look_at_texts(str(package)) if here else "",
+    }
+    return _pickle.dumps(prepared, 5) + compile_rules(package, rules, here=here)
 
 
 def main(arguments: Sequence[str]) -> int:
