@@ -1,7 +1,7 @@
 # `make` is what a change has to pass; .ci/run does the same on a fresh machine.
 PYTHON = .venv/bin/python
 
-.PHONY: all setup test lint bench man readme freeze zipapp clean
+.PHONY: all setup test lint bench bench-million man readme freeze zipapp clean
 
 all: lint test
 
@@ -18,7 +18,13 @@ lint: setup
 	.ci/lint
 
 bench: setup
-	$(PYTHON) bench/run.py
+	$(PYTHON) bench/run.py --results bench/results/established
+	$(PYTHON) bench/run.py --mix established=6,time_wait=3,close_wait=1 --processes 200 --results bench/results/mixed
+
+# Some 6 GiB of kernel memory and ten minutes.
+bench-million: setup
+	$(PYTHON) bench/run.py --sockets 100000 1000000 --rounds 3 --mix established=85,time_wait=5,close_wait=10 --processes 200 \
+	    --results bench/results/million
 
 man: setup
 	$(PYTHON) man/generate.py

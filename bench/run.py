@@ -1,14 +1,17 @@
 """Measure what a look at very many sockets costs, beside other programs and beside the kernel itself.
 
-    python bench/run.py --sockets 100000 --rounds 7
+    python bench/run.py --sockets 10000 100000 --results bench/results/ordinary
 
 Makes the sockets in a private network namespace and runs every command there `rounds` times, taking
 turns, before and after. Prints medians of the CPU time (user and system, of the command and its
 children) in ms, the ratio to the floor, the same without what the command costs in an empty
-namespace, and the highest resident set. See bench/README.md.
+namespace over the floor and over `ss -tan`, and the highest resident set. See bench/README.md.
 """
 
 import argparse
+import contextlib
+import html
+import math
 import os
 import platform
 import resource
@@ -17,7 +20,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,8 +31,21 @@ sys.path.insert(0, str(Path(__file__).parent))  # so that it runs from any direc
 from sockets import KINDS, crowd
 
 HERE = Path(__file__).parent
-FLOOR, START = "floor (C)", "python -c pass"
+FLOOR, START, SS = "floor (C)", "python -c pass", "ss -tan"
+_SLOW = ("psutil", "lsof", "pyroute2", "ss -tanp")
+"""They are run once, and not at all where there are more sockets than this:"""
+_SLOW_UP_TO = 100_000
+_LIMIT = 120
+"""Seconds that one of them may take."""
 _PORTS = "(32768, 60999)"
+_PYROUTE2 = """
+from pyroute2 import DiagSocket
+import socket
+with DiagSocket() as diag:
+    diag.bind()
+    for family in (socket.AF_INET, socket.AF_INET6):
+        diag.get_sock_stats(family=family)
+"""
 _PLAIN_IMPORT = "from tcpdoctor.kernel.sockets import "
 
 
@@ -57,9 +74,14 @@ def commands(floor: Path | None) -> dict[str, list[str]]:
         "tcpdoctor states": [python, "-m", "tcpdoctor", "states"],
         "tcpdoctor check": [python, "-m", "tcpdoctor", "check", "--window", "0", "--format", "json"],
     }
-    if shutil.which("ss"):
-        found["ss -tan"] = ["ss", "-tan"]
     found["cat /proc/net/tcp"] = ["cat", "/proc/net/tcp"]
+    if shutil.which("ss"):
+        found |= {SS: ["ss", "-tan"], "ss -tanp": ["ss", "-tanp"]}
+    if shutil.which("lsof"):
+        found["lsof"] = ["lsof", "-nP", "-iTCP"]
+    if find_spec("psutil"):
+        found["psutil"] = [python, "-c", "import psutil; psutil.net_connections('tcp')"]
+    found["pyroute2"] = [python, "-c", _PYROUTE2]
     return found
 
 
@@ -69,6 +91,7 @@ def measure(command: list[str]) -> Cost:
     Raises:
         RuntimeError: It ended with a code that means failure (3 and above, or a signal).
     """
+    command = ["timeout", str(_LIMIT), *command]
     pid = os.posix_spawn(
         shutil.which(command[0]) or command[0],
         command,
@@ -83,28 +106,131 @@ def measure(command: list[str]) -> Cost:
 
 
 def compare(todo: Mapping[str, list[str]], rounds: int) -> dict[str, list[Cost]]:
-    """Run all commands `rounds` times in turn, so that a slow minute hits each alike."""
+    """Run all commands `rounds` times in turn, so that a slow minute hits each alike; the slow ones once."""
     costs: dict[str, list[Cost]] = {name: [] for name in todo}
-    for _ in range(rounds):
+    for turn in range(rounds):
         for name, command in todo.items():
-            costs[name].append(measure(command))
-    return costs
+            if not turn or name not in _SLOW:
+                with contextlib.suppress(RuntimeError) if name in _SLOW else contextlib.nullcontext():
+                    costs[name].append(measure(command))
+    return {name: each for name, each in costs.items() if each}
 
 
-def show(empty: Mapping[str, Sequence[Cost]], full: Mapping[str, Sequence[Cost]]) -> None:
-    """Print the table."""
-    before = {name: statistics.median(cost.cpu for cost in each) for name, each in empty.items()}
-    after = {name: statistics.median(cost.cpu for cost in each) for name, each in full.items()}
-    floor = after.get(FLOOR)
+class Row(NamedTuple):
+    """One command's line of the table; times in ms of CPU."""
+
+    name: str
+    empty: float
+    full: float
+    floor: float | None
+    beyond: float | None
+    """Beyond start-up, over the floor."""
+    over_ss: float | None
+    """Beyond start-up, over `ss -tan` beyond its own."""
+    peak: str
+
+
+def rows_of(empty: Mapping[str, Sequence[Cost]], full: Mapping[str, Sequence[Cost]]) -> list[Row]:
+    """The table's lines."""
+    before = {name: 1000 * statistics.median(cost.cpu for cost in each) for name, each in empty.items()}
+    after = {name: 1000 * statistics.median(cost.cpu for cost in each) for name, each in full.items()}
+    floor, ss = after.get(FLOOR), after.get(SS, 0) - before.get(SS, 0)
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"{'':20}{'empty':>9}{'full':>9}{'/ floor':>9}{'beyond start':>14}{'peak MiB':>10}")
+    rows = []
     for name in full:
-        ratios = f"{'':23}"
-        if floor:
-            ratios = f"{after[name] / floor:9.2f}{(after[name] - before[name]) / floor:14.2f}"
+        beyond = after[name] - before[name]
         peak = max(cost.peak for cost in full[name])
-        shown = f"{peak / 1024:.0f}" if peak > own else f"<={own / 1024:.0f}"
-        print(f"{name:20}{1000 * before[name]:9.1f}{1000 * after[name]:9.1f}{ratios}{shown:>10}")
+        rows.append(
+            Row(
+                name,
+                before[name],
+                after[name],
+                after[name] / floor if floor else None,
+                beyond / floor if floor else None,
+                beyond / ss if ss > 0 else None,
+                f"{peak / 1024:.0f}" if peak > own else f"<={own / 1024:.0f}",
+            )
+        )
+    return rows
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print the table."""
+    print(f"{'':20}{'empty':>9}{'full':>9}{'/ floor':>9}{'beyond start':>14}{'/ ss':>7}{'peak MiB':>10}")
+    for name, empty, full, floor, beyond, over_ss, peak in rows:
+        ratios = f"{_ratio(floor):>9}{_ratio(beyond):>14}{_ratio(over_ss):>7}"
+        print(f"{name:20}{empty:9.1f}{full:9.1f}{ratios}{peak:>10}")
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def as_markdown(heading: str, rows: Sequence[Row]) -> str:
+    """The same as a table of Markdown."""
+    lines = [
+        heading,
+        "",
+        "| | empty | full | / floor | beyond start / floor | beyond start / ss | peak MiB |",
+    ]
+    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
+    for name, empty, full, *ratios, peak in rows:
+        cells = (name, f"{empty:.1f}", f"{full:.1f}", *map(_ratio, ratios), peak)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+_COLOURS = [
+    "#1b6ca8",
+    "#c0392b",
+    "#27ae60",
+    "#8e44ad",
+    "#d68910",
+    "#16a085",
+    "#7f8c8d",
+    "#2c3e50",
+    "#a04000",
+    "#5d6d7e",
+]
+
+
+def as_plot(tables: Mapping[int, Sequence[Row]]) -> str:
+    """CPU time over the number of sockets, both logarithmic, as SVG: a straight line grows evenly."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for sockets, rows in tables.items():
+        for row in rows:
+            series.setdefault(row.name, []).append((math.log10(sockets), math.log10(max(row.full, 0.1))))
+    every = [point for points in series.values() for point in points]
+    left, right = _span(x for x, _ in every)
+    low, high = _span(y for _, y in every)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return 60 + 440 * (x - left) / (right - left), 380 - 350 * (y - low) / (high - low)
+
+    parts = []
+    for power in range(low, high + 1):
+        y = round(place(left, power)[1])
+        parts.append(f'<path d="M60 {y}H500" stroke="#ddd"/>')
+        parts.append(f'<text x="54" y="{y + 4}" text-anchor="end">{10.0**power:g} ms</text>')
+    for power in range(left, right + 1):
+        x = round(place(power, low)[0])
+        parts.append(f'<path d="M{x} 30V380" stroke="#ddd"/>')
+        parts.append(f'<text x="{x}" y="396" text-anchor="middle">{10**power:,}</text>')
+    parts.append('<text x="280" y="414" text-anchor="middle">sockets</text>')
+    for number, (name, points) in enumerate(series.items()):
+        colour, placed = _COLOURS[number % len(_COLOURS)], [place(*point) for point in points]
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}"/>')
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in placed]
+        parts.append(f'<text x="512" y="{44 + 17 * number}" fill="{colour}">{html.escape(name)}</text>')
+    size = 'width="720" height="420" font-family="sans-serif" font-size="11"'
+    return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {size}>', *parts, "</svg>"]) + "\n"
+
+
+def _span(logarithms: Iterable[float]) -> tuple[int, int]:
+    """The whole powers of ten around some values."""
+    known = list(logarithms)
+    return math.floor(min(known)), math.ceil(max(known) + 0.01)
 
 
 def build_floor(folder: Path) -> Path | None:
@@ -130,13 +256,14 @@ def parse_mix(text: str) -> dict[str, float]:
 def main() -> int:
     """Run the benchmark; 0 if every command ran."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sockets", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--sockets", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--mix", type=parse_mix, default="established", help="established=6,time_wait=3,close_wait=1"
     )
     parser.add_argument("--processes", type=int, default=1, help="over which CLOSE_WAIT is spread")
     parser.add_argument("--only", nargs="*", help="names of the commands to run, as printed")
+    parser.add_argument("--results", type=Path, help="write NAME.md and NAME.svg as well")
     options = parser.parse_args()
     try:
         enter_private_namespace()
@@ -152,15 +279,38 @@ def main() -> int:
         os.environ["PYTHONPYCACHEPREFIX"] = folder
         compare(todo, 1)
         empty = compare(todo, options.rounds)
-        with crowd(options.sockets, options.mix, options.processes):
-            full = compare(todo, options.rounds)
+        tables = {number: _table(todo, empty, number, options) for number in options.sockets}
+    if options.results:
+        options.results.parent.mkdir(parents=True, exist_ok=True)
+        texts = [as_markdown(_heading(number, options), rows) for number, rows in tables.items()]
+        options.results.with_suffix(".md").write_text("\n".join(texts), encoding="utf-8")
+        options.results.with_suffix(".svg").write_text(as_plot(tables), encoding="utf-8")
+    return 0
+
+
+def _table(
+    todo: Mapping[str, list[str]], empty: Mapping[str, list[Cost]], number: int, options: argparse.Namespace
+) -> list[Row]:
+    chosen = {
+        name: command
+        for name, command in todo.items()
+        if name in empty and (name not in _SLOW or number <= _SLOW_UP_TO)
+    }
+    with crowd(number, options.mix, options.processes):
+        full = compare(chosen, options.rounds)
+    rows = rows_of(empty, full)
+    print(_heading(number, options))
+    show(rows)
+    return rows
+
+
+def _heading(number: int, options: argparse.Namespace) -> str:
     cpus = len(os.sched_getaffinity(0))
-    print(
-        f"{options.sockets} sockets, {options.rounds} rounds, {cpus} CPUs, Linux {platform.release()}, "
+    mix = ", ".join(f"{share:g} {kind}" for kind, share in options.mix.items())
+    return (
+        f"{number} sockets ({mix}), {options.rounds} rounds, {cpus} CPUs, Linux {platform.release()}, "
         f"Python {platform.python_version()}"
     )
-    show(empty, full)
-    return 0
 
 
 if __name__ == "__main__":

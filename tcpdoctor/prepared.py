@@ -5,6 +5,7 @@ down when this program was built (tcpdoctor.cli.prepare). Anything out of the or
 """
 
 import os
+import sys
 
 import tcpdoctor
 
@@ -19,8 +20,8 @@ _COLUMNS = 80
 
 def prepared_text(arguments: list[str]) -> str | None:
     """Return what these arguments print; None where it has to be worked out."""
-    if os.environ.get("JOURNAL_STREAM"):
-        return None
+    if os.environ.get("JOURNAL_STREAM") or sys.stdout is None:
+        return None  # entries have a form of their own; where stdout was closed it is /dev/null by now
     if arguments == ["--version"]:
         return f"tcpdoctor {tcpdoctor.__version__}\n"
     if arguments in (["--help"], ["-h"], []) and _is_wide():

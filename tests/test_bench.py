@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -56,6 +57,19 @@ def test_a_crowd_has_the_states_that_were_asked_for(in_namespace):
 
 
 @pytest.mark.usefixtures("in_namespace")
+def test_results_are_a_table_and_a_plot(tmp_path):
+    options = ("--sockets", "100", "300", "--rounds", "1", "--only", "count_states()", "floor (C)")
+    command = [sys.executable, BENCH / "run.py", *options, "--results", tmp_path / "small"]
+    subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    table = (tmp_path / "small.md").read_text()
+    assert table.count("| count_states() |") == 2
+    assert "300 sockets (1 established)" in table
+    root = ElementTree.parse(tmp_path / "small.svg").getroot()  # noqa: S314 - our own
+    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"count_states()", "sockets", "1,000"} <= set(texts)
+
+
+@pytest.mark.usefixtures("in_namespace")
 def test_a_small_benchmark_prints_its_table():
     command = [
         sys.executable,
@@ -69,8 +83,8 @@ def test_a_small_benchmark_prints_its_table():
     ]
     text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     heading, columns, row = text.splitlines()
-    assert heading.startswith("100 sockets, 1 rounds")
-    assert columns.split() == ["empty", "full", "/", "floor", "beyond", "start", "peak", "MiB"]
+    assert heading.startswith("100 sockets (1 established), 1 rounds")
+    assert columns.split() == ["empty", "full", "/", "floor", "beyond", "start", "/", "ss", "peak", "MiB"]
     assert row.startswith("count_states()")
 
 
