@@ -56,6 +56,8 @@ CAUSES = (
 _PRIVILEGED = 1024
 """Ports below it need a privilege, which clients that choose a port seldom have."""
 
+_MPTCP_LATE = 3.0
+"""Seconds that its work queue comes late: ends were seen up to 2 s after the time."""
 _MINI, _LONGEST_HALF, _ROUGHLY = 60, 60, 1.5
 """Seconds: TCP_TIMEWAIT_LEN; what TCP_LINGER2, at most 120, is above it; how far off two looks add up."""
 
@@ -276,6 +278,8 @@ def time_left(row: Connection, sysctls: Mapping[str, object]) -> Life | None:
     """
     if row.minisocket:
         return Life(row.expires, row.expires)
+    if row.mptcp and row.inode and isinstance(row.owner, NotHeld):
+        return _closed_mptcp_left(row)
     if row.inode or not is_orphan(row):
         return None
     if row.state is TcpState.FIN_WAIT_2 and row.timer is Timer.KEEPALIVE:
@@ -298,6 +302,19 @@ def time_left(row: Connection, sysctls: Mapping[str, object]) -> Life | None:
 _UDP_CHAIN = 10
 MOST_BLOCKERS = 20
 """Blockers that are listed; of more, those that stay longest."""
+
+
+def _closed_mptcp_left(row: Connection) -> Life | None:
+    """How long a subflow stays whose MPTCP socket was closed, while the peer closes its own not.
+
+    Its state stays what it was, and it keeps its inode. TCP_TIMEWAIT_LEN runs from close(), which the peer
+    acknowledged: that was the last that came from there. net.mptcp.close_timeout is for sockets that a
+    process still holds, and does not shorten it.
+    """
+    if isinstance(row.info, Missing):
+        return None
+    left = max(0.0, _MINI - row.info.last_ack_recv)
+    return Life(left, left + _MPTCP_LATE)
 
 
 def _whole_fin_wait_2_left(row: Connection, sysctls: Mapping[str, object]) -> Life:

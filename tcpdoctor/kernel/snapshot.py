@@ -157,6 +157,8 @@ class Connection(NamedTuple):
     info: Reading[TcpInfo]
     owner: Owner
     memory: Reading[SocketMemory] = Missing("memory of the socket was not asked for")
+    mptcp: bool = False
+    """It is a subflow of MPTCP; told only to who has CAP_NET_ADMIN."""
 
     @property
     def minisocket(self) -> bool:

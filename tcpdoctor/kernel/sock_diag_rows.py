@@ -30,7 +30,7 @@ from tcpdoctor.kernel.sock_diag import HEAD, ROW, DumpRefusedError, Rows, answer
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.tally import Column, GroupTally, Key, KeysWhere, StateTally, both
 
-INFO, SKMEMINFO, SKV6ONLY, CGROUP_ID = 2, 7, 11, 21
+INFO, SKMEMINFO, SKV6ONLY, ULP_INFO, CGROUP_ID = 2, 7, 11, 19, 21
 WITH_INFO = 1 << (INFO - 1)
 """Ask for struct tcp_info."""
 WITH_MEMORY = 1 << (SKMEMINFO - 1)
@@ -39,6 +39,7 @@ WITH_MEMORY = 1 << (SKMEMINFO - 1)
 _MESSAGE = struct.Struct("=BBBB2s2s16s16sIIIIIIII")  # from byte 16 of the row, 72 bytes
 _ATTRIBUTE = struct.Struct("=HH")
 _WORD, _CGROUP = struct.Struct("=I"), struct.Struct("=Q")
+_MPTCP = b"mptcp\0"  # INET_ULP_INFO_NAME inside INET_DIAG_ULP_INFO
 _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _DROPS = 8 * 4  # SK_MEMINFO_DROPS
 _MEMORY = struct.Struct("=II4xIII8xI")
@@ -96,6 +97,7 @@ def decode_row(data: bytes) -> Connection | Listener:
         _timer(timer), expires / _PER_MILLISECOND, retransmits, receive, send,
         _STUB_CGROUP if stub else _cgroup(attributes), v6only,
         _STUB_INFO if stub else _info(state, attributes), owner_of(inode), _memory(attributes),
+        _MPTCP in attributes.get(ULP_INFO, b""),
     )  # fmt: skip
 
 

@@ -255,6 +255,30 @@ def test_of_a_leftover_whose_ports_tell_nothing_no_server_is_invented():
     assert "one TIME_WAIT connection, which closed first, still holds it" in sentence
 
 
+def test_a_closed_mptcp_connection_ends_a_minute_after_the_peers_last_word():
+    info = INFO._replace(last_ack_recv=17.0)
+    row = connection(TcpState.ESTABLISHED, inode=77, info=info, mptcp=True, owner=NotHeld())
+    assert explain(row).free_in == 43.0
+    assert explain(row._replace(owner=Held((NGINX,)))).free_in is None
+    assert explain(row._replace(mptcp=False)).free_in is None
+
+
+@pytest.mark.parametrize(
+    ("timeout", "left", "passed", "end"),
+    [
+        (60, 29.0, 1.0, 59.0),  # TCP_LINGER2 90: thirty seconds twice
+        (60, 40.0, 20.0, 40.0),  # the whole of tcp_fin_timeout, once
+        (90, 29.0, 1.0, 59.0),  # tcp_fin_timeout 90
+        (90, 59.0, 1.0, 119.0),  # TCP_LINGER2 120 above it
+    ],
+)
+def test_a_whole_orphan_in_fin_wait_2_may_be_followed_by_as_long_a_minisocket(timeout, left, passed, end):
+    info = INFO._replace(last_ack_recv=passed)
+    row = connection(TcpState.FIN_WAIT_2, timer=Timer.KEEPALIVE, expires=left, info=info)
+    settings = {**SETTINGS, "net.ipv4.tcp_fin_timeout": timeout}
+    assert explain(row, sysctls=settings).free_in == end
+
+
 def test_a_connection_to_a_listener_of_this_host_was_begun_here():
     row = held(TcpState.ESTABLISHED, remote="127.0.0.1:5432")
     found = explain(row, listening=frozenset({Endpoint("0.0.0.0", 5432)}))

@@ -17,6 +17,7 @@ from tests.live.port_holders import SO_BINDTODEVICE, Recipe, acting_as, fast_ope
 
 PORT = 50_051
 PATIENCE = 20.0
+MPTCP = 262
 
 
 def ask(*arguments: object, port: int = PORT) -> dict[str, Any]:
@@ -225,6 +226,32 @@ def test_linger2_above_a_minute_takes_its_span_twice(in_namespace):
     assert held - 5 < foreseen < held + 3  # the command itself takes its time
     foreseen, _ = in_namespace(an_orphan_with_linger2, 97)
     assert 72 < foreseen < 80
+
+
+def a_closed_mptcp_connection() -> tuple[dict[str, Any], str]:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, MPTCP) as client:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM, MPTCP) as server:
+            server.bind(("127.0.0.1", PORT))
+            server.listen()
+            client.connect(("127.0.0.1", PORT))
+            accepted = server.accept()[0]
+        accepted.close()
+        return ask(), kernel("0.0.0.0")
+
+
+@needs_second_user
+def test_the_end_of_a_closed_mptcp_connection_is_foreseen(in_namespace):
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, MPTCP).close()
+    except OSError as error:
+        pytest.skip(f"this kernel lacks MPTCP: {error.strerror}")
+    answer, plain = in_namespace(a_closed_mptcp_connection)
+    (blocker,) = answer["bind"]["blockers"]
+    assert (plain, blocker["state"], blocker["holders"]) == ("EADDRINUSE", "established", [])
+    if blocker["owner_missing"]:  # then a process that hides its descriptors may have it
+        assert blocker["expires_s"] is None
+    else:
+        assert 40 < blocker["expires_s"] <= 60
 
 
 def a_udp_server() -> tuple[dict[str, Any], dict[str, Any], str, list[str]]:
