@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from tcpdoctor.kernel.listing import lists_bound_sockets
 from tcpdoctor.kernel.port_evidence import CONNECTION_STATES, connections
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sockets import read_connections, read_listeners
@@ -370,6 +371,8 @@ def hold_port(recipe: Recipe, port: int) -> Stage:
     stage = Stage(recipe, port)
     write_sysctl("net.ipv4.tcp_fin_timeout", 120 if recipe.way is fin_wait_2_orphan_whole else 60)
     recipe.way(stage)
+    if WAYS[recipe.way].state is TcpState.BOUND and not lists_bound_sockets():
+        return stage
     deadline = time.monotonic() + 5
     while (seen := outcomes(stage.port)) != [WAYS[recipe.way]] and WAYS[recipe.way].state:
         if WAYS[recipe.way] in seen and recipe.way in (not_accepted, accepted_beside_listener):

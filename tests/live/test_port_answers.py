@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import json
 import os
 import socket
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 from tcpdoctor.lab.namespace import write_sysctl
 from tests.cli.command import tcpdoctor
 from tests.live.port_holders import SO_BINDTODEVICE, Recipe, acting_as, fast_open, hold_port, simultaneous
+from tests.schemas import described
 
 PORT = 50_051
 PATIENCE = 20.0
@@ -23,8 +23,7 @@ MPTCP = 262
 def ask(*arguments: object, port: int = PORT) -> dict[str, Any]:
     done = tcpdoctor("explain", "--port", port, *arguments, "--format", "json")
     assert done.returncode == 0, done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    return described(done.stdout)
 
 
 def short(*arguments: object, port: int = PORT) -> str:

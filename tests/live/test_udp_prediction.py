@@ -5,7 +5,6 @@ import errno
 import os
 import random
 import socket
-import subprocess
 from collections import Counter
 from typing import NamedTuple
 
@@ -14,7 +13,15 @@ from tcpdoctor.diagnosis.port import answer
 from tcpdoctor.kernel.port_evidence import read_port_evidence
 from tcpdoctor.lab.namespace import write_sysctl
 from tests.live.port_holders import IPV6_V6ONLY, SO_BINDTODEVICE, acting_as
-from tests.live.test_bind_prediction import NEW_ADDRESSES, NUMBERS, OLD_ADDRESSES, VETH, uids
+from tests.live.test_bind_prediction import (
+    NEW_ADDRESSES,
+    NUMBERS,
+    OLD_ADDRESSES,
+    VETH,
+    has_veth,
+    make_devices,
+    uids,
+)
 
 CASES = 103  # a prime; times four attempts
 
@@ -32,11 +39,11 @@ class Holder(NamedTuple):
     connected: bool
 
 
-def random_holder(chance: random.Random) -> Holder:
+def random_holder(chance: random.Random, other: str) -> Holder:
     family, address = chance.choice(OLD_ADDRESSES)
     reuseaddr, reuseport, v6only, connected = (chance.random() < 0.5 for _ in range(4))
     v6only &= not address.startswith("::ffff:")
-    device = chance.choice(("", "", "lo", VETH if address in ("0.0.0.0", "::") else "lo"))
+    device = chance.choice(("", "", "lo", other if address in ("0.0.0.0", "::") else "lo"))
     connected &= device != VETH
     return Holder(family, address, chance.choice(uids()), reuseaddr, reuseport, v6only, device, connected)
 
@@ -66,19 +73,19 @@ def hold(holder: Holder, port: int) -> socket.socket | None:
 
 def compare_udp(seed: int) -> tuple[Counter[str], list[object]]:
     chance = random.Random(seed)
-    subprocess.run(f"ip link add {VETH} type veth peer name {VETH}b".split(), check=True)
-    devices = {name: index for index, name in socket.if_nameindex()} | {"": 0}
+    devices = make_devices()
+    other = VETH if has_veth(devices) else "lo"
     seen: Counter[str] = Counter()
     wrong: list[object] = []
     for number in range(CASES):
         port = 20_000 + number
-        holders = [random_holder(chance) for _ in range(chance.choice((1, 1, 2, 3)))]
+        holders = [random_holder(chance, other) for _ in range(chance.choice((1, 1, 2, 3)))]
         with contextlib.ExitStack() as keep:
             made = [(holder, sock) for holder in holders if (sock := hold(holder, port))]
             for _, sock in made:
                 keep.enter_context(sock)
             family, address = chance.choice(NEW_ADDRESSES)
-            uid, device = chance.choice(uids()), chance.choice(("", "", "lo", VETH))
+            uid, device = chance.choice(uids()), chance.choice(("", "", "lo", other))
             write_sysctl("net.ipv6.bindv6only", chance.choice((0, 0, 1)))
             version = 4 if family == socket.AF_INET else 6
             target = Target(version, address, 0, port, devices[device], "udp")
