@@ -61,6 +61,8 @@ _WINDOW = 1.0
 """Seconds between the two looks, as of `check`."""
 WAIT_STEP = 0.25
 """Seconds between two looks where the end of the wait is not foreseen."""
+WAIT_STRIDE = 2.0
+"""Where it is: a peer may end it earlier."""
 
 ErrnoOrOk: TypeAlias = Annotated[str, Is("ok, or the name of an error.", pattern="^(ok|E[A-Z0-9]+)$")]
 Cause: TypeAlias = Literal[
@@ -295,7 +297,7 @@ def wait_until_free(question: PortQuestion, seconds: float) -> PortAnswer:
         if free or waited >= seconds:
             return look_at_port(question)._replace(waited_s=round(waited, 3))
         ends = max((one.free_in or 0.0 for one in found), default=0.0)
-        time.sleep(max(0.0, min(max(ends, WAIT_STEP), seconds - waited)))
+        time.sleep(max(0.0, min(max(ends, WAIT_STEP), WAIT_STRIDE, seconds - waited)))
 
 
 def _refuse_bad_questions(question: PortQuestion) -> None:

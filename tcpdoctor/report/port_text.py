@@ -102,11 +102,14 @@ def _who(bind: Bind, answer: PortAnswer) -> list[str]:
     for one in bind.blockers:
         groups.setdefault((one.state, one.local, _holder_of(one, answer), _special(one)), []).append(one)
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
-    lines = [
-        f"{len(alike)} {state.upper()} {local}{_remote(alike)}, {holder}{special}"
-        for (state, local, holder, special), alike in ordered[:_GROUPS]
-    ]
-    shown = sum(len(alike) for _, alike in ordered[:_GROUPS])
+    # Of one kind alone those that are not listed are alike too, but for their other ends.
+    alone = bind.blockers_total if len(groups) == 1 else 0
+    lines = []
+    for (state, local, holder, special), alike in ordered[:_GROUPS]:
+        number = alone or len(alike)
+        ends = _remote(alike) if number == len(alike) else ""
+        lines.append(f"{number:,} {state.upper()} {local}{ends}, {holder}{special}")
+    shown = alone or sum(len(alike) for _, alike in ordered[:_GROUPS])
     if bind.blockers_total > shown:
         lines.append(f"and {bind.blockers_total - shown:,} more")
     return lines
@@ -164,7 +167,7 @@ def _udp(answer: PortAnswer) -> list[str]:
     if isinstance(answer.udp_holders, Missing):
         return [f"not known: {answer.udp_holders.reason}"]
     if not answer.udp_holders:
-        return ["free"]
+        return [] if answer.verdict == "free" else ["free"]  # then the first line says so
     taken = [f"taken: {one.local}, {_holder_of(one, answer)}" for one in answer.udp_holders[:2]]
     more = len(answer.udp_holders) - len(taken)
     return [*taken, f"and {more} more"] if more else taken

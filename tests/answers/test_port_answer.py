@@ -93,6 +93,14 @@ def test_when_it_is_free_again_is_told_as_a_time_of_day():
     assert "in 42 s, at 12:00:42Z, by itself" in port_short(record, PLAIN)
 
 
+def test_many_sockets_that_are_alike_are_one_line_with_all_of_them_counted():
+    rows = [time_wait(40.0 + n / 100, remote=f"10.0.0.7:{51_000 + n}") for n in range(67)]
+    record, _ = told(*rows)
+    assert " who   67 TIME_WAIT 127.0.0.1:8080, closed here first" in port_short(record, PLAIN)
+    few, _ = told(*rows[:7])
+    assert " <- 10.0.0.7:51000..51006, closed here first" in port_short(few, PLAIN)
+
+
 def test_a_udp_question_is_about_udp_sockets_only():
     taken = UdpSocket(4, Endpoint("0.0.0.0", PORT), Endpoint("0.0.0.0", 0), 91, 33, 0, 0, 0, Held((NGINX,)))
     _, document = told(listener(), question=PortQuestion(PORT, protocol="udp"), udp=(taken,))
