@@ -4,7 +4,7 @@ The decision is the kernel's own, in net/ipv4/inet_connection_sock.c (inet_csk_b
 inet_bhash2_conflict()) and net/core/sock.c, net/ipv6/ipv6_sockglue.c: tests/live/test_bind_prediction.py
 compares it with the kernel over thousands of cases. Two things make it conservative, never optimistic:
 SO_REUSEPORT has a memory in the kernel (a bucket that once let two sockets share may let a third one in
-where it otherwise would not), and a flag that nobody can read is taken as not set.
+where it otherwise would not), and a flag that nobody can read is taken as not set. Neither is certain.
 """
 
 import itertools
@@ -187,7 +187,19 @@ def _attempt(
     # listen() repeats the same test (inet_csk_listen_start() calls get_port() again), so it fails after
     # a successful bind() only where another socket begins to listen in between.
     bind, listen = ("EADDRINUSE", None) if likely else (OK, OK)
+    sure &= not any(_may_be_remembered(wanted, options, old) for old in existing)
     return Attempt(options, bind, listen, certain=sure or (not possible and complete))
+
+
+def _may_be_remembered(wanted: Wanted, options: tuple[str, ...], old: Existing) -> bool:
+    """Whether the bucket may remember that this user shares the port, and let him in past other sockets.
+
+    A bind() with SO_REUSEPORT that succeeds leaves its uid in the bucket until one without it succeeds
+    (inet_csk_update_fastreuse()), and then sk_reuseport_match() compares with nobody. The order of the two
+    is not told. Such a memory of a socket that is gone by now is left out: it takes several binds.
+    """
+    same_user = wanted.uid == old.uid or not old.uid_known
+    return "SO_REUSEPORT" in options and old.reuseport == YES and same_user
 
 
 def possible_conflicts(wanted: Wanted, options: tuple[str, ...], old: Existing) -> Iterator[bool]:

@@ -92,6 +92,12 @@ def test_a_mapped_wildcard_is_passed_by_some_kernels():
     assert predict(wanted("0.0.0.0"), [theirs], None)[0].certain
 
 
+def test_the_kernels_memory_of_who_shares_a_port_leaves_doubt():
+    mine, strange = old(reuseport=YES, uid=7), old(uid=8)
+    assert [a.certain for a in predict(wanted(uid=7), [mine, strange], None)] == [True, True, False, False]
+    assert [a.certain for a in predict(wanted(uid=9), [mine, strange], None)] == [True] * 4
+
+
 def test_udp_sockets_share_by_both_having_the_same_option():
     def udp(asked, *others):
         return [(a.bind, a.certain) for a in predict_udp(asked, others, None)]

@@ -184,3 +184,50 @@ def test_where_only_proc_lists_sockets_nothing_certain_is_wrong_either(in_namesp
     assert wrong == []
     assert any(key.endswith("certain EADDRINUSE") for key in seen)
     assert {key.split()[0] for key in seen} == {way.__name__ for way in WAYS}
+
+
+def compare_several(seed: int, cases: int) -> tuple[Counter[str], list[object]]:
+    """The same with more sockets on the port, as far as the kernel lets them in."""
+    chance = random.Random(seed)
+    devices = make_devices()
+    other = VETH if has_veth(devices) else "lo"
+    seen: Counter[str] = Counter()
+    wrong: list[object] = []
+    ways = list(WAYS)
+    for number in range(cases):
+        first = random_recipe(chance, ways[number % len(ways)], other=other)
+        stage = hold_port(first, 10_000 + number * 7)
+        with stage.open, contextlib.ExitStack() as keep:
+            held = [first, *(r for _ in range(2) if (r := add_one(chance, stage.port, other, keep)))]
+            family, address = chance.choice(NEW_ADDRESSES)
+            uid, device = chance.choice(uids()), chance.choice(("", "", "lo", other))
+            target = Target(4 if family == socket.AF_INET else 6, address, 0, stage.port, devices[device])
+            evidence = read_port_evidence(stage.port)._replace(uid=uid)
+            for options, foretold in zip(ATTEMPTS, answer(target, evidence).attempts, strict=True):
+                kernel = really(family, target, options, uid, device)
+                seen[f"{len(held)} {'certain' if foretold.certain else 'uncertain'} {kernel[0]}"] += 1
+                if foretold.certain and (foretold.bind, foretold.listen) != kernel:
+                    wrong.append((held, target, uid, options, kernel, foretold))
+    return seen, wrong
+
+
+def add_one(chance: random.Random, port: int, other: str, keep: contextlib.ExitStack) -> Recipe | None:
+    """One more socket that is bound or listens; None where the kernel refuses it."""
+    recipe = random_recipe(
+        chance, chance.choice(sorted(ON_ANY_DEVICE, key=lambda way: way.__name__)), other=other
+    )
+    stage = Stage(recipe, port)
+    try:
+        recipe.way(stage)
+    except OSError:
+        stage.open.close()
+        return None
+    keep.enter_context(stage.open)
+    return recipe
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_of_several_sockets_nothing_certain_is_wrong_either(in_namespace, seed):
+    seen, wrong = in_namespace(compare_several, seed, CASES_PER_CHILD)
+    assert wrong == []
+    assert sum(number for key, number in seen.items() if key.startswith(("2 certain", "3 certain"))) > 100
