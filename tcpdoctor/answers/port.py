@@ -54,6 +54,7 @@ from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Detail, Endpoint, Held, Holder, Listener, UdpSocket
 from tcpdoctor.kernel.sockopts import Linger, PortRange, SocketOptions
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
+from tcpdoctor.kernel.text import clean
 
 _NUMBERS = {"SO_REUSEADDR": socket.SO_REUSEADDR, "SO_REUSEPORT": socket.SO_REUSEPORT}
 _ANYWHERE = ("0.0.0.0", "::")
@@ -312,8 +313,10 @@ def _targets(question: PortQuestion) -> list[Target]:
     device = 0
     if question.device is not None:
         if question.device not in interfaces:
-            known = ", ".join(interfaces)
-            raise QuestionError(f"--device {question.device}: no interface is called so; there are: {known}")
+            known = ", ".join(map(clean, interfaces))
+            raise QuestionError(
+                f"--device {clean(question.device, 30)}: no interface is called so; there are: {known}"
+            )
         device = interfaces[question.device]
     asked = _ANYWHERE if question.address is None else (question.address,)
     return [

@@ -141,7 +141,7 @@ def _udp_socket(row: UdpSocket, evidence: PortEvidence, interfaces: Mapping[str,
         reuseaddr=_flag(row, "SO_REUSEADDR", evidence, guess=False),
         reuseport=_flag(row, "SO_REUSEPORT", evidence, guess=False),
         uid_known=bool(row.inode or row.uid),
-        device_known=isinstance(told, str),
+        device_known=told == "" or told in interfaces,
     )
     return PortSocket(row, existing, "udp-socket", None)
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.text import blank_split, clean
 
 _PROC_NET = Path("/proc/net")
 
@@ -74,7 +75,7 @@ def read_local_addresses(proc_net: Path = _PROC_NET) -> LocalAddresses:
     except (FileNotFoundError, PermissionError) as error:
         ipv4 = Missing(f"{error.filename}: {error.strerror}")
     try:
-        with open(proc_net / "if_inet6", encoding="ascii") as lines:
+        with open(proc_net / "if_inet6", encoding="utf-8", errors="surrogateescape") as lines:
             ipv6 = parse_interface_addresses(lines)
     except FileNotFoundError:
         ipv6 = ()  # the kernel has no IPv6 at all
@@ -124,13 +125,13 @@ def parse_interface_addresses(lines: Iterable[str]) -> tuple[InterfaceAddress, .
     found: list[InterfaceAddress] = []
     for number, line in enumerate(lines, 1):
         try:
-            packed, index, prefix, _, flags, interface = line.split()
+            packed, index, prefix, _, flags, interface = blank_split(line)
             bits = int(flags, 16)
             found.append(
                 InterfaceAddress(
                     address=socket.inet_ntop(socket.AF_INET6, bytes.fromhex(packed)),
                     interface_index=int(index, 16),
-                    interface=interface,
+                    interface=clean(interface),
                     prefix=int(prefix, 16),
                     tentative=bool(bits & _TENTATIVE) and not bits & _OPTIMISTIC,
                     duplicate=bool(bits & _DAD_FAILED),

@@ -40,6 +40,7 @@ from tcpdoctor.kernel.sockopts import BIND_OPTIONS, Descriptor, SocketOptions, r
 from tcpdoctor.kernel.standing import Standing, read_standings
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.sysctl import read_sysctl, read_sysctls
+from tcpdoctor.kernel.text import clean
 from tcpdoctor.kernel.udp import read_udp_sockets
 from tcpdoctor.kernel.unlisted import Unlisted, find_unlisted
 
@@ -258,7 +259,7 @@ def read_port_evidence(port: int, *, owner_seconds: float = 1.0, ways: Sequence[
         bound_seen=unlisted.complete,
         unsure=frozenset(row.inode for row in unlisted.ended),
         udp=udp if isinstance(udp, Missing) else with_owners(udp, owners),
-        interfaces=dict(socket.if_nameindex()),
+        interfaces={index: clean(name) for index, name in socket.if_nameindex()},
         standings=read_standings(_topmost(owners.values())),
         booted_at=time.time() - time.clock_gettime(time.CLOCK_BOOTTIME),
     )

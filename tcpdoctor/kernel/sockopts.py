@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.text import clean, decode
 
 T = TypeVar("T")
 
@@ -222,7 +223,7 @@ def read_option(sock: socket.socket, option: Option) -> Reading[OptionValue]:
     except OSError as error:
         return Missing(f"{option.name}: {error.strerror}")
     if option.kind == "text":
-        return raw.split(b"\0")[0].decode("ascii", "replace")
+        return clean(decode(raw.split(b"\0")[0]))  # an interface's name may have any byte
     if option.kind == "linger":
         on, seconds = struct.unpack_from("=ii", raw)
         return Linger(bool(on), seconds)

@@ -96,6 +96,25 @@ def test_a_device_is_shown_and_can_be_asked_for(in_namespace):
     assert binds(other) == [("ok", True)] * 4
 
 
+def a_device_of_any_bytes() -> tuple[dict[str, Any], dict[str, Any], str]:
+    name = "d\u00e9\u2007v"
+    subprocess.run(["ip", "link", "add", name, "type", "veth", "peer", "name", "p1"], check=True)
+    for device in (name, "p1"):
+        subprocess.run(["ip", "link", "set", device, "up"], check=True)
+    with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        for sock in (tcp, udp):
+            sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, name.encode())
+            sock.bind(("0.0.0.0", PORT))
+        return ask(), ask("--device", name), ask("--udp", "--device", "lo")["verdict"]
+
+
+def test_an_interfaces_name_may_have_any_byte(in_namespace):
+    answer, same, other = in_namespace(a_device_of_any_bytes)
+    assert answer["bind"]["blockers"][0]["device"] == "d\u00e9 v"
+    assert answer["udp_holders"][0]["device"] == "d\u00e9 v"
+    assert (answer["verdict"], same["verdict"], other) == ("busy", "busy", "free")
+
+
 def an_old_server_behind_a_nat() -> tuple[dict[str, Any], dict[str, Any], str, str]:
     """Its clients' ports are not of the usual range, and its own port is; then its worker ends too."""
     with contextlib.ExitStack() as keep:
