@@ -11,6 +11,7 @@ from tcpdoctor.report.check_html_drawings import (
     ages_section,
     machine_svg,
     ports_section,
+    processes_section,
     states_section,
 )
 from tcpdoctor.report.check_html_findings import anchor, finding_article
@@ -27,8 +28,9 @@ def check_html(check: Check, only: Sequence[Finding] | None = None) -> str:
     body = [
         _hero(check, groups),
         states_section(check.samples, readings) if only is None else "",
-        *(finding_article(alike) for alike in groups),
-        *(_looked_at(check) if only is None else ()),
+        *(_pictures(check) if only is None else ()),
+        *(finding_article(alike, folded=number > 0) for number, alike in enumerate(groups)),
+        _unanswered(check) if only is None else "",
     ]
     verdict = status(check).upper()
     title = f"{verdict}: {check.samples.after.host} - tcpdoctor"
@@ -75,7 +77,7 @@ def _tiles(check: Check) -> str:
     return f'<ul class="tiles">{items}</ul>'
 
 
-def _looked_at(check: Check) -> list[str]:
+def _pictures(check: Check) -> list[str]:
     samples = check.samples
     readings = state_readings(samples.after.census)
     ages = "".join(ages_section(samples, state, note) for state, note in CHARTED)
@@ -84,7 +86,7 @@ def _looked_at(check: Check) -> list[str]:
         section("The TCP state machine, here and now", machine_svg(readings, check.diagnosis.findings), note),
         f'<div class="pair">{ages}</div>',
         ports_section(samples),
-        _unanswered(check),
+        processes_section(samples),
     ]
 
 

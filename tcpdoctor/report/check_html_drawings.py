@@ -10,7 +10,7 @@ from tcpdoctor.facts.portrange import usable_ports
 from tcpdoctor.facts.socketset import Earlier, age_of
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Census, Detail, Samples
+from tcpdoctor.kernel.snapshot import Census, Detail, Held, Samples
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.report.check_html_parts import GROUPS, bar, name_of, section, text
 from tcpdoctor.report.host import plural
@@ -111,6 +111,47 @@ def _age_row(label: str, sure: int, longer: int, widest: int) -> str:
     words = f"{sure + longer:,}{'+' if longer and label != _UNKNOWN else ''}"
     cells = (text(label), f"<div class='track'>{track}</div>", f"<b>{words}</b>")
     return f"<tr{kind}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+_MOST_PROCESSES = 12
+
+
+def processes_section(samples: Samples) -> str:
+    """Return which process holds how many sockets of each state whose owners were looked up."""
+    title = "Processes by state"
+    note = "Of the states whose owners were looked up. A process that is not here holds none of them."
+    detail = samples.after.detail
+    if isinstance(detail, Missing):
+        return section(title, f'<p class="empty">Not known: {text(detail.reason)}.</p>', note)
+    held: dict[str, dict[TcpState, int]] = {}
+    hidden = 0
+    for state, rows in detail.items():
+        for row in rows.connections:
+            if isinstance(row.owner, Held):
+                first = row.owner.holders[0]
+                counts = held.setdefault(f"{first.name} ({first.pid})", {})
+                counts[state] = counts.get(state, 0) + 1
+            hidden += isinstance(row.owner, Missing)
+    if not held:
+        said = "No verdict hung on whose sockets they are, so nobody was asked." if hidden else "None."
+        return section(title, f'<p class="empty">{said}</p>', note)
+    return section(title, _process_table(held), note)
+
+
+def _process_table(held: Mapping[str, Mapping[TcpState, int]]) -> str:
+    states = [state for state in TcpState if any(state in counts for counts in held.values())]
+    names = sorted(held, key=lambda name: (-sum(held[name].values()), name))
+    rows = "".join(
+        f"<tr><td>{text(name)}</td>"
+        + "".join(f"<td class='num'>{held[name].get(state, 0) or ''}</td>" for state in states)
+        + "</tr>"
+        for name in names[:_MOST_PROCESSES]
+    )
+    head = "".join(f'<th scope="col" class="num">{text(name_of(state))}</th>' for state in states)
+    more = len(names) - _MOST_PROCESSES
+    rest = f'<p class="note">... and {plural(more, "process", "processes")} more.</p>' if more > 0 else ""
+    table = f'<table><thead><tr><th scope="col">Process</th>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    return f'<div class="scroll" tabindex="0">{table}</div>{rest}'
 
 
 def ports_section(samples: Samples) -> str:

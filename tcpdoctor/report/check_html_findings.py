@@ -13,23 +13,31 @@ def anchor(finding: Finding) -> str:
     return f"rule-{text(finding.rule)}"
 
 
-def finding_article(alike: Alike) -> str:
-    """Return what one rule found: the worst subject first, the others with what differs."""
+def finding_article(alike: Alike, *, folded: bool = False) -> str:
+    """Return what one rule found: the worst subject first, the others with what differs.
+
+    What to do stands before why; `folded`, all but the heading is there once it is asked for.
+    """
     first = alike.shown[0]
     others = "".join(_also(finding, first) for finding in alike.shown[1:])
     if alike.more:
         others += f'<p class="also">... and {plural(alike.more, "finding")} more of this rule.</p>'
-    return (
-        f'<article class="finding is-{first.severity.key}" id="{anchor(first)}">'
+    heading = (
         f'{pill(first.severity)} <span class="whom">{text(first.label)}</span>'
-        f'<h2>{text(first.title)}</h2><p class="summary">{text(first.summary)}</p>'
-        f"<h3>Why</h3>{blocks_shown(blocks_of(first.explanation))}"
-        f"<h3>Cost</h3>{blocks_shown(blocks_of(first.impact))}"
-        f"<h3>Evidence</h3>{_evidence(first)}{others}"
-        f'<h3>What to do</h3><ol class="fixes">{"".join(_fixes(first))}</ol>{_more(first)}'
-        f'<p class="note">More: <code>tcpdoctor explain --rule {text(first.rule)}</code></p>'
-        "</article>\n"
+        f'<h2>{text(first.title)}</h2><p class="headline">{text(first.headline)}</p>'
     )
+    body = (
+        f'<p class="summary">{text(first.summary)}</p>'
+        f'<h3>What to do</h3><ol class="fixes">{"".join(_fixes(first))}</ol>'
+        f"<h3>Evidence</h3>{_evidence(first)}{others}"
+        f"<h3>Why</h3>{blocks_shown(blocks_of(first.explanation))}"
+        f"<h3>Cost</h3>{blocks_shown(blocks_of(first.impact))}{_more(first)}"
+        f'<p class="note">More: <code>tcpdoctor check {text(first.rule)}</code></p>'
+    )
+    kind = f'class="finding is-{first.severity.key}" id="{anchor(first)}"'
+    if folded:
+        return f"<details {kind}><summary>{heading}</summary>{body}</details>\n"
+    return f"<article {kind}>{heading}{body}</article>\n"
 
 
 def _also(finding: Finding, first: Finding) -> str:

@@ -67,6 +67,9 @@ font-variant-numeric:tabular-nums}
 .finding h4{font-size:1rem;margin:0}
 .finding .whom{font-weight:600}
 .finding .summary{font-size:1.06rem}
+.headline{color:var(--soft);margin:.2em 0}
+details.finding{border-top:0;margin:0 0 18px}
+details.finding>summary{font-weight:400;list-style-position:outside}
 .also{border-top:1px solid var(--line);margin-top:1.2em;padding-top:.9em}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
 th{text-align:left;color:var(--soft);font-weight:600;font-size:.82rem;padding:4px 12px 6px 0}
@@ -76,6 +79,7 @@ td:last-child,th:last-child{padding-right:0}
 td.num{font-weight:600}
 code,pre{font:.86em/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
 code{overflow-wrap:anywhere}
+pre{user-select:all;-webkit-user-select:all}
 pre{background:var(--code);border:1px solid var(--line);border-radius:8px;padding:9px 13px;margin:.5em 0;
 overflow-x:auto;white-space:pre-wrap;overflow-wrap:anywhere}
 .fixes{margin:0;padding:0;list-style:none;counter-reset:fix}
@@ -140,6 +144,7 @@ main{padding:14px 10px 36px}.card,.hero,.finding{padding:16px 15px;border-radius
 .pair{grid-template-columns:1fr}.hero h1{font-size:1.4rem}
 .evidence th:nth-child(3){display:none}.evidence td:nth-child(3){display:block;border:0;padding-top:0;
 grid-column:1/-1}.evidence tr{display:grid;grid-template-columns:1fr auto}.evidence thead th{border:0}
+.machine{min-width:0}.scroll{overflow-x:auto}
 .toc li{flex-direction:column;gap:4px}.ports td:nth-child(2),.ports th:nth-child(2){display:none}}
 @media print{:root{
 color-scheme:light;--page:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--code:#f6f6f6;
