@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple
 
 from tcpdoctor.answers.ends import ANY_PORT, interface_name, parse_ends
+from tcpdoctor.answers.finding import ToldFinding, ToldUnchecked, told_finding
 from tcpdoctor.answers.record import (
     Count,
     Host,
@@ -42,7 +43,7 @@ from tcpdoctor.diagnosis.connect import (
     connect_verdict,
     predict_connect,
 )
-from tcpdoctor.diagnosis.finding import Diagnosis, Severity
+from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.portrange import Settings, ephemeral_range, port_reuse, reserved_ports
 from tcpdoctor.facts.socketset import age_in_one_look
@@ -147,25 +148,6 @@ class SocketsTowards(NamedTuple):
     ]
 
 
-class FindingThere(NamedTuple):
-    """A finding of `check` that is about the destination, or names it; `check` tells the whole of it."""
-
-    rule: str
-    severity: Severity
-    subject: str
-    fingerprint: str
-    title: str
-    summary: str
-    headline: str
-
-
-class NotAnswered(NamedTuple):
-    """A rule that could not be answered."""
-
-    rule: str
-    reason: str
-
-
 class ConnectAnswer(NamedTuple):
     """What `tcpdoctor explain --connect HOST:PORT --format json` prints, and the text says."""
 
@@ -192,8 +174,8 @@ class ConnectAnswer(NamedTuple):
     """What happens to a TIME_WAIT towards the destination, in words."""
     listeners: tuple[ListenerThere, ...]
     sockets: tuple[SocketsTowards, ...]
-    findings: tuple[FindingThere, ...]
-    unchecked: tuple[NotAnswered, ...]
+    findings: tuple[ToldFinding, ...]
+    unchecked: tuple[ToldUnchecked, ...]
     missing: Reasons
 
 
@@ -316,19 +298,10 @@ def _told(
         time_wait=f"unknown: {scene.reuse.reason}" if isinstance(scene.reuse, Missing) else str(scene.reuse),
         listeners=_listeners_there(scene),
         sockets=_sockets_towards(scene.towards),
-        findings=tuple(
-            FindingThere(
-                found.rule,
-                found.severity,
-                found.label,
-                found.fingerprint,
-                found.title,
-                found.summary,
-                found.headline or found.title,
-            )
-            for found in diagnosis.findings
+        findings=tuple(map(told_finding, diagnosis.findings)),
+        unchecked=tuple(
+            ToldUnchecked(rule.rule, rule.reason) for rule in diagnosis.unchecked if rule.applies
         ),
-        unchecked=tuple(NotAnswered(rule.rule, rule.reason) for rule in diagnosis.unchecked if rule.applies),
         missing={"owners": hidden} if hidden else {},
     )
 

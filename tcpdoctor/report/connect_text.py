@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 
 from tcpdoctor.answers.connect import ConnectAnswer, OwnPort, SocketsTowards
-from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.facts.dimension import BYTE, SECOND, show
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import TcpState
@@ -43,7 +42,7 @@ def connect_text(answer: ConnectAnswer, style: Style, *, long: bool) -> str:
 
 def _word(answer: ConnectAnswer) -> str:
     if answer.connect.verdict == "ok":
-        if any(found.severity > Severity.INFO for found in answer.findings) or _is_unanswered(answer):
+        if any(found.severity != "info" for found in answer.findings) or _is_unanswered(answer):
             return "OK, BUT"
         return "OK" if answer.connect.certain else "PROBABLY"
     return _WORDS.get(answer.connect.verdict) or _WORDS.get(answer.connect.stage, "NO")
@@ -221,17 +220,17 @@ def _findings(answer: ConnectAnswer, style: Style) -> str:
 def _finding_lines(answer: ConnectAnswer, style: Style, *, long: bool) -> list[str]:
     lines = []
     for found in answer.findings:
-        text = found.summary if long else f"{found.subject}: {found.headline}"
+        text = found.summary if long else f"{found.subject['label']}: {found.headline or found.title}"
         lines += finding_lines(found.severity, text, found.rule, style)
     return lines + unanswered_rules([rule.rule for rule in answer.unchecked], style, long=long)
 
 
-def finding_lines(severity: Severity, text: str, rule: str, style: Style) -> list[str]:
+def finding_lines(severity: str, text: str, rule: str, style: Style) -> list[str]:
     """Return a finding as an explanation shows it, and the command that tells the whole of it."""
-    word = severity.key.upper()
+    word = severity.upper()
     lines = style.wrap(f"{word} {text}", "      ", " ")
     return [
-        lines.replace(word, style.severity(severity.key, word), 1),
+        lines.replace(word, style.severity(severity, word), 1),
         f"      tcpdoctor check {rule}",
     ]
 

@@ -288,7 +288,7 @@ def _finding_lines(answer: ProcessAnswer, style: Style, *, long: bool) -> list[s
         own = finding.pids == {answer.process.pid}
         headline = finding.headline or finding.title
         short = headline if own else f"{finding.label}: {headline}"
-        lines += finding_lines(finding.severity, finding.summary if long else short, finding.rule, style)
+        lines += finding_lines(finding.severity.key, finding.summary if long else short, finding.rule, style)
     unchecked = [rule.rule for rule in diagnosis.unchecked if rule.applies]
     return lines + unanswered_rules(unchecked, style, long=long)
 
