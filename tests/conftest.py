@@ -1,9 +1,14 @@
 """What every test may use."""
 
+import fcntl
 import functools
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +36,64 @@ def in_namespace() -> Callable[..., Any]:
     if reason is not None:
         pytest.skip(reason)
     return in_private_namespace
+
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Fill a folder by a slow step once in the whole run, whichever worker of xdist gets there first."""
+    root = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        root = root.parent  # all workers have that
+
+    def make(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, done = root / f"made-{name}", root / f"made-{name}.done"
+        with open(root / f"made-{name}.lock", "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
+
+
+def _run(*command: object) -> None:
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, cwd="/")
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.fixture(scope="session")
+def wheel(made_once: Callable[..., Path]) -> Path:
+    """A wheel built from a copy of the checkout."""
+
+    def build(folder: Path) -> None:
+        source = folder / "source"
+        ignored = shutil.ignore_patterns(".git", ".venv*", ".*_cache", ".hypothesis", "dist", "build")
+        shutil.copytree(CHECKOUT, source, ignore=ignored)
+        _run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, source)
+
+    (built,) = made_once("wheel", build).glob("tcpdoctor-*.whl")
+    return built
+
+
+@pytest.fixture(scope="session")
+def one_file(made_once: Callable[..., Path]) -> Path:
+    """The program as one file, for tests that do not change it."""
+
+    def build(folder: Path) -> None:
+        _run(sys.executable, CHECKOUT / "integrations" / "one_file.py", folder / "tcpdoctor.pyz")
+
+    return made_once("one-file", build) / "tcpdoctor.pyz"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest starts first: a worker that got it last would keep all others waiting."""
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
 
 
 def pytest_configure() -> None:

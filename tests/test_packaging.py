@@ -11,6 +11,7 @@ import pytest
 from tests.schemas import described
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.first
 SHIPPED = sorted(path.stem for path in (CHECKOUT / "rules").glob("*/*.toml"))
 
 
@@ -34,19 +35,6 @@ def dependencies(target: Path) -> Path:
         if "tcpdoctor" not in entry.name.lower() and entry.suffix != ".pth":
             (target / entry.name).symlink_to(entry)
     return target
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """A wheel built from a copy of the checkout."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    ignored = shutil.ignore_patterns(".git", ".venv*", ".*_cache", ".hypothesis", "dist", "build")
-    shutil.copytree(CHECKOUT, source, ignore=ignored)
-    pip = (sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, source)
-    run(*pip)
-    (built,) = folder.glob("tcpdoctor-*.whl")
-    return built
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +66,21 @@ def test_the_wheel_checks_this_host_with_its_own_rules(installed, tmp_path):
     assert check(*python, **environment)["schema"] == "tcpdoctor.check/1"
 
 
+@pytest.mark.parametrize("form", ["wheel", "one file"])
+def test_rules_are_compiled_in_what_is_installed(form, installed, one_file, tmp_path):
+    code = (
+        "import sys; from tcpdoctor.answers.rules import load_rules; rules = load_rules().rules; "
+        "print(len(rules), bool(rules[0].packed), 'tomllib' in sys.modules)"
+    )
+    path = installed if form == "wheel" else one_file
+    environment = {"PYTHONPATH": f"{path}:{dependencies(tmp_path)}", "PYTHONNOUSERSITE": "1"}
+    assert run(sys.executable, "-S", "-c", code, **environment).split() == [
+        str(len(SHIPPED)),
+        "True",
+        "False",
+    ]
+
+
 def test_the_wheel_ships_its_manual_pages(installed):
     pages = sorted(path.name for path in (installed / "share" / "man").glob("*/*"))
     assert pages == ["tcpdoctor-rules.5", "tcpdoctor.1"]
@@ -89,9 +92,8 @@ def test_the_editable_install_uses_the_rules_of_the_checkout():
     assert check(*python)["schema"] == "tcpdoctor.check/1"
 
 
-def test_one_file_checks_this_host_and_writes_nothing(tmp_path):
-    target = tmp_path / "tcpdoctor.pyz"
-    run(sys.executable, CHECKOUT / "integrations" / "one_file.py", target)
+def test_one_file_checks_this_host_and_writes_nothing(one_file, tmp_path):
+    target = Path(shutil.copy(one_file, tmp_path))
     assert target.stat().st_mode & 0o777 == 0o755  # every user may run it
     before = sorted(tmp_path.rglob("*"))
     # -I and -S: neither the checkout nor any installed package can help out.
@@ -103,9 +105,8 @@ def test_one_file_checks_this_host_and_writes_nothing(tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_one_file_holds_what_is_needed_and_complains_as_ever(tmp_path):
-    target = tmp_path / "tcpdoctor.pyz"
-    run(sys.executable, CHECKOUT / "integrations" / "one_file.py", target)
+def test_one_file_holds_what_is_needed_and_complains_as_ever(one_file):
+    target = one_file
     assert target.stat().st_size < 5_000_000
     python = (sys.executable, "-I", "-S", target)
     for words in (

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 LANGUAGE = ("tree", "expression", "closure", "judge")
 FORMAT = ("table", "rule", "body", "library", "trial", "tell", "measure")
@@ -23,6 +25,7 @@ TESTS = (
 )
 
 
+@pytest.mark.first
 def test_every_branch_of_the_language_and_of_the_format_is_tested(tmp_path):
     files = ",".join(f"tcpdoctor/diagnosis/{name}.py" for name in LANGUAGE + FORMAT)
     environment = os.environ | {"COVERAGE_FILE": str(tmp_path / "coverage")}
