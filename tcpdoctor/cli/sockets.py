@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tcpdoctor.cli.options import NETNS, look_from
-from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, emit, emit_json, format_of, style_of
+from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, emit, emit_parts, format_of, style_of
 
 if TYPE_CHECKING:
     from tcpdoctor.answers.sockets import Entry
@@ -78,9 +78,9 @@ def sockets(
         ordered = sorted(answer.entries, key=_oldest_first if by_age else lambda one: sort_value(one, sort))
         answer = answer._replace(entries=tuple(ordered))
     if target.format == "json":
-        from tcpdoctor.report.sockets_json import sockets_json
+        from tcpdoctor.report.sockets_json import sockets_json_parts
 
-        emit_json(sockets_json(answer._replace(entries=answer.entries[:limit])), target)
+        emit_parts(sockets_json_parts(answer._replace(entries=answer.entries[:limit])), target)
     else:
         from tcpdoctor.report.sockets_text import sockets_text
 

@@ -1,6 +1,7 @@
 """`sockets` as one JSON object, schema tcpdoctor.sockets/1."""
 
 import math
+from collections.abc import Iterator
 
 from tcpdoctor.answers.sockets import Entry, Sockets, idle_seconds
 from tcpdoctor.diagnosis.finding import JsonValue
@@ -18,8 +19,24 @@ COLUMNS = (
 """Keys of a socket that a table may show and be sorted by."""
 
 
-def sockets_json(answer: Sockets) -> dict[str, JsonValue]:
-    """Return one object per socket; what is not known is null, with the reason in its ``missing``."""
+def sockets_json_parts(answer: Sockets) -> Iterator[str]:
+    """Yield the text of an object with one object per socket, each on a line of its own.
+
+    What is not known is null, with the reason in its ``missing``. A hundred thousand are never held at once.
+    """
+    import json
+
+    encode = json.JSONEncoder(allow_nan=False).encode
+    head = json.dumps(_head(answer), indent=1, allow_nan=False)
+    yield head.removesuffix("\n}") + ',\n "sockets": ['
+    before = "\n  "
+    for entry in answer.entries:
+        yield before + encode(socket_json(entry, options=answer.options))
+        before = ",\n  "
+    yield "\n ]\n}\n" if answer.entries else "]\n}\n"
+
+
+def _head(answer: Sockets) -> dict[str, JsonValue]:
     host = answer.host
     return {
         "schema": SCHEMA,
@@ -27,7 +44,6 @@ def sockets_json(answer: Sockets) -> dict[str, JsonValue]:
         "taken_at": utc(answer.taken_at),
         "total": answer.survey.total,
         "missing": dict(answer.survey.missing),
-        "sockets": [socket_json(entry, options=answer.options) for entry in answer.entries],
     }
 
 
