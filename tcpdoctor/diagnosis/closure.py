@@ -8,7 +8,7 @@ reads is reported, in order; what ``and`` and ``or`` leave out is not read and i
 import math
 import operator
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from tcpdoctor.diagnosis.tree import (
@@ -79,15 +79,21 @@ def bounded(low: float, high: float, reason: str) -> Number:
     return Range(low, high, reason)
 
 
+def _unknown(missing: Sequence[Missing]) -> Missing:
+    """All of these as one; a single one is what it is, which is what most are."""
+    return missing[0] if len(missing) == 1 else Missing(join_reasons(missing))
+
+
 def _combine(
     left: Number,
     right: Number,
     ends: Callable[[tuple[float, float], tuple[float, float]], tuple[float, float]],
 ) -> Number:
     if isinstance(left, Missing) or isinstance(right, Missing):
-        return Missing(join_reasons(v for v in (left, right) if isinstance(v, Missing)))
+        return _unknown([v for v in (left, right) if isinstance(v, Missing)])
     low, high = ends(_ends(left), _ends(right))
-    return bounded(low, high, join_reasons((left, right)))
+    exact = isinstance(left, float) and isinstance(right, float)
+    return bounded(low, high, "" if exact else join_reasons((left, right)))
 
 
 def add(left: Number, right: Number) -> Number:
@@ -144,7 +150,7 @@ def greatest(values: Iterable[Number]) -> Number:
 def _extreme(values: tuple[Number, ...], pick: Callable[[list[float]], float]) -> Number:
     missing = [value for value in values if isinstance(value, Missing)]
     if missing:
-        return Missing(join_reasons(missing))
+        return _unknown(missing)
     ends = [_ends(value) for value in values if not isinstance(value, Missing)]
     return bounded(pick([low for low, _ in ends]), pick([high for _, high in ends]), join_reasons(values))
 
@@ -181,7 +187,7 @@ _COMPARISONS: Mapping[str, Callable[[tuple[float, float], tuple[float, float]], 
 def compare(operator: str, left: Number, right: Number) -> Truth:
     """Compare by ``== != < <= > >=``; `Missing` where the ranges leave both answers open."""
     if isinstance(left, Missing) or isinstance(right, Missing):
-        return Missing(join_reasons(v for v in (left, right) if isinstance(v, Missing)))
+        return _unknown([v for v in (left, right) if isinstance(v, Missing)])
     answer = _COMPARISONS[operator](_ends(left), _ends(right))
     return Missing(join_reasons((left, right))) if answer is None else answer
 
@@ -275,7 +281,7 @@ def _until(items: tuple[Decide, ...], *, ends: bool) -> Decide:
                 return ends
             if isinstance(truth, Missing):
                 unknown.append(truth)
-        return Missing(join_reasons(unknown)) if unknown else not ends
+        return _unknown(unknown) if unknown else not ends
 
     return decide
 
@@ -321,6 +327,8 @@ def _gauge(fact: Fact, note: Note | None) -> Compute:
 
     def read(facts: Facts) -> Number:
         value = facts.get(name, NOT_READ)
+        if type(value) is int:
+            return float(value)
         if isinstance(value, int | float):
             return bounded(float(value), float(value), "")
         if isinstance(value, Range):

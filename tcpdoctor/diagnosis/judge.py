@@ -39,7 +39,9 @@ def judge(by: Judge, facts: Facts) -> Trigger | Missing | None:
             return trigger
         if isinstance(truth, Missing):
             unknown.append(truth)
-    return Missing(join_reasons(unknown)) if unknown else None
+    if len(unknown) > 1:
+        return Missing(join_reasons(unknown))
+    return unknown[0] if unknown else None
 
 
 def observe(rule: Rule, trigger: Trigger, facts: Facts) -> list[Observation]:
