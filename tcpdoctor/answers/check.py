@@ -28,6 +28,8 @@ class Check(NamedTuple):
     """Those in force, for formats that name the rules that found nothing."""
     duration: float | None = None
     """Seconds from the command's start to the diagnosis, the window included; None where nobody measured."""
+    interrupted: bool = False
+    """Whether the wait between the samples was cut short, so that rates and what lasts are of less time."""
 
 
 def diagnose_on_demand(
@@ -74,8 +76,10 @@ def status(check: Check) -> str:
 def exit_code(check: Check) -> int:
     """Return 2 critical, 1 warning, 3 could not look, 0 otherwise: the monitoring plugins' codes.
 
-    Info never counts, and nothing below `fail_on` does.
+    Info never counts, and nothing below `fail_on` does. A look that was interrupted is none.
     """
+    if check.interrupted:
+        return 3
     worst = worst_severity(check.diagnosis)
     if check.fail_on is not None and worst is not None and worst >= max(check.fail_on, Severity.WARNING):
         return 2 if worst is Severity.CRITICAL else 1

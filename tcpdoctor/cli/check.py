@@ -71,6 +71,8 @@ class _Request(NamedTuple):
     since_last: Path | None
     only_changes: bool
     form: TextForm
+    to_stdout: bool
+    """Nothing is to be left in a file that is not complete."""
 
 
 def check(
@@ -165,6 +167,7 @@ def check(
         since_last=since_last,
         only_changes=only_changes,
         form="unanswered" if unanswered else "long" if long or rule else "short",
+        to_stdout=output is None,
     )
     output_format = format_of(output_format, as_json)
     target = Output(output_format, output, color, pager=not no_pager)
@@ -202,12 +205,20 @@ def _answer(request: _Request, kind: CheckFormat, target: Output) -> int:
         answer = answer._replace(duration=time.monotonic() - started)
         tell_stage("writing the answer")
         if not _told_the_journal(answer, memory, request, kind, target):
-            emit(_rendered(answer, memory, request, kind, style), target)
+            emit(_incomplete(answer) + _rendered(answer, memory, request, kind, style), target)
         if memory is not None:
             memory.keep(answer)
     if request.quiet:
         _admit_blindness(answer)
     return exit_code(answer)
+
+
+def _incomplete(answer: Check) -> str:
+    """What stands above an answer that somebody did not wait for."""
+    if not answer.interrupted:
+        return ""
+    seconds = answer.samples.after.clock - (answer.samples.before or answer.samples.after).clock
+    return f"INCOMPLETE: interrupted after {seconds:.0f} s of {answer.window:g} s\n"
 
 
 @contextmanager
@@ -307,13 +318,16 @@ def _look(
     from tcpdoctor.answers.rules import load_rules
     from tcpdoctor.kernel.live import take_samples
 
+    cut: list[bool] = []
     on_demand = memory is None and kind not in MEASURING_FORMATS
     tell_stage("reading the rules and the configuration")
     library = load_rules(request.folders, request.config, request.only, request.skip)
     tell_stage("asking the kernel for sockets, counters and settings")
     if memory is None:
+        owners = None if on_demand else True
+        told = (lambda: cut.append(True)) if kind == "text" and request.to_stdout else None
         with said_to_take(request.window):
-            samples = take_samples(request.window, owners=None if on_demand else True)
+            samples = take_samples(request.window, owners=owners, interrupted=told)
     else:
         samples = memory.take_samples()
     tell_stage("comparing what it saw with the rules")
@@ -331,6 +345,7 @@ def _look(
         strict=request.strict,
         version=__version__,
         rules=library.rules,
+        interrupted=bool(cut),
     )
 
 

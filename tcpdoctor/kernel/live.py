@@ -15,7 +15,7 @@ Nothing is bound, connected, written or sent to another host, and no process is 
 
 import os
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeAlias
 
 from tcpdoctor.kernel.closer_look import fill_in_owners, postpone_owners, worth_an_owner
@@ -89,6 +89,7 @@ def take_samples(
     census: bool = True,
     every_listener: bool = False,
     owner_seconds: float = 1.0,
+    interrupted: Callable[[], None] | None = None,
 ) -> Samples:
     """Look twice, `window` seconds apart; once where it is 0.
 
@@ -101,11 +102,18 @@ def take_samples(
         census: As `take_snapshot`, for the second look.
         every_listener: As `take_snapshot`, for the second look.
         owner_seconds: As `take_snapshot`.
+        interrupted: Told when somebody interrupts the wait, which then ends with the second look. Without it
+            there is none.
     """
     before = None
     if window > 0:
         before = _look_lightly()
-        time.sleep(max(0.0, before.clock + window - _now()))
+        try:
+            time.sleep(max(0.0, before.clock + window - _now()))
+        except KeyboardInterrupt:
+            if interrupted is None:
+                raise
+            interrupted()
     after = take_snapshot(
         owners=owners,
         census=census,

@@ -6,6 +6,7 @@ a complete scan), or `Missing` with the reason why the scan could not be complet
 """
 
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -369,7 +370,6 @@ def _soft_limit_of(root: str) -> Callable[[int], int | None]:
     """
     if root != "/proc" or os.readlink("/proc/self") != str(os.getpid()):
         return lambda pid: None  # noqa: ARG005 - the signature of the other
-    import resource
 
     def ask(pid: int) -> int | None:
         try:

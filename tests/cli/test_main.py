@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -74,17 +75,33 @@ def test_stderr_that_is_no_terminal_hears_nothing(window):
     assert (answer.returncode, answer.stderr) == (0, b"")
 
 
-def test_an_interrupt_is_quiet_and_130():
+@pytest.mark.parametrize("how", [("--format", "json"), ("--output", "answer.txt")])
+def test_an_interrupt_is_quiet_and_130(how, tmp_path):
+    output, errors, code = interrupted(*how, cwd=tmp_path)
+    assert (code, output, errors) == (130, b"", b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_text_says_what_is_known_when_it_is_interrupted_and_that_it_is_incomplete(tmp_path):
+    output, errors, code = interrupted(cwd=tmp_path)
+    assert (code, errors) == (3, b"")
+    first, second = output.decode().splitlines()[:2]
+    assert re.fullmatch(r"INCOMPLETE: interrupted after \d+ s of 60 s", first)
+    assert second.split()[0] in ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+
+
+def interrupted(*options, cwd):
     process = subprocess.Popen(
-        [*COMMAND, "check", "--window", "60"],
+        [*COMMAND, "check", "--window", "60", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(),
+        cwd=cwd,
     )
     wait_until_asleep(process.pid)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=30)
-    assert (process.returncode, output, errors) == (130, b"", b"")
+    return output, errors, process.returncode
 
 
 def wait_until_asleep(pid):
