@@ -10,6 +10,7 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.host import host_json, utc
 
 SCHEMA = "tcpdoctor.state/1"
+_OF_OWNERS = ("held", "not_held", "owner_unknown", "sample_of", "processes", "local_ports")
 
 
 def state_json(answer: StateAnswer) -> dict[str, JsonValue]:
@@ -73,9 +74,7 @@ def _values(deadline: Deadline, answer: StateAnswer) -> dict[str, JsonValue]:
 def _whose(answer: StateAnswer) -> dict[str, JsonValue]:
     whose = answer.whose
     if isinstance(whose, Missing):
-        return dict.fromkeys(
-            ("held", "not_held", "owner_unknown", "sample_of", "processes", "local_ports"), None
-        )
+        return dict.fromkeys(_OF_OWNERS, None)
     return {
         "held": whose.held,
         "not_held": whose.not_held,
@@ -96,7 +95,7 @@ def _missing(answer: StateAnswer) -> dict[str, JsonValue]:
     if isinstance(answer.complete, Missing):
         missing["complete"] = answer.complete.reason
     if isinstance(answer.whose, Missing):
-        missing["processes"] = answer.whose.reason
+        missing |= dict.fromkeys(_OF_OWNERS, answer.whose.reason)
     elif answer.whose.reason is not None:
         missing["owner_unknown"] = answer.whose.reason
     return missing
