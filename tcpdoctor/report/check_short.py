@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from tcpdoctor.answers.check import Check, checked, status
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Fix, Severity, Untold
+from tcpdoctor.facts.dimension import SECOND, show
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.kernel.states import TcpState
@@ -110,7 +111,7 @@ def _looked(check: Check, snapshot: Snapshot, style: Style) -> str:
     when = utc(snapshot.taken_at)
     parts = [when.partition("T")[2] if style.terminal else when]
     if check.window:
-        parts.append(f"{check.window:g} s apart")
+        parts.append(f"{show(check.window, SECOND)} apart")
     if snapshot.initial_namespace is False or snapshot.namespace_name:
         parts.append(f"netns {snapshot.namespace_name or snapshot.namespace}")
     return ", ".join(parts)

@@ -216,7 +216,7 @@ def test_quiet_leaves_out_changes_below_fail_on(on_host):
 def spoilt(host, spoil):
     host.run()
     host.file.write_bytes(SPOILING[spoil](host))
-    bad = host.run()
+    bad = host.run("--long")
     good = host.run()
     return bad.returncode, bad.stdout, bad.stderr, good.stderr, host.file.name
 
@@ -273,7 +273,7 @@ def test_a_file_of_no_use_is_said_in_one_line_and_the_run_starts_afresh(on_host,
 def long_gap(host):
     host.run()
     host.age(26 * 3600)
-    return host.run()
+    return host.run("--long")
 
 
 def test_a_long_time_between_two_runs_makes_averages_and_the_report_says_so(on_host):
