@@ -54,6 +54,7 @@ OTHERS = {
     "net/ipv6/conf/all/disable_ipv6": "0",
     "net/ipv6/conf/eth0/disable_ipv6": "0",
     "net/netfilter/nf_conntrack_max": "262144",
+    "net/nf_conntrack_max": "262144",
     "fs/nr_open": "1048576",
     "fs/file-max": "400000",
 }
