@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.finding import Finding, Fix, SysctlFix, Unchecked
-from tcpdoctor.report.check_text import MOST_ALIKE, setting_words
+from tcpdoctor.report.check_text import MOST_ALIKE, how_to_keep, setting_words
 
 
 class Block(NamedTuple):
@@ -70,7 +70,7 @@ def _setting_blocks(sysctl: SysctlFix) -> list[Block]:
     return [
         Block(f"{here}, set {setting_words(sysctl.value)} ({where})"),
         Block(sysctl.command, is_command=True),
-        Block("To keep it, a line for /etc/sysctl.d/60-tcpdoctor.conf:"),
+        Block(how_to_keep(sysctl.name)),
         Block(sysctl.persist, is_command=True),
     ]
 

@@ -211,9 +211,24 @@ def _setting_lines(sysctl: SysctlFix, indent: str, style: Style) -> list[str]:
     return [
         style.wrap(f"{here}, set {setting_words(sysctl.value)} ({where})", indent),
         style.command(sysctl.command, indent + "  "),
-        style.wrap("To keep it, a line for /etc/sysctl.d/60-tcpdoctor.conf:", indent),
+        style.wrap(how_to_keep(sysctl.name), indent),
         style.command(sysctl.persist, indent + "  "),
     ]
+
+
+_OF_MODULES = ("net.netfilter.", "net.nf_conntrack", "net.bridge.")
+"""Settings that appear with a module, which is mostly loaded after the files are read at boot."""
+
+
+def how_to_keep(name: str) -> str:
+    """Say where the line of a setting goes that stands behind this, and what may undo it there."""
+    text = (
+        "To keep it, a line for /etc/sysctl.d/60-tcpdoctor.conf, which comes before 99-sysctl.conf and "
+        "/etc/sysctl.conf: take the setting out of them (tcpdoctor sysctl lint names such lines)"
+    )
+    if name.startswith(_OF_MODULES):
+        text += "; name its module in /etc/modules-load.d, else the line is read before the setting is there"
+    return f"{text}:"
 
 
 def _instruction(label: str, text: str, commands: Sequence[str], indent: str, style: Style) -> list[str]:

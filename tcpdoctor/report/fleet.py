@@ -6,6 +6,7 @@ from typing import NamedTuple
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.fleet_report import FleetReport, Group, Host, Remedy
 from tcpdoctor.report.check_blocks import Block, blocks_of, command_blocks
+from tcpdoctor.report.check_text import how_to_keep
 from tcpdoctor.report.host import plural, utc
 
 MOST_RULES = 12
@@ -93,7 +94,7 @@ def remedy_blocks(remedy: Remedy) -> list[Block]:
     """Return what to do, its risk, how to verify it and how to undo it."""
     blocks = [*blocks_of(remedy.prose), *command_blocks(remedy.commands)]
     if remedy.setting is not None and remedy.setting.persist:
-        blocks.append(Block("To keep it, a line for /etc/sysctl.d/60-tcpdoctor.conf:"))
+        blocks.append(Block(how_to_keep(remedy.setting.name)))
         blocks.append(Block(remedy.setting.persist, is_command=True))
     for label, text, commands in (
         ("Risk", remedy.risk, ()),

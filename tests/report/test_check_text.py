@@ -6,7 +6,7 @@ import pytest
 
 from tcpdoctor.diagnosis.finding import Evidence, Severity, SysctlFix, Untold
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.report.check_text import MOST_ALIKE, check_text, finding_text
+from tcpdoctor.report.check_text import MOST_ALIKE, check_text, finding_text, how_to_keep
 from tcpdoctor.report.style import PLAIN, Style
 from tests.report.examples import CENSUS, CRITICAL, FINDING, HIDDEN, INAPPLICABLE, INFO, SNAPSHOT, check
 
@@ -206,3 +206,12 @@ def test_what_a_bound_leaves_out_is_counted_too():
     assert f"... and 1233 findings more of {FINDING.rule}; --format json has the 1 worst" in " ".join(
         text.split()
     )
+
+
+def test_who_keeps_a_setting_hears_which_files_come_later_and_of_its_module():
+    plain, tracked = how_to_keep("net.ipv4.tcp_fin_timeout"), how_to_keep("net.netfilter.nf_conntrack_max")
+    assert "60-tcpdoctor.conf, which comes before 99-sysctl.conf and /etc/sysctl.conf" in plain
+    assert "modules-load.d" not in plain
+    assert "name its module in /etc/modules-load.d" in tracked
+    assert plain.endswith(":")
+    assert tracked.endswith(":")
