@@ -2,18 +2,12 @@
 
 import json
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tcpdoctor.answers.settings_files import look_at_files, look_at_tree, nearby_names
+from tcpdoctor.answers.settings_lint import lint_these
 from tcpdoctor.cli.output import Output, emit, style_of
 from tcpdoctor.diagnosis.finding import Severity
-from tcpdoctor.diagnosis.settings_rules import checks_of
-from tcpdoctor.diagnosis.sysctl_lint import Linted, lint_settings, worst
-from tcpdoctor.diagnosis.sysctl_look import Look
-from tcpdoctor.errors import QuestionError
-from tcpdoctor.kernel.namespaces import read_identity
 
 _FAIL_ON = {severity.key: severity for severity in Severity}
 
@@ -24,37 +18,19 @@ def answer_lint(files: Sequence[Path], root: Path | None, fail_on: str, output: 
     Raises:
         QuestionError: A file or the root cannot be read, or both were given.
     """
-    if files and root is not None:
-        raise QuestionError(
-            "--root takes no files: it looks at those of a whole system; leave one of the two out"
-        )
-    look = (
-        look_at_files([os.fspath(file) for file in files]) if files else look_at_tree(os.fspath(root or "/"))
-    )
-    linted = lint_settings(look, nearby_names(look))
-    code = _exit_code(linted, _FAIL_ON.get(fail_on))
-    emit(_render(linted, look, code, output), output)
-    return code
-
-
-def _render(linted: Linted, look: Look, code: int, output: Output) -> str:
+    below = None if root is None else os.fspath(root)
+    answer, checks = lint_these([os.fspath(file) for file in files], below, _FAIL_ON.get(fail_on))
     if output.format == "sarif":
-        from tcpdoctor.report.sysctl_lint_sarif import sysctl_lint_sarif
+        from tcpdoctor.report.sysctl_lint_text import sysctl_lint_sarif
 
-        return json.dumps(sysctl_lint_sarif(linted, checks_of(look.rules)), indent=1, allow_nan=False)
-    if output.format == "json":
-        from tcpdoctor.report.sysctl_lint_json import sysctl_lint_json
+        text = json.dumps(sysctl_lint_sarif(answer, checks), indent=1, allow_nan=False)
+    elif output.format == "json":
+        from tcpdoctor.report.document import as_json
 
-        found = sysctl_lint_json(linted, look.files, read_identity(), time.time(), code)
-        return json.dumps(found, indent=1, allow_nan=False)
-    from tcpdoctor.report.sysctl_lint_text import sysctl_lint_text
+        text = json.dumps(as_json(answer), indent=1, allow_nan=False)
+    else:
+        from tcpdoctor.report.sysctl_lint_text import sysctl_lint_text
 
-    return sysctl_lint_text(linted, len(look.files), style_of(output))
-
-
-def _exit_code(linted: Linted, fail_on: Severity | None) -> int:
-    """The codes of the monitoring plugins, as those of `check`."""
-    found = worst(linted)
-    if fail_on is None or found is None or found < max(fail_on, Severity.WARNING):
-        return 0
-    return 2 if found is Severity.CRITICAL else 1
+        text = sysctl_lint_text(answer, style_of(output))
+    emit(text, output)
+    return answer.exit_code

@@ -1,62 +1,77 @@
-"""`sysctl lint` for people: by file, by line, the worst first."""
+"""`sysctl lint` for people, by file and line, and as SARIF."""
 
-from tcpdoctor.diagnosis.finding import Severity
-from tcpdoctor.diagnosis.sysctl_lint import Linted
-from tcpdoctor.diagnosis.sysctl_look import Fault
+from collections.abc import Sequence
+
+from tcpdoctor.answers.settings_lint import LintFault, SettingsLint
+from tcpdoctor.diagnosis.finding import JsonValue, Severity
+from tcpdoctor.diagnosis.sysctl_checks import Check
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.report.host import plural
+from tcpdoctor.report.sarif import SarifResult, SarifRule, sarif
 from tcpdoctor.report.style import Style
 
 _MARGIN = "  "
 
 
-def sysctl_lint_text(linted: Linted, files: int, style: Style) -> str:
-    """Return every fault under its file, then what was looked at.
-
-    Args:
-        linted: What came out.
-        files: How many files were looked at.
-        style: How wide, and whether in colour.
-    """
+def sysctl_lint_text(answer: SettingsLint, style: Style) -> str:
+    """Return every fault under its file, then what was looked at."""
     lines: list[str] = []
     file = None
-    for fault in linted.faults:
+    for fault in answer.faults:
         if fault.file != file:
             lines += [""] if lines else []
             lines.append(style.bold(clean(fault.file, 300)))
             file = fault.file
-        lines += _fault(fault, style)
-    if linted.unchecked:
+        lines += _fault_lines(fault, style)
+    if answer.unchecked:
         lines += ["", style.bold("Not looked at")] if lines else [style.bold("Not looked at")]
         lines += [
             style.wrap(f"{clean(each.what, 300)}: {each.reason}", _MARGIN * 2, _MARGIN)
-            for each in linted.unchecked
+            for each in answer.unchecked
         ]
-    return "\n".join([*lines, *([""] if lines else []), style.wrap(_total(linted, files))]) + "\n"
+    return "\n".join([*lines, *([""] if lines else []), style.wrap(_total(answer))]) + "\n"
 
 
-def _fault(fault: Fault, style: Style) -> list[str]:
+def _fault_lines(fault: LintFault, style: Style) -> list[str]:
     where = f"line {fault.line}: " if fault.line is not None else ""
-    head = f"{_MARGIN}{where}{fault.severity.key}: {fault.check}"
-    painted = head.replace(fault.severity.key, style.severity(fault.severity.key), 1)
     return [
-        painted,
+        f"{_MARGIN}{where}{style.severity(fault.severity)}: {fault.check}",
         style.wrap(fault.what, _MARGIN * 2),
         style.wrap(f"-> {fault.do}", _MARGIN * 2 + "   ", _MARGIN * 2),
     ]
 
 
-def _total(linted: Linted, files: int) -> str:
+def _total(answer: SettingsLint) -> str:
+    info, warning, critical = answer.summary
     counts = [
-        f"{number} {severity.key}"
-        for severity in reversed(Severity)
-        if (number := sum(fault.severity is severity for fault in linted.faults))
+        f"{number} {word}"
+        for number, word in ((critical, "critical"), (warning, "warning"), (info, "info"))
+        if number
     ]
-    if not files and not linted.faults:
+    if not answer.files and not answer.faults:
         return (
             "There is no file of settings: neither in sysctl.d of /etc, /run or /usr, nor /etc/sysctl.conf."
         )
-    looked = plural(files, "file")
+    looked = plural(len(answer.files), "file")
     if not counts:
         return f"{looked}, nothing to correct."
-    return f"{looked}, {plural(len(linted.faults), 'remark')} ({', '.join(counts)})."
+    return f"{looked}, {plural(len(answer.faults), 'remark')} ({', '.join(counts)})."
+
+
+def sysctl_lint_sarif(answer: SettingsLint, checks: Sequence[Check]) -> dict[str, JsonValue]:
+    """Return every fault as a result, with all checks as rules."""
+    results = [
+        SarifResult(
+            fault.check,
+            Severity[fault.severity.upper()],
+            f"{fault.what} {fault.do}",
+            fault.file,
+            fault.line,
+        )
+        for fault in answer.faults
+    ]
+    return sarif(
+        {check.name: SarifRule(*check) for check in checks},
+        results,
+        [f"Not looked at: {each.what}: {each.reason}" for each in answer.unchecked],
+    )
