@@ -274,7 +274,8 @@ def _resets(look: Look) -> Iterator[Fault]:
         if line.path is None or line.value is None or line.is_glob or not _counts(look, line):
             continue
         variable = ALIASES.get(line.target, line.target)
-        for target in [target for target in earlier if target != variable]:
+        # few lines reset others, and there may be very many lines
+        for target in [each for each in earlier if each != variable] if variable in _RESETS else ():
             becomes = _reset_to(variable, line.value, target)
             if becomes is not None and not is_same(earlier[target][1].value or "", becomes):
                 yield _reset(earlier.pop(target), path, line, becomes)

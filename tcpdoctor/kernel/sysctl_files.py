@@ -68,6 +68,9 @@ LAST_OF_PROCPS = "etc/sysctl.conf"
 LARGEST = 4 << 20
 """Bytes of a file that are read: far above any real one."""
 
+MOST_LINES = 20_000
+"""Lines of a file that are read: each costs a look at the kernel, and real files have some hundred."""
+
 _MOST_FILES = 10_000
 
 
@@ -267,6 +270,8 @@ def _content(path: str, target: str) -> Reading[bytes]:
         return Missing("this cannot be a file name")
     if len(raw) > LARGEST:
         return Missing(f"it is longer than {LARGEST >> 20} MiB")
+    if raw.count(b"\n") > MOST_LINES:
+        return Missing(f"it has more than {MOST_LINES} lines")
     return raw
 
 

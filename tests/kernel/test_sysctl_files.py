@@ -12,6 +12,7 @@ from tcpdoctor.kernel.sysctl import look_at, matching
 from tcpdoctor.kernel.sysctl_files import (
     LARGEST,
     LONGEST_LINE,
+    MOST_LINES,
     Dangling,
     Reader,
     dotted,
@@ -269,6 +270,15 @@ def test_files_that_block_or_never_end_are_refused(tmp_path):
     ):
         with pytest.raises(QuestionError, match=reason):
             read_given([path])
+
+
+def test_a_file_of_very_many_lines_is_refused(tmp_path):
+    put(tmp_path, "x.conf", "a.b = 1\n" * MOST_LINES)
+    (file,) = read_given([str(tmp_path / "x.conf")])
+    assert len(read_lines(file.content, Reader.PROCPS).lines) == MOST_LINES
+    put(tmp_path, "x.conf", "a.b = 1\n" * (MOST_LINES + 1))
+    with pytest.raises(QuestionError, match="more than 20000 lines"):
+        read_given([str(tmp_path / "x.conf")])
 
 
 def test_a_long_number_is_none():
