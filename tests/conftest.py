@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import errno
 import fcntl
 import functools
 import os
@@ -9,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -35,7 +36,34 @@ def in_namespace() -> Callable[..., Any]:
     reason = _refusal()
     if reason is not None:
         pytest.skip(reason)
-    return in_private_namespace
+
+    def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        answer = in_private_namespace(_noting_absence, function, *args, **kwargs)
+        if isinstance(answer, Lacking):
+            pytest.skip(f"this kernel lacks {answer.what}")
+        return answer
+
+    return run
+
+
+class Lacking(NamedTuple):
+    """What a test needs and the running kernel has not; .ci/run fails where the newest kernel lacks it."""
+
+    what: str
+
+
+def _noting_absence(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    try:
+        return function(*args, **kwargs)
+    except FileNotFoundError as error:
+        settings = "/proc/sys/"
+        if not str(error.filename).startswith(settings):
+            raise
+        return Lacking(str(error.filename).removeprefix(settings).replace("/", "."))
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            raise
+        return Lacking("a socket option that the test sets")
 
 
 CHECKOUT = Path(__file__).resolve().parent.parent

@@ -78,7 +78,7 @@ def compare(
             write_sysctl("net.ipv6.bindv6only", chance.choice((0, 0, 1)))
             device = chance.choice(("", "", "lo", VETH if has_veth(devices) else "lo"))
             target = Target(4 if family == socket.AF_INET else 6, address, 0, stage.port, devices[device])
-            evidence = read_port_evidence(stage.port, owner_seconds=1.0, ways=listing)._replace(uid=uid)
+            evidence = read_port_evidence(stage.port, owner_seconds=5, ways=listing)._replace(uid=uid)
             foretold = answer(target, evidence).attempts
             told_everything = predict_with(evidence, target, recipe)
             for options, blind, sighted in zip(ATTEMPTS, foretold, told_everything, strict=True):

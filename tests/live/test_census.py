@@ -26,7 +26,7 @@ LASTING = tuple(state for state in COUNTED_STATES if state is not TcpState.LISTE
 CLONE_NEWNET = 0x40000000
 UNTOLD = Missing("netlink gave no answer, and /proc/net/tcp does not tell it")
 LISTS_BOUND = bound_support.lists_bound_sockets()
-needs_bound = pytest.mark.skipif(not LISTS_BOUND, reason="this kernel does not list bound sockets")
+needs_bound = pytest.mark.skipif(not LISTS_BOUND, reason="this kernel lacks the listing of bound sockets")
 
 
 def listening_ports():

@@ -213,6 +213,9 @@ def dials_nobody_answers(stack):
     subprocess.run(["ip", "address", "add", "10.1.0.1/24", "dev", "v0"], check=True)
     subprocess.run(["ip", "link", "set", "v0", "up"], check=True)
     subprocess.run(["ip", "link", "set", "v1", "up"], check=True)
+    # Without a neighbour they would give up after three seconds, which is short on a slow machine.
+    silent = ["10.1.0.2", "lladdr", "02:00:00:00:00:01", "dev", "v0"]
+    subprocess.run(["ip", "neighbour", "add", *silent], check=True)
     for _ in range(ALL):
         client = stack.enter_context(socket.socket())
         client.setblocking(False)

@@ -58,7 +58,7 @@ def test_bound_sockets_are_known_one_by_one_with_the_census_and_without(in_names
 
     counted, uncounted = in_namespace(look)
     if isinstance(counted.census.bound, Missing):
-        pytest.skip("this kernel does not list bound sockets")
+        pytest.skip("this kernel lacks the listing of bound sockets")
     assert counted.census.bound == number
     for snapshot in (counted, uncounted):
         bound = snapshot.detail[TcpState.BOUND]

@@ -1,0 +1,1 @@
+"""Runs this project's checks on other Linux kernels, under qemu's software emulation."""

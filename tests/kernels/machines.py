@@ -1,0 +1,326 @@
+"""Machines with another kernel: Debian's kernels, one small Debian root, booted by qemu without KVM.
+
+What is downloaded (a root of Debian 12 and the kernels, some 200 MB) is kept in a cache outside the
+checkout and is made again when the list of its contents changes. Only Debian's archive and PyPI are asked,
+through apt and pip.
+"""
+
+import functools
+import gzip
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tcpdoctor-kernels"
+MIRROR = "http://deb.debian.org/debian"
+KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
+SUITES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie"}
+ROOT_SUITE = "bookworm"
+ROOT_PACKAGES = (
+    *("python3", "iproute2", "iptables", "kmod", "libcap2-bin", "nftables", "procps", "strace", "systemd"),
+    *("gcc", "libc6-dev", "util-linux"),
+)
+NEEDED = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "busybox": "busybox-static",
+    "cpio": "cpio",
+    "debootstrap": "debootstrap",
+    "mke2fs": "e2fsprogs",
+    "modprobe": "kmod",
+    "xz": "xz-utils",
+}
+BOOT_MODULES = ("virtio_pci", "virtio_blk", "ext4", "crc32c_generic", "crc32c_intel")
+DOWNLOAD_SECONDS = 600
+INIT = """\
+#!/bin/busybox sh
+B=/bin/busybox
+$B mount -t proc proc /proc; $B mount -t sysfs sys /sys; $B mount -t devtmpfs dev /dev
+for m in $($B cat /mod/order); do $B insmod /mod/$m 2>/dev/null; done
+n=0; while [ ! -e /dev/vdb ] && [ $n -lt 100 ]; do $B usleep 100000; n=$((n+1)); done
+$B mount -t ext4 /dev/vda /new || $B poweroff -f
+$B mount -t ext4 /dev/vdb /new/opt/run || $B poweroff -f
+for d in proc sys dev; do $B mount --move /$d /new/$d; done
+for d in tmp run; do $B mount -t tmpfs -o mode=1777 $d /new/$d; done
+$B mkdir -p /new/dev/shm /new/dev/pts
+$B mount -t tmpfs shm /new/dev/shm; $B mount -t devpts pts /new/dev/pts
+$B mount -t cgroup2 cg /new/sys/fs/cgroup 2>/dev/null
+exec $B switch_root /new /bin/sh /opt/run/start
+"""
+START = """\
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
+export PYTHONPATH=/opt/run/tcpdoctor:/opt/packages
+hostname machine; ip link set lo up; cd /opt/run/tcpdoctor
+mkdir -p /run/netns
+echo "=== BEGIN"
+sh /opt/run/command 2>&1
+echo "=== END $?"
+sync; echo o > /proc/sysrq-trigger; sleep 9
+"""
+
+
+class MachineError(Exception):
+    """A machine could not be prepared; the text says what is missing."""
+
+
+class Outcome(NamedTuple):
+    """What one machine printed, how its command ended (None: it did not), and after how long."""
+
+    kernel: str
+    code: int | None
+    output: str
+    seconds: float
+
+
+def prepare() -> None:
+    """Make what is missing in the cache: the kernels and the root."""
+    path = _path()
+    absent = sorted({package for name, package in NEEDED.items() if shutil.which(name, path=path) is None})
+    if absent:
+        raise MachineError(f"these packages are needed: {' '.join(absent)}")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    _clear_old()
+    for kernel in SUITES:
+        if not (folder := _kernel_folder(kernel)).exists():
+            _make_kernel(SUITES[kernel], folder)
+    if not _root_image().exists():
+        _make_root(_root_image())
+
+
+def boot(kernel: str, command: str, seconds: float, processors: int = 2) -> Outcome:
+    """Boot a kernel with this checkout in it, run a shell command there, and return what it printed."""
+    with tempfile.TemporaryDirectory(prefix="tcpdoctor-kernel-") as folder:
+        disk = Path(folder) / "run.img"
+        _make_run_disk(disk, command)
+        machine = [
+            *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(processors)),
+            *(
+                "-m",
+                "1800",
+                "-display",
+                "none",
+                "-serial",
+                "stdio",
+                "-monitor",
+                "none",
+                "-no-reboot",
+                "-net",
+                "none",
+            ),
+            *(
+                "-kernel",
+                str(_kernel_folder(kernel) / "vmlinuz"),
+                "-initrd",
+                str(_kernel_folder(kernel) / "initrd"),
+            ),
+            *("-append", "console=ttyS0 panic=-1 quiet loglevel=2 rdinit=/init"),
+            # Both disks are written to a temporary copy that ends with qemu.
+            *("-drive", f"file={_root_image()},format=raw,if=virtio,snapshot=on,cache=unsafe"),
+            *("-drive", f"file={disk},format=raw,if=virtio,snapshot=on,cache=unsafe"),
+        ]
+        begun = time.monotonic()
+        with subprocess.Popen(
+            machine, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as process:
+            try:
+                raw, _ = process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raw, _ = process.communicate()
+    return _outcome(kernel, raw.decode(errors="replace").replace("\r", ""), time.monotonic() - begun)
+
+
+def _outcome(kernel: str, text: str, seconds: float) -> Outcome:
+    inner = text.partition("=== BEGIN\n")[2]
+    ended = re.search(r"^=== END (\d+)$", inner, re.MULTILINE)
+    if ended is None:
+        return Outcome(kernel, None, inner or text[-2_000:], seconds)
+    return Outcome(kernel, int(ended[1]), inner[: ended.start()], seconds)
+
+
+def _path() -> str:
+    return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+
+
+def _run(*command: str | Path, **more: object) -> str:
+    try:
+        done = subprocess.run(
+            [str(word) for word in command],
+            **{"check": True, "capture_output": True, "text": True, "timeout": DOWNLOAD_SECONDS, **more},
+            env={**os.environ, "PATH": _path(), "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
+        )
+    except subprocess.CalledProcessError as error:
+        raise MachineError(
+            f"{command[0]} failed: {(error.stderr or error.stdout or '').strip()[-600:]}"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise MachineError(f"{command[0]} took longer than {DOWNLOAD_SECONDS} s") from error
+    return done.stdout or ""
+
+
+def _python_packages() -> list[str]:
+    """What the tests import, from pyproject.toml, without the linters."""
+    import tomllib
+
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    return [name for name in wanted if not re.match(r"mypy|ruff|types-", name)]
+
+
+@functools.cache
+def _recipe(*more: str) -> str:
+    """A name for what the cache holds: another recipe, another name."""
+    told = "\n".join((ROOT_SUITE, *ROOT_PACKAGES, *_python_packages(), INIT, *BOOT_MODULES, *more))
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def _root_image() -> Path:
+    return CACHE / f"root-{_recipe(*SUITES)}.img"
+
+
+def _kernel_folder(kernel: str) -> Path:
+    return CACHE / f"kernel-{kernel}-{_recipe()}"
+
+
+def _clear_old() -> None:
+    for entry in CACHE.iterdir():
+        if time.time() - entry.stat().st_mtime > 30 * 86_400:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def _make_kernel(suite: str, folder: Path) -> None:
+    """Fetch a suite's cloud kernel through apt, and put kernel, modules and an initramfs into `folder`."""
+    with tempfile.TemporaryDirectory(prefix="tcpdoctor-kernel-") as name:
+        here = Path(name)
+        unpacked = here / "unpacked"
+        _run("dpkg-deb", "-x", _fetch_kernel(suite, here), unpacked)
+        modules = next(unpacked.glob("**/lib/modules/*"))
+        version = modules.name
+        made = here / "made"
+        (made / "modules").mkdir(parents=True)
+        shutil.copy(unpacked / "boot" / f"vmlinuz-{version}", made / "vmlinuz")
+        shutil.copytree(modules, made / "modules" / version)
+        base = modules.parents[2]
+        _run("depmod", "-b", base, version)
+        shutil.copytree(modules, made / "modules" / version, dirs_exist_ok=True)
+        (made / "initrd").write_bytes(gzip.compress(_initramfs(here / "initramfs", base, version), 1))
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.move(made, folder)
+
+
+def _fetch_kernel(suite: str, here: Path) -> Path:
+    for part in ("lists/partial", "cache/archives/partial"):
+        (here / part).mkdir(parents=True)
+    (here / "sources").write_text(f"deb [signed-by={KEYS}] {MIRROR} {suite} main\n")
+    (here / "status").touch()
+    options = [
+        f"Dir::Etc::sourcelist={here}/sources",
+        "Dir::Etc::sourceparts=-",
+        f"Dir::State::lists={here}/lists",
+        f"Dir::State::status={here}/status",
+        f"Dir::Cache={here}/cache",
+        "APT::Sandbox::User=root",
+        "Acquire::Languages=none",
+        "Acquire::Check-Valid-Until=false",
+    ]
+    settings = [word for option in options for word in ("-o", option)]
+    _run("apt-get", *settings, "-qq", "update")
+    shown = _run("apt-cache", *settings, "depends", "linux-image-cloud-amd64")
+    package = re.search(r"Depends: (linux-image-\S+)", shown)
+    if package is None:
+        raise MachineError(f"Debian's {suite} names no cloud kernel")
+    _run("apt-get", *settings, "-qq", "download", package[1], cwd=here)
+    return next(here.glob("linux-image-*.deb"))
+
+
+def _initramfs(folder: Path, base: Path, version: str) -> bytes:
+    for part in ("bin", "mod", "proc", "sys", "dev", "new"):
+        (folder / part).mkdir(parents=True)
+    shutil.copy(str(shutil.which("busybox")), folder / "bin" / "busybox")
+    (folder / "init").write_text(INIT)
+    (folder / "init").chmod(0o755)
+    order: dict[str, None] = {}
+    for module in BOOT_MODULES:
+        shown = subprocess.run(  # one that is built in, or unknown to this kernel, is no loss
+            ["modprobe", "-d", base, "-S", version, "--show-depends", module],
+            capture_output=True,
+            text=True,
+            env={"PATH": _path()},
+        ).stdout
+        for path in re.findall(r"^insmod (\S+)", shown, re.MULTILINE):
+            order[_unpacked(Path(path), folder / "mod")] = None
+    (folder / "mod" / "order").write_text("\n".join(order) + "\n")
+    names = "\n".join(str(path.relative_to(folder)) for path in [folder, *folder.rglob("*")]).encode()
+    packed = subprocess.run(
+        ["cpio", "-o", "-H", "newc", "--quiet"],
+        cwd=folder,
+        input=names,
+        capture_output=True,
+        check=True,
+    )
+    return packed.stdout
+
+
+def _unpacked(module: Path, folder: Path) -> str:
+    if module.suffix == ".xz":
+        data = subprocess.run(["xz", "-dc", module], capture_output=True, check=True).stdout
+        (folder / module.stem).write_bytes(data)
+        return module.stem
+    shutil.copy(module, folder / module.name)
+    return module.name
+
+
+def _make_root(image: Path) -> None:
+    """One disk: a minimal Debian with what the tests call, each kernel's modules, the Python packages."""
+    with tempfile.TemporaryDirectory(prefix="tcpdoctor-root-", dir=CACHE) as name:
+        root = Path(name) / "root"
+        variant = ("--variant=minbase", f"--include={','.join(ROOT_PACKAGES)}")
+        _run("debootstrap", *variant, ROOT_SUITE, root, MIRROR)
+        for kernel in SUITES:
+            shutil.copytree(_kernel_folder(kernel) / "modules", root / "lib" / "modules", dirs_exist_ok=True)
+        pip = (sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-compile")
+        form = ("--python-version", "3.11", "--only-binary=:all:", "--target", root / "opt" / "packages")
+        _run(*pip, *form, *_python_packages())
+        (root / "opt" / "run").mkdir()
+        for unused in (
+            "var/cache/apt",
+            "var/lib/apt/lists",
+            "usr/share/doc",
+            "usr/share/locale",
+            "usr/share/man",
+        ):
+            shutil.rmtree(root / unused, ignore_errors=True)
+        made = Path(name) / "root.img"
+        # Features that a 5.10 kernel does not know are left out.
+        _run(
+            "mke2fs", "-q", "-t", "ext4", "-O", "^orphan_file,^metadata_csum_seed", "-d", root, made, "1500M"
+        )
+        made.replace(image)
+
+
+def _make_disk(folder: Path, image: Path, size: str) -> None:
+    """Make an ext4 disk that every kernel can mount: without what 5.10 does not know."""
+    features = ("-O", "^orphan_file,^metadata_csum_seed")
+    _run("mke2fs", "-q", "-t", "ext4", *features, "-d", folder, image, size)
+
+
+def _make_run_disk(disk: Path, command: str) -> None:
+    """Make the second disk: this checkout as it stands, the start script, and the command."""
+    with tempfile.TemporaryDirectory(prefix="tcpdoctor-run-") as name:
+        folder = Path(name)
+        kinds = ("--cached", "--others", "--exclude-standard")
+        for entry in _run("git", "-C", CHECKOUT, "ls-files", *kinds).splitlines():
+            if (CHECKOUT / entry).is_file():
+                target = folder / "tcpdoctor" / entry
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(CHECKOUT / entry, target)
+        (folder / "start").write_text(START)
+        (folder / "command").write_text(command)
+        _make_disk(folder, disk, "200M")
