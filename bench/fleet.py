@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def write_reports(folder: Path, number: int, *, all_sick: bool) -> int:
         sick = {0: "critical", 1: "warning"}.get(place % 10, "warning" if all_sick else None)
         report = here | {
             "host": here["host"] | {"name": f"host{place:05}.example.org"},
-            "taken_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "taken_at": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "status": sick or "ok",
             "findings": [finding(rule, sick) for rule in range(20 if all_sick else 5)] if sick else [],
         }

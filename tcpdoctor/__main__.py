@@ -1,32 +1,63 @@
-"""Where the program starts and ends: exit codes, and no traceback for anybody who did not ask for one."""
+"""Where the program starts and ends: exit codes, and no traceback for anybody who did not ask for one.
+
+Every Python since 2.7 can read this file and the package's ``__init__``, so that an old one is told in one
+line what is needed instead of being shown a syntax error.
+"""
 
 import gc
 import os
 import sys
 
-from tcpdoctor.prepared import COMMANDS, prepared_text, read_prepared
-
-TYPE_CHECKING = False  # importing typing takes a third of the time of `--version`
-if TYPE_CHECKING:
-    from typing import NoReturn
+UNKNOWN, INTERRUPTED = 3, 130
+OLDEST = (3, 10)
 
 
-def main() -> "NoReturn":
-    """Run the command line and exit with its code, one of those in tcpdoctor(1)."""
-    # Start-up creates ten thousand objects that all stay: looking for garbage among them takes 4 ms.
-    gc.set_threshold(100_000)
+def main():  # type: () -> None
+    """Run the command line and exit with its code, one of those in tcpdoctor(1); it does not return."""
     try:
+        if sys.version_info < OLDEST:
+            give_up("Python 3.10 or later is needed, this is " + sys.version.split()[0] + "; " + REMEDY)
+        if sys.byteorder != "little":
+            give_up("big-endian machines are not supported: nothing was ever tested on one")
+        # Start-up creates ten thousand objects that all stay: looking for garbage among them takes 4 ms.
+        gc.set_threshold(100000)
         _occupy_standard_descriptors()
         code = _answer(sys.argv[1:])
     except KeyboardInterrupt:
-        from tcpdoctor.cli.output import INTERRUPTED
-
         code = INTERRUPTED
+    except MemoryError:
+        give_up("out of memory: nothing was concluded")
+    except ImportError as error:
+        give_up("this installation is not whole: " + str(error) + "; install tcpdoctor again")
+    except BaseException as error:  # nothing may end with 1 or 2, which would be a finding
+        give_up("a fault of this program: " + type(error).__name__ + ": " + str(error))
     # Everything is written by here, and tearing the interpreter down takes 5 ms.
     os._exit(code)
 
 
-def _answer(arguments: list[str]) -> int:
+REMEDY = "run it with a newer one, such as python3.12, or look from another host"
+
+
+def give_up(text):  # type: (str) -> None
+    """Say one line and exit 3: the last resort, which needs nothing but a working write(2).
+
+    Nagios and its relatives show what is on standard output, so they are told there as well.
+    """
+    line = "".join(char if " " <= char <= "~" else "?" for char in text)[:400]
+    try:
+        if any(word == "nagios" or word.endswith("=nagios") for word in sys.argv[1:]):
+            os.write(1, ("TCPDOCTOR UNKNOWN - " + line.replace("|", "/") + "\n").encode("ascii"))
+        else:
+            os.write(2, ("tcpdoctor: " + line + "\n").encode("ascii"))
+    except OSError:
+        pass  # nobody can hear it; the exit code still tells
+    os._exit(UNKNOWN)
+
+
+def _answer(arguments):  # type: (list[str]) -> int
+    # Imported here, as all below: an old Python cannot read it, and an interrupt ends as quietly as later.
+    from tcpdoctor.prepared import COMMANDS, prepared_text, read_prepared
+
     text = prepared_text(arguments)
     if text is not None and _is_written(text):
         return 0
@@ -37,22 +68,28 @@ def _answer(arguments: list[str]) -> int:
             code = answer_hot(arguments, read_prepared().get(COMMANDS, {}))
             if code is not None:
                 return code
-        # Imported here: an interrupt during these 50 ms ends as quietly as a later one.
         from tcpdoctor.cli.app import run
 
         return run(arguments)
     except Exception as error:  # the outermost edge: whatever it is, exit 1 or 2 would be a false alarm
-        from tcpdoctor.cli.output import UNKNOWN, complain, describe_crash
+        _show_traceback()
+        name = getattr(error, "name", None) or ""
+        if isinstance(error, MemoryError) or (isinstance(error, ImportError) and "tcpdoctor" not in name):
+            raise
+        from tcpdoctor.cli.output import complain, describe_crash
 
-        if os.environ.get("TCPDOCTOR_TRACEBACK"):
-            import traceback
-
-            traceback.print_exc()
         complain(describe_crash(error))
         return UNKNOWN
 
 
-def _is_written(text: str) -> bool:
+def _show_traceback():  # type: () -> None
+    if os.environ.get("TCPDOCTOR_TRACEBACK"):
+        import traceback
+
+        traceback.print_exc()
+
+
+def _is_written(text):  # type: (str) -> bool
     """Write to standard output; False where that failed and nothing was written, so that all can be told."""
     data, done = text.encode(), 0
     while done < len(data):
@@ -67,7 +104,7 @@ def _is_written(text: str) -> bool:
     return True
 
 
-def _occupy_standard_descriptors() -> None:
+def _occupy_standard_descriptors():  # type: () -> None
     """Open /dev/null where 0, 1 or 2 is closed, so that no socket or file of ours becomes stdout."""
     for descriptor in (0, 1, 2):
         try:

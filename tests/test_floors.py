@@ -84,6 +84,7 @@ def test_no_room_is_named_after_nothing(name):
 IMPURE = {"os", "time", "socket", "subprocess", "shutil", "tempfile", "pathlib", "sys", "logging", "select"}
 ARITHMETIC = {
     "socket": {"AF_INET", "AF_INET6", "inet_aton", "inet_ntop", "inet_pton"},
+    "sys": {"version_info"},
     "time": {"gmtime", "strftime"},
 }
 """What those modules hold that reads nothing: conversions and constants."""

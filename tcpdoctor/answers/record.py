@@ -6,7 +6,7 @@ nearest field ``missing``, and `Is` says what a type cannot.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 from tcpdoctor.kernel.namespaces import Identity
@@ -84,4 +84,4 @@ def host_of(who: Identity) -> Host:
 
 def utc(seconds: float) -> Time:
     """Return seconds since 1970 as ``2026-11-20T12:00:00Z``."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

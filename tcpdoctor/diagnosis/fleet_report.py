@@ -1,7 +1,7 @@
 """What the reports of many hosts come to, and what is concluded from it: the same in every format."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import NamedTuple, NoReturn, Protocol
 
 from tcpdoctor.diagnosis.finding import Severity
@@ -254,9 +254,12 @@ def _host_name(document: object) -> str | None:
 
 def _taken_at(document: dict[str, object]) -> float:
     written = document.get("taken_at")
+    text = str(written)
+    if text.endswith(("Z", "z")):  # Python 3.10 does not read it
+        text = text[:-1] + "+00:00"
     try:
-        moment = datetime.fromisoformat(str(written))
-        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        moment = datetime.fromisoformat(text)
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
     except (ValueError, OverflowError):
         seconds = 0.0
     if seconds <= 0:

@@ -1,6 +1,7 @@
 """A TOML table read key by key, with complaints that name file, key and remedy."""
 
 import math
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import cast
 
@@ -49,15 +50,20 @@ def parse_toml(text: str, source: str, error: type[TcpdoctorError]) -> Mapping[s
     Raises:
         TcpdoctorError: Of the given type: it is too long or no TOML.
     """
-    import tomllib  # 13 ms: a command that reads no rules does not pay for it
+    # Imported here: it takes 13 ms, and a command that reads no rules does not pay for it.
+    if sys.version_info >= (3, 11):  # pragma: no cover - a Python has one of the two
+        import tomllib
+    else:  # pragma: no cover
+        import tomli as tomllib
 
     if len(text) > MAX_TEXT:
         raise error(f"{source}: {len(text)} characters; a file has at most {MAX_TEXT}, split it")
     try:
-        return tomllib.loads(text)
+        parsed: Mapping[str, object] = tomllib.loads(text)
     except (ValueError, RecursionError, OverflowError) as problem:
         reason = " ".join(str(problem).split())[:200]
         raise error(f"{source}: not TOML: {reason!r}; correct it there") from None
+    return parsed
 
 
 def empty_texts(value: object, key: str = "") -> Iterator[str]:

@@ -406,12 +406,14 @@ def _expression(part: str) -> str:
     """Translate one part of a glob; Python's own fnmatch knows neither ``[^a]`` nor backslashes.
 
     What follows a star is looked for once, where it comes first: going back would find nothing more, and
-    takes for ever where there are many stars.
+    takes for ever where there are many stars. (An atomic group says the same from Python 3.11 on.)
     """
     first, *rest = _between_stars(part)
     if not rest:
         return first
-    return first + "".join(f"(?>.*?{piece})" for piece in rest[:-1] if piece) + f".*{rest[-1]}"
+    inner = [piece for piece in rest[:-1] if piece]
+    once = "".join(f"(?=(.*?{piece}))\\{number}" for number, piece in enumerate(inner, start=1))
+    return f"{first}{once}.*{rest[-1]}"
 
 
 def _between_stars(part: str) -> list[str]:

@@ -1,11 +1,16 @@
 """The data files beside this module, wherever the package lies: a folder, a wheel, a zip archive."""
 
+import sys
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from typing import Any
 
 from tcpdoctor.errors import QuestionError
+
+if sys.version_info >= (3, 11):
+    from importlib.resources.abc import Traversable
+else:
+    from importlib.abc import Traversable
 
 _ROOM = "tcpdoctor.knowledge"
 
@@ -22,9 +27,13 @@ def list_names(folder: str, ending: str = ".toml") -> tuple[str, ...]:
 
 def parse_toml(text: str) -> Mapping[str, Any]:
     """Parse a data file; they are our own, so a mistake in one is a fault of this program."""
-    import tomllib  # costs 3 ms: only where data is read
+    if sys.version_info >= (3, 11):  # costs 3 ms: only where data is read
+        import tomllib
+    else:
+        import tomli as tomllib
 
-    return tomllib.loads(text)
+    parsed: Mapping[str, Any] = tomllib.loads(text)
+    return parsed
 
 
 def _locate(name: str) -> Traversable:

@@ -260,9 +260,12 @@ def test_an_old_python_is_named(controller: Controller, fleet: dict[str, Any]):
         "web3", {"executable": "/usr/local/lib/tcpdoctor/tcpdoctor.pyz", "python": "/usr/local/bin/py"}
     )
     assert answer["exit_code"] == 3
-    assert "/usr/local/bin/py is 3.9" in answer["msg"]
+    assert "/usr/local/bin/py is 3.9; install python3.12, say" in answer["msg"]
     absent = controller.module("web3", {"executable": "/nowhere", "python": "/usr/local/bin/py"})
-    assert absent["msg"] == "tcpdoctor needs Python 3.11 or later; /usr/local/bin/py is 3.9"
+    assert (
+        absent["msg"]
+        == "tcpdoctor needs Python 3.10 or later; /usr/local/bin/py is 3.9; install python3.12, say"
+    )
 
 
 def test_the_local_fact_is_json_also_where_tcpdoctor_fails(controller: Controller, fleet: dict[str, Any]):

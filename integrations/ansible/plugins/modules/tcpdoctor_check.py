@@ -56,8 +56,8 @@ options:
     default: tcpdoctor
   python:
     description:
-      - The Python on the host that runs a zipapp; 3.11 or later.
-      - Where it is not given, the newest of C(python3.14) to C(python3.11) and C(python3) that is there.
+      - The Python on the host that runs a zipapp; 3.10 or later.
+      - Where it is not given, the newest of C(python3.14) to C(python3.10) and C(python3) that is there.
     type: path
   timeout:
     description:
@@ -77,7 +77,7 @@ attributes:
     support: full
     platforms: linux
 requirements:
-  - tcpdoctor and Python 3.11 or later on the host.
+  - tcpdoctor and Python 3.10 or later on the host.
   - The role P(tcpdoctor.tcpdoctor.install#role) puts a zipapp of it there.
 notes:
   - Without root the processes of other users cannot be seen, and rules that depend on them are unchecked.
@@ -160,7 +160,7 @@ import signal
 
 from ansible.module_utils.basic import AnsibleModule
 
-PYTHONS = ("python3.14", "python3.13", "python3.12", "python3.11", "python3")
+PYTHONS = ("python3.14", "python3.13", "python3.12", "python3.11", "python3.10", "python3")
 ASK_VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
 LOCAL = ["/usr/local/bin"]  # sudo's secure_path lacks it on some distributions
 GRACE = 5  # seconds in which the program may end by itself after its time is over
@@ -243,11 +243,11 @@ def find_python(module):
             continue
         code, out, _err = run(module, [path, "-c", ASK_VERSION], PYTHON_SECONDS)
         version = re.match(r"(\d+)\.(\d+)$", out.strip()) if code == 0 else None
-        if version and (int(version[1]), int(version[2])) >= (3, 11):
+        if version and (int(version[1]), int(version[2])) >= (3, 10):
             return path
         found.append(f"{path} is {version[0] if version else 'not usable'}")
     there = ", ".join(found) or "no python3 is in PATH"
-    return fail(module, f"tcpdoctor needs Python 3.11 or later; {there}")
+    return fail(module, f"tcpdoctor needs Python 3.10 or later; {there}; install python3.12, say")
 
 
 def run(module, command, seconds):
