@@ -272,7 +272,7 @@ def _counted(state: TcpState, census: Reading[Census]) -> Value:
 
 def _of_sockstat(name: str, dimension: Dimension, meaning: str) -> Told[Looks]:
     file = "/proc/net/sockstat6" if name.startswith("TCP6") else "/proc/net/sockstat"
-    absent = Missing(f"this kernel does not tell {name} in /proc/net/sockstat")
+    absent = Missing(f"no line of /proc/net/sockstat and sockstat6 that can be read tells {name}")
     return _of_host.gauge(
         f"sockstat.{name}",
         dimension,

@@ -58,6 +58,9 @@ def counter(name: str, snapshot: Snapshot) -> Reading[int]:
 
 
 def _why_absent(name: str, snapshot: Snapshot) -> str:
+    unread = snapshot.unread.get(name.partition(".")[0])
+    if unread is not None:
+        return unread
     if not name.startswith("nf_conntrack."):
         return f"this kernel does not count {name}"
     table = snapshot.sysctls.get("net.netfilter.nf_conntrack_count")

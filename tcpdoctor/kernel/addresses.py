@@ -70,7 +70,7 @@ def read_local_addresses(proc_net: Path = _PROC_NET) -> LocalAddresses:
     """
     ipv6: Reading[tuple[InterfaceAddress, ...]]
     try:
-        with open(proc_net / "fib_trie", encoding="ascii") as lines:
+        with open(proc_net / "fib_trie", encoding="ascii", errors="replace") as lines:
             ipv4: Reading[tuple[LocalPrefix, ...]] = parse_local_table(lines)
     except (FileNotFoundError, PermissionError) as error:
         ipv4 = Missing(f"{error.filename}: {error.strerror}")

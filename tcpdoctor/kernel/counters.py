@@ -7,7 +7,7 @@ prints as ``TcpExtListenOverflows``. All count since the namespace was made.
 import os
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from tcpdoctor.errors import KernelReadError
@@ -119,40 +119,45 @@ thread entered with setns(2); this is the calling thread's own (proc(5))."""
 _SIX_GROUPS = ("Icmp6", "UdpLite6", "Udp6", "Ip6")
 
 
-def read_counters(root: str = THREAD_NET) -> Reading[Mapping[str, int]]:
+class Counted(NamedTuple):
+    """The counters of one look, and why some are not among them."""
+
+    counters: Reading[Mapping[str, int]]
+    """By name. A counter that this kernel lacks is absent, never 0. Missing where no file could be read."""
+    unread: Mapping[str, str]
+    """Why a whole group (``TcpExt``) was not read though the kernel has it: its file is odd, or refused."""
+
+
+def read_counters(root: str = THREAD_NET) -> Counted:
     """Read every counter of snmp, netstat and snmp6, and those of connection tracking.
+
+    One file that cannot be read, or has another form than expected, costs its own counters only.
 
     Args:
         root: Folder of the files; tests point it at recorded ones.
 
     Returns:
-        Counts by name. A counter that this kernel lacks is absent, never 0; all of snmp6 is absent
-        where IPv6 is off, all of nf_conntrack where it is not loaded. `Missing` if snmp or netstat
-        cannot be read.
-
-    Raises:
-        KernelReadError: A file has another form than expected.
+        What could be read. All of snmp6 is absent where IPv6 is off, all of nf_conntrack where it is not
+        loaded.
     """
     counters: dict[str, int] = {}
-    for name in ("snmp", "netstat"):
+    unread: dict[str, str] = {}
+    for name, parse, groups in _FILES:
         path = os.path.join(root, name)
         try:
-            text = read_kernel_file(path).decode("ascii", "replace")
+            counters |= parse(read_kernel_file(path).decode("ascii", "replace"), path)
+        except KernelReadError as error:
+            unread |= dict.fromkeys(groups, str(error))
         except OSError as error:
-            return Missing(why_unreadable(error))
-        counters |= parse_paired_lines(text, path)
-    for name, parse in (("snmp6", parse_named_lines), ("stat/nf_conntrack", parse_conntrack_stat)):
-        path = os.path.join(root, name)
-        try:
-            text = read_kernel_file(path).decode("ascii", "replace")
-        except OSError as error:
-            if not is_absent(error):
-                return Missing(why_unreadable(error))
-            continue
-        counters |= parse(text, path)
+            if name in _IN_EVERY_KERNEL or not is_absent(error):
+                unread |= dict.fromkeys(groups, why_unreadable(error))
     if root == THREAD_NET and "nf_conntrack.drop" not in counters:
         counters |= ask_conntrack()
-    return counters
+    if not counters:
+        return Counted(
+            Missing("; ".join(dict.fromkeys(unread.values())) or f"{root} has no counters"), unread
+        )
+    return Counted(counters, unread)
 
 
 def parse_paired_lines(text: str, source: str) -> dict[str, int]:
@@ -204,6 +209,17 @@ def _grouped(name: str) -> str:
     return name
 
 
+_FILES: tuple[tuple[str, Callable[[str, str], Mapping[str, int]], tuple[str, ...]], ...] = (
+    ("snmp", parse_paired_lines, ("Ip", "Icmp", "IcmpMsg", "Tcp", "Udp", "UdpLite")),
+    ("netstat", parse_paired_lines, ("TcpExt", "IpExt", "MPTcpExt")),
+    ("snmp6", parse_named_lines, _SIX_GROUPS),
+    ("stat/nf_conntrack", parse_conntrack_stat, ("nf_conntrack",)),
+)
+"""Each file, how it is read, and the groups of counters that it holds."""
+
+_IN_EVERY_KERNEL = ("snmp", "netstat")
+
+
 # How many sockets there are and what they hold: /proc/net/sockstat and sockstat6.
 
 
@@ -218,25 +234,21 @@ def read_sockstat(root: str = THREAD_NET) -> Reading[Mapping[str, int]]:
         root: Folder of the two files; tests point it at recorded ones.
 
     Returns:
-        Numbers by group and name; sockstat6 is absent where IPv6 is off. `Missing` if sockstat
-        cannot be read.
-
-    Raises:
-        KernelReadError: A file has another form than expected.
+        Numbers by group and name; those of sockstat6 are absent where IPv6 is off, or the file is odd or
+        refused. `Missing` if sockstat cannot be read or has another form than expected.
     """
     path = os.path.join(root, "sockstat")
     try:
         numbers = parse_sockstat(read_kernel_file(path).decode("ascii", "replace"), path)
+    except KernelReadError as error:
+        return Missing(str(error))
     except OSError as error:
         return Missing(why_unreadable(error))
     path = os.path.join(root, "sockstat6")
     try:
-        text = read_kernel_file(path).decode("ascii", "replace")
-    except OSError as error:
-        if not is_absent(error):
-            return Missing(why_unreadable(error))
+        return numbers | parse_sockstat(read_kernel_file(path).decode("ascii", "replace"), path)
+    except (KernelReadError, OSError):
         return numbers
-    return numbers | parse_sockstat(text, path)
 
 
 def parse_sockstat(text: str, source: str) -> dict[str, int]:
@@ -301,17 +313,16 @@ def read_softnet(root: str = THREAD_NET) -> Reading[tuple[CpuPackets, ...]]:
         root: Folder of the file; tests point it at a recorded one.
 
     Returns:
-        One record per CPU that is online, never empty. `Missing` if the file cannot be read.
-
-    Raises:
-        KernelReadError: The file has another form than expected.
+        One record per CPU that is online, never empty. `Missing` if the file cannot be read or has another
+        form than expected.
     """
     path = os.path.join(root, "softnet_stat")
     try:
-        text = read_kernel_file(path).decode("ascii", "replace")
+        return parse_softnet(read_kernel_file(path).decode("ascii", "replace"), path)
+    except KernelReadError as error:
+        return Missing(str(error))
     except OSError as error:
         return Missing(why_unreadable(error))
-    return parse_softnet(text, path)
 
 
 def parse_softnet(text: str, source: str) -> tuple[CpuPackets, ...]:

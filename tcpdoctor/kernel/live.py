@@ -278,6 +278,7 @@ def _begin(
     """Look at everything but the census, owners and processes."""
     identity = read_identity()
     taken_at, clock = time.time(), _now()
+    counted = read_counters()
     return Snapshot(
         taken_at=taken_at,
         clock=clock,
@@ -288,7 +289,7 @@ def _begin(
         initial_namespace=identity.initial_namespace,
         euid=identity.euid,
         sysctls=sysctls,
-        counters=read_counters(),
+        counters=counted.counters,
         sockstat=read_sockstat(),
         census=Missing("sockets were not counted in this look"),
         listeners=read_listeners(),
@@ -297,6 +298,7 @@ def _begin(
         page_size=os.sysconf("SC_PAGE_SIZE"),
         softnet=read_softnet(),
         memory=os.sysconf("SC_PHYS_PAGES"),
+        unread=counted.unread,
     )
 
 

@@ -29,6 +29,9 @@ _CLOSE = int(TcpState.CLOSE)
 _PROBES = (b"%02X" % Timer.KEEPALIVE, b"%02X" % Timer.PROBE)
 _STATES = {b"%02X" % state: state for state in LISTED_STATES}
 
+_NO_SENSE = (ValueError, IndexError, KeyError, OverflowError, struct.error, KernelReadError)
+"""What reading a line that is none of this table's can raise."""
+
 NO_BOUND = Missing(f"{SOURCE} does not list bound sockets")
 _NOT_THERE = Missing(f"netlink gave no answer, and {SOURCE} does not tell it")
 _NOT_LOOKED_UP = Missing("owner was not looked up")
@@ -51,8 +54,8 @@ def add_all(
         for number, lines in line_batches:
             try:
                 _add_lines(states, groups, established, lines)
-            except (ValueError, IndexError, struct.error, KernelReadError) as error:
-                raise KernelReadError(f"/proc/net/{name} near line {number}: {error}") from None
+            except _NO_SENSE as error:
+                raise KernelReadError(_not_understood(name, number, error)) from None
 
 
 def read_rows(root: str = OWN_NAMESPACE) -> Iterator[Connection | Listener]:
@@ -66,8 +69,8 @@ def read_rows(root: str = OWN_NAMESPACE) -> Iterator[Connection | Listener]:
         for number, lines in line_batches:
             try:
                 rows = [decode_line(line) for line in lines]
-            except (ValueError, IndexError, KeyError, struct.error) as error:
-                raise KernelReadError(f"/proc/net/{name} near line {number}: {error}") from None
+            except KernelReadError as error:
+                raise KernelReadError(_not_understood(name, number, error)) from None
             yield from rows
 
 
@@ -77,6 +80,19 @@ def _tables(root: str) -> Iterator[tuple[str, Iterator[tuple[int, list[bytes]]]]
     if os.path.exists(f"{root}/tcp6"):  # a kernel without IPv6 has no such file
         with open(f"{root}/tcp6", "rb") as file:
             yield "tcp6", _batches(file)
+
+
+def _not_understood(name: str, number: int, error: Exception) -> str:
+    return f"/proc/net/{name} near line {number} is not as Linux writes it ({_what(error)})"
+
+
+def _what(error: Exception) -> str:
+    """What is wrong, for a person; the texts of Python's own complaints tell nobody anything."""
+    kinds = {IndexError: "a column is missing", KeyError: "an unknown state", struct.error: "an address"}
+    own = (
+        str(error) if isinstance(error, KernelReadError) else kinds.get(type(error), "a column is no number")
+    )
+    return own[:80]
 
 
 def _batches(file: Iterator[bytes]) -> Iterator[tuple[int, list[bytes]]]:
@@ -97,7 +113,7 @@ def _add_lines(
     fields = [line.split(None, 4) for line in lines]
     column = bytes([int(row[3], 16) for row in fields])
     if _CLOSE in column:
-        raise ValueError("a socket in state CLOSE")
+        raise KernelReadError("a socket in state CLOSE")
     states.add(column)
     if groups is not None:
         ports = bytes.fromhex("".join([row[1][-4:].decode() for row in fields]))
@@ -135,7 +151,18 @@ def _key(row: list[bytes]) -> Key:
 
 
 def decode_line(line: bytes) -> Connection | Listener:
-    """Decode one line. Raises ValueError, IndexError, KeyError or struct.error if it is none."""
+    """Decode one line.
+
+    Raises:
+        KernelReadError: It is none.
+    """
+    try:
+        return _decoded(line)
+    except _NO_SENSE as error:
+        raise KernelReadError(_what(error)) from None
+
+
+def _decoded(line: bytes) -> Connection | Listener:
     row = line.split(None, 10)
     send, _, receive = row[4].partition(b":")
     timer, _, ticks = row[5].partition(b":")
@@ -164,6 +191,6 @@ def endpoint_of(text: bytes) -> Endpoint:
 def _packed(text: bytes) -> bytes:
     """The address behind its hexadecimal form: 32-bit words, each printed in the host's byte order."""
     if len(text) not in (8, 32):
-        raise ValueError(f"an address of {len(text)} digits")
+        raise KernelReadError(f"an address of {len(text)} digits")
     words = [int(text[at : at + 8], 16) for at in range(0, len(text), 8)]
     return struct.pack(f"={len(words)}I", *words)

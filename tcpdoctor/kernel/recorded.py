@@ -166,6 +166,7 @@ KEPT = frozenset(
         ("Snapshot", "sysctls"),
         ("Snapshot", "counters"),
         ("Snapshot", "sockstat"),
+        ("Snapshot", "unread"),
         ("Census", "source"),
         ("Translation", "protocol"),
     }

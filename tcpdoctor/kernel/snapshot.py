@@ -429,6 +429,8 @@ class Snapshot(NamedTuple):
     )
     """What the table of tracked connections says of source NAT; read where insertions into it failed since
     the earlier look."""
+    unread: Mapping[str, str] = {}
+    """Why counters of a group (``TcpExt``) are not among `counters` although the kernel has them."""
 
     memory: Reading[int] = Missing("the memory of the machine was not read")
     """Pages of memory of the whole machine."""

@@ -235,7 +235,7 @@ def wait_for_growth(counter: str, least: int) -> None:
     from tcpdoctor.kernel.reading import Missing
 
     def reached() -> bool:
-        counters = read_counters()
+        counters = read_counters().counters
         assert not isinstance(counters, Missing), counters
         return counters[counter] >= least
 

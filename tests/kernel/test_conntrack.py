@@ -60,13 +60,13 @@ def recorded(tmp_path):
 
 def test_they_are_read_with_the_other_counters(recorded):
     (recorded / "stat" / "nf_conntrack").write_text(RECENT)
-    counted = read_counters(str(recorded))
+    counted = read_counters(str(recorded)).counters
     assert not isinstance(counted, Missing)
     assert (counted["Tcp.InSegs"], counted["nf_conntrack.drop"]) == (5, 255)
 
 
 def test_without_connection_tracking_none_of_them_is_there(recorded):
-    counted = read_counters(str(recorded))
+    counted = read_counters(str(recorded)).counters
     assert not isinstance(counted, Missing)
     assert [name for name in counted if name.startswith("nf_conntrack")] == []
 

@@ -3,8 +3,10 @@
 import pytest
 
 from tcpdoctor.errors import KernelReadError
+from tcpdoctor.facts.rates import counter
 from tcpdoctor.kernel.counters import parse_named_lines, parse_paired_lines, read_counters
 from tcpdoctor.kernel.reading import Missing
+from tests.facts.samples import snapshot
 
 SNMP = """\
 Ip: Forwarding DefaultTTL InReceives InHdrErrors
@@ -37,7 +39,7 @@ def recorded(tmp_path):
 
 
 def test_names_are_the_kernels_with_their_group(recorded):
-    counters = read_counters(str(recorded))
+    counters = read_counters(str(recorded)).counters
     assert counters["TcpExt.ListenOverflows"] == 12
     assert counters["Tcp.RetransSegs"] == 7
     assert counters["Tcp.MaxConn"] == -1
@@ -49,26 +51,53 @@ def test_names_are_the_kernels_with_their_group(recorded):
 
 
 def test_a_counter_is_as_wide_as_the_kernel_has_it(recorded):
-    assert read_counters(str(recorded))["TcpExt.ListenDrops"] == 2**64 - 1
+    assert read_counters(str(recorded)).counters["TcpExt.ListenDrops"] == 2**64 - 1
 
 
 def test_a_counter_this_kernel_lacks_is_absent_and_not_zero(recorded):
-    assert "TcpExt.TCPReqQFullDrop" not in read_counters(str(recorded))
+    assert "TcpExt.TCPReqQFullDrop" not in read_counters(str(recorded)).counters
 
 
 def test_without_ipv6_its_counters_are_absent_and_the_others_are_there(recorded):
     (recorded / "snmp6").unlink()
-    counters = read_counters(str(recorded))
+    counters = read_counters(str(recorded)).counters
     assert counters["Tcp.OutRsts"] == 22
     assert not [name for name in counters if name.startswith(("Ip6.", "Icmp6.", "Udp6."))]
 
 
-@pytest.mark.parametrize("name", ["snmp", "netstat"])
-def test_without_a_table_all_are_missing_with_the_file(recorded, name):
-    (recorded / name).unlink()
-    answer = read_counters(str(recorded))
-    assert isinstance(answer, Missing)
-    assert str(recorded / name) in answer.reason
+GVISOR = "TcpExt: SyncookiesSent SyncookiesRecv ListenOverflows\n"
+"""Linux's names and no values."""
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "group", "others"),
+    [
+        ("snmp", None, "Tcp", ("TcpExt.ListenDrops", "Ip6.InReceives")),
+        ("netstat", None, "TcpExt", ("Tcp.OutRsts", "Ip6.InReceives")),
+        ("netstat", GVISOR, "TcpExt", ("Tcp.OutRsts", "Ip6.InReceives")),
+        ("netstat", "TcpExt: A B\nTcpExt: 1\n", "TcpExt", ("Tcp.OutRsts", "Ip6.InReceives")),
+        ("snmp6", "Ip6InReceives\n", "Ip6", ("Tcp.OutRsts", "TcpExt.ListenDrops")),
+        ("stat/nf_conntrack", "drop\nx\n", "nf_conntrack", ("Tcp.OutRsts", "TcpExt.ListenDrops")),
+    ],
+)
+def test_one_file_that_is_odd_or_absent_costs_its_own_counters_only(recorded, file, text, group, others):
+    path = recorded / file
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True) if text is None else path.write_text(text)
+    counters, unread = read_counters(str(recorded))
+    assert not isinstance(counters, Missing)
+    assert set(others) <= set(counters)
+    assert not [name for name in counters if name.startswith(f"{group}.")]
+    assert str(path) in unread[group]
+    fact = counter(f"{group}.Anything", snapshot()._replace(counters=counters, unread=unread))
+    assert fact == Missing(unread[group])
+
+
+def test_without_any_file_all_is_missing_with_each_reason(tmp_path):
+    counters, unread = read_counters(str(tmp_path))
+    assert isinstance(counters, Missing)
+    assert f"{tmp_path}/snmp does not exist here; {tmp_path}/netstat does not" in counters.reason
+    assert "Ip6" not in unread, "IPv6 may be off"
 
 
 @pytest.mark.parametrize(

@@ -48,3 +48,13 @@ def test_without_the_file_it_is_missing(tmp_path):
 def test_a_malformed_line_is_refused_with_file_and_line(line):
     with pytest.raises(KernelReadError, match=r"^sockstat line 2: expected a group and pairs"):
         parse_sockstat(f"sockets: used 16\n{line}\n", "sockstat")
+
+
+def test_an_odd_file_is_missing_with_the_place_and_does_not_end_the_look(tmp_path):
+    (tmp_path / "sockstat").write_text("sockets: used 16\nTCP: inuse\n")
+    answer = read_sockstat(str(tmp_path))
+    assert isinstance(answer, Missing)
+    assert "sockstat line 2: expected a group and pairs" in answer.reason
+    (tmp_path / "sockstat").write_text("TCP: inuse 5\n")
+    (tmp_path / "sockstat6").write_text("TCP6: inuse x\n")
+    assert read_sockstat(str(tmp_path)) == {"TCP.inuse": 5}

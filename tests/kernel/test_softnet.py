@@ -54,3 +54,12 @@ def test_this_machine_has_a_line_for_each_cpu_that_is_online():
         ranges = [part.split("-") for part in file.read().strip().split(",")]
     online = [cpu for ends in ranges for cpu in range(int(ends[0]), int(ends[-1]) + 1)]
     assert [row.cpu for row in answer] == online
+
+
+@pytest.mark.parametrize("text", ["", "00000001 zz 0\n"])
+def test_an_odd_file_is_missing_and_does_not_end_the_look(tmp_path, text):
+    (tmp_path / "softnet_stat").write_text(text)
+    answer = read_softnet(str(tmp_path))
+    assert isinstance(answer, Missing)
+    assert "softnet_stat" in answer.reason
+    assert "expected" in answer.reason

@@ -60,7 +60,7 @@ def has_counter(name: str) -> Callable[[], bool]:
     """Whether the kernel counts it."""
 
     def is_counted() -> bool:
-        counters = read_counters()
+        counters = read_counters().counters
         return not isinstance(counters, Missing) and name in counters
 
     return is_counted

@@ -144,7 +144,7 @@ def keepalive_in_close_wait() -> list[tuple[bool, bool]]:
 
 
 def _keepalives_sent() -> int:
-    counters = read_counters()
+    counters = read_counters().counters
     assert not isinstance(counters, Missing), counters.reason
     return counters["TcpExt.TCPKeepAlive"]
 

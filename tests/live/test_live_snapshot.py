@@ -298,7 +298,11 @@ def test_a_thread_in_another_namespace_reads_its_own_files(in_namespace):
         def move():
             assert ctypes.CDLL(None).unshare(0x40000000) == 0  # CLONE_NEWNET, for this thread only
             found.append(
-                (network_namespace(), read_counters()["Tcp.ActiveOpens"], read_sockstat()["TCP.inuse"])
+                (
+                    network_namespace(),
+                    read_counters().counters["Tcp.ActiveOpens"],
+                    read_sockstat()["TCP.inuse"],
+                )
             )
             found.append(read_sysctl("net.ipv4.tcp_fin_timeout"))
 
@@ -310,7 +314,11 @@ def test_a_thread_in_another_namespace_reads_its_own_files(in_namespace):
             thread = threading.Thread(target=move)
             thread.start()
             thread.join()
-            here = network_namespace(), read_counters()["Tcp.ActiveOpens"], read_sockstat()["TCP.inuse"]
+            here = (
+                network_namespace(),
+                read_counters().counters["Tcp.ActiveOpens"],
+                read_sockstat()["TCP.inuse"],
+            )
         return here, *found
 
     here, there, fin_timeout = in_namespace(look)
@@ -326,11 +334,11 @@ def test_counters_agree_with_nstat(in_namespace, tmp_path):
             for _ in range(23):
                 socket.create_connection(("127.0.0.1", 80)).close()
                 server.accept()[0].close()
-        until(lambda: read_counters() == read_counters())
+        until(lambda: read_counters().counters == read_counters())
         # -s and a history of its own: otherwise it leaves a file in /tmp
         command, history = ["nstat", "-azs"], {**os.environ, "NSTAT_HISTORY": str(tmp_path / "history")}
         table = subprocess.run(command, env=history, capture_output=True, text=True, check=True).stdout
-        return read_counters(), table
+        return read_counters().counters, table
 
     counters, table = in_namespace(look)
     theirs = {line.split()[0]: int(line.split()[1]) for line in table.splitlines() if line[:1].isalpha()}
