@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tcpdoctor.diagnosis.finding import MOST_SUBJECTS, Diagnosis, Finding, Severity
 from tcpdoctor.diagnosis.rule import Rule
-from tcpdoctor.kernel.snapshot import Owned, Samples
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import Owned, Samples, Snapshot
 
 if TYPE_CHECKING:
     from tcpdoctor.diagnosis.measure import Measure
@@ -64,8 +65,8 @@ def diagnose_on_demand(
 def status(check: Check) -> str:
     """Return the worst severity above info, else ``ok``; ``unknown`` where we could not look.
 
-    We could not look where no rule at all was answered, and under `--strict` where one was not. Rules that
-    do not apply here count neither way.
+    We could not look where fewer than half of the rules that apply here were answered, where one was not and
+    no socket could be listed at all, and under `--strict` where one was not.
     """
     worst = worst_severity(check.diagnosis)
     if worst is not None and worst > Severity.INFO:
@@ -89,10 +90,21 @@ def exit_code(check: Check) -> int:
 def is_blind(check: Check) -> bool:
     """Whether too little could be answered to call the host healthy."""
     diagnosis = check.diagnosis
-    if check.strict and any(rule.applies for rule in diagnosis.unchecked):
+    hidden = {rule.rule for rule in diagnosis.unchecked if rule.applies}
+    if check.strict and hidden:
         return True
     fired = {finding.rule for finding in diagnosis.findings}
-    return len(unchecked_rules(diagnosis) - fired) >= diagnosis.rules
+    unanswered = hidden - fired
+    elsewhere = unchecked_rules(diagnosis) - hidden - fired
+    applying = diagnosis.rules - len(elsewhere)
+    answered = applying - len(unanswered)
+    if not answered or 2 * answered < applying:
+        return True
+    return bool(unanswered) and _saw_no_sockets(check.samples.after)
+
+
+def _saw_no_sockets(look: Snapshot) -> bool:
+    return all(isinstance(seen, Missing) for seen in (look.census, look.listeners, look.detail))
 
 
 def worst_severity(diagnosis: Diagnosis) -> Severity | None:

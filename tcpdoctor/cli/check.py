@@ -151,7 +151,7 @@ def check(
     them in full, --long all.
 
     Exits 0 if nothing at or above --fail-on was found, 1 for a warning, 2 if it is critical, and 3 if it
-    could not look: wrong usage, a bad rule or configuration, no rule that could be answered.
+    could not look: wrong usage, a bad rule or configuration, too little that could be answered.
     """
     request = _Request(
         fail_on=_FAIL_ON[fail_on],

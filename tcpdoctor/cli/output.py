@@ -209,13 +209,18 @@ def refuse_hopeless_file(output: Output) -> None:
     Raises:
         OutputError: The file would have to be made in a folder that is not there or not ours to write in.
     """
-    if not _names_a_file(output) or output.file is None or os.path.lexists(output.file):
+    if not _names_a_file(output) or output.file is None:
         return
     folder = output.file.parent
-    if not folder.is_dir():
-        raise OutputError(f"{output.file}: there is no folder {folder}; create it, or choose another")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{output.file}: you may not write in {folder}; choose another folder")
+    if not os.path.lexists(output.file):
+        if not folder.is_dir():
+            raise OutputError(f"{output.file}: there is no folder {folder}; create it, or choose another")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError(f"{output.file}: you may not write in {folder}; choose another folder")
+    if os.geteuid() == 0:
+        from tcpdoctor.kernel.files import refuse_untrusted_output
+
+        refuse_untrusted_output(output.file, OutputError)
 
 
 def style_of(output: Output) -> Style:

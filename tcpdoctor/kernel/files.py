@@ -81,15 +81,21 @@ def _open_root() -> int:
 def _check(status: os.stat_result, shown: str, trusted: frozenset[int]) -> None:
     mode = stat.S_IMODE(status.st_mode)
     remedy = f"chown root and chmod go-w {shown}"
-    if status.st_uid not in trusted:
-        raise UntrustedPathError(
-            f"refused as root: {shown} (mode {mode:04o}) belongs to uid {status.st_uid}; {remedy}"
-        )
+    _check_owner(status, shown, trusted)
     if stat.S_ISLNK(status.st_mode) or not mode & _OTHERS_WRITE:
         return
     if stat.S_ISDIR(status.st_mode) and mode & stat.S_ISVTX:
         return
     raise UntrustedPathError(f"refused as root: others can write {shown} (mode {mode:04o}); {remedy}")
+
+
+def _check_owner(status: os.stat_result, shown: str, trusted: frozenset[int]) -> None:
+    if status.st_uid not in trusted:
+        mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
+        remedy = f"chown root and chmod go-w {shown}"
+        raise UntrustedPathError(
+            f"refused as root: {shown} ({mode}) belongs to uid {status.st_uid}; {remedy}"
+        )
 
 
 def _trusted_uids() -> frozenset[int]:
@@ -204,35 +210,93 @@ def write_beside(
 ) -> None:
     """Replace a file's content at once: readers see the old text or the whole of the new one.
 
-    The text goes into a temporary file beside it, which is then renamed. An existing file keeps its mode,
-    a new one gets 0666 less the umask. Signals wait until the temporary file is gone. A device or pipe
-    (``/dev/stdout``) is written directly. Text in parts is never in memory as a whole.
+    The text goes into a temporary file beside it, which is then renamed. An existing file keeps its
+    permissions, a new one gets 0666 less the umask; none is ever set-user-ID. Signals wait until the
+    temporary file is gone. A device or pipe (``/dev/stdout``) is written directly. Text in parts is never in
+    memory as a whole.
+
+    As root the folder, and every folder and link on the way to it, has to be root's: who else could write
+    there would choose what is written over. The work is done on the open folder, not on its name.
 
     Raises:
         TcpdoctorError: As `error`, one line; the file is as it was.
     """
     data = (part.encode("utf-8", "replace") for part in ([text] if isinstance(text, str) else text))
     with _raising(error, _shown(path)):
-        name = os.fspath(path)
-        before = _status(name)
+        _write_to(os.fspath(path), data)
+
+
+def refuse_untrusted_output(path: str | os.PathLike[str], error: type[TcpdoctorError]) -> None:
+    """Say before a long look that `write_beside` would refuse as root.
+
+    Raises:
+        TcpdoctorError: As `error`, one line: whose folder it is, and what to do.
+    """
+    with _raising(error, _shown(path)):
+        if not _is_own_descriptor(os.fspath(path)):
+            os.close(_open_folder(os.fspath(path)))
+
+
+def _write_to(name: str, data: Iterable[bytes]) -> None:
+    folder = _open_folder(name)
+    try:
+        before = _status(os.path.basename(name), folder)
         if before is not None and not stat.S_ISREG(before.st_mode):
-            target = _open_existing(name)
-            try:
-                name = _name_of_regular(target)
-                if not name:
-                    _write_parts(target, data)
-                    return
-                before = os.fstat(target)
-            finally:
-                os.close(target)
-        replace_file(name, data, None if before is None else stat.S_IMODE(before.st_mode))
+            _write_through(name, before, data)
+            return
+        replace_file(os.path.basename(name), data, _kept_mode(before), folder)
+    finally:
+        os.close(folder)
 
 
-def _status(name: str) -> os.stat_result | None:
+def _write_through(name: str, before: os.stat_result, data: Iterable[bytes]) -> None:
+    """Write to what a link names, or to a device or pipe."""
+    if os.geteuid() == 0 and not _is_own_descriptor(name):
+        _check_owner(before, name, _trusted_uids())
+        if stat.S_ISLNK(before.st_mode):
+            # A link of root's may lead through one of somebody else's.
+            with _opened(os.path.dirname(os.path.realpath(name)), trusted_owner=True):
+                pass
+    target = _open_existing(name)
+    try:
+        behind = _name_of_regular(target)
+        if not behind:
+            _write_parts(target, data)
+            return
+    finally:
+        os.close(target)
+    _write_to(behind, data)
+
+
+def _open_folder(name: str) -> int:
+    """Return a descriptor of the folder that a file is to be in; as root, only of one that is root's."""
+    parent = os.path.dirname(name) or "."
+    if os.geteuid() != 0 or _is_own_descriptor(name):
+        return os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return open_trusted(parent)
+    except UntrustedPathError as error:
+        remedy = "write into a folder of root's, such as /var/lib/tcpdoctor, and link to the file from there"
+        raise UntrustedPathError(f"{str(error).rpartition('; ')[0]}; {remedy}") from None
+
+
+def _is_own_descriptor(name: str) -> bool:
+    """Whether a name is that of a descriptor of ours: the shell, or who started us, has opened it."""
+    return name in ("/dev/stdout", "/dev/stderr") or name.startswith(("/dev/fd/", "/proc/self/fd/"))
+
+
+def _kept_mode(before: os.stat_result | None) -> int | None:
+    """Return the permissions that a file keeps: none of a file that was somebody else's."""
+    if before is None or before.st_uid != os.geteuid():
+        return None
+    return before.st_mode & 0o777
+
+
+def _status(name: str, folder: int | None = None) -> os.stat_result | None:
     """Return what is there itself, a link not followed; None for nothing and for a link to nothing."""
     try:
-        os.stat(name)
-        return os.lstat(name)
+        os.stat(name, dir_fd=folder)
+        return os.lstat(name, dir_fd=folder)
     except FileNotFoundError:
         return None
 
@@ -253,10 +317,13 @@ def _name_of_regular(target: int) -> str:
     return name if status is not None and os.path.samestat(status, os.fstat(target)) else ""
 
 
-def replace_file(name: str, data: bytes | Iterable[bytes], mode: int | None) -> None:
+def replace_file(
+    name: str, data: bytes | Iterable[bytes], mode: int | None, folder: int | None = None
+) -> None:
     """Write a file beside the one of this name, and rename it to that: readers see the old or the new one.
 
-    Signals wait until it is done. None for `mode`: 0666 less the umask.
+    Signals wait until it is done. None for `mode`: 0666 less the umask. `folder` is a descriptor of where
+    `name` is, or None where the name says it.
 
     Raises:
         OSError: It could not be written; nothing is left of it.
@@ -267,7 +334,8 @@ def replace_file(name: str, data: bytes | Iterable[bytes], mode: int | None) -> 
     held_back = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGALRM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, held_back)
     try:
-        target = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        target = os.open(beside, flags, 0o666, dir_fd=folder)
         try:
             try:
                 if mode is not None:
@@ -276,9 +344,9 @@ def replace_file(name: str, data: bytes | Iterable[bytes], mode: int | None) -> 
                 os.fsync(target)
             finally:
                 os.close(target)
-            os.rename(beside, name)
+            os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
-            os.unlink(beside)
+            os.unlink(beside, dir_fd=folder)
             raise
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -271,6 +271,63 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, rule):
     assert names(tmp_path) == ["rule.toml"]
 
 
+def test_a_file_never_stays_set_user_id(rule):
+    rule.chmod(0o6755)
+    write_beside(rule, "new")
+    assert stat.S_IMODE(rule.stat().st_mode) == 0o755
+
+
+def write_refused(path):
+    with pytest.raises(ConfigError) as caught:
+        write_beside(path, "x")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@as_root
+def test_root_writes_through_no_link_of_somebody_elses(rule, tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    link = shared / "report"
+    link.symlink_to(rule)
+    os.lchown(link, 1234, 1234)
+    assert "belongs to uid 1234" in write_refused(link)
+    link.unlink()
+    link.symlink_to(shared / "second")
+    (shared / "second").symlink_to(tmp_path / "theirs" / "x")
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", 1234, 1234)
+    (tmp_path / "theirs" / "x").write_text("")
+    assert "belongs to uid 1234" in write_refused(link), "root's own link leads to their folder"
+    assert rule.read_text(encoding="utf-8") == 'title = "Gr\u00fc\u00dfe"\n'
+
+
+@as_root
+def test_root_writes_in_no_folder_of_somebody_elses_and_says_where_to(tmp_path):
+    theirs = tmp_path / "theirs" / "inner"
+    theirs.mkdir(parents=True)
+    os.chown(theirs.parent, 1234, 1234)
+    said = write_refused(theirs / "out.prom")
+    assert f"{theirs.parent} (mode 0755) belongs to uid 1234" in said
+    assert said.endswith(
+        "write into a folder of root's, such as /var/lib/tcpdoctor, and link to the file from there"
+    )
+    assert names(theirs) == []
+
+
+@as_root
+def test_root_replaces_somebody_elses_file_by_its_own(tmp_path):
+    tmp_path.chmod(0o1777)
+    theirs = tmp_path / "report"
+    theirs.write_text("theirs")
+    theirs.chmod(0o666)
+    os.chown(theirs, 1234, 1234)
+    write_beside(theirs, "ours")
+    status = theirs.stat()
+    assert (theirs.read_text(), status.st_uid, stat.S_IMODE(status.st_mode) & 0o022) == ("ours", 0, 0)
+
+
 def test_signals_leave_the_old_or_the_new_file_and_nothing_else(tmp_path):
     """Killed again and again at some moment of the writing; a whole text is there each time."""
     path = tmp_path / "out"

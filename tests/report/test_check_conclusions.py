@@ -4,7 +4,8 @@ import pytest
 
 from tcpdoctor.answers.check import checked, exit_code, loud_findings, status, unchecked_rules
 from tcpdoctor.diagnosis.finding import Severity
-from tests.report.examples import CRITICAL, FINDING, HIDDEN, INAPPLICABLE, INFO, check
+from tcpdoctor.kernel.reading import Missing
+from tests.report.examples import CRITICAL, FINDING, HIDDEN, INAPPLICABLE, INFO, SNAPSHOT, check
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,37 @@ def test_a_rule_that_does_not_apply_here_is_no_fault_under_strict():
 def test_a_host_of_which_nothing_was_answered_is_unknown_and_not_well(rules):
     run = check(unchecked=[HIDDEN][:rules], rules=rules)
     assert (status(run), exit_code(run)) == ("unknown", 3)
+
+
+def hidden(number):
+    return [HIDDEN._replace(rule=f"rule-{place}") for place in range(number)]
+
+
+@pytest.mark.parametrize(("unanswered", "verdict"), [(8, ("ok", 0)), (9, ("ok", 0)), (10, ("unknown", 3))])
+def test_fewer_than_half_of_the_rules_that_apply_say_nothing_of_health(unanswered, verdict):
+    elsewhere = [INAPPLICABLE, INAPPLICABLE._replace(rule="another")]
+    run = check(unchecked=[*hidden(unanswered), *elsewhere], rules=20)
+    assert (status(run), exit_code(run)) == verdict
+
+
+def test_a_finding_is_told_however_little_could_be_answered():
+    run = check(FINDING, unchecked=hidden(19), rules=20)
+    assert (status(run), exit_code(run)) == ("warning", 1)
+
+
+NO_SOCKETS = {
+    name: Missing("netlink and /proc/net/tcp are refused") for name in ("census", "listeners", "detail")
+}
+
+
+def test_where_no_socket_could_be_listed_nothing_found_is_no_health():
+    blind = SNAPSHOT._replace(**NO_SOCKETS)
+    run = check(unchecked=[HIDDEN], snapshot=blind)
+    assert (status(run), exit_code(run)) == ("unknown", 3)
+    run = check(FINDING, unchecked=[HIDDEN], snapshot=blind)
+    assert (status(run), exit_code(run)) == ("warning", 1)
+    run = check(snapshot=blind)
+    assert (status(run), exit_code(run)) == ("ok", 0), "all that was asked for was answered"
 
 
 def test_a_rule_that_fired_for_one_subject_was_answered_though_others_are_hidden():
