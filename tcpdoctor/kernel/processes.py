@@ -198,6 +198,10 @@ def parse_start_time(text: str, source: str) -> float:
         raise KernelReadError(f"{source}: expected a whole number in field 22") from None
 
 
+_DIGITS = 20
+"""Of the greatest number of 64 bits."""
+
+
 def parse_descriptor_limit(text: str, source: str) -> int | None:
     """Return the soft limit ``Max open files`` of /proc/PID/limits; None for ``unlimited``.
 
@@ -209,7 +213,7 @@ def parse_descriptor_limit(text: str, source: str) -> int | None:
             soft = (line.removeprefix("Max open files").split() or [""])[0]
             if soft == "unlimited":
                 return None
-            if soft.isdigit():
+            if soft.isascii() and soft.isdigit() and len(soft) <= _DIGITS:
                 return int(soft)
     raise KernelReadError(f'{source}: expected a line "Max open files" with a whole number')
 
@@ -223,7 +227,8 @@ def count_descriptors(pid: int, root: str = "/proc") -> Reading[int]:
     try:
         if size_counts_descriptors():
             return os.stat(path).st_size
-        return len(os.listdir(path))
+        listed = len(os.listdir(path))
+        return listed - 1 if pid == os.getpid() else listed  # listing our own takes one itself
     except OSError as error:
         return Missing(_why(error, pid, "its descriptors"))
 

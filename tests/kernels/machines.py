@@ -66,6 +66,9 @@ sync; echo o > /proc/sysrq-trigger; sleep 9
 """
 
 
+BEGIN = "=== BEGIN\n"
+
+
 class MachineError(Exception):
     """A machine could not be prepared; the text says what is missing."""
 
@@ -120,25 +123,31 @@ def boot(kernel: str, command: str, seconds: float, processors: int = 2) -> Outc
                 "-initrd",
                 str(_kernel_folder(kernel) / "initrd"),
             ),
-            *("-append", "console=ttyS0 panic=-1 quiet loglevel=2 rdinit=/init"),
+            *("-append", "console=ttyS0 panic=-1 quiet loglevel=2 rdinit=/init no_timer_check"),
             # Both disks are written to a temporary copy that ends with qemu.
             *("-drive", f"file={_root_image()},format=raw,if=virtio,snapshot=on,cache=unsafe"),
             *("-drive", f"file={disk},format=raw,if=virtio,snapshot=on,cache=unsafe"),
         ]
         begun = time.monotonic()
-        with subprocess.Popen(
-            machine, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        ) as process:
-            try:
-                raw, _ = process.communicate(timeout=seconds)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raw, _ = process.communicate()
-    return _outcome(kernel, raw.decode(errors="replace").replace("\r", ""), time.monotonic() - begun)
+        text = _run_machine(machine, begun + seconds)
+        if BEGIN not in text and time.monotonic() < begun + seconds / 2:
+            text = _run_machine(machine, begun + seconds)  # a busy machine fails to emulate a timer at times
+    return _outcome(kernel, text, time.monotonic() - begun)
+
+
+def _run_machine(machine: list[str], until: float) -> str:
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(machine, **pipes) as process:
+        try:
+            raw, _ = process.communicate(timeout=max(1.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raw, _ = process.communicate()
+    return raw.decode(errors="replace").replace("\r", "")
 
 
 def _outcome(kernel: str, text: str, seconds: float) -> Outcome:
-    inner = text.partition("=== BEGIN\n")[2]
+    inner = text.partition(BEGIN)[2]
     ended = re.search(r"^=== END (\d+)$", inner, re.MULTILINE)
     if ended is None:
         return Outcome(kernel, None, inner or text[-2_000:], seconds)

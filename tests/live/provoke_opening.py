@@ -182,7 +182,8 @@ def nobody_listens_later() -> object:
 
 def silent_host() -> object:
     address = silent_peer()
-    write_sysctl("net.ipv4.tcp_syn_linear_timeouts", 0)
+    if os.path.exists("/proc/sys/net/ipv4/tcp_syn_linear_timeouts"):
+        write_sysctl("net.ipv4.tcp_syn_linear_timeouts", 0)
     client = socket.socket()
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, 1)
     return client.connect(address)

@@ -33,7 +33,8 @@ from tests.live.port_holders import (
     reset_by_peer,
 )
 
-CASES_PER_CHILD = 137  # a prime; times four attempts, times four children: 2,192 cases
+CASES_PER_CHILD = int(os.environ.get("TCPDOCTOR_BIND_CASES", "137"))
+"""A prime; times four attempts, times four children: 2,192 cases."""
 NUMBERS = {"SO_REUSEADDR": socket.SO_REUSEADDR, "SO_REUSEPORT": socket.SO_REUSEPORT}
 OLD_ADDRESSES = (
     (socket.AF_INET, "0.0.0.0"),

@@ -13,7 +13,7 @@ import pytest
 from tcpdoctor.answers.connect import Client, look_at_connection, predict_from_here
 from tcpdoctor.diagnosis.connect import ConnectPrediction
 from tcpdoctor.kernel.connect_evidence import read_port_use
-from tcpdoctor.kernel.listing import Way
+from tcpdoctor.kernel.listing import Way, lists_bound_sockets
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import wait_until
@@ -138,11 +138,15 @@ def listening_bound_and_reserved(stack):
     stack.enter_context(socket.create_server((HOME, LOW + 1)))
     merely_bound = stack.enter_context(socket.socket())
     merely_bound.bind((HOME, LOW + 2))
+    if not lists_bound_sockets():
+        return None  # what bind() finds first is then not known, and the port is not counted as lost
     return [compare(stage) for _ in range(ALL - 3)]
 
 
 def test_listening_bound_and_reserved_ports_are_lost(in_namespace):
     answers = in_namespace(run, listening_bound_and_reserved)
+    if answers is None:
+        pytest.skip("this kernel lacks the listing of bound sockets")
     assert [answer.free for answer in answers] == list(range(ALL - 4, -1, -1))
     assert (answers[0].usable, answers[0].lost) == (ALL - 2, 2)
     assert answers[-1].verdict == "EADDRNOTAVAIL"
@@ -186,6 +190,8 @@ def orphans_in_fin_wait_2(stack):
     for _ in range(ALL):
         client, _ = stage.pair()
         client.close()
+    states = {TcpState.FIN_WAIT_2: ALL}
+    wait_until(lambda: predicted().used_by_state == states, "the peer's acknowledgements")
     return compare(stage)
 
 
