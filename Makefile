@@ -39,5 +39,11 @@ freeze: setup
 zipapp: setup
 	$(PYTHON) integrations/one_file.py dist/tcpdoctor.pyz
 
+kernels: setup
+	.ci/kernels --all --page
+
+fuzz: setup
+	$(PYTHON) -m tests.fuzz
+
 clean:
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

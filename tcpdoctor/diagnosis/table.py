@@ -12,6 +12,8 @@ from tcpdoctor.errors import TcpdoctorError
 
 _LONGEST = 100
 """Characters; longer than any name there is."""
+_MOST_LISTED = 40
+"""Names that a complaint lists; of more it says how many there are."""
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:
@@ -34,6 +36,8 @@ def suggest(name: str, known: Collection[str]) -> str:
     close = nearest(name, known)
     if close is not None:
         return f"did you mean {close}?"
+    if len(known) > _MOST_LISTED:
+        return f"there are {len(known)}, such as {', '.join(list(known)[:3])}"
     return f"there are {', '.join(known)}" if known else "there are none"
 
 

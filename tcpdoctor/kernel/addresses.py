@@ -101,9 +101,9 @@ def parse_local_table(lines: Iterable[str]) -> tuple[LocalPrefix, ...]:
             continue
         if not inside:
             continue
-        words = line.split()
+        words = line.split() or [""]
         if words[0] == "|--":
-            leaf = words[1]
+            leaf = words[-1]
         elif words[0].startswith("/") and words[-1] in ("LOCAL", "BROADCAST"):
             found.append(_prefix(leaf, words[0], broadcast=words[-1] == "BROADCAST"))
     return tuple(found)
@@ -113,7 +113,9 @@ def _prefix(leaf: str | None, length: str, *, broadcast: bool) -> LocalPrefix:
     try:
         return LocalPrefix(int.from_bytes(socket.inet_aton(leaf or ""), "big"), int(length[1:]), broadcast)
     except (OSError, ValueError) as error:
-        raise KernelReadError(f"/proc/net/fib_trie: {leaf!r} with {length!r} is no IPv4 prefix") from error
+        raise KernelReadError(
+            f"/proc/net/fib_trie: {(leaf or '')[:80]!r} with {length[:80]!r} is no IPv4 prefix"
+        ) from error
 
 
 def parse_interface_addresses(lines: Iterable[str]) -> tuple[InterfaceAddress, ...]:
@@ -139,6 +141,6 @@ def parse_interface_addresses(lines: Iterable[str]) -> tuple[InterfaceAddress, .
             )
         except ValueError as error:
             raise KernelReadError(
-                f"/proc/net/if_inet6 line {number}: six columns expected: {line!r}"
+                f"/proc/net/if_inet6 line {number}: six columns expected: {line[:80]!r}"
             ) from error
     return tuple(found)

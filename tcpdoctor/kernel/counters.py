@@ -174,8 +174,8 @@ def parse_paired_lines(text: str, source: str) -> dict[str, int]:
         values_group, *values = lines[number + 1].split() or [""] if number + 1 < len(lines) else [""]
         if group != values_group or not group.endswith(":") or len(names) != len(values):
             raise KernelReadError(
-                f"{source} line {number + 2}: expected {len(names)} values of {group!r}, "
-                f"found {len(values)} of {values_group!r}"
+                f"{source} line {number + 2}: expected {len(names)} values of {group[:80]!r}, "
+                f"found {len(values)} of {values_group[:80]!r}"
             )
         try:
             numbers = list(map(int, values))

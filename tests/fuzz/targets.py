@@ -1,0 +1,140 @@
+"""Each parser of bytes that others choose, with seeds to begin from and the errors that it documents."""
+
+import functools
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from tcpdoctor.diagnosis.fleet_report import looks_of
+from tcpdoctor.diagnosis.library import parse_config
+from tcpdoctor.diagnosis.rule import parse_rule
+from tcpdoctor.errors import ConfigError, KernelReadError, RuleError, SnapshotError
+from tcpdoctor.kernel.addresses import parse_interface_addresses, parse_local_table
+from tcpdoctor.kernel.counters import (
+    parse_conntrack_stat,
+    parse_named_lines,
+    parse_paired_lines,
+    parse_sockstat,
+    parse_softnet,
+)
+from tcpdoctor.kernel.processes import parse_descriptor_limit, parse_start_time, parse_status
+from tcpdoctor.kernel.procnet import decode_line
+from tcpdoctor.kernel.recorded import pack_samples, unpack_samples
+from tcpdoctor.kernel.sock_diag_rows import ROW, decode_row
+from tcpdoctor.kernel.sysctl_files import Reader, read_lines
+from tests.facts.samples import once, snapshot
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class Target(NamedTuple):
+    """A parser, and what may come of it."""
+
+    parse: Callable[[bytes], object]
+    errors: tuple[type[Exception], ...]
+    """What it documents to raise; anything else is a fault."""
+    seeds: tuple[bytes, ...]
+    """Inputs that it takes, to be changed."""
+
+
+def text(parse: Callable[[str], object]) -> Callable[[bytes], object]:
+    """A parser of text as one of bytes, read as the program reads such files."""
+    return lambda data: parse(data.decode("utf-8", "replace"))
+
+
+def rules() -> tuple[bytes, ...]:
+    return tuple(path.read_bytes() for path in sorted((CHECKOUT / "rules").glob("*/*.toml"))[::7])
+
+
+def parse_report(data: bytes) -> list[object]:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return []
+    return list(looks_of(document))
+
+
+REPORT = {
+    "schema": "tcpdoctor.check/1",
+    "tool": {"name": "tcpdoctor", "version": "0.1.0"},
+    "host": {"name": "web1", "kernel": "6.1.0", "namespace": "4026531840", "namespace_name": None},
+    "taken_at": "2026-11-20T12:00:00Z",
+    "status": "ok",
+    "exit_code": 0,
+    "summary": {"info": 0, "warning": 0, "critical": 0, "checked": 1, "unchecked": 0},
+    "findings": [],
+    "unchecked": [{"rule": "accept-queue-overflow", "reason": "needs two samples"}],
+}
+TCP = (
+    b"   0: 0100007F:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1 0 100"
+)
+DIAG = struct.pack("=IHHII", ROW, 20, 2, 1, 1) + bytes([2, 1, 0, 0]) + bytes(ROW - 20)
+TABLE = b"Local:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 127.0.0.1\n        /32 host LOCAL\n"
+STAT = b"811 (a ) b) S 1 811 811 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 5121 1 1 1 1 1 1 1 1 0 0 0 0 0 17 0"
+SOURCE = "file"
+
+TARGETS: dict[str, Target] = {
+    "rule": Target(text(lambda text: parse_rule(text, SOURCE, "close")), (RuleError,), rules()),
+    "config": Target(
+        text(lambda text: parse_config(text, SOURCE)),
+        (ConfigError,),
+        (b"[rules.close-wait-leak]\nenabled = false\n[rules.close-wait-leak.limits]\nmin_sockets = 50\n",),
+    ),
+    "report": Target(parse_report, (), (json.dumps(REPORT).encode(),)),
+    "recording": Target(
+        lambda data: unpack_samples(data, SOURCE), (SnapshotError,), (pack_samples(once(snapshot())),)
+    ),
+    "netlink row": Target(decode_row, (KernelReadError,), (DIAG,)),
+    "proc net tcp": Target(decode_line, (KernelReadError,), (TCP,)),
+    "snmp": Target(
+        text(lambda text: parse_paired_lines(text, SOURCE)),
+        (KernelReadError,),
+        (b"Tcp: RtoMin OutSegs\nTcp: 200 12\nUdp: A\nUdp: 1\n",),
+    ),
+    "snmp6": Target(
+        text(lambda text: parse_named_lines(text, SOURCE)), (KernelReadError,), (b"Ip6InReceives 1\n",)
+    ),
+    "sockstat": Target(
+        text(lambda text: parse_sockstat(text, SOURCE)), (KernelReadError,), (b"TCP: inuse 5 orphan 0\n",)
+    ),
+    "softnet": Target(
+        text(lambda text: parse_softnet(text, SOURCE)),
+        (KernelReadError,),
+        (b"00c76364 000002f6 0000000d 0 0\n",),
+    ),
+    "conntrack": Target(
+        text(lambda text: parse_conntrack_stat(text, SOURCE)),
+        (KernelReadError,),
+        (b"entries drop\n1 0a\n1 ff\n",),
+    ),
+    "local addresses": Target(
+        text(lambda text: parse_local_table(text.splitlines(keepends=True))), (KernelReadError,), (TABLE,)
+    ),
+    "interface addresses": Target(
+        text(lambda text: parse_interface_addresses(text.splitlines(keepends=True))),
+        (KernelReadError,),
+        (b"00000000000000000000000000000001 01 80 10 80       lo\n",),
+    ),
+    "status": Target(
+        text(lambda text: parse_status(text, SOURCE)),
+        (KernelReadError,),
+        (b"Name:\tx\nPPid:\t1\nUid:\t0\t0\t0\t0\nFDSize:\t64\n",),
+    ),
+    "stat": Target(text(lambda text: parse_start_time(text, SOURCE)), (KernelReadError,), (STAT,)),
+    "limits": Target(
+        text(lambda text: parse_descriptor_limit(text, SOURCE)),
+        (KernelReadError,),
+        (b"Max open files            1024                 1048576              files\n",),
+    ),
+    **{
+        f"settings as {reader.name.lower()}": Target(
+            functools.partial(read_lines, reader=reader),
+            (),
+            (b"# x\nnet.ipv4.tcp_fin_timeout = 30\n-net/ipv4/conf/*/rp_filter=1\n-key\n",),
+        )
+        for reader in Reader
+    },
+}
+"""By name."""
