@@ -1,0 +1,102 @@
+"""Every reading command only reads: what strace(1) sees of it, system call by system call."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+
+READING = {
+    "check": ("check", "--window", "0.1", "--fail-on", "never"),
+    "check of every namespace": ("check", "--window", "0", "--fail-on", "never", "--netns", "all"),
+    "explain port": ("explain", "--port", "{port}"),
+    "explain connect": ("explain", "--connect", "127.0.0.1:{port}"),
+    "explain pid": ("explain", "--pid", str(os.getpid())),
+    "explain state": ("explain", "--state", "time-wait"),
+    "explain sysctl": ("explain", "--sysctl", "tcp_fin_timeout"),
+    "explain option": ("explain", "--option", "SO_KEEPALIVE"),
+    "explain error": ("explain", "--error", "EADDRINUSE"),
+    "states": ("states", "--by", "process"),
+    "sockets": ("sockets", "--options"),
+    "facts": ("facts",),
+    "sysctl show": ("sysctl", "show"),
+    "sysctl lint": ("sysctl", "lint", "--fail-on", "never"),
+    "rules list": ("rules", "list"),
+}
+CALLS = "trace=network,%file,kill,tkill,tgkill,ptrace,execve,init_module,finit_module,delete_module,write"
+ACTS = re.compile(r"\b(listen|kill|tkill|tgkill|ptrace|init_module|finit_module|delete_module)\(")
+CHANGES = re.compile(
+    r"\b(unlink|unlinkat|rename|renameat2?|mkdir|mkdirat|rmdir|chmod|fchmodat|chown|fchownat|symlink|symlinkat"
+    r"|link|linkat|truncate|mknod|mknodat|utimensat|mount|umount2|pivot_root|chroot)\("
+)
+NAMES = re.compile(r"\b(?:bind|connect|sendto)\(\d+, .*\{sa_family=(AF_\w+)")
+OPENS = re.compile(r'\b(?:open|openat|creat)\((?:AT_FDCWD, )?"([^"]*)", ([A-Z_|]+)')
+SETS = re.compile(r"\bsetsockopt\(\d+, (\w+), (\w+)")
+
+
+def trace(tmp_path, *arguments):
+    """The system calls of a command and its children, those that the program's start makes included."""
+    file = tmp_path / "trace"
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(tmp_path)}
+    command = ["strace", "-f", "-qq", "-s", "120", "-e", CALLS, "-o", str(file)]
+    done = subprocess.run(
+        [*command, sys.executable, "-m", "tcpdoctor", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    return [
+        line
+        for line in Path(file).read_text().splitlines()
+        if "<... " not in line and " resumed>" not in line
+    ]
+
+
+@pytest.fixture
+def server():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("arguments", READING.values(), ids=READING)
+def test_it_acts_on_nothing_and_writes_only_its_answer(tmp_path, server, arguments):
+    calls = trace(tmp_path, *(word.format(port=server) for word in arguments))
+    assert len(calls) > 50, "strace has seen the program"
+    acted = [call for call in calls if ACTS.search(call) and "SIGKILL" not in call]
+    assert acted == []
+    assert [call for call in calls if CHANGES.search(call)] == []
+    assert {found[1] for call in calls if (found := NAMES.search(call))} <= {"AF_NETLINK"}
+    opened = [(found[1], found[2]) for call in calls if (found := OPENS.search(call))]
+    assert [(path, how) for path, how in opened if re.search("WRONLY|RDWR|CREAT|TRUNC", how)] == []
+    own = {found[2] for call in calls if (found := SETS.search(call)) and found[1] != "SOL_NETLINK"}
+    assert own <= {
+        "SO_RCVBUF",
+        "SO_RCVBUFFORCE",
+        "SO_SNDBUF",
+        "SO_ATTACH_FILTER",
+        "SO_RCVTIMEO_OLD",
+        "SO_RCVTIMEO",
+    }
+    programs = [call for call in calls if "execve(" in call]
+    assert len(programs) == 1, "no program is run but the one that was asked for"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user loads no module at all")
+def test_no_module_is_loaded_but_those_that_list_sockets(tmp_path, server):
+    def loaded():
+        modules = Path("/proc/modules")  # a kernel that can load none has no such file
+        return {line.split()[0] for line in modules.read_text().splitlines()} if modules.exists() else set()
+
+    before = loaded()
+    for arguments in READING.values():
+        trace(tmp_path, *(word.format(port=server) for word in arguments))
+    assert loaded() - before <= {"tcp_diag", "inet_diag"}
