@@ -29,7 +29,7 @@ from tcpdoctor.cli.output import (
     style_of,
 )
 from tcpdoctor.diagnosis.finding import Severity
-from tcpdoctor.errors import OutputError, QuestionError, TcpdoctorError
+from tcpdoctor.errors import OutputError, QuestionError, SnapshotError, TcpdoctorError
 from tcpdoctor.report.check_formats import (
     MEASURING_FORMATS,
     QUIET_FORMATS,
@@ -207,7 +207,7 @@ def _answer(request: _Request, kind: CheckFormat, target: Output) -> int:
         if not _told_the_journal(answer, memory, request, kind, target):
             emit(_incomplete(answer) + _rendered(answer, memory, request, kind, style), target)
         if memory is not None:
-            memory.keep(answer)
+            _keep(memory, answer)
     if request.quiet:
         _admit_blindness(answer)
     return exit_code(answer)
@@ -219,6 +219,14 @@ def _incomplete(answer: Check) -> str:
         return ""
     seconds = answer.samples.after.clock - (answer.samples.before or answer.samples.after).clock
     return f"INCOMPLETE: interrupted after {seconds:.0f} s of {answer.window:g} s\n"
+
+
+def _keep(memory: "SinceLast", answer: Check) -> None:
+    """Leave this run for the next one; where that fails, what was found is told and stays the result."""
+    try:
+        memory.keep(answer)
+    except SnapshotError as error:
+        complain(f"tcpdoctor check: not kept for the next run: {error}")
 
 
 @contextmanager

@@ -311,14 +311,15 @@ def _write_stdout(text: str) -> bool:
 
 
 def _write_all(stream: BinaryIO, data: bytes) -> None:
-    """Write every byte, also where PYTHONUNBUFFERED makes `stream` a raw file that may take only a part."""
+    """Write every byte, also to a pipe or terminal that somebody has made non-blocking and that is full."""
+    stream.flush()
+    descriptor = stream.fileno()
     rest = memoryview(data)
     while rest:
-        taken = stream.write(rest)
-        if taken is None:  # a non-blocking pipe is full
-            select.select([], [stream], [])
-        rest = rest[taken or 0 :]
-    stream.flush()
+        try:
+            rest = rest[os.write(descriptor, rest) :]
+        except BlockingIOError:
+            select.select([], [descriptor], [])
 
 
 def _lose_stdout(error: OSError) -> None:

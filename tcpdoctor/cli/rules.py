@@ -30,6 +30,7 @@ from tcpdoctor.errors import QuestionError, RuleError
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.vocabulary import own_facts
 from tcpdoctor.kernel.files import list_files, read_text_file, write_beside
+from tcpdoctor.kernel.text import clean
 from tcpdoctor.knowledge.hosts import recorded_hosts
 from tcpdoctor.report.rule_json import Json
 from tcpdoctor.report.style import Style
@@ -326,6 +327,9 @@ class Read(NamedTuple):
     """The file's name without ``.toml``."""
 
 
+_LONGEST_PATH = 4096
+
+
 def rule_files(path: Path | None, extra_dirs: Sequence[Path]) -> list[RuleText]:
     """The texts of one file, of all rule files below a folder, or of all rules that would be loaded.
 
@@ -340,7 +344,11 @@ def rule_files(path: Path | None, extra_dirs: Sequence[Path]) -> list[RuleText]:
     if not paths:
         raise RuleError(f"{path}: no .toml file below it; give a folder of rules or one rule file")
     return [
-        RuleText(str(file), family_of(file), read_text_file(file, trusted_owner=False, error=RuleError))
+        RuleText(
+            clean(str(file), _LONGEST_PATH),
+            family_of(file),
+            read_text_file(file, trusted_owner=False, error=RuleError),
+        )
         for file in paths
     ]
 

@@ -117,6 +117,8 @@ def _trusted_uids() -> frozenset[int]:
 LARGEST_FILE = 1 << 20
 """Bytes of a rule or configuration file: far above any real one."""
 _MOST_FILES = 10_000
+_DEEPEST = 40
+"""Folders in one another, far more than any sane tree has."""
 
 
 def read_text_file(
@@ -176,6 +178,7 @@ def list_files(
     *,
     trusted_owner: bool = True,
     error: type[TcpdoctorError] = ConfigError,
+    deepest: int = _DEEPEST,
 ) -> tuple[Path, ...]:
     """Return the files below a folder whose names end in `suffix`, in order of their paths.
 
@@ -183,9 +186,12 @@ def list_files(
 
     Raises:
         TcpdoctorError: As `error`: the folder cannot be listed, is no folder, or (as root, with
-            `trusted_owner`) another user can write it; or there are more than 10,000 files.
+            `trusted_owner`) another user can write it; or there are more than 10,000 files, or more than
+            `deepest` folders in one another.
     """
     shown = _shown(folder)
+    if deepest < 0:
+        raise error(f"{shown}: more than {_DEEPEST} folders deep; is it the right folder?")
     with _raising(error, shown), _opened(folder, trusted_owner=trusted_owner) as handle:
         if not stat.S_ISDIR(os.fstat(handle).st_mode):
             raise error(f"{shown}: {_kind(os.fstat(handle).st_mode)}, where a folder is expected")
@@ -197,7 +203,7 @@ def list_files(
             continue
         path = Path(folder, name)
         if is_folder:
-            found += list_files(path, suffix, trusted_owner=trusted_owner, error=error)
+            found += list_files(path, suffix, trusted_owner=trusted_owner, error=error, deepest=deepest - 1)
         elif name.endswith(suffix):
             found.append(path)
         if len(found) > _MOST_FILES:

@@ -2,11 +2,12 @@
 
 import os
 import socket
+import subprocess
 
 import pytest
 
 from tcpdoctor.kernel.states import COUNTED_STATES
-from tests.cli.command import complaint, tcpdoctor
+from tests.cli.command import COMMAND, complaint, environment, tcpdoctor
 from tests.schemas import described
 
 CRITICAL_RULE = "accept-queue-full"
@@ -300,3 +301,26 @@ def test_quiet_empties_a_file_of_findings_that_are_gone(in_namespace, tmp_path):
     target.write_text("WARNING  the one of yesterday\n")
     in_namespace(on_a_quiet_host, ("--window", "0", "--quiet", "--output", str(target)))
     assert target.read_text() == ""
+
+
+@pytest.mark.parametrize(("rule", "code"), [(INFO_RULE, 0)])
+def test_a_run_that_cannot_be_kept_keeps_its_exit_code_and_its_one_answer(tmp_path, rule, code):
+    """A full disk under the file of --since-last: what was found has been told all the same."""
+    limit = ("prlimit", "--fsize=10")
+    command = (
+        *limit,
+        *COMMAND,
+        "check",
+        "--only",
+        rule,
+        "--format",
+        "nagios",
+        "--since-last",
+        tmp_path / "last",
+    )
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
+    assert answer.returncode == code
+    assert answer.stdout.startswith("TCPDOCTOR OK - ")
+    assert answer.stdout.count("TCPDOCTOR") == 1
+    assert "not kept for the next run" in answer.stderr
+    assert answer.stderr.count("\n") == 1

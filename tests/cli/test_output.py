@@ -188,3 +188,29 @@ def escape_free(text):
     import re
 
     return re.sub(r"\x1b\[[0-9]+m", "", text).replace("\r", "")
+
+
+def test_a_full_pipe_that_somebody_made_non_blocking_gets_everything():
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with subprocess.Popen([*COMMAND, "schema", "check"], stdout=writer, env=environment()) as first:
+        os.close(writer)
+        whole = b""
+        while part := os.read(reader, 1000):
+            whole += part
+        assert first.wait(30) == 0
+    expected = tcpdoctor("schema", "check").stdout
+    assert whole.decode() == expected
+
+
+def test_more_than_a_pipe_holds_reaches_a_slow_reader_that_does_not_block():
+    code = "from tcpdoctor.cli.output import Output, emit; emit('x' * 300_000, Output())"
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=writer, env=environment()) as command:
+        os.close(writer)
+        whole = b""
+        while part := os.read(reader, 777):
+            whole += part
+        assert command.wait(30) == 0
+    assert whole == b"x" * 300_000 + b"\n"

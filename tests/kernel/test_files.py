@@ -271,6 +271,18 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, rule):
     assert names(tmp_path) == ["rule.toml"]
 
 
+def test_folders_without_end_are_refused_in_one_line(tmp_path):
+    place = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(61):
+        os.mkdir("a", dir_fd=place)
+        inner = os.open("a", os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = inner
+    os.close(place)
+    with pytest.raises(ConfigError, match="more than 40 folders deep"):
+        list_files(tmp_path, ".toml")
+
+
 def test_a_file_never_stays_set_user_id(rule):
     rule.chmod(0o6755)
     write_beside(rule, "new")
