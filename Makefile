@@ -39,6 +39,9 @@ freeze: setup
 zipapp: setup
 	$(PYTHON) integrations/one_file.py dist/tcpdoctor.pyz
 
+deb rpm release: setup
+	$(PYTHON) packaging/build.py $@
+
 kernels: setup
 	.ci/kernels --all --page
 

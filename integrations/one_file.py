@@ -7,6 +7,8 @@ compiled code of the Python that built it, which starts faster; another one fall
 """
 
 import compileall
+import os
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -30,36 +32,69 @@ except KeyboardInterrupt:
 
 
 def build(target: Path, *pip_options: str) -> None:
-    """Install the checkout and its dependencies into a folder and pack it as `target`."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "install", "-q", "--no-compile", "--target", folder]
-        subprocess.run([*command, *pip_options, str(CHECKOUT)], check=True)
-        # Python 3.10 needs it; in its pure form, because compiled code cannot be loaded from an archive.
-        pure = ("--no-deps", "--implementation", "py", "--abi", "none", "--platform", "any", "tomli>=2")
-        subprocess.run([*command, "--only-binary=:all:", *pip_options, *pure], check=True)
-        (Path(folder) / "__main__.py").write_text(START)
-        drop_what_nothing_imports(Path(folder))
-        # `legacy` puts the .pyc beside the .py, the only place where zipimport looks for it.
-        compileall.compile_dir(folder, quiet=2, legacy=True, stripdir=folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        zipapp.create_archive(
-            folder,
-            target,
-            # -I: neither the working folder nor PYTHONPATH or PYTHONIOENCODING changes what runs.
-            interpreter="/usr/bin/env -S python3 -I",
-            compressed=True,
+    """Install the checkout and its dependencies into a folder and pack it as `target`.
+
+    The same checkout and Python make the same file, to the byte.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "files"
+        install(folder, *pip_options)
+        (folder / "__main__.py").write_text(START)
+        # `legacy` puts the .pyc beside the .py, the only place where zipimport looks for it; it holds a hash
+        # of the source in place of its time.
+        unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+        compileall.compile_dir(
+            folder, quiet=2, legacy=True, stripdir=str(folder), invalidation_mode=unchecked, workers=1
         )
+        set_times(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # -I: neither the working folder nor PYTHONPATH or PYTHONIOENCODING changes what runs.
+        zipapp.create_archive(folder, target, interpreter="/usr/bin/env -S python3 -I", compressed=True)
         target.chmod(0o755)  # zipapp lets only the owner run it
 
 
+def install(folder: Path, *pip_options: str) -> None:
+    """Fill a folder with the program and the libraries it needs, for every Python from 3.10 on."""
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-compile"]
+    subprocess.run([*pip, "--target", str(folder), *pip_options, str(CHECKOUT)], check=True)
+    # Python 3.10 needs it; in its pure form, because compiled code is of one version of Python.
+    pure = ("--no-deps", "--implementation", "py", "--abi", "none", "--platform", "any", "tomli>=2")
+    command = [*pip, "--target", str(folder), "--only-binary=:all:", "--upgrade", *pip_options, *pure]
+    subprocess.run(command, check=True)
+    drop_what_nothing_imports(folder)
+
+
 def drop_what_nothing_imports(folder: Path) -> None:
-    """Leave out half of the file: what typer uses for coloured help, which tcpdoctor writes itself."""
-    for name in ("rich", "pygments", "markdown_it", "mdurl", "bin"):
+    """Leave out half of the files: what typer uses for coloured help, which tcpdoctor writes itself.
+
+    Nor is kept what tells where and when pip has run; licences stay.
+    """
+    for name in ("rich", "pygments", "markdown_it", "mdurl", "bin", "share"):
         shutil.rmtree(folder / name, ignore_errors=True)
-        for about in folder.glob(f"{name}-*.dist-info"):
+        for about in folder.glob(f"{name}*.dist-info"):
             shutil.rmtree(about)
-    for record in folder.glob("*.dist-info/RECORD"):  # of files that are not there; licences stay
-        record.unlink()
+    for name in ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json"):
+        for record in folder.glob(f"*.dist-info/{name}"):
+            record.unlink()
+    for cache in folder.rglob("__pycache__"):
+        shutil.rmtree(cache)
+
+
+def set_times(folder: Path) -> None:
+    """Give every file the time of the last commit ($SOURCE_DATE_EPOCH), so that two builds are equal."""
+    seconds = source_date()
+    for path in sorted(folder.rglob("*")):
+        os.utime(path, (seconds, seconds), follow_symlinks=False)
+
+
+def source_date() -> int:
+    """Return $SOURCE_DATE_EPOCH, else the time of the last commit, else the first that a zip can hold."""
+    told = os.environ.get("SOURCE_DATE_EPOCH")
+    if not told:
+        git = ["git", "-C", str(CHECKOUT), "log", "-1", "--format=%ct"]
+        done = subprocess.run(git, capture_output=True, text=True, check=False)
+        told = done.stdout.strip() or "315619200"
+    return max(int(told), 315_619_200)
 
 
 if __name__ == "__main__":
