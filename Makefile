@@ -1,7 +1,7 @@
 # `make` is what a change has to pass; .ci/run does the same on a fresh machine.
 PYTHON = .venv/bin/python
 
-.PHONY: all setup test lint bench bench-million man readme freeze zipapp clean
+.PHONY: all setup test lint bench bench-million man readme freeze zipapp deb rpm release kernels fuzz clean
 
 all: lint test
 
