@@ -131,7 +131,8 @@ def test_the_deb_is_installed_run_upgraded_and_purged(release, root):
     assert "tcpdoctor 0." in inside(root, "tcpdoctor --version")
     inside(root, "cd /tmp && tcpdoctor check --fail-on never --window 0 && tcpdoctor explain --port 80")
     assert (root / "usr/lib/tcpdoctor/tcpdoctor/__pycache__").is_dir(), "it starts from compiled code"
-    assert not (root / "etc/systemd/system/timers.target.wants").exists(), "the timer is not enabled"
+    enabled = root / "etc/systemd/system/timers.target.wants/tcpdoctor.timer"
+    assert not os.path.lexists(enabled), "the timer is not enabled"
     with (root / "etc/tcpdoctor/config.toml").open("a") as file:
         file.write("[rules.close-wait-leak]\nenabled = false\n")
     (root / "var/lib/tcpdoctor").mkdir()
