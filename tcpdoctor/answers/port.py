@@ -23,6 +23,14 @@ from tcpdoctor.answers.record import (
     host_of,
     utc,
 )
+from tcpdoctor.answers.stop import (
+    ToldContainer,
+    ToldPlace,
+    ToldStop,
+    told_container,
+    told_place,
+    told_stop,
+)
 from tcpdoctor.diagnosis.bind import ATTEMPTS, OK, Attempt, Target, parse_target
 from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.diagnosis.port import (
@@ -30,15 +38,26 @@ from tcpdoctor.diagnosis.port import (
 )
 from tcpdoctor.diagnosis.port import (
     PortSocket,
+    Row,
     answer,
+    connections_that_end,
     custody_of,
     first_holder,
     is_waiting,
     peer_of,
+    stop_of,
     udp_sockets,
     with_probes,
 )
-from tcpdoctor.diagnosis.port_advice import advise, flag_value, headline, verdict, why
+from tcpdoctor.diagnosis.port_advice import (
+    advise,
+    flag_value,
+    headline,
+    led_elsewhere,
+    redirected,
+    verdict,
+    why,
+)
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.port_evidence import (
@@ -51,6 +70,7 @@ from tcpdoctor.kernel.port_evidence import (
     read_port_evidence,
 )
 from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.redirects import Redirect
 from tcpdoctor.kernel.snapshot import Connection, Detail, Endpoint, Held, Holder, Listener, UdpSocket
 from tcpdoctor.kernel.sockopts import Linger, PortRange, SocketOptions
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
@@ -124,6 +144,7 @@ class SocketHolder(NamedTuple):
     container: str | None
     command: str | None = None
     started_at: Time | None = None
+    place: Annotated[ToldPlace | None, Is("Where it stands; null where that was not read.")] = None
 
 
 class OtherEnd(NamedTuple):
@@ -161,6 +182,7 @@ class Blocker(NamedTuple):
         int | None, Is("Of the socket, which bind() compares; null where it is hidden.", minimum=0)
     ]
     device: Annotated[str | None, Is("SO_BINDTODEVICE.")]
+    stop: Annotated[ToldStop | None, Is("Who may be stopped to free it; null where no holder is known.")]
 
 
 class Bind(NamedTuple):
@@ -223,6 +245,17 @@ class StatesHere(NamedTuple):
     bound: Reading[Count]
 
 
+class ToldRedirect(NamedTuple):
+    """A rule of nft or iptables that leads the port's clients elsewhere before a socket is looked up."""
+
+    to_address: Annotated[str | None, Is("null: this host itself; empty: it hangs on the packet.")]
+    to_port: Annotated[int | None, Is("null: the same port, or it hangs on the packet.", minimum=0)]
+    where: Annotated[str, Is("Program, table and chain of the rule.")]
+    only_for: Annotated[str | None, Is("Address or network that clients ask for; null: any of this host's.")]
+    names_port: Annotated[bool, Is("false: it leads every port of that address away.")]
+    container: ToldContainer | None
+
+
 class PortAnswer(NamedTuple):
     """What `tcpdoctor explain --port N --format json` prints, and the text says."""
 
@@ -254,6 +287,10 @@ class PortAnswer(NamedTuple):
     device: Annotated[str | None, Is("The interface that was asked for (SO_BINDTODEVICE).")]
     waited_s: Annotated[Seconds | None, Is("How long was waited until it was free, or in vain.")]
     doubts: Annotated[tuple[str, ...], Is("Why an answer may be wrong or incomplete.")]
+    redirects: Annotated[
+        Reading[tuple[ToldRedirect, ...]],
+        Is("Rules that lead the port's clients elsewhere; null where the rules were not looked at."),
+    ]
 
 
 def look_at_port(question: PortQuestion) -> PortAnswer:
@@ -266,10 +303,10 @@ def look_at_port(question: PortQuestion) -> PortAnswer:
     """
     _refuse_bad_questions(question)
     targets = _targets(question)
-    evidence = read_port_evidence(question.port)
+    evidence = read_port_evidence(question.port, protocol=question.protocol)
     diagnosis = _diagnose(evidence)
     if diagnosis.rules:  # that took its time
-        evidence = read_port_evidence(question.port)
+        evidence = read_port_evidence(question.port, protocol=question.protocol)
     who, taken_at = read_identity(), time.time()
     evidence = _for_user(evidence, question.user)
     found = [answer(target, evidence) for target in targets]
@@ -291,7 +328,7 @@ def wait_until_free(question: PortQuestion, seconds: float) -> PortAnswer:
     _refuse_bad_questions(question)
     targets = _targets(question)
     while True:
-        evidence = _for_user(read_port_evidence(question.port), question.user)
+        evidence = _for_user(read_port_evidence(question.port, protocol=question.protocol), question.user)
         found = [answer(target, evidence) for target in targets]
         waited = time.monotonic() - begun
         free = all(verdict_of(one) == "free" for one in found if _is_asked(one, evidence))
@@ -389,6 +426,8 @@ def finish(
     verdicts = [verdict_of(one) for one in asked]
     worst = _first_busy(asked)
     advice = advise(worst)
+    led = dict.fromkeys(one for each in asked for one in redirected(each))
+    others = [one for one in led if one not in redirected(worst)]
     target = found[0].target
     return PortAnswer(
         schema="tcpdoctor.port/1",
@@ -399,7 +438,7 @@ def finish(
         host=host_of(who),
         taken_at=utc(taken_at),
         bind=_bind(found[0], taken_at),
-        advice=advice.do,
+        advice=(*advice.do, *(led_elsewhere(one, target.port) for one in others)),
         listeners=_listeners(evidence),
         states=_states(evidence),
         as_local=_total(evidence.local, evidence.listeners),
@@ -418,6 +457,24 @@ def finish(
         device=question.device,
         waited_s=None,
         doubts=tuple(dict.fromkeys(doubt for one in asked for doubt in one.unknowns)),
+        redirects=_redirects(tuple(led), evidence.redirects.not_looked),
+    )
+
+
+def _redirects(found: tuple[Redirect, ...], not_looked: tuple[str, ...]) -> Reading[tuple[ToldRedirect, ...]]:
+    """What was found counts, also where not all was looked at; none found there is not known."""
+    if not_looked and not found:
+        return Missing(f"not looked: {'; '.join(not_looked)}")
+    return tuple(
+        ToldRedirect(
+            to_address=one.to.address,
+            to_port=one.to.port,
+            where=one.where,
+            only_for=one.address,
+            names_port=one.names_port,
+            container=None if one.container is None else told_container(one.container),
+        )
+        for one in found
     )
 
 
@@ -514,7 +571,13 @@ def _blocker(one: PortSocket, evidence: PortEvidence) -> Blocker:
         began_here=one.began_here,
         uid=one.existing.uid if one.existing.uid_known else None,
         device=device,
+        stop=_stop(row, evidence),
     )
+
+
+def _stop(row: Row, evidence: PortEvidence) -> ToldStop | None:
+    stop = stop_of(row, evidence)
+    return None if stop is None else told_stop(stop, connections_that_end(stop, row, evidence))
 
 
 def _state_key(one: PortSocket) -> StateKey:
@@ -556,7 +619,15 @@ def _known_holder(holder: Holder, evidence: PortEvidence) -> SocketHolder:
         container=None if isinstance(process.container, Missing) else process.container,
         command=None if isinstance(process.command, Missing) else process.command,
         started_at=None if isinstance(began, Missing) else utc(evidence.booted_at + began),
+        place=_place_of(holder, evidence),
     )
+
+
+def _place_of(holder: Holder, evidence: PortEvidence) -> ToldPlace | None:
+    standing = evidence.standings.get(holder.pid)
+    if standing is None or isinstance(standing, Missing) or isinstance(standing.place, Missing):
+        return None
+    return told_place(standing.place)
 
 
 def _listeners(evidence: PortEvidence) -> Reading[tuple[ListenerHere, ...]]:

@@ -8,17 +8,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from tcpdoctor.answers.sockets import Entry, Outstanding, entries_of, idle_seconds, outstanding, state_of
+from tcpdoctor.answers.stop import ToldStop, told_stop
 from tcpdoctor.diagnosis.finding import Diagnosis
+from tcpdoctor.diagnosis.holders import who_may_be_stopped
+from tcpdoctor.diagnosis.stopping import Asker, name_place
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.origin import began_here
 from tcpdoctor.facts.socketset import Age
+from tcpdoctor.kernel.cgroups import read_place
 from tcpdoctor.kernel.dead_sockets import ask_process
 from tcpdoctor.kernel.live import take_samples, with_known_owners
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.processes import Task, read_process, read_task
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, DeadSockets, Listener, Owner, Process, Samples
+from tcpdoctor.kernel.snapshot import Connection, DeadSockets, Holder, Listener, Owner, Process, Samples
 from tcpdoctor.kernel.sockopts import OptionValue
+from tcpdoctor.kernel.standing import read_standings
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.survey import Survey, held_by, take_survey
 
@@ -122,6 +127,10 @@ class ProcessAnswer(NamedTuple):
     """The findings of `check` that are about it or name it; Missing where its sockets are hidden."""
     missing: Mapping[str, str]
     """What could not be listed, with the reason."""
+    stop: ToldStop | None = None
+    """How it may be stopped, and what must not be for it; None of a kernel thread, or of one that ended."""
+    place: str | None = None
+    """Where it runs: its unit, or its container with whatever unit is inside."""
 
 
 _WINDOW = 1.0
@@ -247,7 +256,24 @@ def _answer(
         holdings=holdings,
         diagnosis=diagnosis,
         missing={} if isinstance(seen, Missing) else _with_sample(seen.survey),
+        stop=_stop(process, task, holdings),
+        place=_place(process.pid),
     )
+
+
+def _stop(process: Process, task: Task, holdings: Reading[Holdings]) -> ToldStop | None:
+    """Who has to be stopped to end it, as it is for a port that it holds."""
+    if task.zombie or task.kernel:
+        return None
+    holder = Holder(process.pid, process.name, 0, process.uid)
+    stop = who_may_be_stopped((holder,), read_standings([process.pid]), Asker(os.geteuid()))
+    connections = None if isinstance(holdings, Missing) else holdings.total - len(holdings.listeners)
+    return None if stop is None else told_stop(stop, connections)
+
+
+def _place(pid: int) -> str | None:
+    place = read_place(pid)
+    return None if isinstance(place, Missing) else name_place(place)
 
 
 def _holdings(seen: _Seen) -> Holdings:

@@ -7,7 +7,8 @@ supervisord) is told for what it is, because the unit around it keeps much else 
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from tcpdoctor.diagnosis.keepers import stop_of_helper, stop_of_supervised
 from tcpdoctor.diagnosis.stopping import (
@@ -24,9 +25,14 @@ from tcpdoctor.diagnosis.stopping import (
     systemctl_of,
     user_systemctl,
 )
+from tcpdoctor.kernel.addresses import LocalAddresses
 from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.redirects import Redirect
 from tcpdoctor.kernel.snapshot import Holder
 from tcpdoctor.kernel.standing import Kin, Standing
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
 
 _COMMAND_SHOWN = 60
 _TYPED = frozenset(
@@ -59,34 +65,63 @@ _TYPED = frozenset(
     )
 )
 """Words that a sentence keeps small at its beginning: commands are typed as they stand."""
-_COSTLY_UNITS: Mapping[str, tuple[str, str]] = {
-    "ssh.service": ("locks out whoever comes by ssh", "change Port or ListenAddress in sshd_config"),
-    "sshd.service": ("locks out whoever comes by ssh", "change Port or ListenAddress in sshd_config"),
-    "dropbear.service": ("locks out whoever comes by ssh", "change its port"),
-    "docker.service": ("takes Docker from every container of this host", "stop the one container"),
-    "containerd.service": ("takes the runtime from every container of this host", "move its own port"),
-    "crio.service": ("takes the runtime from every pod of this node", "move its own port"),
-    "kubelet.service": ("takes this node out of its cluster", "move the server"),
-    "k3s.service": ("takes this node out of its cluster", "move the server"),
-    "k3s-agent.service": ("takes this node out of its cluster", "move the server"),
-    "rke2-server.service": ("takes this node out of its cluster", "move the server"),
-    "rke2-agent.service": ("takes this node out of its cluster", "move the server"),
-    "systemd-resolved.service": (
+_COSTLY: Mapping[str, tuple[str, str]] = {
+    "systemd-resolved": (
         "ends name resolution on this host",
         "set DNSStubListener=no in resolved.conf, or bind the server to its own address",
     ),
-    "NetworkManager.service": ("leaves this host's interfaces unmanaged", "move the server"),
-    "systemd-networkd.service": ("leaves this host's interfaces unmanaged", "move the server"),
-    "libvirtd.service": ("takes libvirt from every machine of this host", "move the server"),
-    "dbus.service": ("ends what nearly every other service needs", "move the server"),
+    "NetworkManager": ("leaves this host's interfaces unmanaged", "move the server"),
+    "systemd-networkd": ("leaves this host's interfaces unmanaged", "move the server"),
+    "libvirtd": ("takes libvirt from every machine of this host", "move the server"),
+    "k3s": ("takes this node out of its cluster", "move the server"),
+    "k3s-agent": ("takes this node out of its cluster", "move the server"),
+    "rke2-server": ("takes this node out of its cluster", "move the server"),
+    "rke2-agent": ("takes this node out of its cluster", "move the server"),
+    "dbus": ("ends what nearly every other service needs", "move the server"),
+    "dbus-broker": ("ends what nearly every other service needs", "move the server"),
+    "systemd-logind": ("ends the sessions of this host", "move the server"),
 }
-"""Units that nobody stops for the sake of a port: what it would cost, and what to do instead."""
+"""Services that nobody stops for the sake of a port: what it would cost, and what to do instead."""
+
+_KEEPERS: Mapping[str, tuple[str, ...]] = {
+    "ssh": ("sshd",),
+    "sshd": ("sshd",),
+    "docker": ("dockerd",),
+    "podman": ("podman",),
+    "containerd": ("containerd",),
+    "crio": ("crio",),
+    "kubelet": ("kubelet",),
+    "k3s": ("k3s", "k3s-server"),
+    "k3s-agent": ("k3s", "k3s-agent"),
+    "cron": ("cron",),
+    "crond": ("crond",),
+    "cronie": ("crond",),
+    "atd": ("atd",),
+    "anacron": ("anacron",),
+    "libvirtd": ("libvirtd",),
+    "NetworkManager": ("NetworkManager",),
+    "NetworkManager-dispatcher": ("nm-dispatcher",),
+    "gitlab-runner": ("gitlab-runner",),
+    "buildkite-agent": ("buildkite-agent",),
+    "nomad": ("nomad",),
+    "monit": ("monit",),
+    "circusd": ("circusd",),
+    "lxd": ("lxd",),
+    "snap.lxd.daemon": ("lxd", "daemon.start"),
+    "incus": ("incusd",),
+    "amazon-ssm-agent": ("amazon-ssm-agent", "ssm-agent-worker"),
+    "salt-minion": ("salt-minion",),
+}
+"""Services that start programs of others, with their own: what is left of such a program when its parent ends
+looks like the service's main process."""
 
 
 def who_may_be_stopped(
     holders: Sequence[Holder],
     standings: Mapping[int, Reading[Standing]],
     asker: Asker = Asker(),  # noqa: B008 - a named tuple does not change
+    *,
+    inherited: bool = False,
 ) -> Stop | None:
     """Say who has to be stopped so that a socket becomes free, and how.
 
@@ -94,6 +129,7 @@ def who_may_be_stopped(
         holders: All processes that hold it, the topmost first (`kernel.owners`).
         standings: By pid; without one the process itself is all that can be named.
         asker: Who asks.
+        inherited: They got it from a program that is gone: its unit has stopped, and does not end them.
 
     Returns:
         None where nobody is known to hold the socket.
@@ -101,7 +137,8 @@ def who_may_be_stopped(
     if not holders:
         return None
     case = _case(tuple(holders), standings, asker)
-    for rule in (_systemd, stop_of_helper, _in_container, _first_process, stop_of_supervised, _service):
+    rules = (_systemd, stop_of_helper, _in_container, _first_process, stop_of_supervised, _service)
+    for rule in (_in_container, _first_process) if inherited else rules:
         if stop := rule(case):
             return _with_known(stop, case)
     return _with_known(stop_process(case), case)
@@ -134,48 +171,44 @@ def _systemd(case: Case) -> Stop | None:
     """A listener of systemd is a socket unit; to end the systemd ends all that it keeps."""
     if not is_service_manager(case.holder, case.standing):
         return None
-    place, pid = case.place, case.holder.pid
+    place, pid, standing = case.place, case.holder.pid, case.standing
     stays = "to stop only its service is not enough: systemd keeps the socket and starts the service again"
-    if place.containers and not case.standing.same_container:
-        box = place.containers[-1]
-        return Stop(
-            "socket-unit",
-            case.holder,
-            (put_inside(place.containers, "systemctl stop NAME.socket"),),
-            lookup=(put_inside(place.containers, "systemctl list-sockets"),),
-            role=f"is the systemd of {name_container(box)}, and this a socket unit there",
-            note=stays,
-            avoid=(f"kill {pid}: that ends the whole container.",),
-            container=box,
+    unit = shlex.quote(case.asker.socket_unit) if case.asker.socket_unit else "NAME.socket"
+    container = f"kill {pid}: that ends the whole container."
+    box = place.container if not standing.same_container else None
+    if box is not None or (not standing.own_pids and standing.innermost_pid == 1):
+        whose = name_container(box) if box else "a container"
+        enter = f"nsenter -t {pid} -a " if box is None else ""
+        stop, look = (
+            enter + put_inside(place.containers if box else (), command)
+            for command in (f"systemctl stop {unit}", "systemctl list-sockets")
         )
-    if pid == 1 and case.standing.own_pids:
-        return Stop(
-            "socket-unit",
-            case.holder,
-            ("systemctl stop NAME.socket",),
-            lookup=("systemctl list-sockets",),
-            role="holds it for a socket unit",
-            note=stays,
-        )
-    if not case.standing.own_pids and case.standing.innermost_pid == 1:
-        return Stop(
-            "socket-unit",
-            case.holder,
-            (),
-            lookup=(f"nsenter -t {pid} -a systemctl list-sockets",),
-            role="is the systemd of a container, and this a socket unit there",
-            note=stays,
-            avoid=(f"kill {pid}: that ends the whole container.",),
-        )
-    manager = user_systemctl(_owner_of_manager(case), case.asker.uid)
+        role = f"is the systemd of {whose}, and this a socket unit there"
+        avoid: tuple[str, ...] = (container,)
+    elif pid == 1 and standing.own_pids:
+        stop, look, role, avoid = f"systemctl stop {unit}", "systemctl list-sockets", _HOLDS_FOR_UNIT, ()
+    else:
+        return _user_socket(case, unit, stays)
+    lookup = () if case.asker.socket_unit else (look,)
+    return Stop(
+        "socket-unit", case.holder, (stop,), lookup=lookup, role=role, note=stays, avoid=avoid, container=box
+    )
+
+
+_HOLDS_FOR_UNIT = "holds it for a socket unit"
+
+
+def _user_socket(case: Case, unit: str, stays: str) -> Stop:
+    owner = _owner_of_manager(case)
+    manager = user_systemctl(owner, case.asker.uid)
     return Stop(
         "user-socket-unit",
         case.holder,
-        (f"{manager} stop NAME.socket",),
-        lookup=(f"{manager} list-sockets",),
-        role=f"is the service manager of uid {_owner_of_manager(case)} and holds it for a socket unit",
+        (f"{manager} stop {unit}",),
+        lookup=() if case.asker.socket_unit else (f"{manager} list-sockets",),
+        role=f"is the service manager of uid {owner} and {_HOLDS_FOR_UNIT}",
         note=stays,
-        avoid=(f"kill {pid}: that ends the user's whole session manager, and all its services.",),
+        avoid=(f"kill {case.holder.pid}: that ends the user's whole session manager, and all its services.",),
     )
 
 
@@ -198,7 +231,7 @@ def _in_container(case: Case) -> Stop | None:
         case.holder,
         tuple(put_inside(around, command) for command in stop),
         lookup=tuple(put_inside(around, command) for command in look_up_container(box, case.asker.uid)),
-        role=f"runs in {name_container(box)}",
+        role=f"{'runs' if box.runtime == 'libvirt' else 'runs in'} {name_container(box)}",
         note=note,
         restart=put_inside(around, restart) if restart else None,
         container=box,
@@ -241,7 +274,10 @@ def _service(case: Case) -> Stop | None:
         return None
     control = systemctl_of(case)
     name = shlex.quote(unit)
-    costly = _COSTLY_UNITS.get(unit)
+    stem = unit.removesuffix(".service").partition("@")[0]
+    if stem in _KEEPERS and not {program_of(case.kin), case.holder.name} & set(_KEEPERS[stem]):
+        return None
+    costly = _COSTLY.get(stem)
     if costly is not None and not case.place.of_user_manager:
         return Stop(
             "not-to-be-stopped",
@@ -270,7 +306,7 @@ def stop_process(case: Case) -> Stop:
     avoid: tuple[str, ...] = ()
     parent = case.standing.ancestors[0] if case.standing.ancestors else None
     if parent is not None and parent.pid != 1 and not is_wrapper(parent):
-        note = f"{parent.name} (pid {parent.pid}) started it, and may start it again"
+        note = f"pid {parent.pid} {parent.name} started it, and may start it again"
     if unit is not None:
         members = case.standing.unit_members
         count = 0 if isinstance(members, Missing) else len(members) - len(case.holders)
@@ -362,3 +398,54 @@ def sentence(text: str) -> str:
     """Return a text as the beginning of a sentence; a command stays as it is typed."""
     first = text.partition(" ")[0]
     return text if first in _TYPED or "=" in first else text[:1].upper() + text[1:]
+
+
+# Rules that send a port elsewhere: it is taken, although no process holds it.
+
+
+def redirects_for(found: Iterable[Redirect], address: str, local: LocalAddresses) -> tuple[Redirect, ...]:
+    """Return the rules that concern clients of a server on this address.
+
+    Args:
+        found: As read.
+        address: That of the server; one on ``::`` takes IPv4 too.
+        local: What this host's addresses are: a rule for another host's address does not concern it.
+    """
+    import ipaddress  # here, because most hosts have no such rule
+
+    server = ipaddress.ip_address(address.partition("%")[0].removeprefix("::ffff:"))
+    families = {4, 6} if server == ipaddress.ip_address("::") else {server.version}
+    concerned = []
+    for one in found:
+        network = ipaddress.ip_network(one.address) if one.address else None
+        if network is not None:
+            reached = _is_here(network, local) if server.is_unspecified else server in network
+            if not reached or network.version not in families:
+                continue
+        if families & set(one.families):
+            concerned.append(one)
+    return tuple(concerned)
+
+
+def _is_here(network: "IPv4Network | IPv6Network", local: LocalAddresses) -> bool:
+    """Whether this host has an address in a network; unknown counts as yes."""
+    import ipaddress
+
+    if network.version == 6:
+        return isinstance(local.ipv6, Missing) or any(
+            ipaddress.ip_address(one.address) in network for one in local.ipv6
+        )
+    if isinstance(local.ipv4, Missing):
+        return True
+    ours = (ipaddress.ip_network((prefix.network, prefix.length)) for prefix in local.ipv4)
+    return any(network.overlaps(one) for one in ours)
+
+
+def tell_redirect(one: Redirect, port: int) -> str:
+    """Say where a rule leads the clients, and what ends that, in sentences."""
+    asked = f"port {port}" if one.names_port else "every port"
+    asked += f" of {one.address}" if one.address else ""
+    whose = f", {name_container(one.container)}" if one.container else ""
+    text = f"a rule of {one.where} sends what comes for {asked} to {one.to}{whose}"
+    commands = stop_container(one.container, 0)[0] if one.container else ()
+    return f"{text} ({commands[0]} ends that)." if commands else f"{text}."

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from tcpdoctor.diagnosis.stopping import (
     Case,
     Stop,
+    arguments_of,
     is_main_program,
     name_container,
     program_of,
@@ -33,9 +34,14 @@ _KUBELET = "the kubelet starts it again: scale down or delete what made its pod"
 
 
 def stop_of_helper(case: Case) -> Stop | None:
-    """Return how to stop what a helper serves; None where the holder is none that is known."""
+    """Return how to stop what a helper serves; None where the holder is none that is known.
+
+    Inside a container that is not ours a server is the container's, as any other program: there only those
+    are looked for that serve another container.
+    """
+    inside = bool(case.place.containers) and not case.standing.same_container
     names = (program_of(case.kin), case.holder.name)
-    for known, rule in _HELPERS.items():
+    for known, rule in (_SERVANTS if inside else _HELPERS).items():
         if any(name == known or (len(name) == _NAME_LENGTH and known.startswith(name)) for name in names):
             return rule(case)
     return None
@@ -49,7 +55,9 @@ def _docker_proxy(case: Case) -> Stop:
         _number(option_value(arguments, "container-port")),
     )
     published = _number(option_value(arguments, "host-port")) or case.asker.port
-    box = case.standing.serves if isinstance(case.standing.serves, Container) else None
+    led_to, led_port = _led_to(case)
+    box = case.standing.serves if isinstance(case.standing.serves, Container) else led_to
+    port = port or led_port
     stop = stop_container(box, case.asker.uid)[0] if box else ()
     return Stop(
         "published-port",
@@ -62,6 +70,12 @@ def _docker_proxy(case: Case) -> Stop:
         container=box,
         container_port=port,
     )
+
+
+def _led_to(case: Case) -> tuple[Container | None, int | None]:
+    """Return the container, and its port, that the rules for a published port lead to."""
+    rule = case.asker.leads_to
+    return (None, None) if rule is None else (rule.container, rule.to.port)
 
 
 def _publishes(port: int | None, whose: str | None, address: str | None) -> str:
@@ -87,6 +101,11 @@ def _inside_own(case: Case, commands: Sequence[str]) -> tuple[str, ...]:
     return tuple(put_inside(case.place.containers, command) for command in commands)
 
 
+def _owner(case: Case) -> int | None:
+    """Return the ordinary user whose container a helper serves; None: root's."""
+    return case.kin.uid or case.place.user or None
+
+
 def _number(text: str | None) -> int | None:
     return int(text) if text is not None and re.fullmatch("[0-9]{1,5}", text) else None
 
@@ -99,7 +118,7 @@ def _conmon(case: Case) -> Stop:
     number = number or (watched.id if watched else None)
     crio = (watched is not None and watched.runtime == "cri-o") or any("crio" in a for a in arguments)
     crio = crio or bool(name and name.startswith("k8s_"))
-    box = Container("cri-o" if crio else "podman", number or name or "CONTAINER", user=case.kin.uid or None)
+    box = Container("cri-o" if crio else "podman", number or name or "CONTAINER", user=_owner(case))
     stop, restart = stop_container(box, case.asker.uid)
     if name and not crio:
         short, quoted = shlex.quote(box.short), shlex.quote(name)
@@ -128,6 +147,7 @@ def _conmon(case: Case) -> Stop:
         note=_KUBELET if crio else None,
         avoid=(*_whole_runtime(case), f"kill {case.holder.pid}: the container goes on without its watcher."),
         container=box if known else None,
+        container_port=_led_to(case)[1],
     )
 
 
@@ -136,10 +156,11 @@ def _rootless(case: Case) -> Stop:
     docker = program_of(case.kin).startswith("rootlesskit") or any(
         "rootlesskit" in program_of(k) for k in case.standing.ancestors[:3]
     )
-    box = Container("docker" if docker else "podman", "CONTAINER", user=case.kin.uid or None)
+    box = Container("docker" if docker else "podman", "CONTAINER", user=_owner(case))
     stop, _ = stop_container(box, case.asker.uid)
     client = stop[0].removesuffix(" stop CONTAINER")
     look = f"{client} ps --filter publish={case.asker.port or 'PORT'}" if docker else f"{client} port --all"
+    whose = f"of uid {_owner(case)}" if _owner(case) else "of root"
     port = _carried(case.kin.arguments, case.asker.port)
     others = program_of(case.kin).startswith(("slirp4netns", "rootlesskit"))
     carries = "carries the network of a container" if others else "publishes a port of a container"
@@ -148,9 +169,7 @@ def _rootless(case: Case) -> Stop:
         case.holder,
         _inside_own(case, stop),
         lookup=_inside_own(case, (look,)),
-        role=f"publishes port {port} of a container of uid {case.kin.uid}"
-        if port
-        else f"{carries} of uid {case.kin.uid}",
+        role=f"publishes port {port} of a container {whose}" if port else f"{carries} {whose}",
         avoid=(*_whole_runtime(case), f"kill {case.holder.pid}: the container goes on without its network."),
         container_port=port,
     )
@@ -182,7 +201,7 @@ def _shim(case: Case) -> Stop:
     """Each shim of containerd stands between containerd and one container (Docker's too)."""
     number = option_value(case.kin.arguments, "id")
     space = option_value(case.kin.arguments, "namespace")
-    runtime = {"moby": "docker", "k8s.io": "containerd"}.get(space or "moby", "nerdctl")
+    runtime = {"moby": "docker", "k8s.io": "kubernetes"}.get(space or "moby", "containerd")
     box = Container(runtime, number or "CONTAINER")
     return Stop(
         "container",
@@ -201,6 +220,18 @@ def _dockerd(case: Case) -> Stop:
     if port in (2375, 2376, 2377, 7946):
         return _keep(
             case, "serves Docker's own interface here", "take the port out of its hosts or swarm settings"
+        )
+    box, published = _led_to(case)
+    stop = stop_container(box, case.asker.uid)[0] if box else ()
+    if stop and box is not None:
+        return Stop(
+            "published-port",
+            case.holder,
+            _inside_own(case, stop),
+            role=_publishes(published, name_container(box), None),
+            avoid=(_costs(case, "docker.service", "it takes Docker from every container of this host"),),
+            container=box,
+            container_port=published,
         )
     return Stop(
         "published-port",
@@ -357,7 +388,12 @@ def _qemu(case: Case) -> Stop | None:
     )
 
 
-_HELPERS: Mapping[str, Callable[[Case], Stop | None]] = {
+def _supervisor(case: Case) -> Stop:
+    stop = _keep(case, "is supervisord itself", "take [inet_http_server] out of supervisord.conf")
+    return stop._replace(avoid=(_costs(case, "supervisor.service", "it ends every program that it keeps"),))
+
+
+_SERVANTS: Mapping[str, Callable[[Case], Stop | None]] = {
     "docker-proxy": _docker_proxy,
     "rootlesskit-docker-proxy": _docker_proxy,
     "conmon": _conmon,
@@ -370,18 +406,23 @@ _HELPERS: Mapping[str, Callable[[Case], Stop | None]] = {
     "slirp4netns": _rootless,
     "pasta": _rootless,
     "pasta.avx2": _rootless,
-    "passt": _passt,
-    "passt.avx2": _passt,
     "containerd-shim": _shim,
     "containerd-shim-runc-v1": _shim,
     "containerd-shim-runc-v2": _shim,
+    "kube-proxy": _kube_proxy,
+}
+"""Those that hold a port for a container, by the name of the program."""
+
+_HELPERS: Mapping[str, Callable[[Case], Stop | None]] = {
+    **_SERVANTS,
+    "passt": _passt,
+    "passt.avx2": _passt,
     "dockerd": _dockerd,
     "containerd": _containerd,
     "crio": _containerd,
     "kubelet": _kubelet,
     "k3s-server": _kubelet,
     "k3s-agent": _kubelet,
-    "kube-proxy": _kube_proxy,
     "lxd": _forward_proxy,
     "incusd": _forward_proxy,
     "sshd": _ssh_server,
@@ -390,10 +431,11 @@ _HELPERS: Mapping[str, Callable[[Case], Stop | None]] = {
     "ssh": _ssh_client,
     "xinetd": _inetd,
     "inetd": _inetd,
+    "supervisord": _supervisor,
     "dnsmasq": _dnsmasq,
     "qemu-system-x86_64": _qemu,
 }
-"""By the name of the program; None where this one serves itself."""
+"""All that are known; a rule that answers None found out that this one serves itself."""
 
 
 def stop_of_supervised(case: Case) -> Stop | None:
@@ -407,7 +449,9 @@ def stop_of_supervised(case: Case) -> Stop | None:
 def _kept_by(keeper: Kin, case: Case) -> Stop | None:
     program, own = program_of(keeper), keeper.pid == case.holder.pid
     said = keeper.arguments
-    name = shlex.quote(said[1]) if len(said) > 1 else "NAME"
+    given = arguments_of(keeper)
+    name = shlex.quote(given[0]) if given else "NAME"
+    folder = name if "/" in name or name == "NAME" else None
     if "supervisord" in (program, keeper.name):
         return None if own else _of_supervisord(case, keeper)
     if (
@@ -423,10 +467,18 @@ def _kept_by(keeper: Kin, case: Case) -> Stop | None:
             return _supervised(case, keeper, f"sv stop {name}", f"sv restart {name}")
         case "s6-supervise":
             return _supervised(
-                case, keeper, f"s6-svc -d /run/service/{name}", f"s6-svc -r /run/service/{name}"
+                case,
+                keeper,
+                f"s6-svc -d {folder or '/run/service/' + name}",
+                f"s6-svc -r {folder or '/run/service/' + name}",
             )
         case "supervise":
-            return _supervised(case, keeper, f"svc -d /service/{name}", f"svc -t /service/{name}")
+            return _supervised(
+                case,
+                keeper,
+                f"svc -d {folder or '/service/' + name}",
+                f"svc -t {folder or '/service/' + name}",
+            )
         case "supervise-daemon":
             return _supervised(case, keeper, f"rc-service {name} stop", f"rc-service {name} restart")
         case "circusd":

@@ -24,13 +24,15 @@ from tcpdoctor.diagnosis.bind import (
     wanted_device,
 )
 from tcpdoctor.diagnosis.holders import is_service_manager, who_may_be_stopped
-from tcpdoctor.diagnosis.stopping import Asker, Stop
+from tcpdoctor.diagnosis.stopping import Asker, Stop, name_place
 from tcpdoctor.facts.deadlines import RTO_MAX_SECONDS, Life, orphan_time_left
 from tcpdoctor.facts.origin import began_here
+from tcpdoctor.kernel.cgroups import place_of as place_of_group
 from tcpdoctor.kernel.port_evidence import PortEvidence, Probe, connections, plain
 from tcpdoctor.kernel.processes import Lineage
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, NotHeld, UdpSocket
+from tcpdoctor.kernel.standing import Standing
 from tcpdoctor.kernel.states import TcpState, Timer
 
 # One socket at a port, as what stands in bind()'s way: its flags, what kind it is, when it leaves.
@@ -483,6 +485,9 @@ _NEVER_SERVERS = frozenset(
 )
 """Programs that never make a listener themselves: where one holds a listener, it inherited it."""
 
+_STANDARD_ERROR = 2
+_PASSING_TIME = ("nanosleep", "do_wait", "sigsuspend", "sys_pause")
+"""Parts of the kernel functions in which a program sleeps that has nothing to do with its sockets."""
 _WAITING_FOR_CLIENTS = (
     "accept",
     "epoll",
@@ -522,7 +527,7 @@ def custody_of(row: Row, evidence: PortEvidence) -> Custody:
         holders=holders,
         hidden=None,
         socket_unit=any(is_systemd(holder, evidence) for holder in holders),
-        inherited=isinstance(row, Listener) and all(is_inherited(holder, evidence) for holder in holders),
+        inherited=all(is_inherited(row, holder, evidence) for holder in holders),
         first_process=isinstance(row, Listener)
         and any(holder.pid == 1 and not is_systemd(holder, evidence) for holder in holders),
     )
@@ -536,7 +541,18 @@ def is_systemd(holder: Holder, evidence: PortEvidence) -> bool:
 def stop_of(row: Row, evidence: PortEvidence) -> Stop | None:
     """Say who has to be stopped to free a socket, and how; None where no holder is known."""
     holders = row.owner.holders if isinstance(row.owner, Held) else ()
-    return who_may_be_stopped(holders, evidence.standings, Asker(evidence.uid, row.local.port))
+    heirs = bool(holders) and all(is_inherited(row, holder, evidence) for holder in holders)
+    group = (
+        evidence.groups.get(row.cgroup) if isinstance(row, Listener) and isinstance(row.cgroup, int) else None
+    )
+    unit = place_of_group(group).unit if group else None
+    asker = Asker(
+        evidence.uid,
+        row.local.port,
+        socket_unit=unit if unit and unit.endswith(".socket") else None,
+        leads_to=next((one for one in evidence.redirects.found if one.names_port), None),
+    )
+    return who_may_be_stopped(holders, evidence.standings, asker, inherited=heirs)
 
 
 def connections_that_end(stop: Stop, row: Row, evidence: PortEvidence) -> int:
@@ -568,21 +584,33 @@ def _ends(one: Connection, stop: Stop, ending: set[int], row: Row, evidence: Por
     return box is not None and any(process.container == box for process in processes)
 
 
-def is_inherited(holder: Holder, evidence: PortEvidence) -> bool:
-    """Whether a listener's holder most probably got it from a program that holds it no longer.
+def is_inherited(row: Row, holder: Holder, evidence: PortEvidence) -> bool:
+    """Whether a socket's holder most probably got it from a program that holds it no longer.
 
     The kernel keeps no record of it, so this goes by traces. The descriptor has no close-on-exec (or it
     would not have survived the start of another program), and the program is one that never listens, or
     its parent is gone (it now belongs to process 1 or to another session's process without leading a
     session itself) and none of its threads waits for clients. A server that a script started without
-    close-on-exec and that waits for nobody looks the same.
+    close-on-exec and that waits for nobody looks the same. A connection that is standard input or output was
+    given on purpose (inetd), and one whose holder waits for anything but time or its children may be in use.
     """
     lineage = evidence.lineages.get(holder)
     if lineage is None or isinstance(lineage, Missing) or lineage.close_on_exec or holder.pid == 1:
         return False
+    if not isinstance(row, Listener):
+        return holder.fd > _STANDARD_ERROR and (
+            holder.name in _NEVER_SERVERS or (_is_reparented(holder, lineage) and _only_passes_time(lineage))
+        )
     if holder.name in _NEVER_SERVERS:
         return True
     return _is_reparented(holder, lineage) and not _waits_for_clients(lineage)
+
+
+def _only_passes_time(lineage: Lineage) -> bool:
+    """Whether all threads sleep until a time, a signal or the end of a child."""
+    if isinstance(lineage.waits, Missing) or not lineage.waits:
+        return False
+    return all(any(part in name for part in _PASSING_TIME) for name in lineage.waits)
 
 
 def _is_reparented(holder: Holder, lineage: Lineage) -> bool:
@@ -619,20 +647,28 @@ def peer_of(row: Row, evidence: PortEvidence) -> Connection | None:
 
 def name_holder(holder: Holder, evidence: PortEvidence) -> str:
     """Name a holder for people: ``pid 811 nginx, fd 6, uid 33, nginx.service``."""
-    process = evidence.processes.get(holder.pid)
+    where = _where_it_runs(holder, evidence)
     parts = [f"pid {holder.pid} {holder.name}", f"fd {holder.fd}", f"uid {holder.uid}"]
-    if process is not None and isinstance(process.unit, str):
-        parts.append(process.unit)
-    if process is not None and isinstance(process.container, str):
-        parts.append(f"container {process.container[:12]}")
-    return ", ".join(parts)
+    return ", ".join([*parts, where] if where else parts)
 
 
 def introduce(holder: Holder, evidence: PortEvidence) -> str:
     """Name a holder inside a sentence: ``nginx (pid 811, nginx.service)``."""
+    where = _where_it_runs(holder, evidence)
+    return f"{holder.name} (pid {holder.pid}{f', {where}' if where else ''})"
+
+
+def _where_it_runs(holder: Holder, evidence: PortEvidence) -> str | None:
+    """Return its unit or container; of a holder whose standing was not read what is known all the same."""
+    standing = evidence.standings.get(holder.pid)
+    if isinstance(standing, Standing) and not isinstance(standing.place, Missing):
+        return name_place(standing.place)
     process = evidence.processes.get(holder.pid)
-    unit = f", {process.unit}" if process is not None and isinstance(process.unit, str) else ""
-    return f"{holder.name} (pid {holder.pid}{unit})"
+    if process is None:
+        return None
+    if isinstance(process.container, str):
+        return f"container {process.container[:12]}"
+    return process.unit if isinstance(process.unit, str) else None
 
 
 def first_holder(row: Row) -> Holder | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.bind import OK, UNKNOWN, Attempt
-from tcpdoctor.diagnosis.holders import sentence, tell_stop
+from tcpdoctor.diagnosis.holders import redirects_for, sentence, tell_redirect, tell_stop
 from tcpdoctor.diagnosis.port import (
     Custody,
     PortAnswer,
@@ -21,6 +21,7 @@ from tcpdoctor.diagnosis.port import (
 from tcpdoctor.diagnosis.stopping import Stop
 from tcpdoctor.kernel.port_evidence import PortEvidence
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.redirects import Redirect
 from tcpdoctor.kernel.snapshot import Endpoint, Held, Holder, Listener, NotHeld
 from tcpdoctor.kernel.states import TcpState
 
@@ -40,7 +41,26 @@ _NOUNS = {
 
 
 def verdict(answer: PortAnswer) -> str:
-    """Return the answer in one or two sentences."""
+    """Return the answer in a few sentences."""
+    found = _verdict(answer)
+    led = redirected(answer)
+    if led and answer.attempts[0].bind == OK:
+        return f"{found} But a server there is not reached: {tell_redirect(led[0], answer.target.port)}"
+    return found
+
+
+def redirected(answer: PortAnswer) -> tuple[Redirect, ...]:
+    """Return the rules that lead the port's clients elsewhere, other than to whom a listener here serves."""
+    evidence = answer.evidence
+    if not evidence.redirects.found:
+        return ()
+    found = redirects_for(evidence.redirects.found, answer.target.address, evidence.rules.addresses)
+    listeners = () if isinstance(evidence.listeners, Missing) else evidence.listeners
+    stops = (stop_of(row, evidence) for row in listeners)
+    return () if any(stop is not None and stop.way == "published-port" for stop in stops) else found
+
+
+def _verdict(answer: PortAnswer) -> str:
     where = _where(answer)
     if answer.obstacle is not None:
         by = f" by uid {answer.wanted.uid}" if answer.obstacle.cause == "privileged-port" else ""
@@ -118,7 +138,8 @@ def _first_culprit(answer: PortAnswer, first: PortSocket, number: int) -> str:
             return f"{count(number, *_NOUNS[answer.cause])} of {who}{to} {got}"
         case "live-connections":
             held = "still holds it" if number == 1 else "still hold it"
-            return f"{_connections(answer, number)}{_of(answer, custody)} {held}{_quiet(listening)}"
+            heir = ", which inherited them and does not use them," if custody.inherited else ""
+            return f"{_connections(answer, number)}{_of(answer, custody)}{heir} {held}{_quiet(listening)}"
         case _:
             noun = count(number, *_NOUNS[str(answer.cause)])
             held = "still holds it" if number == 1 else "still hold it"
@@ -256,6 +277,7 @@ def count(number: int, one: str, many: str | None = None) -> str:
 
 
 _NO_SECOND_LISTENER = "SO_REUSEADDR: on Linux it never lets a second socket listen where one listens."
+_SHOWN_REDIRECTS = 3
 _TW_REUSE = "tcp_tw_reuse: it is for connect() only; bind() does not look at it."
 
 
@@ -274,7 +296,9 @@ def headline(found: Sequence[PortAnswer], verdict: str, evidence: PortEvidence) 
     port = f"{verdict.upper()}  {target.protocol.upper()} port {target.port}"
     addresses = " and ".join(one.target.address for one in found)
     if verdict == "free":
-        return f"{port} ({addresses}){_other_protocol(target.protocol, evidence)}"
+        led = next((one for each in found for one in redirected(each)), None)
+        but = f", but a rule leads its clients to {led.to}" if led else ""
+        return f"{port} ({addresses}){_other_protocol(target.protocol, evidence)}{but}"
     if verdict == "unknown":
         doubtful = next((one for one in found if not one.attempts[0].certain), found[0])
         doubts = "; ".join(doubtful.unknowns) or "whether a socket lets IPv4 in, or still holds it, is hidden"
@@ -393,7 +417,7 @@ def _listener(answer: PortAnswer) -> Advice:
         do.append("Or let both share the port: the listener has SO_REUSEPORT, so set it in the server too.")
     elif answer.target.address != socket.row.local.address:
         do.append("Or give each its own address: 0.0.0.0 and :: mean every address of the host.")
-    return Advice(tuple(do), (_NO_SECOND_LISTENER, *_not_for_it(answer)))
+    return Advice(tuple(do), (*_not_for_it(answer), _NO_SECOND_LISTENER))
 
 
 def _not_for_it(answer: PortAnswer) -> tuple[str, ...]:
@@ -429,7 +453,7 @@ def _dual_stack(answer: PortAnswer) -> Advice:
     host_wide = "Switching IPv6 off, or net.ipv6.bindv6only=1: that changes every other server of the host."
     return Advice(
         (one_socket, _free_the_listener(custody, answer)),
-        (host_wide, _NO_SECOND_LISTENER, *_not_for_it(answer)),
+        (*_not_for_it(answer), host_wide, _NO_SECOND_LISTENER),
     )
 
 
@@ -440,7 +464,7 @@ def _bound(answer: PortAnswer) -> Advice:
     else:
         do = f"Find the holder: {custody.hidden or 'no process has a descriptor of it'}."
     unseen = "Believing ss -l or netstat: they do not show sockets that are bound and do not listen."
-    return Advice((do,), (unseen, *_not_for_it(answer)))
+    return Advice((do,), (*_not_for_it(answer), unseen))
 
 
 def _live(answer: PortAnswer) -> Advice:
@@ -460,7 +484,7 @@ def _live(answer: PortAnswer) -> Advice:
     if answer.free_in is not None:
         do.append(f"Wait {seconds(answer.free_in)} or a little more: the kernel gives up then.")
     no_bug = "Calling it a kernel bug because nothing listens: any socket on the port blocks bind()."
-    return Advice((*do, _reuse(answer)), (waiting, no_bug, *_not_for_it(answer)))
+    return Advice((*do, _reuse(answer)), (*_not_for_it(answer), waiting, no_bug))
 
 
 def _outgoing(answer: PortAnswer) -> Advice:
@@ -557,7 +581,7 @@ def _foreign(answer: PortAnswer) -> Advice:
 
 def _remarks(answer: PortAnswer) -> list[str]:
     """What holds whatever the cause."""
-    remarks = []
+    remarks = [led_elsewhere(one, answer.target.port) for one in redirected(answer)[:_SHOWN_REDIRECTS]]
     port = answer.target.port
     obvious = answer.cause in ("outgoing-connection", "address-not-local")
     if not obvious and is_ephemeral(port, answer.evidence.sysctls):
@@ -588,6 +612,11 @@ def _datagram(answer: PortAnswer) -> Advice:
     do = [f"Set {option}: the other socket has it too." for option in shared]
     do.append(f"Give one of the two another port or another address; the other socket is {who}'s.")
     return Advice(tuple(do), ("Waiting: a UDP socket has no state that ends by itself.",))
+
+
+def led_elsewhere(one: Redirect, port: int) -> str:
+    """Say that bind() is not all: the clients never come to the socket."""
+    return f"Take the rule out, or use another port: {tell_redirect(one, port)}"
 
 
 _BY_CAUSE: Mapping[str, Callable[[PortAnswer], Advice]] = {

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from tcpdoctor.kernel.cgroups import Container, Place
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.redirects import Redirect
 from tcpdoctor.kernel.snapshot import Holder
 from tcpdoctor.kernel.standing import Kin, Standing
 
@@ -27,23 +28,9 @@ WAYS = (
 
 SHELLS = frozenset(
     (
-        "sh",
-        "bash",
-        "dash",
-        "zsh",
-        "ksh",
-        "fish",
-        "ash",
-        "tini",
-        "dumb-init",
-        "catatonit",
-        "su",
-        "sudo",
-        "runuser",
-        "setpriv",
-        "env",
-        "nice",
-        "taskset",
+        *("sh", "bash", "dash", "zsh", "ksh", "fish", "ash", "tini", "dumb-init", "catatonit"),
+        *("su", "sudo", "runuser", "setpriv", "env", "nice", "taskset", "timeout", "flock", "time"),
+        *("npm", "npx", "yarn", "pnpm", "uv", "poetry", "pipenv", "bundle", "make", "go", "cargo"),
     )
 )
 """Programs that start one other and wait for it: what they are asked to run is the service."""
@@ -90,6 +77,10 @@ class Asker(NamedTuple):
     """Effective uid: another user's service manager is reached in another way than one's own."""
     port: int | None = None
     """The local port that the holders hold, where it is one."""
+    socket_unit: str | None = None
+    """The socket unit in whose control group the socket was made, where that is known."""
+    leads_to: Redirect | None = None
+    """The rule that leads the clients of this very port elsewhere: to the container it is published for."""
 
 
 class Case(NamedTuple):
@@ -137,9 +128,17 @@ def program_of(kin: Kin) -> str:
     return first or kin.name
 
 
+def arguments_of(kin: Kin) -> tuple[str, ...]:
+    """Return what a program was given, without its own name and, of a script, its interpreter's."""
+    program = program_of(kin)
+    at = next((n for n, argument in enumerate(kin.arguments) if _base(argument) == program), 0)
+    return kin.arguments[at + 1 :]
+
+
 def is_wrapper(kin: Kin) -> bool:
-    """Whether a process only started one other and waits for it: a shell with its script, tini, sudo."""
-    return kin.name in SHELLS or bool(kin.arguments and _base(kin.arguments[0]) in SHELLS)
+    """Whether a process only started one other and waits for it: a shell with its script, tini, npm."""
+    names = {kin.name, program_of(kin), _base(kin.arguments[0]) if kin.arguments else ""}
+    return bool(names & SHELLS)
 
 
 def _base(path: str) -> str:
@@ -154,8 +153,7 @@ def user_systemctl(user: int, asker: int) -> str:
 _COMMANDS: Mapping[str, tuple[str, str | None]] = {
     "docker": ("{client} stop {name}", "{client} restart {name}"),
     "podman": ("{client} stop {name}", "{client} restart {name}"),
-    "nerdctl": ("nerdctl stop {name}", "nerdctl restart {name}"),
-    "containerd": ("crictl stop {name}", None),
+    "containerd": ("nerdctl stop {name}", "nerdctl restart {name}"),
     "cri-o": ("crictl stop {name}", None),
     "kubernetes": ("crictl stop {name}", None),
     "lxc": ("lxc-stop -n {name}", "lxc-stop -r -n {name}"),
@@ -170,7 +168,7 @@ _COMMANDS: Mapping[str, tuple[str, str | None]] = {
 
 _LOOK_UPS: Mapping[str, tuple[str, ...]] = {
     "docker": ("{client} ps --filter id={name}",),
-    "containerd": ("crictl ps --id {name}",),
+    "containerd": ("nerdctl ps --filter id={name}",),
     "cri-o": ("crictl ps --id {name}",),
     "kubernetes": ("crictl ps --id {name}",),
     "unknown": ("docker ps --filter id={name}", "podman ps --filter id={name}", "crictl ps --id {name}"),
@@ -178,8 +176,7 @@ _LOOK_UPS: Mapping[str, tuple[str, ...]] = {
 _ENTRIES: Mapping[str, str] = {
     "docker": "docker exec {name} {command}",
     "podman": "podman exec {name} {command}",
-    "nerdctl": "nerdctl exec {name} {command}",
-    "containerd": "crictl exec {name} {command}",
+    "containerd": "nerdctl exec {name} {command}",
     "cri-o": "crictl exec {name} {command}",
     "kubernetes": "crictl exec {name} {command}",
     "nspawn": "systemd-run -M {name} --wait -P {command}",
@@ -196,13 +193,18 @@ def stop_container(
     """
     if box.task is not None and box.runtime in ("docker", "ecs"):
         return (f"aws ecs stop-task --cluster CLUSTER --task {shlex.quote(box.task)}",), None
-    runtime = _lxc_flavour(ancestors) if box.runtime == "lxc" else box.runtime
+    runtime = _lxc_flavour(ancestors) if box.runtime == "lxc" else _client_name(box)
     stop, restart = _COMMANDS.get(runtime, (None, None))
     if stop is None:
         return (), None
     filled = {"client": _client_of(box, asker), "name": shlex.quote(box.short)}
     restart = None if box.pod is not None and runtime != "podman" else restart
     return (stop.format(**filled),), restart.format(**filled) if restart else None
+
+
+def _client_name(box: Container) -> str:
+    """Return who is asked about a container: in a pod of containerd's that is crictl, not nerdctl."""
+    return "kubernetes" if box.runtime == "containerd" and box.pod is not None else box.runtime
 
 
 def _client_of(box: Container, asker: int) -> str:
@@ -226,13 +228,13 @@ def _lxc_flavour(ancestors: Sequence[Kin]) -> str:
 def look_up_container(box: Container, asker: int) -> tuple[str, ...]:
     """Return the commands that tell a container's name and image by its id."""
     filled = {"client": _client_of(box, asker), "name": shlex.quote(box.short)}
-    return tuple(command.format(**filled) for command in _LOOK_UPS.get(box.runtime, ()))
+    return tuple(command.format(**filled) for command in _LOOK_UPS.get(_client_name(box), ()))
 
 
 def put_inside(boxes: Sequence[Container], command: str) -> str:
     """Return a command as it is run inside of containers, the outermost first."""
     for box in reversed(boxes):
-        entry = _ENTRIES.get(box.runtime, _ENTRIES["docker"])
+        entry = _ENTRIES.get(_client_name(box), _ENTRIES["docker"])
         command = entry.format(name=shlex.quote(box.short), command=command)
     return command
 
@@ -301,3 +303,18 @@ def _is_same_program(main: Kin, worker: Kin) -> bool:
         return True
     program = program_of(main)
     return program == program_of(worker) and not _INTERPRETERS.fullmatch(program)
+
+
+def name_place(place: Place) -> str | None:
+    """Name where a process runs: ``nginx.service``, ``app.service of user 1000``, ``Docker container 0123``.
+
+    A unit inside a container is the container's, and the unit that is the container itself is not named.
+    """
+    if place.containers:
+        boxes = " in ".join(name_container(box) for box in reversed(place.containers))
+        return f"{place.unit} in {boxes}" if place.unit_in_container else boxes
+    if place.watches:
+        return f"beside {name_container(place.watches)}"
+    if place.unit is None:
+        return None
+    return f"{place.unit} of user {place.user}" if place.of_user_manager else place.unit

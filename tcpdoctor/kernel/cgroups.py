@@ -41,8 +41,9 @@ _MAKERS = {
     "cri-containerd": "containerd",
     "containerd": "containerd",
     "k8s.io": "containerd",
-    "nerdctl": "nerdctl",
-    "default": "nerdctl",
+    "nerdctl": "containerd",
+    "default": "containerd",
+    "actions_job": "docker",
     "crio": "cri-o",
     "libpod": "podman",
     "libpod-payload": "podman",
@@ -55,7 +56,7 @@ class Container(NamedTuple):
     """A container or virtual machine, as the control group of a process in it names it."""
 
     runtime: str
-    """``docker``, ``containerd``, ``nerdctl``, ``cri-o``, ``podman``, ``lxc``, ``nspawn``, ``libvirt``,
+    """``docker``, ``containerd``, ``cri-o``, ``podman``, ``lxc``, ``nspawn``, ``libvirt``,
     ``libvirt-lxc``, ``nomad``, ``ecs``, ``kubernetes`` (which runtime is not told), or ``unknown``."""
     id: str
     """Its full id; with LXC, nspawn and libvirt its name, with Nomad the allocation."""

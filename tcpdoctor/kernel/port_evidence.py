@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from tcpdoctor.kernel.addresses import LocalAddresses, read_local_addresses
 from tcpdoctor.kernel.listing import WAYS, Way
@@ -23,6 +23,7 @@ from tcpdoctor.kernel.namespaces import (
 from tcpdoctor.kernel.owners import find_owners, with_owners
 from tcpdoctor.kernel.processes import Lineage, read_lineage, read_process
 from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.redirects import Redirects, read_redirects
 from tcpdoctor.kernel.snapshot import (
     Connection,
     Detail,
@@ -205,7 +206,7 @@ class PortEvidence(NamedTuple):
     processes: Mapping[int, Process]
     """Holders, by pid; not necessarily all of them."""
     lineages: Mapping[Holder, Reading[Lineage]]
-    """Of the listeners' holders."""
+    """Of holders, not necessarily all of them; those with low descriptors first."""
     rules: BindRules
     sysctls: Mapping[str, Reading[SysctlValue]]
     bound_seen: Reading[bool] = True
@@ -220,9 +221,19 @@ class PortEvidence(NamedTuple):
     """By pid: what keeps the topmost holders of these sockets running, and any systemd among them."""
     booted_at: float = 0.0
     """When CLOCK_BOOTTIME was 0, in seconds since 1970: starts of processes are told by it."""
+    groups: Mapping[int, str] = MappingProxyType({})
+    """Paths of the control groups that listeners of a systemd were made in, by id: those of socket units."""
+    redirects: Redirects = Redirects((), ("the rules of nft and iptables were not asked for",))
+    """Rules that send the port elsewhere before any socket is looked up."""
 
 
-def read_port_evidence(port: int, *, owner_seconds: float = 1.0, ways: Sequence[Way] = WAYS) -> PortEvidence:
+def read_port_evidence(
+    port: int,
+    *,
+    owner_seconds: float = 1.0,
+    ways: Sequence[Way] = WAYS,
+    protocol: Literal["tcp", "udp"] = "tcp",
+) -> PortEvidence:
     """Look at a port of the calling thread's network namespace, for the calling user.
 
     The search for holders ends after `owner_seconds`, and so does that for sockets that no listing has; who
@@ -244,6 +255,7 @@ def read_port_evidence(port: int, *, owner_seconds: float = 1.0, ways: Sequence[
     owners = _find_owners(listeners, local, remote, udp, owner_seconds)
     if not isinstance(listeners, Missing):
         listeners = with_owners(listeners, owners)
+    rules = read_bind_rules()
     return PortEvidence(
         port=port,
         uid=os.geteuid(),
@@ -253,8 +265,8 @@ def read_port_evidence(port: int, *, owner_seconds: float = 1.0, ways: Sequence[
         remote=_owned(remote, owners),
         options=_read_options(listeners, local, udp, owners),
         processes=_read_processes(owners.values()),
-        lineages=_read_lineages(() if isinstance(listeners, Missing) else listeners),
-        rules=read_bind_rules(),
+        lineages=_read_lineages(owners.values()),
+        rules=rules,
         sysctls=read_sysctls(SYSCTLS),
         bound_seen=unlisted.complete,
         unsure=frozenset(row.inode for row in unlisted.ended),
@@ -262,6 +274,8 @@ def read_port_evidence(port: int, *, owner_seconds: float = 1.0, ways: Sequence[
         interfaces={index: clean(name) for index, name in socket.if_nameindex()},
         standings=read_standings(_topmost(owners.values())),
         booted_at=time.time() - time.clock_gettime(time.CLOCK_BOOTTIME),
+        groups=_groups_of_systemd(listeners),
+        redirects=read_redirects(port, protocol, rules.addresses),
     )
 
 
@@ -358,6 +372,20 @@ def _read_processes(owners: Iterable[Owner]) -> dict[int, Process]:
     return {pid: process for pid, process in found.items() if not isinstance(process, Missing)}
 
 
+def _groups_of_systemd(listeners: Reading[tuple[Listener, ...]]) -> Mapping[int, str]:
+    """Systemd makes the sockets of a unit in the unit's group, where the kernel can filter by it."""
+    from tcpdoctor.kernel.cgroups import find_cgroup_paths
+
+    rows = () if isinstance(listeners, Missing) else listeners
+    held = [row for row in rows if isinstance(row.owner, Held) and isinstance(row.cgroup, int)]
+    ids = [row.cgroup for row in held if any(h.name in ("systemd", "init") for h in _holders(row))]
+    return find_cgroup_paths([one for one in ids if isinstance(one, int)])
+
+
+def _holders(row: Listener) -> tuple[Holder, ...]:
+    return row.owner.holders if isinstance(row.owner, Held) else ()
+
+
 def _topmost(owners: Iterable[Owner]) -> list[int]:
     """Return whose standing matters: of each socket the topmost holder, and a systemd that keeps it too."""
     wanted: dict[int, None] = {}
@@ -368,8 +396,10 @@ def _topmost(owners: Iterable[Owner]) -> list[int]:
     return list(wanted)[:_STANDINGS]
 
 
-def _read_lineages(listeners: Iterable[Listener]) -> dict[Holder, Reading[Lineage]]:
-    holders = [h for row in listeners if isinstance(row.owner, Held) for h in row.owner.holders]
+def _read_lineages(owners: Iterable[Owner]) -> dict[Holder, Reading[Lineage]]:
+    """Read the traces of each holder; a connection has one, a listener may have many."""
+    holders = [holder for owner in owners if isinstance(owner, Held) for holder in owner.holders]
+    holders.sort(key=lambda holder: holder.fd)  # listeners are opened first
     return {holder: read_lineage(holder.pid, holder.fd) for holder in holders[:_PROCESSES]}
 
 

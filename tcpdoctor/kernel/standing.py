@@ -4,6 +4,7 @@ Evidence for the question who may be stopped, and how (diagnosis/holders.py). No
 systemd or of a container runtime: all of it stands in /proc.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -89,6 +90,7 @@ class _Reader:
         self._kin: dict[int, Reading[Kin]] = {}
         self._places: dict[int, Reading[Place]] = {}
         self._members: dict[str, Reading[tuple[Kin, ...]]] = {}
+        self._groups: dict[int, bytes] | None = None
 
     def standing(self, pid: int) -> Reading[Standing]:
         kin = self.kin(pid)
@@ -165,20 +167,28 @@ class _Reader:
         return self._members[unit_path]
 
     def _find_members(self, unit_path: str) -> Reading[tuple[Kin, ...]]:
-        needle, found = os.fsencode(unit_path), []
-        pids = _every_pid(self._root)
-        if len(pids) > _MOST_PROCESSES:
-            return Missing(f"there are more than {_MOST_PROCESSES} processes to look through")
-        for pid in pids:
-            try:
-                if needle not in read_kernel_file(f"{self._root}/{pid}/cgroup"):
-                    continue
-            except OSError:
-                continue  # it ended
+        groups = self._every_group()
+        if isinstance(groups, Missing):
+            return groups
+        needle = os.fsencode(unit_path)
+        found = []
+        for pid in (pid for pid, group in groups.items() if needle in group):
             kin = self.kin(pid)
             if not isinstance(kin, Missing) and kin.unit_path == unit_path:
                 found.append(kin)
         return tuple(sorted(found, key=lambda kin: (kin.started, kin.pid)))
+
+    def _every_group(self) -> Reading[dict[int, bytes]]:
+        """Return the control groups of all processes, read once: 20 microseconds each."""
+        if self._groups is None:
+            pids = _every_pid(self._root)
+            if len(pids) > _MOST_PROCESSES:
+                return Missing(f"there are more than {_MOST_PROCESSES} processes to look through")
+            self._groups = {}
+            for pid in pids:
+                with contextlib.suppress(OSError):  # it ended
+                    self._groups[pid] = read_kernel_file(f"{self._root}/{pid}/cgroup")
+        return self._groups
 
 
 def option_value(arguments: Sequence[str], *names: str) -> str | None:

@@ -45,6 +45,8 @@ def port_short(answer: PortAnswer, style: Style) -> str:
         for n, one in enumerate(answer.findings[:SHOWN_FINDINGS])
     ]
     if answer.verdict == "free":
+        if isinstance(answer.redirects, Missing):
+            lines.append(_line("rules", f"of nft and iptables: {answer.redirects.reason}", style))
         lines.append(_line("else", _ELSE, style))
     lines.append(_line("more", "--long: all four combinations of options, every socket", style))
     return "\n".join(lines) + "\n"
@@ -136,11 +138,7 @@ def _holder_of(one: Blocker, answer: PortAnswer) -> str:
     if not one.holders:
         return _unheld(one)
     holder = one.holders[0]
-    parts = [f"{holder.name} ({holder.pid})"]
-    if holder.unit:
-        parts.append(holder.unit)
-    if holder.container:
-        parts.append(f"container {holder.container[:12]}")
+    parts = [f"{holder.name} ({holder.pid})", *_place(holder)]
     if holder.started_at:
         day, _, clock = holder.started_at.partition("T")
         parts.append(f"since {clock if answer.taken_at.startswith(day) else day}")
@@ -197,8 +195,16 @@ def port_text(answer: PortAnswer, style: Style) -> str:
         _list("What to do", answer.advice, style),
         _list("What does not help", answer.wrong_advice, style),
         _list("Not certain, because", answer.doubts, style),
+        _rules(answer, style),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _rules(answer: PortAnswer, style: Style) -> str:
+    """Say that nobody looked at the rules that may lead clients elsewhere, where that is so."""
+    if not isinstance(answer.redirects, Missing):
+        return ""
+    return _list("Rules of nft and iptables that lead the port elsewhere", (answer.redirects.reason,), style)
 
 
 def _alike(asked: Sequence[Bind]) -> bool:
@@ -270,12 +276,18 @@ def _blocker(one: Blocker, style: Style, *, first: bool) -> list[str]:
 
 def _name_holder(holder: SocketHolder) -> str:
     """Name a holder: ``pid 811 nginx, fd 6, uid 33, nginx.service``."""
-    parts = [f"pid {holder.pid} {holder.name}", f"fd {holder.fd}", f"uid {holder.uid}"]
-    if holder.unit:
-        parts.append(holder.unit)
+    return ", ".join(
+        [f"pid {holder.pid} {holder.name}", f"fd {holder.fd}", f"uid {holder.uid}", *_place(holder)]
+    )
+
+
+def _place(holder: SocketHolder) -> list[str]:
+    """Where it runs, as far as it is known: its unit, or its container with whatever unit is inside."""
+    if holder.place is not None:
+        return [holder.place.says] if holder.place.says else []
     if holder.container:
-        parts.append(f"container {holder.container[:12]}")
-    return ", ".join(parts)
+        return [f"container {holder.container[:12]}"]
+    return [holder.unit] if holder.unit else []
 
 
 def _unheld(one: Blocker | OtherEnd) -> str:

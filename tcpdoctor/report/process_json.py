@@ -9,6 +9,7 @@ from tcpdoctor.diagnosis.finding import JsonValue
 from tcpdoctor.facts.socketset import Age
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.report.check_json import finding_json
+from tcpdoctor.report.document import as_json
 from tcpdoctor.report.host import host_json
 from tcpdoctor.report.sockets_json import option_json, socket_json
 
@@ -44,7 +45,7 @@ def process_json(answer: ProcessAnswer) -> dict[str, JsonValue]:
     else:
         told["findings"] = [finding_json(finding) for finding in diagnosis.findings]
         told["unchecked"] = [{"rule": rule.rule, "reason": rule.reason} for rule in diagnosis.unchecked]
-    return {**told, "missing": missing}
+    return {**told, "missing": missing, "stop": None if answer.stop is None else as_json(answer.stop)}
 
 
 def _held(holdings: Holdings, missing: dict[str, JsonValue]) -> dict[str, JsonValue]:

@@ -99,6 +99,7 @@ def _short_lines(answer: ProcessAnswer, style: Style) -> list[str]:
         rows += _short_holdings(answer.holdings)
     lines = [_labelled(label, text, style) for label, text in rows]
     lines += _finding_lines(answer, style, long=False)
+    lines += [_labelled(label, text, style) for label, text in _how_to_end(answer)]
     more = "command, options of its sockets, every peer; --format json has each socket"
     return [*lines, _labelled("more", f"--long: {more}", style)]
 
@@ -121,7 +122,20 @@ def _labelled(label: str, text: str, style: Style) -> str:
     return style.wrap(text, " " * (_LABEL + 2), f" {label:<{_LABEL}} ")
 
 
+def _how_to_end(answer: ProcessAnswer) -> list[tuple[str, str]]:
+    """How to end it: the commands, or why there are none; and what must not be done for it."""
+    stop = answer.stop
+    if stop is None:
+        return []
+    how = " or ".join(stop.commands)
+    named = f" ({' or '.join(stop.lookup)} names it)" if how and stop.lookup else ""
+    ends = f"; ends {plural(stop.connections, 'connection')}" if how and stop.connections else ""
+    return [("end", f"{how}{named}{ends}" if how else stop.says), *[("not", text) for text in stop.avoid[:1]]]
+
+
 def _unit(answer: ProcessAnswer) -> str:
+    if answer.place is not None:
+        return answer.place
     known = [_known(answer.process.unit), _known(answer.process.container)]
     return ", ".join(word for word in known if word and not word.startswith("unknown"))
 
@@ -194,6 +208,7 @@ def _identity(answer: ProcessAnswer, style: Style) -> str:
     ]
     if not answer.task.zombie and not answer.task.kernel:
         rows = [("command", _short(_known(process.command))), ("program", _known(process.executable)), *rows]
+    rows += _how_to_end(answer)
     lines = [style.wrap(text, " " * 13, f"  {name:<11}") for name, text in rows]
     if _is_thread(answer):
         lines.append(f"  {answer.asked} is one of its threads.")

@@ -3,9 +3,10 @@
 import pytest
 
 from tcpdoctor.diagnosis.holders import tell_stop, who_may_be_stopped
-from tcpdoctor.diagnosis.stopping import Asker, Stop
+from tcpdoctor.diagnosis.stopping import Asker, Stop, name_place
 from tcpdoctor.kernel.cgroups import Container, place_of
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.redirects import Goal, Redirect
 from tcpdoctor.kernel.snapshot import Holder
 from tcpdoctor.kernel.standing import Kin, Standing
 
@@ -285,10 +286,57 @@ def test_a_supervisor_out_of_sight_is_known_by_its_unit(unit):
     assert found.commands == (("pm2 stop NAME",) if "pm2" in unit else ("supervisorctl stop NAME",))
 
 
-def test_supervisord_may_be_stopped_for_its_own_interface_only_as_the_unit():
+def test_supervisord_is_not_stopped_for_its_own_interface():
     cgroup = "/system.slice/supervisor.service"
     found = stop_of(kin(20, "/usr/bin/python3 /usr/bin/supervisord -n", cgroup, name="supervisord"), cgroup)
-    assert found.commands == ("systemctl stop supervisor.service",)
+    assert (found.way, found.commands) == ("not-to-be-stopped", ())
+    assert "inet_http_server" in found.note
+
+
+@pytest.mark.parametrize("unit", ["cron.service", "ssh.service", "docker.service", "gitlab-runner.service"])
+def test_what_is_left_alone_in_the_unit_of_a_keeper_is_a_process(unit):
+    """The keeper has ended, or is out of sight: its unit holds nothing but this program."""
+    cgroup = f"/system.slice/{unit}"
+    found = stop_of(kin(20, "/opt/server", cgroup), cgroup)
+    assert found.commands == ("kill 20",)
+    assert unit in found.avoid[0]
+
+
+def test_a_server_of_a_container_is_the_containers_whatever_it_is():
+    found = stop_of(kin(20, "/usr/sbin/sshd -D"), f"/docker/{ID}")
+    assert found.commands == ("docker stop 0123456789ab",)
+    proxy = stop_of(kin(20, PROXY), f"/docker/{ID}")
+    assert proxy.commands == ("docker exec 0123456789ab docker stop CONTAINER",)
+
+
+def test_what_an_heir_holds_is_not_freed_by_the_unit_of_who_is_gone():
+    cgroup = "/system.slice/web.service"
+    heir = kin(20, "sleep 60", cgroup)
+    standing = Standing(heir, 1.0, place_of(cgroup), innermost_pid=20, unit_members=(heir,))
+    found = who_may_be_stopped((Holder(20, "sleep", 3, 0),), {20: standing}, inherited=True)
+    assert found.commands == ("kill 20",)
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "name"),
+    [
+        ("/system.slice/nginx.service", "nginx.service"),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/web.service", "web.service of user 1000"),
+        (f"/system.slice/docker-{ID}.scope", "Docker container 0123456789ab"),
+        (
+            f"/system.slice/docker-{ID}.scope/system.slice/nginx.service",
+            "nginx.service in Docker container 0123456789ab",
+        ),
+        (
+            f"/kubepods/pod2f4a3b1c-9d8e-4c11-b9a0-0123456789ab/{ID}",
+            "container 0123456789ab of pod 2f4a3b1c-9d8e-4c11-b9a0-0123456789ab",
+        ),
+        (r"/machine.slice/machine-my\x2dweb.scope/payload", "nspawn container my-web"),
+        ("/", None),
+    ],
+)
+def test_where_a_process_runs_is_named_as_people_do(cgroup, name):
+    assert name_place(place_of(cgroup)) == name
 
 
 def test_systemd_of_the_host_a_user_and_a_container_are_three():
@@ -308,8 +356,23 @@ def test_systemd_of_the_host_a_user_and_a_container_are_three():
     assert box.commands == ("docker exec 0123456789ab systemctl stop NAME.socket",)
     assert "whole container" in box.avoid[0]
     unknown = ask("/sbin/init", "/", **inside)
-    assert unknown.commands == ()
+    assert unknown.commands == ("nsenter -t 77 -a systemctl stop NAME.socket",)
     assert unknown.lookup == ("nsenter -t 77 -a systemctl list-sockets",)
+
+
+def test_a_socket_unit_is_named_where_its_group_tells():
+    holder = kin(1, "/sbin/init", name="systemd")
+    found = stop_of(holder, "/init.scope", asker=Asker(0, 8080, socket_unit="cups.socket"))
+    assert (found.commands, found.lookup) == (("systemctl stop cups.socket",), ())
+
+
+def test_the_rule_for_a_published_port_names_the_container_that_dockerd_holds_it_for():
+    rule = Redirect(Goal("172.17.0.2", 80), "nft", None, names_port=True, container=Container("docker", ID))
+    asker = Asker(0, 8080, leads_to=rule)
+    found = stop_of(kin(20, "/usr/bin/dockerd"), "/system.slice/docker.service", asker=asker)
+    assert (found.commands, found.container_port) == (("docker stop 0123456789ab",), 80)
+    proxy = stop_of(kin(20, "docker-proxy", name="docker-proxy"), "/system.slice/docker.service", asker=asker)
+    assert (proxy.commands, proxy.container_port) == (("docker stop 0123456789ab",), 80)
 
 
 def test_a_socket_unit_is_named_although_its_service_has_the_socket_too():
@@ -389,5 +452,5 @@ def test_the_advice_says_since_when_it_runs_as_what_and_what_ends():
     found = stop_of(kin(20, "/opt/app --port 8080", parent=10), "/", parent)
     assert tell_stop(found, 137) == (
         "end pid 20 app (kill 20); it runs since 2023-11-14 22:13 UTC, as /opt/app --port 8080. "
-        "That ends 137 connections. Keeper (pid 10) started it, and may start it again."
+        "That ends 137 connections. Pid 10 keeper started it, and may start it again."
     )

@@ -27,7 +27,7 @@ from tests.schemas import described
 
 KEYS = [
     "schema", "host", "taken_at", "process", "states", "other_sockets", "peers", "options", "sockets",
-    "dead_sockets", "findings", "unchecked", "missing",
+    "dead_sockets", "findings", "unchecked", "missing", "stop",
 ]  # fmt: skip
 SERVER = """
 import socket, sys

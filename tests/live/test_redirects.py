@@ -1,0 +1,229 @@
+"""Rules of nft and iptables that take a port, made in a private namespace and read back."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from tcpdoctor.kernel.addresses import read_local_addresses
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.redirects import Redirects, read_redirects
+from tests.live.test_explain_port import ask
+
+NFT = """
+table ip n {
+    map doors { type inet_proto . inet_service : verdict; elements = { tcp . 30080 : goto service }; }
+    chain service { tcp dport != 1 dnat to 10.244.0.5:8080; }
+    chain docker {
+        iifname != "docker0" tcp dport 8080 dnat to 172.17.0.2:80
+        tcp dport { 8443, 9000-9010 } dnat to 172.17.0.3
+        dnat to tcp dport map { 7000 : 10.0.0.7 }
+        tcp dport 6000-6010 redirect to :6443
+        udp dport 5353 dnat to 10.0.0.9:53
+        ip daddr 198.51.100.0/24 tcp dport 8081 dnat to 10.1.1.2:81
+        ip daddr 203.0.113.5 dnat to 10.1.1.1
+        meta l4proto . th dport vmap @doors
+    }
+    chain before { type nat hook prerouting priority -100; fib daddr type local jump docker; }
+}
+table ip6 n { chain before { type nat hook prerouting priority -100; tcp dport 8889 dnat to [fd00::9]:88; }; }
+table inet m { chain out { type nat hook output priority -100; tcp dport 8888 dnat ip to 10.9.9.9:88; }; }
+table ip harmless {
+    chain input { type filter hook input priority 0; tcp dport 9999 drop; }
+    chain unused { tcp dport 9998 dnat to 10.0.0.1; }
+}
+"""
+ONE_TO_ONE = ("10.1.1.1", "203.0.113.5", False)
+BY_PORT = {
+    8080: [("172.17.0.2:80", None, True)],
+    8443: [("172.17.0.3", None, True)],
+    9005: [("172.17.0.3", None, True)],
+    9011: [],
+    7000: [("10.0.0.7", None, True)],
+    6005: [("port 6443 of this host", None, True)],
+    5353: [],
+    8081: [("10.1.1.2:81", "198.51.100.0/24", True)],
+    30080: [("10.244.0.5:8080", None, True)],
+    8888: [("10.9.9.9:88", None, True)],
+    8889: [("[fd00::9]:88", None, True)],
+    9999: [],
+    9998: [],
+}
+
+
+def in_order(ways: Iterable[Any]) -> list[Any]:
+    return sorted(ways, key=repr)
+
+
+def told(found: Redirects) -> list[tuple[str, str | None, bool]]:
+    assert not found.not_looked, found.not_looked
+    return in_order((str(one.to), one.address, one.names_port) for one in found.found)
+
+
+def read_nft() -> dict[int | str, Any]:
+    subprocess.run(["nft", "-f", "-"], input=NFT, text=True, check=True)
+    found: dict[int | str, Any] = {port: told(read_redirects(port)) for port in BY_PORT}
+    found["udp"] = told(read_redirects(5353, "udp"))
+    found["where"] = [(one.where, one.families) for one in read_redirects(8080).found]
+    return found
+
+
+@pytest.mark.skipif(not shutil.which("nft"), reason="nft is not installed")
+def test_each_way_to_send_a_port_elsewhere_with_nft_is_found_and_no_other(in_namespace):
+    found = in_namespace(read_nft)
+    for port, expected in BY_PORT.items():
+        assert found[port] == in_order([*expected, ONE_TO_ONE]), port
+    assert found["udp"] == in_order([("10.0.0.9:53", None, True), ONE_TO_ONE])
+    assert found["where"][0] == ("nft (table ip n, chain docker)", (4,))
+
+
+RULES = (
+    "-N DOCKER",
+    "-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER",
+    "-A DOCKER -i docker0 -j RETURN",
+    "-A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination {host_port}",
+    "-A DOCKER -p tcp -m multiport --dports 80,443,9000:9010 -j DNAT --to-destination {host}",
+    "-A DOCKER -p tcp --dport 6000:6010 -j REDIRECT --to-ports 6443",
+    "-A DOCKER -p tcp ! --dport 1:65000 -j REDIRECT --to-ports 1",
+    "-A PREROUTING -d {single} -j DNAT --to-destination {host}",
+    "-N SERVICE",
+    "-N NODEPORTS",
+    "-A PREROUTING -j NODEPORTS",
+    "-A NODEPORTS -p tcp --dport 30080 -m comment --comment x -j SERVICE",
+    "-A SERVICE -p tcp -j DNAT --to-destination {host_port}",
+)
+FAMILIES = {
+    "iptables": {"host": "172.17.0.2", "host_port": "172.17.0.2:80", "single": "203.0.113.5"},
+    "ip6tables": {"host": "fd00::2", "host_port": "[fd00::2]:80", "single": "2001:db8::5"},
+}
+
+
+def read_iptables(program: str) -> dict[int, Any]:
+    words = FAMILIES[program.partition("-")[0]]
+    for rule in RULES:
+        subprocess.run([program, "-t", "nat", *rule.format(**words).split()], check=True)
+    return {port: told(read_redirects(port)) for port in (8080, 443, 9005, 9011, 6005, 65535, 30080, 1)}
+
+
+@pytest.mark.parametrize("flavour", ["nft", "legacy"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rules_of_iptables_are_read_whichever_interface_keeps_them(in_namespace, family, flavour):
+    program = f"{family}-{flavour}"
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed")
+    words = FAMILIES[family]
+    found = in_namespace(read_iptables, program)
+    single = (words["host"], words["single"], False)
+    own = "port 6443 of this host"
+    expected = {
+        8080: [(words["host_port"], None, True)],
+        443: [(words["host"], None, True)],
+        9005: [(words["host"], None, True)],
+        9011: [],
+        6005: [(own, None, True)],
+        65535: [("port 1 of this host", None, True)],
+        30080: [(words["host_port"], None, True)],
+        1: [],
+    }
+    for port, ways in expected.items():
+        assert set(found[port]) == {*ways, single}, port
+
+
+def ask_behind_a_rule() -> tuple[str, dict[str, Any]]:
+    rules = (
+        NFT + "table ip k { chain p { type nat hook prerouting priority -99; tcp dport 8090 redirect; }; }"
+    )
+    subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+    return ask(None, port=8080)
+
+
+@pytest.mark.skipif(not shutil.which("nft"), reason="nft is not installed")
+def test_a_free_port_whose_clients_are_led_elsewhere_is_said_to_be_so(in_namespace):
+    text, answer = in_namespace(ask_behind_a_rule)
+    words = " ".join(text.split())
+    assert "a rule of nft (table ip n, chain docker) sends what comes for port 8080 to 172.17.0.2:80" in words
+    assert "203.0.113.5" not in words, "an address that this host does not have"
+    assert answer["bind"]["cause"] is None
+    (rule,) = answer["redirects"]
+    assert (rule["to_address"], rule["to_port"], rule["only_for"]) == ("172.17.0.2", 80, None)
+    assert words.startswith("FREE")
+    assert "but a rule leads its clients to 172.17.0.2:80" in words
+
+
+def ask_about_udp() -> tuple[str, dict[str, Any]]:
+    subprocess.run(["nft", "-f", "-"], input=NFT, text=True, check=True)
+    return ask(None, "--udp", port=5353)
+
+
+@pytest.mark.skipif(not shutil.which("nft"), reason="nft is not installed")
+def test_rules_for_udp_are_asked_about_on_their_own(in_namespace):
+    _, answer = in_namespace(ask_about_udp)
+    assert [rule["to_address"] for rule in answer["redirects"]] == ["10.0.0.9"]
+
+
+def ask_without_privilege() -> dict[str, Any]:
+    command = ["setpriv", "--bounding-set", "-net_admin", sys.executable, "-m", "tcpdoctor", "explain"]
+    ran = subprocess.run([*command, "--port", "8080"], capture_output=True, text=True, check=True)
+    told = subprocess.run([*command, "--port", "8080", "--format", "json"], capture_output=True, check=True)
+    return {"text": " ".join(ran.stdout.split()), **json.loads(told.stdout)}
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed")
+def test_who_may_not_read_the_rules_is_told_so(in_namespace):
+    answer = in_namespace(ask_without_privilege)
+    assert answer["redirects"] is None
+    assert answer["missing"]["redirects"].startswith("not looked: ")
+    assert "rules of nft and iptables: not looked: " in answer["text"]
+
+
+def read_without_privilege() -> Redirects:
+    os.setgroups([])
+    os.setuid(65534)
+    return read_redirects(8080)
+
+
+def test_without_privilege_it_is_said_that_nobody_looked(in_namespace):
+    found = in_namespace(read_without_privilege)
+    assert found.found == ()
+    assert any("CAP_NET_ADMIN" in reason for reason in found.not_looked)
+
+
+def test_a_namespace_without_rules_has_none(in_namespace):
+    found = in_namespace(read_redirects, 8080)
+    assert not isinstance(found, Missing)
+    assert found == Redirects((), ())
+
+
+def read_for_this_host() -> dict[str, Any]:
+    subprocess.run(["ip", "addr", "add", "203.0.113.5/32", "dev", "lo"], check=True)
+    rules = (
+        NFT
+        + """
+    table ip k {
+        map services { type ipv4_addr . inet_proto . inet_service : verdict; elements = {
+            10.96.0.1 . tcp . 443 : goto one,
+            203.0.113.5 . tcp . 443 : goto two,
+            10.96.0.2 . tcp . 443 : goto one
+        }; }
+        chain one { meta l4proto tcp dnat to 10.244.0.1:6443; }
+        chain two { meta l4proto tcp dnat to 10.244.0.2:6443; }
+        chain p { type nat hook prerouting priority -99; ip daddr . meta l4proto . th dport vmap @services; }
+    }
+    """
+    )
+    subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+    local = read_local_addresses()
+    return {port: told(read_redirects(port, "tcp", local)) for port in (443, 8081)}
+
+
+@pytest.mark.skipif(not shutil.which("nft"), reason="nft is not installed")
+def test_rules_for_addresses_of_others_are_left_out_also_among_many(in_namespace):
+    found = in_namespace(read_for_this_host)
+    assert ("10.244.0.2:6443", "203.0.113.5", True) in found[443]
+    assert found[443] == in_order([("10.244.0.2:6443", "203.0.113.5", True), ONE_TO_ONE])
+    assert found[8081] == [ONE_TO_ONE]
