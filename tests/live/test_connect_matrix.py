@@ -187,5 +187,5 @@ def test_no_certain_answer_is_wrong(in_namespace):
     wrong = [one for one in found if one[5] and one[4] != one[6]]
     assert not wrong
     kinds = Counter((one[4], one[6]) for one in found)
-    assert len(kinds) > 5, "the scenes differ"
+    assert len(kinds) > (5 if SCENES > 40 else 2), "the scenes differ"
     assert sum(one[5] for one in found) > len(found) / 2, kinds
