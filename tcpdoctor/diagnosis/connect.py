@@ -198,6 +198,8 @@ def _judge(journey: Journey, scene: Scene, free: frozenset[int], doubtful: set[i
         return "route", "ENETUNREACH", ()
     doubts = [f"the route could not be asked: {route.reason}"] if isinstance(route, Missing) else []
     if not free:
+        if any(_old_kernels_take_over(row, scene) for row in scene.towards):
+            doubts.append(_OLD_FIN_WAIT_2)
         # Sockets that were not seen can only take more ports.
         return "port", "EADDRNOTAVAIL", tuple(doubts)
     if free <= doubtful:
@@ -302,6 +304,21 @@ def goes_to_many(journey: Journey) -> bool:
     return isinstance(journey.route, Route) and journey.route.kind in ("broadcast", "multicast")
 
 
+def _old_kernels_take_over(row: Connection, scene: Scene) -> bool:
+    """Whether some kernels let connect() take over an orphan in FIN_WAIT_2 as they do a TIME_WAIT.
+
+    5.10 does, 6.1 as Debian has it does not. Where the kernel has tcp_tw_reuse_delay it is younger than both.
+    """
+    if not row.minisocket or row.state is not TcpState.FIN_WAIT_2:
+        return False
+    told = isinstance(scene.sysctls.get("net.ipv4.tcp_tw_reuse_delay"), int)
+    return not told and not isinstance(scene.reuse, Missing) and scene.reuse.allowed
+
+
+_OLD_FIN_WAIT_2 = (
+    "some kernels without net.ipv4.tcp_tw_reuse_delay take over an orphan in FIN_WAIT_2 as they do one in "
+    "TIME_WAIT"
+)
 _WHY_DOUBTFUL = (
     "the only ports left have other sockets on them; connect() can share them if connect() chose them "
     "and not bind(), or take over a TIME_WAIT if its peer uses timestamps, which the kernel does not tell"
