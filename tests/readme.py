@@ -72,6 +72,7 @@ _VARYING = (
     (re.compile(r"\bat \d\d:\d\d:\d\dZ"), "at 03:01:02Z"),
     (re.compile(r"fd \d+, \d+, \d+ and"), "fd 6, 7, 8 and"),
     (re.compile(r"\(\d+ of \d+ are in use\)"), "(146 of 1024 are in use)"),
+    (re.compile(r"\bfds \d+/\d+"), "fds 146/20000"),
     (re.compile(r"'fin_wait_2'=\d+"), "'fin_wait_2'=0"),  # the peers' side, which ends after a minute
 )
 _DURATION = re.compile(r"\b\d+(\.\d+)? (ms|s|min|h)\b( \d+ (s|min)\b)?")

@@ -43,8 +43,8 @@ BLOCKER_KEYS = [
     "state", "local", "remote", "owner", "reuseaddr", "reuseport", "timer", "expires_s", "why",
 ]  # fmt: skip
 AFTER_CLOSING_FIRST = (
-    r"^TCP port 8101 cannot be bound for another (60|59) s: one TIME_WAIT connection of the previous server, "
-    r"which closed first, still holds it; nothing is listening\."
+    r"^TCP port 8101 cannot be bound for another (60|5[789]) s: one TIME_WAIT connection of the previous "
+    r"server, which closed first, still holds it; nothing is listening\."
 )
 ATTEMPTS = [[], ["SO_REUSEADDR"], ["SO_REUSEPORT"], ["SO_REUSEADDR", "SO_REUSEPORT"]]
 
@@ -81,7 +81,12 @@ def timeless(sentence):
         (close_wait, "127.0.0.1", "live-connections", r"one connection in CLOSE_WAIT of python"),
         (fin_wait_1_orphan, "127.0.0.1", "live-connections", r"in FIN_WAIT_1 that no process holds"),
         (last_ack_orphan, "127.0.0.1", "live-connections", r"in LAST_ACK that no process holds"),
-        (fin_wait_2_mini, "127.0.0.1", "fin-wait-2-orphan", r"for another (60|59) s: one FIN_WAIT_2 orphan"),
+        (
+            fin_wait_2_mini,
+            "127.0.0.1",
+            "fin-wait-2-orphan",
+            r"another (60|5[789]) s: one FIN_WAIT_2 orphan",
+        ),
         (time_wait, "127.0.0.1", "time-wait", AFTER_CLOSING_FIRST),
     ],
 )
