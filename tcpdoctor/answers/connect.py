@@ -4,7 +4,6 @@ Nothing is bound and nothing connected.
 """
 
 import math
-import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,6 +51,7 @@ from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.owners import find_owners, with_owners
 from tcpdoctor.kernel.port_evidence import find_user, read_bind_rules
 from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.redirects import Redirect, Redirects, read_redirects
 from tcpdoctor.kernel.snapshot import (
     Connection,
     Detail,
@@ -148,6 +148,13 @@ class SocketsTowards(NamedTuple):
     ]
 
 
+class RedirectThere(NamedTuple):
+    """A rule of this host that may send the connection elsewhere."""
+
+    to: str
+    where: Annotated[str, Is("Where the rule stands.")]
+
+
 class ConnectAnswer(NamedTuple):
     """What `tcpdoctor explain --connect HOST:PORT --format json` prints, and the text says."""
 
@@ -174,6 +181,7 @@ class ConnectAnswer(NamedTuple):
     """What happens to a TIME_WAIT towards the destination, in words."""
     listeners: tuple[ListenerThere, ...]
     sockets: tuple[SocketsTowards, ...]
+    redirects: tuple[RedirectThere, ...]
     findings: tuple[ToldFinding, ...]
     unchecked: tuple[ToldUnchecked, ...]
     missing: Reasons
@@ -298,6 +306,7 @@ def _told(
         time_wait=f"unknown: {scene.reuse.reason}" if isinstance(scene.reuse, Missing) else str(scene.reuse),
         listeners=_listeners_there(scene),
         sockets=_sockets_towards(scene.towards),
+        redirects=tuple(RedirectThere(str(one.to), one.where) for one in scene.redirects.found),
         findings=tuple(map(told_finding, diagnosis.findings)),
         unchecked=tuple(
             ToldUnchecked(rule.rule, rule.reason) for rule in diagnosis.unchecked if rule.applies
@@ -438,7 +447,7 @@ def _scene(journey: Journey, settings: Settings, uid: int | None) -> Scene:
         complete,
         settings.sysctls,
         listeners=_listeners(journey) if local else None,
-        translated=_translates() if local else False,
+        redirects=_redirects(journey) if local else Redirects((), ()),
         binds=_binds(journey, uid),
     )
 
@@ -520,6 +529,15 @@ def _nearest(listeners: Sequence[Listener]) -> tuple[Listener, ...]:
     return exact or tuple(listeners)
 
 
-def _translates() -> Reading[bool]:
-    """Whether this machine may translate addresses: its module for that is there, or built in."""
-    return os.path.exists("/sys/module/nf_nat")
+def _redirects(journey: Journey) -> Redirects:
+    """The rules of nft and iptables for that port that are for the destination, and not for others."""
+    every = read_redirects(journey.port)
+    return every._replace(found=tuple(one for one in every.found if _is_for(one, journey)))
+
+
+def _is_for(one: Redirect, journey: Journey) -> bool:
+    from ipaddress import ip_address, ip_network  # few hosts have such a rule
+
+    if journey.family not in one.families or one.address is None:
+        return journey.family in one.families
+    return ip_address(journey.destination) in ip_network(one.address, strict=False)

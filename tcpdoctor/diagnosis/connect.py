@@ -22,6 +22,7 @@ from tcpdoctor.facts.dimension import SECOND, show
 from tcpdoctor.facts.portrange import PortReuse
 from tcpdoctor.kernel.connect_evidence import NoRoute, PortUse, PortUser, Route
 from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.redirects import Redirects
 from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, PortRanges
 from tcpdoctor.kernel.states import TcpState
 
@@ -81,8 +82,8 @@ class Scene(NamedTuple):
     """By dotted name; they decide when what nobody holds is gone."""
     listeners: Reading[tuple[Listener, ...]] | None = None
     """Those of this host that the destination leads to; None where it leads to another host."""
-    translated: Reading[bool] = False
-    """Whether this host may send connections elsewhere (NAT) before they come to a listener."""
+    redirects: Redirects = Redirects((), ())
+    """Rules of nft and iptables that may send the connection elsewhere before it comes to a listener."""
     binds: tuple[Attempt, ...] = ()
     """What bind() to the client's own port answers, in the order of `ATTEMPTS`; empty without one."""
 
@@ -254,6 +255,8 @@ def _arrive(journey: Journey, scene: Scene, doubts: tuple[str, ...]) -> _Judgeme
     listeners = scene.listeners
     if listeners is None:
         return "peer", OK, doubts
+    if scene.redirects.found:
+        return "peer", OK, (*doubts, _REDIRECTED)
     if isinstance(listeners, Missing):
         return "accepted", OK, (*doubts, f"whether anybody listens there: {listeners.reason}")
     if not listeners and _goes_to_itself(journey):
@@ -282,17 +285,18 @@ def _may_not_be_refused(journey: Journey, scene: Scene) -> Iterator[str]:
     chosen = not journey.source_port and journey.port in scene.ports.usable()
     if chosen and journey.source == journey.destination:
         yield _PERHAPS_TO_ITSELF
-    if isinstance(scene.translated, Missing):
-        yield scene.translated.reason
-    elif scene.translated:
-        yield _TRANSLATED
+    for reason in scene.redirects.not_looked:
+        yield f"whether a rule sends it elsewhere was not looked: {reason}"
 
 
 _PERHAPS_TO_ITSELF = (
     "the port is one of those that the kernel chooses from, and a client that gets this very port connects "
     "to itself"
 )
-_TRANSLATED = "this host translates addresses (NAT): a rule may send the connection elsewhere"
+_REDIRECTED = (
+    "a rule of this host may send the connection elsewhere; whether it acts on connections that begin here, "
+    "and under which other conditions, was not looked at"
+)
 _WHY_FULL_DOUBTFUL = (
     "the SYN is sent again for net.ipv4.tcp_syn_retries, and gets in if the process accepts by then"
 )
@@ -404,6 +408,12 @@ def connect_verdict(journey: Journey, scene: Scene, answer: ConnectPrediction) -
 def _how_far(journey: Journey, scene: Scene, answer: ConnectPrediction) -> str:
     sure = "" if answer.certain else "probably "
     match answer.stage:
+        case "peer" if scene.redirects.found:
+            one = scene.redirects.found[0]
+            return (
+                f"{sure}{_lets_out(journey, answer)}, and {one.where} sends it to {one.to}; whether that "
+                "answers was not asked."
+            )
         case "peer":
             return f"{sure}{_lets_out(journey, answer)}; whether the peer answers was not asked."
         case "accepted" if not scene.listeners and _goes_to_itself(journey):

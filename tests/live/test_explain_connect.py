@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import socket
 import subprocess
 from contextlib import ExitStack
@@ -16,9 +17,10 @@ from tcpdoctor.lab.pairs import listen, wait_until
 from tests.cli.command import complaint, tcpdoctor
 
 KEYS = [
-    "schema", "host", "taken_at", "source", "destination", "summary", "connect", "bind_then_connect", "range",
-    "route", "listens_here", "other_addresses", "owners", "held_by_no_process", "advice", "does_not_help",
-    "doubts", "source_port", "user", "time_wait", "listeners", "sockets", "findings", "unchecked", "missing",
+    "schema", "host", "taken_at", "source", "destination", "summary", "connect", "bind_then_connect",
+    "range", "route", "listens_here", "other_addresses", "owners", "held_by_no_process", "advice",
+    "does_not_help", "doubts", "source_port", "user", "time_wait", "listeners", "sockets", "redirects",
+    "findings", "unchecked", "missing",
 ]  # fmt: skip
 CONNECT_KEYS = [
     "verdict", "certain", "usable_ports", "used", "free", "free_perhaps", "used_by_state",
@@ -447,6 +449,26 @@ def test_an_address_of_another_namespace_is_another_host(in_namespace):
     report = in_namespace(a_destination_of_another_namespace)
     assert (report["connect"]["stage"], report["listens_here"]) == ("peer", None)
     assert "whether the peer answers was not asked" in report["summary"]
+
+
+def led_elsewhere():
+    """A rule of nft sends the port to another one, where somebody listens."""
+    rule = "tcp dport 7020 redirect to :7021"
+    rules = f"table inet m {{ chain out {{ type nat hook output priority -100; {rule}; }}; }}"
+    subprocess.run(["nft", rules], check=True)
+    with ExitStack() as stack:
+        listen(stack, port=7021)
+        report = ask("127.0.0.1:7020")
+        return report, socket.create_connection(("127.0.0.1", 7020)).close()
+
+
+@pytest.mark.skipif(shutil.which("nft") is None, reason="no program nft")
+def test_a_port_that_a_rule_sends_elsewhere_is_not_refused(in_namespace):
+    report, _ = in_namespace(led_elsewhere)
+    verdict = report["connect"]
+    assert (verdict["verdict"], verdict["certain"], verdict["stage"]) == ("ok", False, "peer")
+    assert report["redirects"] == [{"to": "port 7021 of this host", "where": "nft (table inet m, chain out)"}]
+    assert "sends it to port 7021 of this host" in report["summary"]
 
 
 def as_another_user():
