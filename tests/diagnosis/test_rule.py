@@ -312,3 +312,10 @@ def test_a_body_that_was_packed_with_the_rule_is_that_of_its_text():
     plain = rule()
     packed = plain._replace(packed=pickle.dumps(read_body(plain)), text="")
     assert read_body(packed) == read_body(plain)
+
+
+@pytest.mark.parametrize("value", [-1, 0, 30])
+def test_a_setting_may_be_given_any_number_the_kernel_takes(value):
+    few = '{ "leak.ages" = { count = 99, each = 120 }'
+    body = read_body(rule(RULE.replace(few, f'{few}, "sysctl.net.ipv4.timeout" = {value}')))
+    assert body.tests[2].given["sysctl.net.ipv4.timeout"] == value
