@@ -7,6 +7,7 @@ move while it runs. `ways` forces a way; only tests and benchmarks need to.
 
 import socket
 import struct
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -325,13 +326,31 @@ def _detail_from_netlink(
             if sample is not None and sample.wants():
                 sample.keep(bytes(rows.data[at:end]))
 
-    interrupted = list_rows(way, request, take)
+    plain = only == EVERY_SOCKET and not (request.local_port or request.remote_port)
+    interrupted = list_rows(way, request, (lambda rows: _keep_rows(rows, by_number)) if plain else take)
     return {
         state: Detail(
             KeptRows(sample.kept, state) if state in undecoded else _decode(sample.kept), sample.total
         )
         for state, sample in samples.items()
     }, interrupted
+
+
+def _keep_rows(rows: Rows, by_number: Mapping[int, Sample[bytes]]) -> None:
+    """Give each state's sample its rows, datagram by datagram: an eighth of the time of one by one."""
+    data, stride, offsets = rows.data, rows.stride, rows.offsets
+    column = bytes(data[_STATE : rows.end : stride] if stride else [data[at + _STATE] for at in offsets])
+    for number, sample in by_number.items():
+        found = column.count(number)
+        if not found:
+            continue
+        places: Sequence[int] = offsets
+        if found < len(column):
+            places = [at for at, state in zip(offsets, column, strict=True) if state == number]
+        for chosen in sample.choose(found):
+            at = places[chosen]
+            length = stride or int.from_bytes(data[at : at + 4], sys.byteorder)
+            sample.put(bytes(data[at : at + length]))
 
 
 def _wanted_rows(request: Request, only: SocketFilter) -> Callable[[Rows], Iterable[tuple[int, int]]]:
