@@ -164,6 +164,6 @@ def test_the_rpm_needs_python_alone_and_what_is_in_it_runs(release, tmp_path):
     run("sh", "-c", f"rpm2cpio {package} | cpio -idm --quiet", cwd=tmp_path)
     start = "import sys; sys.path.insert(0, sys.argv.pop(1)); from tcpdoctor.__main__ import main; main()"
     said = run(sys.executable, "-I", "-S", "-c", start, tmp_path / "usr/lib/tcpdoctor", "states")
-    assert "TCP sockets" in said
+    assert "TCP socket" in said
     assert os.access(tmp_path / "usr/bin/tcpdoctor", os.X_OK)
     assert (tmp_path / "usr/share/man/man1/tcpdoctor.1.gz").is_file()
