@@ -223,11 +223,15 @@ def _listens(port: int) -> bool:
 
 
 def _lines_of_logs(text: str) -> Iterator[Meaning]:
-    """A line that holds the text, the name or the number of an error, as programs write it."""
+    """A line of the kernel's log, or one that holds an error as programs write it."""
     from tcpdoctor.knowledge.error_pages import error_in_line
+    from tcpdoctor.knowledge.log_lines import log_line_of
 
     if " " not in text:
         return
+    line = log_line_of(text)
+    if line is not None:
+        yield Meaning(line.flag.removeprefix("--"), line.name, line.name)
     name = error_in_line(text)
     if name is None:
         return

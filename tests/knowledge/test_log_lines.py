@@ -3,6 +3,7 @@
 import pytest
 
 from tcpdoctor.answers.rules import load_rules
+from tcpdoctor.answers.words import meaning_of
 from tcpdoctor.knowledge.error_pages import find_error
 from tcpdoctor.knowledge.log_lines import LOG_LINES, log_line_of
 from tcpdoctor.knowledge.sysctl_pages import find_sysctl
@@ -57,3 +58,23 @@ def test_asked_as_an_error_it_says_where_the_answer_is():
     assert "tcpdoctor explain --rule syn-queue-full" in said
     told = tcpdoctor("explain", "--rule", "syn-queue-full")
     assert told.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "name"),
+    [
+        ("possible SYN flooding", "rule", "syn-queue-full"),
+        (
+            "TCP: request_sock_TCP: Possible SYN flooding on port 80. Sending cookies.",
+            "rule",
+            "syn-queue-full",
+        ),
+        ("TCP: out of memory -- consider tuning tcp_mem", "rule", "tcp-memory-nearly-full"),
+        ("nf_conntrack: table full, dropping packet", "rule", "conntrack-table-overflows"),
+        ("TCP: too many orphaned sockets", "rule", "orphans-near-limit"),
+        ("TCP: time wait bucket table overflow", "rule", "time-wait-table-nearly-full"),
+    ],
+)
+def test_asked_as_words_it_is_the_answer(text, question, name):
+    first, _ = meaning_of(text.split(" "))
+    assert (first.question, first.value) == (question, name)
