@@ -10,8 +10,11 @@ from .command import complaint, tcpdoctor
     [
         (("--only-changes",), "needs --since-last FILE"),
         (("--since-last", "{file}", "--window", "5"), "goes without --window"),
-        (("--since-last", "{file}", "--only-changes", "--format", "nagios"), "--format text and json"),
-        (("--since-last", "{file}", "--only-changes", "--format", "html"), "--format text and json"),
+        (
+            ("--since-last", "{file}", "--only-changes", "--format", "junit"),
+            "--format text, json and journal",
+        ),
+        (("--since-last", "{file}", "--only-changes", "--format", "html"), "--format text, json and journal"),
         (("--since-last=",), "empty value"),
         (("--since-last", "{file}", "--netns", "all"), "once for each"),
     ],

@@ -6,7 +6,7 @@ import pytest
 
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.rule import read_body
-from tcpdoctor.diagnosis.table import empty_texts
+from tcpdoctor.diagnosis.table import empty_texts, suggest
 from tcpdoctor.errors import RuleError
 from tcpdoctor.facts.subject import Scope
 from tests.diagnosis.examples import RULE, rule
@@ -319,3 +319,10 @@ def test_a_setting_may_be_given_any_number_the_kernel_takes(value):
     few = '{ "leak.ages" = { count = 99, each = 120 }'
     body = read_body(rule(RULE.replace(few, f'{few}, "sysctl.net.ipv4.timeout" = {value}')))
     assert body.tests[2].given["sysctl.net.ipv4.timeout"] == value
+
+
+def test_of_many_names_a_few_are_shown_where_none_is_near():
+    names = [f"name-{number:03}" for number in range(50)]
+    assert suggest("qqqq", names) == "there are 50, such as name-000, name-001, name-002"
+    assert suggest("qqqq", names[:2]) == "there are name-000, name-001"
+    assert suggest("name-0071", names) == "did you mean name-007?"

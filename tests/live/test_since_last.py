@@ -113,23 +113,27 @@ def test_a_socket_that_was_there_in_the_run_before_is_stuck(on_host):
 # --- only what changed ---
 
 
+def later(host, *options):
+    """The next run, some time after the one before: rates cannot be told of less than a tenth of a second."""
+    host.age(5)
+    return host.run("--only-changes", *options)
+
+
 def coming_and_going(host):
     quiet = host.run("--only-changes").stdout
     with close_wait(113) as sockets:
         wait_until(lambda: "close-wait-leak" in host.run("--format", "json").stdout, "the leak is old")
         host.file.unlink()
         appeared = host.run("--only-changes")
-        same = host.run("--only-changes")
-        same_json = host.run("--only-changes", "--format", "json")
-        unasked = host.run("--only-changes", "--skip", "close-wait-leak")
+        same = later(host)
+        same_json = later(host, "--format", "json")
+        unasked = later(host, "--skip", "close-wait-leak")
         for sock in sockets:
             sock.close()
-    gone = host.run("--only-changes")
-    nothing = host.run("--only-changes")
-    return [
-        quiet,
-        *[(run.stdout, run.stderr, run.returncode) for run in (appeared, same, same_json, unasked)],
-    ] + [(run.stdout, run.stderr, run.returncode) for run in (gone, nothing)]
+    gone = later(host)
+    nothing = later(host)
+    runs = (appeared, same, same_json, unasked, gone, nothing)
+    return [quiet, *[(run.stdout, run.stderr, run.returncode) for run in runs]]
 
 
 def test_what_appeared_and_what_went_is_told_once(on_host):
@@ -182,6 +186,7 @@ def unanswerable(host):
     first = host.run("--only-changes")
     host.put(host.remembered()._replace(sample=stale))
     second = host.run("--only-changes")
+    host.age(5)  # two runs can follow each other faster than rates can be told
     third = host.run("--only-changes")
     return first, second, third
 
@@ -215,8 +220,10 @@ def test_quiet_leaves_out_changes_below_fail_on(on_host):
 
 def spoilt(host, spoil):
     host.run()
+    host.age(5)  # two runs can follow each other faster than rates can be told
     host.file.write_bytes(SPOILING[spoil](host))
     bad = host.run("--long")
+    host.age(5)
     good = host.run()
     return bad.returncode, bad.stdout, bad.stderr, good.stderr, host.file.name
 

@@ -228,10 +228,14 @@ def test_a_process_that_is_gone_is_a_complaint(in_namespace):
 
 def as_nobody(folder):
     """Root's listener, as another user's `sockets` lists it."""
-    folder.chmod(0o777)
+    (folder / "warm").mkdir(mode=0o755)  # as root it writes in folders of root alone
+    (folder / "open").mkdir()
+    (folder / "open").chmod(0o777)
+    folder.chmod(0o755)
     question = ["sockets", "--options", "--format", "json", "--output"]
     with socket.create_server(("127.0.0.1", 7001)):
-        assert run([*question, str(folder / "warm")]) == 0  # imports what lies where only root may read
+        # imports what lies where only root may read
+        assert run([*question, str(folder / "warm" / "answer")]) == 0
         child = os.fork()
         if child == 0:
             for descriptor in range(3, 64):
@@ -240,7 +244,7 @@ def as_nobody(folder):
             os.setgroups([])
             os.setresgid(NOBODY, NOBODY, NOBODY)
             os.setresuid(NOBODY, NOBODY, NOBODY)
-            os._exit(run([*question, str(folder / "answer")]))
+            os._exit(run([*question, str(folder / "open" / "answer")]))
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -249,8 +253,8 @@ def test_what_an_ordinary_user_may_not_see_is_null_with_the_reason(in_namespace)
     with tempfile.TemporaryDirectory() as name:  # pytest's own folder is closed to other users
         folder = Path(name)
         assert in_namespace(as_nobody, folder) == 0
-        (row,) = json.loads((folder / "answer").read_text())["sockets"]
-        (seen,) = json.loads((folder / "warm").read_text())["sockets"]
+        (row,) = json.loads((folder / "open" / "answer").read_text())["sockets"]
+        (seen,) = json.loads((folder / "warm" / "answer").read_text())["sockets"]
     assert (row["local"], row["uid"], row["owner"], row["options"]) == ("127.0.0.1:7001", 0, None, None)
     assert "run as root" in row["missing"]["owner"]
     assert "run as root" in row["missing"]["options"]
