@@ -125,8 +125,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure() -> None:
-    """A shell ignores SIGINT for what it starts in the background; our commands must not inherit it."""
+    """A shell ignores SIGINT for what it starts in the background, nohup SIGHUP; our commands must not."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -106,7 +106,7 @@ def test_of_a_socket_shared_by_fork_the_parent_is_named():
         assert [holder.pid for holder in owner.holders] == [os.getpid()]
         assert not owner.complete
         every = who_holds(server, every_holder=True)
-        assert [holder.pid for holder in every.holders] == sorted([os.getpid(), first, second])
+        assert [holder.pid for holder in every.holders] == [os.getpid(), *sorted([first, second])]
         assert {holder.fd for holder in every.holders} == {server.fileno()}
         assert every.complete == everything_is_readable()
 
