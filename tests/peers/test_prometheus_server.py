@@ -1,6 +1,7 @@
 """A Prometheus server that scrapes node_exporter has our alerts and raises the one of a sick host."""
 
 import json
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,15 @@ scrape_configs: [{{job_name: node, static_configs: [{{targets: ["127.0.0.1:{expo
 def asked(path: str) -> Any:
     with urllib.request.urlopen(f"http://127.0.0.1:{SERVER}/api/v1/{path}", timeout=10) as answer:
         return json.load(answer)["data"]
+
+
+def is_ready() -> bool:
+    """It listens before it is ready, and answers 503 until then."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{SERVER}/-/ready", timeout=10):
+            return True
+    except urllib.error.HTTPError:
+        return False
 
 
 def alerts() -> dict[tuple[str, str | None], str]:
@@ -50,6 +60,7 @@ def seen_of(exporter: str, prometheus: str, folder: Path) -> tuple[Any, Any, Any
     ]
     leak = ("TcpdoctorWarning", "close-wait-leak")
     with running(exports, EXPORTER), running(serves, SERVER):
+        wait_for(is_ready)
         wait_for(lambda: leak in alerts())
         first = alerts()
         wait_for(lambda: alerts().get(leak) == "firing")
