@@ -1,12 +1,13 @@
 """What `check` concludes from a diagnosis: status and exit code, the same in every format."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tcpdoctor.diagnosis.finding import MOST_SUBJECTS, Diagnosis, Finding, Severity
 from tcpdoctor.diagnosis.rule import Rule
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Owned, Samples, Snapshot
+from tcpdoctor.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
     from tcpdoctor.diagnosis.measure import Measure

@@ -10,11 +10,11 @@ import os
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
 
 import tcpdoctor
 from tcpdoctor.diagnosis.rule import Rule, parse_rule, read_body
 from tcpdoctor.facts import vocabulary
+from tcpdoctor.named_tuples import NamedTuple
 
 FILE = "compiled.bin"
 """Its name, in the package's folder."""

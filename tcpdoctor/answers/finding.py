@@ -1,11 +1,12 @@
 """A finding of `check` as every answer has it in its record."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from tcpdoctor.answers.record import Is
 from tcpdoctor.diagnosis.finding import Finding, Fix, Reference, WrongFix
 from tcpdoctor.kernel.reading import JsonValue
+from tcpdoctor.named_tuples import NamedTuple
 
 SysctlNumber: TypeAlias = Annotated[
     int | str | tuple[int | tuple[int, int], ...] | None,

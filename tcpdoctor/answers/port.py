@@ -7,7 +7,7 @@ The look is taken once and judged for each address that is asked about; without 
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from tcpdoctor.answers.finding import ToldFinding, ToldUnchecked, told_finding
 from tcpdoctor.answers.record import (
@@ -75,6 +75,7 @@ from tcpdoctor.kernel.snapshot import Connection, Detail, Endpoint, Held, Holder
 from tcpdoctor.kernel.sockopts import Linger, PortRange, SocketOptions
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.text import clean
+from tcpdoctor.named_tuples import NamedTuple
 
 _NUMBERS = {"SO_REUSEADDR": socket.SO_REUSEADDR, "SO_REUSEPORT": socket.SO_REUSEPORT}
 _ANYWHERE = ("0.0.0.0", "::")

@@ -7,9 +7,10 @@ nearest field ``missing``, and `Is` says what a type cannot.
 
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import Annotated, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from tcpdoctor.kernel.namespaces import Identity
+from tcpdoctor.named_tuples import NamedTuple
 
 
 class Is(NamedTuple):

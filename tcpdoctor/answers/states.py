@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from tcpdoctor.kernel.namespaces import read_identity
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Census
 from tcpdoctor.kernel.sockets import StateCounts, count_states, read_listeners, take_census
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
+from tcpdoctor.named_tuples import NamedTuple
 
 StateReadings = Mapping[TcpState, Reading[int]]
 """A count, or why there is none, for every state of COUNTED_STATES."""

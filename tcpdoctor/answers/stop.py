@@ -1,11 +1,12 @@
 """Who may be stopped, and how, as every answer tells it that names a holder."""
 
-from typing import Annotated, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from tcpdoctor.answers.record import Count, Is, Pid, Time, utc
 from tcpdoctor.diagnosis.holders import tell_stop
 from tcpdoctor.diagnosis.stopping import Stop, name_place
 from tcpdoctor.kernel.cgroups import Container, Place
+from tcpdoctor.named_tuples import NamedTuple
 
 Way: TypeAlias = Literal[
     "service",

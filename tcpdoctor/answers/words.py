@@ -9,9 +9,9 @@ import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import NamedTuple
 
 from tcpdoctor.errors import QuestionError
+from tcpdoctor.named_tuples import NamedTuple
 
 _LARGEST_PORT = 65535
 _LARGEST_PID = 1 << 22

@@ -9,7 +9,7 @@ what the user can act on (one line, exit 3), `typer.BadParameter` for a bad valu
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.main
@@ -19,6 +19,7 @@ from tcpdoctor import __version__
 from tcpdoctor.cli.options import wants_every
 from tcpdoctor.cli.output import OK, UNKNOWN, Output, complain, describe_usage, emit
 from tcpdoctor.errors import TcpdoctorError
+from tcpdoctor.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
     from tcpdoctor.cli.examples import Example

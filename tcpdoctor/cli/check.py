@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -30,6 +30,7 @@ from tcpdoctor.cli.output import (
 )
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.errors import OutputError, QuestionError, SnapshotError, TcpdoctorError
+from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.check_formats import (
     MEASURING_FORMATS,
     QUIET_FORMATS,

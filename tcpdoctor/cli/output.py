@@ -14,12 +14,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread  # typer has imported it anyway
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, NamedTuple, TextIO, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, TextIO, TypeVar
 
 import typer
 
 import tcpdoctor
 from tcpdoctor.errors import OutputError
+from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.style import PLAIN, SGR_CODES, Style
 
 if TYPE_CHECKING:  # `--help` needs nothing of the kernel

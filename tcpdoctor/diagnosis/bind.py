@@ -10,12 +10,12 @@ where it otherwise would not), and a flag that nobody can read is taken as not s
 import itertools
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.port_evidence import BindRules
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.named_tuples import NamedTuple
 
 OK = "ok"
 

@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Mapping
 from itertools import chain
-from typing import NamedTuple
 
 from tcpdoctor.diagnosis.closure import NOT_READ, Facts, compile_number
 from tcpdoctor.diagnosis.expression import Context, parse_quantity
@@ -17,6 +16,7 @@ from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.value import Ages, Growth, Range, Value
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.named_tuples import NamedTuple
 
 # Texts of a rule with ``{...}`` in them, filled with what was read on this host.
 

@@ -9,7 +9,7 @@ import math
 import operator
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from tcpdoctor.diagnosis.tree import (
     Arithmetic,
@@ -28,6 +28,7 @@ from tcpdoctor.diagnosis.tree import (
 from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.value import Ages, Growth, Range, Value
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.named_tuples import NamedTuple
 
 # Arithmetic and logic on what is not always known.
 #

@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple
 
 from tcpdoctor.diagnosis.closure import join_reasons
 from tcpdoctor.diagnosis.finding import MOST_SUBJECTS, Diagnosis, Finding, Unchecked, Untold
@@ -14,6 +13,7 @@ from tcpdoctor.facts.subject import Scope, Subject
 from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.kernel.reading import Missing, Reading, Refused
 from tcpdoctor.kernel.snapshot import Endpoint, Listener, Samples, Snapshot
+from tcpdoctor.named_tuples import NamedTuple
 
 _ELSEWHERE = "it is about the whole machine: look from the host's initial network namespace"
 _MOST_REASONS = 3

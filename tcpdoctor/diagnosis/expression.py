@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Collection, Mapping
 from enum import Enum
-from typing import NamedTuple, TypeAlias, cast
+from typing import TypeAlias, cast
 
 from tcpdoctor.diagnosis.table import nearest
 from tcpdoctor.diagnosis.tree import (
@@ -39,6 +39,7 @@ from tcpdoctor.errors import RuleError
 from tcpdoctor.facts.dimension import COUNT, PER_SECOND, RATIO, SECOND, Dimension
 from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.subject import Scope
+from tcpdoctor.named_tuples import NamedTuple
 
 # The text of an expression, from what a file holds to the tree of Python's own parser.
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import NamedTuple
 
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.kernel.reading import JsonValue as JsonValue  # most who need it have to do with findings
 from tcpdoctor.kernel.snapshot import Endpoint
+from tcpdoctor.named_tuples import NamedTuple
 
 MOST_SUBJECTS = 100
 """Of one rule so many findings are told where the configuration does not say otherwise."""

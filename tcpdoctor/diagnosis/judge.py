@@ -1,12 +1,13 @@
 """One rule's verdict for one subject: it fires, is clear, or cannot be told."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from tcpdoctor.diagnosis.closure import Decide, Facts, Observation, compile_condition, join_reasons
 from tcpdoctor.diagnosis.rule import Rule, Trigger
 from tcpdoctor.facts.subject import Scope, Subject
 from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.named_tuples import NamedTuple
 
 SubjectsOf: TypeAlias = Callable[[Scope], Reading[Sequence[Subject]]]
 

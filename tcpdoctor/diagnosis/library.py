@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import NamedTuple
 
 from tcpdoctor.diagnosis.finding import MOST_SUBJECTS, Severity
 from tcpdoctor.diagnosis.rule import LEVELS, Rule, parse_rule
@@ -10,6 +9,7 @@ from tcpdoctor.diagnosis.table import Table, nearest, parse_toml, suggest
 from tcpdoctor.diagnosis.tree import Vocabulary, in_base_unit
 from tcpdoctor.errors import ConfigError, QuestionError, RuleError, TcpdoctorError
 from tcpdoctor.facts import vocabulary as real_vocabulary
+from tcpdoctor.named_tuples import NamedTuple
 
 # The configuration file: rules off, limits and severities changed.
 #

@@ -6,7 +6,6 @@ A rule says itself what it is about (`measure`) and with which of its limits tha
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from tcpdoctor.diagnosis import closure as values
 from tcpdoctor.diagnosis.closure import Compute, Facts, Number, Truth, compile_number
@@ -17,6 +16,7 @@ from tcpdoctor.facts.dimension import Dimension
 from tcpdoctor.facts.subject import Subject
 from tcpdoctor.facts.value import Range
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.named_tuples import NamedTuple
 
 
 class Measure(NamedTuple):

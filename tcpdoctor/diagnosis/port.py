@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from tcpdoctor.diagnosis.bind import (
     NO,
@@ -34,6 +34,7 @@ from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, NotHeld, UdpSocket
 from tcpdoctor.kernel.standing import Standing
 from tcpdoctor.kernel.states import TcpState, Timer
+from tcpdoctor.named_tuples import NamedTuple
 
 # One socket at a port, as what stands in bind()'s way: its flags, what kind it is, when it leaves.
 

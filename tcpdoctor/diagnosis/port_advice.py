@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 from tcpdoctor.diagnosis.bind import OK, UNKNOWN, Attempt
 from tcpdoctor.diagnosis.holders import redirects_for, sentence, tell_redirect, tell_stop
@@ -24,6 +23,7 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.redirects import Redirect
 from tcpdoctor.kernel.snapshot import Endpoint, Held, Holder, Listener, NotHeld
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.named_tuples import NamedTuple
 
 # What a port's answer means in sentences: the verdict, and why each socket stands in the way.
 

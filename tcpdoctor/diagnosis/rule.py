@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from keyword import iskeyword
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tcpdoctor.diagnosis.expression import Context, parse_condition, parse_quantity
 from tcpdoctor.diagnosis.finding import Severity
@@ -28,6 +28,7 @@ from tcpdoctor.errors import RuleError
 from tcpdoctor.facts import vocabulary as real_vocabulary
 from tcpdoctor.facts.dimension import RATIO, Dimension
 from tcpdoctor.facts.subject import Scope
+from tcpdoctor.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
     from tcpdoctor.diagnosis.body import Body

@@ -3,13 +3,13 @@
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from tcpdoctor.kernel.cgroups import Container, Place
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.redirects import Redirect
 from tcpdoctor.kernel.snapshot import Holder
 from tcpdoctor.kernel.standing import Kin, Standing
+from tcpdoctor.named_tuples import NamedTuple
 
 WAYS = (
     "service",

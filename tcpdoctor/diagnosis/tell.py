@@ -1,7 +1,7 @@
 """A rule that fired for a subject becomes a finding: evidence, prose and fixes with this host's numbers."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 
 from tcpdoctor.diagnosis.body import (
     AddPort,
@@ -25,6 +25,7 @@ from tcpdoctor.facts.subject import Scope, Subject
 from tcpdoctor.facts.value import NamedText, Range, Value
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Endpoint, Held, Snapshot, SysctlValue
+from tcpdoctor.named_tuples import NamedTuple
 
 _TOGETHER = 50
 """Of so many subjects one command reserves the ports: each of their findings has all of these in it."""

@@ -1,11 +1,12 @@
 """A condition or a calculation of a rule, checked: what `expression` makes and `closure` runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from tcpdoctor.facts.dimension import BYTE, COUNT, PAGE, PER_SECOND, RATIO, SECOND, Dimension
 from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.subject import Scope
+from tcpdoctor.named_tuples import NamedTuple
 
 
 class Vocabulary(Protocol):

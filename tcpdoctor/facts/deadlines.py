@@ -12,7 +12,8 @@ Each function has its live test in tests/live/test_deadlines*.py.
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+
+from tcpdoctor.named_tuples import NamedTuple
 
 # How long something lives: a range of seconds, because the kernel's timers fire late and never early.
 

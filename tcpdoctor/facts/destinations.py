@@ -6,7 +6,6 @@ A port is taken per (source address, peer, peer's port): other destinations may 
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 from tcpdoctor.facts.dimension import BYTE, COUNT, SECOND
 from tcpdoctor.facts.established import Living, ages_of, holders_text, unacknowledged, unanswered_age
@@ -39,6 +38,7 @@ from tcpdoctor.kernel.snapshot import (
     Snapshot,
 )
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.named_tuples import NamedTuple
 
 _PRUNED = "there were too many destinations to count all of them"
 

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from tcpdoctor.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
     from tcpdoctor.facts.value import Value

@@ -13,7 +13,6 @@ How long something lasts no interface tells; the timers do, as bounds:
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 from tcpdoctor.facts.dimension import BYTE, COUNT, SECOND, show
 from tcpdoctor.facts.fact import Teller, Told, functions_of, lift
@@ -46,6 +45,7 @@ from tcpdoctor.kernel.snapshot import (
 )
 from tcpdoctor.kernel.sock_diag_rows import NOT_LOOKED_UP
 from tcpdoctor.kernel.states import Timer
+from tcpdoctor.named_tuples import NamedTuple
 
 # The established connections of one look, and which of those without answer this host made.
 

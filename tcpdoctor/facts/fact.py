@@ -1,12 +1,13 @@
 """What a fact is, and how it is told: name, unit, sentence, where to see it, and function, in one call."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from tcpdoctor.facts.dimension import COUNT, SECOND, Dimension
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.value import Value
 from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.named_tuples import NamedTuple
 
 GAUGE, COUNTER, AGES, TEXT = "gauge", "counter", "ages", "text"
 

@@ -9,7 +9,6 @@ or else to the wildcard, bound to its device or else to none. Several listeners 
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 from tcpdoctor.facts.dimension import COUNT, RATIO
 from tcpdoctor.facts.fact import Teller, Told, functions_of
@@ -30,6 +29,7 @@ from tcpdoctor.kernel.kept_rows import without_file
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Detail, Held, Listener, NotHeld, Owner, Samples, Snapshot
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.named_tuples import NamedTuple
 
 # Facts of half-open connections (SYN_RECV) by listener.
 #

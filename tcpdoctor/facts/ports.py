@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from tcpdoctor.facts.dimension import COUNT
 from tcpdoctor.facts.fact import Teller, Told, functions_of
@@ -11,6 +10,7 @@ from tcpdoctor.facts.value import Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Census, Samples
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
+from tcpdoctor.named_tuples import NamedTuple
 
 BOUND_SOURCE = "ss -tanB (sock_diag state bit 13, Linux 6.8 and later)"
 

@@ -9,7 +9,6 @@ more, `hidden`, stands for all the processes that hold such sockets unseen.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from tcpdoctor.facts.dimension import BYTE, COUNT, RATIO, SECOND
 from tcpdoctor.facts.established import ages_of, is_left_unread, unread_age
@@ -42,6 +41,7 @@ from tcpdoctor.kernel.snapshot import (
 )
 from tcpdoctor.kernel.sock_diag_rows import NOT_LOOKED_UP
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.named_tuples import NamedTuple
 
 
 class Holding(NamedTuple):

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, overload
+from typing import overload
 
 from tcpdoctor.facts.rates import elapsed
 from tcpdoctor.facts.value import Ages, Merged, NamedText, Range
@@ -11,6 +11,7 @@ from tcpdoctor.kernel.kept_rows import KeptRows
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Detail, Endpoint, Held, Listener, Samples, TcpInfo
 from tcpdoctor.kernel.states import TcpState, Timer
+from tcpdoctor.named_tuples import NamedTuple
 
 # Whether a socket was there in the first of two samples.
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from tcpdoctor.facts.value import Value
+from tcpdoctor.named_tuples import NamedTuple
 
 HIDDEN_LABEL = "processes that cannot be seen"
 """Who holds the sockets whose owners are hidden from us."""

@@ -12,12 +12,13 @@ kernel by tests/live/test_sysctl_files.py.
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from tcpdoctor.facts.dimension import BYTE, SECOND, show_number
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import PortRanges, SysctlValue
 from tcpdoctor.kernel.text import blank_split
+from tcpdoctor.named_tuples import NamedTuple
 
 Numbers: TypeAlias = tuple[int, ...]
 

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TypeAlias, overload
+from typing import TypeAlias, overload
 
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Endpoint
+from tcpdoctor.named_tuples import NamedTuple
 
 
 class Range(NamedTuple):

@@ -9,11 +9,11 @@ IPv6: bind() wants an address of an interface that has passed duplicate address 
 import socket
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.text import blank_split, clean
+from tcpdoctor.named_tuples import NamedTuple
 
 _PROC_NET = Path("/proc/net")
 

@@ -3,11 +3,11 @@
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from tcpdoctor.kernel.procfile import read_kernel_file, why_unreadable
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.text import clean, decode
+from tcpdoctor.named_tuples import NamedTuple
 
 _FIRST_CGROUP_NAMESPACE = 0xEFFFFFFB
 """PROC_CGROUP_INIT_INO of include/linux/proc_ns.h: the cgroup namespace that the kernel booted with."""

@@ -14,10 +14,11 @@ import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from itertools import compress
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.tally import Column, both
+from tcpdoctor.named_tuples import NamedTuple
 
 # A uniform sample of a stream whose length nobody knows beforehand.
 

@@ -1,11 +1,11 @@
 """Which network namespace the calling thread is in."""
 
 import os
-from typing import NamedTuple
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.text import clean
+from tcpdoctor.named_tuples import NamedTuple
 
 # What this thread may do beyond its uid (capabilities(7)).
 

@@ -10,7 +10,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from tcpdoctor.kernel.descriptor_search import DescriptorSearch, Still, pids_of_groups
 from tcpdoctor.kernel.namespaces import (
@@ -33,6 +33,7 @@ from tcpdoctor.kernel.processes import (
 from tcpdoctor.kernel.procfile import is_absent, read_kernel_file
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, NotHeld, Owner, Process, UdpSocket
+from tcpdoctor.named_tuples import NamedTuple
 
 Row = TypeVar("Row", Connection, Listener, UdpSocket)
 

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, TypeVar
 
 from tcpdoctor.kernel.addresses import LocalAddresses, read_local_addresses
 from tcpdoctor.kernel.listing import WAYS, Way
@@ -44,6 +44,7 @@ from tcpdoctor.kernel.sysctl import read_sysctl, read_sysctls
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.kernel.udp import read_udp_sockets
 from tcpdoctor.kernel.unlisted import Unlisted, find_unlisted
+from tcpdoctor.named_tuples import NamedTuple
 
 # What decides about bind() besides the sockets that are there: settings, addresses, privilege.
 

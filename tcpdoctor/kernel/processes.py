@@ -3,13 +3,13 @@
 import functools
 import os
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.procfile import is_absent, read_kernel_file, why_unreadable
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Process
 from tcpdoctor.kernel.text import clean, decode
+from tcpdoctor.named_tuples import NamedTuple
 
 # Tables of descriptors: what their size tells, and which threads have one of their own.
 

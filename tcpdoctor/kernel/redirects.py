@@ -12,7 +12,6 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from tcpdoctor.kernel.addresses import LocalAddresses
 from tcpdoctor.kernel.cgroups import Container
@@ -21,6 +20,7 @@ from tcpdoctor.kernel.procfile import read_kernel_file, why_unreadable
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.standing import find_container_at
 from tcpdoctor.kernel.text import clean, decode
+from tcpdoctor.named_tuples import NamedTuple
 
 _SECONDS, _PATIENCE = 2.0, 3
 """CPU time that reading the rules may take, and how many times that by the clock: a Kubernetes node can have

@@ -6,11 +6,12 @@ to define, a named tuple 0.07 ms, and every start of the program pays for all of
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from tcpdoctor.kernel.counters import CpuPackets
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.states import TcpState, Timer
+from tcpdoctor.named_tuples import NamedTuple
 
 
 class Endpoint(NamedTuple):

@@ -21,9 +21,9 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, chain
-from typing import NamedTuple
 
 from tcpdoctor.errors import KernelReadError
+from tcpdoctor.named_tuples import NamedTuple
 
 _NETLINK_SOCK_DIAG = 4
 _TCPDIAG_GETSOCK = 18

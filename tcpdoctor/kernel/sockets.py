@@ -9,7 +9,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from tcpdoctor.kernel import procnet
 from tcpdoctor.kernel.established import EstablishedTally, Sample
@@ -29,6 +29,7 @@ from tcpdoctor.kernel.sock_diag_rows import (
 )
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.tally import LISTED_STATES, GroupTally, StateTally
+from tcpdoctor.named_tuples import NamedTuple
 
 _Marked: TypeAlias = Established | None
 

@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
-from typing import NamedTuple
 
 from tcpdoctor.kernel.cgroups import Container, Place, read_place
 from tcpdoctor.kernel.processes import parse_start_time, read_name, read_status
 from tcpdoctor.kernel.procfile import read_kernel_file, why_unreadable
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.text import clean, decode
+from tcpdoctor.named_tuples import NamedTuple
 
 _ARGUMENT_BYTES = 16_384
 _ARGUMENTS, _ARGUMENT = 256, 512

@@ -11,13 +11,13 @@ import posixpath
 import re
 import stat
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.procfile import read_kernel_file
 from tcpdoctor.kernel.reading import Missing, Reading, Refused
 from tcpdoctor.kernel.snapshot import PortRanges, SysctlValue
 from tcpdoctor.kernel.text import blank_split, clean, decode
+from tcpdoctor.named_tuples import NamedTuple
 
 PROC_SYS = "/proc/sys"
 """Its net/ belongs to the network namespace of the calling thread."""

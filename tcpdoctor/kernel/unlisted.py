@@ -13,7 +13,6 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from tcpdoctor.kernel.listing import WAYS, Way, first_answer, list_rows
 from tcpdoctor.kernel.namespaces import sees_all_processes_of_machine
@@ -28,6 +27,7 @@ from tcpdoctor.kernel.sock_diag_rows import BOUND_INFO, NOT_LOOKED_UP
 from tcpdoctor.kernel.sockopts import duplicate_descriptor, explain_refusal
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.tally import LISTED_STATES
+from tcpdoctor.named_tuples import NamedTuple
 
 _INODE = struct.Struct("=I")
 _INODE_AT = 84  # of idiag_inode in a row

@@ -3,7 +3,8 @@
 import functools
 import re
 import textwrap
-from typing import NamedTuple
+
+from tcpdoctor.named_tuples import NamedTuple
 
 _SGR = {"bold": "1", "dim": "2", "red": "31", "yellow": "33", "green": "32", "cyan": "36"}
 _SEVERITY = {"critical": "red", "warning": "yellow", "info": "cyan", "ok": "green", "unknown": "yellow"}
