@@ -5,7 +5,9 @@
 Names and numbers that differ from run to run (host, pids, times) are set to fixed ones afterwards.
 """
 
+import os
 import re
+import signal
 import socket
 import sys
 import time
@@ -40,6 +42,44 @@ def leak(seconds: float, *options: str) -> str:
     return tcpdoctor("check", *options).stdout
 
 
+def sick(seconds: float, *options: str) -> str:
+    """What `check` says where, besides the leak, one program does not accept and another does not read."""
+    _beside("search", _does_not_accept)
+    _beside("shipper", _does_not_read)
+    return leak(seconds, *options)
+
+
+def _does_not_accept() -> object:
+    server = socket.create_server(("127.0.0.1", 9200), backlog=128)
+    clients = [socket.socket() for _ in range(131)]
+    for client in clients:
+        client.setblocking(False)
+        client.connect_ex(server.getsockname())
+    return server, clients
+
+
+def _does_not_read() -> object:
+    server = socket.create_server(("127.0.0.1", 5044))
+    pairs = [(socket.create_connection(server.getsockname()), server.accept()[0]) for _ in range(23)]
+    for client, _ in pairs:
+        client.sendall(b"x" * 5000)
+    return server, pairs
+
+
+def _beside(name: str, make: Callable[[], object]) -> None:
+    """Start a program of that name which makes its sockets and holds them until it is killed."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        _rename(name)
+        held = make()
+        os.write(writer, b"made")
+        while held:
+            signal.pause()
+    os.read(reader, 4)
+    os.close(reader)
+    os.close(writer)
+
+
 def leftover() -> str:
     """What `explain --port` says after a server without SO_REUSEADDR closed first and ended."""
     with socket.socket() as server:
@@ -53,7 +93,7 @@ def leftover() -> str:
 
 
 SAMPLES: dict[str, tuple[str, Callable[[], str]]] = {
-    "check": ("tcpdoctor check", lambda: in_private_namespace(leak, 75.0)),
+    "check": ("tcpdoctor check", lambda: in_private_namespace(sick, 75.0)),
     "nagios": (
         "tcpdoctor check --format nagios --timeout 8",
         lambda: in_private_namespace(leak, 75.0, "--format", "nagios", "--timeout", "8"),
@@ -65,16 +105,16 @@ SAMPLES: dict[str, tuple[str, Callable[[], str]]] = {
 _VARYING = (
     (re.compile(rf"\b{re.escape(socket.gethostname())}\b"), "web1"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "2026-11-20T03:00:00Z"),
-    (re.compile(r"(pid[ =]|orders-api \(|gdb -p )\d+"), r"\g<1>811"),
     (re.compile(r"Linux \d+\.\d+\S*?(?=[,\s])"), "Linux 6.18.44"),
     (re.compile(r"\b402653\d{4}\b"), "4026532177"),
-    (re.compile(r"(127\.0\.0\.1):(?!8080)\d{4,5}\b"), r"\1:53820"),
+    (re.compile(r"(127\.0\.0\.1):(?!8080|9200|5044)\d{4,5}\b"), r"\1:53820"),
     (re.compile(r"\bat \d\d:\d\d:\d\dZ"), "at 03:01:02Z"),
     (re.compile(r"fd \d+, \d+, \d+ and"), "fd 6, 7, 8 and"),
     (re.compile(r"\(\d+ of \d+ are in use\)"), "(146 of 1024 are in use)"),
     (re.compile(r"\bfds \d+/\d+"), "fds 146/20000"),
     (re.compile(r"'fin_wait_2'=\d+"), "'fin_wait_2'=0"),  # the peers' side, which ends after a minute
 )
+_PIDS = {"orders-api": "811", "search": "902", "shipper": "733"}
 _DURATION = re.compile(r"\b\d+(\.\d+)? (ms|s|min|h)\b( \d+ (s|min)\b)?")
 _RANGE = "between DURATION and DURATION"
 """What the kernel's clocks leave open shows on a busy machine, where a duration is not told as one number."""
@@ -84,6 +124,12 @@ def fixed(text: str) -> str:
     """Return an output with everything that differs from machine to machine set to a fixed value."""
     for pattern, value in _VARYING:
         text = pattern.sub(value, text)
+    for name, pid in _PIDS.items():
+        if told := re.search(rf"\b{name} \((\d+)\)", text):
+            # where columns follow the name they stay where they are
+            widened = f"{name} ({told[1]})".ljust(20)
+            text = text.replace(widened, f"{name} ({pid})".ljust(20))
+            text = re.sub(rf"\b{told[1]}\b", pid, text)
     return text
 
 

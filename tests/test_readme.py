@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tests.readme import CUT, README, leak, leftover, shown, words
+from tests.readme import CUT, README, leak, leftover, shown, sick, words
 
 CHECKOUT = README.parent
 
@@ -17,8 +17,10 @@ def _agrees(sample: str, output: str) -> None:
 
 def test_the_sample_of_check_is_what_it_prints(in_namespace, tmp_path):
     config = tmp_path / "config.toml"
-    config.write_text("[rules.close-wait-leak.limits]\nmin_age = 1\n", encoding="utf-8")
-    output = in_namespace(leak, 1.5, "--config", str(config))
+    aged = "[rules.{}.limits]\nmin_age = 1\n"
+    young = aged.format("close-wait-leak") + aged.format("process-does-not-read")
+    config.write_text(young, encoding="utf-8")
+    output = in_namespace(sick, 1.5, "--config", str(config))
     _agrees(shown("check", README.read_text(encoding="utf-8")), output)
 
 
