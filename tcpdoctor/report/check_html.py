@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from tcpdoctor.answers.check import Check, checked, count_of, status, unchecked_rules
+from tcpdoctor.answers.check import Check, checked, count_of, status, unchecked_rules, untold_by_rule
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Finding, Severity
-from tcpdoctor.report.check_blocks import Alike, grouped, reasons_of
 from tcpdoctor.report.check_html_drawings import (
     CHARTED,
     ages_section,
@@ -14,22 +13,30 @@ from tcpdoctor.report.check_html_drawings import (
     processes_section,
     states_section,
 )
-from tcpdoctor.report.check_html_findings import anchor, finding_article
-from tcpdoctor.report.check_html_parts import html_page, pill, section, text
 from tcpdoctor.report.check_text import namespace_words, verdict_sentence
+from tcpdoctor.report.finding_page import (
+    Alike,
+    FindingPage,
+    grouped,
+    more_words,
+    pages_of,
+    sources,
+    unanswered_by_reason,
+)
 from tcpdoctor.report.host import plural, samples_words, utc
+from tcpdoctor.report.page_html import html_page, page_html, pill, section, text
 
 
 def check_html(check: Check, only: Sequence[Finding] | None = None) -> str:
     """Return the page; with `only` these findings and the verdict, without what else was looked at."""
     findings = check.diagnosis.findings if only is None else tuple(only)
-    groups = list(grouped(findings))
+    groups = grouped(findings, untold_by_rule(check.diagnosis) if only is None else None)
     readings = state_readings(check.samples.after.census)
     body = [
         _hero(check, groups),
         states_section(check.samples, readings) if only is None else "",
         *(_pictures(check) if only is None else ()),
-        *(finding_article(alike, folded=number > 0) for number, alike in enumerate(groups)),
+        *(_article(alike, folded=number > 0) for number, alike in enumerate(groups)),
         _unanswered(check) if only is None else "",
     ]
     verdict = status(check).upper()
@@ -43,7 +50,7 @@ def _hero(check: Check, groups: Sequence[Alike]) -> str:
     said = verdict_sentence(check.diagnosis, verdict)
     rows = "".join(
         f"<li>{pill(alike.shown[0].severity)}"
-        f'<a href="#{anchor(alike.shown[0])}">{text(alike.shown[0].title)} '
+        f'<a href="#{_anchor(alike.shown[0])}">{text(alike.shown[0].title)} '
         f'<span class="whom">{text(_whom(alike))}</span></a></li>'
         for alike in groups
     )
@@ -60,6 +67,32 @@ def _hero(check: Check, groups: Sequence[Alike]) -> str:
 def _whom(alike: Alike) -> str:
     others = len(alike.shown) - 1 + alike.more
     return alike.shown[0].label + (f" and {others} more" if others else "")
+
+
+def _anchor(finding: Finding) -> str:
+    """Return the name by which a finding is linked to."""
+    return f"rule-{text(finding.rule)}"
+
+
+def _article(alike: Alike, *, folded: bool) -> str:
+    """Return what one rule found: the worst subject first, then the others with what differs, then why.
+
+    Folded, all but the heading is there once it is asked for.
+    """
+    first, *others = pages_of(alike)
+    head, *rest = first.act
+    also = "".join(map(_also, others))
+    if alike.more:
+        also += f'<p class="also">{text(more_words(alike))}</p>'
+    body = page_html(rest) + also + page_html((*first.know, *sources(alike.shown[0])))
+    kind = f'class="finding is-{alike.shown[0].severity.key}" id="{_anchor(alike.shown[0])}"'
+    if folded:
+        return f"<details {kind}><summary>{page_html([head])}</summary>{body}</details>\n"
+    return f"<article {kind}>{page_html([head])}{body}</article>\n"
+
+
+def _also(page: FindingPage) -> str:
+    return f'<div class="also">{page_html((*page.act, *page.know))}</div>'
 
 
 def _tiles(check: Check) -> str:
@@ -92,7 +125,7 @@ def _pictures(check: Check) -> list[str]:
 
 def _unanswered(check: Check) -> str:
     diagnosis = check.diagnosis
-    reasons = reasons_of(diagnosis.unchecked)
+    reasons = unanswered_by_reason(diagnosis.unchecked)
     title = f"{checked(diagnosis)} of {plural(diagnosis.rules, 'rule')} checked"
     if not reasons:
         return section(title, '<p class="empty">Every rule was answered.</p>')

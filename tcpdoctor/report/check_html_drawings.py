@@ -12,8 +12,8 @@ from tcpdoctor.facts.subject import Scope
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Census, Detail, Held, Samples
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.report.check_html_parts import GROUPS, bar, name_of, section, text
 from tcpdoctor.report.host import plural
+from tcpdoctor.report.page_html import GROUPS, bar, name_of, section, text
 
 _AGES = (
     (1, "below 1 s"),

@@ -7,7 +7,7 @@ output. A rule that could not be answered is skipped, with the reason.
 import re
 from collections.abc import Iterable
 
-from tcpdoctor.answers.check import Check
+from tcpdoctor.answers.check import Check, untold_by_rule
 from tcpdoctor.diagnosis.finding import Finding, Severity
 from tcpdoctor.diagnosis.rule import Rule
 from tcpdoctor.report.check_text import finding_texts
@@ -55,7 +55,8 @@ def _case(rule: Rule, check: Check) -> str:
     if any(_fails(finding, check) for finding in found):
         worst = max(finding.severity for finding in found)
         message = "; ".join(f"{finding.label}: {finding.summary}" for finding in found[:3])
-        more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+        rest = max(0, len(found) - 3) + untold_by_rule(check.diagnosis).get(rule.id, 0)
+        more = f"; and {rest} more" if rest else ""
         body = f"  <failure{_attributes(message=message + more, type=worst.key)}>{_told(found)}</failure>\n"
     elif not found and reason is not None:
         body = f"  <skipped{_attributes(message=reason)}/>\n"

@@ -9,7 +9,7 @@ quotes become typographic ones, because a notification command may put the text 
 import math
 import re
 
-from tcpdoctor.answers.check import Check, checked, exit_code, measures_of
+from tcpdoctor.answers.check import Check, checked, exit_code, measures_of, untold_by_rule
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Finding
 from tcpdoctor.diagnosis.measure import Measure
@@ -57,7 +57,8 @@ def _headline(check: Check) -> str:
     unanswered = f"; {plural(asked, 'rule')} not answered" if asked else ""
     if not diagnosis.findings:
         return f"{head}no findings, {plural(checked(diagnosis), 'rule')} checked{unanswered}"
-    found = f"{head}{plural(len(diagnosis.findings), 'finding')}: "
+    total = len(diagnosis.findings) + sum(each.number for each in diagnosis.untold)
+    found = f"{head}{plural(total, 'finding')}: "
     worst, *others = diagnosis.findings
     numbers = f"{worst.whom or worst.label} {worst.headline or worst.title}"
     names = list(dict.fromkeys(finding.rule for finding in others if finding.rule != worst.rule))
@@ -82,9 +83,11 @@ def _details(check: Check) -> list[str]:
         seen[finding.rule] = seen.get(finding.rule, 0) + 1
         if seen[finding.rule] <= _MOST_ALIKE:
             lines.append(_detail(finding))
+    untold = untold_by_rule(check.diagnosis)
     for rule, number in seen.items():
-        if number > _MOST_ALIKE:
-            lines.append(f"... and {plural(number - _MOST_ALIKE, 'finding')} more of {rule}")
+        more = max(0, number - _MOST_ALIKE) + untold.get(rule, 0)
+        if more:
+            lines.append(f"... and {plural(more, 'finding')} more of {rule}")
     reasons: dict[str, list[str]] = {}
     for unchecked in check.diagnosis.unchecked:
         if unchecked.applies:

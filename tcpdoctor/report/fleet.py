@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.fleet_report import FleetReport, Group, Host, Remedy
-from tcpdoctor.report.check_blocks import Block, blocks_of, command_blocks
-from tcpdoctor.report.check_text import how_to_keep
+from tcpdoctor.report.finding_page import instruction, keeping
 from tcpdoctor.report.host import plural, utc
+from tcpdoctor.report.page import Block, Command, Item, Items, Prose, Section
 
 MOST_RULES = 12
 """That are named of one host, where hosts stand in a row each."""
@@ -90,19 +90,30 @@ def found_words(host: Host, groups: Sequence[Group]) -> str:
     return ", ".join(words)
 
 
-def remedy_blocks(remedy: Remedy) -> list[Block]:
-    """Return what to do, its risk, how to verify it and how to undo it."""
-    blocks = [*blocks_of(remedy.prose), *command_blocks(remedy.commands)]
+def group_advice(group: Group) -> list[Section]:
+    """Return what to do, in the words of one host, and what does not help."""
+    told = group.told
+    whose = whose_words(group)
+    fixes = tuple(
+        Item("", remedy.title, remedy.kind, tuple(_remedy_blocks(remedy))) for remedy in told.remedies
+    )
+    wrong = tuple(Item(why, title) for title, why in told.wrong)
+    steps = Items(fixes, numbered=True)
+    do: tuple[Block, ...] = (Prose(whose, faint=True), steps) if whose else (steps,)
+    return [
+        *([Section("What to do", do)] if fixes else []),
+        *([Section("What does not help", (Items(wrong),))] if wrong else []),
+    ]
+
+
+def _remedy_blocks(remedy: Remedy) -> list[Block]:
+    blocks: list[Block] = [Prose(remedy.prose)] if remedy.prose else []
+    blocks += [Command(remedy.commands)] if remedy.commands else []
     if remedy.setting is not None and remedy.setting.persist:
-        blocks.append(Block(how_to_keep(remedy.setting.name)))
-        blocks.append(Block(remedy.setting.persist, is_command=True))
-    for label, text, commands in (
-        ("Risk", remedy.risk, ()),
-        ("Verify", remedy.verify, remedy.verify_commands),
-        ("Undo", remedy.undo or "", remedy.undo_commands),
-    ):
-        blocks += command_blocks(commands, label) or ([Block(text.strip(), label=label)] if text else [])
-    return blocks
+        blocks += keeping(remedy.setting.name, remedy.setting.persist)
+    blocks += [Prose(remedy.risk, "Risk")] if remedy.risk else []
+    blocks += instruction("Verify", remedy.verify, remedy.verify_commands)
+    return blocks + instruction("Undo", remedy.undo or "", remedy.undo_commands)
 
 
 def remarks(report: FleetReport, most: int) -> list[str]:

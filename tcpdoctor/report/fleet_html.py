@@ -3,24 +3,22 @@
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from tcpdoctor.diagnosis.fleet_report import FleetReport, Group, Host, Remedy, sick_hosts, status_of
-from tcpdoctor.report.check_blocks import blocks_of
-from tcpdoctor.report.check_html_findings import blocks_shown
-from tcpdoctor.report.check_html_parts import bar, html_page, section, text
+from tcpdoctor.diagnosis.fleet_report import FleetReport, Group, Host, sick_hosts, status_of
 from tcpdoctor.report.fleet import (
     MOST_RULES,
     FleetAnswer,
     circumstances,
     example,
     found_words,
+    group_advice,
     named,
     remarks,
-    remedy_blocks,
     spread,
     verdict_words,
-    whose_words,
 )
 from tcpdoctor.report.host import plural, utc
+from tcpdoctor.report.page import More, Prose, Section
+from tcpdoctor.report.page_html import bar, html_page, page_html, section, text
 
 _MOST_SEPARATE = 1000
 """Rows of a table that a browser still scrolls through with ease."""
@@ -133,18 +131,13 @@ def _article(number: int, group: Group, report: FleetReport, most: int) -> str:
         _names(group.hosts, group.hosts_total, most),
         f'<p class="summary">{text(seen)}</p>' if seen else "",
     ]
-    for label, words in (("Why", told.explanation), ("Cost", told.impact)):
-        parts.append(f"<h3>{label}</h3>{blocks_shown(blocks_of(words))}" if words else "")
-    if told.remedies:
-        fixes = "".join(map(_fix, told.remedies))
-        whose = f'<p class="note">{text(whose_words(group))}</p>' if whose_words(group) else ""
-        parts.append(f'<h3>What to do</h3>{whose}<ol class="fixes">{fixes}</ol>')
-    if told.wrong:
-        items = "".join(f"<li><b>{text(title)}.</b> {text(why)}</li>" for title, why in told.wrong)
-        parts.append(f"<details open><summary>What does not help</summary><ul>{items}</ul></details>")
-    rule = text(told.rule)
-    parts.append(f'<p class="note">Rule <code>{rule}</code>: tcpdoctor explain --rule {rule}</p></article>\n')
-    return "".join(parts)
+    why = [
+        Section(label, (Prose(words),))
+        for label, words in (("Why", told.explanation), ("Cost", told.impact))
+        if words
+    ]
+    more = More(f"tcpdoctor explain --rule {told.rule}")
+    return "".join([*parts, page_html([*group_advice(group), *why, more]), "</article>\n"])
 
 
 def _names(hosts: Sequence[str], total: int, most: int) -> str:
@@ -156,11 +149,6 @@ def _names(hosts: Sequence[str], total: int, most: int) -> str:
 def _folded(summary: str, names: Sequence[str], total: int) -> str:
     shown = named(names, len(names), total)
     return f"<details><summary>{text(summary)}</summary><p>{text(shown)}</p></details>"
-
-
-def _fix(remedy: Remedy) -> str:
-    title = f"<h4>{text(remedy.title)} <span class='kind'>{text(remedy.kind)}</span></h4>"
-    return f"<li>{title}{blocks_shown(remedy_blocks(remedy))}</li>"
 
 
 def _notes(report: FleetReport) -> Iterable[str]:

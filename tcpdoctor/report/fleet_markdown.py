@@ -3,21 +3,20 @@
 from itertools import islice
 
 from tcpdoctor.diagnosis.fleet_report import FleetReport, Group, sick_hosts, status_of
-from tcpdoctor.report.check_blocks import blocks_of
-from tcpdoctor.report.check_markdown import blocks_shown, code, escaped
 from tcpdoctor.report.fleet import (
     FleetAnswer,
     circumstances,
     example,
     found_words,
+    group_advice,
     named,
     remarks,
-    remedy_blocks,
     spread,
     verdict_words,
-    whose_words,
 )
 from tcpdoctor.report.host import plural
+from tcpdoctor.report.page import More, Prose, Section
+from tcpdoctor.report.page_markdown import code, escaped, page_markdown
 
 
 def fleet_markdown(answer: FleetAnswer) -> str:
@@ -72,18 +71,12 @@ def _group(group: Group, report: FleetReport, most: int) -> list[str]:
     ]
     seen = example(group)
     parts += [escaped(seen)] if seen else []
-    for label, text in (("Why", told.explanation), ("Cost", told.impact)):
-        parts += [f"**{label}:** {blocks_shown(blocks_of(text))}"] if text else []
-    if told.remedies:
-        parts += ["### What to do", *(escaped(whose) for whose in (whose_words(group),) if whose)]
-    for number, remedy in enumerate(told.remedies, 1):
-        lead = f"{number}. "
-        body = (
-            f"**{escaped(remedy.title)}** ({escaped(remedy.kind)})\n\n{blocks_shown(remedy_blocks(remedy))}"
-        )
-        lines = [line and " " * len(lead) + line for line in body.splitlines()]
-        parts.append(lead + "\n".join(lines)[len(lead) :])
-    if told.wrong:
-        wrong = "\n".join(f"- **{escaped(title)}**: {escaped(why)}" for title, why in told.wrong)
-        parts += ["### What does not help", wrong]
-    return [*parts, f"More: {code(f'tcpdoctor explain --rule {told.rule}')}"]
+    why = [
+        Section(label, (Prose(text),), run_in=True)
+        for label, text in (("Why", told.explanation), ("Cost", told.impact))
+        if text
+    ]
+    return [
+        *parts,
+        page_markdown([*group_advice(group), *why, More(f"tcpdoctor explain --rule {told.rule}")]),
+    ]

@@ -1,23 +1,21 @@
 """A merged report for people: the verdict, the worst hosts, what is not known, each kind of finding once."""
 
-from collections.abc import Sequence
 from itertools import islice
 
 from tcpdoctor.diagnosis.fleet_report import FleetReport, Group, Host, sick_hosts, status_of
-from tcpdoctor.report.check_blocks import Block, blocks_of
 from tcpdoctor.report.fleet import (
     FleetAnswer,
     circumstances,
     example,
     found_words,
+    group_advice,
     named,
     remarks,
-    remedy_blocks,
     spread,
     verdict_words,
-    whose_words,
 )
 from tcpdoctor.report.host import plural
+from tcpdoctor.report.page import Block, Headline, More, Prose, Section, page_text
 from tcpdoctor.report.style import NO_BREAK, Style
 
 _WIDEST_NAME = 32
@@ -33,9 +31,8 @@ def fleet_text(answer: FleetAnswer, style: Style) -> str:
 
 def _header(report: FleetReport, style: Style) -> str:
     verdict = status_of(report)
-    word = verdict.upper()
-    found = style.wrap(f"{word}: {verdict_words(report)}")
-    return style.severity(verdict, word) + found[len(word) :] + "\n" + style.wrap(circumstances(report))
+    found = style.wrap(f"{style.severity(verdict, verdict.upper())}: {verdict_words(report)}")
+    return found + "\n" + style.wrap(circumstances(report))
 
 
 def _hosts(report: FleetReport, most: int, style: Style) -> list[str]:
@@ -55,13 +52,11 @@ def _hosts(report: FleetReport, most: int, style: Style) -> list[str]:
 
 
 def _row(host: Host, report: FleetReport, width: int, style: Style) -> str:
-    lead = f"  {host.status.upper():<8}  {host.name:<{width}}  "
+    status = style.severity(host.status, f"{host.status.upper():<8}")
+    words, indent = found_words(host, report.groups), " " * (width + 14)
     if len(host.name) > width:
-        lead = f"  {host.status.upper():<8}  {host.name}\n{' ' * (width + 14)}"
-    shown, _, start = lead.rpartition("\n")
-    row = style.wrap(found_words(host, report.groups), " " * (width + 14), start)
-    word = host.status.upper()
-    return (shown + "\n" + row if shown else row).replace(word, style.severity(host.status, word), 1)
+        return f"  {status}  {host.name}\n{style.wrap(words, indent)}"
+    return style.wrap(words, indent, f"  {status}  {host.name:<{width}}  ")
 
 
 def _unknown(report: FleetReport, most: int, style: Style) -> list[str]:
@@ -92,47 +87,11 @@ def _notes(report: FleetReport, most: int, style: Style) -> list[str]:
 
 
 def _group(group: Group, report: FleetReport, most: int, style: Style) -> str:
-    told = group.told
-    heading = style.wrap(f"{told.severity.key.upper()}  {spread(group, report)}", "    ", "")
-    lines = [
-        style.severity(told.severity.key, heading),
-        style.bold(style.wrap(told.title, "  ")),
-        style.wrap(named(group.hosts, most, group.hosts_total), "    "),
-    ]
-    seen = example(group)
-    if seen:
-        lines += [style.wrap(seen, "  ")]
-    if told.explanation:
-        lines += ["", _labelled("Why", told.explanation, style)]
-    if told.remedies:
-        lines += ["", style.bold("  What to do")]
-        lines += [style.wrap(whose, "    ") for whose in (whose_words(group),) if whose]
-    for number, remedy in enumerate(told.remedies, 1):
-        lead = f"    {number}. "
-        lines.append(style.wrap(f"{remedy.title} [{remedy.kind}]", " " * len(lead), lead))
-        lines += _blocks(remedy_blocks(remedy), " " * len(lead), style)
-    if told.wrong:
-        lines += ["", style.bold("  What does not help")]
-        lines += [style.wrap(f"{title}: {why}", "      ", "    - ") for title, why in told.wrong]
-    lines += ["", style.dim(style.wrap(f"More: tcpdoctor explain --rule {told.rule}", "  "))]
-    return "\n".join(lines)
-
-
-def _labelled(label: str, text: str, style: Style) -> str:
-    first, *others = blocks_of(text) or [Block("")]
-    lead = style.wrap(f"{label}: {first.text}", "  ").replace(f"{label}:", style.bold(f"{label}:"), 1)
-    return "\n".join([lead, *_blocks(others, "  ", style)])
-
-
-def _blocks(blocks: Sequence[Block], indent: str, style: Style) -> list[str]:
-    lines = []
-    for block in blocks:
-        label = f"{block.label}: " if block.label else ""
-        if not block.is_command:
-            lines.append(style.wrap(label + block.text, indent))
-        elif label and "\n" not in block.text and len(indent + label + block.text) <= style.width:
-            lines.append(indent + label + block.text)
-        else:
-            lines += [indent + label.rstrip()] if label else []
-            lines.append(style.command(block.text, indent + "  "))
-    return lines
+    told, seen = group.told, example(group)
+    names = style.wrap(named(group.hosts, most, group.hosts_total), "    ")
+    head = page_text([Headline(told.severity.key, spread(group, report), told.title)], style, "  ")
+    blocks: list[Block] = [Prose(seen)] if seen else []
+    blocks += group_advice(group)
+    blocks += [Section("Why", (Prose(told.explanation),), run_in=True)] if told.explanation else []
+    blocks.append(More(f"tcpdoctor explain --rule {told.rule}"))
+    return "\n".join([head, names, page_text(blocks, style, "  ")])

@@ -62,7 +62,7 @@ def _as_text(answers: Sequence[Answer], _command: str, _hidden: int) -> str:
 
 
 def _as_markdown(answers: Sequence[Answer], _command: str, _hidden: int) -> str:
-    from tcpdoctor.report.check_markdown import escaped
+    from tcpdoctor.report.page_markdown import escaped
 
     parts = []
     for answer in answers:

@@ -1,8 +1,9 @@
-"""How text reports look: colour, width, and wrapping that keeps commands whole."""
+"""How text reports look: colour, width, and wrapping that knows colour and keeps commands whole."""
 
 import functools
 import re
 import textwrap
+from collections.abc import Iterator
 
 from tcpdoctor.named_tuples import NamedTuple
 
@@ -11,6 +12,7 @@ _SEVERITY = {"critical": "red", "warning": "yellow", "info": "cyan", "ok": "gree
 
 SGR_CODES = ("0", *_SGR.values())
 """Every colour code that a report may hold; the edge escapes all other control characters."""
+_RESET = "\x1b[0m"
 
 
 class Style(NamedTuple):
@@ -46,6 +48,7 @@ class Style(NamedTuple):
         Paragraphs are separated by empty lines. A line that starts with four spaces (or a tab) is a
         command and stays whole, see `command`. A number and its unit stay on one line. Any other word
         longer than the line is cut, never hidden; where words have to stay `whole`, the line is longer.
+        Colours take no room, and end and begin again where a line does: pagers show each line by itself.
         """
         lines: list[str] = []
         for part in _paragraphs(text):
@@ -54,15 +57,22 @@ class Style(NamedTuple):
                 command = part.lstrip()
                 lines.append(self.command(command, indent + part[: -len(command)]))
                 continue
-            lines += textwrap.wrap(
-                _before_units().sub(NO_BREAK, part),
-                width=self.width,
-                initial_indent=lead,
-                subsequent_indent=indent,
-                break_on_hyphens=False,
-                break_long_words=not whole,
-            ) or [lead.rstrip()]
-        return "\n".join(lines).replace(NO_BREAK, " ")
+            lines += self._fill(part, lead, indent, whole=whole)
+        return "\n".join(lines)
+
+    def _fill(self, text: str, lead: str, indent: str, *, whole: bool) -> list[str]:
+        bare_text, bare_lead = _without_colour(text), _without_colour(lead)
+        lines = textwrap.wrap(
+            _before_units().sub(NO_BREAK, bare_text),
+            width=self.width,
+            initial_indent=bare_lead,
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+            break_long_words=not whole,
+        ) or [bare_lead.rstrip()]
+        lines = [line.replace(NO_BREAK, " ") for line in lines]
+        coloured = len(bare_text) + len(bare_lead) < len(text) + len(lead)
+        return _painted_again(lines, lead + text) if coloured else lines
 
     def command(self, text: str, indent: str = "") -> str:
         """Return a shell command that can be copied whole, whatever its length.
@@ -77,10 +87,13 @@ class Style(NamedTuple):
 
     def command_block(self, text: str, indent: str) -> str:
         """Return a command as `command` does, coloured as commands are."""
-        return "\n".join(self.cyan(line) for line in self.command(text, indent).splitlines())
+        return self.cyan(self.command(text, indent))
 
     def _paint(self, name: str, text: str) -> str:
-        return f"\x1b[{_SGR[name]}m{text}\x1b[0m" if self.color and text else text
+        if not self.color:
+            return text
+        code = f"\x1b[{_SGR[name]}m"
+        return "\n".join(f"{code}{line}{_RESET}" if line else line for line in text.split("\n"))
 
 
 PLAIN = Style(color=False, width=80)
@@ -93,6 +106,43 @@ NO_BREAK = "\u00a0"
 def _before_units() -> re.Pattern[str]:
     """The space between a number and its unit, as `tcpdoctor.facts.dimension` prints them."""
     return re.compile(r"(?<=\d) (?=(?:%|/s|[mu]?s|min|h|d|(?:[KMGT]i)?B|pages?)(?![\w-]))")
+
+
+@functools.cache
+def _colour_code() -> re.Pattern[str]:
+    return re.compile("(\x1b\\[[0-9]+m)")
+
+
+def _without_colour(text: str) -> str:
+    return _colour_code().sub("", text) if "\x1b" in text else text
+
+
+def _painted_again(lines: list[str], painted: str) -> list[str]:
+    """Give the letters of wrapped lines the colours that they had in one line."""
+    looks: list[str] = []
+    look = ""
+    for part in _colour_code().split(painted):
+        if part.startswith("\x1b"):
+            look = "" if part == _RESET else part
+        else:
+            looks += [look] * sum(not letter.isspace() for letter in part)
+    every = iter(looks)
+    return [_painted_line(line, every) for line in lines]
+
+
+def _painted_line(line: str, looks: Iterator[str]) -> str:
+    text = current = blanks = ""
+    for letter in line:
+        if letter.isspace():
+            blanks += letter
+            continue
+        look = next(looks)
+        if look != current:
+            text += (_RESET if current else "") + blanks + look
+        else:
+            text += blanks
+        text, current, blanks = text + letter, look, ""
+    return text + (_RESET if current else "") + blanks
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -5,7 +5,8 @@ from itertools import pairwise
 import pytest
 from markdown_it import MarkdownIt
 
-from tcpdoctor.report.check_markdown import check_markdown, code, escaped
+from tcpdoctor.report.check_markdown import check_markdown
+from tcpdoctor.report.page_markdown import code, escaped
 from tests.report.examples import CRITICAL, FINDING, HIDDEN, check
 from tests.report.hostile import NASTY_FINDING
 

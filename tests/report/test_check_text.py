@@ -6,7 +6,11 @@ import pytest
 
 from tcpdoctor.diagnosis.finding import Evidence, Severity, SysctlFix, Untold
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.report.check_text import MOST_ALIKE, check_text, finding_text, how_to_keep
+from tcpdoctor.report.check_html import check_html
+from tcpdoctor.report.check_markdown import check_markdown
+from tcpdoctor.report.check_nagios import check_nagios
+from tcpdoctor.report.check_text import check_text, finding_text
+from tcpdoctor.report.finding_page import MOST_ALIKE, how_to_keep
 from tcpdoctor.report.style import PLAIN, Style
 from tests.report.examples import CENSUS, CRITICAL, FINDING, HIDDEN, INAPPLICABLE, INFO, SNAPSHOT, check
 
@@ -206,6 +210,13 @@ def test_what_a_bound_leaves_out_is_counted_too():
     assert f"... and 1233 findings more of {FINDING.rule}; --format json has the 1 worst" in " ".join(
         text.split()
     )
+
+
+@pytest.mark.parametrize("render", [check_markdown, check_html, check_nagios])
+def test_every_form_for_people_says_how_many_are_left_out(render):
+    text = render(check(FINDING, untold=[Untold(FINDING.rule, Severity.WARNING, 1233)]))
+    assert "1234 findings" in text
+    assert f"and 1233 findings more of {FINDING.rule}" in text
 
 
 def test_who_keeps_a_setting_hears_which_files_come_later_and_of_its_module():

@@ -1,5 +1,6 @@
 """Wrapping: 80 columns, paragraphs kept, commands whole."""
 
+import re
 import shlex
 import subprocess
 
@@ -62,6 +63,22 @@ def test_colour_stands_beside_the_word_and_never_instead_of_it():
     assert PLAIN.severity("critical") == "critical"
     assert COLORED.severity("critical") == "\x1b[31mcritical\x1b[0m"
     assert COLORED.bold("") == ""
+
+
+def test_colour_takes_no_room_and_ends_where_a_line_does():
+    text = COLORED.bold("word " * 20) + COLORED.severity("critical") + ", and on"
+    plain = "word " * 20 + "critical, and on"
+    wrapped = COLORED.wrap(text, "  ", f"{COLORED.cyan('1.')} ")
+    assert re.sub(r"\x1b\[\d+m", "", wrapped) == PLAIN.wrap(plain, "  ", "1. ")
+    for line in wrapped.splitlines():
+        begun = re.findall(r"\x1b\[(\d+)m", line)
+        assert [code == "0" for code in begun] == [False, True] * (len(begun) // 2)
+    assert "\x1b[31mcritical\x1b[0m, and on" in wrapped
+
+
+def test_what_is_painted_after_it_was_wrapped_is_painted_line_by_line():
+    painted = COLORED.bold(COLORED.wrap("word " * 20))
+    assert [line[:4] + line[-4:] for line in painted.splitlines()] == ["\x1b[1m\x1b[0m"] * 2
 
 
 def test_a_command_that_fits_stays_as_it_is():

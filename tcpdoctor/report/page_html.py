@@ -1,10 +1,25 @@
-"""Pieces that every part of the HTML page is made of."""
+"""Blocks as HTML, and the one file that they stand in: its frame, its style sheet, its bars."""
 
 import re
+from collections.abc import Callable, Iterable, Mapping
 from html import escape
 
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.report.page import (
+    Block,
+    Command,
+    Evidence,
+    Fields,
+    Headline,
+    Item,
+    Items,
+    More,
+    Picture,
+    Prose,
+    Section,
+    paragraphs,
+)
 
 # The style sheet of the HTML page: light and dark, screen and paper, wide and narrow.
 
@@ -79,7 +94,8 @@ td:last-child,th:last-child{padding-right:0}
 td.num{font-weight:600}
 code,pre{font:.86em/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
 code{overflow-wrap:anywhere}
-pre{user-select:all;-webkit-user-select:all}
+pre,.note code{user-select:all;-webkit-user-select:all}
+.picture{white-space:pre}
 pre{background:var(--code);border:1px solid var(--line);border-radius:8px;padding:9px 13px;margin:.5em 0;
 overflow-x:auto;white-space:pre-wrap;overflow-wrap:anywhere}
 .fixes{margin:0;padding:0;list-style:none;counter-reset:fix}
@@ -200,9 +216,10 @@ def name_of(state: TcpState) -> str:
     return "bound" if state is TcpState.BOUND else state.name
 
 
-def pill(severity: Severity) -> str:
+def pill(severity: Severity | str) -> str:
     """Return a severity as a coloured word."""
-    return f'<span class="pill is-{severity.key}">{severity.key.upper()}</span>'
+    key = severity.key if isinstance(severity, Severity) else severity
+    return f'<span class="pill is-{key}">{key.upper()}</span>'
 
 
 def section(title: str, body: str, note: str = "", kind: str = "") -> str:
@@ -219,3 +236,100 @@ def bar(parts: list[tuple[str, float]], label: str, kind: str = "") -> str:
         if share > 0
     )
     return f'<div class="bar {kind}" role="img" aria-label="{text(label)}">{pieces}</div>'
+
+
+# blocks
+
+
+def page_html(blocks: Iterable[Block]) -> str:
+    """Return blocks as HTML; a click selects a command whole, and unfolds what is folded without a script."""
+    return "".join(_LAYOUTS[type(block)](block) for block in blocks)
+
+
+def _headline(block: Headline) -> str:
+    short = f'<p class="headline">{text(block.short)}</p>' if block.short else ""
+    whom = f'{pill(block.severity)} <span class="whom">{text(block.whom)}</span>'
+    return f"{whom}<h2>{text(block.title)}</h2>{short}"
+
+
+def _prose(block: Prose) -> str:
+    label = f'<span class="label">{text(block.label)}:</span> ' if block.label else ""
+    kind = ' class="note"' if block.faint else ""
+    parts = []
+    for part in paragraphs(block.text):
+        if isinstance(part, Command):
+            parts += [f"<p>{label}</p>" if label else "", _typed(part.lines)]
+        else:
+            parts.append(f"<p{kind}>{label}{text(part.text)}</p>")
+        label = ""
+    return "".join(parts)
+
+
+def _typed(lines: Iterable[str]) -> str:
+    return f"<pre><code>{text(chr(10).join(lines))}</code></pre>"
+
+
+def _command(block: Command) -> str:
+    label = f'<p><span class="label">{text(block.label)}:</span></p>' if block.label else ""
+    return label + _typed(block.lines)
+
+
+def _items(block: Items) -> str:
+    items = "".join(f"<li>{_item(item)}</li>" for item in block.items)
+    return f'<ol class="fixes">{items}</ol>' if block.numbered else f"<ul>{items}</ul>"
+
+
+def _item(item: Item) -> str:
+    kind = f" <span class='kind'>{text(item.kind)}</span>" if item.kind else ""
+    if not item.text and item.lead:
+        return f"<h4>{text(item.lead)}{kind}</h4>{page_html(item.blocks)}"
+    lead = f"<b>{text(item.lead)}:</b> " if item.lead else ""
+    return f"{lead}{text(item.text)}{kind}{page_html(item.blocks)}"
+
+
+def _fields(block: Fields) -> str:
+    rows = "".join(f"<dt>{text(label)}</dt><dd>{text(said)}</dd>" for label, said in block.rows)
+    return f"<dl>{rows}</dl>"
+
+
+def _evidence(block: Evidence) -> str:
+    rows = "".join(
+        f"<tr><td><code>{text(fact)}</code></td><td class='num'>{text(value)}</td>"
+        f"<td><code>{text(source)}</code></td></tr>"
+        for fact, value, source in block.rows
+    )
+    return (
+        '<table class="evidence"><thead><tr><th scope="col">What</th><th scope="col" class="num">Value</th>'
+        f'<th scope="col">Where to see it</th></tr></thead><tbody>{rows}</tbody></table>'
+    )
+
+
+def _picture(block: Picture) -> str:
+    return f'<div class="scroll" tabindex="0"><code class="picture">{text(block.text)}</code></div>'
+
+
+def _section(block: Section) -> str:
+    inside = page_html(block.blocks)
+    if not inside:
+        return ""
+    if block.folded:
+        return f"<details><summary>{text(block.title)}</summary>{inside}</details>"
+    return f"<h3>{text(block.title)}</h3>{inside}"
+
+
+def _more(block: More) -> str:
+    return f'<p class="note">More: <code>{text(block.command)}</code></p>'
+
+
+_LAYOUTS: Mapping[type, Callable[..., str]] = {
+    Headline: _headline,
+    Prose: _prose,
+    Command: _command,
+    Item: _item,
+    Items: _items,
+    Fields: _fields,
+    Evidence: _evidence,
+    Picture: _picture,
+    Section: _section,
+    More: _more,
+}

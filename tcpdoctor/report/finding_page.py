@@ -1,0 +1,182 @@
+"""What a finding and a fix say, as blocks: the same in text, Markdown and HTML."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from tcpdoctor.diagnosis.finding import Finding, Fix, SysctlFix, Unchecked
+from tcpdoctor.named_tuples import NamedTuple
+from tcpdoctor.report.host import plural
+from tcpdoctor.report.page import (
+    Block,
+    Command,
+    Evidence,
+    Headline,
+    Item,
+    Items,
+    More,
+    Prose,
+    Section,
+    listed,
+)
+
+MOST_ALIKE = 10
+"""Findings of one rule that are shown one by one."""
+
+
+class FindingPage(NamedTuple):
+    """A finding, in the order in which somebody needs it who has to act."""
+
+    act: tuple[Block, ...]
+    """What it is, what was measured, what to do and what does not help."""
+    know: tuple[Block, ...]
+    """Why, what it costs, when it is normal, where to read on."""
+
+
+class Alike(NamedTuple):
+    """The findings of one rule: they share what the rule has to say."""
+
+    shown: Sequence[Finding]
+    """At least one, at most MOST_ALIKE."""
+    more: int
+    """How many there are besides."""
+    untold: int = 0
+    """How many of these the diagnosis holds no more of than their number."""
+
+
+def grouped(findings: Iterable[Finding], untold: Mapping[str, int] | None = None) -> list[Alike]:
+    """Group findings by rule, in the order of the worst of each; of a rule there may be `untold` more."""
+    groups: dict[str, list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(finding.rule, []).append(finding)
+    beyond = untold or {}
+    return [
+        Alike(group[:MOST_ALIKE], max(0, len(group) - MOST_ALIKE) + beyond.get(rule, 0), beyond.get(rule, 0))
+        for rule, group in groups.items()
+    ]
+
+
+def pages_of(alike: Alike) -> list[FindingPage]:
+    """Return a page per finding that is shown; the prose that they share stands in the first one only."""
+    first = alike.shown[0]
+    return [finding_page(first), *(finding_page(finding, first) for finding in alike.shown[1:])]
+
+
+def more_words(alike: Alike) -> str:
+    """Say how many findings of a rule are not shown, and where they are; empty where there are none."""
+    if not alike.more:
+        return ""
+    told = len(alike.shown) + alike.more - alike.untold
+    where = f"--format json has the {told} worst" if alike.untold else "--format json has them all"
+    return f"... and {plural(alike.more, 'finding')} more of {alike.shown[0].rule}; {where}"
+
+
+def finding_page(finding: Finding, like: Finding | None = None) -> FindingPage:
+    """Return one finding; `like` is an earlier one of the same rule that already explained it."""
+    act: list[Block] = [
+        Headline(finding.severity.key, finding.label, finding.title, finding.headline),
+        Prose(finding.summary),
+    ]
+    if finding.evidence:
+        rows = tuple((item.fact, item.shown, item.source) for item in finding.evidence)
+        act.append(Section("Evidence", (Evidence(rows),), folded=like is not None))
+    as_above = like is not None and [fix.title for fix in finding.fixes] == [fix.title for fix in like.fixes]
+    if as_above and like is not None:
+        above = f"What to do, and what does not help: as for {like.label} above."
+        act.append(Prose(above, quoted=like.label, apart=True))
+    else:
+        act += _advice(finding)
+    know: list[Block] = []
+    if like is None or finding.explanation != like.explanation:
+        know.append(Section("Why", (Prose(finding.explanation),), run_in=True))
+    if like is None or finding.impact != like.impact:
+        know.append(Section("Cost", (Prose(finding.impact),), run_in=True))
+    if not as_above:
+        know += [block._replace(folded=True) for block in listed("Normal when", finding.normal_when)]
+        know.append(More(f"tcpdoctor explain --rule {finding.rule}"))
+    return FindingPage(tuple(act), tuple(know))
+
+
+def sources(finding: Finding) -> tuple[Section, ...]:
+    """Return where the claims of a finding come from."""
+    return tuple(
+        block._replace(folded=True)
+        for block in listed(
+            "Where this comes from", (f"{one.claim}: {one.source}" for one in finding.references)
+        )
+    )
+
+
+def _advice(finding: Finding) -> list[Block]:
+    fixes = tuple(Item("", fix.title, fix.kind, tuple(fix_blocks(fix))) for fix in finding.fixes)
+    wrong = tuple(Item(item.why, item.title) for item in finding.wrong_fixes)
+    return [
+        *([Section("What to do", (Items(fixes, numbered=True),))] if fixes else []),
+        *([Section("What does not help", (Items(wrong),))] if wrong else []),
+    ]
+
+
+def fix_blocks(fix: Fix) -> list[Block]:
+    """Return what to do, its risk, how to verify it and how to undo it."""
+    blocks: list[Block] = [Prose(fix.prose)] if fix.prose else []
+    blocks += [Command(fix.commands)] if fix.sysctl is None and fix.commands else []
+    blocks += [] if fix.sysctl is None else _setting_blocks(fix.sysctl)
+    blocks.append(Prose(fix.risk, "Risk"))
+    blocks += instruction("Verify", fix.verify, fix.verify_commands)
+    return blocks + (instruction("Undo", fix.undo, fix.undo_commands) if fix.undo else [])
+
+
+def instruction(label: str, text: str, commands: Sequence[str]) -> list[Block]:
+    """Return what is to be typed, or else what is to be done; nothing where nothing is known."""
+    if commands:
+        return [Command(tuple(commands), label)]
+    return [Prose(text.strip(), label)] if text.strip() else []
+
+
+def _setting_blocks(sysctl: SysctlFix) -> list[Block]:
+    """Return what a sysctl is and what it shall be; no command where the value could not be computed."""
+    where = "this network namespace only" if sysctl.applies_to == "namespace" else "the whole machine"
+    here = f"{sysctl.name}: {setting_words(sysctl.current)} here"
+    if sysctl.command is None:
+        return [Prose(f"{here}; which value to set could not be computed ({where})")]
+    return [
+        Prose(f"{here}, set {setting_words(sysctl.value)} ({where})"),
+        Command((sysctl.command,), close=True),
+        *keeping(sysctl.name, sysctl.persist),
+    ]
+
+
+def keeping(name: str, line: str) -> list[Block]:
+    """Return where the line of a setting has to stand to be there after a boot."""
+    return [Prose(how_to_keep(name)), Command((line,), close=True)]
+
+
+_OF_MODULES = ("net.netfilter.", "net.nf_conntrack", "net.bridge.")
+"""Settings that appear with a module, which is mostly loaded after the files are read at boot."""
+
+
+def how_to_keep(name: str) -> str:
+    """Say where the line of a setting goes that stands behind this, and what may undo it there."""
+    text = (
+        "To keep it, a line for /etc/sysctl.d/60-tcpdoctor.conf, which comes before 99-sysctl.conf and "
+        "/etc/sysctl.conf: take the setting out of them (tcpdoctor sysctl lint names such lines)"
+    )
+    if name.startswith(_OF_MODULES):
+        text += "; name its module in /etc/modules-load.d, else the line is read before the setting is there"
+    return f"{text}:"
+
+
+def setting_words(value: object) -> str:
+    """Return a sysctl's value for people."""
+    if value is None:
+        return "not known"
+    return (" ".join(map(str, value)) if isinstance(value, list) else str(value)) or "empty"
+
+
+def unanswered_by_reason(unchecked: Iterable[Unchecked]) -> Mapping[str, Sequence[str]]:
+    """Return the rules that were not answered by the reason; those that do not apply come last."""
+    groups: dict[tuple[bool, str], list[str]] = {}
+    for rule in unchecked:
+        groups.setdefault((not rule.applies, rule.reason), []).append(rule.rule)
+    return {
+        ("does not apply here: " if inapplicable else "") + reason: list(dict.fromkeys(rules))
+        for (inapplicable, reason), rules in sorted(groups.items(), key=lambda group: group[0][0])
+    }
