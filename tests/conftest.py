@@ -13,8 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tcpdoctor.lab.namespace import NamespaceRefusedError, in_private_namespace
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+"""How long an example takes says how busy the machine is, and nothing of the program."""
 
 
 def _is_allowed() -> str | None:
