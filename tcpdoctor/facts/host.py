@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from tcpdoctor.facts import established, namespace
+from tcpdoctor.facts import established, lifetime, namespace
 from tcpdoctor.facts.fact import COUNTER
 from tcpdoctor.facts.namespace import Looks, default_value, sysctl_value
 from tcpdoctor.facts.rates import counter, growth
@@ -36,7 +36,7 @@ class HostFacts(Looks, Mapping[str, Value]):
         return fact is not None and fact.scope is Scope.HOST
 
     def _compute(self, name: str) -> Value:
-        function = namespace.FUNCTIONS.get(name)
+        function = namespace.FUNCTIONS.get(name) or lifetime.FUNCTIONS.get(name)
         if function is not None:
             return function(self)
         of_living = established.FUNCTIONS.get(name)

@@ -72,10 +72,11 @@ def own_facts(scope: Scope) -> Sequence[Fact]:
 def _computed_here() -> Mapping[str, Fact]:
     """The facts that have a function of their own."""
     # a fifth of the time of `check` with what they import: a command that asks for no fact is spared it
-    from tcpdoctor.facts import destinations, established, listeners, namespace, ports, processes
+    from tcpdoctor.facts import destinations, established, lifetime, listeners, namespace, ports, processes
 
     told: tuple[Fact, ...] = (
         *(fact for fact, _ in namespace.FACTS),
+        *(fact for fact, _ in lifetime.FACTS),
         *(fact for fact, _ in processes.FACTS),
         *(fact for fact, _ in listeners.FACTS),
         *(fact for fact, _ in ports.FACTS),

@@ -16,15 +16,16 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from tcpdoctor.errors import SnapshotError
 from tcpdoctor.kernel.files import UntrustedPathError, open_trusted, replace_file
 from tcpdoctor.kernel.live import EARLIER_STATES
-from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.recorded import LARGEST_PACKED, pack, unpack
-from tcpdoctor.kernel.snapshot import Detail, Snapshot
+from tcpdoctor.kernel.snapshot import Census, Detail, Snapshot
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.text import clean
 
@@ -34,6 +35,8 @@ LONGEST_WAIT = 30.0
 
 _MOST_SOCKETS = 5_000
 """Of each state. Beyond, those with the lowest cookies are kept: the oldest, which are stuck if any are."""
+_MOST_DESTINATIONS = 256
+"""Those with most connections."""
 _NOT_KEPT = Missing("it is not kept from one run to the next")
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -136,8 +139,26 @@ def as_earlier(look: Snapshot, before: Snapshot | None = None) -> Snapshot:
     listeners = look.listeners
     if not isinstance(listeners, Missing):
         listeners = tuple(row._replace(owner=_NOT_KEPT) for row in listeners)
-    look = look._replace(sysctls={}, census=_NOT_KEPT, listeners=listeners, detail=detail, processes={})
+    look = look._replace(
+        sysctls={}, census=_destinations_of(look.census), listeners=listeners, detail=detail, processes={}
+    )
     return look._replace(first_seen=_first_seen(look, before))
+
+
+def _destinations_of(census: Reading[Census]) -> Reading[Census]:
+    """Keep how many connections went where, for the next run to say where there are fewer; else nothing."""
+    if isinstance(census, Missing):
+        return census
+    kept = dict(islice(census.by_destination.items(), _MOST_DESTINATIONS))
+    left_out = max((use.total for use in islice(census.by_destination.values(), len(kept), None)), default=0)
+    return census._replace(
+        by_state={},
+        bound=_NOT_KEPT,
+        by_port={},
+        by_destination=kept,
+        unlisted=max(census.unlisted, left_out),
+        established=_NOT_KEPT,
+    )
 
 
 def _first_seen(look: Snapshot, before: Snapshot | None) -> Mapping[int, float]:
