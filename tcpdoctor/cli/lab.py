@@ -64,18 +64,24 @@ def run_scenario(
         bool,
         typer.Option("--hold", help="Stop while it is broken, and say how to look around in there."),
     ] = False,
+    no_pause: Annotated[
+        bool, typer.Option("--no-pause", help="On a terminal, too, do not stop at each step.")
+    ] = False,
     color: COLOR = "auto",
 ) -> None:
     """Tell one scenario step by step: the disease, its finding, the fix.
+
+    On a terminal it stops at each step: Enter goes on, q ends it. Of the connections of a step one is
+    drawn: what passed between its ends, and their states behind each segment.
 
     It happens in a network namespace of its own, as root or where user namespaces are allowed; no setting
     of the host changes, and all that is made ends with the namespace. Kernel modules that the kernel loads
     for it (connection tracking, virtual links, shapers) stay loaded. Exits 0 if all went as told, 1 if it
     did not, and 3 if it could not run.
     """
-    from tcpdoctor.cli.lab_run import find_scenario, tell
+    from tcpdoctor.cli.lab_run import find_scenario, pace_of, tell
 
-    code = tell(find_scenario(name), Output("text", None, color), hold=hold)
+    code = tell(find_scenario(name), Output("text", None, color), pace_of(hold=hold, no_pause=no_pause))
     if code:
         raise typer.Exit(code)
 

@@ -6,6 +6,7 @@ import re
 import select
 import shlex
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 from tcpdoctor.answers.proof import Unproven
 from tcpdoctor.answers.rules import shipped_texts
+from tcpdoctor.cli.lab_drawing import ASCII, UNICODE, Strokes, pair_lines
 from tcpdoctor.cli.output import Output, emit, style_of
 from tcpdoctor.diagnosis.library import Config, Override, RuleText, load_library
 from tcpdoctor.diagnosis.rule import Rule
@@ -23,6 +25,7 @@ from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.dimension import show_number
 from tcpdoctor.lab.aside import Aside, Printed
 from tcpdoctor.lab.catalogue import LAB
+from tcpdoctor.lab.overheard import Pair
 from tcpdoctor.lab.scenario import Asked, Between, Broken, Cured, Scenario, Scene, Step
 from tcpdoctor.lab.stage import Ended, Looked, Opened, Reached, Refused, Stage
 from tcpdoctor.report.lab_list import Listed
@@ -174,13 +177,21 @@ class View(NamedTuple):
 
     shown: tuple[Shown, ...]
     verdicts: tuple[Verdict, ...]
+    short: str = ""
+    """The short form of what `check` found, where it is held."""
 
 
 class Looker:
     """Looks at the scenes of one scenario, in their order. It remembers which rules were to fire."""
 
-    def __init__(self, texts: Sequence[RuleText], *, tell: bool, color: bool = False) -> None:
-        """Take the rules as shipped; `tell` asks for what people read as well, `color` for colours in it."""
+    def __init__(
+        self, texts: Sequence[RuleText], *, tell: bool, color: bool = False, holds: bool = False
+    ) -> None:
+        """Take the rules as shipped.
+
+        `tell` asks for what people read as well, `color` for colours in it, `holds` for the short form.
+        """
+        self._holds = holds
         self._texts = texts
         self._tell = tell
         self._color = ["--color", "always"] if color else ["--color", "never"]
@@ -230,19 +241,28 @@ class Looker:
         verdicts = [_compared(path, wanted, _at(answer, path)) for path, wanted in scene.answer.items()]
         return View(tuple(shown), tuple(verdicts))
 
+    def _brief(self, rules: list[str], window: float) -> Aside:
+        only = [f"--only={rule}" for rule in rules]
+        return self._begin(["check", *only, f"--window={window:g}", *self._color])
+
     def _check(self, scene: Broken | Cured, shown: list[Shown]) -> View:
         rules = list(scene.fires) if isinstance(scene, Broken) else self._rules
         typed = f"check {' '.join(rules)}"
         if scene.window != 1:
             typed += f" --window {scene.window:g}"
         told = self._begin([*shlex.split(typed), *self._color]) if self._tell else None
+        only = [f"--only={rule}" for rule in rules]
+        brief = (
+            self._begin(["check", *only, f"--window={scene.window:g}", *self._color]) if self._tell else None
+        )
         report = _object(self._run([*shlex.split(typed), "--format", "json"]), typed)
         if told is not None:
             text = cut_finding(told.printed().output, again=self._told.issuperset(rules))
             shown.append(Shown(f"tcpdoctor {typed}", text))
             self._told |= set(rules)
         wanted = scene.fires if isinstance(scene, Broken) else dict.fromkeys(rules, _CLEAR)
-        return View(tuple(shown), tuple(_judged(rule, least, report) for rule, least in wanted.items()))
+        judged = tuple(_judged(rule, least, report) for rule, least in wanted.items())
+        return View(tuple(shown), judged, "" if brief is None else brief.printed().output)
 
 
 def _commands(scene: Scene) -> list[str]:
@@ -295,18 +315,52 @@ def _at(answer: Any, path: str) -> Any:
 
 
 _FELL_SHORT = 1
+_PER_SEGMENT = 0.15
+"""Seconds from a line of a drawing to the next."""
 
 
-def tell(scenario: Scenario, output: Output, *, hold: bool) -> int:
+class Pace(NamedTuple):
+    """How a story is told."""
+
+    hold: bool = False
+    """Stop while it is broken, wherever it is printed."""
+    pause: bool = False
+    """Stop at each step, until Enter."""
+    strokes: Strokes = ASCII
+
+
+def pace_of(*, hold: bool, no_pause: bool) -> Pace:
+    """Stop at each step where somebody sits at a terminal, and draw what its locale can show."""
+    terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+    return Pace(hold, terminal and not no_pause, UNICODE if terminal and shows_utf8(os.environ) else ASCII)
+
+
+def shows_utf8(environment: Mapping[str, str]) -> bool:
+    """Whether the user's locale is one of UTF-8.
+
+    What Python writes does not tell: in the locale C it writes UTF-8 all the same, and sets LC_CTYPE for that
+    (PEP 538).
+    """
+    language = environment.get("LANG", "")
+    own = environment.get("LC_CTYPE", "")
+    if own == "C.UTF-8" and language in ("", "C", "POSIX"):
+        own = ""
+    locale = environment.get("LC_ALL") or own or language
+    return locale.lower().replace("-", "").endswith("utf8")
+
+
+def tell(scenario: Scenario, output: Output, pace: Pace) -> int:
     """Play the scenario and print every step; return the exit code.
 
     Raises:
         QuestionError: This machine gives us no network namespace.
     """
     style = style_of(output)
-    looker = Looker(list(shipped_texts()), tell=True, color=style.color)
-    teller = _Teller(scenario, output, {rule.id: rule for rule in shipped_rules()})
-    with Stage(scenario, looker) as stage, _watched_stdout() as is_lost:
+    looker = Looker(list(shipped_texts()), tell=True, color=style.color, holds=pace.hold)
+    config = _lent_file() if pace.hold else None
+    teller = _Teller(scenario, output, pace, config or "")
+    stage = Stage(scenario, looker, overhear=True, leftover=config)
+    with stage, _watched_stdout() as is_lost:
         while not isinstance(message := stage.receive(), Ended):
             if isinstance(message, Refused):
                 raise QuestionError(f"the lab cannot play here: {message.reason}")
@@ -314,10 +368,17 @@ def tell(scenario: Scenario, output: Output, *, hold: bool) -> int:
             if is_lost():
                 return 0
             if isinstance(message, Looked):
-                if hold and _is_sick(message.scene):
-                    teller.hold(message.scene)
+                if not teller.wants_more(message):
+                    break
                 stage.go()
     return teller.conclude(message)
+
+
+def _lent_file() -> str:
+    """An empty file that only this user reads and writes; whoever gets it removes it."""
+    file, path = tempfile.mkstemp(prefix="tcpdoctor-lab-", suffix=".toml")
+    os.close(file)
+    return path
 
 
 def _is_sick(scene: Scene) -> bool:
@@ -342,11 +403,13 @@ def _watched_stdout() -> Iterator[Callable[[], bool]]:
 class _Teller:
     """Prints what happens, and remembers whether it went as told."""
 
-    def __init__(self, scenario: Scenario, output: Output, rules: dict[str, Rule]) -> None:
+    def __init__(self, scenario: Scenario, output: Output, pace: Pace, config: str) -> None:
         self._scenario = scenario
+        self._pace = pace
+        self._config = config
         self._output = output
         self._style = style_of(output)
-        self._rules = rules
+        self._rules = {rule.id: rule for rule in shipped_rules()}
         self._steps = 0
         self._begun = time.monotonic()
         self._player: Opened | None = None
@@ -368,6 +431,7 @@ class _Teller:
             self._steps += 1
             self._say("\n" + self._style.bold(f"{self._steps}. {self._heading(message.scene)}"))
             self._say(self._style.wrap(_prose(message.scene.text)))
+            self._draw(message.pair)
             self._say_what_is_lowered(message.scene)
         else:
             view: View = message.result
@@ -375,28 +439,70 @@ class _Teller:
                 self._show(shown)
             self._judge(view)
 
-    def hold(self, scene: Scene) -> None:
-        """Let the person explore, until Enter; Ctrl-C ends everything."""
+    def wants_more(self, looked: Looked) -> bool:
+        """Wait for the person where the pace says so; False: it ends here."""
+        if self._pace.hold and _is_sick(looked.scene):
+            self._hold(looked)
+            if not self._pace.pause:
+                self._say("Enter goes on, Ctrl-C ends it here.")
+                _wait_for_enter()
+                return True
+        return not self._pace.pause or self._goes_on()
+
+    def _goes_on(self) -> bool:
+        self._say("\n" + self._style.dim("Enter goes on, q or Ctrl-C ends it here."))
+        line = sys.stdin.readline()
+        return line != "" and not line.strip().lower().startswith("q")
+
+    def _hold(self, looked: Looked) -> None:
+        """Show the finding once more, and how it is seen from another terminal."""
         assert self._player is not None  # noqa: S101 - the stage opens before the first scene
         pid = self._player.player
-        user = " -U" if self._player.in_user_namespace else ""
-        keep = " --preserve-credentials" if self._player.in_user_namespace else ""
-        self._say("\n" + self._style.bold("It is held in this state. To look around, in another terminal:"))
-        self._say(f"  nsenter -t {pid}{user} -n{keep}")
-        self._say(
-            self._style.wrap(
-                "Then, in that shell: tcpdoctor check, tcpdoctor sockets, ss -tanpo. Leave it with exit."
-            )
-        )
-        if isinstance(scene, Broken) and scene.limits:
-            self._say(
-                self._style.wrap("check has its usual limits there, and is silent until they are reached.")
-            )
-        self._say("Enter goes on, Ctrl-C ends it here.")
-        _wait_for_enter()
+        self._say("\n" + self._style.bold("It is held in this state, until you go on."))
+        view: View = looked.result
+        if view.short:
+            self._say("\n" + view.short.rstrip("\n"))
+        if self._player.in_user_namespace:
+            self._say(f"\nTo see it from another terminal:\n  nsenter -t {pid} -U -n --preserve-credentials")
+            self._say("and in that shell:")
+        else:
+            self._say(f"\nA shell in there, from another terminal:\n  nsenter -t {pid} -n")
+            self._say("To see it there, or from outside with --netns:")
+        netns = "" if self._player.in_user_namespace else f" --netns {pid}"
+        for command in (*self._commands(looked.scene), "sockets"):
+            self._say(self._style.command_block(f"tcpdoctor {command}{netns}", "  "))
 
-    def conclude(self, end: Ended) -> int:
-        """Print the last lines; return the exit code."""
+    def _commands(self, scene: Scene) -> list[str]:
+        """What shows the finding, or the answer, to somebody else."""
+        if isinstance(scene, Asked):
+            return [scene.question]
+        if not isinstance(scene, Broken):
+            return []
+        config = f" --config {self._lowered(scene)}" if scene.limits else ""
+        return [f"check {' '.join(scene.fires)}{config}"]
+
+    def _lowered(self, scene: Broken) -> str:
+        """The path of a configuration with the limits of this look."""
+        with open(self._config, "w", encoding="ascii") as file:
+            for rule, limits in scene.limits.items():
+                file.write(f"[rules.{rule}.limits]\n")
+                file.writelines(f"{name} = {value:g}\n" for name, value in limits.items())
+        return self._config
+
+    def _draw(self, pair: Pair | None) -> None:
+        """Draw both ends; for somebody at a terminal line by line, so that the states are seen to move."""
+        if pair is None:
+            return
+        for number, line in enumerate(pair_lines(pair, self._style, self._pace.strokes)):
+            if self._pace.pause and number > 1:
+                time.sleep(_PER_SEGMENT)
+            self._say(line if number else "\n" + line)
+
+    def conclude(self, end: Ended | Looked) -> int:
+        """Print the last lines; return the exit code. Behind a `Looked` the person wanted no more."""
+        if isinstance(end, Looked):
+            self._say("Ended here; the namespace and everything in it are gone.")
+            return _FELL_SHORT if self._failed else 0
         if end.problem is not None:
             self._failed.append(f"the story broke off: {end.problem}")
             if os.environ.get("TCPDOCTOR_TRACEBACK"):

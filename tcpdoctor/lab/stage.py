@@ -11,6 +11,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
@@ -20,6 +21,7 @@ from tcpdoctor.lab.namespace import (
     enter_private_namespace,
     refuse_settings_that_stay,
 )
+from tcpdoctor.lab.overheard import Follower, Listening, Pair, read_there
 from tcpdoctor.lab.pairs import NeverCameError
 from tcpdoctor.lab.scenario import Scenario, Scene
 
@@ -46,6 +48,8 @@ class Reached(NamedTuple):
     """The story has come to a scene, which is looked at now."""
 
     scene: Scene
+    pair: Pair | None = None
+    """The connection that stands for what happened since the scene before, where that is listened to."""
 
 
 class Looked(NamedTuple):
@@ -77,8 +81,17 @@ Message: TypeAlias = Opened | Reached | Looked | Ended | Refused
 class Stage:
     """A scenario that is being played. Use it in a `with` block: leaving it ends all processes."""
 
-    def __init__(self, scenario: Scenario, look: Look) -> None:
-        """Fork the keeper, which begins at once."""
+    def __init__(
+        self, scenario: Scenario, look: Look, *, overhear: bool = False, leftover: str | None = None
+    ) -> None:
+        """Fork the keeper, which begins at once.
+
+        Args:
+            scenario: What is played.
+            look: What is made of each scene.
+            overhear: Whether the keeper listens to what passes between the ends of connections.
+            leftover: A file that the keeper removes in the end, whatever ends it but SIGKILL.
+        """
         self.connection, theirs = Pipe()
         """Selectable; there is a message when it is readable."""
         caller = os.getpid()
@@ -91,7 +104,8 @@ class Stage:
         else:
             if keeper == 0:
                 self.connection.close()
-                _keep(theirs, caller, scenario, look)
+                _leftovers.extend([leftover] if leftover else [])
+                _keep(theirs, caller, scenario, look, overhear=overhear)
             self.pid = keeper
         theirs.close()
 
@@ -137,9 +151,11 @@ class Stage:
 
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+_leftovers: list[str] = []
+"""Files that the keeper removes: only it knows them, a signal handler is told nothing."""
 
 
-def _keep(caller: Connection, parent: int, scenario: Scenario, look: Look) -> NoReturn:
+def _keep(caller: Connection, parent: int, scenario: Scenario, look: Look, *, overhear: bool) -> NoReturn:
     """The keeper's life; it never returns into the caller's code."""
     try:
         for number in _ENDING:
@@ -150,7 +166,7 @@ def _keep(caller: Connection, parent: int, scenario: Scenario, look: Look) -> No
         adopt_orphans()
         forks_die_with_us()
         _be_quiet()
-        message = _direct(caller, parent, scenario, look)
+        message = _direct(caller, parent, scenario, look, overhear=overhear)
         signal.setitimer(signal.ITIMER_REAL, 0)
         caller.send(message)
     except ConnectionError:
@@ -164,6 +180,9 @@ def _leave(*_: object) -> NoReturn:
     for number in (*_ENDING, signal.SIGALRM):
         signal.signal(number, signal.SIG_IGN)
     try:
+        for path in _leftovers:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
         kill_descendants()
     finally:
         os._exit(0)
@@ -181,7 +200,7 @@ def _be_quiet() -> None:
     os.close(null)
 
 
-def _direct(caller: Connection, parent: int, scenario: Scenario, look: Look) -> Message:
+def _direct(caller: Connection, parent: int, scenario: Scenario, look: Look, *, overhear: bool) -> Message:
     """Let the story be played, look at every scene, and say how it ended."""
     try:
         try:
@@ -190,15 +209,18 @@ def _direct(caller: Connection, parent: int, scenario: Scenario, look: Look) -> 
         except NamespaceRefusedError as error:
             return Refused(str(error))
         die_with(parent, signal.SIGTERM)
+        ears = _Ears() if overhear else None
         actor, theirs = Pipe()
         keeper = os.getpid()
         player = os.fork()
         if player == 0:
+            if ears is not None:
+                ears.close()
             _play(theirs, keeper, scenario)
         theirs.close()
         caller.send(Opened(player, in_user_namespace))
         while not isinstance(scene := _next(actor), Ended):
-            caller.send(Reached(scene))
+            caller.send(Reached(scene, ears.pair() if ears is not None else None))
             caller.send(Looked(scene, look(scene)))
             signal.setitimer(signal.ITIMER_REAL, 0)
             caller.recv()
@@ -206,6 +228,29 @@ def _direct(caller: Connection, parent: int, scenario: Scenario, look: Look) -> 
     except Exception as error:  # the edge of this process: the caller tells it
         return _problem(error)
     return scene
+
+
+class _Ears:
+    """Listens to what passes between the ends, where this kernel and this user allow that."""
+
+    def __init__(self) -> None:
+        self._follower = Follower()
+        self._listening: Listening | None
+        try:
+            self._listening = Listening()
+        except OSError:  # no packet(7) in this kernel, or no CAP_NET_RAW: the story is told without it
+            self._listening = None
+
+    def close(self) -> None:
+        if self._listening is not None:
+            self._listening.close()
+
+    def pair(self) -> Pair | None:
+        """Return the connection that stands for what passed since the last time."""
+        if self._listening is None:
+            return None
+        self._follower.hear(self._listening.take())
+        return self._follower.scene(read_there())
 
 
 def _go_on(actor: Connection) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tcpdoctor.answers.proof import missing_parts
 from tcpdoctor.cli.lab import prove
-from tcpdoctor.cli.lab_run import tell
+from tcpdoctor.cli.lab_run import Pace, tell
 from tcpdoctor.cli.output import Output
 from tcpdoctor.lab.catalogue import LAB
 from tcpdoctor.lab.namespace import write_sysctl
@@ -290,7 +290,7 @@ def story(*scenes):
 
 
 def test_a_story_that_does_not_go_as_told_says_where(in_namespace, capfd):
-    code = tell(story(SICK), Output(), hold=False)
+    code = tell(story(SICK), Output(), Pace())
     told = " ".join(capfd.readouterr().out.split())
     assert code == 1
     assert f"Not as told: {SHORT} should be warning, and is clear" in told
@@ -300,7 +300,7 @@ def test_a_story_that_does_not_go_as_told_says_where(in_namespace, capfd):
 def test_lowered_limits_of_several_rules_are_told_apart(in_namespace, capfd):
     leak, held = "close-wait-leak", "fin-wait-2-held-open"
     scene = Broken("", fires={leak: "info"}, limits={held: {"min_age": 0.5}, leak: {"min_age": 0.5}})
-    tell(story(scene._replace(window=0)), Output(), hold=False)
+    tell(story(scene._replace(window=0)), Output(), Pace())
     told = " ".join(capfd.readouterr().out.split())
     assert (
         f"min_age = 500 ms instead of 2 min ({held}) and min_age = 500 ms instead of 60 s ({leak})." in told
@@ -308,7 +308,7 @@ def test_lowered_limits_of_several_rules_are_told_apart(in_namespace, capfd):
 
 
 def test_a_story_that_breaks_off_says_why(in_namespace, capfd):
-    code = tell(story(Step("It begins."), NeverCameError("not within 10 s: rain")), Output(), hold=False)
+    code = tell(story(Step("It begins."), NeverCameError("not within 10 s: rain")), Output(), Pace())
     told = capfd.readouterr().out
     assert code == 1
     assert "1. Set up\nIt begins.\n" in told

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -86,14 +86,41 @@ def test_the_way_in_that_is_printed_leads_into_the_namespace(held):
     assert subprocess.run(look, capture_output=True, text=True, check=True).stdout == "5\n"
 
 
+def test_what_is_printed_shows_the_finding_from_outside(in_namespace):
+    command = [*COMMAND[:-1], "close-wait-leak", "--hold"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as lab:
+        try:
+            told = read_until(lab.stdout, HELD)
+            held = told[told.index("It is held") :].replace(" \\\n   ", "")
+            asked = [line.split() for line in held.splitlines() if line.startswith("  tcpdoctor ")]
+            answers = [
+                subprocess.run([*COMMAND[:3], *words[1:]], capture_output=True, text=True, check=False)
+                for words in asked
+            ]
+            (config,) = [words[words.index("--config") + 1] for words in asked if "--config" in words]
+            assert Path(config).exists()
+        finally:
+            lab.terminate()
+    wait_until(lambda: not Path(config).exists(), "the limits of the lesson are gone with it")
+    assert "WARNING  " in held, "the finding stands there"
+    assert [words[1] for words in asked] == ["check", "sockets"]
+    assert [answer.returncode for answer in answers] == [1, 0], answers
+    assert "holds 113 sockets in CLOSE_WAIT" in " ".join(answers[0].stdout.split())
+    assert answers[1].stdout.count("CLOSE_WAIT") >= 113
+
+
 # --- a terminal ---
 
 
-def at_a_terminal(*options: str) -> tuple[int, int]:
+def at_a_terminal(
+    *options: str, name: str = COMMAND[-1], environment: Mapping[str, str] = os.environ
+) -> tuple[int, int]:
     """Start the command on a terminal of its own; its pid and the terminal's other end."""
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execv(sys.executable, [*COMMAND, *options, "--color", "never"])  # noqa: S606
+        os.execve(  # noqa: S606
+            sys.executable, [*COMMAND[:-1], name, *options, "--color", "never"], dict(environment)
+        )
     return pid, terminal
 
 
@@ -120,14 +147,68 @@ def test_enter_goes_on_from_the_disease_to_the_fix(in_namespace):
     told = read_terminal(terminal, HELD)
     assert "Fixed" not in told
     os.write(terminal, b"\n")
+    fixed = read_terminal(terminal, HELD)
+    assert "Fixed" in fixed
+    os.write(terminal, b"\n")
     rest = read_terminal(terminal, None)
     os.close(terminal)
-    assert "Fixed" in rest
     assert "All went as told" in rest
     assert end_of(pid) == 0
 
 
-@pytest.mark.parametrize("options", [(), ("--hold",)], ids=["playing", "held"])
+def test_at_a_terminal_each_step_waits_for_enter(in_namespace):
+    pid, terminal = at_a_terminal()
+    told = read_terminal(terminal, HELD)
+    assert "The disease" in told
+    below = descendants(pid)
+    assert len(below) == 2, "the story waits too"
+    os.write(terminal, b"\n")
+    assert "Fixed" in read_terminal(terminal, HELD)
+    os.write(terminal, b"\n")
+    assert "All went as told" in read_terminal(terminal, None)
+    os.close(terminal)
+    assert end_of(pid) == 0
+    wait_until(lambda: not any(map(is_running, below)), "all are gone")
+
+
+def test_q_ends_the_story_where_it_is(in_namespace):
+    pid, terminal = at_a_terminal()
+    read_terminal(terminal, HELD)
+    below = descendants(pid)
+    os.write(terminal, b"q\n")
+    rest = read_terminal(terminal, None)
+    os.close(terminal)
+    assert "Ended here" in rest
+    assert "Fixed" not in rest
+    assert end_of(pid) == 0
+    wait_until(lambda: not any(map(is_running, below)), "all are gone")
+
+
+def test_without_pause_nothing_is_waited_for(in_namespace):
+    pid, terminal = at_a_terminal("--no-pause")
+    told = read_terminal(terminal, None)
+    os.close(terminal)
+    assert HELD not in told
+    assert "All went as told" in told
+    assert end_of(pid) == 0
+
+
+@pytest.mark.parametrize(
+    ("locale", "arrow"), [("C.UTF-8", "\u2500 SYN \u2500"), ("C", "- SYN -")], ids=["UTF-8", "C"]
+)
+def test_both_ends_are_drawn_as_the_locale_can_show_them(in_namespace, locale, arrow):
+    environment = {"LC_ALL": locale, "PATH": os.environ["PATH"]}
+    pid, terminal = at_a_terminal("--no-pause", name="fin-wait-2-against-close-wait", environment=environment)
+    told = read_terminal(terminal, None)
+    os.close(terminal)
+    assert end_of(pid) == 0
+    assert arrow in told
+    states = [line.split() for line in told.splitlines() if line.startswith("  FIN_WAIT_2  ")]
+    assert ["FIN_WAIT_2", "(the", "kernel)", "CLOSE_WAIT"] in states
+    assert "113 connections in these states" in told
+
+
+@pytest.mark.parametrize("options", [(), ("--hold",)], ids=["at a step", "held"])
 def test_ctrl_c_ends_quietly_and_leaves_nothing(in_namespace, options):
     pid, terminal = at_a_terminal(*options)
     told = read_terminal(terminal, HELD if options else "The disease")
