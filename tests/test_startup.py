@@ -31,6 +31,11 @@ RUNS = {
     "check": ("check", "--window", "0", "--format", "json"),
     "text": ("check", "--window", "0"),
 }
+QUIET = {
+    "states": RUNS["states"],
+    "check": (*RUNS["check"], "--only", "accept-queue-full"),
+}
+"""Where nothing listens that rule finds nothing."""
 
 
 LISTING = """
@@ -47,8 +52,12 @@ main()
 
 @functools.cache
 def imported(run):
+    return modules_of(RUNS[run])
+
+
+def modules_of(arguments):
     answer = subprocess.run(
-        [sys.executable, "-c", LISTING, *RUNS[run]],
+        [sys.executable, "-c", LISTING, *arguments],
         capture_output=True,
         encoding="utf-8",
         env=environment() | {"COLUMNS": "80"},  # or the help is one that was written down
@@ -81,6 +90,15 @@ def imported_by_python():
 @EVERY_RUN
 def test_nothing_heavy_is_imported(run):
     assert imported(run) & HEAVY == set()
+
+
+WAIT = {"ast", "dataclasses", "datetime", "hashlib", "pathlib", "pickle", "socket", "textwrap", "threading"}
+"""Modules of Python's own library that take milliseconds too, and that wait until something is found."""
+
+
+@pytest.mark.parametrize("run", sorted(QUIET))
+def test_what_a_quiet_host_does_not_need_waits(run, in_namespace):
+    assert in_namespace(modules_of, QUIET[run]) & WAIT == set()
 
 
 @EVERY_RUN

@@ -9,12 +9,15 @@ import _pickle  # its Python part, pickle, would cost two milliseconds
 import os
 from collections.abc import Iterator, Sequence
 from io import BytesIO
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tcpdoctor
 from tcpdoctor.diagnosis.rule import Rule, parse_rule, read_body
 from tcpdoctor.facts import vocabulary
 from tcpdoctor.named_tuples import NamedTuple
+
+if TYPE_CHECKING:  # what is compiled is read without it
+    from pathlib import Path
 
 FILE = "compiled.bin"
 """Its name, in the package's folder."""
@@ -35,7 +38,7 @@ class Compiled(NamedTuple):
     """Without vocabulary; `source` is relative to the folder of rules, `packed` holds the body."""
 
 
-def load_compiled(rules: Path | None) -> Sequence[Rule] | None:
+def load_compiled(rules: str | None) -> Sequence[Rule] | None:
     """Return the shipped rules, or None where the file is not there or is not about these sources.
 
     Args:
@@ -59,13 +62,13 @@ def load_compiled(rules: Path | None) -> Sequence[Rule] | None:
         _pickle.PickleError,
     ):
         return None  # written by another version of this program, or not at all
-    if found.form != _FORMAT or (rules is not None and not _is_about(found, Path(package), rules)):
+    if found.form != _FORMAT or (rules is not None and not _is_about(found, package, rules)):
         return None
-    folder = "rules" if rules is None else str(rules)
+    folder = "rules" if rules is None else rules
     return [rule._replace(source=f"{folder}/{rule.source}", vocabulary=vocabulary) for rule in found.rules]
 
 
-def compile_rules(package: Path, rules: Path, *, here: bool) -> bytes:
+def compile_rules(package: "Path", rules: "Path", *, here: bool) -> bytes:
     """Read the rules and return what the file holds.
 
     Args:
@@ -77,35 +80,35 @@ def compile_rules(package: Path, rules: Path, *, here: bool) -> bytes:
         RuleError: A rule is wrong.
     """
     read = tuple(_pack(path, path.relative_to(rules)) for path in sorted(rules.glob("*/*.toml")))
-    sources = list(_sources(package, rules))
+    sources = list(_sources(str(package), str(rules)))
     return _pickle.dumps(tuple(Compiled(_FORMAT, _digest(sources), _look(sources) if here else "", read)), 5)
 
 
-def _pack(path: Path, name: Path) -> Rule:
+def _pack(path: "Path", name: "Path") -> Rule:
     rule = parse_rule(path.read_text(encoding="utf-8"), str(name), name.parent.name)
     packed = _pickle.dumps(read_body(rule), 5)
     plain = rule._replace(measure_limits=dict(rule.measure_limits))
     return plain._replace(shipped=True, packed=packed, vocabulary=None)  # type: ignore[arg-type]
 
 
-def _is_about(found: Compiled, package: Path, rules: Path) -> bool:
+def _is_about(found: Compiled, package: str, rules: str) -> bool:
     """Whether the sources are those that it was made from. What was installed together belongs together."""
-    if rules.parent == package:
+    if os.path.dirname(rules) == package:
         return True
     sources = list(_sources(package, rules))
     return found.look == _look(sources) or found.digest == _digest(sources)
 
 
-def _sources(package: Path, rules: Path) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
+def _sources(package: str, rules: str) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
     """Every file that decides what the rules mean, by its name."""
-    folders = [package / name for name in _CODE]
+    folders = [os.path.join(package, name) for name in _CODE]
     with os.scandir(rules) as families:
-        folders += sorted(Path(family.path) for family in families if family.is_dir())
+        folders += sorted(family.path for family in families if family.is_dir())
     for folder in folders:
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 if entry.name.endswith((".py", ".toml")):
-                    yield f"{folder.name}/{entry.name}", entry
+                    yield f"{os.path.basename(folder)}/{entry.name}", entry
 
 
 def _look(sources: Sequence[tuple[str, "os.DirEntry[str]"]]) -> str:
@@ -119,6 +122,7 @@ def _digest(sources: Sequence[tuple[str, "os.DirEntry[str]"]]) -> str:
 
     seen = sha256()
     for name, entry in sources:
-        content = Path(entry.path).read_bytes()
+        with open(entry.path, "rb") as file:
+            content = file.read()
         seen.update(f"{name} {len(content)}\n".encode() + content)
     return seen.hexdigest()

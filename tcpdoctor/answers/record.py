@@ -5,8 +5,8 @@ its JSON and its JSON Schema from the types alone: a field is a key, `Reading` i
 nearest field ``missing``, and `Is` says what a type cannot.
 """
 
+import time
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from typing import Annotated, Literal, TypeAlias
 
 from tcpdoctor.kernel.namespaces import Identity
@@ -85,4 +85,4 @@ def host_of(who: Identity) -> Host:
 
 def utc(seconds: float) -> Time:
     """Return seconds since 1970 as ``2026-11-20T12:00:00Z``."""
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

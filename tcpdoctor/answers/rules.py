@@ -7,15 +7,18 @@ program's own rules are exempt, because a checkout under sudo has to work.
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tcpdoctor
 from tcpdoctor.diagnosis.library import NO_CONFIG, Config, Library, RuleText, load_library, parse_config
 from tcpdoctor.errors import ConfigError, RuleError
 from tcpdoctor.kernel.files import list_files, read_text_file
 
-ADMIN_RULES = Path("/etc/tcpdoctor/rules.d")
-ADMIN_CONFIG = Path("/etc/tcpdoctor/config.toml")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ADMIN_RULES = "/etc/tcpdoctor/rules.d"
+ADMIN_CONFIG = "/etc/tcpdoctor/config.toml"
 LOCAL_FAMILY = "local"
 """The family of rules whose folder's name is no name of a family: ``/etc/tcpdoctor/rules.d``."""
 
@@ -24,8 +27,8 @@ _pinned: tuple[Sequence[RuleText], Config] | None = None
 
 
 def load_rules(
-    extra_dirs: Sequence[Path] = (),
-    config: Path | None = None,
+    extra_dirs: "Sequence[Path]" = (),
+    config: "Path | None" = None,
     only: Collection[str] | None = None,
     skip: Collection[str] | None = None,
 ) -> Library:
@@ -46,7 +49,7 @@ def load_rules(
         return load_library(*_pinned, only=only, skip=skip or ())
     from tcpdoctor.answers.compiled import load_compiled
 
-    shipped = load_compiled(folder_of_rules(Path(tcpdoctor.__file__).parent))
+    shipped = load_compiled(folder_of_rules(os.path.dirname(tcpdoctor.__file__)))
     texts = [*(shipped_texts() if shipped is None else ()), *added_texts(extra_dirs)]
     return load_library(texts, read_config(config), shipped=shipped or (), only=only, skip=skip or ())
 
@@ -60,19 +63,19 @@ def pin_rules(texts: Sequence[RuleText], config: Config) -> None:
     _pinned = texts, config
 
 
-def added_texts(extra_dirs: Sequence[Path]) -> Iterator[RuleText]:
+def added_texts(extra_dirs: "Sequence[Path]") -> Iterator[RuleText]:
     """The rules of the administrator, then those of each folder.
 
     Raises:
         RuleError: A folder or file cannot be read, or another user can write it.
     """
-    folders = [ADMIN_RULES, *extra_dirs] if os.path.lexists(ADMIN_RULES) else extra_dirs
+    folders: Sequence[str | Path] = [ADMIN_RULES, *extra_dirs] if os.path.lexists(ADMIN_RULES) else extra_dirs
     for folder in folders:
         for path in list_files(folder, _SUFFIX, error=RuleError):
             yield read_rule(path)
 
 
-def read_rule(path: Path) -> RuleText:
+def read_rule(path: "Path") -> RuleText:
     """Read one rule file that is not part of this program.
 
     Raises:
@@ -81,7 +84,7 @@ def read_rule(path: Path) -> RuleText:
     return RuleText(str(path), family_of(path), read_text_file(path, error=RuleError))
 
 
-def family_of(path: Path) -> str:
+def family_of(path: "Path") -> str:
     """The family that a rule file belongs to by the folder it lies in."""
     from tcpdoctor.diagnosis.rule import ID
 
@@ -95,7 +98,7 @@ def shipped_texts() -> Iterator[RuleText]:
     Raises:
         RuleError: They are not there: the installation is damaged.
     """
-    folder = folder_of_rules(Path(tcpdoctor.__file__).parent)
+    folder = folder_of_rules(os.path.dirname(tcpdoctor.__file__))
     if folder is None:
         yield from packed_texts("tcpdoctor")
         return
@@ -109,14 +112,16 @@ def shipped_texts() -> Iterator[RuleText]:
         yield RuleText(str(path), path.parent.name, text, shipped=True)
 
 
-def folder_of_rules(package: Path) -> Path | None:
+def folder_of_rules(package: str) -> str | None:
     """The folder of a package's rules; None where they are inside a zip file, or not there at all."""
-    inside = package / "rules"
-    if inside.is_dir():
+    inside = os.path.join(package, "rules")
+    if os.path.isdir(inside):
         return inside
     # an editable install does not see what the build puts into the package
-    beside = package.parent / "rules"
-    return beside if (package.parent / "pyproject.toml").is_file() and beside.is_dir() else None
+    checkout = os.path.dirname(package)
+    beside = os.path.join(checkout, "rules")
+    is_checkout = os.path.isfile(os.path.join(checkout, "pyproject.toml"))
+    return beside if is_checkout and os.path.isdir(beside) else None
 
 
 def packed_texts(package: str) -> Iterator[RuleText]:
@@ -136,7 +141,7 @@ def packed_texts(package: str) -> Iterator[RuleText]:
             yield RuleText(source, family.name, file.read_text(encoding="utf-8"), shipped=True)
 
 
-def read_config(path: Path | None) -> Config:
+def read_config(path: "Path | None") -> Config:
     """The configuration: of this file, or the administrator's where there is one.
 
     Raises:
@@ -145,5 +150,5 @@ def read_config(path: Path | None) -> Config:
     if path is None:
         if not os.path.lexists(ADMIN_CONFIG):
             return NO_CONFIG
-        path = ADMIN_CONFIG
+        return parse_config(read_text_file(ADMIN_CONFIG, error=ConfigError), str(ADMIN_CONFIG))
     return parse_config(read_text_file(path, error=ConfigError), str(path))

@@ -4,14 +4,13 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tcpdoctor import __version__
 from tcpdoctor.answers.check import Check, diagnose_on_demand, exit_code, is_blind, unchecked_rules
-from tcpdoctor.cli.options import NETNS, WINDOW, duration, look_from, refuse_bad_window
+from tcpdoctor.cli.options import NETNS, WINDOW, Path, duration, look_from, refuse_bad_window
 from tcpdoctor.cli.output import (
     COLOR,
     JSON,

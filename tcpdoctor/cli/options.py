@@ -5,9 +5,14 @@ gets there: `tcpdoctor.cli.every_namespace` asks the command once for each names
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING or hasattr(typer, "Typer"):
+    from pathlib import Path as Path
+else:
+    Path = str  # a hot command line (tcpdoctor.cli.hot) declares nothing, and pathlib takes 4 ms to import
 
 EVERY = "all"
 

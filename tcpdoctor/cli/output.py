@@ -12,18 +12,19 @@ import select
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from threading import Event, Thread  # typer has imported it anyway
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, TextIO, TypeVar
 
 import typer
 
 import tcpdoctor
+from tcpdoctor.cli.options import Path
 from tcpdoctor.errors import OutputError
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.style import PLAIN, SGR_CODES, Style
 
 if TYPE_CHECKING:  # `--help` needs nothing of the kernel
+    from threading import Event
+
     from tcpdoctor.kernel.reading import JsonValue
 
 FORMAT = Annotated[Literal["text", "json"], typer.Option("--format", help="For people, or for machines.")]
@@ -443,6 +444,8 @@ def said_to_take(seconds: float) -> Iterator[None]:
     if seconds < SHORTEST_SAID or sys.stderr is None or not sys.stderr.isatty():
         yield
         return
+    from threading import Event, Thread
+
     done = Event()
     counter = Thread(target=_count_down, args=(seconds, done), daemon=True)
     counter.start()
@@ -454,7 +457,7 @@ def said_to_take(seconds: float) -> Iterator[None]:
         _show("")
 
 
-def _count_down(seconds: float, done: Event) -> None:
+def _count_down(seconds: float, done: "Event") -> None:
     left = int(seconds)
     while not done.is_set():
         _show(f"watching for {seconds:g} s: {left} s left" if left > 0 else "looking")

@@ -6,10 +6,18 @@ from collections.abc import Mapping
 from itertools import chain
 
 from tcpdoctor.diagnosis.closure import NOT_READ, Facts, compile_number
-from tcpdoctor.diagnosis.expression import Context, parse_quantity
 from tcpdoctor.diagnosis.finding import Reference
 from tcpdoctor.diagnosis.table import Table, nearest, suggest
-from tcpdoctor.diagnosis.tree import Calculation, Constant, Gauge, Quantity, Text, dimension_words, facts_of
+from tcpdoctor.diagnosis.tree import (
+    Calculation,
+    Constant,
+    Context,
+    Gauge,
+    Quantity,
+    Text,
+    dimension_words,
+    facts_of,
+)
 from tcpdoctor.errors import RuleError
 from tcpdoctor.facts.dimension import show
 from tcpdoctor.facts.fact import Fact
@@ -72,8 +80,14 @@ def _piece(match: re.Match[str], where: str, context: Context) -> str | Blank:
     expression, colon, form = match[1].partition(":")
     if colon and form not in FORMS:
         raise RuleError(f"{where}: `{match[0]}`: the forms are :n (bare) and :low (lower end); {_REMEDY}")
-    quantity = parse_quantity(expression, f"{where}: in {{}}", context)
+    quantity = _read_quantity(expression, f"{where}: in {{}}", context)
     return Blank(quantity, match[1], form)
+
+
+def _read_quantity(text: str, where: str, context: Context) -> Quantity:
+    from tcpdoctor.diagnosis.expression import parse_quantity  # a body that was compiled needs no parser
+
+    return parse_quantity(text, where, context)
 
 
 def unfilled(template: Template) -> str:
@@ -467,7 +481,7 @@ def _sysctl(table: Table, context: Context) -> SysctlChange:
 def _sysctl_number(table: Table, name: str, item: object, place: int, context: Context) -> Calculation:
     if not isinstance(item, str):
         return Constant(float(table.checked_number("value", item)))
-    quantity = parse_quantity(item, table.where("value"), context)
+    quantity = _read_quantity(item, table.where("value"), context)
     fact = context.vocabulary.find_fact(f"sysctl.{name}")
     wanted = fact.dimension if fact is not None else None
     if isinstance(quantity.tree, Text):
@@ -500,7 +514,7 @@ def _check_parts(table: Table, name: str, numbers: int, context: Context) -> Non
 
 
 def _calculation(table: Table, key: str, text: str, context: Context) -> Calculation:
-    quantity = parse_quantity(text, table.where(key), context)
+    quantity = _read_quantity(text, table.where(key), context)
     if isinstance(quantity.tree, Text):
         raise table.complaint(key, f"`{text}` is a text; write a number or an expression")
     return quantity.tree

@@ -21,6 +21,7 @@ from tcpdoctor.diagnosis.tree import (
     Comparison,
     Condition,
     Constant,
+    Context,
     Every,
     Extreme,
     Gauge,
@@ -32,14 +33,12 @@ from tcpdoctor.diagnosis.tree import (
     Quantity,
     Some,
     Text,
-    Vocabulary,
     dimension_words,
 )
 from tcpdoctor.errors import RuleError
 from tcpdoctor.facts.dimension import COUNT, PER_SECOND, RATIO, SECOND, Dimension
 from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.subject import Scope
-from tcpdoctor.named_tuples import NamedTuple
 
 # The text of an expression, from what a file holds to the tree of Python's own parser.
 
@@ -118,14 +117,6 @@ class _Kind(Enum):
 
 
 _Type: TypeAlias = Dimension | _Kind
-
-
-class Context(NamedTuple):
-    """What an expression may refer to."""
-
-    scope: Scope
-    limits: Mapping[str, Dimension]
-    vocabulary: Vocabulary
 
 
 def parse_condition(text: str, where: str, context: Context) -> Condition:

@@ -11,13 +11,13 @@ from keyword import iskeyword
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from tcpdoctor.diagnosis.expression import Context, parse_condition, parse_quantity
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.table import Table, parse_toml
 from tcpdoctor.diagnosis.tree import (
     LIMIT_UNITS,
     Calculation,
     Condition,
+    Context,
     Gauge,
     Text,
     Vocabulary,
@@ -223,6 +223,8 @@ def measured(rule: Rule) -> Measured:
     Raises:
         RuleError: It is no number, or its limits are not there or in another unit.
     """
+    from tcpdoctor.diagnosis.expression import parse_quantity
+
     where = f"{rule.source}: measure"
     context = rule.context
     quantity = parse_quantity(rule.measure or "", where, context)
@@ -327,6 +329,8 @@ def _limit(table: Table) -> Limit:
 
 
 def _triggers(table: Table, context: Context) -> tuple[Trigger, ...]:
+    from tcpdoctor.diagnosis.expression import parse_condition  # rules that were compiled need no parser
+
     fires = table.table("fires", FIRES)
     triggers = []
     for level in FIRES:

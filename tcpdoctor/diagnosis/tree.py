@@ -19,6 +19,14 @@ class Vocabulary(Protocol):
         """The facts that a rule of this scope may use."""
 
 
+class Context(NamedTuple):
+    """What an expression may refer to."""
+
+    scope: Scope
+    limits: Mapping[str, Dimension]
+    vocabulary: Vocabulary
+
+
 class Constant(NamedTuple):
     """A number or a unit."""
 

@@ -9,10 +9,13 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tcpdoctor.errors import ConfigError, TcpdoctorError
 from tcpdoctor.kernel.text import clean
+
+if TYPE_CHECKING:  # which takes 4 ms to import
+    from pathlib import Path
 
 # Opening a path as root so that no other user has a say in what is found there.
 #
@@ -179,7 +182,7 @@ def list_files(
     trusted_owner: bool = True,
     error: type[TcpdoctorError] = ConfigError,
     deepest: int = _DEEPEST,
-) -> tuple[Path, ...]:
+) -> "tuple[Path, ...]":
     """Return the files below a folder whose names end in `suffix`, in order of their paths.
 
     Names that begin with a dot are left out, folders that are links are not entered.
@@ -197,6 +200,8 @@ def list_files(
             raise error(f"{shown}: {_kind(os.fstat(handle).st_mode)}, where a folder is expected")
         with os.scandir(f"/proc/self/fd/{handle}") as entries:
             seen = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+    from pathlib import Path
+
     found: list[Path] = []
     for name, is_folder in seen:
         if name.startswith("."):

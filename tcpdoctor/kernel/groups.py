@@ -4,7 +4,7 @@ Memory is bounded: beyond MOST_PEERS the rarest peers are counted together, and 
 for MOST_OWNED sockets at most.
 """
 
-import socket
+import _socket as socket  # what is around it takes 3 ms to import, and is not needed
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple

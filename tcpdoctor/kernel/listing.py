@@ -3,9 +3,9 @@
 import functools
 import os
 import struct
+from _socket import AF_INET, AF_INET6  # not from what is around it, which takes 3 ms to import
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
-from socket import AF_INET, AF_INET6
 from typing import TypeVar
 
 from tcpdoctor.errors import KernelReadError

@@ -5,8 +5,8 @@ cookies, cgroups, the interface, nor sockets that are merely bound. Layout: get_
 its neighbours in net/ipv4/tcp_ipv4.c and net/ipv6/tcp_ipv6.c.
 """
 
+import _socket as socket  # what is around it takes 3 ms to import, and is not needed
 import os
-import socket
 import struct
 from collections.abc import Iterator
 from itertools import compress, islice

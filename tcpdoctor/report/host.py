@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+import time
 from typing import TYPE_CHECKING
 
 from tcpdoctor.answers.states import StateReadings
@@ -25,7 +25,7 @@ def snapshot_host_json(snapshot: Snapshot) -> dict[str, JsonValue]:
 
 def utc(seconds: float) -> str:
     """Return seconds since 1970 as ``2026-11-20T12:00:00Z``."""
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def states_json(readings: StateReadings) -> dict[str, JsonValue]:

@@ -2,7 +2,6 @@
 
 import functools
 import re
-import textwrap
 from collections.abc import Iterator
 
 from tcpdoctor.named_tuples import NamedTuple
@@ -61,6 +60,8 @@ class Style(NamedTuple):
         return "\n".join(lines)
 
     def _fill(self, text: str, lead: str, indent: str, *, whole: bool) -> list[str]:
+        import textwrap  # formats for machines need none
+
         bare_text, bare_lead = _without_colour(text), _without_colour(lead)
         lines = textwrap.wrap(
             _before_units().sub(NO_BREAK, bare_text),
@@ -162,6 +163,8 @@ def _paragraphs(text: str) -> list[str]:
 def _command_lines(line: str, indent: str, width: int) -> list[str]:
     if len(indent) + len(line) <= width:
         return [indent + line]
+    import textwrap
+
     command, comment = _split_comment(line)
     lines = [f"{indent}# {part}" for part in textwrap.wrap(comment, max(20, width - len(indent) - 2))]
     words = _shell_words(command)

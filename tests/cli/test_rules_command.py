@@ -337,13 +337,13 @@ def test_an_installation_without_rules_says_so(tmp_path, monkeypatch):
 def test_the_package_has_its_rules_inside_or_in_the_checkout_around_it(tmp_path):
     package = tmp_path / "checkout" / "tcpdoctor"
     write(package, "__init__.py", "")
-    assert rule_files.folder_of_rules(package) is None
+    assert rule_files.folder_of_rules(str(package)) is None
     (tmp_path / "checkout" / "rules").mkdir()
-    assert rule_files.folder_of_rules(package) is None  # any folder may be called rules
+    assert rule_files.folder_of_rules(str(package)) is None  # any folder may be called rules
     write(tmp_path / "checkout", "pyproject.toml", "")
-    assert rule_files.folder_of_rules(package) == tmp_path / "checkout" / "rules"
+    assert rule_files.folder_of_rules(str(package)) == str(tmp_path / "checkout" / "rules")
     (package / "rules").mkdir()
-    assert rule_files.folder_of_rules(package) == package / "rules"
+    assert rule_files.folder_of_rules(str(package)) == str(package / "rules")
 
 
 # explain --rule
