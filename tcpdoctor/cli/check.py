@@ -53,6 +53,7 @@ _FAIL_ON = {
 
 _WINDOW = 1.0
 """Seconds between the two samples where nothing else is asked for."""
+_MOST_RUNS = 1000
 
 
 class _Request(NamedTuple):
@@ -70,6 +71,7 @@ class _Request(NamedTuple):
     timeout: float | None
     since_last: Path | None
     only_changes: bool
+    after: int
     form: TextForm
     to_stdout: bool
     """Nothing is to be left in a file that is not complete."""
@@ -126,6 +128,16 @@ def check(
             "--only-changes", help="With --since-last: print what appeared and what went, else nothing."
         ),
     ] = False,
+    after: Annotated[
+        int,
+        typer.Option(
+            "--after",
+            metavar="N",
+            min=1,
+            max=_MOST_RUNS,
+            help="With --only-changes: print what N runs behind each other have found, so not what flaps.",
+        ),
+    ] = 1,
     netns: NETNS = None,
     timeout: Annotated[
         float | None,
@@ -166,6 +178,7 @@ def check(
         timeout=timeout,
         since_last=since_last,
         only_changes=only_changes,
+        after=after,
         form="unanswered" if unanswered else "long" if long or rule else "short",
         to_stdout=output is None,
     )
@@ -237,7 +250,7 @@ def _memory(request: _Request) -> "Iterator[SinceLast | None]":
         return
     from tcpdoctor.cli.since_last import since_last
 
-    with since_last(request.since_last) as memory:
+    with since_last(request.since_last, request.after) as memory:
         yield memory
 
 
@@ -272,6 +285,10 @@ def _refuse_contradictions(request: _Request, kind: CheckFormat) -> None:
         typer.BadParameter: With what may be given instead.
     """
     refuse_bad_window(request.window)
+    if request.after > 1 and not request.only_changes:
+        raise typer.BadParameter(
+            "needs --only-changes: what is printed else is not held back", param_hint="--after"
+        )
     if request.since_last is not None or request.only_changes:
         _refuse_bad_memory(request, kind)
     if request.quiet and kind not in QUIET_FORMATS:

@@ -36,8 +36,8 @@ def fleet(
         list[str],
         typer.Argument(
             metavar="FILE...",
-            help="What `check --format json` wrote: files, folders, or - for standard input; also one "
-            "report on each line.",
+            help="What `check --format json` wrote: files, folders, or - for standard input; several "
+            "reports may follow each other in one of them.",
         ),
     ],
     *,

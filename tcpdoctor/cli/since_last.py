@@ -22,9 +22,10 @@ _TRAFFIC = ("Tcp.InSegs", "Tcp.OutSegs", "Tcp.ActiveOpens", "Tcp.PassiveOpens")
 class SinceLast:
     """What the run before has left, and where this one leaves what it saw."""
 
-    def __init__(self, file: LastFile, before: LastRun | None) -> None:
+    def __init__(self, file: LastFile, before: LastRun | None, after: int) -> None:
         self._file = file
         self._before = before
+        self._after = after
         self.window = 0.0
         """Seconds between the samples, to the tenth; 0 where there is one."""
 
@@ -50,7 +51,7 @@ class SinceLast:
         """Compare the findings with those of the run before."""
         told = () if self._before is None else self._before.told
         since = None if self._before is None else self._before.sample.taken_at
-        return compare(told, since, check.diagnosis, {rule.id for rule in check.rules})
+        return compare(told, since, check.diagnosis, {rule.id for rule in check.rules}, self._after)
 
     def keep(self, check: Check) -> None:
         """Leave this run for the next one; after its answer was written, so that nothing goes untold.
@@ -65,8 +66,10 @@ class SinceLast:
 
 
 @contextmanager
-def since_last(path: Path) -> Iterator[SinceLast]:
+def since_last(path: Path, after: int = 1) -> Iterator[SinceLast]:
     """Open what the run before left; no other run gets at it meanwhile.
+
+    `after` is how many runs behind each other have to find a change before it is told.
 
     Raises:
         SnapshotError: The file cannot be written or is not ours alone.
@@ -77,7 +80,7 @@ def since_last(path: Path) -> Iterator[SinceLast]:
         except SnapshotError as error:
             complain(f"tcpdoctor check: {error}; starting afresh, with one sample")
             before = None
-        yield SinceLast(file, before)
+        yield SinceLast(file, before, after)
 
 
 def render_changes(check: Check, changes: Changes, kind: str, style: Style, *, quiet: bool) -> str:
@@ -88,7 +91,7 @@ def render_changes(check: Check, changes: Changes, kind: str, style: Style, *, q
     if kind == "text":
         from tcpdoctor.report.changes_text import changes_text
 
-        return changes_text(shown, style)
+        return changes_text(shown, check.samples.after, style)
     import json
 
     from tcpdoctor.report.changes_json import changes_json

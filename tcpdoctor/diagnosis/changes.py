@@ -3,9 +3,12 @@
 A finding that is not found again has gone only where its rule was answered: a rule that could not be answered
 leaves open whether it is still there, and one that was not in force was not asked. Both are kept. So is
 one of a rule that fired for more subjects than are told: it may be among the others.
+
+What flaps is held back: it is told once so many runs behind each other have found it so.
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Severity
@@ -38,6 +41,8 @@ class Changes(NamedTuple):
     changed: tuple[Changed, ...] = ()
     gone: tuple[Told, ...] = ()
     unanswered: tuple[Unanswered, ...] = ()
+    held: Mapping[str, tuple[str, int]] = MappingProxyType({})
+    """By fingerprint what is not told yet, and how many runs have found it so: `Told.held`, `Told.runs`."""
 
     def any(self) -> bool:
         """Whether there is anything to say."""
@@ -57,7 +62,11 @@ class Changes(NamedTuple):
 
 
 def compare(
-    before: Iterable[Told], since: float | None, diagnosis: Diagnosis, in_force: Collection[str]
+    before: Iterable[Told],
+    since: float | None,
+    diagnosis: Diagnosis,
+    in_force: Collection[str],
+    after: int = 1,
 ) -> Changes:
     """Compare a diagnosis with what earlier runs told.
 
@@ -66,56 +75,91 @@ def compare(
         since: When it looked.
         diagnosis: Of this run.
         in_force: The ids of the rules that were asked.
+        after: Runs behind each other, this one included, that have to find a change before it is told.
     """
     known = {told.fingerprint: told for told in before}
-    current = {finding.fingerprint for finding in diagnosis.findings}
+    found = {finding.fingerprint: finding for finding in diagnosis.findings}
     unchecked = {rule.rule: rule.reason for rule in diagnosis.unchecked}
     asked = frozenset(in_force) - {untold.rule for untold in diagnosis.untold}
-    absent = [told for told in known.values() if told.fingerprint not in current and told.rule in asked]
+    due: dict[str, str] = {}
+    held: dict[str, tuple[str, int]] = {}
+    for fingerprint in {**known, **found}:
+        told = known.get(fingerprint)
+        news = _news(told, found.get(fingerprint), asked, unchecked)
+        runs = told.runs if told is not None and told.held == news else 0
+        if news == _KEPT and told is not None:
+            held[fingerprint] = told.held, told.runs
+        elif news and runs + 1 >= after:
+            due[fingerprint] = news
+        elif news:
+            held[fingerprint] = news, runs + 1
     return Changes(
         since,
-        tuple(finding for finding in diagnosis.findings if finding.fingerprint not in known),
-        tuple(_changed(diagnosis.findings, known)),
-        tuple(told for told in absent if told.rule not in unchecked),
+        tuple(finding for finding in diagnosis.findings if due.get(finding.fingerprint) == _NEW),
+        tuple(
+            Changed(finding, known[finding.fingerprint].severity)
+            for finding in diagnosis.findings
+            if due.get(finding.fingerprint, _NEW) != _NEW
+        ),
+        tuple(told for told in known.values() if due.get(told.fingerprint) == _GONE),
         tuple(
             Unanswered(told, unchecked[told.rule])
-            for told in absent
-            if told.rule in unchecked and not told.unanswered
+            for told in known.values()
+            if due.get(told.fingerprint) == _UNANSWERED
         ),
+        held,
     )
+
+
+_NEW, _GONE, _UNANSWERED = "new", "gone", "unanswered"
+_KEPT = "kept"
+"""Nothing can be told of it, and what was counted of it stays."""
+
+
+def _news(
+    told: Told | None, finding: Finding | None, asked: Collection[str], unchecked: Mapping[str, str]
+) -> str:
+    """Say how a finding differs from what was told of it; empty where it does not."""
+    if finding is not None:
+        if told is None or told.held == _NEW:
+            return _NEW
+        return finding.severity.key if finding.severity.key != told.severity else ""
+    if told is None or told.rule not in asked:
+        return _KEPT
+    if told.rule in unchecked:
+        return _KEPT if told.unanswered or told.held == _NEW else _UNANSWERED
+    return "" if told.held == _NEW else _GONE
 
 
 def told_after(
     before: Iterable[Told], diagnosis: Diagnosis, changes: Changes, now: float
 ) -> tuple[Told, ...]:
-    """Return what the next run has to know: what is found, and what may still be there."""
+    """Return what the next run has to know: what is found, what may still be there, what is held back."""
     known = {told.fingerprint: told for told in before}
-    current = [_told(finding, known.get(finding.fingerprint), now) for finding in diagnosis.findings]
+    current = [_told(finding, known.get(finding.fingerprint), now, changes) for finding in diagnosis.findings]
     dropped = {told.fingerprint for told in (*changes.gone, *current)}
     lost = {item.told.fingerprint for item in changes.unanswered}
-    rest = [
-        told._replace(unanswered=told.unanswered or told.fingerprint in lost)
-        for told in known.values()
-        if told.fingerprint not in dropped
-    ]
+    rest = []
+    for told in known.values():
+        held, runs = changes.held.get(told.fingerprint, ("", 0))
+        if told.fingerprint not in dropped and (held or told.held != _NEW):
+            unanswered = told.unanswered or told.fingerprint in lost
+            rest.append(told._replace(unanswered=unanswered, held=held, runs=runs))
     return tuple([*current, *rest][:MOST_TOLD])
 
 
-def _changed(findings: Iterable[Finding], known: Mapping[str, Told]) -> Iterable[Changed]:
-    for finding in findings:
-        told = known.get(finding.fingerprint)
-        if told is not None and told.severity != finding.severity.key:
-            yield Changed(finding, told.severity)
-
-
-def _told(finding: Finding, before: Told | None, now: float) -> Told:
+def _told(finding: Finding, before: Told | None, now: float, changes: Changes) -> Told:
+    held, runs = changes.held.get(finding.fingerprint, ("", 0))
+    severity = finding.severity.key
     return Told(
         finding.fingerprint,
         finding.rule,
-        finding.severity.key,
+        before.severity if before is not None and held not in ("", _NEW) else severity,
         finding.label,
         finding.title,
         now if before is None else before.since,
+        held=held,
+        runs=runs,
     )
 
 

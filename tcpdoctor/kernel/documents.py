@@ -4,11 +4,13 @@ What they hold was written on other hosts. Nothing about it is believed here but
 """
 
 import io
+import itertools
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeAlias
 
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.text import clean
@@ -22,6 +24,9 @@ MOST_PARTS = 400_000
 thousand findings are about half as many."""
 STDIN = "-"
 _OPENING = (b"{", b"[")
+_CLOSING = (b"}", b"]")
+_NEXT = re.compile(r"\s*\S")
+_MOST_ON_A_LINE = 10_000
 
 
 class Document(NamedTuple):
@@ -37,7 +42,8 @@ class Document(NamedTuple):
 def read_documents(path: str) -> Iterator[Document]:
     """Give every document at `path`, in order; never raises for what is there.
 
-    A file holds one document, or one on each line (JSON Lines); ``-`` is standard input. Of a folder and
+    A file holds one document, or several behind each other: one on each line (JSON Lines), or as `cat
+    *.json` joins them; ``-`` is standard input. Of a folder and
     the folders below it all files are read whose names end in one of SUFFIXES; names that begin with a dot
     are left out, and folders that are links are not entered. A pipe is read where it is named itself, as
     the shell's ``<(...)`` does; a device never is. Memory is bounded by LARGEST_DOCUMENT, however long
@@ -102,28 +108,110 @@ def _read_file(path: str, *, pipe_allowed: bool) -> Iterator[Document]:
 
 
 def _documents_of(file: BinaryIO, source: str, name: str | None) -> Iterator[Document]:
-    """Give the document of a file, or one for each line where its lines are documents."""
+    """Give the document of a file, or every one where several stand behind each other."""
     try:
         start = file.read(LARGEST_DOCUMENT + 1)
-        first, _, rest = start.partition(b"\n")
-        spread, complete = first.strip() in _OPENING, len(start) <= LARGEST_DOCUMENT
-        value = _whole(start) if spread or complete else _too_long()
-        if spread or (complete and not rest.strip()) or not isinstance(value, Missing):
+        complete = len(start) <= LARGEST_DOCUMENT
+        value = _parse(start) if complete else _too_long()
+        if not isinstance(value, Missing) or (not complete and start.partition(b"\n")[0].strip() == b"["):
             yield Document(source, name, value)
             return
-        yield from _lines(start, file, source)
+        yield from _told_apart(start, file, source, name)
     except OSError as problem:
         yield Document(source, name, _why(problem))
 
 
-def _lines(start: bytes, file: BinaryIO, source: str) -> Iterator[Document]:
-    """Give one document for each line that is not blank; `start` was read from the file before."""
-    number = 0
-    for number, line in enumerate(_split(start, file), 1):
-        if isinstance(line, Missing):
-            yield Document(f"{source} line {number}", None, line)
-        elif line.strip():
-            yield Document(f"{source} line {number}", None, _parse(line))
+def _told_apart(start: bytes, file: BinaryIO, source: str, name: str | None) -> Iterator[Document]:
+    """Give each document by the line that it begins on; one alone by its file.
+
+    A document begins where a line does, with a brace or bracket: JSON Lines, and what `cat *.json` joins.
+    Others may follow it on its lines. What is damaged ends where the next one begins.
+    """
+    found = (value for piece in _pieces(start, file) for value in _values(piece))
+    first = next(found, (1, Missing("it is empty")))
+    second = next(found, None)
+    if second is None:
+        yield Document(source, name, first[1])
+        return
+    for number, value in itertools.chain((first, second), found):
+        yield Document(f"{source} line {number}", None, value)
+
+
+_Piece: TypeAlias = tuple[int, Reading[bytes]]
+"""Lines that begin with a document, and the number of the first; Missing where they are too long."""
+
+
+def _pieces(start: bytes, file: BinaryIO) -> Iterator[_Piece]:
+    """Part a file where a line begins a document; nothing longer than LARGEST_DOCUMENT is kept."""
+    held: list[bytes] = []
+    number, size = 1, 0
+    for place, line in enumerate(_split(start, file), 1):
+        for part in _parted(line):
+            if isinstance(part, Missing):
+                if held and isinstance(_parse(b"\n".join(held)), Missing):
+                    size = LARGEST_DOCUMENT + 1  # it is a line of that document
+                    continue
+                yield from _piece(held, number, size)
+                yield place, part
+                held, size = [], 0
+                continue
+            if not held or part.startswith(_OPENING):
+                yield from _piece(held, number, size)
+                held, number, size = [], place, -1
+            size += len(part) + 1
+            if size <= LARGEST_DOCUMENT:
+                held.append(part)
+    yield from _piece(held, number, size)
+
+
+def _piece(held: list[bytes], number: int, size: int) -> Iterator[_Piece]:
+    raw = b"\n".join(held).rstrip()
+    if size > LARGEST_DOCUMENT:
+        yield number, _too_long()
+    elif raw:
+        yield number, raw
+
+
+def _parted(line: Reading[bytes]) -> Iterator[Reading[bytes]]:
+    """Part a line such as ``}{``: the end of one document and the beginning of the next."""
+    if not isinstance(line, Missing) and line.startswith(_CLOSING):
+        rest = line[1:].lstrip()
+        if rest.startswith(_OPENING):
+            yield line[:1]
+            line = rest
+    yield line
+
+
+def _values(piece: _Piece) -> Iterator[tuple[int, Reading[object]]]:
+    """Give every value of some lines with the line that it begins on; damage is the last of them."""
+    number, raw = piece
+    whole = raw if isinstance(raw, Missing) else _parse(raw)
+    text = "" if isinstance(raw, Missing) else raw.decode("utf-8-sig", "surrogateescape")
+    end = _end_of_value(text, 0) if isinstance(whole, Missing) else None
+    if end is None:
+        yield number, whole
+        return
+    place = 0
+    for _ in range(_MOST_ON_A_LINE):
+        yield number, _parse(text[place:end].encode("utf-8", "surrogateescape"))
+        following = _NEXT.match(text, len(text) if end is None else end)
+        if following is None:
+            return
+        number += text.count("\n", place, following.end() - 1)
+        place = following.end() - 1
+        end = _end_of_value(text, place)
+    yield number, Missing(f"more than {_MOST_ON_A_LINE} documents stand on one line")
+
+
+def _end_of_value(text: str, place: int) -> int | None:
+    """Return where the value that begins there ends; None where it does not."""
+    import json
+
+    try:
+        _, end = json.JSONDecoder().raw_decode(text, place)
+    except (ValueError, RecursionError):
+        return None
+    return end
 
 
 def _split(start: bytes, file: BinaryIO) -> Iterator[Reading[bytes]]:
@@ -144,16 +232,12 @@ def _split(start: bytes, file: BinaryIO) -> Iterator[Reading[bytes]]:
             yield _too_long()
             _skip_line(file)
         else:
-            yield line
+            yield line.removesuffix(b"\n")
 
 
 def _skip_line(file: BinaryIO) -> None:
     while (part := file.readline(1 << 20)) and not part.endswith(b"\n"):
         pass
-
-
-def _whole(raw: bytes) -> Reading[object]:
-    return _too_long() if len(raw) > LARGEST_DOCUMENT else _parse(raw)
 
 
 def _parse(raw: bytes) -> Reading[object]:

@@ -55,6 +55,10 @@ class Told(NamedTuple):
     """When it was seen first, in seconds since 1970."""
     unanswered: bool = False
     """Whether the last run could not tell if it is still there."""
+    held: str = ""
+    """What is held back of it: ``new``, ``gone``, ``unanswered`` or another severity; empty: nothing."""
+    runs: int = 0
+    """How many runs behind each other have found what is held back."""
 
 
 class LastRun(NamedTuple):

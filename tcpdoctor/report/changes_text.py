@@ -2,16 +2,17 @@
 
 from tcpdoctor.diagnosis.changes import Changed, Changes
 from tcpdoctor.kernel.last_run import Told
+from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.report.check_text import finding_text, finding_texts
 from tcpdoctor.report.host import plural, utc
 from tcpdoctor.report.style import Style
 
 
-def changes_text(changes: Changes, style: Style) -> str:
-    """Return the changes for people, the worst first; "" where there are none."""
+def changes_text(changes: Changes, where: Snapshot, style: Style) -> str:
+    """Return the changes of one host for people, the worst first; "" where there are none."""
     if not changes.any():
         return ""
-    parts = [style.wrap(_headline(changes)), *finding_texts(changes.appeared, style)]
+    parts = [style.wrap(_headline(changes, where)), *finding_texts(changes.appeared, style)]
     parts += [_changed(item, style) for item in changes.changed]
     parts += [_gone(told, style) for told in changes.gone]
     for item in changes.unanswered:
@@ -21,7 +22,8 @@ def changes_text(changes: Changes, style: Style) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _headline(changes: Changes) -> str:
+def _headline(changes: Changes, where: Snapshot) -> str:
+    """Return the first line, of which a mail of cron has nothing above it: so it names the host."""
     numbers = [
         (len(changes.appeared), "appeared"),
         (len(changes.changed), "changed"),
@@ -32,7 +34,10 @@ def _headline(changes: Changes) -> str:
     words = [f"{plural(counted[0][0], 'finding')} {counted[0][1]}"]
     words += [f"{number} {verb}" for number, verb in counted[1:]]
     since = "in the first look" if changes.since is None else f"since {utc(changes.since)}"
-    return f"{', '.join(words)} {since}"
+    place = where.host
+    if where.initial_namespace is False or where.namespace_name:
+        place += f", netns {where.namespace_name or where.namespace}"
+    return f"{place}: {', '.join(words)} {since}"
 
 
 def _changed(item: Changed, style: Style) -> str:

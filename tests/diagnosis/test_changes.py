@@ -18,8 +18,8 @@ def diagnosis(*findings, unchecked=()):
     return Diagnosis(tuple(findings), tuple(Unchecked(rule, "no reason") for rule in unchecked), 3)
 
 
-def run(told, found, now, in_force=RULES):
-    changes = compare(told, 0.0, found, in_force)
+def run(told, found, now, in_force=RULES, after=1):
+    changes = compare(told, 0.0, found, in_force, after)
     return changes, told_after(told, found, changes, now)
 
 
@@ -106,3 +106,54 @@ def test_whoever_reads_only_the_changes_knows_what_is_there(looks):
 
 def test_nothing_is_no_change():
     assert not Changes(None).any()
+
+
+def told_by(*looks, after, in_force=RULES):
+    """What each of several looks behind each other tells, in a word each."""
+    told, words = (), []
+    for number, look in enumerate(looks, 1):
+        changes, told = run(told, look, float(number), in_force, after)
+        parts = [("new", changes.appeared), ("changed", changes.changed), ("gone", changes.gone)]
+        parts += [("unanswered", changes.unanswered)]
+        words.append(" ".join(name for name, items in parts if items))
+    return words, told
+
+
+THERE, NOT = diagnosis(finding()), diagnosis()
+
+
+def test_what_flaps_is_held_back_and_what_stays_is_told_once():
+    assert told_by(THERE, NOT, THERE, NOT, THERE, after=2)[0] == [""] * 5
+    words, told = told_by(THERE, THERE, THERE, THERE, after=3)
+    assert words == ["", "", "new", ""]
+    assert (told[0].since, told[0].held) == (1.0, "")
+
+
+def test_what_is_gone_for_one_run_is_not_told_as_gone():
+    words, _ = told_by(THERE, THERE, NOT, THERE, NOT, NOT, NOT, after=2)
+    assert words == ["", "new", "", "", "", "gone", ""]
+
+
+def test_another_severity_is_told_once_it_stays():
+    worse = diagnosis(finding(severity=Severity.CRITICAL))
+    words, told = told_by(THERE, THERE, worse, THERE, worse, worse, worse, after=2)
+    assert words == ["", "new", "", "", "", "changed", ""]
+    assert told[0].severity == "critical"
+
+
+def test_runs_that_say_different_things_are_not_added_up():
+    worse = diagnosis(finding(severity=Severity.CRITICAL))
+    words, _ = told_by(*[THERE] * 3, worse, NOT, worse, NOT, worse, NOT, after=3)
+    assert words == ["", "", "new", *[""] * 6]
+
+
+def test_a_rule_that_cannot_be_answered_leaves_the_count_of_what_is_not_told_yet():
+    blind = diagnosis(unchecked=["rule-a"])
+    assert told_by(THERE, blind, THERE, after=2)[0] == ["", "", "new"]
+    assert told_by(THERE, THERE, blind, THERE, blind, blind, blind, after=2)[0] == [
+        *("", "new", "", "", "", "unanswered", "")
+    ]
+
+
+def test_what_is_held_back_and_goes_leaves_nothing_behind():
+    assert told_by(THERE, NOT, after=2)[1] == ()

@@ -1,6 +1,7 @@
 """JSON documents are read one at a time, with limits, and none is skipped silently."""
 
 import io
+import json
 import os
 import sys
 
@@ -134,3 +135,46 @@ def test_names_of_files_are_safe_to_show(tmp_path):
     (document,) = read(write(tmp_path / "\x1b[31mweb\u202e1.json", "{}"))
     assert document.name == "[31mweb1"
     assert document.source.isprintable()
+
+
+def test_documents_behind_each_other_as_cat_joins_them(tmp_path):
+    one, two = json.dumps({"a": [1, {"b": "}\n{"}]}, indent=1), json.dumps({"c": 2}, indent=1)
+    for between in ("\n", "", "\n\n", " "):
+        path = write(tmp_path / "all.json", between.join([one, two, one]) + "\n")
+        assert [document.value for document in read(path)] == [json.loads(one), {"c": 2}, json.loads(one)]
+        assert {document.name for document in read(path)} == {None}
+
+
+def test_documents_without_anything_between_them_on_one_line(tmp_path):
+    path = write(tmp_path / "all.json", '{"a": 1}{"b": 2} [3]\n{"c":\n 4}')
+    assert [(document.source, document.value) for document in read(path)] == [
+        (f"{path} line 1", {"a": 1}),
+        (f"{path} line 1", {"b": 2}),
+        (f"{path} line 1", [3]),
+        (f"{path} line 2", {"c": 4}),
+    ]
+
+
+def test_what_is_cut_off_ends_where_the_next_document_begins(tmp_path):
+    whole = json.dumps({"a": {"b": 1}}, indent=1)
+    path = write(tmp_path / "all.json", f"{whole}\n{whole[:9]}\n{whole}\nnoise\n")
+    first, cut, second, noise = read(path)
+    assert first.value == second.value == json.loads(whole)
+    assert (cut.source, noise.source) == (f"{path} line 6", f"{path} line 13")
+    assert all(isinstance(one.value, Missing) for one in (cut, noise))
+
+
+def test_countless_documents_are_never_held_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "LARGEST_DOCUMENT", 60)
+    one = json.dumps({"a": 1, "b": [2, 3]}, indent=1)
+    path = write(tmp_path / "all.json", one * 97)
+    assert [document.value for document in read(path)] == [json.loads(one)] * 97
+
+
+def test_only_the_document_that_is_too_long_is_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "LARGEST_DOCUMENT", 60)
+    well, long = json.dumps({"a": 1}, indent=1), json.dumps({"a": ["x" * 20] * 4, "b": "y" * 90}, indent=1)
+    path = write(tmp_path / "all.json", "\n".join([well, long, well]))
+    first, lost, last = read(path)
+    assert first.value == last.value == {"a": 1}
+    assert lost.value == Missing("longer than 60 bytes: is it a report?")

@@ -4,6 +4,7 @@ import fcntl
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -139,17 +140,41 @@ def coming_and_going(host):
 def test_what_appeared_and_what_went_is_told_once(on_host):
     quiet, appeared, same, same_json, unasked, gone, nothing = on_host(coming_and_going)
     assert quiet == ""
-    assert appeared[0].startswith("1 finding appeared in the first look\n\nWARNING  ")
+    first, _, rest = appeared[0].partition("\n")
+    host = re.escape(os.uname().nodename)
+    assert re.fullmatch(rf"{host}, netns \S+: 1 finding appeared in the first look", first)
+    assert rest.startswith("\nWARNING  ")
     assert "What to do" in appeared[0]
     assert (appeared[1], appeared[2]) == ("", 1)
     assert same == ("", "", 1)
     assert same_json == ("", "", 1)
     assert unasked == ("", "", 0)
-    assert gone[0].startswith("1 finding went since 20")
+    assert re.match(rf"{host}, netns \S+: 1 finding went since 20", gone[0])
     assert "GONE  " in gone[0]
     assert "Process does not close connections that its peers have ended" in gone[0]
     assert gone[2] == 0
     assert nothing == ("", "", 0)
+
+
+def flapping(host):
+    with close_wait(113) as sockets:
+        wait_until(lambda: "close-wait-leak" in host.run("--format", "json").stdout, "the leak is old")
+        host.file.unlink()
+        runs = [host.run("--only-changes", "--after", "3").stdout]
+        runs += [later(host, "--after", "3").stdout for _ in range(3)]
+        for sock in sockets:
+            sock.close()
+    return runs, [later(host, "--after", "2").stdout for _ in range(3)]
+
+
+def test_a_change_is_told_after_as_many_runs_as_were_asked_for(on_host):
+    coming, going = on_host(flapping)
+    assert ["appeared" in text for text in coming] == [False, False, True, False]
+    assert ["went" in text for text in going] == [False, True, False]
+
+
+def test_what_is_held_back_has_to_be_printed_by_its_changes():
+    assert "--after: needs --only-changes" in complaint(tcpdoctor("check", "--after", "2"))
 
 
 def changes_as_json(host):

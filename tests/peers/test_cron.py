@@ -80,4 +80,8 @@ def test_the_crontab_of_the_readme_mails_what_is_wrong_and_else_nothing(in_names
     ]
     assert done.stdout.count(f"{SICK} CLOSE_WAIT left open") == 1  # the short form
     assert done.stdout.count(f"holds {SICK} sockets in CLOSE_WAIT") == 1
-    assert re.search("^[12] findings? appeared in the first look$", done.stdout, re.MULTILINE)
+    assert re.search(
+        rf"^{os.uname().nodename}(, netns \S+)?: [12] findings? appeared in the first look$",
+        done.stdout,
+        re.MULTILINE,
+    )
