@@ -12,9 +12,9 @@ def answer_state(name: str, output: Output) -> None:
     """
     answer = look_at_state(name)
     if output.format == "json":
-        from tcpdoctor.report.state_json import state_json
+        from tcpdoctor.report.document import as_json
 
-        emit_json(state_json(answer), output)
+        emit_json(as_json(answer), output)
     else:
         from tcpdoctor.report.state_text import state_text
 

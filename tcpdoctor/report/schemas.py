@@ -13,6 +13,7 @@ _DERIVED = {
     "connect": "What `tcpdoctor explain --connect HOST:PORT --format json` prints.",
     "error": "What `tcpdoctor explain --error E --format json` prints.",
     "port": "What `tcpdoctor explain --port N --format json` prints.",
+    "state": "What `tcpdoctor explain --state S --format json` prints.",
     "sysctl-lint": "What `tcpdoctor sysctl lint --format json` prints.",
 }
 """Those that are made from a record, and what they are of."""
@@ -54,6 +55,10 @@ def _record_of(name: str) -> Any:
             from tcpdoctor.answers.port import PortAnswer
 
             return PortAnswer
+        case "state":
+            from tcpdoctor.answers.state import StateAnswer
+
+            return StateAnswer
         case "sysctl-lint":
             from tcpdoctor.answers.settings_lint import SettingsLint
 

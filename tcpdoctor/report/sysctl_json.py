@@ -1,12 +1,14 @@
 """`explain --sysctl` as one JSON object, schema tcpdoctor.sysctl/1."""
 
+import math
+
 from tcpdoctor.answers.sysctl import SysctlAnswer, in_words, is_default, printed
 from tcpdoctor.diagnosis.finding import JsonValue
+from tcpdoctor.facts.deadlines import Life, show_life
 from tcpdoctor.facts.state_deadlines import Deadline
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import SysctlValue
 from tcpdoctor.report.host import host_json, utc
-from tcpdoctor.report.state_json import life_json
 from tcpdoctor.report.sysctl_list_json import source_json
 
 SCHEMA = "tcpdoctor.sysctl/1"
@@ -59,9 +61,28 @@ def _deadline(keys: tuple[str, ...], deadline: Deadline) -> dict[str, JsonValue]
     return {
         "states": list(keys),
         "case": deadline.case,
-        **life_json(deadline),
+        **_life_json(deadline),
         "sysctls": list(deadline.sysctls),
     }
+
+
+def _life_json(deadline: Deadline) -> dict[str, JsonValue]:
+    """Return the range of a deadline: null for never (``ends`` false) and for unknown (``ends`` null)."""
+    life = deadline.life
+    remark: JsonValue = deadline.remark or None
+    if isinstance(life, Missing):
+        return {"ends": None, "low_s": None, "high_s": None, "text": life.reason, "remark": remark}
+    return {
+        "ends": not math.isinf(life.low),
+        "low_s": _seconds(life, 0),
+        "high_s": _seconds(life, 1),
+        "text": show_life(life),
+        "remark": remark,
+    }
+
+
+def _seconds(life: Life, end: int) -> JsonValue:
+    return None if math.isinf(life[end]) else round(life[end], 3)
 
 
 def _value(value: SysctlValue) -> JsonValue:

@@ -11,7 +11,7 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.silence import go_deaf
-from tcpdoctor.report.state_json import state_json
+from tcpdoctor.report.document import as_json
 from tcpdoctor.report.state_text import state_text
 from tcpdoctor.report.style import PLAIN
 from tests.live import lifetimes
@@ -40,7 +40,7 @@ def look_at_half_closed(*states: str) -> list[tuple[object, str, dict[str, objec
     answers = [look_at_state(state) for state in states]
     assert keep
     return [
-        (answer.number, " ".join(state_text(answer, PLAIN).split()), state_json(answer)) for answer in answers
+        (answer.sockets, " ".join(state_text(answer, PLAIN).split()), as_json(answer)) for answer in answers
     ]
 
 
@@ -70,7 +70,7 @@ def as_nobody() -> tuple[object, str, dict[str, object]]:
         os.setresuid(65534, 65534, 65534)
         answer = look_at_state("FIN_WAIT_2")
         text = " ".join(state_text(answer, PLAIN).split())
-        os.write(3, pickle.dumps((answer.number, text, state_json(answer))))
+        os.write(3, pickle.dumps((answer.sockets, text, as_json(answer))))
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as stream:
@@ -100,7 +100,7 @@ def listeners_and_clients() -> dict[str, dict[str, object]]:
     waiting.setblocking(False)
     waiting.connect_ex(deaf.getsockname())
     assert clients
-    return {state: state_json(look_at_state(state)) for state in ("listen", "estab", "bound", "syn-sent")}
+    return {state: as_json(look_at_state(state)) for state in ("listen", "estab", "bound", "syn-sent")}
 
 
 def test_listeners_unaccepted_bound_and_connecting_sockets_are_counted(in_namespace):
@@ -124,7 +124,7 @@ def left_behind() -> tuple[int, dict[str, object]]:
             lifetimes.wait_for_state(*ends, TcpState.FIN_WAIT_2)
             client.close()
             lifetimes.wait_for_state(*ends, TcpState.TIME_WAIT)
-        return port, state_json(look_at_state("TIME-WAIT"))
+        return port, as_json(look_at_state("TIME-WAIT"))
 
 
 def test_time_wait_has_no_owner_but_a_port(in_namespace):
@@ -136,14 +136,14 @@ def test_time_wait_has_no_owner_but_a_port(in_namespace):
 
 def test_closed_sockets_cannot_be_counted_and_that_is_said(in_namespace):
     answer = in_namespace(look_at_state, "CLOSED")
-    assert isinstance(answer.number, Missing)
-    assert state_json(answer)["sockets"] is None
+    assert isinstance(answer.sockets, Missing)
+    assert as_json(answer)["sockets"] is None
 
 
 def deadline_here(state: str, case: str, **sysctls: int) -> tuple[float, float]:
     for name, value in sysctls.items():
         write_sysctl(f"net.ipv4.{name}", value)
-    said = state_json(look_at_state(state))
+    said = as_json(look_at_state(state))
     return next((item["low_s"], item["high_s"]) for item in said["deadlines"] if item["case"] == case)
 
 

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from tcpdoctor.answers.state import PortCount, ProcessCount, StateAnswer, Whose
-from tcpdoctor.facts.state_deadlines import state_deadlines
+from tcpdoctor.answers.state import PortCount, ProcessCount, StateAnswer, StateHere, Whose, state_answer
+from tcpdoctor.facts.deadlines import TICK_SECONDS
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.knowledge.state_pages import draw_states, find_state, state_keys
-from tcpdoctor.report.state_json import state_json
+from tcpdoctor.knowledge.state_pages import find_state, state_keys
+from tcpdoctor.report.document import as_json
 from tcpdoctor.report.state_text import state_text
 from tcpdoctor.report.style import PLAIN, Style
 from tests.facts.test_state_deadlines import DEFAULTS
@@ -18,20 +18,9 @@ from tests.schemas import described
 WHO = Identity("box", "6.18.44", 4026531840, None, True, 0)
 
 
-def answer(key: str = "fin_wait_2", sysctls=DEFAULTS, **changed) -> StateAnswer:
-    plain = StateAnswer(
-        page=find_state(key),
-        who=WHO,
-        taken_at=1_795_000_000.0,
-        number=0,
-        complete=True,
-        whose=Whose(),
-        deadlines=state_deadlines(key, sysctls),
-        sysctls=sysctls,
-        rto=0.204,
-        picture=draw_states(key),
-    )
-    return plain._replace(**changed)
+def answer(key: str = "fin_wait_2", **changed) -> StateAnswer:
+    here = StateHere(number=0, complete=True, whose=Whose(), sysctls=DEFAULTS, tick=TICK_SECONDS)
+    return state_answer(find_state(key), WHO, 1_795_000_000.0, here._replace(**changed))
 
 
 MANY = tuple(ProcessCount(100 + number, "worker-with-a-long-name", 29 - number) for number in range(23))
@@ -45,7 +34,7 @@ MANY = tuple(ProcessCount(100 + number, "worker-with-a-long-name", 29 - number) 
         Whose(
             MANY, held=414, not_held=3, unknown=5, reason="processes of other users are hidden; run as root"
         ),
-        Whose(not_held=7, ports=(PortCount(0, 5), PortCount(8080, 2))),
+        Whose(not_held=7, ports=(PortCount(None, 5), PortCount(8080, 2))),
         Missing("sock_diag: permission denied, and /proc/net/tcp: permission denied"),
     ],
 )
@@ -103,10 +92,11 @@ def test_an_unreadable_sysctl_leaves_the_deadline_open():
     hidden = DEFAULTS | {"net.ipv4.tcp_fin_timeout": Missing("net.ipv4.tcp_fin_timeout: no such sysctl")}
     flat = " ".join(state_text(answer(sysctls=hidden), PLAIN).split())
     assert "orphan unknown net.ipv4.tcp_fin_timeout: no such sysctl" in flat
-    (deadline,) = [
-        item for item in state_json(answer(sysctls=hidden))["deadlines"] if item["case"] == "orphan"
-    ]
+    (deadline,) = [item for item in as_json(answer(sysctls=hidden))["deadlines"] if item["case"] == "orphan"]
     assert (deadline["ends"], deadline["low_s"], deadline["high_s"]) == (None, None, None)
+    assert set(as_json(answer(sysctls=hidden))["missing"].values()) == {
+        "net.ipv4.tcp_fin_timeout: no such sysctl"
+    }
 
 
 def test_the_state_is_marked_without_colour_and_bold_with_it():
@@ -122,7 +112,7 @@ KEYS = (
 
 @pytest.mark.parametrize("key", state_keys())
 def test_json_says_the_same_in_named_fields(key):
-    said = state_json(answer(key, number=23, whose=Whose(MANY[:2], held=57, not_held=1)))
+    said = as_json(answer(key, number=23, whose=Whose(MANY[:2], held=57, not_held=1)))
     assert " ".join(said) == KEYS
     assert said["schema"] == "tcpdoctor.state/1"
     assert said["state"] == key
@@ -132,7 +122,7 @@ def test_json_says_the_same_in_named_fields(key):
 
 
 def test_json_has_seconds_and_null_for_never():
-    deadlines = {item["case"]: item for item in state_json(answer())["deadlines"]}
+    deadlines = {item["case"]: item for item in as_json(answer())["deadlines"]}
     orphan, idle = deadlines["orphan"], deadlines["held, no SO_KEEPALIVE"]
     assert (orphan["ends"], orphan["low_s"]) == (True, 60.0)
     assert orphan["sysctls"] == {"net.ipv4.tcp_fin_timeout": 60}
@@ -140,7 +130,7 @@ def test_json_has_seconds_and_null_for_never():
 
 
 def test_json_says_what_is_missing():
-    said = state_json(answer(number=Missing("no netlink"), whose=Missing("no netlink")))
+    said = as_json(answer(number=Missing("no netlink"), whose=Missing("no netlink")))
     assert said["sockets"] is None
     assert said["processes"] is None
     nulls = [key for key, value in said.items() if value is None and key != "rfc_name"]
