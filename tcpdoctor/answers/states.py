@@ -1,9 +1,11 @@
 """How many sockets are in which state, in all and perhaps by port, peer or process."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, TypeAlias
 
-from tcpdoctor.kernel.namespaces import read_identity
+from tcpdoctor.answers.record import Count, Host, Is, Reasons, Time, host_of, utc
+from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Census
 from tcpdoctor.kernel.sockets import StateCounts, count_states, read_listeners, take_census
@@ -14,34 +16,63 @@ StateReadings = Mapping[TcpState, Reading[int]]
 """A count, or why there is none, for every state of COUNTED_STATES."""
 
 
+class SocketsByState(NamedTuple):
+    """Sockets in each TCP state; null where that is not known. bound: neither listening nor connected."""
+
+    established: Reading[Count]
+    syn_sent: Reading[Count]
+    syn_recv: Reading[Count]
+    fin_wait_1: Reading[Count]
+    fin_wait_2: Reading[Count]
+    time_wait: Reading[Count]
+    close_wait: Reading[Count]
+    last_ack: Reading[Count]
+    listen: Reading[Count]
+    closing: Reading[Count]
+    bound: Reading[Count]
+
+
+class RowStates(NamedTuple):
+    """The same of one row: null where the state is not known of the whole host, which says why."""
+
+    established: Count | None
+    syn_sent: Count | None
+    syn_recv: Count | None
+    fin_wait_1: Count | None
+    fin_wait_2: Count | None
+    time_wait: Count | None
+    close_wait: Count | None
+    last_ack: Count | None
+    listen: Count | None
+    closing: Count | None
+    bound: Count | None
+
+
 class Row(NamedTuple):
     """The sockets of one port, peer or process."""
 
-    key: str
-    """``443``, ``10.0.0.7``, ``nginx (811)``; or what the rest have in common: ``other peers``."""
-    states: Mapping[TcpState, int]
-    """Only what was counted; a state that is absent has none."""
+    key: Annotated[str, Is("443, 10.0.0.7, nginx (811); or what the rest have in common: other peers.")]
+    states: RowStates
 
 
-class States(NamedTuple):
-    """Sockets by state, in all and perhaps by something."""
+By: TypeAlias = Literal["port", "peer", "process"]
 
-    host: str
-    kernel: str
-    namespace: int
-    namespace_name: str | None
-    taken_at: float
-    """Seconds since 1970, UTC."""
-    readings: StateReadings
-    complete: Reading[bool]
-    """True, or Missing with the reason why there may be more sockets than counted."""
-    by: str | None = None
-    """``port``, ``peer``, ``process``, or None."""
-    rows: Reading[tuple[Row, ...]] = ()
-    """The largest first; Missing where they could not be told apart."""
-    remarks: tuple[str, ...] = ()
-    """Sentences that a reader of the rows must know."""
 
+class StatesAnswer(NamedTuple):
+    """What `tcpdoctor states --format json` prints, and the text says."""
+
+    schema: Literal["tcpdoctor.states/1"]
+    host: Host
+    taken_at: Time
+    states: SocketsByState
+    by: Annotated[Reading[tuple[Row, ...] | None], Is("The largest first; null where nothing was grouped.")]
+    missing: Reasons
+    """Also ``states``, where there may be more than counted, and ``by``: what readers of rows must know."""
+    grouped_by: Annotated[By | None, Is("What the rows are of.")]
+
+
+Grouped: TypeAlias = Sequence[tuple[str, Mapping[TcpState, int]]]
+"""What they are grouped by, the largest first, and the states that were counted there."""
 
 _PORT_RANGE = "net.ipv4.ip_local_port_range"
 
@@ -56,17 +87,18 @@ def state_readings(census: Reading[Census]) -> StateReadings:
     }
 
 
-def look_plain() -> States:
+def look_plain() -> StatesAnswer:
     """Count all sockets by state."""
-    return _answer(count_states())
+    return states_answer(read_identity(), time.time(), count_states())
 
 
-def look_by(by: str) -> States:
+def look_by(by: By) -> StatesAnswer:
     """Count all sockets by state and by ``port``, ``peer`` or ``process``."""
-    return _look_by_port() if by == "port" else _look_by_group(by)
+    counts, grouped, remarks = _by_port() if by == "port" else _by_group(by)
+    return states_answer(read_identity(), time.time(), counts, by, grouped, remarks)
 
 
-def _look_by_port() -> States:
+def _by_port() -> tuple[Reading[StateCounts], Reading[Grouped], str]:
     from tcpdoctor.kernel.sysctl import read_sysctl
 
     value = read_sysctl(_PORT_RANGE)
@@ -78,43 +110,69 @@ def _look_by_port() -> States:
     listening = () if isinstance(listeners, Missing) else listeners
     census = take_census(ephemeral, frozenset(listener.local.port for listener in listening))
     if isinstance(census, Missing):
-        return _answer(census, "port")
+        return census, census, ""
     rest = "client ports" if isinstance(ephemeral, Missing) else f"client ports {ephemeral[0]}-{ephemeral[1]}"
     by_port: dict[int, dict[TcpState, int]] = {}
     for (state, port), number in census.by_port.items():
         by_port.setdefault(port, {})[state] = number
-    rows = [Row(str(port) if port else rest, states) for port, states in by_port.items()]
-    counts = StateCounts(census.by_state, census.bound, census.source, census.complete)
-    return _answer(counts, "port")._replace(rows=_largest_first(rows))
+    grouped = [(str(port) if port else rest, states) for port, states in by_port.items()]
+    grouped.sort(key=lambda row: (-sum(row[1].values()), row[0]))
+    return StateCounts(census.by_state, census.bound, census.source, census.complete), grouped, ""
 
 
-def _look_by_group(by: str) -> States:
+def _by_group(by: By) -> tuple[Reading[StateCounts], Reading[Grouped], str]:
     from tcpdoctor.kernel.groups import MOST_PEERS, OTHER_PEERS, count_by_peer, count_by_process
 
     found = count_by_peer() if by == "peer" else count_by_process()
     if isinstance(found, Missing):
-        return _answer(found, by)
-    rows = tuple(Row(group.key, group.states) for group in found.groups)
-    remarks = (
+        return found, found, ""
+    remark = (
         f"There are too many peers to keep apart (more than {MOST_PEERS // 4}): each may have more sockets "
         f"than its row says; the difference is in {OTHER_PEERS!r}."
     )
-    return _answer(found.counts, by)._replace(rows=rows, remarks=(remarks,) if found.folded else ())
+    grouped = [(group.key, group.states) for group in found.groups]
+    return found.counts, grouped, remark if found.folded else ""
 
 
-def _answer(counts: Reading[StateCounts], by: str | None = None) -> States:
-    readings: Mapping[TcpState, Reading[int]]
-    complete: Reading[bool] = True
-    rows: Reading[tuple[Row, ...]] = ()
-    if isinstance(counts, Missing):
-        readings, rows = dict.fromkeys(COUNTED_STATES, counts), counts
-    else:
-        readings, complete = counts.readings(), counts.complete
-    who = read_identity()
-    return States(
-        who.host, who.kernel, who.namespace, who.namespace_name, time.time(), readings, complete, by, rows
+def states_answer(
+    who: Identity,
+    taken_at: float,
+    counts: Reading[StateCounts],
+    by: By | None = None,
+    grouped: Reading[Grouped] | None = None,
+    remark: str = "",
+) -> StatesAnswer:
+    """Return the answer of what was counted.
+
+    Args:
+        who: Where it was counted.
+        taken_at: Seconds since 1970.
+        counts: In all.
+        by: What the sockets of `grouped` have in common.
+        grouped: The rows.
+        remark: What a reader of the rows must know.
+    """
+    readings = dict.fromkeys(COUNTED_STATES, counts) if isinstance(counts, Missing) else counts.readings()
+    reasons = {"by": remark} if remark else {}
+    if not isinstance(counts, Missing) and isinstance(counts.complete, Missing):
+        reasons["states"] = counts.complete.reason
+    rows: Reading[tuple[Row, ...] | None] = grouped if isinstance(grouped, Missing) else None
+    if by is not None and grouped is not None and not isinstance(grouped, Missing):
+        rows = tuple(_row(key, states, readings) for key, states in grouped)
+    return StatesAnswer(
+        schema="tcpdoctor.states/1",
+        host=host_of(who),
+        taken_at=utc(taken_at),
+        states=SocketsByState(**{state.key: readings[state] for state in COUNTED_STATES}),
+        by=rows,
+        missing=reasons,
+        grouped_by=by,
     )
 
 
-def _largest_first(rows: list[Row]) -> tuple[Row, ...]:
-    return tuple(sorted(rows, key=lambda row: (-sum(row.states.values()), row.key)))
+def _row(key: str, states: Mapping[TcpState, int], readings: StateReadings) -> Row:
+    known = {
+        state.key: None if isinstance(readings[state], Missing) else states.get(state, 0)
+        for state in COUNTED_STATES
+    }
+    return Row(key, RowStates(**known))

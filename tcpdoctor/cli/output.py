@@ -10,7 +10,7 @@ import os
 import re
 import select
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, TextIO, TypeVar
 
@@ -68,6 +68,9 @@ _ASCII = str.maketrans(
         "\u00a0": " ",
     }
 )
+
+
+_Answer = TypeVar("_Answer")
 
 
 class Output(NamedTuple):
@@ -151,6 +154,20 @@ def emit_json(document: "dict[str, JsonValue]", output: Output) -> None:
     if output.also:
         document = {**document, "also": [command for _, command in output.also]}
     emit(json.dumps(document, indent=1, allow_nan=False), output)
+
+
+def say(answer: _Answer, text: Callable[[_Answer, Style], str], output: Output) -> None:
+    """Print a finished answer: as JSON that its record alone decides, or as the page that `text` makes of it.
+
+    Raises:
+        OutputError: It could not be written; a file is then as it was before.
+    """
+    if output.format == "json":
+        from tcpdoctor.report.document import as_json  # text does without it
+
+        emit_json(as_json(answer), output)
+    else:
+        emit(text(answer, style_of(output)), output)
 
 
 def emit_parts(parts: Iterable[str], output: Output) -> None:

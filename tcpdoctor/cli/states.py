@@ -1,11 +1,15 @@
 """`tcpdoctor states`: how many sockets are in which state."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tcpdoctor.cli.options import NETNS, look_from
-from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, emit, emit_json, format_of, style_of
+from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, format_of, say
+
+if TYPE_CHECKING:
+    from tcpdoctor.answers.states import StatesAnswer
+    from tcpdoctor.report.style import Style
 
 
 def states(
@@ -28,12 +32,10 @@ def states(
     from tcpdoctor.answers.states import look_by, look_plain
 
     answer = look_plain() if by is None else look_by(by)
-    target = Output(format_of(output_format, as_json), output, color)
-    if target.format == "json":
-        from tcpdoctor.report.states_json import states_answer_json
+    say(answer, _page, Output(format_of(output_format, as_json), output, color))
 
-        emit_json(states_answer_json(answer), target)
-    else:
-        from tcpdoctor.report.states_text import states_answer_text
 
-        emit(states_answer_text(answer, style_of(target)), target)
+def _page(answer: "StatesAnswer", style: "Style") -> str:
+    from tcpdoctor.report.states_text import states_answer_text  # JSON does without it
+
+    return states_answer_text(answer, style)

@@ -14,6 +14,7 @@ _DERIVED = {
     "error": "What `tcpdoctor explain --error E --format json` prints.",
     "port": "What `tcpdoctor explain --port N --format json` prints.",
     "state": "What `tcpdoctor explain --state S --format json` prints.",
+    "states": "What `tcpdoctor states --format json` prints.",
     "sysctl-lint": "What `tcpdoctor sysctl lint --format json` prints.",
 }
 """Those that are made from a record, and what they are of."""
@@ -59,6 +60,10 @@ def _record_of(name: str) -> Any:
             from tcpdoctor.answers.state import StateAnswer
 
             return StateAnswer
+        case "states":
+            from tcpdoctor.answers.states import StatesAnswer
+
+            return StatesAnswer
         case "sysctl-lint":
             from tcpdoctor.answers.settings_lint import SettingsLint
 

@@ -4,23 +4,33 @@ import json
 
 import pytest
 
-from tcpdoctor.answers.states import Row, States, state_readings
+from tcpdoctor.answers.states import StatesAnswer, states_answer
+from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.sockets import StateCounts
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
-from tcpdoctor.report.states_json import states_answer_json
+from tcpdoctor.report.document import as_json
 from tcpdoctor.report.states_text import MOST_ROWS, states_answer_text
 from tcpdoctor.report.style import PLAIN, Style
 from tests.report.examples import CENSUS
 from tests.schemas import described
 
+WHO = Identity("web1", "6.18.44", 4026531840, None, initial_namespace=True, euid=0)
+COUNTS = StateCounts(CENSUS.by_state, CENSUS.bound, CENSUS.source, CENSUS.complete)
 ROWS = (
-    Row("443", {TcpState.LISTEN: 2, TcpState.ESTABLISHED: 1100, TcpState.TIME_WAIT: 3}),
-    Row("client ports 32768-60999", {TcpState.SYN_SENT: 7}),
+    ("443", {TcpState.LISTEN: 2, TcpState.ESTABLISHED: 1100, TcpState.TIME_WAIT: 3}),
+    ("client ports 32768-60999", {TcpState.SYN_SENT: 7}),
 )
-PLAINLY = States("web1", "6.18.44", 4026531840, None, 1795176000.0, state_readings(CENSUS), complete=True)
-BY_PORT = PLAINLY._replace(by="port", rows=ROWS)
 UNKNOWN = Missing("sock_diag: EPERM (Operation not permitted)")
-NOTHING = PLAINLY._replace(readings=dict.fromkeys(COUNTED_STATES, UNKNOWN), by="peer", rows=UNKNOWN)
+
+
+def answer(*grouped: object, counts: object = COUNTS) -> StatesAnswer:
+    return states_answer(WHO, 1795176000.0, counts, *grouped)
+
+
+PLAINLY = answer()
+BY_PORT = answer("port", ROWS)
+NOTHING = answer("peer", UNKNOWN, counts=UNKNOWN)
 
 
 def test_text_has_a_line_for_every_state_that_has_sockets_and_names_the_others():
@@ -49,9 +59,9 @@ def test_rows_say_what_they_consist_of():
 def test_an_owner_that_is_hidden_is_a_row_with_the_reason():
     rows = (
         *ROWS,
-        Row(f"unknown: {'other users hide their descriptors; ' * 3}run as root", {TcpState.CLOSE_WAIT: 23}),
+        (f"unknown: {'other users hide their descriptors; ' * 3}run as root", {TcpState.CLOSE_WAIT: 23}),
     )
-    text = states_answer_text(PLAINLY._replace(by="process", rows=rows), PLAIN)
+    text = states_answer_text(answer("process", rows), PLAIN)
     assert "23  close_wait 23" in text
     assert "run as root" in text
     assert max(map(len, text.splitlines())) <= 80
@@ -61,40 +71,39 @@ def test_nothing_known_is_unknown_everywhere():
     text = states_answer_text(NOTHING, PLAIN)
     assert "web1: TCP sockets unknown" in text
     assert text.count("unknown: sock_diag: EPERM") == len(COUNTED_STATES) + 1
-    document = states_answer_json(NOTHING)
+    document = as_json(NOTHING)
     assert set(document["states"].values()) == {None}
     assert document["by"] is None
     assert document["missing"]["by"] == UNKNOWN.reason
 
 
 def test_an_interrupted_listing_says_that_there_may_be_more():
-    answer = PLAINLY._replace(complete=Missing("the tables changed"))
-    assert "There may be more than counted: the tables changed." in states_answer_text(answer, PLAIN)
-    assert states_answer_json(answer)["missing"]["states"] == "the tables changed"
+    cut = answer(counts=COUNTS._replace(complete=Missing("the tables changed")))
+    assert "There may be more than counted: the tables changed." in states_answer_text(cut, PLAIN)
+    assert as_json(cut)["missing"]["states"] == "the tables changed"
 
 
 def test_a_long_table_is_cut_for_people_and_whole_for_machines():
-    rows = tuple(Row(str(port), {TcpState.LISTEN: 1}) for port in range(1, 1000))
-    answer = PLAINLY._replace(by="port", rows=rows)
-    assert f"... and {999 - MOST_ROWS} more; --format json lists all" in states_answer_text(answer, PLAIN)
-    assert len(states_answer_json(answer)["by"]) == 999
+    long = answer("port", [(str(port), {TcpState.LISTEN: 1}) for port in range(1, 1000)])
+    assert f"... and {999 - MOST_ROWS} more; --format json lists all" in states_answer_text(long, PLAIN)
+    assert len(as_json(long)["by"]) == 999
 
 
 def test_no_rows_are_said_to_be_none():
-    assert "By peer address\n  none\n" in states_answer_text(PLAINLY._replace(by="peer"), PLAIN)
+    assert "By peer address\n  none\n" in states_answer_text(answer("peer", ()), PLAIN)
 
 
 @pytest.mark.parametrize("width", [40, 60, 100])
 def test_no_line_is_wider_than_the_terminal(width):
-    rows = (*ROWS, Row("2001:db8:1234:5678:9abc:def0:1234:5678", dict.fromkeys(COUNTED_STATES, 123456)))
-    answer = PLAINLY._replace(by="peer", rows=rows, remarks=("Every number is a lower bound. " * 5,))
-    text = states_answer_text(answer, Style(color=False, width=width))
+    rows = (*ROWS, ("2001:db8:1234:5678:9abc:def0:1234:5678", dict.fromkeys(COUNTED_STATES, 123456)))
+    remark = "Every number is a lower bound. " * 5
+    text = states_answer_text(answer("peer", rows, remark.strip()), Style(color=False, width=width))
     assert max(map(len, text.splitlines())) <= width
 
 
 def test_json_has_the_keys_of_the_contract_in_their_order():
-    document = described(json.dumps(states_answer_json(BY_PORT), allow_nan=False))
-    assert list(document) == ["schema", "host", "taken_at", "states", "by", "missing"]
+    document = described(json.dumps(as_json(BY_PORT), allow_nan=False))
+    assert list(document) == ["schema", "host", "taken_at", "states", "by", "missing", "grouped_by"]
     assert document["schema"] == "tcpdoctor.states/1"
     assert list(document["states"]) == [state.key for state in COUNTED_STATES]
     assert [list(row) for row in document["by"]] == [["key", "states"]] * 2
@@ -104,10 +113,10 @@ def test_json_has_the_keys_of_the_contract_in_their_order():
 
 
 def test_a_state_that_is_unknown_in_all_is_unknown_in_every_row():
-    document = states_answer_json(BY_PORT)
+    document = as_json(BY_PORT)
     assert document["states"]["bound"] is None
     assert document["by"][0]["states"]["bound"] is None
 
 
 def test_without_by_there_are_no_rows():
-    assert states_answer_json(PLAINLY)["by"] is None
+    assert as_json(PLAINLY)["by"] is None
