@@ -4,8 +4,10 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
+from tcpdoctor.answers.finding import SysctlNumber
+from tcpdoctor.answers.record import NO_REASONS, Host, Is, Reasons, Time, host_of, utc
 from tcpdoctor.answers.settings_files import origin_here, read_sources
 from tcpdoctor.diagnosis.sysctl_look import Origin, Source, Sources
 from tcpdoctor.errors import QuestionError
@@ -39,6 +41,7 @@ class Shown(NamedTuple):
 
     page: SysctlPage
     value: Reading[SysctlValue]
+    """A reason begins with the setting's name."""
     exists: bool
     """Whether this kernel has it, in this namespace or in the initial one."""
     computed: tuple[str, ...]
@@ -48,21 +51,58 @@ class Shown(NamedTuple):
     """Whether the value is what the kernel computes from memory; None where that cannot be told."""
 
 
-class SettingsList(NamedTuple):
-    """Everything that `sysctl show` says."""
+class ToldSource(NamedTuple):
+    """Who set a sysctl, or says that it should be something."""
 
-    rows: tuple[Shown, ...]
-    who: Identity
-    taken_at: float
-    """Seconds since 1970."""
-    page_size: int
-    asked: bool
-    """Whether names were given."""
+    kind: Annotated[str, Is("file, tuned or command line.")]
+    file: str | None
+    line: Annotated[int | None, Is(minimum=1)]
+    value: str | None
+    profile: Annotated[str | None, Is("TuneD's active profile.")]
+
+
+def told_source(source: Source | None) -> ToldSource | None:
+    """Return one place that sets a value as it is printed."""
+    return None if source is None else ToldSource(*source)
+
+
+class ToldSetting(NamedTuple):
+    """One setting as it is printed."""
+
+    sysctl: str
+    exists: bool
+    value: Reading[SysctlNumber]
+    printed: Annotated[Reading[str], Is("As the kernel prints it.")]
+    in_words: Annotated[Reading[str | None], Is("What it stands for; null where the number says it.")]
+    missing: Reasons
+    default: Annotated[
+        str | None, Is("As the kernel prints it; null: computed, or not the same everywhere, or not known.")
+    ]
+    default_is: Annotated[str | None, Is("How it is computed, or where it differs.")]
+    is_default: Reading[bool]
+    unit: str | None
+    scope: str | None
+    meaning: str | None
+    since: str | None
+    removed: str | None
+    instead: str | None
+    set_by: Annotated[ToldSource | None, Is("What sets the value that runs, as far as can be seen.")]
+    not_set_by: Annotated[ToldSource | None, Is("What says something else, and has not set it.")]
+
+
+class SettingsAnswer(NamedTuple):
+    """What `tcpdoctor sysctl show --format json` prints, and the text says."""
+
+    schema: Literal["tcpdoctor.sysctls/1"]
+    host: Host
+    taken_at: Time
     only_changed: bool
-    not_compared: tuple[str, ...]
-    """Settings whose default cannot be computed here, or whose value was not read."""
-    unseen: tuple[str, ...]
-    """Sources of values that could not be looked at, each with the reason."""
+    sysctls: tuple[ToldSetting, ...]
+    not_compared: Annotated[
+        tuple[str, ...], Is("Settings whose default cannot be computed here, or whose value was not read.")
+    ]
+    unseen: Annotated[tuple[str, ...], Is("Sources of values that could not be looked at, each with why.")]
+    named: Annotated[bool, Is("Names were given; else it is all of TCP.")]
 
 
 def defaults(row: Shown) -> tuple[str, ...]:
@@ -72,56 +112,24 @@ def defaults(row: Shown) -> tuple[str, ...]:
     return row.computed or row.page.default_among
 
 
-def printed(row: Shown) -> str | None:
-    """Return the value as the kernel prints it; None where it was not read."""
-    return None if isinstance(row.value, Missing) else value_as_printed(row.value)
-
-
-def is_default(row: Shown) -> bool | None:
-    """Return whether the value is the kernel's default; None where the default is not known, or the value."""
-    value, known = printed(row), defaults(row)
-    if value is None or not known:
-        return None if value is None else row.is_computed
-    return value in known
-
-
-def in_words(row: Shown, page_size: int) -> str | None:
-    """Return what the value stands for; None where the number says it."""
+def is_default(row: Shown) -> Reading[bool]:
+    """Return whether the value is the kernel's default; Missing where that or the value is not known."""
     if isinstance(row.value, Missing):
-        return None
-    named = row.page.values.get(str(row.value))
-    return named or value_in_words(row.page.name, row.page.unit, row.value, page_size)
+        return row.value
+    known = defaults(row)
+    if known:
+        return value_as_printed(row.value) in known
+    return NO_DEFAULT if row.is_computed is None else row.is_computed
 
 
-def default_words(row: Shown) -> str | None:
-    """Say what the default is: a value, how it is computed, or None where nothing is known."""
-    if row.page.default is not None:
-        return row.page.default or "empty"
-    if len(row.computed) == 1:
-        return row.computed[0]
-    return row.page.default_is
+NO_DEFAULT = Missing("its default is not known here")
 
 
-def origin_words(origin: Origin) -> str | None:
-    """Say what set a value; None where nothing that can be seen sets the setting at all."""
-    by, later = origin.by, origin.later
-    if by is None:
-        return (
-            None
-            if later is None
-            else f"{_source(later)} says {later.value or 'nothing'}: not applied, or changed since"
-        )
-    if later is None:
-        return f"set by {_source(by)}"
-    return f"set by {_source(by)}; {_source(later)} says {later.value or 'nothing'} and has not set it"
-
-
-def _source(source: Source) -> str:
-    if source.kind == "tuned":
-        return f"TuneD's profile {source.profile} ({source.file} line {source.line})"
-    if source.kind == "command line":
-        return "the kernel's command line"
-    return f"{source.file} line {source.line}"
+def words_of(page: SysctlPage, value: Reading[SysctlValue], page_size: int) -> Reading[str | None]:
+    """Return what a value stands for; None where the number says it."""
+    if isinstance(value, Missing):
+        return value
+    return page.values.get(str(value)) or value_in_words(page.name, page.unit, value, page_size)
 
 
 # `tcpdoctor sysctl show`: settings, their defaults, and what set them.
@@ -131,7 +139,7 @@ _MOST = 5000
 """Settings that one question may stand for."""
 
 
-def look_at_settings(names: Sequence[str], *, only_changed: bool) -> SettingsList:
+def look_at_settings(names: Sequence[str], *, only_changed: bool) -> SettingsAnswer:
     """Read the settings that the names stand for, in their order, and what sets them.
 
     Raises:
@@ -145,11 +153,44 @@ def look_at_settings(names: Sequence[str], *, only_changed: bool) -> SettingsLis
     computed = computed_defaults(read_sysctls(NEEDED))
     sources, unseen = read_sources()
     rows = tuple(_row(page, computed, sources, who) for page in pages)
-    hidden = tuple(row.page.name for row in rows if row.exists and is_default(row) is None)
+    hidden = tuple(row.page.name for row in rows if row.exists and isinstance(is_default(row), Missing))
     if only_changed:
         rows = tuple(row for row in rows if is_default(row) is False)
     page_size = os.sysconf("SC_PAGE_SIZE")
-    return SettingsList(rows, who, time.time(), page_size, bool(names), only_changed, hidden, unseen)
+    return SettingsAnswer(
+        schema="tcpdoctor.sysctls/1",
+        host=host_of(who),
+        taken_at=utc(time.time()),
+        only_changed=only_changed,
+        sysctls=tuple(told_setting(row, page_size) for row in rows),
+        not_compared=hidden,
+        unseen=unseen,
+        named=bool(names),
+    )
+
+
+def told_setting(row: Shown, page_size: int) -> ToldSetting:
+    """Return a setting as it is printed, on a machine with pages of this size in bytes."""
+    page, value, known = row.page, row.value, defaults(row)
+    return ToldSetting(
+        sysctl=page.name,
+        exists=row.exists,
+        value=value,
+        printed=value if isinstance(value, Missing) else value_as_printed(value),
+        in_words=words_of(page, value, page_size),
+        missing=NO_REASONS,
+        default=known[0] if len(known) == 1 else None,
+        default_is=page.default_is,
+        is_default=is_default(row),
+        unit=page.unit,
+        scope=page.scope or None,
+        meaning=page.meaning,
+        since=page.since,
+        removed=page.removed,
+        instead=page.instead,
+        set_by=told_source(row.origin.by),
+        not_set_by=told_source(row.origin.later),
+    )
 
 
 def _row(page: SysctlPage, computed: Mapping[str, tuple[str, ...]], sources: Sources, who: Identity) -> Shown:
@@ -172,7 +213,9 @@ def _value(name: str, path: str) -> Reading[SysctlValue]:
     if name in all_pages() or name.startswith("net.ipv4.tcp_"):
         return read_sysctl(name)
     value = look_at(path).value
-    return value if isinstance(value, Missing) else parse_sysctl(name, value, path)
+    return (
+        Missing(f"{name}: {value.reason}") if isinstance(value, Missing) else parse_sysctl(name, value, path)
+    )
 
 
 def _all() -> Iterator[SysctlPage]:

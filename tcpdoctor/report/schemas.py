@@ -15,6 +15,8 @@ _DERIVED = {
     "port": "What `tcpdoctor explain --port N --format json` prints.",
     "state": "What `tcpdoctor explain --state S --format json` prints.",
     "states": "What `tcpdoctor states --format json` prints.",
+    "sysctl": "What `tcpdoctor explain --sysctl NAME --format json` prints.",
+    "sysctls": "What `tcpdoctor sysctl show --format json` prints.",
     "sysctl-lint": "What `tcpdoctor sysctl lint --format json` prints.",
 }
 """Those that are made from a record, and what they are of."""
@@ -64,6 +66,14 @@ def _record_of(name: str) -> Any:
             from tcpdoctor.answers.states import StatesAnswer
 
             return StatesAnswer
+        case "sysctl":
+            from tcpdoctor.answers.sysctl import SysctlAnswer
+
+            return SysctlAnswer
+        case "sysctls":
+            from tcpdoctor.answers.settings import SettingsAnswer
+
+            return SettingsAnswer
         case "sysctl-lint":
             from tcpdoctor.answers.settings_lint import SettingsLint
 

@@ -1,18 +1,11 @@
 """`sysctl show` for people: one setting after the other, its value first."""
 
-from tcpdoctor.answers.settings import (
-    SettingsList,
-    Shown,
-    default_words,
-    in_words,
-    is_default,
-    origin_words,
-    printed,
-)
+from tcpdoctor.answers.settings import SettingsAnswer, ToldSetting
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.style import Style
+from tcpdoctor.report.sysctl_text import default_words, origin_words
 
 _MARGIN = "  "
 _UNITS = {
@@ -33,15 +26,15 @@ _SCOPES = {
 }
 
 
-def sysctl_list_text(found: SettingsList, style: Style) -> str:
+def sysctl_list_text(found: SettingsAnswer, style: Style) -> str:
     """Return every setting with its meaning; of changed ones the number as well."""
     lines: list[str] = []
-    for row in found.rows:
-        if row.exists or found.asked:
+    for row in found.sysctls:
+        if row.exists or found.named:
             lines += [""] if lines else []
             lines += _row(row, found, style)
-    absent = [row.page.name for row in found.rows if not row.exists]
-    if absent and not found.asked:
+    absent = [row.sysctl for row in found.sysctls if not row.exists]
+    if absent and not found.named:
         lines += ["", style.wrap(f"Not on this kernel: {', '.join(absent)}.", _MARGIN, "")]
     if lines and found.unseen:
         lines += ["", *(style.wrap(f"Not seen: {each}.", _MARGIN, "") for each in found.unseen)]
@@ -50,63 +43,59 @@ def sysctl_list_text(found: SettingsList, style: Style) -> str:
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def _summary(found: SettingsList) -> str:
-    text = f"{plural(len(found.rows), 'setting')} changed." if found.rows else "No setting is changed."
+def _summary(found: SettingsAnswer) -> str:
+    text = f"{plural(len(found.sysctls), 'setting')} changed." if found.sysctls else "No setting is changed."
     if found.not_compared:
         number = plural(len(found.not_compared), "other")
         text += f" Of {number} the value or the default is not known here (--format json names them)."
     return text
 
 
-def _row(row: Shown, found: SettingsList, style: Style) -> list[str]:
+def _row(row: ToldSetting, found: SettingsAnswer, style: Style) -> list[str]:
     lines = [style.wrap(_headline(row, found), _MARGIN * 2, "")]
-    name, rest = row.page.name, lines[0].removeprefix(row.page.name)
+    name, rest = row.sysctl, lines[0].removeprefix(row.sysctl)
     lines[0] = style.bold(name) + rest
-    lines.append(style.wrap(row.page.meaning, _MARGIN, _MARGIN))
+    lines.append(style.wrap(row.meaning or "", _MARGIN, _MARGIN))
     lines.append(style.wrap(_particulars(row), _MARGIN, _MARGIN))
-    origin = origin_words(row.origin) if row.exists else None
+    origin = origin_words(row.set_by, row.not_set_by) if row.exists else None
     if origin is not None:
         lines.append(style.wrap(f"{clean(origin[:1].upper() + origin[1:], 1000)}.", _MARGIN, _MARGIN))
-    elif is_default(row) is False:
+    elif row.is_default is False:
         lines.append(
             style.wrap("Nothing that can be seen sets it: a program or a person did.", _MARGIN, _MARGIN)
         )
     return lines
 
 
-def _headline(row: Shown, found: SettingsList) -> str:
-    value = printed(row)
-    if value is None:
-        if not row.exists:
-            return f"{row.page.name}: not on this kernel ({found.who.kernel})"
-        reason = row.value.reason if isinstance(row.value, Missing) else ""
-        return reason if reason.startswith(row.page.name) else f"{row.page.name}: {reason}"
-    words = in_words(row, found.page_size)
-    remark = {True: "the default", False: f"changed: the default is {default_words(row)}", None: None}[
-        is_default(row)
-    ]
+def _headline(row: ToldSetting, found: SettingsAnswer) -> str:
+    if isinstance(row.printed, Missing):
+        return row.printed.reason if row.exists else f"{row.sysctl}: not on this kernel ({found.host.kernel})"
+    words = None if isinstance(row.in_words, Missing) else row.in_words
+    remark = None
+    if not isinstance(row.is_default, Missing):
+        default = default_words(row.default, row.default_is)
+        remark = "the default" if row.is_default else f"changed: the default is {default}"
     tail = "; ".join(filter(None, (words, remark)))
-    return f"{row.page.name} = {clean(value, 4096) or 'empty'}{f' ({tail})' if tail else ''}"
+    return f"{row.sysctl} = {clean(row.printed, 4096) or 'empty'}{f' ({tail})' if tail else ''}"
 
 
-def _particulars(row: Shown) -> str:
+def _particulars(row: ToldSetting) -> str:
     if not row.exists:
         return _absence(row)
-    parts = [_UNITS[row.page.unit]] if row.page.unit in _UNITS else []
-    default = default_words(row)
-    if is_default(row) is None and default is not None:
+    parts = [_UNITS[row.unit]] if row.unit in _UNITS else []
+    default = default_words(row.default, row.default_is)
+    if isinstance(row.is_default, Missing) and default is not None:
         parts.append(f"default: {default}")
-    parts += [_SCOPES[row.page.scope]] if row.page.scope in _SCOPES else []
+    parts += [_SCOPES[row.scope]] if row.scope in _SCOPES else []
     text = "; ".join(parts) or "Unit, default and scope are not known"
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _absence(row: Shown) -> str:
-    page = row.page
-    if page.removed == "never there":
-        return f"No kernel of kernel.org has it. Instead: {page.instead or 'nothing'}."
-    if page.removed is not None:
-        return f"Gone since Linux {page.removed}. Instead: {page.instead or 'nothing'}."
-    if page.since is not None and page.since.replace(".", "").isdigit():
-        return f"It came with Linux {page.since}."
+def _absence(row: ToldSetting) -> str:
+    if row.removed == "never there":
+        return f"No kernel of kernel.org has it. Instead: {row.instead or 'nothing'}."
+    if row.removed is not None:
+        return f"Gone since Linux {row.removed}. Instead: {row.instead or 'nothing'}."
+    if row.since is not None and row.since.replace(".", "").isdigit():
+        return f"It came with Linux {row.since}."
     return "A module or an option of the kernel that has it is not there."

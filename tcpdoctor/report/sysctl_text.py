@@ -1,9 +1,7 @@
 """`explain --sysctl` for people: the value here, and what it does not do, in the first lines."""
 
-from tcpdoctor.answers.settings import origin_words
-from tcpdoctor.answers.sysctl import SysctlAnswer, in_words, is_default, printed
-from tcpdoctor.facts.deadlines import NEVER, show_life
-from tcpdoctor.facts.state_deadlines import Deadline
+from tcpdoctor.answers.settings import ToldSource
+from tcpdoctor.answers.sysctl import Accepted, SettingDeadline, SysctlAnswer
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.report.style import Style
@@ -37,15 +35,14 @@ _HUGE = 2**31 - 1
 
 def sysctl_text(answer: SysctlAnswer, style: Style) -> str:
     """Return the page, at most as wide as the style says."""
-    page = answer.page
     lines = [
         style.bold(style.wrap(_headline(answer))),
         *([style.wrap(_gone(answer))] if not answer.exists else []),
-        style.wrap(page.meaning),
+        style.wrap(answer.meaning),
         *_warnings(answer, style),
         "",
         style.bold("What it does not do"),
-        style.wrap(page.does_not, "  "),
+        style.wrap(answer.does_not, "  "),
         *_deadlines(answer, style),
         "",
     ]
@@ -55,37 +52,57 @@ def sysctl_text(answer: SysctlAnswer, style: Style) -> str:
 
 
 def _headline(answer: SysctlAnswer) -> str:
-    page, value = answer.page, printed(answer)
-    if value is None:
+    value = answer.printed
+    if isinstance(value, Missing):
         if not answer.exists:
-            return f"{page.name}: not on this kernel ({answer.who.kernel})"
-        reason = answer.value.reason if isinstance(answer.value, Missing) else ""
-        return f"{page.name}: not known here: {reason}"
-    remarks = [words for words in (in_words(answer),) if words]
-    match is_default(answer):
-        case True:
-            remarks.append("the default")
-        case False:
-            default = page.default_is if page.default is None else page.default or "empty"
-            remarks.append(f"changed: the default is {default}")
+            return f"{answer.sysctl}: not on this kernel ({answer.host.kernel})"
+        return f"{answer.sysctl}: not known here: {value.reason}"
+    remarks = [answer.in_words] if answer.in_words and not isinstance(answer.in_words, Missing) else []
+    if not isinstance(answer.is_default, Missing):
+        default = default_words(answer.default, answer.default_is)
+        remarks.append("the default" if answer.is_default else f"changed: the default is {default}")
     tail = f" ({'; '.join(remarks)})" if remarks else ""
-    return f"{page.name} = {value or 'empty'}{tail}"
+    return f"{answer.sysctl} = {value or 'empty'}{tail}"
+
+
+def default_words(default: str | None, default_is: str | None) -> str | None:
+    """Say what the default is: a value, how it is computed, or None where nothing is known."""
+    return default_is if default is None else default or "empty"
+
+
+def origin_words(by: ToldSource | None, later: ToldSource | None) -> str | None:
+    """Say what set a value; None where nothing that can be seen sets the setting at all."""
+    if by is None:
+        return (
+            None
+            if later is None
+            else f"{_source(later)} says {later.value or 'nothing'}: not applied, or changed since"
+        )
+    if later is None:
+        return f"set by {_source(by)}"
+    return f"set by {_source(by)}; {_source(later)} says {later.value or 'nothing'} and has not set it"
+
+
+def _source(source: ToldSource) -> str:
+    if source.kind == "tuned":
+        return f"TuneD's profile {source.profile} ({source.file} line {source.line})"
+    if source.kind == "command line":
+        return "the kernel's command line"
+    return f"{source.file} line {source.line}"
 
 
 def _warnings(answer: SysctlAnswer, style: Style) -> list[str]:
     """What the rules say of the value here, the worst first."""
     lines: list[str] = []
-    for one in answer.warnings:
-        word = style.severity(one.severity.key)
-        told = style.wrap(
-            f"{one.severity.key}: {one.summary} (tcpdoctor explain --rule {one.rule})", "  ", "  "
-        )
-        lines.append(told.replace(one.severity.key, word, 1))
+    for one in answer.findings:
+        word = style.severity(one.severity)
+        told = style.wrap(f"{one.severity}: {one.summary} (tcpdoctor explain --rule {one.rule})", "  ", "  ")
+        lines.append(told.replace(one.severity, word, 1))
     return ["", style.bold("What is wrong with it here"), *lines] if lines else []
 
 
 def _gone(answer: SysctlAnswer) -> str:
-    page = answer.page
+    page = answer
     if page.removed == "never there":
         text = "No kernel of kernel.org has it."
     elif page.removed is not None:
@@ -101,60 +118,58 @@ def _deadlines(answer: SysctlAnswer, style: Style) -> list[str]:
     if not answer.deadlines or not answer.exists:
         return []
     lines = ["", style.bold("What that means here")]
-    for keys, deadline in answer.deadlines:
-        what = f"{', '.join(key.upper() for key in keys)}, {deadline.case}:"
+    for deadline in answer.deadlines:
+        what = f"{', '.join(key.upper() for key in deadline.states)}, {deadline.case}:"
         lines.append(style.wrap(f"{what} {_life(answer, deadline)}", "      ", "  "))
-    if answer.page.name.endswith(("retries2", "orphan_retries", "rto_max_ms")):
-        supposed = f"for a near peer, with a retransmission timeout of {answer.rto * 1000:.0f} ms"
+    if answer.sysctl.endswith(("retries2", "orphan_retries", "rto_max_ms")):
+        supposed = f"for a near peer, with a retransmission timeout of {answer.assumed_rto_s * 1000:.0f} ms"
         lines.append(style.dim(style.wrap(f"({supposed}; a longer one makes it longer)", "  ")))
     return lines
 
 
-def _life(answer: SysctlAnswer, deadline: Deadline) -> str:
-    if isinstance(deadline.life, Missing):
-        return f"unknown ({deadline.life.reason})"
-    text = "never by itself" if deadline.life == NEVER else show_life(deadline.life)
-    others = [name for name in deadline.sysctls if name != answer.page.name]
-    values = [f"{name.rpartition('.')[2]} = {answer.sysctls[name]}" for name in others]
+def _life(answer: SysctlAnswer, deadline: SettingDeadline) -> str:
+    if isinstance(deadline.ends, Missing):
+        return f"unknown ({deadline.text})"
+    text = deadline.text if deadline.ends else "never by itself"
+    others = [name for name in deadline.sysctls if name != answer.sysctl]
+    values = [f"{name.rpartition('.')[2]} = {deadline.values[name]}" for name in others]
     if deadline.remark:
         values.insert(0, deadline.remark)
     return f"{text} ({', '.join(values)})" if values else text
 
 
 def _entries(answer: SysctlAnswer) -> list[tuple[str, str]]:
-    page = answer.page
-    entries = [("Governs" if answer.exists else "Governed", page.governs)]
-    if page.beware:
-        entries.append(("Beware", page.beware))
+    entries = [("Governs" if answer.exists else "Governed", answer.governs)]
+    if answer.beware:
+        entries.append(("Beware", answer.beware))
     label = "Values"
-    for value, words in page.values.items():
+    for value, words in answer.values.items():
         entries.append((label, f"{value}: {words}"))
         label = ""
     if answer.exists:
         entries += _particulars(answer)
-    if page.see:
-        entries.append(("See also", ", ".join(page.see)))
+    if answer.see_also:
+        entries.append(("See also", ", ".join(answer.see_also)))
     return entries
 
 
 def _particulars(answer: SysctlAnswer) -> list[tuple[str, str]]:
-    page = answer.page
-    entries = [("Unit", _UNITS[page.unit])]
-    default = page.default_is if page.default is None else page.default or "empty"
+    entries = [("Unit", _UNITS[answer.unit])]
+    default = default_words(answer.default, answer.default_is)
     if default is not None:
         entries.append(("Default", default))
-    accepts = page.limits_are or _range(answer.bounds)
+    accepts = answer.accepts_is or _range(answer.accepts)
     if accepts is not None:
         entries.append(("Accepts", accepts))
-    entries.append(("Scope", _SCOPES[page.scope]))
-    if page.since is not None:
-        entries.append(("History", _history(page.since)))
-    entries.append(("File", f"/proc/sys/{page.name.replace('.', '/')}" + _not_writable(answer)))
-    origin = origin_words(answer.origin)
+    entries.append(("Scope", _SCOPES[answer.scope]))
+    if answer.since is not None:
+        entries.append(("History", _history(answer.since)))
+    entries.append(("File", answer.file + _not_writable(answer)))
+    origin = origin_words(answer.set_by, answer.not_set_by)
     if origin is not None:
-        label = "Differs" if answer.origin.by is None else "Set by"
+        label = "Differs" if answer.set_by is None else "Set by"
         entries.append((label, clean(origin.removeprefix("set by "), 1000)))
-    elif is_default(answer) is False:
+    elif answer.is_default is False:
         entries.append(("Set by", "nothing that can be seen: a program or a person did"))
     return entries
 
@@ -164,13 +179,14 @@ def _history(since: str) -> str:
 
 
 def _not_writable(answer: SysctlAnswer) -> str:
-    return " (read only)" if answer.exists and not answer.writable and printed(answer) is not None else ""
+    unknown = isinstance(answer.printed, Missing)
+    return " (read only)" if answer.exists and not answer.writable and not unknown else ""
 
 
-def _range(bounds: tuple[int, int] | None) -> str | None:
-    if bounds is None:
+def _range(bounds: Accepted | None) -> str | None:
+    if bounds is None or bounds.low is None or bounds.high is None:
         return None
-    low, high = bounds
+    low, high = bounds.low, bounds.high
     if low < -1000 and high > 10**6:
         return f"any whole number from {low} to {high}; the kernel does not check its sense"
     return f"{low} or more" if high >= _HUGE else f"{low} to {high}"

@@ -4,38 +4,33 @@ import json
 
 import pytest
 
-from tcpdoctor.answers.sysctl import SysctlAnswer
+from tcpdoctor.answers.sysctl import SysctlAnswer, SysctlHere, sysctl_answer
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.settings_rules import Warned
 from tcpdoctor.diagnosis.sysctl_look import Origin, Source
-from tcpdoctor.facts.state_deadlines import deadlines_of_sysctl
+from tcpdoctor.facts.deadlines import TICK_SECONDS
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.knowledge.sysctl_pages import find_sysctl, sysctl_names, unknown_sysctl
+from tcpdoctor.report.document import as_json
 from tcpdoctor.report.style import PLAIN
-from tcpdoctor.report.sysctl_json import sysctl_json
 from tcpdoctor.report.sysctl_text import sysctl_text
 from tests.facts.test_state_deadlines import DEFAULTS
 from tests.report.test_state_answer import WHO
 from tests.schemas import described
 
 
-def answer(name: str = "tcp_fin_timeout", value: object = 60, **changed) -> SysctlAnswer:
-    page = find_sysctl(name)
-    sysctls = DEFAULTS | ({page.name: value} if page.name in DEFAULTS else {})
-    plain = SysctlAnswer(
-        page=page,
-        who=WHO,
-        taken_at=1_795_000_000.0,
+def answer(name: str = "tcp_fin_timeout", value: object = 60, page=None, **changed) -> SysctlAnswer:
+    page = page or find_sysctl(name)
+    here = SysctlHere(
         value=value,
         exists=True,
         writable=True,
         bounds=(-8589934, 8589934),
-        deadlines=tuple(deadlines_of_sysctl(page.name, sysctls)),
-        sysctls=sysctls,
-        rto=0.204,
+        sysctls=DEFAULTS | ({page.name: value} if page.name in DEFAULTS else {}),
+        tick=TICK_SECONDS,
         page_size=4096,
     )
-    return plain._replace(**changed)
+    return sysctl_answer(page, WHO, 1_795_000_000.0, here._replace(**changed))
 
 
 def flat(given: SysctlAnswer) -> str:
@@ -99,7 +94,7 @@ def test_a_sysctl_that_is_gone_says_since_when_and_what_instead():
 
 
 def test_a_sysctl_that_is_too_young_for_this_kernel_says_since_when_it_is_there():
-    said = flat(answer("tcp_rto_max_ms", Missing("no such file"), exists=False, deadlines=()))
+    said = flat(answer("tcp_rto_max_ms", Missing("no such file"), exists=False))
     assert "not on this kernel" in said
     assert "since Linux 6.15" in said
     assert "What that means here" not in said
@@ -113,7 +108,7 @@ def test_one_that_only_the_initial_namespace_shows_says_so():
 
 
 def test_one_that_is_not_known_at_all_has_its_value():
-    said = flat(answer(value=5, page=unknown_sysctl("net.ipv4.tcp_new"), deadlines=(), bounds=None))
+    said = flat(answer(value=5, page=unknown_sysctl("net.ipv4.tcp_new"), bounds=None))
     assert said.startswith("net.ipv4.tcp_new = 5 ")
 
 
@@ -138,21 +133,23 @@ KEYS = (
 
 @pytest.mark.parametrize("name", sysctl_names())
 def test_json_says_the_same_in_named_fields(name):
-    said = sysctl_json(answer(name, 7))
+    said = as_json(answer(name, 7))
     assert " ".join(said) == KEYS
     assert said["schema"] == "tcpdoctor.sysctl/1"
     assert described(json.dumps(said, allow_nan=False)) == said
 
 
 def test_json_has_numbers_and_what_is_missing():
-    said = sysctl_json(answer(value=65))
+    said = as_json(answer(value=65))
     assert (said["value"], said["printed"], said["is_default"]) == (65, "65", False)
     (deadline,) = said["deadlines"]
     assert (deadline["states"], deadline["low_s"]) == (["fin_wait_2"], 10.0)
-    missing = sysctl_json(answer("tcp_tw_recycle", Missing("no such sysctl"), exists=False))
+    missing = as_json(answer("tcp_tw_recycle", Missing("no such sysctl"), exists=False))
     assert (missing["value"], missing["exists"]) == (None, False)
-    assert missing["missing"] == {"value": "no such sysctl"}
-    assert sysctl_json(answer("ip_local_reserved_ports", ((1, 2),)))["value"] == [[1, 2]]
+    assert missing["missing"] == dict.fromkeys(
+        ("value", "printed", "in_words", "is_default"), "no such sysctl"
+    )
+    assert as_json(answer("ip_local_reserved_ports", ((1, 2),)))["value"] == [[1, 2]]
 
 
 FILE = Source("file", "/etc/sysctl.d/60-x.conf", 3, "30")
@@ -164,17 +161,17 @@ def test_what_set_the_value_is_said_where_that_can_be_seen():
     assert "Differs /etc/sysctl.d/60-x.conf line 3 says 30: not applied, or changed since" in differs
     assert "Set by nothing that can be seen" in flat(answer(value=30))
     assert "Set by" not in flat(answer())
-    assert sysctl_json(answer(value=30, origin=Origin(FILE, None)))["set_by"]["line"] == 3
+    assert as_json(answer(value=30, origin=Origin(FILE, None)))["set_by"]["line"] == 3
 
 
 def test_what_rules_say_of_the_value_stands_before_everything_else():
     warned = Warned("tcp-buffers-tiny", Severity.WARNING, "It is 4 87 6144.")
-    told = answer("tcp_rmem", (4, 87, 6144))._replace(warnings=(warned,), rules=("tcp-buffers-tiny",))
+    told = answer("tcp_rmem", (4, 87, 6144), warnings=(warned,), rules=("tcp-buffers-tiny",))
     text = sysctl_text(told, PLAIN)
     words = " ".join(text.split())
     assert "warning: It is 4 87 6144. (tcpdoctor explain --rule tcp-buffers-tiny)" in words
     assert text.index("tcp-buffers-tiny") < text.index("What it does not do")
-    said = sysctl_json(told)
+    said = as_json(told)
     assert said["findings"] == [
         {"rule": "tcp-buffers-tiny", "severity": "warning", "summary": "It is 4 87 6144."}
     ]
@@ -183,8 +180,8 @@ def test_what_rules_say_of_the_value_stands_before_everything_else():
 
 def test_a_value_that_the_kernel_computed_is_the_default():
     value = (4096, 131072, 6291456)
-    assert "the default" in flat(answer("tcp_rmem", value)._replace(is_computed=True))
+    assert "the default" in flat(answer("tcp_rmem", value, is_computed=True))
     assert "changed: the default is 4096, 131072, and by memory" in flat(
-        answer("tcp_rmem", value)._replace(is_computed=False)
+        answer("tcp_rmem", value, is_computed=False)
     )
     assert "default" not in flat(answer("tcp_rmem", value)).splitlines()[0]

@@ -2,13 +2,14 @@
 
 import pytest
 
-from tcpdoctor.answers.settings import SettingsList, Shown, is_default
+from tcpdoctor.answers.record import host_of, utc
+from tcpdoctor.answers.settings import SettingsAnswer, Shown, is_default, told_setting
 from tcpdoctor.diagnosis.sysctl_look import Origin, Source
 from tcpdoctor.facts.sysctl_value import computed_defaults
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.knowledge.sysctl_pages import all_pages, find_sysctl
+from tcpdoctor.report.document import as_json
 from tcpdoctor.report.style import PLAIN
-from tcpdoctor.report.sysctl_list_json import sysctl_list_json
 from tcpdoctor.report.sysctl_list_text import sysctl_list_text
 from tests.report.test_state_answer import WHO
 
@@ -21,9 +22,16 @@ def row(name: str = "tcp_fin_timeout", value: object = 60, **changed) -> Shown:
     return Shown(find_sysctl(name), value, exists=True, computed=(), origin=NOBODY)._replace(**changed)
 
 
-def listed(*rows: Shown, **changed) -> SettingsList:
-    plain = SettingsList(
-        rows, WHO, 1_795_000_000.0, 4096, asked=True, only_changed=False, not_compared=(), unseen=()
+def listed(*rows: Shown, **changed) -> SettingsAnswer:
+    plain = SettingsAnswer(
+        schema="tcpdoctor.sysctls/1",
+        host=host_of(WHO),
+        taken_at=utc(1_795_000_000.0),
+        only_changed=False,
+        sysctls=tuple(told_setting(row, 4096) for row in rows),
+        not_compared=(),
+        unseen=(),
+        named=True,
     )
     return plain._replace(**changed)
 
@@ -57,7 +65,10 @@ def flat(*rows: Shown, **changed) -> str:
         (row("tcp_tw_recycle", Missing("x"), exists=False), "Gone since Linux 4.12. Instead:"),
         (row("tcp_tw_len", Missing("x"), exists=False), "No kernel of kernel.org has it. Instead: nothing"),
         (row("tcp_rto_max_ms", Missing("x"), exists=False), "It came with Linux 6.15."),
-        (row(value=Missing("only root may read it")), "net.ipv4.tcp_fin_timeout: only root may read it"),
+        (
+            row(value=Missing("net.ipv4.tcp_fin_timeout: only root may read it")),
+            "net.ipv4.tcp_fin_timeout: only root may read it",
+        ),
     ],
 )
 def test_what_is_said_of_a_setting(shown, words):
@@ -73,7 +84,7 @@ def test_of_changed_ones_it_is_said_how_many_and_how_much_is_not_known():
 
 def test_without_names_what_this_kernel_lacks_is_one_line():
     gone = row("tcp_rto_max_ms", Missing("x"), exists=False)
-    assert flat(row(), gone, asked=False).endswith("Not on this kernel: net.ipv4.tcp_rto_max_ms.")
+    assert flat(row(), gone, named=False).endswith("Not on this kernel: net.ipv4.tcp_rto_max_ms.")
 
 
 def test_sources_that_could_not_be_read_are_said():
@@ -91,14 +102,14 @@ def test_every_page_fits_80_columns(page):
 
 
 def test_json_keeps_unknown_apart_from_equal():
-    said = sysctl_list_json(listed(row(), row("tcp_mem", (1, 2, 3)), row("tcp_sack", Missing("hidden"))))
+    said = as_json(listed(row(), row("tcp_mem", (1, 2, 3)), row("tcp_sack", Missing("hidden"))))
     first, memory, hidden = said["sysctls"]
     assert (first["default"], first["is_default"], first["set_by"]) == ("60", True, None)
     assert (memory["default"], memory["is_default"], memory["value"]) == (None, None, [1, 2, 3])
-    assert (hidden["value"], hidden["is_default"], hidden["missing"]) == (None, None, {"value": "hidden"})
-    (set_by,) = [
-        each["set_by"] for each in sysctl_list_json(listed(row(origin=Origin(TUNED, None))))["sysctls"]
-    ]
+    assert memory["missing"] == {"is_default": "its default is not known here"}
+    assert (hidden["value"], hidden["is_default"]) == (None, None)
+    assert hidden["missing"] == dict.fromkeys(("value", "printed", "in_words", "is_default"), "hidden")
+    (set_by,) = [each["set_by"] for each in as_json(listed(row(origin=Origin(TUNED, None))))["sysctls"]]
     assert (set_by["kind"], set_by["profile"], set_by["line"]) == ("tuned", "x", 7)
 
 
