@@ -211,7 +211,7 @@ def parse_peer(text: str) -> Peer:
         fits = True
     fits = fits and (not port or (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535))
     try:
-        address = _plain(host)
+        address = plain_address(host)
     except ValueError:
         fits = False
     if not fits:
@@ -253,6 +253,7 @@ def only_older(answer: Sockets, seconds: float) -> Sockets:
     )
 
 
-def _plain(address: str) -> str:
+def plain_address(address: str) -> str:
+    """Return a numeric address without a scope; an IPv4-mapped one as IPv4."""
     found = ipaddress.ip_address(address.partition("%")[0])
     return str(getattr(found, "ipv4_mapped", None) or found)

@@ -209,6 +209,8 @@ def _values(param: Any, path: str, current: str) -> Iterator[Possibility]:
     names = _NAMES.get((path, param.name)) or _BY_METAVAR.get((param.metavar or "").strip("[]."))
     if names is None:
         return
+    if names is _words and not current:
+        names = _here
     kept, comma, begun = current.rpartition(",") if set(param.opts) & set(_LISTS) else ("", "", current)
     for word, meaning in names():
         if word in (FILES, FOLDERS):
@@ -300,7 +302,57 @@ def _namespaces() -> Iterator[Possibility]:
         return  # none has a name, or they are not ours to list
 
 
+def _ports() -> Iterator[Possibility]:
+    """Local ports that listen."""
+    from tcpdoctor.kernel.procnet import read_listening_ports
+
+    try:
+        ports = read_listening_ports()
+    except OSError:
+        return  # nobody asked what is wrong with /proc
+    yield from ((str(port), "listens") for port in ports)
+
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@:-]*")
+"""Any user chooses the name of a process: only what no shell reads anything into is offered."""
+
+
+def _processes() -> Iterator[Possibility]:
+    """Names of programs that run, without the kernel's own threads."""
+    yield from ((name, "") for name in sorted({name for _, name in _running()}))
+
+
+def _pids() -> Iterator[Possibility]:
+    yield from ((str(pid), name) for pid, name in sorted(_running()))
+
+
+def _running() -> Iterator[tuple[int, str]]:
+    from tcpdoctor.kernel.processes import list_programs
+
+    return ((pid, name) for pid, name in list_programs() if _PLAIN_NAME.fullmatch(name))
+
+
+def _here() -> Iterator[Possibility]:
+    """What `explain` may be asked where nothing was typed yet."""
+    for names in (_ports, _processes, _states):
+        yield from names()
+
+
+def _words() -> Iterator[Possibility]:
+    """All that it may be asked; settings by their last name as well."""
+    yield from _here()
+    for names in (_errors, _options, _rules, _sysctls):
+        yield from names()
+    yield from ((name.rpartition(".")[2], "") for name, _ in _sysctls())
+
+
 _NAMES: Mapping[tuple[str, str], _Names] = {
+    ("explain", "words"): _words,
+    ("explain", "port"): _ports,
+    ("explain", "pid"): _processes,
+    ("sockets", "port"): _ports,
+    ("sockets", "pid"): _pids,
+    ("sockets", "name"): _processes,
     ("sockets", "state"): _listed_states,
     ("explain", "sysctl"): _sysctls,
     ("sysctl show", "names"): _sysctls,

@@ -36,6 +36,9 @@ def facts(
         Literal["host", "listener", "process", "port", "destination"] | None,
         typer.Option("--scope", help="Only facts of this scope; those of the host can be used in any."),
     ] = None,
+    only_names: Annotated[
+        bool, typer.Option("--names", help="Only their names, one on each line; nothing is looked at.")
+    ] = False,
     window: WINDOW = 1.0,
     netns: NETNS = None,
     output_format: FORMAT = "text",
@@ -53,13 +56,18 @@ def facts(
 
     refuse_bad_window(window)
     wanted = _wanted(names or [], Scope(scope) if scope else None)
+    target = Output(format_of(output_format, as_json), output, color)
+    if only_names:
+        if target.format == "json":
+            raise typer.BadParameter("prints text; without it JSON has the names too", param_hint="--names")
+        emit("\n".join(fact.name for known in wanted.values() for fact in known), target)
+        return
     look_from(netns)
     with said_to_take(window):
         from tcpdoctor.kernel.live import take_samples
 
         samples = take_samples(window, every_listener=True)
     listing = gather(samples, wanted)
-    target = Output(format_of(output_format, as_json), output, color)
     if target.format == "json":
         from tcpdoctor.report.facts_json import facts_json
 

@@ -6,10 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tcpdoctor.cli.options import NETNS, look_from
-from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, emit, emit_parts, format_of, style_of
+from tcpdoctor.cli.output import (
+    COLOR,
+    FORMAT,
+    JSON,
+    OUTPUT,
+    Output,
+    emit,
+    emit_json,
+    emit_parts,
+    format_of,
+    style_of,
+)
 
 if TYPE_CHECKING:
     from tcpdoctor.answers.sockets import Entry
+    from tcpdoctor.answers.udp_sockets import UdpQuestion
 from tcpdoctor.answers.sockets import _look
 
 _SHOWN = 200
@@ -41,8 +53,11 @@ def sockets(
         str | None, typer.Option(metavar="NAME", help="Only those that processes of this name hold.")
     ] = None,
     sort: Annotated[
-        str, typer.Option(metavar="COLUMN", help="A key of the JSON: age, send_queue, rtt_s, local_port ...")
-    ] = "age",
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="A key of the JSON: age (the default), send_queue, rtt_s, local_port ..."
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="So many at most; text has 200 without it.")
     ] = None,
@@ -50,6 +65,7 @@ def sockets(
         str | None,
         typer.Option(metavar="LIST", help="Keys of the JSON, separated by commas, instead of the usual."),
     ] = None,
+    udp: Annotated[bool, typer.Option("--udp", help="Those of UDP, the fullest queue first.")] = False,
     options: Annotated[
         bool, typer.Option("--options", help="Also the socket options that their processes set.")
     ] = False,
@@ -69,7 +85,18 @@ def sockets(
     target = Output(format_of(output_format, as_json), output, color)
     names = [name for text in state or () for name in text.split(",")]
     look_from(netns)
-    shown = _known_columns([sort, *(columns or "").split(",")])
+    if udp:
+        from tcpdoctor.answers.sockets import parse_peer
+        from tcpdoctor.answers.udp_sockets import UdpQuestion
+
+        _refuse_what_tcp_has(state=state, older=older, options=options)
+        end = None if peer is None else parse_peer(peer)
+        _print_udp(UdpQuestion(port, peer_port, end, pid, name), sort, limit, columns, target)
+        return
+    from tcpdoctor.report.sockets_json import COLUMNS
+
+    sort = sort or "age"
+    shown = _known_columns([sort, *(columns or "").split(",")], COLUMNS)
     answer = _look(names, port, peer_port, pid, peer, older, options=options, name=name)
     if sort != "age" or limit is not None or target.format == "text":
         from tcpdoctor.report.sockets_text import sort_value
@@ -88,16 +115,42 @@ def sockets(
         emit(sockets_text(cut, style_of(target), shown[1:]), target)
 
 
+def _refuse_what_tcp_has(*, state: object, older: object, options: bool) -> None:
+    for given, option in ((state, "--state"), (older, "--older"), (options, "--options")):
+        if given not in (None, False, []):
+            raise typer.BadParameter(
+                f"{option} is of TCP: sockets of UDP have no such thing", param_hint="--udp"
+            )
+
+
+def _print_udp(
+    question: "UdpQuestion", sort: str | None, limit: int | None, columns: str | None, target: Output
+) -> None:
+    from tcpdoctor.answers.udp_sockets import UDP_COLUMNS, look_for_udp_sockets, sorted_by
+
+    shown = _known_columns((columns or "").split(","), UDP_COLUMNS)
+    order = _known_columns([sort or ""], UDP_COLUMNS)
+    answer = look_for_udp_sockets(question)
+    rows = sorted_by(answer.sockets, order[0]) if order else answer.sockets
+    if target.format == "json":
+        from tcpdoctor.report.document import as_json
+
+        emit_json(as_json(answer._replace(sockets=rows[:limit])), target)
+    else:
+        from tcpdoctor.report.udp_sockets import udp_sockets_text
+
+        cut = answer._replace(sockets=rows[: limit or _SHOWN])
+        emit(udp_sockets_text(cut, style_of(target), shown), target)
+
+
 def _oldest_first(entry: "Entry") -> tuple[float, float]:
     return (math.inf, 0.0) if entry.age is None else (-entry.age.low, -entry.age.high)
 
 
-def _known_columns(names: list[str]) -> list[str]:
+def _known_columns(names: list[str], known: tuple[str, ...]) -> list[str]:
     """Return the names without empty ones, or say which there are."""
-    from tcpdoctor.report.sockets_json import COLUMNS
-
     wanted = [name.strip().lower().replace("-", "_") for name in names if name.strip()]
     for name in wanted:
-        if name not in COLUMNS:
-            raise typer.BadParameter(f"no column {name!r}; there are {', '.join(COLUMNS)}")
+        if name not in known:
+            raise typer.BadParameter(f"no column {name!r}; there are {', '.join(known)}")
     return wanted

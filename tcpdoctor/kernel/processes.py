@@ -157,6 +157,33 @@ def read_name(pid: int, root: str = "/proc") -> str:
     return clean(decode(read_kernel_file(f"{root}/{pid}/comm", 256).removesuffix(b"\n"))).strip() or "?"
 
 
+_PF_KTHREAD = 0x00200000
+_MOST_PROGRAMS = 4_000
+"""Nobody waits longer for a list of names than it takes to read so many."""
+
+
+def list_programs(root: str = "/proc") -> list[tuple[int, str]]:
+    """Return the processes that are to be seen and run a program, each with its comm, cleaned.
+
+    The kernel's own threads are left out. Empty where /proc is not to be had; what has ended meanwhile, or
+    is hidden, is not in it.
+    """
+    found = []
+    try:
+        numbers = [int(name) for name in os.listdir(root) if name.isdecimal()]
+    except OSError:
+        return []
+    for pid in numbers[:_MOST_PROGRAMS]:
+        try:
+            before, _, after = read_kernel_file(f"{root}/{pid}/stat").rpartition(b")")
+        except OSError:
+            continue  # it has ended, or is hidden
+        fields = after.split()
+        if len(fields) > 6 and not int(fields[6]) & _PF_KTHREAD:
+            found.append((pid, clean(decode(before.partition(b"(")[2])) or "?"))
+    return found
+
+
 def read_status(pid: int, root: str = "/proc") -> Mapping[str, int]:
     """Return a process's parent (``PPid``) and effective uid (``Uid``).
 

@@ -26,6 +26,7 @@ OWN_NAMESPACE = "/proc/thread-self/net"
 _BATCH = 512
 _TICKS = os.sysconf("SC_CLK_TCK")
 _CLOSE = int(TcpState.CLOSE)
+_LISTEN = b"%02X" % TcpState.LISTEN
 _PROBES = (b"%02X" % Timer.KEEPALIVE, b"%02X" % Timer.PROBE)
 _STATES = {b"%02X" % state: state for state in LISTED_STATES}
 
@@ -72,6 +73,28 @@ def read_rows(root: str = OWN_NAMESPACE) -> Iterator[Connection | Listener]:
             except KernelReadError as error:
                 raise KernelReadError(_not_understood(name, number, error)) from None
             yield from rows
+
+
+def read_listening_ports(root: str = OWN_NAMESPACE) -> list[int]:
+    """Return the ports that have a listener, sorted.
+
+    The kernel prints listeners before all else (tcp_seq_start()), so that nothing behind them is read.
+
+    Raises:
+        OSError: /proc/net/tcp cannot be read.
+    """
+    ports: set[int] = set()
+    for name in ("tcp", "tcp6"):
+        if name == "tcp6" and not os.path.exists(f"{root}/{name}"):
+            continue
+        with open(f"{root}/{name}", "rb") as lines:
+            next(lines, None)
+            for line in lines:
+                row = line.split(None, 4)
+                if row[3] != _LISTEN:
+                    break
+                ports.add(int(row[1][-4:], 16))
+    return sorted(ports)
 
 
 def _tables(root: str) -> Iterator[tuple[str, Iterator[tuple[int, list[bytes]]]]]:

@@ -18,6 +18,7 @@ _DERIVED = {
     "sysctl": "What `tcpdoctor explain --sysctl NAME --format json` prints.",
     "sysctls": "What `tcpdoctor sysctl show --format json` prints.",
     "sysctl-lint": "What `tcpdoctor sysctl lint --format json` prints.",
+    "udp-sockets": "What `tcpdoctor sockets --udp --format json` prints.",
 }
 """Those that are made from a record, and what they are of."""
 
@@ -78,4 +79,8 @@ def _record_of(name: str) -> Any:
             from tcpdoctor.answers.settings_lint import SettingsLint
 
             return SettingsLint
+        case "udp-sockets":
+            from tcpdoctor.answers.udp_sockets import UdpSockets
+
+            return UdpSockets
     raise FileNotFoundError(name)

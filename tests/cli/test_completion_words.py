@@ -1,11 +1,15 @@
 """What `tcpdoctor completion` answers while somebody types."""
 
+import os
+import socket
+import subprocess
+
 import pytest
 
 from tcpdoctor.cli.app import COMMANDS, build_command
 from tcpdoctor.cli.completion import possibilities
 
-from .command import complaint, tcpdoctor
+from .command import COMMAND, complaint, environment, tcpdoctor
 
 
 def words(*line):
@@ -95,3 +99,72 @@ def test_the_script_is_printed_and_the_words_answered(shell):
 
 def test_a_shell_that_is_not_known_is_refused():
     assert "csh" in complaint(tcpdoctor("completion", "csh"))
+
+
+# --- what is on this host ---
+
+
+def offered_here(name: str) -> dict[str, list[str]]:
+    """Two listeners, and a process whose name somebody chose."""
+    with (
+        socket.create_server(("127.0.0.1", 7001)),
+        socket.create_server(("::1", 7003), family=socket.AF_INET6),
+        socket.create_connection(("127.0.0.1", 7001)),
+    ):
+        with open("/proc/self/comm", "w", encoding="ascii") as comm:
+            comm.write(name)
+        return {
+            "ports": words("explain", "--port", ""),
+            "sockets": words("sockets", "--port=70"),
+            "words": words("explain", ""),
+            "begun": words("explain", "70"),
+            "processes": words("explain", "--pid", ""),
+            "names": words("sockets", "--name", ""),
+            "pids": words("sockets", "--pid", str(os.getpid())),
+            "own": [str(os.getpid())],
+        }
+
+
+def test_listening_ports_and_running_programs_are_offered(in_namespace):
+    told = in_namespace(offered_here, "a-server")
+    assert told["ports"] == ["7001", "7003"]
+    assert told["sockets"] == ["--port=7001", "--port=7003"]
+    assert told["begun"] == ["7001", "7003"]
+    assert {"7001", "a-server", "close-wait"} <= set(told["words"])
+    assert "a-server" in told["processes"]
+    assert told["names"] == told["processes"]
+    assert told["own"][0] in told["pids"]
+
+
+@pytest.mark.parametrize("name", ["$(id>/tmp/x)", "a b", "-rf", "`id`", "a;b", "a\\b", "*"])
+def test_a_name_that_a_shell_would_read_something_into_is_not_offered(in_namespace, name):
+    told = in_namespace(offered_here, name)
+    assert name not in told["processes"]
+    assert not any(set(word) & set(" $`;&|<>*?\\'\"()") for word in told["processes"])
+
+
+def test_the_kernels_own_threads_are_no_programs():
+    assert not any(word.startswith(("kworker", "ksoftirqd")) for word in words("explain", "--pid", ""))
+
+
+@pytest.mark.parametrize(
+    ("begun", "word"),
+    [
+        ("tcp_fin_t", "tcp_fin_timeout"),
+        ("net.ipv4.tcp_fin_t", "net.ipv4.tcp_fin_timeout"),
+        ("EADDRINU", "EADDRINUSE"),
+        ("SO_REUSEA", "SO_REUSEADDR"),
+        ("close-wait-le", "close-wait-leak"),
+        ("closi", "closing"),
+    ],
+)
+def test_explain_completes_words_of_every_kind(begun, word):
+    assert words("explain", begun) == [word]
+
+
+def test_where_proc_is_not_to_be_read_nothing_is_offered_and_nothing_is_said(in_namespace):
+    script = 'mount -t tmpfs none /proc && exec "$0" "$@"'
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, *COMMAND]
+    asked = [*command, "completion", "bash", "--", "=explain", "=--port", "="]
+    answer = subprocess.run(asked, capture_output=True, text=True, env=environment(), check=False, timeout=60)
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")

@@ -124,3 +124,15 @@ def test_a_closed_pipe_ends_it_quietly():
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
     assert done.stdout.endswith("facts that rules may use\n")
     assert done.stderr == "code 0\n"
+
+
+def test_names_are_one_a_line_and_nothing_is_looked_at():
+    names = tcpdoctor("facts", "--names", "--scope", "process", "close_wait").stdout.splitlines()
+    assert "close_wait.owned" in names
+    assert len(names) == len(set(names))
+    assert all(name.startswith("close_wait") and " " not in name for name in names)
+    assert "close_wait.not_accepted" not in names, "that is of listeners"
+
+
+def test_names_are_no_json():
+    assert "--names" in complaint(tcpdoctor("facts", "--names", "--json"))

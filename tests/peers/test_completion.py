@@ -5,6 +5,7 @@ import pty
 import re
 import select
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -89,6 +90,14 @@ def test_the_tab_key_completes(terminal, typed, completed):
     terminal.type(typed + "\t\t")
     terminal.read_until(completed)
     terminal.type("\x15\x03")
+
+
+def test_the_tab_key_completes_a_port_that_listens(terminal):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        terminal.type(f"tcpdoctor explain {port[:-1]}\t\t")
+        terminal.read_until(port)
+        terminal.type("\x15\x03")
 
 
 @pytest.mark.parametrize(
