@@ -45,13 +45,17 @@ def give_up(text):  # type: (str) -> None
     """
     line = "".join(char if " " <= char <= "~" else "?" for char in text)[:400]
     try:
-        if any(word == "nagios" or word.endswith("=nagios") for word in sys.argv[1:]):
+        if _asks_for_nagios():
             os.write(1, ("TCPDOCTOR UNKNOWN - " + line.replace("|", "/") + "\n").encode("ascii"))
         else:
             os.write(2, ("tcpdoctor: " + line + "\n").encode("ascii"))
     except OSError:
         pass  # nobody can hear it; the exit code still tells
     os._exit(UNKNOWN)
+
+
+def _asks_for_nagios():  # type: () -> bool
+    return any(word == "nagios" or word.endswith("=nagios") for word in sys.argv[1:])
 
 
 def _answer(arguments):  # type: (list[str]) -> int
@@ -78,8 +82,18 @@ def _answer(arguments):  # type: (list[str]) -> int
             raise
         from tcpdoctor.cli.output import complain, describe_crash
 
-        complain(describe_crash(error))
+        text = describe_crash(error) if not isinstance(error, OSError) or _has_proc() else WITHOUT_PROC
+        if _asks_for_nagios():
+            give_up(text)
+        complain(text)
         return UNKNOWN
+
+
+WITHOUT_PROC = "tcpdoctor: /proc is not mounted here, and everything is read there: mount -t proc proc /proc"
+
+
+def _has_proc():  # type: () -> bool
+    return os.path.exists("/proc/self/stat")
 
 
 def _show_traceback():  # type: () -> None

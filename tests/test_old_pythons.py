@@ -98,7 +98,7 @@ LAST_RESORTS = {
 import tcpdoctor.cli.app as app, tcpdoctor.cli.output as output
 def run(words): raise ValueError("what broke")
 def complain(text): raise OSError("nor this")
-app.run, output.complain = run, complain
+app.run, output.complain, output.describe_crash = run, complain, complain
 """,
         "a fault of this program: OSError: nor this",
     ),

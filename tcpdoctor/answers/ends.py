@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from tcpdoctor.diagnosis.bind import Target, four, parse_target
 from tcpdoctor.errors import QuestionError
+from tcpdoctor.kernel.addresses import interface_indexes
 
 
 class Ends(NamedTuple):
@@ -90,7 +91,7 @@ def _reachable(target: Target) -> Target:
 
 
 def _address(question: str, text: str, port: int) -> Target:
-    interfaces = {name: index for index, name in socket.if_nameindex()}
+    interfaces = interface_indexes()
     return _reachable(parse_target(text, port, interfaces, asked=question))
 
 
@@ -99,7 +100,7 @@ def _source(text: str) -> Target:
     address, port = _split_source(text)
     if not address:
         return Target(4, "", 0, port)
-    interfaces = {name: index for index, name in socket.if_nameindex()}
+    interfaces = interface_indexes()
     target = parse_target(address, port or ANY_PORT, interfaces, asked=f"--source {text}")
     ipv4 = four(target.family, target.address)
     target = target._replace(port=port)

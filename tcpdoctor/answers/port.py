@@ -59,6 +59,7 @@ from tcpdoctor.diagnosis.port_advice import (
     why,
 )
 from tcpdoctor.errors import QuestionError
+from tcpdoctor.kernel.addresses import interface_indexes
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.port_evidence import (
     PortEvidence,
@@ -347,7 +348,7 @@ def _refuse_bad_questions(question: PortQuestion) -> None:
 
 
 def _targets(question: PortQuestion) -> list[Target]:
-    interfaces = {name: index for index, name in socket.if_nameindex()}
+    interfaces = interface_indexes()
     device = 0
     if question.device is not None:
         if question.device not in interfaces:

@@ -15,6 +15,7 @@ from tcpdoctor.facts.state_deadlines import (
     assumed_rto,
     state_deadlines,
 )
+from tcpdoctor.kernel.listing import why_bound_not_listed
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.procfile import read_tick
@@ -230,7 +231,7 @@ def _rows(state: TcpState) -> tuple[Reading[tuple[Connection | Listener, ...]], 
         return details, 0
     detail = details.get(state)
     if detail is None:
-        return Missing("this kernel does not list bound sockets"), 0
+        return why_bound_not_listed(), 0
     return tuple(detail.connections), detail.total
 
 

@@ -191,6 +191,8 @@ def bound_ports(snapshot: Snapshot) -> Reading[BoundPorts]:
         return snapshot.detail
     bound = snapshot.detail.get(TcpState.BOUND)
     if bound is None:
+        if not isinstance(snapshot.census, Missing) and isinstance(snapshot.census.bound, Missing):
+            return snapshot.census.bound
         return Missing("this kernel does not list sockets that are bound and neither listen nor connect")
     return _with_listeners(snapshot, bound)
 

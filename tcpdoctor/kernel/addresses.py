@@ -6,6 +6,7 @@ IPv6: bind() wants an address of an interface that has passed duplicate address 
 (ipv6_chk_addr() in net/ipv6/addrconf.c); a ``local`` route is not enough.
 """
 
+import contextlib
 import socket
 from collections.abc import Iterable
 from pathlib import Path
@@ -82,6 +83,25 @@ def read_local_addresses(proc_net: Path = _PROC_NET) -> LocalAddresses:
     except PermissionError as error:
         ipv6 = Missing(f"{error.filename}: {error.strerror}")
     return LocalAddresses(ipv4, ipv6)
+
+
+def interface_indexes(proc_net: Path = _PROC_NET) -> dict[str, int]:
+    """Return the index of each interface of the calling thread's network namespace, by name.
+
+    Where netlink is refused, /proc names them and an ioctl(2) tells each index. Where no socket can be made
+    for that either, it is empty.
+    """
+    try:
+        return {name: index for index, name in socket.if_nameindex()}
+    except OSError:
+        pass  # a seccomp filter refuses netlink
+    indexes: dict[str, int] = {}
+    with contextlib.suppress(OSError):  # nothing tells
+        with open(proc_net / "dev", encoding="utf-8", errors="surrogateescape") as lines:
+            names = [line.partition(":")[0].strip() for line in lines if ":" in line]
+        for name in names:
+            indexes[name] = socket.if_nametoindex(name)
+    return indexes
 
 
 def parse_local_table(lines: Iterable[str]) -> tuple[LocalPrefix, ...]:

@@ -321,7 +321,10 @@ def find_cgroup2() -> str | None:
 
 def _walk(mount: str) -> Iterator[tuple[int, str]]:
     """Yield (inode, path below the mount) of directories, nearest first, at most `_MOST_GROUPS`."""
-    yield os.stat(mount).st_ino, "/"
+    try:
+        yield os.stat(mount).st_ino, "/"
+    except OSError:
+        return  # something is mounted over it, or it is closed to us
     waiting = [""]
     for seen, path in enumerate(waiting):
         if seen >= _MOST_GROUPS:

@@ -107,12 +107,14 @@ def _trusted_uids() -> frozenset[int]:
     Files of the host's root look there as if they were of the overflow uid (user_namespaces(7)). It counts
     only where no user of the namespace has that number.
     """
-    with open("/proc/self/uid_map", encoding="ascii") as file:
-        mapped = [range(int(first), int(first) + int(length)) for first, _, length in map(str.split, file)]
     try:
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            mapped = [
+                range(int(first), int(first) + int(length)) for first, _, length in map(str.split, file)
+            ]
         with open("/proc/sys/kernel/overflowuid", encoding="ascii") as file:
             overflow = int(file.read())
-    except FileNotFoundError:  # /proc/sys is covered here: then only root counts
+    except (OSError, ValueError):  # /proc or /proc/sys is covered here: then only root counts
         return frozenset({0})
     return frozenset({0} if any(overflow in uids for uids in mapped) else {0, overflow})
 
@@ -390,7 +392,9 @@ def _raising(error: type[TcpdoctorError], shown: str) -> Iterator[None]:
         raise error(f"{shown}: {clean(str(problem), 400)}") from None
     except OSError as problem:
         what = (problem.strerror or str(problem)).lower()
-        if str(problem.filename).startswith("/proc/self/"):
+        if problem.errno in (errno.EACCES, errno.EPERM):
+            what += "; run as its owner, or as root" if os.geteuid() else ", even for root here"
+        elif str(problem.filename).startswith("/proc/self/"):
             what = f"cannot be read without /proc, and {problem.filename} gives: {what}"
         raise error(f"{shown}: {what}") from problem
     except ValueError:

@@ -207,7 +207,7 @@ def _open_folder(path: Path, shown: str) -> int:
         raise SnapshotError(f"{shown}: there is no folder {missing}; create it, or choose another") from None
     except OSError as error:
         raise SnapshotError(f"{shown}: the folder: {(error.strerror or str(error)).lower()}") from error
-    if not os.access(f"/proc/self/fd/{folder}", os.W_OK | os.X_OK):
+    if not os.access(".", os.W_OK | os.X_OK, dir_fd=folder):
         os.close(folder)
         raise SnapshotError(f"{shown}: you may not write in {clean(parent, 300)}; choose another folder")
     return folder

@@ -177,3 +177,8 @@ def bound_reading(way: Way, found: int) -> Reading[int]:
     if way is Way.PROC:
         return procnet.NO_BOUND
     return found if found or lists_bound_sockets() else _NO_BOUND
+
+
+def why_bound_not_listed() -> Missing:
+    """Say why a listing that was asked for bound sockets has none, not even as a number of 0."""
+    return procnet.NO_BOUND if lists_bound_sockets() else _NO_BOUND

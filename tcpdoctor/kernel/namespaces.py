@@ -27,13 +27,22 @@ def effective_capabilities() -> frozenset[int]:
     """Return the numbers of the calling thread's effective capabilities.
 
     They hold in its own user namespace; see `in_first_user_namespace`.
+
+    Raises:
+        KernelReadError: /proc is not mounted, or is of a PID namespace that we are not in.
     """
-    with open("/proc/thread-self/status", encoding="utf-8", errors="replace") as status:
-        for line in status:
-            if line.startswith("CapEff:"):
-                mask = int(line.split()[1], 16)
-                return frozenset(bit for bit in range(64) if mask >> bit & 1)
-    return frozenset()
+    path = "/proc/thread-self/status"
+    try:
+        with open(path, encoding="utf-8", errors="replace") as status:
+            held = [line.split()[1] for line in status if line.startswith("CapEff:")]
+    except FileNotFoundError as error:
+        raise _without_proc(path, error) from error
+    mask = int(held[0], 16) if held else 0
+    return frozenset(bit for bit in range(64) if mask >> bit & 1)
+
+
+def _without_proc(path: str, error: OSError) -> KernelReadError:
+    return KernelReadError(f"{path}: {error.strerror}; mount /proc of this PID namespace")
 
 
 def in_first_user_namespace() -> bool:
@@ -77,7 +86,7 @@ def network_namespace() -> int:
     try:
         return os.stat(_OWN).st_ino
     except OSError as error:
-        raise KernelReadError(f"{_OWN}: {error.strerror}; mount /proc of this PID namespace") from error
+        raise _without_proc(_OWN, error) from error
 
 
 def name_of_namespace(folder: str = _NAMES) -> str | None:

@@ -6,6 +6,7 @@ a complete scan), or `Missing` with the reason why the scan could not be complet
 """
 
 import os
+import re
 import resource
 import sys
 import time
@@ -22,8 +23,7 @@ from tcpdoctor.kernel.namespaces import (
     sees_all_processes_of_machine,
 )
 from tcpdoctor.kernel.processes import (
-    RUN_AS_HOSTS_ROOT,
-    RUN_AS_ROOT,
+    how_to_see,
     read_descriptor_limit,
     read_name,
     read_process,
@@ -161,10 +161,16 @@ OUTSIDE = (
 
 def hides_from_us(pids: frozenset[int] = frozenset()) -> str:
     """Say that these processes, or some, hide their descriptors, and what would lift that."""
+    if is_proc_hiding():
+        return _invisible()
     if os.geteuid() != 0:
-        return f"other users' processes hide their descriptors from uid {os.geteuid()}; {RUN_AS_ROOT}"
+        return f"other users' processes hide their descriptors from uid {os.geteuid()}; {how_to_see()}"
     whose = f"process {min(pids)} hides its" if len(pids) == 1 else "some processes hide their"
-    return f"{whose} descriptors even from root here; {RUN_AS_HOSTS_ROOT}"
+    return f"{whose} descriptors even from root here; {how_to_see()}"
+
+
+def _invisible() -> str:
+    return f"/proc is mounted with hidepid, so others' processes do not even appear; {how_to_see()}"
 
 
 class _Naming:
@@ -248,20 +254,25 @@ class _Naming:
 
 
 def is_proc_hiding() -> bool:
-    """Whether /proc is mounted so that some processes do not even appear (hidepid, proc(5))."""
+    """Whether /proc is mounted so that some processes do not even appear (hidepid=2 or 4, proc(5)).
+
+    Under hidepid=1 they appear, and refuse what is asked of them.
+    """
     if CAP_SYS_PTRACE in effective_capabilities() and in_first_user_namespace():
         return False
     mounts = read_kernel_file("/proc/thread-self/mountinfo").decode("utf-8", "replace")
     return any(
-        line.split(" ")[4] == "/proc" and "hidepid=" in line.partition(" - ")[2]
+        line.split(" ")[4] == "/proc" and _HIDEPID.search(line.partition(" - ")[2])
         for line in mounts.splitlines()
     )
+
+
+_HIDEPID = re.compile(r"\bhidepid=(?:2|4|invisible|ptraceable)\b")
 
 
 # Which processes of this network namespace come near their limit of descriptors.
 
 
-HIDING = f"some processes hide how many descriptors they have; {RUN_AS_ROOT}"
 _FEWEST = 64
 """Descriptors below which a process is passed over: its limit is no matter of connections."""
 _NEAR = 0.5
@@ -324,7 +335,7 @@ def find_heavy_users(seconds: float, root: str = "/proc") -> DescriptorUse:
                 continue
         except OSError as error:
             if not is_absent(error):
-                complete = Missing(HIDING)
+                complete = Missing(f"some processes hide how many descriptors they have; {how_to_see()}")
             continue  # it ended
         process = read_process(pid, root)
         if not isinstance(process, Missing):
@@ -336,7 +347,7 @@ def whether_all_are_seen() -> Reading[bool]:
     """A process that /proc does not show may be in this network namespace all the same, as in a pod."""
     if not sees_all_processes_of_machine():
         return Missing(OUTSIDE)
-    return Missing(HIDING) if is_proc_hiding() else True
+    return Missing(_invisible()) if is_proc_hiding() else True
 
 
 def _count_used(pid: int, root: str, *, counted: bool) -> int:
@@ -351,7 +362,9 @@ def _share_of_limit(
     limit: Reading[int] | None = soft_limit(pid)
     if limit is None:
         if used < _FEWEST:
-            return Missing("the limits of small processes were not read")
+            return Missing(
+                "the limits of processes with few descriptors were not read: that takes CAP_SYS_RESOURCE"
+            )
         limit = read_descriptor_limit(pid, f"{root}/{pid}")
     if isinstance(limit, Missing):
         return limit
@@ -404,7 +417,7 @@ def _with_sockets(process: Process, root: str) -> Process:
     try:
         kinds = _kinds(f"{root}/{process.pid}/fd", None if every else range(0, total, total // _MOST_LINKS))
     except OSError as error:
-        why = f"process {process.pid} hides its descriptors; {RUN_AS_ROOT}"
+        why = f"process {process.pid} hides its descriptors; {how_to_see()}"
         return process._replace(sockets=Missing("the process ended") if is_absent(error) else Missing(why))
     sockets = kinds.count("socket")
     if not kinds:

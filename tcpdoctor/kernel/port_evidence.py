@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, TypeVar
 
-from tcpdoctor.kernel.addresses import LocalAddresses, read_local_addresses
+from tcpdoctor.kernel.addresses import LocalAddresses, interface_indexes, read_local_addresses
 from tcpdoctor.kernel.listing import WAYS, Way
 from tcpdoctor.kernel.namespaces import (
     CAP_NET_BIND_SERVICE,
@@ -272,7 +272,7 @@ def read_port_evidence(
         bound_seen=unlisted.complete,
         unsure=frozenset(row.inode for row in unlisted.ended),
         udp=udp if isinstance(udp, Missing) else with_owners(udp, owners),
-        interfaces={index: clean(name) for index, name in socket.if_nameindex()},
+        interfaces={index: clean(name) for name, index in interface_indexes().items()},
         standings=read_standings(_topmost(owners.values())),
         booted_at=time.time() - time.clock_gettime(time.CLOCK_BOOTTIME),
         groups=_groups_of_systemd(listeners),

@@ -70,12 +70,17 @@ def _load_kcmp() -> Callable[[int, int], int] | None:
     return lambda one, other: int(syscall(number, one, other, _KCMP_FILES, 0, 0))
 
 
-RUN_AS_ROOT = "run as root, or with CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE"
-RUN_AS_HOSTS_ROOT = "run as root of the host with CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE"
 _COMMAND_BYTES = 4096
 _COMMAND_CHARACTERS = 512
 _PF_KTHREAD = 0x00200000  # include/linux/sched.h
 _ENDED = ("Z", "X")
+
+
+def how_to_see() -> str:
+    """Say what would show processes that are hidden from us; root is not told to be root."""
+    if os.geteuid() != 0:
+        return "run as root, or with CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE"
+    return "run as root of the host with CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE"
 
 
 class Task(NamedTuple):
@@ -330,9 +335,8 @@ def _why(error: OSError, pid: int, what: str) -> str:
     if is_absent(error):
         return f"no process {pid} is there to be seen"
     if isinstance(error, PermissionError):
-        if os.geteuid() != 0:
-            return f"process {pid} hides {what} from uid {os.geteuid()}; {RUN_AS_ROOT}"
-        return f"process {pid} hides {what} even from root here; {RUN_AS_HOSTS_ROOT}"
+        whom = f"from uid {os.geteuid()}" if os.geteuid() else "even from root here"
+        return f"process {pid} hides {what} {whom}; {how_to_see()}"
     return f"{what} (process {pid}): {error.strerror or error}"
 
 

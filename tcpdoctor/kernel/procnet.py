@@ -33,8 +33,9 @@ _STATES = {b"%02X" % state: state for state in LISTED_STATES}
 _NO_SENSE = (ValueError, IndexError, KeyError, OverflowError, struct.error, KernelReadError)
 """What reading a line that is none of this table's can raise."""
 
-NO_BOUND = Missing(f"{SOURCE} does not list bound sockets")
-_NOT_THERE = Missing(f"netlink gave no answer, and {SOURCE} does not tell it")
+_NO_ANSWER = "netlink gave no answer (refused by a sandbox, or no tcp_diag)"
+NO_BOUND = Missing(f"{_NO_ANSWER}, and {SOURCE} does not list bound sockets")
+_NOT_THERE = Missing(f"{_NO_ANSWER}, and {SOURCE} does not tell it")
 _NOT_LOOKED_UP = Missing("owner was not looked up")
 
 

@@ -148,7 +148,9 @@ def _may_ask() -> bool:
     return CAP_NET_ADMIN in effective_capabilities()
 
 
-_NO_PRIVILEGE = "reading {} takes CAP_NET_ADMIN; run as root"
+def _no_privilege(rules: str) -> Missing:
+    remedy = "run as root" if os.geteuid() else "root has lost it here"
+    return Missing(f"reading {rules} takes CAP_NET_ADMIN; {remedy}")
 
 
 class _TooLongError(Exception):
@@ -209,7 +211,7 @@ def _read_nft(wanted: _Wanted) -> Reading[list[Redirect]]:
     if absent is not None:
         return [] if absent == "" else Missing(absent)
     if not _may_ask():
-        return Missing(_NO_PRIVILEGE.format("nft's rules"))
+        return _no_privilege("nft's rules")
     try:
         with _Rules(wanted) as rules:
             return list(rules.redirects())
@@ -684,7 +686,7 @@ def _read_legacy(wanted: _Wanted) -> Reading[list[Redirect]]:
         except OSError as error:
             return Missing(why_unreadable(error))
         if not _may_ask():
-            return Missing(_NO_PRIVILEGE.format(f"{layout.word}-legacy's rules"))
+            return _no_privilege(f"{layout.word}-legacy's rules")
         try:
             found += _Table(layout, wanted).redirects()
         except _TooLongError:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from tcpdoctor.kernel.listing import why_bound_not_listed
 from tcpdoctor.kernel.namespaces import network_namespace
 from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.processes import read_descriptors, read_name, read_status
@@ -110,7 +111,7 @@ def _list(
             rows += detail[state].connections
             by_state[state] = detail[state].total
         elif state in others:
-            missing[state.key] = "this kernel does not list bound sockets"
+            missing[state.key] = why_bound_not_listed().reason
     return rows, by_state, missing
 
 

@@ -488,7 +488,10 @@ def read_fresh(names: Iterable[str]) -> Mapping[str, Reading[SysctlValue]]:
             found.update((name, read_sysctl(name)) for name in names)
 
     thread = threading.Thread(target=look)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:
+        return found  # RLIMIT_NPROC, or a full pids cgroup
     thread.join()
     return found
 

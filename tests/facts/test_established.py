@@ -221,7 +221,9 @@ def test_owners_that_were_not_looked_up_are_no_processes_that_hide():
 
 
 def test_where_idle_times_are_not_told_the_reason_is():
-    untold = Missing("netlink gave no answer, and /proc/net/tcp does not tell it")
+    untold = Missing(
+        "netlink gave no answer (refused by a sandbox, or no tcp_diag), and /proc/net/tcp does not tell it"
+    )
     assert seen(sample=[LIVING._replace(info=untold)])["idle.unprobed_ages"] == untold
 
 

@@ -1,9 +1,10 @@
-"""A kernel that does not answer netlink listings: a seccomp filter refuses socket(), or lets it wait."""
+"""A kernel that refuses: seccomp filters that let a system call fail, or wait, for good."""
 
 import ctypes
 import errno
 import platform
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import pytest
@@ -15,6 +16,22 @@ _SECCOMP_CALL = {"x86_64": 317, "aarch64": 277}
 _SET_FILTER, _NEW_LISTENER = 1, 8
 _NUMBER, _FIRST_ARGUMENT = 0, 16  # offsets in struct seccomp_data; its low half on little endian
 _SOCKET_CALL = {"x86_64": 41, "aarch64": 198}
+_CALLS = {
+    "bind": {"x86_64": 49, "aarch64": 200},
+    "clone": {"x86_64": 56, "aarch64": 220},
+    "clone3": {"x86_64": 435, "aarch64": 435},
+    "flock": {"x86_64": 73, "aarch64": 32},
+    "fork": {"x86_64": 57, "aarch64": -1},
+    "memfd_create": {"x86_64": 319, "aarch64": 279},
+    "openat2": {"x86_64": 437, "aarch64": 437},
+    "pidfd_getfd": {"x86_64": 438, "aarch64": 438},
+    "pipe2": {"x86_64": 293, "aarch64": 59},
+    "recvfrom": {"x86_64": 45, "aarch64": 207},
+    "sendto": {"x86_64": 44, "aarch64": 206},
+    "setns": {"x86_64": 308, "aarch64": 268},
+    "socket": _SOCKET_CALL,
+    "unshare": {"x86_64": 272, "aarch64": 97},
+}
 _AF_NETLINK = 16
 
 needs_known_machine = pytest.mark.skipif(
@@ -25,6 +42,19 @@ needs_known_machine = pytest.mark.skipif(
 def refuse_netlink(number: int = errno.EPROTONOSUPPORT) -> None:
     """Make socket(AF_NETLINK, ...) fail with `number` in this thread, for good."""
     libc, filters = _allow_filters(), _filter_netlink(_ERRNO | number)
+    if libc.prctl(_PR_SET_SECCOMP, _FILTER, filters.header, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def refuse_call(name: str, number: int = errno.EPERM) -> None:
+    """Make a system call fail with `number` in this thread and all that it starts, for good."""
+    program = (
+        (_LOAD, 0, 0, _NUMBER),
+        (_JUMP_IF_EQUAL, 0, 1, _CALLS[name][platform.machine()]),
+        (_RETURN, 0, 0, _ERRNO | number),
+        (_RETURN, 0, 0, _ALLOW),
+    )
+    libc, filters = _allow_filters(), _filters(program)
     if libc.prctl(_PR_SET_SECCOMP, _FILTER, filters.header, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
 
@@ -49,9 +79,8 @@ class _Filters(NamedTuple):
 
 
 def _filter_netlink(answer: int) -> _Filters:
-    program = b"".join(
-        struct.pack("=HBBI", *operation)
-        for operation in (
+    return _filters(
+        (
             (_LOAD, 0, 0, _NUMBER),
             (_JUMP_IF_EQUAL, 0, 3, _SOCKET_CALL[platform.machine()]),
             (_LOAD, 0, 0, _FIRST_ARGUMENT),
@@ -60,6 +89,10 @@ def _filter_netlink(answer: int) -> _Filters:
             (_RETURN, 0, 0, _ALLOW),
         )
     )
+
+
+def _filters(operations: Iterable[tuple[int, int, int, int]]) -> _Filters:
+    program = b"".join(struct.pack("=HBBI", *operation) for operation in operations)
     memory = ctypes.create_string_buffer(program)
     return _Filters(struct.pack("@HP", len(program) // 8, ctypes.addressof(memory)), memory)
 

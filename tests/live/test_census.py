@@ -24,7 +24,9 @@ EPHEMERAL = (32768, 60999)
 NETLINK = (Way.BOTH_FAMILIES, Way.BY_FAMILY)
 LASTING = tuple(state for state in COUNTED_STATES if state is not TcpState.LISTEN)
 CLONE_NEWNET = 0x40000000
-UNTOLD = Missing("netlink gave no answer, and /proc/net/tcp does not tell it")
+UNTOLD = Missing(
+    "netlink gave no answer (refused by a sandbox, or no tcp_diag), and /proc/net/tcp does not tell it"
+)
 LISTS_BOUND = bound_support.lists_bound_sockets()
 needs_bound = pytest.mark.skipif(not LISTS_BOUND, reason="this kernel lacks the listing of bound sockets")
 
@@ -275,7 +277,10 @@ def test_where_netlink_is_refused_proc_answers_and_says_what_it_lacks(in_namespa
     counts, netlink, listeners, details = in_namespace(look_where_netlink_is_refused)
     assert counts.source == "/proc/net/tcp"
     assert counts.by_state[TcpState.ESTABLISHED] == 10
-    assert counts.bound == Missing("/proc/net/tcp does not list bound sockets")
+    assert counts.bound == Missing(
+        "netlink gave no answer (refused by a sandbox, or no tcp_diag), "
+        "and /proc/net/tcp does not list bound sockets"
+    )
     assert isinstance(netlink, Missing)
     assert netlink.reason == "sock_diag: EPROTONOSUPPORT (Protocol not supported)"
     assert isinstance(listeners[0].accept_limit, Missing)

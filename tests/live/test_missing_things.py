@@ -1,0 +1,229 @@
+"""Hosts, containers and sandboxes that keep things from us: no crash, no false OK, and reasons to act on."""
+
+import errno
+import functools
+import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.live.refusal import needs_known_machine, refuse_call, refuse_netlink
+
+pytestmark = [
+    needs_known_machine,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up privileges and mount over files"),
+    pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed"),
+]
+NOBODY = ("setpriv", "--reuid", "1234", "--regid", "1234", "--clear-groups")
+COVERED_FILES = "netstat snmp softnet_stat sockstat sockstat6 snmp6"
+
+
+def without(*capabilities):
+    """Root that has lost these capabilities."""
+    return ("setpriv", "--bounding-set", ",".join(f"-{name}" for name in capabilities))
+
+
+def mounted(script, *then):
+    """A private mount namespace in which `script` was run; `$$` is the program's pid."""
+    return ("unshare", "--mount", "sh", "-ec", f'{script}\nexec "$@"', "sh", *then)
+
+
+PREFIXES = {
+    "an ordinary user": NOBODY,
+    "no CAP_NET_ADMIN": without("net_admin"),
+    "no CAP_SYS_PTRACE": without("sys_ptrace"),
+    "no CAP_DAC_READ_SEARCH": without("dac_read_search", "dac_override"),
+    "root without capabilities": without("all"),
+    "hidepid=2": mounted("mount -t proc -o hidepid=2 proc /proc", *NOBODY),
+    "hidepid=2 and root without CAP_SYS_PTRACE": mounted(
+        "mount -t proc -o hidepid=2 proc /proc", *without("sys_ptrace")
+    ),
+    "a user namespace": ("unshare", "--user", "--map-root-user"),
+    "a user and a network namespace": ("unshare", "--user", "--map-root-user", "--net"),
+    "a PID namespace": ("unshare", "--pid", "--fork", "--mount-proc"),
+    "masked settings": mounted("mount -t tmpfs none /proc/sys"),
+    "settings masked in part": mounted("mount -t tmpfs none /proc/sys/net/ipv4"),
+    "one setting masked": mounted("mount --bind /dev/null /proc/sys/net/ipv4/ip_local_port_range"),
+    "read-only settings": mounted("mount --bind /proc/sys /proc/sys; mount -o remount,ro,bind /proc/sys"),
+    "only processes in /proc": mounted("mount -t proc -o subset=pid proc /proc"),
+    "no counters": mounted(
+        f"for file in {COVERED_FILES}; do mount --bind /dev/null /proc/$$/task/$$/net/$file; done"
+    ),
+    "no /sys": mounted("mount -t tmpfs none /sys"),
+    "no IPv6 in the kernel": mounted(
+        "mount -t tmpfs none /proc/sys/net/ipv6; for file in if_inet6 tcp6 udp6 snmp6 sockstat6; "
+        "do mount --bind /dev/null /proc/$$/task/$$/net/$file; done"
+    ),
+    "a bare environment": ("env", "-i", "PATH=/usr/bin:/bin", "LC_ALL=C", "COLUMNS=20"),
+}
+_REFUSED = ("bind", "sendto", "recvfrom", "socket", "openat2", "pidfd_getfd", "flock", "memfd_create")
+REFUSALS = {
+    "netlink is refused": (functools.partial(refuse_netlink, errno.EAFNOSUPPORT),),
+    "netlink is forbidden": (functools.partial(refuse_netlink, errno.EPERM),),
+    **{
+        f"{name} is refused": (functools.partial(refuse_call, name),)
+        for name in (
+            "bind",
+            "sendto",
+            "recvfrom",
+            "socket",
+            "openat2",
+            "pidfd_getfd",
+            "memfd_create",
+            "flock",
+        )
+    },
+    "no process or thread may be begun": tuple(
+        functools.partial(refuse_call, name, errno.ENOSYS if name == "clone3" else errno.EAGAIN)
+        for name in ("fork", "clone", "clone3")
+    ),
+    "nine descriptors": (functools.partial(resource.setrlimit, resource.RLIMIT_NOFILE, (9, 9)),),
+    "twenty descriptors": (functools.partial(resource.setrlimit, resource.RLIMIT_NOFILE, (20, 20)),),
+    "80 MiB of memory": (functools.partial(resource.setrlimit, resource.RLIMIT_AS, (80 << 20, 80 << 20)),),
+}
+
+
+def ask(words, prefix=(), refusals=()):
+    """Run the program under refusals; return what it gave."""
+
+    def prepare():
+        for refuse in refusals:
+            refuse()
+
+    return subprocess.run(
+        [*prefix, sys.executable, "-m", "tcpdoctor", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=prepare,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+CHECK = ("check", "--window", "0", "--format", "json")
+PORT = ("explain", "--port", "{port}", "--format", "json")
+OTHERS = (
+    ("explain", "--connect", "127.0.0.1:{port}"),
+    ("explain", "--pid", str(os.getpid())),
+    ("states", "--by", "process"),
+    ("sockets", "--options"),
+    ("facts",),
+    ("sysctl", "show"),
+    ("sysctl", "lint", "--fail-on", "never"),
+)
+
+
+def check_answers(port, commands, prefix=(), refusals=()):
+    """Whatever is refused: an exit code of ours, at most one line of complaint, reasons that can be true."""
+    for command in commands:
+        words = [word.format(port=port) for word in command]
+        answer = ask(words, prefix, refusals)
+        assert "Traceback" not in answer.stderr, (words, answer.stderr)
+        assert "a fault of this program" not in answer.stderr, (words, answer.stderr)
+        assert answer.returncode in (0, 1, 2, 3), words
+        assert answer.stderr.count("\n") <= 1, (words, answer.stderr)
+        assert answer.stdout or (answer.stderr and answer.returncode == 3), words
+        if answer.stdout.startswith("{"):
+            check_document(json.loads(answer.stdout), as_root="--reuid" not in prefix)
+
+
+def check_document(document, *, as_root):
+    reasons = [item["reason"] for item in document.get("unchecked", ())]
+    reasons += [reason for reason in document.get("missing", {}).values() if reason]
+    assert all(reasons)
+    if as_root:
+        assert [reason for reason in reasons if "run as root;" in f"{reason};"] == []
+    if document.get("states") is None and "bind" not in document:
+        assert document["status"] == "unknown"
+
+
+@pytest.mark.parametrize("prefix", PREFIXES.values(), ids=PREFIXES)
+def test_whatever_is_hidden_there_is_an_answer_or_one_true_line(port, prefix):
+    check_answers(port, (CHECK, PORT), prefix)
+
+
+@pytest.mark.parametrize("refusals", REFUSALS.values(), ids=REFUSALS)
+def test_whatever_is_refused_there_is_an_answer_or_one_true_line(port, refusals):
+    check_answers(port, (CHECK, PORT), refusals=refusals)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prefix", PREFIXES.values(), ids=PREFIXES)
+def test_every_command_answers_whatever_is_hidden(port, prefix):
+    check_answers(port, OTHERS, prefix)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("refusals", REFUSALS.values(), ids=REFUSALS)
+def test_every_command_answers_whatever_is_refused(port, refusals):
+    check_answers(port, OTHERS, refusals=refusals)
+
+
+def test_a_port_is_not_called_free_where_the_listener_cannot_be_seen(port):
+    refused = tuple(functools.partial(refuse_call, name) for name in ("socket",))
+    prefix = mounted("mount -t tmpfs none /proc/$$/task/$$/net")
+    answer = ask(("explain", "--port", str(port), "--format", "json"), prefix, refused)
+    if answer.stdout:
+        document = json.loads(answer.stdout)
+        assert (document["verdict"], document["bind"]) == ("unknown", None)
+    else:
+        assert answer.returncode == 3
+
+
+def test_netlink_that_is_refused_is_not_called_an_old_kernel(port):
+    refused = REFUSALS["netlink is forbidden"]
+    answer = ask(("check", "--window", "0", "--format", "json", "--fail-on", "never"), refusals=refused)
+    document = json.loads(answer.stdout)
+    told = [document["missing"]["states.bound"]]
+    told += [item["reason"] for item in document["unchecked"] if item["rule"] == "ephemeral-ports-bound"]
+    assert all("refused by a sandbox" in reason for reason in told), told
+
+
+def test_hidepid_is_named_with_what_lifts_it(port):
+    prefix = PREFIXES["hidepid=2"]
+    answer = ask(("explain", "--port", str(port)), prefix)
+    assert "hidepid" in " ".join(answer.stdout.split())
+    assert "CAP_SYS_PTRACE" in " ".join(answer.stdout.split())
+
+
+def test_a_folder_of_roots_alone_is_called_so_and_not_a_lack_of_proc(tmp_path):
+    folder = tmp_path / "rules"
+    folder.mkdir(mode=0o700)
+    for above in (tmp_path, *tmp_path.parents[:3]):
+        if above.name.startswith(("pytest", "test", "popen")):
+            above.chmod(0o755)  # so that the folder itself is what refuses
+    answer = ask(("check", "--window", "0", "--rules", str(folder)), NOBODY)
+    assert answer.returncode == 3
+    assert answer.stderr.endswith(": permission denied; run as its owner, or as root\n")
+
+
+def test_without_proc_every_command_says_so_in_one_line():
+    prefix = mounted("umount -l /proc")
+    for words in (
+        ("check",),
+        ("explain", "--port", "8080"),
+        ("states",),
+        ("sockets",),
+        ("facts",),
+        ("sysctl", "lint"),
+        ("check", "--netns", "all"),
+    ):
+        answer = ask(words, prefix)
+        assert (answer.returncode, answer.stdout) == (3, ""), words
+        assert answer.stderr.count("\n") == 1, words
+        assert "/proc" in answer.stderr, words
+        assert "a fault" not in answer.stderr, words
+    nagios = ask(("check", "--netns", "all", "--format", "nagios"), prefix)
+    assert (nagios.returncode, nagios.stderr) == (3, "")
+    assert nagios.stdout.startswith("TCPDOCTOR UNKNOWN - ")
