@@ -2,14 +2,16 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 
 from tcpdoctor.diagnosis.closure import join_reasons
 from tcpdoctor.diagnosis.finding import MOST_SUBJECTS, Diagnosis, Finding, Unchecked, Untold
 from tcpdoctor.diagnosis.judge import SubjectsOf, judge, make_judge, observe
 from tcpdoctor.diagnosis.rule import NEEDS, Rule, Trigger, read_body
+from tcpdoctor.diagnosis.tree import facts_of
 from tcpdoctor.facts.host import HostFacts
-from tcpdoctor.facts.subject import Scope, Subject
+from tcpdoctor.facts.subject import Crowd, Scope, Subject
 from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.kernel.reading import Missing, Reading, Refused
 from tcpdoctor.kernel.snapshot import Endpoint, Listener, Samples, Snapshot
@@ -62,7 +64,7 @@ def diagnose_subjects(
         fired, unknown = _apply(rule, subjects)
         every.append(_Fired(rule, fired))
         if unknown:
-            unchecked.append(Unchecked(rule.id, _summarise(unknown, len(subjects))))
+            unchecked.append(Unchecked(rule.id, _summarise(unknown, subjects)))
     findings: list[Finding] = []
     untold: list[Untold] = []
     for rule, fired in _without_explained(every):
@@ -126,20 +128,39 @@ def _why_not_here(rule: Rule, snapshot: Snapshot) -> str | None:
 
 def _apply(
     rule: Rule, subjects: Sequence[Subject]
-) -> tuple[list[tuple[Subject, Trigger]], list[tuple[str, str]]]:
-    """The subjects for which it fires, and (label, reason) of those that could not be judged."""
-    by = make_judge(rule)
+) -> tuple[list[tuple[Subject, Trigger]], Mapping[str, Sequence[int]]]:
+    """The subjects for which it fires, and by reason the places of those that could not be judged."""
     fired: list[tuple[Subject, Trigger]] = []
-    unknown: list[tuple[str, str]] = []
-    for subject in subjects:
-        verdict = judge(by, subject.facts)
+    unknown: dict[str, list[int]] = {}
+    for number, verdict in _verdicts(rule, subjects):
         if isinstance(verdict, Missing):
-            unknown.append((subject.label, verdict.reason))
-        elif verdict is not None and subject.hidden:
-            unknown.append((subject.label, _why_hidden(rule, verdict, subject)))
-        elif verdict is not None:
+            unknown.setdefault(verdict.reason, []).append(number)
+            continue
+        subject = subjects[number]
+        if subject.hidden:
+            unknown.setdefault(_why_hidden(rule, verdict, subject), []).append(number)
+        else:
             fired.append((subject, verdict))
     return fired, unknown
+
+
+def _verdicts(rule: Rule, subjects: Sequence[Subject]) -> Iterable[tuple[int, Trigger | Missing]]:
+    """What the rule says of each subject, by its place, without those that it is clear for."""
+    by = make_judge(rule)
+    if not isinstance(subjects, Crowd) or not subjects.apart.isdisjoint(_numbers_of(rule)):
+        each = ((number, judge(by, subject.facts)) for number, subject in enumerate(subjects))
+        return ((number, verdict) for number, verdict in each if verdict is not None)
+    found: list[tuple[int, Trigger | Missing]] = []
+    for alike in subjects.alike.values():
+        verdict = judge(by, subjects[alike[0]].facts)
+        if verdict is not None:
+            found += [(number, verdict) for number in alike]
+    return sorted(found, key=itemgetter(0))
+
+
+def _numbers_of(rule: Rule) -> Iterator[str]:
+    """The names of the facts that its conditions read."""
+    return (fact.name for trigger in rule.fires for fact in facts_of(trigger.tree))
 
 
 def _tell_all(rule: Rule, fired: Sequence[tuple[Subject, Trigger]], snapshot: Snapshot) -> list[Finding]:
@@ -169,21 +190,21 @@ def _why_hidden(rule: Rule, trigger: Trigger, subject: Subject) -> str:
     return join_reasons(values) or f"{subject.label} cannot be seen"
 
 
-def _summarise(unknown: Sequence[tuple[str, str]], subjects: int) -> str:
+def _summarise(unknown: Mapping[str, Sequence[int]], subjects: Sequence[Subject]) -> str:
     """One reason for the report; it names the subjects where others could be judged."""
-    labels: dict[str, list[str]] = {}
-    for label, reason in unknown:
-        labels.setdefault(reason, []).append(label)
     parts = [
-        reason if len(whom) == subjects else f"{reason} ({_first(whom)})" for reason, whom in labels.items()
+        reason if len(whom) == len(subjects) else f"{reason} ({_first(whom, subjects)})"
+        for reason, whom in unknown.items()
     ]
     more = len(parts) - _MOST_REASONS
     return "; ".join(parts[:_MOST_REASONS]) + (f"; and {more} more reasons" if more > 0 else "")
 
 
-def _first(labels: Sequence[str]) -> str:
-    more = len(labels) - _MOST_REASONS
-    return ", ".join(labels[:_MOST_REASONS]) + (f" and {more} more" if more > 0 else "")
+def _first(whom: Sequence[int], subjects: Sequence[Subject]) -> str:
+    more = len(whom) - _MOST_REASONS
+    return ", ".join(subjects[number].label for number in whom[:_MOST_REASONS]) + (
+        f" and {more} more" if more > 0 else ""
+    )
 
 
 # The findings of `check` that are about one port, one process or one destination, or name it.

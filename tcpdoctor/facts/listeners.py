@@ -8,11 +8,11 @@ or else to the wildcard, bound to its device or else to none. Several listeners 
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from tcpdoctor.facts.dimension import COUNT, RATIO
 from tcpdoctor.facts.fact import Teller, Told, functions_of
-from tcpdoctor.facts.portrange import is_ephemeral
+from tcpdoctor.facts.portrange import ephemeral_test, is_ephemeral
 from tcpdoctor.facts.rates import elapsed, grown
 from tcpdoctor.facts.socketset import (
     NONE,
@@ -23,7 +23,7 @@ from tcpdoctor.facts.socketset import (
     partly,
     plain_address,
 )
-from tcpdoctor.facts.subject import LazyFacts, Scope, Subject
+from tcpdoctor.facts.subject import Crowd, LazyFacts, Scope, Subject
 from tcpdoctor.facts.value import Ages, NamedText, Range, Value
 from tcpdoctor.kernel.kept_rows import without_file
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -138,6 +138,8 @@ def _ends(number: Value) -> tuple[float, float, str]:
 
 
 _WILDCARDS = frozenset({"0.0.0.0", "::", "::ffff:0.0.0.0"})
+_APART = frozenset({"listener.port"})
+"""The only number by which listeners differ that are alike in all else."""
 _SHARED = (
     "listeners that share an address (SO_REUSEPORT) share its connections, "
     "and the kernel does not tell which has which"
@@ -164,41 +166,67 @@ class Queue(NamedTuple):
 def listener_subjects(samples: Samples, host: Mapping[str, Value]) -> Reading[Sequence[Subject]]:
     """One subject per listening socket; Missing where they could not be read."""
     listeners = samples.after.listeners
-    if isinstance(listeners, Missing):
-        return listeners
-    waiting = _Waiting(listeners, samples.after.detail)
-    before = _Before(samples)
-    earlier = Earlier(samples)
-    shared = Counter(map(_place, listeners))
+    return listeners if isinstance(listeners, Missing) else _Queues(samples, listeners, host).crowd()
 
-    def find(connection: Connection) -> _Place | None:
-        return _find_place(connection, shared)
 
-    half_open = half_open_at(samples.after, find, shared)
-    half_open_before = half_open_at(samples.before, find, shared)
-    return [
-        Subject(
-            Scope.LISTENER,
-            _label(listener, alone=shared[_place(listener)] == 1),
-            _identity(listener, alone=shared[_place(listener)] == 1),
-            LazyFacts(
-                Queue(
-                    listener,
-                    before.find(listener),
-                    *waiting.of(listener),
-                    samples,
-                    earlier,
-                    half_open if isinstance(half_open, Missing) else half_open[_place(listener)],
-                    half_open_before
-                    if isinstance(half_open_before, Missing)
-                    else half_open_before[_place(listener)],
-                ),
-                FUNCTIONS,
-                host,
-            ),
+class _Queues:
+    """What the listeners of a look share: the places they listen at, and what waits there."""
+
+    def __init__(self, samples: Samples, listeners: Sequence[Listener], host: Mapping[str, Value]) -> None:
+        self._samples, self._listeners, self._host = samples, listeners, host
+        self._places = list(map(_place, listeners))
+        self._shared = Counter(self._places)
+        self._waiting = _Waiting(listeners, samples.after.detail)
+        self._before = _Before(samples)
+        self._earlier = Earlier(samples)
+        self._half_open = half_open_at(samples.after, self._find, self._shared)
+        self._half_open_before = half_open_at(samples.before, self._find, self._shared)
+
+    def _find(self, connection: Connection) -> "_Place | None":
+        return _find_place(connection, self._shared)
+
+    def crowd(self) -> Crowd:
+        """A subject for each listener."""
+        is_ephemeral = ephemeral_test(self._samples.after)
+        kinds = (
+            self._kind(number, is_ephemeral(listener.local.port))
+            for number, listener in enumerate(self._listeners)
         )
-        for listener in listeners
-    ]
+        return Crowd(kinds, self._subject, _APART)
+
+    def _kind(self, number: int, is_ephemeral: Reading[bool]) -> Hashable:
+        """All that its facts are made of; at a place with connections every listener is one of its own."""
+        listener, place = self._listeners[number], self._places[number]
+        if self._waiting.at(place) or self._is_half_open(place):
+            return number
+        before = self._before.find(listener)
+        since: Hashable = before
+        if not isinstance(before, Missing):
+            since = before.accept_queue, before.drops, listener.drops
+        queues = listener.accept_queue, listener.accept_limit, self._waiting.others(place, listener)
+        return queues, since, self._shared[place], is_ephemeral
+
+    def _is_half_open(self, place: "_Place") -> bool:
+        return any(
+            not isinstance(found, Missing) and found[place].sockets
+            for found in (self._half_open, self._half_open_before)
+        )
+
+    def _subject(self, number: int) -> Subject:
+        listener, place = self._listeners[number], self._places[number]
+        alone = self._shared[place] == 1
+        half_open, before = self._half_open, self._half_open_before
+        queue = Queue(
+            listener,
+            self._before.find(listener),
+            *self._waiting.of(listener),
+            self._samples,
+            self._earlier,
+            half_open if isinstance(half_open, Missing) else half_open[place],
+            before if isinstance(before, Missing) else before[place],
+        )
+        facts = LazyFacts(queue, FUNCTIONS, self._host)
+        return Subject(Scope.LISTENER, _label(listener, alone=alone), _identity(listener, alone=alone), facts)
 
 
 _Place = tuple[int, str, int, int]
@@ -234,13 +262,21 @@ class _Waiting:
             if place is not None:
                 self._by_place.setdefault(place, []).append(connection)
 
+    def at(self, place: "_Place") -> Sequence[Connection]:
+        """The connections that came to a place."""
+        return self._by_place.get(place, ())
+
+    def others(self, place: "_Place", listener: Listener) -> int:
+        """How many connections wait in the queues of the other listeners at its place."""
+        return self._queues[place] - listener.accept_queue
+
     def of(self, listener: Listener) -> tuple[Reading[SocketSet], int]:
         """What came to a listener's place, and how many connections wait in other queues there."""
         place = _place(listener)
-        others = self._queues[place] - listener.accept_queue
+        others = self.others(place, listener)
         if self._unread is not None:
             return self._unread, others
-        return SocketSet(self._by_place.get(place, ()), unseen=self._unseen, reason=self._reason), others
+        return SocketSet(self.at(place), unseen=self._unseen, reason=self._reason), others
 
 
 def _find_place(connection: Connection, places: Mapping[_Place, int]) -> _Place | None:

@@ -1,7 +1,7 @@
 """Which ports the kernel hands out by itself."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from tcpdoctor.facts.socketset import NONE, most_common, partly, pids_of
@@ -83,14 +83,23 @@ def ports_in_range(snapshot: WithSysctls) -> Reading[int]:
 
 def is_ephemeral(port: int, snapshot: WithSysctls) -> Reading[bool]:
     """Whether the kernel may give this port to an outgoing connection."""
+    return ephemeral_test(snapshot)(port)
+
+
+def ephemeral_test(snapshot: WithSysctls) -> Callable[[int], Reading[bool]]:
+    """The same as a function of the port, where there are many."""
     ends, reserved = ephemeral_range(snapshot), reserved_ports(snapshot)
-    if isinstance(ends, Missing):
-        return ends
-    if not ends[0] <= port <= ends[1]:
-        return False
-    if isinstance(reserved, Missing):
-        return reserved
-    return not any(low <= port <= high for low, high in reserved)
+
+    def test(port: int) -> Reading[bool]:
+        if isinstance(ends, Missing):
+            return ends
+        if not ends[0] <= port <= ends[1]:
+            return False
+        if isinstance(reserved, Missing):
+            return reserved
+        return not any(low <= port <= high for low, high in reserved)
+
+    return test
 
 
 class Roles:

@@ -1,8 +1,8 @@
 """Whom a rule is about, and how its facts are looked up."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, overload
 
 from tcpdoctor.facts.value import Value
 from tcpdoctor.named_tuples import NamedTuple
@@ -34,6 +34,51 @@ class Subject(NamedTuple):
     hidden: bool = False
     """Stands for all the processes that we cannot see: its facts are ranges from 0, and a rule that
     could fire for it is unchecked, never a finding."""
+
+
+class Crowd(Sequence[Subject]):
+    """Very many subjects of one scope, most of them alike; each is made when it is asked for, and kept.
+
+    Five thousand listeners at rest have the same facts: a rule is asked once for all of them.
+    """
+
+    def __init__(
+        self, kinds: Iterable[Hashable], make: Callable[[int], Subject], apart: frozenset[str] = frozenset()
+    ) -> None:
+        """Take what the subjects are.
+
+        Args:
+            kinds: One for each: those of one kind have equal numbers in all facts but those in `apart`.
+            make: Makes the subject of a place among these.
+            apart: Names of facts that tell apart those of one kind.
+        """
+        self.alike: dict[Hashable, list[int]] = {}
+        """By kind the places of its subjects."""
+        self.apart = apart
+        for number, kind in enumerate(kinds):
+            self.alike.setdefault(kind, []).append(number)
+        self._length = sum(map(len, self.alike.values()))
+        self._make = make
+        self._made: dict[int, Subject] = {}
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> Subject: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Subject]: ...
+
+    def __getitem__(self, index: int | slice) -> Subject | list[Subject]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        number = index % len(self)
+        if number not in self._made:
+            self._made[number] = self._make(number)
+        return self._made[number]
 
 
 # Facts of one subject, computed when they are asked for.

@@ -1,5 +1,6 @@
 """Literal snapshots, as the kernel floor would hand them up."""
 
+import random
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -173,3 +174,30 @@ def facts(samples: Samples, scope: Scope = Scope.HOST) -> Mapping[str, Any]:
     """The facts of the only subject that is not hidden."""
     (subject,) = [subject for subject in subjects(samples, scope) if not subject.hidden]
     return subject.facts
+
+
+def many_listeners(chance: random.Random) -> Samples:
+    """Listeners of few kinds in two looks, with connections at some of their places."""
+
+    def one(number: int) -> Listener:
+        return LISTENER._replace(
+            local=Endpoint(chance.choice(("0.0.0.0", "127.0.0.1")), 32760 + chance.randrange(13)),
+            cookie=number + 1,
+            accept_queue=chance.choice((0, 0, 0, 3)),
+            accept_limit=chance.choice((5, 128)),
+            drops=chance.choice((0, 7)),
+        )
+
+    after = [one(number) for number in range(61)]
+    before = [
+        row._replace(accept_queue=chance.choice((0, 2)), drops=0) for row in after if chance.random() < 0.7
+    ]
+    waiting = [
+        CONNECTION._replace(
+            inode=0, owner=NotHeld(), local=Endpoint("127.0.0.1", 32760 + chance.randrange(13)), state=state
+        )
+        for state in (TcpState.CLOSE_WAIT, TcpState.SYN_RECV)
+        for _ in range(3)
+    ]
+    looks = [snapshot(waiting, listeners=tuple(rows), sysctls=SYSCTLS) for rows in (before, after)]
+    return twice(*looks, 2.0) if chance.random() < 0.5 else once(looks[1])
