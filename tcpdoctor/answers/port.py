@@ -256,6 +256,10 @@ class ToldRedirect(NamedTuple):
     only_for: Annotated[str | None, Is("Address or network that clients ask for; null: any of this host's.")]
     names_port: Annotated[bool, Is("false: it leads every port of that address away.")]
     container: ToldContainer | None
+    asks: Annotated[
+        tuple[Literal["interface", "mark", "sender"], ...],
+        Is("What else the rule compares and was not evaluated: it may be for some clients only."),
+    ]
 
 
 class PortAnswer(NamedTuple):
@@ -475,6 +479,7 @@ def _redirects(found: tuple[Redirect, ...], not_looked: tuple[str, ...]) -> Read
             only_for=one.address,
             names_port=one.names_port,
             container=None if one.container is None else told_container(one.container),
+            asks=one.asks,
         )
         for one in found
     )

@@ -427,6 +427,12 @@ def redirects_for(found: Iterable[Redirect], address: str, local: LocalAddresses
     return tuple(concerned)
 
 
+def _asked_for(parts: Sequence[str]) -> str:
+    """``an interface and a sender``."""
+    named = [f"{'an' if part[0] in 'aeiou' else 'a'} {part}" for part in parts]
+    return " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))
+
+
 def _is_here(network: "IPv4Network | IPv6Network", local: LocalAddresses) -> bool:
     """Whether this host has an address in a network; unknown counts as yes."""
     import ipaddress
@@ -447,5 +453,7 @@ def tell_redirect(one: Redirect, port: int) -> str:
     asked += f" of {one.address}" if one.address else ""
     whose = f", {name_container(one.container)}" if one.container else ""
     text = f"a rule of {one.where} sends what comes for {asked} to {one.to}{whose}"
+    if one.asks:
+        text += f", of some clients perhaps: it asks for {_asked_for(one.asks)} too, which was not compared"
     commands = stop_container(one.container, 0)[0] if one.container else ()
     return f"{text} ({commands[0]} ends that)." if commands else f"{text}."

@@ -12,6 +12,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal, TypeAlias
 
 from tcpdoctor.kernel.addresses import LocalAddresses
 from tcpdoctor.kernel.cgroups import Container
@@ -20,6 +21,7 @@ from tcpdoctor.kernel.procfile import read_kernel_file, why_unreadable
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.standing import find_container_at
 from tcpdoctor.kernel.text import clean, decode
+from tcpdoctor.kernel.virtual_servers import read_virtual_servers, why_programs_hide_services
 from tcpdoctor.named_tuples import NamedTuple
 
 _SECONDS, _PATIENCE = 2.0, 3
@@ -29,6 +31,10 @@ _MOST_CHAINS, _MOST_REDIRECTS = 10_000, 16
 _TCP, _UDP = 6, 17
 _PREROUTING, _OUTPUT = 0, 3
 """Hooks before the socket is looked up, NF_INET_PRE_ROUTING and NF_INET_LOCAL_OUT."""
+
+
+Asked: TypeAlias = Literal["interface", "mark", "sender"]
+"""A part of a packet that is named where a rule compares it, and not evaluated."""
 
 
 class Goal(NamedTuple):
@@ -62,6 +68,8 @@ class Redirect(NamedTuple):
     """The families of addresses that it acts on."""
     container: Container | None = None
     """The container that has the address it leads to."""
+    asks: tuple[Asked, ...] = ()
+    """What else a packet must have, which was not compared: an ``interface``, a ``sender``, a ``mark``."""
 
 
 class Redirects(NamedTuple):
@@ -81,13 +89,15 @@ class Step(NamedTuple):
     """Where it sends the packet."""
     jump: str | None
     """Chain that is gone through next."""
+    asks: tuple[Asked, ...] = ()
+    """As `Redirect.asks`."""
 
 
 def read_redirects(port: int, protocol: str = "tcp", local: LocalAddresses | None = None) -> Redirects:
     """Read which rules of this network namespace send a local port elsewhere.
 
-    Needs CAP_NET_ADMIN. Other conditions of a rule (interface, sender, mark) are not evaluated: it is named
-    although it may concern some clients only.
+    Needs CAP_NET_ADMIN. Conditions on interface, sender and mark are named, not evaluated: such a rule may
+    concern some clients only.
 
     Args:
         port: The local port.
@@ -98,12 +108,14 @@ def read_redirects(port: int, protocol: str = "tcp", local: LocalAddresses | Non
     number = _UDP if protocol == "udp" else _TCP
     found: list[Redirect] = []
     not_looked: list[str] = []
-    for reader in (_read_nft, _read_legacy):
+    for reader in (_read_nft, _read_legacy, _read_ipvs):
         answer = reader(_Wanted(port, number, local))
         if isinstance(answer, Missing):
             not_looked.append(answer.reason)
         else:
             found += answer
+    if hidden := why_programs_hide_services():
+        not_looked.append(hidden)
     named = [_with_container(one) for one in list(dict.fromkeys(found))[:_MOST_REDIRECTS]]
     return Redirects(tuple(named), tuple(not_looked))
 
@@ -157,23 +169,28 @@ class _TooLongError(Exception):
     """The rules could not be gone through in the time that there is."""
 
 
+_Walked: TypeAlias = tuple[str, bool, str | None, tuple[Asked, ...]]
+"""A chain, and what was compared on the way to it."""
+
+
 def _walk(
     begin: Sequence[str],
     steps_of: Callable[[str], Iterator[Step]],
     where: Callable[[str], tuple[str, tuple[int, ...]]],
 ) -> Iterator[Redirect]:
     """Follow the rules from the hooks on, and yield each place that the port can be sent to."""
-    waiting: list[tuple[str, bool, str | None]] = [(chain, False, None) for chain in begin]
+    waiting: list[_Walked] = [(chain, False, None, ()) for chain in begin]
     seen = set(waiting)
     while waiting:
         if len(seen) > _MOST_CHAINS:
             raise _TooLongError
-        chain, named, address = waiting.pop()
+        chain, named, address, asks = waiting.pop()
         for step in steps_of(chain):
-            state = (named or step.names_port, step.address or address)
+            asked = tuple(sorted({*asks, *step.asks}))
+            state = (named or step.names_port, step.address or address, asked)
             if step.to is not None and (state[0] or state[1]):
                 told, families = where(chain)
-                yield Redirect(step.to, told, state[1], state[0], families)
+                yield Redirect(step.to, told, state[1], state[0], families, asks=asked)
             if step.jump is not None and (step.jump, *state) not in seen:
                 seen.add((step.jump, *state))
                 waiting.append((step.jump, *state))
@@ -190,6 +207,18 @@ _SUBSYSTEM = 10 << 8
 _GET_CHAIN, _GET_RULE, _GET_SET, _GET_ELEMENTS = 4, 7, 10, 13
 _FAMILIES = {"1": ("inet", (4, 6)), "2": ("ip", (4,)), "10": ("ip6", (6,))}
 _META_PROTOCOL, _TRANSPORT, _NETWORK = 16, 2, 1
+_META_ASKED: Mapping[int, Asked] = {3: "mark", 4: "interface", 6: "interface"}
+"""NFT_META_MARK, NFT_META_IIF, NFT_META_IIFNAME."""
+_ASKED: Mapping[str, Asked] = {"interface": "interface", "sender": "sender", "mark": "mark"}
+"""By the name of the symbol."""
+_MATCHES_ASKED: Mapping[str, Asked] = {
+    "mark": "mark",
+    "connmark": "mark",
+    "iprange": "sender",
+    "mac": "sender",
+    "physdev": "interface",
+}
+"""Matches of iptables that compare them."""
 _PORT_COMPARED = (
     rb"\x08\0\x02\0\0\0\0\x02\x08\0\x03\0\0\0\0\x02\x08\0\x04\0\0\0\0\x02[\s\S]{0,8}"
     rb"\x08\0\x01\0cmp\0[\s\S]{4}\x08\0\x01\0[\s\S]{4}\x08\0\x02\0\0\0\0\0"
@@ -373,6 +402,7 @@ class _Rule:
         self._expressions = expressions
         self._registers: dict[int, _Symbol | bytes] = {}
         self._named = False
+        self._asks: set[Asked] = set()
         self._address: str | None = None
         self._to: Goal | None = None
         self._jump: str | None = None
@@ -387,12 +417,13 @@ class _Rule:
                 return None
         if self._to is None and self._jump is None:
             return None
-        return Step(self._named, self._address, self._to, self._jump)
+        return Step(self._named, self._address, self._to, self._jump, tuple(self._asks))
 
     def _do_meta(self, data: Mapping[int, bytes]) -> None:
         if 1 in data:
-            known = _number(data.get(2)) == _META_PROTOCOL
-            self._set(_number(data[1]), _Symbol("protocol") if known else None)
+            key = _number(data.get(2))
+            name = "protocol" if key == _META_PROTOCOL else _META_ASKED.get(key)
+            self._set(_number(data[1]), _Symbol(name) if name else None)
 
     def _do_payload(self, data: Mapping[int, bytes]) -> None:
         base, offset, length = (_number(data.get(key)) for key in (2, 3, 4))
@@ -405,6 +436,8 @@ class _Rule:
                 symbol = _Symbol("address", b"\xff" * length + b"\0" * ((4 if four else 16) - length))
             elif (offset, length) == ((9, 1) if four else (6, 1)):
                 symbol = _Symbol("protocol")
+            elif offset == (12 if four else 8):
+                symbol = _Symbol("sender")
         if 1 in data:
             self._set(_number(data[1]), symbol)
 
@@ -412,7 +445,8 @@ class _Rule:
         source = self._registers.get(_slot(_number(data.get(1))))
         mask = _value(data.get(4))
         masked = isinstance(source, _Symbol) and source.name == "address" and len(mask) == len(source.mask)
-        self._set(_number(data.get(2)), _Symbol("address", mask) if masked else None)
+        other = source if isinstance(source, _Symbol) and source.name in _ASKED else None
+        self._set(_number(data.get(2)), _Symbol("address", mask) if masked else other)
 
     def _do_cmp(self, data: Mapping[int, bytes]) -> bool:
         symbol = self._registers.get(_slot(_number(data.get(1))))
@@ -423,6 +457,9 @@ class _Rule:
             return True
         if symbol.name == "address":
             return self._note_address(value, symbol.mask) if operation == 0 else True
+        if symbol.name in _ASKED:
+            self._asks.add(_ASKED[symbol.name])
+            return True
         have = self._rules.wanted[symbol.name]
         value = value[: len(have)]
         holds = (have == value, have != value, have < value, have <= value, have > value, have >= value)[
@@ -440,6 +477,9 @@ class _Rule:
 
     def _do_range(self, data: Mapping[int, bytes]) -> bool:
         symbol = self._registers.get(_slot(_number(data.get(1))))
+        if isinstance(symbol, _Symbol) and symbol.name in _ASKED:
+            self._asks.add(_ASKED[symbol.name])
+            return True
         if not isinstance(symbol, _Symbol) or symbol.name == "address":
             return True
         have = self._rules.wanted[symbol.name]
@@ -456,6 +496,8 @@ class _Rule:
             if isinstance(s, _Symbol) and slot >= source
         }
         if not any(symbol.name in ("port", "protocol") for symbol in symbols.values()):
+            if isinstance(self._registers.get(source), _Symbol):
+                self._asks |= {_ASKED[name] for name in (symbols[0].name,) if name in _ASKED}
             return True
         name = _name(data.get(1))
         found = self._find(name, symbols)
@@ -489,6 +531,9 @@ class _Rule:
 
     def _fits(self, symbol: _Symbol, at: int, key: bytes, end: bytes) -> bool:
         if at >= len(key):
+            return True
+        if symbol.name in _ASKED:
+            self._asks.add(_ASKED[symbol.name])
             return True
         if symbol.name == "address":
             value = key[at : at + len(symbol.mask)]
@@ -529,6 +574,7 @@ class _Rule:
             _name(data.get(1)), _number(data.get(2)), data.get(3, b""), self._rules.wanted["port"]
         )
         self._named = self._named or bool(named)
+        self._asks |= {_MATCHES_ASKED[name] for name in (_name(data.get(1)),) if name in _MATCHES_ASKED}
         return named is not False
 
     def _do_target(self, data: Mapping[int, bytes]) -> None:
@@ -696,6 +742,30 @@ def _read_legacy(wanted: _Wanted) -> Reading[list[Redirect]]:
     return found
 
 
+def _read_ipvs(wanted: _Wanted) -> Reading[list[Redirect]]:
+    """Read what the kernel's load balancer takes before a socket is looked up."""
+    services = read_virtual_servers("tcp" if wanted.protocol == _TCP else "udp")
+    if isinstance(services, Missing):
+        return services
+    port = int.from_bytes(wanted.port, "big")
+    return [
+        Redirect(
+            Goal(address, real), "IPVS (ipvsadm -Ln)", one.address, one.port != 0, (_family(one.address),)
+        )
+        for one in services
+        if one.port in (0, port) and wanted.is_for_us(packed := _packed(one.address), 8 * len(packed))
+        for address, real in one.servers
+    ]
+
+
+def _packed(address: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+
+
+def _family(address: str) -> int:
+    return 6 if ":" in address else 4
+
+
 class _Table:
     """The table nat as getsockopt() gives it: one block of entries that jump to offsets."""
 
@@ -752,7 +822,7 @@ class _Table:
             to = _xt_target(name, revision, data)
             applies, named, address = self._conditions(at)
             if applies and (to is not None or jump is not None):
-                yield Step(named, address, to, jump)
+                yield Step(named, address, to, jump, self._asked(at))
             if (
                 name == ""
                 and jump is None
@@ -786,6 +856,18 @@ class _Table:
                 return False, False, None
             named = named or bool(answer)
         return True, named, address
+
+    def _asked(self, at: int) -> tuple[Asked, ...]:
+        """Name what a packet must have besides: struct ipt_ip is src, dst, their masks, the interface."""
+        size = self._layout.size
+        asks: set[Asked] = {
+            _MATCHES_ASKED[name] for name, _, _ in self._matches(at) if name in _MATCHES_ASKED
+        }
+        if any(self._block[at + 2 * size : at + 3 * size]):
+            asks.add("sender")
+        if any(self._block[at + 4 * size : at + 4 * size + 16]):
+            asks.add("interface")
+        return tuple(asks)
 
     def _matches(self, at: int) -> Iterator[tuple[str, int, bytes]]:
         end = at + struct.unpack_from("=H", self._block, at + self._layout.offsets)[0]

@@ -82,6 +82,57 @@ def test_each_way_to_send_a_port_elsewhere_with_nft_is_found_and_no_other(in_nam
     assert found["where"][0] == ("nft (table ip n, chain docker)", (4,))
 
 
+PARTLY = """
+table ip n {
+    set friends { type ipv4_addr; elements = { 192.0.2.7, 192.0.2.9 }; }
+    set doors { type ifname . inet_service; elements = { "eth7" . 8007 }; }
+    chain before {
+        type nat hook prerouting priority -100;
+        iifname != "docker0" tcp dport 8001 dnat to 172.17.0.2:80
+        ip saddr 192.0.2.0/24 tcp dport 8002 redirect to :81
+        meta mark 0x7 tcp dport 8003 redirect to :81
+        ip saddr @friends tcp dport 8004 redirect to :81
+        iifname . tcp dport @doors redirect to :81
+        tcp dport 8005 redirect to :81
+        iif lo jump inner
+    }
+    chain inner { ip saddr 127.0.0.2 tcp dport 8006 redirect to :81; }
+}
+"""
+
+
+def what_nft_asks() -> dict[int, Any]:
+    subprocess.run(["nft", "-f", "-"], input=PARTLY, text=True, check=True)
+    return {port: [one.asks for one in read_redirects(port).found] for port in range(8001, 8008)}
+
+
+@pytest.mark.skipif(not shutil.which("nft"), reason="nft is not installed")
+def test_what_else_a_rule_of_nft_compares_is_named(in_namespace):
+    assert in_namespace(what_nft_asks) == {
+        8001: [("interface",)],
+        8002: [("sender",)],
+        8003: [("mark",)],
+        8004: [("sender",)],
+        8005: [()],
+        8006: [("interface", "sender")],
+        8007: [("interface",)],
+    }
+
+
+def what_iptables_asks(program: str) -> list[Any]:
+    for number, rule in enumerate(("! -i docker0", "-s 192.0.2.7", "-m mark --mark 7", "")):
+        line = f"-A PREROUTING {rule} -p tcp --dport {8001 + number} -j REDIRECT --to-ports 81"
+        subprocess.run([program, "-t", "nat", *line.split()], check=True)
+    return [one.asks for port in range(8001, 8005) for one in read_redirects(port).found]
+
+
+@pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
+def test_what_else_a_rule_of_iptables_compares_is_named(in_namespace, program):
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed")
+    assert in_namespace(what_iptables_asks, program) == [("interface",), ("sender",), ("mark",), ()]
+
+
 RULES = (
     "-N DOCKER",
     "-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER",
