@@ -7,6 +7,7 @@ access, all supervised programs. Each is known by its name or its command line, 
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 from tcpdoctor.diagnosis.stopping import (
     Case,
@@ -19,8 +20,9 @@ from tcpdoctor.diagnosis.stopping import (
     stop_container,
     systemctl_of,
 )
+from tcpdoctor.kernel.carriers import option_value
 from tcpdoctor.kernel.cgroups import Container
-from tcpdoctor.kernel.standing import Kin, option_value
+from tcpdoctor.kernel.standing import Kin
 
 _NEAR = 4
 """How far up a supervisor is looked for: between it and its program may be a shell or two."""
@@ -156,33 +158,44 @@ def _rootless(case: Case) -> Stop:
     docker = program_of(case.kin).startswith("rootlesskit") or any(
         "rootlesskit" in program_of(k) for k in case.standing.ancestors[:3]
     )
+    served = case.standing.serves
+    known = isinstance(served, Container)
     box = Container("docker" if docker else "podman", "CONTAINER", user=_owner(case))
+    box = served if isinstance(served, Container) else box
     stop, _ = stop_container(box, case.asker.uid)
-    client = stop[0].removesuffix(" stop CONTAINER")
+    client = stop[0].partition(" stop ")[0]
     look = f"{client} ps --filter publish={case.asker.port or 'PORT'}" if docker else f"{client} port --all"
     whose = f"of uid {_owner(case)}" if _owner(case) else "of root"
+    container = f"{name_container(box)} {whose}" if known else f"a container {whose}"
     port = _carried(case.kin.arguments, case.asker.port)
     others = program_of(case.kin).startswith(("slirp4netns", "rootlesskit"))
-    carries = "carries the network of a container" if others else "publishes a port of a container"
+    carries = "carries the network of" if others else "publishes a port of"
+    asks_it = (
+        f"its own port is told by {client} port {shlex.quote(box.short)}" if known and not port else None
+    )
     return Stop(
         "published-port",
         case.holder,
         _inside_own(case, stop),
-        lookup=_inside_own(case, (look,)),
-        role=f"publishes port {port} of a container {whose}" if port else f"{carries} {whose}",
+        lookup=() if known else _inside_own(case, (look,)),
+        role=f"publishes port {port} of {container}" if port else f"{carries} {container}",
+        note=asks_it,
         avoid=(*_whole_runtime(case), f"kill {case.holder.pid}: the container goes on without its network."),
+        container=box if known else None,
         container_port=port,
     )
 
 
 def _carried(arguments: Sequence[str], port: int | None) -> int | None:
     """Return the container's port of pasta's ``-t 8080-8080:80-80``; None where that is not told."""
-    spec = option_value(arguments, "t", "tcp-ports") or ""
-    for part in spec.rpartition("/")[2].split(","):
-        if found := re.fullmatch(r"(\d+)(?:-(\d+))?:(\d+)(?:-\d+)?", part):
-            low, high, first = int(found[1]), int(found[2] or found[1]), int(found[3])
+    flags = ("-t", "--tcp-ports")
+    specs = [after for before, after in pairwise(arguments) if before in flags]
+    specs += [a.partition("=")[2] for a in arguments if a.startswith(("-t=", "--tcp-ports="))]
+    for part in (part for spec in specs for part in spec.rpartition("/")[2].split(",")):
+        if found := re.fullmatch(r"(\d+)(?:-(\d+))?(?::(\d+)(?:-\d+)?)?", part):
+            low, high = int(found[1]), int(found[2] or found[1])
             if port is not None and low <= port <= high:
-                return first + port - low
+                return int(found[3] or low) + port - low
     return None
 
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from tcpdoctor.kernel.addresses import LocalAddresses
+from tcpdoctor.kernel.carriers import find_container_at
 from tcpdoctor.kernel.cgroups import Container
 from tcpdoctor.kernel.namespaces import CAP_NET_ADMIN, effective_capabilities
 from tcpdoctor.kernel.procfile import read_kernel_file, why_unreadable
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.standing import find_container_at
 from tcpdoctor.kernel.text import clean, decode
 from tcpdoctor.kernel.virtual_servers import read_virtual_servers, why_programs_hide_services
 from tcpdoctor.named_tuples import NamedTuple

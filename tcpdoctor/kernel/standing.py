@@ -7,10 +7,10 @@ systemd or of a container runtime: all of it stands in /proc.
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+from tcpdoctor.kernel.carriers import MOST_PROCESSES, every_pid, find_served
 from tcpdoctor.kernel.cgroups import Container, Place, read_place
 from tcpdoctor.kernel.processes import parse_start_time, read_name, read_status
 from tcpdoctor.kernel.procfile import read_kernel_file, why_unreadable
@@ -21,8 +21,6 @@ from tcpdoctor.named_tuples import NamedTuple
 _ARGUMENT_BYTES = 16_384
 _ARGUMENTS, _ARGUMENT = 256, 512
 _GENERATIONS = 32
-_MOST_PROCESSES = 20_000
-"""Processes of the machine that are looked through for those of one unit, or for one container's address."""
 
 KEEPERS_VARIABLES = (
     "SUPERVISOR_PROCESS_NAME",
@@ -69,7 +67,8 @@ class Standing(NamedTuple):
     variables: Mapping[str, str] = MappingProxyType({})
     """Of its environment, those of `KEEPERS_VARIABLES` that are there and may be read."""
     serves: Reading[Container | None] = None
-    """The container whose address its command line has after ``-container-ip`` (docker-proxy)."""
+    """The container that it carries a port or a network to, by what its command line or its child has of it:
+    an address (docker-proxy), or a network namespace (pasta, slirp4netns, rootlessport)."""
 
 
 def read_standings(pids: Iterable[int], root: str = "/proc") -> dict[int, Reading[Standing]]:
@@ -109,7 +108,7 @@ class _Reader:
             same_container=self._shares_container(place),
             unit_members=self._members_of(unit_path) if unit_path else (),
             variables=_read_variables(pid, self._root),
-            serves=self._served(kin),
+            serves=find_served(pid, kin.name, kin.arguments, self._root),
         )
 
     def kin(self, pid: int) -> Reading[Kin]:
@@ -151,10 +150,6 @@ class _Reader:
             kin = parent
         return tuple(found)
 
-    def _served(self, kin: Kin) -> Reading[Container | None]:
-        address = option_value(kin.arguments, "container-ip")
-        return find_container_at(address, self._root) if address else None
-
     def _shares_container(self, place: Reading[Place]) -> bool:
         if isinstance(place, Missing) or not place.containers:
             return False
@@ -181,79 +176,14 @@ class _Reader:
     def _every_group(self) -> Reading[dict[int, bytes]]:
         """Return the control groups of all processes, read once: 20 microseconds each."""
         if self._groups is None:
-            pids = _every_pid(self._root)
-            if len(pids) > _MOST_PROCESSES:
-                return Missing(f"there are more than {_MOST_PROCESSES} processes to look through")
+            pids = every_pid(self._root)
+            if len(pids) > MOST_PROCESSES:
+                return Missing(f"there are more than {MOST_PROCESSES} processes to look through")
             self._groups = {}
             for pid in pids:
                 with contextlib.suppress(OSError):  # it ended
                     self._groups[pid] = read_kernel_file(f"{self._root}/{pid}/cgroup")
         return self._groups
-
-
-def option_value(arguments: Sequence[str], *names: str) -> str | None:
-    """Return what a command line gives for an option, by any of its names, written in any usual way."""
-    for name in names:
-        dashed = ("-" + name, "--" + name)
-        for number, argument in enumerate(arguments):
-            if argument in dashed and number + 1 < len(arguments):
-                return arguments[number + 1]
-            if argument.startswith(tuple(form + "=" for form in dashed)):
-                return argument.partition("=")[2]
-    return None
-
-
-def find_container_at(address: str, root: str = "/proc") -> Reading[Container | None]:
-    """Return the container whose network namespace has this address; None where there is none.
-
-    A container's address is read from the routes of its namespace (/proc/PID/net/fib_trie, if_inet6),
-    so nothing is entered. Of several with one namespace the one that began first is named: the others
-    were started into it. Our own network namespace is left out.
-    """
-    pids = _every_pid(root)
-    if len(pids) > _MOST_PROCESSES:
-        return Missing(f"there are more than {_MOST_PROCESSES} processes to look through")
-    has_address: dict[int, bool] = {}
-    try:
-        own = os.stat(f"{root}/self/ns/net").st_ino
-    except OSError as error:
-        return Missing(why_unreadable(error))
-    hidden = None
-    for pid in pids:
-        try:
-            namespace = os.stat(f"{root}/{pid}/ns/net").st_ino
-            if namespace == own:
-                continue
-            if namespace not in has_address:
-                has_address[namespace] = _has_address(f"{root}/{pid}/net", address)
-        except PermissionError as error:
-            hidden = Missing(why_unreadable(error))
-            continue
-        except OSError:
-            continue  # it ended
-        if has_address[namespace]:
-            place = read_place(pid, root)
-            if not isinstance(place, Missing) and place.container:
-                return place.container
-    return hidden
-
-
-def _has_address(folder: str, address: str) -> bool:
-    if ":" in address:
-        import socket
-
-        wanted = socket.inet_pton(socket.AF_INET6, address).hex()
-        return any(
-            line.startswith(wanted) for line in decode(read_kernel_file(f"{folder}/if_inet6")).splitlines()
-        )
-    lines = decode(read_kernel_file(f"{folder}/fib_trie")).splitlines()
-    return any(
-        line.strip() == f"|-- {address}" and "/32 host LOCAL" in after for line, after in pairwise(lines)
-    )
-
-
-def _every_pid(root: str) -> list[int]:
-    return sorted(int(entry) for entry in os.listdir(root) if entry.isdigit())
 
 
 def _read_arguments(path: str) -> tuple[str, ...]:

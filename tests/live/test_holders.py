@@ -133,6 +133,89 @@ def test_a_published_port_says_which_container_and_which_of_its_ports(in_namespa
     assert any("docker.service" in text for text in stop.avoid)
 
 
+SPACE = "/run/user/0/netns/netns-0f1e2d3c"
+
+
+def network_and_container(folder: Path, name: str, *arguments: str) -> tuple[Stop, str]:
+    """A carrier with a path in its command line, and a conmon whose bundle has the same path."""
+    bundle = folder / "userdata"
+    bundle.mkdir()
+    spaces = [{"type": "pid"}, {"type": "network", "path": SPACE}]
+    (bundle / "config.json").write_text(json.dumps({"linux": {"namespaces": spaces}}))
+    other = folder / "other"
+    other.mkdir()
+    os.mkfifo(other / "config.json")  # whoever opens it without care waits for ever
+    conmon = program(folder, "conmon", "import time; print(1, flush=True); time.sleep(60)")
+    carrier = program(folder, name, LISTEN + "time.sleep(60)")
+    with (
+        running([conmon, "-c", "d" * 64, "-b", str(other)], stdout=subprocess.PIPE) as first,
+        running([conmon, "-c", ID, "-b", str(bundle), "-n", "web"], stdout=subprocess.PIPE) as second,
+        running([carrier, *arguments]),
+    ):
+        assert first.stdout is not None
+        assert second.stdout is not None
+        first.stdout.readline()
+        second.stdout.readline()
+        stop = ask_stop()
+    return stop, tell_stop(stop, 0)
+
+
+def test_the_container_behind_slirp4netns_is_found_by_its_network_namespace(in_namespace, tmp_path):
+    arguments = ("-c", "-r", "3", "--netns-type=path", SPACE, "tap0")
+    stop, told = in_namespace(network_and_container, tmp_path, "slirp4netns", *arguments)
+    assert (stop.commands, stop.container) == (("podman stop 0123456789ab",), Container("podman", ID))
+    assert stop.lookup == ()
+    assert "carries the network of Podman container 0123456789ab of root" in told
+    assert "Its own port is told by podman port 0123456789ab" in told
+
+
+def test_the_container_behind_pasta_and_its_port_are_found(in_namespace, tmp_path):
+    ports = ("-t", "8443-8443:443-443", "-t", "127.0.0.1/8080-8082:80-82")
+    stop, told = in_namespace(network_and_container, tmp_path, "pasta", *ports, "--netns", SPACE)
+    assert (stop.commands, stop.container_port) == (("podman stop 0123456789ab",), 80)
+    assert "publishes port 80 of Podman container 0123456789ab of root" in told
+
+
+def test_a_container_that_nothing_names_is_to_be_looked_up(in_namespace, tmp_path):
+    stop, _ = in_namespace(
+        network_and_container, tmp_path, "slirp4netns", "--netns-type=path", "/elsewhere", "tap0"
+    )
+    assert (stop.commands, stop.lookup) == (("podman stop CONTAINER",), ("podman port --all",))
+
+
+ROOTLESSPORT = (
+    LISTEN
+    + """
+import subprocess
+subprocess.run(["nsenter", f"--net=/proc/{sys.argv[1]}/ns/net", "sleep", "60"])
+"""
+)
+
+
+def carrier_with_a_child(folder: Path) -> Stop:
+    carrier = program(folder, "rootlessport", ROOTLESSPORT)
+    with (
+        group(f"user.slice/libpod-{ID}.scope") as box,
+        running(
+            ["unshare", "-n", "sh", "-c", "echo; exec sleep 60"], box, stdout=subprocess.PIPE
+        ) as container,
+    ):
+        assert container.stdout is not None
+        container.stdout.readline()
+        with running([carrier, str(container.pid)]):
+            deadline = time.monotonic() + 20
+            while (stop := ask_stop()).container is None and time.monotonic() < deadline:
+                time.sleep(0.02)
+            return stop
+
+
+def test_the_container_behind_rootlessport_is_that_of_its_childs_namespace(in_namespace, tmp_path):
+    stop = in_namespace(carrier_with_a_child, tmp_path)
+    assert stop.commands == ("podman stop 0123456789ab",)
+    assert stop.container is not None
+    assert stop.container.id == ID
+
+
 PREFORK = (
     LISTEN
     + """
