@@ -1,6 +1,7 @@
 """What `check` concludes from a diagnosis: status and exit code, the same in every format."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from tcpdoctor.diagnosis.finding import MOST_SUBJECTS, Diagnosis, Finding, Severity
@@ -9,8 +10,10 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Owned, Samples, Snapshot
 from tcpdoctor.named_tuples import NamedTuple
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # one namespace does without those of many
+    from tcpdoctor.answers.everywhere import Place, Unseen
     from tcpdoctor.diagnosis.measure import Measure
+    from tcpdoctor.kernel.namespace_entry import HeldPlace
 
 
 class Check(NamedTuple):
@@ -32,6 +35,18 @@ class Check(NamedTuple):
     """Seconds from the command's start to the diagnosis, the window included; None where nobody measured."""
     interrupted: bool = False
     """Whether the wait between the samples was cut short, so that rates and what lasts are of less time."""
+    place: "Place | None" = None
+    """How the network namespace is called, where it is one of many (`--netns all`)."""
+
+
+class Checks(NamedTuple):
+    """One run of `check --netns all`: a check for each network namespace, the worst first."""
+
+    checks: tuple[Check, ...]
+    unseen: "tuple[Unseen, ...]"
+    """Namespaces that could not be looked at."""
+    hidden: int
+    """Processes that did not let us see their namespace: there may be more."""
 
 
 def diagnose_on_demand(
@@ -61,6 +76,86 @@ def diagnose_on_demand(
 
         searched |= wanted
         samples = samples._replace(after=add_owners(samples.after, wanted))
+
+
+def check_everywhere(
+    finish: Callable[[Diagnosis, Samples], Check],
+    rules: Sequence[Rule],
+    window: float,
+    most: int = MOST_SUBJECTS,
+    *,
+    every_owner: bool = False,
+    waiting: AbstractContextManager[None] | None = None,
+    interrupted: Callable[[], None] | None = None,
+) -> Checks:
+    """Look into every network namespace of this host and judge what is there.
+
+    Args:
+        finish: Makes a check of what was found in one of them.
+        rules: Those in force.
+        window: Seconds between the two samples; 0: one sample.
+        most: Of one rule so many findings are told, in each namespace.
+        every_owner: Find the owners of all sockets that any rule may ask about.
+        waiting: Entered while the windows pass.
+        interrupted: As `take_samples`.
+
+    Raises:
+        QuestionError: No namespace could be looked at, for the same reason.
+    """
+    from tcpdoctor.answers.everywhere import gathered
+    from tcpdoctor.kernel.every_namespace import every_place, sample_each
+
+    with every_place() as places:
+        seen = sample_each(places.held, window, waiting=waiting, interrupted=interrupted)
+        samples = {
+            held: each for held, each in zip(places.held, seen, strict=True) if not isinstance(each, Missing)
+        }
+        judged = _judge_each(rules, samples, most, every_owner=every_owner)
+        found = gathered(
+            places,
+            [
+                one if isinstance(one, Missing) else judged[held]
+                for held, one in zip(places.held, seen, strict=True)
+            ],
+        )
+    checks = [finish(diagnosis, after)._replace(place=place) for place, (diagnosis, after) in found.told]
+    checks.sort(key=lambda check: (-_BADNESS[exit_code(check)], not (check.place and check.place.own)))
+    return Checks(tuple(checks), found.unseen, found.hidden)
+
+
+def _judge_each(
+    rules: Sequence[Rule], samples: "dict[HeldPlace, Samples]", most: int, *, every_owner: bool
+) -> "dict[HeldPlace, tuple[Diagnosis, Samples]]":
+    """Judge all looks; owners are searched for as `diagnose_on_demand` does, for all of them at once."""
+    from tcpdoctor.diagnosis.evaluate import diagnose
+    from tcpdoctor.diagnosis.owners_wanted import owners_wanted
+    from tcpdoctor.kernel.every_namespace import add_owners_to_each
+
+    judged: dict[HeldPlace, tuple[Diagnosis, Samples]] = {}
+    searched: dict[HeldPlace, frozenset[Owned]] = dict.fromkeys(samples, frozenset())
+    wanted = dict.fromkeys(samples, frozenset(Owned) if every_owner else frozenset())
+    fresh = list(samples)
+    while fresh:
+        looks = {held: (samples[held].after, wanted[held]) for held in fresh if wanted[held]}
+        for held, look in (add_owners_to_each(looks) if looks else {}).items():
+            samples[held] = samples[held]._replace(after=look)
+            searched[held] |= wanted[held]
+        for held in fresh:
+            diagnosis = diagnose(rules, samples[held], most)
+            judged[held] = diagnosis, samples[held]
+            wanted[held] = owners_wanted(rules, diagnosis) - searched[held]
+        fresh = [held for held in fresh if wanted[held]]
+    return judged
+
+
+_BADNESS = {2: 3, 1: 2, 3: 1, 0: 0}
+"""By exit code: critical before warning before what could not be looked at before well."""
+
+
+def exit_code_of_all(checks: Checks) -> int:
+    """Return the worst exit code of all namespaces; 3 where one could not be looked at and none is worse."""
+    codes = [exit_code(check) for check in checks.checks] + [3] * bool(checks.unseen)
+    return max(codes, key=lambda code: _BADNESS[code], default=0)
 
 
 def status(check: Check) -> str:

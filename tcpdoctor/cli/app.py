@@ -242,7 +242,7 @@ def run(arguments: Sequence[str]) -> int:
     group: Any = typer.main.get_command(app)
     _give_help(group)
     try:
-        if wants_every(arguments):
+        if wants_every(arguments) and arguments[0] != "check":
             from tcpdoctor.cli.every_namespace import answer_everywhere
 
             return answer_everywhere(arguments, run)

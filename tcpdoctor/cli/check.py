@@ -2,15 +2,24 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tcpdoctor import __version__
-from tcpdoctor.answers.check import Check, diagnose_on_demand, exit_code, is_blind, unchecked_rules
-from tcpdoctor.cli.options import NETNS, WINDOW, Path, duration, look_from, refuse_bad_window
+from tcpdoctor.answers.check import (
+    Check,
+    check_everywhere,
+    diagnose_on_demand,
+    exit_code,
+    exit_code_of_all,
+    is_blind,
+    unchecked_rules,
+)
+from tcpdoctor.cli.options import EVERY, NETNS, WINDOW, Path, duration, look_from, refuse_bad_window
 from tcpdoctor.cli.output import (
     COLOR,
     JSON,
@@ -27,7 +36,7 @@ from tcpdoctor.cli.output import (
     said_to_take,
     style_of,
 )
-from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.diagnosis.finding import Diagnosis, Severity
 from tcpdoctor.errors import OutputError, QuestionError, SnapshotError, TcpdoctorError
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.check_formats import (
@@ -42,6 +51,8 @@ from tcpdoctor.report.style import Style
 
 if TYPE_CHECKING:  # the memory of earlier runs is only for those who ask for it
     from tcpdoctor.cli.since_last import SinceLast
+    from tcpdoctor.diagnosis.library import Library
+    from tcpdoctor.kernel.snapshot import Samples
 
 _FAIL_ON = {
     "info": Severity.INFO,
@@ -210,6 +221,8 @@ def _answer(request: _Request, kind: CheckFormat, target: Output) -> int:
         tell_stage = end_within(request.timeout)
         # what prints here is no terminal, and what it is printed to was asked before
         target = target._replace(color="always" if style.color else "never")
+    if request.netns == EVERY:
+        return _answer_everywhere(request, kind, target, style, tell_stage)
     look_from(request.netns)
     if request.since_last is not None:
         tell_stage("waiting for the file of --since-last")
@@ -217,13 +230,47 @@ def _answer(request: _Request, kind: CheckFormat, target: Output) -> int:
         answer = _look(request, memory, kind, tell_stage)
         answer = answer._replace(duration=time.monotonic() - started)
         tell_stage("writing the answer")
-        if not _told_the_journal(answer, memory, request, kind, target):
+        if not _told_the_journal((answer,), memory, request, kind, target):
             emit(_incomplete(answer) + _rendered(answer, memory, request, kind, style), target)
         if memory is not None:
             _keep(memory, answer)
     if request.quiet:
-        _admit_blindness(answer)
+        _admit_blindness((answer,))
     return exit_code(answer)
+
+
+def _answer_everywhere(
+    request: _Request, kind: CheckFormat, target: Output, style: Style, tell_stage: Callable[[str], None]
+) -> int:
+    """The same for every network namespace of this host."""
+    from tcpdoctor.cli.everywhere import complain_of
+    from tcpdoctor.report.check_everywhere import render_everywhere
+
+    started = time.monotonic()
+    tell_stage("reading the rules and the configuration")
+    library = _library(request)
+    tell_stage("looking into the network namespaces")
+    cut: list[bool] = []
+    answer = check_everywhere(
+        partial(_finished, request, library),
+        library.rules,
+        request.window,
+        library.most,
+        every_owner=kind in MEASURING_FORMATS,
+        waiting=said_to_take(request.window),
+        interrupted=(lambda: cut.append(True)) if kind == "text" and request.to_stdout else None,
+    )
+    taken = time.monotonic() - started
+    told = [check._replace(duration=taken, interrupted=bool(cut)) for check in answer.checks]
+    answer = answer._replace(checks=tuple(told))
+    complain_of("check", answer.unseen, 0 if request.quiet else answer.hidden)
+    tell_stage("writing the answer")
+    if not _told_the_journal(answer.checks, None, request, kind, target):
+        text = render_everywhere(answer, kind, style, quiet=request.quiet, form=request.form)
+        emit((_incomplete(told[0]) if told else "") + text, target)
+    if request.quiet:
+        _admit_blindness(answer.checks)
+    return exit_code_of_all(answer)
 
 
 def _incomplete(answer: Check) -> str:
@@ -255,7 +302,11 @@ def _memory(request: _Request) -> "Iterator[SinceLast | None]":
 
 
 def _told_the_journal(
-    answer: Check, memory: "SinceLast | None", request: _Request, kind: CheckFormat, target: Output
+    answers: Sequence[Check],
+    memory: "SinceLast | None",
+    request: _Request,
+    kind: CheckFormat,
+    target: Output,
 ) -> bool:
     """Send one entry a finding where standard output is the journal; False where text is to be printed."""
     prints = target.file is None or str(target.file) == "-"
@@ -265,7 +316,7 @@ def _told_the_journal(
         return False
     from tcpdoctor.cli.since_last import told_to_the_journal
 
-    return told_to_the_journal(answer, memory, only_changes=request.only_changes, quiet=request.quiet)
+    return told_to_the_journal(answers, memory, only_changes=request.only_changes, quiet=request.quiet)
 
 
 def _rendered(
@@ -289,6 +340,9 @@ def _refuse_contradictions(request: _Request, kind: CheckFormat) -> None:
         raise typer.BadParameter(
             "needs --only-changes: what is printed else is not held back", param_hint="--after"
         )
+    if request.since_last is not None and request.netns == EVERY:
+        text = f"goes without --netns {EVERY}: the sample in FILE is of one namespace; run it once for each"
+        raise typer.BadParameter(text, param_hint="--since-last")
     if request.since_last is not None or request.only_changes:
         _refuse_bad_memory(request, kind)
     if request.quiet and kind not in QUIET_FORMATS:
@@ -336,17 +390,35 @@ def _ids(options: list[str] | None) -> frozenset[str] | None:
     return frozenset(name.strip() for text in options for name in text.split(",") if name.strip())
 
 
+def _library(request: _Request) -> "Library":
+    """Load the rules: before a look, so that a mistake in them is told before the window has passed."""
+    from tcpdoctor.answers.rules import load_rules
+
+    return load_rules(request.folders, request.config, request.only, request.skip)
+
+
+def _finished(request: _Request, library: "Library", diagnosis: Diagnosis, samples: "Samples") -> Check:
+    """Return the check that was asked for, of what was seen and found."""
+    return Check(
+        diagnosis,
+        samples,
+        window=request.window,
+        fail_on=request.fail_on,
+        strict=request.strict,
+        version=__version__,
+        rules=library.rules,
+    )
+
+
 def _look(
     request: _Request, memory: "SinceLast | None", kind: CheckFormat, tell_stage: Callable[[str], None]
 ) -> Check:
-    """Load the rules first, so that a mistake in them is told before the window has passed."""
-    from tcpdoctor.answers.rules import load_rules
     from tcpdoctor.kernel.live import take_samples
 
     cut: list[bool] = []
     on_demand = memory is None and kind not in MEASURING_FORMATS
     tell_stage("reading the rules and the configuration")
-    library = load_rules(request.folders, request.config, request.only, request.skip)
+    library = _library(request)
     tell_stage("asking the kernel for sockets, counters and settings")
     if memory is None:
         owners = None if on_demand else True
@@ -362,20 +434,14 @@ def _look(
         from tcpdoctor.diagnosis.evaluate import diagnose
 
         diagnosis = diagnose(library.rules, samples, library.most)
-    return Check(
-        diagnosis,
-        samples,
-        window=request.window if memory is None else memory.window,
-        fail_on=request.fail_on,
-        strict=request.strict,
-        version=__version__,
-        rules=library.rules,
-        interrupted=bool(cut),
-    )
+    answer = _finished(request, library, diagnosis, samples)._replace(interrupted=bool(cut))
+    return answer if memory is None else answer._replace(window=memory.window)
 
 
-def _admit_blindness(answer: Check) -> None:
+def _admit_blindness(answers: Sequence[Check]) -> None:
     """Say on stderr why the exit code is 3 where `--quiet` has printed nothing that tells."""
-    if exit_code(answer) == UNKNOWN and is_blind(answer):
-        rules = plural(len(unchecked_rules(answer.diagnosis)), "rule")
-        complain(f"tcpdoctor check: {rules} could not be answered; without --quiet it says why")
+    for answer in answers:
+        if exit_code(answer) == UNKNOWN and is_blind(answer):
+            rules = plural(len(unchecked_rules(answer.diagnosis)), "rule")
+            where = f"{answer.place.label}: " if answer.place else ""
+            complain(f"tcpdoctor check: {where}{rules} could not be answered; without --quiet it says why")

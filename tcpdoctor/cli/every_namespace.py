@@ -8,8 +8,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +15,7 @@ from tcpdoctor.cli.options import EVERY, for_one
 from tcpdoctor.cli.output import UNKNOWN, Output, complain, emit, is_journal, refuse_hopeless_file, style_of
 from tcpdoctor.errors import QuestionError, TcpdoctorError
 from tcpdoctor.kernel.namespace_entry import (
+    HeldPlace,
     NamespacePlace,
     enter_held,
     find_namespaces,
@@ -32,9 +31,6 @@ _AT_ONCE = 64
 imported and read before they are forked."""
 _HERE = "/proc/thread-self/ns/net"
 _LAST = "--since-last"
-_RENDERERS = {"text": "check_short"}
-"""Modules of `report` that are not called as the format is."""
-
 Run = Callable[[Sequence[str]], int]
 """Runs one command line in this process and returns its exit code."""
 
@@ -70,7 +66,6 @@ def _answer_in(target: Output, arguments: Sequence[str], run: Run) -> int:
     found = find_namespaces()
     own = os.stat(_HERE).st_ino
     places = [place if place.inode == own else who_is_inside(place) for place in found.places]
-    _warm(arguments, kind=target.format)
     tell_stage(f"looking into {plural(len(places), 'network namespace')}")
     answers = sorted(
         _ask_all(arguments, places, run, colored=colored),
@@ -87,18 +82,6 @@ def _answer_in(target: Output, arguments: Sequence[str], run: Run) -> int:
     text = join(target.format, answers, arguments[0], hidden=found.hidden, quiet=quiet)
     emit(text, target._replace(color="always" if colored else "never"))
     return max((answer.code for answer in answers), key=_rank_of_worst)
-
-
-def _warm(arguments: Sequence[str], *, kind: str) -> None:
-    """Import and read once what every child of a `check` would, and let them share it."""
-    if arguments[0] == "check":
-        from tcpdoctor.answers.rules import load_rules
-        from tcpdoctor.diagnosis.evaluate import diagnose  # noqa: F401 - for the children
-        from tcpdoctor.kernel.live import take_samples  # noqa: F401 - for the children
-
-        import_module("tcpdoctor.report." + _RENDERERS.get(kind, f"check_{kind}"))
-        with suppress(TcpdoctorError):  # each child says what is wrong with them
-            load_rules()
 
 
 def _bounded(arguments: Sequence[str]) -> tuple[Sequence[str], Callable[[str], None]]:
@@ -182,9 +165,10 @@ def _ask_all(
         held = [(place, hold(place)) for place in places[start : start + _AT_ONCE]]
         asked = []
         for place, descriptor in held:
-            if descriptor is not None:
-                asked.append((place, *_ask(words, descriptor, run, colored=colored, name=place.called())))
-                os.close(descriptor)
+            if isinstance(descriptor, HeldPlace):
+                namespace = descriptor.descriptor
+                asked.append((place, *_ask(words, namespace, run, colored=colored, name=place.called())))
+                os.close(namespace)
         for place, child, out, err in asked:
             yield _answer(place, child, out, err, own=place.inode == own)
 

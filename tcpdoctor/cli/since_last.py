@@ -1,8 +1,9 @@
 """`check --since-last FILE`: the earlier sample is the one that the run before has left."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tcpdoctor.answers.check import Check, is_blind, loud_findings, unchecked_rules
 from tcpdoctor.cli.options import SHORTEST_WINDOW
@@ -14,6 +15,9 @@ from tcpdoctor.kernel.live import take_snapshot
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Samples, Snapshot
 from tcpdoctor.report.style import Style
+
+if TYPE_CHECKING:  # it need not be the journal
+    from tcpdoctor.report.journal import JournalEntry
 
 _TRAFFIC = ("Tcp.InSegs", "Tcp.OutSegs", "Tcp.ActiveOpens", "Tcp.PassiveOpens")
 """Counters that only ever grow while a namespace lives, and that every kernel has."""
@@ -99,8 +103,20 @@ def render_changes(check: Check, changes: Changes, kind: str, style: Style, *, q
     return json.dumps(changes_json(check, shown), indent=1, allow_nan=False)
 
 
-def told_to_the_journal(check: Check, memory: SinceLast | None, *, only_changes: bool, quiet: bool) -> bool:
+def told_to_the_journal(
+    checks: Sequence[Check], memory: SinceLast | None, *, only_changes: bool, quiet: bool
+) -> bool:
     """Send the journal one entry for each finding; False where its socket is not there."""
+    told = [each for check in checks for each in _entries(check, memory, only_changes, quiet)]
+    return send_to_journal(entry.datagram() for entry in told)
+
+
+def _entries(
+    check: Check,
+    memory: SinceLast | None,
+    only_changes: bool,  # noqa: FBT001 - named where it is told
+    quiet: bool,  # noqa: FBT001 - likewise
+) -> "Iterator[JournalEntry]":
     from tcpdoctor.report.journal import blind_entry, changed_findings, entries
 
     changes = None if memory is None else memory.changes(check)
@@ -109,10 +125,10 @@ def told_to_the_journal(check: Check, memory: SinceLast | None, *, only_changes:
         findings = changed_findings(changes, least)
     else:
         findings = loud_findings(check) if quiet else check.diagnosis.findings
-    told = list(entries(findings, changes))
+    where = check.place.short if check.place else None
+    yield from entries(findings, changes, where)
     if is_blind(check):
-        told.append(blind_entry(check.samples.after.host, len(unchecked_rules(check.diagnosis))))
-    return send_to_journal(entry.datagram() for entry in told)
+        yield blind_entry(check.samples.after.host, len(unchecked_rules(check.diagnosis)), where)
 
 
 def _another_host(before: Snapshot, after: Snapshot) -> str:

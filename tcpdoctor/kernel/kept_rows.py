@@ -50,8 +50,10 @@ class KeptRows(Sequence[Connection]):
     def __hash__(self) -> int:
         return hash(self._all())
 
-    def __reduce__(self) -> tuple[type, tuple[tuple[Connection, ...]]]:
-        return tuple, (self._all(),)
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        if self._decoded is None:  # rows travel between processes as they are
+            return KeptRows, (self._rows, self._state)
+        return tuple, (self._decoded,)
 
     @property
     def decoded(self) -> bool:

@@ -23,7 +23,14 @@ from tcpdoctor.kernel.counters import read_counters, read_sockstat, read_softnet
 from tcpdoctor.kernel.descriptor_search import Still
 from tcpdoctor.kernel.kept_rows import KeptRows, without_file
 from tcpdoctor.kernel.namespaces import read_identity
-from tcpdoctor.kernel.owners import ENDED, find_heavy_users, find_owners, holds_any, with_owners
+from tcpdoctor.kernel.owners import (
+    ENDED,
+    DescriptorUse,
+    find_heavy_users,
+    find_owners,
+    holds_any,
+    with_owners,
+)
 from tcpdoctor.kernel.processes import read_process
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
@@ -107,9 +114,9 @@ def take_samples(
     """
     before = None
     if window > 0:
-        before = _look_lightly()
+        before = look_lightly()
         try:
-            time.sleep(max(0.0, before.clock + window - _now()))
+            time.sleep(max(0.0, before.clock + window - boottime()))
         except KeyboardInterrupt:
             if interrupted is None:
                 raise
@@ -160,6 +167,7 @@ def take_snapshot(
     every_listener: bool = False,
     owner_seconds: float = 1.0,
     before: Snapshot | None = None,
+    heavy: bool = True,
 ) -> Snapshot:
     """Look once.
 
@@ -171,6 +179,7 @@ def take_snapshot(
         every_listener: Find the owners of all listeners, of interest or not.
         owner_seconds: Time budget of the search for owners.
         before: An earlier look, so that what only a change makes worth reading is read.
+        heavy: Find the processes near their limit of descriptors; else they are left to `add_heavy_users`.
 
     Raises:
         KernelReadError: The kernel answered in a way we do not understand.
@@ -190,7 +199,8 @@ def take_snapshot(
         look = _postpone(look)
     else:
         look = add_owners(look, Owned, every_listener=every_listener, seconds=owner_seconds)
-    return _add_processes(look, before, owner_seconds)
+    look = _add_dead(look, before)
+    return add_heavy_users(look, find_heavy_users(owner_seconds)) if heavy else look
 
 
 def add_owners(
@@ -204,12 +214,16 @@ def add_owners(
         every_listener: As `take_snapshot`.
         seconds: Time budget of the search.
     """
-    ports = _ephemeral(look.sysctls)
-    look = _find_owners(
-        look, () if isinstance(ports, Missing) else ports, seconds, frozenset(which), every=every_listener
+    sockets = owned_sockets(look, frozenset(which), every_listener=every_listener)
+    if not sockets:
+        return with_holders(look)
+    found = find_owners(
+        {row.inode: row.uid for row in sockets},
+        seconds=seconds,
+        groups=groups_of(sockets),
+        still=still_among(sockets),
     )
-    holders = _read_holders(look)
-    return look._replace(processes={**holders, **look.processes})
+    return with_holders(fill_in(look, frozenset(which), found))
 
 
 def _postpone(look: Snapshot) -> Snapshot:
@@ -220,18 +234,22 @@ def _postpone(look: Snapshot) -> Snapshot:
     return look._replace(census=census._replace(established=postpone_owners(census.established)))
 
 
-def _add_processes(look: Snapshot, before: Snapshot | None, seconds: float) -> Snapshot:
-    """Add the processes that come near their limit of descriptors, or hold connections that are over."""
-    heavy, dead = find_heavy_users(seconds), _find_dead(look, before)
+def _add_dead(look: Snapshot, before: Snapshot | None) -> Snapshot:
+    """Add the processes that hold connections that are over."""
+    dead = _find_dead(look, before)
     holders = _read_all(dead.by_pid)
     for pid, those in dead.by_pid.items():
         if pid in holders and _is_another(
             holders[pid], [(row.fd, row.inode) for row in those.found], look.clock
         ):
             del holders[pid]
-    processes = {**holders, **look.processes, **heavy.processes}
+    return look._replace(processes={**holders, **look.processes}, dead=dead)
+
+
+def add_heavy_users(look: Snapshot, use: DescriptorUse) -> Snapshot:
+    """Add the processes of this namespace that come near their limit of descriptors."""
     return look._replace(
-        processes=processes, surveyed=heavy.complete, passed_over=heavy.passed_over, dead=dead
+        processes={**look.processes, **use.processes}, surveyed=use.complete, passed_over=use.passed_over
     )
 
 
@@ -245,7 +263,8 @@ def _has_grown(counter: str, before: Snapshot | None, after: Snapshot) -> bool:
     return after.counters.get(counter, 0) > before.counters.get(counter, 0)
 
 
-def _look_lightly() -> Snapshot:
+def look_lightly() -> Snapshot:
+    """Take the first of two looks: counters, sockstat, listeners and the sockets of `EARLIER_STATES`."""
     look = _begin({}, EARLIER_STATES, _EARLIER_BOUNDS)
     return look._replace(dead=_find_dead(look, None))
 
@@ -277,7 +296,7 @@ def _begin(
 ) -> Snapshot:
     """Look at everything but the census, owners and processes."""
     identity = read_identity()
-    taken_at, clock = time.time(), _now()
+    taken_at, clock = time.time(), boottime()
     counted = read_counters()
     return Snapshot(
         taken_at=taken_at,
@@ -333,28 +352,46 @@ def _ephemeral(sysctls: Mapping[str, Reading[SysctlValue]]) -> Reading[tuple[int
     return Missing("net.ipv4.ip_local_port_range is no range of ports")
 
 
-def _find_owners(
-    look: Snapshot, ports: tuple[int, ...], seconds: float, which: frozenset[Owned], *, every: bool
-) -> Snapshot:
+def owned_sockets(
+    look: Snapshot, which: Collection[Owned], *, every_listener: bool = False
+) -> list[Listener | Connection]:
+    """Return the sockets of some kinds whose owners are worth a search, those that have an inode."""
     listeners = () if isinstance(look.listeners, Missing) else look.listeners
     detail = {} if isinstance(look.detail, Missing) else look.detail
     closed = detail.get(TcpState.CLOSE_WAIT)
     not_accepted = {row.local.port for row in without_file(closed.connections)} if closed else set()
+    range_of_ports = _ephemeral(look.sysctls)
+    ports = () if isinstance(range_of_ports, Missing) else range_of_ports
     asked = [
         row
         for row in listeners
-        if Owned.LISTENER in which and (every or _is_of_interest(row, not_accepted, ports))
+        if Owned.LISTENER in which and (every_listener or _is_of_interest(row, not_accepted, ports))
     ]
     established = None if isinstance(look.census, Missing) else look.census.established
-    looked = isinstance(established, Established) and Owned.SUSPECT in which
-    suspects = worth_an_owner(established) if looked and isinstance(established, Established) else []
-    states = [state for owned, state in OWNED_STATES.items() if owned in which]
-    sockets: list[Listener | Connection] = [*asked, *_rows(detail, states), *suspects]
-    wanted = {row.inode: row.uid for row in sockets if row.inode}
-    if not wanted:
-        return look
-    groups = {row.inode: row.cgroup for row in sockets if row.inode and not isinstance(row.cgroup, Missing)}
-    found = find_owners(wanted, seconds=seconds, groups=groups, still=_still_among(sockets))
+    suspects = (
+        worth_an_owner(established) if Owned.SUSPECT in which and isinstance(established, Established) else []
+    )
+    sockets: list[Listener | Connection] = [*asked, *_rows(detail, _owned_states(which)), *suspects]
+    return [row for row in sockets if row.inode]
+
+
+def _owned_states(which: Collection[Owned]) -> list[TcpState]:
+    return [state for owned, state in OWNED_STATES.items() if owned in which]
+
+
+def groups_of(sockets: Iterable[Listener | Connection]) -> dict[int, int]:
+    """Return by inode the control groups that made these sockets, where they are known."""
+    return {row.inode: row.cgroup for row in sockets if not isinstance(row.cgroup, Missing)}
+
+
+def fill_in(look: Snapshot, which: Collection[Owned], found: Mapping[int, Owner]) -> Snapshot:
+    """Return the look with the owners that were found; to be called from inside its network namespace.
+
+    Those that nobody holds are asked about once more, because they may simply have gone.
+    """
+    listeners = () if isinstance(look.listeners, Missing) else look.listeners
+    detail = {} if isinstance(look.detail, Missing) else look.detail
+    states = _owned_states(which)
     unheld = {inode for inode, owner in found.items() if isinstance(owner, NotHeld) or owner == ENDED}
     if unheld:
         detail, listeners = _still_there(detail, unheld), _still_listening(listeners, unheld)
@@ -362,16 +399,20 @@ def _find_owners(
         state: rows._replace(connections=with_owners(rows.connections, found)) if state in states else rows
         for state, rows in detail.items()
     }
-    if looked and isinstance(established, Established) and not isinstance(look.census, Missing):
-        census = look.census._replace(established=fill_in_owners(established, found))
-        look = look._replace(census=census)
+    census = look.census
+    if (
+        Owned.SUSPECT in which
+        and not isinstance(census, Missing)
+        and isinstance(census.established, Established)
+    ):
+        look = look._replace(census=census._replace(established=fill_in_owners(census.established, found)))
     return look._replace(
         listeners=look.listeners if isinstance(look.listeners, Missing) else with_owners(listeners, found),
         detail=look.detail if isinstance(look.detail, Missing) else detail,
     )
 
 
-def _still_among(sockets: Iterable[Listener | Connection]) -> Still:
+def still_among(sockets: Iterable[Listener | Connection]) -> Still:
     """Ask about connections one by one, where they are few; listeners are taken to be there."""
     rows = {row.inode: row for row in sockets if isinstance(row, Connection) and row.cookie}
 
@@ -459,6 +500,11 @@ def _rows(
     ]
 
 
+def with_holders(look: Snapshot) -> Snapshot:
+    """Add the processes that were found to hold sockets."""
+    return look._replace(processes={**_read_holders(look), **look.processes})
+
+
 def _read_holders(look: Snapshot) -> Mapping[int, Process]:
     """Read the processes that were found to hold sockets, without those that took over their numbers."""
     rows: list[Listener | Connection] = [*_unread(look.census)]
@@ -492,5 +538,6 @@ def _unread(census: Reading[Census]) -> Iterable[Connection]:
     return () if isinstance(unread, Missing) else unread.connections
 
 
-def _now() -> float:
+def boottime() -> float:
+    """Return CLOCK_BOOTTIME in seconds."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -7,10 +7,13 @@ socket, a descriptor or a mount elsewhere keeps alive is not found.
 import ctypes
 import errno
 import os
+import resource
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from tcpdoctor.errors import QuestionError
+from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.text import clean
 
 if TYPE_CHECKING:  # of one namespace nobody asks who is inside
@@ -33,6 +36,8 @@ class NamespacePlace(NamedTuple):
     """As ``ip netns`` knows it, cleaned."""
     pid: int | None
     """The lowest process inside; None where only a name leads to it."""
+    pids: tuple[int, ...] = ()
+    """The lowest processes inside, `_MOST_ASKED` at most."""
     inside: "tuple[Container, ...]" = ()
     """The containers that share it; looked up by `who_is_inside`."""
     unit: str | None = None
@@ -62,11 +67,10 @@ _MOST_ASKED = 200
 def who_is_inside(place: NamespacePlace, proc: str = "/proc") -> NamespacePlace:
     """Look up the containers in a namespace that is not our own, or the unit of its lowest process."""
     from tcpdoctor.kernel.cgroups import read_place
-    from tcpdoctor.kernel.reading import Missing
 
     found: dict[str, Container] = {}
     unit = None
-    for pid in _processes_in(place, proc):
+    for pid in place.pids:
         where = read_place(pid, proc)
         if isinstance(where, Missing):
             continue
@@ -75,20 +79,6 @@ def who_is_inside(place: NamespacePlace, proc: str = "/proc") -> NamespacePlace:
         unit = unit or where.unit
     containers = tuple(found[name] for name in sorted(found))
     return place._replace(inside=containers, unit=None if containers or unit is None else clean(unit))
-
-
-def _processes_in(place: NamespacePlace, proc: str) -> Iterator[int]:
-    number = 0
-    for pid in sorted(int(entry) for entry in os.listdir(proc) if entry.isdecimal()):
-        try:
-            inside = os.stat(f"{proc}/{pid}/ns/net").st_ino == place.inode
-        except OSError:
-            continue
-        if inside:
-            yield pid
-            number += 1
-            if number == _MOST_ASKED:
-                return
 
 
 class NamespacesFound(NamedTuple):
@@ -103,6 +93,7 @@ class NamespacesFound(NamedTuple):
 def find_namespaces(names: str = NAMES, proc: str = "/proc") -> NamespacesFound:
     """Look through the names of ``ip netns`` and all processes."""
     found: dict[tuple[int, int], NamespacePlace] = {}
+    inside: dict[tuple[int, int], list[int]] = {}
     hidden = 0
     for pid in sorted(int(entry) for entry in os.listdir(proc) if entry.isdecimal()):
         path = f"{proc}/{pid}/ns/net"
@@ -115,13 +106,16 @@ def find_namespaces(names: str = NAMES, proc: str = "/proc") -> NamespacesFound:
             continue  # it has ended
         key = status.st_dev, status.st_ino
         found.setdefault(key, NamespacePlace(status.st_ino, path, None, pid))
+        if len(pids := inside.setdefault(key, [])) < _MOST_ASKED:
+            pids.append(pid)
     for name, status in _named(names):
         key = status.st_dev, status.st_ino
         place = found.get(key) or NamespacePlace(status.st_ino, "", None, None)
         if place.name is None:
             found[key] = place._replace(path=os.path.join(names, name), name=clean(name))
     own = os.stat(f"{proc}/thread-self/ns/net").st_ino
-    places = sorted(found.values(), key=lambda place: (place.inode != own, place.inode))
+    every = (place._replace(pids=tuple(inside.get(key, ()))) for key, place in found.items())
+    places = sorted(every, key=lambda place: (place.inode != own, place.inode))
     return NamespacesFound(tuple(places), hidden)
 
 
@@ -173,25 +167,65 @@ def path_of(wanted: str, names: str = NAMES) -> str:
     return named
 
 
-def hold(place: NamespacePlace) -> int | None:
-    """Return a descriptor of a namespace, which exists as long as that is open; None: it is gone.
+GONE = Missing("it is gone")
+_MARGIN = 64
+"""Descriptors that are kept for everything else."""
+
+
+class HeldPlace(NamedTuple):
+    """A network namespace that exists as long as we do."""
+
+    place: NamespacePlace
+    descriptor: int
+    """Open."""
+
+
+def hold(place: NamespacePlace) -> Reading[HeldPlace]:
+    """Return a namespace that stays; `GONE`, or Missing with the reason why it cannot be opened.
 
     Where the process that led to it has ended, another one inside may still do so.
     """
+    reason = GONE
     for path in _ways_to(place):
         try:
             descriptor = os.open(path, _OPENING)
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESRCH):
+                reason = Missing(_remedy(error, path))
             continue
         if os.fstat(descriptor).st_ino == place.inode:
-            return descriptor
+            return HeldPlace(place, descriptor)
         os.close(descriptor)  # the process's number is another's by now
-    return None
+    return reason
+
+
+def make_room_for(descriptors: int) -> None:
+    """Raise our soft limit of descriptors, where so many more need it and the hard one allows it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = descriptors + _MARGIN
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    with suppress(OSError, ValueError):  # then some cannot be opened, which is told of each
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, possible), hard))
 
 
 def _ways_to(place: NamespacePlace) -> Iterator[str]:
     yield place.path
-    yield from (other.path for other in find_namespaces().places if other.inode == place.inode)
+    yield from (f"/proc/{pid}/ns/net" for pid in place.pids)
+
+
+@contextmanager
+def coming_back() -> Iterator[None]:
+    """Return to the calling thread's own network namespace at the end, whichever was entered meanwhile."""
+    own = os.open(_OWN, _OPENING)
+    try:
+        yield
+    finally:
+        try:
+            enter_held(own, "--netns")
+        finally:
+            os.close(own)
 
 
 def enter_namespace(path: str) -> None:
@@ -234,6 +268,8 @@ def enter_held(descriptor: int, shown: str) -> None:
 def _remedy(error: OSError, path: str = "") -> str:
     if error.errno == errno.ENOENT and path.startswith("/proc/"):
         return "the process has ended"
+    if error.errno == errno.EMFILE:
+        return "too many descriptors are open; raise RLIMIT_NOFILE (ulimit -n)"
     if error.errno in (errno.EPERM, errno.EACCES):
         needs = "entering another network namespace needs CAP_SYS_ADMIN, and CAP_SYS_PTRACE for a process's"
         return needs if os.geteuid() == 0 else f"{needs}; run as root"

@@ -293,12 +293,39 @@ class DescriptorUse(NamedTuple):
     """The largest share of its limit that any other process uses."""
 
 
+class DescriptorSurvey(NamedTuple):
+    """How near all processes come to their limits of descriptors, whatever network namespace they are in."""
+
+    near: Mapping[int, float]
+    """By pid, the share of its limit that a process uses, of those that use half of it."""
+    rest: Reading[float]
+    """The largest share of any other process."""
+    complete: Reading[bool]
+    root: str
+
+    def within(self, namespace: os.stat_result) -> DescriptorUse:
+        """Return what concerns one network namespace, given by its file; the processes are read by now."""
+        found: dict[int, Process] = {}
+        complete, rest = self.complete, self.rest
+        for pid, share in self.near.items():
+            try:
+                if is_elsewhere(pid, namespace, self.root):
+                    rest = _larger(rest, share)
+                    continue
+            except OSError as error:
+                if not is_absent(error):
+                    complete = Missing(HIDING)
+                continue  # it ended
+            process = read_process(pid, self.root)
+            if not isinstance(process, Missing):
+                found[pid] = _with_sockets(process, self.root)
+        return DescriptorUse(found, complete, complete if isinstance(complete, Missing) else rest)
+
+
 def find_heavy_users(seconds: float, root: str = "/proc") -> DescriptorUse:
     """Find the processes of the calling thread's network namespace that use half of their descriptors.
 
-    Since Linux 6.2 the size of /proc/PID/fd tells the number, at a few microseconds a process and without
-    privilege; before, they are listed. Only of those that are found the descriptors are read, to know how
-    many are sockets.
+    Only of those that are found the descriptors are read, to know how many are sockets.
 
     Args:
         seconds: Budget of CPU time.
@@ -313,11 +340,26 @@ def find_heavy_users(seconds: float, root: str = "/proc") -> DescriptorUse:
     Raises:
         KernelReadError: A file has another form than expected.
     """
+    return survey_descriptors(seconds, root).within(os.stat(f"{root}/thread-self/ns/net"))
+
+
+def survey_descriptors(seconds: float, root: str = "/proc") -> DescriptorSurvey:
+    """Look through all processes once for those that use half of their descriptors.
+
+    Since Linux 6.2 the size of /proc/PID/fd tells the number, at a few microseconds a process and without
+    privilege; before, they are listed.
+
+    Args:
+        seconds: Budget of CPU time.
+        root: Where /proc is.
+
+    Raises:
+        KernelReadError: A file has another form than expected.
+    """
     soft_limit = _soft_limit_of(root)
     counted = size_counts_descriptors()
-    own = os.stat(f"{root}/thread-self/ns/net")
     deadline = time.thread_time() + seconds
-    found: dict[int, Process] = {}
+    near: dict[int, float] = {}
     complete = whether_all_are_seen()
     most: Reading[float] = 0.0
     pids = [int(entry) for entry in os.listdir(root) if entry.isdigit()]
@@ -330,17 +372,15 @@ def find_heavy_users(seconds: float, root: str = "/proc") -> DescriptorUse:
         try:
             used = _count_used(pid, root, counted=counted)
             share = _share_of_limit(pid, used, root, soft_limit) if used else 0.0
-            if used < _FEWEST or isinstance(share, Missing) or share < _NEAR or is_elsewhere(pid, own, root):
-                most = _larger(most, share)
-                continue
         except OSError as error:
             if not is_absent(error):
                 complete = Missing(f"some processes hide how many descriptors they have; {how_to_see()}")
             continue  # it ended
-        process = read_process(pid, root)
-        if not isinstance(process, Missing):
-            found[pid] = _with_sockets(process, root)
-    return DescriptorUse(found, complete, complete if isinstance(complete, Missing) else most)
+        if used < _FEWEST or isinstance(share, Missing) or share < _NEAR:
+            most = _larger(most, share)
+        else:
+            near[pid] = share
+    return DescriptorSurvey(near, most, complete, root)
 
 
 def whether_all_are_seen() -> Reading[bool]:

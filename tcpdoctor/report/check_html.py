@@ -41,23 +41,33 @@ def check_html(check: Check, only: Sequence[Finding] | None = None) -> str:
     ]
     verdict = status(check).upper()
     title = f"{verdict}: {check.samples.after.host} - tcpdoctor"
-    return html_page(title, "".join(body) + _footer(check))
+    return html_page(title, "".join(body) + check_footer(check))
 
 
-def _hero(check: Check, groups: Sequence[Alike]) -> str:
+def check_part(check: Check, name: str, only: Sequence[Finding] | None = None) -> str:
+    """Return one of many checks as a part of a page, without pictures; `name` sets its links apart."""
+    findings = check.diagnosis.findings if only is None else tuple(only)
+    groups = grouped(findings, untold_by_rule(check.diagnosis) if only is None else None)
+    articles = (_article(alike, folded=True, within=name) for alike in groups)
+    return _hero(check, groups, name) + "".join(articles) + (_unanswered(check) if only is None else "")
+
+
+def _hero(check: Check, groups: Sequence[Alike], within: str = "") -> str:
     snapshot, verdict = check.samples.after, status(check)
     looked = samples_words(check.window)
     said = verdict_sentence(check.diagnosis, verdict)
     rows = "".join(
         f"<li>{pill(alike.shown[0].severity)}"
-        f'<a href="#{_anchor(alike.shown[0])}">{text(alike.shown[0].title)} '
+        f'<a href="#{_anchor(alike.shown[0], within)}">{text(alike.shown[0].title)} '
         f'<span class="whom">{text(_whom(alike))}</span></a></li>'
         for alike in groups
     )
+    place = f' id="{within}"' if within else ""
+    name = f"<h2>{text(check.place.label)}</h2>" if check.place else f"<h1>{text(snapshot.host)}</h1>"
     contents = f'<ul class="toc" aria-label="Findings">{rows}</ul>' if rows else ""
     return (
-        f'<header class="hero is-{verdict}"><div class="line"><span class="pill">{verdict.upper()}</span>'
-        f"<h1>{text(snapshot.host)}</h1></div>"
+        f'<header class="hero is-{verdict}"{place}><div class="line">'
+        f'<span class="pill">{verdict.upper()}</span>{name}</div>'
         f'<p class="said">{text(said[:1].upper() + said[1:])}.</p>'
         f'<p class="meta">{utc(snapshot.taken_at)}, {looked}, Linux {text(snapshot.kernel)}, '
         f"network namespace {text(namespace_words(check))}</p>{_tiles(check)}{contents}</header>\n"
@@ -69,12 +79,12 @@ def _whom(alike: Alike) -> str:
     return alike.shown[0].label + (f" and {others} more" if others else "")
 
 
-def _anchor(finding: Finding) -> str:
-    """Return the name by which a finding is linked to."""
-    return f"rule-{text(finding.rule)}"
+def _anchor(finding: Finding, within: str = "") -> str:
+    """Return the name by which a finding is linked to, `within` one of many checks on a page."""
+    return f"{within or 'rule'}-{text(finding.rule)}"
 
 
-def _article(alike: Alike, *, folded: bool) -> str:
+def _article(alike: Alike, *, folded: bool, within: str = "") -> str:
     """Return what one rule found: the worst subject first, then the others with what differs, then why.
 
     Folded, all but the heading is there once it is asked for.
@@ -85,7 +95,7 @@ def _article(alike: Alike, *, folded: bool) -> str:
     if alike.more:
         also += f'<p class="also">{text(more_words(alike))}</p>'
     body = page_html(rest) + also + page_html((*first.know, *sources(alike.shown[0])))
-    kind = f'class="finding is-{alike.shown[0].severity.key}" id="{_anchor(alike.shown[0])}"'
+    kind = f'class="finding is-{alike.shown[0].severity.key}" id="{_anchor(alike.shown[0], within)}"'
     if folded:
         return f"<details {kind}><summary>{page_html([head])}</summary>{body}</details>\n"
     return f"<article {kind}>{page_html([head])}{body}</article>\n"
@@ -137,6 +147,7 @@ def _unanswered(check: Check) -> str:
     return section(title, f"<table>{head}<tbody>{rows}</tbody></table>")
 
 
-def _footer(check: Check) -> str:
+def check_footer(check: Check) -> str:
+    """Return the end of the page."""
     about = f"tcpdoctor {check.version}. Counts are of one network namespace, at one moment."
     return f"<footer>{text(about)}</footer>\n"

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 from tcpdoctor.answers import check as conclusions
-from tcpdoctor.answers.check import Check
+from tcpdoctor.answers.check import Check, Checks, loud_findings
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Fix, JsonValue, Severity
 from tcpdoctor.kernel.reading import Missing
@@ -42,6 +42,23 @@ def check_json(check: Check, findings: tuple[Finding, ...] | None = None) -> dic
             {"rule": each.rule, "severity": each.severity.key, "number": each.number}
             for each in diagnosis.untold
         ],
+    }
+
+
+def checks_json(checks: Checks, *, quiet: bool = False) -> dict[str, JsonValue]:
+    """Return the checks of many network namespaces as one object of schema tcpdoctor.checks/1."""
+    return {
+        "schema": "tcpdoctor.checks/1",
+        "checks": [check_json(check, loud_findings(check) if quiet else None) for check in checks.checks],
+        "failed": [
+            {
+                "namespace": str(one.place.namespace),
+                "namespace_name": one.place.name,
+                "reason": one.reason,
+            }
+            for one in checks.unseen
+        ],
+        "hidden_processes": checks.hidden,
     }
 
 

@@ -5,11 +5,12 @@ output. A rule that could not be answered is skipped, with the reason.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from tcpdoctor.answers.check import Check, untold_by_rule
+from tcpdoctor.answers.check import Check, Checks, untold_by_rule
 from tcpdoctor.diagnosis.finding import Finding, Severity
 from tcpdoctor.diagnosis.rule import Rule
+from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.check_text import finding_texts
 from tcpdoctor.report.host import utc
 from tcpdoctor.report.style import PLAIN
@@ -20,16 +21,53 @@ _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"
 _SPACES = str.maketrans({"\t": "&#9;", "\n": "&#10;", "\r": "&#13;"})
 
 
+class _Suite(NamedTuple):
+    """One test suite."""
+
+    xml: str
+    tests: int
+    failures: int
+    errors: int
+    skipped: int
+
+
 def check_junit(check: Check) -> str:
     """Return the document, in ASCII. Counts, times and names are where the common readers look for them."""
+    return _document([_suite(check, "tcpdoctor check")])
+
+
+def checks_junit(checks: Checks) -> str:
+    """Return a suite for each network namespace; one that could not be looked at has an error."""
+    suites = [
+        _suite(each, f"tcpdoctor check, {each.place.label if each.place else ''}") for each in checks.checks
+    ]
+    return _document(
+        suites + [_failed_suite(f"tcpdoctor check, {one.place.label}", one.reason) for one in checks.unseen]
+    )
+
+
+def _document(suites: Sequence[_Suite]) -> str:
+    totals = [sum(numbers) for numbers in zip(*(suite[1:] for suite in suites), strict=True)]
+    xml = "".join(suite.xml for suite in suites)
+    document = (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites {_numbers(totals)}>\n{xml}</testsuites>\n'
+    )
+    return document.encode("ascii", "xmlcharrefreplace").decode("ascii")
+
+
+def _numbers(counts: Sequence[int]) -> str:
+    names = ("tests", "failures", "errors", "skipped")
+    return " ".join(f'{name}="{number}"' for name, number in zip(names, counts, strict=True))
+
+
+def _suite(check: Check, called: str) -> _Suite:
     cases = [_case(rule, check) for rule in check.rules]
     failures = sum("<failure" in case for case in cases)
     skipped = sum("<skipped" in case for case in cases)
-    counts = {"tests": len(cases), "failures": failures, "errors": 0, "skipped": skipped}
-    numbers = " ".join(f'{name}="{number}"' for name, number in counts.items())
+    counts = (len(cases), failures, 0, skipped)
     snapshot = check.samples.after
     suite = _attributes(
-        name="tcpdoctor check",
+        name=called,
         timestamp=utc(snapshot.taken_at).removesuffix("Z"),
         hostname=snapshot.host,
         time=f"{check.duration or 0:.3f}",
@@ -40,12 +78,20 @@ def check_junit(check: Check) -> str:
         "tcpdoctor": check.version,
     }
     properties = "".join(f"  <property{_attributes(name=k, value=v)}/>\n" for k, v in about.items())
-    document = (
-        '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f"<testsuites {numbers}>\n<testsuite{suite} {numbers}>\n"
-        f" <properties>\n{properties} </properties>\n{''.join(cases)}</testsuite>\n</testsuites>\n"
+    xml = (
+        f"<testsuite{suite} {_numbers(counts)}>\n"
+        f" <properties>\n{properties} </properties>\n{''.join(cases)}</testsuite>\n"
     )
-    return document.encode("ascii", "xmlcharrefreplace").decode("ascii")
+    return _Suite(xml, *counts)
+
+
+def _failed_suite(called: str, reason: str) -> _Suite:
+    counts = (1, 0, 1, 0)
+    case = f" <testcase{_attributes(classname='tcpdoctor', name='check')}>\n"
+    error = f"  <error{_attributes(message=reason)}/>\n </testcase>\n"
+    return _Suite(
+        f"<testsuite{_attributes(name=called)} {_numbers(counts)}>\n{case}{error}</testsuite>\n", *counts
+    )
 
 
 def _case(rule: Rule, check: Check) -> str:

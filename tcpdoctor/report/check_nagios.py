@@ -9,7 +9,15 @@ quotes become typographic ones, because a notification command may put the text 
 import math
 import re
 
-from tcpdoctor.answers.check import Check, checked, exit_code, measures_of, untold_by_rule
+from tcpdoctor.answers.check import (
+    Check,
+    Checks,
+    checked,
+    exit_code,
+    exit_code_of_all,
+    measures_of,
+    untold_by_rule,
+)
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Finding
 from tcpdoctor.diagnosis.measure import Measure
@@ -29,15 +37,84 @@ _STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 def check_nagios(check: Check) -> str:
     """Return what a plugin prints; its first word is that of the exit code."""
-    states = [
-        f"'{state.key}'={'U' if isinstance(reading, Missing) else reading};;;0"
-        for state, reading in state_readings(check.samples.after.census).items()
-    ]
-    lines = [f"{_headline(check)} | {' '.join(states)}", *_details(check)]
+    lines = [f"{_headline(check)} | {' '.join(_state_data(check))}", *_details(check)]
     rules = [_datum(measure) for measure in measures_of(check)]
     if rules:
         lines[-1] += f" | {' '.join(rules)}"
     return "\n".join(lines) + "\n"
+
+
+def checks_nagios(checks: Checks) -> str:
+    """Return the same of many network namespaces: the worst decides the word; of those that are well a line.
+
+    The states of all together are the performance data of the first line; after the details each namespace
+    has its own, with its name before their label. So a short buffer cuts what matters least.
+    """
+    ill = [check for check in checks.checks if exit_code(check)]
+    spaces = plural(len(checks.checks) + len(checks.unseen), "network namespace")
+    names = [_short(check) for check in ill] + [one.place.short for one in checks.unseen]
+    shown = ", ".join(names[:_MOST_NAMED]) + (
+        f", {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    )
+    said = f"{len(names)} of {spaces} not OK: {shown}" if names else f"{spaces}, all OK"
+    if ill and ill[0].diagnosis.findings:
+        worst = ill[0].diagnosis.findings[0]
+        said += f"; {_short(ill[0])}: {worst.whom or worst.label} {worst.headline or worst.title}"
+    first = f"TCPDOCTOR {WORDS[exit_code_of_all(checks)]} - {plain(said)}"
+    details: list[str] = []
+    data: list[str] = []
+    labels = _labels(checks)
+    for check, label in zip(checks.checks, labels, strict=True):
+        name = check.place.label if check.place else label
+        details.append(f"{plain(name)}: {_headline(check)}")
+        if exit_code(check):
+            details += [f"  {line}" for line in _details(check)]
+        data += _state_data(check, f"{label}/")
+        data += [_datum(measure, f"{label}/") for measure in measures_of(check)]
+    details += [f"{plain(one.place.label)}: TCPDOCTOR UNKNOWN - {plain(one.reason)}" for one in checks.unseen]
+    if checks.checks:
+        first += f" | {' '.join(_sums(checks))}"
+        details[-1] += f" | {' '.join(data)}"
+    return "\n".join([first, *details]) + "\n"
+
+
+_MOST_NAMED = 5
+_PLAIN_NAME = re.compile(r"[\w.:-]+", re.ASCII)
+
+
+def _short(check: Check) -> str:
+    """A name for a label, unless it could be taken for another namespace's number."""
+    name = check.place.name if check.place else None
+    if name and not name.isdecimal() and _PLAIN_NAME.fullmatch(name):
+        return name
+    return str(check.samples.after.namespace)
+
+
+def _labels(checks: Checks) -> list[str]:
+    """What stands before each namespace's data: its name, with its number where two are called alike."""
+    names = [_short(check) for check in checks.checks]
+    return [
+        name if name not in names[:place] else f"{name}@{check.samples.after.namespace}"
+        for place, (check, name) in enumerate(zip(checks.checks, names, strict=True))
+    ]
+
+
+def _state_data(check: Check, before: str = "") -> list[str]:
+    return [
+        f"'{before}{state.key}'={'U' if isinstance(reading, Missing) else reading};;;0"
+        for state, reading in state_readings(check.samples.after.census).items()
+    ]
+
+
+def _sums(checks: Checks) -> list[str]:
+    """The states of all namespaces together; a sum with an unknown in it is unknown."""
+    every = [state_readings(check.samples.after.census) for check in checks.checks]
+    data = []
+    for state in every[0]:
+        numbers = [readings[state] for readings in every]
+        known = [number for number in numbers if not isinstance(number, Missing)]
+        data.append(f"'{state.key}'={sum(known) if len(known) == len(numbers) else 'U'};;;0")
+    return data
 
 
 def unknown_nagios(reason: str) -> str:
@@ -104,7 +181,7 @@ def _detail(finding: Finding) -> str:
 # performance data
 
 
-def _datum(measure: Measure) -> str:
+def _datum(measure: Measure, before: str = "") -> str:
     """``'close-wait-leak'=137;100;;0``: label, value with unit, warning, critical, least."""
     scale, unit = (100.0, "%") if measure.is_share else (1.0, _UNITS.get(measure.dimension, ""))
     if isinstance(measure.value, Missing) or not math.isfinite(measure.value):
@@ -115,7 +192,7 @@ def _datum(measure: Measure) -> str:
         _range(limit, scale, falls=measure.falls) for limit in (measure.warning, measure.critical)
     )
     least = "" if not isinstance(measure.value, Missing) and measure.value < 0 else "0"
-    return f"'{measure.rule}'={value};{warning};{critical};{least}"
+    return f"'{before}{measure.rule}'={value};{warning};{critical};{least}"
 
 
 def _range(limit: float | None, scale: float, *, falls: bool) -> str:

@@ -9,7 +9,7 @@ values come without end, and some of them are chosen by strangers.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from tcpdoctor.answers.check import Check, measures_of, unchecked_rules
+from tcpdoctor.answers.check import Check, Checks, measures_of, unchecked_rules
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.rule import Rule
@@ -34,7 +34,30 @@ class Family(NamedTuple):
 
 def check_prometheus(check: Check) -> str:
     """Return the exposition format, version 0.0.4; a metric without a sample is left out."""
-    return "".join(_exposed(family) for family in _families(check) if family.samples)
+    families = _families(check, _namespace_of(check.samples.after))
+    return "".join(_exposed(family) for family in families if family.samples)
+
+
+def checks_prometheus(checks: Checks) -> str:
+    """Return the same of many network namespaces: all samples of a metric stand together.
+
+    A series that is there twice would make the collector refuse the whole file; so of namespaces that are
+    called alike all but the first, which is the worst, have their number behind their name. What has no
+    label of a namespace is told once.
+    """
+    names = [_namespace_of(check.samples.after) for check in checks.checks]
+    told: dict[str, Family] = {}
+    for place, (check, name) in enumerate(zip(checks.checks, names, strict=True)):
+        alone = name if name not in names[:place] else f"{name}@{check.samples.after.namespace}"
+        for family in _families(check, alone):
+            before = told.get(family.name, family._replace(samples=()))
+            new = [sample for sample in family.samples if "namespace" in sample[0] or not before.samples]
+            told[family.name] = before._replace(samples=[*before.samples, *new])
+    if checks.checks:
+        unseen: list[tuple[Labels, float]] = [({}, len(checks.unseen))]
+        about = "Network namespaces that could not be looked at."
+        told["unseen"] = Family("tcpdoctor_unseen_namespaces", about, unseen)
+    return "".join(_exposed(family) for family in told.values() if family.samples)
 
 
 def _namespace_of(snapshot: Snapshot) -> str:
@@ -44,9 +67,9 @@ def _namespace_of(snapshot: Snapshot) -> str:
     return snapshot.namespace_name or str(snapshot.namespace)
 
 
-def _families(check: Check) -> Iterator[Family]:
+def _families(check: Check, namespace: str) -> Iterator[Family]:
     snapshot, diagnosis = check.samples.after, check.diagnosis
-    here = {"namespace": _namespace_of(snapshot)}
+    here = {"namespace": namespace}
     inapplicable = {rule.rule for rule in diagnosis.unchecked if not rule.applies}
     yield Family(
         "tcpdoctor_finding_active",
@@ -159,7 +182,7 @@ def _exposed(family: Family) -> str:
     lines = [f"# HELP {family.name} {_escaped(family.help)}", f"# TYPE {family.name} gauge"]
     for labels, value in family.samples:
         pairs = ",".join(f'{name}="{_quoted(text)}"' for name, text in labels.items())
-        lines.append(f"{family.name}{{{pairs}}} {_number(value)}")
+        lines.append(f"{family.name}{f'{{{pairs}}}' if pairs else ''} {_number(value)}")
     return "\n".join(lines) + "\n"
 
 

@@ -50,6 +50,13 @@ def check_short(check: Check, style: Style, only: Sequence[Finding] | None = Non
     return "\n".join(lines) + "\n"
 
 
+def short_findings(check: Check, style: Style, only: Sequence[Finding] | None = None) -> list[str]:
+    """Return the lines of the findings alone; with `only` of those."""
+    findings = check.diagnosis.findings if only is None else tuple(only)
+    lines = [line for finding in findings[:MOST_SHOWN] for line in finding_lines(finding, style)]
+    return [*lines, *_more(findings, check.diagnosis.untold if only is None else (), style)]
+
+
 def counts_words(findings: Iterable[Finding], untold: Iterable[Untold] = ()) -> str:
     """Say how many findings there are of each severity, the worst first: ``1 critical, 4 warning``."""
     numbers = Counter(finding.severity for finding in findings)
@@ -91,7 +98,7 @@ def _verdict_line(check: Check, findings: Sequence[Finding], untold: Sequence[Un
     verdict = status(check)
     word = verdict.upper()
     said = f"{word}  {snapshot.host}: {_verdict_words(check, findings, untold, verdict)}"
-    looked = _looked(check, snapshot, style)
+    looked = when_looked(check, snapshot, style)
     gap = style.width - len(said) - len(looked)
     line = f"{said}{' ' * gap}{looked}" if gap >= 2 else style.wrap(f"{said}\n\n{looked}", "  ", "")
     lines = [part for part in line.splitlines() if part.strip()]
@@ -107,12 +114,13 @@ def _verdict_words(check: Check, findings: Sequence[Finding], untold: Sequence[U
     return "nothing wrong" if check.diagnosis.rules else "no rule was asked for"
 
 
-def _looked(check: Check, snapshot: Snapshot, style: Style) -> str:
+def when_looked(check: Check, snapshot: Snapshot, style: Style) -> str:
+    """Say when was looked, how long, and in which network namespace where it is one of its own."""
     when = utc(snapshot.taken_at)
     parts = [when.partition("T")[2] if style.terminal else when]
     if check.window:
         parts.append(f"{show(check.window, SECOND)} apart")
-    if snapshot.initial_namespace is False or snapshot.namespace_name:
+    if check.place is None and (snapshot.initial_namespace is False or snapshot.namespace_name):
         parts.append(f"netns {snapshot.namespace_name or snapshot.namespace}")
     return ", ".join(parts)
 
@@ -201,7 +209,7 @@ def _unanswered(diagnosis: Diagnosis, style: Style, indent: str = "") -> list[st
     room = style.width - len(said) - len(" (") - len(end)
     if room < _SHORTEST_REASON:
         return [style.wrap(f"{said.strip()}: --unanswered", f"{indent}  ", f"{indent} ")]
-    return [f"{said} ({_cut(reason, room)}{end}"]
+    return [f"{said} ({cut_text(reason, room)}{end}"]
 
 
 def _nothing(check: Check, style: Style) -> list[str]:
@@ -246,7 +254,8 @@ def unanswered_text(check: Check, style: Style) -> str:
     )
 
 
-def _cut(text: str, room: int) -> str:
+def cut_text(text: str, room: int) -> str:
+    """Cut to `room` columns, which ends in dots."""
     return text if len(text) <= room else text[: max(1, room - 3)].rstrip() + "..."
 
 

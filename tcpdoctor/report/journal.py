@@ -57,36 +57,41 @@ class JournalEntry(NamedTuple):
         return b"".join(parts)
 
 
-def entries(findings: tuple[Finding, ...], changes: Changes | None) -> Iterator[JournalEntry]:
+def entries(
+    findings: tuple[Finding, ...], changes: Changes | None, where: str | None = None
+) -> Iterator[JournalEntry]:
     """Return one entry for each finding, the worst first, and for each that is gone.
 
     Args:
         findings: Those to be told.
         changes: Since the run before; None where none is remembered: then nothing is said of it.
+        where: Name of the network namespace, where several are looked at.
     """
+    lead = f"{where}: " if where else ""
     appeared = None if changes is None else {finding.fingerprint for finding in changes.appeared}
     for finding in findings:
         state = None if appeared is None else "new" if finding.fingerprint in appeared else "still"
         yield _entry(
-            f"{finding.severity.key.upper()}: {finding.label}: {finding.headline or finding.title}",
+            f"{finding.severity.key.upper()}: {lead}{finding.label}: {finding.headline or finding.title}",
             _LEVELS[finding.severity.key],
             finding.rule,
             finding.label,
             finding.fingerprint,
             state,
             finding.summary,
+            where,
         )
     for told in () if changes is None else changes.gone:
         words = f"GONE: {told.label}: {told.title}"
         yield _entry(words, _NOTICE, told.rule, told.label, told.fingerprint, "gone", "")
 
 
-def blind_entry(host: str, rules: int) -> JournalEntry:
+def blind_entry(host: str, rules: int, where: str | None = None) -> JournalEntry:
     """Return the entry of a run that could not tell whether the host is well."""
-    text = f"UNKNOWN: {host}: too little could be checked: {rules} rules could not be answered"
-    return JournalEntry(
-        {"MESSAGE": text, "MESSAGE_ID": MESSAGE_ID, "PRIORITY": "4", "SYSLOG_IDENTIFIER": "tcpdoctor"}
-    )
+    lead = f"{host}: {where}" if where else host
+    text = f"UNKNOWN: {lead}: too little could be checked: {rules} rules could not be answered"
+    fields = {"MESSAGE": text, "MESSAGE_ID": MESSAGE_ID, "PRIORITY": "4", "SYSLOG_IDENTIFIER": "tcpdoctor"}
+    return JournalEntry(fields | ({"TCPDOCTOR_NAMESPACE": where} if where else {}))
 
 
 def changed_findings(changes: Changes, least: Severity | None) -> tuple[Finding, ...]:
@@ -96,7 +101,14 @@ def changed_findings(changes: Changes, least: Severity | None) -> tuple[Finding,
 
 
 def _entry(
-    message: str, priority: int, rule: str, subject: str, fingerprint: str, state: str | None, details: str
+    message: str,
+    priority: int,
+    rule: str,
+    subject: str,
+    fingerprint: str,
+    state: str | None,
+    details: str,
+    where: str | None = None,
 ) -> JournalEntry:
     fields = {
         "MESSAGE": message,
@@ -109,6 +121,8 @@ def _entry(
     }
     if state is not None:
         fields["TCPDOCTOR_STATE"] = state
+    if where is not None:
+        fields["TCPDOCTOR_NAMESPACE"] = where
     if details:
         fields["TCPDOCTOR_SUMMARY"] = details
     return JournalEntry(fields)

@@ -108,11 +108,14 @@ def test_rows_that_differ_in_form_are_left_to_be_decoded():
     assert KeptRows([], TcpState.CLOSE_WAIT).highest_ages() == []
 
 
-def test_kept_rows_travel_and_compare_as_the_tuple_that_they_are(in_namespace):
+def test_kept_rows_travel_as_they_are_and_compare_as_the_tuple_that_they_are(in_namespace):
     def look():
         with half_closed(7):
             kept = read_connections(CLOSING, undecoded=CLOSING)[TcpState.CLOSE_WAIT].connections
             again = pickle.loads(pickle.dumps(kept))  # noqa: S301 - our own
-            return type(again), again == kept, kept == again, kept[-1] == again[-1], len(kept[2:5])
+            undecoded = not kept.decoded and not again.decoded
+            same = again == kept, kept == again, kept[-1] == again[-1], len(kept[2:5])
+            decoded = pickle.loads(pickle.dumps(kept))  # noqa: S301 - our own
+            return undecoded, *same, type(decoded), decoded == kept
 
-    assert in_namespace(look) == (tuple, True, True, True, 3)
+    assert in_namespace(look) == (True, True, True, True, 3, tuple, True)

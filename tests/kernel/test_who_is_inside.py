@@ -21,7 +21,7 @@ def recorded(folder, groups):
             os.link(first, net)
         (folder / str(pid) / "cgroup").write_text(f"0::{group}\n")
     assert first is not None
-    return NamespacePlace(first.stat().st_ino, str(first), None, min(groups))
+    return NamespacePlace(first.stat().st_ino, str(first), None, min(groups), tuple(sorted(groups)))
 
 
 def test_all_containers_that_share_it_are_named(tmp_path):

@@ -1,0 +1,105 @@
+"""What is told of all network namespaces of a host together: ``--netns all``."""
+
+import shlex
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+from tcpdoctor.errors import QuestionError
+from tcpdoctor.kernel.every_namespace import HeldPlaces, every_place
+from tcpdoctor.kernel.namespace_entry import NAMES, NamespacePlace
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.workers import Look, look_in_each
+from tcpdoctor.named_tuples import NamedTuple
+
+T = TypeVar("T")
+
+
+class Place(NamedTuple):
+    """A network namespace, as it is called in an answer."""
+
+    namespace: int
+    """Inode."""
+    name: str | None
+    """A name that stays from run to run: of ``ip netns``, else the pod, container or unit inside."""
+    label: str
+    """For people, with all who share it: ``network namespace 4026532177 of docker 3f2a0c11d0aa``."""
+    own: bool
+    """Whether it is the namespace that the command was started in."""
+    way: str | None = None
+    """What to type before a command to run it inside: ``ip netns exec blue``; None for our own."""
+
+    @property
+    def short(self) -> str:
+        """For a column: its name, or its number."""
+        return self.name or str(self.namespace)
+
+
+class Unseen(NamedTuple):
+    """A namespace that could not be looked at."""
+
+    place: Place
+    reason: str
+
+
+class Everywhere(NamedTuple):
+    """The same answer from many namespaces."""
+
+    told: tuple[tuple[Place, Any], ...]
+    unseen: tuple[Unseen, ...]
+    hidden: int
+    """Processes that did not let us see their namespace: there may be more."""
+
+
+def place_of(place: NamespacePlace, own: int) -> Place:
+    """Return how a namespace is called; `own` is the inode of ours."""
+    is_own = place.inode == own
+    way = f"nsenter --net={shlex.quote(place.path)}"
+    if place.path.startswith(f"{NAMES}/"):
+        way = f"ip netns exec {shlex.quote(place.path.removeprefix(f'{NAMES}/'))}"
+    return Place(place.inode, place.called(), _label(place, own=is_own), is_own, None if is_own else way)
+
+
+def _label(place: NamespacePlace, *, own: bool) -> str:
+    if place.name is not None:
+        within = f": {place.words()}" if place.inside else ""
+        return f"network namespace {place.name} ({place.inode}){within}"
+    if own:
+        return f"network namespace {place.inode}"
+    who = place.words() or (f"process {place.pid}" if place.pid is not None else "")
+    return f"network namespace {place.inode} of {who}" if who else f"network namespace {place.inode}"
+
+
+def look_everywhere(
+    look: Look[T],
+    *,
+    each_waits: bool = False,
+    waiting: AbstractContextManager[None] | None = None,
+) -> Everywhere:
+    """Ask the same of every network namespace; arguments as of `look_in_each`.
+
+    Raises:
+        QuestionError: It could be answered nowhere, for the same reason: the question is wrong.
+    """
+    with every_place() as places:
+        seen = look_in_each(places.held, look, each_waits=each_waits, waiting=waiting)
+        return gathered(places, seen)
+
+
+def gathered(places: HeldPlaces, seen: Iterable[Reading[T]]) -> Everywhere:
+    """Put together what was seen in the places that are held, and what could not be.
+
+    Raises:
+        QuestionError: As `look_everywhere`.
+    """
+    told: list[tuple[Place, T]] = []
+    unseen = [Unseen(place_of(place, places.own), reason) for place, reason in places.closed.items()]
+    for held, each in zip(places.held, seen, strict=True):
+        place = place_of(held.place, places.own)
+        if isinstance(each, Missing):
+            unseen.append(Unseen(place, each.reason))
+        else:
+            told.append((place, each))
+    if not told and len({each.reason for each in unseen}) == 1:
+        raise QuestionError(unseen[0].reason)
+    return Everywhere(tuple(told), tuple(unseen), places.hidden)
