@@ -314,7 +314,7 @@ class DescriptorSurvey(NamedTuple):
                     continue
             except OSError as error:
                 if not is_absent(error):
-                    complete = Missing(HIDING)
+                    complete = Missing(f"some processes hide how many descriptors they have; {how_to_see()}")
                 continue  # it ended
             process = read_process(pid, self.root)
             if not isinstance(process, Missing):

@@ -1,5 +1,6 @@
 """The same look in many namespaces: whatever becomes of who looks, each has an answer or a reason."""
 
+import codecs
 import contextlib
 import ctypes
 import os
@@ -7,6 +8,7 @@ import resource
 import signal
 import subprocess
 import time
+import traceback
 from pathlib import Path
 
 import pytest
@@ -130,6 +132,7 @@ def test_where_no_process_may_be_started_this_one_looks_itself_and_comes_back():
 
     def as_nobody():
         if os.geteuid() == 0:
+            codecs.lookup("ascii")  # he may not read where Python is
             os.setgroups([])
             os.setgid(65534)
             os.setuid(65534)
@@ -158,6 +161,8 @@ def run_aside(function):
             with os.fdopen(writer, "wb") as stream:
                 stream.write(pickle.dumps(function()))
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     os.close(writer)
