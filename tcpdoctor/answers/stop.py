@@ -72,6 +72,7 @@ class ToldStop(NamedTuple):
     connections: Annotated[Count | None, Is("That end with it; null where they were not counted.")]
     since: Annotated[Time | None, Is("When the holder started.")]
     command: Annotated[str | None, Is("Command line of the holder.")]
+    other_ports: Annotated[tuple[int, ...], Is("Further ports that the holder listens on.")]
     container: Annotated[ToldContainer | None, Is("That the holder runs in, or serves.")]
     container_port: Annotated[int | None, Is("Which of that container's ports is published.", minimum=0)]
 
@@ -91,6 +92,7 @@ def told_stop(stop: Stop, connections: int | None = None) -> ToldStop:
         connections=connections,
         since=None if stop.since is None else utc(stop.since),
         command=stop.command_line,
+        other_ports=stop.other_ports,
         container=None if stop.container is None else told_container(stop.container),
         container_port=stop.container_port,
     )

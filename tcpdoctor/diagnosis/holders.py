@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
 _COMMAND_SHOWN = 60
+_PORTS_NAMED = 4
+_CONTROL_PLANE = ("kube-apiserver", "etcd", "kube-scheduler", "kube-controller-manager", "kube-controller")
 _TYPED = frozenset(
     (
         "systemctl",
@@ -58,6 +60,12 @@ _TYPED = frozenset(
         "svc",
         "rc-service",
         "circusctl",
+        "monit",
+        "mv",
+        "gitlab-ctl",
+        "dinitctl",
+        "initctl",
+        "VBoxManage",
         "kill",
         "nsenter",
         "systemd-run",
@@ -104,7 +112,6 @@ _KEEPERS: Mapping[str, tuple[str, ...]] = {
     "gitlab-runner": ("gitlab-runner",),
     "buildkite-agent": ("buildkite-agent",),
     "nomad": ("nomad",),
-    "monit": ("monit",),
     "circusd": ("circusd",),
     "lxd": ("lxd",),
     "snap.lxd.daemon": ("lxd", "daemon.start"),
@@ -221,6 +228,15 @@ def _in_container(case: Case) -> Stop | None:
     if not place.containers or case.standing.same_container:
         return None
     box = place.containers[-1]
+    if box.pod is not None and program_of(case.kin) in _CONTROL_PLANE:
+        return Stop(
+            "not-to-be-stopped",
+            case.holder,
+            (),
+            role=f"is part of this cluster's control plane, in {name_container(box)}",
+            note="give the server another port",
+            avoid=(f"kill {case.holder.pid}: the kubelet starts it again, and the cluster waits meanwhile.",),
+        )
     stop, restart = stop_container(box, case.asker.uid, case.standing.ancestors)
     around = place.containers[:-1]
     note = _alone_in_container(case)
@@ -320,6 +336,9 @@ def _with_known(stop: Stop, case: Case) -> Stop:
     """Add what is told of every holder: since when it runs, with which command line, how many share it."""
     return stop._replace(
         processes=len(case.holders),
+        other_ports=tuple(port for port in case.standing.listens_on if port != case.asker.port)
+        if stop.commands and stop.way not in ("socket-unit", "user-socket-unit")
+        else (),
         since=case.standing.since or None,
         command_line=" ".join(case.kin.arguments) or None,
         container=stop.container or (None if case.standing.same_container else case.place.container),
@@ -340,8 +359,10 @@ def tell_stop(stop: Stop, connections: int | None = None) -> str:
         connections: How many connections the holders have at the port, which end with them.
     """
     sentences = [_order(stop)]
-    if ends := what_ends(stop, connections):
+    if stop.commands and (ends := what_ends(stop, connections)):
         sentences.append(f"That ends {ends}")
+    if stop.other_ports:
+        sentences.append(f"It listens on {_ports_told(stop.other_ports)} too")
     if more := who_else(stop):
         sentences.append(more)
     if stop.lookup:
@@ -351,6 +372,14 @@ def tell_stop(stop: Stop, connections: int | None = None) -> str:
     if stop.note:
         sentences.append(sentence(stop.note))
     return ". ".join(sentences) + "."
+
+
+def _ports_told(ports: Sequence[int]) -> str:
+    """``ports 80, 443 and 3 more``."""
+    named = [str(port) for port in (ports if len(ports) <= _PORTS_NAMED + 1 else ports[:_PORTS_NAMED])]
+    more = len(ports) - len(named)
+    last = f"{more} more" if more else named.pop()
+    return f"port {last}" if not named else f"ports {', '.join(named)} and {last}"
 
 
 def _order(stop: Stop) -> str:

@@ -335,9 +335,8 @@ def _ssh_server(case: Case) -> Stop:
 
 
 def _ssh_client(case: Case) -> Stop | None:
-    forwards = any(a.startswith(("-L", "-D", "-R")) for a in case.kin.arguments) or "[mux]" in " ".join(
-        case.kin.arguments
-    )
+    options = [a for a in case.kin.arguments[1:] if re.match("-[a-zA-Z0-9]*[LDRW]", a)]
+    forwards = bool(options) or "[mux]" in " ".join(case.kin.arguments)
     auto = next((kin for kin in case.standing.ancestors[:2] if program_of(kin) == "autossh"), None)
     if not forwards and auto is None:
         return None
@@ -401,6 +400,35 @@ def _qemu(case: Case) -> Stop | None:
     )
 
 
+def _virtualbox(case: Case) -> Stop:
+    """A machine of VirtualBox; a port of its NAT is forwarded by the machine's own process."""
+    name = option_value(case.kin.arguments, "comment")
+    quoted = shlex.quote(name) if name else "NAME"
+    return Stop(
+        "published-port",
+        case.holder,
+        (f"VBoxManage controlvm {quoted} acpipowerbutton",),
+        lookup=() if name else ("VBoxManage list runningvms",),
+        role=f"runs the virtual machine {name}" if name else "runs a virtual machine",
+        note="to end the forwarded port alone: VBoxManage controlvm NAME natpf1 delete RULE",
+        avoid=(f"kill {case.holder.pid}: that is a power cut for the machine.",),
+    )
+
+
+def _epmd(case: Case) -> Stop:
+    """Erlang's port mapper is started by the first node, in its unit, and serves every node of the host."""
+    return Stop(
+        "not-to-be-stopped",
+        case.holder,
+        (),
+        role="names the Erlang nodes of this host (RabbitMQ, ejabberd, CouchDB ...) to each other",
+        note="give the server another port, or move epmd by ERL_EPMD_PORT of all nodes",
+        avoid=(
+            f"kill {case.holder.pid}: the nodes that run cannot be found again until they are restarted.",
+        ),
+    )
+
+
 def _supervisor(case: Case) -> Stop:
     stop = _keep(case, "is supervisord itself", "take [inet_http_server] out of supervisord.conf")
     return stop._replace(avoid=(_costs(case, "supervisor.service", "it ends every program that it keeps"),))
@@ -444,9 +472,17 @@ _HELPERS: Mapping[str, Callable[[Case], Stop | None]] = {
     "ssh": _ssh_client,
     "xinetd": _inetd,
     "inetd": _inetd,
+    "inetutils-inetd": _inetd,
+    "epmd": _epmd,
     "supervisord": _supervisor,
     "dnsmasq": _dnsmasq,
-    "qemu-system-x86_64": _qemu,
+    "qemu-kvm": _qemu,
+    **{
+        f"qemu-system-{machine}": _qemu
+        for machine in ("x86_64", "aarch64", "arm", "i386", "ppc64", "riscv64")
+    },
+    "VBoxHeadless": _virtualbox,
+    "VirtualBoxVM": _virtualbox,
 }
 """All that are known; a rule that answers None found out that this one serves itself."""
 
@@ -464,7 +500,6 @@ def _kept_by(keeper: Kin, case: Case) -> Stop | None:
     said = keeper.arguments
     given = arguments_of(keeper)
     name = shlex.quote(given[0]) if given else "NAME"
-    folder = name if "/" in name or name == "NAME" else None
     if "supervisord" in (program, keeper.name):
         return None if own else _of_supervisord(case, keeper)
     if (
@@ -475,23 +510,14 @@ def _kept_by(keeper: Kin, case: Case) -> Stop | None:
         return _of_pm2(case, keeper, own=own)
     if own:
         return None
+    if program in ("runsv", "s6-supervise", "supervise"):
+        return _of_folder(case, keeper, program)
     match program:
-        case "runsv":
-            return _supervised(case, keeper, f"sv stop {name}", f"sv restart {name}")
-        case "s6-supervise":
-            return _supervised(
-                case,
-                keeper,
-                f"s6-svc -d {folder or '/run/service/' + name}",
-                f"s6-svc -r {folder or '/run/service/' + name}",
-            )
-        case "supervise":
-            return _supervised(
-                case,
-                keeper,
-                f"svc -d {folder or '/service/' + name}",
-                f"svc -t {folder or '/service/' + name}",
-            )
+        case "nomad" if "NOMAD_ALLOC_ID" in case.standing.variables:
+            number = shlex.quote(case.standing.variables["NOMAD_ALLOC_ID"])
+            return _supervised(case, keeper, f"nomad alloc stop {number}", f"nomad alloc restart {number}")
+        case "uwsgi" | "uwsgi-core" if "--emperor" in said:
+            return _vassal(case, keeper)
         case "supervise-daemon":
             return _supervised(case, keeper, f"rc-service {name} stop", f"rc-service {name} restart")
         case "circusd":
@@ -500,6 +526,56 @@ def _kept_by(keeper: Kin, case: Case) -> Stop | None:
             )
         case _:
             return None
+
+
+_USUAL = (None, "/etc/service", "/service", "/var/service", "/etc/runit/runsvdir/default")
+"""Where runit's sv looks for a service by itself."""
+
+
+def _of_folder(case: Case, keeper: Kin, program: str) -> Stop:
+    """Runit, s6 and daemontools know a service by its folder."""
+    given, scanned = arguments_of(keeper), _scanned(case, keeper)
+    if program == "runsv":
+        name = shlex.quote(given[0]) if given else "NAME"
+        folder = name if scanned in _USUAL else _inside(scanned, given)
+        return _supervised(case, keeper, f"sv stop {folder}", f"sv restart {folder}")
+    if program == "supervise":
+        folder = _inside(scanned or "/service", given)
+        return _supervised(case, keeper, f"svc -d {folder}", f"svc -t {folder}")
+    folder = _inside(scanned or "/run/service", given)
+    return _supervised(case, keeper, f"s6-svc -d {folder}", f"s6-svc -r {folder}")
+
+
+def _scanned(case: Case, keeper: Kin) -> str | None:
+    """Return the folder of services that the supervisor's own parent looks through, as it was given one."""
+    above = [kin for kin in case.standing.ancestors if kin.pid == keeper.parent]
+    if not above or program_of(above[0]) not in ("runsvdir", "s6-svscan", "svscan"):
+        return None
+    return next((word for word in arguments_of(above[0]) if word.startswith("/")), None)
+
+
+def _inside(folder: str | None, given: tuple[str, ...]) -> str:
+    """Return the folder of one service, as a shell takes it; NAME where none was given."""
+    if not given:
+        return "NAME"
+    return shlex.quote(given[0] if "/" in given[0] else f"{folder}/{given[0]}")
+
+
+def _vassal(case: Case, keeper: Kin) -> Stop:
+    """Stop one server of uWSGI's emperor, which ends and starts them as their files go and come."""
+    folder = option_value(keeper.arguments, "emperor") or "DIR"
+    own = next(
+        (a for a in case.kin.arguments[1:] if a.endswith((".ini", ".yml", ".yaml", ".xml", ".json"))), ""
+    )
+    file = own if "/" in own else f"{folder}/{own or 'NAME.ini'}"
+    return _supervised(
+        case,
+        keeper,
+        f"mv {shlex.quote(file)} {shlex.quote(file + '.off')}",
+        f"touch {shlex.quote(file)}",
+        *(() if own else (f"ls {shlex.quote(folder)}",)),
+        name="uWSGI's emperor",
+    )
 
 
 def _supervised(
@@ -573,4 +649,6 @@ def _by_unit(case: Case) -> Stop | None:
         return _of_supervisord(case, None)
     if re.fullmatch(r"pm2(?:-.*)?\.service", unit):
         return _of_pm2(case, None, own=False)
+    if unit == "monit.service" and program_of(case.kin) != "monit":
+        return _supervised(case, None, "monit stop NAME", "monit restart NAME", "monit summary", name="monit")
     return None

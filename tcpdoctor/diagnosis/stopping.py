@@ -29,8 +29,10 @@ WAYS = (
 SHELLS = frozenset(
     (
         *("sh", "bash", "dash", "zsh", "ksh", "fish", "ash", "tini", "dumb-init", "catatonit"),
+        *("docker-init", "doas", "pkexec", "strace", "ltrace", "script", "unbuffer", "xvfb-run"),
         *("su", "sudo", "runuser", "setpriv", "env", "nice", "taskset", "timeout", "flock", "time"),
         *("npm", "npx", "yarn", "pnpm", "uv", "poetry", "pipenv", "bundle", "make", "go", "cargo"),
+        *("pdm", "hatch", "rye", "mvn", "sbt", "lein", "mix"),
     )
 )
 """Programs that start one other and wait for it: what they are asked to run is the service."""
@@ -59,6 +61,8 @@ class Stop(NamedTuple):
     """The command that starts it anew; None where there is none."""
     processes: int = 1
     """Processes that hold the socket: all of them have to end before it is free."""
+    other_ports: tuple[int, ...] = ()
+    """Further ports that the holder listens on: they go with it."""
     others: int = 0
     """Processes without the socket that end with it, where that is known."""
     since: float | None = None
@@ -122,6 +126,8 @@ def program_of(kin: Kin) -> str:
     if not kin.arguments:
         return kin.name
     first = _base(kin.arguments[0].partition(": ")[0].partition(" ")[0])
+    if first == "busybox" and len(kin.arguments) > 1:
+        return kin.arguments[1]
     if _INTERPRETERS.fullmatch(first):
         script = next((a for a in kin.arguments[1:] if not a.startswith("-")), None)
         return _base(script) if script and "/" in script else first
@@ -301,6 +307,8 @@ def _is_same_program(main: Kin, worker: Kin) -> bool:
     """Whether one forked the other and both still run the same; a supervisor runs others."""
     if main.arguments == worker.arguments and main.name == worker.name:
         return True
+    if "--emperor" in main.arguments or any("Emperor" in word for word in main.arguments):
+        return False  # of uWSGI: each of its vassals is a server of its own
     program = program_of(main)
     return program == program_of(worker) and not _INTERPRETERS.fullmatch(program)
 

@@ -273,11 +273,16 @@ def read_port_evidence(
         unsure=frozenset(row.inode for row in unlisted.ended),
         udp=udp if isinstance(udp, Missing) else with_owners(udp, owners),
         interfaces={index: clean(name) for name, index in interface_indexes().items()},
-        standings=read_standings(_topmost(owners.values())),
+        standings=read_standings(_topmost(owners.values()), _ports_by_inode(every_listener)),
         booted_at=time.time() - time.clock_gettime(time.CLOCK_BOOTTIME),
         groups=_groups_of_systemd(listeners),
         redirects=read_redirects(port, protocol, rules.addresses),
     )
+
+
+def _ports_by_inode(listeners: Reading[Sequence[Listener]]) -> Mapping[int, int]:
+    """Say which port each listener of this namespace is on; nothing where they could not be listed."""
+    return {} if isinstance(listeners, Missing) else {row.inode: row.local.port for row in listeners}
 
 
 def _with_unlisted(

@@ -8,6 +8,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from types import MappingProxyType
 
 from tcpdoctor.kernel.carriers import MOST_PROCESSES, every_pid, find_served
@@ -21,6 +22,7 @@ from tcpdoctor.named_tuples import NamedTuple
 _ARGUMENT_BYTES = 16_384
 _ARGUMENTS, _ARGUMENT = 256, 512
 _GENERATIONS = 32
+_MOST_DESCRIPTORS = 2_000
 
 KEEPERS_VARIABLES = (
     "SUPERVISOR_PROCESS_NAME",
@@ -28,8 +30,9 @@ KEEPERS_VARIABLES = (
     "SUPERVISOR_SERVER_URL",
     "pm_id",
     "name",
+    "NOMAD_ALLOC_ID",
 )
-"""What supervisord and PM2 tell their programs of themselves. Nothing else of an environment is kept."""
+"""What supervisord, PM2 and Nomad tell their programs. Nothing else of an environment is kept."""
 
 
 class Kin(NamedTuple):
@@ -66,26 +69,35 @@ class Standing(NamedTuple):
     """All processes of its unit, the earliest first."""
     variables: Mapping[str, str] = MappingProxyType({})
     """Of its environment, those of `KEEPERS_VARIABLES` that are there and may be read."""
+    listens_on: tuple[int, ...] = ()
+    """Ports of this network namespace that it listens on, ascending, as far as they were asked for."""
     serves: Reading[Container | None] = None
     """The container that it carries a port or a network to, by what its command line or its child has of it:
     an address (docker-proxy), or a network namespace (pasta, slirp4netns, rootlessport)."""
 
 
-def read_standings(pids: Iterable[int], root: str = "/proc") -> dict[int, Reading[Standing]]:
+def read_standings(
+    pids: Iterable[int], listeners: Mapping[int, int] = MappingProxyType({}), root: str = "/proc"
+) -> dict[int, Reading[Standing]]:
     """Look at processes; each is `Missing` where it is gone or hides even its state.
+
+    Args:
+        pids: The processes.
+        listeners: Port by inode of the listeners among which theirs are looked for.
+        root: Where /proc is.
 
     Raises:
         KernelReadError: A file has another form than expected.
     """
-    reader = _Reader(root)
+    reader = _Reader(root, listeners)
     return {pid: reader.standing(pid) for pid in dict.fromkeys(pids)}
 
 
 class _Reader:
     """Reads processes, each once."""
 
-    def __init__(self, root: str) -> None:
-        self._root = root
+    def __init__(self, root: str, listeners: Mapping[int, int]) -> None:
+        self._root, self._listeners = root, listeners
         self._kin: dict[int, Reading[Kin]] = {}
         self._places: dict[int, Reading[Place]] = {}
         self._members: dict[str, Reading[tuple[Kin, ...]]] = {}
@@ -108,6 +120,7 @@ class _Reader:
             same_container=self._shares_container(place),
             unit_members=self._members_of(unit_path) if unit_path else (),
             variables=_read_variables(pid, self._root),
+            listens_on=self._ports_of(pid),
             serves=find_served(pid, kin.name, kin.arguments, self._root),
         )
 
@@ -149,6 +162,18 @@ class _Reader:
             found.append(parent)
             kin = parent
         return tuple(found)
+
+    def _ports_of(self, pid: int) -> tuple[int, ...]:
+        """Look through its first descriptors: servers open their listeners before they accept."""
+        ports = set()
+        with contextlib.suppress(OSError):  # it ended, or is another's
+            if self._listeners:
+                table = f"{self._root}/{pid}/fd"
+                for descriptor in islice(os.scandir(table), _MOST_DESCRIPTORS):
+                    link = os.readlink(f"{table}/{descriptor.name}")
+                    if link.startswith("socket:[") and int(link[8:-1]) in self._listeners:
+                        ports.add(self._listeners[int(link[8:-1])])
+        return tuple(sorted(ports))
 
     def _shares_container(self, place: Reading[Place]) -> bool:
         if isinstance(place, Missing) or not place.containers:

@@ -413,6 +413,94 @@ def test_a_pod_comes_back_unless_its_maker_is_told():
     assert found.restart is None
 
 
+FOLDERS = {
+    "runit, its usual folder": ("runsv web", "runsvdir -P /etc/service log: ...", "sv stop web"),
+    "runit of GitLab": (
+        "runsv web",
+        "runsvdir -P /opt/gitlab/service log: ...",
+        "sv stop /opt/gitlab/service/web",
+    ),
+    "runit of busybox": ("busybox runsv web", "busybox runsvdir /etc/service", "sv stop web"),
+    "s6 with its own folder": ("s6-supervise web", "s6-svscan -d4 -- /var/svc", "s6-svc -d /var/svc/web"),
+    "s6 without": ("s6-supervise web", "/bin/sh", "s6-svc -d /run/service/web"),
+    "daemontools": ("supervise web", "svscan /etc/sv", "svc -d /etc/sv/web"),
+    "emperor": (
+        "/usr/bin/uwsgi --emperor /etc/uwsgi/vassals",
+        "/bin/sh",
+        "mv /etc/uwsgi/vassals/site.ini /etc/uwsgi/vassals/site.ini.off",
+    ),
+}
+
+
+@pytest.mark.parametrize(("keeper", "above", "command"), FOLDERS.values(), ids=FOLDERS)
+def test_a_service_is_known_by_the_folder_that_its_supervisor_looks_through(keeper, above, command):
+    cgroup = "/system.slice/keeper.service"
+    top = kin(30, above, cgroup)
+    middle = kin(40, keeper, cgroup, parent=30)
+    program = "/usr/bin/uwsgi --ini site.ini" if "uwsgi" in keeper else "/opt/app"
+    found = stop_of(kin(50, program, cgroup, parent=40), cgroup, middle, top)
+    assert found.commands == (command,)
+    assert "keeper.service" in found.avoid[0]
+
+
+def test_a_program_that_monit_began_is_stopped_by_monit():
+    cgroup = "/system.slice/monit.service"
+    monit, app = kin(10, "/usr/bin/monit -I", cgroup), kin(20, "/opt/app", cgroup)
+    assert stop_of(app, cgroup, unit_members=(monit, app)).commands == ("monit stop NAME",)
+    assert stop_of(monit, cgroup, unit_members=(monit,)).commands == ("systemctl stop monit.service",)
+
+
+def test_a_task_that_nomad_runs_without_a_container_is_stopped_by_nomad():
+    cgroup = "/system.slice/nomad.service"
+    keeper = kin(10, "/usr/bin/nomad executor x", cgroup)
+    found = stop_of(
+        kin(20, "/opt/app", cgroup, parent=10), cgroup, keeper, variables={"NOMAD_ALLOC_ID": "0f1e2d3c"}
+    )
+    assert found.commands == ("nomad alloc stop 0f1e2d3c",)
+
+
+LEFT_ALONE = {
+    "epmd": ("/usr/lib/erlang/erts-13/bin/epmd -daemon", "/system.slice/rabbitmq-server.service"),
+    "apiserver": (
+        "kube-apiserver --secure-port=6443",
+        f"/kubepods.slice/kubepods-pod{'0123456789abcdef' * 2}.slice/cri-containerd-{ID}.scope",
+    ),
+}
+
+
+@pytest.mark.parametrize(("line", "cgroup"), LEFT_ALONE.values(), ids=LEFT_ALONE)
+def test_what_serves_many_others_is_not_stopped_for_a_port(line, cgroup):
+    found = stop_of(kin(20, line, cgroup), cgroup)
+    assert (found.way, found.commands) == ("not-to-be-stopped", ())
+    assert "ends 3 connections" not in tell_stop(found, 3)
+
+
+def test_a_tunnel_is_known_by_any_spelling_of_its_flags():
+    for flags in ("-L 8080:db:80", "-fNL 8080:db:80", "-NTfR8080:localhost:80"):
+        assert stop_of(kin(20, f"ssh {flags} bastion"), "/").way == "forward"
+    assert stop_of(kin(20, "ssh -fN bastion"), "/").way == "process"
+
+
+def test_a_machine_of_virtualbox_is_shut_down():
+    found = stop_of(kin(20, "/usr/lib/virtualbox/VBoxHeadless --comment web --startvm 1"), "/")
+    assert found.commands == ("VBoxManage controlvm web acpipowerbutton",)
+    assert "power cut" in found.avoid[0]
+
+
+@pytest.mark.parametrize(
+    ("ports", "told"),
+    [
+        ((8080, 443), "It listens on port 443 too."),
+        ((80, 443, 8080), "It listens on ports 80 and 443 too."),
+        ((1, 2, 3, 4, 5, 8080), "It listens on ports 1, 2, 3, 4 and 5 too."),
+        ((1, 2, 3, 4, 5, 6, 7, 8080), "It listens on ports 1, 2, 3, 4 and 3 more too."),
+    ],
+)
+def test_further_ports_of_the_holder_are_told(ports, told):
+    found = stop_of(kin(811, NGINX, name="nginx"), "/system.slice/nginx.service", listens_on=ports)
+    assert told in tell_stop(found)
+
+
 def test_a_unit_inside_a_container_is_the_containers():
     cgroup = f"/system.slice/docker-{ID}.scope/system.slice/nginx.service"
     found = stop_of(kin(20, NGINX, cgroup, name="nginx"), cgroup)

@@ -216,6 +216,30 @@ def test_the_container_behind_rootlessport_is_that_of_its_childs_namespace(in_na
     assert stop.container.id == ID
 
 
+TWO_PORTS = (
+    LISTEN
+    + """
+t = socket.socket(); t.bind(("127.0.0.1", 8443)); t.listen()
+c = socket.create_connection(("127.0.0.1", 8443))
+print("ready", flush=True)
+time.sleep(60)
+"""
+)
+
+
+def server_of_two_ports() -> Stop:
+    with running([sys.executable, "-c", TWO_PORTS], stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        server.stdout.readline()
+        return ask_stop()
+
+
+def test_the_other_ports_of_a_holder_are_found(in_namespace):
+    stop = in_namespace(server_of_two_ports)
+    assert stop.other_ports == (8443,)
+    assert "It listens on port 8443 too." in tell_stop(stop)
+
+
 PREFORK = (
     LISTEN
     + """
