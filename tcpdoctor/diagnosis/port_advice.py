@@ -445,16 +445,14 @@ def _free_the_listener(custody: Custody, answer: PortAnswer) -> str:
 
 
 def _dual_stack(answer: PortAnswer) -> Advice:
-    _, custody = _first(answer)
+    listening = _listener(answer)
     one_socket = (
-        "Let the dual-stack socket serve both families, or set IPV6_V6ONLY on it before its bind() "
-        "(nginx: ipv6only=on)."
+        "If both are meant to run, one for each family: set IPV6_V6ONLY on the IPv6 socket before its bind() "
+        "(nginx: ipv6only=on); or let that socket serve both, as it does."
     )
     host_wide = "Switching IPv6 off, or net.ipv6.bindv6only=1: that changes every other server of the host."
-    return Advice(
-        (one_socket, _free_the_listener(custody, answer)),
-        (*_not_for_it(answer), host_wide, _NO_SECOND_LISTENER),
-    )
+    *others, two_listeners = listening.avoid
+    return Advice((*listening.do, one_socket), (*others, host_wide, two_listeners))
 
 
 def _bound(answer: PortAnswer) -> Advice:
