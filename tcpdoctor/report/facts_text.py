@@ -11,6 +11,7 @@ from tcpdoctor.facts.vocabulary import COUNTER_GROUPS
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.host import plural, utc
 from tcpdoctor.report.style import Style
+from tcpdoctor.report.table import Column, table
 
 MOST_SUBJECTS = 20
 """More of one scope are not read by people; json lists all."""
@@ -31,7 +32,7 @@ _GROUPS = {
     **{group: f"Counters {group}: growth between the samples" for group in COUNTER_GROUPS},
 }
 
-_NAME_WIDTH = 40
+_WIDEST_VALUE, _NARROWEST_VALUE = 34, 12
 
 
 def facts_text(listing: FactList, style: Style) -> str:
@@ -68,9 +69,9 @@ def _section(section: Section, style: Style) -> Iterator[str]:
     reason = why_empty(section)
     if isinstance(section.subjects, Missing) or not section.subjects:
         yield style.wrap(f"{reason or 'unknown'}; the facts would be:", "  ")
-        for fact in section.facts:
-            yield f"  {fact.name}"
-            yield _meaning(fact, style)
+        yield from table(
+            _COLUMNS, [[fact.name, "", "", _meaning(fact)] for fact in section.facts], style, "  "
+        )
         return
     if section.scope is Scope.HOST:
         yield from _grouped(section.facts, section.subjects[0], style)
@@ -97,33 +98,37 @@ def _grouped(facts: Sequence[Fact], subject: Subject, style: Style) -> Iterator[
         yield from _values(members, subject, style, with_meaning=True)
 
 
+_COLUMNS = (
+    Column("FACT"),
+    Column("VALUE", most=_WIDEST_VALUE, least=_NARROWEST_VALUE),
+    Column("BECAUSE", below=True),
+    Column("MEANING", below=True),
+)
+
+
 def _values(facts: Sequence[Fact], subject: Subject, style: Style, *, with_meaning: bool) -> Iterator[str]:
+    rows = []
     for fact in facts:
-        value = subject.facts[fact.name]
-        yield _line(fact.name, _shown(value, fact), style)
-        if with_meaning:
-            yield _meaning(fact, style)
+        meaning = _meaning(fact) if with_meaning else ""
+        value, because = _shown(subject.facts[fact.name], fact)
+        rows.append([fact.name, value, because, meaning])
+    yield from table(_COLUMNS, rows, style, "  ")
 
 
-def _meaning(fact: Fact, style: Style) -> str:
-    return style.dim(style.wrap(f"{fact.meaning} [{unit_name(fact.dimension)}; {fact.source}]", "      "))
+def _meaning(fact: Fact) -> str:
+    return f"{fact.meaning} [{unit_name(fact.dimension)}; {fact.source}]"
 
 
-def _shown(value: Value, fact: Fact) -> str:
-    """The value, and why it is not certain where one can see that it is not."""
+def _shown(value: Value, fact: Fact) -> tuple[str, str]:
+    """The value, and beside it, where that is short, why it is not certain if one can see that it is not."""
+    shown, because = show(value, fact.dimension), ""
     match value:
         case Missing():
-            return f"unknown: {value.reason}"
-        case Range() if show(value, fact.dimension) != show_number(value.low, fact.dimension):
-            return f"{show(value, fact.dimension)} ({value.reason})"
+            because = value.reason
+            if len(whole := f"unknown: {because}") <= _WIDEST_VALUE:
+                return whole, ""
+        case Range() if shown != show_number(value.low, fact.dimension):
+            because = f"({value.reason})"
         case Ages() if len(value.at_least) != len(value.at_most):
-            return f"{show(value, fact.dimension)} ({value.reason})"
-        case _:
-            return show(value, fact.dimension)
-
-
-def _line(name: str, value: str, style: Style) -> str:
-    first = f"  {name:<{_NAME_WIDTH}} "
-    if len(first) + len(value) <= style.width:
-        return first + value
-    return "\n".join([f"  {name}", style.wrap(value, "      ")])
+            because = f"({value.reason})"
+    return shown, because

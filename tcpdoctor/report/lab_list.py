@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from tcpdoctor.diagnosis.finding import JsonValue
 from tcpdoctor.report.style import Style
+from tcpdoctor.report.table import Column, table
 
 
 class Listed(NamedTuple):
@@ -27,18 +28,20 @@ def lab_list_json(entries: Sequence[Listed]) -> dict[str, JsonValue]:
     }
 
 
+_COLUMNS = (Column("SCENARIO"), Column("TITLE", below=True), Column("PROVES", below=True))
+
+
 def lab_list_text(entries: Sequence[Listed], style: Style) -> str:
-    """Each scenario in two lines, and what it proves where its name does not tell."""
-    lines = []
-    for entry in entries:
-        lines += [style.bold(entry.name), style.wrap(entry.title, "  ")]
-        if entry.rules != (entry.name,):
-            lines.append(style.wrap(f"proves {_proof_of(entry)}", "  "))
-    lines += ["", f"{len(entries)} scenarios. One of them: tcpdoctor lab run NAME"]
-    return "\n".join(lines)
+    """Each scenario with its title, and what it proves where its name does not tell."""
+    rows = [
+        [entry.name, entry.title, "" if entry.rules == (entry.name,) else _proof_of(entry)]
+        for entry in entries
+    ]
+    end = f"{len(entries)} scenarios. One of them: tcpdoctor lab run NAME"
+    return "\n".join([*table(_COLUMNS, rows, style), "", end])
 
 
 def _proof_of(entry: Listed) -> str:
     if not entry.rules:
-        return "what this program answers, by what the kernel does"
-    return f"rule{'s' if len(entry.rules) > 1 else ''} {', '.join(entry.rules)}"
+        return "proves what this program answers, by what the kernel does"
+    return f"proves rule{'s' if len(entry.rules) > 1 else ''} {', '.join(entry.rules)}"

@@ -3,14 +3,13 @@
 from tcpdoctor.answers.proof import Part, Proof, Proven, missing_parts
 from tcpdoctor.report.host import plural, utc
 from tcpdoctor.report.style import Style
+from tcpdoctor.report.table import Column, table
 
 
 def proof_text(proof: Proof, style: Style) -> str:
     """Return the table and the verdict."""
     rows = [row for proven in proof.scenarios for row in _rows(proven)]
-    head = ("rule or scenario", "broken", "fix applied", "s")
-    widths = [max(len(row[place]) for row in [head, *rows]) for place in range(3)]
-    lines = [style.bold(_line(head, widths)), *(_line(row, widths) for row in rows)]
+    lines = table(_COLUMNS, rows, style)
     for proven in proof.scenarios:
         if not proven.holds:
             lines += ["", f"{style.severity('critical', 'FALLS SHORT')}  {proven.name}"]
@@ -21,9 +20,10 @@ def proof_text(proof: Proof, style: Style) -> str:
     return "\n".join([*lines, "", style.wrap(_verdict(proof))])
 
 
-def _line(row: tuple[str, str, str, str], widths: list[int]) -> str:
-    name, broken, fixed, seconds = row
-    return f"{name:<{widths[0]}}  {broken:<{widths[1]}}  {fixed:<{widths[2]}}  {seconds:>5}".rstrip()
+_COLUMNS = (
+    *(Column("RULE OR SCENARIO", least=20), Column("BROKEN"), Column("FIX APPLIED")),
+    Column("SECONDS", right=True, goes=1),
+)
 
 
 def _rows(proven: Proven) -> list[tuple[str, str, str, str]]:
@@ -37,7 +37,7 @@ def _rows(proven: Proven) -> list[tuple[str, str, str, str]]:
     ]
     rows = [(proven.name, _told(asked[0]), _told(asked[1]), seconds)]
     rows += [
-        (f"  {rule}", _fired(proven.broken, rule), _fired(proven.cured, rule), "") for rule in proven.rules
+        (f"- {rule}", _fired(proven.broken, rule), _fired(proven.cured, rule), "") for rule in proven.rules
     ]
     return rows
 

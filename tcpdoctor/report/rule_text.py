@@ -11,6 +11,7 @@ from tcpdoctor.diagnosis.tree import facts_of
 from tcpdoctor.facts.dimension import unit_name
 from tcpdoctor.facts.fact import Fact
 from tcpdoctor.report.style import Style
+from tcpdoctor.report.table import Column, table
 
 # What the text page and the JSON of a rule have in common.
 
@@ -49,28 +50,28 @@ _MARGIN = "  "
 _MOST_FINDINGS = 10
 
 
+_LIST = (
+    Column("RULE"),
+    *(Column(name, goes=goes) for name, goes in (("FAMILY", 2), ("SCOPE", 3), ("SEVERITY", 1))),
+    *(Column("STATE"), Column("TITLE", below=True), Column("", below=True)),
+)
+
+
 def rule_list_text(rules: Sequence[tuple[Rule, str | None]], style: Style) -> str:
-    """All rules by family, two lines each; a rule comes with what switched it off, or None."""
+    """All rules by family; a rule comes with what switched it off, or None."""
     if not rules:
         return "No rules."
-    lines: list[str] = []
-    family = None
-    width = max(len(rule.id) for rule, _ in rules)
-    for rule, off in rules:
-        if rule.family != family:
-            lines += ["", style.bold(rule.family)] if lines else [style.bold(rule.family)]
-            family = rule.family
-        entry = list_entry(rule, off)
-        row = f"{rule.id:<{width}}  {rule.scope.value:<11}  {'/'.join(entry.severities):<16}  {entry.state}"
-        lines.append(_MARGIN + row.rstrip())
-        lines.append(style.wrap(rule.title, _MARGIN * 3))
-        if not rule.shipped:
-            lines.append(style.wrap(f"file: {rule.source}", _MARGIN * 3))
-        if off is not None:
-            lines.append(style.wrap(f"switched off by {off}", _MARGIN * 3))
     on = sum(off is None for _, off in rules)
-    lines += ["", f"{len(rules)} rules, {on} on. One of them: tcpdoctor rules show ID"]
-    return "\n".join(lines)
+    end = f"{len(rules)} rules, {on} on. One of them: tcpdoctor rules show ID"
+    return "\n".join([*table(_LIST, [_list_row(rule, off) for rule, off in rules], style, _MARGIN), "", end])
+
+
+def _list_row(rule: Rule, off: str | None) -> list[str]:
+    entry = list_entry(rule, off)
+    remarks = [] if rule.shipped else [f"file: {rule.source}"]
+    remarks += [] if off is None else [f"switched off by {off}"]
+    about = [rule.family, rule.scope.value, "/".join(entry.severities), entry.state]
+    return [rule.id, *about, rule.title, "; ".join(remarks)]
 
 
 def rule_page(rule: Rule, off: str | None, body: Body, style: Style, here: Diagnosis | None = None) -> str:

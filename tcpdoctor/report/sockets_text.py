@@ -14,7 +14,7 @@ from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.report.host import plural, utc
 from tcpdoctor.report.sockets_json import socket_json
 from tcpdoctor.report.style import Style
-from tcpdoctor.report.table import fits, table
+from tcpdoctor.report.table import AS_WIDE_AS_IT_IS, Column, table, table_width
 
 _UNITS = {option.name: option.unit for option in OPTIONS}
 _SHORT = {"second": "s", "millisecond": "ms", "microsecond": "us", "byte": "B", "count": "", None: ""}
@@ -55,21 +55,21 @@ def sockets_text(answer: Sockets, style: Style, columns: Sequence[str] = ()) -> 
 
 def _rows(answer: Sockets, style: Style, columns: Sequence[str]) -> list[str]:
     if columns:
-        header = [name.upper() for name in columns]
+        header = [Column(name.upper()) for name in columns]
         rows = [[_cell(row, name) for name in columns] for row in map(_values, answer.entries)]
-        return _headed(table(header, rows), style)
+        return table(header, rows, style._replace(columns=AS_WIDE_AS_IT_IS))
     if answer.entries and not answer.options:
-        lines = table(_HEADER, [_row(entry) for entry in answer.entries], right=("AGE", "RECV", "SEND"))
-        if fits(lines, style.columns):
-            return _headed(lines, style)
+        brief = [_row(entry) for entry in answer.entries]
+        if table_width(_HEADER, brief) <= style.room:
+            return table(_HEADER, brief, style)
     return [line for entry in answer.entries for line in _socket(entry, style, options=answer.options)]
 
 
-def _headed(lines: list[str], style: Style) -> list[str]:
-    return [style.bold(lines[0]), *lines[1:]] if lines else []
-
-
-_HEADER = ("STATE", "LOCAL", "REMOTE", "OWNER", "AGE", "RECV", "SEND", "TIMER")
+_HEADER = (
+    *map(Column, ("STATE", "LOCAL", "REMOTE", "OWNER")),
+    *(Column(name, right=True) for name in ("AGE", "RECV", "SEND")),
+    Column("TIMER"),
+)
 
 
 def _row(entry: Entry) -> tuple[str, ...]:

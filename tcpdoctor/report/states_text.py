@@ -1,11 +1,12 @@
 """`states` for people: a table, and what it does not know."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from tcpdoctor.answers.states import Row, StatesAnswer
+from tcpdoctor.answers.states import Row, RowStates, StatesAnswer
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.style import Style
+from tcpdoctor.report.table import Column, table
 
 MOST_ROWS = 40
 """Longer tables are not read by people; json lists all."""
@@ -15,7 +16,13 @@ _ASK_WHOSE = ("close_wait", "fin_wait_2", "last_ack", "closing", "syn_sent")
 """States in which many sockets are somebody's fault."""
 
 _TITLES = {"port": "By local port", "peer": "By peer address", "process": "By process"}
-_WIDEST_KEY = 34
+_HEADS = {"port": "PORT", "peer": "PEER", "process": "PROCESS"}
+_WIDEST_KEY, _NARROWEST_KEY = 45, 16
+_MATTERS = (
+    *("close_wait", "time_wait", "fin_wait_2", "established", "syn_sent", "last_ack", "fin_wait_1"),
+    *("syn_recv", "closing", "listen", "bound"),
+)
+"""The states, the one first whose column goes last where there is no room for all."""
 
 
 def states_answer_text(answer: StatesAnswer, style: Style) -> str:
@@ -69,9 +76,13 @@ def _table(answer: StatesAnswer, style: Style) -> list[str]:
     rows = answer.by or ()
     lines = [style.bold(title)]
     shown = rows[:MOST_ROWS]
-    width = max((len(row.key) for row in shown if len(row.key) <= _WIDEST_KEY), default=0)
-    for row in shown:
-        lines += _row(row, width, style)
+    states = [state for state in RowStates._fields if any(row.states._asdict()[state] for row in shown)]
+    columns = [
+        Column(_HEADS[answer.grouped_by or ""], most=_WIDEST_KEY, least=_NARROWEST_KEY),
+        Column("SOCKETS", right=True),
+        *(Column(_name(state), right=True, goes=1 + _MATTERS.index(state)) for state in states),
+    ]
+    lines += table(columns, [_row(row, states) for row in shown], style, "  ")
     if not rows:
         lines.append("  none")
     if len(rows) > len(shown):
@@ -81,11 +92,12 @@ def _table(answer: StatesAnswer, style: Style) -> list[str]:
     return lines
 
 
-def _row(row: Row, width: int, style: Style) -> list[str]:
-    counted = {state: number for state, number in row.states._asdict().items() if number}
-    parts = ", ".join(f"{state} {number}" for state, number in counted.items())
-    numbers = f"{sum(counted.values()):>9}  "
-    rest = " " * (2 + width + len(numbers))
-    if len(row.key) <= width:
-        return [style.wrap(parts, rest, f"  {row.key:<{width}}{numbers}")]
-    return [style.wrap(row.key, "    ", "  "), style.wrap(parts, rest, f"  {'':<{width}}{numbers}")]
+def _name(state: str) -> str:
+    return state if state == "bound" else state.upper()
+
+
+def _row(row: Row, states: Sequence[str]) -> list[str]:
+    """Name, sum, and a number for each state."""
+    counts = row.states._asdict()
+    numbers = [f"{counts[state]:,}" if counts[state] else "" for state in states]
+    return [row.key, f"{sum(filter(None, counts.values())):,}", *numbers]

@@ -20,10 +20,15 @@ class Style(NamedTuple):
     color: bool
     width: int
     """Columns, at least 40."""
-    columns: int = 80
-    """Of the terminal, which may be wider than prose should be; tables may use them all."""
+    columns: int = 0
+    """Of the terminal where it is wider than prose should be; 0: it is not."""
     terminal: bool = False
     """Whether somebody reads it as it comes; then the date goes without saying."""
+
+    @property
+    def room(self) -> int:
+        """Columns that a table may use."""
+        return self.columns or self.width
 
     def bold(self, text: str) -> str:
         """Return `text`, bold where colour is allowed."""

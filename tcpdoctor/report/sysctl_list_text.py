@@ -1,4 +1,4 @@
-"""`sysctl show` for people: one setting after the other, its value first."""
+"""`sysctl show` for people: all settings as a table, those that were named one after the other in full."""
 
 from tcpdoctor.answers.settings import SettingsAnswer, ToldSetting
 from tcpdoctor.kernel.reading import Missing
@@ -6,8 +6,11 @@ from tcpdoctor.kernel.text import clean
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.sysctl_text import default_words, origin_words
+from tcpdoctor.report.table import Column, table
 
 _MARGIN = "  "
+_WIDEST, _NARROWEST = 28, 12
+"""Of a value in the table; a longer one is whole below its row."""
 _UNITS = {
     "second": "seconds",
     "millisecond": "milliseconds",
@@ -29,10 +32,12 @@ _SCOPES = {
 def sysctl_list_text(found: SettingsAnswer, style: Style) -> str:
     """Return every setting with its meaning; of changed ones the number as well."""
     lines: list[str] = []
-    for row in found.sysctls:
-        if row.exists or found.named:
+    if found.named:
+        for row in found.sysctls:
             lines += [""] if lines else []
-            lines += _row(row, found, style)
+            lines += _page(row, found, style)
+    else:
+        lines += table(_COLUMNS, [_row(row) for row in found.sysctls if row.exists], style)
     absent = [row.sysctl for row in found.sysctls if not row.exists]
     if absent and not found.named:
         lines += ["", style.wrap(f"Not on this kernel: {', '.join(absent)}.", _MARGIN, "")]
@@ -51,20 +56,41 @@ def _summary(found: SettingsAnswer) -> str:
     return text
 
 
-def _row(row: ToldSetting, found: SettingsAnswer, style: Style) -> list[str]:
+_COLUMNS = (
+    Column("SETTING"),
+    Column("VALUE", most=_WIDEST, least=_NARROWEST),
+    Column("IN WORDS", most=_WIDEST, goes=1),
+    Column("CHANGED FROM", most=_WIDEST, least=_NARROWEST),
+    *(Column("MEANING", below=True), Column("SET BY", below=True)),
+)
+
+
+def _row(row: ToldSetting) -> list[str]:
+    """Name, value, default where it differs, meaning, who set it; or why the value is not known."""
+    if isinstance(row.printed, Missing):
+        return [row.sysctl, f"unknown: {row.printed.reason}", "", "", row.meaning or "", ""]
+    words = "" if isinstance(row.in_words, Missing) else row.in_words or ""
+    shown = clean(row.printed, 4096) or "empty"
+    changed = (default_words(row.default, row.default_is) or "") if row.is_default is False else ""
+    return [row.sysctl, shown, words, changed, row.meaning or "", _set_by(row)]
+
+
+def _set_by(row: ToldSetting) -> str:
+    """Say what set it; empty where it is as the kernel made it, or that is not known."""
+    origin = origin_words(row.set_by, row.not_set_by)
+    if origin is not None:
+        return f"{clean(origin[:1].upper() + origin[1:], 1000)}."
+    return "Nothing that can be seen sets it: a program or a person did." if row.is_default is False else ""
+
+
+def _page(row: ToldSetting, found: SettingsAnswer, style: Style) -> list[str]:
     lines = [style.wrap(_headline(row, found), _MARGIN * 2, "")]
     name, rest = row.sysctl, lines[0].removeprefix(row.sysctl)
     lines[0] = style.bold(name) + rest
     lines.append(style.wrap(row.meaning or "", _MARGIN, _MARGIN))
     lines.append(style.wrap(_particulars(row), _MARGIN, _MARGIN))
-    origin = origin_words(row.set_by, row.not_set_by) if row.exists else None
-    if origin is not None:
-        lines.append(style.wrap(f"{clean(origin[:1].upper() + origin[1:], 1000)}.", _MARGIN, _MARGIN))
-    elif row.is_default is False:
-        lines.append(
-            style.wrap("Nothing that can be seen sets it: a program or a person did.", _MARGIN, _MARGIN)
-        )
-    return lines
+    origin = _set_by(row) if row.exists else ""
+    return [*lines, style.wrap(origin, _MARGIN, _MARGIN)] if origin else lines
 
 
 def _headline(row: ToldSetting, found: SettingsAnswer) -> str:

@@ -6,10 +6,12 @@ from tcpdoctor.answers.udp_sockets import UdpRow, UdpSockets
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.style import Style
-from tcpdoctor.report.table import fits, table
+from tcpdoctor.report.table import AS_WIDE_AS_IT_IS, Column, table, table_width
 
-_HEADER = ("LOCAL", "REMOTE", "OWNER", "RECV", "SEND", "DROPS")
-_NUMBERS = ("RECV", "SEND", "DROPS")
+_HEADER = (
+    *map(Column, ("LOCAL", "REMOTE", "OWNER")),
+    *(Column(name, right=True) for name in ("RECV", "SEND", "DROPS")),
+)
 
 
 def udp_sockets_text(answer: UdpSockets, style: Style, columns: Sequence[str] = ()) -> str:
@@ -36,15 +38,12 @@ def _rows(answer: UdpSockets, style: Style, columns: Sequence[str]) -> list[str]
         return []
     if columns:
         cells = [[_cell(row, name) for name in columns] for row in answer.sockets]
-        return _headed(table([name.upper() for name in columns], cells), style)
-    lines = table(_HEADER, [_row(row) for row in answer.sockets], right=_NUMBERS)
-    if fits(lines, style.columns):
-        return _headed(lines, style)
+        header = [Column(name.upper()) for name in columns]
+        return table(header, cells, style._replace(columns=AS_WIDE_AS_IT_IS))
+    rows = [_row(row) for row in answer.sockets]
+    if table_width(_HEADER, rows) <= style.room:
+        return table(_HEADER, rows, style)
     return [line for row in answer.sockets for line in _two_lines(row, style)]
-
-
-def _headed(lines: list[str], style: Style) -> list[str]:
-    return [style.bold(lines[0]), *lines[1:]]
 
 
 def _row(row: UdpRow) -> tuple[str, ...]:

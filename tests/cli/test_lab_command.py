@@ -133,7 +133,7 @@ def test_prove_prints_a_line_for_each_rule(in_namespace):
     told = tcpdoctor("lab", "prove", SHORT, "fin-timeout-between-61-and-89", f"config/{SHORT}")
     assert (told.returncode, told.stderr) == (0, "")
     rows = [line.split() for line in told.stdout.splitlines()]
-    assert rows[0] == ["rule", "or", "scenario", "broken", "fix", "applied", "s"]
+    assert rows[0] == ["RULE", "OR", "SCENARIO", "BROKEN", "FIX", "APPLIED", "SECONDS"]
     assert [row[:4] for row in rows[1:3]] == [
         [SHORT, "fired:", "warning", "clear"],
         ["fin-timeout-between-61-and-89", "fired:", "warning", "clear"],

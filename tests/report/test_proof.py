@@ -33,8 +33,8 @@ def proof(*scenarios, without=()):
 def test_a_line_says_what_fired_and_that_it_is_clear():
     lines = proof_text(proof(WELL), PLAIN).splitlines()
     assert lines == [
-        "rule or scenario  broken          fix applied      s",
-        "close-wait-leak   fired: warning  clear          2.2",
+        "RULE OR SCENARIO  BROKEN          FIX APPLIED  SECONDS",
+        "close-wait-leak   fired: warning  clear            2.2",
         "",
         "The scenario went as it should on Linux 6.18.44, 2026-11-20T12:00:00Z, in 12 s.",
     ]
@@ -59,7 +59,7 @@ def test_a_scenario_that_proves_other_rules_lists_them_below_its_name():
     lines = proof_text(proof(both), PLAIN).splitlines()
     assert [line.split() for line in lines[1:3]] == [
         ["both-ends", "2.2"],
-        [LEAK, "fired:", "warning", "clear"],
+        ["-", LEAK, "fired:", "warning", "clear"],
     ]
 
 
