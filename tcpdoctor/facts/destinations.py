@@ -5,12 +5,12 @@ A port is taken per (source address, peer, peer's port): other destinations may 
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from tcpdoctor.facts.dimension import BYTE, COUNT, SECOND
 from tcpdoctor.facts.established import Living, ages_of, holders_text, unacknowledged, unanswered_age
 from tcpdoctor.facts.fact import Teller, Told, functions_of, lift
-from tcpdoctor.facts.portrange import PortReuse, Roles, port_reuse
+from tcpdoctor.facts.portrange import PortReuse, Roles, is_loopback, port_reuse
 from tcpdoctor.facts.socketset import (
     NONE,
     Earlier,
@@ -22,7 +22,7 @@ from tcpdoctor.facts.socketset import (
     pids_of,
     plain_address,
 )
-from tcpdoctor.facts.subject import HIDDEN_LABEL, LazyFacts, Scope, Subject
+from tcpdoctor.facts.subject import HIDDEN_LABEL, Crowd, LazyFacts, Scope, Subject
 from tcpdoctor.facts.value import NamedText, Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
@@ -40,6 +40,8 @@ from tcpdoctor.kernel.snapshot import (
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.named_tuples import NamedTuple
 
+_APART = frozenset({"destination.port"})
+"""The only number by which destinations differ that are alike in all else."""
 _PRUNED = "there were too many destinations to count all of them"
 
 
@@ -65,31 +67,53 @@ def destination_subjects(samples: Samples, host: Mapping[str, Value]) -> Reading
     census, detail = samples.after.census, samples.after.detail
     if isinstance(census, Missing) and isinstance(detail, Missing):
         return census
-    attempts = _attempts(detail)
-    uses = {} if isinstance(census, Missing) else census.by_destination
-    tried = {} if isinstance(attempts, Missing) else attempts.by_destination
-    earlier = Earlier(samples)
-    living = Living.of(samples.after, Roles(samples.after))
-    subjects = []
-    for destination in dict.fromkeys((*uses, *tried, *living.fixed_port_destinations())):
+    return _Destinations(samples, host).crowd()
+
+
+class _Destinations:
+    """What the destinations of a look share."""
+
+    def __init__(self, samples: Samples, host: Mapping[str, Value]) -> None:
+        self._snapshot, self._host = samples.after, host
+        self._census = samples.after.census
+        self._attempts = _attempts(samples.after.detail)
+        self._earlier = Earlier(samples)
+        self._living = Living.of(samples.after, Roles(samples.after))
+
+    def crowd(self) -> Crowd:
+        """A subject for each destination."""
+        uses = {} if isinstance(self._census, Missing) else self._census.by_destination
+        tried = {} if isinstance(self._attempts, Missing) else self._attempts.by_destination
+        fixed = self._living.fixed_port_destinations()
+        destinations = list(dict.fromkeys((*uses, *tried, *fixed)))
+        alone = {*tried, *fixed, *self._living.unanswered_destinations()}
+
+        def kind(destination: Destination) -> Hashable:
+            """All that its facts are made of; where sockets were looked at one by one it is of its own."""
+            if destination in alone:
+                return destination
+            loopback = is_loopback(destination.source) or is_loopback(destination.address)
+            return _use(self._census, destination), loopback
+
+        return Crowd(map(kind, destinations), lambda number: self._subject(destinations[number]), _APART)
+
+    def _subject(self, destination: Destination) -> Subject:
+        attempts = self._attempts
         towards = Towards(
             destination,
-            _use(census, destination),
+            _use(self._census, destination),
             attempts if isinstance(attempts, Missing) else attempts.towards(destination),
-            samples.after,
-            earlier,
-            living,
+            self._snapshot,
+            self._earlier,
+            self._living,
         )
         source, address, port = destination
-        subjects.append(
-            Subject(
-                Scope.DESTINATION,
-                f"{Endpoint(address, port)} from {source}",
-                {"source": source, "address": address, "port": port},
-                LazyFacts(towards, FUNCTIONS, host),
-            )
+        return Subject(
+            Scope.DESTINATION,
+            f"{Endpoint(address, port)} from {source}",
+            {"source": source, "address": address, "port": port},
+            LazyFacts(towards, FUNCTIONS, self._host),
         )
-    return subjects
 
 
 class _Attempts(NamedTuple):

@@ -100,6 +100,13 @@ class Living(NamedTuple):
         sockets = self.unanswered()
         return [] if isinstance(sockets, Missing) else [*map(_destination, self._from_fixed_ports(sockets))]
 
+    def unanswered_destinations(self) -> set[Destination]:
+        """Where those lead that get no answer."""
+        sockets = self.unanswered()
+        return (
+            set() if isinstance(sockets, Missing) else {*map(_destination, (*sockets.sure, *sockets.maybe))}
+        )
+
     def _from_fixed_ports(self, sockets: SocketSet) -> list[Connection]:
         """Outgoing ones whose program chose the local port (haproxy `source` with ports, NFS, BGP).
 

@@ -254,7 +254,7 @@ class Unsure(Sequence[Connection]):
         """
         if isinstance(self._connections, KeptRows) and not earlier.knows_first_seen:
             if earlier not in self._highs and (ages := self._connections.highest_ages()) is not None:
-                self._highs[earlier] = sorted(age + _TICK for age in ages)
+                self._highs[earlier] = [age + _TICK for age in ages]
             if earlier in self._highs:
                 return self._highs[earlier]
         return self._highest(earlier, lambda row: age_of(row, earlier))

@@ -12,7 +12,7 @@ a client's connections to one server lie side by side, and the beginning of a li
 import math
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import compress
 from typing import Generic, TypeVar
 
@@ -88,6 +88,15 @@ class Sample(Generic[T]):
                 places.append(self._next)
                 self._skip()
         return [place - first for place in places]
+
+    def has_room(self, number: int) -> bool:
+        """Whether `number` more items can all be kept; they are then given to `extend`."""
+        return self.total + number <= self._bound
+
+    def extend(self, items: Sequence[T]) -> None:
+        """Count and keep items that there is room for."""
+        self.total += len(items)
+        self.kept += items
 
     def put(self, item: T) -> None:
         """Keep an item that `choose` named; once the sample is full it takes the place of another."""

@@ -4,7 +4,7 @@ Twenty thousand sockets take 100 ms and 20 MB to decode, and of most that wait i
 asked but how old the oldest can be. That is a column of numbers at a fixed place of every row.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
 from tcpdoctor.kernel.snapshot import Connection
@@ -16,6 +16,7 @@ _INODE, _RECEIVE_QUEUE, _SEND_QUEUE = 84, 72, 76
 _LAST_DATA_SENT, _LAST_DATA_RECEIVED, _LAST_ACK_RECEIVED = 44, 52, 56
 """Offsets in struct tcp_info of times in milliseconds."""
 _INFO_HEADER = 4
+_NO_INODE = bytes(4)
 _AT_ONCE = 2_000
 """Rows that are joined at a time: more would take as much memory again."""
 _PER_SECOND = 1e3
@@ -62,11 +63,13 @@ class KeptRows(Sequence[Connection]):
 
     def without_file(self) -> Sequence[Connection]:
         """Those to which no file refers."""
-        return self._where(lambda row: row[_INODE : _INODE + 4] == b"\0\0\0\0", lambda row: not row.inode)
+        if self._decoded is not None:
+            return [row for row in self._decoded if not row.inode]
+        return _decode_each([row for row in self._rows if row[_INODE : _INODE + 4] == _NO_INODE])
 
     def with_file(self) -> "KeptRows":
         """Those to which a file refers."""
-        return KeptRows([row for row in self._rows if row[_INODE : _INODE + 4] != b"\0\0\0\0"], self._state)
+        return KeptRows([row for row in self._rows if row[_INODE : _INODE + 4] != _NO_INODE], self._state)
 
     def with_queue(self, least: int) -> Sequence[Connection]:
         """Those with so many bytes in a queue at least."""
@@ -75,10 +78,12 @@ class KeptRows(Sequence[Connection]):
             words = memoryview(row).cast("I")
             return max(words[_RECEIVE_QUEUE >> 2], words[_SEND_QUEUE >> 2]) >= least
 
-        return self._where(is_long, lambda row: max(row.receive_queue, row.send_queue) >= least)
+        if self._decoded is not None:
+            return [row for row in self._decoded if max(row.receive_queue, row.send_queue) >= least]
+        return _decode_each([row for row in self._rows if is_long(row)])
 
     def highest_ages(self) -> Sequence[float] | None:
-        """The most that each can have been in its state, in seconds, from this look alone.
+        """The most that each can have been in its state, in seconds, ascending, from this look alone.
 
         None where columns do not tell: in another state than CLOSE_WAIT and FIN_WAIT_2, or where the kernel
         does not describe each connection at the same place.
@@ -89,25 +94,17 @@ class KeptRows(Sequence[Connection]):
         }.get(self._state)
         if places is None or self._decoded is not None:
             return None
-        by_length: dict[int, list[bytes]] = {}
-        for row in self._rows:
-            by_length.setdefault(len(row), []).append(row)
-        ages: list[float] = []
-        for alike in by_length.values():
+        ages: list[int] = []
+        lengths = set(map(len, self._rows))
+        for length in lengths:
+            alike = self._rows if len(lengths) == 1 else [row for row in self._rows if len(row) == length]
             for first in range(0, len(alike), _AT_ONCE):
                 found = _greater_of(alike[first : first + _AT_ONCE], places)
                 if found is None:
                     return None
-                ages += [age / _PER_SECOND for age in found]
-        return ages
-
-    def _where(
-        self, of_row: Callable[[bytes], bool], of_one: Callable[[Connection], bool]
-    ) -> Sequence[Connection]:
-        if self._decoded is not None:
-            return [row for row in self._decoded if of_one(row)]
-        decoded = [decode_row(row) for row in self._rows if of_row(row)]
-        return [row for row in decoded if isinstance(row, Connection)]
+                ages += found
+        ages.sort()
+        return [age / _PER_SECOND for age in ages]
 
     def _all(self) -> tuple[Connection, ...]:
         if self._decoded is None:
@@ -119,6 +116,10 @@ class KeptRows(Sequence[Connection]):
                     decoded.append(row)
             self._decoded = tuple(decoded)
         return self._decoded
+
+
+def _decode_each(rows: Iterable[bytes]) -> Sequence[Connection]:
+    return [row for row in map(decode_row, rows) if isinstance(row, Connection)]
 
 
 def without_file(rows: Sequence[Connection]) -> Sequence[Connection]:
@@ -139,9 +140,8 @@ def _greater_of(rows: list[bytes], places: tuple[int, int]) -> list[int] | None:
     length = len(rows[0])
     if at is None or length % 4 or len(rows[0]) < at + places[1] + 4:
         return None
-    header = rows[0][at - _INFO_HEADER : at]
-    if any(row[at - _INFO_HEADER : at] != header for row in rows):
-        return None
     words, step = memoryview(b"".join(rows)).cast("I"), length // 4
+    if len(set(words[(at - _INFO_HEADER) // 4 :: step].tolist())) > 1:
+        return None
     one, other = (words[(at + place) // 4 :: step].tolist() for place in places)
     return list(map(max, one, other))

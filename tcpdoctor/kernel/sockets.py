@@ -6,9 +6,11 @@ move while it runs. `ways` forces a way; only tests and benchmarks need to.
 """
 
 import _socket as socket  # what is around it takes 3 ms to import, and is not needed
+import functools
 import struct
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import compress
 from typing import TypeAlias
 
 from tcpdoctor.kernel import procnet
@@ -337,6 +339,12 @@ def _detail_from_netlink(
     }, interrupted
 
 
+@functools.cache
+def _ones_at(number: int) -> bytes:
+    """A translation table: 1 for this number, 0 for all others."""
+    return bytes(number) + b"\1" + bytes(255 - number)
+
+
 def _keep_rows(rows: Rows, by_number: Mapping[int, Sample[bytes]]) -> None:
     """Give each state's sample its rows, datagram by datagram: an eighth of the time of one by one."""
     data, stride, offsets = rows.data, rows.stride, rows.offsets
@@ -347,7 +355,11 @@ def _keep_rows(rows: Rows, by_number: Mapping[int, Sample[bytes]]) -> None:
             continue
         places: Sequence[int] = offsets
         if found < len(column):
-            places = [at for at, state in zip(offsets, column, strict=True) if state == number]
+            places = [*compress(offsets, column.translate(_ones_at(number)))]
+        if stride and sample.has_room(found):
+            whole = bytes(data)
+            sample.extend([whole[at : at + stride] for at in places])
+            continue
         for chosen in sample.choose(found):
             at = places[chosen]
             length = stride or int.from_bytes(data[at : at + 4], sys.byteorder)

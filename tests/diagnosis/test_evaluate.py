@@ -2,11 +2,9 @@
 
 import json
 import math
-import random
 
 import pytest
 
-from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis.changes import compare, told_after
 from tcpdoctor.diagnosis.evaluate import diagnose_subjects
 from tcpdoctor.diagnosis.finding import Evidence, Severity, SysctlFix, Unchecked, Untold, Whereabouts
@@ -14,15 +12,13 @@ from tcpdoctor.diagnosis.library import RuleText, load_library, parse_config
 from tcpdoctor.diagnosis.rule import read_body
 from tcpdoctor.diagnosis.tell import value_text
 from tcpdoctor.errors import ConfigError
-from tcpdoctor.facts.host import HostFacts
 from tcpdoctor.facts.subject import Scope
-from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.facts.value import Ages, Growth, NamedText, Range
 from tcpdoctor.kernel.reading import Missing, Refused
 from tcpdoctor.kernel.snapshot import Endpoint
 from tests.diagnosis.examples import RULE, VOCABULARY, process, rule
 from tests.diagnosis.snapshots import snapshot
-from tests.facts.samples import LISTENER, NGINX, held_by, many_listeners
+from tests.facts.samples import LISTENER, NGINX, held_by
 
 HIDDEN = Missing("socket owners are hidden: run as root")
 
@@ -563,17 +559,3 @@ def test_a_finding_that_may_be_among_the_untold_has_not_gone():
     assert {told.fingerprint for told in told_after(before, few, changes, 6.0)} == {
         told.fingerprint for told in before
     }
-
-
-@pytest.mark.parametrize("seed", range(17))
-def test_a_crowd_is_judged_as_its_subjects_are_one_by_one(seed):
-    samples = many_listeners(random.Random(seed))
-    rules = [rule for rule in load_rules().rules if rule.scope is Scope.LISTENER]
-    crowd = subjects_of(samples, Scope.LISTENER, HostFacts(samples))
-    together, alone = (
-        diagnose_subjects(rules, samples.after, {Scope.LISTENER: subjects}.__getitem__)
-        for subjects in (crowd, list(crowd))
-    )
-    assert together == alone
-    assert together.unchecked
-    assert together.findings

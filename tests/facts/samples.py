@@ -10,8 +10,11 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import (
     Census,
     Connection,
+    Destination,
+    DestinationUse,
     Detail,
     Endpoint,
+    Established,
     Held,
     Holder,
     Listener,
@@ -201,3 +204,35 @@ def many_listeners(chance: random.Random) -> Samples:
     ]
     looks = [snapshot(waiting, listeners=tuple(rows), sysctls=SYSCTLS) for rows in (before, after)]
     return twice(*looks, 2.0) if chance.random() < 0.5 else once(looks[1])
+
+
+def many_destinations(chance: random.Random) -> Samples:
+    """Destinations of few kinds, attempts to some and connections without answer to others."""
+
+    def one(kind: int) -> Destination:
+        source = chance.choice(("10.0.0.1", "127.0.0.1"))
+        return Destination(source, source[:-1] + str(kind), 5432)
+
+    found = {
+        one(kind): DestinationUse(chance.choice((1, 1, 27100)), 1, chance.choice((0, 0, 0, 3)))
+        for kind in range(2, 63)
+    }
+    rows = [
+        CONNECTION._replace(
+            state=state,
+            local=Endpoint(to.source, chance.choice((40000, 2049))),
+            remote=Endpoint(to.address, to.port),
+            timer=Timer.RETRANSMIT,
+            retransmits=4,
+            expires=0.5,
+        )
+        for state in (TcpState.SYN_SENT, TcpState.ESTABLISHED)
+        for to in map(one, range(60, 67))
+    ]
+    none = Detail((), 0)
+    lost = [row for row in rows if row.state is TcpState.ESTABLISHED]
+    established = Established(53, 7, 0, 0, Detail(tuple(lost), len(lost) + 1), none, none, none, none)
+    counted = census(by_destination=found, established=established)
+    unanswered = [row for row in rows if row.state is TcpState.SYN_SENT]
+    reuse = {"net.ipv4.tcp_tw_reuse": chance.choice((0, 1, 2))}
+    return once(snapshot(unanswered, census=counted, sysctls=SYSCTLS | reuse))

@@ -1,11 +1,7 @@
 """Facts of listeners: their queues, and whose queue a connection waits in."""
 
-import random
-
 import pytest
 
-from tcpdoctor.facts.fact import TEXT
-from tcpdoctor.facts.listeners import FACTS
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.facts.value import Growth, Range
@@ -18,7 +14,6 @@ from tests.facts.samples import (
     details,
     facts,
     held_by,
-    many_listeners,
     once,
     several,
     snapshot,
@@ -255,18 +250,3 @@ def test_without_single_sockets_the_count_is_missing_and_the_queue_is_not(detail
     assert isinstance(found["close_wait.not_accepted"], Missing)
     assert isinstance(found["close_wait.not_accepted_ages"], Missing)
     assert found["accept_queue.length"] == 0
-
-
-# listeners that are alike
-
-
-@pytest.mark.parametrize("seed", range(31))
-def test_listeners_of_one_kind_differ_in_no_number_but_their_port(seed):
-    crowd = subjects_of(many_listeners(random.Random(seed)), Scope.LISTENER)
-    numbers = [fact.name for fact, _ in FACTS if fact.kind != TEXT]
-    assert set(numbers) > crowd.apart == {"listener.port"}
-    for alike in crowd.alike.values():
-        for name in set(numbers) - crowd.apart:
-            assert len({repr(crowd[number].facts[name]) for number in alike}) == 1, name
-    assert max(map(len, crowd.alike.values())) > 1
-    assert sorted(number for alike in crowd.alike.values() for number in alike) == list(range(61))
