@@ -230,8 +230,11 @@ def _answer(request: _Request, kind: CheckFormat, target: Output) -> int:
         answer = _look(request, memory, kind, tell_stage)
         answer = answer._replace(duration=time.monotonic() - started)
         tell_stage("writing the answer")
+        head = _incomplete(answer)
+        if head:
+            answer = answer._replace(window=_seconds_between(answer))
         if not _told_the_journal((answer,), memory, request, kind, target):
-            emit(_incomplete(answer) + _rendered(answer, memory, request, kind, style), target)
+            emit(head + _rendered(answer, memory, request, kind, style), target)
         if memory is not None:
             _keep(memory, answer)
     if request.quiet:
@@ -277,8 +280,12 @@ def _incomplete(answer: Check) -> str:
     """What stands above an answer that somebody did not wait for."""
     if not answer.interrupted:
         return ""
-    seconds = answer.samples.after.clock - (answer.samples.before or answer.samples.after).clock
-    return f"INCOMPLETE: interrupted after {seconds:.0f} s of {answer.window:g} s\n"
+    return f"INCOMPLETE: interrupted after {_seconds_between(answer):.0f} s of {answer.window:g} s\n"
+
+
+def _seconds_between(answer: Check) -> float:
+    before = answer.samples.before or answer.samples.after
+    return round(answer.samples.after.clock - before.clock, 1)
 
 
 def _keep(memory: "SinceLast", answer: Check) -> None:

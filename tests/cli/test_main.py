@@ -88,6 +88,7 @@ def test_text_says_what_is_known_when_it_is_interrupted_and_that_it_is_incomplet
     first, second = output.decode().splitlines()[:2]
     assert re.fullmatch(r"INCOMPLETE: interrupted after \d+ s of 60 s", first)
     assert second.split()[0] in ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+    assert "60 s apart" not in output.decode()
 
 
 def interrupted(*options, cwd):
