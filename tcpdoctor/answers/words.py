@@ -4,6 +4,7 @@
 is looked at but what a word may stand for: /etc/services, this host's addresses and listeners, process names.
 """
 
+import ipaddress
 import os
 import re
 import socket
@@ -31,11 +32,13 @@ class Meaning(NamedTuple):
     """What that option takes."""
     name: str
     """What it is, for a line that names it: ``EADDRINUSE``, ``port 98``."""
+    udp: bool = False
+    """Of a port: it is one of UDP."""
 
     def command(self) -> str:
         """The whole command that asks for it and nothing else."""
         value = self.value if re.fullmatch(r"[\w.:*\[\]@%/-]+", self.value) else f"'{self.value}'"
-        return f"tcpdoctor explain --{self.question} {value}"
+        return f"tcpdoctor explain --{self.question} {value}{' --udp' if self.udp else ''}"
 
 
 def meaning_of(words: Sequence[str]) -> tuple[Meaning, tuple[Meaning, ...]]:
@@ -77,14 +80,65 @@ def port_of(text: str) -> tuple[str | None, int]:
 
 
 def _meanings(text: str) -> Iterator[Meaning]:
-    yield from _numbers_and_ends(text)
+    said = list(_said_kinds(text))
+    yield from said or _numbers_and_ends(text)
     yield from _pages(text)
     service = _service(text)
     if service is not None:
         yield Meaning("port", str(service), f"port {service}")
-    if processes_called(text):
-        yield Meaning("pid", text, f"the processes called {text}")
+    yield from _processes(text)
     yield from _lines_of_logs(text)
+
+
+_KINDS = {
+    "port": "port",
+    "tcp": "port",
+    "udp": "port",
+    "pid": "pid",
+    "process": "pid",
+    "state": "state",
+    "sysctl": "sysctl",
+    "option": "option",
+    "error": "error",
+    "rule": "rule",
+}
+"""Words before a word that say what it is, by the question."""
+_PROTOCOL = re.compile(
+    r"(?:(?P<before>tcp|udp)[/:])?(?P<port>[\w.+-]+)(?:/(?P<behind>tcp|udp))?", re.IGNORECASE
+)
+
+
+def _said_kinds(text: str) -> Iterator[Meaning]:
+    """``port 8080``, ``pid 811``, ``udp 53``, ``8080/tcp``, ``tcp:8080``: the word says itself what it is."""
+    kind, _, word = text.lower().partition(" ")
+    protocol = _PROTOCOL.fullmatch(text)
+    if protocol and (protocol["before"] or protocol["behind"]):
+        kind, word = (protocol["before"] or protocol["behind"]).lower(), protocol["port"].lower()
+    question = _KINDS.get(kind)
+    word = text[len(text) - len(word) :].strip() if word and not protocol else word
+    if question is None or not word or " " in word:
+        return
+    if question == "port":
+        with suppress(QuestionError):
+            port = port_of(word)[1]
+            udp = kind == "udp"
+            yield Meaning("port", word if ":" in word else str(port), f"port {port}", udp)
+    elif question == "pid":
+        if word.isdecimal():
+            yield Meaning("pid", word, f"process {word}")
+        yield from _processes(word)
+    else:
+        with suppress(QuestionError):
+            name = _FINDERS[question](word)
+            yield Meaning(question, name, name)
+
+
+def _processes(text: str) -> Iterator[Meaning]:
+    """Those called so, or by the path of their program, or of a unit of systemd."""
+    name = text.rpartition("/")[2] if text.startswith("/") and " " not in text else text
+    if processes_called(name):
+        called = "of" if name.endswith(_UNIT) else "called"
+        yield Meaning("pid", name, f"the processes {called} {name}")
 
 
 def _numbers_and_ends(text: str) -> Iterator[Meaning]:
@@ -151,9 +205,10 @@ def _option(text: str) -> str:
 def _rule(text: str) -> str:
     from tcpdoctor.answers.rules import load_rules
 
-    if not re.fullmatch(r"(?:[a-z0-9-]+/)?[a-z][a-z0-9]*(?:-[a-z0-9]+)+", text):
+    spelt = text.lower().replace("_", "-")
+    if not re.fullmatch(r"(?:[a-z0-9-]+/)?[a-z][a-z0-9]*(?:-[a-z0-9]+)+", spelt):
         raise QuestionError("rules are called so-and-so")
-    rule, _ = load_rules().find(text)
+    rule, _ = load_rules().find(spelt)
     return rule.id
 
 
@@ -167,6 +222,7 @@ _FINDERS: dict[str, Callable[[str], str]] = {
 
 
 def _service(text: str) -> int | None:
+    text = text.lower()
     if not re.fullmatch(r"[a-z][a-z0-9+.-]*", text):
         return None
     try:
@@ -176,9 +232,14 @@ def _service(text: str) -> int | None:
 
 
 def processes_called(name: str) -> tuple[int, ...]:
-    """Return the processes here whose name is this one, as the kernel has it: cut to 15 bytes."""
-    if not name or len(name) > 64 or "/" in name:
+    """Return the processes here whose name is this one, as the kernel has it: cut to 15 bytes.
+
+    ``nginx.service`` stands for those of a unit of systemd.
+    """
+    if not name or len(name) > 256 or "/" in name:
         return ()
+    if name.endswith(_UNIT):
+        return _processes_of_unit(name)
     wanted = name.encode("utf-8", "replace")[:15]
     found = []
     for entry in os.listdir("/proc"):
@@ -189,6 +250,23 @@ def processes_called(name: str) -> tuple[int, ...]:
                         found.append(int(entry))
             except OSError:  # it has ended, or is hidden
                 continue
+    return tuple(sorted(found))
+
+
+_UNIT = ".service"
+
+
+def _processes_of_unit(unit: str) -> tuple[int, ...]:
+    """Return the processes in the control group of a unit of systemd, or below it."""
+    wanted = unit.encode("utf-8", "replace")
+    found = []
+    for entry in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{entry}/cgroup", "rb") as groups:
+                if any(wanted in line.rstrip(b"\n").split(b"/") for line in groups):
+                    found.append(int(entry))
+        except OSError:  # it has ended, or is hidden
+            continue
     return tuple(sorted(found))
 
 
@@ -233,21 +311,117 @@ def _lines_of_logs(text: str) -> Iterator[Meaning]:
     if line is not None:
         yield Meaning(line.flag.removeprefix("--"), line.name, line.name)
     name = error_in_line(text)
-    if name is None:
+    if name is not None:
+        yield Meaning("error", name, name)
+    if line is not None or name is not None:
+        yield from _end_in_line(text)
+
+
+_BEFORE_END = (
+    "tcp",
+    "tcp4",
+    "tcp6",
+    "to",
+    "connect",
+    "econnrefused",
+    "econnreset",
+    "etimedout",
+    "port",
+    "on",
+)
+
+
+def _end_in_line(text: str) -> Iterator[Meaning]:
+    """The port or the connection that a line is about: of ``a->b`` the peer, else the first that it names."""
+    host_and_port = re.search(r"\bto (?:host )?([\w.-]+) port (\d{1,5})\b", text)
+    if host_and_port is not None:
+        yield from _numbers_and_ends(":".join(host_and_port.groups()))
         return
-    yield Meaning("error", name, name)
-    ports = re.findall(r"(?:[\d.]+|\]|\*|\blocalhost):(\d{2,5})\b|\bport (\d{2,5})\b", text)
-    for first, second in ports[:1]:
-        port = int(first or second)
-        if 1 <= port <= _LARGEST_PORT:
-            yield Meaning("port", str(port), f"port {port}")
+    words = [word.lstrip(".,;'\"").rstrip(".,;:'\"") for word in re.split(r"[\s()'\",]+|->|//?", text)]
+    ends = [
+        end for before, word in zip(["", *words], words, strict=False) for end in _named_end(before, word)
+    ]
+    if ends:
+        yield from ends[-1] if "->" in text else ends[0]
+
+
+def _named_end(before: str, word: str) -> Iterator[list[Meaning]]:
+    """The meanings of a word of a line if it is an end: a place in a source file (``app.py:42``) is none."""
+    if word.isdecimal() and before.lower() == "port":
+        yield list(_numbers_and_ends(word))
+        return
+    end = _END.match(word.replace(":::", "[::]:", 1) if word.startswith(":::") else word)
+    if end is None:
+        return
+    host = end["six"] or end["host"]
+    if host in _WILDCARDS:
+        yield list(_numbers_and_ends(end["port"]))
+    elif host in _LOOPBACK or _is_numeric(host) or (before.lower() in _BEFORE_END and not host.isdecimal()):
+        yield list(_numbers_and_ends(word))
+
+
+def _is_numeric(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def _unknown(text: str) -> str:
     """Say that nothing is called so, with the nearest of everything, or with nothing rather than nonsense."""
+    shown = text if len(text) <= 60 else text[:57] + "..."
+    said = _unknown_number(text) or _unknown_host(text) or _several(text)
+    if said:
+        return said
+    near = _near(text)
+    if near:
+        return f"nothing here is called {shown!r}; did you mean: tcpdoctor explain {_either(near)}"
+    return (
+        f"nothing here is called {shown!r}; a word is a port, HOST:PORT, an error, a state, a sysctl, "
+        "a socket option, a rule, a service or a process"
+    )
+
+
+def _either(names: Sequence[str]) -> str:
+    """``a``, ``a or b``, ``a, b or c``."""
+    return " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
+def _unknown_number(text: str) -> str | None:
+    if not (text.isascii() and text.isdigit()):
+        return None
+    return f"{text[:20]} is no port (1 to {_LARGEST_PORT}), no process and no error that TCP gives"
+
+
+def _unknown_host(text: str) -> str | None:
+    """A host alone: what is asked of it takes a port."""
+    looks_so = re.fullmatch(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,}", text) and not text.endswith(_UNIT)
+    if not looks_so and not _is_numeric(text):
+        return None
+    end = f"[{text}]" if ":" in text else text
+    return f"{text} is a host; a connection has a port too: tcpdoctor explain {end}:PORT"
+
+
+def _several(text: str) -> str | None:
+    """Several words that mean something each."""
+    words = text.split()
+    if len(words) < 2 or not all(any(_meanings(word)) for word in words[:2]):
+        return None
+    return f"explain answers one question at a time: tcpdoctor explain {words[0]}"
+
+
+_MOST_NEAR = 6
+_BEGINS = 4
+"""Letters of a word that is only begun."""
+
+
+def _near(text: str) -> list[str]:
+    """The nearest name of all there are, or the few that have the word as a part."""
     from difflib import get_close_matches  # only a mistake pays for it
 
     from tcpdoctor.answers.rules import load_rules
+    from tcpdoctor.kernel.processes import list_programs
     from tcpdoctor.knowledge.error_pages import error_names
     from tcpdoctor.knowledge.option_pages import option_names
     from tcpdoctor.knowledge.resource import bare
@@ -255,14 +429,18 @@ def _unknown(text: str) -> str:
     from tcpdoctor.knowledge.sysctl_pages import sysctl_names
 
     names = [*error_names(), *state_keys(), *option_names(), *(rule.id for rule in load_rules().rules)]
-    spelled = {bare(name): name for name in names} | {
-        bare(name.rpartition(".")[2]): name.rpartition(".")[2] for name in sysctl_names()
-    }
-    shown = text if len(text) <= 60 else text[:57] + "..."
+    sysctls = {name: name.rpartition(".")[2] for name in sysctl_names()}
+    spelled = {bare(name): name for _, name in list_programs() if re.fullmatch(r"[\w.+-]{4,}", name)}
+    spelled |= {bare(name): name for name in names}
+    spelled |= {bare(full): name for full, name in sysctls.items()}
+    spelled |= {bare(name): name for name in sysctls.values()}
+    begun = list(dict.fromkeys(name for key, name in spelled.items() if key.startswith(bare(text))))
+    everything = (*names, *sysctls.values())
+    parts = [name for name in everything if text.lower() in re.split(r"[-_]", name.lower())]
+    said = list(dict.fromkeys([*begun, *parts])) if len(bare(text)) >= _BEGINS else []
+    if 0 < len(said) <= _MOST_NEAR:
+        return said
     near = get_close_matches(bare(text), spelled, n=1, cutoff=0.78)
     if near:
-        return f"nothing here is called {shown!r}; did you mean: tcpdoctor explain {spelled[near[0]]}"
-    return (
-        f"nothing here is called {shown!r}; a word is a port, HOST:PORT, an error, a state, a sysctl, "
-        "a socket option, a rule, a service or a process"
-    )
+        return [spelled[near[0]]]
+    return []

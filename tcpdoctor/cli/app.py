@@ -105,6 +105,8 @@ class LazyGroup(TyperGroup):
         if name not in COMMANDS and not name.startswith("-"):
             from difflib import get_close_matches  # only a mistake pays for it
 
+            if name in _CALLED_ELSEWHERE:
+                ctx.fail(f"no command {name!r}; did you mean: tcpdoctor {_CALLED_ELSEWHERE[name]}")
             nearest = get_close_matches(name, COMMANDS, 1, 0.7)
             asked = _meant(args)
             if asked and not nearest:
@@ -113,6 +115,24 @@ class LazyGroup(TyperGroup):
             ctx.fail(f"no command {name!r}; {guess}")
         return super().resolve_command(ctx, args)
 
+
+_CALLED_ELSEWHERE = {
+    "ss": "sockets",
+    "netstat": "sockets",
+    "lsof": "sockets",
+    "list": "sockets",
+    "connections": "sockets",
+    "ports": "states --by port",
+    "processes": "states --by process",
+    "status": "check",
+    "doctor": "check",
+    "diagnose": "check",
+    "run": "lab run",
+    "prove": "lab prove",
+    "lint": "sysctl lint",
+    "version": "--version",
+}
+"""What other programs call the questions that are answered here."""
 
 _QUESTIONS = ("port", "connect", "pid", "state", "sysctl", "option", "error", "rule")
 

@@ -385,9 +385,20 @@ def _wanted_rules(words: list[str] | None, only: list[str] | None) -> frozenset[
     """
     for word in words or []:
         if not re.fullmatch(r"[a-z][a-z0-9,-]*", word):
-            raise QuestionError(f"no rule is called {word!r}; did you mean: tcpdoctor explain {word}")
+            raise QuestionError(f"no rule is called {word!r}; did you mean: tcpdoctor {_meant(word)}")
     named, chosen = _ids(words), _ids(only)
     return chosen if named is None else named | (chosen or frozenset())
+
+
+def _meant(word: str) -> str:
+    """The command that answers a word that is no rule's id, but perhaps a rule in another spelling."""
+    from tcpdoctor.answers.words import meaning_of  # only a mistake pays for it
+
+    try:
+        meaning, _ = meaning_of([word])
+    except QuestionError:
+        return f"explain {word}"
+    return f"check {meaning.value}" if meaning.question == "rule" else f"explain {word}"
 
 
 def _ids(options: list[str] | None) -> frozenset[str] | None:

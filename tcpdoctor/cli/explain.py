@@ -140,7 +140,10 @@ def explain(
         "--no-lookup": no_lookup or None,
     }
     look_from(netns)
-    asked, also = _asked(words or [], given)
+    asked, also, udp_said = _asked(words or [], given)
+    udp = udp or udp_said
+    if words:
+        extras["--no-lookup"] = None  # a refusal that has nothing to refuse where no name was said
     question = _the_only_question(asked)
     _refuse_strays(question, extras)
     where = Output(
@@ -172,10 +175,13 @@ def explain(
 
 def _asked(
     words: Sequence[str], given: Mapping[str, object]
-) -> tuple[Mapping[str, object], tuple[tuple[str, str], ...]]:
-    """Return the question that words ask, and what else they may mean; without words what options ask."""
+) -> tuple[Mapping[str, object], tuple[tuple[str, str], ...], bool]:
+    """Return the question that words ask, what else they may mean, and whether they say UDP.
+
+    Without words it is what options ask.
+    """
     if not words:
-        return given, ()
+        return given, (), False
     stated = [name for name, value in given.items() if value is not None]
     if stated:
         raise QuestionError(f"explain answers one question at a time, not {words[0][:60]!r} and {stated[0]}")
@@ -185,7 +191,7 @@ def _asked(
     shown = " ".join(words)
     shown = shown if len(shown) <= 30 else shown[:27] + "..."
     also = tuple((f"{shown} is also {other.name}:", other.command()) for other in others)
-    return {f"--{meaning.question}": meaning.value}, also
+    return {f"--{meaning.question}": meaning.value}, also, meaning.udp
 
 
 def _pids(text: str) -> tuple[int, ...]:
@@ -229,7 +235,10 @@ def _answerer(topic: str) -> Callable[..., None]:
 def _the_only_question(given: Mapping[str, object]) -> str:
     asked = [name for name, value in given.items() if value is not None]
     if not asked:
-        raise QuestionError(f"explain needs a question: one of {_QUESTIONS}")
+        raise QuestionError(
+            "explain needs a question: a word, such as 8080, db:5432, EADDRINUSE, close-wait or nginx, "
+            f"a line of a log, or one of {_QUESTIONS}"
+        )
     if len(asked) > 1:
         raise QuestionError(f"explain answers one question at a time, not {' and '.join(asked)}")
     return asked[0]

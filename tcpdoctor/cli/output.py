@@ -392,6 +392,9 @@ def describe_usage(error: typer.TyperException, path: str) -> str:
     else:
         text = error.format_message().rstrip(".")
         text = text[:1].lower() + text[1:]
+        unknown = re.fullmatch(r"no such command '([^']{1,60})'.*", text)
+        if unknown and path in _SHOWS and re.search("[-_./]", unknown[1]):
+            text = f"no command {unknown[1]!r}; did you mean: {_SHOWS[path]} {unknown[1]}"
     return f"{path}: {text} (see {path} --help)"
 
 
@@ -411,6 +414,13 @@ def describe_crash(error: Exception) -> str:
         "please report it with what TCPDOCTOR_TRACEBACK=1 makes it print"
     )
 
+
+_SHOWS = {
+    "tcpdoctor sysctl": "tcpdoctor sysctl show",
+    "tcpdoctor rules": "tcpdoctor rules show",
+    "tcpdoctor lab": "tcpdoctor lab run",
+}
+"""What is asked of a group's things by their names."""
 
 _ELSEWHERE = {
     "--port": "tcpdoctor explain --port N tells of a port",

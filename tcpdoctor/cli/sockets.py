@@ -28,6 +28,36 @@ _SHOWN = 200
 """More sockets are not read by people; json lists all."""
 
 
+def _port(text: str | int) -> int:
+    """Read a port as `explain --port` does.
+
+    Raises:
+        typer.BadParameter: It is none.
+    """
+    from tcpdoctor.answers.words import port_of
+    from tcpdoctor.errors import QuestionError
+
+    try:
+        return port_of(str(text))[1]
+    except QuestionError as error:
+        raise typer.BadParameter(str(error).partition(": ")[2]) from None
+
+
+def _process(pid: str | None, name: str | None) -> tuple[int | None, str | None]:
+    """Return the number that ``--pid`` gives, or the name that it or ``--name`` gives.
+
+    Raises:
+        typer.BadParameter: It is neither, or both are given.
+    """
+    if pid is None:
+        return None, name
+    if pid.isdecimal() and int(pid) > 0:
+        return int(pid), name
+    if name is not None or pid.lstrip("-").isdecimal():
+        raise typer.BadParameter(f"{pid[:60]!r} is no process's number", param_hint="--pid")
+    return None, pid
+
+
 def sockets(
     *,
     state: Annotated[
@@ -36,15 +66,19 @@ def sockets(
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option("-p", "--port", metavar="N", min=1, max=65535, help="Only with this local port."),
+        typer.Option(
+            "-p", "--port", metavar="N", parser=_port, help="Only with this local port: 8080, :8080, http."
+        ),
     ] = None,
     peer_port: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=65535, help="Only connected to this port.")
+        int | None, typer.Option(metavar="N", parser=_port, help="Only connected to this port.")
     ] = None,
     peer: Annotated[
         str | None, typer.Option(metavar="ADDR[:PORT]", help="Only connected to this address, or end.")
     ] = None,
-    pid: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only those a process holds.")] = None,
+    pid: Annotated[
+        str | None, typer.Option(metavar="N|NAME", help="Only those a process holds, or those called so.")
+    ] = None,
     older: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", help="Only those known to be in their state so long, or longer."),
@@ -83,7 +117,8 @@ def sockets(
     read and closed at once; that needs root for other users' processes.
     """
     target = Output(format_of(output_format, as_json), output, color)
-    names = [name for text in state or () for name in text.split(",")]
+    names = [one for text in state or () for one in text.split(",")]
+    number, name = _process(pid, name)
     look_from(netns)
     if udp:
         from tcpdoctor.answers.sockets import parse_peer
@@ -91,13 +126,13 @@ def sockets(
 
         _refuse_what_tcp_has(state=state, older=older, options=options)
         end = None if peer is None else parse_peer(peer)
-        _print_udp(UdpQuestion(port, peer_port, end, pid, name), sort, limit, columns, target)
+        _print_udp(UdpQuestion(port, peer_port, end, number, name), sort, limit, columns, target)
         return
     from tcpdoctor.report.sockets_json import COLUMNS
 
     sort = sort or "age"
     shown = _known_columns([sort, *(columns or "").split(",")], COLUMNS)
-    answer = _look(names, port, peer_port, pid, peer, older, options=options, name=name)
+    answer = _look(names, port, peer_port, number, peer, older, options=options, name=name)
     if sort != "age" or limit is not None or target.format == "text":
         from tcpdoctor.report.sockets_text import sort_value
 

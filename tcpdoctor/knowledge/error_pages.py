@@ -94,9 +94,21 @@ def error_in_line(line: str) -> str | None:
         number: int = getattr(errno, name)
         if re.search(rf"\b{name}\b", line) or os.strerror(number).lower() in lowered:
             return name
-    found = re.search(r"(?:errno|os error|error)\W{1,2}(\d{1,3})\b", line, re.IGNORECASE)
-    meant = errno.errorcode.get(int(found[1])) if found else None
-    return meant if meant in error_names() else None
+    found = re.search(r"(?:(?:errno|os error|error)\W{1,2}(\d{1,3})\b|\((\d{1,3}): )", line, re.IGNORECASE)
+    meant = errno.errorcode.get(int(found[1] or found[2])) if found else None
+    if meant in error_names():
+        return meant
+    return next((name for words, name in _IN_LINES if words in lowered), None)
+
+
+_IN_LINES = (
+    ("connection reset", "ECONNRESET"),
+    ("address in use", "EADDRINUSE"),
+    ("i/o timeout", "ETIMEDOUT"),
+    ("deadline exceeded", "ETIMEDOUT"),
+    ("timed out", "ETIMEDOUT"),
+)
+"""What programs say instead of the C library's text."""
 
 
 def _without_number(asked: str) -> str:

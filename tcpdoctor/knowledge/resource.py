@@ -68,11 +68,17 @@ def find_name(asked: str, spellings: Mapping[str, str], what: str) -> str:
     raise QuestionError(f"no {what} is called {asked.strip()[:60]!r}; {suggest(asked, spellings)}")
 
 
+_MOST_BEGUN = 3
+
+
 def suggest(asked: str, spellings: Mapping[str, str]) -> str:
     """What to try instead of a name that there is not."""
     from difflib import get_close_matches  # only a mistake pays for it
 
-    near = get_close_matches(bare(asked), spellings, n=1, cutoff=0.65)
+    begun = _distinct(name for key, name in spellings.items() if bare(asked) and key.startswith(bare(asked)))
+    if 0 < len(begun) <= _MOST_BEGUN:
+        return f"did you mean {' or '.join(begun)}?"
+    near = get_close_matches(bare(asked), spellings, n=1, cutoff=0.7)
     if near:
         return f"did you mean {spellings[near[0]]}?"
     names = _distinct(spellings.values())

@@ -139,3 +139,34 @@ def test_the_repeatable_options_are_those_that_take_several_values(name):
     command = build_command(name, COMMANDS[name])
     several = {option for one in command.params if one.multiple for option in one.opts}
     assert several == set(COMMANDS[name].repeatable)
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("ss", "tcpdoctor sockets"),
+        ("netstat", "tcpdoctor sockets"),
+        ("ports", "tcpdoctor states --by port"),
+        ("status", "tcpdoctor check"),
+        ("run", "tcpdoctor lab run"),
+        ("8080", "tcpdoctor explain 8080"),
+        ("port 8080", "tcpdoctor explain 8080"),
+        ("close-wait-leak", "tcpdoctor explain close-wait-leak"),
+        ("check 8080", "tcpdoctor explain 8080"),
+        ("check close_wait_leak", "tcpdoctor check close-wait-leak"),
+        ("sysctl tcp_fin_timeout", "tcpdoctor sysctl show tcp_fin_timeout"),
+        ("rules close-wait-leak", "tcpdoctor rules show close-wait-leak"),
+        ("lab close-wait-leak", "tcpdoctor lab run close-wait-leak"),
+        ("explain --sysctl tcp_fin", "net.ipv4.tcp_fin_timeout?"),
+        ("explain --option SO_REUSE", "SO_REUSEADDR or SO_REUSEPORT?"),
+        ("explain --state FIN", "FIN_WAIT_1 or FIN_WAIT_2?"),
+    ],
+)
+def test_what_is_called_otherwise_elsewhere_is_recognised(words, meant):
+    assert f"did you mean: {meant}" in (said := complaint(tcpdoctor(*words.split()))) or (
+        f"did you mean {meant}" in said
+    )
+
+
+def test_a_refusal_to_look_names_up_is_no_mistake_where_a_word_is_no_name():
+    assert tcpdoctor("explain", "EADDRINUSE", "--no-lookup").returncode == 0

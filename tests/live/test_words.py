@@ -92,3 +92,125 @@ def test_an_unknown_word_gets_the_nearest_or_nothing_rather_than_nonsense(word, 
 def test_the_command_that_asks_for_a_meaning_is_whole():
     assert Meaning("error", "EADDRINUSE", "EADDRINUSE").command() == "tcpdoctor explain --error EADDRINUSE"
     assert Meaning("pid", "my app", "x").command() == "tcpdoctor explain --pid 'my app'"
+
+
+# --- as a new user would ask ---
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ("port 8080", [("port", "8080")]),
+        ("tcp/8080", [("port", "8080")]),
+        ("8080/tcp", [("port", "8080")]),
+        ("tcp:http", [("port", "80")]),
+        ("HTTP", [("port", "80")]),
+        ("pid 1", [("pid", "1")]),
+        ("state close_wait", [("state", "close_wait")]),
+        ("error 98", [("error", "EADDRINUSE")]),
+        ("option SO_LINGER", [("option", "SO_LINGER")]),
+        ("rule close-wait-leak", [("rule", "close-wait-leak")]),
+        ("close_wait_leak", [("rule", "close-wait-leak")]),
+        ("net/ipv4/tcp_fin_timeout", [("sysctl", "net.ipv4.tcp_fin_timeout")]),
+        ("/proc/sys/net/ipv4/tcp_fin_timeout", [("sysctl", "net.ipv4.tcp_fin_timeout")]),
+        ("FIN-WAIT-2", [("state", "fin_wait_2")]),
+        ("ESTAB", [("state", "established")]),
+        ("reuseaddr", [("option", "SO_REUSEADDR")]),
+        ("[::]:80", [("port", "[::]:80")]),
+    ],
+)
+def test_usual_spellings_are_understood(words, asked):
+    assert questions(*words.split()) == asked
+
+
+@pytest.mark.parametrize("words", ["53/udp", "udp/53", "udp:53", "udp 53", "udp:domain"])
+def test_a_port_of_udp_is_asked_as_one(words):
+    meaning, others = meaning_of(words.split())
+    assert (meaning.command(), others) == ("tcpdoctor explain --port 53 --udp", ())
+
+
+@pytest.mark.parametrize(
+    ("line", "asked"),
+    [
+        (
+            "nginx: [emerg] bind() to [::]:80 failed (98: Unknown error)",
+            [("error", "EADDRINUSE"), ("port", "80")],
+        ),
+        ("java.net.BindException: Address already in use (Bind failed)", [("error", "EADDRINUSE")]),
+        ("java.net.SocketException: Connection reset", [("error", "ECONNRESET")]),
+        ("java.net.SocketTimeoutException: Read timed out", [("error", "ETIMEDOUT")]),
+        ("ConnectionRefusedError: [Errno 111] Connection refused", [("error", "ECONNREFUSED")]),
+        (
+            "dial tcp 203.0.113.7:5432: connect: connection refused",
+            [("error", "ECONNREFUSED"), ("connect", "203.0.113.7:5432")],
+        ),
+        (
+            "dial tcp 203.0.113.7:5432: i/o timeout",
+            [("error", "ETIMEDOUT"), ("connect", "203.0.113.7:5432")],
+        ),
+        (
+            "read tcp 127.0.0.1:1234->203.0.113.7:80: read: connection reset by peer",
+            [("error", "ECONNRESET"), ("connect", "203.0.113.7:80")],
+        ),
+        ("listen tcp :8080: bind: address already in use", [("error", "EADDRINUSE"), ("port", "8080")]),
+        (
+            "Error: listen EADDRINUSE: address already in use :::3000",
+            [("error", "EADDRINUSE"), ("port", "3000")],
+        ),
+        ("Error: connect ECONNREFUSED db:5432", [("error", "ECONNREFUSED"), ("connect", "db:5432")]),
+        (
+            'connect() failed (111: Connection refused), upstream: "http://203.0.113.7:8080/"',
+            [("error", "ECONNREFUSED"), ("connect", "203.0.113.7:8080")],
+        ),
+        (
+            "ssh: connect to host db port 22: No route to host",
+            [("error", "EHOSTUNREACH"), ("connect", "db:22")],
+        ),
+        (
+            "TCP: request_sock_TCP: Possible SYN flooding on port 0.0.0.0:80. Sending cookies.",
+            [("rule", "syn-queue-full"), ("port", "80")],
+        ),
+        ("app.py:42: OSError: [Errno 98] Address already in use", [("error", "EADDRINUSE")]),
+        ("12:30 worker: Address already in use", [("error", "EADDRINUSE")]),
+    ],
+)
+def test_lines_of_logs_name_the_error_and_the_end_they_are_about(line, asked):
+    assert questions(*line.split()) == asked
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("0", "no port"),
+        ("99999999", "no port"),
+        ("example.com", "tcpdoctor explain example.com:PORT"),
+        ("203.0.113.7", "tcpdoctor explain 203.0.113.7:PORT"),
+        ("fd00::1", r"tcpdoctor explain \[fd00::1\]:PORT"),
+        ("8080 9090", "one question at a time: tcpdoctor explain 8080"),
+        ("EADDR", "EADDRINUSE or EADDRNOTAVAIL"),
+        ("tcp_fin", "explain tcp_fin_timeout$"),
+        ("net.ipv4.tcp_fin_timeot", "explain tcp_fin_timeout$"),
+        ("orphans", "orphans-near-limit, orphans-reset, .* or tcp_max_orphans"),
+        ("backlog", "tcp_max_syn_backlog"),
+        ("no-such.service", "nothing here is called"),
+    ],
+)
+def test_what_cannot_be_answered_says_what_may_have_been_meant(words, said):
+    with pytest.raises(QuestionError, match=said):
+        meaning_of(words.split())
+
+
+def a_program(name: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]], str]:
+    with open("/proc/self/comm", "w", encoding="ascii") as comm:
+        comm.write(name)
+    try:
+        meaning_of([name.replace("r", "rr")])
+    except QuestionError as error:
+        return questions(name), questions(f"/usr/sbin/{name}"), str(error)
+    return [], [], ""
+
+
+def test_a_program_that_runs_is_found_by_name_and_path_and_near(in_namespace):
+    by_name, by_path, near = in_namespace(a_program, "ngserver")
+    assert by_name == by_path == [("pid", "ngserver")]
+    assert "did you mean: tcpdoctor explain ngserver" in near
