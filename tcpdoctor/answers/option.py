@@ -1,87 +1,108 @@
 """The answer to `explain --option`: a page of the encyclopaedia, this host's sockets, and who sets it."""
 
 import time
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, NamedTuple
 
+from tcpdoctor.answers.record import NO_REASONS, Count, Host, Is, Reasons, Time, host_of, utc
 from tcpdoctor.kernel.namespaces import Identity, read_identity
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import JsonValue, Missing, Reading
 from tcpdoctor.kernel.snapshot import Held, SysctlValue
-from tcpdoctor.kernel.sockopts import OPTIONS, Linger, OptionValue, PortRange, read_fresh_option
+from tcpdoctor.kernel.sockopts import OPTIONS, OptionValue, read_fresh_option
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.survey import Seen, take_survey
 from tcpdoctor.kernel.sysctl import read_sysctls
 from tcpdoctor.knowledge.option_pages import OptionPage, Runtime, Value, find_option, read_runtimes
+from tcpdoctor.knowledge.state_pages import Mistake
 
 
 class ListenerOption(NamedTuple):
     """One listener of this host, and its value of the option."""
 
     local: str
-    owner: str | None
-    """``nginx (811)``; None where it is not known."""
+    owner: Annotated[Reading[str | None], Is("nginx (811); null where no process holds it.")]
     value: Reading[OptionValue]
+    missing: Reasons = NO_REASONS
+
+
+class Limits(NamedTuple):
+    """The smallest and the largest value."""
+
+    low: int
+    high: int
+
+
+class Sets(NamedTuple):
+    """A program or library in its default configuration, and what was seen on its sockets."""
+
+    name: str
+    software: str
+    seen_with: Annotated[str | None, Is("The version.")]
+    sets: Annotated[bool, Is("false: it leaves the option as it is.")]
+    value: Annotated[JsonValue, Is("The value that was seen; null where it sets none.")]
+    note: str | None
 
 
 class OptionAnswer(NamedTuple):
-    """Everything that `explain --option` says."""
+    """What `tcpdoctor explain --option SO_X --format json` prints, and the text says."""
 
-    page: OptionPage
-    who: Identity
-    taken_at: float
-    """Seconds since 1970."""
+    schema: Literal["tcpdoctor.option/1"]
+    option: str
+    level: str
+    number: Count
+    type: Annotated[str, Is("Of C.")]
+    unit: str | None
+    host: Host
+    taken_at: Time
+    does: str
+    value_of_a_new_socket: Reading[OptionValue]
+    default: str | None
+    accepts: Limits | None
+    otherwise: Annotated[str | None, Is("What happens to other values.")]
+    accepts_is: Annotated[str | None, Is("The limits in words, where two numbers do not say it.")]
+    sysctls: Annotated[Mapping[str, Reading[SysctlValue]], Is("Those that have to do with it.")]
+    set_when: str
+    inherited_by_accepted: Annotated[bool | None, Is("null: neither, inherited_is says how.")]
+    inherited_is: str | None
+    since: str | None
+    beware: str | None
+    mistaken_for: tuple[Mistake, ...]
+    code: Annotated[Mapping[str, str], Is("How to set it, by language.")]
+    listeners: Annotated[Reading[tuple[ListenerOption, ...]], Is("Every listener that can have it.")]
+    set_by: Annotated[
+        Mapping[str, tuple[Sets, ...]], Is("By socket (listener, accepted, client), those that set it first.")
+    ]
+    set_by_is: str | None
+    see_also: tuple[str, ...]
+    missing: Reasons
+
+
+class OptionHere(NamedTuple):
+    """What was read of one option here and now."""
+
     fresh: Reading[OptionValue]
     """Its value on a socket that was just made here."""
     sysctls: Mapping[str, Reading[SysctlValue]]
     """Those of the page."""
     listeners: Reading[tuple[ListenerOption, ...]]
     """Every listener that can have the option; Missing where they were not asked, or cannot be."""
-    runtimes: tuple[Runtime, ...]
 
 
-class Sets(NamedTuple):
-    """Which of the programs that were looked at set the option on one kind of socket."""
-
-    socket: str
-    """``listener``, ``accepted`` or ``client``."""
-    seen: tuple[tuple[Runtime, Value], ...]
-    """Those that do, and the value that was seen."""
-    plain: tuple[Runtime, ...]
-    """Those that leave it as it is."""
-
-
-def who_sets(name: str, runtimes: tuple[Runtime, ...]) -> tuple[Sets, ...]:
+def who_sets(name: str, runtimes: Sequence[Runtime]) -> Mapping[str, tuple[Sets, ...]]:
     """Tell who sets an option, per kind of socket; IPV6_V6ONLY was looked at on listeners only."""
-    told = []
+    told = {}
     for socket in ("listener",) if name == "IPV6_V6ONLY" else ("listener", "accepted", "client"):
-        seen, plain = [], []
+        seen: list[Sets] = []
+        plain: list[Sets] = []
         for runtime in runtimes:
             options: Mapping[str, Value] | None = getattr(runtime, socket)
             if options is None:
                 continue
-            if name in options:
-                seen.append((runtime, options[name]))
-            else:
-                plain.append(runtime)
-        told.append(Sets(socket, tuple(seen), tuple(plain)))
-    return tuple(told)
-
-
-def show_option(value: OptionValue, unit: str | None) -> str:
-    """Print an option's value: ``on``, ``7200 s``, ``on, 5 s``."""
-    match value:
-        case bool():
-            return "on" if value else "off"
-        case Linger(on, seconds):
-            return f"on, {seconds} s" if on else "off"
-        case PortRange(low, high):
-            return f"{low or 'the lowest'} to {high or 'the highest'}" if low or high else "not set"
-        case str():
-            return value or "none"
-    return f"{value} {_UNITS[unit]}" if unit in _UNITS else str(value)
-
-
-_UNITS = {"second": "s", "millisecond": "ms", "microsecond": "us", "byte": "bytes"}
+            sets = name in options
+            one = Sets(runtime.name, runtime.software, runtime.version, sets, options.get(name), runtime.note)
+            (seen if sets else plain).append(one)
+        told[socket] = (*seen, *plain)
+    return told
 
 
 # `tcpdoctor explain --option`: a socket option, and which listeners here have it.
@@ -98,14 +119,44 @@ def look_at_option(name: str) -> OptionAnswer:
         QuestionError: There is no such option.
     """
     page = find_option(name)
-    return OptionAnswer(
-        page=page,
-        who=read_identity(),
-        taken_at=time.time(),
+    here = OptionHere(
         fresh=read_fresh_option(page.option(), ipv6=page.level == "IPPROTO_IPV6"),
         sysctls=read_sysctls(page.sysctls),
         listeners=_listeners(page),
-        runtimes=read_runtimes(),
+    )
+    return option_answer(page, read_identity(), time.time(), here)
+
+
+def option_answer(page: OptionPage, who: Identity, taken_at: float, here: OptionHere) -> OptionAnswer:
+    """Return the answer of a page and what was read on one host."""
+    return OptionAnswer(
+        schema="tcpdoctor.option/1",
+        option=page.name,
+        level=page.level,
+        number=page.number,
+        type=page.c_type,
+        unit=page.unit or ("switch" if page.kind == "switch" else None),
+        host=host_of(who),
+        taken_at=utc(taken_at),
+        does=page.does,
+        value_of_a_new_socket=here.fresh,
+        default=page.default,
+        accepts=None if page.limits is None else Limits(*page.limits),
+        otherwise=page.outside,
+        accepts_is=page.accepts,
+        sysctls=here.sysctls,
+        set_when=page.set_when,
+        inherited_by_accepted=page.inherited,
+        inherited_is=page.inherited_is,
+        since=page.since,
+        beware=page.beware,
+        mistaken_for=page.mistaken,
+        code=page.code,
+        listeners=here.listeners,
+        set_by=who_sets(page.name, read_runtimes()),
+        set_by_is=page.runtimes,
+        see_also=page.see,
+        missing=NO_REASONS,
     )
 
 
@@ -125,10 +176,12 @@ def _listeners(page: OptionPage) -> Reading[tuple[ListenerOption, ...]]:
     )
 
 
-def _owner(seen: Seen) -> str | None:
+def _owner(seen: Seen) -> Reading[str | None]:
     match seen.row.owner:
         case Held(holders):
             return f"{holders[0].name} ({holders[0].pid})"
+        case Missing() as hidden:
+            return hidden
     return None
 
 

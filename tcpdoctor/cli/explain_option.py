@@ -1,7 +1,7 @@
 """`tcpdoctor explain --option`: a socket option, and which listeners here have it."""
 
 from tcpdoctor.answers.option import look_at_option
-from tcpdoctor.cli.output import Output, emit, emit_json, style_of
+from tcpdoctor.cli.output import Output, say
 
 
 def answer_option(name: str, output: Output) -> None:
@@ -10,12 +10,6 @@ def answer_option(name: str, output: Output) -> None:
     Raises:
         QuestionError: There is no such option.
     """
-    answer = look_at_option(name)
-    if output.format == "json":
-        from tcpdoctor.report.option_json import option_answer_json
+    from tcpdoctor.report.option_text import option_text
 
-        emit_json(option_answer_json(answer), output)
-    else:
-        from tcpdoctor.report.option_text import option_text
-
-        emit(option_text(answer, style_of(output)), output)
+    say(look_at_option(name), option_text, output)

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from tcpdoctor.answers.option import OptionAnswer, Sets, show_option, who_sets
+from tcpdoctor.answers.option import ListenerOption, OptionAnswer, Sets
 from tcpdoctor.facts.sysctl_value import value_as_printed
-from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.sockopts import OptionValue
-from tcpdoctor.knowledge.option_pages import LANGUAGES, Runtime, Value
+from tcpdoctor.kernel.reading import JsonValue, Missing
+from tcpdoctor.kernel.sockopts import Linger, OptionValue, PortRange
+from tcpdoctor.knowledge.option_pages import LANGUAGES
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.style import Style
 
@@ -19,13 +19,12 @@ _SOCKETS = {"listener": "Listeners", "accepted": "Accepted", "client": "Clients"
 
 def option_text(answer: OptionAnswer, style: Style) -> str:
     """Return the page, at most as wide as the style says."""
-    page = answer.page
     lines = [
         style.bold(style.wrap(_headline(answer))),
-        style.wrap(page.does),
+        style.wrap(answer.does),
         "",
         style.bold("Often taken for something else"),
-        *[style.wrap(f'"{wrong.claim}": {wrong.truth}.', "    ", "  - ") for wrong in page.mistaken],
+        *[style.wrap(f'"{wrong.claim}": {wrong.truth}.', "    ", "  - ") for wrong in answer.mistaken_for],
         "",
     ]
     for label, text in _entries(answer):
@@ -34,57 +33,56 @@ def option_text(answer: OptionAnswer, style: Style) -> str:
     lines += [style.wrap(text, "    ", "  ") for text in _who(answer)]
     lines += ["", style.bold("How to set it")]
     for key, name in LANGUAGES.items():
-        lines += _code(name, page.code[key], style)
+        lines += _code(name, answer.code[key], style)
     return "\n".join(lines) + "\n"
 
 
 def _headline(answer: OptionAnswer) -> str:
-    page = answer.page
-    if isinstance(answer.fresh, Missing):
-        return f"{page.name}: not on this kernel ({answer.fresh.reason})"
-    return f"{page.name}: {show_option(answer.fresh, page.unit)} on a new socket here"
+    fresh = answer.value_of_a_new_socket
+    if isinstance(fresh, Missing):
+        return f"{answer.option}: not on this kernel ({fresh.reason})"
+    return f"{answer.option}: {show_option(fresh, answer.unit)} on a new socket here"
 
 
 def _entries(answer: OptionAnswer) -> list[tuple[str, str]]:
-    page = answer.page
     entries = [("Here", text) if place == 0 else ("", text) for place, text in enumerate(_here(answer))]
-    entries.append(("Set it", page.set_when))
-    if page.inherited is not None or page.inherited_is is not None:
+    entries.append(("Set it", answer.set_when))
+    if answer.inherited_by_accepted is not None or answer.inherited_is is not None:
         entries.append(("Inherited", _inherited(answer)))
-    kind = "a switch" if page.kind == "switch" else {"byte": "bytes", "count": "a count"}.get(page.unit or "")
-    unit = kind or (f"{page.unit}s" if page.unit else None)
-    entries.append(("Type", f"{page.c_type}{f', {unit}' if unit else ''}; level {page.level}, {page.number}"))
-    accepts = page.accepts or _range(answer)
+    kind = {"switch": "a switch", "byte": "bytes", "count": "a count"}.get(answer.unit or "")
+    unit = kind or (f"{answer.unit}s" if answer.unit else None)
+    where = f"level {answer.level}, {answer.number}"
+    entries.append(("Type", f"{answer.type}{f', {unit}' if unit else ''}; {where}"))
+    accepts = answer.accepts_is or _range(answer)
     if accepts is not None:
         entries.append(("Accepts", accepts))
-    if page.default is not None:
-        entries.append(("Default", page.default))
+    if answer.default is not None:
+        entries.append(("Default", answer.default))
     for name, value in answer.sysctls.items():
         known = value.reason if isinstance(value, Missing) else value_as_printed(value)
         entries.append(("Sysctl", f"{name} = {known}"))
-    if page.beware is not None:
-        entries.append(("Beware", page.beware))
-    entries.append(("Since", page.since))
-    if page.see:
-        entries.append(("See also", ", ".join(page.see)))
+    if answer.beware is not None:
+        entries.append(("Beware", answer.beware))
+    if answer.since is not None:
+        entries.append(("Since", answer.since))
+    if answer.see_also:
+        entries.append(("See also", ", ".join(answer.see_also)))
     return entries
 
 
 def _inherited(answer: OptionAnswer) -> str:
-    page = answer.page
+    inherited = answer.inherited_by_accepted
     words = {True: "a socket from accept() has it from its listener.", False: "not by sockets from accept()."}
-    parts = [words[page.inherited]] if page.inherited is not None else []
-    if page.inherited:
+    parts = [words[inherited]] if inherited is not None else []
+    if inherited:
         parts.append("Connections that wait for accept() already keep what they have.")
-    return " ".join([*parts, *([page.inherited_is] if page.inherited_is else [])])
+    return " ".join([*parts, *([answer.inherited_is] if answer.inherited_is else [])])
 
 
 def _range(answer: OptionAnswer) -> str | None:
-    page = answer.page
-    if page.limits is None:
+    if answer.accepts is None:
         return None
-    low, high = page.limits
-    return f"{low} to {high}; otherwise {page.outside}"
+    return f"{answer.accepts.low} to {answer.accepts.high}; otherwise {answer.otherwise}"
 
 
 def _here(answer: OptionAnswer) -> list[str]:
@@ -95,11 +93,10 @@ def _here(answer: OptionAnswer) -> list[str]:
     groups: dict[str, list[str]] = {}
     hidden: list[str] = []
     for listener in answer.listeners:
-        name = f"{listener.owner} {listener.local}" if listener.owner else listener.local
         if isinstance(listener.value, Missing):
             hidden.append(listener.value.reason)
         else:
-            groups.setdefault(_shown(answer, listener.value), []).append(name)
+            groups.setdefault(show_option(listener.value, answer.unit), []).append(_named(listener))
     total = plural(len(answer.listeners), "listener")
     lines = [f"{value}: {len(names)} of {total}: {_some(names)}." for value, names in groups.items()]
     if hidden:
@@ -107,8 +104,9 @@ def _here(answer: OptionAnswer) -> list[str]:
     return lines
 
 
-def _shown(answer: OptionAnswer, value: OptionValue) -> str:
-    return show_option(value, answer.page.unit)
+def _named(listener: ListenerOption) -> str:
+    known = listener.owner and not isinstance(listener.owner, Missing)
+    return f"{listener.owner} {listener.local}" if known else listener.local
 
 
 def _some(names: list[str]) -> str:
@@ -117,51 +115,79 @@ def _some(names: list[str]) -> str:
 
 
 def _who(answer: OptionAnswer) -> list[str]:
-    told = who_sets(answer.page.name, answer.runtimes)
-    lines = [answer.page.runtimes] if answer.page.runtimes else []
-    if not any(sets.seen for sets in told):
-        servers, clients = len(told[0].plain), len(told[-1].plain)
+    told = answer.set_by
+    lines = [answer.set_by_is] if answer.set_by_is else []
+    if not any(_seen(of) for of in told.values()):
+        first, *_, last = map(len, (*told.values(), *told.values()))
         return [
             *lines,
-            f"Nobody: none of the {servers} servers and {clients} clients that were looked at does.",
+            f"Nobody: none of the {first} servers and {last} clients that were looked at does.",
         ]
-    for sets in told:
-        inheriting = told[0] if sets.socket == "accepted" and told[0].seen else None
-        lines += _told(sets, answer) if inheriting is None else _told_besides(sets, answer, inheriting)
+    listeners = told["listener"]
+    for socket, of in told.items():
+        besides = socket == "accepted" and bool(_seen(listeners))
+        label = _SOCKETS[socket]
+        lines += (
+            _told_besides(label, of, listeners, answer.unit) if besides else _told(label, of, answer.unit)
+        )
     return lines
 
 
-def _told(sets: Sets, answer: OptionAnswer) -> list[str]:
-    label = _SOCKETS[sets.socket]
-    if not sets.seen:
-        return [f"{label}: none of {len(sets.plain)}."]
-    lines = [f"{label}: {_by_value(sets.seen, answer)}."]
-    if len(sets.plain) <= len(sets.seen):
-        return lines + ([f"{label}, not: {_names(sets.plain)}."] if sets.plain else [])
-    return [f"{lines[0]} The other {len(sets.plain)} do not."]
+def _seen(of: Iterable[Sets]) -> list[Sets]:
+    return [one for one in of if one.sets]
 
 
-def _told_besides(sets: Sets, answer: OptionAnswer, listeners: Sets) -> list[str]:
+def _plain(of: Iterable[Sets]) -> list[Sets]:
+    return [one for one in of if not one.sets]
+
+
+def _told(label: str, of: Iterable[Sets], unit: str | None) -> list[str]:
+    seen, plain = _seen(of), _plain(of)
+    if not seen:
+        return [f"{label}: none of {len(plain)}."]
+    lines = [f"{label}: {_by_value(seen, unit)}."]
+    if len(plain) <= len(seen):
+        return lines + ([f"{label}, not: {_names(plain)}."] if plain else [])
+    return [f"{lines[0]} The other {len(plain)} do not."]
+
+
+def _told_besides(label: str, of: Iterable[Sets], listeners: Iterable[Sets], unit: str | None) -> list[str]:
     """Accepted sockets where listeners have it too: only what differs."""
-    label = _SOCKETS[sets.socket]
-    same = {runtime.name for runtime, _ in listeners.seen}
-    more = [(runtime, value) for runtime, value in sets.seen if runtime.name not in same]
-    lacking = [runtime for runtime in sets.plain if runtime.name in same]
-    lines = [f"{label}, besides: {_by_value(more, answer)}."] if more else []
+    same = {one.name for one in _seen(listeners)}
+    more = [one for one in _seen(of) if one.name not in same]
+    lacking = [one for one in _plain(of) if one.name in same]
+    lines = [f"{label}, besides: {_by_value(more, unit)}."] if more else []
     return lines + ([f"{label}, not: {_names(lacking)}."] if lacking else [])
 
 
-def _by_value(seen: Iterable[tuple[Runtime, Value]], answer: OptionAnswer) -> str:
-    groups: dict[str, list[Runtime]] = {}
-    for runtime, value in seen:
-        groups.setdefault(show_option(value, answer.page.unit), []).append(runtime)
+def _by_value(seen: Iterable[Sets], unit: str | None) -> str:
+    groups: dict[str, list[Sets]] = {}
+    for one in seen:
+        groups.setdefault(show_option(one.value, unit), []).append(one)
     if list(groups) == ["on"]:
         return _names(groups["on"])
-    return "; ".join(f"{value}: {_names(runtimes)}" for value, runtimes in groups.items())
+    return "; ".join(f"{value}: {_names(those)}" for value, those in groups.items())
 
 
-def _names(runtimes: Iterable[Runtime]) -> str:
-    return ", ".join(f"{runtime.name} ({runtime.version.partition(',')[0]})" for runtime in runtimes)
+def _names(those: Iterable[Sets]) -> str:
+    return ", ".join(f"{one.name} ({(one.seen_with or '').partition(',')[0]})" for one in those)
+
+
+def show_option(value: OptionValue | JsonValue, unit: str | None) -> str:
+    """Print an option's value: ``on``, ``7200 s``, ``on, 5 s``."""
+    match value:
+        case bool():
+            return "on" if value else "off"
+        case Linger(on, seconds):
+            return f"on, {seconds} s" if on else "off"
+        case PortRange(low, high):
+            return f"{low or 'the lowest'} to {high or 'the highest'}" if low or high else "not set"
+        case str():
+            return value or "none"
+    return f"{value} {_UNITS[unit]}" if unit in _UNITS else str(value)
+
+
+_UNITS = {"second": "s", "millisecond": "ms", "microsecond": "us", "byte": "bytes"}
 
 
 def _code(name: str, code: str, style: Style) -> list[str]:

@@ -12,6 +12,7 @@ from tcpdoctor.report.document import schema_of
 _DERIVED = {
     "connect": "What `tcpdoctor explain --connect HOST:PORT --format json` prints.",
     "error": "What `tcpdoctor explain --error E --format json` prints.",
+    "option": "What `tcpdoctor explain --option SO_X --format json` prints.",
     "port": "What `tcpdoctor explain --port N --format json` prints.",
     "state": "What `tcpdoctor explain --state S --format json` prints.",
     "states": "What `tcpdoctor states --format json` prints.",
@@ -55,6 +56,10 @@ def _record_of(name: str) -> Any:
             from tcpdoctor.answers.error import ErrorAnswer
 
             return ErrorAnswer
+        case "option":
+            from tcpdoctor.answers.option import OptionAnswer
+
+            return OptionAnswer
         case "port":
             from tcpdoctor.answers.port import PortAnswer
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tcpdoctor.answers.error import answer_of, here_of
-from tcpdoctor.answers.option import ListenerOption, OptionAnswer, who_sets
+from tcpdoctor.answers.option import ListenerOption, OptionHere, option_answer, who_sets
 from tcpdoctor.facts.deadlines import NEVER, Life
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.reading import Missing
@@ -13,7 +13,6 @@ from tcpdoctor.knowledge.error_pages import error_names, find_error
 from tcpdoctor.knowledge.option_pages import find_option, option_names, read_runtimes
 from tcpdoctor.report.document import as_json
 from tcpdoctor.report.error_text import error_text
-from tcpdoctor.report.option_json import option_answer_json
 from tcpdoctor.report.option_text import option_text
 from tcpdoctor.report.style import PLAIN
 
@@ -21,25 +20,21 @@ IDENTITY = Identity("box", "6.18.44", 4026531840, None, True, 0)
 RUNTIMES = read_runtimes()
 
 
-def option_answer(name, **changes):
-    answer = OptionAnswer(
-        page=find_option(name),
-        who=IDENTITY,
-        taken_at=0.0,
+def option_here(name, **changes):
+    here = OptionHere(
         fresh=False,
         sysctls={name: Missing("this kernel does not have it") for name in find_option(name).sysctls},
         listeners=(),
-        runtimes=RUNTIMES,
     )
-    return answer._replace(**changes)
+    return option_answer(find_option(name), IDENTITY, 0.0, here._replace(**changes))
 
 
 @pytest.mark.parametrize("name", option_names())
 def test_an_option_s_page_fits_80_columns_and_two_screens(name):
-    lines = option_text(option_answer(name), PLAIN).splitlines()
+    lines = option_text(option_here(name), PLAIN).splitlines()
     assert max(len(line) for line in lines) <= 80
     assert len(lines) <= 75
-    assert json.dumps(option_answer_json(option_answer(name)), allow_nan=False)
+    assert json.dumps(as_json(option_here(name)), allow_nan=False)
 
 
 @pytest.mark.parametrize("name", error_names())
@@ -59,24 +54,24 @@ def test_listeners_are_grouped_by_value_and_what_is_hidden_is_said():
         ListenerOption("0.0.0.0:81", "own (812)", False),
         ListenerOption("0.0.0.0:82", None, Missing("run as root")),
     )
-    text = option_text(option_answer("SO_REUSEADDR", listeners=listeners), PLAIN)
+    text = option_text(option_here("SO_REUSEADDR", listeners=listeners), PLAIN)
     assert "on: 1 of 3 listeners: nginx (811) 0.0.0.0:80." in text
     assert "off: 1 of 3 listeners: own (812) 0.0.0.0:81." in text
     assert "not known for 1 of 3 listeners: run as root." in text
 
 
 def test_listeners_that_cannot_be_listed_are_unknown_and_not_none():
-    answer = option_answer("SO_REUSEADDR", listeners=Missing("no list"), fresh=Missing("no socket"))
+    answer = option_here("SO_REUSEADDR", listeners=Missing("no list"), fresh=Missing("no socket"))
     text = option_text(answer, PLAIN)
     assert "which listeners have it is not known: no list." in text
     assert "SO_REUSEADDR: not on this kernel (no socket)" in text
-    told = option_answer_json(answer)
+    told = as_json(answer)
     assert told["listeners"] is None
     assert told["missing"]["listeners"] == "no list"
 
 
 def test_ipv6_v6only_is_told_of_listeners_only():
-    assert [sets.socket for sets in who_sets("IPV6_V6ONLY", RUNTIMES)] == ["listener"]
+    assert list(who_sets("IPV6_V6ONLY", RUNTIMES)) == ["listener"]
 
 
 @pytest.mark.parametrize(
