@@ -1,15 +1,10 @@
 """`facts` for people: by scope and subject, each fact with its value and meaning."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
-from tcpdoctor.answers.facts import FactList, Section, why_empty
-from tcpdoctor.facts.dimension import show, show_number, unit_name
-from tcpdoctor.facts.fact import Fact
-from tcpdoctor.facts.subject import Scope, Subject
-from tcpdoctor.facts.value import Ages, Range, Value
-from tcpdoctor.facts.vocabulary import COUNTER_GROUPS
-from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.report.host import plural, utc
+from tcpdoctor.answers.facts import FactRow, FactsAnswer
+from tcpdoctor.report.host import plural
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.table import Column, table
 
@@ -17,11 +12,11 @@ MOST_SUBJECTS = 20
 """More of one scope are not read by people; json lists all."""
 
 _TITLES = {
-    Scope.HOST: "Host: for rules of every scope",
-    Scope.LISTENER: "Listener: once per listening socket",
-    Scope.PROCESS: "Process: once per process that holds sockets of interest",
-    Scope.PORT: "Port: once per local port in use",
-    Scope.DESTINATION: "Destination: once per source address, peer and peer's port",
+    "host": "Host: for rules of every scope",
+    "listener": "Listener: once per listening socket",
+    "process": "Process: once per process that holds sockets of interest",
+    "port": "Port: once per local port in use",
+    "destination": "Destination: once per source address, peer and peer's port",
 }
 
 _GROUPS = {
@@ -29,20 +24,23 @@ _GROUPS = {
     "sockets": "Sockets by state",
     "sockstat": "Sockets and memory (/proc/net/sockstat)",
     "sysctl": "Settings (/proc/sys)",
-    **{group: f"Counters {group}: growth between the samples" for group in COUNTER_GROUPS},
+    **{
+        group: f"Counters {group}: growth between the samples"
+        for group in ("Tcp", "TcpExt", "MPTcpExt", "Ip", "IpExt", "Ip6", "Icmp", "Icmp6", "nf_conntrack")
+    },
 }
 
 _WIDEST_VALUE, _NARROWEST_VALUE = 34, 12
 
 
-def facts_text(listing: FactList, style: Style) -> str:
+def facts_text(answer: FactsAnswer, style: Style) -> str:
     """Return every fact with its value; its meaning once per scope, under the first subject."""
-    lines = list(_head(listing, style))
-    for section in listing.sections:
-        lines += ["", style.bold(_TITLES[section.scope])]
-        lines += _section(section, style)
-    if listing.unknown:
-        names = ", ".join(listing.unknown)
+    lines = list(_head(answer, style))
+    for scope, rows in groupby(answer.facts, lambda row: row.scope):
+        lines += ["", style.bold(_TITLES[scope])]
+        lines += _section(scope, list(rows), style)
+    if answer.not_described:
+        names = ", ".join(answer.not_described)
         lines += [
             "",
             style.wrap(
@@ -52,50 +50,44 @@ def facts_text(listing: FactList, style: Style) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _head(listing: FactList, style: Style) -> Iterator[str]:
-    before, after = listing.samples
-    yield style.bold(style.wrap(f"{after.host}: facts that rules may use"))
-    if before is None:
-        samples = "one sample, so no growth"
-    else:
-        samples = f"two samples, {after.clock - before.clock:.1f} s apart"
-    name = f" ({after.namespace_name})" if after.namespace_name else ""
+def _head(answer: FactsAnswer, style: Style) -> Iterator[str]:
+    host = answer.host
+    yield style.bold(style.wrap(f"{host.name}: facts that rules may use"))
+    samples = f"two samples, {answer.window_s:.1f} s apart" if answer.window_s else "one sample, so no growth"
+    name = f" ({host.namespace_name})" if host.namespace_name else ""
     yield style.wrap(
-        f"{utc(after.taken_at)}, Linux {after.kernel}, network namespace {after.namespace}{name}, {samples}"
+        f"{answer.taken_at}, Linux {host.kernel}, network namespace {host.namespace}{name}, {samples}"
     )
 
 
-def _section(section: Section, style: Style) -> Iterator[str]:
-    reason = why_empty(section)
-    if isinstance(section.subjects, Missing) or not section.subjects:
-        yield style.wrap(f"{reason or 'unknown'}; the facts would be:", "  ")
-        yield from table(
-            _COLUMNS, [[fact.name, "", "", _meaning(fact)] for fact in section.facts], style, "  "
-        )
+def _section(scope: str, rows: Sequence[FactRow], style: Style) -> Iterator[str]:
+    if rows[0].subject is None:
+        yield style.wrap(f"{rows[0].missing or 'unknown'}; the facts would be:", "  ")
+        yield from table(_COLUMNS, [[row.fact, "", "", _meaning(row)] for row in rows], style, "  ")
         return
-    if section.scope is Scope.HOST:
-        yield from _grouped(section.facts, section.subjects[0], style)
+    if scope == "host":
+        yield from _grouped(rows, style)
         return
-    shown = section.subjects[:MOST_SUBJECTS]
-    for place, subject in enumerate(shown):
+    facts = len({row.fact for row in rows})
+    subjects = [rows[first : first + facts] for first in range(0, len(rows), facts)]
+    for place, subject in enumerate(subjects[:MOST_SUBJECTS]):
         yield ""
-        yield "  " + style.bold(subject.label)
-        yield from _values(section.facts, subject, style, with_meaning=place == 0)
-    if len(section.subjects) > len(shown):
-        more = plural(len(section.subjects) - len(shown), section.scope.value)
+        yield "  " + style.bold(str((subject[0].subject or {})["label"]))
+        yield from _values(subject, style, with_meaning=place == 0)
+    if len(subjects) > MOST_SUBJECTS:
+        more = plural(len(subjects) - MOST_SUBJECTS, scope)
         yield ""
         yield f"  ... and {more} more; --format json lists all"
 
 
-def _grouped(facts: Sequence[Fact], subject: Subject, style: Style) -> Iterator[str]:
-    groups: dict[str, list[Fact]] = {}
-    for fact in facts:
-        word = fact.name.partition(".")[0]
-        groups.setdefault(word if word in _GROUPS else "", []).append(fact)
-    for word, members in groups.items():
+def _grouped(rows: Sequence[FactRow], style: Style) -> Iterator[str]:
+    groups: dict[str, list[FactRow]] = {}
+    for row in rows:
+        groups.setdefault(_group(row), []).append(row)
+    for title, members in groups.items():
         yield ""
-        yield "  " + style.bold(_GROUPS[word])
-        yield from _values(members, subject, style, with_meaning=True)
+        yield "  " + style.bold(title)
+        yield from _values(members, style, with_meaning=True)
 
 
 _COLUMNS = (
@@ -106,29 +98,24 @@ _COLUMNS = (
 )
 
 
-def _values(facts: Sequence[Fact], subject: Subject, style: Style, *, with_meaning: bool) -> Iterator[str]:
-    rows = []
-    for fact in facts:
-        meaning = _meaning(fact) if with_meaning else ""
-        value, because = _shown(subject.facts[fact.name], fact)
-        rows.append([fact.name, value, because, meaning])
-    yield from table(_COLUMNS, rows, style, "  ")
+def _group(row: FactRow) -> str:
+    return _GROUPS.get(row.fact.partition(".")[0], _GROUPS[""])
 
 
-def _meaning(fact: Fact) -> str:
-    return f"{fact.meaning} [{unit_name(fact.dimension)}; {fact.source}]"
+def _values(rows: Sequence[FactRow], style: Style, *, with_meaning: bool) -> Iterator[str]:
+    told = [[row.fact, *_shown(row), _meaning(row) if with_meaning else ""] for row in rows]
+    yield from table(_COLUMNS, told, style, "  ")
 
 
-def _shown(value: Value, fact: Fact) -> tuple[str, str]:
+def _meaning(row: FactRow) -> str:
+    return f"{row.meaning} [{row.unit}; {row.source}]"
+
+
+def _shown(row: FactRow) -> tuple[str, str]:
     """The value, and beside it, where that is short, why it is not certain if one can see that it is not."""
-    shown, because = show(value, fact.dimension), ""
-    match value:
-        case Missing():
-            because = value.reason
-            if len(whole := f"unknown: {because}") <= _WIDEST_VALUE:
-                return whole, ""
-        case Range() if shown != show_number(value.low, fact.dimension):
-            because = f"({value.reason})"
-        case Ages() if len(value.at_least) != len(value.at_most):
-            because = f"({value.reason})"
-    return shown, because
+    if row.certain or row.missing is None:
+        return row.in_words, ""
+    if row.value is not None:
+        return row.in_words, f"({row.missing})"
+    whole = f"{row.in_words}: {row.missing}"
+    return (whole, "") if len(whole) <= _WIDEST_VALUE else (row.in_words, row.missing)

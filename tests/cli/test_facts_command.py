@@ -11,7 +11,19 @@ from tcpdoctor.facts.vocabulary import own_facts
 
 from .command import complaint, tcpdoctor
 
-KEYS = {"fact", "scope", "subject", "value", "missing", "unit", "kind", "source", "meaning"}
+KEYS = {
+    "fact",
+    "scope",
+    "subject",
+    "value",
+    "missing",
+    "unit",
+    "kind",
+    "source",
+    "meaning",
+    "in_words",
+    "certain",
+}
 UNITS = {"count", "second", "byte", "page", "per_second", "ratio", "text"}
 
 

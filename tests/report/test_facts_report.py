@@ -2,13 +2,14 @@
 
 import json
 
-from tcpdoctor.answers.facts import gather
+from tcpdoctor.answers.facts import OfAges, facts_answer, told_value
+from tcpdoctor.answers.finding import Bounds
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.value import Ages, Growth, Range
 from tcpdoctor.facts.vocabulary import find_fact, own_facts
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Destination, DestinationUse, Samples
-from tcpdoctor.report.facts_json import facts_json, value_json
+from tcpdoctor.report.document import as_json
 from tcpdoctor.report.facts_text import facts_text
 from tcpdoctor.report.style import PLAIN
 from tests.facts.samples import CONNECTION, HIDDEN, NGINX, census, held_by, once, several, snapshot, twice
@@ -28,7 +29,7 @@ HALF_HIDDEN = once(
 
 def listing(samples: Samples, scope: Scope, *beginnings: str):
     wanted = [fact for fact in own_facts(scope) if fact.name.startswith(beginnings or ("",))]
-    return gather(samples, {scope: wanted})
+    return facts_answer(samples, {scope: wanted})
 
 
 def words(samples: Samples, scope: Scope, *beginnings: str) -> str:
@@ -36,25 +37,22 @@ def words(samples: Samples, scope: Scope, *beginnings: str) -> str:
 
 
 def rows(samples: Samples, scope: Scope, *beginnings: str):
-    document = facts_json(listing(samples, scope, *beginnings))
+    document = as_json(listing(samples, scope, *beginnings))
     assert described(json.dumps(document, allow_nan=False)) == document
     return document["facts"]
 
 
 def test_values_as_json():
-    assert value_json(7) == 7
-    assert value_json(0.25) == 0.25
-    assert value_json(120.0) == 120
-    assert value_json("nginx") == "nginx"
-    assert value_json(Missing("why")) is None
-    assert value_json(Growth(12, 1.0)) == 12
-    assert value_json(Range(3, 9, "why")) == {"at_least": 3, "at_most": 9}
-    assert value_json(Range(3, INFINITE, "why")) == {"at_least": 3, "at_most": None}
-    assert value_json(Ages((5.0, 600.0), (5.0, 600.0), None)) == {"sockets": 2, "oldest": 600}
-    assert value_json(Ages((), (INFINITE,), "why")) == {
-        "sockets": {"at_least": 0, "at_most": 1},
-        "oldest": {"at_least": 0, "at_most": None},
-    }
+    assert told_value(7) == 7
+    assert told_value(0.25) == 0.25
+    assert told_value(120.0) == 120
+    assert told_value("nginx") == "nginx"
+    assert told_value(Missing("why")) is None
+    assert told_value(Growth(12, 1.0)) == 12
+    assert told_value(Range(3, 9, "why")) == Bounds(3, 9)
+    assert told_value(Range(3, INFINITE, "why")) == Bounds(3, None)
+    assert told_value(Ages((5.0, 600.0), (5.0, 600.0), None)) == OfAges(2, 600)
+    assert told_value(Ages((), (INFINITE,), "why")) == OfAges(Bounds(0, 1), Bounds(0, None))
 
 
 def test_a_range_gives_its_reason_in_json_and_text():
@@ -111,7 +109,7 @@ def test_growth_is_written_with_its_time():
 def test_what_the_vocabulary_does_not_know_is_named():
     samples = once(snapshot(counters={"TcpExt.Novelty": 1}))
     assert "TcpExt.Novelty" in words(samples, Scope.HOST, "kernel")
-    assert facts_json(listing(samples, Scope.HOST))["not_described"] == ["TcpExt.Novelty"]
+    assert as_json(listing(samples, Scope.HOST))["not_described"] == ["TcpExt.Novelty"]
 
 
 def test_the_namespace_is_named_where_it_has_a_name():
