@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple
 
-from tcpdoctor.answers.ends import ANY_PORT, interface_name, parse_ends
+from tcpdoctor.answers.ends import ANY_PORT, parse_ends
 from tcpdoctor.answers.finding import ToldFinding, ToldUnchecked, told_finding
 from tcpdoctor.answers.record import (
     Count,
@@ -46,12 +46,13 @@ from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.portrange import Settings, ephemeral_range, port_reuse, reserved_ports
 from tcpdoctor.facts.socketset import age_in_one_look
-from tcpdoctor.kernel.connect_evidence import NoRoute, Route, find_route, read_port_use
+from tcpdoctor.kernel.addresses import is_loopback_down, read_local_addresses
+from tcpdoctor.kernel.connect_evidence import NoRoute, Route, find_route, interface_of, read_port_use
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.owners import find_owners, with_owners
 from tcpdoctor.kernel.port_evidence import find_user, read_bind_rules
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.redirects import Redirect, Redirects, read_redirects
+from tcpdoctor.kernel.redirects import NO_FILTERS, Redirect, Redirects, read_filters, read_redirects
 from tcpdoctor.kernel.snapshot import (
     Connection,
     Detail,
@@ -387,14 +388,18 @@ def _journey(host_port: str, client: Client, uid: int | None) -> Journey:
     bound = None if mine is None or mine.address in ("0.0.0.0", "::") else mine
     source_port = 0 if mine is None else mine.port
     interface = wanted_device(to) or (wanted_device(bound) if bound else 0)
-    route = _refusal(to, mine, interface, uid) or find_route(
-        to.family,
-        to.address,
-        to.port,
-        bound.address if bound else None,
-        interface,
-        source_port=source_port,
-        uid=uid,
+    route = _refusal(to, mine, interface, uid) or _without_way(
+        find_route(
+            to.family,
+            to.address,
+            to.port,
+            bound.address if bound else None,
+            interface,
+            source_port=source_port,
+            uid=uid,
+        ),
+        to,
+        bound,
     )
     chosen = bound.address if bound else route.source if isinstance(route, Route) else None
     return Journey(
@@ -409,6 +414,25 @@ def _journey(host_port: str, client: Client, uid: int | None) -> Journey:
         others=ends.others,
         source_port=source_port,
     )
+
+
+def _without_way(
+    route: Reading[Route | NoRoute], to: Target, source: Target | None
+) -> Reading[Route | NoRoute]:
+    """Add what the routing tables do not say: IPv6 without any address here, and a loopback that is down."""
+    if to.family == 6 and source is None and not isinstance(route, Missing):
+        ours = read_local_addresses().ipv6
+        if not isinstance(ours, Missing) and all(one.tentative for one in ours):
+            return NoRoute("EADDRNOTAVAIL", _NO_IPV6)  # ip6_dst_lookup_tail() asks for a source first
+    if isinstance(route, Route) and route.kind == "local" and is_loopback_down():
+        return NoRoute("ETIMEDOUT", "the interface lo is down, and what stays on this host passes it")
+    return route
+
+
+_NO_IPV6 = (
+    "there is no IPv6 address here that the connection could come from (IPv6 is off, or has none yet); "
+    "no port is missing"
+)
 
 
 def _refusal(to: Target, source: Target | None, interface: int, uid: int | None) -> NoRoute | None:
@@ -449,6 +473,7 @@ def _scene(journey: Journey, settings: Settings, uid: int | None) -> Scene:
         listeners=_listeners(journey) if local else None,
         redirects=_redirects(journey) if local else Redirects((), ()),
         binds=_binds(journey, uid),
+        filters=read_filters(journey.port, local=local) if isinstance(journey.route, Route) else NO_FILTERS,
     )
 
 
@@ -506,13 +531,15 @@ def _listeners(journey: Journey) -> Reading[tuple[Listener, ...]]:
     every = read_listeners(local_port=journey.port)
     if isinstance(every, Missing):
         return every
-    there = _nearest([row for row in every if _answers(row, journey)])
+    tied = any(row.device for row in every)
+    entrance = journey.interface or (interface_of(journey.family, journey.destination) if tied else None)
+    there = _nearest([row for row in every if _answers(row, journey, entrance)])
     return with_owners(there, find_owners({row.inode: row.uid for row in there}, seconds=_OWNER_SECONDS))
 
 
-def _answers(row: Listener, journey: Journey) -> bool:
-    """Whether connections to the destination come to this listener; what stays on this host passes lo."""
-    if row.device and interface_name(row.device) != "lo":
+def _answers(row: Listener, journey: Journey, entrance: int | None) -> bool:
+    """Whether connections to the destination come to this listener; `entrance` has that address."""
+    if row.device and row.device != entrance:
         return False
     ipv4 = four(row.family, row.local.address)
     if ipv4 is not None:

@@ -22,7 +22,7 @@ from tcpdoctor.facts.dimension import SECOND, show
 from tcpdoctor.facts.portrange import PortReuse
 from tcpdoctor.kernel.connect_evidence import NoRoute, PortUse, PortUser, Route
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.redirects import Redirects
+from tcpdoctor.kernel.redirects import NO_FILTERS, Filters, Redirects
 from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, PortRanges
 from tcpdoctor.kernel.states import TcpState
 
@@ -84,6 +84,8 @@ class Scene(NamedTuple):
     """Those of this host that the destination leads to; None where it leads to another host."""
     redirects: Redirects = Redirects((), ())
     """Rules of nft and iptables that may send the connection elsewhere before it comes to a listener."""
+    filters: Filters = NO_FILTERS
+    """Rules that drop or reject packets on the way."""
     binds: tuple[Attempt, ...] = ()
     """What bind() to the client's own port answers, in the order of `ATTEMPTS`; empty without one."""
 
@@ -253,6 +255,7 @@ _WHY_BIND_DOUBTFUL = (
 def _arrive(journey: Journey, scene: Scene, doubts: tuple[str, ...]) -> _Judgement:
     """What a connection that gets out meets: another host's answer, or this host's own listener."""
     listeners = scene.listeners
+    doubts = (*doubts, *_filtered(scene))
     if listeners is None:
         return "peer", OK, doubts
     if scene.redirects.found:
@@ -269,6 +272,22 @@ def _arrive(journey: Journey, scene: Scene, doubts: tuple[str, ...]) -> _Judgeme
     if full:
         return "accepted", OK, (*doubts, _SOME_FULL)
     return "accepted", OK, doubts
+
+
+def _filtered(scene: Scene) -> Iterator[str]:
+    """Rules that may stop the packets: those that name the port, else that there are others."""
+    if scene.filters.named:
+        yield (
+            f"a rule of {' and of '.join(scene.filters.named[:2])} drops or rejects packets for this port, "
+            "under conditions that were not all compared"
+        )
+    elif scene.filters.others:
+        yield (
+            f"rules of {' and of '.join(scene.filters.others[:2])} drop or reject packets; whether these, "
+            "was not compared"
+        )
+    elif scene.filters.not_looked and scene.listeners is not None:
+        yield f"whether a rule of nft stops it was not looked: {scene.filters.not_looked}"
 
 
 def _goes_to_itself(journey: Journey) -> bool:
@@ -539,6 +558,13 @@ def _find_a_way(journey: Journey, route: NoRoute) -> str:
             "Give the client a port from net.ipv4.ip_unprivileged_port_start on, or the capability "
             "CAP_NET_BIND_SERVICE (AmbientCapabilities= in its unit)."
         )
+    if route.errno == "ETIMEDOUT" or journey.destination.startswith(("127.", "::1")):
+        return "Put lo up: ip link set lo up. (A fresh network namespace begins with it down.)"
+    if route.errno == "EADDRNOTAVAIL":
+        return (
+            "Connect to an IPv4 address, or give this host (or container) IPv6: "
+            "`sysctl net.ipv6.conf.all.disable_ipv6`, `ip -6 address`. A wider port range changes nothing."
+        )
     if route.why is not None:
         return "Name the interface: each has its own link-local addresses."
     source = f" from {journey.source}" if journey.bound_source else ""
@@ -550,7 +576,7 @@ def _find_a_way(journey: Journey, route: NoRoute) -> str:
 
 def connect_avoid(journey: Journey, answer: ConnectPrediction) -> tuple[str, ...]:
     """Return what is often tried against this and does not help."""
-    if answer.verdict == "ETIMEDOUT":
+    if answer.verdict == "ETIMEDOUT" and answer.stage == "listener":
         return ("A longer backlog or net.core.somaxconn: a server that does not accept fills any queue.",)
     if (
         answer.stage != "port"

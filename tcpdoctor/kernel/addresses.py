@@ -7,7 +7,9 @@ IPv6: bind() wants an address of an interface that has passed duplicate address 
 """
 
 import contextlib
+import fcntl
 import socket
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -83,6 +85,17 @@ def read_local_addresses(proc_net: Path = _PROC_NET) -> LocalAddresses:
     except PermissionError as error:
         ipv6 = Missing(f"{error.filename}: {error.strerror}")
     return LocalAddresses(ipv4, ipv6)
+
+
+def is_loopback_down() -> bool:
+    """Say whether the interface lo of this network namespace is down; False where that is not known."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        answer = fcntl.ioctl(sock, _SIOCGIFFLAGS, b"lo".ljust(40, b"\0"))
+        return not int.from_bytes(answer[16:18], sys.byteorder) & _IFF_UP
+    return False
+
+
+_SIOCGIFFLAGS, _IFF_UP = 0x8913, 1
 
 
 def interface_indexes(proc_net: Path = _PROC_NET) -> dict[str, int]:

@@ -179,6 +179,8 @@ _MESSAGE_HEADER = struct.Struct("=IHHII")
 _ROUTE_HEADER = struct.Struct("=8BI")
 """struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags."""
 _KIND_OF_ROUTE = 7
+_RTM_F_FIB_MATCH = 0x2000
+"""The entry itself is told, with its own interface, and not the route that is made of it."""
 _ROUTE_ATTRIBUTE = struct.Struct("=HH")
 _INDEX = struct.Struct("=I")
 _ERROR_CODE = struct.Struct("=i")
@@ -257,6 +259,25 @@ def find_route(
     return route
 
 
+def interface_of(family: int, address: str) -> int | None:
+    """Return the index of the interface that has an address of this host.
+
+    A listener bound to an interface (SO_BINDTODEVICE) takes connections of this host itself only for
+    addresses of that interface, although they pass lo (net/ipv4/route.c, ip_route_output_key_hash_rcu()).
+    None where the kernel may not be asked, or the address is not this host's.
+    """
+    question = RouteQuestion(family, address, 0, None, 0, 0, os.geteuid())
+    try:
+        answer = _exchange(route_message(question, _RTM_F_FIB_MATCH))
+    except OSError:
+        return None
+    _, kind, *_ = _MESSAGE_HEADER.unpack_from(answer)
+    if kind != _RTM_NEWROUTE:
+        return None
+    found = _route_attributes(answer[_MESSAGE_HEADER.size + _ROUTE_HEADER.size :]).get(_RTA_OIF)
+    return None if found is None else int(_INDEX.unpack(found)[0])
+
+
 class RouteQuestion(NamedTuple):
     """The arguments of `find_route`."""
 
@@ -274,8 +295,8 @@ def ask_route(asked: RouteQuestion) -> Route | NoRoute:
     return _read_route(_exchange(route_message(asked)), asked.source)
 
 
-def route_message(asked: RouteQuestion) -> bytes:
-    """Return the message that asks."""
+def route_message(asked: RouteQuestion, flags: int = 0) -> bytes:
+    """Return the message that asks; flags are those of struct rtmsg."""
     number = socket.AF_INET if asked.family == 4 else socket.AF_INET6
     to = socket.inet_pton(number, asked.destination)
     bits, mine = 8 * len(to), 0
@@ -289,7 +310,7 @@ def route_message(asked: RouteQuestion) -> bytes:
     if asked.source_port:
         attributes.append((_RTA_SPORT, asked.source_port.to_bytes(2, "big")))
     attributes.append((_RTA_DPORT, asked.port.to_bytes(2, "big")))
-    body = _ROUTE_HEADER.pack(number, bits, mine, 0, 0, 0, 0, 0, 0) + b"".join(
+    body = _ROUTE_HEADER.pack(number, bits, mine, 0, 0, 0, 0, 0, flags) + b"".join(
         _padded(_ROUTE_ATTRIBUTE.pack(_ROUTE_ATTRIBUTE.size + len(value), kind) + value)
         for kind, value in attributes
     )

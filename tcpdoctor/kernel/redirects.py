@@ -31,6 +31,7 @@ _MOST_CHAINS, _MOST_REDIRECTS = 10_000, 16
 _TCP, _UDP = 6, 17
 _PREROUTING, _OUTPUT = 0, 3
 """Hooks before the socket is looked up, NF_INET_PRE_ROUTING and NF_INET_LOCAL_OUT."""
+_INPUT, _POSTROUTING = 1, 4
 
 
 Asked: TypeAlias = Literal["interface", "mark", "sender"]
@@ -91,6 +92,8 @@ class Step(NamedTuple):
     """Chain that is gone through next."""
     asks: tuple[Asked, ...] = ()
     """As `Redirect.asks`."""
+    stops: bool = False
+    """It drops or rejects the packet."""
 
 
 def read_redirects(port: int, protocol: str = "tcp", local: LocalAddresses | None = None) -> Redirects:
@@ -118,6 +121,52 @@ def read_redirects(port: int, protocol: str = "tcp", local: LocalAddresses | Non
         not_looked.append(hidden)
     named = [_with_container(one) for one in list(dict.fromkeys(found))[:_MOST_REDIRECTS]]
     return Redirects(tuple(named), tuple(not_looked))
+
+
+class Filters(NamedTuple):
+    """Rules that drop or reject packets on the way of a connection that begins here."""
+
+    named: tuple[str, ...]
+    """Where such rules stand that name the port, as `Redirect.where`."""
+    others: tuple[str, ...]
+    """Where others stand: they may or may not concern the port."""
+    not_looked: str | None = None
+    """Why nft's rules were not read."""
+
+
+NO_FILTERS = Filters((), ())
+
+
+def read_filters(port: int, *, local: bool) -> Filters:
+    """Read which rules of nft stop what a program here sends to a port; other conditions are not compared.
+
+    Of iptables-legacy, whose tables are not gone through for it, those with any rule at these hooks are told
+    as others.
+
+    Args:
+        port: The destination's.
+        local: The destination is this host: what comes in counts as well.
+    """
+    hooks = (_PREROUTING, _INPUT, _OUTPUT, _POSTROUTING) if local else (_OUTPUT, _POSTROUTING)
+    legacy = tuple(
+        f"{layout.word}-legacy (table filter)" for layout in _LAYOUTS if _filters_legacy(layout, local=local)
+    )
+    absent = _why_nft_absent()
+    if absent is not None:
+        return Filters((), legacy, absent or None)
+    if not _may_ask():
+        return Filters((), legacy, _no_privilege("nft's rules").reason)
+    try:
+        with _Rules(_Wanted(port, _TCP, None)) as rules:
+            found = rules.stops(hooks)
+    except _TooLongError:
+        return Filters((), legacy, f"nft's rules could not be read in {_SECONDS:g} s")
+    except OSError as error:
+        return Filters((), legacy, f"nft's rules: {error.strerror or error}")
+    return Filters(
+        tuple(dict.fromkeys(where for where, named in found if named)),
+        (*dict.fromkeys(where for where, named in found if not named), *legacy),
+    )
 
 
 def _with_container(one: Redirect) -> Redirect:
@@ -206,6 +255,8 @@ _DONE, _ERROR = 3, 2
 _SUBSYSTEM = 10 << 8
 _GET_CHAIN, _GET_RULE, _GET_SET, _GET_ELEMENTS = 4, 7, 10, 13
 _FAMILIES = {"1": ("inet", (4, 6)), "2": ("ip", (4,)), "10": ("ip6", (6,))}
+_NF_DROP = 0
+_FAMILY_NETDEV = 5
 _META_PROTOCOL, _TRANSPORT, _NETWORK = 16, 2, 1
 _META_ASKED: Mapping[int, Asked] = {3: "mark", 4: "interface", 6: "interface"}
 """NFT_META_MARK, NFT_META_IIF, NFT_META_IIFNAME."""
@@ -322,6 +373,32 @@ class _Rules:
             self._flags[_place(family, one.get(1), one.get(2))] = _number(one.get(3))
         yield from _walk(begin, self._steps, _told_place)
 
+    def stops(self, hooks: Sequence[int]) -> list[tuple[str, bool]]:
+        """Return where rules at these hooks drop or reject packets, and whether they name the port."""
+        waiting, found = [], []
+        for family, chain in self._dump(_GET_CHAIN):
+            hook = dict(_attributes(chain.get(4, b"")))
+            if hook and _number(hook.get(1)) in hooks and family != _FAMILY_NETDEV:
+                place = _place(family, chain.get(1), chain.get(3))
+                waiting.append((place, False))
+                if _number(chain.get(5, b"\1")) == _NF_DROP:
+                    found.append((place, False))
+        if waiting:
+            for family, rule in self._dump(_GET_RULE):
+                key = _place(family, rule.get(1), rule.get(2))
+                self._chains.setdefault(key, []).append(rule.get(4, b""))
+        seen = set(waiting)
+        while waiting and len(seen) <= _MOST_CHAINS:
+            place, named = waiting.pop()
+            for step in self._steps(place):
+                state = (step.jump or "", named or step.names_port)
+                if step.stops:
+                    found.append((place, state[1]))
+                if step.jump is not None and state not in seen:
+                    seen.add(state)
+                    waiting.append(state)
+        return [(_told_place(place)[0], named) for place, named in found]
+
     def _dump(self, kind: int, family: int = 0, body: bytes = b"") -> Iterator[tuple[int, dict[int, bytes]]]:
         generic = struct.pack("=BBH", family, 0, 0)
         head = _HEADER.pack(16 + len(generic) + len(body), _SUBSYSTEM | kind, _REQUEST_DUMP, kind, 0)
@@ -403,6 +480,7 @@ class _Rule:
         self._registers: dict[int, _Symbol | bytes] = {}
         self._named = False
         self._asks: set[Asked] = set()
+        self._stops = False
         self._address: str | None = None
         self._to: Goal | None = None
         self._jump: str | None = None
@@ -415,9 +493,9 @@ class _Rule:
             evaluate = getattr(self, f"_do_{name}", None)
             if evaluate is not None and evaluate(data) is False:
                 return None
-        if self._to is None and self._jump is None:
+        if self._to is None and self._jump is None and not self._stops:
             return None
-        return Step(self._named, self._address, self._to, self._jump, tuple(self._asks))
+        return Step(self._named, self._address, self._to, self._jump, tuple(self._asks), self._stops)
 
     def _do_meta(self, data: Mapping[int, bytes]) -> None:
         if 1 in data:
@@ -550,6 +628,7 @@ class _Rule:
 
     def _verdict(self, data: bytes) -> None:
         parts = dict(_attributes(data))
+        self._stops = self._stops or _number(parts.get(1)) == _NF_DROP
         if 2 in parts:  # jump and goto name a chain of the same table
             family, table, _ = self._place.split("\0")
             self._jump = f"{family}\0{table}\0{_name(parts[2])}"
@@ -561,6 +640,9 @@ class _Rule:
         address = self._constant(data.get(3), 16 if six else 4)
         port = self._constant(data.get(5), 2)
         self._to = _goal(address, port)
+
+    def _do_reject(self, _: Mapping[int, bytes]) -> None:
+        self._stops = True
 
     def _do_redir(self, data: Mapping[int, bytes]) -> None:
         self._to = _goal(None, self._constant(data.get(1), 2))
@@ -578,6 +660,7 @@ class _Rule:
         return named is not False
 
     def _do_target(self, data: Mapping[int, bytes]) -> None:
+        self._stops = self._stops or _name(data.get(1)) in ("REJECT", "DROP", "TARPIT")
         self._to = _xt_target(_name(data.get(1)), _number(data.get(2)), data.get(3, b"")) or self._to
 
     def _set(self, register: int, value: _Symbol | bytes | None) -> None:
@@ -740,6 +823,18 @@ def _read_legacy(wanted: _Wanted) -> Reading[list[Redirect]]:
         except OSError as error:
             return Missing(f"{layout.word}-legacy's rules: {error.strerror or error}")
     return found
+
+
+def _filters_legacy(layout: _Layout, *, local: bool) -> bool:
+    """Whether the table filter has any rule where such a connection passes; the policy alone is not read."""
+    try:
+        if "filter" not in decode(read_kernel_file(layout.names)).split() or not _may_ask():
+            return False
+        info = _get_option(layout, _GET_INFO, b"filter".ljust(84, b"\0"))
+    except OSError:
+        return False
+    entries, ends = struct.unpack_from("=5I5I", info, 36)[:5], struct.unpack_from("=5I5I", info, 36)[5:]
+    return any(entries[hook] != ends[hook] for hook in ((_INPUT, _OUTPUT) if local else (_OUTPUT,)))
 
 
 def _read_ipvs(wanted: _Wanted) -> Reading[list[Redirect]]:

@@ -399,6 +399,105 @@ def test_a_client_with_a_port_of_its_own_meets_who_has_it(in_namespace):
     assert other["connect"]["verdict"] == "ok"
 
 
+def predicted(destination, family, address, *more):
+    """What the program says, and after it what the kernel does: verdict, certain or not, the doubts."""
+    report = json.loads(tcpdoctor("explain", "--connect", destination, *more, "--format", "json").stdout)
+    told = report["connect"]
+    with socket.socket(family) as client:
+        client.settimeout(20)
+        number = client.connect_ex(address)
+    kernel = errno.errorcode[number] if number else "ok"
+    return (told["verdict"], told["certain"], report["doubts"]), kernel
+
+
+def interfaces_of_listeners():
+    ip("link", "add", "v0", "type", "veth", "peer", "name", "v1")
+    ip("link", "set", "v0", "up")
+    ip("address", "add", "10.1.0.1/24", "dev", "v0")
+    ip("-6", "address", "add", "2001:db8::1/64", "dev", "v0", "nodad")
+    answers = []
+    with ExitStack() as stack:
+        for number, (device, family, wild) in enumerate(
+            (device, family, wild)
+            for device in ("v0", "lo")
+            for family, wild in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::"))
+        ):
+            server = stack.enter_context(socket.socket(family))
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+            server.bind((wild, 7001 + number))
+            server.listen(23)
+            ours = ("127.0.0.1", "10.1.0.1") if family == socket.AF_INET else ("::1", "2001:db8::1")
+            for host in ours:
+                shown = f"[{host}]:{7001 + number}" if ":" in host else f"{host}:{7001 + number}"
+                answers.append((device, host, *predicted(shown, family, (host, 7001 + number))))
+    return answers
+
+
+def test_a_listener_of_an_interface_answers_to_the_addresses_of_that_interface(in_namespace):
+    for device, host, (verdict, certain, _), kernel in in_namespace(interfaces_of_listeners):
+        assert (verdict, certain) == (kernel, True), (device, host)
+
+
+def without_ipv6():
+    write_sysctl("net.ipv6.conf.all.disable_ipv6", 1)
+    return [predicted(f"[{host}]:80", socket.AF_INET6, (host, 80)) for host in ("::1", "2001:db8::1")]
+
+
+def test_without_an_ipv6_address_connect_lacks_a_source_and_no_port(in_namespace):
+    for (verdict, certain, _), kernel in in_namespace(without_ipv6):
+        assert (verdict, certain, kernel) == ("EADDRNOTAVAIL", True, "EADDRNOTAVAIL")
+
+
+def loopback_down():
+    with socket.create_server(("127.0.0.1", 7001)):
+        ip("link", "set", "lo", "down")
+        return json.loads(tcpdoctor("explain", "--connect", "127.0.0.1:7001", "--format", "json").stdout)
+
+
+def test_nothing_passes_a_loopback_that_is_down(in_namespace):
+    report = in_namespace(loopback_down)
+    assert report["connect"]["verdict"] in ("ETIMEDOUT", "ENETUNREACH")
+    assert "ip link set lo up" in report["advice"][0]
+
+
+FILTER = """
+table ip f {
+    chain out {
+        type filter hook output priority 0;
+        tcp dport 7001 reject with tcp reset
+        tcp dport { 7002, 7003 } jump inner
+        tcp sport 7004 drop
+    }
+    chain inner { drop; }
+}
+"""
+
+
+def behind_filters():
+    with ExitStack() as stack:
+        for port in (7001, 7002, 7005):
+            stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        plain = predicted("127.0.0.1:7005", socket.AF_INET, ("127.0.0.1", 7005))
+        subprocess.run(["nft", "-f", "-"], input=FILTER, text=True, check=True)
+        named = [
+            json.loads(tcpdoctor("explain", "--connect", f"127.0.0.1:{port}", "--format", "json").stdout)
+            for port in (7001, 7002, 7005)
+        ]
+        return plain, named
+
+
+@pytest.mark.skipif(not shutil.which("nft"), reason="nft is not installed")
+def test_a_rule_that_drops_or_rejects_packets_for_the_port_makes_it_uncertain(in_namespace):
+    ((verdict, certain, doubts), kernel), named = in_namespace(behind_filters)
+    assert (verdict, certain, doubts, kernel) == ("ok", True, [], "ok")
+    assert [report["connect"]["certain"] for report in named] == [False, False, False]
+    assert (
+        "rule of nft (table ip f, chain out) drops or rejects packets for this port" in named[0]["doubts"][0]
+    )
+    assert "chain inner) drops or rejects packets for this port" in named[1]["doubts"][0]
+    assert "whether these, was not compared" in named[2]["doubts"][0]
+
+
 def to_itself():
     report = ask("127.0.0.1:7018", "127.0.0.1:7018")
     with socket.socket() as sock:
