@@ -8,9 +8,12 @@ from typing import Annotated, Literal
 import typer
 
 from tcpdoctor import __version__
+from tcpdoctor.answers.fleet import Fleet, FleetAnswer
 from tcpdoctor.cli.output import (
     COLOR,
     JSON,
+    LONG,
+    NO_PAGER,
     OUTPUT,
     Output,
     emit,
@@ -20,12 +23,9 @@ from tcpdoctor.cli.output import (
     style_of,
 )
 from tcpdoctor.diagnosis.finding import Severity
-from tcpdoctor.diagnosis.fleet import Fleet
-from tcpdoctor.diagnosis.fleet_report import exit_code
 from tcpdoctor.kernel.documents import read_documents
-from tcpdoctor.report.fleet import FleetAnswer
 
-FleetFormat = Literal["text", "json", "markdown", "html"]
+FleetFormat = Literal["text", "json", "jsonl", "markdown", "html"]
 _FAIL_ON = {"warning": Severity.WARNING, "critical": Severity.CRITICAL, "never": None}
 _LARGEST_LIST = 8 << 20
 """Bytes of a list of hosts: a hundred thousand long names."""
@@ -62,39 +62,42 @@ def fleet(
         Literal["warning", "critical", "never"],
         typer.Option("--fail-on", help="The least severity that changes the exit code."),
     ] = "warning",
+    long: LONG = False,
     output_format: Annotated[
         FleetFormat,
-        typer.Option("--format", help="For people, machines, tickets, or as a page."),
+        typer.Option("--format", help="For people, machines (jsonl: a host a line), tickets, or as a page."),
     ] = "text",
     as_json: JSON = False,
     output: OUTPUT = None,
     color: COLOR = "auto",
+    no_pager: NO_PAGER = False,
 ) -> None:
     """Merge the reports of many hosts: worst first, alike told once.
+
+    The short form has the hosts, and of each finding what to type; --long prints all that they said.
 
     Exits 2 if a host is critical, 1 if one has a warning, 3 where nothing is worse than that something is
     not known (a host sent nothing, could not look, or long ago; a file is no report), else 0.
     """
     if not math.isfinite(max_age):
         raise typer.BadParameter("give a number of seconds", param_hint="--max-age")
-    target = Output(format_of(output_format, as_json), output, color)
+    target = Output(format_of(output_format, as_json), output, color, pager=not no_pager, long=long)
     refuse_hopeless_file(target)
     wanted = None if expect is None else _expected(expect)
     merged = Fleet(name_by_file=names == "file")
     for path in files:
         for document in read_documents(path):
             merged.add(document)
-    report = merged.conclude(
-        time.time(), max_age=max_age or None, expected=wanted, most_named=max(1000, hosts)
+    answer = merged.conclude(
+        time.time(),
+        max_age=max_age or None,
+        expected=wanted,
+        fail_on=_FAIL_ON[fail_on],
+        most_named=hosts if target.format in ("json", "jsonl") else max(1000, hosts),
+        version=__version__,
     )
-    answer = FleetAnswer(report, _FAIL_ON[fail_on], hosts, __version__)
-    if target.format == "json":
-        from tcpdoctor.report.fleet_json import fleet_json_lines
-
-        emit_parts(fleet_json_lines(answer), target)
-    else:
-        emit(_render(answer, target), target)
-    raise typer.Exit(exit_code(report, answer.fail_on))
+    _tell(answer, hosts, target)
+    raise typer.Exit(answer.exit_code)
 
 
 def _expected(path: Path) -> list[str]:
@@ -115,17 +118,28 @@ def _expected(path: Path) -> list[str]:
     return names
 
 
-def _render(answer: FleetAnswer, target: Output) -> str:
+def _tell(answer: FleetAnswer, most: int, target: Output) -> None:
     match target.format:
-        case "markdown":
-            from tcpdoctor.report.fleet_markdown import fleet_markdown
+        case "json":
+            from tcpdoctor.report.document import json_lines
 
-            return fleet_markdown(answer)
+            emit_parts(json_lines(answer), target)
+        case "jsonl":
+            import json
+
+            from tcpdoctor.report.document import as_json
+
+            emit_parts((json.dumps(as_json(host), allow_nan=False) + "\n" for host in answer.hosts), target)
+        case "markdown":
+            from tcpdoctor.report.fleet import fleet_markdown
+
+            emit(fleet_markdown(answer, most), target)
         case "html":
             from tcpdoctor.report.fleet_html import fleet_html
 
-            return fleet_html(answer)
+            emit(fleet_html(answer, most), target)
         case _:
-            from tcpdoctor.report.fleet_text import fleet_text
+            from tcpdoctor.report.fleet import fleet_short, fleet_text
 
-            return fleet_text(answer, style_of(target))
+            told = fleet_text if target.long else fleet_short
+            emit(told(answer, most, style_of(target)), target)

@@ -153,17 +153,22 @@ def _labelled(label: str, text: str, style: Style) -> list[str]:
 
 
 def _remedy(finding: Finding, indent: str, style: Style) -> list[str]:
-    """Return a fix's first command, or its title; the rule's name ends the line where it fits."""
     fix = _first_fix(finding)
+    typed = fix.commands[0] if fix is not None and fix.commands else None
+    title = f"tcpdoctor check {finding.rule}" if fix is None else fix.title
+    return remedy_lines(typed, title, finding.rule, indent, style)
+
+
+def remedy_lines(typed: str | None, title: str, rule: str, indent: str, style: Style) -> list[str]:
+    """Return a fix's command where it is short, else its title; the rule ends the line where it fits."""
     lead = f"{indent}-> "
-    if fix is not None and fix.commands:
-        lines = style.command(fix.commands[0], " " * len(lead)).splitlines()
+    if typed is not None:
+        lines = style.command(typed, " " * len(lead)).splitlines()
         lines[0] = lead + lines[0].strip()
         if len(lines) <= _MOST_COMMAND_LINES:
-            return _with_rule([style.cyan(line) for line in lines], lines[-1], finding.rule, style)
-    text = f"tcpdoctor check {finding.rule}" if fix is None else fix.title
-    lines = style.wrap(text, indent + "   ", lead).splitlines()
-    return _with_rule(lines, lines[-1], finding.rule, style)
+            return _with_rule([style.cyan(line) for line in lines], lines[-1], rule, style)
+    lines = style.wrap(title, indent + "   ", lead).splitlines()
+    return _with_rule(lines, lines[-1], rule, style)
 
 
 def _with_rule(lines: list[str], last: str, rule: str, style: Style) -> list[str]:

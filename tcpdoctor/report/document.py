@@ -5,7 +5,7 @@ field ``missing``, by its place below it: ``owner``, ``options.SO_KEEPALIVE``, `
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
@@ -25,6 +25,24 @@ def as_json(record: Any) -> dict[str, JsonValue]:
     if reasons:
         raise TypeError(f"{type(record).__name__}: no field `missing` for {', '.join(reasons)}")
     return told
+
+
+def json_lines(record: Any) -> Iterator[str]:
+    """Give the text of `as_json`, an element of a list of records a line: no more is held in memory."""
+    import json
+
+    yield "{"
+    for number, (key, value) in enumerate(zip(record._fields, record, strict=True)):
+        yield f'{"," if number else ""}\n "{key}": '
+        listed = isinstance(value, tuple) and not hasattr(value, "_fields")
+        if listed and value and hasattr(value[0], "_fields"):
+            for place, row in enumerate(value):
+                yield f"{',' if place else '['}\n  {json.dumps(as_json(row), allow_nan=False)}"
+            yield "\n ]"
+        else:
+            told = as_json(value) if hasattr(value, "_fields") else value
+            yield json.dumps(told, indent=None if listed else 1, allow_nan=False).replace("\n", "\n ")
+    yield "\n}\n"
 
 
 def _object(record: Any, above: dict[str, str]) -> dict[str, JsonValue]:

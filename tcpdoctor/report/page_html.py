@@ -198,14 +198,18 @@ def text(value: object) -> str:
     return escape(_CONTROL.sub(lambda match: ascii(match[0])[1:-1], str(value)), quote=True)
 
 
-def html_page(title: str, body: str) -> str:
-    """Return a page of one file, in ASCII, which no locale garbles; `body` is HTML, `title` is text."""
+def html_page(title: str, body: str, style: str = "") -> str:
+    """Return a page of one file, in ASCII, which no locale garbles; `body` is HTML, `title` is text.
+
+    `style` follows the style sheet that every page has.
+    """
     page = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n<meta name="referrer" content="no-referrer">\n'
-        f'<link rel="icon" href="data:,">\n<title>{text(title)}</title>\n<style>{CSS}</style>\n</head>\n'
+        f'<link rel="icon" href="data:,">\n<title>{text(title)}</title>\n'
+        f"<style>{CSS}{style}</style>\n</head>\n"
         f"<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
     )
     return page.encode("ascii", "xmlcharrefreplace").decode("ascii")

@@ -10,6 +10,7 @@ from typing import Any
 from tcpdoctor.answers.connect import ConnectAnswer
 from tcpdoctor.answers.error import ErrorAnswer
 from tcpdoctor.answers.facts import FactsAnswer
+from tcpdoctor.answers.fleet import FleetAnswer
 from tcpdoctor.answers.option import OptionAnswer
 from tcpdoctor.answers.port import PortAnswer
 from tcpdoctor.answers.settings import SettingsAnswer
@@ -25,6 +26,7 @@ _RECORDS: Mapping[str, tuple[Any, str]] = {
     "connect": (ConnectAnswer, "explain --connect HOST:PORT"),
     "error": (ErrorAnswer, "explain --error E"),
     "facts": (FactsAnswer, "facts"),
+    "fleet": (FleetAnswer, "fleet"),
     "option": (OptionAnswer, "explain --option SO_X"),
     "port": (PortAnswer, "explain --port N"),
     "state": (StateAnswer, "explain --state S"),

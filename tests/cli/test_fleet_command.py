@@ -9,8 +9,8 @@ from datetime import datetime, timezone
 
 import pytest
 
+from tests.answers.fleet_reports import finding, report
 from tests.cli.command import COMMAND, complaint, environment, tcpdoctor
-from tests.diagnosis.fleet_reports import finding, report
 
 
 def now(seconds_ago=0.0):
@@ -46,6 +46,31 @@ def test_files_folders_and_lines_together(tmp_path):
     answer = tcpdoctor("fleet", tmp_path / "hosts", one, "-", "--format", "json", input=lines)
     assert [host["name"] for host in json.loads(answer.stdout)["hosts"]] == ["web2", "web1", "web3", "web4"]
     assert answer.returncode == 1
+
+
+def test_reports_behind_each_other_are_read_from_standard_input(tmp_path):
+    texts = [write(tmp_path, f"web{n}").read_text() for n in range(5)]
+    answer = tcpdoctor("fleet", "-", "--format", "json", input="".join(texts))
+    assert [host["name"] for host in json.loads(answer.stdout)["hosts"]] == [f"web{n}" for n in range(5)]
+    assert answer.returncode == 0
+
+
+def test_a_host_is_a_line_of_its_own(tmp_path):
+    write(tmp_path, "web1")
+    write(tmp_path, "web2", finding("a"))
+    answer = tcpdoctor("fleet", tmp_path, "--format", "jsonl")
+    hosts = [json.loads(line) for line in answer.stdout.splitlines()]
+    assert hosts == json.loads(tcpdoctor("fleet", tmp_path, "--format", "json").stdout)["hosts"]
+    assert (len(hosts), answer.returncode) == (2, 1)
+
+
+def test_the_short_form_ends_with_the_worst_host_and_the_long_one_tells_all(tmp_path):
+    write(tmp_path, "web1")
+    write(tmp_path, "web2", finding("a"))
+    short, long = (tcpdoctor("fleet", tmp_path, *options).stdout for options in ((), ("--long",)))
+    assert short.splitlines()[-1] == long.splitlines()[-1] == "WARNING: web2: a"
+    assert "What does not help" in long
+    assert "What does not help" not in short
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tcpdoctor.diagnosis.fleet_report import looks_of
+from tcpdoctor.answers.host_report import looks_of
 from tcpdoctor.diagnosis.library import parse_config
 from tcpdoctor.diagnosis.rule import parse_rule
 from tcpdoctor.errors import ConfigError, KernelReadError, RuleError, SnapshotError

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from tcpdoctor.diagnosis.fleet import Fleet
+from tcpdoctor.answers.fleet import Fleet
 from tcpdoctor.report.fleet import FleetAnswer
 from tcpdoctor.report.fleet_html import fleet_html
-from tests.diagnosis.fleet_reports import NOW, document, finding, report
+from tests.answers.fleet_reports import NOW, document, finding, report
 from tests.peers.test_check_html import DARK, LIGHT, PAGE, browse, first_pixel, of_the_page
 
 HOSTILE = "</title><script>alert(1)</script><img src=http://evil.test/x onerror=a>"

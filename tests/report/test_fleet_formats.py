@@ -6,40 +6,38 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tcpdoctor.diagnosis.fleet import Fleet
+from tcpdoctor.answers.fleet import Fleet
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.text import clean
-from tcpdoctor.report.fleet import FleetAnswer
+from tcpdoctor.report.document import as_json, json_lines
+from tcpdoctor.report.fleet import fleet_markdown, fleet_short, fleet_text
 from tcpdoctor.report.fleet_html import fleet_html
-from tcpdoctor.report.fleet_json import fleet_json_lines
-from tcpdoctor.report.fleet_markdown import fleet_markdown
-from tcpdoctor.report.fleet_text import fleet_text
 from tcpdoctor.report.style import PLAIN
-from tests.diagnosis.fleet_reports import NOW, document, finding, report
+from tests.answers.fleet_reports import NOW, document, finding, report
 from tests.schemas import described
 
 HOSTILE = "<script>alert(1)</script> [x](javascript:y) |`*_ \" ' & \u202e"
 
 
 def fleet_json_text(answer):
-    return "".join(fleet_json_lines(answer))
+    return "".join(json_lines(answer))
 
 
 FORMATS = {
-    "text": lambda answer: fleet_text(answer, PLAIN),
+    "text": lambda answer: fleet_text(answer, 20, PLAIN),
+    "short": lambda answer: fleet_short(answer, 20, PLAIN),
     "json": fleet_json_text,
-    "markdown": fleet_markdown,
-    "html": fleet_html,
+    "markdown": lambda answer: fleet_markdown(answer, 20),
+    "html": lambda answer: fleet_html(answer, 20),
 }
 EVERY_FORMAT = pytest.mark.parametrize("render", FORMATS.values(), ids=FORMATS)
 
 
-def answer(*values, most=20, expected=None):
+def answer(*values, most=1000, expected=None):
     fleet = Fleet()
     for value in values:
         fleet.add(value if hasattr(value, "source") else document(value))
-    merged = fleet.conclude(NOW, max_age=86_400, expected=expected)
-    return FleetAnswer(merged, most_hosts=most, version="0.1.0")
+    return fleet.conclude(NOW, max_age=86_400, expected=expected, most_named=most, version="0.1.0")
 
 
 @pytest.fixture
@@ -70,7 +68,7 @@ def test_every_format_tells_everything_once(mixed, render):
         "17 d old",
     ):
         assert word in text
-    assert text.count("Seen here.") == 1
+    assert text.count("Seen here.") == (render is not FORMATS["short"])
 
 
 @EVERY_FORMAT
@@ -85,9 +83,9 @@ def test_nothing_that_a_host_sent_steers_a_reader(render):
     )
     text = render(answer(report(HOSTILE, one), document(Missing(clean(HOSTILE)), clean(HOSTILE))))
     assert "\u202e" not in text.replace("\\u202e", "")
-    if render is fleet_html:
+    if render is FORMATS["html"]:
         assert "<script" not in text
-    if render is fleet_markdown:
+    if render is FORMATS["markdown"]:
         outside_code = re.sub(r"(`+)[^`].*?[^`]\1(?!`)", "", text)
         assert "<script>" not in outside_code.replace("\\<script\\>", "")
         assert "[x](" not in outside_code.replace("\\[x\\](", "")
@@ -97,13 +95,16 @@ def test_text_is_eighty_columns_wide(mixed):
     name = "a-host-with-a-name-that-is-longer-than-any-column.example.org"
     wide = answer(report(name, *(finding(f"rule-number-{n}") for n in range(9))))
     for one in (mixed, wide):
-        assert max(map(len, fleet_text(one, PLAIN).splitlines())) <= 80
+        for render in (fleet_text, fleet_short):
+            assert max(map(len, render(one, 20, PLAIN).splitlines())) <= 80
 
 
 def test_text_begins_with_the_verdict_and_the_worst_host(mixed):
-    lines = fleet_text(mixed, PLAIN).splitlines()
+    lines = fleet_text(mixed, 20, PLAIN).splitlines()
     assert lines[0].startswith("CRITICAL: 5 hosts: 1 critical, 1 warning, 2 unknown, 1 ok; 1 document is no")
-    rows = lines[lines.index("Hosts, the worst first") + 1 :]
+    rows = lines[
+        next(n for n, line in enumerate(lines) if line.split() == ["STATUS", "HOST", "FINDINGS"]) + 1 :
+    ]
     assert [row.split() for row in rows[:2]] == [
         ["CRITICAL", "web1", "a,", "b"],
         ["WARNING", "web2", "b", "(2)"],
@@ -111,30 +112,31 @@ def test_text_begins_with_the_verdict_and_the_worst_host(mixed):
 
 
 def test_many_hosts_are_named_up_to_a_bound_and_then_counted():
-    many = answer(*(report(f"web{n}", finding("a")) for n in range(10)), most=3)
-    text = fleet_text(many, PLAIN)
+    reports = [report(f"web{n}", finding("a")) for n in range(10)]
+    many = answer(*reports)
+    text = fleet_text(many, 3, PLAIN)
     assert "web0, web1, web2 and 7 more" in text
-    assert "... and 7 hosts more with findings" in text
-    (told,) = json.loads(fleet_json_text(many))["findings"]
+    assert "and 7 hosts more with findings" in text
+    (told,) = json.loads(fleet_json_text(answer(*reports, most=3)))["findings"]
     assert (told["hosts_total"], told["hosts"]) == (10, ["web0", "web1", "web2"])
-    assert "web9" in fleet_html(many)  # folded, and there
+    assert "web9" in fleet_html(many, 3)  # folded, and there
 
 
 def test_a_host_with_countless_findings_takes_a_few_lines():
     worst = answer(report("web1", *(finding(f"rule-{n:03}") for n in range(40))))
-    text = fleet_text(worst, PLAIN)
+    text = fleet_text(worst, 20, PLAIN)
     head = text[: text.index("WARNING  on 1 of 1 host")]
-    assert "rule-011, and 28 findings more" in " ".join(head.split())
+    assert " findings more" in head
     assert len(head.splitlines()) < 12
-    assert "and 28 findings more" in fleet_html(worst)
+    assert "and 28 findings more" in fleet_html(worst, 20)
 
 
 def test_advice_of_one_host_is_not_taken_for_that_of_all():
     words = "In the words of web1: processes, ports and values differ on other hosts."
     one, two = report("web1", finding("a")), report("web2", finding("a"))
-    assert words not in fleet_text(answer(one), PLAIN)
-    for render in (lambda both: fleet_text(both, PLAIN), fleet_markdown, fleet_html):
-        assert words in render(answer(one, two))
+    assert words not in fleet_text(answer(one), 20, PLAIN)
+    for name in ("text", "markdown", "html"):
+        assert words in FORMATS[name](answer(one, two))
 
 
 def test_json_is_what_its_schema_says(mixed):
@@ -149,6 +151,10 @@ def test_json_is_what_its_schema_says(mixed):
         "findings": 2,
         "unread": 1,
         "repeated": 1,
+        "sick": 2,
+        "doubted": 2,
+        "oldest": "2026-11-01T12:00:00Z",
+        "newest": "2026-11-18T12:20:00Z",
     }
     assert (told["status"], told["exit_code"]) == ("critical", 2)
     assert [host["name"] for host in told["hosts"]] == ["web1", "web2", "lost", "stale", "well"]
@@ -163,7 +169,7 @@ class Balance(HTMLParser):
         self.open, self.fetched = [], []
 
     def handle_starttag(self, tag, attrs):
-        if tag not in ("meta", "link", "br"):
+        if tag not in ("meta", "link", "br", "input"):
             self.open.append(tag)
         self.fetched += [
             value for key, value in attrs if key in ("src", "href") and not value.startswith(("#", "data:"))
@@ -175,5 +181,53 @@ class Balance(HTMLParser):
 
 def test_the_page_is_whole_and_asks_nobody(mixed):
     page = Balance()
-    page.feed(fleet_html(mixed))
+    page.feed(fleet_html(mixed, 20))
     assert (page.open, page.fetched) == ([], [])
+
+
+def test_lines_of_the_json_are_the_json(mixed):
+    assert json.loads(fleet_json_text(mixed)) == as_json(mixed)
+
+
+def test_the_short_form_says_what_to_type_on_which_host():
+    fix = finding()["fixes"][0] | {"commands": ["gdb -p 811 -batch"], "prose": "Look."}
+    one = report("web1", finding("a", "critical", fixes=[fix], headline="accept queue 6 of 5 on :9443"))
+    lines = fleet_short(answer(one, report("web2", finding("a", "critical"))), 20, PLAIN).splitlines()
+    place = lines.index(" CRITICAL on 2 of 2 hosts: web1, web2")
+    assert lines[place + 1 : place + 3] == [
+        "          web1, nginx (811): accept queue 6 of 5 on :9443",
+        "          -> gdb -p 811 -batch" + " " * 49 + "a",
+    ]
+    assert lines[-1] == "CRITICAL: web1: a"
+
+
+def test_five_findings_on_many_hosts_fit_a_screen():
+    rules = [finding(f"rule-{n}", "critical" if n < 2 else "warning") for n in range(5)]
+    text = fleet_short(answer(*(report(f"web{n}", *rules) for n in range(40))), 5, PLAIN)
+    assert len(text.splitlines()) <= 34
+
+
+@pytest.mark.parametrize("width", [40, 80, 120, 200])
+def test_no_line_is_wider_than_the_terminal(mixed, width):
+    style = PLAIN._replace(width=min(width, 100), columns=width)
+    for render in (fleet_text, fleet_short):
+        assert max(map(len, render(mixed, 20, style).splitlines())) <= width
+
+
+def test_each_choice_of_the_page_has_its_button_and_hides_something(mixed):
+    page = fleet_html(mixed, 20)
+    chosen = set(re.findall(r'for="(only-\w+)"', page))
+    assert chosen == set(re.findall(r'id="(only-\w+)"', page)) == {"only-all", "only-0", "only-1"}
+    assert {f"only-{number}" for number in re.findall(r"#only-(\d):checked~.hosts", page)} == {
+        "only-0",
+        "only-1",
+    }
+
+
+def test_what_a_host_counted_and_did_not_tell_is_counted():
+    untold = [
+        {"rule": "a", "severity": "warning", "number": 41},
+        {"rule": "b", "severity": "info", "number": 2},
+    ]
+    (host,) = answer(report("web1", finding("a"), untold=untold)).hosts
+    assert (host.findings[0].subjects, host.findings_not_told) == (42, 2)

@@ -1,31 +1,33 @@
-"""What the reports of many hosts come to, and what is concluded from it: the same in every format."""
+"""What a host's report says, for a fleet: checked, cleaned and cut to what a merged report needs.
+
+A report comes from another host, perhaps from another version or from somebody hostile. A part that is
+not what `check --format json` writes makes the whole report unreadable, with the part and the reason;
+nothing is guessed.
+"""
 
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from typing import NamedTuple, NoReturn, Protocol
+from typing import Literal, NoReturn, TypeAlias
 
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.text import clean
+from tcpdoctor.named_tuples import NamedTuple
 
-# What a host's report says, for a fleet: checked, cleaned and cut to what a merged report needs.
-#
-# A report comes from another host, perhaps from another version or from somebody hostile. A part that is
-# not what `check --format json` writes makes the whole report unreadable, with the part and the reason;
-# nothing is guessed.
-
-
-STATUSES = ("ok", "unknown", "warning", "critical")
+Status: TypeAlias = Literal["ok", "unknown", "warning", "critical"]
+STATUSES: tuple[Status, ...] = ("ok", "unknown", "warning", "critical")
 """Of a host; the worst last."""
 MOST_ITEMS = 6
 """Fixes, and things that do not help, that are kept of a finding."""
 MOST_IN_A_LIST = 10_000
 """Reports in one JSON list; more of them go on lines of their own."""
 _MOST_LINES = 40
+_MOST_BEYOND = 2**32
+_MOST_COMMANDS = 6
 _SEVERITIES = {severity.key: severity for severity in Severity}
 
 
-class Setting(NamedTuple):
+class FleetSetting(NamedTuple):
     """The sysctl that a fix sets."""
 
     name: str
@@ -33,7 +35,7 @@ class Setting(NamedTuple):
     """The line for a file of /etc/sysctl.d."""
 
 
-class Remedy(NamedTuple):
+class FleetFix(NamedTuple):
     """One fix of a finding, as the host told it."""
 
     kind: str
@@ -42,7 +44,7 @@ class Remedy(NamedTuple):
     risk: str
     verify: str
     undo: str | None
-    setting: Setting | None
+    sysctl: FleetSetting | None
     prose: str
     """`do` without its commands; all of it where the report is of a version that does not part them."""
     commands: tuple[str, ...]
@@ -50,7 +52,14 @@ class Remedy(NamedTuple):
     undo_commands: tuple[str, ...]
 
 
-class Told(NamedTuple):
+class FleetWrongFix(NamedTuple):
+    """What does not help, and why."""
+
+    title: str
+    why: str
+
+
+class ToldFinding(NamedTuple):
     """One finding of one host: what is the same on every host, and what was seen on this one."""
 
     rule: str
@@ -58,15 +67,16 @@ class Told(NamedTuple):
     label: str
     """Of the subject: ``nginx (811)``."""
     title: str
+    headline: str
+    """What was seen, in a line; empty where the report is of a version without it."""
     summary: str
     explanation: str
     impact: str
-    remedies: tuple[Remedy, ...]
-    wrong: tuple[tuple[str, str], ...]
-    """What does not help, and why."""
+    fixes: tuple[FleetFix, ...]
+    wrong_fixes: tuple[FleetWrongFix, ...]
 
 
-class Look(NamedTuple):
+class HostLook(NamedTuple):
     """What was seen in one network namespace of one host, or why nothing was."""
 
     host: str | None
@@ -75,13 +85,14 @@ class Look(NamedTuple):
     """Its number and its name, where it has one; empty where nothing was seen."""
     taken_at: float
     """Seconds since 1970; 0 where the report does not say."""
-    status: str
-    """One of STATUSES."""
+    status: Status
     reason: str | None
     """Why the status is unknown."""
-    findings: tuple[Told, ...]
+    findings: tuple[ToldFinding, ...]
     unanswered: int
     """Rules that could not be answered."""
+    beyond: tuple[tuple[str, Severity, int], ...] = ()
+    """Rule, severity and number of findings that the host counted and did not tell."""
     complete_since: float = 0.0
     """Where the report was of every namespace of the host: older reports of it say nothing any more."""
 
@@ -90,7 +101,7 @@ class _Wrong(Exception):  # noqa: N818 - it never leaves this module
     """A part of a report is not what it should be; the text names it."""
 
 
-def looks_of(value: Reading[object]) -> Iterator[Look]:
+def looks_of(value: Reading[object]) -> Iterator[HostLook]:
     """Give what one document says, namespace by namespace; one of status unknown where it says nothing."""
     if isinstance(value, Missing):
         yield unseen(None, value.reason)
@@ -106,12 +117,12 @@ def looks_of(value: Reading[object]) -> Iterator[Look]:
         yield from looks
 
 
-def unseen(host: str | None, reason: str, taken_at: float = 0.0) -> Look:
+def unseen(host: str | None, reason: str, taken_at: float = 0.0) -> HostLook:
     """Return the look of a host that nothing is known of."""
-    return Look(host, "", taken_at, "unknown", reason, (), 0)
+    return HostLook(host, "", taken_at, "unknown", reason, (), 0)
 
 
-def _read(document: object) -> Iterator[Look]:
+def _read(document: object) -> Iterator[HostLook]:
     if not isinstance(document, dict):
         _refuse("the report", document, "an object")
     schema = document.get("schema")
@@ -138,7 +149,7 @@ def _foreign(schema: str) -> str:
     return f"its schema is {schema or version!r}: it is not of `tcpdoctor check --format json`"
 
 
-def _checks(document: dict[str, object]) -> Iterator[Look]:
+def _checks(document: dict[str, object]) -> Iterator[HostLook]:
     looks = [_check(_object(one, "checks")) for one in _list(document, "checks")]
     since = min((look.taken_at for look in looks), default=0.0)
     host = next((look.host for look in looks), None)
@@ -153,26 +164,26 @@ def _checks(document: dict[str, object]) -> Iterator[Look]:
         yield look._replace(complete_since=since)
 
 
-def _check(document: dict[str, object]) -> Look:
+def _check(document: dict[str, object]) -> HostLook:
     host = _need_host(document)
-    status = document.get("status")
-    if status not in STATUSES:
-        _refuse("status", status, f"one of {', '.join(STATUSES)}")
+    said = document.get("status")
+    if said not in STATUSES:
+        _refuse("status", said, f"one of {', '.join(STATUSES)}")
     findings = tuple(_finding(one, number) for number, one in enumerate(_list(document, "findings")))
     unchecked = _list(document, "unchecked")
-    worst = max((finding.severity for finding in findings), default=Severity.INFO)
-    if worst > Severity.INFO and STATUSES.index(worst.key) > STATUSES.index(str(status)):
-        status = worst.key
+    found = {"ok", said, *(finding.severity.key for finding in findings)}
+    status = max((one for one in STATUSES if one in found), key=STATUSES.index)
     place = _object(document.get("host"), "host")
     names = [_text(place, key, 64) for key in ("namespace", "namespace_name")]
-    return Look(
+    return HostLook(
         host=host,
         namespace=" ".join(name for name in names if name),
         taken_at=_taken_at(document),
-        status=str(status),
+        status=status,
         reason=_blindness(unchecked) if status == "unknown" else None,
         findings=findings,
         unanswered=len({_text(_object(one, "unchecked"), "rule", 80) for one in unchecked}),
+        beyond=tuple(_beyond(_object(one, "untold")) for one in _list(document, "untold", optional=True)),
     )
 
 
@@ -185,7 +196,7 @@ def _blindness(unchecked: list[object]) -> str:
     return f"too little could be checked there: {often}"
 
 
-def _finding(value: object, number: int) -> Told:
+def _finding(value: object, number: int) -> ToldFinding:
     finding = _object(value, f"findings[{number}]")
     severity = _SEVERITIES.get(str(finding.get("severity")))
     if severity is None:
@@ -196,32 +207,42 @@ def _finding(value: object, number: int) -> Told:
     wrong = [_object(one, "wrong_fixes") for one in _list(finding, "wrong_fixes", optional=True)[:MOST_ITEMS]]
     fixes = _list(finding, "fixes", optional=True)[:MOST_ITEMS]
     subject = finding.get("subject")
-    return Told(
+    return ToldFinding(
         rule=rule,
         severity=severity,
         label=_text(subject, "label", 120) if isinstance(subject, dict) else "",
         title=_text(finding, "title", 160) or rule,
+        headline=_text(finding, "headline", 160),
         summary=_block(finding, "summary", 600),
         explanation=_block(finding, "explanation", 2400),
         impact=_block(finding, "impact", 1200),
-        remedies=tuple(_remedy(_object(one, "fixes")) for one in fixes),
-        wrong=tuple((_text(one, "title", 160), _block(one, "why", 800)) for one in wrong),
+        fixes=tuple(_fix(_object(one, "fixes")) for one in fixes),
+        wrong_fixes=tuple(FleetWrongFix(_text(one, "title", 160), _block(one, "why", 800)) for one in wrong),
     )
 
 
-def _remedy(fix: dict[str, object]) -> Remedy:
+def _beyond(untold: dict[str, object]) -> tuple[str, Severity, int]:
+    severity, number = _SEVERITIES.get(str(untold.get("severity"))), untold.get("number")
+    if severity is None:
+        _refuse("untold.severity", untold.get("severity"), f"one of {', '.join(_SEVERITIES)}")
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        _refuse("untold.number", number, "a number")
+    return _text(untold, "rule", 80), severity, min(number, _MOST_BEYOND)
+
+
+def _fix(fix: dict[str, object]) -> FleetFix:
     sysctl = fix.get("sysctl")
     setting = None
     if isinstance(sysctl, dict):
-        setting = Setting(_text(sysctl, "name", 120), _text(sysctl, "persist", 240))
-    return Remedy(
+        setting = FleetSetting(_text(sysctl, "name", 120), _text(sysctl, "persist", 240))
+    return FleetFix(
         kind=_text(fix, "kind", 20),
         title=_text(fix, "title", 160),
         do=_block(fix, "do", 1600),
         risk=_block(fix, "risk", 800),
         verify=_block(fix, "verify", 600),
         undo=_block(fix, "undo", 600) or None,
-        setting=setting,
+        sysctl=setting,
         prose=_block(fix, "prose" if "prose" in fix else "do", 1600),
         commands=_commands(fix, "commands"),
         verify_commands=_commands(fix, "verify_commands"),
@@ -233,9 +254,6 @@ def _commands(fix: dict[str, object], key: str) -> tuple[str, ...]:
     found = fix.get(key)
     texts = found if isinstance(found, list) else []
     return tuple(clean(text, 600) for text in texts[:_MOST_COMMANDS] if isinstance(text, str))
-
-
-_MOST_COMMANDS = 6
 
 
 def _need_host(document: dict[str, object]) -> str:
@@ -308,139 +326,3 @@ def _refuse(place: str, value: object, expected: str) -> NoReturn:
     kinds = {dict: "an object", list: "a list", type(None): "missing", bool: "true or false"}
     shown = kinds.get(type(value)) or repr(clean(str(value), 40))
     raise _Wrong(f"{place} is {shown}, where {expected} is expected")
-
-
-class Unread(NamedTuple):
-    """A document that is no report of a host that is known."""
-
-    source: str
-    name: str | None
-    """Of its file, without the suffix."""
-    reason: str
-
-
-class Repeated(NamedTuple):
-    """Two reports of one namespace of one host: the older one does not count."""
-
-    host: str
-    counted: str
-    """The source of the newer one."""
-    left_out: str
-
-
-class Group(NamedTuple):
-    """The same finding, on one host or many."""
-
-    told: Told
-    """In the words of the host `example`."""
-    example: str | None
-    """None where that host's report was left out: what `told` says of its subject is then of no host."""
-    hosts: tuple[str, ...]
-    """That have it, the worst first; up to a bound."""
-    hosts_total: int
-    findings: int
-    """On all of them together: a host may have it for several subjects."""
-
-
-class Host(NamedTuple):
-    """What is known of one host, in all its namespaces that were looked at."""
-
-    name: str
-    status: str
-    """One of STATUSES: the worst of its namespaces."""
-    reasons: tuple[str, ...]
-    """Why it is unknown, wholly or in part, or no longer sure."""
-    taken_at: float | None
-    """Of its oldest look, in seconds since 1970; None where there was none."""
-    stale: bool
-    findings: tuple[tuple[int, int], ...]
-    """Place in `FleetReport.groups`, and for how many subjects."""
-    untold: int
-    """Findings beyond MOST_GROUPS kinds."""
-    namespaces: int
-    unanswered: int
-    """Rules that could not be answered there, added up over its namespaces."""
-    sources: tuple[str, ...]
-
-
-class Unknown(NamedTuple):
-    """Why something is not known, and of which hosts."""
-
-    reason: str
-    hosts: tuple[str, ...]
-    """The worst first; up to a bound."""
-    hosts_total: int
-
-
-class Hosts(Protocol):
-    """Hosts, each made when it is asked for: all of them at once would take much memory."""
-
-    def __len__(self) -> int:
-        """Return how many they are."""
-
-    def __iter__(self) -> Iterator[Host]:
-        """Give them one by one."""
-
-    def __getitem__(self, place: int, /) -> Host:
-        """Return one by its place."""
-
-
-class FleetReport(NamedTuple):
-    """All that can be said of a fleet."""
-
-    made_at: float
-    hosts: Hosts
-    """The worst first."""
-    statuses: dict[str, int]
-    """How many hosts have each, the worst status first."""
-    doubted: int
-    """Hosts that something is not known of."""
-    unknown: tuple[Unknown, ...]
-    """The reason of most hosts first."""
-    sick: int
-    """Hosts with findings."""
-    oldest: float | None
-    """When the first of the looks that count was taken, and the last; None where there is none."""
-    newest: float | None
-    groups: tuple[Group, ...]
-    """The worst first, then those of most hosts."""
-    unread: tuple[Unread, ...]
-    more_unread: int
-    """Beyond MOST_NOTES."""
-    repeated: tuple[Repeated, ...]
-    more_repeated: int
-    """Beyond MOST_NOTES."""
-    expected: int | None
-    """Hosts that should have reported; None where nobody said which."""
-    silent: tuple[str, ...]
-    """Expected, and not one report of them."""
-    unexpected: tuple[str, ...]
-    """Reported, and not expected."""
-
-
-def exit_code(report: FleetReport, fail_on: Severity | None) -> int:
-    """Return 2 critical, 1 warning, 3 where nothing worse and a host or a file says nothing, else 0."""
-    for severity, code in ((Severity.CRITICAL, 2), (Severity.WARNING, 1)):
-        if fail_on is not None and severity >= fail_on and report.statuses[severity.key]:
-            return code
-    return 3 if blind(report) else 0
-
-
-def blind(report: FleetReport) -> bool:
-    """Whether something is not known of the fleet: a host, in whole or in part, or whose a file is."""
-    return bool(report.unread or report.more_unread or report.doubted or not len(report.hosts))
-
-
-def status_of(report: FleetReport) -> str:
-    """Return the worst status of a host, ``unknown`` also where a file is nobody's."""
-    worst = max((STATUSES.index(status) for status, hosts in report.statuses.items() if hosts), default=0)
-    if blind(report):
-        worst = max(worst, STATUSES.index("unknown"))
-    return STATUSES[worst]
-
-
-def sick_hosts(report: FleetReport) -> Iterator[Host]:
-    """Give the hosts with findings, the worst first."""
-    for host in report.hosts:
-        if host.findings or host.untold:
-            yield host

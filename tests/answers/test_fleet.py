@@ -4,21 +4,21 @@ import json
 
 import pytest
 
-from tcpdoctor.diagnosis import fleet as fleet_module
+from tcpdoctor.answers import fleet as fleet_module
+from tcpdoctor.answers.fleet import Fleet
+from tcpdoctor.answers.host_report import looks_of
 from tcpdoctor.diagnosis.finding import Severity
-from tcpdoctor.diagnosis.fleet import Fleet
-from tcpdoctor.diagnosis.fleet_report import exit_code, looks_of, status_of
 from tcpdoctor.kernel.reading import Missing
-from tests.diagnosis.fleet_reports import NOW, document, finding, report
+from tests.answers.fleet_reports import NOW, document, finding, report
 
 DAY = 86_400.0
 
 
-def merge(*documents, by_file=False, max_age=DAY, expected=None):
+def merge(*documents, by_file=False, max_age=DAY, expected=None, fail_on=Severity.WARNING):
     fleet = Fleet(name_by_file=by_file)
     for one in documents:
         fleet.add(one if hasattr(one, "source") else document(one))
-    return fleet.conclude(NOW, max_age=max_age, expected=expected)
+    return fleet.conclude(NOW, max_age=max_age, expected=expected, fail_on=fail_on)
 
 
 def hosts(merged):
@@ -51,15 +51,13 @@ def test_the_same_finding_is_told_once_and_its_severities_apart():
         report("web2", finding("a"), finding("a")),
         report("web3", finding("a", "critical")),
     )
-    told = [
-        (group.told.rule, group.told.severity.key, group.hosts, group.findings) for group in merged.groups
-    ]
+    told = [(group.rule, group.severity.key, group.hosts, group.findings_total) for group in merged.findings]
     assert told == [
         ("a", "critical", ("web3",), 1),
         ("a", "warning", ("web1", "web2"), 3),
         ("b", "warning", ("web1",), 1),
     ]
-    assert [merged.groups[place].told.rule for place, _ in hosts(merged)["web1"].findings] == ["a", "b"]
+    assert [one.rule for one in hosts(merged)["web1"].findings] == ["a", "b"]
 
 
 def test_severities_count_although_the_report_says_that_all_is_well():
@@ -72,13 +70,13 @@ def test_a_status_counts_although_findings_were_left_out_of_the_report():
 
 def test_info_makes_no_host_sick():
     merged = merge(report("web1", finding("a", "info")))
-    assert (status_of(merged), exit_code(merged, Severity.WARNING)) == ("ok", 0)
+    assert (merged.status, merged.exit_code) == ("ok", 0)
 
 
 def test_kinds_of_findings_beyond_the_bound_are_counted(monkeypatch):
     monkeypatch.setattr(fleet_module, "MOST_GROUPS", 2)
     merged = merge(report("web1", *(finding(f"rule-{n}") for n in range(5))))
-    assert (len(merged.groups), hosts(merged)["web1"].untold) == (2, 3)
+    assert (len(merged.findings), hosts(merged)["web1"].findings_not_told) == (2, 3)
 
 
 # who is not known
@@ -95,23 +93,23 @@ def test_kinds_of_findings_beyond_the_bound_are_counted(monkeypatch):
 )
 def test_the_worst_decides_and_unknown_only_where_nothing_is_worse(statuses, code):
     merged = merge(*(report(status, status=status) for status in statuses))
-    assert exit_code(merged, Severity.WARNING) == code
+    assert merged.exit_code == code
 
 
 def test_what_does_not_fail_leaves_the_unknown_to_be_told():
-    merged = merge(report("a", finding("a")), report("b", status="unknown"))
-    assert exit_code(merged, None) == exit_code(merged, Severity.CRITICAL) == 3
-    assert exit_code(merge(report("a", finding("a"))), Severity.CRITICAL) == 0
+    both = report("a", finding("a")), report("b", status="unknown")
+    assert [merge(*both, fail_on=least).exit_code for least in (None, Severity.CRITICAL)] == [3, 3]
+    assert merge(both[0], fail_on=Severity.CRITICAL).exit_code == 0
 
 
 def test_nothing_at_all_is_no_health():
-    assert exit_code(merge(), Severity.WARNING) == 3
+    assert merge().exit_code == 3
 
 
 def test_a_failure_names_the_host_and_the_reason():
     merged = merge(report("web2"), failure())
     assert [tuple(one) for one in merged.unknown] == [("cannot be reached", ("web1",), 1)]
-    assert merged.statuses == {"critical": 0, "warning": 0, "unknown": 1, "ok": 1}
+    assert merged.summary[1:5] == (0, 0, 1, 1)
 
 
 def test_a_failure_after_a_report_leaves_what_was_found_and_adds_the_reason():
@@ -132,7 +130,7 @@ def test_a_failure_before_a_report_is_over_and_told():
 def test_a_host_that_sent_nothing_is_missed():
     merged = merge(report("web1"), expected=["web1", "WEB2"])
     assert (merged.silent, hosts(merged)["WEB2"].reasons) == (("WEB2",), ("it sent no report",))
-    assert exit_code(merged, Severity.WARNING) == 3
+    assert merged.exit_code == 3
 
 
 def test_names_are_compared_as_host_names_are_and_others_are_noticed():
@@ -149,7 +147,7 @@ def test_the_damaged_file_of_an_expected_host_is_told_as_its_own():
 def test_a_damaged_file_of_nobody_is_told_by_its_place():
     merged = merge(document(Missing("it is empty"), "x"), report("web1"))
     assert [(one.source, one.reason) for one in merged.unread] == [("x.json", "it is empty")]
-    assert (status_of(merged), exit_code(merged, Severity.WARNING)) == ("unknown", 3)
+    assert (merged.status, merged.exit_code) == ("unknown", 3)
 
 
 def test_a_second_and_damaged_file_of_a_host_is_not_lost():
@@ -161,7 +159,7 @@ def test_a_second_and_damaged_file_of_a_host_is_not_lost():
 def test_endless_damage_is_counted_and_not_kept(monkeypatch):
     monkeypatch.setattr(fleet_module, "MOST_NOTES", 3)
     merged = merge(*(document(Missing("it is empty"), str(n)) for n in range(10)))
-    assert (len(merged.unread), merged.more_unread) == (3, 7)
+    assert (len(merged.unread), merged.summary.unread) == (3, 10)
 
 
 # time
@@ -192,7 +190,7 @@ def test_the_newer_report_counts_whatever_the_order():
     newer = document(report("web1", finding("b"), taken_at="2026-11-18T12:25:00Z"), source="new.json")
     for pair in ((older, newer), (newer, older)):
         merged = merge(*pair)
-        assert [group.told.rule for group in merged.groups] == ["b"]
+        assert [group.rule for group in merged.findings] == ["b"]
         assert [tuple(one) for one in merged.repeated] == [("web1", "new.json", "old.json")]
 
 
@@ -202,7 +200,7 @@ def test_words_of_a_report_that_does_not_count_are_nobodys_example():
         report("web2", finding("a")),
         report("web1", taken_at="2026-11-18T12:25:00Z"),
     )
-    (group,) = merged.groups
+    (group,) = merged.findings
     assert (group.hosts, group.example) == (("web2",), None)
 
 
@@ -217,7 +215,7 @@ def test_a_report_of_all_namespaces_overtakes_namespaces_that_are_gone():
     before = report("web1", finding("a"), host=gone, taken_at="2026-11-18T11:00:00Z")
     everything = {"schema": "tcpdoctor.checks/1", "checks": [report("web1")], "failed": []}
     merged = merge(before, everything)
-    assert (merged.groups, merged.hosts[0].status) == ((), "ok")
+    assert (merged.findings, merged.hosts[0].status) == ((), "ok")
     assert len(merged.repeated) == 1
 
 
