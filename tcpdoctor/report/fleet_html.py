@@ -41,7 +41,7 @@ _CSS = """
 font-size:.86rem;cursor:pointer;background:var(--code);overflow-wrap:anywhere}
 .only{margin:.4em 0}
 .all{display:none}
-.hosts td:nth-child(2){overflow-wrap:anywhere}
+.card{overflow-wrap:anywhere}.hosts .kind{min-width:9em;white-space:normal}
 main:has(.host:target) .host:not(:target),main:has(.host:target) .rest{display:none}
 main:has(.host:target) .all{display:inline-block}
 @media (max-width:760px){.stack thead{display:none}.stack tr{display:block;border-top:1px solid var(--line);

@@ -5,7 +5,11 @@ import re
 
 import pytest
 
+from tcpdoctor.answers.fleet import Fleet
+from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.check_html import check_html
+from tcpdoctor.report.fleet_html import fleet_html
+from tests.answers.fleet_reports import NOW, document, finding, report
 from tests.peers.test_check_html import DARK, LIGHT, browse
 from tests.report.examples import CRITICAL, FINDING, HIDDEN, INFO, check
 
@@ -26,11 +30,33 @@ frame.onload = () => {
 """
 
 
+def page_of_check():
+    return check_html(check(CRITICAL, LONG, INFO, unchecked=[HIDDEN]))
+
+
+def page_of_a_fleet():
+    """Names, rules, reasons and paths that are longer than the screen is wide."""
+    name = "a-host-with-a-name-that-does-not-end." * 3 + "example.org"
+    rules = [finding(f"a-rule-with-a-long-name-{number}", "critical") for number in range(14)]
+    fleet = Fleet()
+    for one in (
+        report(name, *rules),
+        report("web1", rules[0], finding("b" * 80, title="x" * 160, summary="y" * 300)),
+        report("web2", rules[0], taken_at="2026-11-01T12:00:00Z"),
+        report("well"),
+    ):
+        fleet.add(document(one))
+    fleet.add(document(Missing("it is empty"), source="/a/folder" * 20 + "/x.json"))
+    expected = [name, "web1", "web2", "well", "lost"]
+    return fleet_html(fleet.conclude(NOW, max_age=86_400, expected=expected), 20)
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", [LIGHT, DARK])
-def test_the_page_of_check_does_not_overflow(need, tmp_path, width, scheme):
+@pytest.mark.parametrize("made", [page_of_check, page_of_a_fleet])
+def test_no_page_overflows(need, tmp_path, width, scheme, made):
     chromium = need("chromium", "chromium")
-    page = check_html(check(CRITICAL, LONG, INFO, unchecked=[HIDDEN]))
+    page = made()
     inner = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
     frame = f'<iframe width="{width}" height="900" style="border:0" srcdoc="{html.escape(inner)}"></iframe>'
     outer = f"<!DOCTYPE html><html><body style='margin:0'>{frame}{MEASURE}</body></html>"
