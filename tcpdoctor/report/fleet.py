@@ -14,13 +14,14 @@ from tcpdoctor.report.finding_page import instruction, keeping
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.page import Block, Command, Headline, Item, Items, More, Prose, Section, page_text
 from tcpdoctor.report.style import NO_BREAK, Style
-from tcpdoctor.report.table import fits, table
+from tcpdoctor.report.table import Column, table
 
 MOST_RULES = 12
 """That are named of one host, where hosts stand in a row each."""
 _INDENT = " " * 10
 """What stands below a status."""
 _STATUS = 8
+_COLUMNS = (Column("STATUS"), Column("HOST"), Column("FINDINGS", below=True))
 _MOST_NAMED = 4
 """Hosts that are named in a finding's first line."""
 
@@ -179,14 +180,9 @@ def _hosts(answer: FleetAnswer, most: int, style: Style) -> list[str]:
     sick = [*islice(sick_hosts(answer), most)]
     if not sick:
         return []
-    room = style.width - 2 * (_STATUS + 3) - max(len(host.name) for host in sick)
+    room = style.room - len(_INDENT) - 2 - max(len(host.name) for host in sick) - 2
     rows = [(host.status.upper(), host.name, _found_in(host, room)) for host in sick]
-    lines = table(("STATUS", "HOST", "FINDINGS"), rows)
-    if not fits(lines, style.width - 1):
-        lines = [line for host in sick for line in _stacked(host, style)]
-    else:
-        lines = [style.dim(f" {lines[0]}"), *(f" {line}" for line in lines[1:])]
-        lines = [lines[0], *map(_painted, sick, lines[1:], [style] * len(sick))]
+    lines = [_painted(line, style) for line in table(_COLUMNS, rows, style, " ")]
     more = answer.summary.sick - len(sick)
     if more:
         lines.append(
@@ -203,18 +199,9 @@ def _found_in(host: FleetHost, room: int) -> str:
     return found_words(host, 1)
 
 
-def _painted(host: FleetHost, line: str, style: Style) -> str:
-    word = host.status.upper()
-    return line.replace(word, style.severity(host.status, word), 1)
-
-
-def _stacked(host: FleetHost, style: Style) -> list[str]:
-    word = host.status.upper()
-    first = style.wrap(host.name, _INDENT, f" {word:<{_STATUS}} ", whole=True)
-    return [
-        first.replace(word, style.severity(host.status, word), 1),
-        style.wrap(found_words(host, 2), _INDENT),
-    ]
+def _painted(line: str, style: Style) -> str:
+    word = line.split(maxsplit=1)[0] if line.startswith(" ") and line[1:2].isupper() else ""
+    return line.replace(word, style.severity(word.lower(), word), 1) if word.lower() in STATUSES else line
 
 
 def _unknown(answer: FleetAnswer, most: int, style: Style) -> list[str]:
