@@ -36,11 +36,17 @@ readme: setup
 freeze: setup
 	$(PYTHON) -m tests.frozen.schemas
 
-zipapp: setup
-	$(PYTHON) integrations/one_file.py dist/tcpdoctor.pyz
+# What is built needs pip and no test tools: the environment of the tests where there is one, else one of its own.
+BUILDER = $(firstword $(wildcard .venv/bin/python) .venv-build/bin/python)
 
-deb rpm release: setup
-	$(PYTHON) packaging/build.py $@
+.venv-build/bin/python:
+	python3 -m venv .venv-build
+
+zipapp: $(BUILDER)
+	$(BUILDER) integrations/one_file.py dist/tcpdoctor.pyz
+
+deb rpm release: $(BUILDER)
+	$(BUILDER) packaging/build.py $@
 
 kernels: setup
 	.ci/kernels --all --page
@@ -49,4 +55,4 @@ fuzz: setup
 	$(PYTHON) -m tests.fuzz
 
 clean:
-	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf .venv .venv-build dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

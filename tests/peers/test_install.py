@@ -76,3 +76,29 @@ def test_what_they_install_diagnoses_this_host(
     assert report["schema"] == "tcpdoctor.check/1"
     listed = json.loads(run(command, "rules", "list", "--format", "json"))
     assert sorted(rule["id"] for rule in listed["rules"]) == SHIPPED
+
+
+def test_the_set_up_says_what_takes_its_time_before_it_does(source, tmp_path):
+    copy = tmp_path / "checkout"
+    shutil.copytree(source, copy)
+    done = subprocess.run(
+        ["sh", ".ci/setup"], cwd=copy, capture_output=True, text=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    own = [line for line in done.stderr.splitlines() if line.startswith("setup: ")]
+    assert own[-1] == "setup: installing Python packages, about a minute"
+    assert "debconf" not in done.stderr
+    assert run(copy / ".venv" / "bin" / "tcpdoctor", "--version").startswith("tcpdoctor ")
+    again = subprocess.run(
+        ["sh", ".ci/setup"], cwd=copy, capture_output=True, text=True, check=True, timeout=600
+    )
+    assert "setup: " not in again.stderr
+
+
+def test_the_single_file_is_built_without_the_tools_of_the_tests(source, tmp_path):
+    copy = tmp_path / "checkout"
+    shutil.copytree(source, copy)
+    subprocess.run(["make", "zipapp"], cwd=copy, capture_output=True, check=True, timeout=600)
+    assert not (copy / ".venv").exists()
+    assert not list(copy.glob(".venv-build/lib/*/site-packages/pytest"))
+    assert run(sys.executable, copy / "dist" / "tcpdoctor.pyz", "--version").startswith("tcpdoctor ")
