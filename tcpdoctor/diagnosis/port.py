@@ -574,7 +574,23 @@ def _ends(one: Connection, stop: Stop, ending: set[int], row: Row, evidence: Por
         return False
     if is_waiting(one):
         return isinstance(row, Listener)
-    pids = {holder.pid for holder in one.owner.holders} if isinstance(one.owner, Held) else set()
+    return isinstance(one.owner, Held) and _dies(one.owner, stop, ending, evidence)
+
+
+def others_that_hold(answer: "PortAnswer", stop: Stop, row: Row) -> tuple[Holder, ...]:
+    """Return the topmost holders of further blockers that stay when the holder of `row` has ended."""
+    ending = {holder.pid for holder in row.owner.holders} if isinstance(row.owner, Held) else set()
+    found: dict[int, Holder] = {}
+    for blocker in answer.blockers:
+        owner = blocker.row.owner
+        if isinstance(owner, Held) and not _dies(owner, stop, ending, answer.evidence):
+            found.setdefault(owner.holders[0].pid, owner.holders[0])
+    return tuple(found.values())
+
+
+def _dies(owner: Held, stop: Stop, ending: set[int], evidence: PortEvidence) -> bool:
+    """Whether a socket's holders end with those that are stopped."""
+    pids = {holder.pid for holder in owner.holders}
     if pids & ending:
         return True
     processes = [process for pid in pids if (process := evidence.processes.get(pid))]

@@ -15,6 +15,7 @@ from tcpdoctor.diagnosis.port import (
     introduce,
     is_ephemeral,
     is_systemd,
+    others_that_hold,
     stop_of,
 )
 from tcpdoctor.diagnosis.stopping import Stop
@@ -390,6 +391,9 @@ def advise(answer: PortAnswer) -> Advice:
     return Advice((*given.do, *_remarks(answer)), given.avoid)
 
 
+_OTHERS_NAMED = 4
+
+
 def _first(answer: PortAnswer) -> tuple[PortSocket, Custody]:
     socket = next(b for b in answer.blockers if b.cause == answer.cause)
     return socket, custody_of(socket.row, answer.evidence)
@@ -406,8 +410,15 @@ def _stop(answer: PortAnswer) -> Stop | None:
 
 def _end(answer: PortAnswer, stop: Stop) -> str:
     """How to end a holder, and what ends with it."""
-    ending = connections_that_end(stop, _first(answer)[0].row, answer.evidence)
-    return tell_stop(stop, ending)
+    row = _first(answer)[0].row
+    told = tell_stop(stop, connections_that_end(stop, row, answer.evidence))
+    others = others_that_hold(answer, stop, row) if stop.commands else ()
+    if not others:
+        return told
+    named = ", ".join(f"pid {one.pid} {one.name}" for one in others[:_OTHERS_NAMED])
+    more = f" and {len(others) - _OTHERS_NAMED} more" if len(others) > _OTHERS_NAMED else ""
+    have = "holds the port as well, and has" if len(others) == 1 else "hold the port as well, and have"
+    return f"{told} {sentence(named)}{more} {have} to end too."
 
 
 def _listener(answer: PortAnswer) -> Advice:
