@@ -102,7 +102,7 @@ def check_everywhere(
     Raises:
         QuestionError: No namespace could be looked at, for the same reason.
     """
-    from tcpdoctor.answers.everywhere import gathered
+    from tcpdoctor.answers.everywhere import BADNESS, gathered
     from tcpdoctor.kernel.every_namespace import every_place, sample_each
 
     with every_place() as places:
@@ -119,7 +119,7 @@ def check_everywhere(
             ],
         )
     checks = [finish(diagnosis, after)._replace(place=place) for place, (diagnosis, after) in found.told]
-    checks.sort(key=lambda check: (-_BADNESS[exit_code(check)], not (check.place and check.place.own)))
+    checks.sort(key=lambda check: (-BADNESS[exit_code(check)], not (check.place and check.place.own)))
     return Checks(tuple(checks), found.unseen, found.hidden)
 
 
@@ -148,14 +148,12 @@ def _judge_each(
     return judged
 
 
-_BADNESS = {2: 3, 1: 2, 3: 1, 0: 0}
-"""By exit code: critical before warning before what could not be looked at before well."""
-
-
 def exit_code_of_all(checks: Checks) -> int:
     """Return the worst exit code of all namespaces; 3 where one could not be looked at and none is worse."""
+    from tcpdoctor.answers.everywhere import worst_exit_code
+
     codes = [exit_code(check) for check in checks.checks] + [3] * bool(checks.unseen)
-    return max(codes, key=lambda code: _BADNESS[code], default=0)
+    return worst_exit_code(codes)
 
 
 def status(check: Check) -> str:

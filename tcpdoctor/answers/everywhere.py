@@ -51,6 +51,15 @@ class Everywhere(NamedTuple):
     """Processes that did not let us see their namespace: there may be more."""
 
 
+BADNESS = {2: 3, 1: 2, 3: 1, 0: 0}
+"""By exit code: critical before warning before what could not be looked at before well."""
+
+
+def worst_exit_code(codes: Iterable[int]) -> int:
+    """Return the worst of the exit codes of `check`, 0 for none."""
+    return max(codes, key=lambda code: BADNESS[code], default=0)
+
+
 def place_of(place: NamespacePlace, own: int) -> Place:
     """Return how a namespace is called; `own` is the inode of ours."""
     is_own = place.inode == own

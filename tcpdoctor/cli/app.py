@@ -16,7 +16,6 @@ import typer.main
 from typer.core import TyperGroup, TyperOption
 
 from tcpdoctor import __version__
-from tcpdoctor.cli.options import wants_every
 from tcpdoctor.cli.output import OK, UNKNOWN, Output, complain, describe_usage, emit
 from tcpdoctor.errors import TcpdoctorError
 from tcpdoctor.named_tuples import NamedTuple
@@ -262,10 +261,6 @@ def run(arguments: Sequence[str]) -> int:
     group: Any = typer.main.get_command(app)
     _give_help(group)
     try:
-        if wants_every(arguments) and arguments[0] != "check":
-            from tcpdoctor.cli.every_namespace import answer_everywhere
-
-            return answer_everywhere(arguments, run)
         with group.make_context("tcpdoctor", list(arguments)) as context:
             group.invoke(context)
     except typer.Exit as end:

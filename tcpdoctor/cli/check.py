@@ -266,7 +266,7 @@ def _answer_everywhere(
     taken = time.monotonic() - started
     told = [check._replace(duration=taken, interrupted=bool(cut)) for check in answer.checks]
     answer = answer._replace(checks=tuple(told))
-    complain_of("check", answer.unseen, 0 if request.quiet else answer.hidden)
+    complain_of(answer.unseen, 0 if request.quiet else answer.hidden)
     tell_stage("writing the answer")
     if not _told_the_journal(answer.checks, None, request, kind, target):
         text = render_everywhere(answer, kind, style, quiet=request.quiet, form=request.form)

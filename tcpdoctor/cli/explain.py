@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tcpdoctor.cli.options import NETNS, duration, look_from
+from tcpdoctor.cli.options import EVERY, NETNS, duration, look_from
 from tcpdoctor.cli.output import COLOR, FORMAT, JSON, LONG, NO_PAGER, OUTPUT, Output, format_of
 from tcpdoctor.errors import QuestionError
 
@@ -153,6 +153,7 @@ def explain(
         pager=not no_pager,
         also=also,
         long=long,
+        everywhere=netns == EVERY,
     )
     value = str(asked[question])
     if question == "--port":

@@ -1,7 +1,10 @@
 """`tcpdoctor explain --connect`: what a client that connects there gets."""
 
+from functools import partial
+
 from tcpdoctor.answers.connect import Client, look_at_connection
-from tcpdoctor.cli.output import Output, emit, emit_json, style_of
+from tcpdoctor.cli.everywhere import ask
+from tcpdoctor.cli.output import Output
 
 
 def answer_connect(host_port: str, client: Client, output: Output) -> None:
@@ -10,12 +13,7 @@ def answer_connect(host_port: str, client: Client, output: Output) -> None:
     Raises:
         QuestionError: The destination or the client is none, or this host's ports could not be read.
     """
-    answer = look_at_connection(host_port, client)
-    if output.format == "json":
-        from tcpdoctor.report.document import as_json
+    from tcpdoctor.report.connect_text import connect_text
 
-        emit_json(as_json(answer), output)
-    else:
-        from tcpdoctor.report.connect_text import connect_text
-
-        emit(connect_text(answer, style_of(output), long=output.long), output)
+    look = partial(look_at_connection, host_port, client)
+    ask(look, partial(connect_text, long=output.long), output, takes=1.0)

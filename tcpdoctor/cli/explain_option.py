@@ -1,7 +1,8 @@
 """`tcpdoctor explain --option`: a socket option, and which listeners here have it."""
 
 from tcpdoctor.answers.option import look_at_option
-from tcpdoctor.cli.output import Output, say
+from tcpdoctor.cli.everywhere import ask
+from tcpdoctor.cli.output import Output
 
 
 def answer_option(name: str, output: Output) -> None:
@@ -12,4 +13,4 @@ def answer_option(name: str, output: Output) -> None:
     """
     from tcpdoctor.report.option_text import option_text
 
-    say(look_at_option(name), option_text, output)
+    ask(lambda: look_at_option(name), option_text, output)

@@ -1,9 +1,11 @@
 """`tcpdoctor explain --pid`: a process's sockets, their options and what is wrong, or several processes'."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from tcpdoctor.answers.process import look_at_processes
-from tcpdoctor.cli.output import Output, emit, emit_json, style_of
+from tcpdoctor.cli.everywhere import ask
+from tcpdoctor.cli.output import Output
 
 
 def answer_pid(pids: Sequence[int], output: Output) -> None:
@@ -12,12 +14,8 @@ def answer_pid(pids: Sequence[int], output: Output) -> None:
     Raises:
         QuestionError: There is no such process.
     """
-    answers = look_at_processes(pids)
-    if output.format == "json":
-        from tcpdoctor.report.process_json import processes_json
+    from tcpdoctor.report.process_json import processes_json
+    from tcpdoctor.report.process_text import processes_text
 
-        emit_json(processes_json(answers), output)
-    else:
-        from tcpdoctor.report.process_text import processes_text
-
-        emit(processes_text(answers, style_of(output), long=output.long), output)
+    text = partial(processes_text, long=output.long)
+    ask(lambda: look_at_processes(pids), text, output, takes=1.0, document=processes_json)

@@ -1,7 +1,10 @@
 """`tcpdoctor explain --port`: can a server bind it, who holds it, until when."""
 
+from functools import partial
+
 from tcpdoctor.answers.port import PortQuestion, look_at_port, wait_until_free
-from tcpdoctor.cli.output import Output, emit, emit_json, style_of
+from tcpdoctor.cli.everywhere import ask
+from tcpdoctor.cli.output import Output
 
 
 def answer_port(question: PortQuestion, output: Output, *, wait: float | None = None) -> None:
@@ -13,13 +16,7 @@ def answer_port(question: PortQuestion, output: Output, *, wait: float | None = 
     Raises:
         QuestionError: The port, the address, the user or the device is none.
     """
-    answer = look_at_port(question) if wait is None else wait_until_free(question, wait)
-    if output.format == "json":
-        from tcpdoctor.report.document import as_json
+    from tcpdoctor.report.port_text import port_short, port_text
 
-        emit_json(as_json(answer), output)
-    else:
-        from tcpdoctor.report.port_text import port_short, port_text
-
-        text = port_text if output.long else port_short
-        emit(text(answer, style_of(output)), output)
+    look = partial(look_at_port, question) if wait is None else partial(wait_until_free, question, wait)
+    ask(look, port_text if output.long else port_short, output, takes=1.0)

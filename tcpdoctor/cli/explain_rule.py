@@ -1,6 +1,7 @@
 """`tcpdoctor explain --rule ID`: what a rule looks for, and what it finds here and now."""
 
-from tcpdoctor.cli.output import Output, emit, emit_json, style_of
+from tcpdoctor.cli.everywhere import ask
+from tcpdoctor.cli.output import Output
 
 WINDOW = 1.0
 """Seconds between the two looks: a rule about rates has no answer without."""
@@ -21,12 +22,13 @@ def answer_rule(name: str, output: Output) -> None:
 
     rule, off = load_rules().find(name)
     body = read_body(rule)
-    here = diagnose([rule], take_samples(WINDOW))
-    if output.format == "json":
-        from tcpdoctor.report.rule_json import rule_json
+    from tcpdoctor.report.rule_json import rule_json
+    from tcpdoctor.report.rule_text import rule_page
 
-        emit_json(rule_json(rule, off, body, here), output)
-    else:
-        from tcpdoctor.report.rule_text import rule_page
-
-        emit(rule_page(rule, off, body, style_of(output), here), output)
+    ask(
+        lambda: diagnose([rule], take_samples(WINDOW)),
+        lambda here, style: rule_page(rule, off, body, style, here),
+        output,
+        takes=1.0,
+        document=lambda here: rule_json(rule, off, body, here),
+    )

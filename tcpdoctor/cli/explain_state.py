@@ -1,7 +1,8 @@
 """`tcpdoctor explain --state`: a state of TCP, and how it stands with it here."""
 
 from tcpdoctor.answers.state import look_at_state
-from tcpdoctor.cli.output import Output, emit, emit_json, style_of
+from tcpdoctor.cli.everywhere import ask
+from tcpdoctor.cli.output import Output
 
 
 def answer_state(name: str, output: Output) -> None:
@@ -10,12 +11,6 @@ def answer_state(name: str, output: Output) -> None:
     Raises:
         QuestionError: There is no such state.
     """
-    answer = look_at_state(name)
-    if output.format == "json":
-        from tcpdoctor.report.document import as_json
+    from tcpdoctor.report.state_text import state_text
 
-        emit_json(as_json(answer), output)
-    else:
-        from tcpdoctor.report.state_text import state_text
-
-        emit(state_text(answer, style_of(output)), output)
+    ask(lambda: look_at_state(name), state_text, output)

@@ -1,7 +1,8 @@
 """`tcpdoctor explain --sysctl`: a setting of the kernel, and its value here."""
 
 from tcpdoctor.answers.sysctl import look_at_sysctl
-from tcpdoctor.cli.output import Output, say
+from tcpdoctor.cli.everywhere import ask
+from tcpdoctor.cli.output import Output
 
 
 def answer_sysctl(name: str, output: Output) -> None:
@@ -12,4 +13,4 @@ def answer_sysctl(name: str, output: Output) -> None:
     """
     from tcpdoctor.report.sysctl_text import sysctl_text
 
-    say(look_at_sysctl(name), sysctl_text, output)
+    ask(lambda: look_at_sysctl(name), sysctl_text, output)

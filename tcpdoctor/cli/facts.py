@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from tcpdoctor.cli.options import NETNS, WINDOW, look_from, refuse_bad_window
-from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, emit, format_of, said_to_take, say
+from tcpdoctor.cli.everywhere import ask
+from tcpdoctor.cli.options import EVERY, NETNS, WINDOW, look_from, refuse_bad_window
+from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, emit, format_of
 
 
 def facts(
@@ -41,13 +42,11 @@ def facts(
 
     refuse_bad_window(window)
     wanted = wanted_facts(names or [], Scope(scope) if scope else None)
-    target = Output(format_of(output_format, as_json), output, color)
+    target = Output(format_of(output_format, as_json), output, color, everywhere=netns == EVERY)
     if only_names:
         if target.format == "json":
             raise typer.BadParameter("prints text; without it JSON has the names too", param_hint="--names")
         emit("\n".join(fact.name for known in wanted.values() for fact in known), target)
         return
     look_from(netns)
-    with said_to_take(window):
-        answer = look_at_facts(wanted, window)
-    say(answer, facts_text, target)
+    ask(lambda: look_at_facts(wanted, window), facts_text, target, takes=window)

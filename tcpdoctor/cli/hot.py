@@ -134,7 +134,7 @@ def answer_hot(arguments: Sequence[str], tables: Mapping[str, Mapping[str, Param
         tables: What `declared` said of each hot command, when this program was built.
     """
     table = tables.get(arguments[0]) if arguments else None
-    if table is None or "typer" in sys.modules or "all" in arguments or "--netns=all" in arguments:
+    if table is None or "typer" in sys.modules:
         return None
     stand_in = ModuleType("typer")
     vars(stand_in).update(

@@ -1,10 +1,9 @@
 """Options that several commands take: which namespace to look from, and for how long.
 
-Every command that reads the kernel takes the option `NETNS` and begins with `look_from(netns)`. ``all`` never
-gets there: `tcpdoctor.cli.every_namespace` asks the command once for each namespace before it starts.
+Every command that reads the kernel takes the option `NETNS`, begins with `look_from(netns)` and says in its
+`Output` whether that was all of them.
 """
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,40 +27,16 @@ NETNS = Annotated[
 
 
 def look_from(netns: str | None) -> None:
-    """Enter the network namespace that the user named; None: stay where we are.
+    """Enter the network namespace that the user named; None, or all of them: stay where we are.
 
     Raises:
         QuestionError: There is none of that name, or we may not enter it.
     """
-    if netns is None:
+    if netns is None or netns == EVERY:
         return
     from tcpdoctor.kernel.namespace_entry import enter_namespace, path_of
 
     enter_namespace(path_of(netns))
-
-
-def wants_every(arguments: Sequence[str]) -> bool:
-    """Whether a command line says ``--netns all``, and asks for more than help."""
-    if "--help" in arguments or "-h" in arguments:
-        return False
-    following = [*arguments[1:], ""][: len(arguments)]
-    return any(
-        word in (f"--netns={EVERY}", f"-n{EVERY}") or (word in ("-n", "--netns") and after == EVERY)
-        for word, after in zip(arguments, following, strict=True)
-    )
-
-
-def for_one(arguments: Sequence[str], path: str) -> list[str]:
-    """Return the command line with the path of one namespace in the place of ``all``."""
-    words = []
-    for word in arguments:
-        if word in (f"--netns={EVERY}", f"-n{EVERY}"):
-            words.append(f"--netns={path}")
-        elif word == EVERY and words and words[-1] in ("-n", "--netns"):
-            words.append(path)
-        else:
-            words.append(word)
-    return words
 
 
 # How long to look, and to wait.

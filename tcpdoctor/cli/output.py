@@ -88,6 +88,8 @@ class Output(NamedTuple):
     """Whether all of an answer is wanted, where it has a short form."""
     also: tuple[tuple[str, str], ...] = ()
     """What else the user may have meant, each with the command that asks for it."""
+    everywhere: bool = False
+    """Whether every network namespace of this host is asked (`--netns all`)."""
 
 
 def emit(text: str, output: Output) -> None:

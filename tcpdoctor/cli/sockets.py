@@ -5,23 +5,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcpdoctor.cli.options import NETNS, look_from
+from tcpdoctor.cli.everywhere import ask
+from tcpdoctor.cli.options import EVERY, NETNS, look_from
 from tcpdoctor.cli.output import (
     COLOR,
     FORMAT,
     JSON,
     OUTPUT,
     Output,
-    emit,
-    emit_json,
     emit_parts,
     format_of,
-    style_of,
 )
 
 if TYPE_CHECKING:
-    from tcpdoctor.answers.sockets import Entry
-    from tcpdoctor.answers.udp_sockets import UdpQuestion
+    from tcpdoctor.answers.sockets import Entry, Sockets
+    from tcpdoctor.answers.udp_sockets import UdpQuestion, UdpSockets
+    from tcpdoctor.report.style import Style
 from tcpdoctor.answers.sockets import _look
 
 _SHOWN = 200
@@ -116,7 +115,7 @@ def sockets(
     With --options each socket is asked through a duplicate of its process's descriptor, which is only
     read and closed at once; that needs root for other users' processes.
     """
-    target = Output(format_of(output_format, as_json), output, color)
+    target = Output(format_of(output_format, as_json), output, color, everywhere=netns == EVERY)
     names = [one for text in state or () for one in text.split(",")]
     number, name = _process(pid, name)
     look_from(netns)
@@ -132,22 +131,38 @@ def sockets(
 
     sort = sort or "age"
     shown = _known_columns([sort, *(columns or "").split(",")], COLUMNS)
-    answer = _look(names, port, peer_port, number, peer, older, options=options, name=name)
+
+    def look() -> "Sockets":
+        answer = _look(names, port, peer_port, number, peer, older, options=options, name=name)
+        return _arranged(answer, sort, limit, target)
+
+    def text(answer: "Sockets", style: "Style") -> str:
+        from tcpdoctor.report.sockets_text import sockets_text
+
+        return sockets_text(answer, style, shown[1:])
+
+    if target.format != "json":
+        ask(look, text, target)
+        return
+    from tcpdoctor.report.sockets_json import sockets_json_parts
+
+    if target.everywhere:
+        from tcpdoctor.cli.everywhere import ask_everywhere
+
+        ask_everywhere(look, text, target, encoded=lambda answer: "".join(sockets_json_parts(answer)))
+    else:
+        emit_parts(sockets_json_parts(look()), target)
+
+
+def _arranged(answer: "Sockets", sort: str, limit: int | None, target: Output) -> "Sockets":
+    """Return the sockets in the order that is wanted, and so many of them."""
     if sort != "age" or limit is not None or target.format == "text":
         from tcpdoctor.report.sockets_text import sort_value
 
         by_age = sort == "age"
         ordered = sorted(answer.entries, key=_oldest_first if by_age else lambda one: sort_value(one, sort))
         answer = answer._replace(entries=tuple(ordered))
-    if target.format == "json":
-        from tcpdoctor.report.sockets_json import sockets_json_parts
-
-        emit_parts(sockets_json_parts(answer._replace(entries=answer.entries[:limit])), target)
-    else:
-        from tcpdoctor.report.sockets_text import sockets_text
-
-        cut = answer._replace(entries=answer.entries[: limit or _SHOWN])
-        emit(sockets_text(cut, style_of(target), shown[1:]), target)
+    return answer._replace(entries=answer.entries[: limit or (_SHOWN if target.format == "text" else None)])
 
 
 def _refuse_what_tcp_has(*, state: object, older: object, options: bool) -> None:
@@ -165,17 +180,15 @@ def _print_udp(
 
     shown = _known_columns((columns or "").split(","), UDP_COLUMNS)
     order = _known_columns([sort or ""], UDP_COLUMNS)
-    answer = look_for_udp_sockets(question)
-    rows = sorted_by(answer.sockets, order[0]) if order else answer.sockets
-    if target.format == "json":
-        from tcpdoctor.report.document import as_json
 
-        emit_json(as_json(answer._replace(sockets=rows[:limit])), target)
-    else:
-        from tcpdoctor.report.udp_sockets import udp_sockets_text
+    def look() -> "UdpSockets":
+        answer = look_for_udp_sockets(question)
+        rows = sorted_by(answer.sockets, order[0]) if order else answer.sockets
+        return answer._replace(sockets=rows[: limit or (_SHOWN if target.format == "text" else None)])
 
-        cut = answer._replace(sockets=rows[: limit or _SHOWN])
-        emit(udp_sockets_text(cut, style_of(target), shown), target)
+    from tcpdoctor.report.udp_sockets import udp_sockets_text
+
+    ask(look, lambda answer, style: udp_sockets_text(answer, style, shown), target)
 
 
 def _oldest_first(entry: "Entry") -> tuple[float, float]:

@@ -1,11 +1,13 @@
 """`tcpdoctor states`: how many sockets are in which state."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tcpdoctor.cli.options import NETNS, look_from
-from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, format_of, say
+from tcpdoctor.cli.everywhere import ask
+from tcpdoctor.cli.options import EVERY, NETNS, look_from
+from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, format_of
 
 if TYPE_CHECKING:
     from tcpdoctor.answers.states import StatesAnswer
@@ -31,8 +33,8 @@ def states(
     look_from(netns)
     from tcpdoctor.answers.states import look_by, look_plain
 
-    answer = look_plain() if by is None else look_by(by)
-    say(answer, _page, Output(format_of(output_format, as_json), output, color))
+    target = Output(format_of(output_format, as_json), output, color, everywhere=netns == EVERY)
+    ask(look_plain if by is None else partial(look_by, by), _page, target)
 
 
 def _page(answer: "StatesAnswer", style: "Style") -> str:

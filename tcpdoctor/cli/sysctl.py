@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tcpdoctor.cli.options import NETNS, look_from
+from tcpdoctor.cli.options import EVERY, NETNS, look_from
 from tcpdoctor.cli.output import COLOR, FORMAT, JSON, LINT_FORMAT, OUTPUT, Output, format_of
 
 app = typer.Typer(
@@ -42,7 +42,8 @@ def show_settings(
     look_from(netns)
     from tcpdoctor.cli.sysctl_show import answer_show
 
-    answer_show(names or [], Output(format_of(output_format, as_json), output, color), only_changed=changed)
+    target = Output(format_of(output_format, as_json), output, color, everywhere=netns == EVERY)
+    answer_show(names or [], target, only_changed=changed)
 
 
 @app.command("lint")
@@ -80,6 +81,7 @@ def lint_settings(
     look_from(netns)
     from tcpdoctor.cli.sysctl_lint import answer_lint
 
-    code = answer_lint(files or [], root, fail_on, Output(format_of(output_format, as_json), output, color))
+    target = Output(format_of(output_format, as_json), output, color, everywhere=netns == EVERY)
+    code = answer_lint(files or [], root, fail_on, target)
     if code:
         raise typer.Exit(code)

@@ -2,12 +2,18 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tcpdoctor.answers.settings_lint import lint_these
-from tcpdoctor.cli.output import Output, emit, style_of
+from tcpdoctor.cli.output import UNKNOWN, Output, emit, say
 from tcpdoctor.diagnosis.finding import Severity
+
+if TYPE_CHECKING:
+    from tcpdoctor.answers.settings_lint import SettingsLint
+    from tcpdoctor.diagnosis.sysctl_checks import Check
 
 _FAIL_ON = {severity.key: severity for severity in Severity}
 
@@ -19,18 +25,37 @@ def answer_lint(files: Sequence[Path], root: Path | None, fail_on: str, output: 
         QuestionError: A file or the root cannot be read, or both were given.
     """
     below = None if root is None else os.fspath(root)
-    answer, checks = lint_these([os.fspath(file) for file in files], below, _FAIL_ON.get(fail_on))
+    look = partial(lint_these, [os.fspath(file) for file in files], below, _FAIL_ON.get(fail_on))
+    if output.everywhere:
+        return _lint_everywhere(look, output)
+    answer, checks = look()
     if output.format == "sarif":
         from tcpdoctor.report.sysctl_lint_text import sysctl_lint_sarif
 
         text = json.dumps(sysctl_lint_sarif(answer, checks), indent=1, allow_nan=False)
-    elif output.format == "json":
-        from tcpdoctor.report.document import as_json
-
-        text = json.dumps(as_json(answer), indent=1, allow_nan=False)
+        emit(text, output)
     else:
         from tcpdoctor.report.sysctl_lint_text import sysctl_lint_text
 
-        text = sysctl_lint_text(answer, style_of(output))
-    emit(text, output)
+        say(answer, sysctl_lint_text, output)
     return answer.exit_code
+
+
+def _lint_everywhere(look: "Callable[[], tuple[SettingsLint, Sequence[Check]]]", output: Output) -> int:
+    """The same files against the running values of every network namespace; the worst exit code of all."""
+    from tcpdoctor.answers.everywhere import look_everywhere, worst_exit_code
+    from tcpdoctor.cli.everywhere import complain_of, print_everywhere
+    from tcpdoctor.kernel.workers import at_once
+    from tcpdoctor.report.sarif import joined_sarif
+    from tcpdoctor.report.sysctl_lint_text import sysctl_lint_sarif, sysctl_lint_text
+
+    found = look_everywhere(at_once(look))
+    if output.format == "sarif":
+        runs = [sysctl_lint_sarif(answer, checks, place.label) for place, (answer, checks) in found.told]
+        emit(json.dumps(joined_sarif(runs), indent=1, allow_nan=False), output)
+    else:
+        told = tuple((place, answer) for place, (answer, _) in found.told)
+        print_everywhere(found._replace(told=told), sysctl_lint_text, output)
+    complain_of(found.unseen, found.hidden)
+    codes = [answer.exit_code for _, (answer, _) in found.told] + [UNKNOWN] * bool(found.unseen)
+    return worst_exit_code(codes)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from tcpdoctor.answers.settings import look_at_settings
-from tcpdoctor.cli.output import Output, say
+from tcpdoctor.cli.everywhere import ask
+from tcpdoctor.cli.output import Output
 
 
 def answer_show(names: Sequence[str], output: Output, *, only_changed: bool) -> None:
@@ -14,4 +15,4 @@ def answer_show(names: Sequence[str], output: Output, *, only_changed: bool) -> 
     """
     from tcpdoctor.report.sysctl_list_text import sysctl_list_text
 
-    say(look_at_settings(names, only_changed=only_changed), sysctl_list_text, output)
+    ask(lambda: look_at_settings(names, only_changed=only_changed), sysctl_list_text, output)

@@ -4,7 +4,7 @@ Source: OASIS Static Analysis Results Interchange Format (SARIF) Version 2.1.0; 
 docs.github.com "SARIF support for code scanning".
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -40,6 +40,7 @@ def sarif(
     rules: Mapping[str, SarifRule],
     results: Iterable[SarifResult],
     unread: Iterable[str] = (),
+    where: str | None = None,
 ) -> dict[str, JsonValue]:
     """Return one run of this program.
 
@@ -47,13 +48,16 @@ def sarif(
         rules: Every check by name.
         results: Every remark; each names a check of `rules`.
         unread: What could not be looked at, in sentences.
+        where: What tells this run from others of the same document.
     """
     order = {name: number for number, name in enumerate(rules)}
+    about: dict[str, JsonValue] = {} if where is None else {"automationDetails": {"id": f"{where}/"}}
     return {
         "$schema": SCHEMA,
         "version": "2.1.0",
         "runs": [
             {
+                **about,
                 "tool": {
                     "driver": {
                         "name": "tcpdoctor",
@@ -74,6 +78,12 @@ def sarif(
             }
         ],
     }
+
+
+def joined_sarif(documents: Sequence[dict[str, JsonValue]]) -> dict[str, JsonValue]:
+    """Return one document with the runs of all."""
+    runs = [run for document in documents if isinstance(document["runs"], list) for run in document["runs"]]
+    return {"$schema": SCHEMA, "version": "2.1.0", "runs": runs}
 
 
 def _rule(rule: SarifRule) -> JsonValue:

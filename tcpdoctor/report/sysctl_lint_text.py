@@ -58,8 +58,10 @@ def _total(answer: SettingsLint) -> str:
     return f"{looked}, {plural(len(answer.faults), 'remark')} ({', '.join(counts)})."
 
 
-def sysctl_lint_sarif(answer: SettingsLint, checks: Sequence[Check]) -> dict[str, JsonValue]:
-    """Return every fault as a result, with all checks as rules."""
+def sysctl_lint_sarif(
+    answer: SettingsLint, checks: Sequence[Check], where: str | None = None
+) -> dict[str, JsonValue]:
+    """Return every fault as a result, with all checks as rules; `where` tells runs apart."""
     results = [
         SarifResult(
             fault.check,
@@ -74,4 +76,5 @@ def sysctl_lint_sarif(answer: SettingsLint, checks: Sequence[Check]) -> dict[str
         {check.name: SarifRule(*check) for check in checks},
         results,
         [f"Not looked at: {each.what}: {each.reason}" for each in answer.unchecked],
+        where,
     )

@@ -197,6 +197,44 @@ def test_the_joined_answer_can_be_written_to_a_file(machine, blue, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("question", "form"),
+    [
+        (("states", "--by", "port"), "states"),
+        (("sockets",), "sockets"),
+        (("sockets", "--udp"), "udp-sockets"),
+        (("facts", "close_wait", "--window", "0"), "facts"),
+        (("sysctl", "show", "tcp_syncookies"), "sysctls"),
+        (("sysctl", "lint", "--fail-on", "never"), "sysctl-lint"),
+        (("explain", "8080"), "port"),
+        (("explain", "--connect", "127.0.0.1:8080"), "connect"),
+        (("explain", "--pid", "1"), "process"),
+        (("explain", "close-wait"), "state"),
+        (("explain", "tcp_syncookies"), "sysctl"),
+        (("explain", "SO_LINGER"), "option"),
+        (("explain", "EADDRINUSE"), "error"),
+        (("explain", "syncookies-off"), "rule"),
+    ],
+)
+def test_every_question_is_answered_of_all_namespaces(machine, blue, question, form):
+    told = machine.answer(*question, "--netns", "all")
+    assert (told["schema"], told["failed"]) == ("tcpdoctor.namespaces/1", [])
+    assert {answer["schema"] for answer in told["answers"]} == {f"tcpdoctor.{form}/1"}
+    by_name = {answer["host"]["namespace_name"] for answer in told["answers"] if "host" in answer}
+    assert not by_name or by_name == {None, "blue"}
+    text = machine.tcpdoctor(*question, "--netns", "all").stdout
+    headings = [line for line in text.splitlines() if line.startswith("=== ")]
+    assert len(headings) == len(told["answers"]) == 2
+    assert "blue" in headings[1]
+
+
+def test_sarif_has_a_run_for_each_namespace(machine, blue):
+    done = machine.tcpdoctor("sysctl", "lint", "--netns", "all", "--format", "sarif")
+    names = [run["automationDetails"]["id"] for run in json.loads(done.stdout)["runs"]]
+    assert len(names) == 2
+    assert "network namespace blue (" in names[1]
+
+
+@pytest.mark.parametrize(
     ("wanted", "why"),
     [
         ("nowhere", "knows no such name (there are: blue"),
