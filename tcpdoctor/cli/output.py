@@ -103,7 +103,9 @@ def emit(text: str, output: Output) -> None:
     """
     if output.format == "text":
         if output.also:
-            text = text.rstrip("\n") + "\n\n" + "".join(f"{it} {asks}\n" for it, asks in output.also)
+            style = style_of(output)
+            lines = [_beside(it, asks, style) for it, asks in output.also]
+            text = "\n".join([text.rstrip("\n"), "", *lines])
         text = escape_controls(text, colored=style_of(output).color)
     if text and not text.endswith("\n"):
         text += "\n"
@@ -123,6 +125,13 @@ def emit(text: str, output: Output) -> None:
             if page_text(text):
                 return
         _write_stdout(text)
+
+
+def _beside(what: str, command: str, style: Style) -> str:
+    """Return a command behind what it is for, or below it where both are longer than a line."""
+    if len(what) + 1 + len(command) <= style.width:
+        return f"{what} {command}"
+    return f"{style.wrap(what)}\n{style.command(command, '  ')}"
 
 
 def _is_too_long(text: str) -> bool:

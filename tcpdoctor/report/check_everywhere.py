@@ -113,14 +113,15 @@ def _head(checks: Checks, style: Style) -> list[str]:
 
 
 def _list(checks: Checks, style: Style) -> list[str]:
-    from tcpdoctor.report.check_short import cut_subject, cut_text
+    from tcpdoctor.report.check_short import cut_text
+    from tcpdoctor.report.table import cut
 
     lines = []
     rows = list(list_rows(checks))
     width = min(_NAME, max((len(row.name) for row in rows if row.worst), default=0))
     for row in rows:
         if row.worst:
-            lead = f" {row.verdict.upper():<8} {cut_subject(row.name, width):<{width}} "
+            lead = f" {row.verdict.upper():<8} {cut(row.name, width):<{width}} "
             told = (
                 row.worst
                 if row.verdict == "unknown"

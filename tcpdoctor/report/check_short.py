@@ -17,6 +17,7 @@ from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.report.check_text import unchecked_lines, worst_line
 from tcpdoctor.report.host import plural, utc
 from tcpdoctor.report.style import Style
+from tcpdoctor.report.table import cut
 
 MOST_SHOWN = 10
 """Findings that are shown; the rest are counted."""
@@ -75,22 +76,12 @@ def finding_lines(finding: Finding, style: Style) -> list[str]:
         lines = [f" {painted} {subject.strip()}", style.wrap(headline, "   ")]
         return [*lines, *_remedy(finding, "   ", style)]
     room = style.width - _NARROW
-    subject = cut_subject(finding.whom or finding.label, _SUBJECT + room // 3)
+    subject = cut(finding.whom or finding.label, _SUBJECT + room // 3)
     line = f" {painted} {subject:<{_SUBJECT + room // 3}} {headline}"
     plain = len(line) - len(painted) + _SEVERITY
     if plain > style.width:
         line = f" {painted} {subject}\n{style.wrap(headline, _INDENT)}"
     return [line, *_remedy(finding, _INDENT, style)]
-
-
-def cut_subject(label: str, room: int) -> str:
-    """Cut a subject to `room` columns before its pid, which stays: ``a-very-long-nam~ (27685)``."""
-    if len(label) <= room:
-        return label
-    name, space, pid = label.rpartition(" ")
-    if space and pid.startswith("(") and room - len(pid) - 2 >= 1:
-        return f"{name[: room - len(pid) - 2]}~ {pid}"
-    return label[: room - 1] + "~"
 
 
 def _verdict_line(check: Check, findings: Sequence[Finding], untold: Sequence[Untold], style: Style) -> str:

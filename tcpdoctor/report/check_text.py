@@ -24,11 +24,9 @@ def check_text(check: Check, style: Style) -> str:
 
 def worst_line(finding: Finding, style: Style) -> str:
     """Return the worst finding in one line."""
-    word = finding.severity.key.upper()
-    said = (
-        f"{style.severity(finding.severity.key, word)}: {finding.label} {finding.headline or finding.title}"
-    )
-    return style.wrap(said, "  ", "")
+    word = style.severity(finding.severity.key, finding.severity.key.upper())
+    said = f"{finding.whom or finding.label} {finding.headline or finding.title}"
+    return style.wrap(f"{word}: {said}", "  ", "")
 
 
 def finding_texts(

@@ -28,13 +28,13 @@ def connect_text(answer: ConnectAnswer, style: Style, *, long: bool) -> str:
     parts = [
         head,
         _others(answer, style),
+        _titled("What to do", answer.advice, style),
+        _titled("What does not help", answer.does_not_help, style),
         _ports(answer, style),
         _ways(answer, style),
         _titled("What is there", [line for _, line in _there(answer)], style),
         _titled("Who holds the sockets that go there", _holders(answer), style),
         _findings(answer, style),
-        _titled("What to do", answer.advice, style),
-        _titled("What does not help", answer.does_not_help, style),
         _titled("Not certain, because", answer.doubts, style),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

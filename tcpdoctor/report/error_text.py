@@ -1,28 +1,38 @@
 """`explain --error` for people: what it means, which call gives it and why, and how it stands here."""
 
 from tcpdoctor.answers.error import ErrorAnswer, Here
+from tcpdoctor.report.page import (
+    Block,
+    Command,
+    Fields,
+    Item,
+    Prose,
+    Section,
+    Title,
+    listed,
+    mistaken,
+    page_text,
+)
 from tcpdoctor.report.style import Style
 
 
 def error_text(answer: ErrorAnswer, style: Style) -> str:
     """Return the page, at most as wide as the style says."""
-    lines = [
-        style.bold(style.wrap(f"{answer.error} ({answer.number}, {answer.text})")),
-        style.wrap(answer.means),
-        "",
+    here: tuple[Block, ...] = (
+        *(Item(_here(one)) for one in answer.here),
+        Command(tuple(answer.ask), close=True),
+    )
+    see = ((("See also", ", ".join(answer.see_also)),),) if answer.see_also else ()
+    blocks: list[Block] = [
+        Title(f"{answer.error} ({answer.number}, {answer.text})"),
+        Prose(answer.means),
+        *(section for call in answer.calls for section in listed(f"From {call.call}", call.why)),
+        Section("Here", here),
+        *listed("What to do", answer.remedy),
+        *mistaken((wrong.claim, wrong.truth) for wrong in answer.mistaken_for),
+        *(Section("", (Fields(rows),)) for rows in see),
     ]
-    for call in answer.calls:
-        lines.append(style.bold(f"From {call.call}"))
-        lines += [style.wrap(why, "    ", "  - ") for why in call.why]
-    lines += ["", style.bold("Here"), *[style.wrap(_here(one), "    ", "  ") for one in answer.here]]
-    lines += [style.command(command, "  ") for command in answer.ask]
-    lines += ["", style.bold("Often taken for something else")]
-    lines += [style.wrap(f'"{wrong.claim}": {wrong.truth}.', "    ", "  - ") for wrong in answer.mistaken_for]
-    lines += ["", style.bold("What to do")]
-    lines += [style.wrap(remedy, "    ", "  - ") for remedy in answer.remedy]
-    if answer.see_also:
-        lines += ["", style.wrap(", ".join(answer.see_also), "          ", "See also  ")]
-    return "\n".join(lines) + "\n"
+    return page_text(blocks, style) + "\n"
 
 
 def _here(here: Here) -> str:

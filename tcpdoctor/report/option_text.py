@@ -8,33 +8,28 @@ from tcpdoctor.kernel.reading import JsonValue, Missing
 from tcpdoctor.kernel.sockopts import Linger, OptionValue, PortRange
 from tcpdoctor.knowledge.option_pages import LANGUAGES
 from tcpdoctor.report.host import plural
+from tcpdoctor.report.page import Block, Fields, Item, Prose, Section, Title, mistaken, page_text
 from tcpdoctor.report.style import Style
 
 MOST_NAMED = 5
 """Listeners that are named per value; json lists all."""
 
-_LABEL = 11
 _SOCKETS = {"listener": "Listeners", "accepted": "Accepted", "client": "Clients"}
 
 
 def option_text(answer: OptionAnswer, style: Style) -> str:
     """Return the page, at most as wide as the style says."""
-    lines = [
-        style.bold(style.wrap(_headline(answer))),
-        style.wrap(answer.does),
-        "",
-        style.bold("Often taken for something else"),
-        *[style.wrap(f'"{wrong.claim}": {wrong.truth}.', "    ", "  - ") for wrong in answer.mistaken_for],
-        "",
+    who = tuple(Item(text) for text in _who(answer))
+    code = tuple(_code(name, answer.code[key]) for key, name in LANGUAGES.items())
+    blocks: list[Block] = [
+        Title(_headline(answer)),
+        Prose(answer.does),
+        *mistaken((wrong.claim, wrong.truth) for wrong in answer.mistaken_for),
+        Section("", (Fields(tuple(_entries(answer))),)),
+        Section("Who sets it without being told (seen with tcpdoctor sockets --options)", who),
+        Section("How to set it", (Fields(code),)),
     ]
-    for label, text in _entries(answer):
-        lines.append(style.wrap(text, " " * _LABEL, f"{label:<{_LABEL}}"))
-    lines += ["", style.bold("Who sets it without being told (seen with tcpdoctor sockets --options)")]
-    lines += [style.wrap(text, "    ", "  ") for text in _who(answer)]
-    lines += ["", style.bold("How to set it")]
-    for key, name in LANGUAGES.items():
-        lines += _code(name, answer.code[key], style)
-    return "\n".join(lines) + "\n"
+    return page_text(blocks, style) + "\n"
 
 
 def _headline(answer: OptionAnswer) -> str:
@@ -190,12 +185,11 @@ def show_option(value: OptionValue | JsonValue, unit: str | None) -> str:
 _UNITS = {"second": "s", "millisecond": "ms", "microsecond": "us", "byte": "bytes"}
 
 
-def _code(name: str, code: str, style: Style) -> list[str]:
-    """Code keeps its lines; a sentence (where it cannot be set) is wrapped."""
-    head = f"  {name:<9}"
+def _code(name: str, code: str) -> tuple[str, str]:
+    """Code keeps its lines, whatever their width; a sentence (where it cannot be set) is wrapped."""
     lines = code.strip("\n").expandtabs(2).splitlines()
     if len(lines) == 1 and code.startswith("not "):
-        return [style.wrap(code, " " * len(head), head)]
+        return name, lines[0]
     if name == "C":
         lines = [line for line in lines if not line.startswith("#include")]
-    return [f"{head if place == 0 else ' ' * len(head)}{line}".rstrip() for place, line in enumerate(lines)]
+    return name, "\n".join(f"    {line}" for line in lines)

@@ -6,11 +6,17 @@ lay out the same ones, so that a format cannot say more, or less, than another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.style import Style
+
+
+class Title(NamedTuple):
+    """What an explanation begins with: the answer in one line."""
+
+    text: str
 
 
 class Headline(NamedTuple):
@@ -54,6 +60,8 @@ class Item(NamedTuple):
     kind: str = ""
     """Of a fix: ``code``, ``sysctl`` or ``operational``."""
     blocks: tuple[Block, ...] = ()
+    severity: str = ""
+    """Where it tells of a finding; it begins with this word."""
 
 
 class Items(NamedTuple):
@@ -64,7 +72,10 @@ class Items(NamedTuple):
 
 
 class Fields(NamedTuple):
-    """Short labels, each with what it stands for; an empty label goes on with the one above."""
+    """Short labels, each with what it stands for; an empty label goes on with the one above.
+
+    A text that begins with a dash is one of several; one whose lines begin with four spaces is code.
+    """
 
     rows: tuple[tuple[str, str], ...]
 
@@ -76,16 +87,17 @@ class Evidence(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """Lines that stay as they are; `marked` is what stands out in them."""
+    """Lines that stay as they are, and are left out where they do not fit; `marked` stands out in them."""
 
     text: str
     marked: str = ""
 
 
 class Section(NamedTuple):
-    """A part with a title."""
+    """A part that stands apart."""
 
     title: str
+    """May be empty."""
     blocks: tuple[Block, ...]
     run_in: bool = False
     """Whether the title is short enough to stand in the first line of what it is above."""
@@ -99,7 +111,9 @@ class More(NamedTuple):
     command: str
 
 
-Block: TypeAlias = "Headline | Prose | Command | Item | Items | Fields | Evidence | Picture | Section | More"
+Block: TypeAlias = (
+    "Title | Headline | Prose | Command | Item | Items | Fields | Evidence | Picture | Section | More"
+)
 
 
 def paragraphs(text: str) -> list[Prose | Command]:
@@ -127,6 +141,11 @@ def listed(title: str, texts: Iterable[str]) -> tuple[Section, ...]:
     return (Section(title, (Items(items),)),) if items else ()
 
 
+def mistaken(claims: Iterable[tuple[str, str]]) -> tuple[Section, ...]:
+    """Return what is often believed, each with the truth."""
+    return listed("Often taken for something else", (f'"{claim}": {truth}.' for claim, truth in claims))
+
+
 def titled(title: str, text: str | None) -> tuple[Section, ...]:
     """Return a section of this prose; none where there is none."""
     return (Section(title, (Prose(text),)),) if text else ()
@@ -144,6 +163,10 @@ def page_text(blocks: Iterable[Block], style: Style, margin: str = "") -> str:
     return "\n".join(kept).strip("\n")
 
 
+def _title(block: Title, style: Style, margin: str) -> list[str]:
+    return [style.wrap(style.bold(block.text), margin)]
+
+
 def _headline(block: Headline, style: Style, margin: str) -> list[str]:
     head = f"{block.severity.upper()}  {block.whom}"
     return [
@@ -153,6 +176,8 @@ def _headline(block: Headline, style: Style, margin: str) -> list[str]:
 
 
 def _prose(block: Prose, style: Style, margin: str) -> list[str]:
+    if not block.text.strip():
+        return []
     text = f"{block.label}: {block.text}" if block.label else block.text
     wrapped = style.wrap(text, margin)
     return [*([""] if block.apart else []), style.dim(wrapped) if block.faint else wrapped]
@@ -178,23 +203,27 @@ def _items(block: Items, style: Style, margin: str) -> list[str]:
 
 def _item(item: Item, style: Style, margin: str, mark: str = "") -> list[str]:
     inner = margin + " " * len(mark)
-    text = ": ".join(filter(None, (item.lead, item.text))) + (f" [{item.kind}]" if item.kind else "")
+    severity = style.severity(item.severity) if item.severity else ""
+    text = ": ".join(filter(None, (severity, item.lead, item.text)))
+    text += f" [{item.kind}]" if item.kind else ""
     lines = [style.wrap(text, inner, margin + mark)]
     return lines + ([page_text(item.blocks, style, inner)] if item.blocks else [])
 
 
 def _fields(block: Fields, style: Style, margin: str) -> list[str]:
     """Labels beside their texts where half of the width is left for these, else above them."""
-    indent = margin + " " * (max((len(label) for label, _ in block.rows), default=0) + 2)
-    if 2 * len(indent) <= style.width:
-        return [
-            style.wrap(text, indent, f"{margin}{label}{indent[len(margin) + len(label) :]}")
-            for label, text in block.rows
-        ]
-    lines = []
+    room = max((len(label) for label, _ in block.rows), default=0) + 2
+    beside = 2 * (len(margin) + room) <= style.width
+    indent = margin + " " * (room if beside else 2)
+    lines: list[str] = []
     for label, text in block.rows:
-        lines += [style.wrap(label, margin)] if label else []
-        lines.append(style.wrap(text, f"{margin}  "))
+        lead = f"{margin}{label:<{room}}" if beside else indent
+        lines += [style.wrap(label, margin)] if label and not beside else []
+        if text.startswith("    "):
+            code = [f"{indent}{line[4:]}".rstrip() for line in text.splitlines()]
+            lines += [lead + code[0][len(indent) :], *code[1:]]
+        else:
+            lines.append(style.wrap(text, indent + ("  " if text.startswith("- ") else ""), lead))
     return lines
 
 
@@ -216,6 +245,8 @@ def _evidence(block: Evidence, style: Style, margin: str) -> list[str]:
 
 def _picture(block: Picture, style: Style, margin: str) -> list[str]:
     lines = block.text.splitlines()
+    if len(margin) + max(map(len, lines), default=0) > style.width:
+        return []
     if block.marked:
         lines = [line.replace(block.marked, style.bold(block.marked)) for line in lines]
     return [f"{margin}{line}".rstrip() for line in lines]
@@ -226,6 +257,8 @@ def _section(block: Section, style: Style, margin: str) -> list[str]:
         said = style.wrap(f"{style.bold(f'{block.title}:')} {first.text.strip()}", margin)
         rest = page_text(block.blocks[1:], style, margin)
         return ["", said, *([rest] if rest else [])]
+    if not block.title:
+        return ["", page_text(block.blocks, style, margin)]
     inside = page_text(block.blocks, style, f"{margin}  ")
     return ["", style.wrap(style.bold(block.title), margin), inside] if inside else []
 
@@ -235,6 +268,7 @@ def _more(block: More, style: Style, margin: str) -> list[str]:
 
 
 _LAYOUTS: Mapping[type, Callable[..., list[str]]] = {
+    Title: _title,
     Headline: _headline,
     Prose: _prose,
     Command: _command,
@@ -246,8 +280,3 @@ _LAYOUTS: Mapping[type, Callable[..., list[str]]] = {
     Section: _section,
     More: _more,
 }
-
-
-def lines_of(blocks: Sequence[Block], style: Style, margin: str = "") -> list[str]:
-    """Return blocks as lines of text."""
-    return page_text(blocks, style, margin).splitlines()

@@ -18,6 +18,7 @@ from tcpdoctor.report.page import (
     Picture,
     Prose,
     Section,
+    Title,
     paragraphs,
 )
 
@@ -250,6 +251,10 @@ def page_html(blocks: Iterable[Block]) -> str:
     return "".join(_LAYOUTS[type(block)](block) for block in blocks)
 
 
+def _title(block: Title) -> str:
+    return f"<h2>{text(block.text)}</h2>"
+
+
 def _headline(block: Headline) -> str:
     short = f'<p class="headline">{text(block.short)}</p>' if block.short else ""
     whom = f'{pill(block.severity)} <span class="whom">{text(block.whom)}</span>'
@@ -287,7 +292,8 @@ def _item(item: Item) -> str:
     kind = f" <span class='kind'>{text(item.kind)}</span>" if item.kind else ""
     if not item.text and item.lead:
         return f"<h4>{text(item.lead)}{kind}</h4>{page_html(item.blocks)}"
-    lead = f"<b>{text(item.lead)}:</b> " if item.lead else ""
+    lead = f"{pill(item.severity)} " if item.severity else ""
+    lead += f"<b>{text(item.lead)}:</b> " if item.lead else ""
     return f"{lead}{text(item.text)}{kind}{page_html(item.blocks)}"
 
 
@@ -318,7 +324,7 @@ def _section(block: Section) -> str:
         return ""
     if block.folded:
         return f"<details><summary>{text(block.title)}</summary>{inside}</details>"
-    return f"<h3>{text(block.title)}</h3>{inside}"
+    return f"<h3>{text(block.title)}</h3>{inside}" if block.title else inside
 
 
 def _more(block: More) -> str:
@@ -326,6 +332,7 @@ def _more(block: More) -> str:
 
 
 _LAYOUTS: Mapping[type, Callable[..., str]] = {
+    Title: _title,
     Headline: _headline,
     Prose: _prose,
     Command: _command,

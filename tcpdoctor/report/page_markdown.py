@@ -15,6 +15,7 @@ from tcpdoctor.report.page import (
     Picture,
     Prose,
     Section,
+    Title,
     paragraphs,
 )
 
@@ -28,6 +29,10 @@ def page_markdown(blocks: Iterable[Block]) -> str:
     for block in blocks:
         parts += _LAYOUTS[type(block)](block)
     return "\n\n".join(filter(None, parts))
+
+
+def _title(block: Title) -> list[str]:
+    return [f"## {escaped(block.text)}"]
 
 
 def _headline(block: Headline) -> list[str]:
@@ -60,7 +65,7 @@ def _items(block: Items) -> list[str]:
 
 def _item(item: Item, mark: str = "") -> str:
     lead = f"**{escaped(item.lead)}**" if item.lead else ""
-    text = ": ".join(filter(None, (lead, escaped(item.text)))) + (
+    text = ": ".join(filter(None, (item.severity, lead, escaped(item.text)))) + (
         f" ({escaped(item.kind)})" if item.kind else ""
     )
     lines = "\n\n".join(filter(None, (text, page_markdown(item.blocks)))).splitlines()
@@ -91,7 +96,7 @@ def _section(block: Section) -> list[str]:
     inside = page_markdown(block.blocks)
     if block.run_in and not inside.startswith("```"):
         return [f"**{block.title}:** {inside}"]
-    return [f"### {escaped(block.title)}", inside] if inside else []
+    return [f"### {escaped(block.title)}" if block.title else "", inside] if inside else []
 
 
 def _more(block: More) -> list[str]:
@@ -99,6 +104,7 @@ def _more(block: More) -> list[str]:
 
 
 _LAYOUTS: Mapping[type, Callable[..., list[str]]] = {
+    Title: _title,
     Headline: _headline,
     Prose: _prose,
     Command: _command,

@@ -99,21 +99,25 @@ def _likely(attempt: ToldAttempt) -> str:
 
 
 def _who(bind: Bind, answer: PortAnswer) -> list[str]:
-    """Blockers that are alike on a line, the largest groups first."""
+    """Blockers that are alike on a line, listeners first, then the largest groups."""
     groups: dict[tuple[str, str, str, str], list[Blocker]] = {}
     for one in bind.blockers:
         groups.setdefault((one.state, one.local, _holder_of(one, answer), _special(one)), []).append(one)
-    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
+    ordered = sorted(groups.items(), key=lambda group: (group[0][0] != "listen", -len(group[1])))
     # Of one kind alone those that are not listed are alike too, but for their other ends.
     alone = bind.blockers_total if len(groups) == 1 else 0
-    lines = []
+    lines: list[str] = []
+    told: set[str] = set()
     for (state, local, holder, special), alike in ordered[:_GROUPS]:
         number = alone or len(alike)
         ends = _remote(alike) if number == len(alike) else ""
-        lines.append(f"{number:,} {state.upper()} {local}{ends}, {holder}{special}")
+        command = "" if holder in told else _command_of(alike[0])
+        told.add(holder)
+        lines.append(f"{number:,} {state.upper()} {local}{ends}, {holder}{command}{special}")
     shown = alone or sum(len(alike) for _, alike in ordered[:_GROUPS])
     if bind.blockers_total > shown:
-        lines.append(f"and {bind.blockers_total - shown:,} more")
+        kinds = ", ".join(f"{number:,} {cause}" for cause, number in bind.by_cause.items())
+        lines.append(f"and {bind.blockers_total - shown:,} more ({kinds} in all)")
     return lines
 
 
@@ -144,7 +148,13 @@ def _holder_of(one: Blocker, answer: PortAnswer) -> str:
         parts.append(f"since {clock if answer.taken_at.startswith(day) else day}")
     if len(one.holders) > 1:
         parts.append(f"and {len(one.holders) - 1} more")
-    return ", ".join(parts) + (f": {_shortened(holder.command)}" if holder.command else "")
+    return ", ".join(parts)
+
+
+def _command_of(one: Blocker) -> str:
+    """The command line of its holder, for the end of a line."""
+    command = one.holders[0].command if one.state != "time_wait" and one.holders else None
+    return f": {_shortened(command)}" if command else ""
 
 
 def _shortened(command: str) -> str:
@@ -166,7 +176,9 @@ def _udp(answer: PortAnswer) -> list[str]:
         return [f"not known: {answer.udp_holders.reason}"]
     if not answer.udp_holders:
         return [] if answer.verdict == "free" else ["free"]  # then the first line says so
-    taken = [f"taken: {one.local}, {_holder_of(one, answer)}" for one in answer.udp_holders[:2]]
+    taken = [
+        f"taken: {one.local}, {_holder_of(one, answer)}{_command_of(one)}" for one in answer.udp_holders[:2]
+    ]
     more = len(answer.udp_holders) - len(taken)
     return [*taken, f"and {more} more"] if more else taken
 
@@ -186,14 +198,16 @@ def port_text(answer: PortAnswer, style: Style) -> str:
     asked = [one for one in (answer.bind, answer.bind_ipv6) if isinstance(one, Bind)]
     parts = [style.bold(style.wrap(answer.headline))]
     parts += [style.wrap(one.says) for one in asked]
+    parts += [
+        _list("What to do", answer.advice, style),
+        _list("What does not help", answer.wrong_advice, style),
+    ]
     parts += [_attempts(one, answer, style) for one in asked]
     parts += [_blockers(one, style) for one in asked[: 1 if _alike(asked) else 2]]
     parts += [
         _udp_holders(answer, style),
         _traffic(answer, style),
         _findings(answer, style),
-        _list("What to do", answer.advice, style),
-        _list("What does not help", answer.wrong_advice, style),
         _list("Not certain, because", answer.doubts, style),
         _rules(answer, style),
     ]

@@ -1,15 +1,28 @@
 """A rule as a page for people, and the list of all rules."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tcpdoctor.diagnosis.body import Body, FixText, SysctlChange, Template, bare, unfilled
+from tcpdoctor.diagnosis.body import Body, FixText, bare, unfilled
 from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.diagnosis.lint import Complaint
 from tcpdoctor.diagnosis.rule import Rule
 from tcpdoctor.diagnosis.tree import facts_of
 from tcpdoctor.facts.dimension import unit_name
 from tcpdoctor.facts.fact import Fact
+from tcpdoctor.report.page import (
+    Block,
+    Command,
+    Fields,
+    Item,
+    Items,
+    Prose,
+    Section,
+    Title,
+    listed,
+    page_text,
+    titled,
+)
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.table import Column, table
 
@@ -75,134 +88,95 @@ def _list_row(rule: Rule, off: str | None) -> list[str]:
 
 
 def rule_page(rule: Rule, off: str | None, body: Body, style: Style, here: Diagnosis | None = None) -> str:
-    """One rule, with what it found here where `here` is given."""
-    sections = [
-        _head(rule, off, style),
-        *([_here(rule, here, style)] if here is not None else []),
-        _section("It fires", _conditions(rule, style), style),
-        *([_section("Limits", _limits(rule, style), style)] if rule.limits else []),
-        _section("Facts it reads", _facts(facts_read(rule), style), style),
-        _section("What it says", _prose(body.summary, style), style),
-        _section("What happens", _prose(body.explanation, style), style),
-        _section("What it costs", _prose(body.impact, style), style),
-        _section("When this is no fault", _bullets(map(unfilled, body.normal_when), style), style),
-        _section("What to do", "\n".join(_fix(fix, style) for fix in body.fixes), style),
-        _section("What does not help", _wrong_fixes(body, style), style),
-        _section(
-            "Where this is from",
-            _bullets((f"{reference.claim}: {reference.source}" for reference in body.references), style),
-            style,
-        ),
-        _section("Its tests", _bullets((f"{test.name}: {test.expect}" for test in body.tests), style), style),
-        _section("Why no scenario of the lab proves it", style.wrap(rule.no_scenario or "", _MARGIN), style),
+    """One rule, with what it found here where `here` is given; what to do stands before how it is told."""
+    references = (f"{reference.claim}: {reference.source}" for reference in body.references)
+    blocks: list[Block] = [
+        Title(f"{rule.id}: {rule.title}"),
+        *_about(rule, off),
+        *([_here(rule, here)] if here is not None else []),
+        *titled("What it says", unfilled(body.summary)),
+        Section("What to do", (Items(tuple(map(_fix, body.fixes)), numbered=True),)),
+        *_wrong_fixes(body),
+        *titled("What happens", unfilled(body.explanation)),
+        *titled("What it costs", unfilled(body.impact)),
+        *listed("When this is no fault", map(unfilled, body.normal_when)),
+        Section("It fires", (Fields(tuple(_conditions(rule))),)),
+        *([Section("Limits", (Items(tuple(_limits(rule))), Prose(_hint(rule))))] if rule.limits else []),
+        Section("Facts it reads", (Items(tuple(map(_fact, facts_read(rule)))),)),
+        *listed("Where this is from", references),
+        *listed("Its tests", (f"{test.name}: {test.expect}" for test in body.tests)),
+        *titled("Why no scenario of the lab proves it", rule.no_scenario),
     ]
-    return "\n\n".join(section for section in sections if section)
+    return page_text(blocks, style)
 
 
-def _section(title: str, text: str, style: Style) -> str:
-    return f"{style.bold(title)}\n{text}" if text else ""
-
-
-def _head(rule: Rule, off: str | None, style: Style) -> str:
-    lines = [style.wrap(f"{style.bold(rule.id)}: {rule.title}", _MARGIN, first="")]
+def _about(rule: Rule, off: str | None) -> list[Block]:
     about = f"{rule.family}, asked once per {rule.scope.value}, {rule.status}, since {rule.since}"
     if rule.initial_only:
         about += ", in the host's initial network namespace only"
     if rule.needs is not None:
         about += f", where there is {rule.needs.replace('-', ' ')}"
-    lines.append(style.wrap(f"{about}; {switched(rule, off)}", _MARGIN))
-    if not rule.shipped:
-        lines.append(style.wrap(f"file: {rule.source}", _MARGIN))
-    return "\n".join(lines)
+    file = [] if rule.shipped else [Prose(f"file: {rule.source}")]
+    return [Prose(f"{about}; {switched(rule, off)}"), *file]
 
 
-def _here(rule: Rule, here: Diagnosis, style: Style) -> str:
-    lines = []
-    for finding in here.findings[:_MOST_FINDINGS]:
-        key = finding.severity.key
-        lines.append(style.wrap(finding.summary, _MARGIN * 2, first=f"{_MARGIN}{style.severity(key)}: "))
+def _here(rule: Rule, here: Diagnosis) -> Section:
+    blocks: list[Block] = [
+        Item(finding.summary, severity=finding.severity.key) for finding in here.findings[:_MOST_FINDINGS]
+    ]
     if len(here.findings) > _MOST_FINDINGS:
-        lines.append(
-            f"{_MARGIN}and {len(here.findings) - _MOST_FINDINGS} more: tcpdoctor check --only {rule.id}"
-        )
-    lines += [
-        style.wrap(
-            f"{'could not be checked' if unchecked.applies else 'does not apply'}: {unchecked.reason}",
-            _MARGIN * 2,
-            first=_MARGIN,
-        )
+        blocks.append(Item(f"and {len(here.findings) - _MOST_FINDINGS} more: tcpdoctor check {rule.id}"))
+    blocks += [
+        Item(f"{'could not be checked' if unchecked.applies else 'does not apply'}: {unchecked.reason}")
         for unchecked in here.unchecked
     ]
-    return _section("Here and now", "\n".join(lines) or f"{_MARGIN}It does not fire.", style)
+    return Section("Here and now", tuple(blocks) or (Prose("It does not fire."),))
 
 
-def _conditions(rule: Rule, style: Style) -> str:
-    lines = []
+def _conditions(rule: Rule) -> Iterator[tuple[str, str]]:
     for trigger in rule.fires:
-        key = trigger.severity.key
-        ages = ", ages counted by how long no data came or went," if trigger.at_most else ""
-        lines.append(f"{_MARGIN}{style.severity(key)}{ages} when")
-        lines.append(style.wrap(" ".join(trigger.text.split()), _MARGIN * 3))
+        ages = "ages counted by how long no data came or went: " if trigger.at_most else ""
+        yield trigger.severity.key, ages + " ".join(trigger.text.split())
     if rule.severity is not None:
-        lines.append(f"{_MARGIN}every finding is reported as {rule.severity.key} (configuration)")
+        yield "but", f"every finding is reported as {rule.severity.key} (configuration)"
     if rule.measure is not None:
         against = ", ".join(f"{name} ({severity.key})" for severity, name in rule.measure_limits.items())
         end = f", {'below' if rule.measure_falls else 'against'} {against}" if against else ""
-        lines.append(style.wrap(f"how far it has gone{end}", _MARGIN * 3, first=_MARGIN))
-        lines.append(style.wrap(" ".join(rule.measure.split()), _MARGIN * 3))
-    return "\n".join(lines)
+        yield "measure", f"how far it has gone{end}"
+        yield "", " ".join(rule.measure.split())
 
 
-def _limits(rule: Rule, style: Style) -> str:
-    lines = []
+def _limits(rule: Rule) -> Iterator[Item]:
     for name, limit in rule.limits.items():
         changed = f" (configuration; default {bare(limit.default)})" if limit.given != limit.default else ""
-        first = f"{_MARGIN}{name} = {bare(limit.given)} {limit.unit}{changed}: "
-        lines.append(style.wrap(limit.reason, _MARGIN * 3, first=first))
-    hint = f"To change one: /etc/tcpdoctor/config.toml, [rules.{rule.id}.limits]"
-    return "\n".join([*lines, style.wrap(hint, _MARGIN * 3, first=_MARGIN)])
+        yield Item(limit.reason, f"{name} = {bare(limit.given)} {limit.unit}{changed}")
 
 
-def _facts(facts: Iterable[Fact], style: Style) -> str:
-    lines = []
-    for fact in facts:
-        unit = "set of ages" if fact.kind == "ages" else unit_name(fact.dimension)
-        kind = ", grows since boot" if fact.kind == "counter" else ""
-        lines.append(f"{_MARGIN}{fact.name} ({unit}{kind})")
-        lines.append(style.wrap(fact.meaning, _MARGIN * 3))
-        lines.append(style.wrap(f"from {fact.source}", _MARGIN * 3))
-    return "\n".join(lines)
+def _hint(rule: Rule) -> str:
+    return f"To change one: /etc/tcpdoctor/config.toml, [rules.{rule.id}.limits]"
 
 
-def _prose(template: Template, style: Style) -> str:
-    return style.wrap(unfilled(template), _MARGIN)
+def _fact(fact: Fact) -> Item:
+    unit = "set of ages" if fact.kind == "ages" else unit_name(fact.dimension)
+    kind = ", grows since boot" if fact.kind == "counter" else ""
+    return Item(fact.meaning, f"{fact.name} ({unit}{kind})", blocks=(Prose(f"from {fact.source}"),))
 
 
-def _bullets(texts: Iterable[str], style: Style) -> str:
-    return "\n".join(style.wrap(text, _MARGIN * 2, first=f"{_MARGIN}- ") for text in texts)
-
-
-def _fix(fix: FixText, style: Style) -> str:
-    inner = _MARGIN * 2
-    lines = [style.wrap(f"{unfilled(fix.title)} ({fix.kind})", inner, first=f"{_MARGIN}- ")]
-    if fix.do is not None:
-        lines.append(style.wrap(unfilled(fix.do), inner))
-    lines += [style.command(unfilled(command), inner * 2) for command in fix.commands]
+def _fix(fix: FixText) -> Item:
+    blocks: list[Block] = [Prose(unfilled(fix.do))] if fix.do is not None else []
+    blocks += [Command(tuple(map(unfilled, fix.commands)))] if fix.commands else []
     if fix.sysctl is not None:
-        lines.append(style.wrap(_change(fix.sysctl), inner))
-    lines.append(style.wrap(unfilled(fix.risk), inner * 2, first=f"{inner}risk: "))
-    lines.append(f"{inner}verify:\n{style.command(unfilled(fix.verify), inner * 2)}")
+        blocks.append(Prose(f"Sets {fix.sysctl.name}, which applies to this {fix.sysctl.applies_to}."))
+    blocks.append(Prose(unfilled(fix.risk), "Risk"))
+    blocks.append(Command(tuple(unfilled(fix.verify).splitlines()), "Verify"))
     if fix.undo is not None:
-        lines.append(style.wrap(unfilled(fix.undo), inner * 2, first=f"{inner}undo: "))
-    return "\n".join(lines)
+        blocks.append(Prose(unfilled(fix.undo), "Undo"))
+    return Item("", unfilled(fix.title), fix.kind, tuple(blocks))
 
 
-def _change(change: SysctlChange) -> str:
-    return f"sets {change.name}, which applies to this {change.applies_to}"
-
-
-def _wrong_fixes(body: Body, style: Style) -> str:
-    return _bullets((f"{unfilled(wrong.title)}: {unfilled(wrong.why)}" for wrong in body.wrong_fixes), style)
+def _wrong_fixes(body: Body) -> tuple[Section, ...]:
+    wrong = tuple(Item(unfilled(wrong.why), unfilled(wrong.title)) for wrong in body.wrong_fixes)
+    return (Section("What does not help", (Items(wrong),)),) if wrong else ()
 
 
 def lint_text(rules: int, complaints: Sequence[Complaint], style: Style) -> str:

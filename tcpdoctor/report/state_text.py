@@ -1,11 +1,23 @@
 """`explain --state` for people: what is here first, then what it means, ends, and is mistaken for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from tcpdoctor.answers.state import PortCount, StateAnswer, ToldDeadline
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.host import plural
-from tcpdoctor.report.style import Style
+from tcpdoctor.report.page import (
+    Block,
+    Command,
+    Fields,
+    Item,
+    Picture,
+    Prose,
+    Section,
+    Title,
+    mistaken,
+    page_text,
+)
+from tcpdoctor.report.style import NO_BREAK, Style
 
 MOST_NAMED = 5
 """Processes or ports that are named; json lists all."""
@@ -16,30 +28,21 @@ _WAITS_FOR_ACCEPT = ("established", "close_wait")
 
 def state_text(answer: StateAnswer, style: Style) -> str:
     """Return the page, at most as wide as the style says."""
-    blocks = [
-        style.bold(style.wrap(_headline(answer))),
-        *_whose(answer, style),
-        "",
-        style.wrap(answer.means),
-        "",
-        style.bold("What ends it, computed here"),
-        *_deadlines(answer, style),
-        style.wrap(answer.ends.owned, "  "),
-        *([style.wrap(answer.ends.orphan, "  ")] if answer.ends.orphan else []),
-        "",
-        *_ways("In: ", answer.enter, style),
-        *_ways("Out:", answer.leave, style),
-        style.wrap(answer.costs, "       ", "Costs: "),
-        "",
-        style.bold("Often taken for something else"),
-        *[style.wrap(f'"{wrong.claim}": {wrong.truth}.', "    ", "  - ") for wrong in answer.mistaken_for],
-        "",
-        *_picture(answer, style),
-        "",
-        "See them with",
-        *[style.command(command, "  ") for command in answer.look],
+    picture = Picture("\n".join(answer.diagram), f"[[{answer.name}]]")
+    ways = (("In", answer.enter), ("Out", answer.leave))
+    rows = [("" if place else label, f"- {way}") for label, each in ways for place, way in enumerate(each)]
+    ends = (*_deadlines(answer), Prose(answer.ends.owned, apart=True), Prose(answer.ends.orphan or ""))
+    blocks: list[Block] = [
+        Title(_headline(answer)),
+        *(Item(line) for line in _whose(answer)),
+        Prose(answer.means, apart=True),
+        Section("What ends it, computed here", ends),
+        Section("", (Fields((*rows, ("Costs", answer.costs))),)),
+        *mistaken((wrong.claim, wrong.truth) for wrong in answer.mistaken_for),
+        Section("", (picture,)),
+        Section("See them with", (Command(tuple(answer.look), close=True),)),
     ]
-    return "\n".join(blocks) + "\n"
+    return page_text(blocks, style) + "\n"
 
 
 def _headline(answer: StateAnswer) -> str:
@@ -52,11 +55,10 @@ def _headline(answer: StateAnswer) -> str:
     return f"{name}: {least}{plural(answer.sockets, 'socket')} here"
 
 
-def _whose(answer: StateAnswer, style: Style) -> list[str]:
+def _whose(answer: StateAnswer) -> list[str]:
     if isinstance(answer.held, Missing):
-        if isinstance(answer.sockets, Missing):
-            return []
-        return [style.wrap(f"Whose they are is unknown: {answer.held.reason}.", "  ")]
+        unknown = f"Whose they are is unknown: {answer.held.reason}."
+        return [] if isinstance(answer.sockets, Missing) else [unknown]
     lines = []
     if isinstance(answer.sample_of, int):
         lines.append(f"Of a sample of {answer.sample_of}:")
@@ -73,7 +75,7 @@ def _whose(answer: StateAnswer, style: Style) -> list[str]:
         lines.append(f"{answer.owner_unknown} of unknown owner: {answer.missing['owner_unknown']}.")
     if "complete" in answer.missing:
         lines.append(f"There may be more: {answer.missing['complete']}.")
-    return [style.wrap(line, "    ", "  ") for line in lines]
+    return lines
 
 
 def _not_held(answer: StateAnswer) -> str:
@@ -96,19 +98,18 @@ def _some(parts: Sequence[str], separator: str = ", ") -> str:
     return separator.join(parts[:MOST_NAMED]) + more
 
 
-def _deadlines(answer: StateAnswer, style: Style) -> list[str]:
+def _deadlines(answer: StateAnswer) -> list[Block]:
     """Three columns: the case, how long, and from which sysctls."""
-    cases = max(len(deadline.case) for deadline in answer.deadlines) + 2
     lives = max(len(_life(deadline)) for deadline in answer.deadlines) + 2
-    lines = []
-    for deadline in answer.deadlines:
-        head = f"  {deadline.case:<{cases}}{_life(deadline):<{lives}}"
-        because = _because(deadline)
-        lines.append(style.wrap(because, " " * len(head), head) if because else head.rstrip())
+    rows = [
+        (deadline.case, f"{_life(deadline):{NO_BREAK}<{lives}}{_because(deadline)}".rstrip())
+        for deadline in answer.deadlines
+    ]
+    blocks: list[Block] = [Fields(tuple(rows))]
     if any(name.endswith(_OF_THE_RTO) for item in answer.deadlines for name in item.sysctls):
         supposed = f"For a near peer: a retransmission timeout of {answer.assumed_rto_s * 1000:.0f} ms."
-        lines.append(style.dim(style.wrap(f"{supposed} A longer one makes it longer.", "  ")))
-    return [*lines, ""]
+        blocks.append(Prose(f"{supposed} A longer one makes it longer.", faint=True))
+    return blocks
 
 
 def _life(deadline: ToldDeadline) -> str:
@@ -124,16 +125,3 @@ def _because(deadline: ToldDeadline) -> str:
     if deadline.remark:
         values[0] += f" ({deadline.remark})"
     return ", ".join(values)
-
-
-def _ways(title: str, ways: Iterable[str], style: Style) -> list[str]:
-    lines = []
-    for way in ways:
-        lines.append(style.wrap(way, "       ", f"{title} - "))
-        title = "    "
-    return lines
-
-
-def _picture(answer: StateAnswer, style: Style) -> list[str]:
-    marked = f"[[{answer.name}]]"
-    return [line.replace(marked, style.bold(marked)) for line in answer.diagram]

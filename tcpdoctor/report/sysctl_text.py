@@ -4,6 +4,7 @@ from tcpdoctor.answers.settings import ToldSource
 from tcpdoctor.answers.sysctl import Accepted, SettingDeadline, SysctlAnswer
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.text import clean
+from tcpdoctor.report.page import Block, Fields, Item, Prose, Section, Title, page_text, titled
 from tcpdoctor.report.style import Style
 
 _UNITS = {
@@ -29,26 +30,26 @@ _SCOPES = {
     "machine": "one for the machine",
 }
 
-_LABEL = 10
 _HUGE = 2**31 - 1
 
 
 def sysctl_text(answer: SysctlAnswer, style: Style) -> str:
     """Return the page, at most as wide as the style says."""
-    lines = [
-        style.bold(style.wrap(_headline(answer))),
-        *([style.wrap(_gone(answer))] if not answer.exists else []),
-        style.wrap(answer.meaning),
-        *_warnings(answer, style),
-        "",
-        style.bold("What it does not do"),
-        style.wrap(answer.does_not, "  "),
-        *_deadlines(answer, style),
-        "",
+    gone = [] if answer.exists else [Prose(_gone(answer))]
+    warnings = tuple(
+        Item(f"{one.summary} (tcpdoctor explain --rule {one.rule})", severity=one.severity)
+        for one in answer.findings
+    )
+    blocks: list[Block] = [
+        Title(_headline(answer)),
+        *gone,
+        Prose(answer.meaning),
+        *([Section("What is wrong with it here", warnings)] if warnings else []),
+        *titled("What it does not do", answer.does_not),
+        *_deadlines(answer),
+        Section("", (Fields(tuple(_entries(answer))),)),
     ]
-    for label, text in _entries(answer):
-        lines.append(style.wrap(text, " " * _LABEL, f"{label:<{_LABEL}}"))
-    return "\n".join(lines) + "\n"
+    return page_text(blocks, style) + "\n"
 
 
 def _headline(answer: SysctlAnswer) -> str:
@@ -91,16 +92,6 @@ def _source(source: ToldSource) -> str:
     return f"{source.file} line {source.line}"
 
 
-def _warnings(answer: SysctlAnswer, style: Style) -> list[str]:
-    """What the rules say of the value here, the worst first."""
-    lines: list[str] = []
-    for one in answer.findings:
-        word = style.severity(one.severity)
-        told = style.wrap(f"{one.severity}: {one.summary} (tcpdoctor explain --rule {one.rule})", "  ", "  ")
-        lines.append(told.replace(one.severity, word, 1))
-    return ["", style.bold("What is wrong with it here"), *lines] if lines else []
-
-
 def _gone(answer: SysctlAnswer) -> str:
     page = answer
     if page.removed == "never there":
@@ -114,17 +105,17 @@ def _gone(answer: SysctlAnswer) -> str:
     return text + (f" Instead: {page.instead}." if page.instead else "")
 
 
-def _deadlines(answer: SysctlAnswer, style: Style) -> list[str]:
+def _deadlines(answer: SysctlAnswer) -> list[Section]:
     if not answer.deadlines or not answer.exists:
         return []
-    lines = ["", style.bold("What that means here")]
-    for deadline in answer.deadlines:
-        what = f"{', '.join(key.upper() for key in deadline.states)}, {deadline.case}:"
-        lines.append(style.wrap(f"{what} {_life(answer, deadline)}", "      ", "  "))
+    blocks: list[Block] = [
+        Item(f"{', '.join(key.upper() for key in one.states)}, {one.case}: {_life(answer, one)}")
+        for one in answer.deadlines
+    ]
     if answer.sysctl.endswith(("retries2", "orphan_retries", "rto_max_ms")):
         supposed = f"for a near peer, with a retransmission timeout of {answer.assumed_rto_s * 1000:.0f} ms"
-        lines.append(style.dim(style.wrap(f"({supposed}; a longer one makes it longer)", "  ")))
-    return lines
+        blocks.append(Prose(f"({supposed}; a longer one makes it longer)", faint=True))
+    return [Section("What that means here", tuple(blocks))]
 
 
 def _life(answer: SysctlAnswer, deadline: SettingDeadline) -> str:

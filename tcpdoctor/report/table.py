@@ -37,7 +37,7 @@ def table(
     What was cut stands whole under its row. Columns in which nothing stands are left out; without rows
     there is no header either.
     """
-    filled = [place for place, _ in enumerate(columns) if any(row[place] for row in rows)]
+    filled = _filled(rows)
     if not filled:
         return []
     columns, rows = _chosen(columns, rows, filled)
@@ -65,6 +65,11 @@ def table(
     if gone:
         lines += style.dim(style.wrap(f"(no room for {', '.join(gone)})", margin)).splitlines()
     return lines
+
+
+def _filled(rows: Sequence[Sequence[str]]) -> list[int]:
+    """The columns in which something stands."""
+    return [place for place in range(len(rows[0])) if any(row[place] for row in rows)] if rows else []
 
 
 def _too_long(columns: Sequence[Column], row: Sequence[str]) -> bool:
@@ -97,6 +102,7 @@ def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[in
 
 def table_width(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> int:
     """Return how many columns of a terminal a table takes of which nothing is cut."""
+    columns, rows = _chosen(columns, rows, _filled(rows))
     return sum(_widths(columns, rows)) + len(_BETWEEN) * (len(columns) - 1)
 
 

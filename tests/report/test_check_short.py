@@ -6,8 +6,9 @@ import pytest
 
 from tcpdoctor.diagnosis.finding import Finding, Severity, Untold
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.report.check_short import check_short, cut_subject, unanswered_text
+from tcpdoctor.report.check_short import check_short, unanswered_text
 from tcpdoctor.report.style import PLAIN, Style
+from tcpdoctor.report.table import cut
 from tests.report.examples import CENSUS, CRITICAL, FINDING, HIDDEN, INAPPLICABLE, INFO, SNAPSHOT, check
 
 CLOSE = FINDING._replace(
@@ -60,14 +61,14 @@ def test_five_findings_fit_24_lines_and_the_worst_is_first_and_last():
     assert lines[0].startswith("CRITICAL  web1: 1 critical, 4 warning")
     assert lines[2] == " CRITICAL payments (27687)     accept queue 6 of 5 on :9443, clients wait"
     assert lines[3] == "          -> ss -Htnp state close-wait | grep 'pid=27685,'     accept-queue-full"
-    assert lines[-1] == "CRITICAL: 127.0.0.1:9443 accept queue 6 of 5 on :9443, clients wait"
+    assert lines[-1] == "CRITICAL: payments (27687) accept queue 6 of 5 on :9443, clients wait"
     assert " Each in full: tcpdoctor check RULE" in lines[-2]
 
 
 def test_a_long_name_is_cut_before_its_pid():
-    assert cut_subject("worker-with-a-long-name (1001)", 20) == "worker-with-~ (1001)"
-    assert cut_subject("nginx (811)", 20) == "nginx (811)"
-    assert len(cut_subject("x" * 50, 20)) == 20
+    assert cut("worker-with-a-long-name (1001)", 20) == "worker-with-~ (1001)"
+    assert cut("nginx (811)", 20) == "nginx (811)"
+    assert len(cut("x" * 50, 20)) == 20
 
 
 def test_one_finding_says_what_to_do_and_what_not():
