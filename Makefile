@@ -1,7 +1,7 @@
 # `make` is what a change has to pass; .ci/run does the same on a fresh machine.
 PYTHON = .venv/bin/python
 
-.PHONY: all setup test lint bench bench-million man readme freeze zipapp deb rpm release kernels fuzz clean
+.PHONY: all setup test lint bench bench-million man readme freeze zipapp deb rpm release kernels fuzz churn clean
 
 all: lint test
 
@@ -53,6 +53,9 @@ kernels: setup
 
 fuzz: setup
 	$(PYTHON) -m tests.fuzz
+
+churn: setup
+	$(PYTHON) -m tests.churn
 
 clean:
 	rm -rf .venv .venv-build dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

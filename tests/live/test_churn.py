@@ -1,0 +1,25 @@
+"""A few looks while processes, connections and namespaces come and go; `make churn` takes a hundred."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a PID namespace of its own"),
+    pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare is not installed"),
+]
+
+
+@pytest.mark.parametrize("command", ["sockets", "explain", "check", "states", "all"])
+def test_no_owner_is_wrong_and_no_number_negative_while_everything_moves(command):
+    churn = (sys.executable, "-m", "tests.churn", "--runs", "3", command)
+    done = subprocess.run(churn, capture_output=True, text=True, check=False, cwd=CHECKOUT, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{command}: 3 runs" in done.stdout
