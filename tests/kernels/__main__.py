@@ -1,13 +1,15 @@
 """Run the checks on Debian's kernels: `python -m tests.kernels [--all] [--seconds N] [--page] [KERNEL ...]`.
 
-Without --all: both matrices and a chosen hundred live tests, the three kernels side by side. With it, every
+Without --all: the matrices and a chosen hundred live tests, the three kernels side by side. With it, every
 live test, `lab prove`, and the commands that people use first. A test may be skipped on these machines for
-one of two reasons only: the kernel lacks a thing, or (with --all) the machine lacks a program.
+one of two reasons only: the kernel lacks a thing, or (with --all) the machine lacks a program. What fails
+beside others is asked once more, alone: an emulated machine is slow.
 """
 
 import argparse
 import json
 import re
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,24 +20,33 @@ from tests.kernels.machines import SUITES, MachineError, Outcome, boot, prepare
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "kernels.md"
 CHOSEN_SECONDS = 480
-PYTEST = "python3 -u -m pytest -v -p no:cacheprovider --tb=short -rfEs --override-ini=addopts="
-MATRICES_PASSED = "=== both matrices passed"
-CHOSEN = f"""\
+PREPARING_SHARE = 0.6
+"""How much of the time may go into downloads."""
+PYTEST = "python3 -u -m pytest -v -o cache_dir=/tmp/cache --tb=short -rfEs --override-ini=addopts="
+MATRICES_PASSED = "=== the matrices passed"
+FIRST = f"""\
 echo "KNOWS $(python3 -m tests.kernels.knowledge)" || exit 1
 timeout 60 python3 -m tcpdoctor check || exit 1
 timeout 60 python3 -m tcpdoctor explain --port 8080 || exit 1
+timeout 60 python3 -m tcpdoctor explain --port 8080 --udp || exit 1
+timeout 60 python3 -m tcpdoctor explain --connect 127.0.0.1:8080 || exit 1
+passes() {{
+    {PYTEST} "$@" && return
+    echo "=== once more, alone, what failed"
+    {PYTEST} "$@" -n 0 --last-failed --last-failed-no-failures=none
+}}
+"""
+CHOSEN = f"""\
+{FIRST}
 export TCPDOCTOR_BIND_CASES=67
-{PYTEST} -n 2 --dist worksteal $(cat tests/kernels/matrices) || exit 1
+passes -n 2 --dist worksteal $(cat tests/kernels/matrices) || exit 1
 echo "{MATRICES_PASSED}"
-{PYTEST} -n 2 --dist worksteal $(cat tests/kernels/chosen)
+passes -n 2 --dist worksteal $(cat tests/kernels/chosen)
 """
 ALL = f"""\
-echo "KNOWS $(python3 -m tests.kernels.knowledge)" || exit 1
-timeout 60 python3 -m tcpdoctor check || exit 1
-timeout 60 python3 -m tcpdoctor explain --port 8080 || exit 1
-timeout 60 python3 -m tcpdoctor explain --connect 127.0.0.1:8080 || exit 1
+{FIRST}
 worst=0
-{PYTEST} -n 3 --dist worksteal -m 'not peers' tests/live || worst=$?
+passes -n 3 --dist worksteal -m 'not peers' tests/live || worst=$?
 timeout 1200 python3 -m tcpdoctor lab prove || worst=$?
 exit $worst
 """
@@ -52,36 +63,49 @@ def main() -> int:
         "--seconds", type=float, help=f"bound in all (default {CHOSEN_SECONDS}; 7200 with --all)"
     )
     parser.add_argument("--page", action="store_true", help=f"write {PAGE.name} from what the kernels answer")
+    parser.add_argument(
+        "--where-possible",
+        action="store_true",
+        help="0 with one line, too, where no machine can be made, or one does not end in its time",
+    )
     parser.add_argument("--command", help="run this shell command instead")
     parser.add_argument("kernel", nargs="*", choices=[*SUITES, []], help="default: all three")
     options = parser.parse_args()
     kernels = tuple(options.kernel) or tuple(SUITES)
-    until = time.monotonic() + (options.seconds or (7_200 if options.all else CHOSEN_SECONDS))
+    seconds = options.seconds or (7_200 if options.all else CHOSEN_SECONDS)
+    until = time.monotonic() + seconds
     command = options.command or (ALL if options.all else CHOSEN)
     try:
-        prepare()
+        prepare(until - (1 - PREPARING_SHARE) * seconds)
         with ThreadPoolExecutor(len(kernels)) as pool:
             left = max(60.0, until - time.monotonic())
             outcomes = list(pool.map(lambda kernel: boot(kernel, command, left), kernels))
-    except MachineError as error:
-        sys.stderr.write(f"kernels: {error}\n")
-        return 1
+    except (MachineError, OSError, subprocess.SubprocessError, StopIteration) as error:
+        sys.stderr.write(f"kernels: {'not run' if options.where_possible else 'no machine'}: {error}\n")
+        return 0 if options.where_possible else 1
     for outcome in outcomes:
-        sys.stdout.write(report(outcome, whole=bool(options.command)))
+        if outcome.code is None and options.where_possible:
+            sys.stdout.write(f"kernels: Linux {outcome.kernel}: not done in {outcome.seconds:.0f} s\n")
+        else:
+            sys.stdout.write(report(outcome, whole=bool(options.command)))
     if options.page:
         PAGE.write_text(page(outcomes))
-    return 0 if all(map(is_good, outcomes)) else 1
+    ended = [one for one in outcomes if one.code is not None or not options.where_possible]
+    return 0 if all(map(is_good, ended)) else 1
 
 
 def is_good(outcome: Outcome) -> bool:
     """Whether its command ended well and nothing was skipped for another reason than allowed.
 
-    A slow machine may not get through the chosen tests in its time: then both matrices have to have passed,
+    A slow machine may not get through the chosen tests in its time: then the matrices have to have passed,
     and every other test that was run.
     """
-    if bad_skips(outcome) or re.search(r"^(?:\[gw\d+\].*)?(?:FAILED|ERROR) ", outcome.output, re.MULTILINE):
+    if bad_skips(outcome):
         return False
-    return outcome.code == 0 or (outcome.code is None and MATRICES_PASSED in outcome.output)
+    failed = re.search(r"^(?:\[gw\d+\].*)?(?:FAILED|ERROR) ", outcome.output, re.MULTILINE)
+    return outcome.code == 0 or (
+        outcome.code is None and MATRICES_PASSED in outcome.output and failed is None
+    )
 
 
 def bad_skips(outcome: Outcome) -> list[str]:

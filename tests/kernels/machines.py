@@ -8,6 +8,7 @@ through apt and pip.
 import functools
 import gzip
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -82,8 +83,12 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-def prepare() -> None:
-    """Make what is missing in the cache: the kernels and the root."""
+def prepare(until: float) -> None:
+    """Make what is missing in the cache: the kernels and the root.
+
+    Args:
+        until: When to give up, by time.monotonic().
+    """
     path = _path()
     absent = sorted({package for name, package in NEEDED.items() if shutil.which(name, path=path) is None})
     if absent:
@@ -92,9 +97,9 @@ def prepare() -> None:
     _clear_old()
     for kernel in SUITES:
         if not (folder := _kernel_folder(kernel)).exists():
-            _make_kernel(SUITES[kernel], folder)
+            _make_kernel(SUITES[kernel], folder, until)
     if not _root_image().exists():
-        _make_root(_root_image())
+        _make_root(_root_image(), until)
 
 
 def boot(kernel: str, command: str, seconds: float, processors: int = 2) -> Outcome:
@@ -158,11 +163,12 @@ def _path() -> str:
     return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
-def _run(*command: str | Path, **more: object) -> str:
+def _run(*command: str | Path, until: float = math.inf, **more: object) -> str:
+    seconds = max(1.0, min(DOWNLOAD_SECONDS, until - time.monotonic()))
     try:
         done = subprocess.run(
             [str(word) for word in command],
-            **{"check": True, "capture_output": True, "text": True, "timeout": DOWNLOAD_SECONDS, **more},
+            **{"check": True, "capture_output": True, "text": True, "timeout": seconds, **more},
             env={**os.environ, "PATH": _path(), "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
         )
     except subprocess.CalledProcessError as error:
@@ -170,7 +176,7 @@ def _run(*command: str | Path, **more: object) -> str:
             f"{command[0]} failed: {(error.stderr or error.stdout or '').strip()[-600:]}"
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise MachineError(f"{command[0]} took longer than {DOWNLOAD_SECONDS} s") from error
+        raise MachineError(f"{command[0]} took longer than {seconds:.0f} s") from error
     return done.stdout or ""
 
 
@@ -204,12 +210,12 @@ def _clear_old() -> None:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
-def _make_kernel(suite: str, folder: Path) -> None:
+def _make_kernel(suite: str, folder: Path, until: float) -> None:
     """Fetch a suite's cloud kernel through apt, and put kernel, modules and an initramfs into `folder`."""
     with tempfile.TemporaryDirectory(prefix="tcpdoctor-kernel-") as name:
         here = Path(name)
         unpacked = here / "unpacked"
-        _run("dpkg-deb", "-x", _fetch_kernel(suite, here), unpacked)
+        _run("dpkg-deb", "-x", _fetch_kernel(suite, here, until), unpacked)
         modules = next(unpacked.glob("**/lib/modules/*"))
         version = modules.name
         made = here / "made"
@@ -224,7 +230,7 @@ def _make_kernel(suite: str, folder: Path) -> None:
         shutil.move(made, folder)
 
 
-def _fetch_kernel(suite: str, here: Path) -> Path:
+def _fetch_kernel(suite: str, here: Path, until: float) -> Path:
     for part in ("lists/partial", "cache/archives/partial"):
         (here / part).mkdir(parents=True)
     (here / "sources").write_text(f"deb [signed-by={KEYS}] {MIRROR} {suite} main\n")
@@ -240,12 +246,12 @@ def _fetch_kernel(suite: str, here: Path) -> Path:
         "Acquire::Check-Valid-Until=false",
     ]
     settings = [word for option in options for word in ("-o", option)]
-    _run("apt-get", *settings, "-qq", "update")
+    _run("apt-get", *settings, "-qq", "update", until=until)
     shown = _run("apt-cache", *settings, "depends", "linux-image-cloud-amd64")
     package = re.search(r"Depends: (linux-image-\S+)", shown)
     if package is None:
         raise MachineError(f"Debian's {suite} names no cloud kernel")
-    _run("apt-get", *settings, "-qq", "download", package[1], cwd=here)
+    _run("apt-get", *settings, "-qq", "download", package[1], cwd=here, until=until)
     return next(here.glob("linux-image-*.deb"))
 
 
@@ -286,17 +292,17 @@ def _unpacked(module: Path, folder: Path) -> str:
     return module.name
 
 
-def _make_root(image: Path) -> None:
+def _make_root(image: Path, until: float) -> None:
     """One disk: a minimal Debian with what the tests call, each kernel's modules, the Python packages."""
     with tempfile.TemporaryDirectory(prefix="tcpdoctor-root-", dir=CACHE) as name:
         root = Path(name) / "root"
         variant = ("--variant=minbase", f"--include={','.join(ROOT_PACKAGES)}")
-        _run("debootstrap", *variant, ROOT_SUITE, root, MIRROR)
+        _run("debootstrap", *variant, ROOT_SUITE, root, MIRROR, until=until)
         for kernel in SUITES:
             shutil.copytree(_kernel_folder(kernel) / "modules", root / "lib" / "modules", dirs_exist_ok=True)
         pip = (sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-compile")
         form = ("--python-version", "3.11", "--only-binary=:all:", "--target", root / "opt" / "packages")
-        _run(*pip, *form, *_python_packages())
+        _run(*pip, *form, *_python_packages(), until=until)
         (root / "opt" / "run").mkdir()
         for unused in (
             "var/cache/apt",
