@@ -1,7 +1,7 @@
 # `make` is what a change has to pass; .ci/run does the same on a fresh machine.
 PYTHON = .venv/bin/python
 
-.PHONY: all setup test lint bench bench-million man readme freeze zipapp deb rpm release kernels fuzz churn clean
+.PHONY: all setup test lint bench bench-million man readme freeze zipapp deb rpm release kernels fuzz churn everything clean
 
 all: lint test
 
@@ -56,6 +56,10 @@ fuzz: setup
 
 churn: setup
 	$(PYTHON) -m tests.churn
+
+# Hours: all kernels' tests, a million inputs a target, a hundred runs of churn; its results are in docs/tested.md.
+everything: setup
+	$(PYTHON) -m tests.everything
 
 clean:
 	rm -rf .venv .venv-build dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

@@ -17,6 +17,13 @@ pytestmark = [
 ]
 
 
+def test_some_runs_leave_nothing_behind():
+    runs = (sys.executable, "-m", "tests.many_runs", "--runs", "101")
+    done = subprocess.run(runs, capture_output=True, text=True, check=False, cwd=CHECKOUT, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "101 runs of 9 commands left 0 traces" in done.stdout
+
+
 @pytest.mark.parametrize("command", ["sockets", "explain", "check", "states", "all"])
 def test_no_owner_is_wrong_and_no_number_negative_while_everything_moves(command):
     churn = (sys.executable, "-m", "tests.churn", "--runs", "3", command)

@@ -1,0 +1,142 @@
+"""All there is to run: `python -m tests.everything [STEP ...]`; docs/tested.md keeps how each step ended.
+
+It takes hours. A step that is named runs alone, and only its line of the page changes.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PAGE = CHECKOUT / "docs" / "tested.md"
+PYTHON = str(CHECKOUT / ".venv" / "bin" / "python")
+PASSED = r"^=* ?(\d+ passed.*?) in .*$"
+"""The last line of pytest."""
+
+
+class Step(NamedTuple):
+    """Something to run."""
+
+    what: str
+    """For the page."""
+    command: tuple[str, ...]
+    told: str
+    """A regular expression: the lines of its output whose first group the page repeats."""
+    hours: float = 1.0
+    """After which it is ended."""
+
+
+STEPS = {
+    "lint": Step("Style, types, rules, man pages, branch coverage", (".ci/lint",), r"^(Success: .*)$"),
+    "tests": Step("The README's test command", (PYTHON, "-m", "pytest", "-q"), PASSED),
+    "peers": Step(
+        "Real peers, and tests that wait", (PYTHON, "-m", "pytest", "-q", "-m", "peers or slow"), PASSED
+    ),
+    "pythons": Step(
+        "The oldest and the newest other Python",
+        (".ci/pythons",),
+        r"^(?:pythons: )?(Python 3\S+|.*not run.*|.*not done.*|\d+ passed.*?)(?: in .*)?$",
+    ),
+    "kernels": Step("Debian's kernels: matrices, chosen live tests", (".ci/kernels",), r"^=== (Linux .*)$"),
+    "all-kernels": Step(
+        "Debian's kernels: every live test, `lab prove`", (".ci/kernels", "--all"), r"^=== (Linux .*)$", 3.0
+    ),
+    "fuzz": Step(
+        "Bytes of others: a million inputs a target",
+        (PYTHON, "-m", "tests.fuzz"),
+        r"^(.*: \d+ inputs, \d+ faults), .*$",
+        12.0,
+    ),
+    "churn": Step(
+        "A hundred looks of each command while everything moves",
+        (PYTHON, "-m", "tests.churn"),
+        r"^(\w+: \d+ runs, .*), \d+ s$",
+    ),
+    "runs": Step(
+        "Ten thousand runs leave nothing behind", (PYTHON, "-m", "tests.many_runs"), r"^(\d+ runs.*)$", 2.0
+    ),
+    "release": Step(
+        "Packages: twice the same to the byte, `twine check`, lintian, installed and purged",
+        (PYTHON, "-m", "pytest", "-q", "-m", "peers", "tests/peers/test_packages.py"),
+        PASSED,
+    ),
+}
+
+
+class Result(NamedTuple):
+    """How a step ended."""
+
+    what: str
+    ended: str
+    told: str
+    taken: str
+    when: str
+
+
+def main() -> int:
+    """Run what was asked for; 0 where all of it passed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.everything", description=__doc__)
+    parser.add_argument("step", nargs="*", choices=[*STEPS, []], help="default: all of them")
+    wanted = parser.parse_args().step or list(STEPS)
+    results = read_page()
+    for name in wanted:
+        results[STEPS[name].what] = run(STEPS[name])
+        PAGE.write_text(page(results), encoding="ascii")
+    return 0 if all(results[STEPS[name].what].ended == "passed" for name in wanted) else 1
+
+
+def run(step: Step) -> Result:
+    """Run one step, its output shown as it comes."""
+    sys.stdout.write(f"=== {step.what}: {' '.join(step.command)}\n")
+    begun, lines = time.monotonic(), []
+    limited = ("timeout", "--kill-after=60", str(int(step.hours * 3600)), *step.command)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    with subprocess.Popen(limited, cwd=CHECKOUT, **pipes) as process:
+        for line in process.stdout:
+            sys.stdout.write(line)
+            lines.append(line)
+    told = re.findall(step.told, "".join(lines), re.MULTILINE)
+    ended = {0: "passed", 124: "not done in time"}.get(process.returncode, f"failed ({process.returncode})")
+    taken = f"{(time.monotonic() - begun) / 60:.0f} min"
+    return Result(step.what, ended, "; ".join(told).replace("|", "/"), taken, f"{_today()} {_commit()}")
+
+
+def _today() -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime())
+
+
+def _commit() -> str:
+    told = ("git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*")
+    return subprocess.run(told, capture_output=True, text=True, check=True, cwd=CHECKOUT).stdout.strip()
+
+
+def read_page() -> dict[str, Result]:
+    """The results that the page has, by step; none where there is no page."""
+    if not PAGE.exists():
+        return {}
+    rows = re.findall(r"^\| (.*) \| (.*) \| (.*) \| (.*) \| (.*) \|$", PAGE.read_text(), re.MULTILINE)
+    known = {step.what for step in STEPS.values()}
+    return {row[0]: Result(*row) for row in rows if row[0] in known}
+
+
+def page(results: dict[str, Result]) -> str:
+    """The page, its lines in the order of the steps."""
+    lines = [
+        "# What was run last, and how it ended",
+        "",
+        "Written by `make everything` (`python -m tests.everything`), a line a step, with the day and the",
+        "commit that it ran on. What CI runs on each change is in `.ci/run`.",
+        "",
+        "| what | ended | it said | took | when |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    lines += [f"| {' | '.join(results[step.what])} |" for step in STEPS.values() if step.what in results]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
