@@ -13,6 +13,7 @@ from tcpdoctor.named_tuples import NamedTuple
 if TYPE_CHECKING:  # one namespace does without those of many
     from tcpdoctor.answers.everywhere import Place, Unseen
     from tcpdoctor.diagnosis.measure import Measure
+    from tcpdoctor.facts.destinations import PortsLeft
     from tcpdoctor.kernel.namespace_entry import HeldPlace
 
 
@@ -35,6 +36,8 @@ class Check(NamedTuple):
     """Seconds from the command's start to the diagnosis, the window included; None where nobody measured."""
     interrupted: bool = False
     """Whether the wait between the samples was cut short, so that rates and what lasts are of less time."""
+    most_destinations: int = 10
+    """Destinations that are named to Prometheus, those with the fewest ports left."""
     place: "Place | None" = None
     """How the network namespace is called, where it is one of many (`--netns all`)."""
 
@@ -227,6 +230,13 @@ def measures_of(check: Check) -> "Sequence[Measure]":
     host = HostFacts(samples)
     rules = [rule for rule in check.rules if rule.id not in elsewhere]
     return measures(rules, lambda scope: subjects_of(samples, scope, host))
+
+
+def destinations_left(check: Check) -> "Sequence[PortsLeft]":
+    """Return the destinations to which the fewest ports are left, as many as were asked for."""
+    from tcpdoctor.facts.destinations import fewest_ports_left  # one format needs it
+
+    return fewest_ports_left(check.samples.after, check.most_destinations)
 
 
 def count_of(diagnosis: Diagnosis, severity: Severity) -> int:

@@ -65,6 +65,7 @@ _FAIL_ON = {
 _WINDOW = 1.0
 """Seconds between the two samples where nothing else is asked for."""
 _MOST_RUNS = 1000
+_MOST_DESTINATIONS = 1000
 
 
 class _Request(NamedTuple):
@@ -83,6 +84,7 @@ class _Request(NamedTuple):
     since_last: Path | None
     only_changes: bool
     after: int
+    destinations: int
     form: TextForm
     to_stdout: bool
     """Nothing is to be left in a file that is not complete."""
@@ -161,9 +163,19 @@ def check(
         ),
     ] = None,
     output_format: Annotated[
-        CheckFormat, typer.Option("--format", help="For people, or for machines.")
+        CheckFormat, typer.Option("--format", help="For people, or for machines (jsonl: a host on one line).")
     ] = "text",
     as_json: JSON = False,
+    prometheus_destinations: Annotated[
+        int,
+        typer.Option(
+            "--prometheus-destinations",
+            metavar="N",
+            min=0,
+            max=_MOST_DESTINATIONS,
+            help="Destinations of --format prometheus, those with the fewest ports left; 0: none.",
+        ),
+    ] = 10,
     output: OUTPUT = None,
     color: COLOR = "auto",
     no_pager: NO_PAGER = False,
@@ -190,6 +202,7 @@ def check(
         since_last=since_last,
         only_changes=only_changes,
         after=after,
+        destinations=prometheus_destinations,
         form="unanswered" if unanswered else "long" if long or rule else "short",
         to_stdout=output is None,
     )
@@ -369,8 +382,10 @@ def _refuse_bad_memory(request: _Request, kind: CheckFormat) -> None:
     if request.window not in (0, _WINDOW):
         text = "goes without --window: the window is the time since the run before"
         raise typer.BadParameter(text, param_hint="--since-last")
-    if request.only_changes and kind not in ("text", "json", "journal"):
-        raise typer.BadParameter("goes with --format text, json and journal", param_hint="--only-changes")
+    if request.only_changes and kind not in ("text", "json", "jsonl", "journal"):
+        raise typer.BadParameter(
+            "goes with --format text, json, jsonl and journal", param_hint="--only-changes"
+        )
 
 
 def _ignore_stage(_stage: str) -> None:
@@ -425,6 +440,7 @@ def _finished(request: _Request, library: "Library", diagnosis: Diagnosis, sampl
         strict=request.strict,
         version=__version__,
         rules=library.rules,
+        most_destinations=request.destinations,
     )
 
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import ModuleType
 
-FLAG, TEXT, PATH = "flag", "text", "path"
+FLAG, TEXT, PATH, NUMBER = "flag", "text", "path", "number"
 HOT_COMMANDS = ("check", "states")
 
 Parameter = tuple[str, str | tuple[str, ...] | list[str], bool]
-"""The name in the function; what a value may be: a flag, text, a path, one of some words, or (as a list) what
-function reads it; and whether it may be given more than once."""
+"""The name in the function; what a value may be: a flag, text, a path, a whole number with its bounds, one of
+some words, or (as a list) what function reads it; and whether it may be given more than once."""
 
 
 def declared(params: Sequence[object]) -> dict[str, Parameter]:
@@ -52,6 +52,8 @@ def _kind_of(param: object) -> str | tuple[str, ...] | list[str] | None:
     if name == "FuncParamType":
         function = getattr(of, "func", None)
         return [getattr(function, "__module__", ""), getattr(function, "__qualname__", "")]
+    if name == "IntRange":
+        return f"{NUMBER} {getattr(of, 'min', None)} {getattr(of, 'max', None)}"
     return {"StringParamType": TEXT, "TyperPath": PATH}.get(name)
 
 
@@ -62,7 +64,7 @@ def parse(words: Sequence[str], table: Mapping[str, Parameter]) -> dict[str, obj
     while left:
         word = left.pop()
         spelling, equals, given = word.partition("=") if word.startswith("--") else (word, "", "")
-        if not word or (word.startswith("-") and spelling not in table):
+        if not word or (word.startswith("-") and (spelling not in table or word.endswith("="))):
             return None
         name, kind, many = table[spelling] if word.startswith("-") else table.get("", ("", "", False))
         if not name or (name in values and not many):
@@ -95,6 +97,10 @@ def _read(given: str, kind: str | tuple[str, ...] | list[str]) -> object | None:
         module, name = kind
         read: Callable[[str], object] = getattr(_import(module), name)
         return read(given)
+    if kind.startswith(NUMBER):
+        _, low, high = kind.split()
+        is_short = given.isascii() and given.isdigit() and len(given) < 9
+        return int(given) if is_short and int(low) <= int(given) <= int(high) else None
     if kind == PATH:
         from pathlib import Path
 

@@ -88,7 +88,7 @@ def since_last(path: Path, after: int = 1) -> Iterator[SinceLast]:
 
 
 def render_changes(check: Check, changes: Changes, kind: str, style: Style, *, quiet: bool) -> str:
-    """Return what changed as ``text`` or ``json``, with `quiet` the loud part only; "" for nothing."""
+    """Return what changed as text, json or jsonl, with `quiet` the loud part only; "" for nothing."""
     shown = changes.at_least(check.fail_on) if quiet else changes
     if not shown.any():
         return ""
@@ -100,7 +100,7 @@ def render_changes(check: Check, changes: Changes, kind: str, style: Style, *, q
 
     from tcpdoctor.report.changes_json import changes_json
 
-    return json.dumps(changes_json(check, shown), indent=1, allow_nan=False)
+    return json.dumps(changes_json(check, shown), indent=1 if kind == "json" else None, allow_nan=False)
 
 
 def told_to_the_journal(

@@ -6,11 +6,12 @@ A port is taken per (source address, peer, peer's port): other destinations may 
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from heapq import nsmallest
 
 from tcpdoctor.facts.dimension import BYTE, COUNT, SECOND
 from tcpdoctor.facts.established import Living, ages_of, holders_text, unacknowledged, unanswered_age
 from tcpdoctor.facts.fact import Teller, Told, functions_of, lift
-from tcpdoctor.facts.portrange import PortReuse, Roles, is_loopback, port_reuse
+from tcpdoctor.facts.portrange import PortReuse, Roles, connectable_ports, is_loopback, port_reuse
 from tcpdoctor.facts.socketset import (
     NONE,
     Earlier,
@@ -114,6 +115,38 @@ class _Destinations:
             {"source": source, "address": address, "port": port},
             LazyFacts(towards, FUNCTIONS, self._host),
         )
+
+
+class PortsLeft(NamedTuple):
+    """How many ports connect() can still choose from towards one peer, at least."""
+
+    endpoint: str
+    """``10.0.0.5:5432``."""
+    number: int
+
+
+def fewest_ports_left(snapshot: Snapshot, most: int) -> Sequence[PortsLeft]:
+    """Return the peers to which the fewest ports are left, the fewest first, at most so many.
+
+    Of several local addresses the one with the fewest counts. Empty where the ports or the sockets towards
+    some peer are not known: a number that may be too high would look like health.
+    """
+    connectable, census = connectable_ports(snapshot), snapshot.census
+    if isinstance(connectable, Range):
+        connectable = connectable.low
+    if not isinstance(connectable, int | float) or isinstance(census, Missing):
+        return ()
+    if isinstance(census.complete, Missing):
+        return ()
+    left: dict[str, int] = {}
+    for towards, use in census.by_destination.items():
+        reuse = port_reuse(snapshot, towards.source, towards.address)
+        spared = use.time_wait if not isinstance(reuse, Missing) and reuse.allowed else 0
+        number = max(0, int(connectable) - (use.total - spared) - use.uncounted)
+        endpoint = str(Endpoint(towards.address, towards.port))
+        left[endpoint] = min(number, left.get(endpoint, number))
+    fewest = nsmallest(most, ((number, endpoint) for endpoint, number in left.items()))
+    return tuple(PortsLeft(endpoint, number) for number, endpoint in fewest)
 
 
 class _Attempts(NamedTuple):

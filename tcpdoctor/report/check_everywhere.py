@@ -265,6 +265,14 @@ def _json(checks: Checks, quiet: bool) -> str:  # noqa: FBT001 - one of many ren
     return json.dumps(checks_json(checks, quiet=quiet), indent=1, allow_nan=False)
 
 
+def _jsonl(checks: Checks, quiet: bool) -> str:  # noqa: FBT001 - one of many renderers
+    import json
+
+    from tcpdoctor.report.check_json import checks_json
+
+    return json.dumps(checks_json(checks, quiet=quiet), allow_nan=False)
+
+
 def _nagios(checks: Checks, _quiet: bool) -> str:  # noqa: FBT001 - one of many renderers
     from tcpdoctor.report.check_nagios import checks_nagios
 
@@ -285,6 +293,7 @@ def _junit(checks: Checks, _quiet: bool) -> str:  # noqa: FBT001 - one of many r
 
 _RENDERERS: Mapping[CheckFormat, Callable[[Checks, bool], str]] = {
     "json": _json,
+    "jsonl": _jsonl,
     "nagios": _nagios,
     "prometheus": _prometheus,
     "junit": _junit,

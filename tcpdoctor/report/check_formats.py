@@ -8,10 +8,10 @@ from tcpdoctor.diagnosis.finding import Finding
 from tcpdoctor.report.style import Style
 
 CheckFormat: TypeAlias = Literal[
-    "text", "json", "nagios", "prometheus", "junit", "markdown", "html", "journal"
+    "text", "json", "jsonl", "nagios", "prometheus", "junit", "markdown", "html", "journal"
 ]
 
-QUIET_FORMATS = ("text", "json", "markdown", "html", "journal")
+QUIET_FORMATS = ("text", "json", "jsonl", "markdown", "html", "journal")
 """Formats in which less can be said; the readers of the others need every rule, or one line at least."""
 MEASURING_FORMATS = ("nagios", "prometheus")
 """Formats that tell what every rule measures, so that they need every fact of every subject."""
@@ -58,6 +58,14 @@ def _json(check: Check, only: Findings | None) -> str:
     return json.dumps(check_json(check, only), indent=1, allow_nan=False)
 
 
+def _jsonl(check: Check, only: Findings | None) -> str:
+    import json
+
+    from tcpdoctor.report.check_json import check_json
+
+    return json.dumps(check_json(check, only), allow_nan=False)
+
+
 def _nagios(check: Check, _only: Findings | None) -> str:
     from tcpdoctor.report.check_nagios import check_nagios
 
@@ -90,6 +98,7 @@ def _html(check: Check, only: Findings | None) -> str:
 
 _RENDERERS: Mapping[CheckFormat, Callable[[Check, Findings | None], str]] = {
     "json": _json,
+    "jsonl": _jsonl,
     "nagios": _nagios,
     "prometheus": _prometheus,
     "junit": _junit,

@@ -2,14 +2,16 @@
 
 A rule that could not be answered has no sample of `tcpdoctor_finding_active`, so that an alert on it can tell
 "nothing found" (0) from "nobody could look" (absent, and counted in `tcpdoctor_unchecked_rules`). A number
-that is not known has no sample either. Labels never hold an address, a pid or the name of a process: such
-values come without end, and some of them are chosen by strangers.
+that is not known has no sample either. Labels never hold a pid or the name of a process: such values come
+without end, and some of them are chosen by strangers. A peer's address is in one metric, of few peers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from heapq import nsmallest
+from operator import itemgetter
 from typing import NamedTuple
 
-from tcpdoctor.answers.check import Check, Checks, measures_of, unchecked_rules
+from tcpdoctor.answers.check import Check, Checks, destinations_left, measures_of, unchecked_rules
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.rule import Rule
@@ -18,6 +20,7 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Samples, Snapshot
 from tcpdoctor.kernel.states import TcpState
 
+_LEFT = "tcpdoctor_destination_ports_left"
 AGED_STATES = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2, TcpState.SYN_SENT)
 """States whose sockets are known one by one and whose age the kernel bounds."""
 
@@ -34,7 +37,7 @@ class Family(NamedTuple):
 
 def check_prometheus(check: Check) -> str:
     """Return the exposition format, version 0.0.4; a metric without a sample is left out."""
-    families = _families(check, _namespace_of(check.samples.after))
+    families = _families(check, _namespace_of(check))
     return "".join(_exposed(family) for family in families if family.samples)
 
 
@@ -45,7 +48,7 @@ def checks_prometheus(checks: Checks) -> str:
     called alike all but the first, which is the worst, have their number behind their name. What has no
     label of a namespace is told once.
     """
-    names = [_namespace_of(check.samples.after) for check in checks.checks]
+    names = [_namespace_of(check) for check in checks.checks]
     told: dict[str, Family] = {}
     for place, (check, name) in enumerate(zip(checks.checks, names, strict=True)):
         alone = name if name not in names[:place] else f"{name}@{check.samples.after.namespace}"
@@ -54,17 +57,21 @@ def checks_prometheus(checks: Checks) -> str:
             new = [sample for sample in family.samples if "namespace" in sample[0] or not before.samples]
             told[family.name] = before._replace(samples=[*before.samples, *new])
     if checks.checks:
+        if _LEFT in told:
+            fewest = nsmallest(checks.checks[0].most_destinations, told[_LEFT].samples, key=itemgetter(1))
+            told[_LEFT] = told[_LEFT]._replace(samples=fewest)
         unseen: list[tuple[Labels, float]] = [({}, len(checks.unseen))]
         about = "Network namespaces that could not be looked at."
         told["unseen"] = Family("tcpdoctor_unseen_namespaces", about, unseen)
     return "".join(_exposed(family) for family in told.values() if family.samples)
 
 
-def _namespace_of(snapshot: Snapshot) -> str:
+def _namespace_of(check: Check) -> str:
     """Return a name that stays from run to run: an inode number would make a new series after each boot."""
+    snapshot = check.samples.after
     if snapshot.initial_namespace is True:
         return "host"
-    return snapshot.namespace_name or str(snapshot.namespace)
+    return snapshot.namespace_name or ("here" if check.place is None else "unnamed")
 
 
 def _families(check: Check, namespace: str) -> Iterator[Family]:
@@ -87,6 +94,11 @@ def _families(check: Check, namespace: str) -> Iterator[Family]:
         "tcpdoctor_oldest_seconds",
         "Seconds that the oldest socket has been in this state, at least; absent if there is none.",
         [({"state": state.key} | here, age) for state, age in oldest_ages(check.samples).items()],
+    )
+    yield Family(
+        _LEFT,
+        "Ports that connect() can still choose from towards this destination, at least; the fewest only.",
+        [({"destination": one.endpoint} | here, one.number) for one in destinations_left(check)],
     )
     yield Family("tcpdoctor_rules", "Rules in force.", [(here, diagnosis.rules)])
     yield Family(

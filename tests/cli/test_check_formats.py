@@ -1,5 +1,6 @@
 """The formats of `check` on the command line: what goes where, and what does not go together."""
 
+import json
 import subprocess
 import xml.etree.ElementTree as ElementTree
 
@@ -7,10 +8,11 @@ import pytest
 
 from tests.cli.command import COMMAND, complaint, tcpdoctor
 
-ALL = ("text", "json", "nagios", "prometheus", "junit", "markdown", "html")
+ALL = ("text", "json", "jsonl", "nagios", "prometheus", "junit", "markdown", "html")
 BEGINNINGS = {
     "text": "OK  ",
     "json": "{",
+    "jsonl": '{"schema": "tcpdoctor.check/1", ',
     "nagios": "TCPDOCTOR OK - ",
     "prometheus": "# HELP tcpdoctor_",
     "junit": "<?xml ",
@@ -31,8 +33,16 @@ def test_each_format_says_ok_of_a_quiet_host(in_namespace):
         assert answer.stdout.endswith("\n")
 
 
+def test_a_host_is_one_line_and_lines_are_read_by_fleet(in_namespace, tmp_path):
+    one, whole = in_namespace(on_a_quiet_host, ("--format", "jsonl"), ("--format", "json"))
+    assert len(one.stdout.splitlines()) == 1
+    assert json.loads(one.stdout).keys() == json.loads(whole.stdout).keys()
+    merged = tcpdoctor("fleet", "-", "--format", "json", input=one.stdout + whole.stdout)
+    assert json.loads(merged.stdout)["summary"]["hosts"] == 1
+
+
 def test_quiet_says_nothing_of_a_quiet_host_in_any_format_for_people(in_namespace):
-    kinds = ("text", "json", "markdown", "html")
+    kinds = ("text", "json", "jsonl", "markdown", "html")
     for answer in in_namespace(on_a_quiet_host, *[("--quiet", "--format", kind) for kind in kinds]):
         assert (answer.returncode, answer.stdout) == (0, "")
 

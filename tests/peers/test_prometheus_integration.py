@@ -20,11 +20,12 @@ def written() -> dict[str, set[str]]:
     """The names of the labels of every metric that `check` writes."""
     text = tcpdoctor("check", "--window", "0", "--fail-on", "never", "--format", "prometheus").stdout
     labels: dict[str, set[str]] = {
-        "tcpdoctor_oldest_seconds": {"state", "namespace"}
-    }  # of sockets that are not here
+        "tcpdoctor_oldest_seconds": {"state", "namespace"},
+        "tcpdoctor_destination_ports_left": {"destination", "namespace"},
+    }  # of sockets that are perhaps not here
     for name, pairs in re.findall(r"^(tcpdoctor_\w+)\{(.*)\} ", text, re.MULTILINE):
         labels.setdefault(name, set()).update(re.findall(r'(\w+)="', pairs))
-    assert len(labels) == 12
+    assert len(labels) == 13
     return labels
 
 

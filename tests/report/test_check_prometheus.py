@@ -2,11 +2,14 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tcpdoctor.answers.check import Checks
 from tcpdoctor.answers.rules import shipped_texts
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.library import load_library
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.report.check_prometheus import check_prometheus
+from tcpdoctor.kernel.snapshot import Destination, DestinationUse, Detail
+from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.report.check_prometheus import check_prometheus, checks_prometheus
 from tests.report.examples import CRITICAL, FINDING, HIDDEN, INAPPLICABLE, SNAPSHOT, check
 from tests.report.hostile import NASTY, NASTY_FINDING
 
@@ -127,7 +130,7 @@ def test_what_is_not_known_is_absent():
 def test_the_namespace_is_named_where_it_has_a_name():
     elsewhere = SNAPSHOT._replace(initial_namespace=False)
     named = elsewhere._replace(namespace_name='bl"u\\e\n')
-    for snapshot, label in ((SNAPSHOT, "host"), (elsewhere, "4026531840"), (named, 'bl"u\\e\n')):
+    for snapshot, label in ((SNAPSHOT, "host"), (elsewhere, "here"), (named, 'bl"u\\e\n')):
         families = read(check(snapshot=snapshot))
         assert {s.labels["namespace"] for s in families["tcpdoctor_sockets"].samples} == {label}
 
@@ -135,3 +138,54 @@ def test_the_namespace_is_named_where_it_has_a_name():
 def test_no_label_holds_what_a_stranger_chose():
     text = check_prometheus(check(NASTY_FINDING)._replace(rules=RULES))
     assert all(word not in text for word in (NASTY[:5], "nginx", "811"))
+
+
+RANGE = {
+    "net.ipv4.ip_local_port_range": (40000, 40999),
+    "net.ipv4.tcp_tw_reuse": 2,
+    "net.ipv4.tcp_timestamps": 1,
+    "net.ipv4.ip_local_reserved_ports": (),
+}
+
+
+def busy(number, **changes):
+    """Towards `number` peers, each one port more than towards the one before; of all one is in TIME_WAIT."""
+    uses = {
+        Destination("10.0.0.9", f"10.0.1.{place}", 5432): DestinationUse(place, 1)
+        for place in range(1, number + 1)
+    }
+    census = SNAPSHOT.census._replace(by_destination=uses, **changes)
+    return check(
+        snapshot=SNAPSHOT._replace(census=census, sysctls=RANGE, detail={TcpState.BOUND: Detail((), 0)})
+    )
+
+
+def left(answer):
+    families = read(answer)
+    if "tcpdoctor_destination_ports_left" not in families:
+        return []
+    samples = families["tcpdoctor_destination_ports_left"].samples
+    return [(sample.labels["destination"], sample.value) for sample in samples]
+
+
+def test_the_ten_destinations_with_the_fewest_ports_left_are_told():
+    assert left(busy(113)) == [(f"10.0.1.{place}:5432", 1000 - place) for place in range(113, 103, -1)]
+    assert len(left(busy(113)._replace(most_destinations=97))) == 97
+    assert left(busy(113)._replace(most_destinations=0)) == []
+
+
+def test_ports_are_not_told_where_sockets_may_be_unseen():
+    assert left(busy(3, complete=Missing("the dump was cut"))) == []
+
+
+def test_of_many_namespaces_together_only_so_many_destinations_are_told():
+    other = busy(7)
+    elsewhere = other._replace(
+        samples=other.samples._replace(
+            after=other.samples.after._replace(initial_namespace=False, namespace_name="blue")
+        )
+    )
+    text = checks_prometheus(Checks((busy(7), elsewhere), (), 0))
+    lines = [line for line in text.splitlines() if line.startswith("tcpdoctor_destination_ports_left{")]
+    assert len(lines) == 10
+    assert {line.rpartition(" ")[2] for line in lines} == {"993", "994", "995", "996", "997"}
