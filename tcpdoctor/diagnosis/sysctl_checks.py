@@ -85,6 +85,12 @@ _VALUES = (
         "Neither the kernel nor a module of kernel.org has this congestion control",
         "Linux net/ipv4/tcp_cong.c, tcp_ca_find_autoload()",
     ),
+    _warning(
+        "qdisc-unknown",
+        "No kernel has this queueing discipline",
+        "Linux net/sched/sch_api.c, qdisc_set_default()",
+    ),
+    _warning("read-as-octal", "A number begins with 0, and the kernel reads it to the base 8", _PARSE),
     _warning("range-holds-listener", "The ephemeral range holds ports that programs listen on", _IP),
     _info(
         "range-same-parity", "Both ends of the ephemeral range are even, or odd", f"{_IP}: different parity"

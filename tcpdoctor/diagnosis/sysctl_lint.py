@@ -10,7 +10,7 @@ from tcpdoctor.diagnosis.settings_rules import check_rules
 from tcpdoctor.diagnosis.sysctl_checks import fault, refusal
 from tcpdoctor.diagnosis.sysctl_key_checks import DRIFT, check_drift, check_keys
 from tcpdoctor.diagnosis.sysctl_look import ALIASES, Fault, Look, Write
-from tcpdoctor.diagnosis.sysctl_value_checks import check_controls, check_ports
+from tcpdoctor.diagnosis.sysctl_value_checks import check_controls, check_octal, check_ports, check_qdiscs
 from tcpdoctor.facts.sysctl_value import is_same, written_numbers
 from tcpdoctor.kernel.reading import Missing, Refused
 from tcpdoctor.kernel.sysctl_files import Dangling, Line, Reader, SettingsFile, dotted
@@ -391,6 +391,8 @@ def lint_settings(look: Look, names: Collection[str]) -> Linted:
         *check_drift(look),
         *check_rules(look),
         *check_controls(look),
+        *check_qdiscs(look),
+        *check_octal(look),
         *check_ports(look),
     ]
     order = {file.path: number for number, file in enumerate(look.files)}

@@ -1,5 +1,6 @@
 """Values that only code can judge: names of congestion controls, and the range of ephemeral ports."""
 
+import re
 from collections.abc import Iterator
 
 from tcpdoctor.diagnosis.sysctl_checks import FIRST_UNPRIVILEGED, PORT_RANGE, fault
@@ -39,6 +40,45 @@ def _control(write: Write, names: list[str]) -> Fault:
         f"Correct the name, or see whether there is a module: modinfo tcp_{clean(write.value, 40)}.",
         key=dotted(write.path),
     )
+
+
+_QDISCS = frozenset({
+    "bfifo", "cake", "cbs", "choke", "codel", "drr", "dualpi2", "etf", "ets", "fq", "fq_codel", "fq_pie",
+    "gred", "hfsc", "hhf", "htb", "mq", "mqprio", "multiq", "netem", "noqueue", "pfifo", "pfifo_fast",
+    "pfifo_head_drop", "pie", "plug", "prio", "qfq", "red", "sfb", "sfq", "skbprio", "taprio", "tbf",
+})  # fmt: skip
+"""Queueing disciplines of kernel.org (net/sched/sch_*.c), which are loaded when a line asks for them."""
+
+
+def check_qdiscs(look: Look) -> Iterator[Fault]:
+    """Look for a queueing discipline that no kernel has; which are loaded is told nowhere."""
+    for write in look.settings():
+        if write.path == "net/core/default_qdisc" and len(blank_split(write.value)) == 1:
+            name = clean(write.value, 40)
+            if write.value not in _QDISCS:
+                yield _fault_at(
+                    write,
+                    "qdisc-unknown",
+                    f"default_qdisc = {name}: no queueing discipline of kernel.org. Where there is no such "
+                    "module the kernel refuses the line.",
+                    "Correct the name (fq, fq_codel, cake ...), or see whether there is a module: "
+                    f"modinfo sch_{name}.",
+                )
+
+
+def check_octal(look: Look) -> Iterator[Fault]:
+    """Look for numbers with a leading zero: the kernel reads them to the base 8."""
+    for write in look.settings():
+        size = look.known_of(write.path).size
+        for word in blank_split(write.value) if size else ():
+            if re.fullmatch("-?0[0-7]+", word) and int(word, 8) != int(word):
+                yield _fault_at(
+                    write,
+                    "read-as-octal",
+                    f"A number that begins with 0 is octal for the kernel: {word} is {int(word, 8)}.",
+                    f"Write {int(word)} if that is meant.",
+                )
+                break
 
 
 def numbers_of(look: Look, path: str, value: str) -> Numbers | None:

@@ -224,6 +224,33 @@ SCENARIOS = (
         ),
     ),
     Scenario(
+        "keepalive-interval-zero",
+        "Keepalive probes without a pause",
+        _setting(
+            "keepalive-interval-zero",
+            {"net.ipv4.tcp_keepalive_intvl": 0},
+            {"net.ipv4.tcp_keepalive_intvl": 75},
+            """
+            tcp_keepalive_intvl is 0. That does not turn keepalive off: all probes leave within some 80 ms,
+            and a peer whose answer takes longer is given up, healthy or not.
+            """,
+            "tcp_keepalive_intvl is 75 s again: an answer has time to arrive.",
+        ),
+    ),
+    Scenario(
+        "conntrack-established-short",
+        "Tracking forgets connections before keepalive comes",
+        _setting(
+            "conntrack-established-short",
+            {"net.netfilter.nf_conntrack_tcp_timeout_established": 600},
+            {"net.netfilter.nf_conntrack_tcp_timeout_established": 432000},
+            """
+            Idle connections are forgotten after ten minutes; the first keepalive probe comes after two hours.
+            """,
+            "Idle connections are remembered for five days, the default.",
+        ),
+    ),
+    Scenario(
         "timeouts-look-like-milliseconds",
         "Ten minutes became a week",
         _setting(

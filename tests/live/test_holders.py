@@ -8,7 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +214,34 @@ def test_the_container_behind_rootlessport_is_that_of_its_childs_namespace(in_na
     assert stop.commands == ("podman stop 0123456789ab",)
     assert stop.container is not None
     assert stop.container.id == ID
+
+
+SHARED = """
+import socket, time
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+s.bind(("127.0.0.1", 8080)); s.listen()
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def three_that_share() -> tuple[list[int], dict[str, Any]]:
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(running([sys.executable, "-c", SHARED], stdout=subprocess.PIPE))
+            for _ in range(3)
+        ]
+        for server in servers:
+            assert server.stdout is not None
+            server.stdout.readline()
+        return [server.pid for server in servers], ask_program(None, port=PORT)[1]
+
+
+def test_all_that_share_a_port_are_named_as_having_to_end(in_namespace):
+    pids, report = in_namespace(three_that_share)
+    advice = report["advice"][0]
+    assert all(f"id {pid} " in advice for pid in pids)  # one of them begins a sentence
+    assert "hold the port as well, and have to end too." in advice
 
 
 TWO_PORTS = (
