@@ -106,6 +106,10 @@ looked at a little less than that apart where the first look was the slower one,
 _PROBED_FOR = 3.0
 """Seconds. A program takes no longer to close the connections that its peers have all ended at once."""
 
+_READ_FOR = 0.5
+"""Seconds. So much less it takes where it has read the end-of-file already: nothing but close() is left. Two
+looks are further apart, so that a probe just before them hides no such socket."""
+
 _TICK = 0.01
 """Times of tcp_info are in clock ticks of at most 10 ms (HZ=100)."""
 
@@ -135,7 +139,9 @@ def age_of(connection: Connection, earlier: Earlier) -> Age:
 
 def _quiet_behind_probes(connection: Connection, low: float) -> float:
     info = connection.info
-    if connection.timer is not Timer.KEEPALIVE or isinstance(info, Missing) or low < _PROBED_FOR:
+    read = connection.state is TcpState.CLOSE_WAIT and not connection.receive_queue
+    least = _READ_FOR if read else _PROBED_FOR
+    if connection.timer is not Timer.KEEPALIVE or isinstance(info, Missing) or low < least:
         return 0.0
     if connection.state not in (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2):
         return 0.0

@@ -138,6 +138,15 @@ def test_a_connection_that_may_have_ended_just_now_is_not_quiet_yet():
     assert age_of(probed, Earlier(twice(snapshot(), snapshot([probed]), 20.0))).quiet == 0
 
 
+def test_a_probe_just_now_does_not_hide_an_end_of_file_that_was_read():
+    probed = times(CLOSE_WAIT, last_ack_recv=0.1, last_data_recv=100.0, last_data_sent=90.0)
+    probed = probed._replace(timer=Timer.KEEPALIVE, receive_queue=0)
+    assert age_of(probed, ALONE).quiet == 0
+    assert age_of(probed, Earlier(twice(snapshot([probed]), snapshot([probed]), 1.0))).quiet == 90
+    unread = probed._replace(receive_queue=1)
+    assert age_of(unread, Earlier(twice(snapshot([unread]), snapshot([unread]), 1.0))).quiet == 0
+
+
 def test_other_states_and_sockets_without_tcp_info_are_never_quiet():
     alive = CONNECTION._replace(timer=Timer.KEEPALIVE)
     assert age_of(alive._replace(state=TcpState.LAST_ACK), ALONE).quiet == 0
