@@ -1,13 +1,13 @@
 """`tcpdoctor rules`: the knowledge, and what checks it."""
 
-import os
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 
-from tcpdoctor.answers.rules import added_texts, family_of, load_rules, shipped_texts
+from tcpdoctor.answers.new_rule import write_template
+from tcpdoctor.answers.rule import list_all_rules, show_one_rule
+from tcpdoctor.answers.rule_checks import lint_rules_of, run_tests_of
 from tcpdoctor.cli.output import (
     COLOR,
     FORMAT,
@@ -18,25 +18,10 @@ from tcpdoctor.cli.output import (
     emit,
     emit_json,
     format_of,
-    style_of,
+    say,
 )
-from tcpdoctor.diagnosis.body import Body
-from tcpdoctor.diagnosis.library import RuleText
-from tcpdoctor.diagnosis.lint import Complaint, lint_facts, lint_rule, lint_together
-from tcpdoctor.diagnosis.rule import Rule, parse_rule, read_body
-from tcpdoctor.diagnosis.table import empty_texts, parse_toml
-from tcpdoctor.diagnosis.trial import failures
-from tcpdoctor.errors import QuestionError, RuleError
-from tcpdoctor.facts.subject import Scope
-from tcpdoctor.facts.vocabulary import own_facts
-from tcpdoctor.kernel.files import list_files, read_text_file, write_beside
-from tcpdoctor.kernel.text import clean
-from tcpdoctor.knowledge.hosts import recorded_hosts
-from tcpdoctor.report.rule_json import Json
-from tcpdoctor.report.style import Style
-
-if TYPE_CHECKING:
-    from tcpdoctor.diagnosis.lint import Complaint
+from tcpdoctor.report.rule_sarif import rule_sarif
+from tcpdoctor.report.rule_text import lint_text, rule_list_text, rule_page, rule_tests_text
 
 COMPLAINTS = 1
 """Exit code of `lint` and `test` where there is something to correct."""
@@ -71,16 +56,8 @@ def list_rules(
     color: COLOR = "auto",
 ) -> None:
     """List every rule: its scope, its severities, and whether it is on."""
-    from tcpdoctor.answers.rules import load_rules
-    from tcpdoctor.report import rule_json, rule_text
-
-    library = load_rules(rules or [], config)
-    everything = library.everything
-    _answer(
-        Output(format_of(output_format, as_json), output, color),
-        lambda: rule_json.rule_list_json(everything),
-        lambda style: rule_text.rule_list_text(everything, style),
-    )
+    answer = list_all_rules(rules or [], config)
+    say(answer, rule_list_text, Output(format_of(output_format, as_json), output, color))
 
 
 @app.command("show")
@@ -98,17 +75,8 @@ def show_rule(
 
     `tcpdoctor explain --rule ID` is the same with what it finds here.
     """
-    from tcpdoctor.answers.rules import load_rules
-    from tcpdoctor.diagnosis.rule import read_body
-    from tcpdoctor.report import rule_json, rule_text
-
-    found, off = load_rules(rules or [], config).find(rule)
-    body = read_body(found)
-    _answer(
-        Output(format_of(output_format, as_json), output, color),
-        lambda: rule_json.rule_json(found, off, body),
-        lambda style: rule_text.rule_page(found, off, body, style),
-    )
+    answer = show_one_rule(rule, rules or [], config)
+    say(answer, rule_page, Output(format_of(output_format, as_json), output, color))
 
 
 @app.command("lint")
@@ -125,17 +93,13 @@ def lint_rules(
 
     Exits 0 without complaints, 1 with some, and 3 if the files could not be read.
     """
-    from tcpdoctor.report import rule_text
-
-    files = rule_files(path, rules or [])
-    complaints = lint_files(files)
+    answer = lint_rules_of(path, rules or [])
     target = Output(format_of(output_format, as_json), output, color)
-    _answer(
-        target,
-        lambda: _lint_json(target.format, len(files), complaints),
-        lambda style: rule_text.lint_text(len(files), complaints, style),
-    )
-    if complaints:
+    if target.format == "sarif":
+        emit_json(rule_sarif(answer.complaints), target)
+    else:
+        say(answer, lint_text, target)
+    if answer.complaints:
         raise typer.Exit(COMPLAINTS)
 
 
@@ -153,16 +117,9 @@ def run_rule_tests(
 
     Exits 0 if every answer is as expected, 1 if one is not, and 3 if a rule could not be read.
     """
-    from tcpdoctor.report import rule_json, rule_text
-
-    files = rule_files(path, rules or [])
-    tests, failed = run_tests(files)
-    _answer(
-        Output(format_of(output_format, as_json), output, color),
-        lambda: rule_json.rule_tests_json(tests, failed),
-        lambda style: rule_text.rule_tests_text(len(files), tests, failed, style),
-    )
-    if failed:
+    answer = run_tests_of(path, rules or [])
+    say(answer, rule_tests_text, Output(format_of(output_format, as_json), output, color))
+    if answer.failures:
         raise typer.Exit(COMPLAINTS)
 
 
@@ -181,233 +138,3 @@ def new_rule(
     """Write a rule file with every part explained, to be filled in. Nothing is overwritten."""
     path = write_template(name, into)
     emit(f'{path}\nFill in every "", then: tcpdoctor rules lint {path}', Output())
-
-
-def _lint_json(output_format: str, files: int, complaints: "list[Complaint]") -> Json:
-    if output_format == "sarif":
-        from tcpdoctor.report.rule_sarif import rule_sarif
-
-        return rule_sarif(complaints)
-    from tcpdoctor.report.rule_json import lint_json
-
-    return lint_json(files, complaints)
-
-
-def _answer(target: Output, as_json: Callable[[], Json], as_text: Callable[[Style], str]) -> None:
-    if target.format in ("json", "sarif"):
-        emit_json(as_json(), target)
-    else:
-        emit(as_text(style_of(target)), target)
-
-
-# `tcpdoctor rules new`: a rule file with every part explained.
-
-
-TEMPLATE = """\
-# Fill in every "". The format: man 5 tcpdoctor-rules. All facts: tcpdoctor facts.
-id     = "{id}"   # the file's name; names the symptom, never the cure
-title  = ""       # one line, the symptom in plain words, no instruction
-status = "experimental"   # "stable" once it was seen on a real kernel
-since  = "{version}"
-scope  = "process"   # asked once per host, listener, process, port or destination
-tags   = []
-# How far it has gone, as one number, and the limit above that this is compared with where it begins.
-measure       = "older(close_wait.owned_ages, limit.min_age)"
-measure_limit = "min_sockets"   # measure_below where less is worse
-
-# Every number that a user may want to change, and why it is what it is.
-[limits]
-min_sockets = {{ default = 100, unit = "count", reason = "" }}
-min_age     = {{ default = 60, unit = "second", reason = "" }}
-
-# info, warning, critical: the worst that holds is the severity. critical is for what hurts now.
-[fires]
-warning = "older(close_wait.owned_ages, limit.min_age) >= limit.min_sockets"
-
-# In these texts {{FACT}} is filled in with the value here; {{{{ and }}}} are braces.
-[prose]
-headline    = "{{close_wait.owned}} CLOSE_WAIT not closed"   # one line of 49 characters, with its numbers
-summary     = ""     # one sentence with the numbers: "{{process.name}} holds {{close_wait.owned}} ..."
-explanation = ""     # what the kernel does, and why this is a problem
-impact      = ""     # what it costs here
-normal_when = [""]   # when this is no fault; there always is a case
-
-[[fix]]
-kind   = "code"      # code, operational, or sysctl (with name, value, applies_to, undo)
-title  = ""
-do     = ""
-commands = ["ss -tnp state close-wait"]   # what to type, if anything
-risk   = ""          # what it may break
-verify = ["ss -Htn state close-wait | wc -l   # falls"]   # commands that show that it helped
-
-# What is often recommended, and why it does not help.
-[[wrong_fix]]
-title = ""
-why   = ""
-
-[[reference]]
-claim  = ""
-source = ""          # document, header or commit
-
-# At least one test for each severity, one that is clear, one that is unknown; each limit has to decide.
-[[test]]
-name   = "fires at the limits"
-given  = {{ "close_wait.owned_ages" = {{ count = 100, each = 60 }} }}
-expect = "warning"
-
-[[test]]
-name   = "is silent one socket below"
-given  = {{ "close_wait.owned_ages" = {{ count = 99, each = 60 }} }}
-expect = "clear"
-
-[[test]]
-name   = "cannot tell when socket owners are hidden"
-given  = {{ "close_wait.owned_ages" = "missing: socket owners are hidden: run as root" }}
-expect = "unknown"
-"""
-
-
-def write_template(name: str, into: Path | None) -> Path:
-    """Write a template for the rule ``FAMILY/ID`` and return its path.
-
-    Args:
-        name: Family and id.
-        into: The folder that holds the families; None for ``rules`` in the working directory where there
-            is one, else the working directory itself.
-
-    Raises:
-        QuestionError: The name is no name for a rule, or the rule or file exists.
-        RuleError: The file could not be written, or a rule file is wrong.
-    """
-    from tcpdoctor import __version__
-
-    family, rule = _split(name)
-    _refuse_known(rule)
-    folder = into or (Path("rules") if Path("rules").is_dir() else Path())
-    if not folder.is_dir():
-        raise QuestionError(f"{folder}: no such folder; make it first")
-    path = folder / family / f"{rule}.toml"
-    if os.path.lexists(path):
-        raise QuestionError(f"{path} exists; choose another id, or edit it")
-    try:
-        path.parent.mkdir(exist_ok=True)
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise QuestionError(f"{path.parent}: {why}; choose another folder with --into") from error
-    write_beside(path, TEMPLATE.format(id=rule, version=__version__.rpartition(".")[0]))
-    return path
-
-
-def _split(name: str) -> tuple[str, str]:
-    from tcpdoctor.diagnosis.rule import ID
-
-    family, _, rule = name.partition("/")
-    if not ID.fullmatch(family) or not ID.fullmatch(rule):
-        raise QuestionError(f"{name[:80]!r} is no FAMILY/ID; write one such as close/my-symptom")
-    return family, rule
-
-
-def _refuse_known(rule: str) -> None:
-    from tcpdoctor.answers.rules import load_rules
-
-    for known, _ in load_rules().everything:
-        if known.id == rule:
-            raise QuestionError(f"the rule {rule} exists ({known.source}); choose another id")
-
-
-# Rule files read for `rules lint` and `rules test`: a wrong file is a complaint there, and not the end.
-
-
-class Read(NamedTuple):
-    """A rule file that could be read."""
-
-    rule: Rule
-    body: Body
-    stem: str
-    """The file's name without ``.toml``."""
-
-
-_LONGEST_PATH = 4096
-
-
-def rule_files(path: Path | None, extra_dirs: Sequence[Path]) -> list[RuleText]:
-    """The texts of one file, of all rule files below a folder, or of all rules that would be loaded.
-
-    Whoever may write a file that is only checked here does not matter.
-
-    Raises:
-        RuleError: A file or folder cannot be read, or the folder holds no rule.
-    """
-    if path is None:
-        return [*shipped_texts(), *added_texts(extra_dirs)]
-    paths = list_files(path, ".toml", trusted_owner=False, error=RuleError) if path.is_dir() else (path,)
-    if not paths:
-        raise RuleError(f"{path}: no .toml file below it; give a folder of rules or one rule file")
-    return [
-        RuleText(
-            clean(str(file), _LONGEST_PATH),
-            family_of(file),
-            read_text_file(file, trusted_owner=False, error=RuleError),
-        )
-        for file in paths
-    ]
-
-
-def lint_files(files: Sequence[RuleText]) -> list[Complaint]:
-    """Every complaint about these files, in their order; then those about several together."""
-    complaints: list[Complaint] = []
-    rules: list[Rule] = []
-    hosts = recorded_hosts()
-    for file in files:
-        try:
-            rule, body, stem = _read(file)
-        except RuleError as error:
-            complaints += _unreadable(file, error)
-            continue
-        rules.append(rule)
-        complaints += lint_rule(rule, body, stem, hosts)
-    facts = [fact for scope in Scope for fact in own_facts(scope)]
-    known = {rule.id for rule in rules}
-    strangers = any(id_ not in known for rule in rules for id_ in rule.explains)
-    others = load_rules().rules if strangers else ()
-    return [*complaints, *lint_together(rules, others), *lint_facts(facts)]
-
-
-def run_tests(files: Sequence[RuleText]) -> tuple[int, list[Complaint]]:
-    """How many tests these files hold, and each that failed.
-
-    Raises:
-        RuleError: A file is no rule.
-    """
-    tests = 0
-    failed: list[Complaint] = []
-    for file in files:
-        rule, body, _ = _read(file)
-        tests += len(body.tests)
-        failed += [
-            Complaint(
-                file.source,
-                "test-fails",
-                f"{failure.test.name!r} expects {failure.test.expect} and the answer is {failure.answer}",
-            )
-            for failure in failures(rule, body)
-        ]
-    return tests, failed
-
-
-def _read(file: RuleText) -> Read:
-    rule = parse_rule(file.text, file.source, file.family)
-    return Read(rule, read_body(rule), Path(file.source).stem)
-
-
-def _unreadable(file: RuleText, error: RuleError) -> Iterator[Complaint]:
-    """What ended the reading, and all else that is still to be filled in: a new rule has many blanks."""
-    first = str(error).removeprefix(f"{file.source}: ")
-    yield Complaint(file.source, "unreadable", first)
-    try:
-        blanks = dict.fromkeys(empty_texts(parse_toml(file.text, file.source, RuleError)))
-    except RuleError:
-        return
-    for key in blanks:
-        if not first.startswith(f"{key}: "):
-            yield Complaint(file.source, "unreadable", f"{key}: is empty; write a text")

@@ -13,6 +13,8 @@ from tcpdoctor.answers.facts import FactsAnswer
 from tcpdoctor.answers.fleet import FleetAnswer
 from tcpdoctor.answers.option import OptionAnswer
 from tcpdoctor.answers.port import PortAnswer
+from tcpdoctor.answers.rule import RuleAnswer, RuleListAnswer
+from tcpdoctor.answers.rule_checks import LintAnswer, RuleTestsAnswer
 from tcpdoctor.answers.settings import SettingsAnswer
 from tcpdoctor.answers.settings_lint import SettingsLint
 from tcpdoctor.answers.state import StateAnswer
@@ -29,6 +31,10 @@ _RECORDS: Mapping[str, tuple[Any, str]] = {
     "fleet": (FleetAnswer, "fleet"),
     "option": (OptionAnswer, "explain --option SO_X"),
     "port": (PortAnswer, "explain --port N"),
+    "lint": (LintAnswer, "rules lint"),
+    "rule": (RuleAnswer, "explain --rule ID"),
+    "rules": (RuleListAnswer, "rules list"),
+    "ruletests": (RuleTestsAnswer, "rules test"),
     "state": (StateAnswer, "explain --state S"),
     "states": (StatesAnswer, "states"),
     "sysctl": (SysctlAnswer, "explain --sysctl NAME"),
