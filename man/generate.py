@@ -35,39 +35,53 @@ def options() -> str:
         ".Bl -tag -width Ds",
     ]
     built = {name: build_command(name, entry) for name, entry in COMMANDS.items()}
-    for param in _common(built.values()):
-        lines += [f".It {_option(param)}", *_sentences(param.help or "")]
+    common = [_told(param) for param in _common(built.values())]
+    lines += [line for told in common for line in told]
     lines.append(".El")
     for name, command in built.items():
-        lines += _command(f"tcpdoctor {name}", command)
+        lines += _command(f"tcpdoctor {name}", command, common)
     return "\n".join(lines) + "\n"
 
 
-COMMON = ("--json", "--output", "--color", "--netns", "--long", "--no-pager", "--help")
-"""Options that mean the same in every command that takes them; their text stands once."""
+COMMON = (
+    *("--format", "--json", "--output", "--color", "--netns", "--window", "--rules", "--config", "--long"),
+    *("--no-pager", "--help"),
+)
+"""Options that mean the same in every command that declares them so; their text stands once."""
 
 
-def _common(commands: Iterable[Any]) -> Iterator[Any]:
-    """One declaration of each common option, in that order."""
-    found: dict[str, Any] = {}
+def _common(commands: Iterable[Any]) -> list[Any]:
+    """The declaration of each common option that most commands have, in that order."""
+    found: dict[str, list[Any]] = {name: [] for name in COMMON}
     for command in commands:
         for leaf in getattr(command, "commands", {"": command}).values():
             for param in leaf.params:
                 for name in set(param.opts) & set(COMMON):
-                    found.setdefault(name, param)
-    yield from (found[name] for name in COMMON)
+                    found[name].append(param)
+    return [
+        max(params, key=lambda one: sum(_told(one) == _told(it) for it in params))
+        for params in found.values()
+    ]
 
 
-def _command(path: str, command: Any) -> Iterator[str]:
+def _told(param: Any) -> list[str]:
+    """All that the page says of an option."""
+    default = [f"The default is {_escaped(str(param.default))}."] if _has_default(param) else []
+    return [f".It {_option(param)}", *_sentences(param.help or ""), *default]
+
+
+def _command(path: str, command: Any, common: list[list[str]]) -> Iterator[str]:
     below = getattr(command, "commands", None)
     if below is not None:
         for name, sub in below.items():
-            yield from _command(f"{path} {name}", sub)
+            yield from _command(f"{path} {name}", sub, common)
         return
     arguments = [param for param in command.params if param.param_type_name == "argument"]
     options = [param for param in command.params if param.param_type_name == "option" and not param.hidden]
-    described = [param for param in options if not set(param.opts) & set(COMMON)]
-    common = [name for name in COMMON if any(name in param.opts for param in options)]
+    described = [param for param in options if _told(param) not in common]
+    also = [
+        name for name in COMMON if any(name in param.opts and _told(param) in common for param in options)
+    ]
     yield f".Ss {' '.join([path, *map(_argument_name, arguments)])}"
     for number, paragraph in enumerate(re.split(r"\n\s*\n", (command.help or "").strip())):
         if number:
@@ -79,12 +93,9 @@ def _command(path: str, command: Any) -> Iterator[str]:
             yield f".It Ar {_argument_name(param)}"
             yield from _sentences(param.help)
     for param in described:
-        yield f".It {_option(param)}"
-        yield from _sentences(param.help or "")
-        if _has_default(param):
-            yield f"The default is {_escaped(str(param.default))}."
+        yield from _told(param)
     yield ".It Also"
-    flags = [f".Fl Fl {name[2:]}" for name in common]
+    flags = [f".Fl Fl {name[2:]}" for name in also]
     yield from (f"{flag} ," if flag != flags[-1] else flag for flag in flags)
     yield ".El"
 
