@@ -7,6 +7,8 @@ what the user can act on (one line, exit 3), `typer.BadParameter` for a bad valu
 `typer.Exit(code)` for any code but 0.
 """
 
+import functools
+import shutil
 from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
@@ -182,11 +184,20 @@ def _give_help(command: Any) -> None:
         _give_help(below)
 
 
+_NARROW, _NARROWEST, _THIN = 52, 40, 8
+"""Columns: below the first typer would print lines wider than the terminal."""
+
+
 def _help_of(context: Any) -> str:
     """Return a command's help, with two whole examples behind the options."""
     from tcpdoctor.cli.examples import EXAMPLES
 
+    columns = shutil.get_terminal_size().columns
+    narrow = columns < _NARROW
+    context.terminal_width = max(_NARROWEST, columns) if narrow else None
     formatter = context.make_formatter()
+    if narrow:  # what an option is called stands on a line of its own, else its text would be a thin column
+        formatter.write_dl = functools.partial(formatter.write_dl, col_max=_THIN)
     context.command.format_help(context, formatter)
     path = context.command_path.removeprefix("tcpdoctor").strip()
     if path in EXAMPLES:

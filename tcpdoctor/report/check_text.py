@@ -55,7 +55,7 @@ def unchecked_lines(unchecked: Iterable[Unchecked], style: Style) -> list[str]:
     lines = []
     for reason, rules in unanswered_by_reason(unchecked).items():
         lines.append(style.wrap(reason, "    ", "  - "))
-        lines.append(style.dim(style.wrap(", ".join(rules), "    ")))
+        lines.append(style.dim(style.wrap(", ".join(rules), "    ", whole=True)))
     return lines
 
 

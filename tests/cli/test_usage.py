@@ -1,13 +1,19 @@
 """Wrong usage: one line that says what to type instead, and exit 3, because 2 would page somebody."""
 
+import fcntl
+import os
+import pty
 import re
+import struct
+import subprocess
+import termios
 
 import pytest
 
 from tcpdoctor import __version__
 from tcpdoctor.cli.app import COMMANDS, build_command
 from tcpdoctor.cli.examples import EXAMPLES, FIRST
-from tests.cli.command import complaint, tcpdoctor
+from tests.cli.command import COMMAND, complaint, environment, tcpdoctor
 
 
 @pytest.mark.parametrize(
@@ -170,3 +176,31 @@ def test_what_is_called_otherwise_elsewhere_is_recognised(words, meant):
 
 def test_a_refusal_to_look_names_up_is_no_mistake_where_a_word_is_no_name():
     assert tcpdoctor("explain", "EADDRINUSE", "--no-lookup").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command", [("check",), ("explain",), ("sockets",), ("lab", "run"), ()], ids=" ".join
+)
+def test_the_help_fits_a_narrow_terminal_and_has_no_thin_column(command):
+    terminal, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 40, 0, 0))
+    said = environment({"TERM": "dumb"})
+    said.pop("COLUMNS", None)
+    with subprocess.Popen([*COMMAND, *command, "--help"], stdin=theirs, stdout=theirs, env=said) as program:
+        os.close(theirs)
+        text = b""
+        while True:
+            try:
+                piece = os.read(terminal, 1 << 16)
+            except OSError:  # the other end is closed: EIO
+                break
+            text += piece
+        assert program.wait(timeout=20) == 0
+    os.close(terminal)
+    lines = text.decode().replace("\r\n", "\n").splitlines()
+    examples = next(place for place, line in enumerate(lines) if line in ("Examples:", "First:"))
+    choices = ("<text|", "--fail-on", "NAME|PID")
+    assert [
+        line for line in lines[:examples] if len(line) > 40 and not any(it in line for it in choices)
+    ] == []
+    assert max(map(len, lines)) > 30, "the text uses the width that there is"
