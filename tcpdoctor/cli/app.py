@@ -296,11 +296,17 @@ def _refuse(arguments: Sequence[str], line: str) -> int:
 
 
 def _asks_for_nagios(arguments: Sequence[str]) -> bool:
-    following = [*arguments[1:], ""][: len(arguments)]
-    return any(
-        word == "--format=nagios" or (word == "--format" and after == "nagios")
-        for word, after in zip(arguments, following, strict=True)
-    )
+    """Whether a plugin was meant, also where it is misspelt: -f nagios, --fromat=Nagios."""
+    option = ""
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        if not equals and word.casefold().startswith("-fnagios"):
+            return True
+        meant = name if equals else option
+        if meant.startswith(("-f", "--f")) and (value if equals else word).casefold() == "nagios":
+            return True
+        option = word
+    return False
 
 
 def _empty_value(arguments: Sequence[str]) -> str | None:

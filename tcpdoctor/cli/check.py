@@ -191,7 +191,7 @@ def check(
     request = _Request(
         fail_on=_FAIL_ON[fail_on],
         strict=strict,
-        only=_wanted_rules(rule, only),
+        only=_ids([*(rule or []), *(only or [])]),
         skip=_ids(skip),
         window=window,
         quiet=quiet,
@@ -209,6 +209,7 @@ def check(
     output_format = format_of(output_format, as_json)
     target = Output(output_format, output, color, pager=not no_pager)
     try:
+        _refuse_questions(rule or [])
         code = _answer(request, output_format, target)
     except TcpdoctorError as error:
         if output_format != "nagios" or (isinstance(error, OutputError) and output is None):
@@ -392,17 +393,15 @@ def _ignore_stage(_stage: str) -> None:
     """Nobody waits for us."""
 
 
-def _wanted_rules(words: list[str] | None, only: list[str] | None) -> frozenset[str] | None:
-    """Return the rules to check, of the arguments and of `--only`; None: all.
+def _refuse_questions(words: list[str]) -> None:
+    """Refuse words that are no rule, but another question.
 
     Raises:
-        QuestionError: A word is no rule, but another question.
+        QuestionError: With the command that answers it.
     """
-    for word in words or []:
+    for word in words:
         if not re.fullmatch(r"[a-z][a-z0-9,-]*", word):
             raise QuestionError(f"no rule is called {word!r}; did you mean: tcpdoctor {_meant(word)}")
-    named, chosen = _ids(words), _ids(only)
-    return chosen if named is None else named | (chosen or frozenset())
 
 
 def _meant(word: str) -> str:

@@ -62,6 +62,55 @@ def test_a_plugin_that_cannot_look_says_so_where_nagios_reads(tmp_path):
     assert len(answer.stdout.splitlines()) == 1
 
 
+MISTAKES = (
+    *(
+        "--nope",
+        "nope",
+        "8080",
+        "--window",
+        "--window x",
+        "-w -1",
+        "-t x",
+        "-t 0",
+        "-t 0.5 -w 2",
+        "--only nope",
+    ),
+    *(
+        "--skip nope",
+        "--config /nowhere",
+        "--rules /nowhere",
+        "--fail-on nope",
+        "--color nope",
+        "--netns nope",
+    ),
+    *("--netns 999999999", "--netns=", "--since-last /nowhere/x", "--only-changes", "--after 0", "--after 2"),
+    *("-q", "--json", "--format json", "--prometheus-destinations -1", "--window 1e99", "-h2", "two words"),
+    *("--netns all --since-last x", "--output /nowhere/x", "--timeout"),
+)
+SPELLINGS = (
+    "check -f nagios",
+    "check -fnagios",
+    "check -f=nagios",
+    "check --fromat nagios",
+    "check --format NAGIOS",
+)
+MISPLACED = ("chekc --format nagios", "--format nagios check", "--format=nagios", "states --format nagios")
+
+
+@pytest.mark.parametrize(
+    "words", [*(f"check --format=nagios {words}" for words in MISTAKES), *SPELLINGS, *MISPLACED]
+)
+def test_a_mistake_in_a_plugins_command_line_is_unknown_where_it_is_read(words):
+    answer = tcpdoctor(*words.split())
+    assert (answer.returncode, answer.stderr) == (3, "")
+    assert answer.stdout.startswith("TCPDOCTOR UNKNOWN - ")
+    assert len(answer.stdout.splitlines()) == 1
+
+
+def test_a_question_about_a_process_called_nagios_is_none_of_a_plugin():
+    assert "--nope" in complaint(tcpdoctor("sockets", "--name", "nagios", "--nope"))
+
+
 def test_a_plugin_that_cannot_write_its_file_says_so_too(tmp_path):
     answer = tcpdoctor("check", "--format", "nagios", "--output", tmp_path / "nowhere" / "file")
     assert answer.returncode == 3
