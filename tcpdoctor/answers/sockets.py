@@ -4,8 +4,8 @@ import ipaddress
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.socketset import Age, age_in_one_look
@@ -13,7 +13,7 @@ from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener
 from tcpdoctor.kernel.states import TcpState, Timer
-from tcpdoctor.kernel.survey import Seen, Survey
+from tcpdoctor.kernel.survey import Row, Seen, Survey
 
 
 class Entry(NamedTuple):
@@ -96,10 +96,40 @@ def idle_seconds(row: Connection) -> Reading[float] | None:
 
 def entries_of(survey: Survey) -> tuple[Entry, ...]:
     """Return every socket of a survey with its age, as far as one look tells it."""
-    return tuple(
-        Entry(seen, age_in_one_look(seen.row) if isinstance(seen.row, Connection) else None)
-        for seen in survey.sockets
-    )
+    return tuple(map(_entry, survey.sockets))
+
+
+def _entry(seen: Seen) -> Entry:
+    return Entry(seen, age_in_one_look(seen.row) if isinstance(seen.row, Connection) else None)
+
+
+class Order(NamedTuple):
+    """Which sockets come first, and how many of them are wanted."""
+
+    key: Callable[[Entry], Any] | None = None
+    """What is least comes first; None: the oldest do."""
+    most: int | None = None
+    """None: all."""
+    by_owner: bool = False
+    """The key asks for the owner, so that all owners are needed."""
+
+    def of(self, entries: Iterable[Entry]) -> tuple[Entry, ...]:
+        """Return those that are wanted, in this order; equal ones stay as they came."""
+        key = self.key or _oldest_first
+        if self.most is None:
+            return tuple(sorted(entries, key=key))
+        from heapq import nsmallest
+
+        return tuple(nsmallest(self.most, entries, key=key))
+
+    def of_rows(self, rows: Iterable[Row]) -> list[Row]:
+        """The same of sockets of which nothing more is known."""
+        wanted = self.of(_entry(Seen(row, Missing("not asked"))) for row in rows)
+        return [entry.seen.row for entry in wanted]
+
+
+def _oldest_first(entry: Entry) -> tuple[float, float]:
+    return (math.inf, 0.0) if entry.age is None else (-entry.age.low, -entry.age.high)
 
 
 # `tcpdoctor sockets`: the sockets one by one.
@@ -119,11 +149,16 @@ def _look(
     *,
     options: bool,
     name: str | None = None,
+    order: Order | None = None,
 ) -> "Sockets":
+    """Look at the sockets that were asked for; without `order` they come as the kernel lists them.
+
+    Of very many sockets only those that are wanted are decoded and searched an owner for, where that is known
+    before all owners are.
+    """
     from tcpdoctor.errors import QuestionError
     from tcpdoctor.kernel.namespaces import read_identity
-    from tcpdoctor.kernel.reading import Missing
-    from tcpdoctor.kernel.survey import take_survey
+    from tcpdoctor.kernel.survey import ROOM, take_survey
 
     wanted = _find_states(names)
     other = None if peer is None else parse_peer(peer)
@@ -131,6 +166,8 @@ def _look(
         peer_port = other.port
     if older is not None:
         refuse_bad_age(older)
+    early = order is not None and not (order.by_owner or name is not None or older is not None)
+    by_age = early and order is not None and order.key is None
     taken_at = time.time()
     survey = take_survey(
         wanted,
@@ -139,13 +176,18 @@ def _look(
         pid=pid,
         peer=None if other is None else other.address,
         options=options,
+        room=order.most or ROOM if by_age and order is not None else ROOM,
+        oldest=by_age,
+        choose=order.of_rows if early and order is not None else None,
     )
     if isinstance(survey, Missing):
         raise QuestionError(f"the sockets could not be listed: {survey.reason}")
     if name is not None:
         survey = _of_processes_called(name, survey)
     answer = Sockets(read_identity(), taken_at, entries_of(survey), survey, options)
-    return answer if older is None else only_older(answer, older)
+    if older is not None:
+        answer = only_older(answer, older)
+    return answer if order is None or early else answer._replace(entries=order.of(answer.entries))
 
 
 def _of_processes_called(name: str, survey: Survey) -> Survey:

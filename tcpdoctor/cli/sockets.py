@@ -1,6 +1,5 @@
 """`tcpdoctor sockets`: the sockets one by one."""
 
-import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,7 +17,7 @@ from tcpdoctor.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from tcpdoctor.answers.sockets import Entry, Sockets
+    from tcpdoctor.answers.sockets import Order, Sockets
     from tcpdoctor.answers.udp_sockets import UdpQuestion, UdpSockets
     from tcpdoctor.report.style import Style
 from tcpdoctor.answers.sockets import _look
@@ -133,8 +132,8 @@ def sockets(
     shown = _known_columns([sort, *(columns or "").split(",")], COLUMNS)
 
     def look() -> "Sockets":
-        answer = _look(names, port, peer_port, number, peer, older, options=options, name=name)
-        return _arranged(answer, sort, limit, target)
+        order = _order(sort, limit or (_SHOWN if target.format == "text" else None))
+        return _look(names, port, peer_port, number, peer, older, options=options, name=name, order=order)
 
     def text(answer: "Sockets", style: "Style") -> str:
         from tcpdoctor.report.sockets_text import sockets_text
@@ -154,15 +153,15 @@ def sockets(
         emit_parts(sockets_json_parts(look()), target)
 
 
-def _arranged(answer: "Sockets", sort: str, limit: int | None, target: Output) -> "Sockets":
-    """Return the sockets in the order that is wanted, and so many of them."""
-    if sort != "age" or limit is not None or target.format == "text":
-        from tcpdoctor.report.sockets_text import sort_value
+def _order(column: str, most: int | None) -> "Order | None":
+    """By a column; None where all are wanted as the kernel lists them."""
+    from tcpdoctor.answers.sockets import Order
 
-        by_age = sort == "age"
-        ordered = sorted(answer.entries, key=_oldest_first if by_age else lambda one: sort_value(one, sort))
-        answer = answer._replace(entries=tuple(ordered))
-    return answer._replace(entries=answer.entries[: limit or (_SHOWN if target.format == "text" else None)])
+    if column == "age":
+        return None if most is None else Order(most=most)
+    from tcpdoctor.report.sockets_text import sort_value
+
+    return Order(lambda entry: sort_value(entry, column), most, by_owner=column == "owner")
 
 
 def _refuse_what_tcp_has(*, state: object, older: object, options: bool) -> None:
@@ -189,10 +188,6 @@ def _print_udp(
     from tcpdoctor.report.udp_sockets import udp_sockets_text
 
     ask(look, lambda answer, style: udp_sockets_text(answer, style, shown), target)
-
-
-def _oldest_first(entry: "Entry") -> tuple[float, float]:
-    return (math.inf, 0.0) if entry.age is None else (-entry.age.low, -entry.age.high)
 
 
 def _known_columns(names: list[str], known: tuple[str, ...]) -> list[str]:

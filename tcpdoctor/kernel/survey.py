@@ -1,8 +1,8 @@
 """Sockets of every state one by one, with their owners and, if wanted, the options that were set on them."""
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple, TypeAlias
 
 from tcpdoctor.kernel.listing import why_bound_not_listed
 from tcpdoctor.kernel.namespaces import network_namespace
@@ -21,6 +21,9 @@ MOST_ASKED = 5_000
 
 _NOT_ASKED: Missing = Missing("socket options were not asked for")
 _TOO_MANY: Missing = Missing(f"only {MOST_ASKED:,} sockets are asked for their options")
+
+
+Row: TypeAlias = Listener | Connection
 
 
 class Seen(NamedTuple):
@@ -53,6 +56,8 @@ def take_survey(
     options: bool = False,
     owner_seconds: float = 5.0,
     room: int = ROOM,
+    oldest: bool = False,
+    choose: "Callable[[list[Row]], list[Row]] | None" = None,
 ) -> Reading[Survey]:
     """Look at the sockets in `states`.
 
@@ -65,6 +70,8 @@ def take_survey(
         options: Ask each socket's process for its options (pidfd_getfd, getsockopt).
         owner_seconds: Time budget of the search for owners.
         room: Of each state at most so many sockets.
+        oldest: Beyond that keep those that have been in their state longest, no uniform sample.
+        choose: Which of these are wanted, in their order: owners and options of others are not looked up.
 
     Returns:
         The sockets, in the order of COUNTED_STATES. Missing where the kernel lists none at all, or
@@ -74,10 +81,12 @@ def take_survey(
     if isinstance(inodes, Missing):
         return inodes
     only = SocketFilter(inodes=inodes, remote=peer)
-    found = _list(frozenset(states), local_port, remote_port, only, room)
+    found = _list(frozenset(states), local_port, remote_port, only, room, oldest=oldest)
     if isinstance(found, Missing):
         return found
     rows, by_state, missing = found
+    if choose is not None:
+        rows = choose(rows)
     reason = None if pid is None else _why_elsewhere(pid)
     if reason is not None:
         missing["sockets"] = reason
@@ -91,9 +100,11 @@ def _list(
     remote_port: int | None,
     only: SocketFilter,
     room: int,
-) -> Reading[tuple[list[Listener | Connection], dict[TcpState, int], dict[str, str]]]:
+    *,
+    oldest: bool,
+) -> Reading[tuple[list[Row], dict[TcpState, int], dict[str, str]]]:
     """Return the sockets, how many there are of each state, and the states that could not be listed."""
-    rows: list[Listener | Connection] = []
+    rows: list[Row] = []
     by_state: dict[TcpState, int] = {}
     if TcpState.LISTEN in wanted and remote_port is None and only.remote is None:
         listeners = read_listeners(local_port=local_port, only=only)
@@ -102,7 +113,9 @@ def _list(
         rows += listeners
         by_state[TcpState.LISTEN] = len(listeners)
     others = wanted - {TcpState.LISTEN}
-    detail = read_connections(others, local_port=local_port, remote_port=remote_port, only=only, bound=room)
+    detail = read_connections(
+        others, local_port=local_port, remote_port=remote_port, only=only, bound=room, oldest=oldest
+    )
     if isinstance(detail, Missing):
         return detail
     missing = {}
