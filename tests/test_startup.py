@@ -142,4 +142,4 @@ def test_check_writes_one_format_and_asks_for_no_knowledge():
         name for name in imported("check") if name.startswith(("tcpdoctor.knowledge", "tcpdoctor.lab"))
     ] == []
     assert "tcpdoctor.report.check_text" not in imported("check")
-    assert "tcpdoctor.report.check_json" not in imported("text")
+    assert "tcpdoctor.answers.verdict" not in imported("text")

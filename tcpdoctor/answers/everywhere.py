@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from tcpdoctor.errors import QuestionError
+from tcpdoctor.kernel.cgroups import Container
 from tcpdoctor.kernel.every_namespace import HeldPlaces, every_place
 from tcpdoctor.kernel.namespace_entry import NAMES, NamespacePlace
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -28,6 +29,10 @@ class Place(NamedTuple):
     """Whether it is the namespace that the command was started in."""
     way: str | None = None
     """What to type before a command to run it inside: ``ip netns exec blue``; None for our own."""
+    inside: tuple[Container, ...] = ()
+    """The containers that share it."""
+    unit: str | None = None
+    """Where no container is inside, the systemd unit of its lowest process."""
 
     @property
     def short(self) -> str:
@@ -66,7 +71,10 @@ def place_of(place: NamespacePlace, own: int) -> Place:
     way = f"nsenter --net={shlex.quote(place.path)}"
     if place.path.startswith(f"{NAMES}/"):
         way = f"ip netns exec {shlex.quote(place.path.removeprefix(f'{NAMES}/'))}"
-    return Place(place.inode, place.called(), _label(place, own=is_own), is_own, None if is_own else way)
+    label = _label(place, own=is_own)
+    return Place(
+        place.inode, place.called(), label, is_own, None if is_own else way, place.inside, place.unit
+    )
 
 
 def _label(place: NamespacePlace, *, own: bool) -> str:

@@ -59,13 +59,13 @@ class ToldFix(NamedTuple):
     verify: Annotated[str, Is("A command, or a sentence.")]
     undo: str | None
     sysctl: ToldSysctl | None
+    prose: Annotated[str, Is("`do` without its commands.")]
     commands: Annotated[tuple[str, ...], Is("What to type, for this host; `do` has them as well.")]
     verify_commands: Annotated[
         tuple[str, ...],
         Is("The same as `verify`, where that is something to type; each may end in a comment."),
     ]
     undo_commands: Annotated[tuple[str, ...], Is("The same as `undo`, where that is something to type.")]
-    prose: Annotated[str, Is("What `do` says beside its commands; empty where the commands say all.")]
 
 
 class SubjectKeys(NamedTuple):
@@ -78,6 +78,10 @@ class SubjectKeys(NamedTuple):
     ports: Annotated[
         tuple[int, ...],
         Is("Local ports: where the process listens, or the port that it is.", optional=True),
+    ]
+    namespace: Annotated[
+        str | None,
+        Is("With --netns all: name of the network namespace, its pod, container or unit.", optional=True),
     ]
 
 
@@ -108,15 +112,16 @@ class ToldUnchecked(NamedTuple):
     reason: Annotated[str, Is('Completes "could not check ...: ".')]
 
 
-def told_finding(finding: Finding) -> ToldFinding:
-    """Return a finding as it is printed for machines."""
+def told_finding(finding: Finding, namespace: str | None = None) -> ToldFinding:
+    """Return a finding as it is printed for machines; `namespace` is named where there are many."""
     identity = {key: value for key, value in finding.identity.items() if key != "label"}
     where = finding.whereabouts
     return ToldFinding(
         rule=finding.rule,
         severity=finding.severity.key,  # type: ignore[arg-type]  # its names are these three
         scope=finding.scope.value,
-        subject={"label": finding.label, **identity, **where._asdict()},
+        subject={"label": finding.label, **identity, **where._asdict()}
+        | ({} if namespace is None else {"namespace": namespace}),
         fingerprint=finding.fingerprint,
         title=finding.title,
         summary=finding.summary,
@@ -147,8 +152,8 @@ def _told_fix(fix: Fix) -> ToldFix:
         verify=fix.verify,
         undo=fix.undo,
         sysctl=sysctl,
+        prose=fix.prose,
         commands=fix.commands,
         verify_commands=fix.verify_commands,
         undo_commands=fix.undo_commands,
-        prose=fix.prose,
     )

@@ -148,8 +148,8 @@ def namespaces_parts(found: "Everywhere", documents: Iterator[str]) -> Iterator[
         before = ",\n"
     import json
 
-    failed = [
-        {"namespace": str(one.place.namespace), "namespace_name": one.place.name, "reason": one.reason}
-        for one in found.unseen
-    ]
+    from tcpdoctor.answers.verdict import failed_namespace
+    from tcpdoctor.report.document import as_json
+
+    failed = [as_json(failed_namespace(one)) for one in found.unseen]
     yield f'],\n "failed": {json.dumps(failed)},\n "hidden_processes": {found.hidden}\n}}\n'

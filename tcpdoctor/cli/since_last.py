@@ -98,9 +98,11 @@ def render_changes(check: Check, changes: Changes, kind: str, style: Style, *, q
         return changes_text(shown, check.samples.after, style)
     import json
 
-    from tcpdoctor.report.changes_json import changes_json
+    from tcpdoctor.answers.verdict import changes_answer
+    from tcpdoctor.report.document import as_json
 
-    return json.dumps(changes_json(check, shown), indent=1 if kind == "json" else None, allow_nan=False)
+    indent = 1 if kind == "json" else None
+    return json.dumps(as_json(changes_answer(check, shown)), indent=indent, allow_nan=False)
 
 
 def told_to_the_journal(

@@ -260,17 +260,19 @@ def _html(checks: Checks, quiet: bool) -> str:  # noqa: FBT001 - one of many ren
 def _json(checks: Checks, quiet: bool) -> str:  # noqa: FBT001 - one of many renderers
     import json
 
-    from tcpdoctor.report.check_json import checks_json
+    from tcpdoctor.answers.verdict import checks_answer
+    from tcpdoctor.report.document import as_json
 
-    return json.dumps(checks_json(checks, quiet=quiet), indent=1, allow_nan=False)
+    return json.dumps(as_json(checks_answer(checks, quiet=quiet)), indent=1, allow_nan=False)
 
 
 def _jsonl(checks: Checks, quiet: bool) -> str:  # noqa: FBT001 - one of many renderers
     import json
 
-    from tcpdoctor.report.check_json import checks_json
+    from tcpdoctor.answers.verdict import checks_answer
+    from tcpdoctor.report.document import as_json
 
-    return json.dumps(checks_json(checks, quiet=quiet), allow_nan=False)
+    return json.dumps(as_json(checks_answer(checks, quiet=quiet)), allow_nan=False)
 
 
 def _nagios(checks: Checks, _quiet: bool) -> str:  # noqa: FBT001 - one of many renderers

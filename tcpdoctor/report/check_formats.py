@@ -53,17 +53,19 @@ def _text(check: Check, only: Findings | None, style: Style, form: TextForm) -> 
 def _json(check: Check, only: Findings | None) -> str:
     import json
 
-    from tcpdoctor.report.check_json import check_json
+    from tcpdoctor.answers.verdict import check_answer
+    from tcpdoctor.report.document import as_json
 
-    return json.dumps(check_json(check, only), indent=1, allow_nan=False)
+    return json.dumps(as_json(check_answer(check, only)), indent=1, allow_nan=False)
 
 
 def _jsonl(check: Check, only: Findings | None) -> str:
     import json
 
-    from tcpdoctor.report.check_json import check_json
+    from tcpdoctor.answers.verdict import check_answer
+    from tcpdoctor.report.document import as_json
 
-    return json.dumps(check_json(check, only), allow_nan=False)
+    return json.dumps(as_json(check_answer(check, only)), allow_nan=False)
 
 
 def _nagios(check: Check, _only: Findings | None) -> str:

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 
+from tcpdoctor.answers.finding import told_finding
 from tcpdoctor.answers.process import DeadGroup, Holdings, ProcessAnswer, StateGroup
 from tcpdoctor.answers.record import utc
 from tcpdoctor.diagnosis.finding import JsonValue
 from tcpdoctor.facts.socketset import Age
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.report.check_json import finding_json
 from tcpdoctor.report.document import as_json
 from tcpdoctor.report.host import host_json
 from tcpdoctor.report.sockets_json import option_json, socket_json
@@ -43,7 +43,7 @@ def process_json(answer: ProcessAnswer) -> dict[str, JsonValue]:
         missing |= {"findings": diagnosis.reason, "unchecked": diagnosis.reason}
         told |= {"findings": None, "unchecked": None}
     else:
-        told["findings"] = [finding_json(finding) for finding in diagnosis.findings]
+        told["findings"] = [as_json(told_finding(finding)) for finding in diagnosis.findings]
         told["unchecked"] = [{"rule": rule.rule, "reason": rule.reason} for rule in diagnosis.unchecked]
     return {**told, "missing": missing, "stop": None if answer.stop is None else as_json(answer.stop)}
 

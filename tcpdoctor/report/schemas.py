@@ -21,14 +21,18 @@ from tcpdoctor.answers.state import StateAnswer
 from tcpdoctor.answers.states import StatesAnswer
 from tcpdoctor.answers.sysctl import SysctlAnswer
 from tcpdoctor.answers.udp_sockets import UdpSockets
+from tcpdoctor.answers.verdict import CheckAnswer, ChecksAnswer, NamespacesAnswer
 from tcpdoctor.knowledge.schema_pages import Schema, description_of_file, file_names, load_file
 from tcpdoctor.report.document import schema_of
 
 _RECORDS: Mapping[str, tuple[Any, str]] = {
+    "check": (CheckAnswer, "check"),
+    "checks": (ChecksAnswer, "check --netns all"),
     "connect": (ConnectAnswer, "explain --connect HOST:PORT"),
     "error": (ErrorAnswer, "explain --error E"),
     "facts": (FactsAnswer, "facts"),
     "fleet": (FleetAnswer, "fleet"),
+    "namespaces": (NamespacesAnswer, "COMMAND --netns all"),
     "option": (OptionAnswer, "explain --option SO_X"),
     "port": (PortAnswer, "explain --port N"),
     "lint": (LintAnswer, "rules lint"),

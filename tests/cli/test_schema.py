@@ -9,7 +9,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 import tcpdoctor as package
-from tcpdoctor.report.check_json import check_json
+from tcpdoctor.answers.verdict import check_answer
+from tcpdoctor.report.document import as_json
 from tcpdoctor.report.schemas import load_schema, schema_names
 from tests.cli.command import complaint, tcpdoctor
 from tests.report.examples import FINDING, HIDDEN, check
@@ -21,7 +22,7 @@ READ_ONLY = {"samples", "failure", "last"}
 
 
 def document():
-    return json.loads(json.dumps(check_json(check(FINDING, unchecked=[HIDDEN]))))
+    return json.loads(json.dumps(as_json(check_answer(check(FINDING, unchecked=[HIDDEN])))))
 
 
 def faults(changed):

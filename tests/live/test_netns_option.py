@@ -159,6 +159,9 @@ def test_all_of_them_answer_in_one_document_and_the_worst_sets_the_exit_code(mac
     assert (told["schema"], done.returncode) == ("tcpdoctor.checks/1", 1)
     by_name = {check["host"]["namespace_name"]: check for check in told["checks"]}
     assert [finding["rule"] for finding in by_name[name]["findings"]] == ["syncookies-off"]
+    assert by_name[name]["findings"][0]["subject"]["namespace"] == name
+    about = by_name[name]["network_namespace"]
+    assert (about["own"], about["enter"], about["containers"]) == (False, "ip netns exec blue", [])
     own = str(os.stat(f"/proc/{machine.pid}/ns/net").st_ino)
     assert own in {check["host"]["namespace"] for check in told["checks"]}
 

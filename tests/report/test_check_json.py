@@ -5,9 +5,10 @@ import math
 
 import pytest
 
+from tcpdoctor.answers.verdict import check_answer
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import COUNTED_STATES
-from tcpdoctor.report.check_json import check_json
+from tcpdoctor.report.document import as_json
 from tests.report.examples import (
     CENSUS,
     CRITICAL,
@@ -56,7 +57,7 @@ FINDING_KEYS = [
 
 
 def answer(*findings, **options):
-    return described(json.dumps(check_json(check(*findings, **options)), allow_nan=False))
+    return described(json.dumps(as_json(check_answer(check(*findings, **options))), allow_nan=False))
 
 
 def test_keys_stand_in_the_order_of_the_contract():
@@ -164,6 +165,6 @@ def test_a_subject_cannot_replace_its_own_label():
 
 
 def test_quiet_leaves_findings_out_but_counts_them():
-    document = check_json(check(FINDING, INFO), findings=(FINDING,))
+    document = as_json(check_answer(check(FINDING, INFO), (FINDING,)))
     assert [finding["rule"] for finding in document["findings"]] == ["fin-wait-2-held-open"]
     assert document["summary"]["info"] == 1
