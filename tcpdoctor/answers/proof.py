@@ -1,15 +1,34 @@
-"""What `lab prove` found out on this kernel."""
+"""The answers to `lab list` and `lab prove`: the scenarios, and what they showed on this kernel."""
 
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
+
+from tcpdoctor.answers.record import Is, Seconds, Time, utc
+from tcpdoctor.kernel.reading import JsonValue
+
+
+class ListedScenario(NamedTuple):
+    """One scenario."""
+
+    name: str
+    title: str
+    rules: Annotated[
+        tuple[str, ...], Is("The rules that it proves; none where it proves an answer of explain.")
+    ]
+
+
+class ScenarioList(NamedTuple):
+    """What `tcpdoctor lab list --format json` prints, and the text says."""
+
+    schema: Literal["tcpdoctor.lab/1"]
+    scenarios: tuple[ListedScenario, ...]
 
 
 class Part(NamedTuple):
     """One expectation of a scene."""
 
-    what: str
-    """A rule, or a path in an answer of `explain`."""
-    wanted: str
-    seen: str
+    what: Annotated[str, Is("A rule, or a path in an answer of explain.")]
+    wanted: JsonValue
+    seen: JsonValue
     holds: bool
 
 
@@ -43,20 +62,68 @@ class Unproven(NamedTuple):
     reason: str
 
 
-class Proof(NamedTuple):
-    """All scenarios that were played, and the rules that have none."""
+class ToldScenario(NamedTuple):
+    """What one scenario showed."""
 
+    name: str
+    rules: tuple[str, ...]
+    holds: Annotated[bool, Is("Every rule that it proves fired, and was clear in the end.")]
+    broken: Annotated[tuple[Part, ...], Is("What was expected while it was broken.")]
+    fixed: Annotated[tuple[Part, ...], Is("And after the fix.")]
+    falls_short: Annotated[tuple[str, ...], Is("What did not go as it should, in sentences.")]
+    duration_s: Seconds
+
+
+class ProofAnswer(NamedTuple):
+    """What `tcpdoctor lab prove --format json` prints, and the text says."""
+
+    schema: Literal["tcpdoctor.proof/1"]
     kernel: str
-    taken_at: float
-    """Seconds since 1970."""
-    seconds: float
-    scenarios: tuple[Proven, ...]
-    without: tuple[Unproven, ...]
+    taken_at: Time
+    duration_s: Seconds
+    holds: bool
+    scenarios: tuple[ToldScenario, ...]
+    without_scenario: tuple[Unproven, ...]
 
 
-def falls_short(proof: Proof) -> bool:
-    """Whether anything did not go as it should."""
-    return not all(proven.holds for proven in proof.scenarios)
+def proof_answer(
+    kernel: str,
+    taken_at: float,
+    seconds: float,
+    scenarios: tuple[Proven, ...],
+    without: tuple[Unproven, ...],
+) -> ProofAnswer:
+    """Return what the scenarios showed that were played, and the rules that have none.
+
+    Args:
+        kernel: Its release.
+        taken_at: When it began, in seconds since 1970.
+        seconds: How long it took.
+        scenarios: In the order in which they are told.
+        without: Rules that no scenario proves.
+    """
+    return ProofAnswer(
+        schema="tcpdoctor.proof/1",
+        kernel=kernel,
+        taken_at=utc(taken_at),
+        duration_s=round(seconds, 3),
+        holds=all(proven.holds for proven in scenarios),
+        scenarios=tuple(map(_told, scenarios)),
+        without_scenario=without,
+    )
+
+
+def _told(proven: Proven) -> ToldScenario:
+    short = () if proven.holds else tuple(missing_parts(proven))
+    return ToldScenario(
+        proven.name,
+        proven.rules,
+        proven.holds,
+        proven.broken,
+        proven.cured,
+        short,
+        round(proven.seconds, 3),
+    )
 
 
 def missing_parts(proven: Proven) -> list[str]:

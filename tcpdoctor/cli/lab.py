@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from tcpdoctor.answers.proof import Part, Proof, Proven, Unproven
+from tcpdoctor.answers.proof import Part, ProofAnswer, Proven, ScenarioList, Unproven, proof_answer
 from tcpdoctor.answers.rules import shipped_texts
 from tcpdoctor.cli.lab_run import Looker, Verdict, View
 from tcpdoctor.cli.output import (
@@ -19,11 +19,9 @@ from tcpdoctor.cli.output import (
     JSON,
     OUTPUT,
     Output,
-    emit,
-    emit_json,
     format_of,
     refuse_hopeless_file,
-    style_of,
+    say,
 )
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.lab.scenario import Asked, Cured, Scenario, Scene
@@ -46,14 +44,10 @@ def list_scenarios(
 ) -> None:
     """List the scenarios: name, what is wrong, and what each proves."""
     from tcpdoctor.cli.lab_run import list_entries
-    from tcpdoctor.report.lab_list import lab_list_json, lab_list_text
+    from tcpdoctor.report.lab_list_text import lab_list_text
 
-    target = Output(format_of(output_format, as_json), output, color)
-    entries = list_entries()
-    if target.format == "json":
-        emit_json(lab_list_json(entries), target)
-    else:
-        emit(lab_list_text(entries, style_of(target)), target)
+    answer = ScenarioList("tcpdoctor.lab/1", list_entries())
+    say(answer, lab_list_text, Output(format_of(output_format, as_json), output, color))
 
 
 @app.command("run")
@@ -102,23 +96,16 @@ def prove_scenarios(
 
     Exits 0 if every scenario went as it should, 1 if one fell short, and 3 if none could run here.
     """
-    from tcpdoctor.answers.proof import falls_short
     from tcpdoctor.cli.lab_run import find_scenario, list_entries, rules_without
     from tcpdoctor.lab.catalogue import LAB
+    from tcpdoctor.report.proof_text import proof_text
 
     target = Output(format_of(output_format, as_json), output, color)
     refuse_hopeless_file(target)
     chosen = {found.name: found for found in map(find_scenario, names)} if names else LAB
     proof = prove(list(chosen.values()), () if names else rules_without(list_entries()))
-    if target.format == "json":
-        from tcpdoctor.report.proof_json import proof_json
-
-        emit_json(proof_json(proof), target)
-    else:
-        from tcpdoctor.report.proof_text import proof_text
-
-        emit(proof_text(proof, style_of(target)), target)
-    if falls_short(proof):
+    say(proof, proof_text, target)
+    if not proof.holds:
         raise typer.Exit(1)
 
 
@@ -155,7 +142,7 @@ class _Playing:
         )
 
 
-def prove(scenarios: Sequence[Scenario], without: tuple[Unproven, ...]) -> Proof:
+def prove(scenarios: Sequence[Scenario], without: tuple[Unproven, ...]) -> ProofAnswer:
     """Play these scenarios, each in a namespace of its own.
 
     Raises:
@@ -181,7 +168,7 @@ def prove(scenarios: Sequence[Scenario], without: tuple[Unproven, ...]) -> Proof
                     entry.stage.end()
                     proven[done.name] = done
     ordered = tuple(proven[scenario.name] for scenario in scenarios)
-    return Proof(os.uname().release, taken_at, time.monotonic() - begun, ordered, without)
+    return proof_answer(os.uname().release, taken_at, time.monotonic() - begun, ordered, without)
 
 
 def _follow(entry: _Playing) -> Proven | None:

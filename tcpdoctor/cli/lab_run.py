@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from tcpdoctor.answers.proof import Unproven
+from tcpdoctor.answers.proof import ListedScenario, Unproven
 from tcpdoctor.answers.rules import shipped_texts
 from tcpdoctor.cli.lab_drawing import ASCII, UNICODE, Strokes, pair_lines
 from tcpdoctor.cli.output import Output, emit, style_of
@@ -28,7 +28,6 @@ from tcpdoctor.lab.catalogue import LAB
 from tcpdoctor.lab.overheard import Pair
 from tcpdoctor.lab.scenario import Asked, Between, Broken, Cured, Scenario, Scene, Step
 from tcpdoctor.lab.stage import Ended, Looked, Opened, Reached, Refused, Stage
-from tcpdoctor.report.lab_list import Listed
 
 # Scenarios beside the rules that they prove.
 
@@ -38,12 +37,12 @@ def shipped_rules() -> tuple[Rule, ...]:
     return load_library(shipped_texts()).rules
 
 
-def list_entries() -> list[Listed]:
+def list_entries() -> tuple[ListedScenario, ...]:
     """Every scenario, with the rules that it proves."""
-    return [Listed(scenario.name, scenario.title, scenario.rules) for scenario in LAB.values()]
+    return tuple(ListedScenario(one.name, one.title, one.rules) for one in LAB.values())
 
 
-def rules_without(entries: Sequence[Listed]) -> tuple[Unproven, ...]:
+def rules_without(entries: Sequence[ListedScenario]) -> tuple[Unproven, ...]:
     """The shipped rules that no scenario proves, with the reason that their file gives."""
     proven = {rule for entry in entries for rule in entry.rules}
     return tuple(

@@ -1,22 +1,22 @@
 """`lab prove` for people: one line a rule, and below it what fell short."""
 
-from tcpdoctor.answers.proof import Part, Proof, Proven, missing_parts
-from tcpdoctor.report.host import plural, utc
+from tcpdoctor.answers.proof import Part, ProofAnswer, ToldScenario
+from tcpdoctor.report.host import plural
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.table import Column, table
 
 
-def proof_text(proof: Proof, style: Style) -> str:
+def proof_text(proof: ProofAnswer, style: Style) -> str:
     """Return the table and the verdict."""
     rows = [row for proven in proof.scenarios for row in _rows(proven)]
     lines = table(_COLUMNS, rows, style)
     for proven in proof.scenarios:
         if not proven.holds:
             lines += ["", f"{style.severity('critical', 'FALLS SHORT')}  {proven.name}"]
-            lines += [style.wrap(said, "    ", "  - ") for said in missing_parts(proven)]
-    if proof.without:
+            lines += [style.wrap(said, "    ", "  - ") for said in proven.falls_short]
+    if proof.without_scenario:
         lines += ["", style.bold("Rules without a scenario")]
-        lines += [style.wrap(f"{rule.rule}: {rule.reason}", "    ", "  ") for rule in proof.without]
+        lines += [style.wrap(f"{rule.rule}: {rule.reason}", "    ", "  ") for rule in proof.without_scenario]
     return "\n".join([*lines, "", style.wrap(_verdict(proof))])
 
 
@@ -26,24 +26,24 @@ _COLUMNS = (
 )
 
 
-def _rows(proven: Proven) -> list[tuple[str, str, str, str]]:
+def _rows(proven: ToldScenario) -> list[tuple[str, str, str, str]]:
     """One line where the scenario is the proof of one rule; else its rules are listed below it."""
-    seconds = f"{proven.seconds:.1f}"
+    seconds = f"{proven.duration_s:.1f}"
     if proven.rules == (proven.name,) and not _is_asked(proven):
-        return [(proven.name, _fired(proven.broken, proven.name), _fired(proven.cured, proven.name), seconds)]
+        return [(proven.name, _fired(proven.broken, proven.name), _fired(proven.fixed, proven.name), seconds)]
     asked = [
         tuple(part for part in parts if part.what not in proven.rules)
-        for parts in (proven.broken, proven.cured)
+        for parts in (proven.broken, proven.fixed)
     ]
     rows = [(proven.name, _told(asked[0]), _told(asked[1]), seconds)]
     rows += [
-        (f"- {rule}", _fired(proven.broken, rule), _fired(proven.cured, rule), "") for rule in proven.rules
+        (f"- {rule}", _fired(proven.broken, rule), _fired(proven.fixed, rule), "") for rule in proven.rules
     ]
     return rows
 
 
-def _is_asked(proven: Proven) -> bool:
-    return any(part.what not in proven.rules for part in (*proven.broken, *proven.cured))
+def _is_asked(proven: ToldScenario) -> bool:
+    return any(part.what not in proven.rules for part in (*proven.broken, *proven.fixed))
 
 
 def _fired(parts: tuple[Part, ...], rule: str) -> str:
@@ -51,7 +51,7 @@ def _fired(parts: tuple[Part, ...], rule: str) -> str:
     if not of_rule:
         return "-"
     worst = next((part for part in of_rule if not part.holds), of_rule[-1])
-    seen = worst.seen if len(worst.seen) <= 8 else "unknown"
+    seen = str(worst.seen) if len(str(worst.seen)) <= 8 else "unknown"
     if not worst.holds:
         return f"{seen} (!)"
     return seen if seen == "clear" else f"fired: {seen}"
@@ -64,7 +64,7 @@ def _told(parts: tuple[Part, ...]) -> str:
     return f"as told {right}/{len(parts)}" + ("" if right == len(parts) else " (!)")
 
 
-def _verdict(proof: Proof) -> str:
+def _verdict(proof: ProofAnswer) -> str:
     total = len(proof.scenarios)
     right = sum(proven.holds for proven in proof.scenarios)
     went = (
@@ -72,4 +72,4 @@ def _verdict(proof: Proof) -> str:
         if right == total == 1
         else f"{right} of {plural(total, 'scenario')} went as they"
     )
-    return f"{went} should on Linux {proof.kernel}, {utc(proof.taken_at)}, in {proof.seconds:.0f} s."
+    return f"{went} should on Linux {proof.kernel}, {proof.taken_at}, in {proof.duration_s:.0f} s."

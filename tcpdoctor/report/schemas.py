@@ -13,6 +13,7 @@ from tcpdoctor.answers.facts import FactsAnswer
 from tcpdoctor.answers.fleet import FleetAnswer
 from tcpdoctor.answers.option import OptionAnswer
 from tcpdoctor.answers.port import PortAnswer
+from tcpdoctor.answers.proof import ProofAnswer, ScenarioList
 from tcpdoctor.answers.rule import RuleAnswer, RuleListAnswer
 from tcpdoctor.answers.rule_checks import LintAnswer, RuleTestsAnswer
 from tcpdoctor.answers.settings import SettingsAnswer
@@ -35,7 +36,9 @@ _RECORDS: Mapping[str, tuple[Any, str]] = {
     "namespaces": (NamespacesAnswer, "COMMAND --netns all"),
     "option": (OptionAnswer, "explain --option SO_X"),
     "port": (PortAnswer, "explain --port N"),
+    "lab": (ScenarioList, "lab list"),
     "lint": (LintAnswer, "rules lint"),
+    "proof": (ProofAnswer, "lab prove"),
     "rule": (RuleAnswer, "explain --rule ID"),
     "rules": (RuleListAnswer, "rules list"),
     "ruletests": (RuleTestsAnswer, "rules test"),

@@ -8,7 +8,6 @@ import subprocess
 
 import pytest
 
-from tcpdoctor.answers.proof import missing_parts
 from tcpdoctor.cli.lab import prove
 from tcpdoctor.cli.lab_run import Pace, tell
 from tcpdoctor.cli.output import Output
@@ -243,21 +242,21 @@ WELL = Cured("", window=0)
 def test_a_disease_that_is_not_there_falls_short(in_namespace):
     proven = proof_of(SICK, WELL)
     assert not proven.holds
-    assert missing_parts(proven) == [f"broken: {SHORT} should be warning, and is clear"]
+    assert [*proven.falls_short] == [f"broken: {SHORT} should be warning, and is clear"]
 
 
 def test_a_fix_that_does_not_help_falls_short(in_namespace):
     proven = proof_of(5, SICK, WELL)
-    assert missing_parts(proven) == [f"fixed: {SHORT} should be clear, and is warning"]
+    assert [*proven.falls_short] == [f"fixed: {SHORT} should be clear, and is warning"]
 
 
 def test_a_disease_that_is_milder_than_told_falls_short(in_namespace):
     proven = proof_of(5, SICK._replace(fires={SHORT: "critical"}), 60, WELL)
-    assert missing_parts(proven) == [f"broken: {SHORT} should be critical, and is warning"]
+    assert [*proven.falls_short] == [f"broken: {SHORT} should be critical, and is warning"]
 
 
 def test_a_story_without_a_fix_falls_short(in_namespace):
-    assert missing_parts(proof_of(5, SICK)) == [f"fixed: {SHORT} was not looked at"]
+    assert [*proof_of(5, SICK).falls_short] == [f"fixed: {SHORT} was not looked at"]
 
 
 def test_a_story_that_shows_nothing_falls_short(in_namespace):
@@ -268,12 +267,12 @@ def test_a_rule_that_cannot_be_answered_is_not_clear(in_namespace):
     rate = "retransmissions-above-normal"
     proven = proof_of(Broken("", fires={rate: "info"}, window=0), Cured("", window=0), rules=(rate,))
     assert not proven.holds
-    assert all("could not be checked" in said for said in missing_parts(proven))
+    assert all("could not be checked" in said for said in [*proven.falls_short])
 
 
 def test_an_answer_is_compared_with_what_was_foreseen(in_namespace):
     asked = Asked("", "explain --port 7001", {"bind.attempts.0.bind": "EADDRINUSE", "bind.nothing": 1})
-    assert missing_parts(proof_of(asked, rules=())) == [
+    assert [*proof_of(asked, rules=()).falls_short] == [
         "broken: bind.attempts.0.bind should be EADDRINUSE, and is ok",
         "broken: bind.nothing should be 1, and is there is no nothing",
     ]

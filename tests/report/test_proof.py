@@ -1,7 +1,7 @@
 """The proof as people and machines read it."""
 
-from tcpdoctor.answers.proof import Part, Proof, Proven, Unproven, falls_short, missing_parts
-from tcpdoctor.report.proof_json import proof_json
+from tcpdoctor.answers.proof import Part, Proven, Unproven, missing_parts, proof_answer
+from tcpdoctor.report.document import as_json
 from tcpdoctor.report.proof_text import proof_text
 from tcpdoctor.report.style import PLAIN
 from tests.schemas import assert_described
@@ -27,7 +27,7 @@ UNSEEN = "could not be checked: socket owners are hidden"
 
 
 def proof(*scenarios, without=()):
-    return Proof("6.18.44", 1795176000.0, 12.3, scenarios, without)
+    return proof_answer("6.18.44", 1795176000.0, 12.3, scenarios, without)
 
 
 def test_a_line_says_what_fired_and_that_it_is_clear():
@@ -38,7 +38,7 @@ def test_a_line_says_what_fired_and_that_it_is_clear():
         "",
         "The scenario went as it should on Linux 6.18.44, 2026-11-20T12:00:00Z, in 12 s.",
     ]
-    assert not falls_short(proof(WELL))
+    assert proof(WELL).holds
 
 
 def test_what_fell_short_is_said_below_the_table():
@@ -51,7 +51,7 @@ def test_what_fell_short_is_said_below_the_table():
     assert "  - broken: bind.probed should be true, and is false\n" in text
     assert "  - not within 10 s: 23 x LAST_ACK\n" in text
     assert "1 of 4 scenarios went as they should" in text
-    assert falls_short(proof(WELL, SILENT))
+    assert not proof(WELL, SILENT).holds
 
 
 def test_a_scenario_that_proves_other_rules_lists_them_below_its_name():
@@ -82,7 +82,7 @@ def test_rules_without_a_scenario_are_told_with_their_reason():
 
 
 def test_the_json_says_the_same():
-    document = proof_json(proof(WELL, SILENT, without=(Unproven("orphans-near-limit", "why"),)))
+    document = as_json(proof(WELL, SILENT, without=(Unproven("orphans-near-limit", "why"),)))
     assert_described(document)
     assert (document["holds"], document["duration_s"]) == (False, 12.3)
     assert [scenario["holds"] for scenario in document["scenarios"]] == [True, False]
