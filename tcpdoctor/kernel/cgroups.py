@@ -209,7 +209,7 @@ def _lxc(part: str, above: Sequence[str]) -> Container | None:
 
 def _scheduled(part: str, above: Sequence[str]) -> Container | None:
     """Return what Amazon's or HashiCorp's schedulers made without Docker."""
-    if "ecs" in above[-2:] and re.fullmatch(_ECS, part):
+    if "ecs" in above[-3:] and re.fullmatch(_ECS, part):
         return Container("ecs", part, None, _ecs_task(above) or part.partition("-")[0])
     if ("nomad" in above or "nomad.slice" in above) and (found := re.fullmatch(_NOMAD, part)):
         return Container("nomad", found["id"], None, clean(found["task"]) if found["task"] else None)
@@ -240,8 +240,8 @@ def _group_of(parts: Sequence[str]) -> tuple[str | None, str | None]:
 
 
 def _ecs_task(above: Sequence[str]) -> str | None:
-    """Return TASK of ``/ecs/TASK/CONTAINER``."""
-    return clean(above[-1]) if above[-2:-1] == ["ecs"] else None
+    """Return TASK of ``/ecs/TASK/CONTAINER`` and ``/ecs/CLUSTER/TASK/CONTAINER``."""
+    return clean(above[-1]) if "ecs" in above[-3:-1] else None
 
 
 def _runtime(maker: str, above: Sequence[str], pod: str | None) -> str:
@@ -250,7 +250,7 @@ def _runtime(maker: str, above: Sequence[str], pod: str | None) -> str:
         return _MAKERS.get(maker, "unknown")
     if pod is not None:
         return "kubernetes"
-    if "ecs" in above[-2:]:
+    if "ecs" in above[-3:]:
         return "ecs"
     return _MAKERS.get(above[-1], "unknown") if above else "unknown"
 

@@ -158,6 +158,7 @@ PATHS = {
     ),
     # Amazon ECS and Fargate
     f"/ecs/{TASK}/{ID}": f"ecs 5974e0d8c1e7 task={TASK}",
+    f"/ecs/my-cluster/{TASK}/{ID}": f"ecs 5974e0d8c1e7 task={TASK}",
     f"/ecs/{ALLOC}/{ID}": f"ecs 5974e0d8c1e7 task={ALLOC}",
     f"/ecs/{TASK}/{TASK}-1234567890": f"ecs {TASK}-1234567890 task={TASK}",
     f"/ecstasks.slice/ecstasks-{TASK}.slice/docker-{ID}.scope": (
