@@ -14,7 +14,7 @@ from tcpdoctor.diagnosis.holders import who_may_be_stopped
 from tcpdoctor.diagnosis.stopping import Asker, name_place
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.origin import began_here
-from tcpdoctor.facts.socketset import Age
+from tcpdoctor.facts.socketset import Age, name_ends
 from tcpdoctor.kernel.cgroups import read_place
 from tcpdoctor.kernel.dead_sockets import ask_process
 from tcpdoctor.kernel.live import take_samples, with_known_owners
@@ -84,6 +84,8 @@ class DeadGroup(NamedTuple):
     """Only descriptors whose number is a multiple of this were asked."""
     longest_silent: float
     """Seconds since the last data or acknowledgement on the one that is silent longest."""
+    peers: str | None = None
+    """Their other ends, those with most first; None where the sockets do not tell them."""
 
 
 class Holdings(NamedTuple):
@@ -296,7 +298,9 @@ def _dead_group(dead: Reading[DeadSockets]) -> Reading[DeadGroup | None]:
         return dead
     if not dead.found:
         return None
-    return DeadGroup(len(dead.found), dead.every, max(row.silent for row in dead.found))
+    ends = [row.peer for row in dead.found if row.peer is not None]
+    silent = max(row.silent for row in dead.found)
+    return DeadGroup(len(dead.found), dead.every, silent, name_ends(ends) if ends else None)
 
 
 def _state_groups(entries: Sequence[Entry], by_state: Mapping[TcpState, int]) -> tuple[StateGroup, ...]:

@@ -20,6 +20,7 @@ from tcpdoctor.facts.socketset import (
     SocketSet,
     Unsure,
     join_reasons,
+    name_ends,
     oldest,
     partly,
     some_descriptors,
@@ -317,6 +318,11 @@ def _dead_descriptors(count: SocketCount, _: Holding) -> Value:
     return some_descriptors(numbers) if numbers else NONE
 
 
+def _dead_peers(count: SocketCount, _: Holding) -> Value:
+    ends = [row.peer for row in count.seen if row.peer is not None]
+    return name_ends(ends) if ends else NONE
+
+
 def _share(holding: Holding) -> Value:
     """What it uses of its limit; one that is not seen was passed over by the search for large users."""
     process = holding.process
@@ -442,6 +448,12 @@ FACTS: Sequence[Told[Holding]] = (
         "The descriptors of these connections, the lowest first.",
         "ls -l /proc/PID/fd | grep socket: (inodes that ss -tane does not list)",
         lift(_dead, _dead_descriptors),
+    ),
+    _of_process.text(
+        "descriptors.dead_peers",
+        "The peers of these connections, those with most first.",
+        "nothing else shows them; each socket is asked (SO_PEERNAME)",
+        lift(_dead, _dead_peers),
     ),
     _of_process.gauge(
         "close_wait.owned",

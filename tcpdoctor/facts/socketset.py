@@ -379,10 +379,20 @@ def enumerate_some(words: Sequence[str], more: int) -> str:
 
 
 def _count_peers(connections: Iterable[Connection], is_client: Callable[[Connection], bool]) -> Counter[str]:
+    return _count_ends((row.remote, is_client(row)) for row in connections)
+
+
+def name_ends(ends: Iterable[Endpoint]) -> str:
+    """The other ends with most connections first, with their ports where connections share them."""
+    return most_common(_count_ends((end, True) for end in ends))
+
+
+def _count_ends(ends: Iterable[tuple[Endpoint, bool]]) -> Counter[str]:
+    """Count other ends, each with whether its port may be that of a server."""
     by_address: dict[str, Counter[int]] = {}
-    for connection in connections:
-        ports = by_address.setdefault(plain_address(connection.remote.address), Counter())
-        ports[connection.remote.port if is_client(connection) else _ANY] += 1
+    for end, is_server in ends:
+        ports = by_address.setdefault(plain_address(end.address), Counter())
+        ports[end.port if is_server else _ANY] += 1
     numbers: Counter[str] = Counter()
     for address, ports in by_address.items():
         shared = len(ports) == 1 or ports.total() >= 2 * len(ports)

@@ -13,14 +13,16 @@ a leak there is nothing to look for.
 import _socket as socket  # what is around it takes 3 ms to import, and is not needed
 import os
 import struct
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
+from typing import NamedTuple
 
 from tcpdoctor.kernel.owners import hides_from_us, is_elsewhere, whether_all_are_seen
 from tcpdoctor.kernel.procfile import is_absent
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import DeadSocket, DeadSockets, DeadUse
+from tcpdoctor.kernel.snapshot import DeadSocket, DeadSockets, DeadUse, Endpoint
 from tcpdoctor.kernel.sockopts import duplicates
 from tcpdoctor.kernel.states import TcpState
 
@@ -113,7 +115,7 @@ def ask_process(pid: int, root: str = "/proc") -> Reading[DeadSockets]:
         if isinstance(answer, Missing):
             return answer
         if answer is not None:
-            rows.append(DeadSocket(fd, inodes[fd], answer))
+            rows.append(DeadSocket(fd, inodes[fd], answer.silent, answer.peer))
     return DeadSockets(tuple(rows), len(inodes), step)
 
 
@@ -130,10 +132,18 @@ def _inodes(folder: str, numbers: Iterable[int]) -> dict[int, int]:
     return found
 
 
-def _ask(sock: socket.socket, namespace: bytes) -> float | None:
-    """For how long a connection that is over has been silent; None for any other socket."""
+class _Over(NamedTuple):
+    """What a connection that is over tells."""
+
+    silent: float
+    peer: Endpoint | None
+
+
+def _ask(sock: socket.socket, namespace: bytes) -> _Over | None:
+    """For how long a connection that is over has been silent, and its peer; None for any other socket."""
     try:
-        return _silent_for(sock, namespace)
+        silent = _silent_for(sock, namespace)
+        return None if silent is None else _Over(silent, _peer_of(sock))
     except OSError:
         return None  # a kind of socket without such options: netlink, vsock ...
 
@@ -154,6 +164,23 @@ def _silent_for(sock: socket.socket, namespace: bytes) -> float | None:
 
 
 _MPTCP = 262
+_SO_PEERNAME = 28
+
+
+def _peer_of(sock: socket.socket) -> Endpoint | None:
+    """Ask for the other end: getpeername(2) refuses where the connection is over, SO_PEERNAME does not.
+
+    Source: Linux net/ipv4/af_inet.c, inet_getname() with a peer of 2.
+    """
+    try:
+        packed = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERNAME, 16)  # more is refused for IPv4
+        family = int.from_bytes(packed[:2], sys.byteorder)  # a duplicate does not know its own
+        if family == socket.AF_INET6:
+            packed = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERNAME, 28)
+    except OSError:
+        return None
+    port, address = int.from_bytes(packed[2:4], "big"), packed[8:24] if len(packed) == 28 else packed[4:8]
+    return Endpoint(socket.inet_ntop(family, address), port) if port else None
 
 
 def _namespace_cookie() -> bytes:

@@ -309,6 +309,8 @@ class DeadSocket(NamedTuple):
     inode: int
     silent: float
     """Seconds since its last data or acknowledgement; it ended no earlier."""
+    peer: Endpoint | None = None
+    """Its other end; None where the socket does not tell it."""
 
 
 class DeadSockets(NamedTuple):

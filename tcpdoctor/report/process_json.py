@@ -77,9 +77,9 @@ def _dead(dead: Reading[DeadGroup | None], missing: dict[str, JsonValue]) -> Jso
             missing["dead_sockets"] = reason
             return None
         case None:
-            return {"sockets": 0, "every": 1, "longest_silent_s": None}
-        case DeadGroup(number, every, silent):
-            return {"sockets": number, "every": every, "longest_silent_s": round(silent, 3)}
+            return {"sockets": 0, "every": 1, "longest_silent_s": None, "peers": None}
+        case DeadGroup(number, every, silent, peers):
+            return {"sockets": number, "every": every, "longest_silent_s": round(silent, 3), "peers": peers}
     raise TypeError(dead)
 
 

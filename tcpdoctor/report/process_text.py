@@ -194,6 +194,7 @@ def _dead_group(dead: DeadGroup) -> str:
     return (
         f"{least}{dead.number:,} connections are over (reset, or timed out), their descriptors not closed; "
         f"the longest silent for {show(dead.longest_silent, SECOND)}"
+        f"{f'; peers: {dead.peers}' if dead.peers else ''}"
     )
 
 

@@ -251,6 +251,14 @@ def test_descriptors_that_were_over_in_both_looks_count():
     assert (found["descriptors.dead_sockets"], found["descriptors.dead"]) == (2, "fd 7 and 8")
 
 
+def test_the_peers_of_those_that_are_over_are_named():
+    ends = [Endpoint("198.51.100.7", 443)] * 2 + [Endpoint("::ffff:198.51.100.9", 5000 + n) for n in range(3)]
+    rows = tuple(DeadSocket(fd, 7000 + fd, 9.0, end) for fd, end in enumerate([*ends, None]))
+    use = DeadUse({811: DeadSockets(rows, 40, 1)}, complete=True)
+    assert of_dead(use, use)["descriptors.dead_peers"] == "198.51.100.9 (3) and 198.51.100.7:443 (2)"
+    assert of_dead(dead(7), dead(7))["descriptors.dead_peers"] == "none"
+
+
 def test_from_one_look_at_most_those_that_are_over_count():
     found = of_dead(Missing("one look"), dead(7, 8, 9))
     assert found["descriptors.dead_sockets"] == Range(0, 3, "needs two samples")

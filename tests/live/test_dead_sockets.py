@@ -3,9 +3,12 @@
 import fcntl
 import os
 import socket
+import struct
 import subprocess
 import sys
 from contextlib import ExitStack
+
+import pytest
 
 from tcpdoctor.kernel.counters import read_sockstat
 from tcpdoctor.kernel.dead_sockets import (
@@ -17,7 +20,7 @@ from tcpdoctor.kernel.dead_sockets import (
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.lab.catalogue import LAB
 from tcpdoctor.lab.closing import ended_and_not_closed
-from tcpdoctor.lab.pairs import allow_descriptors, connect_pair, listen
+from tcpdoctor.lab.pairs import allow_descriptors, connect_pair, listen, wait_until
 
 from .checks import check, evidence, findings, lines_of
 from .scenes import disease_of
@@ -43,6 +46,28 @@ def test_sockets_that_no_list_shows_are_found_by_their_descriptors(in_namespace)
     assert all(0 <= row.silent < 30 for row in found.found)
     assert (listed, same, found.every) == (0, True, 1)
     assert held - after == 68  # nothing of ours stays open
+
+
+def reset_by_their_peers(family, host):
+    allow_descriptors(512)
+    linger = struct.pack("ii", 1, 0)
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server((host, 0), family=family))
+        clients = [stack.enter_context(socket.create_connection(server.getsockname()[:2])) for _ in range(67)]
+        held = [stack.enter_context(server.accept()[0]) for _ in clients]
+        ends = {sock.fileno(): sock.getpeername()[:2] for sock in held}
+        for client in clients:
+            client.sendall(b"x")
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            client.close()
+        wait_until(lambda: len(ask_process(os.getpid()).found) == 67, "the resets")
+        return ends, ask_process(os.getpid())
+
+
+@pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_the_peers_of_connections_that_are_over_are_known(in_namespace, family, host):
+    ends, found = in_namespace(reset_by_their_peers, family, host)
+    assert {row.fd: row.peer and tuple(row.peer) for row in found.found} == ends
 
 
 def alive_or_never_connected():
