@@ -523,7 +523,8 @@ def _owners(rows: Sequence[Connection]) -> tuple[tuple[OwnerCount, ...], int, st
     owners = tuple(
         OwnerCount(pid, first[pid].name, first[pid].uid, number) for pid, number in held.most_common()
     )
-    return owners, unheld, "; ".join(f"{number} sockets: {why}" for why, number in hidden.items())
+    told = (f"{number} socket{'' if number == 1 else 's'}: {why}" for why, number in hidden.items())
+    return owners, unheld, "; ".join(told)
 
 
 def _listeners(journey: Journey) -> Reading[tuple[Listener, ...]]:

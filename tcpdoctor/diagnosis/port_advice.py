@@ -558,7 +558,8 @@ def _privileged(answer: PortAnswer) -> Advice:
         (
             (
                 "In its unit: AmbientCapabilities=CAP_NET_BIND_SERVICE, or a systemd socket unit; "
-                "without systemd: setcap cap_net_bind_service=+ep PROGRAM."
+                "without systemd: setcap cap_net_bind_service=+ep PROGRAM (no interpreter: every script of "
+                "every user would have it)."
             ),
             f"Or let every user here: sysctl -w net.ipv4.ip_unprivileged_port_start={answer.target.port}",
         ),
