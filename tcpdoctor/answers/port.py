@@ -7,7 +7,7 @@ The look is taken once and judged for each address that is asked about; without 
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from tcpdoctor.answers.finding import ToldFinding, ToldUnchecked, told_finding
 from tcpdoctor.answers.record import (
@@ -34,12 +34,11 @@ from tcpdoctor.answers.stop import (
 from tcpdoctor.diagnosis.bind import ATTEMPTS, OK, Attempt, Target, parse_target
 from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.diagnosis.port import (
-    PortAnswer as BindFound,
-)
-from tcpdoctor.diagnosis.port import (
+    HeldConnections,
     PortSocket,
     Row,
     answer,
+    connections_by_holders,
     connections_that_end,
     custody_of,
     first_holder,
@@ -48,6 +47,9 @@ from tcpdoctor.diagnosis.port import (
     stop_of,
     udp_sockets,
     with_probes,
+)
+from tcpdoctor.diagnosis.port import (
+    PortAnswer as BindFound,
 )
 from tcpdoctor.diagnosis.port_advice import (
     advise,
@@ -63,12 +65,15 @@ from tcpdoctor.kernel.addresses import interface_indexes
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.port_evidence import (
     PortEvidence,
+    PortUse,
     Probe,
     connections,
     find_user,
     privilege_of,
     probe_bind,
     read_port_evidence,
+    read_port_use,
+    use_of,
 )
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.redirects import Redirect
@@ -77,6 +82,9 @@ from tcpdoctor.kernel.sockopts import Linger, PortRange, SocketOptions
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.named_tuples import NamedTuple
+
+if TYPE_CHECKING:
+    from tcpdoctor.kernel.snapshot import Samples
 
 _NUMBERS = {"SO_REUSEADDR": socket.SO_REUSEADDR, "SO_REUSEPORT": socket.SO_REUSEPORT}
 _ANYWHERE = ("0.0.0.0", "::")
@@ -309,10 +317,11 @@ def look_at_port(question: PortQuestion) -> PortAnswer:
     """
     _refuse_bad_questions(question)
     targets = _targets(question)
+    # they take their time, and the port shall be told as it is afterwards
+    samples = _samples(read_port_use(question.port))
     evidence = read_port_evidence(question.port, protocol=question.protocol)
-    diagnosis = _diagnose(evidence)
-    if diagnosis.rules:  # that took its time
-        evidence = read_port_evidence(question.port, protocol=question.protocol)
+    samples = samples or _samples(use_of(evidence))  # what is merely bound shows to a closer look alone
+    diagnosis = Diagnosis((), (), 0) if samples is None else _diagnose(evidence, samples)
     who, taken_at = read_identity(), time.time()
     evidence = _for_user(evidence, question.user)
     found = [answer(target, evidence) for target in targets]
@@ -395,25 +404,24 @@ def _probes(target: Target, question: PortQuestion, *, listen: bool) -> list[Rea
     ]
 
 
-def _diagnose(evidence: PortEvidence) -> Diagnosis:
-    """Ask the rules about this port, in two looks as `check`; a port that nobody uses needs none of them."""
-    if not _is_used(evidence):
-        return Diagnosis((), (), 0)
+def _samples(use: PortUse) -> "Samples | None":
+    """Look twice, as `check` does; None for a port that nobody uses: no rule is asked about it."""
+    if use is PortUse.NONE:
+        return None
+    from tcpdoctor.kernel.live import take_samples
+
+    return take_samples(_WINDOW, every_listener=use is PortUse.LISTENING)
+
+
+def _diagnose(evidence: PortEvidence, samples: "Samples") -> Diagnosis:
+    """Ask the rules about this port and who is there."""
     from tcpdoctor.answers.rules import load_rules
     from tcpdoctor.diagnosis.evaluate import diagnose_port
-    from tcpdoctor.kernel.live import take_samples
 
     listeners = () if isinstance(evidence.listeners, Missing) else evidence.listeners
     owners = [row.owner for row in listeners] + [row.owner for row in connections(evidence.local)]
     pids = {holder.pid for owner in owners if isinstance(owner, Held) for holder in owner.holders}
-    samples = take_samples(_WINDOW, every_listener=bool(listeners))
     return diagnose_port(load_rules().rules, samples, evidence.port, pids)
-
-
-def _is_used(evidence: PortEvidence) -> bool:
-    if isinstance(evidence.local, Missing) or isinstance(evidence.remote, Missing) or evidence.listeners:
-        return True
-    return any(detail.total for side in (evidence.local, evidence.remote) for detail in side.values())
 
 
 # The record is finished here; nothing is read below this line.
@@ -458,7 +466,7 @@ def finish(
         bind_ipv6=_bind_ipv6(question, found, evidence, taken_at),
         udp_holders=evidence.udp
         if isinstance(evidence.udp, Missing)
-        else tuple(_blocker(one, evidence) for one in udp_sockets(evidence)),
+        else _blockers(udp_sockets(evidence), evidence),
         user=question.user,
         device=question.device,
         waited_s=None,
@@ -537,7 +545,7 @@ def _bind(found: BindFound, taken_at: float) -> Reading[Bind]:
         cause=found.cause,  # type: ignore[arg-type]  # one of CAUSES
         free_in_s=None if found.free_in is None else round(found.free_in, 3),
         blockers_total=found.blockers_total,
-        blockers=tuple(_blocker(one, found.evidence) for one in found.blockers),
+        blockers=_blockers(found.blockers, found.evidence),
         uid=found.wanted.uid,
         obstacle=None if found.obstacle is None else found.obstacle.why,
         listen_probed=any(attempt.listen_probed for attempt in found.attempts),
@@ -553,7 +561,12 @@ def _attempt(attempt: Attempt) -> ToldAttempt:
     return ToldAttempt(attempt.options, attempt.bind, attempt.listen, attempt.certain)  # type: ignore[arg-type]
 
 
-def _blocker(one: PortSocket, evidence: PortEvidence) -> Blocker:
+def _blockers(sockets: Sequence[PortSocket], evidence: PortEvidence) -> tuple[Blocker, ...]:
+    held = connections_by_holders(evidence)  # there may be very many: they are counted once for all of these
+    return tuple(_blocker(one, evidence, held) for one in sockets)
+
+
+def _blocker(one: PortSocket, evidence: PortEvidence, held: HeldConnections) -> Blocker:
     row, custody = one.row, custody_of(one.row, evidence)
     peer = peer_of(row, evidence)
     device = evidence.interfaces.get(one.existing.device)
@@ -578,13 +591,13 @@ def _blocker(one: PortSocket, evidence: PortEvidence) -> Blocker:
         began_here=one.began_here,
         uid=one.existing.uid if one.existing.uid_known else None,
         device=device,
-        stop=_stop(row, evidence),
+        stop=_stop(row, evidence, held),
     )
 
 
-def _stop(row: Row, evidence: PortEvidence) -> ToldStop | None:
+def _stop(row: Row, evidence: PortEvidence, held: HeldConnections) -> ToldStop | None:
     stop = stop_of(row, evidence)
-    return None if stop is None else told_stop(stop, connections_that_end(stop, row, evidence))
+    return None if stop is None else told_stop(stop, connections_that_end(stop, row, evidence, held))
 
 
 def _state_key(one: PortSocket) -> StateKey:

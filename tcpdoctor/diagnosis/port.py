@@ -556,25 +556,48 @@ def stop_of(row: Row, evidence: PortEvidence) -> Stop | None:
     return who_may_be_stopped(holders, evidence.standings, asker, inherited=heirs)
 
 
-def connections_that_end(stop: Stop, row: Row, evidence: PortEvidence) -> int:
-    """Count the port's connections that end with the holder of a socket, those in its accept queue too.
+class HeldConnections(NamedTuple):
+    """The port's connections, counted by who has them.
 
     Of a state that was only sampled, each stands for its share of all.
     """
-    ending = {holder.pid for holder in row.owner.holders} if isinstance(row.owner, Held) else set()
-    number = 0.0
-    for detail in () if isinstance(evidence.local, Missing) else evidence.local.values():
+
+    waiting: float
+    """In an accept queue."""
+    by_pids: Mapping[frozenset[int], float]
+    """By all the processes that hold one."""
+
+
+def connections_by_holders(evidence: PortEvidence) -> HeldConnections:
+    """Count the port's connections by those who hold them."""
+    waiting, by_pids = 0.0, dict[frozenset[int], float]()
+    for state, detail in () if isinstance(evidence.local, Missing) else evidence.local.items():
         share = detail.total / len(detail.connections) if detail.connections else 1.0
-        number += share * sum(_ends(one, stop, ending, row, evidence) for one in detail.connections)
+        for one in () if state is TcpState.BOUND else detail.connections:
+            if is_waiting(one):
+                waiting += share
+            elif isinstance(one.owner, Held):
+                pids = _pids_of(one.owner)
+                by_pids[pids] = by_pids.get(pids, 0.0) + share
+    return HeldConnections(waiting, by_pids)
+
+
+def connections_that_end(
+    stop: Stop, row: Row, evidence: PortEvidence, held: HeldConnections | None = None
+) -> int:
+    """Count the port's connections that end with the holder of a socket, those in its accept queue too.
+
+    Args:
+        stop: How the holder is stopped.
+        row: The socket.
+        evidence: What was found at the port.
+        held: Its `connections_by_holders`, where many ask.
+    """
+    waiting, by_pids = connections_by_holders(evidence) if held is None else held
+    ending = {holder.pid for holder in row.owner.holders} if isinstance(row.owner, Held) else set()
+    number = waiting if isinstance(row, Listener) else 0.0
+    number += sum(each for pids, each in by_pids.items() if _dies(pids, stop, ending, evidence))
     return round(number)
-
-
-def _ends(one: Connection, stop: Stop, ending: set[int], row: Row, evidence: PortEvidence) -> bool:
-    if one.state is TcpState.BOUND:
-        return False
-    if is_waiting(one):
-        return isinstance(row, Listener)
-    return isinstance(one.owner, Held) and _dies(one.owner, stop, ending, evidence)
 
 
 def others_that_hold(answer: "PortAnswer", stop: Stop, row: Row) -> tuple[Holder, ...]:
@@ -583,14 +606,17 @@ def others_that_hold(answer: "PortAnswer", stop: Stop, row: Row) -> tuple[Holder
     found: dict[int, Holder] = {}
     for blocker in answer.blockers:
         owner = blocker.row.owner
-        if isinstance(owner, Held) and not _dies(owner, stop, ending, answer.evidence):
+        if isinstance(owner, Held) and not _dies(_pids_of(owner), stop, ending, answer.evidence):
             found.setdefault(owner.holders[0].pid, owner.holders[0])
     return tuple(found.values())
 
 
-def _dies(owner: Held, stop: Stop, ending: set[int], evidence: PortEvidence) -> bool:
+def _pids_of(owner: Held) -> frozenset[int]:
+    return frozenset(holder.pid for holder in owner.holders)
+
+
+def _dies(pids: frozenset[int], stop: Stop, ending: set[int], evidence: PortEvidence) -> bool:
     """Whether a socket's holders end with those that are stopped."""
-    pids = {holder.pid for holder in owner.holders}
     if pids & ending:
         return True
     processes = [process for pid in pids if (process := evidence.processes.get(pid))]

@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
 from types import MappingProxyType
 from typing import Literal, TypeVar
 
@@ -226,6 +227,39 @@ class PortEvidence(NamedTuple):
     """Paths of the control groups that listeners of a systemd were made in, by id: those of socket units."""
     redirects: Redirects = Redirects((), ("the rules of nft and iptables were not asked for",))
     """Rules that send the port elsewhere before any socket is looked up."""
+
+
+class PortUse(Enum):
+    """Whether there is anything at a port."""
+
+    NONE = "no socket has it, here or as the port of its peer"
+    SOME = "there are sockets, and nobody listens; or it could not be seen"
+    LISTENING = "somebody listens, or it could not be seen whether anybody does"
+
+
+def read_port_use(port: int) -> PortUse:
+    """Look whether a port of the calling thread's network namespace is used; who uses it is not looked up."""
+    local = read_connections(CONNECTION_STATES, local_port=port, bound=1)
+    remote = read_connections(CONNECTION_STATES, remote_port=port, bound=1)
+    return _use(read_listeners(local_port=port), local, remote)
+
+
+def use_of(evidence: PortEvidence) -> PortUse:
+    """Return the same of a port that was looked at closely."""
+    return _use(evidence.listeners, evidence.local, evidence.remote)
+
+
+def _use(
+    listeners: Reading[Sequence[Listener]],
+    local: Reading[Mapping[TcpState, Detail]],
+    remote: Reading[Mapping[TcpState, Detail]],
+) -> PortUse:
+    if isinstance(listeners, Missing) or listeners:
+        return PortUse.LISTENING
+    if isinstance(local, Missing) or isinstance(remote, Missing):
+        return PortUse.SOME
+    used = any(detail.total for side in (local, remote) for detail in side.values())
+    return PortUse.SOME if used else PortUse.NONE
 
 
 def read_port_evidence(
