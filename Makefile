@@ -34,7 +34,7 @@ readme: setup
 
 # Adds to what is promised (tests/frozen); it refuses to take anything back.
 freeze: setup
-	$(PYTHON) -m tests.frozen.schemas
+	$(PYTHON) -m tests.frozen
 
 # What is built needs pip and no test tools: the environment of the tests where there is one, else one of its own.
 BUILDER = $(firstword $(wildcard .venv/bin/python) .venv-build/bin/python)

@@ -1,8 +1,9 @@
-"""What was promised stays: no key, type or value of a JSON form goes away, and what is required stays so."""
+"""What was promised stays: the forms of JSON, and the names of options, rules, metrics and exit codes."""
 
 import pytest
 
 from tcpdoctor.report.schemas import load_schema, schema_names
+from tests.frozen.names import frozen_names, lost_names, names_here
 from tests.frozen.schemas import FOLDER, Promise, frozen, promises
 
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -31,3 +32,11 @@ def test_a_lost_key_type_or_value_is_seen():
         Promise(".a", "type array"),
         Promise(".a[]", "type integer"),
     } <= promises(schema)
+
+
+def test_no_option_rule_metric_or_exit_code_goes_away():
+    assert lost_names() == {}
+
+
+def test_every_name_is_frozen():
+    assert frozen_names() == names_here(), "make freeze"
