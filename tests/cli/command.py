@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from tests.cli.forked import run_forked
 from tests.schemas import described
 
 COMMAND = (sys.executable, "-m", "tcpdoctor")
@@ -17,11 +18,15 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in steering} | dict(extra or {})
 
 
-def tcpdoctor(
+_READ_AT_START = {"LANG", "LC_ALL", "LC_CTYPE"}
+"""With Python's own: what only a process that starts reads from its environment."""
+
+
+def run_process(
     *arguments: object, env: Mapping[str, str] | None = None, **options: Any
 ) -> "subprocess.CompletedProcess[str]":
-    """Run it to its end and return what it printed; JSON is what its schema says."""
-    answer = subprocess.run(
+    """Run it to its end as a process of its own; `options` are those of `subprocess.run`."""
+    return subprocess.run(
         [*COMMAND, *map(str, arguments)],
         capture_output=True,
         encoding="utf-8",
@@ -30,9 +35,26 @@ def tcpdoctor(
         check=False,
         **options,
     )
+
+
+def tcpdoctor(
+    *arguments: object, env: Mapping[str, str] | None = None, **options: Any
+) -> "subprocess.CompletedProcess[str]":
+    """Run it to its end and return what it printed; JSON is what its schema says.
+
+    Without `options` or variables that a process reads when it starts, it is run without Python's start.
+    """
+    if options.keys() <= {"cwd"} and not any(_is_read_at_start(name) for name in env or ()):
+        answer = run_forked([*map(str, arguments)], environment(env), options.get("cwd"))
+    else:
+        answer = run_process(*arguments, env=env, **options)
     if "json" in arguments and answer.stdout.startswith("{"):
         described(answer.stdout)
     return answer
+
+
+def _is_read_at_start(name: str) -> bool:
+    return name in _READ_AT_START or name.startswith("PYTHON")
 
 
 def complaint(answer: "subprocess.CompletedProcess[str]") -> str:

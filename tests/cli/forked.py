@@ -1,0 +1,116 @@
+"""Runs of the command without Python's start: half of the suite's time would be spent on that.
+
+A child of this process is made what a new one would be (modules as they were imported, nothing cached, no
+descriptor but the standard three, its own environment and streams) and then runs `tcpdoctor.__main__.main`.
+What hangs on how a process starts (memory, signals, users, Python's own variables, what is imported) is
+tested with real ones.
+"""
+
+import os
+import pkgutil
+import selectors
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+import tcpdoctor
+
+_SECONDS = 60.0
+
+
+def _imported() -> dict[str, dict[str, Any]]:
+    """Import the whole program, and remember what its modules hold before anything ran."""
+    names = [found.name for found in pkgutil.walk_packages(tcpdoctor.__path__, "tcpdoctor.")]
+    return {name: dict(vars(import_module(name))) for name in names if not name.endswith("__main__")}
+
+
+_MODULES = _imported()
+from tcpdoctor import __main__ as _program  # noqa: E402 - it is no module of the walk
+
+
+def run_forked(
+    arguments: Sequence[str], environment: Mapping[str, str], folder: str | os.PathLike[str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run it to its end as `subprocess.run` would; `TimeoutExpired` after a minute."""
+    out, err = os.pipe(), os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the child needs no thread of ours
+        child = os.fork()
+    if child == 0:
+        _become_the_program(arguments, environment, folder, out[1], err[1])
+    os.close(out[1])
+    os.close(err[1])
+    try:
+        said = _read_both(out[0], err[0], arguments)
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        raise
+    finally:
+        _, status = os.waitpid(child, 0)
+    return subprocess.CompletedProcess(
+        [sys.executable, "-m", "tcpdoctor", *arguments],
+        os.waitstatus_to_exitcode(status),
+        said[out[0]].decode("utf-8"),
+        said[err[0]].decode("utf-8"),
+    )
+
+
+def _read_both(out: int, err: int, arguments: Sequence[str]) -> dict[int, bytes]:
+    said = {out: b"", err: b""}
+    deadline = time.monotonic() + _SECONDS
+    with selectors.DefaultSelector() as readable:
+        for pipe in said:
+            readable.register(pipe, selectors.EVENT_READ)
+        while readable.get_map():
+            for key, _ in readable.select(max(deadline - time.monotonic(), 0.0)):
+                if part := os.read(key.fd, 65536):
+                    said[key.fd] += part
+                else:
+                    readable.unregister(key.fd)
+                    os.close(key.fd)
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired([*arguments], _SECONDS)
+    return said
+
+
+def _become_the_program(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    folder: str | os.PathLike[str] | None,
+    out: int,
+    err: int,
+) -> NoReturn:
+    try:
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        if folder is not None:
+            os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        for caught in (signal.SIGTERM, signal.SIGALRM, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(caught, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        warnings.simplefilter("ignore")  # as a new process does
+        _forget()
+        sys.argv = [str(_program.__file__), *arguments]
+        sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115
+        _program.main()
+    finally:
+        os._exit(99)
+
+
+def _forget() -> None:
+    for name, held in _MODULES.items():
+        module = sys.modules[name]
+        vars(module).clear()
+        vars(module).update(held)
+        for value in held.values():
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
