@@ -33,11 +33,13 @@ class Place(NamedTuple):
     """The containers that share it."""
     unit: str | None = None
     """Where no container is inside, the systemd unit of its lowest process."""
+    process: str | None = None
+    """Where neither is known, that process: ``bwrap (811)``."""
 
     @property
     def short(self) -> str:
-        """For a column: its name, or its number."""
-        return self.name or str(self.namespace)
+        """For a column: its name, or that of a process inside, or its number."""
+        return self.name or self.process or ("here" if self.own else str(self.namespace))
 
 
 class Unseen(NamedTuple):
@@ -69,21 +71,30 @@ def place_of(place: NamespacePlace, own: int) -> Place:
     """Return how a namespace is called; `own` is the inode of ours."""
     is_own = place.inode == own
     way = f"nsenter --net={shlex.quote(place.path)}"
-    if place.path.startswith(f"{NAMES}/"):
+    if place.is_named() and place.path.startswith(f"{NAMES}/"):
         way = f"ip netns exec {shlex.quote(place.path.removeprefix(f'{NAMES}/'))}"
-    label = _label(place, own=is_own)
+    elif place.pid is not None:
+        way = f"nsenter -t {place.pid} -n"
     return Place(
-        place.inode, place.called(), label, is_own, None if is_own else way, place.inside, place.unit
+        place.inode,
+        place.called(),
+        _label(place, own=is_own),
+        is_own,
+        None if is_own else way,
+        place.inside,
+        place.unit,
+        f"{place.process} ({place.pid})" if place.process else None,
     )
 
 
 def _label(place: NamespacePlace, *, own: bool) -> str:
-    if place.name is not None:
+    if place.is_named():
         within = f": {place.words()}" if place.inside else ""
         return f"network namespace {place.name} ({place.inode}){within}"
     if own:
         return f"network namespace {place.inode}"
-    who = place.words() or (f"process {place.pid}" if place.pid is not None else "")
+    called = f" ({place.process})" if place.process else ""
+    who = place.words() or (f"process {place.pid}{called}" if place.pid is not None else "")
     return f"network namespace {place.inode} of {who}" if who else f"network namespace {place.inode}"
 
 

@@ -184,6 +184,8 @@ def _user_of(parts: Sequence[str]) -> tuple[int | None, bool]:
 def _container_at(parts: Sequence[str], number: int) -> Container | None:
     """Return the container that this part of a path begins, or that is watched by what stands there."""
     part, above = parts[number], parts[:number]
+    if _is_podman_pod(parts, number):
+        return None
     if len(part) >= 64 and (found := re.fullmatch(_IN_NAME, part)):
         maker = (found["maker"] or "").rpartition(":")[2].removesuffix("-conmon")
         pod, task = _group_of(parts[: number + 1])
@@ -230,13 +232,25 @@ def _is_beside(parts: Sequence[str], number: int) -> bool:
 def _group_of(parts: Sequence[str]) -> tuple[str | None, str | None]:
     """Return the pod and the task that a path goes through, the innermost ones."""
     pod = task = None
-    for part in parts:
+    for number, part in enumerate(parts):
+        if _is_podman_pod(parts, number):
+            pod = part
         if "pod" in part:
             found = re.fullmatch(_POD, part.partition(":")[0]) or re.fullmatch(_PODMAN_POD, part)
             pod = found["uid"].replace("_", "-") if found else pod
         if part.startswith("ecstasks-") and (found := re.fullmatch(_ECS_TASK, part)):
             task = found["task"]
     return pod, task
+
+
+def _is_podman_pod(parts: Sequence[str], number: int) -> bool:
+    """Whether it is a pod of Podman's cgroupfs driver: ``libpod_parent/POD/libpod-CONTAINER``."""
+    below = parts[number + 1 : number + 2]
+    return (
+        parts[number - 1 : number] == ["libpod_parent"]
+        and bool(below and below[0].startswith("libpod-"))
+        and re.fullmatch(_HEX, parts[number]) is not None
+    )
 
 
 def _ecs_task(above: Sequence[str]) -> str | None:

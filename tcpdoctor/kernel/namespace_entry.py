@@ -7,6 +7,7 @@ socket, a descriptor or a mount elsewhere keeps alive is not found.
 import ctypes
 import errno
 import os
+import re
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -42,22 +43,37 @@ class NamespacePlace(NamedTuple):
     """The containers that share it; looked up by `who_is_inside`."""
     unit: str | None = None
     """Where no container is inside, the systemd unit of its lowest process."""
+    process: str | None = None
+    """Where neither is known, the name of that process."""
 
     def called(self) -> str | None:
         """A name that stays from run to run: of ``ip netns``, else the pod, container or unit inside."""
-        if self.name is not None:
+        if self.is_named():
             return self.name
         pods = {container.pod for container in self.inside}
         if len(pods) == 1 and (pod := pods.pop()) is not None:
-            return f"pod-{clean(pod)}"
+            return f"pod-{_short(pod)}"
         names = sorted(clean(container.short) for container in self.inside)
         return names[0] if names else self.unit
+
+    def is_named(self) -> bool:
+        """Whether somebody chose a name for it, and no engine that made it for a container."""
+        return self.name is not None and not (self.inside and re.fullmatch(_MADE_UP, self.name))
 
     def words(self) -> str:
         """Who is inside, for people: ``docker 3f2a0c11d0aa, docker 91aa77e1f20b``; empty where not known."""
         told = [f"{container.runtime} {clean(container.short)}" for container in self.inside]
-        told += [f"pod {clean(pod)}" for pod in sorted({one.pod for one in self.inside if one.pod})]
+        told += [f"pod {_short(pod)}" for pod in sorted({one.pod for one in self.inside if one.pod})]
         return ", ".join(told) or (self.unit or "")
+
+
+_MADE_UP = "(?:cni|netns)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+"""Names that CNI's engines and Podman give to what they make, anew each time."""
+
+
+def _short(pod: str) -> str:
+    """A pod's id as people type it: of Podman's 64 digits the first twelve."""
+    return clean(pod[:12] if len(pod) == 64 and pod.isalnum() else pod)
 
 
 _MOST_ASKED = 200
@@ -78,7 +94,19 @@ def who_is_inside(place: NamespacePlace, proc: str = "/proc") -> NamespacePlace:
             found.setdefault(where.container.id, where.container)
         unit = unit or where.unit
     containers = tuple(found[name] for name in sorted(found))
-    return place._replace(inside=containers, unit=None if containers or unit is None else clean(unit))
+    if containers:
+        return place._replace(inside=containers)
+    if unit is not None:
+        return place._replace(unit=clean(unit))
+    return place._replace(process=_name_of_lowest(place, proc))
+
+
+def _name_of_lowest(place: NamespacePlace, proc: str) -> str | None:
+    try:
+        with open(f"{proc}/{place.pids[0]}/comm", "rb") as file:
+            return clean(file.read().rstrip(b"\n").decode("utf-8", "surrogateescape"))
+    except (OSError, IndexError):
+        return None  # it has ended, or nobody is inside
 
 
 class NamespacesFound(NamedTuple):

@@ -113,7 +113,7 @@ _called: str | None = None
 
 
 def call_namespace(name: str | None) -> None:
-    """Name the calling thread's namespace, where ``ip netns`` has no name for it, after what is in it."""
+    """Name the calling thread's namespace by what somebody knows who knows it better than ``ip netns``."""
     global _called
     _called = name
 
@@ -160,7 +160,7 @@ def read_identity() -> Identity:
         host=clean(system.nodename),
         kernel=clean(system.release),
         namespace=network_namespace(),
-        namespace_name=name_of_namespace() or _called,
+        namespace_name=_called or name_of_namespace(),
         initial_namespace=is_initial_namespace(),
         euid=os.geteuid(),
     )

@@ -58,7 +58,7 @@ def _row(check: Check) -> ListRow:
         else ""
     )
     name, label = ("here", "here") if place is None else (place.short, place.label)
-    if check.samples.after.initial_namespace is True and name == str(check.samples.after.namespace):
+    if check.samples.after.initial_namespace is True and name == "here":
         name = "host"
     return ListRow(status(check), name, label, worst)
 

@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 from tcpdoctor.kernel.namespace_entry import NamespacePlace, who_is_inside
 
 ONE, TWO = "3f" * 32, "91" * 32
@@ -60,7 +62,30 @@ def test_a_name_of_ip_netns_goes_first(tmp_path):
     assert who_is_inside(place, str(tmp_path)).called() == "blue"
 
 
+@pytest.mark.parametrize("maker", ["cni", "netns"])
+def test_a_name_that_an_engine_made_up_gives_way_to_the_container(tmp_path, maker):
+    place = recorded(tmp_path, {100: f"/system.slice/docker-{ONE}.scope"})
+    made_up = who_is_inside(place, str(tmp_path))._replace(name=f"{maker}-{POD}")
+    assert (made_up.called(), made_up.is_named()) == (ONE[:12], False)
+    assert made_up._replace(inside=()).called() == f"{maker}-{POD}"
+
+
+def test_a_pod_of_podman_without_systemd_is_no_container(tmp_path):
+    pod = f"/libpod_parent/{TWO}"
+    place = recorded(tmp_path, {100: f"{pod}/libpod-{ONE}", 200: f"{pod}/libpod-{ONE}"})
+    found = who_is_inside(place, str(tmp_path))
+    assert found.called() == f"pod-{TWO[:12]}"
+    assert found.words() == f"podman {ONE[:12]}, pod {TWO[:12]}"
+
+
+def test_where_neither_container_nor_unit_is_known_a_process_is(tmp_path):
+    place = recorded(tmp_path, {100: "/", 101: "/"})
+    (tmp_path / "100" / "comm").write_bytes(b"evil\x1b[31m\n")
+    found = who_is_inside(place, str(tmp_path))
+    assert (found.called(), found.words(), found.process) == (None, "", "evil[31m")
+
+
 def test_where_nothing_is_known_there_is_no_name(tmp_path):
     place = recorded(tmp_path, {100: "/"})
     found = who_is_inside(place, str(tmp_path))
-    assert (found.called(), found.words()) == (None, "")
+    assert (found.called(), found.words(), found.process) == (None, "", None)
