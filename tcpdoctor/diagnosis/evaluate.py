@@ -27,13 +27,18 @@ def diagnose(rules: Sequence[Rule], samples: Samples, most: int = MOST_SUBJECTS)
     Args:
         rules: Those in force.
         samples: One look or two.
-        most: Of one rule so many findings are told, the worst; the rest is counted.
+        most: Of one rule so many findings are told, the worst, fewer where several rules find a crowd; the
+            rest is counted.
 
     Raises:
         RuleError: A shipped rule's prose is wrong; lint finds that before it is shipped.
     """
     host = HostFacts(samples)  # shared, so that no fact is computed twice
     return diagnose_subjects(rules, samples.after, lambda scope: subjects_of(samples, scope, host), most)
+
+
+_LEAST_TOLD = 10
+"""Findings of a rule that are told whatever else there is to say."""
 
 
 class _Fired(NamedTuple):
@@ -67,8 +72,10 @@ def diagnose_subjects(
             unchecked.append(Unchecked(rule.id, _summarise(unknown, subjects)))
     findings: list[Finding] = []
     untold: list[Untold] = []
-    for rule, fired in _without_explained(every):
-        told, rest = _worst(rule, fired, most)
+    firing = _without_explained(every)
+    share = _share([len(fired) for _, fired in firing], most)
+    for rule, fired in firing:
+        told, rest = _worst(rule, fired, share)
         findings += _tell_all(rule, told, snapshot)
         untold += rest
     findings.sort(key=lambda finding: (-finding.severity, finding.rule, -_extent(finding), finding.label))
@@ -88,6 +95,18 @@ def _without_explained(every: Sequence[_Fired]) -> list[_Fired]:
     return [
         _Fired(rule, [each for each in fired if (rule.id, id(each[0])) not in told]) for rule, fired in every
     ]
+
+
+def _share(crowds: Sequence[int], most: int) -> int:
+    """Return how many findings of each rule are told: fewer than `most` where several fire for crowds.
+
+    What is told of all of them stays below a megabyte in every format.
+    """
+    together = most + most // 2
+    if sum(min(crowd, most) for crowd in crowds) <= together:
+        return most
+    large = sum(crowd > _LEAST_TOLD for crowd in crowds)
+    return min(most, max(_LEAST_TOLD, together // max(1, large)))
 
 
 def _worst(

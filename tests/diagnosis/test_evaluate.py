@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 
 import pytest
 
@@ -536,6 +537,14 @@ def test_the_worst_severity_is_told_first_and_the_others_are_counted_by_severity
         Untold("sockets-leak", Severity.CRITICAL, 1),
         Untold("sockets-leak", Severity.WARNING, 19),
     )
+
+
+def test_where_several_rules_fire_for_crowds_fewer_of_each_are_told_and_all_are_counted():
+    rules = [rule(RULE.replace('"sockets-leak"', f'"leak-{name}"')) for name in "abc"]
+    found = look(*crowd(101), rules=rules, most=50)
+    told = Counter(finding.rule for finding in found.findings)
+    assert told == {one.id: 25 for one in rules}
+    assert found.untold == tuple(Untold(one.id, Severity.WARNING, 76) for one in rules)
 
 
 def test_the_configuration_says_how_many_are_told():
