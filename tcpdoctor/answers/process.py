@@ -137,7 +137,7 @@ class ProcessAnswer(NamedTuple):
 
 _WINDOW = 1.0
 """Seconds between the two looks, as of `check`."""
-_DESCRIBED = 20_000
+_DESCRIBED = 5_000
 """Of each state so many sockets are described one by one; all are counted."""
 
 

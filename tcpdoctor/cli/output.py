@@ -12,6 +12,7 @@ import select
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, TextIO, TypeVar
 
 import typer
@@ -160,11 +161,11 @@ def format_of(chosen: _Format, as_json: bool) -> _Format | Literal["json"]:  # n
 
 def emit_json(document: "dict[str, JsonValue]", output: Output) -> None:
     """Write an answer as one JSON object; what else may have been meant is its key ``also``. As `emit`."""
-    import json  # text does without it
+    from tcpdoctor.report.json_lines import json_lines  # text does without it
 
     if output.also:
         document = {**document, "also": [command for _, command in output.also]}
-    emit(json.dumps(document, indent=1, allow_nan=False), output)
+    emit_parts(chain(json_lines(document), "\n"), output)
 
 
 def say(answer: _Answer, text: Callable[[_Answer, Style], str], output: Output) -> None:
