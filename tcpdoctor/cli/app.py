@@ -21,6 +21,7 @@ from tcpdoctor import __version__
 from tcpdoctor.cli.output import OK, UNKNOWN, Output, complain, describe_usage, emit
 from tcpdoctor.errors import TcpdoctorError
 from tcpdoctor.named_tuples import NamedTuple
+from tcpdoctor.report.style import Style
 
 if TYPE_CHECKING:
     from tcpdoctor.cli.examples import Example
@@ -213,8 +214,8 @@ def _write_examples(formatter: Any, examples: "Sequence[Example]", title: str) -
             if len(beside) <= formatter.width:
                 formatter.write(beside + "\n")
             else:
-                indent = " " * formatter.current_indent
-                formatter.write(f"{indent}{command}\n{indent}    {answers}\n")
+                indent, style = " " * formatter.current_indent, Style(color=False, width=formatter.width)
+                formatter.write(f"{style.command(command, indent)}\n{style.wrap(answers, f'{indent}    ')}\n")
 
 
 def _print_help(context: Any, _option: Any, wanted: bool) -> None:  # noqa: FBT001 - typer calls it so

@@ -7,6 +7,7 @@ from tcpdoctor.facts.dimension import BYTE, SECOND, show
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.report.host import plural
+from tcpdoctor.report.page import Block, Command, Fields, Item, Prose, Section, listed, page_text
 from tcpdoctor.report.style import Style
 
 _SHOWN_HOLDERS, _SHOWN_OTHERS, _SHOWN_LISTENERS = 5, 3, 3
@@ -25,19 +26,18 @@ def connect_text(answer: ConnectAnswer, style: Style, *, long: bool) -> str:
     head = style.bold(style.wrap(f"{_word(answer)}  {answer.summary}"))
     if not long:
         return "\n".join([head, *_short_lines(answer, style)]) + "\n"
-    parts = [
-        head,
-        _others(answer, style),
-        _titled("What to do", answer.advice, style),
-        _titled("What does not help", answer.does_not_help, style),
-        _ports(answer, style),
-        _ways(answer, style),
-        _titled("What is there", [line for _, line in _there(answer)], style),
-        _titled("Who holds the sockets that go there", _holders(answer), style),
-        _findings(answer, style),
-        _titled("Not certain, because", answer.doubts, style),
+    blocks: list[Block] = [
+        Section("", (Prose(_others(answer)),)),
+        *listed("What to do", answer.advice),
+        *listed("What does not help", answer.does_not_help),
+        _ports(answer),
+        *_ways(answer),
+        *listed("What is there", [line for _, line in _there(answer)]),
+        *listed("Who holds the sockets that go there", _holders(answer)),
+        *_findings(answer),
+        *listed("Not certain, because", answer.doubts),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return f"{head}\n\n{page_text(blocks, style)}\n"
 
 
 def _word(answer: ConnectAnswer) -> str:
@@ -60,7 +60,7 @@ def _short_lines(answer: ConnectAnswer, style: Style) -> list[str]:
     rows += [("who", ", ".join(_holders(answer)[:_SHOWN_OTHERS]))] if _holders(answer) else []
     rows += [("but", doubt) for doubt in answer.doubts[:1]]
     lines = [_labelled(label, text, style) for label, text in rows]
-    lines += _finding_lines(answer, style, long=False)
+    lines += _finding_lines(answer, style)
     more = [f"{len(answer.advice) - 1} more ways out"] if len(answer.advice) > 1 else []
     lines.append(_labelled("more", f"--long: {', '.join(['ports, route, ways to bind', *more])}", style))
     return lines
@@ -102,18 +102,16 @@ def unanswered_words(sockets: int, seconds: float | None) -> str:
     return f"{sockets:,} sent again without an answer{since}"
 
 
-def _others(answer: ConnectAnswer, style: Style) -> str:
+def _others(answer: ConnectAnswer) -> str:
     others = answer.other_addresses
     if not others:
         return ""
     shown = ", ".join(others[:_SHOWN_OTHERS])
     more = f" and {len(others) - _SHOWN_OTHERS} more" if len(others) > _SHOWN_OTHERS else ""
-    return style.wrap(
-        f"The name has other addresses too ({shown}{more}); this is about {answer.destination} only."
-    )
+    return f"The name has other addresses too ({shown}{more}); this is about {answer.destination} only."
 
 
-def _ports(answer: ConnectAnswer, style: Style) -> str:
+def _ports(answer: ConnectAnswer) -> Section:
     ports, (low, high) = answer.connect, answer.range
     reserved = high - low + 1 - ports.usable_ports
     states = ", ".join(f"{number:,} {state.upper()}" for state, number in ports.used_by_state.items())
@@ -136,8 +134,7 @@ def _ports(answer: ConnectAnswer, style: Style) -> str:
     ]
     if _ends_early(answer):
         rows = rows[:1]  # the verdict has the rest
-    lines = [style.wrap(text, " " * 14, f"  {name:<12}") for name, text in rows]
-    return "\n".join([style.bold("Local ports towards this destination"), *lines])
+    return Section("Local ports towards this destination", (Fields(tuple(rows)),))
 
 
 def _ends_early(answer: ConnectAnswer) -> bool:
@@ -162,9 +159,9 @@ def _route(answer: ConnectAnswer) -> str:
     return f"through {route.interface or 'an unnamed interface'}{gateway}"
 
 
-def _ways(answer: ConnectAnswer, style: Style) -> str:
+def _ways(answer: ConnectAnswer) -> list[Section]:
     if _ends_early(answer):
-        return ""  # every way ends there
+        return []  # every way ends there
     first = answer.bind_then_connect
     if first.attempts:
         title = f"From port {answer.source_port}: what is set before bind(), and what the client gets"
@@ -172,8 +169,7 @@ def _ways(answer: ConnectAnswer, style: Style) -> str:
     else:
         title = "How a client asks, and what it gets (predicted; nothing was bound)"
         rows = _ways_without_port(answer)
-    lines = [style.wrap(text, " " * 46, f"  {name:<43} ") for name, text in rows]
-    return "\n".join([style.bold(title), *lines])
+    return [Section(title, (Fields(tuple(rows)),))]
 
 
 def _attempt(one: OwnPort) -> str:
@@ -212,37 +208,44 @@ def _holders(answer: ConnectAnswer) -> list[str]:
     return lines
 
 
-def _findings(answer: ConnectAnswer, style: Style) -> str:
-    lines = _finding_lines(answer, style, long=True)
-    return "\n".join([style.bold("What tcpdoctor check finds"), *lines]) if lines else ""
+def _findings(answer: ConnectAnswer) -> list[Section]:
+    blocks = finding_items((found.severity, found.summary, found.rule) for found in answer.findings)
+    blocks += [Prose(said) for said in _unanswered(answer, long=True)]
+    return [Section("What tcpdoctor check finds", tuple(blocks))] if blocks else []
 
 
-def _finding_lines(answer: ConnectAnswer, style: Style, *, long: bool) -> list[str]:
+def _finding_lines(answer: ConnectAnswer, style: Style) -> list[str]:
     lines = []
     for found in answer.findings:
-        text = found.summary if long else f"{found.subject['label']}: {found.headline or found.title}"
+        text = f"{found.subject['label']}: {found.headline or found.title}"
         lines += finding_lines(found.severity, text, found.rule, style)
-    return lines + unanswered_rules([rule.rule for rule in answer.unchecked], style, long=long)
+    return lines + [style.wrap(said, " ", " ") for said in _unanswered(answer, long=False)]
 
 
-def finding_lines(severity: str, text: str, rule: str, style: Style) -> list[str]:
-    """Return a finding as an explanation shows it, and the command that tells the whole of it."""
-    word = severity.upper()
-    lines = style.wrap(f"{word} {text}", "      ", " ")
+def _unanswered(answer: ConnectAnswer, *, long: bool) -> list[str]:
+    return unanswered_rules([rule.rule for rule in answer.unchecked], long=long)
+
+
+def finding_items(findings: Iterable[tuple[str, str, str]]) -> list[Block]:
+    """Return findings (severity, words, rule) as the long form of an explanation shows them."""
     return [
-        lines.replace(word, style.severity(severity, word), 1),
-        f"      tcpdoctor check {rule}",
+        Item(words, severity=severity, blocks=(Command((f"tcpdoctor check {rule}",), close=True),))
+        for severity, words, rule in findings
     ]
 
 
-def unanswered_rules(rules: Sequence[str], style: Style, *, long: bool) -> list[str]:
-    """Say which rules could not be answered, or how many, and where the reasons are."""
+def finding_lines(severity: str, text: str, rule: str, style: Style) -> list[str]:
+    """Return a finding as the short form shows it, and the command that tells the whole of it."""
+    word = style.severity(severity, severity.upper())
+    return [
+        style.wrap(f"{word} {text}", "      ", " "),
+        style.command(f"tcpdoctor check {rule}", "      "),
+    ]
+
+
+def unanswered_rules(rules: Sequence[str], *, long: bool) -> list[str]:
+    """Say which rules could not be answered, or how many, and where the reasons are; empty where all were."""
     if not rules:
         return []
     which = ", ".join(rules) if long or len(rules) <= _NAMED_RULES else f"{len(rules)} rules"
-    return [style.wrap(f"Not answered: {which}; why: tcpdoctor check --unanswered", " ", " ")]
-
-
-def _titled(title: str, sentences: Sequence[str] | Iterable[str], style: Style) -> str:
-    lines = [style.wrap(sentence, "    ", "  - ") for sentence in sentences]
-    return "\n".join([style.bold(title), *lines]) if lines else ""
+    return [f"Not answered: {which}; why: tcpdoctor check --unanswered"]

@@ -37,7 +37,7 @@ def facts_text(answer: FactsAnswer, style: Style) -> str:
     """Return every fact with its value; its meaning once per scope, under the first subject."""
     lines = list(_head(answer, style))
     for scope, rows in groupby(answer.facts, lambda row: row.scope):
-        lines += ["", style.bold(_TITLES[scope])]
+        lines += ["", style.wrap(style.bold(_TITLES[scope]))]
         lines += _section(scope, list(rows), style)
     if answer.not_described:
         names = ", ".join(answer.not_described)
@@ -72,7 +72,7 @@ def _section(scope: str, rows: Sequence[FactRow], style: Style) -> Iterator[str]
     subjects = [rows[first : first + facts] for first in range(0, len(rows), facts)]
     for place, subject in enumerate(subjects[:MOST_SUBJECTS]):
         yield ""
-        yield "  " + style.bold(str((subject[0].subject or {})["label"]))
+        yield style.wrap(style.bold(str((subject[0].subject or {})["label"])), "  ")
         yield from _values(subject, style, with_meaning=place == 0)
     if len(subjects) > MOST_SUBJECTS:
         more = plural(len(subjects) - MOST_SUBJECTS, scope)
@@ -86,7 +86,7 @@ def _grouped(rows: Sequence[FactRow], style: Style) -> Iterator[str]:
         groups.setdefault(_group(row), []).append(row)
     for title, members in groups.items():
         yield ""
-        yield "  " + style.bold(title)
+        yield style.wrap(style.bold(title), "  ")
         yield from _values(members, style, with_meaning=True)
 
 

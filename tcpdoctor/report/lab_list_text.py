@@ -14,7 +14,7 @@ def lab_list_text(answer: ScenarioList, style: Style) -> str:
         for entry in answer.scenarios
     ]
     end = f"{len(answer.scenarios)} scenarios. One of them: tcpdoctor lab run NAME"
-    return "\n".join([*table(_COLUMNS, rows, style), "", end])
+    return "\n".join([*table(_COLUMNS, rows, style), "", style.wrap(end)])
 
 
 def _proof_of(entry: ListedScenario) -> str:

@@ -14,6 +14,7 @@ from tcpdoctor.answers.port import (
 )
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.style import Style
+from tcpdoctor.report.table import Column, table
 
 SHOWN_BLOCKERS = 4
 SHOWN_LISTENERS = 4
@@ -27,8 +28,9 @@ _SWITCHES = ("SO_REUSEADDR", "SO_REUSEPORT", "IPV6_V6ONLY", "SO_KEEPALIVE", "TCP
 
 def port_short(answer: PortAnswer, style: Style) -> str:
     """Return the answer that somebody woken at three can use: the verdict first, then now, do, not, who."""
-    word, _, rest = style.wrap(answer.headline, "      ", "").partition("  ")
-    lines = [style.bold(f"{style.severity(_COLORS[answer.verdict], word)}  {rest}")]
+    word, _, rest = answer.headline.partition("  ")
+    said = f"{style.severity(_COLORS[answer.verdict], word)}  {style.bold(rest)}"
+    lines = [style.wrap(said, "      ", "")]
     if answer.waited_s is not None:
         lines.append(_line("wait", f"{answer.waited_s:.1f} s, {_what_came_of_it(answer)}", style))
     busy = _first_busy(answer)
@@ -236,13 +238,12 @@ def _attempts(bind: Bind, answer: PortAnswer, style: Style) -> str:
             how = "bind() probed"
     device = f" on {answer.device}" if answer.device else ""
     where = f"{bind.address}{device} {answer.protocol} port {answer.port}"
-    lines = [style.bold(style.wrap(f"A server of uid {bind.uid} on {where} ({how})"))]
-    lines.append(style.dim("  socket options               bind()          listen()"))
+    title = style.wrap(style.bold(f"A server of uid {bind.uid} on {where} ({how})"))
     rows = [_attempt(attempt) for attempt in bind.attempts]
     if len({row[1:] for row in rows}) == 1:
         rows = [("none, or any", *rows[0][1:])]
-    lines += [f"  {name:<29}{asked:<16}{listen:<16}{doubt}".rstrip() for name, asked, listen, doubt in rows]
-    return "\n".join(lines)
+    columns = [Column(name) for name in ("SOCKET OPTIONS", "BIND()", "LISTEN()", "NOTE")]
+    return "\n".join([title, *table(columns, rows, style, "  ")])
 
 
 def _attempt(attempt: ToldAttempt) -> tuple[str, str, str, str]:
@@ -254,7 +255,8 @@ def _blockers(bind: Bind, style: Style) -> str:
     if not bind.blockers:
         return ""
     more = ", those that stay longest" if bind.blockers_total > SHOWN_BLOCKERS else ""
-    lines = [style.bold(f"Who holds {bind.address} ({_count(bind.blockers_total, 'socket')}{more})")]
+    title = f"Who holds {bind.address} ({_count(bind.blockers_total, 'socket')}{more})"
+    lines = [style.wrap(style.bold(title))]
     for one in bind.blockers[:SHOWN_BLOCKERS]:
         lines += _blocker(one, style, first=one is bind.blockers[0])
     rest = bind.blockers_total - min(SHOWN_BLOCKERS, len(bind.blockers))
@@ -331,7 +333,7 @@ def _udp_holders(answer: PortAnswer, style: Style) -> str:
     if isinstance(answer.udp_holders, Missing):
         lines.append(style.wrap(f"not known: {answer.udp_holders.reason}", "  "))
     elif not answer.udp_holders:
-        lines.append("  the port is free; --udp predicts a bind() there")
+        lines.append(style.wrap("the port is free; --udp predicts a bind() there", "  "))
     else:
         for one in answer.udp_holders[:SHOWN_BLOCKERS]:
             lines += _blocker(one, style, first=False)

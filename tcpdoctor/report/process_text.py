@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from tcpdoctor.answers.process import DeadGroup, Holdings, OptionGroup, PeerGroup, ProcessAnswer, StateGroup
-from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.diagnosis.finding import Diagnosis, Severity
 from tcpdoctor.facts.dimension import BYTE, SECOND, show
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.sockopts import OptionValue
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.report.connect_text import finding_lines, unanswered_rules, unanswered_words
+from tcpdoctor.report.connect_text import finding_items, finding_lines, unanswered_rules, unanswered_words
 from tcpdoctor.report.host import plural
+from tcpdoctor.report.page import Block, Prose, Section, page_text
 from tcpdoctor.report.sockets_text import age_words, option_words, queue_words
 from tcpdoctor.report.style import Style
 
@@ -98,7 +99,7 @@ def _short_lines(answer: ProcessAnswer, style: Style) -> list[str]:
     if not isinstance(answer.holdings, Missing):
         rows += _short_holdings(answer.holdings)
     lines = [_labelled(label, text, style) for label, text in rows]
-    lines += _finding_lines(answer, style, long=False)
+    lines += _finding_lines(answer, style)
     lines += [_labelled(label, text, style) for label, text in _how_to_end(answer)]
     more = "command, options of its sockets, every peer; --format json has each socket"
     return [*lines, _labelled("more", f"--long: {more}", style)]
@@ -269,7 +270,7 @@ def _options(holdings: Holdings, style: Style) -> str:
         style.wrap(f"unknown of {plural(number, 'socket')}: {reason}", "    ", "  ")
         for reason, number in holdings.unasked
     ]
-    return "\n".join([style.bold("Socket options that matter"), *lines]) if lines else ""
+    return "\n".join([style.wrap(style.bold("Socket options that matter")), *lines]) if lines else ""
 
 
 def _whose(group: OptionGroup) -> str:
@@ -286,27 +287,33 @@ def _option_words(group: OptionGroup) -> str:
 
 
 def _findings(answer: ProcessAnswer, style: Style) -> str:
-    if isinstance(answer.diagnosis, Missing):
-        title = "No finding can be told"
-    elif answer.diagnosis.findings:
-        title = "What tcpdoctor check finds"
+    diagnosis = answer.diagnosis
+    blocks: list[Block]
+    if isinstance(diagnosis, Missing):
+        title, blocks = "No finding can be told", [Prose(f"{diagnosis.reason}.")]
     else:
-        title = "No finding of tcpdoctor check names it"
-    return "\n".join([style.bold(title), *_finding_lines(answer, style, long=True)])
+        found = [(one.severity.key, one.summary, one.rule) for one in diagnosis.findings]
+        title = "What tcpdoctor check finds" if found else "No finding of tcpdoctor check names it"
+        blocks = [*finding_items(found), *map(Prose, unanswered_rules(_unanswered(diagnosis), long=True))]
+    return page_text([Section(title, tuple(blocks) or (Prose(""),))], style) or style.bold(title)
 
 
-def _finding_lines(answer: ProcessAnswer, style: Style, *, long: bool) -> list[str]:
+def _unanswered(diagnosis: Diagnosis) -> list[str]:
+    return [rule.rule for rule in diagnosis.unchecked if rule.applies]
+
+
+def _finding_lines(answer: ProcessAnswer, style: Style) -> list[str]:
     diagnosis = answer.diagnosis
     if isinstance(diagnosis, Missing):
         return [style.wrap(f"{diagnosis.reason}.", "  ", "  ")]
     lines = []
     for finding in diagnosis.findings:
-        own = finding.pids == {answer.process.pid}
         headline = finding.headline or finding.title
-        short = headline if own else f"{finding.label}: {headline}"
-        lines += finding_lines(finding.severity.key, finding.summary if long else short, finding.rule, style)
-    unchecked = [rule.rule for rule in diagnosis.unchecked if rule.applies]
-    return lines + unanswered_rules(unchecked, style, long=long)
+        short = headline if finding.pids == {answer.process.pid} else f"{finding.label}: {headline}"
+        lines += finding_lines(finding.severity.key, short, finding.rule, style)
+    return lines + [
+        style.wrap(said, " ", " ") for said in unanswered_rules(_unanswered(diagnosis), long=False)
+    ]
 
 
 def _few(lines: Iterable[str], what: str, shown: int = _SHOWN) -> list[str]:

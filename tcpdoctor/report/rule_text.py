@@ -42,7 +42,9 @@ def rule_list_text(answer: RuleListAnswer, style: Style) -> str:
         return "No rules."
     on = sum(rule.enabled for rule in rules)
     end = f"{len(rules)} rules, {on} on. One of them: tcpdoctor rules show ID"
-    return "\n".join([*table(_LIST, [_list_row(rule) for rule in rules], style, _MARGIN), "", end])
+    return "\n".join(
+        [*table(_LIST, [_list_row(rule) for rule in rules], style, _MARGIN), "", style.wrap(end)]
+    )
 
 
 def _list_row(rule: RuleHead) -> list[str]:
