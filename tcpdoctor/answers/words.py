@@ -444,3 +444,26 @@ def _near(text: str) -> list[str]:
     if near:
         return [spelled[near[0]]]
     return []
+
+
+def pids_of(text: str) -> tuple[int, ...]:
+    """Return the process that is meant by its number, or those that are called so.
+
+    Raises:
+        QuestionError: There is none.
+    """
+    if text.strip().lstrip("-").isdecimal():
+        return (int(text),)
+    pids = processes_called(text)
+    if not pids:
+        raise QuestionError(f"--pid {text[:60]}: no process here is called so; give its number or its name")
+    if len(pids) > _MOST_PROCESSES:
+        shown = ", ".join(map(str, pids[:10]))
+        raise QuestionError(
+            f"--pid {text[:60]}: {len(pids)} processes are called so: {shown} ...; give the one that is meant"
+        )
+    return tuple(pids)
+
+
+_MOST_PROCESSES = 50
+"""More processes of one name are not answered at once."""

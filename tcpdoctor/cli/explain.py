@@ -1,13 +1,13 @@
 """`tcpdoctor explain`: one question, answered completely; this file only finds who answers it."""
 
-from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import typer
 
 from tcpdoctor.cli.options import EVERY, NETNS, duration, look_from
 from tcpdoctor.cli.output import COLOR, FORMAT, JSON, LONG, NO_PAGER, OUTPUT, Output, format_of
+from tcpdoctor.cli.questions import ANSWERED_BY_ONE_WORD, answer_connect, answer_port
 from tcpdoctor.errors import QuestionError
 
 _QUESTIONS = "--port, --connect, --pid, --state, --sysctl, --option, --error or --rule"
@@ -159,7 +159,6 @@ def explain(
     if question == "--port":
         from tcpdoctor.answers.port import PortQuestion
         from tcpdoctor.answers.words import port_of
-        from tcpdoctor.cli.explain_port import answer_port
 
         named, number = port_of(value)
         protocol: Literal["tcp", "udp"] = "udp" if udp else "tcp"
@@ -167,11 +166,10 @@ def explain(
         answer_port(about, where, wait=timeout if wait else None)
     elif question == "--connect":
         from tcpdoctor.answers.connect import Client
-        from tcpdoctor.cli.explain_connect import answer_connect
 
         answer_connect(value, Client(source, user, look_up=not no_lookup), where)
     else:
-        _answerer(question.removeprefix("--"))(_pids(value) if question == "--pid" else value, where)
+        ANSWERED_BY_ONE_WORD[question](value, where)
 
 
 def _asked(
@@ -193,44 +191,6 @@ def _asked(
     shown = shown if len(shown) <= 30 else shown[:27] + "..."
     also = tuple((f"{shown} is also {other.name}:", other.command()) for other in others)
     return {f"--{meaning.question}": meaning.value}, also, meaning.udp
-
-
-def _pids(text: str) -> tuple[int, ...]:
-    """Return the process that is meant by its number, or those that are called so.
-
-    Raises:
-        QuestionError: There is none.
-    """
-    if text.strip().lstrip("-").isdecimal():
-        return (int(text),)
-    from tcpdoctor.answers.words import processes_called
-
-    pids = processes_called(text)
-    if not pids:
-        raise QuestionError(f"--pid {text[:60]}: no process here is called so; give its number or its name")
-    if len(pids) > _MOST_PROCESSES:
-        shown = ", ".join(map(str, pids[:10]))
-        raise QuestionError(
-            f"--pid {text[:60]}: {len(pids)} processes are called so: {shown} ...; give the one that is meant"
-        )
-    return tuple(pids)
-
-
-_MOST_PROCESSES = 50
-"""More processes of one name are not answered at once."""
-
-
-def _answerer(topic: str) -> Callable[..., None]:
-    """Return ``answer_TOPIC`` of ``cli/explain_TOPIC.py``, the only module that is imported for it."""
-    name = f"tcpdoctor.cli.explain_{topic}"
-    try:
-        module = import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise QuestionError(f"this version of explain has no answer to --{topic}") from None
-    answer: Callable[..., None] = getattr(module, f"answer_{topic}")
-    return answer
 
 
 def _the_only_question(given: Mapping[str, object]) -> str:

@@ -1,0 +1,132 @@
+"""Who answers each question of `explain`: the look of `answers`, and the page that `report` makes of it.
+
+Only the question that is asked is imported: each takes 10 to 60 ms.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tcpdoctor.cli.everywhere import ask
+from tcpdoctor.cli.output import Output
+
+if TYPE_CHECKING:
+    from tcpdoctor.answers.connect import Client
+    from tcpdoctor.answers.port import PortQuestion
+
+
+def answer_port(question: "PortQuestion", output: Output, *, wait: float | None = None) -> None:
+    """Say whether a server can bind the port, who holds it, until when, and what to do.
+
+    Without a probe in the question nothing is bound. With `wait` it is looked at until it is free, so many
+    seconds at most.
+
+    Raises:
+        QuestionError: The port, the address, the user or the device is none.
+    """
+    from tcpdoctor.answers.port import look_at_port, wait_until_free
+    from tcpdoctor.report.port_text import port_short, port_text
+
+    look = partial(look_at_port, question) if wait is None else partial(wait_until_free, question, wait)
+    ask(look, port_text if output.long else port_short, output, takes=1.0)
+
+
+def answer_connect(host_port: str, client: "Client", output: Output) -> None:
+    """Say whether a client gets a local port towards HOST:PORT, what it meets there, and what to do.
+
+    Raises:
+        QuestionError: The destination or the client is none, or this host's ports could not be read.
+    """
+    from tcpdoctor.answers.connect import look_at_connection
+    from tcpdoctor.report.connect_text import connect_text
+
+    look = partial(look_at_connection, host_port, client)
+    ask(look, partial(connect_text, long=output.long), output, takes=1.0)
+
+
+def answer_pid(asked: str, output: Output) -> None:
+    """Say what TCP sockets processes hold, how they are, which options they set, and what is wrong.
+
+    Raises:
+        QuestionError: There is no such process, or too many are called so.
+    """
+    from tcpdoctor.answers.process import look_at_processes
+    from tcpdoctor.answers.words import pids_of
+    from tcpdoctor.report.process_json import processes_json
+    from tcpdoctor.report.process_text import processes_text
+
+    pids = pids_of(asked)
+    text = partial(processes_text, long=output.long)
+    ask(lambda: look_at_processes(pids), text, output, takes=1.0, document=processes_json)
+
+
+def answer_state(name: str, output: Output) -> None:
+    """Explain the state that is called so, in any usual spelling.
+
+    Raises:
+        QuestionError: There is no such state.
+    """
+    from tcpdoctor.answers.state import look_at_state
+    from tcpdoctor.report.state_text import state_text
+
+    ask(lambda: look_at_state(name), state_text, output)
+
+
+def answer_sysctl(name: str, output: Output) -> None:
+    """Explain the sysctl that is called so, in any usual spelling.
+
+    Raises:
+        QuestionError: There is no such sysctl.
+    """
+    from tcpdoctor.answers.sysctl import look_at_sysctl
+    from tcpdoctor.report.sysctl_text import sysctl_text
+
+    ask(lambda: look_at_sysctl(name), sysctl_text, output)
+
+
+def answer_option(name: str, output: Output) -> None:
+    """Explain the socket option that is called so, in any usual spelling.
+
+    Raises:
+        QuestionError: There is no such option.
+    """
+    from tcpdoctor.answers.option import look_at_option
+    from tcpdoctor.report.option_text import option_text
+
+    ask(lambda: look_at_option(name), option_text, output)
+
+
+def answer_error(name: str, output: Output) -> None:
+    """Explain the error that is called so, in any usual spelling.
+
+    Raises:
+        QuestionError: There is no such error.
+    """
+    from tcpdoctor.answers.error import look_at_error
+    from tcpdoctor.report.error_text import error_text
+
+    ask(lambda: look_at_error(name), error_text, output)
+
+
+def answer_rule(name: str, output: Output) -> None:
+    """Print a rule as a page, with its findings on this host.
+
+    Raises:
+        QuestionError: There is no such rule.
+        RuleError: A rule file is wrong.
+        ConfigError: The configuration is wrong.
+    """
+    from tcpdoctor.answers.rule import look_at_rule
+    from tcpdoctor.report.rule_text import rule_page
+
+    ask(lambda: look_at_rule(name), rule_page, output, takes=1.0)
+
+
+ANSWERED_BY_ONE_WORD = {
+    "--pid": answer_pid,
+    "--state": answer_state,
+    "--sysctl": answer_sysctl,
+    "--option": answer_option,
+    "--error": answer_error,
+    "--rule": answer_rule,
+}
+"""The questions that nothing belongs to but their word."""
