@@ -1,12 +1,17 @@
 """The house has six floors, imports only go down, and never in a circle."""
 
 import ast
+from enum import Enum
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from pathlib import Path
+from types import UnionType
+from typing import get_origin
 
 import pytest
 
 import tcpdoctor
+from tcpdoctor.kernel.reading import Missing
 
 PACKAGE = Path(tcpdoctor.__file__).parent
 FLOORS = ("kernel", "facts", "diagnosis", "answers", "report", "cli")
@@ -107,3 +112,148 @@ def test_floors_above_the_kernel_do_no_input_or_output(path):
         else:
             continue
         assert used <= ARITHMETIC.get(module, set()), f"{path.name} line {node.lineno} uses {module}: {used}"
+
+
+WORDING = {
+    "tcpdoctor.facts.dimension": {"BYTE", "SECOND", "show"},
+    "tcpdoctor.facts.sysctl_value": {"value_as_printed"},
+    "tcpdoctor.kernel.text": {"clean"},
+}
+"""How a number with its unit and a setting's value are written, and what is taken out of others' texts.
+
+The same functions word them for rules and for pages.
+"""
+
+STILL_COMPUTED = {
+    "check_html_drawings.py": {"Earlier", "age_of", "usable_ports"},
+    "check_prometheus.py": {"Earlier", "age_of"},
+    "sockets_text.py": {"OPTIONS"},
+}
+"""What pages still work out themselves from the floors below; nothing is added here."""
+
+
+def is_a_type(value: object) -> bool:
+    """Whether it is a class of records, an enum, `Missing`, or an alias of such."""
+    if isinstance(value, type):
+        return issubclass(value, Missing | Enum) or hasattr(value, "_fields")
+    return get_origin(value) is not None or isinstance(value, UnionType)
+
+
+def computed_below(path: Path) -> set[str]:
+    """What a page imports of the floors below `answers` that is no type and no wording."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        module = str(node.module) if isinstance(node, ast.ImportFrom) else ""
+        if module.split(".")[1:2] and module.split(".")[1] in ("kernel", "facts", "diagnosis"):
+            names = {alias.name for alias in node.names} - WORDING.get(module, set())
+            found |= {name for name in names if not is_a_type(getattr(import_module(module), name))}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "report").glob("*.py")), ids=lambda path: path.name)
+def test_a_page_computes_nothing(path):
+    assert computed_below(path) == STILL_COMPUTED.get(path.name, set())
+
+
+LAZY = {
+    "cli": {
+        "tcpdoctor": "a run asks one question: its answer costs 20 to 135 ms to import, its page 2 to 15",
+        "json": "1.5 ms, and text does without",
+        "threading": "only waits that are told on a terminal",
+        "difflib": "1 ms and a regular expression; only a mistake pays",
+        "pathlib": "3 ms; only an option that names a file",
+        "socket": "3.6 ms; only the journal's",
+        "os": "completion imports what one word needs",
+    },
+    "report": {
+        "tcpdoctor": "a run prints one format: its module costs 2 to 15 ms",
+        "json": "1.5 ms, and text does without",
+        "tabulate": "45 ms; only where a table is printed",
+        "textwrap": "less than 1 ms and a regular expression; short lines need no wrapping",
+    },
+    "answers": {
+        "tcpdoctor": "rules cost 34 ms, a diagnosis 79, a survey 45, pages 15: only where an answer has them",
+        "difflib": "only a mistake pays",
+        "fnmatch": "1.6 ms; only for a pattern",
+        "hashlib": "5 ms; only a checkout compares its sources",
+        "heapq": "only sockets of which few are wanted",
+        "importlib.resources": "8 ms; only a zip file",
+        "ipaddress": "only a name that stands for addresses",
+        "resource": "only EMFILE asks for the limit",
+    },
+    "diagnosis": {
+        "tcpdoctor.diagnosis": "conditions and texts are compiled ahead (40 ms); only other rules are parsed",
+        "_pickle": "1 ms; only compiled rules",
+        "difflib": "only a mistake pays",
+        "hashlib": "5 ms; only a finding has a fingerprint",
+        "ipaddress": "only an address of a container",
+        "tomli": "Python 3.10",
+        "tomllib": "6 ms; compiled rules do without",
+        "unicodedata": "3 ms; only a file of settings with odd letters",
+    },
+    "facts": {
+        "tcpdoctor.facts": "counters and settings are 1,500 facts; a rule names few",
+        "tcpdoctor.kernel": "only where connections were read one by one",
+    },
+    "kernel": {
+        "tcpdoctor.kernel": "what few looks need: control groups (6 ms), dead descriptors, tracking",
+        "ctypes": "3.5 ms; system calls that Python has not, for few questions",
+        "ipaddress": "only rules of nft, and recordings",
+        "json": "1.5 ms; only files that are JSON",
+        "pathlib": "3 ms; only files of others",
+        "pwd": "only a user who was named",
+        "signal": "only a write that must not be cut short",
+        "socket": "3.6 ms; only an address of IPv6 beside a helper of containers",
+        "threading": "only who compares settings with those of a fresh namespace",
+        "traceback": "2 ms; only a crash in a worker",
+    },
+    "knowledge": {
+        "tcpdoctor": "pages of others that one refers to",
+        "difflib": "only a mistake pays",
+        "tomli": "Python 3.10",
+        "tomllib": "6 ms; only a page",
+    },
+    "lab": {
+        "ctypes": "3.5 ms; one scenario listens to packets",
+        "pyroute2": "190 ms; only scenarios that lose packets shape their links",
+    },
+}
+"""What may be imported inside a function, by room and by the beginning of its name, and what that saves.
+
+Measured as CPU time of a process that imports it, above one that has `typing`, `re` and `enum` already.
+"""
+
+
+def lazy_imports(path: Path) -> set[str]:
+    """The modules that are imported inside functions of this one."""
+    functions = [
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    inside = [node for function in functions for node in ast.walk(function)]
+    found = {str(node.module) for node in inside if isinstance(node, ast.ImportFrom)}
+    return found | {alias.name for node in inside if isinstance(node, ast.Import) for alias in node.names}
+
+
+def reason_of(room: str, module: str) -> str | None:
+    """The entry of `LAZY` that allows it."""
+    begins = (begin for begin in LAZY.get(room, {}) if f"{module}.".startswith(f"{begin}."))
+    return next(begins, None)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_what_is_imported_late_has_a_reason(path):
+    room = path.relative_to(PACKAGE).parts[0]
+    unexplained = {module for module in lazy_imports(path) if reason_of(room, module) is None}
+    assert not unexplained, f"import it at the top of {path.name}, or say in LAZY what that would cost"
+
+
+def test_every_reason_for_a_late_import_has_such_an_import():
+    used = {
+        (room, reason_of(room, module))
+        for path in modules()
+        for room in [path.relative_to(PACKAGE).parts[0]]
+        for module in lazy_imports(path)
+    }
+    assert {(room, begin) for room, begins in LAZY.items() for begin in begins} <= used
