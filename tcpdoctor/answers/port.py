@@ -53,6 +53,7 @@ from tcpdoctor.diagnosis.port import (
 )
 from tcpdoctor.diagnosis.port_advice import (
     advise,
+    count_causes,
     flag_value,
     headline,
     led_elsewhere,
@@ -221,6 +222,11 @@ class Bind(NamedTuple):
     by_cause: Annotated[Mapping[str, int], Is("How many blockers there are of each cause.")]
     free_at: Annotated[Time | None, Is("When free_in_s is over.")]
     says: Annotated[str, Is("The answer in one or two sentences.")]
+
+
+def blockers_in_words(bind: Bind) -> str:
+    """Return how many there are of each cause: ``one listener, 129 live connections``."""
+    return count_causes(bind.by_cause)
 
 
 class ListenerHere(NamedTuple):

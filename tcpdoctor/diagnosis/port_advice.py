@@ -277,6 +277,11 @@ def count(number: int, one: str, many: str | None = None) -> str:
     return f"one {one}" if number == 1 else f"{number} {many or one + 's'}"
 
 
+def count_causes(numbers: Mapping[str, int]) -> str:
+    """Return ``one listener, 129 live connections``."""
+    return ", ".join(count(number, *_NOUNS[cause]) for cause, number in numbers.items())
+
+
 _NO_SECOND_LISTENER = "SO_REUSEADDR: on Linux it never lets a second socket listen where one listens."
 _SHOWN_REDIRECTS = 3
 _TW_REUSE = "tcp_tw_reuse: it is for connect() only; bind() does not look at it."

@@ -11,6 +11,7 @@ from tcpdoctor.answers.port import (
     PortAnswer,
     SocketHolder,
     ToldAttempt,
+    blockers_in_words,
 )
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.style import Style
@@ -118,8 +119,7 @@ def _who(bind: Bind, answer: PortAnswer) -> list[str]:
         lines.append(f"{number:,} {state.upper()} {local}{ends}, {holder}{command}{special}")
     shown = alone or sum(len(alike) for _, alike in ordered[:_GROUPS])
     if bind.blockers_total > shown:
-        kinds = ", ".join(f"{number:,} {cause}" for cause, number in bind.by_cause.items())
-        lines.append(f"and {bind.blockers_total - shown:,} more ({kinds} in all)")
+        lines.append(f"and {bind.blockers_total - shown:,} more ({blockers_in_words(bind)} in all)")
     return lines
 
 
@@ -261,7 +261,7 @@ def _blockers(bind: Bind, style: Style) -> str:
         lines += _blocker(one, style, first=one is bind.blockers[0])
     rest = bind.blockers_total - min(SHOWN_BLOCKERS, len(bind.blockers))
     if rest > 0:
-        kinds = ", ".join(f"{number} {cause}" for cause, number in bind.by_cause.items())
+        kinds = blockers_in_words(bind)
         lines.append(style.wrap(f"... and {rest} more ({kinds} in all); --format json lists 20", "  "))
     return "\n".join(lines)
 
