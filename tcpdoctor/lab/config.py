@@ -224,6 +224,34 @@ SCENARIOS = (
         ),
     ),
     Scenario(
+        "keepalive-gives-up-fast",
+        "Two lost probes end every idle connection",
+        _setting(
+            "keepalive-gives-up-fast",
+            {"net.ipv4.tcp_keepalive_probes": 2, "net.ipv4.tcp_keepalive_intvl": 1},
+            {"net.ipv4.tcp_keepalive_probes": 9, "net.ipv4.tcp_keepalive_intvl": 75},
+            """
+            Two probes, a second apart: a disturbance of two seconds ends every idle connection that happens
+            to be probed then.
+            """,
+            "Nine probes, 75 s apart, as by default.",
+        ),
+    ),
+    Scenario(
+        "receive-autotuning-off",
+        "Receive buffers that do not grow",
+        _setting(
+            "receive-autotuning-off",
+            {"net.ipv4.tcp_moderate_rcvbuf": 0},
+            {"net.ipv4.tcp_moderate_rcvbuf": 1},
+            """
+            tcp_moderate_rcvbuf is 0: each receive buffer stays as large as it begins, the middle number of
+            tcp_rmem.
+            """,
+            "tcp_moderate_rcvbuf is 1 again: buffers grow with what arrives.",
+        ),
+    ),
+    Scenario(
         "keepalive-interval-zero",
         "Keepalive probes without a pause",
         _setting(

@@ -74,6 +74,12 @@ ALL_CHECKS = {**CHECKS, **checks_of(RULES)}
         ("read-as-octal", "net.ipv4.tcp_rmem = 4096 0131072 6291456", {}),
         ("keepalive-interval-zero", "net.ipv4.tcp_keepalive_intvl = 0", {}),
         (
+            "keepalive-gives-up-fast",
+            "net.ipv4.tcp_keepalive_intvl = 1\nnet.ipv4.tcp_keepalive_probes = 3",
+            {},
+        ),
+        ("receive-autotuning-off", "net.ipv4.tcp_moderate_rcvbuf = 0", {}),
+        (
             "conntrack-established-short",
             "net.netfilter.nf_conntrack_tcp_timeout_established = 300",
             {},
