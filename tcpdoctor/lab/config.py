@@ -235,6 +235,7 @@ SCENARIOS = (
             to be probed then.
             """,
             "Nine probes, 75 s apart, as by default.",
+            "info",
         ),
     ),
     Scenario(
@@ -249,6 +250,7 @@ SCENARIOS = (
             tcp_rmem.
             """,
             "tcp_moderate_rcvbuf is 1 again: buffers grow with what arrives.",
+            "info",
         ),
     ),
     Scenario(
@@ -276,6 +278,7 @@ SCENARIOS = (
             Idle connections are forgotten after ten minutes; the first keepalive probe comes after two hours.
             """,
             "Idle connections are remembered for five days, the default.",
+            "info",
         ),
     ),
     Scenario(
