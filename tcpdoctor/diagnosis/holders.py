@@ -242,6 +242,17 @@ def _in_container(case: Case) -> Stop | None:
     note = _alone_in_container(case)
     if box.pod is not None and box.runtime != "podman":
         note = f"the kubelet starts it again: scale down or delete what made pod {box.pod}"
+    if (unit := _unit_that_runs(case)) is not None:
+        control = systemctl_of(case)
+        return Stop(
+            "user-service" if place.of_user_manager else "service",
+            case.holder,
+            (f"{control} stop {shlex.quote(unit)}",),
+            role=f"runs in {name_container(box)}, which {unit} runs",
+            avoid=tuple(f"{command}: {unit} may start it again." for command in stop),
+            restart=f"{control} restart {shlex.quote(unit)}",
+            container=box,
+        )
     return Stop(
         "container",
         case.holder,
@@ -252,6 +263,17 @@ def _in_container(case: Case) -> Stop | None:
         restart=put_inside(around, restart) if restart else None,
         container=box,
     )
+
+
+def _unit_that_runs(case: Case) -> str | None:
+    """Return the unit that Podman runs a container for (a quadlet): its processes lie in the unit's group."""
+    place = case.place
+    unit = place.unit
+    if len(place.containers) != 1 or "/libpod-payload-" not in place.path or unit is None:
+        return None
+    stem = unit.removesuffix(".service").partition("@")[0]
+    kept = place.unit_in_container or stem in _KEEPERS or not unit.endswith(".service")
+    return None if kept else unit
 
 
 def _alone_in_container(case: Case) -> str | None:

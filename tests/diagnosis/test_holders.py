@@ -443,6 +443,19 @@ def test_a_service_is_known_by_the_folder_that_its_supervisor_looks_through(keep
     assert "keeper.service" in found.avoid[0]
 
 
+def test_a_container_that_a_unit_runs_is_stopped_by_the_unit():
+    quadlet = f"/system.slice/web.service/libpod-payload-{ID}"
+    found = stop_of(kin(20, "/usr/bin/app", quadlet), quadlet)
+    assert found.commands == ("systemctl stop web.service",)
+    assert found.avoid == ("podman stop 0123456789ab: web.service may start it again.",)
+    users = f"/user.slice/user-1000.slice/user@1000.service/app.slice/web.service/libpod-payload-{ID}"
+    assert stop_of(kin(20, "/usr/bin/app", users), users).commands == (
+        "systemctl --user -M 1000@ stop web.service",
+    )
+    service = f"/system.slice/podman.service/libpod-payload-{ID}"
+    assert stop_of(kin(20, "/usr/bin/app", service), service).commands == ("podman stop 0123456789ab",)
+
+
 def test_a_program_that_monit_began_is_stopped_by_monit():
     cgroup = "/system.slice/monit.service"
     monit, app = kin(10, "/usr/bin/monit -I", cgroup), kin(20, "/opt/app", cgroup)
