@@ -51,6 +51,27 @@ def in_namespace() -> Callable[..., Any]:
     return run
 
 
+@functools.cache
+def _user_namespace_refusal() -> str | None:
+    """Why no user namespace is to be had here; None where one is."""
+    program = shutil.which("unshare")
+    if program is None:
+        return "unshare (util-linux) is not installed"
+    command = [program, "--user", "--map-root-user", "--net", "true"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return None
+    return f"no user namespace is to be had, as in a chroot: {' '.join(done.stderr.split())}"
+
+
+@pytest.fixture
+def user_namespace() -> None:
+    """Skip the test where no user namespace is to be had, with the reason."""
+    reason = _user_namespace_refusal()
+    if reason is not None:
+        pytest.skip(reason)
+
+
 class Lacking(NamedTuple):
     """What a test needs and the running kernel has not; .ci/run fails where the newest kernel lacks it."""
 

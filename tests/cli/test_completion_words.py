@@ -59,8 +59,8 @@ def test_an_option_that_was_given_is_not_offered_again_but_for_those_that_repeat
         (("explain", "--option", "SO_REUSEA"), ["SO_REUSEADDR"]),
         (("explain", "--error", "EADDRI"), ["EADDRINUSE"]),
         (("facts", "TcpExt.ListenO"), ["TcpExt.ListenOverflows"]),
-        (("check", "--format", "js"), ["json"]),
-        (("check", "--format=js"), ["--format=json"]),
+        (("check", "--format", "jun"), ["junit"]),
+        (("check", "--format=jun"), ["--format=junit"]),
         (("states", "--by", ""), ["port", "peer", "process"]),
         (("schema", "chec"), ["check", "checks"]),
         (("completion", "f"), ["fish"]),
@@ -132,7 +132,7 @@ def test_listening_ports_and_running_programs_are_offered(in_namespace):
     assert told["begun"] == ["7001", "7003"]
     assert {"7001", "a-server", "close-wait"} <= set(told["words"])
     assert "a-server" in told["processes"]
-    assert told["names"] == told["processes"]
+    assert "a-server" in told["names"]
     assert told["own"][0] in told["pids"]
 
 
@@ -162,7 +162,7 @@ def test_explain_completes_words_of_every_kind(begun, word):
     assert words("explain", begun) == [word]
 
 
-def test_where_proc_is_not_to_be_read_nothing_is_offered_and_nothing_is_said(in_namespace):
+def test_where_proc_is_not_to_be_read_nothing_is_offered_and_nothing_is_said(user_namespace):
     script = 'mount -t tmpfs none /proc && exec "$0" "$@"'
     command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, *COMMAND]
     asked = [*command, "completion", "bash", "--", "=explain", "=--port", "="]

@@ -29,3 +29,10 @@ def test_it_answers(command, tmp_path):
     assert answer.stdout
     if "--json" in words:
         json.loads(answer.stdout)
+
+
+@pytest.mark.parametrize("command", [one for one in COMMANDS if " lab run " in one or " lab prove " in one])
+def test_the_lab_answers(command, in_namespace):
+    answer = tcpdoctor(*shlex.split(command)[1:], input="\n")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert "close-wait-leak" in answer.stdout

@@ -95,7 +95,7 @@ def test_run_is_coloured_where_that_is_wanted(in_namespace):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv (util-linux) is not installed")
-def test_an_ordinary_user_needs_no_root(in_namespace, tmp_path):
+def test_an_ordinary_user_needs_no_root(in_namespace, user_namespace, tmp_path):
     become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     usable = [*become, *COMMAND, "--version"]
     if subprocess.run(usable, capture_output=True, env=environment(), cwd="/", check=False).returncode:
@@ -117,7 +117,7 @@ def test_an_ordinary_user_needs_no_root(in_namespace, tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a capability up")
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv (util-linux) is not installed")
-def test_a_root_without_cap_sys_admin_gets_by_with_a_user_namespace(in_namespace):
+def test_a_root_without_cap_sys_admin_gets_by_with_a_user_namespace(in_namespace, user_namespace):
     confined = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]
     command = [*confined, *COMMAND, "lab", "prove", SHORT]
     told = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False, timeout=60)
@@ -177,7 +177,7 @@ def refused(*arguments):
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare (util-linux) is not installed")
 @pytest.mark.parametrize("arguments", [("lab", "prove"), ("lab", "run", SHORT)])
-def test_where_no_namespace_is_to_be_had_one_line_says_so(in_namespace, arguments):
+def test_where_no_namespace_is_to_be_had_one_line_says_so(in_namespace, user_namespace, arguments):
     answer = refused(*arguments)
     assert "max_net_namespaces" in complaint(answer)
 
@@ -189,7 +189,7 @@ mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare (util-linux) is not installed")
 @pytest.mark.parametrize("arguments", [("lab", "prove"), ("lab", "run", SHORT)])
-def test_where_settings_cannot_be_written_one_line_says_so(in_namespace, arguments):
+def test_where_settings_cannot_be_written_one_line_says_so(in_namespace, user_namespace, arguments):
     apart = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", READ_ONLY]
     command = [*apart, *COMMAND, *arguments]
     answer = subprocess.run(

@@ -149,7 +149,9 @@ def check_document(document, *, as_root):
 
 
 @pytest.mark.parametrize("prefix", PREFIXES.values(), ids=PREFIXES)
-def test_whatever_is_hidden_there_is_an_answer_or_one_true_line(port, prefix):
+def test_whatever_is_hidden_there_is_an_answer_or_one_true_line(request, port, prefix):
+    if "--user" in prefix:
+        request.getfixturevalue("user_namespace")
     check_answers(port, (CHECK, PORT), prefix)
 
 
@@ -160,7 +162,9 @@ def test_whatever_is_refused_there_is_an_answer_or_one_true_line(port, refusals)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("prefix", PREFIXES.values(), ids=PREFIXES)
-def test_every_command_answers_whatever_is_hidden(port, prefix):
+def test_every_command_answers_whatever_is_hidden(request, port, prefix):
+    if "--user" in prefix:
+        request.getfixturevalue("user_namespace")
     check_answers(port, OTHERS, prefix)
 
 

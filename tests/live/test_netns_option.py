@@ -52,7 +52,8 @@ class Machine:
         assert self.process.stdout.readline() == b"ready\n"
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         self.pid = int(children)
-        self.enter = ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--net", "--wd=/"]
+        # --root: without pivot_root (a chroot) the root of its mounts is not the folder that is / here
+        self.enter = ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--net", "--root", "--wd=/"]
 
     def run(self, *command, **options):
         return subprocess.run(

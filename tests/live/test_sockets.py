@@ -40,7 +40,7 @@ def leaking():
         fds = sorted(sock.fileno() for sock in sockets)
         time.sleep(0.3)
         answer = listed("--state", "close-wait")
-        text = tcpdoctor("sockets", "--state", "CLOSE_WAIT", "--peer-port", port).stdout
+        text = tcpdoctor("sockets", "--state", "CLOSE_WAIT", "--peer-port", port, "--options").stdout
         by_port = listed("--port", port, "--state", "fin-wait-2,listen")["total"]
         by_peer_port = listed("--peer-port", port)["total"]
         counted = [
