@@ -122,6 +122,7 @@ def check_everywhere(
             ],
         )
     checks = [finish(diagnosis, after)._replace(place=place) for place, (diagnosis, after) in found.told]
+    checks = _told_once(rules, checks)
     checks.sort(key=lambda check: (-BADNESS[exit_code(check)], not (check.place and check.place.own)))
     return Checks(tuple(checks), found.unseen, found.hidden)
 
@@ -149,6 +150,30 @@ def _judge_each(
             wanted[held] = owners_wanted(rules, diagnosis) - searched[held]
         fresh = [held for held in fresh if wanted[held]]
     return judged
+
+
+def _told_once(rules: Sequence[Rule], checks: list[Check]) -> list[Check]:
+    """Leave what is true of the whole machine to the host's own namespace, else to the first that has it."""
+    from tcpdoctor.diagnosis.tree import facts_of
+    from tcpdoctor.facts.subject import Scope
+    from tcpdoctor.facts.vocabulary import MACHINE_WIDE
+
+    wide = {
+        rule.id
+        for rule in rules
+        if rule.scope is Scope.HOST
+        and all(fact.name in MACHINE_WIDE for trigger in rule.fires for fact in facts_of(trigger.tree))
+    }
+    told: set[str] = set()
+    once = {}
+    for check in sorted(checks, key=lambda check: check.samples.after.initial_namespace is not True):
+        findings = check.diagnosis.findings
+        kept = tuple(finding for finding in findings if finding.rule not in told)
+        told |= wide.intersection(finding.rule for finding in findings)
+        once[check.samples.after.namespace] = check._replace(
+            diagnosis=check.diagnosis._replace(findings=kept)
+        )
+    return [once[check.samples.after.namespace] for check in checks]
 
 
 def exit_code_of_all(checks: Checks) -> int:

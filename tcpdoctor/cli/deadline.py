@@ -52,13 +52,16 @@ def end_within(seconds: float) -> Callable[[str], None]:
         DeadlineError: In the parent: there was no answer in time. The child is killed, as far as it can be.
     """
     deadline = time.monotonic() + seconds
-    reader, writer = os.pipe()
-    outputs = {1: os.memfd_create("answer"), 2: os.memfd_create("complaints")}
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-            is_journal(stream.fileno())  # remembered by the child, which prints for it
-    child = os.fork()
+    try:
+        reader, writer = os.pipe()
+        outputs = {1: os.memfd_create("answer"), 2: os.memfd_create("complaints")}
+        child = _fork()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise DeadlineError(
+            f"--timeout looks in a process of its own, which cannot be started ({why}): leave it out, or "
+            "raise the limits of processes and descriptors (ulimit -u, -n; pids.max)"
+        ) from error
     if child == 0:
         os.close(reader)
         for number, memory in outputs.items():
@@ -74,6 +77,21 @@ def end_within(seconds: float) -> Callable[[str], None]:
     code = _code_of(child)
     copied = [_copy(memory, number, deadline) for number, memory in outputs.items()]
     raise typer.Exit(code if all(copied) else UNKNOWN)
+
+
+def _fork() -> int:
+    """Fork a child that ends with us, however we end; return its id, and 0 to it."""
+    from tcpdoctor.kernel.workers import end_with
+
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+            is_journal(stream.fileno())  # remembered by the child, which prints for it
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        end_with(parent)
+    return child
 
 
 def _copy(memory: int, target: int, deadline: float) -> bool:

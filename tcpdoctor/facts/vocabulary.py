@@ -160,3 +160,12 @@ def _sysctl_names() -> Iterator[str]:
     for sysctl in SYSCTL_FACTS:
         for part in PARTS.get(sysctl, ("",)):
             yield f"sysctl.{sysctl}.{part}" if part else f"sysctl.{sysctl}"
+
+
+MACHINE_WIDE = frozenset(
+    {
+        *("files.open", "files.limit", "sockstat.TCP.orphan", "sockstat.TCP.alloc", "sockstat.TCP.mem"),
+        *(f"{of}.net.core.{name}" for of in ("sysctl", "default") for name in ("rmem_max", "wmem_max")),
+    }
+)
+"""Facts of the whole machine that every network namespace shows as well."""

@@ -266,7 +266,7 @@ def _work(
     code = _FAULT
     here = share[0][0]
     try:
-        _end_with(parent)
+        end_with(parent)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # what it means is the parent's to say
         for descriptor in unused:
             os.close(descriptor)
@@ -285,7 +285,7 @@ def _work(
         os._exit(code)
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """Let this process be killed when its parent ends; end at once where that has happened by now."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

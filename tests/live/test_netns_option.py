@@ -17,6 +17,7 @@ from tests.schemas import described
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may enter other network namespaces")
 
+RULES = Path(__file__).resolve().parents[2] / "rules"
 MACHINE = """
 import os, signal, subprocess
 subprocess.run(["mount", "-t", "tmpfs", "none", "/run"], check=True)
@@ -165,6 +166,17 @@ def test_all_of_them_answer_in_one_document_and_the_worst_sets_the_exit_code(mac
     assert (about["own"], about["enter"], about["containers"]) == (False, "ip netns exec blue", [])
     own = str(os.stat(f"/proc/{machine.pid}/ns/net").st_ino)
     assert own in {check["host"]["namespace"] for check in told["checks"]}
+
+
+def test_what_is_true_of_the_whole_machine_is_told_once(machine, blue, tmp_path):
+    rule = tmp_path / "config" / "files-open-at-all.toml"
+    rule.parent.mkdir()
+    shipped = (RULES / "limits" / "open-files-near-machine-limit.toml").read_text()
+    text = shipped.replace("open-files-near-machine-limit", "files-open-at-all")
+    rule.write_text(re.sub(r"default = \d+", "default = 0", text))
+    question = ("check", "--window", "0", "--netns", "all", "--only", "files-open-at-all", "--format", "json")
+    told = json.loads(machine.tcpdoctor(*question, "--rules", tmp_path).stdout)
+    assert sorted(len(check["findings"]) for check in told["checks"]) == [0, 1]
 
 
 def test_the_windows_of_all_namespaces_run_at_the_same_time(machine, blue):

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 import traceback
 from pathlib import Path
@@ -24,6 +25,14 @@ from tests.cli.command import COMMAND, environment
 
 CLONE_NEWNET = 0x40000000
 PR_SET_DUMPABLE = 4
+NO_PROCESS = """
+import errno, os, sys
+import tcpdoctor.cli.app, tcpdoctor.cli.check, tcpdoctor.cli.deadline
+def refused():
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+os.fork = refused  # as the kernel does it at RLIMIT_NPROC
+sys.exit(tcpdoctor.cli.app.run(sys.argv[1:]))
+"""
 
 
 @contextlib.contextmanager
@@ -147,6 +156,13 @@ def test_where_no_process_may_be_started_this_one_looks_itself_and_comes_back():
     if isinstance(answer, str):
         pytest.skip(answer)
     assert answer == (True, True, True)
+
+
+def test_a_timeout_that_no_process_can_keep_is_told_in_one_line():
+    command = [sys.executable, "-c", NO_PROCESS, "check", "--window", "0", "--timeout", "9"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(), cwd="/")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1)
+    assert "cannot be started (Resource temporarily unavailable): leave it out" in done.stderr
 
 
 def run_aside(function):
