@@ -46,6 +46,8 @@ def build(target: Path, *pip_options: str) -> None:
         compileall.compile_dir(
             folder, quiet=2, legacy=True, stripdir=str(folder), invalidation_mode=unchecked, workers=1
         )
+        for compiled in (folder / "pyroute2").rglob("*.pyc"):
+            compiled.unlink()  # 0.7 MB that two lessons of the lab alone start faster with
         set_times(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         # -I: neither the working folder nor PYTHONPATH or PYTHONIOENCODING changes what runs.
