@@ -10,6 +10,7 @@ from tcpdoctor.kernel.cgroups import Container
 from tcpdoctor.kernel.every_namespace import HeldPlaces, every_place
 from tcpdoctor.kernel.namespace_entry import NAMES, NamespacePlace
 from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.text import clean
 from tcpdoctor.kernel.workers import Look, look_in_each
 from tcpdoctor.named_tuples import NamedTuple
 
@@ -70,21 +71,26 @@ def worst_exit_code(codes: Iterable[int]) -> int:
 def place_of(place: NamespacePlace, own: int) -> Place:
     """Return how a namespace is called; `own` is the inode of ours."""
     is_own = place.inode == own
-    way = f"nsenter --net={shlex.quote(place.path)}"
-    if place.is_named() and place.path.startswith(f"{NAMES}/"):
-        way = f"ip netns exec {shlex.quote(place.path.removeprefix(f'{NAMES}/'))}"
-    elif place.pid is not None:
-        way = f"nsenter -t {place.pid} -n"
     return Place(
         place.inode,
         place.called(),
         _label(place, own=is_own),
         is_own,
-        None if is_own else way,
+        None if is_own else _way_into(place),
         place.inside,
         place.unit,
         f"{place.process} ({place.pid})" if place.process else None,
     )
+
+
+def _way_into(place: NamespacePlace) -> str | None:
+    """What to type before a command to run it there; None: only a name leads there that none can type."""
+    name = place.path.removeprefix(f"{NAMES}/")
+    if place.is_named() and name != place.path and name == place.name:
+        return f"ip netns exec {shlex.quote(name)}"
+    if place.pid is not None:
+        return f"nsenter -t {place.pid} -n"
+    return f"nsenter --net={shlex.quote(place.path)}" if clean(place.path) == place.path else None
 
 
 def _label(place: NamespacePlace, *, own: bool) -> str:

@@ -354,6 +354,28 @@ def test_one_that_goes_while_others_are_looked_at_is_not_missed(machine, blue):
     assert (len(document["checks"]) >= 2, document["failed"]) == (True, [])
 
 
+def test_namespaces_that_come_and_go_meanwhile_leave_no_contradiction(machine, blue):
+    churn = """
+n=0
+while [ -e /run/churn ]; do
+    n=$((n + 1))
+    ip netns add come$n && ip netns exec come$n true; ip netns delete come$n
+done"""
+    machine.run("touch", "/run/churn")
+    mover = subprocess.Popen([*machine.enter, "sh", "-c", churn], stderr=subprocess.DEVNULL)
+    machine.servers.append(mover)
+    try:
+        for _ in range(7):
+            done = machine.tcpdoctor(*ONE_RULE, "json")
+            told = json.loads(done.stdout)
+            numbers = [check["host"]["namespace"] for check in told["checks"]]
+            assert (done.returncode, told["failed"], len(numbers)) == (1, [], len(set(numbers)))
+            assert {check["host"]["namespace_name"] for check in told["checks"]} >= {None, "blue"}
+    finally:
+        machine.run("rm", "/run/churn")
+        mover.wait(timeout=30)
+
+
 def wait_until_it_looks(pid, depth=2):
     """Wait for the workers of the program that nsenter has started; return one of them."""
     deadline = time.monotonic() + 20
