@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Literal, NoReturn, TypeAlias
 
+from tcpdoctor.answers.record import Time
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.text import clean
@@ -25,6 +26,21 @@ _MOST_LINES = 40
 _MOST_BEYOND = 2**32
 _MOST_COMMANDS = 6
 _SEVERITIES = {severity.key: severity for severity in Severity}
+
+
+class FailedHost(NamedTuple):
+    """Which host it was."""
+
+    name: str
+
+
+class HostFailure(NamedTuple):
+    """What stands for a report where a host could not be looked at."""
+
+    schema: Literal["tcpdoctor.failure/1"]
+    host: FailedHost
+    taken_at: Time
+    reason: str
 
 
 class FleetSetting(NamedTuple):

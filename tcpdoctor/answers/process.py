@@ -5,8 +5,11 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
+from tcpdoctor.answers.finding import ToldFinding, ToldUnchecked, told_finding
+from tcpdoctor.answers.record import Count, Host, Is, Pid, Reasons, Seconds, Time, host_of, utc
+from tcpdoctor.answers.socket import ToldAge, ToldSocket, told_age, told_socket
 from tcpdoctor.answers.sockets import Entry, Outstanding, entries_of, idle_seconds, outstanding, state_of
 from tcpdoctor.answers.stop import ToldStop, told_stop
 from tcpdoctor.diagnosis.finding import Diagnosis
@@ -133,6 +136,197 @@ class ProcessAnswer(NamedTuple):
     """How it may be stopped, and what must not be for it; None of a kernel thread, or of one that ended."""
     place: str | None = None
     """Where it runs: its unit, or its container with whatever unit is inside."""
+
+
+class ToldProcess(NamedTuple):
+    """Who the process is."""
+
+    pid: Pid
+    name: str
+    uid: Count
+    parent: Reading[Count]
+    executable: Reading[str]
+    command: Reading[str]
+    unit: Reading[str | None]
+    container: Reading[str | None]
+    descriptors: Reading[Count]
+    descriptor_limit: Reading[Count]
+    namespace: Annotated[Reading[int | str], Is("Inode number of its own network namespace.")]
+    kind: Literal["process", "zombie", "kernel"]
+    thread: Annotated[int | None, Is("Of its threads the one that was asked about.", minimum=0)]
+
+
+class ToldGroup(NamedTuple):
+    """Its sockets of one state."""
+
+    sockets: Count
+    oldest: Annotated[ToldAge | None, Is("How long it has been in its state; null where nothing tells.")]
+    most_idle_s: Seconds | None
+    unanswered: Count
+    unacknowledged_bytes: Count
+    unread_bytes: Count
+    unanswered_s: Annotated[
+        float | None,
+        Is("At least so long ago what is sent again was sent first: of the longest.", minimum=0),
+    ]
+
+
+class ToldPeer(NamedTuple):
+    """Sockets towards one peer, or from one."""
+
+    peer: str
+    sockets: Count
+    connecting: Annotated[int, Is("Of them in SYN_SENT: not connected yet.", minimum=0)]
+
+
+class ToldOptions(NamedTuple):
+    """Sockets with the same options."""
+
+    sockets: Count
+    listening: bool
+    options: Annotated[Mapping[str, OptionValue | None], Is("By name, in the kernel's units.")]
+
+
+class ToldDead(NamedTuple):
+    """Connections that are over and whose descriptors are held; in no table of the kernel."""
+
+    sockets: Annotated[int, Is("At least so many; all where every is 1.", minimum=0)]
+    every: Annotated[int, Is("Only descriptors whose number is a multiple of it were asked.", minimum=1)]
+    longest_silent_s: Seconds | None
+    peers: Annotated[
+        str | None, Is("Their other ends, those with most first; null where the sockets do not tell them.")
+    ]
+
+
+class ProcessDocument(NamedTuple):
+    """What `tcpdoctor explain --pid N --format json` prints."""
+
+    schema: Literal["tcpdoctor.process/1"]
+    host: Host
+    taken_at: Time
+    process: ToldProcess
+    states: Annotated[Reading[Mapping[str, ToldGroup]], Is("By state; a state without sockets is left out.")]
+    other_sockets: Reading[Count]
+    peers: Reading[tuple[ToldPeer, ...]]
+    options: Reading[tuple[ToldOptions, ...]]
+    sockets: Reading[tuple[ToldSocket, ...]]
+    dead_sockets: Reading[ToldDead]
+    findings: Reading[tuple[ToldFinding, ...]]
+    unchecked: Reading[tuple[ToldUnchecked, ...]]
+    missing: Reasons
+    stop: Annotated[
+        ToldStop | None, Is("How it may be stopped; null of a thread of the kernel, or one that has ended.")
+    ]
+
+
+class ProcessesDocument(NamedTuple):
+    """The same of several processes that are called so."""
+
+    schema: Literal["tcpdoctor.processes/1"]
+    processes: tuple[ProcessDocument, ...]
+
+
+def told_processes(answers: Sequence[ProcessAnswer]) -> ProcessDocument | ProcessesDocument:
+    """Return what is printed for machines; one process stands alone."""
+    told = tuple(map(_told, answers))
+    return told[0] if len(told) == 1 else ProcessesDocument("tcpdoctor.processes/1", told)
+
+
+def _told(answer: ProcessAnswer) -> ProcessDocument:
+    held, diagnosis = _told_holdings(answer.holdings), answer.diagnosis
+    findings: Reading[tuple[ToldFinding, ...]]
+    unchecked: Reading[tuple[ToldUnchecked, ...]]
+    if isinstance(diagnosis, Missing):
+        findings, unchecked = diagnosis, diagnosis
+    else:
+        findings = tuple(map(told_finding, diagnosis.findings))
+        unchecked = tuple(ToldUnchecked(rule.rule, rule.reason) for rule in diagnosis.unchecked)
+    return ProcessDocument(
+        schema="tcpdoctor.process/1",
+        host=host_of(answer.host),
+        taken_at=utc(answer.taken_at),
+        process=_told_process(answer),
+        states=held.states,
+        other_sockets=held.other_sockets,
+        peers=held.peers,
+        options=held.options,
+        sockets=held.sockets,
+        dead_sockets=held.dead_sockets,
+        findings=findings,
+        unchecked=unchecked,
+        missing={**answer.missing, **held.unasked},
+        stop=answer.stop,
+    )
+
+
+class _ToldHoldings(NamedTuple):
+    states: Reading[Mapping[str, ToldGroup]]
+    other_sockets: Reading[int]
+    peers: Reading[tuple[ToldPeer, ...]]
+    options: Reading[tuple[ToldOptions, ...]]
+    sockets: Reading[tuple[ToldSocket, ...]]
+    dead_sockets: Reading[ToldDead]
+    unasked: Mapping[str, str]
+    """Why options of some sockets are not there."""
+
+
+def _told_holdings(holdings: Reading[Holdings]) -> _ToldHoldings:
+    if isinstance(holdings, Missing):
+        return _ToldHoldings(holdings, holdings, holdings, holdings, holdings, holdings, {})
+    why = [f"{number} sockets: {reason}" for reason, number in holdings.unasked]
+    return _ToldHoldings(
+        states=_told_states(holdings),
+        other_sockets=holdings.other_sockets,
+        peers=tuple(ToldPeer(*peer) for peer in holdings.peers),
+        options=tuple(
+            ToldOptions(group.sockets, group.listening, dict(group.options)) for group in holdings.options
+        ),
+        sockets=tuple(told_socket(entry, options=True) for entry in holdings.entries),
+        dead_sockets=_told_dead(holdings.dead),
+        unasked={"options": "; ".join(why)} if why else {},
+    )
+
+
+def _told_process(answer: ProcessAnswer) -> ToldProcess:
+    process = answer.process
+    return ToldProcess(
+        pid=process.pid,
+        name=process.name,
+        uid=process.uid,
+        parent=process.parent,
+        executable=process.executable,
+        command=process.command,
+        unit=process.unit,
+        container=process.container,
+        descriptors=process.descriptors,
+        descriptor_limit=process.descriptor_limit,
+        namespace=answer.namespace,
+        kind="zombie" if answer.task.zombie else "kernel" if answer.task.kernel else "process",
+        thread=answer.asked if answer.asked != process.pid else None,
+    )
+
+
+def _told_states(holdings: Holdings) -> Mapping[str, ToldGroup]:
+    return {
+        group.state.key: ToldGroup(
+            sockets=group.number,
+            oldest=told_age(group.oldest),
+            most_idle_s=group.idle,
+            unanswered=group.waits.unanswered,
+            unacknowledged_bytes=group.waits.unacknowledged_bytes,
+            unread_bytes=group.waits.unread_bytes,
+            unanswered_s=group.waits.unanswered_for,
+        )
+        for group in holdings.states
+    }
+
+
+def _told_dead(dead: Reading[DeadGroup | None]) -> Reading[ToldDead]:
+    if isinstance(dead, Missing):
+        return dead
+    if dead is None:
+        return ToldDead(0, 1, None, None)
+    return ToldDead(dead.number, dead.every, round(dead.longest_silent, 3), dead.peers)
 
 
 _WINDOW = 1.0

@@ -33,6 +33,9 @@ class Absent:
     def __bool__(self) -> bool:
         return False
 
+    def __reduce__(self) -> str:
+        return "ABSENT"  # it is the same one in another process
+
 
 ABSENT = Absent()
 

@@ -10,7 +10,7 @@ from enum import Enum
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
-from tcpdoctor.answers.record import Absent, Is
+from tcpdoctor.answers.record import ABSENT, Absent, Is
 from tcpdoctor.kernel.reading import JsonValue, Missing
 
 Part: TypeAlias = dict[str, Any]
@@ -48,9 +48,9 @@ def json_lines(record: Any) -> Iterator[str]:
 def _object(record: Any, above: dict[str, str]) -> dict[str, JsonValue]:
     reasons: dict[str, str] = {}
     told = {
-        key: _plain(value, key, reasons)
+        key: value if type(value) in _AS_IT_IS else _plain(value, key, reasons)
         for key, value in zip(record._fields, record, strict=True)
-        if not isinstance(value, Absent)
+        if value is not ABSENT
     }
     if isinstance(told.get("missing"), dict):
         told["missing"] = {**record.missing, **reasons}
@@ -59,23 +59,29 @@ def _object(record: Any, above: dict[str, str]) -> dict[str, JsonValue]:
     return told
 
 
+_AS_IT_IS = {type(None), bool, int, str}
+
+
 def _plain(value: Any, place: str, reasons: dict[str, str]) -> JsonValue:
+    if type(value) in _AS_IT_IS:  # nearly all of a hundred thousand sockets is
+        told_at_once: JsonValue = value
+        return told_at_once
     match value:
         case Missing(reason):
             reasons[place] = reason
             return None
-        case Enum():
-            key = getattr(value, "key", value.value)
-            return str(key) if isinstance(key, str) else int(key)
         case float():
             return value if math.isfinite(value) else None
-        case Mapping():
-            return {str(name): _plain(item, f"{place}.{name}", reasons) for name, item in value.items()}
         case tuple() if hasattr(value, "_fields"):
             below: dict[str, str] = {}
             told: JsonValue = _object(value, below)
             reasons |= {f"{place}.{name}": reason for name, reason in below.items()}
             return told
+        case Enum():
+            key = getattr(value, "key", value.value)
+            return str(key) if isinstance(key, str) else int(key)
+        case Mapping():
+            return {str(name): _plain(item, f"{place}.{name}", reasons) for name, item in value.items()}
         case tuple() | list():
             return [_plain(item, f"{place}[{number}]", reasons) for number, item in enumerate(value)]
         case None | bool() | int() | str():

@@ -1,7 +1,7 @@
 """The JSON Schema of every JSON that this program prints, each complete in itself.
 
-They are made from the records of the answers, or are files in ``knowledge/schemas``. Keys may be added to
-any object later and none is removed, so no schema forbids keys that it does not name.
+They are made from the records of the answers. Keys may be added to any object later and none is removed, so
+no schema forbids keys that it does not name.
 """
 
 from collections.abc import Mapping
@@ -11,20 +11,22 @@ from tcpdoctor.answers.connect import ConnectAnswer
 from tcpdoctor.answers.error import ErrorAnswer
 from tcpdoctor.answers.facts import FactsAnswer
 from tcpdoctor.answers.fleet import FleetAnswer
+from tcpdoctor.answers.host_report import HostFailure
 from tcpdoctor.answers.option import OptionAnswer
 from tcpdoctor.answers.port import PortAnswer
+from tcpdoctor.answers.process import ProcessDocument, ProcessesDocument
 from tcpdoctor.answers.proof import ProofAnswer, ScenarioList
 from tcpdoctor.answers.rule import RuleAnswer, RuleListAnswer
 from tcpdoctor.answers.rule_checks import LintAnswer, RuleTestsAnswer
 from tcpdoctor.answers.settings import SettingsAnswer
 from tcpdoctor.answers.settings_lint import SettingsLint
+from tcpdoctor.answers.socket import SocketsDocument
 from tcpdoctor.answers.state import StateAnswer
 from tcpdoctor.answers.states import StatesAnswer
 from tcpdoctor.answers.sysctl import SysctlAnswer
 from tcpdoctor.answers.udp_sockets import UdpSockets
 from tcpdoctor.answers.verdict import CheckAnswer, ChecksAnswer, NamespacesAnswer
-from tcpdoctor.knowledge.schema_pages import Schema, description_of_file, file_names, load_file
-from tcpdoctor.report.document import schema_of
+from tcpdoctor.report.document import Part, schema_of
 
 _RECORDS: Mapping[str, tuple[Any, str]] = {
     "check": (CheckAnswer, "check"),
@@ -38,10 +40,13 @@ _RECORDS: Mapping[str, tuple[Any, str]] = {
     "port": (PortAnswer, "explain --port N"),
     "lab": (ScenarioList, "lab list"),
     "lint": (LintAnswer, "rules lint"),
+    "process": (ProcessDocument, "explain --pid N"),
+    "processes": (ProcessesDocument, "explain --pid NAME"),
     "proof": (ProofAnswer, "lab prove"),
     "rule": (RuleAnswer, "explain --rule ID"),
     "rules": (RuleListAnswer, "rules list"),
     "ruletests": (RuleTestsAnswer, "rules test"),
+    "sockets": (SocketsDocument, "sockets"),
     "state": (StateAnswer, "explain --state S"),
     "states": (StatesAnswer, "states"),
     "sysctl": (SysctlAnswer, "explain --sysctl NAME"),
@@ -52,24 +57,25 @@ _RECORDS: Mapping[str, tuple[Any, str]] = {
 """Those that are made from a record, and the command that prints it."""
 
 
+_FAILURE = "failure"
+
+
 def schema_names() -> tuple[str, ...]:
     """Return the names that `load_schema` knows, sorted."""
-    return tuple(sorted({*file_names(), *_RECORDS}))
+    return tuple(sorted({*_RECORDS, _FAILURE}))
 
 
 def description_of(name: str) -> str:
     """Return what a schema is of, in one sentence."""
-    if name in _RECORDS:
-        return f"What `tcpdoctor {_RECORDS[name][1]} --format json` prints."
-    return description_of_file(name)
+    if name == _FAILURE:
+        return "What stands for a report where a host could not be looked at; `tcpdoctor fleet` reads it."
+    return f"What `tcpdoctor {_RECORDS[name][1]} --format json` prints."
 
 
-def load_schema(name: str) -> Schema:
-    """Return one schema with all that it refers to under ``$defs``.
+def load_schema(name: str) -> Part:
+    """Return one schema, complete in itself.
 
     Raises:
-        FileNotFoundError: There is none of that name.
+        KeyError: There is none of that name.
     """
-    if name in _RECORDS:
-        return schema_of(_RECORDS[name][0], description_of(name))
-    return load_file(name, load_schema)
+    return schema_of(HostFailure if name == _FAILURE else _RECORDS[name][0], description_of(name))

@@ -1,0 +1,161 @@
+"""One socket as every answer tells it."""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from tcpdoctor.answers.record import (
+    ABSENT,
+    NO_REASONS,
+    Absent,
+    Count,
+    Host,
+    Is,
+    Pid,
+    PortNumber,
+    Reasons,
+    Seconds,
+    StateKey,
+    Time,
+)
+from tcpdoctor.answers.sockets import Entry, idle_seconds
+from tcpdoctor.facts.socketset import Age
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import Connection, Held, Listener
+from tcpdoctor.kernel.sockopts import OptionValue
+from tcpdoctor.named_tuples import NamedTuple
+
+
+class SocketOwner(NamedTuple):
+    """The process that holds a socket."""
+
+    pid: Pid
+    name: str
+    fd: Count
+    uid: Count
+
+
+class ToldAge(NamedTuple):
+    """How long it has been in its state."""
+
+    at_least_s: Annotated[float, Is("Seconds.", minimum=0)]
+    at_most_s: Annotated[float | None, Is("Seconds; null: no bound is known.", minimum=0)]
+
+
+class ToldSocket(NamedTuple):
+    """A socket; of a listener there are the keys of its queue, of others those of their connection."""
+
+    state: StateKey
+    family: Literal["ipv4", "ipv6"]
+    local: str
+    remote: str | None
+    local_port: PortNumber
+    remote_port: Annotated[int | None, Is(minimum=1, maximum=65535)]
+    uid: Count
+    inode: Count
+    cookie: Count
+    owner: Annotated[Reading[SocketOwner | None], Is("null as well where no process holds it.")]
+    accept_queue: Annotated[
+        Count | Absent, Is("Connections that wait for accept(); listeners only.", optional=True)
+    ] = ABSENT
+    accept_limit: Annotated[Reading[Count] | Absent, Is(optional=True)] = ABSENT
+    drops: Annotated[Reading[Count] | Absent, Is(optional=True)] = ABSENT
+    age: Annotated[ToldAge | Absent | None, Is("null where nothing tells.", optional=True)] = ABSENT
+    timer: Annotated[str | Absent | None, Is(optional=True)] = ABSENT
+    expires_s: Annotated[float | Absent | None, Is(optional=True)] = ABSENT
+    retransmits: Annotated[Count | Absent, Is(optional=True)] = ABSENT
+    receive_queue: Annotated[Count | Absent, Is("Bytes unread, one more for a FIN.", optional=True)] = ABSENT
+    send_queue: Annotated[
+        Count | Absent, Is("Bytes not acknowledged, one more for a SYN or FIN.", optional=True)
+    ] = ABSENT
+    rtt_s: Annotated[Reading[Seconds] | Absent, Is(optional=True)] = ABSENT
+    idle_s: Annotated[
+        Reading[Seconds | None] | Absent,
+        Is("Established, nothing outstanding: seconds since data went either way.", optional=True),
+    ] = ABSENT
+    options: Annotated[
+        Reading[Mapping[str, Reading[OptionValue]]] | Absent,
+        Is(
+            "By name, in the kernel's units: TCP_USER_TIMEOUT in milliseconds, buffers in bytes, times in "
+            "seconds.",
+            optional=True,
+        ),
+    ] = ABSENT
+    missing: Reasons = NO_REASONS
+
+
+class SocketsDocument(NamedTuple):
+    """What `tcpdoctor sockets --format json` prints, one socket a line."""
+
+    schema: Literal["tcpdoctor.sockets/1"]
+    host: Host
+    taken_at: Time
+    total: Count
+    missing: Reasons
+    sockets: tuple[ToldSocket, ...]
+
+
+def told_socket(entry: Entry, *, options: bool) -> ToldSocket:
+    """Return a socket as it is printed; with its options where `options` says so."""
+    row, known = entry.seen.row, entry.seen.options if options else ABSENT
+    if isinstance(row, Listener):
+        return ToldSocket(
+            state="listen",
+            family="ipv4" if row.family == 4 else "ipv6",
+            local=str(row.local),
+            remote=None,
+            local_port=row.local.port,
+            remote_port=None,
+            uid=row.uid,
+            inode=row.inode,
+            cookie=row.cookie,
+            owner=_owner(row),
+            accept_queue=row.accept_queue,
+            accept_limit=row.accept_limit,
+            drops=row.drops,
+            options=known,
+        )
+    return ToldSocket(
+        state=row.state.key,  # type: ignore[arg-type]  # one of them
+        family="ipv4" if row.family == 4 else "ipv6",
+        local=str(row.local),
+        remote=str(row.remote) if row.remote.port else None,
+        local_port=row.local.port,
+        remote_port=row.remote.port or None,
+        uid=row.uid,
+        inode=row.inode,
+        cookie=row.cookie,
+        owner=_owner(row),
+        age=told_age(entry.age),
+        timer=row.timer.name.lower() if row.timer else None,
+        expires_s=row.expires if row.timer else None,
+        retransmits=row.retransmits,
+        receive_queue=row.receive_queue,
+        send_queue=row.send_queue,
+        rtt_s=_round_trip(row),
+        idle_s=idle_seconds(row),
+        options=known,
+    )
+
+
+def told_age(age: Age | None) -> ToldAge | None:
+    """Return the bounds of an age in seconds; None where there is none."""
+    if age is None:
+        return None
+    return ToldAge(round(age.low, 3), None if math.isinf(age.high) else round(age.high, 3))
+
+
+def _owner(row: Listener | Connection) -> Reading[SocketOwner | None]:
+    match row.owner:
+        case Held(holders):
+            return SocketOwner(*holders[0])
+        case Missing() as hidden:
+            return hidden
+    return None
+
+
+def _round_trip(row: Connection) -> Reading[float]:
+    """In seconds; the kernel's 0 stands for none measured."""
+    if isinstance(row.info, Missing):
+        return row.info
+    return row.info.rtt or Missing("no round trip has been measured yet")
