@@ -6,9 +6,10 @@ import functools
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,6 +94,34 @@ def _noting_absence(function: Callable[..., Any], *args: Any, **kwargs: Any) -> 
 
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@functools.cache
+def _closed_folder() -> Path | None:
+    """The folder that keeps other users from this checkout, which matters to root alone; None: none does."""
+    if os.geteuid() != 0:
+        return None
+    folders = [CHECKOUT, *CHECKOUT.parents]
+    return next((folder for folder in folders if not folder.stat().st_mode & stat.S_IXOTH), None)
+
+
+_UNREADABLE = (f"Permission denied: '{CHECKOUT}", f"{sys.executable}: No module named tcpdoctor")
+"""What another user gets of a program whose folder is closed to him."""
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, None]:
+    """Skip what becomes another user in a checkout that no other user may read, and say so.
+
+    What the program answers such a user cannot be told there; every other failure stays one.
+    """
+    report = (yield).get_result()
+    closed = _closed_folder()
+    if closed is None or not report.failed or call.excinfo is None:
+        return
+    if any(sign in f"{call.excinfo.value}{report.longreprtext}" for sign in _UNREADABLE):
+        reason = f"Skipped: other users may not come to {closed}, so not to this checkout (chmod o+x)"
+        report.outcome, report.longrepr = "skipped", (str(item.path), item.location[1] or 0, reason)
 
 
 @pytest.fixture(scope="session")
