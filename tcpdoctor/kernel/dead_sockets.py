@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from typing import NamedTuple
 
 from tcpdoctor.kernel.owners import hides_from_us, is_elsewhere, whether_all_are_seen
 from tcpdoctor.kernel.procfile import is_absent
@@ -25,6 +24,7 @@ from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import DeadSocket, DeadSockets, DeadUse, Endpoint
 from tcpdoctor.kernel.sockopts import duplicates
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.named_tuples import NamedTuple
 
 FEWEST = 64
 """Descriptors of a process, and unlisted sockets of the machine, below which there is no leak."""
