@@ -117,7 +117,7 @@ def test_floors_above_the_kernel_do_no_input_or_output(path):
 WORDING = {
     "tcpdoctor.facts.dimension": {"BYTE", "SECOND", "show"},
     "tcpdoctor.facts.sysctl_value": {"value_as_printed"},
-    "tcpdoctor.kernel.text": {"clean"},
+    "tcpdoctor.kernel.text": {"clean", "name_a_few"},
 }
 """How a number with its unit and a setting's value are written, and what is taken out of others' texts.
 

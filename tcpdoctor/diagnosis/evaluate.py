@@ -15,6 +15,7 @@ from tcpdoctor.facts.subject import Crowd, Scope, Subject
 from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.kernel.reading import Missing, Reading, Refused
 from tcpdoctor.kernel.snapshot import Endpoint, Listener, Samples, Snapshot
+from tcpdoctor.kernel.text import name_a_few
 from tcpdoctor.named_tuples import NamedTuple
 
 _ELSEWHERE = "it is about the whole machine: look from the host's initial network namespace"
@@ -220,10 +221,8 @@ def _summarise(unknown: Mapping[str, Sequence[int]], subjects: Sequence[Subject]
 
 
 def _first(whom: Sequence[int], subjects: Sequence[Subject]) -> str:
-    more = len(whom) - _MOST_REASONS
-    return ", ".join(subjects[number].label for number in whom[:_MOST_REASONS]) + (
-        f" and {more} more" if more > 0 else ""
-    )
+    shown = [subjects[number].label for number in whom[:_MOST_REASONS]]
+    return name_a_few(shown, _MOST_REASONS, len(whom))
 
 
 # The findings of `check` that are about one port, one process or one destination, or name it.

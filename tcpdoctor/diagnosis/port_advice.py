@@ -24,6 +24,7 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.redirects import Redirect
 from tcpdoctor.kernel.snapshot import Endpoint, Held, Holder, Listener, NotHeld
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.text import name_a_few
 from tcpdoctor.named_tuples import NamedTuple
 
 # What a port's answer means in sentences: the verdict, and why each socket stands in the way.
@@ -420,10 +421,9 @@ def _end(answer: PortAnswer, stop: Stop) -> str:
     others = others_that_hold(answer, stop, row) if stop.commands else ()
     if not others:
         return told
-    named = ", ".join(f"pid {one.pid} {one.name}" for one in others[:_OTHERS_NAMED])
-    more = f" and {len(others) - _OTHERS_NAMED} more" if len(others) > _OTHERS_NAMED else ""
+    named = name_a_few([f"pid {one.pid} {one.name}" for one in others], _OTHERS_NAMED)
     have = "holds the port as well, and has" if len(others) == 1 else "hold the port as well, and have"
-    return f"{told} {sentence(named)}{more} {have} to end too."
+    return f"{told} {sentence(named)} {have} to end too."
 
 
 def _listener(answer: PortAnswer) -> Advice:

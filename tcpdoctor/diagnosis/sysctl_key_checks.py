@@ -12,7 +12,7 @@ from tcpdoctor.facts.sysctl_value import is_same, printed_numbers, read_numbers
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sysctl import Held
 from tcpdoctor.kernel.sysctl_files import Line, dotted
-from tcpdoctor.kernel.text import blank_split, clean
+from tcpdoctor.kernel.text import blank_split, clean, name_a_few
 
 _NO_EFFECT = {
     "net/ipv4/tcp_fack": "since Linux 4.15 it does nothing; RACK took its place.",
@@ -154,9 +154,8 @@ def _drift(place: tuple[str, int], found: Sequence[tuple[Write, str]], where: st
             )
         return fault(DRIFT, place, what, do, key=key)
     names = [f"{dotted(other.path)} = {clean(value, 20) or 'nothing'}" for other, value in found]
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     pattern = clean(write.by.line.key, _SHOWN)
-    what = f"{pattern}: the file says {says}, the kernel has {', '.join(names[:_NAMED])}{more}.{where}"
+    what = f"{pattern}: the file says {says}, the kernel has {name_a_few(names, _NAMED)}.{where}"
     return fault(DRIFT, place, what, f"Apply it to each ({command} ...) or correct the line.", key=pattern)
 
 

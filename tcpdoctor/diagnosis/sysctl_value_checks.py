@@ -8,7 +8,7 @@ from tcpdoctor.diagnosis.sysctl_look import Fault, Look, Write
 from tcpdoctor.facts.sysctl_value import Numbers, port_ranges, written_numbers
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sysctl_files import dotted
-from tcpdoctor.kernel.text import blank_split, clean
+from tcpdoctor.kernel.text import blank_split, clean, name_a_few
 
 _CONTROL = "net/ipv4/tcp_congestion_control"
 _CONTROLS = frozenset({
@@ -166,11 +166,10 @@ def _swallowed(look: Look, write: Write, ends: tuple[int, int], reserved: Ranges
     if not inside:
         return
     ports = sorted({port for port, _ in inside})
-    more = f" and {len(ports) - _SHOWN} more" if len(ports) > _SHOWN else ""
     yield _fault_at(
         write,
         "range-holds-listener",
-        f"Programs listen on {', '.join(map(str, ports[:_SHOWN]))}{more} inside it: while one restarts, "
+        f"Programs listen on {name_a_few([*map(str, ports)], _SHOWN)} inside it: while one restarts, "
         "an outgoing "
         "connection may take its port, and bind() answers EADDRINUSE.",
         f"Begin the range above them, or set {dotted(RESERVED)} = {','.join(map(str, ports))} (a write "

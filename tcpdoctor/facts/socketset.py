@@ -11,6 +11,7 @@ from tcpdoctor.kernel.kept_rows import KeptRows
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Detail, Endpoint, Held, Listener, Samples, TcpInfo
 from tcpdoctor.kernel.states import TcpState, Timer
+from tcpdoctor.kernel.text import name_a_few
 from tcpdoctor.named_tuples import NamedTuple
 
 # Whether a socket was there in the first of two samples.
@@ -374,7 +375,7 @@ def most_common(numbers: Counter[str], form: str = "{name} ({number:,})") -> str
 def enumerate_some(words: Sequence[str], more: int) -> str:
     """Join words with commas: ``a, b and c``, or ``a, b and 7 more``."""
     if more:
-        return f"{', '.join(words)} and {more:,} more"
+        return name_a_few(words, len(words), len(words) + more)
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 

@@ -6,6 +6,7 @@ the text is read.
 """
 
 import re
+from collections.abc import Sequence
 
 _INVISIBLE = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
@@ -33,6 +34,20 @@ def clean(text: str, limit: int = 256) -> str:
     if not (text.isascii() and text.isprintable()):
         text = "".join(map(_shown, text[: limit * 16]))
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def name_a_few(names: Sequence[str], most: int, total: int | None = None, between: str = ", ") -> str:
+    """Join names: ``a, b``, or where there are more than `most`, ``a, b and 7 more``.
+
+    Args:
+        names: All of them, or the first of `total`.
+        most: So many are named.
+        total: How many there are; None: as many as `names`.
+        between: What parts them; a semicolon where names hold commas.
+    """
+    shown = names[:most]
+    rest = (len(names) if total is None else total) - len(shown)
+    return between.join(shown) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def blank_split(text: str) -> list[str]:

@@ -6,6 +6,7 @@ from tcpdoctor.answers.connect import ConnectAnswer, OwnPort, SocketsTowards
 from tcpdoctor.facts.dimension import BYTE, SECOND, show
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.text import name_a_few
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.page import Block, Command, Fields, Item, Prose, Section, listed, page_text
 from tcpdoctor.report.style import Style
@@ -106,9 +107,8 @@ def _others(answer: ConnectAnswer) -> str:
     others = answer.other_addresses
     if not others:
         return ""
-    shown = ", ".join(others[:_SHOWN_OTHERS])
-    more = f" and {len(others) - _SHOWN_OTHERS} more" if len(others) > _SHOWN_OTHERS else ""
-    return f"The name has other addresses too ({shown}{more}); this is about {answer.destination} only."
+    shown = name_a_few(others, _SHOWN_OTHERS)
+    return f"The name has other addresses too ({shown}); this is about {answer.destination} only."
 
 
 def _ports(answer: ConnectAnswer) -> Section:

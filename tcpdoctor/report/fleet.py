@@ -4,11 +4,12 @@ The short form has two or three lines a finding, and the worst host again last; 
 all that the hosts said.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import islice
 
 from tcpdoctor.answers.fleet import FleetAnswer, FleetFinding, FleetHost, sick_hosts
 from tcpdoctor.answers.host_report import STATUSES, FleetFix
+from tcpdoctor.kernel.text import name_a_few
 from tcpdoctor.report.check_short import MOST_SHOWN, remedy_lines
 from tcpdoctor.report.finding_page import instruction, keeping
 from tcpdoctor.report.host import plural
@@ -52,13 +53,6 @@ def circumstances(answer: FleetAnswer) -> str:
     if summary.expected is None:
         return f"{words}; a host that sent nothing is missed only with --expect"
     return f"{words}; {plural(summary.expected, 'host was', 'hosts were')} expected"
-
-
-def named(hosts: Sequence[str], most: int, total: int | None = None) -> str:
-    """Return ``web1, web2 and 7 more``, of the hosts or of a `total` of which these are the first."""
-    shown = ", ".join(hosts[:most])
-    more = (len(hosts) if total is None else total) - min(len(hosts), most)
-    return f"{shown} and {more} more" if more else shown
 
 
 def spread(finding: FleetFinding, answer: FleetAnswer) -> str:
@@ -134,7 +128,7 @@ def remarks(answer: FleetAnswer, most: int) -> list[str]:
     if summary.repeated > most:
         words.append(f"and {plural(summary.repeated - most, 'older report')} more that do not count")
     if answer.unexpected:
-        words.append(f"not among the expected hosts: {named(answer.unexpected, most)}")
+        words.append(f"not among the expected hosts: {name_a_few(answer.unexpected, most)}")
     return words
 
 
@@ -209,7 +203,7 @@ def _unknown(answer: FleetAnswer, most: int, style: Style) -> list[str]:
         return []
     lines = [style.severity("unknown", f"Not known of {plural(answer.summary.doubted, 'host')}")]
     for one in answer.unknown[:most]:
-        text = f"{named(one.hosts, most, one.hosts_total)}: {one.reason}"
+        text = f"{name_a_few(one.hosts, most, one.hosts_total)}: {one.reason}"
         lines.append(style.wrap(text, "    ", "  - "))
     if len(answer.unknown) > most:
         more = f"  ... and {len(answer.unknown) - most} reasons more; --format json names them"
@@ -220,7 +214,7 @@ def _unknown(answer: FleetAnswer, most: int, style: Style) -> list[str]:
 def _finding_lines(finding: FleetFinding, answer: FleetAnswer, style: Style) -> list[str]:
     """Return on how many hosts a finding is, what was seen on one of them, and what to type there."""
     key = finding.severity.key
-    whose = f"{spread(finding, answer)}: {named(finding.hosts, _MOST_NAMED, finding.hosts_total)}"
+    whose = f"{spread(finding, answer)}: {name_a_few(finding.hosts, _MOST_NAMED, finding.hosts_total)}"
     first = style.wrap(whose, _INDENT, f" {key.upper():<{_STATUS}} ")
     lines = [first.replace(key.upper(), style.severity(key, key.upper()), 1)]
     seen = finding.example
@@ -252,7 +246,7 @@ def _notes(answer: FleetAnswer, most: int, style: Style) -> list[str]:
 
 def _finding(finding: FleetFinding, answer: FleetAnswer, most: int, style: Style) -> str:
     seen = example_words(finding)
-    names = style.wrap(named(finding.hosts, most, finding.hosts_total), "    ")
+    names = style.wrap(name_a_few(finding.hosts, most, finding.hosts_total), "    ")
     heading = Headline(finding.severity.key, spread(finding, answer), finding.title)
     blocks: list[Block] = [Prose(seen)] if seen else []
     blocks += [*advice(finding), *why(finding), More(f"tcpdoctor explain --rule {finding.rule}")]
@@ -321,7 +315,7 @@ def _unknown_markdown(answer: FleetAnswer, most: int) -> Iterable[str]:
     if not answer.unknown:
         return
     lines = [
-        f"- {escaped(named(one.hosts, most, one.hosts_total))}: {escaped(one.reason)}"
+        f"- {escaped(name_a_few(one.hosts, most, one.hosts_total))}: {escaped(one.reason)}"
         for one in answer.unknown[:most]
     ]
     if len(answer.unknown) > most:
@@ -333,7 +327,7 @@ def _unknown_markdown(answer: FleetAnswer, most: int) -> Iterable[str]:
 def _finding_markdown(finding: FleetFinding, answer: FleetAnswer, most: int) -> Iterable[str]:
     from tcpdoctor.report.page_markdown import escaped, page_markdown
 
-    names = named(finding.hosts, most, finding.hosts_total)
+    names = name_a_few(finding.hosts, most, finding.hosts_total)
     yield f"## {finding.severity.key.upper()}: {escaped(finding.title)}"
     yield f"{spread(finding, answer).capitalize()}: {escaped(names)}"
     if seen := example_words(finding):

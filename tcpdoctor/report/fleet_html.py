@@ -10,13 +10,13 @@ from typing import TypeAlias
 
 from tcpdoctor.answers.fleet import FleetAnswer, FleetFinding, FleetHost, sick_hosts
 from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.kernel.text import name_a_few
 from tcpdoctor.report.fleet import (
     MOST_RULES,
     advice,
     circumstances,
     example_words,
     found_words,
-    named,
     remarks,
     spread,
     verdict_words,
@@ -248,11 +248,11 @@ def _apart(finding: FleetFinding) -> Iterable[Section]:
 def _names(hosts: Sequence[str], total: int, most: int) -> str:
     if total <= most:
         return f"<p><b>{text(', '.join(hosts))}</b></p>"
-    return _folded(named(hosts, most, total), hosts, total)
+    return _folded(name_a_few(hosts, most, total), hosts, total)
 
 
 def _folded(summary: str, names: Sequence[str], total: int) -> str:
-    shown = named(names, len(names), total)
+    shown = name_a_few(names, len(names), total)
     return f"<details><summary>{text(summary)}</summary><p>{text(shown)}</p></details>"
 
 

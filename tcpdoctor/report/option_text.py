@@ -6,6 +6,7 @@ from tcpdoctor.answers.option import ListenerOption, OptionAnswer, Sets
 from tcpdoctor.facts.sysctl_value import value_as_printed
 from tcpdoctor.kernel.reading import JsonValue, Missing
 from tcpdoctor.kernel.sockopts import Linger, OptionValue, PortRange
+from tcpdoctor.kernel.text import name_a_few
 from tcpdoctor.knowledge.option_pages import LANGUAGES
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.page import Block, Fields, Item, Prose, Section, Title, mistaken, page_text
@@ -93,7 +94,10 @@ def _here(answer: OptionAnswer) -> list[str]:
         else:
             groups.setdefault(show_option(listener.value, answer.unit), []).append(_named(listener))
     total = plural(len(answer.listeners), "listener")
-    lines = [f"{value}: {len(names)} of {total}: {_some(names)}." for value, names in groups.items()]
+    lines = [
+        f"{value}: {len(names)} of {total}: {name_a_few(names, MOST_NAMED)}."
+        for value, names in groups.items()
+    ]
     if hidden:
         lines.append(f"not known for {len(hidden)} of {total}: {hidden[0]}.")
     return lines
@@ -102,11 +106,6 @@ def _here(answer: OptionAnswer) -> list[str]:
 def _named(listener: ListenerOption) -> str:
     known = listener.owner and not isinstance(listener.owner, Missing)
     return f"{listener.owner} {listener.local}" if known else listener.local
-
-
-def _some(names: list[str]) -> str:
-    rest = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _who(answer: OptionAnswer) -> list[str]:

@@ -8,6 +8,7 @@ from tcpdoctor.facts.dimension import BYTE, SECOND, show
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.sockopts import OptionValue
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.text import name_a_few
 from tcpdoctor.report.connect_text import finding_items, finding_lines, unanswered_rules, unanswered_words
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.page import Block, Prose, Section, page_text
@@ -113,8 +114,7 @@ def _short_holdings(holdings: Holdings) -> list[tuple[str, str]]:
         rows.append(("on", f"and {len(holdings.listeners) - _SHOWN_SHORTLY} more listeners"))
     if holdings.peers:
         named = [_peer_words(peer) for peer in holdings.peers[:_SHOWN_SHORTLY]]
-        left = len(holdings.peers) - len(named)
-        rows.append(("with", ", ".join(named) + (f" and {left:,} more" if left else "")))
+        rows.append(("with", name_a_few(named, _SHOWN_SHORTLY, len(holdings.peers))))
     rows += [("dead", words) for words in _dead_words(holdings)]
     return rows
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from tcpdoctor.answers.state import PortCount, StateAnswer, ToldDeadline
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.text import name_a_few
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.page import (
     Block,
@@ -68,7 +69,7 @@ def _whose(answer: StateAnswer) -> list[str]:
         if answer.held:
             holders = [f"{process.name} ({process.pid}) {process.sockets}" for process in answer.processes]
             number = plural(len(holders), "process", "processes")
-            lines.append(f"{answer.held} held by {number}: {_some(holders)}.")
+            lines.append(f"{answer.held} held by {number}: {name_a_few(holders, MOST_NAMED)}.")
         if answer.not_held:
             lines.append(f"{_not_held(answer)}.")
     if answer.owner_unknown:
@@ -89,13 +90,7 @@ def _not_held(answer: StateAnswer) -> str:
 
 def _ports(ports: Sequence[PortCount]) -> str:
     told = [f"{count.port or 'client ports together'}: {count.sockets}" for count in ports]
-    return _some(told, separator="; ")
-
-
-def _some(parts: Sequence[str], separator: str = ", ") -> str:
-    rest = len(parts) - MOST_NAMED
-    more = f"{separator}and {rest} more" if rest > 0 else ""
-    return separator.join(parts[:MOST_NAMED]) + more
+    return name_a_few(told, MOST_NAMED, between="; ")
 
 
 def _deadlines(answer: StateAnswer) -> list[Block]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcpdoctor.kernel.text import clean, decode
+from tcpdoctor.kernel.text import clean, decode, name_a_few
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,11 @@ def test_cleaning_twice_changes_nothing(text):
     once = clean(text)
     assert clean(once) == once
     assert once.isprintable()
+
+
+def test_a_few_names_are_named_and_the_others_counted():
+    assert name_a_few(["a", "b"], 3) == "a, b"
+    assert name_a_few(["a", "b", "c"], 2) == "a, b and 1 more"
+    assert name_a_few(["a", "b"], 2, 1236) == "a, b and 1,234 more"
+    assert name_a_few(["80: 3", "443: 2", "9: 1"], 2, between="; ") == "80: 3; 443: 2 and 1 more"
+    assert name_a_few([], 2) == ""
