@@ -75,8 +75,8 @@ def test_the_worst_of_each_rule_are_told_and_the_rest_is_counted(crowded):
     ("kind", "most"),
     [
         ("text", 3_000),
-        ("nagios", 20_000),
-        ("prometheus", 60_000),
+        ("nagios", 40_000),
+        ("prometheus", 100_000),
         ("junit", 200_000),
         ("markdown", 200_000),
         ("html", 400_000),
