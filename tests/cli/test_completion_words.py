@@ -61,6 +61,8 @@ def test_an_option_that_was_given_is_not_offered_again_but_for_those_that_repeat
         (("facts", "TcpExt.ListenO"), ["TcpExt.ListenOverflows"]),
         (("check", "--format", "jun"), ["junit"]),
         (("check", "--format=jun"), ["--format=junit"]),
+        (("check", "--format", "js"), ["json", "jsonl"]),
+        (("check", "--format=js"), ["--format=json", "--format=jsonl"]),
         (("states", "--by", ""), ["port", "peer", "process"]),
         (("schema", "chec"), ["check", "checks"]),
         (("completion", "f"), ["fish"]),

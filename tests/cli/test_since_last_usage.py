@@ -12,9 +12,12 @@ from .command import complaint, tcpdoctor
         (("--since-last", "{file}", "--window", "5"), "goes without --window"),
         (
             ("--since-last", "{file}", "--only-changes", "--format", "junit"),
-            "--format text, json and journal",
+            "--format text, json, jsonl and journal",
         ),
-        (("--since-last", "{file}", "--only-changes", "--format", "html"), "--format text, json and journal"),
+        (
+            ("--since-last", "{file}", "--only-changes", "--format", "html"),
+            "--format text, json, jsonl and journal",
+        ),
         (("--since-last=",), "empty value"),
         (("--since-last", "{file}", "--netns", "all"), "once for each"),
     ],
