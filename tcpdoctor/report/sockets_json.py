@@ -2,18 +2,14 @@
 
 from collections.abc import Iterator
 
-from tcpdoctor.answers.socket import told_socket
+from tcpdoctor.answers.socket import ToldSocket, told_socket
 from tcpdoctor.answers.sockets import Entry, Sockets
 from tcpdoctor.diagnosis.finding import JsonValue
 from tcpdoctor.report.document import as_json
 from tcpdoctor.report.host import host_json, utc
 
 SCHEMA = "tcpdoctor.sockets/1"
-COLUMNS = (
-    *("state", "family", "local", "remote", "local_port", "remote_port", "uid", "inode", "cookie", "owner"),
-    *("accept_queue", "accept_limit", "drops", "age", "timer", "expires_s", "retransmits", "receive_queue"),
-    *("send_queue", "rtt_s", "idle_s"),
-)
+COLUMNS = tuple(key for key in ToldSocket._fields if key not in ("options", "missing"))
 """Keys of a socket that a table may show and be sorted by."""
 
 
