@@ -105,7 +105,11 @@ def _closed_folder() -> Path | None:
     return next((folder for folder in folders if not folder.stat().st_mode & stat.S_IXOTH), None)
 
 
-_UNREADABLE = (f"Permission denied: '{CHECKOUT}", f"{sys.executable}: No module named tcpdoctor")
+_UNREADABLE = (
+    f"Permission denied: '{CHECKOUT}",
+    f"{sys.executable}: No module named tcpdoctor",
+    "LookupError: unknown encoding",  # Python's own library lies in a closed folder, too
+)
 """What another user gets of a program whose folder is closed to him."""
 
 
