@@ -107,7 +107,7 @@ def test_one_file_checks_this_host_and_writes_nothing(one_file, tmp_path):
 
 def test_one_file_holds_what_is_needed_and_complains_as_ever(one_file):
     target = one_file
-    assert target.stat().st_size < 6_000_000  # with what this Python compiles, so that it starts at once
+    assert target.stat().st_size < 5_000_000
     python = (sys.executable, "-I", "-S", target)
     for words in (
         ("--help",),
