@@ -64,6 +64,7 @@ from tcpdoctor.diagnosis.port_advice import (
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.addresses import interface_indexes
 from tcpdoctor.kernel.namespaces import Identity, read_identity
+from tcpdoctor.kernel.packet_rules import Redirect
 from tcpdoctor.kernel.port_evidence import (
     PortEvidence,
     PortUse,
@@ -77,7 +78,6 @@ from tcpdoctor.kernel.port_evidence import (
     use_of,
 )
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.redirects import Redirect
 from tcpdoctor.kernel.snapshot import Connection, Detail, Endpoint, Held, Holder, Listener, UdpSocket
 from tcpdoctor.kernel.sockopts import Linger, PortRange, SocketOptions
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState

@@ -26,8 +26,8 @@ from tcpdoctor.diagnosis.stopping import (
     user_systemctl,
 )
 from tcpdoctor.kernel.addresses import LocalAddresses
+from tcpdoctor.kernel.packet_rules import Redirect
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.redirects import Redirect
 from tcpdoctor.kernel.snapshot import Holder
 from tcpdoctor.kernel.standing import Kin, Standing
 

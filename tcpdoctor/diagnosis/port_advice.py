@@ -19,9 +19,9 @@ from tcpdoctor.diagnosis.port import (
     stop_of,
 )
 from tcpdoctor.diagnosis.stopping import Stop
+from tcpdoctor.kernel.packet_rules import Redirect
 from tcpdoctor.kernel.port_evidence import PortEvidence
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.redirects import Redirect
 from tcpdoctor.kernel.snapshot import Endpoint, Held, Holder, Listener, NotHeld
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.text import name_a_few

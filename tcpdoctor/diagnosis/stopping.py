@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from tcpdoctor.kernel.cgroups import Container, Place
+from tcpdoctor.kernel.packet_rules import Redirect
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.redirects import Redirect
 from tcpdoctor.kernel.snapshot import Holder
 from tcpdoctor.kernel.standing import Kin, Standing
 from tcpdoctor.named_tuples import NamedTuple

@@ -5,8 +5,8 @@ import pytest
 from tcpdoctor.diagnosis.holders import tell_stop, who_may_be_stopped
 from tcpdoctor.diagnosis.stopping import Asker, Stop, name_place
 from tcpdoctor.kernel.cgroups import Container, place_of
+from tcpdoctor.kernel.packet_rules import Goal, Redirect
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.redirects import Goal, Redirect
 from tcpdoctor.kernel.snapshot import Holder
 from tcpdoctor.kernel.standing import Kin, Standing
 

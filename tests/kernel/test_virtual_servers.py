@@ -1,8 +1,9 @@
 """What /proc/net/ip_vs says, as the kernel writes it, and what is seen of eBPF programs."""
 
 from tcpdoctor.kernel import redirects
+from tcpdoctor.kernel.packet_rules import Goal
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.redirects import Goal, read_redirects
+from tcpdoctor.kernel.redirects import read_redirects
 from tcpdoctor.kernel.virtual_servers import (
     VirtualServer,
     parse_virtual_servers,
