@@ -105,6 +105,16 @@ def test_one_file_checks_this_host_and_writes_nothing(one_file, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_building_leaves_what_the_checkout_compiled(wheel, one_file):
+    """A start from a checkout compares the times of its files, which those of a wheel do not tell."""
+    assert wheel.exists()
+    assert one_file.exists()
+    command = (sys.executable, "-X", "importtime", "-m", "tcpdoctor", "rules", "list")
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT)
+    assert "tcpdoctor.answers.compiled" in done.stderr
+    assert "hashlib" not in done.stderr
+
+
 def test_one_file_holds_what_is_needed_and_complains_as_ever(one_file):
     target = one_file
     assert target.stat().st_size < 5_000_000

@@ -64,8 +64,12 @@ def test_every_socket_in_a_state_is_listed_with_its_owner_age_and_queues(in_name
     assert all(row["rtt_s"] is None or row["rtt_s"] > 0 for row in rows)
     assert len({row["cookie"] for row in rows}) == 23
     assert text.startswith(f"{os.uname().nodename}: 23 TCP sockets\n")
-    columns = [line.split() for line in text.splitlines() if line.startswith("CLOSE_WAIT")]
-    assert sorted(column[-2] for column in columns) == ["0"] * 7 + ["1"] * 16  # received, not read
+    rows = [line.split() for line in text.splitlines() if line.startswith("CLOSE_WAIT")]
+    assert len(rows) == 23
+    if "STATE " in text:  # one row each, where pids and ports are short enough for it
+        assert sorted(row[-2] for row in rows) == ["0"] * 7 + ["1"] * 16  # received, not read
+    else:
+        assert " ".join(text.split()).count("end of file read") == 7
     assert max(map(len, text.splitlines())) <= 80
 
 
