@@ -40,6 +40,8 @@ class Check(NamedTuple):
     """Destinations that are named to Prometheus, those with the fewest ports left."""
     place: "Place | None" = None
     """How the network namespace is called, where it is one of many (`--netns all`)."""
+    way: str | None = None
+    """What to type before a command to run it in the namespace that was asked for (`--netns`)."""
 
 
 class Checks(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.cgroups import Container
 from tcpdoctor.kernel.every_namespace import HeldPlaces, every_place
-from tcpdoctor.kernel.namespace_entry import NAMES, NamespacePlace
+from tcpdoctor.kernel.namespace_entry import NAMES, NamespacePlace, path_of
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.kernel.workers import Look, look_in_each
@@ -81,6 +81,16 @@ def place_of(place: NamespacePlace, own: int) -> Place:
         place.unit,
         f"{place.process} ({place.pid})" if place.process else None,
     )
+
+
+def way_into(wanted: str) -> str | None:
+    """Return what to type before a command to run it where ``--netns WANTED`` looks, as `Place.way`."""
+    path = path_of(wanted)
+    if path == f"{NAMES}/{wanted}":
+        return f"ip netns exec {shlex.quote(wanted)}"
+    if path == f"/proc/{wanted}/ns/net":
+        return f"nsenter -t {wanted} -n"
+    return f"nsenter --net={shlex.quote(path)}" if clean(path) == path else None
 
 
 def _way_into(place: NamespacePlace) -> str | None:

@@ -242,7 +242,7 @@ def _answer(request: _Request, kind: CheckFormat, target: Output) -> int:
         tell_stage("waiting for the file of --since-last")
     with _memory(request) as memory:
         answer = _look(request, memory, kind, tell_stage)
-        answer = answer._replace(duration=time.monotonic() - started)
+        answer = answer._replace(duration=time.monotonic() - started, way=_way_of(request.netns))
         tell_stage("writing the answer")
         head = _incomplete(answer)
         if head:
@@ -254,6 +254,14 @@ def _answer(request: _Request, kind: CheckFormat, target: Output) -> int:
     if request.quiet:
         _admit_blindness((answer,))
     return exit_code(answer)
+
+
+def _way_of(netns: str | None) -> str | None:
+    if netns is None:
+        return None
+    from tcpdoctor.answers.everywhere import way_into
+
+    return way_into(netns)
 
 
 def _answer_everywhere(

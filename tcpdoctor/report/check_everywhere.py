@@ -159,9 +159,9 @@ def _heading(check: Check, style: Style) -> list[str]:
     here = ", where this was started" if place.own else ""
     lines = [style.bold(style.wrap(f"=== {place.label}{here}", "    ", ""))]
     if place.way and check.diagnosis.findings:
-        lines.append(
-            style.dim(style.wrap(f"(to run a command there: {place.way} COMMAND)", "    ", whole=True))
-        )
+        from tcpdoctor.report.check_text import way_line
+
+        lines.append(way_line(place.way, style))
     return lines
 
 
@@ -181,7 +181,7 @@ def _ending(checks: Checks, style: Style, *, quiet: bool) -> list[str]:
     if len(found) > 1 or (found and len(found[0].diagnosis.findings) > 1):
         worst = found[0].diagnosis.findings[0]
         name = found[0].place.short if found[0].place else ""
-        lines.append(worst_line(worst._replace(label=f"{name}: {worst.whom or worst.label}"), style))
+        lines.append(worst_line(worst._replace(whom=f"{name}: {worst.whom or worst.label}"), style))
     return lines
 
 

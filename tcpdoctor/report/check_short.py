@@ -14,7 +14,7 @@ from tcpdoctor.facts.dimension import SECOND, show
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.report.check_text import unchecked_lines, worst_line
+from tcpdoctor.report.check_text import unchecked_lines, way_line, worst_line
 from tcpdoctor.report.host import plural, utc
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.table import cut
@@ -44,6 +44,8 @@ def check_short(check: Check, style: Style, only: Sequence[Finding] | None = Non
     untold = check.diagnosis.untold if only is None else ()
     lines = [_verdict_line(check, findings, untold, style)]
     if findings:
+        if check.way:
+            lines.append(way_line(check.way, style))
         lines += ["", *_findings(findings, style), *_more(findings, untold, style)]
         lines += _ending(check, findings, style, told=only is None)
     elif only is None:

@@ -16,10 +16,16 @@ def check_text(check: Check, style: Style) -> str:
     """Return the whole answer: a verdict, the findings, and what was looked at and what not."""
     findings = check.diagnosis.findings
     texts = finding_texts(findings, style, untold_by_rule(check.diagnosis))
-    parts = [_header(check, style), *texts, _tail(check, style)]
+    way = [way_line(check.way, style)] if check.way and findings else []
+    parts = ["\n".join([_header(check, style), *way]), *texts, _tail(check, style)]
     if len(findings) > 1:  # what stays in view when the prompt is back
         parts.append(worst_line(findings[0], style))
     return "\n\n".join(parts) + "\n"
+
+
+def way_line(way: str, style: Style) -> str:
+    """Say how to run a command, such as those of the remedies, in a network namespace that is not ours."""
+    return style.dim(style.wrap(f"(to run a command there: {way} COMMAND)", "    ", whole=True))
 
 
 def worst_line(finding: Finding, style: Style) -> str:

@@ -152,6 +152,19 @@ def test_every_reading_command_looks_from_inside(machine, blue):
     assert "syncookies-off" in {finding["rule"] for finding in report["findings"]}
 
 
+@pytest.mark.parametrize("form", [(), ("--long",)])
+def test_remedies_say_how_they_are_run_in_the_namespace_that_was_asked_for(machine, blue, form):
+    name, pid = blue
+    question = ("check", "--window", "0", "--only", "syncookies-off", *form, "--netns")
+    ways = {name: "ip netns exec blue", pid: f"nsenter -t {pid} -n"}
+    ways[f"/proc/{pid}/ns/net"] = f"nsenter --net=/proc/{pid}/ns/net"
+    for wanted, way in ways.items():
+        text = machine.tcpdoctor(*question, wanted).stdout
+        assert f"(to run a command there: {way} COMMAND)" in text
+        assert all(len(line) <= 80 for line in text.splitlines())
+    assert "to run a command there" not in machine.tcpdoctor(*question[:-1]).stdout
+
+
 def test_all_of_them_answer_in_one_document_and_the_worst_sets_the_exit_code(machine, blue):
     name, _ = blue
     done = machine.tcpdoctor(
