@@ -34,6 +34,7 @@ from tcpdoctor.answers.stop import (
 from tcpdoctor.diagnosis.bind import ATTEMPTS, OK, Attempt, Target, parse_target
 from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.diagnosis.port import (
+    BindAnswer,
     HeldConnections,
     PortSocket,
     Row,
@@ -47,9 +48,6 @@ from tcpdoctor.diagnosis.port import (
     stop_of,
     udp_sockets,
     with_probes,
-)
-from tcpdoctor.diagnosis.port import (
-    PortAnswer as BindFound,
 )
 from tcpdoctor.diagnosis.port_advice import (
     advise,
@@ -435,7 +433,7 @@ def _diagnose(evidence: PortEvidence, samples: "Samples") -> Diagnosis:
 
 def finish(
     question: PortQuestion,
-    found: Sequence[BindFound],
+    found: Sequence[BindAnswer],
     evidence: PortEvidence,
     diagnosis: Diagnosis,
     who: Identity,
@@ -499,12 +497,12 @@ def _redirects(found: tuple[Redirect, ...], not_looked: tuple[str, ...]) -> Read
     )
 
 
-def _is_asked(found: BindFound, evidence: PortEvidence) -> bool:
+def _is_asked(found: BindAnswer, evidence: PortEvidence) -> bool:
     """Without IPv6 nobody can ask for ``::``."""
     return found.target.family == 4 or evidence.rules.ipv6 is not False
 
 
-def verdict_of(found: BindFound) -> Verdict:
+def verdict_of(found: BindAnswer) -> Verdict:
     """What a bind() without options meets; an answer that is not certain is unknown."""
     plain = found.attempts[0]
     if is_blind(found) or not plain.certain:
@@ -512,7 +510,7 @@ def verdict_of(found: BindFound) -> Verdict:
     return "free" if plain.bind == OK else "busy"
 
 
-def is_blind(found: BindFound) -> bool:
+def is_blind(found: BindAnswer) -> bool:
     """Whether nothing can be said: no list of sockets, nothing else that decides, and no probe."""
     evidence = found.evidence
     lists = (evidence.udp,) if found.target.protocol == "udp" else (evidence.local, evidence.listeners)
@@ -526,14 +524,14 @@ def _verdict(verdicts: Sequence[Verdict]) -> Verdict:
     return "unknown" if "unknown" in verdicts else "partly"
 
 
-def _first_busy(found: Sequence[BindFound]) -> BindFound:
+def _first_busy(found: Sequence[BindAnswer]) -> BindAnswer:
     """The one that advice is about: the first that cannot be bound, else the first in doubt."""
     busy = [one for one in found if one.attempts[0].bind != OK]
     return busy[0] if busy else found[0]
 
 
 def _bind_ipv6(
-    question: PortQuestion, found: Sequence[BindFound], evidence: PortEvidence, taken_at: float
+    question: PortQuestion, found: Sequence[BindAnswer], evidence: PortEvidence, taken_at: float
 ) -> Reading[Bind]:
     if question.address is not None:
         return Missing("an address was asked for")
@@ -542,7 +540,7 @@ def _bind_ipv6(
     return _bind(found[1], taken_at)
 
 
-def _bind(found: BindFound, taken_at: float) -> Reading[Bind]:
+def _bind(found: BindAnswer, taken_at: float) -> Reading[Bind]:
     if is_blind(found):
         return Missing("; ".join(found.unknowns))
     return Bind(

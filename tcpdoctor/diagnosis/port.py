@@ -339,8 +339,8 @@ def _whole_fin_wait_2_left(row: Connection, sysctls: Mapping[str, object]) -> Li
     return Life(2 * left + passed, 2 * left + passed + _ROUGHLY)
 
 
-class PortAnswer(NamedTuple):
-    """What a report says about a port."""
+class BindAnswer(NamedTuple):
+    """What bind() and listen() answer for one address, and what stands in the way."""
 
     target: Target
     wanted: Wanted
@@ -360,7 +360,7 @@ class PortAnswer(NamedTuple):
     """Why an answer may be wrong or incomplete, as sentences."""
 
 
-def answer(target: Target, evidence: PortEvidence) -> PortAnswer:
+def answer(target: Target, evidence: PortEvidence) -> BindAnswer:
     """Put the answer together from one look at the port; what the kernel itself said is added later."""
     wanted = wanted_socket(target, evidence)
     obstacle = find_obstacle(target, evidence.rules)
@@ -376,7 +376,7 @@ def answer(target: Target, evidence: PortEvidence) -> PortAnswer:
     blockers.sort(key=_longest_lived_first)
     present = _by_cause(blockers, evidence)
     cause = present[0][0] if present and attempts[0].bind != OK else None
-    return PortAnswer(
+    return BindAnswer(
         target=target,
         wanted=wanted,
         evidence=evidence,
@@ -391,7 +391,7 @@ def answer(target: Target, evidence: PortEvidence) -> PortAnswer:
     )
 
 
-def with_probes(answer: PortAnswer, probes: Sequence[Reading[Probe]]) -> PortAnswer:
+def with_probes(answer: BindAnswer, probes: Sequence[Reading[Probe]]) -> BindAnswer:
     """Put what the kernel itself answered in place of the predictions, attempt by attempt.
 
     Where listen() was not tried it stays a prediction: it repeats the test that bind() has passed.
@@ -600,7 +600,7 @@ def connections_that_end(
     return round(number)
 
 
-def others_that_hold(answer: "PortAnswer", stop: Stop, row: Row) -> tuple[Holder, ...]:
+def others_that_hold(answer: "BindAnswer", stop: Stop, row: Row) -> tuple[Holder, ...]:
     """Return the topmost holders of further blockers that stay when the holder of `row` has ended."""
     ending = {holder.pid for holder in row.owner.holders} if isinstance(row.owner, Held) else set()
     found: dict[int, Holder] = {}

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from tcpdoctor.diagnosis.bind import OK, UNKNOWN, Attempt
 from tcpdoctor.diagnosis.holders import redirects_for, sentence, tell_redirect, tell_stop
 from tcpdoctor.diagnosis.port import (
+    BindAnswer,
     Custody,
-    PortAnswer,
     PortSocket,
     connections_that_end,
     custody_of,
@@ -42,7 +42,7 @@ _NOUNS = {
 }
 
 
-def verdict(answer: PortAnswer) -> str:
+def verdict(answer: BindAnswer) -> str:
     """Return the answer in a few sentences."""
     found = _verdict(answer)
     led = redirected(answer)
@@ -51,7 +51,7 @@ def verdict(answer: PortAnswer) -> str:
     return found
 
 
-def redirected(answer: PortAnswer) -> tuple[Redirect, ...]:
+def redirected(answer: BindAnswer) -> tuple[Redirect, ...]:
     """Return the rules that lead the port's clients elsewhere, other than to whom a listener here serves."""
     evidence = answer.evidence
     if not evidence.redirects.found:
@@ -62,7 +62,7 @@ def redirected(answer: PortAnswer) -> tuple[Redirect, ...]:
     return () if any(stop is not None and stop.way == "published-port" for stop in stops) else found
 
 
-def _verdict(answer: PortAnswer) -> str:
+def _verdict(answer: BindAnswer) -> str:
     where = _where(answer)
     if answer.obstacle is not None:
         by = f" by uid {answer.wanted.uid}" if answer.obstacle.cause == "privileged-port" else ""
@@ -81,14 +81,14 @@ def _verdict(answer: PortAnswer) -> str:
     return f"{where}{until}{doubt}: {_culprits(answer)}.{_way_out(answer)}"
 
 
-def _where(answer: PortAnswer) -> str:
+def _where(answer: BindAnswer) -> str:
     target, protocol = answer.target, answer.target.protocol.upper()
     if target.family == 4 and target.address == "0.0.0.0":
         return f"{protocol} port {target.port}"
     return f"{protocol} {Endpoint(target.address, target.port)}"
 
 
-def _free(answer: PortAnswer, where: str, plain: Attempt) -> str:
+def _free(answer: BindAnswer, where: str, plain: Attempt) -> str:
     what = (
         "bind() succeeds"
         if answer.target.protocol == "udp"
@@ -104,12 +104,12 @@ def _free(answer: PortAnswer, where: str, plain: Attempt) -> str:
     return f"{where} is free: {what}, with or without options."
 
 
-def _is_exact(answer: PortAnswer) -> bool:
+def _is_exact(answer: BindAnswer) -> bool:
     """Whether the end is a timer that was read, and not a computed span."""
     return all(b.leaves is not None and b.leaves.low == b.leaves.high for b in answer.blockers)
 
 
-def _culprits(answer: PortAnswer) -> str:
+def _culprits(answer: BindAnswer) -> str:
     """Name the first cause in full and count the others."""
     first = next(b for b in answer.blockers if b.cause == answer.cause)
     number = dict(answer.by_cause)[str(answer.cause)]
@@ -118,7 +118,7 @@ def _culprits(answer: PortAnswer) -> str:
     return f"{text}, and the port has {' and '.join(others)} besides" if others else text
 
 
-def _first_culprit(answer: PortAnswer, first: PortSocket, number: int) -> str:
+def _first_culprit(answer: BindAnswer, first: PortSocket, number: int) -> str:
     custody = custody_of(first.row, answer.evidence)
     who = _who(custody, answer)
     listening = bool(_listeners(answer))
@@ -150,7 +150,7 @@ def _first_culprit(answer: PortAnswer, first: PortSocket, number: int) -> str:
             return f"{noun}{whose}{closed} {held}{_quiet(listening)}"
 
 
-def _connections(answer: PortAnswer, number: int) -> str:
+def _connections(answer: BindAnswer, number: int) -> str:
     """Count them, with their states as far as all of them are listed."""
     states = Counter(b.state.name for b in answer.blockers if b.cause == answer.cause)
     text = count(number, "connection")
@@ -160,7 +160,7 @@ def _connections(answer: PortAnswer, number: int) -> str:
     return f"{text} ({kinds})" if states.total() == number else text
 
 
-def _of(answer: PortAnswer, custody: Custody) -> str:
+def _of(answer: BindAnswer, custody: Custody) -> str:
     if not custody.holders:
         return " whose holder is hidden" if custody.hidden else " that no process holds"
     mine = custody.holders[0].pid
@@ -169,7 +169,7 @@ def _of(answer: PortAnswer, custody: Custody) -> str:
     return f" of {_who(custody, answer)}{'' if alone else ' and others'}"
 
 
-def _who(custody: Custody, answer: PortAnswer) -> str:
+def _who(custody: Custody, answer: BindAnswer) -> str:
     if custody.socket_unit:
         systemd = next(h for h in custody.holders if is_systemd(h, answer.evidence))
         whose = "" if systemd.pid == 1 else f" of uid {systemd.uid}"
@@ -193,12 +193,12 @@ def _quiet(listening: bool) -> str:  # noqa: FBT001 - it is the whole question
     return "" if listening else "; nothing is listening"
 
 
-def _listeners(answer: PortAnswer) -> tuple[Listener, ...]:
+def _listeners(answer: BindAnswer) -> tuple[Listener, ...]:
     listeners = answer.evidence.listeners
     return listeners if isinstance(listeners, tuple) else ()
 
 
-def _way_out(answer: PortAnswer) -> str:
+def _way_out(answer: BindAnswer) -> str:
     """Say which option helps at once, if one does."""
     for attempt in answer.attempts[1:]:
         if attempt.bind == OK and attempt.certain:
@@ -291,7 +291,7 @@ _TW_REUSE = "tcp_tw_reuse: it is for connect() only; bind() does not look at it.
 # The first line of the answer: who has the port, in as few words as it takes.
 
 
-def headline(found: Sequence[PortAnswer], verdict: str, evidence: PortEvidence) -> str:
+def headline(found: Sequence[BindAnswer], verdict: str, evidence: PortEvidence) -> str:
     """Return the answer in a line, the verdict in capitals first.
 
     Args:
@@ -331,7 +331,7 @@ def _briefly(holder: Holder) -> str:
     return f"{holder.name} ({holder.pid})"
 
 
-def _has_it(answer: PortAnswer) -> str:
+def _has_it(answer: BindAnswer) -> str:
     """Say who or what has the port."""
     if answer.obstacle is not None:
         return answer.obstacle.why
@@ -361,7 +361,7 @@ def place_of(socket: PortSocket, evidence: PortEvidence) -> str:
     return str(local._replace(address=f"{local.address}%{device}")) if device else str(local)
 
 
-def _held_by(first: PortSocket, answer: PortAnswer) -> str:
+def _held_by(first: PortSocket, answer: BindAnswer) -> str:
     custody = custody_of(first.row, answer.evidence)
     if custody.socket_unit:
         return "a systemd socket unit"
@@ -370,7 +370,7 @@ def _held_by(first: PortSocket, answer: PortAnswer) -> str:
     return "a hidden process" if custody.hidden else "no process"
 
 
-def _busy_with(answer: PortAnswer) -> str:
+def _busy_with(answer: BindAnswer) -> str:
     """How many connections the listener's server has there."""
     local = answer.evidence.local
     if isinstance(local, Missing):
@@ -390,7 +390,7 @@ class Advice(NamedTuple):
     avoid: tuple[str, ...]
 
 
-def advise(answer: PortAnswer) -> Advice:
+def advise(answer: BindAnswer) -> Advice:
     """Return what fits the cause, and the remarks that hold whatever the cause."""
     cause = answer.cause if answer.attempts[0].bind != OK else None
     given = _BY_CAUSE[cause](answer) if cause is not None else Advice((), ())
@@ -400,21 +400,21 @@ def advise(answer: PortAnswer) -> Advice:
 _OTHERS_NAMED = 4
 
 
-def _first(answer: PortAnswer) -> tuple[PortSocket, Custody]:
+def _first(answer: BindAnswer) -> tuple[PortSocket, Custody]:
     socket = next(b for b in answer.blockers if b.cause == answer.cause)
     return socket, custody_of(socket.row, answer.evidence)
 
 
-def _with(answer: PortAnswer, option: str) -> Attempt:
+def _with(answer: BindAnswer, option: str) -> Attempt:
     return next(attempt for attempt in answer.attempts if attempt.options == (option,))
 
 
-def _stop(answer: PortAnswer) -> Stop | None:
+def _stop(answer: BindAnswer) -> Stop | None:
     """Who has to end so that the first blocker goes, as far as it is known."""
     return stop_of(_first(answer)[0].row, answer.evidence)
 
 
-def _end(answer: PortAnswer, stop: Stop) -> str:
+def _end(answer: BindAnswer, stop: Stop) -> str:
     """How to end a holder, and what ends with it."""
     row = _first(answer)[0].row
     told = tell_stop(stop, connections_that_end(stop, row, answer.evidence))
@@ -426,7 +426,7 @@ def _end(answer: PortAnswer, stop: Stop) -> str:
     return f"{told} {sentence(named)} {have} to end too."
 
 
-def _listener(answer: PortAnswer) -> Advice:
+def _listener(answer: BindAnswer) -> Advice:
     socket, custody = _first(answer)
     do = [_free_the_listener(custody, answer)]
     if _with(answer, "SO_REUSEPORT").bind == OK:
@@ -436,13 +436,13 @@ def _listener(answer: PortAnswer) -> Advice:
     return Advice(tuple(do), (*_not_for_it(answer), _NO_SECOND_LISTENER))
 
 
-def _not_for_it(answer: PortAnswer) -> tuple[str, ...]:
+def _not_for_it(answer: BindAnswer) -> tuple[str, ...]:
     """What is not to be stopped for this port's sake."""
     stop = _stop(answer)
     return stop.avoid if stop else ()
 
 
-def _free_the_listener(custody: Custody, answer: PortAnswer) -> str:
+def _free_the_listener(custody: Custody, answer: BindAnswer) -> str:
     stop = _stop(answer)
     if stop is not None and custody.inherited:
         return (
@@ -460,7 +460,7 @@ def _free_the_listener(custody: Custody, answer: PortAnswer) -> str:
     )
 
 
-def _dual_stack(answer: PortAnswer) -> Advice:
+def _dual_stack(answer: BindAnswer) -> Advice:
     listening = _listener(answer)
     one_socket = (
         "If both are meant to run, one for each family: set IPV6_V6ONLY on the IPv6 socket before its bind() "
@@ -471,7 +471,7 @@ def _dual_stack(answer: PortAnswer) -> Advice:
     return Advice((*listening.do, one_socket), (*others, host_wide, two_listeners))
 
 
-def _bound(answer: PortAnswer) -> Advice:
+def _bound(answer: BindAnswer) -> Advice:
     _, custody = _first(answer)
     if stop := _stop(answer):
         do = f"Find out why it bound the port and does nothing with it, or {_end(answer, stop)}"
@@ -481,7 +481,7 @@ def _bound(answer: PortAnswer) -> Advice:
     return Advice((do,), (*_not_for_it(answer), unseen))
 
 
-def _live(answer: PortAnswer) -> Advice:
+def _live(answer: BindAnswer) -> Advice:
     _, custody = _first(answer)
     do = []
     waiting = "tcp_fin_timeout: it does not touch what is still being sent; tcp_orphan_retries ends that."
@@ -501,7 +501,7 @@ def _live(answer: PortAnswer) -> Advice:
     return Advice((*do, _reuse(answer)), (*_not_for_it(answer), waiting, no_bug))
 
 
-def _outgoing(answer: PortAnswer) -> Advice:
+def _outgoing(answer: BindAnswer) -> Advice:
     stop = _stop(answer)
     end = f" Or {_end(answer, stop)}" if stop else ""
     if not is_ephemeral(answer.target.port, answer.evidence.sysctls):
@@ -527,7 +527,7 @@ def _outgoing(answer: PortAnswer) -> Advice:
     )
 
 
-def _leftover(answer: PortAnswer) -> Advice:
+def _leftover(answer: BindAnswer) -> Advice:
     do = []
     if answer.free_in is not None and _with(answer, "SO_REUSEADDR").bind != OK:
         do.append(f"Wait {seconds(answer.free_in)}: nothing else is needed, and no sysctl shortens it.")
@@ -539,7 +539,7 @@ def _leftover(answer: PortAnswer) -> Advice:
     return Advice(tuple(do), (not_time_wait, _TW_REUSE))
 
 
-def _reuse(answer: PortAnswer) -> str:
+def _reuse(answer: BindAnswer) -> str:
     """What SO_REUSEADDR would do, which hangs on what the old sockets had."""
     attempt = _with(answer, "SO_REUSEADDR")
     set_it = "Set SO_REUSEADDR in the server before bind()"
@@ -558,7 +558,7 @@ def _reuse(answer: PortAnswer) -> str:
     )
 
 
-def _privileged(answer: PortAnswer) -> Advice:
+def _privileged(answer: BindAnswer) -> Advice:
     return Advice(
         (
             (
@@ -575,7 +575,7 @@ def _privileged(answer: PortAnswer) -> Advice:
     )
 
 
-def _foreign(answer: PortAnswer) -> Advice:
+def _foreign(answer: BindAnswer) -> Advice:
     if answer.obstacle is not None and answer.obstacle.errno == "EINVAL":
         return Advice(("Name the interface: each has its own link-local addresses.",), ())
     family = "ipv6" if answer.target.family == 6 and "." not in answer.target.address else "ipv4"
@@ -594,7 +594,7 @@ def _foreign(answer: PortAnswer) -> Advice:
     )
 
 
-def _remarks(answer: PortAnswer) -> list[str]:
+def _remarks(answer: BindAnswer) -> list[str]:
     """What holds whatever the cause."""
     remarks = [led_elsewhere(one, answer.target.port) for one in redirected(answer)[:_SHOWN_REDIRECTS]]
     port = answer.target.port
@@ -620,7 +620,7 @@ def _interface(socket: PortSocket, evidence: PortEvidence) -> str | None:
     return evidence.interfaces.get(socket.existing.device) if socket.existing.device else None
 
 
-def _datagram(answer: PortAnswer) -> Advice:
+def _datagram(answer: BindAnswer) -> Advice:
     _, custody = _first(answer)
     who = f"{custody.holders[0].name} ({custody.holders[0].pid})" if custody.holders else "its holder"
     shared = [" and ".join(a.options) for a in answer.attempts[1:3] if a.bind == OK and a.certain]
@@ -634,7 +634,7 @@ def led_elsewhere(one: Redirect, port: int) -> str:
     return f"Take the rule out, or use another port: {tell_redirect(one, port)}"
 
 
-_BY_CAUSE: Mapping[str, Callable[[PortAnswer], Advice]] = {
+_BY_CAUSE: Mapping[str, Callable[[BindAnswer], Advice]] = {
     "listener": _listener,
     "dual-stack-listener": _dual_stack,
     "bound-socket": _bound,

@@ -3,7 +3,7 @@
 import pytest
 
 from tcpdoctor.diagnosis.bind import Target
-from tcpdoctor.diagnosis.port import PortAnswer, answer, custody_of, with_probes
+from tcpdoctor.diagnosis.port import BindAnswer, answer, custody_of, with_probes
 from tcpdoctor.diagnosis.port_advice import advise, verdict, why
 from tcpdoctor.kernel.addresses import LocalAddresses, LocalPrefix
 from tcpdoctor.kernel.cgroups import place_of
@@ -89,7 +89,7 @@ def evidence(*rows: Connection | Listener, **changes) -> PortEvidence:
     return plain._replace(**changes)
 
 
-def explain(*rows: Connection | Listener, port: int = PORT, **changes) -> PortAnswer:
+def explain(*rows: Connection | Listener, port: int = PORT, **changes) -> BindAnswer:
     return answer(Target(4, "0.0.0.0", 0, port), evidence(*rows, port=port, **changes))
 
 
@@ -376,7 +376,7 @@ def test_a_free_port_in_the_ephemeral_range_comes_with_a_remark_unless_it_is_res
     assert advise(explain(port=41_000)).do == ()
 
 
-def explain_at(address: str, *rows: Connection | Listener, **changes) -> PortAnswer:
+def explain_at(address: str, *rows: Connection | Listener, **changes) -> BindAnswer:
     return answer(Target(6 if ":" in address else 4, address, 0, PORT), evidence(*rows, **changes))
 
 
