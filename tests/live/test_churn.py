@@ -17,9 +17,12 @@ pytestmark = [
 ]
 
 
-def test_some_runs_leave_nothing_behind():
+def test_some_runs_leave_nothing_behind(tmp_path):
+    apart = os.environ | {"TMPDIR": str(tmp_path)}  # other tests leave their own for a while
     runs = (sys.executable, "-m", "tests.many_runs", "--runs", "101")
-    done = subprocess.run(runs, capture_output=True, text=True, check=False, cwd=CHECKOUT, timeout=600)
+    done = subprocess.run(
+        runs, capture_output=True, text=True, check=False, cwd=CHECKOUT, timeout=600, env=apart
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "101 runs of 9 commands left 0 traces" in done.stdout
 
