@@ -7,7 +7,7 @@ from itertools import chain
 
 from tcpdoctor.diagnosis.closure import NOT_READ, Facts, compile_number
 from tcpdoctor.diagnosis.finding import Reference
-from tcpdoctor.diagnosis.table import Table, nearest, suggest
+from tcpdoctor.diagnosis.table import Table, nearest, shown, suggest
 from tcpdoctor.diagnosis.tree import (
     Calculation,
     Constant,
@@ -79,7 +79,8 @@ def _piece(match: re.Match[str], where: str, context: Context) -> str | Blank:
         raise RuleError(f"{where}: a lone {match[0]!r}; {_REMEDY}")
     expression, colon, form = match[1].partition(":")
     if colon and form not in FORMS:
-        raise RuleError(f"{where}: `{match[0]}`: the forms are :n (bare) and :low (lower end); {_REMEDY}")
+        forms = "the forms are :n (bare) and :low (lower end)"
+        raise RuleError(f"{where}: `{shown(match[0])}`: {forms}; {_REMEDY}")
     quantity = _read_quantity(expression, f"{where}: in {{}}", context)
     return Blank(quantity, match[1], form)
 
@@ -485,7 +486,7 @@ def _sysctl_number(table: Table, name: str, item: object, place: int, context: C
     fact = context.vocabulary.find_fact(f"sysctl.{name}")
     wanted = fact.dimension if fact is not None else None
     if isinstance(quantity.tree, Text):
-        raise table.complaint("value", f"`{item}` is a text; write a number or an expression")
+        raise table.complaint("value", f"`{shown(item)}` is a text; write a number or an expression")
     if None not in (wanted, quantity.dimension) and quantity.dimension != wanted:
         assert wanted is not None and quantity.dimension is not None  # noqa: S101, PT018 - just compared
         raise table.complaint(
@@ -516,7 +517,7 @@ def _check_parts(table: Table, name: str, numbers: int, context: Context) -> Non
 def _calculation(table: Table, key: str, text: str, context: Context) -> Calculation:
     quantity = _read_quantity(text, table.where(key), context)
     if isinstance(quantity.tree, Text):
-        raise table.complaint(key, f"`{text}` is a text; write a number or an expression")
+        raise table.complaint(key, f"`{shown(text)}` is a text; write a number or an expression")
     return quantity.tree
 
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import TypeAlias, cast
 
-from tcpdoctor.diagnosis.table import nearest
+from tcpdoctor.diagnosis.table import nearest, shown
 from tcpdoctor.diagnosis.tree import (
     UNITS,
     Arithmetic,
@@ -48,8 +48,6 @@ MAX_LENGTH = 2000
 MAX_DEPTH = 40
 """Levels of nesting; ``a + b + c`` is two levels deep, ``a and b and c`` one."""
 MAX_NUMBER = 1e18
-MAX_SHOWN = 120
-"""Characters of an expression that a complaint repeats."""
 
 _FOREIGN = re.compile(r"[^A-Za-z0-9_.,()+\-*/<>=! \t\r\n]")
 _HINTS = {
@@ -90,11 +88,6 @@ def python_tree(line: str, where: str) -> ast.expr:
     except (SyntaxError, ValueError, RecursionError, MemoryError, Warning) as error:
         why = error.msg if isinstance(error, SyntaxError) else "too deeply nested"
         raise RuleError(f"{where}: `{shown(line)}`: not an expression ({why}); check it") from None
-
-
-def shown(text: str) -> str:
-    """A text as a complaint repeats it."""
-    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
 CALLS = ("rate", "delta", "older", "min", "max")

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tcpdoctor.diagnosis.finding import Severity
-from tcpdoctor.diagnosis.table import Table, parse_toml
+from tcpdoctor.diagnosis.table import Table, parse_toml, shown
 from tcpdoctor.diagnosis.tree import (
     LIMIT_UNITS,
     Calculation,
@@ -229,7 +229,7 @@ def measured(rule: Rule) -> Measured:
     context = rule.context
     quantity = parse_quantity(rule.measure or "", where, context)
     if isinstance(quantity.tree, Text):
-        raise RuleError(f"{where}: `{rule.measure}` is a text; write a number or an expression")
+        raise RuleError(f"{where}: `{shown(rule.measure or '')}` is a text; write a number or an expression")
     dimension = quantity.dimension or RATIO
     for name in rule.measure_limits.values():
         if name not in context.limits:

@@ -45,7 +45,13 @@ MAX_TEXT = 64 * 1024
 """Characters of a rule or configuration file."""
 MAX_NUMBER = 1e18
 MAX_SHOWN = 120
-"""Characters of a key that a complaint repeats."""
+"""Characters of a key or an expression that a complaint repeats."""
+
+
+def shown(text: str) -> str:
+    """Return a text as a complaint repeats it: on one line, and not all of a long one."""
+    line = text if text.isprintable() else ascii(text)[1:-1]
+    return line if len(line) <= MAX_SHOWN else f"{line[: MAX_SHOWN - 3]}..."
 
 
 def parse_toml(text: str, source: str, error: type[TcpdoctorError]) -> Mapping[str, object]:
@@ -125,9 +131,7 @@ class Table:
 
     def where(self, key: str) -> str:
         """File and key, for a complaint that somebody else makes."""
-        name = f"{self.path}{key}"
-        shown = name if name.isprintable() else ascii(name)
-        return f"{self.source}: {shown if len(shown) <= MAX_SHOWN else shown[:MAX_SHOWN] + '...'}"
+        return f"{self.source}: {shown(f'{self.path}{key}')}"
 
     def has(self, key: str) -> bool:
         """Whether the key is there."""

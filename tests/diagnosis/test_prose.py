@@ -111,6 +111,7 @@ def test_a_number_in_a_command_is_bare():
         ("{{leak.owned}", "a lone '}'"),
         ("{a{b}", "a lone '{'"),
         ("{leak.owned:x}", "`{leak.owned:x}`: the forms are :n (bare) and :low (lower end)"),
+        ("{leak.owned:\nx}", "`{leak.owned:\\nx}`: the forms are :n (bare) and :low (lower end)"),
         ("{leak.owned > 3}", "is true or false where a quantity is needed"),
     ],
 )
