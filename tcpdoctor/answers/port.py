@@ -23,6 +23,7 @@ from tcpdoctor.answers.record import (
     host_of,
     utc,
 )
+from tcpdoctor.answers.states import SocketsByState
 from tcpdoctor.answers.stop import (
     ToldContainer,
     ToldPlace,
@@ -243,22 +244,6 @@ class ListenerHere(NamedTuple):
     device: str | None
 
 
-class StatesHere(NamedTuple):
-    """Sockets whose local port it is, in each state; null where that is not known."""
-
-    established: Reading[Count]
-    syn_sent: Reading[Count]
-    syn_recv: Reading[Count]
-    fin_wait_1: Reading[Count]
-    fin_wait_2: Reading[Count]
-    time_wait: Reading[Count]
-    close_wait: Reading[Count]
-    last_ack: Reading[Count]
-    listen: Reading[Count]
-    closing: Reading[Count]
-    bound: Reading[Count]
-
-
 class ToldRedirect(NamedTuple):
     """A rule of nft or iptables that leads the port's clients elsewhere before a socket is looked up."""
 
@@ -287,7 +272,7 @@ class PortAnswer(NamedTuple):
     bind: Reading[Bind]
     advice: tuple[str, ...]
     listeners: Reading[tuple[ListenerHere, ...]]
-    states: StatesHere
+    states: Annotated[SocketsByState, Is("Of the sockets whose local port it is.")]
     as_local: Reading[Count]
     as_remote: Reading[Count]
     findings: tuple[ToldFinding, ...]
@@ -685,7 +670,7 @@ def _options(options: Reading[SocketOptions] | None) -> Options | None:
     return {name: value for name, value in options.items() if not isinstance(value, Missing)}
 
 
-def _states(evidence: PortEvidence) -> StatesHere:
+def _states(evidence: PortEvidence) -> SocketsByState:
     counts: dict[str, Reading[int]] = {}
     for state in COUNTED_STATES:
         if state is TcpState.LISTEN:
@@ -698,7 +683,7 @@ def _states(evidence: PortEvidence) -> StatesHere:
         else:
             detail = evidence.local.get(state)
             counts[state.key] = 0 if detail is None else detail.total
-    return StatesHere(**counts)
+    return SocketsByState(**counts)
 
 
 def _total(

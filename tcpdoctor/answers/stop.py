@@ -1,26 +1,12 @@
 """Who may be stopped, and how, as every answer tells it that names a holder."""
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated
 
 from tcpdoctor.answers.record import Count, Is, Pid, Time, utc
 from tcpdoctor.diagnosis.holders import tell_stop
-from tcpdoctor.diagnosis.stopping import Stop, name_place
+from tcpdoctor.diagnosis.stopping import Stop, Way, name_place
 from tcpdoctor.kernel.cgroups import Container, Place
 from tcpdoctor.named_tuples import NamedTuple
-
-Way: TypeAlias = Literal[
-    "service",
-    "user-service",
-    "socket-unit",
-    "user-socket-unit",
-    "container",
-    "published-port",
-    "forward",
-    "supervised",
-    "process",
-    "first-process",
-    "not-to-be-stopped",
-]
 
 
 class ToldContainer(NamedTuple):
@@ -80,7 +66,7 @@ class ToldStop(NamedTuple):
 def told_stop(stop: Stop, connections: int | None = None) -> ToldStop:
     """Return a decision as answers have it."""
     return ToldStop(
-        way=stop.way,  # type: ignore[arg-type]  # one of WAYS
+        way=stop.way,
         pid=stop.holder.pid,
         says=tell_stop(stop, connections),
         commands=stop.commands,

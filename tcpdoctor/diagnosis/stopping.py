@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
 
 from tcpdoctor.kernel.cgroups import Container, Place
 from tcpdoctor.kernel.packet_rules import Redirect
@@ -11,7 +12,7 @@ from tcpdoctor.kernel.snapshot import Holder
 from tcpdoctor.kernel.standing import Kin, Standing
 from tcpdoctor.named_tuples import NamedTuple
 
-WAYS = (
+Way: TypeAlias = Literal[
     "service",
     "user-service",
     "socket-unit",
@@ -23,7 +24,7 @@ WAYS = (
     "process",
     "first-process",
     "not-to-be-stopped",
-)
+]
 """How a holder is stopped: what kind of thing the commands of a `Stop` act on."""
 
 SHELLS = frozenset(
@@ -42,8 +43,7 @@ _INTERPRETERS = re.compile(r"(?:python|pypy|perl|ruby|node|nodejs|php|java|lua|s
 class Stop(NamedTuple):
     """How the holder of a socket may be stopped, and what is to be known before."""
 
-    way: str
-    """One of `WAYS`."""
+    way: Way
     holder: Holder
     """The topmost process that holds it: of a server with workers the one that began them."""
     commands: tuple[str, ...]

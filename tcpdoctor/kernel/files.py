@@ -66,7 +66,7 @@ def open_trusted(path: str) -> int:
                 place, place_name, entry = entry, shown, place
             finally:
                 os.close(entry)
-    except BaseException:
+    except BaseException:  # whatever ends it, the descriptor does not stay open
         os.close(place)
         raise
     return place
@@ -358,7 +358,7 @@ def replace_file(
             finally:
                 os.close(target)
             os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:
+        except BaseException:  # whatever ends it, nothing half-written stays
             os.unlink(beside, dir_fd=folder)
             raise
     finally:
