@@ -160,6 +160,7 @@ LAZY = {
         "tcpdoctor": "a run asks one question: its answer costs 20 to 135 ms to import, its page 2 to 15",
         "json": "1.5 ms, and text does without",
         "threading": "only waits that are told on a terminal",
+        "signal": "1 ms; only a look that may be interrupted",
         "difflib": "1 ms and a regular expression; only a mistake pays",
         "pathlib": "3 ms; only an option that names a file",
         "socket": "3.6 ms; only the journal's",

@@ -35,7 +35,7 @@ class Check(NamedTuple):
     duration: float | None = None
     """Seconds from the command's start to the diagnosis, the window included; None where nobody measured."""
     interrupted: bool = False
-    """Whether the wait between the samples was cut short, so that rates and what lasts are of less time."""
+    """Whether the look was cut short: rates and what lasts are of less time, or not all was read."""
     most_destinations: int = 10
     """Destinations that are named to Prometheus, those with the fewest ports left."""
     place: "Place | None" = None

@@ -81,6 +81,7 @@ from tcpdoctor.kernel.snapshot import Connection, Detail, Endpoint, Held, Holder
 from tcpdoctor.kernel.sockopts import Linger, PortRange, SocketOptions
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.text import clean
+from tcpdoctor.kernel.underway import UNDERWAY
 from tcpdoctor.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -336,10 +337,10 @@ def wait_until_free(question: PortQuestion, seconds: float) -> PortAnswer:
         found = [answer(target, evidence) for target in targets]
         waited = time.monotonic() - begun
         free = all(verdict_of(one) == "free" for one in found if _is_asked(one, evidence))
-        if free or waited >= seconds:
+        if free or waited >= seconds or UNDERWAY.is_hurried or UNDERWAY.is_interrupted:
             return look_at_port(question)._replace(waited_s=round(waited, 3))
         ends = max((one.free_in or 0.0 for one in found), default=0.0)
-        time.sleep(max(0.0, min(max(ends, WAIT_STEP), WAIT_STRIDE, seconds - waited)))
+        UNDERWAY.wait(min(max(ends, WAIT_STEP), WAIT_STRIDE, seconds - waited))
 
 
 def _refuse_bad_questions(question: PortQuestion) -> None:

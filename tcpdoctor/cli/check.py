@@ -33,11 +33,12 @@ from tcpdoctor.cli.output import (
     format_of,
     is_journal,
     refuse_hopeless_file,
-    said_to_take,
     style_of,
 )
+from tcpdoctor.cli.waiting import ends_with_what_is_known, said_to_take, was_cut_short
 from tcpdoctor.diagnosis.finding import Diagnosis, Severity
 from tcpdoctor.errors import OutputError, QuestionError, SnapshotError, TcpdoctorError
+from tcpdoctor.kernel.underway import UNDERWAY
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.check_formats import (
     MEASURING_FORMATS,
@@ -302,6 +303,8 @@ def _incomplete(answer: Check) -> str:
     """What stands above an answer that somebody did not wait for."""
     if not answer.interrupted:
         return ""
+    if UNDERWAY.is_interrupted:
+        return "INCOMPLETE: interrupted before all was read\n"
     return f"INCOMPLETE: interrupted after {_seconds_between(answer):.0f} s of {answer.window:g} s\n"
 
 
@@ -456,26 +459,24 @@ def _look(
 ) -> Check:
     from tcpdoctor.kernel.live import take_samples
 
-    cut: list[bool] = []
     on_demand = memory is None and kind not in MEASURING_FORMATS
     tell_stage("reading the rules and the configuration")
     library = _library(request)
     tell_stage("asking the kernel for sockets, counters and settings")
-    if memory is None:
-        owners = None if on_demand else True
-        told = (lambda: cut.append(True)) if kind == "text" and request.to_stdout else None
-        with said_to_take(request.window):
-            samples = take_samples(request.window, owners=owners, interrupted=told)
-    else:
-        samples = memory.take_samples()
-    tell_stage("comparing what it saw with the rules")
-    if on_demand:
-        diagnosis, samples = diagnose_on_demand(library.rules, samples, library.most)
-    else:
-        from tcpdoctor.diagnosis.evaluate import diagnose
+    in_part = kind == "text" and request.to_stdout and memory is None
+    with said_to_take(request.window if memory is None else 0), ends_with_what_is_known(wanted=in_part):
+        if memory is None:
+            samples = take_samples(request.window, owners=None if on_demand else True)
+        else:
+            samples = memory.take_samples()
+        tell_stage("comparing what it saw with the rules")
+        if on_demand:
+            diagnosis, samples = diagnose_on_demand(library.rules, samples, library.most)
+        else:
+            from tcpdoctor.diagnosis.evaluate import diagnose
 
-        diagnosis = diagnose(library.rules, samples, library.most)
-    answer = _finished(request, library, diagnosis, samples)._replace(interrupted=bool(cut))
+            diagnosis = diagnose(library.rules, samples, library.most)
+    answer = _finished(request, library, diagnosis, samples)._replace(interrupted=was_cut_short())
     return answer if memory is None else answer._replace(window=memory.window)
 
 

@@ -13,10 +13,10 @@ from tcpdoctor.cli.output import (
     emit,
     emit_json,
     emit_parts,
-    said_to_take,
     say,
     style_of,
 )
+from tcpdoctor.cli.waiting import ends_with_what_is_known, said_to_take, was_cut_short
 from tcpdoctor.report.host import plural
 
 if TYPE_CHECKING:  # most ask one namespace
@@ -46,13 +46,18 @@ def ask(
 
     Raises:
         OutputError: It could not be written; a file is then as it was before.
-        typer.Exit: With 3, where a network namespace could not be looked at; the others have been told.
+        typer.Exit: With 3, where a network namespace could not be looked at, or where somebody interrupted
+            the look; the others have been told, and what was known by then.
     """
     if output.everywhere:
         ask_everywhere(look, text, output, takes=takes, document=document)
         return
-    with said_to_take(takes):
+    in_part = output.format == "text" and output.file is None
+    with said_to_take(takes), ends_with_what_is_known(wanted=in_part):
         answer = look()
+    if in_part and was_cut_short():
+        emit("INCOMPLETE: interrupted before all was read\n" + text(answer, style_of(output)), output)
+        raise typer.Exit(UNKNOWN)
     if document is not None and output.format == "json":
         emit_json(document(answer), output)
     else:

@@ -10,8 +10,7 @@ import os
 import re
 import select
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, TextIO, TypeVar
 
@@ -24,8 +23,6 @@ from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.style import PLAIN, SGR_CODES, Style
 
 if TYPE_CHECKING:  # `--help` needs nothing of the kernel
-    from threading import Event
-
     from tcpdoctor.kernel.reading import JsonValue
 
 FORMAT = Annotated[Literal["text", "json"], typer.Option("--format", help="For people, or for machines.")]
@@ -463,54 +460,3 @@ def _guess(option: str, possibilities: list[str] | None, *, is_root: bool) -> st
     if is_root and not option.startswith("--version"):
         return "options follow their command, as in: tcpdoctor check --window 5"
     return "it may be misspelt"
-
-
-# Say on a terminal's stderr that something takes its time.
-
-
-SHORTEST_SAID = 3.0
-"""Seconds below which nobody wonders."""
-
-_ERASE = "\r\x1b[K"
-
-
-@contextmanager
-def said_to_take(seconds: float) -> Iterator[None]:
-    """Count down on stderr while the body runs; nothing is left of it afterwards.
-
-    Silent where stderr is no terminal, or `seconds` are few.
-    """
-    if seconds < SHORTEST_SAID or sys.stderr is None or not sys.stderr.isatty():
-        yield
-        return
-    from threading import Event, Thread
-
-    done = Event()
-    counter = Thread(target=_count_down, args=(seconds, done), daemon=True)
-    try:
-        counter.start()
-    except RuntimeError:  # RLIMIT_NPROC, or a full pids cgroup: nothing is counted down
-        yield
-        return
-    try:
-        yield
-    finally:
-        done.set()
-        counter.join()
-        _show("")
-
-
-def _count_down(seconds: float, done: "Event") -> None:
-    left = int(seconds)
-    while not done.is_set():
-        _show(f"watching for {seconds:g} s: {left} s left" if left > 0 else "looking")
-        done.wait(1.0)
-        left -= 1
-
-
-def _show(text: str) -> None:
-    try:
-        sys.stderr.write(_ERASE + text)
-        sys.stderr.flush()
-    except OSError:
-        return  # the terminal is gone; the answer may still have somewhere to go

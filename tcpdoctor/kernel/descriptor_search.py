@@ -23,6 +23,7 @@ from itertools import count, islice, pairwise
 
 from tcpdoctor.kernel.processes import size_counts_descriptors, tables_of_threads
 from tcpdoctor.kernel.procfile import is_absent, read_kernel_file
+from tcpdoctor.kernel.underway import UNDERWAY
 
 Still = Callable[[Collection[int]], Collection[int]]
 """Asks the kernel which of these sockets, given by inode, are there still."""
@@ -48,7 +49,7 @@ _MOST_ROUNDS = 10
 
 
 class _OutOfTimeError(Exception):
-    """The time budget of a search ran out."""
+    """The time budget of a search ran out, or somebody's patience."""
 
 
 class DescriptorSearch:
@@ -70,7 +71,7 @@ class DescriptorSearch:
         self.seconds = seconds
         self.done = self.total = 0
         """Processes read, and to be read."""
-        self.out_of_time = self.outrun = False
+        self.out_of_time = self.outrun = self.is_interrupted = False
         self._every_holder = every_holder
         self._still = still
         self._next_look = 0.0
@@ -84,6 +85,7 @@ class DescriptorSearch:
             uids: Those of the sockets: processes of these come first.
             likely: Pids that come before all others.
         """
+        UNDERWAY.begin("owners found", len(self.links))
         try:
             known = set(pids := _pids())
             ordered = _ordered(pids, uids, skip_empty=True)
@@ -276,8 +278,12 @@ class DescriptorSearch:
         holders[pid] = min(descriptor, holders.get(pid, descriptor))
         if not self._every_holder:
             del self.links[f"socket:[{inode}]"]
+            UNDERWAY.done += 1
 
     def _check_time(self) -> None:
+        if UNDERWAY.is_interrupted:
+            self.is_interrupted = True
+            raise _OutOfTimeError
         if time.thread_time() >= self._cpu_deadline or time.monotonic() >= self._deadline:
             raise _OutOfTimeError
 

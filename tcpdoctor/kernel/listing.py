@@ -12,6 +12,8 @@ from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel import procnet
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.sock_diag import Dump, DumpRefusedError, Request, Rows
+from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.underway import INTERRUPTED, UNDERWAY
 
 # Whether this kernel lists sockets that are bound and nothing else.
 #
@@ -74,6 +76,8 @@ T = TypeVar("T")
 _CHANGED = Missing("the kernel's socket tables changed while they were read, again and again")
 _NO_BOUND = Missing("this kernel does not list bound sockets")
 _LENGTH = struct.Struct("=I")
+_BOTH_BIG = 1 << TcpState.ESTABLISHED | 1 << TcpState.TIME_WAIT
+"""A listing of these has nearly all sockets."""
 _PORTS = slice(20, 22), slice(22, 24)  # of struct inet_diag_sockid in a row, local and remote
 
 
@@ -105,12 +109,15 @@ def first_answer(
     `look` returns its answer and whether the listing was interrupted. A listing that breaks off, makes
     no sense or was interrupted is asked for once more from the beginning, and what it gave so
     far is thrown away. One that was interrupted again is the answer where no other way has a
-    complete one. Missing, with the reason of each way, where none answers.
+    complete one. Missing, with the reason of each way, where none answers. Where somebody ends it, what was
+    read by then is the answer (see `underway`).
     """
     reasons: dict[str, None] = {}
     interrupted: tuple[T, Way, Reading[bool]] | None = None
     for way in ways:
         for _ in range(2):
+            if UNDERWAY.is_interrupted:
+                return INTERRUPTED
             try:
                 answer, changed = look(way)
             except DumpRefusedError as error:
@@ -122,6 +129,8 @@ def first_answer(
                 reasons[f"{error.filename}: {error.strerror}"] = None
                 break
             else:
+                if UNDERWAY.is_interrupted:
+                    return answer, way, INTERRUPTED
                 if not changed:
                     return answer, way, True
                 interrupted = interrupted or (answer, way, _CHANGED)
@@ -149,11 +158,16 @@ def list_rows(way: Way, request: Request, take: Callable[[Rows], None]) -> bool:
 def _list_once(request: Request, take: Callable[[Rows], None]) -> bool:
     """One request; where the kernel refuses the filter program, the same without it."""
     dump = Dump(request)
+    ports = request.local_port or request.remote_port
+    UNDERWAY.begin("sockets read", whole=not ports and not _BOTH_BIG & ~request.states)
     try:
         for rows in dump:
             take(rows)
+            UNDERWAY.done += rows.number
+            if UNDERWAY.is_interrupted:
+                break
     except DumpRefusedError:
-        if not request.filtered or not (request.local_port or request.remote_port):
+        if not request.filtered or not ports:
             raise
         return _list_once(request._replace(filtered=False), take)
     return dump.interrupted

@@ -15,7 +15,7 @@ Nothing is bound, connected, written or sent to another host, and no process is 
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TypeAlias
 
 from tcpdoctor.kernel.closer_look import fill_in_owners, postpone_owners, worth_an_owner
@@ -55,6 +55,7 @@ from tcpdoctor.kernel.sock_diag_rows import ask_again, decode_row, name_from
 from tcpdoctor.kernel.sockets import read_connections, read_listeners, take_census
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.sysctl import read_sysctls
+from tcpdoctor.kernel.underway import UNDERWAY
 
 PASSING_STATES = (
     TcpState.FIN_WAIT_1,
@@ -96,12 +97,11 @@ def take_samples(
     census: bool = True,
     every_listener: bool = False,
     owner_seconds: float = 1.0,
-    interrupted: Callable[[], None] | None = None,
 ) -> Samples:
     """Look twice, `window` seconds apart; once where it is 0.
 
     The first look is light: counters, sockstat, listeners and the sockets of `EARLIER_STATES`. Time runs
-    from counters to counters, on CLOCK_BOOTTIME; the wait can be interrupted.
+    from counters to counters, on CLOCK_BOOTTIME; the wait can be cut short (see `underway`).
 
     Args:
         window: Seconds between the looks.
@@ -109,18 +109,11 @@ def take_samples(
         census: As `take_snapshot`, for the second look.
         every_listener: As `take_snapshot`, for the second look.
         owner_seconds: As `take_snapshot`.
-        interrupted: Told when somebody interrupts the wait, which then ends with the second look. Without it
-            there is none.
     """
     before = None
     if window > 0:
         before = look_lightly()
-        try:
-            time.sleep(max(0.0, before.clock + window - boottime()))
-        except KeyboardInterrupt:
-            if interrupted is None:
-                raise
-            interrupted()
+        UNDERWAY.wait(before.clock + window - boottime())
     after = take_snapshot(
         owners=owners,
         census=census,

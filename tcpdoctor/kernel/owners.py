@@ -33,6 +33,7 @@ from tcpdoctor.kernel.processes import (
 from tcpdoctor.kernel.procfile import is_absent, read_kernel_file
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, NotHeld, Owner, Process, UdpSocket
+from tcpdoctor.kernel.underway import INTERRUPTED, UNDERWAY
 from tcpdoctor.named_tuples import NamedTuple
 
 Row = TypeVar("Row", Connection, Listener, UdpSocket)
@@ -105,6 +106,10 @@ def _why_incomplete(search: DescriptorSearch) -> Missing | None:
     """Say why a socket that was not found may have a holder all the same; None if it has none."""
     if not search.unfinished():
         return None
+    if search.is_interrupted:
+        return Missing(
+            f"the search for owners was interrupted after {search.done} of {search.total} processes"
+        )
     if search.out_of_time:
         return Missing(
             f"the time budget of {search.seconds:g} s for finding owners ran out after {search.done} "
@@ -364,6 +369,9 @@ def survey_descriptors(seconds: float, root: str = "/proc") -> DescriptorSurvey:
     most: Reading[float] = 0.0
     pids = [int(entry) for entry in os.listdir(root) if entry.isdigit()]
     for number, pid in enumerate(pids):
+        if UNDERWAY.is_interrupted:
+            complete = INTERRUPTED
+            break
         if number % _PROCESSES_BETWEEN_CLOCKS == 0 and time.thread_time() > deadline:
             complete = Missing(
                 f"the time budget of {seconds:g} s ran out after {number} of {len(pids)} processes"

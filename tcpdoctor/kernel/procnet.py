@@ -17,6 +17,7 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, NotHeld
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.tally import LISTED_STATES, GroupTally, Key, StateTally
+from tcpdoctor.kernel.underway import UNDERWAY
 
 SOURCE = "/proc/net/tcp"
 
@@ -123,9 +124,11 @@ def _batches(file: Iterator[bytes]) -> Iterator[tuple[int, list[bytes]]]:
     """Lines after the heading, in batches, each with the number of its first line."""
     next(file, None)
     number = 2
-    while lines := list(islice(file, _BATCH)):
+    UNDERWAY.begin("sockets read", whole=True)
+    while not UNDERWAY.is_interrupted and (lines := list(islice(file, _BATCH))):
         yield number, lines
         number += len(lines)
+        UNDERWAY.done += len(lines)
 
 
 def _add_lines(

@@ -90,6 +90,13 @@ class Rows(NamedTuple):
     """The first `HEAD` bytes of every row, one behind the other, if lengths differ and are below 256."""
 
     @property
+    def number(self) -> int:
+        """How many there are."""
+        if self.stride:
+            return self.end // self.stride
+        return len(self.heads) // HEAD or len(self.starts)
+
+    @property
     def offsets(self) -> Sequence[int]:
         """Where the rows begin in `data`."""
         if self.stride:

@@ -24,6 +24,7 @@ from tcpdoctor.errors import TcpdoctorError
 from tcpdoctor.kernel.namespace_entry import HeldPlace, coming_back, enter_held
 from tcpdoctor.kernel.namespaces import call_namespace
 from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.underway import UNDERWAY
 from tcpdoctor.named_tuples import NamedTuple
 
 T = TypeVar("T")
@@ -176,6 +177,7 @@ class _Crew:
     def answers(self, interrupted: Callable[[], None] | None) -> Mapping[int, Reading[Any]]:
         """Wait for all; return what they saw, and why the place has no answer in which one ended."""
         answers: dict[int, Reading[Any]] = {}
+        UNDERWAY.begin("network namespaces looked at", sum(len(worker.left) for worker in self.workers))
         waiting = {worker.reader: worker for worker in self.workers}
         poll = select.poll()
         for reader in waiting:
@@ -187,6 +189,7 @@ class _Crew:
                         worker = waiting[reader]
                         data = os.read(reader, 1 << 20)
                         answers.update(worker.take(data))
+                        UNDERWAY.done = len(answers)
                         if not data:
                             poll.unregister(reader)
                             del waiting[reader]

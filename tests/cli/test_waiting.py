@@ -1,0 +1,158 @@
+"""Somebody waits for a look: how far it is, and Ctrl-C inside it, with real sockets and a real signal."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tcpdoctor.cli.waiting import progress_text
+from tcpdoctor.kernel.underway import UNDERWAY
+from tests.cli.command import environment
+from tests.live.crowd import connect, serve
+
+CONNECTIONS = 503
+SOCKETS = 2 * CONNECTIONS + 1
+
+IMPATIENT = """
+import os, signal, sys, time
+from tcpdoctor.kernel.underway import UNDERWAY, Underway
+
+class Watched(Underway):
+    acted = False
+    @property
+    def done(self):
+        return self._done
+    @done.setter
+    def done(self, number):
+        self._done = number
+        if number and self.task == {task!r} and not self.acted:
+            self.acted = True
+            {action}
+
+UNDERWAY.__class__ = Watched
+sys.argv[1:] = {arguments!r}
+from tcpdoctor.cli import waiting
+waiting.SHORTEST_SAID = 0.1
+from tcpdoctor.__main__ import main
+main()
+"""
+"""Does something once, as soon as a part of a task is done."""
+INTERRUPT = "os.kill(os.getpid(), signal.SIGINT)"
+
+
+def script(*arguments, task="sockets read", action=INTERRUPT):
+    return [sys.executable, "-c", IMPATIENT.format(arguments=arguments, task=task, action=action)]
+
+
+def among_sockets(*run, **options):
+    connect(serve(), CONNECTIONS)
+    done = subprocess.run(
+        script(*run, **options), capture_output=True, encoding="utf-8", env=environment(), check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_an_interrupt_while_sockets_are_counted_tells_those_counted_by_then(in_namespace):
+    code, output, errors = in_namespace(among_sockets, "states")
+    assert (code, errors) == (3, "")
+    first, second, *rest = output.splitlines()
+    assert first == "INCOMPLETE: interrupted before all was read"
+    assert 0 < int(re.search(r": ([\d,]+) TCP sockets?$", second)[1].replace(",", "")) < SOCKETS
+    assert "There may be more than counted: interrupted before all was read." in rest
+
+
+@pytest.mark.parametrize("by", ["port", "peer", "process"])
+def test_an_interrupt_while_sockets_are_grouped_is_told_too(by, in_namespace):
+    code, output, errors = in_namespace(among_sockets, "states", "--by", by)
+    assert (code, errors) == (3, "")
+    assert output.startswith("INCOMPLETE: interrupted before all was read\n")
+
+
+def test_an_interrupted_check_takes_nothing_unread_for_healthy(in_namespace):
+    code, output, errors = in_namespace(among_sockets, "check", "--window", "0", "--unanswered")
+    assert (code, errors) == (3, "")
+    assert output.startswith("INCOMPLETE: interrupted before all was read\n")
+    assert "interrupted before all was read" in output.partition("\n")[2]
+    assert "No findings" not in output
+
+
+def test_an_interrupted_search_for_owners_lists_the_sockets_without(in_namespace):
+    code, output, errors = in_namespace(among_sockets, "sockets", task="owners found")
+    assert (code, errors) == (3, "")
+    assert output.startswith("INCOMPLETE: interrupted before all was read\n")
+    assert f": {SOCKETS} TCP sockets" in output
+    assert "(hidden)" in output
+
+
+@pytest.mark.parametrize("output", [("--format", "json"), ("--output", "answer.txt")])
+def test_what_is_for_machines_or_a_file_is_all_or_nothing(output, in_namespace, tmp_path):
+    os.chdir(tmp_path)
+    assert in_namespace(among_sockets, "states", *output) == (130, "", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_interrupts_twice_does_not_wait_for_an_answer(in_namespace):
+    assert in_namespace(among_sockets, "states", action=f"{INTERRUPT}; {INTERRUPT}") == (130, "", "")
+
+
+def on_a_terminal(*run, action):
+    """What a terminal shows of stderr while a command runs."""
+    connect(serve(), CONNECTIONS)
+    child, terminal = pty.fork()
+    if child == 0:
+        with open(os.devnull, "w") as null:
+            os.dup2(null.fileno(), 1)
+        os.execve(sys.executable, script(*run, action=action), environment())  # noqa: S606
+    output = b""
+    try:
+        while block := os.read(terminal, 65536):
+            output += block
+    except OSError:
+        pass  # EIO: the other side has closed the terminal
+    os.waitpid(child, 0)
+    os.close(terminal)
+    return output
+
+
+def test_a_terminal_is_told_how_far_a_long_look_is_and_nothing_is_left_of_it(in_namespace):
+    output = in_namespace(on_a_terminal, "states", action="time.sleep(0.7)")
+    assert re.search(rb"sockets read: \d+ of 1,0\d\d", output)
+    assert output.endswith(b"\r\x1b[K")
+
+
+@pytest.fixture
+def task():
+    yield UNDERWAY.begin
+    UNDERWAY.begin("")
+
+
+def test_what_is_not_known_of_a_task_is_not_told(task):
+    assert progress_text() == "looking"
+    task("owners found")
+    UNDERWAY.done = 811
+    assert progress_text() == "owners found: 811"
+
+
+def test_the_rest_is_guessed_from_what_is_done_once_that_is_enough(task, monkeypatch):
+    task("owners found", 4001)
+    monkeypatch.setattr("time.monotonic", lambda: UNDERWAY.began + 3)
+    UNDERWAY.done = 41
+    assert progress_text() == "owners found: 41 of 4,001"
+    UNDERWAY.done = 1009
+    assert progress_text() == "owners found: 1,009 of 4,001, 9 s left"
+    UNDERWAY.done = 4001
+    assert progress_text() == "owners found: 4,001 of 4,001"
+
+
+def test_a_signal_that_is_ignored_stays_ignored(in_namespace):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        code, output, _ = in_namespace(among_sockets, "states")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert code == 0
+    assert "INCOMPLETE" not in output
