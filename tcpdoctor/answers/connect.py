@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple
 
 from tcpdoctor.answers.ends import ANY_PORT, parse_ends
-from tcpdoctor.answers.finding import ToldFinding, ToldUnchecked, told_finding
+from tcpdoctor.answers.finding import ToldFinding, told_finding
 from tcpdoctor.answers.record import (
     Count,
     Host,
@@ -42,7 +42,7 @@ from tcpdoctor.diagnosis.connect import (
     connect_verdict,
     predict_connect,
 )
-from tcpdoctor.diagnosis.finding import Diagnosis
+from tcpdoctor.diagnosis.finding import Diagnosis, Unchecked
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.portrange import Settings, ephemeral_range, port_reuse, reserved_ports
 from tcpdoctor.facts.socketset import age_in_one_look
@@ -185,7 +185,7 @@ class ConnectAnswer(NamedTuple):
     sockets: tuple[SocketsTowards, ...]
     redirects: tuple[RedirectThere, ...]
     findings: tuple[ToldFinding, ...]
-    unchecked: tuple[ToldUnchecked, ...]
+    unchecked: tuple[Unchecked, ...]
     missing: Reasons
 
 
@@ -310,9 +310,7 @@ def _told(
         sockets=_sockets_towards(scene.towards),
         redirects=tuple(RedirectThere(str(one.to), one.where) for one in scene.redirects.found),
         findings=tuple(map(told_finding, diagnosis.findings)),
-        unchecked=tuple(
-            ToldUnchecked(rule.rule, rule.reason) for rule in diagnosis.unchecked if rule.applies
-        ),
+        unchecked=tuple(rule for rule in diagnosis.unchecked if rule.applies),
         missing={"owners": hidden} if hidden else {},
     )
 

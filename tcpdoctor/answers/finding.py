@@ -105,13 +105,6 @@ class ToldFinding(NamedTuple):
     headline: Annotated[str, Is("One line with its numbers.")]
 
 
-class ToldUnchecked(NamedTuple):
-    """A rule that could not be answered."""
-
-    rule: str
-    reason: Annotated[str, Is('Completes "could not check ...: ".')]
-
-
 def told_finding(finding: Finding, namespace: str | None = None) -> ToldFinding:
     """Return a finding as it is printed for machines; `namespace` is named where there are many."""
     identity = {key: value for key, value in finding.identity.items() if key != "label"}

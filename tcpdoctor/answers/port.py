@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
-from tcpdoctor.answers.finding import ToldFinding, ToldUnchecked, told_finding
+from tcpdoctor.answers.finding import ToldFinding, told_finding
 from tcpdoctor.answers.record import (
     NO_REASONS,
     Count,
@@ -33,7 +33,7 @@ from tcpdoctor.answers.stop import (
     told_stop,
 )
 from tcpdoctor.diagnosis.bind import ATTEMPTS, OK, Attempt, Target, parse_target
-from tcpdoctor.diagnosis.finding import Diagnosis
+from tcpdoctor.diagnosis.finding import Diagnosis, Unchecked
 from tcpdoctor.diagnosis.port import (
     BindAnswer,
     HeldConnections,
@@ -282,7 +282,7 @@ class PortAnswer(NamedTuple):
         Is("Of a bind() without options. partly: one of 0.0.0.0 and :: is free; unknown: it is not certain."),
     ]
     wrong_advice: tuple[str, ...]
-    unchecked: tuple[ToldUnchecked, ...]
+    unchecked: tuple[Unchecked, ...]
     missing: Reasons
     headline: Annotated[str, Is("The answer in a line.")]
     bind_ipv6: Annotated[Reading[Bind], Is("The same for ::, where no address was asked for.")]
@@ -450,7 +450,7 @@ def finish(
         findings=tuple(map(told_finding, diagnosis.findings)),
         verdict=_verdict(verdicts),
         wrong_advice=advice.avoid,
-        unchecked=tuple(ToldUnchecked(rule.rule, rule.reason) for rule in diagnosis.unchecked),
+        unchecked=diagnosis.unchecked,
         missing={f"bind.{number}": doubt for number, doubt in enumerate(found[0].unknowns)} or NO_REASONS,
         headline=headline(asked, _verdict(verdicts), evidence),
         bind_ipv6=_bind_ipv6(question, found, evidence, taken_at),

@@ -5,19 +5,19 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
-from tcpdoctor.answers.finding import ToldFinding, ToldUnchecked, told_finding
-from tcpdoctor.answers.record import Count, Host, Is, Pid, Reasons, Seconds, Time, host_of, utc
+from tcpdoctor.answers.finding import ToldFinding, told_finding
+from tcpdoctor.answers.record import Count, Host, Is, Pid, Reasons, Time, host_of, utc
 from tcpdoctor.answers.socket import ToldAge, ToldSocket, told_age, told_socket
-from tcpdoctor.answers.sockets import Entry, Outstanding, entries_of, idle_seconds, outstanding, state_of
-from tcpdoctor.answers.stop import ToldStop, told_stop
-from tcpdoctor.diagnosis.finding import Diagnosis
+from tcpdoctor.answers.sockets import Entry, entries_of, idle_seconds, outstanding, state_of
+from tcpdoctor.answers.stop import ToldPlace, ToldStop, told_place, told_stop
+from tcpdoctor.diagnosis.finding import Diagnosis, Severity, Unchecked
 from tcpdoctor.diagnosis.holders import who_may_be_stopped
-from tcpdoctor.diagnosis.stopping import Asker, name_place
+from tcpdoctor.diagnosis.stopping import Asker
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.origin import began_here
-from tcpdoctor.facts.socketset import Age, name_ends
+from tcpdoctor.facts.socketset import name_ends
 from tcpdoctor.kernel.cgroups import read_place
 from tcpdoctor.kernel.dead_sockets import ask_process
 from tcpdoctor.kernel.live import take_samples, with_known_owners
@@ -29,6 +29,7 @@ from tcpdoctor.kernel.sockopts import OptionValue
 from tcpdoctor.kernel.standing import read_standings
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.survey import Survey, held_by, take_survey
+from tcpdoctor.named_tuples import NamedTuple
 
 MATTER = (
     "SO_REUSEADDR",
@@ -47,98 +48,7 @@ MATTER = (
 """The options that decide how connections end and who may bind; `sockets --options` shows all."""
 
 
-class StateGroup(NamedTuple):
-    """A process's sockets of one state."""
-
-    state: TcpState
-    number: int
-    oldest: Age | None
-    """The age of the one whose lower bound is highest; None where the kernel tells nothing of ages."""
-    idle: float | None
-    """Seconds since data last went either way on the one that is idle longest, of those that wait for no
-    acknowledgement: what is sent again is no data. None where not known."""
-    waits: Outstanding
-
-
-class PeerGroup(NamedTuple):
-    """Sockets towards one peer, or from one."""
-
-    peer: str
-    """``to 10.0.0.5:5432``; ``from 10.0.0.7``, whose port tells nothing."""
-    sockets: int
-    connecting: int
-    """Of them in SYN_SENT: there is no connection yet."""
-
-
-class OptionGroup(NamedTuple):
-    """Sockets with the same options."""
-
-    sockets: int
-    listening: bool
-    options: tuple[tuple[str, OptionValue], ...]
-
-
-class DeadGroup(NamedTuple):
-    """Connections that are over and whose descriptors the process still holds: in no table of the kernel."""
-
-    number: int
-    """At least so many; all of them where `every` is 1."""
-    every: int
-    """Only descriptors whose number is a multiple of this were asked."""
-    longest_silent: float
-    """Seconds since the last data or acknowledgement on the one that is silent longest."""
-    peers: str | None = None
-    """Their other ends, those with most first; None where the sockets do not tell them."""
-
-
-class Holdings(NamedTuple):
-    """What a process has open, as far as TCP goes."""
-
-    entries: tuple[Entry, ...]
-    """Its TCP sockets in this network namespace; of very many in one state a uniform sample."""
-    states: tuple[StateGroup, ...]
-    """The states that there are, in the order of every report; all sockets are counted."""
-    total: int
-    other_sockets: int
-    """Its sockets that are not among them: of other protocols or network namespaces, or in no state."""
-    dead: Reading[DeadGroup | None]
-    """Of `other_sockets` those that were connections; None: there are none."""
-    listeners: tuple[Listener, ...]
-    peers: tuple[PeerGroup, ...]
-    """Whom it is connected to, the most frequent first."""
-    options: tuple[OptionGroup, ...]
-    """The options that matter, sockets with the same ones together, the most frequent first."""
-    unasked: tuple[tuple[str, int], ...]
-    """Why sockets' options could not be read, and of how many."""
-
-
-class ProcessAnswer(NamedTuple):
-    """One process's TCP, finished: what prints it only reads it."""
-
-    host: Identity
-    taken_at: float
-    """Seconds since 1970, UTC."""
-    process: Process
-    task: Task
-    asked: int
-    """The number that was asked about: the process's, or that of one of its threads."""
-    namespace: Reading[int]
-    """Inode of the process's own network namespace."""
-    elsewhere: bool
-    """Whether that is another one, whose sockets are not listed here."""
-    holdings: Reading[Holdings]
-    """Missing where the process hides its descriptors from us."""
-    diagnosis: Reading[Diagnosis]
-    """The findings of `check` that are about it or name it; Missing where its sockets are hidden."""
-    missing: Mapping[str, str]
-    """What could not be listed, with the reason."""
-    stop: ToldStop | None = None
-    """How it may be stopped, and what must not be for it; None of a kernel thread, or of one that ended."""
-    place: str | None = None
-    """Where it runs: its unit, or its container with whatever unit is inside."""
-
-
-class ToldProcess(NamedTuple):
+class ProcessHere(NamedTuple):
     """Who the process is."""
 
     pid: Pid
@@ -156,12 +66,19 @@ class ToldProcess(NamedTuple):
     thread: Annotated[int | None, Is("Of its threads the one that was asked about.", minimum=0)]
 
 
-class ToldGroup(NamedTuple):
+class StateGroup(NamedTuple):
     """Its sockets of one state."""
 
     sockets: Count
     oldest: Annotated[ToldAge | None, Is("How long it has been in its state; null where nothing tells.")]
-    most_idle_s: Seconds | None
+    most_idle_s: Annotated[
+        float | None,
+        Is(
+            "Since data last went either way on the one that is idle longest, of those that wait for no "
+            "acknowledgement: what is sent again is no data.",
+            minimum=0,
+        ),
+    ]
     unanswered: Count
     unacknowledged_bytes: Count
     unread_bytes: Count
@@ -171,15 +88,15 @@ class ToldGroup(NamedTuple):
     ]
 
 
-class ToldPeer(NamedTuple):
+class PeerGroup(NamedTuple):
     """Sockets towards one peer, or from one."""
 
-    peer: str
+    peer: Annotated[str, Is("to 10.0.0.5:5432; from 10.0.0.7, whose port tells nothing.")]
     sockets: Count
     connecting: Annotated[int, Is("Of them in SYN_SENT: not connected yet.", minimum=0)]
 
 
-class ToldOptions(NamedTuple):
+class OptionGroup(NamedTuple):
     """Sockets with the same options."""
 
     sockets: Count
@@ -187,146 +104,50 @@ class ToldOptions(NamedTuple):
     options: Annotated[Mapping[str, OptionValue | None], Is("By name, in the kernel's units.")]
 
 
-class ToldDead(NamedTuple):
+class DeadGroup(NamedTuple):
     """Connections that are over and whose descriptors are held; in no table of the kernel."""
 
     sockets: Annotated[int, Is("At least so many; all where every is 1.", minimum=0)]
     every: Annotated[int, Is("Only descriptors whose number is a multiple of it were asked.", minimum=1)]
-    longest_silent_s: Seconds | None
+    longest_silent_s: Annotated[
+        float | None,
+        Is("Since the last data or acknowledgement on the one that is silent longest.", minimum=0),
+    ]
     peers: Annotated[
         str | None, Is("Their other ends, those with most first; null where the sockets do not tell them.")
     ]
 
 
-class ProcessDocument(NamedTuple):
-    """What `tcpdoctor explain --pid N --format json` prints."""
+class ProcessAnswer(NamedTuple):
+    """One process's TCP: what `tcpdoctor explain --pid N` says, as text and as JSON."""
 
     schema: Literal["tcpdoctor.process/1"]
     host: Host
     taken_at: Time
-    process: ToldProcess
-    states: Annotated[Reading[Mapping[str, ToldGroup]], Is("By state; a state without sockets is left out.")]
-    other_sockets: Reading[Count]
-    peers: Reading[tuple[ToldPeer, ...]]
-    options: Reading[tuple[ToldOptions, ...]]
-    sockets: Reading[tuple[ToldSocket, ...]]
-    dead_sockets: Reading[ToldDead]
-    findings: Reading[tuple[ToldFinding, ...]]
-    unchecked: Reading[tuple[ToldUnchecked, ...]]
+    process: ProcessHere
+    states: Annotated[Reading[Mapping[str, StateGroup]], Is("By state; a state without sockets is left out.")]
+    other_sockets: Annotated[
+        Reading[Count],
+        Is("Not among them: of other protocols or network namespaces, or in no state."),
+    ]
+    peers: Annotated[Reading[tuple[PeerGroup, ...]], Is("The most frequent first.")]
+    options: Annotated[Reading[tuple[OptionGroup, ...]], Is("Those that matter, the most frequent first.")]
+    sockets: Annotated[Reading[tuple[ToldSocket, ...]], Is("Of very many in one state a uniform sample.")]
+    dead_sockets: Annotated[Reading[DeadGroup], Is("Of other_sockets those that were connections.")]
+    findings: Annotated[Reading[tuple[ToldFinding, ...]], Is("That are about it or name it.")]
+    unchecked: Reading[tuple[Unchecked, ...]]
     missing: Reasons
     stop: Annotated[
         ToldStop | None, Is("How it may be stopped; null of a thread of the kernel, or one that has ended.")
     ]
+    place: Annotated[ToldPlace | None, Is("Where it stands; null where that was not read.")]
 
 
-class ProcessesDocument(NamedTuple):
-    """The same of several processes that are called so."""
+class ProcessesAnswer(NamedTuple):
+    """The same of several processes that are called so, the worst first."""
 
     schema: Literal["tcpdoctor.processes/1"]
-    processes: tuple[ProcessDocument, ...]
-
-
-def told_processes(answers: Sequence[ProcessAnswer]) -> ProcessDocument | ProcessesDocument:
-    """Return what is printed for machines; one process stands alone."""
-    told = tuple(map(_told, answers))
-    return told[0] if len(told) == 1 else ProcessesDocument("tcpdoctor.processes/1", told)
-
-
-def _told(answer: ProcessAnswer) -> ProcessDocument:
-    held, diagnosis = _told_holdings(answer.holdings), answer.diagnosis
-    findings: Reading[tuple[ToldFinding, ...]]
-    unchecked: Reading[tuple[ToldUnchecked, ...]]
-    if isinstance(diagnosis, Missing):
-        findings, unchecked = diagnosis, diagnosis
-    else:
-        findings = tuple(map(told_finding, diagnosis.findings))
-        unchecked = tuple(ToldUnchecked(rule.rule, rule.reason) for rule in diagnosis.unchecked)
-    return ProcessDocument(
-        schema="tcpdoctor.process/1",
-        host=host_of(answer.host),
-        taken_at=utc(answer.taken_at),
-        process=_told_process(answer),
-        states=held.states,
-        other_sockets=held.other_sockets,
-        peers=held.peers,
-        options=held.options,
-        sockets=held.sockets,
-        dead_sockets=held.dead_sockets,
-        findings=findings,
-        unchecked=unchecked,
-        missing={**answer.missing, **held.unasked},
-        stop=answer.stop,
-    )
-
-
-class _ToldHoldings(NamedTuple):
-    states: Reading[Mapping[str, ToldGroup]]
-    other_sockets: Reading[int]
-    peers: Reading[tuple[ToldPeer, ...]]
-    options: Reading[tuple[ToldOptions, ...]]
-    sockets: Reading[tuple[ToldSocket, ...]]
-    dead_sockets: Reading[ToldDead]
-    unasked: Mapping[str, str]
-    """Why options of some sockets are not there."""
-
-
-def _told_holdings(holdings: Reading[Holdings]) -> _ToldHoldings:
-    if isinstance(holdings, Missing):
-        return _ToldHoldings(holdings, holdings, holdings, holdings, holdings, holdings, {})
-    why = [f"{number} sockets: {reason}" for reason, number in holdings.unasked]
-    return _ToldHoldings(
-        states=_told_states(holdings),
-        other_sockets=holdings.other_sockets,
-        peers=tuple(ToldPeer(*peer) for peer in holdings.peers),
-        options=tuple(
-            ToldOptions(group.sockets, group.listening, dict(group.options)) for group in holdings.options
-        ),
-        sockets=tuple(told_socket(entry, options=True) for entry in holdings.entries),
-        dead_sockets=_told_dead(holdings.dead),
-        unasked={"options": "; ".join(why)} if why else {},
-    )
-
-
-def _told_process(answer: ProcessAnswer) -> ToldProcess:
-    process = answer.process
-    return ToldProcess(
-        pid=process.pid,
-        name=process.name,
-        uid=process.uid,
-        parent=process.parent,
-        executable=process.executable,
-        command=process.command,
-        unit=process.unit,
-        container=process.container,
-        descriptors=process.descriptors,
-        descriptor_limit=process.descriptor_limit,
-        namespace=answer.namespace,
-        kind="zombie" if answer.task.zombie else "kernel" if answer.task.kernel else "process",
-        thread=answer.asked if answer.asked != process.pid else None,
-    )
-
-
-def _told_states(holdings: Holdings) -> Mapping[str, ToldGroup]:
-    return {
-        group.state.key: ToldGroup(
-            sockets=group.number,
-            oldest=told_age(group.oldest),
-            most_idle_s=group.idle,
-            unanswered=group.waits.unanswered,
-            unacknowledged_bytes=group.waits.unacknowledged_bytes,
-            unread_bytes=group.waits.unread_bytes,
-            unanswered_s=group.waits.unanswered_for,
-        )
-        for group in holdings.states
-    }
-
-
-def _told_dead(dead: Reading[DeadGroup | None]) -> Reading[ToldDead]:
-    if isinstance(dead, Missing):
-        return dead
-    if dead is None:
-        return ToldDead(0, 1, None, None)
-    return ToldDead(dead.number, dead.every, round(dead.longest_silent, 3), dead.peers)
+    processes: tuple[ProcessAnswer, ...]
 
 
 _WINDOW = 1.0
@@ -335,7 +156,7 @@ _DESCRIBED = 5_000
 """Of each state so many sockets are described one by one; all are counted."""
 
 
-def look_at_processes(pids: Iterable[int]) -> tuple[ProcessAnswer, ...]:
+def look_at_processes(pids: Iterable[int]) -> ProcessAnswer | ProcessesAnswer:
     """Say what TCP sockets processes hold, how they are, which options they set, and what is wrong.
 
     What a process hides from us is Missing in its answer. The host is looked at twice, once for all of them;
@@ -353,7 +174,9 @@ def look_at_processes(pids: Iterable[int]) -> tuple[ProcessAnswer, ...]:
         for (asked, process), survey in zip(known, surveys, strict=True)
         if not isinstance(survey, Missing) or len(known) == 1 or not _is_gone(process.pid)
     ]
-    return tuple(sorted(answers, key=_worst_first))
+    if len(answers) == 1:
+        return answers[0]
+    return ProcessesAnswer("tcpdoctor.processes/1", tuple(sorted(answers, key=_worst_first)))
 
 
 def _is_gone(pid: int) -> bool:
@@ -361,10 +184,16 @@ def _is_gone(pid: int) -> bool:
 
 
 def _worst_first(answer: ProcessAnswer) -> tuple[int, int, int]:
-    findings = () if isinstance(answer.diagnosis, Missing) else answer.diagnosis.findings
-    total = 0 if isinstance(answer.holdings, Missing) else answer.holdings.total
-    worst = max((int(finding.severity) for finding in findings), default=0)
-    return -worst, -total, answer.process.pid
+    findings = () if isinstance(answer.findings, Missing) else answer.findings
+    worst = max((Severity[finding.severity.upper()] for finding in findings), default=0)
+    return -worst, -(sockets_in_all(answer) or 0), answer.process.pid
+
+
+def sockets_in_all(answer: ProcessAnswer) -> int | None:
+    """Return how many TCP sockets it has in this network namespace; None where they are hidden."""
+    if isinstance(answer.states, Missing):
+        return None
+    return sum(group.sockets for group in answer.states.values())
 
 
 def _identify_all(pids: Sequence[int]) -> list[tuple[tuple[int, Task], Process]]:
@@ -429,91 +258,118 @@ def _answer(
     seen: Reading[_Seen],
     samples: Samples,
 ) -> ProcessAnswer:
+    host, place = host_of(who), read_place(process.pid)
+    about = _process_here(process, asked)
+    told_at = None if isinstance(place, Missing) else told_place(place)
+    if isinstance(seen, Missing):
+        hidden = Missing("which findings are about it is not known: its sockets are hidden")
+        return ProcessAnswer(
+            "tcpdoctor.process/1",
+            host,
+            utc(taken_at),
+            about,
+            *(seen,) * 6,
+            findings=hidden,
+            unchecked=hidden,
+            missing={},
+            stop=_stop(about),
+            place=told_at,
+        )
+    entries, survey = entries_of(seen.survey), seen.survey
+    listeners = tuple(entry.seen.row for entry in entries if isinstance(entry.seen.row, Listener))
+    diagnosis = _diagnose(process, seen, samples, listeners)
+    return ProcessAnswer(
+        schema="tcpdoctor.process/1",
+        host=host,
+        taken_at=utc(taken_at),
+        process=about,
+        states=_state_groups(entries, survey.by_state),
+        other_sockets=max(0, len(seen.owners) - survey.total),
+        peers=_peer_groups(entries),
+        options=_option_groups(entries),
+        sockets=tuple(told_socket(entry, options=True) for entry in entries),
+        dead_sockets=_dead_group(seen.dead),
+        findings=tuple(map(told_finding, diagnosis.findings)),
+        unchecked=diagnosis.unchecked,
+        missing={**_with_sample(survey), **_unasked(entries)},
+        stop=_stop(about, survey.total - len(listeners)),
+        place=told_at,
+    )
+
+
+def _diagnose(process: Process, seen: _Seen, samples: Samples, listeners: tuple[Listener, ...]) -> Diagnosis:
     from tcpdoctor.answers.rules import load_rules
     from tcpdoctor.diagnosis.evaluate import diagnose_process
 
+    looks = samples._replace(after=with_known_owners(samples.after, seen.owners, process))
+    return diagnose_process(load_rules().rules, looks, process.pid, listeners)
+
+
+def _process_here(process: Process, asked: tuple[int, Task]) -> ProcessHere:
     number, task = asked
-    namespace = _namespace(process.pid)
-    holdings: Reading[Holdings] = seen if isinstance(seen, Missing) else _holdings(seen)
-    diagnosis: Reading[Diagnosis] = Missing(
-        "which findings are about it is not known: its sockets are hidden"
-    )
-    if not isinstance(holdings, Missing) and not isinstance(seen, Missing):
-        looks = samples._replace(after=with_known_owners(samples.after, seen.owners, process))
-        diagnosis = diagnose_process(load_rules().rules, looks, process.pid, holdings.listeners)
-    return ProcessAnswer(
-        host=who,
-        taken_at=taken_at,
-        process=process,
-        task=task,
-        asked=number,
-        namespace=namespace,
-        elsewhere=not isinstance(namespace, Missing) and namespace != who.namespace,
-        holdings=holdings,
-        diagnosis=diagnosis,
-        missing={} if isinstance(seen, Missing) else _with_sample(seen.survey),
-        stop=_stop(process, task, holdings),
-        place=_place(process.pid),
+    return ProcessHere(
+        pid=process.pid,
+        name=process.name,
+        uid=process.uid,
+        parent=process.parent,
+        executable=process.executable,
+        command=process.command,
+        unit=process.unit,
+        container=process.container,
+        descriptors=process.descriptors,
+        descriptor_limit=process.descriptor_limit,
+        namespace=_namespace(process.pid),
+        kind="zombie" if task.zombie else "kernel" if task.kernel else "process",
+        thread=number if number != process.pid else None,
     )
 
 
-def _stop(process: Process, task: Task, holdings: Reading[Holdings]) -> ToldStop | None:
+def _stop(process: ProcessHere, connections: int | None = None) -> ToldStop | None:
     """Who has to be stopped to end it, as it is for a port that it holds."""
-    if task.zombie or task.kernel:
+    if process.kind != "process":
         return None
     holder = Holder(process.pid, process.name, 0, process.uid)
     stop = who_may_be_stopped((holder,), read_standings([process.pid]), Asker(os.geteuid()))
-    connections = None if isinstance(holdings, Missing) else holdings.total - len(holdings.listeners)
     return None if stop is None else told_stop(stop, connections)
 
 
-def _place(pid: int) -> str | None:
-    place = read_place(pid)
-    return None if isinstance(place, Missing) else name_place(place)
-
-
-def _holdings(seen: _Seen) -> Holdings:
-    entries = entries_of(seen.survey)
-    return Holdings(
-        entries=entries,
-        states=_state_groups(entries, seen.survey.by_state),
-        total=seen.survey.total,
-        other_sockets=max(0, len(seen.owners) - seen.survey.total),
-        dead=_dead_group(seen.dead),
-        listeners=tuple(entry.seen.row for entry in entries if isinstance(entry.seen.row, Listener)),
-        peers=_peer_groups(entries),
-        options=_option_groups(entries),
-        unasked=_unasked(entries),
-    )
-
-
-def _dead_group(dead: Reading[DeadSockets]) -> Reading[DeadGroup | None]:
+def _dead_group(dead: Reading[DeadSockets]) -> Reading[DeadGroup]:
     if isinstance(dead, Missing):
         return dead
     if not dead.found:
-        return None
+        return DeadGroup(0, 1, None, None)
     ends = [row.peer for row in dead.found if row.peer is not None]
     silent = max(row.silent for row in dead.found)
-    return DeadGroup(len(dead.found), dead.every, silent, name_ends(ends) if ends else None)
+    return DeadGroup(len(dead.found), dead.every, round(silent, 3), name_ends(ends) if ends else None)
 
 
-def _state_groups(entries: Sequence[Entry], by_state: Mapping[TcpState, int]) -> tuple[StateGroup, ...]:
+def _state_groups(entries: Sequence[Entry], by_state: Mapping[TcpState, int]) -> Mapping[str, StateGroup]:
     """The states that there are; ages and what is outstanding are those of `entries`."""
     by_name: dict[TcpState, list[Entry]] = {}
     for entry in entries:
         by_name.setdefault(state_of(entry), []).append(entry)
-    groups = []
-    for state in COUNTED_STATES:
-        number = by_state.get(state, 0)
-        if not number:
-            continue
-        some = by_name.get(state, [])
-        known = [entry.age for entry in some if entry.age is not None and not math.isinf(entry.age.high)]
-        rows = [entry.seen.row for entry in some if isinstance(entry.seen.row, Connection)]
-        idle = [seconds for seconds in map(idle_seconds, rows) if isinstance(seconds, float)]
-        oldest = max(known, key=lambda age: age.low, default=None)
-        groups.append(StateGroup(state, number, oldest, max(idle, default=None), outstanding(rows)))
-    return tuple(groups)
+    return {
+        state.key: _state_group(number, by_name.get(state, []))
+        for state in COUNTED_STATES
+        if (number := by_state.get(state, 0))
+    }
+
+
+def _state_group(number: int, some: Sequence[Entry]) -> StateGroup:
+    """Of all its ages that one counts whose lower bound is highest."""
+    known = [entry.age for entry in some if entry.age is not None and not math.isinf(entry.age.high)]
+    rows = [entry.seen.row for entry in some if isinstance(entry.seen.row, Connection)]
+    idle = [seconds for seconds in map(idle_seconds, rows) if isinstance(seconds, float)]
+    waits = outstanding(rows)
+    return StateGroup(
+        sockets=number,
+        oldest=told_age(max(known, key=lambda age: age.low, default=None)),
+        most_idle_s=max(idle, default=None),
+        unanswered=waits.unanswered,
+        unacknowledged_bytes=waits.unacknowledged_bytes,
+        unread_bytes=waits.unread_bytes,
+        unanswered_s=waits.unanswered_for,
+    )
 
 
 def _peer_groups(entries: Sequence[Entry]) -> tuple[PeerGroup, ...]:
@@ -547,12 +403,18 @@ def _option_groups(entries: Sequence[Entry]) -> tuple[OptionGroup, ...]:
         chosen = tuple((name, options[name]) for name in MATTER if name in options)
         known = tuple((name, value) for name, value in chosen if not isinstance(value, Missing))
         found[listening, known] += 1
-    return tuple(OptionGroup(number, listening, known) for (listening, known), number in found.most_common())
+    return tuple(
+        OptionGroup(number, listening, dict(known)) for (listening, known), number in found.most_common()
+    )
 
 
-def _unasked(entries: Sequence[Entry]) -> tuple[tuple[str, int], ...]:
+def _unasked(entries: Sequence[Entry]) -> Mapping[str, str]:
+    """Why options of some sockets are not there."""
     reasons = Counter(e.seen.options.reason for e in entries if isinstance(e.seen.options, Missing))
-    return tuple(reasons.most_common())
+    why = [
+        f"{number} socket{'s' if number != 1 else ''}: {reason}" for reason, number in reasons.most_common()
+    ]
+    return {"options": "; ".join(why)} if why else {}
 
 
 def _with_sample(survey: Survey) -> Mapping[str, str]:

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tcpdoctor.answers import check as conclusions
 from tcpdoctor.answers.check import Check, Checks, loud_findings
-from tcpdoctor.answers.finding import SysctlNumber, ToldFinding, ToldUnchecked, told_finding
+from tcpdoctor.answers.finding import SysctlNumber, ToldFinding, told_finding
 from tcpdoctor.answers.record import ABSENT, Absent, Count, Host, Is, Reasons, Time, utc
 from tcpdoctor.answers.states import SocketsByState, state_readings
-from tcpdoctor.diagnosis.finding import Finding, Severity
+from tcpdoctor.diagnosis.finding import Finding, Severity, Unchecked
 from tcpdoctor.kernel.reading import JsonValue, Missing, Reading
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.named_tuples import NamedTuple
@@ -120,7 +120,7 @@ class CheckAnswer(NamedTuple):
     """Also ``states``, where there may be more sockets than counted."""
     sysctls: Mapping[str, Reading[SysctlNumber]]
     findings: Annotated[tuple[ToldFinding, ...], Is("The worst first.")]
-    unchecked: tuple[ToldUnchecked, ...]
+    unchecked: tuple[Unchecked, ...]
     untold: Annotated[
         tuple[ToldUntold, ...],
         Is("Subjects for which a rule fired as well, none worse than those among the findings."),
@@ -203,7 +203,7 @@ def check_answer(check: Check, findings: Sequence[Finding] | None = None) -> Che
         missing=_reasons(snapshot),
         sysctls=dict(sorted(snapshot.sysctls.items())),
         findings=tuple(told_finding(finding, where) for finding in shown),
-        unchecked=tuple(ToldUnchecked(rule.rule, rule.reason) for rule in diagnosis.unchecked),
+        unchecked=diagnosis.unchecked,
         untold=tuple(
             ToldUntold(each.rule, each.severity.key, each.number)  # type: ignore[arg-type]  # its names
             for each in diagnosis.untold

@@ -11,7 +11,6 @@ from tcpdoctor.cli.output import (
     Output,
     complain,
     emit,
-    emit_json,
     emit_parts,
     say,
     style_of,
@@ -33,7 +32,6 @@ def ask(
     output: Output,
     *,
     takes: float = 0.0,
-    document: "Callable[[_Answer], dict[str, JsonValue]] | None" = None,
 ) -> None:
     """Look, and print the finished answer as `say` does; or the answers of all network namespaces.
 
@@ -42,7 +40,6 @@ def ask(
         text: Makes a page of it.
         output: Where, how, and whether everywhere.
         takes: Seconds that the look takes, most of them asleep.
-        document: Makes the JSON, where the record alone does not decide it.
 
     Raises:
         OutputError: It could not be written; a file is then as it was before.
@@ -50,7 +47,7 @@ def ask(
             the look; the others have been told, and what was known by then.
     """
     if output.everywhere:
-        ask_everywhere(look, text, output, takes=takes, document=document)
+        ask_everywhere(look, text, output, takes=takes)
         return
     in_part = output.format == "text" and output.file is None
     with said_to_take(takes), ends_with_what_is_known(wanted=in_part):
@@ -58,10 +55,7 @@ def ask(
     if in_part and was_cut_short():
         emit("INCOMPLETE: interrupted before all was read\n" + text(answer, style_of(output)), output)
         raise typer.Exit(UNKNOWN)
-    if document is not None and output.format == "json":
-        emit_json(document(answer), output)
-    else:
-        say(answer, text, output)
+    say(answer, text, output)
 
 
 def ask_everywhere(
@@ -70,7 +64,6 @@ def ask_everywhere(
     output: Output,
     *,
     takes: float = 0.0,
-    document: "Callable[[_Answer], dict[str, JsonValue]] | None" = None,
     encoded: Callable[[_Answer], str] | None = None,
 ) -> None:
     """Ask every network namespace and print the answers; arguments and errors as of `ask`.
@@ -81,7 +74,7 @@ def ask_everywhere(
     from tcpdoctor.kernel.workers import at_once
 
     found = look_everywhere(at_once(look), each_waits=takes > 0, waiting=said_to_take(takes))
-    print_everywhere(found, text, output, document=document, encoded=encoded)
+    print_everywhere(found, text, output, encoded=encoded)
     end_of_all(found)
 
 
@@ -90,7 +83,6 @@ def print_everywhere(
     text: "Callable[[Any, Style], str]",
     output: Output,
     *,
-    document: "Callable[[Any], dict[str, JsonValue]] | None" = None,
     encoded: Callable[[Any], str] | None = None,
 ) -> None:
     """Print the answers of all namespaces; arguments as of `ask_everywhere`."""
@@ -99,11 +91,10 @@ def print_everywhere(
 
         from tcpdoctor.report.document import as_json
 
-        make = document or as_json
         also: dict[str, JsonValue] = {"also": [command for _, command in output.also]} if output.also else {}
 
         def encode(answer: Any) -> str:
-            return json.dumps({**make(answer), **also}, indent=1, allow_nan=False)
+            return json.dumps({**as_json(answer), **also}, indent=1, allow_nan=False)
 
         emit_parts(namespaces_parts(found, map(encoded or encode, (each for _, each in found.told))), output)
     else:

@@ -49,20 +49,12 @@ def answer_pid(asked: str, output: Output) -> None:
     Raises:
         QuestionError: There is no such process, or too many are called so.
     """
-    from tcpdoctor.answers.process import look_at_processes, told_processes
+    from tcpdoctor.answers.process import look_at_processes
     from tcpdoctor.answers.words import pids_of
-    from tcpdoctor.report.document import as_json
-    from tcpdoctor.report.process_text import processes_text
+    from tcpdoctor.report.process_text import process_text
 
-    pids = pids_of(asked)
-    text = partial(processes_text, long=output.long)
-    ask(
-        lambda: look_at_processes(pids),
-        text,
-        output,
-        takes=1.0,
-        document=lambda found: as_json(told_processes(found)),
-    )
+    look = partial(look_at_processes, pids_of(asked))
+    ask(look, partial(process_text, long=output.long), output, takes=1.0)
 
 
 def answer_state(name: str, output: Output) -> None:

@@ -1,13 +1,21 @@
 """`explain --pid` for people: who it is, what it holds and what is wrong; `--long` has all."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
-from tcpdoctor.answers.process import DeadGroup, Holdings, OptionGroup, PeerGroup, ProcessAnswer, StateGroup
-from tcpdoctor.diagnosis.finding import Diagnosis, Severity
+from tcpdoctor.answers.process import (
+    OptionGroup,
+    PeerGroup,
+    ProcessAnswer,
+    ProcessesAnswer,
+    StateGroup,
+    sockets_in_all,
+)
+from tcpdoctor.answers.socket import ToldSocket
+from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.facts.dimension import BYTE, SECOND, show
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.sockopts import OptionValue
-from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.text import name_a_few
 from tcpdoctor.report.connect_text import finding_items, finding_lines, unanswered_rules, unanswered_words
 from tcpdoctor.report.host import plural
@@ -27,13 +35,15 @@ _USUAL: Mapping[str, OptionValue] = {
 """Values that nobody set; others are worth a word."""
 _ONLY_WITH_KEEPALIVE = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
 _LABEL = 6
+_T = TypeVar("_T")
 
 
-def processes_text(answers: Sequence[ProcessAnswer], style: Style, *, long: bool) -> str:
+def process_text(answer: ProcessAnswer | ProcessesAnswer, style: Style, *, long: bool) -> str:
     """Return the answers one behind the other, each short or whole; of many a line for the rest."""
+    answers = answer.processes if isinstance(answer, ProcessesAnswer) else (answer,)
     shown = answers if long else answers[:_SHOWN]
-    parts = [_process_text(answer, style, long=long) for answer in shown]
-    rest = [style.wrap(f"{_word(answer)}  {_headline(answer)}") for answer in answers[len(shown) :]]
+    parts = [_process_text(each, style, long=long) for each in shown]
+    rest = [style.wrap(f"{_word(each)}  {_headline(each)}") for each in answers[len(shown) :]]
     return "\n".join([*parts, *(["\n".join(rest) + "\n"] if rest else [])])
 
 
@@ -41,41 +51,47 @@ def _process_text(answer: ProcessAnswer, style: Style, *, long: bool) -> str:
     head = style.bold(style.wrap(f"{_word(answer)}  {_headline(answer)}"))
     if not long:
         return "\n".join([head, *_short_lines(answer, style)]) + "\n"
-    parts = [head, _identity(answer, style)]
-    if not isinstance(answer.holdings, Missing):
-        parts += [
-            _states(answer.holdings, style),
-            _listeners(answer.holdings, style),
-            _peers(answer.holdings, style),
-            _options(answer.holdings, style),
-        ]
-    parts.append(_findings(answer, style))
+    parts = [
+        head,
+        _identity(answer, style),
+        _states(answer, style),
+        _listeners(answer, style),
+        _peers(answer, style),
+        _options(answer, style),
+        _findings(answer, style),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _word(answer: ProcessAnswer) -> str:
     """The verdict: the worst severity, or that nothing is known to be wrong, or that it cannot be seen."""
-    if isinstance(answer.diagnosis, Missing):
+    if isinstance(answer.findings, Missing):
         return "HIDDEN"
-    worst = max((found.severity for found in answer.diagnosis.findings), default=Severity.INFO)
+    worst = max((Severity[found.severity.upper()] for found in answer.findings), default=Severity.INFO)
     if worst > Severity.INFO:
-        return worst.key.upper()
-    return "ELSEWHERE" if answer.elsewhere else "OK"
+        return worst.name
+    return "ELSEWHERE" if _is_elsewhere(answer) else "OK"
+
+
+def _is_elsewhere(answer: ProcessAnswer) -> bool:
+    """Whether it lives in another network namespace than the one that was looked at."""
+    own = answer.process.namespace
+    return not isinstance(own, Missing) and str(own) != answer.host.namespace
 
 
 def _headline(answer: ProcessAnswer) -> str:
     process = answer.process
     who = f"{process.name} (pid {process.pid}, uid {process.uid})"
-    if answer.task.zombie:
+    if process.kind == "zombie":
         parent = "" if isinstance(process.parent, Missing) else f" (pid {process.parent})"
         return f"{who} has ended and holds nothing; its parent{parent} has not noticed yet."
-    if answer.task.kernel:
+    if process.kind == "kernel":
         return f"{who} is a thread of the kernel: it has no descriptors, and so no sockets."
-    if isinstance(answer.holdings, Missing):
-        return f"{who}: its sockets cannot be seen: {answer.holdings.reason}"
-    number = answer.holdings.total
+    if isinstance(answer.states, Missing):
+        return f"{who}: its sockets cannot be seen: {answer.states.reason}"
+    number = sockets_in_all(answer) or 0
     sockets = f"{number:,} TCP {'socket' if number == 1 else 'sockets'}"
-    if answer.elsewhere:
+    if _is_elsewhere(answer):
         sockets += " in this network namespace, its own is another"
     return f"{who}: {sockets}; {_descriptors(answer)}."
 
@@ -95,10 +111,9 @@ def _descriptors(answer: ProcessAnswer) -> str:
 
 def _short_lines(answer: ProcessAnswer, style: Style) -> list[str]:
     rows = [("unit", _unit(answer))] if _unit(answer) else []
-    rows += [("thread", f"{answer.asked} is one of its threads.")] if _is_thread(answer) else []
-    rows += [("netns", _elsewhere(answer))] if answer.elsewhere else []
-    if not isinstance(answer.holdings, Missing):
-        rows += _short_holdings(answer.holdings)
+    rows += [("thread", f"{answer.process.thread} is one of its threads.")] if answer.process.thread else []
+    rows += [("netns", _elsewhere(answer))] if _is_elsewhere(answer) else []
+    rows += _short_holdings(answer)
     lines = [_labelled(label, text, style) for label, text in rows]
     lines += _finding_lines(answer, style)
     lines += [_labelled(label, text, style) for label, text in _how_to_end(answer)]
@@ -106,17 +121,30 @@ def _short_lines(answer: ProcessAnswer, style: Style) -> list[str]:
     return [*lines, _labelled("more", f"--long: {more}", style)]
 
 
-def _short_holdings(holdings: Holdings) -> list[tuple[str, str]]:
-    rows = [("now", _state_words(group)) for group in holdings.states if group.state is not TcpState.LISTEN]
-    listeners = holdings.listeners[:_SHOWN_SHORTLY]
-    rows += [("on", f"{row.local}: {', '.join(queue_words(row))}") for row in listeners]
-    if len(holdings.listeners) > _SHOWN_SHORTLY:
-        rows.append(("on", f"and {len(holdings.listeners) - _SHOWN_SHORTLY} more listeners"))
-    if holdings.peers:
-        named = [_peer_words(peer) for peer in holdings.peers[:_SHOWN_SHORTLY]]
-        rows.append(("with", name_a_few(named, _SHOWN_SHORTLY, len(holdings.peers))))
-    rows += [("dead", words) for words in _dead_words(holdings)]
+def _short_holdings(answer: ProcessAnswer) -> list[tuple[str, str]]:
+    states, listeners, peers = _seen(answer.states, {}), _listening(answer), _seen(answer.peers, ())
+    rows = [("now", _state_words(state, group)) for state, group in states.items() if state != "listen"]
+    rows += [("on", _listener_words(row)) for row in listeners[:_SHOWN_SHORTLY]]
+    if len(listeners) > _SHOWN_SHORTLY:
+        rows.append(("on", f"and {len(listeners) - _SHOWN_SHORTLY} more listeners"))
+    if peers:
+        named = [_peer_words(peer) for peer in peers[:_SHOWN_SHORTLY]]
+        rows.append(("with", name_a_few(named, _SHOWN_SHORTLY, len(peers))))
+    rows += [("dead", words) for words in _dead_words(answer)]
     return rows
+
+
+def _seen(reading: Reading[_T], nothing: _T) -> _T:
+    """What is shown of it: nothing where it is hidden, which the headline says."""
+    return nothing if isinstance(reading, Missing) else reading
+
+
+def _listening(answer: ProcessAnswer) -> list[ToldSocket]:
+    return [row for row in _seen(answer.sockets, ()) if row.state == "listen"]
+
+
+def _listener_words(row: ToldSocket) -> str:
+    return f"{row.local}: {', '.join(queue_words(row.accept_queue, row.accept_limit, row.drops))}"
 
 
 def _labelled(label: str, text: str, style: Style) -> str:
@@ -136,19 +164,15 @@ def _how_to_end(answer: ProcessAnswer) -> list[tuple[str, str]]:
 
 def _unit(answer: ProcessAnswer) -> str:
     if answer.place is not None:
-        return answer.place
+        return answer.place.says or ""
     known = [_known(answer.process.unit), _known(answer.process.container)]
     return ", ".join(word for word in known if word and not word.startswith("unknown"))
 
 
-def _is_thread(answer: ProcessAnswer) -> bool:
-    return answer.asked != answer.process.pid
-
-
 def _elsewhere(answer: ProcessAnswer) -> str:
-    pid = answer.process.pid
+    pid, own = answer.process.pid, answer.process.namespace
     return (
-        f"It lives in another network namespace ({answer.namespace}); its sockets there are not listed. "
+        f"It lives in another network namespace ({own}); its sockets there are not listed. "
         f"To see them: tcpdoctor explain --pid {pid} --netns {pid}"
     )
 
@@ -156,21 +180,22 @@ def _elsewhere(answer: ProcessAnswer) -> str:
 # what both forms say
 
 
-def _state_words(group: StateGroup) -> str:
-    return ", ".join([f"{group.number:,} {group.state.name}", *_how_long(group)])
+def _state_words(state: str, group: StateGroup) -> str:
+    return ", ".join([f"{group.sockets:,} {state.upper()}", *_how_long(group)])
 
 
 def _how_long(group: StateGroup) -> list[str]:
-    words = [] if group.oldest is None else [f"the oldest {age_words(group.oldest)}"]
-    if group.idle is not None:
-        words = [f"the most idle without data for {show(group.idle, SECOND)}"]
-    waits = group.waits
-    if waits.unanswered:
-        words.append(unanswered_words(waits.unanswered, waits.unanswered_for))
-    if waits.unacknowledged_bytes:
-        words.append(f"{show(waits.unacknowledged_bytes, BYTE)} not acknowledged")
-    if waits.unread_bytes:
-        words.append(f"{show(waits.unread_bytes, BYTE)} not read by the process")
+    words = []
+    if group.most_idle_s is not None:
+        words = [f"the most idle without data for {show(group.most_idle_s, SECOND)}"]
+    elif group.oldest is not None:
+        words = [f"the oldest {age_words(*group.oldest)}"]
+    if group.unanswered:
+        words.append(unanswered_words(group.unanswered, group.unanswered_s))
+    if group.unacknowledged_bytes:
+        words.append(f"{show(group.unacknowledged_bytes, BYTE)} not acknowledged")
+    if group.unread_bytes:
+        words.append(f"{show(group.unread_bytes, BYTE)} not read by the process")
     return words
 
 
@@ -181,22 +206,23 @@ def _peer_words(peer: PeerGroup) -> str:
     return f"{peer.peer}: {peer.sockets:,} ({some}not connected yet: SYN_SENT)"
 
 
-def _dead_words(holdings: Holdings) -> list[str]:
+def _dead_words(answer: ProcessAnswer) -> list[str]:
     """Connections that are over and whose descriptors are held, or why nobody knows."""
-    if isinstance(holdings.dead, Missing):
-        return [f"connections that are over and not closed: unknown: {holdings.dead.reason}"]
-    if holdings.dead is None:
+    dead = answer.dead_sockets
+    if isinstance(answer.sockets, Missing):
         return []
-    return [_dead_group(holdings.dead)]
-
-
-def _dead_group(dead: DeadGroup) -> str:
+    if isinstance(dead, Missing):
+        return [f"connections that are over and not closed: unknown: {dead.reason}"]
+    if not dead.sockets:
+        return []
     least = "at least " if dead.every > 1 else ""
-    return (
-        f"{least}{dead.number:,} connections are over (reset, or timed out), their descriptors not closed; "
-        f"the longest silent for {show(dead.longest_silent, SECOND)}"
-        f"{f'; peers: {dead.peers}' if dead.peers else ''}"
+    peers = f"; peers: {dead.peers}" if dead.peers else ""
+    silent = show(dead.longest_silent_s or 0.0, SECOND)
+    words = (
+        f"{least}{dead.sockets:,} connections are over (reset, or timed out), their descriptors not closed; "
+        f"the longest silent for {silent}{peers}"
     )
+    return [words]
 
 
 # the long form
@@ -208,23 +234,22 @@ def _identity(answer: ProcessAnswer, style: Style) -> str:
         ("unit", _known(process.unit) or "none"),
         ("container", _known(process.container) or "none"),
     ]
-    if not answer.task.zombie and not answer.task.kernel:
+    if process.kind == "process":
         rows = [("command", _short(_known(process.command))), ("program", _known(process.executable)), *rows]
     rows += _how_to_end(answer)
     lines = [style.wrap(text, " " * 13, f"  {name:<11}") for name, text in rows]
-    if _is_thread(answer):
-        lines.append(f"  {answer.asked} is one of its threads.")
-    if answer.elsewhere:
+    if process.thread:
+        lines.append(f"  {process.thread} is one of its threads.")
+    if _is_elsewhere(answer):
         lines.append(style.wrap(_elsewhere(answer), "  ", "  "))
-    if not isinstance(answer.holdings, Missing):
-        lines += [style.wrap(f"{words}.", "  ", "  ") for words in _dead_words(answer.holdings)]
-        lines += _other_sockets(answer.holdings, style)
+    lines += [style.wrap(f"{words}.", "  ", "  ") for words in _dead_words(answer)]
+    lines += _other_sockets(answer, style)
     return "\n".join(lines)
 
 
-def _other_sockets(holdings: Holdings, style: Style) -> list[str]:
-    dead = holdings.dead
-    others = holdings.other_sockets - (dead.number if isinstance(dead, DeadGroup) else 0)
+def _other_sockets(answer: ProcessAnswer, style: Style) -> list[str]:
+    dead = answer.dead_sockets
+    others = _seen(answer.other_sockets, 0) - (0 if isinstance(dead, Missing) else dead.sockets)
     if others <= 0:
         return []
     kinds = "of other protocols or network namespaces, or TCP and in no state (not bound, or reset)"
@@ -239,37 +264,35 @@ def _known(reading: Reading[str | None]) -> str:
     return f"unknown: {reading.reason}" if isinstance(reading, Missing) else reading or ""
 
 
-def _states(holdings: Holdings, style: Style) -> str:
+def _states(answer: ProcessAnswer, style: Style) -> str:
     lines = [
         style.wrap(
-            ", ".join(_how_long(group)), " " * 25, f"  {group.state.name:<14}{group.number:>7}  "
+            ", ".join(_how_long(group)), " " * 25, f"  {state.upper():<14}{group.sockets:>7}  "
         ).rstrip()
-        for group in holdings.states
+        for state, group in _seen(answer.states, {}).items()
     ]
     return "\n".join([style.bold("Sockets by state"), *lines]) if lines else ""
 
 
-def _listeners(holdings: Holdings, style: Style) -> str:
-    lines = [
-        style.wrap(f"{row.local}: {', '.join(queue_words(row))}", "    ", "  ") for row in holdings.listeners
-    ]
+def _listeners(answer: ProcessAnswer, style: Style) -> str:
+    lines = [style.wrap(_listener_words(row), "    ", "  ") for row in _listening(answer)]
     return "\n".join([style.bold("Listens on"), *_few(lines, "listeners")]) if lines else ""
 
 
-def _peers(holdings: Holdings, style: Style) -> str:
-    lines = [style.wrap(_peer_words(peer), "    ", "  ") for peer in holdings.peers]
-    only_dials = all(peer.connecting == peer.sockets for peer in holdings.peers)
+def _peers(answer: ProcessAnswer, style: Style) -> str:
+    peers = _seen(answer.peers, ())
+    lines = [style.wrap(_peer_words(peer), "    ", "  ") for peer in peers]
+    only_dials = all(peer.connecting == peer.sockets for peer in peers)
     title = "Connecting" if only_dials else "Connected"
     return "\n".join([style.bold(title), *_few(lines, "peers")]) if lines else ""
 
 
-def _options(holdings: Holdings, style: Style) -> str:
-    lines = [style.wrap(_option_words(group), "    ", f"  {_whose(group)}: ") for group in holdings.options]
+def _options(answer: ProcessAnswer, style: Style) -> str:
+    groups = _seen(answer.options, ())
+    lines = [style.wrap(_option_words(group), "    ", f"  {_whose(group)}: ") for group in groups]
     lines = _few(lines, "combinations", _SHOWN_OPTIONS)
-    lines += [
-        style.wrap(f"unknown of {plural(number, 'socket')}: {reason}", "    ", "  ")
-        for reason, number in holdings.unasked
-    ]
+    if "options" in answer.missing:
+        lines.append(style.wrap(f"unknown of {answer.missing['options']}", "    ", "  "))
     return "\n".join([style.wrap(style.bold("Socket options that matter")), *lines]) if lines else ""
 
 
@@ -280,40 +303,38 @@ def _whose(group: OptionGroup) -> str:
 
 def _option_words(group: OptionGroup) -> str:
     """Name the options; those that are at their default and rarely anything else are left out."""
-    values = dict(group.options)
+    values = group.options
     silent = set() if values.get("SO_KEEPALIVE") else set(_ONLY_WITH_KEEPALIVE)
     silent |= {name for name, usual in _USUAL.items() if values.get(name) == usual}
-    return " ".join(option_words(name, value) for name, value in group.options if name not in silent)
+    shown = {name: value for name, value in values.items() if value is not None and name not in silent}
+    return " ".join(option_words(name, value) for name, value in shown.items())
 
 
 def _findings(answer: ProcessAnswer, style: Style) -> str:
-    diagnosis = answer.diagnosis
     blocks: list[Block]
-    if isinstance(diagnosis, Missing):
-        title, blocks = "No finding can be told", [Prose(f"{diagnosis.reason}.")]
+    if isinstance(answer.findings, Missing):
+        title, blocks = "No finding can be told", [Prose(f"{answer.findings.reason}.")]
     else:
-        found = [(one.severity.key, one.summary, one.rule) for one in diagnosis.findings]
+        found = [(one.severity, one.summary, one.rule) for one in answer.findings]
         title = "What tcpdoctor check finds" if found else "No finding of tcpdoctor check names it"
-        blocks = [*finding_items(found), *map(Prose, unanswered_rules(_unanswered(diagnosis), long=True))]
+        blocks = [*finding_items(found), *map(Prose, unanswered_rules(_unanswered(answer), long=True))]
     return page_text([Section(title, tuple(blocks) or (Prose(""),))], style) or style.bold(title)
 
 
-def _unanswered(diagnosis: Diagnosis) -> list[str]:
-    return [rule.rule for rule in diagnosis.unchecked if rule.applies]
+def _unanswered(answer: ProcessAnswer) -> list[str]:
+    return [rule.rule for rule in _seen(answer.unchecked, ()) if rule.applies]
 
 
 def _finding_lines(answer: ProcessAnswer, style: Style) -> list[str]:
-    diagnosis = answer.diagnosis
-    if isinstance(diagnosis, Missing):
-        return [style.wrap(f"{diagnosis.reason}.", "  ", "  ")]
+    if isinstance(answer.findings, Missing):
+        return [style.wrap(f"{answer.findings.reason}.", "  ", "  ")]
     lines = []
-    for finding in diagnosis.findings:
+    for finding in answer.findings:
         headline = finding.headline or finding.title
-        short = headline if finding.pids == {answer.process.pid} else f"{finding.label}: {headline}"
-        lines += finding_lines(finding.severity.key, short, finding.rule, style)
-    return lines + [
-        style.wrap(said, " ", " ") for said in unanswered_rules(_unanswered(diagnosis), long=False)
-    ]
+        mine = finding.scope == "process" and finding.subject.get("pid") == answer.process.pid
+        short = headline if mine else f"{finding.subject['label']}: {headline}"
+        lines += finding_lines(finding.severity, short, finding.rule, style)
+    return lines + [style.wrap(said, " ", " ") for said in unanswered_rules(_unanswered(answer), long=False)]
 
 
 def _few(lines: Iterable[str], what: str, shown: int = _SHOWN) -> list[str]:

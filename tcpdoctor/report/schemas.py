@@ -14,7 +14,7 @@ from tcpdoctor.answers.fleet import FleetAnswer
 from tcpdoctor.answers.host_report import HostFailure
 from tcpdoctor.answers.option import OptionAnswer
 from tcpdoctor.answers.port import PortAnswer
-from tcpdoctor.answers.process import ProcessDocument, ProcessesDocument
+from tcpdoctor.answers.process import ProcessAnswer, ProcessesAnswer
 from tcpdoctor.answers.proof import ProofAnswer, ScenarioList
 from tcpdoctor.answers.rule import RuleAnswer, RuleListAnswer
 from tcpdoctor.answers.rule_checks import LintAnswer, RuleTestsAnswer
@@ -40,8 +40,8 @@ _RECORDS: Mapping[str, tuple[Any, str]] = {
     "port": (PortAnswer, "explain --port N"),
     "lab": (ScenarioList, "lab list"),
     "lint": (LintAnswer, "rules lint"),
-    "process": (ProcessDocument, "explain --pid N"),
-    "processes": (ProcessesDocument, "explain --pid NAME"),
+    "process": (ProcessAnswer, "explain --pid N"),
+    "processes": (ProcessesAnswer, "explain --pid NAME"),
     "proof": (ProofAnswer, "lab prove"),
     "rule": (RuleAnswer, "explain --rule ID"),
     "rules": (RuleListAnswer, "rules list"),

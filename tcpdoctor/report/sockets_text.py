@@ -153,9 +153,9 @@ def option_words(name: str, value: OptionValue) -> str:
             return f"{name}={value if value != '' else 'none'}{_SHORT[_UNITS.get(name)]}"
 
 
-def age_words(age: Age) -> str:
-    """Return an age as ``for 3 s to 12 min``, or as ``for an unknown time``."""
-    shown = show(Range(age.low, age.high, age.reason), SECOND)
+def age_words(at_least: float, at_most: float | None) -> str:
+    """Return an age in seconds as ``for 3 s to 12 min``, or as ``for an unknown time``."""
+    shown = show(Range(at_least, math.inf if at_most is None else at_most, ""), SECOND)
     return f"for {'an unknown time' if shown == 'unknown' else shown}"
 
 
@@ -176,7 +176,11 @@ def _socket(entry: Entry, style: Style, *, options: bool) -> list[str]:
     ends = str(row.local)
     if isinstance(row, Connection) and row.remote.port:
         ends += f" - {row.remote}"
-    condition = queue_words(row) if isinstance(row, Listener) else _condition(row, entry)
+    condition = (
+        queue_words(row.accept_queue, row.accept_limit, row.drops)
+        if isinstance(row, Listener)
+        else _condition(row, entry)
+    )
     details = ["not accepted yet" if _waits_for_accept(row) else owner_words(row.owner), *condition]
     lines = [style.wrap(ends, _INDENT, f"{state:<13}"), style.wrap(", ".join(details), _INDENT)]
     if options:
@@ -194,15 +198,16 @@ def _waits_for_accept(row: Listener | Connection) -> bool:
     )
 
 
-def queue_words(row: Listener) -> list[str]:
+def queue_words(queue: object, limit: object, drops: object) -> list[str]:
     """Return a listener's accept queue and drops in words."""
-    limit = "unknown" if isinstance(row.accept_limit, Missing) else row.accept_limit
-    drops = "unknown" if isinstance(row.drops, Missing) else row.drops
-    return [f"accept queue {row.accept_queue} of {limit}", f"drops {drops}"]
+    of = "unknown" if isinstance(limit, Missing) else limit
+    lost = "unknown" if isinstance(drops, Missing) else drops
+    return [f"accept queue {queue} of {of}", f"drops {lost}"]
 
 
 def _condition(row: Connection, entry: Entry) -> list[str]:
-    parts = [] if entry.age is None or math.isinf(entry.age.high) else [age_words(entry.age)]
+    age = entry.age
+    parts = [] if age is None or math.isinf(age.high) else [age_words(age.low, age.high)]
     parts += _idle(row)
     parts += _unread(row)
     unsent = row.send_queue - (row.state in _OWN_FLAG_UNANSWERED)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tcpdoctor.answers.process import look_at_processes, told_processes
+from tcpdoctor.answers.process import look_at_processes, sockets_in_all
 from tcpdoctor.cli.app import run
 from tcpdoctor.kernel.procfile import read_kernel_file
 from tcpdoctor.lab.closing import ended_and_not_closed
@@ -20,14 +20,14 @@ from tcpdoctor.lab.keepalive import dead_server
 from tcpdoctor.lab.pairs import connect_pair, listen, wait_until
 from tcpdoctor.lab.receiving import left_unread
 from tcpdoctor.report.document import as_json
-from tcpdoctor.report.process_text import processes_text
+from tcpdoctor.report.process_text import process_text
 from tcpdoctor.report.style import Style
 from tests.cli.command import complaint, tcpdoctor
 from tests.schemas import described
 
 KEYS = [
     "schema", "host", "taken_at", "process", "states", "other_sockets", "peers", "options", "sockets",
-    "dead_sockets", "findings", "unchecked", "missing", "stop",
+    "dead_sockets", "findings", "unchecked", "missing", "stop", "place",
 ]  # fmt: skip
 SERVER = """
 import socket, sys
@@ -347,10 +347,10 @@ def two_of_a_kind():
 
 def test_several_processes_are_answered_one_behind_the_other(in_namespace):
     answers = in_namespace(two_of_a_kind)
-    assert [answer.holdings.total for answer in answers] == [3, 0]
-    document = described(json.dumps(as_json(told_processes(answers))))
+    assert [sockets_in_all(answer) for answer in answers.processes] == [3, 0]
+    document = described(json.dumps(as_json(answers)))
     assert [one["process"]["name"] for one in document["processes"]][1] == "sleep"
-    text = processes_text(answers, Style(color=False, width=80), long=False)
+    text = process_text(answers, Style(color=False, width=80), long=False)
     assert text.count("\nOK  ") + text.startswith("OK  ") == 2
     assert max(map(len, text.splitlines())) <= 80
     assert len(text.splitlines()) <= 24

@@ -86,7 +86,7 @@ def test_keys_stand_in_the_order_of_the_contract():
     assert list(finding["fixes"][1]["sysctl"]) == ["name", "current", "value", "persist"]
     assert list(finding["wrong_fixes"][0]) == ["title", "why"]
     assert list(finding["references"][0]) == ["claim", "source"]
-    assert list(document["unchecked"][0]) == ["rule", "reason"]
+    assert list(document["unchecked"][0]) == ["rule", "reason", "applies"]
 
 
 def test_values_are_those_of_the_contract():
