@@ -157,6 +157,7 @@ def test_a_page_computes_nothing(path):
 
 LAZY = {
     "cli": {
+        "shlex": "1 ms; few look into another network namespace",
         "tcpdoctor": "a run asks one question: its answer costs 20 to 135 ms to import, its page 2 to 15",
         "json": "1.5 ms, and text does without",
         "threading": "only waits that are told on a terminal",

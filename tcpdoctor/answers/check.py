@@ -42,6 +42,8 @@ class Check(NamedTuple):
     """How the network namespace is called, where it is one of many (`--netns all`)."""
     way: str | None = None
     """What to type before a command to run it in the namespace that was asked for (`--netns`)."""
+    netns: str = ""
+    """The value of `--netns` that leads to where was looked, as a shell takes it; empty: none is needed."""
 
 
 class Checks(NamedTuple):
@@ -123,7 +125,10 @@ def check_everywhere(
                 for held, one in zip(places.held, seen, strict=True)
             ],
         )
-    checks = [finish(diagnosis, after)._replace(place=place) for place, (diagnosis, after) in found.told]
+    checks = [
+        finish(diagnosis, after)._replace(place=place, netns=place.netns)
+        for place, (diagnosis, after) in found.told
+    ]
     checks = _told_once(rules, checks)
     checks.sort(key=lambda check: (-BADNESS[exit_code(check)], not (check.place and check.place.own)))
     return Checks(tuple(checks), found.unseen, found.hidden)

@@ -198,6 +198,8 @@ class Client(NamedTuple):
     """Name or number; None: the calling user."""
     look_up: bool = True
     """Whether a destination given as a name may be looked up."""
+    netns: str = ""
+    """What `--netns` leads to where this is asked, as a shell takes it; for the commands that are named."""
 
 
 _CONNECTED = (
@@ -412,6 +414,7 @@ def _journey(host_port: str, client: Client, uid: int | None) -> Journey:
         zone=ends.zone,
         others=ends.others,
         source_port=source_port,
+        netns=client.netns,
     )
 
 

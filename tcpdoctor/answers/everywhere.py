@@ -36,6 +36,8 @@ class Place(NamedTuple):
     """Where no container is inside, the systemd unit of its lowest process."""
     process: str | None = None
     """Where neither is known, that process: ``bwrap (811)``."""
+    netns: str = ""
+    """The value of `--netns` that leads here, as a shell takes it; empty for our own."""
 
     @property
     def short(self) -> str:
@@ -80,7 +82,17 @@ def place_of(place: NamespacePlace, own: int) -> Place:
         place.inside,
         place.unit,
         f"{place.process} ({place.pid})" if place.process else None,
+        "" if is_own else _asked_as(place),
     )
+
+
+def _asked_as(place: NamespacePlace) -> str:
+    """What `--netns` takes for it; empty where only a name leads there that none can type."""
+    if place.is_named() and place.path == f"{NAMES}/{place.name}":
+        return shlex.quote(place.name or "")
+    if place.pid is not None:
+        return str(place.pid)
+    return shlex.quote(place.path) if clean(place.path) == place.path else ""
 
 
 def way_into(wanted: str) -> str | None:

@@ -208,7 +208,7 @@ def check(
         to_stdout=output is None,
     )
     output_format = format_of(output_format, as_json)
-    target = Output(output_format, output, color, pager=not no_pager)
+    target = Output(output_format, output, color, pager=not no_pager, netns=netns)
     try:
         _refuse_questions(rule or [])
         code = _answer(request, output_format, target)
@@ -243,7 +243,9 @@ def _answer(request: _Request, kind: CheckFormat, target: Output) -> int:
         tell_stage("waiting for the file of --since-last")
     with _memory(request) as memory:
         answer = _look(request, memory, kind, tell_stage)
-        answer = answer._replace(duration=time.monotonic() - started, way=_way_of(request.netns))
+        answer = answer._replace(
+            duration=time.monotonic() - started, way=_way_of(request.netns), netns=style.netns
+        )
         tell_stage("writing the answer")
         head = _incomplete(answer)
         if head:

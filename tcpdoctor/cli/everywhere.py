@@ -98,8 +98,7 @@ def print_everywhere(
 
         emit_parts(namespaces_parts(found, map(encoded or encode, (each for _, each in found.told))), output)
     else:
-        style = style_of(output)
-        emit(under_headings(found, lambda answer: text(answer, style), style), output)
+        emit(under_headings(found, text, style_of(output)), output)
 
 
 def end_of_all(found: "Everywhere") -> None:
@@ -123,9 +122,12 @@ def complain_of(unseen: "Sequence[Unseen]", hidden: int) -> None:
         complain(f"tcpdoctor: {who} did not show a network namespace: there may be more{remedy}")
 
 
-def under_headings(found: "Everywhere", text: Callable[[Any], str], style: "Style") -> str:
+def under_headings(found: "Everywhere", text: "Callable[[Any, Style], str]", style: "Style") -> str:
     """Return each answer below the name of its namespace."""
-    parts = [f"{_heading(place, style)}\n{text(answer)}".rstrip("\n") + "\n" for place, answer in found.told]
+    parts = [
+        f"{_heading(place, style)}\n{text(answer, style._replace(netns=place.netns))}".rstrip("\n") + "\n"
+        for place, answer in found.told
+    ]
     parts += [f"{_heading(one.place, style)}\n{style.wrap(one.reason)}\n" for one in found.unseen]
     return "\n".join(parts)
 

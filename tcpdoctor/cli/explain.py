@@ -5,8 +5,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from tcpdoctor.cli.options import EVERY, NETNS, duration, look_from
-from tcpdoctor.cli.output import COLOR, FORMAT, JSON, LONG, NO_PAGER, OUTPUT, Output, format_of
+from tcpdoctor.cli.options import NETNS, duration, look_from
+from tcpdoctor.cli.output import (
+    COLOR,
+    FORMAT,
+    JSON,
+    LONG,
+    NO_PAGER,
+    OUTPUT,
+    Output,
+    format_of,
+    quoted_netns,
+    style_of,
+)
 from tcpdoctor.cli.questions import ANSWERED_BY_ONE_WORD, answer_connect, answer_port
 from tcpdoctor.errors import QuestionError
 
@@ -140,7 +151,7 @@ def explain(
         "--no-lookup": no_lookup or None,
     }
     look_from(netns)
-    asked, also, udp_said = _asked(words or [], given)
+    asked, also, udp_said = _asked(words or [], given, netns)
     udp = udp or udp_said
     if words:
         extras["--no-lookup"] = None  # a refusal that has nothing to refuse where no name was said
@@ -153,7 +164,8 @@ def explain(
         pager=not no_pager,
         also=also,
         long=long,
-        everywhere=netns == EVERY,
+        netns=netns,
+        says_way=True,
     )
     value = str(asked[question])
     if question == "--port":
@@ -167,13 +179,13 @@ def explain(
     elif question == "--connect":
         from tcpdoctor.answers.connect import Client
 
-        answer_connect(value, Client(source, user, look_up=not no_lookup), where)
+        answer_connect(value, Client(source, user, not no_lookup, style_of(where).netns), where)
     else:
         ANSWERED_BY_ONE_WORD[question](value, where)
 
 
 def _asked(
-    words: Sequence[str], given: Mapping[str, object]
+    words: Sequence[str], given: Mapping[str, object], netns: str | None
 ) -> tuple[Mapping[str, object], tuple[tuple[str, str], ...], bool]:
     """Return the question that words ask, what else they may mean, and whether they say UDP.
 
@@ -189,7 +201,8 @@ def _asked(
     meaning, others = meaning_of(words)
     shown = " ".join(words)
     shown = shown if len(shown) <= 30 else shown[:27] + "..."
-    also = tuple((f"{shown} is also {other.name}:", other.command()) for other in others)
+    there = f" --netns {quoted_netns(netns)}" if netns else ""
+    also = tuple((f"{shown} is also {other.name}:", other.command() + there) for other in others)
     return {f"--{meaning.question}": meaning.value}, also, meaning.udp
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from tcpdoctor.cli.everywhere import ask
-from tcpdoctor.cli.options import EVERY, NETNS, WINDOW, look_from, refuse_bad_window
+from tcpdoctor.cli.options import NETNS, WINDOW, look_from, refuse_bad_window
 from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, emit, format_of
 
 
@@ -42,7 +42,7 @@ def facts(
 
     refuse_bad_window(window)
     wanted = wanted_facts(names or [], Scope(scope) if scope else None)
-    target = Output(format_of(output_format, as_json), output, color, everywhere=netns == EVERY)
+    target = Output(format_of(output_format, as_json), output, color, netns=netns)
     if only_names:
         if target.format == "json":
             raise typer.BadParameter("prints text; without it JSON has the names too", param_hint="--names")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, TextIO, Typ
 import typer
 
 import tcpdoctor
-from tcpdoctor.cli.options import Path
+from tcpdoctor.cli.options import EVERY, Path
 from tcpdoctor.errors import OutputError
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.style import PLAIN, SGR_CODES, Style
@@ -86,8 +86,15 @@ class Output(NamedTuple):
     """Whether all of an answer is wanted, where it has a short form."""
     also: tuple[tuple[str, str], ...] = ()
     """What else the user may have meant, each with the command that asks for it."""
-    everywhere: bool = False
-    """Whether every network namespace of this host is asked (`--netns all`)."""
+    netns: str | None = None
+    """Which network namespace is asked, as `--netns` was given."""
+    says_way: bool = False
+    """Whether a text has commands of others, which run elsewhere as they stand."""
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether every network namespace of this host is asked (`--netns all`)."""
+        return self.netns == EVERY
 
 
 def emit(text: str, output: Output) -> None:
@@ -100,11 +107,17 @@ def emit(text: str, output: Output) -> None:
         OutputError: It could not be written; a file is then as it was before.
     """
     if output.format == "text":
+        style = style_of(output)
+        if output.says_way and output.netns and not output.everywhere:
+            from tcpdoctor.answers.everywhere import way_into
+            from tcpdoctor.report.check_text import way_line
+
+            way = way_into(output.netns)
+            text = "\n".join([text.rstrip("\n"), *([way_line(way, style)] if way else [])])
         if output.also:
-            style = style_of(output)
             lines = [_beside(it, asks, style) for it, asks in output.also]
             text = "\n".join([text.rstrip("\n"), "", *lines])
-        text = escape_controls(text, colored=style_of(output).color)
+        text = escape_controls(text, colored=style.color)
     if text and not text.endswith("\n"):
         text += "\n"
     if _names_a_file(output):
@@ -261,8 +274,21 @@ def style_of(output: Output) -> Style:
     columns = _terminal_columns(sys.stdout) if terminal else PLAIN.width
     width = min(_WIDEST, columns)
     return Style(
-        color=_wants_color(output.color, terminal=terminal), width=width, columns=columns, terminal=terminal
+        color=_wants_color(output.color, terminal=terminal),
+        width=width,
+        columns=columns,
+        terminal=terminal,
+        netns=quoted_netns(output.netns),
     )
+
+
+def quoted_netns(netns: str | None) -> str:
+    """Return the value of `--netns` as a shell takes it; empty where it was not given."""
+    if not netns:
+        return ""
+    import shlex  # few look elsewhere
+
+    return shlex.quote(netns)
 
 
 def escape_controls(text: str, *, colored: bool = False) -> str:

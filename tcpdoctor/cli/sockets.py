@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tcpdoctor.cli.everywhere import ask
-from tcpdoctor.cli.options import EVERY, NETNS, look_from
+from tcpdoctor.cli.options import NETNS, look_from
 from tcpdoctor.cli.output import (
     COLOR,
     FORMAT,
@@ -114,7 +114,7 @@ def sockets(
     With --options each socket is asked through a duplicate of its process's descriptor, which is only
     read and closed at once; that needs root for other users' processes.
     """
-    target = Output(format_of(output_format, as_json), output, color, everywhere=netns == EVERY)
+    target = Output(format_of(output_format, as_json), output, color, netns=netns)
     names = [one for text in state or () for one in text.split(",")]
     number, name = _process(pid, name)
     look_from(netns)

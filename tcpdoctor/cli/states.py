@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tcpdoctor.cli.everywhere import ask
-from tcpdoctor.cli.options import EVERY, NETNS, look_from
+from tcpdoctor.cli.options import NETNS, look_from
 from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, format_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def states(
     look_from(netns)
     from tcpdoctor.answers.states import look_by, look_plain
 
-    target = Output(format_of(output_format, as_json), output, color, everywhere=netns == EVERY)
+    target = Output(format_of(output_format, as_json), output, color, netns=netns)
     ask(look_plain if by is None else partial(look_by, by), _page, target)
 
 

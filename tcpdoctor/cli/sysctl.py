@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tcpdoctor.cli.options import EVERY, NETNS, look_from
+from tcpdoctor.cli.options import NETNS, look_from
 from tcpdoctor.cli.output import COLOR, FORMAT, JSON, LINT_FORMAT, OUTPUT, Output, format_of
 
 app = typer.Typer(
@@ -42,7 +42,7 @@ def show_settings(
     look_from(netns)
     from tcpdoctor.cli.sysctl_show import answer_show
 
-    target = Output(format_of(output_format, as_json), output, color, everywhere=netns == EVERY)
+    target = Output(format_of(output_format, as_json), output, color, netns=netns)
     answer_show(names or [], target, only_changed=changed)
 
 
@@ -81,7 +81,7 @@ def lint_settings(
     look_from(netns)
     from tcpdoctor.cli.sysctl_lint import answer_lint
 
-    target = Output(format_of(output_format, as_json), output, color, everywhere=netns == EVERY)
+    target = Output(format_of(output_format, as_json), output, color, netns=netns)
     code = answer_lint(files or [], root, fail_on, target)
     if code:
         raise typer.Exit(code)

@@ -60,6 +60,12 @@ class Journey(NamedTuple):
     """Further addresses of the host name that was asked about; a client tries one after the other."""
     source_port: int = 0
     """The client's own port, which it names in bind(); 0: the kernel chooses."""
+    netns: str = ""
+    """What `--netns` leads to where this is asked; empty: none is needed."""
+
+    def asks(self, command: str) -> str:
+        """A command of this program such that it asks where this was asked."""
+        return f"tcpdoctor {command}{f' --netns {self.netns}' if self.netns else ''}"
 
     @property
     def where(self) -> str:
@@ -483,7 +489,7 @@ def _full_queue(scene: Scene) -> str:
 
 def _why_no_bind(journey: Journey, answer: ConnectPrediction) -> str:
     better = [attempt for attempt in answer.from_port if attempt.connect == OK]
-    port = f"tcpdoctor explain --port {journey.source_port} says who has the port"
+    port = f"{journey.asks(f'explain --port {journey.source_port}')} says who has the port"
     if not better:
         return f"No combination of SO_REUSEADDR and SO_REUSEPORT helps; {port}."
     return f"With {' and '.join(better[0].options)} set before bind() it works; {port}."
@@ -510,7 +516,7 @@ def connect_advice(journey: Journey, scene: Scene, answer: ConnectPrediction) ->
             "it covers the whole range."
         )
     elif not answer.free or answer.free * 5 < answer.usable:
-        advice += _make_room(scene, answer)
+        advice += _make_room(journey, scene, answer)
     if answer.free and answer.bind_first != OK:
         advice.append(
             "A client that calls bind(address, 0) before connect() fails with EADDRINUSE all the same: leave "
@@ -524,8 +530,9 @@ def _arrival_advice(journey: Journey, answer: ConnectPrediction) -> Iterator[str
         return
     if answer.verdict == "ECONNREFUSED":
         yield (
-            f"Start the server, or let it listen on {journey.destination} as well: `tcpdoctor explain --port "
-            f"{journey.port}` says what is at that port, and whether it can be bound."
+            f"Start the server, or let it listen on {journey.destination} as well: "
+            f"`{journey.asks(f'explain --port {journey.port}')}` says what is at that port, and whether it "
+            "can be bound."
         )
         yield (
             "A server in a container or another network namespace has addresses of its own: look from there "
@@ -533,8 +540,8 @@ def _arrival_advice(journey: Journey, answer: ConnectPrediction) -> Iterator[str
         )
     else:
         yield (
-            "See what the server's threads wait for: it does not accept. `tcpdoctor explain --port "
-            f"{journey.port}` names it."
+            "See what the server's threads wait for: it does not accept. "
+            f"`{journey.asks(f'explain --port {journey.port}')}` names it."
         )
 
 
@@ -592,12 +599,13 @@ def connect_avoid(journey: Journey, answer: ConnectPrediction) -> tuple[str, ...
     )
 
 
-def _make_room(scene: Scene, answer: ConnectPrediction) -> list[str]:
+def _make_room(journey: Journey, scene: Scene, answer: ConnectPrediction) -> list[str]:
     advice = []
     if answer.lost > _MOSTLY_LOST * answer.usable:
         advice.append(
-            "Close what is bound and not used: `tcpdoctor sockets --state bound` and `--state listen` name "
-            "the holders. connect() skips such a port whatever the destination and the source."
+            f"Close what is bound and not used: `{journey.asks('sockets --state bound')}` and "
+            "`--state listen` name the holders. connect() skips such a port whatever the destination and "
+            "the source."
         )
     if answer.used_by_state:
         advice.append(

@@ -115,7 +115,7 @@ def check_drift(look: Look) -> Iterator[Fault]:
         if place[0] in look.not_applied:
             foreign[place[0]] = foreign.get(place[0], 0) + len({write.path for write, _ in found})
         else:
-            drift = _drift(place, found, "" if look.is_initial else _ELSEWHERE)
+            drift = _drift(place, found, look)
             yield drift._replace(do=_FROM_OUTSIDE) if look.is_read_only else drift
     for path, number in foreign.items():
         yield _foreign_drift(path, number)
@@ -139,14 +139,17 @@ def _foreign_drift(path: str, number: int) -> Fault:
     return fault(DRIFT, (path, None), what, do)
 
 
-def _drift(place: tuple[str, int], found: Sequence[tuple[Write, str]], where: str) -> Fault:
+def _drift(place: tuple[str, int], found: Sequence[tuple[Write, str]], look: Look) -> Fault:
     """One remark for a line, however many settings a pattern of it stands for."""
+    where = "" if look.is_initial else _ELSEWHERE
     write, held = found[0]
     key, says = dotted(write.path), clean(" ".join(blank_split(write.value)), _SHOWN) or "nothing"
     command = f"sysctl -w {shlex.quote(f'{key}={clean(write.value, 4096)}')}"
     if len({other.path for other, _ in found}) == 1:
         what = f"{key}: the file says {says}, the kernel has {clean(held, _SHOWN) or 'nothing'}.{where}"
         do = f"Apply it ({command}) or correct the line. `tcpdoctor sysctl show {key}` tells what set it."
+        if not look.is_initial and write.path.startswith("net/"):  # whoever set it left no file
+            do = f"Apply it in this network namespace ({command}) or correct the line."
         if write.path.startswith(_LATE):
             do += (
                 " Where its module is loaded after systemd-sysctl has run, the line is lost at each boot: "

@@ -142,6 +142,7 @@ def _list(checks: Checks, style: Style) -> list[str]:
 def _part(check: Check, style: Style, form: TextForm, *, quiet: bool) -> str:
     only = _shown(check, quiet=quiet)
     lines = _heading(check, style)
+    style = style._replace(netns=check.netns)
     if form == "short":
         from tcpdoctor.report.check_short import short_findings
 

@@ -25,6 +25,7 @@ from tcpdoctor.report.finding_page import (
 )
 from tcpdoctor.report.host import plural, samples_words, utc
 from tcpdoctor.report.page_html import html_page, page_html, pill, section, text
+from tcpdoctor.report.style import PLAIN
 
 
 def check_html(check: Check, only: Sequence[Finding] | None = None) -> str:
@@ -36,7 +37,7 @@ def check_html(check: Check, only: Sequence[Finding] | None = None) -> str:
         _hero(check, groups),
         states_section(check.samples, readings) if only is None else "",
         *(_pictures(check) if only is None else ()),
-        *(_article(alike, folded=number > 0) for number, alike in enumerate(groups)),
+        *(_article(alike, check, folded=number > 0) for number, alike in enumerate(groups)),
         _unanswered(check) if only is None else "",
     ]
     verdict = status(check).upper()
@@ -48,7 +49,7 @@ def check_part(check: Check, name: str, only: Sequence[Finding] | None = None) -
     """Return one of many checks as a part of a page, without pictures; `name` sets its links apart."""
     findings = check.diagnosis.findings if only is None else tuple(only)
     groups = grouped(findings, untold_by_rule(check.diagnosis) if only is None else None)
-    articles = (_article(alike, folded=True, within=name) for alike in groups)
+    articles = (_article(alike, check, folded=True, within=name) for alike in groups)
     return _hero(check, groups, name) + "".join(articles) + (_unanswered(check) if only is None else "")
 
 
@@ -84,12 +85,12 @@ def _anchor(finding: Finding, within: str = "") -> str:
     return f"{within or 'rule'}-{text(finding.rule)}"
 
 
-def _article(alike: Alike, *, folded: bool, within: str = "") -> str:
+def _article(alike: Alike, check: Check, *, folded: bool, within: str = "") -> str:
     """Return what one rule found: the worst subject first, then the others with what differs, then why.
 
     Folded, all but the heading is there once it is asked for.
     """
-    first, *others = pages_of(alike)
+    first, *others = pages_of(alike, PLAIN._replace(netns=check.netns))
     head, *rest = first.act
     also = "".join(map(_also, others))
     if alike.more:

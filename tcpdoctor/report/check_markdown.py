@@ -9,14 +9,16 @@ from tcpdoctor.report.check_text import namespace_words, verdict_sentence
 from tcpdoctor.report.finding_page import Alike, grouped, more_words, pages_of, unanswered_by_reason
 from tcpdoctor.report.host import plural, samples_words, states_sentence, utc
 from tcpdoctor.report.page_markdown import code, escaped, page_markdown
+from tcpdoctor.report.style import PLAIN
 
 
 def check_markdown(check: Check, only: Sequence[Finding] | None = None) -> str:
     """Return the document: a verdict, the findings, what was looked at; or `only` some findings."""
     if only is not None:
-        return "\n\n".join(map(_alike, grouped(only))) + "\n"
+        return "\n\n".join(_alike(each, check) for each in grouped(only)) + "\n"
     groups = grouped(check.diagnosis.findings, untold_by_rule(check.diagnosis))
-    return "\n\n".join([*_head(check), *map(_alike, groups), *_tail(check)]) + "\n"
+    told = [_alike(each, check) for each in groups]
+    return "\n\n".join([*_head(check), *told, *_tail(check)]) + "\n"
 
 
 def _head(check: Check) -> list[str]:
@@ -28,8 +30,9 @@ def _head(check: Check) -> list[str]:
     return [f"# {verdict.upper()}: {escaped(said)}", f"{utc(snapshot.taken_at)}, {looked}, {escaped(where)}"]
 
 
-def _alike(alike: Alike) -> str:
-    parts = [page_markdown((*page.act, *page.know)) for page in pages_of(alike)]
+def _alike(alike: Alike, check: Check) -> str:
+    pages = pages_of(alike, PLAIN._replace(netns=check.netns))
+    parts = [page_markdown((*page.act, *page.know)) for page in pages]
     return "\n\n".join([*parts, *([escaped(more_words(alike))] if alike.more else [])])
 
 

@@ -24,6 +24,7 @@ from tcpdoctor.diagnosis.measure import Measure
 from tcpdoctor.facts.dimension import BYTE, SECOND
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.host import plural
+from tcpdoctor.report.style import PLAIN
 
 WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 """By exit code."""
@@ -171,7 +172,8 @@ def _details(check: Check) -> list[str]:
             reasons.setdefault(unchecked.reason, []).append(unchecked.rule)
     lines += [plain(f"not answered: {', '.join(rules)}: {reason}") for reason, rules in reasons.items()]
     counted = f"{checked(check.diagnosis)} of {plural(check.diagnosis.rules, 'rule')} checked"
-    return [*lines, f"{counted}; what to do: tcpdoctor check"]
+    command = PLAIN._replace(netns=check.netns).asks("tcpdoctor check")
+    return [*lines, f"{counted}; what to do: {plain(command)}"]
 
 
 def _detail(finding: Finding) -> str:

@@ -138,7 +138,7 @@ def _only_finding(finding: Finding, style: Style) -> list[str]:
             lines.append(style.command_block(fix.commands[0], _INDENT + "  "))
     for wrong in finding.wrong_fixes[:1]:
         lines += _labelled("not", f"{_lower_first(wrong.title)}: {_first_sentence(wrong.why)}", style)
-    return [*lines, *_labelled("more", f"tcpdoctor check {finding.rule}", style)]
+    return [*lines, *_labelled("more", style.asks(f"tcpdoctor check {finding.rule}"), style)]
 
 
 def _labelled(label: str, text: str, style: Style) -> list[str]:
@@ -148,7 +148,7 @@ def _labelled(label: str, text: str, style: Style) -> list[str]:
 def _remedy(finding: Finding, indent: str, style: Style) -> list[str]:
     fix = _first_fix(finding)
     typed = fix.commands[0] if fix is not None and fix.commands else None
-    title = f"tcpdoctor check {finding.rule}" if fix is None else fix.title
+    title = style.asks(f"tcpdoctor check {finding.rule}") if fix is None else fix.title
     return remedy_lines(typed, title, finding.rule, indent, style)
 
 
@@ -190,9 +190,9 @@ def _ending(check: Check, findings: Sequence[Finding], style: Style, *, told: bo
     if told:
         lines += _unanswered(check.diagnosis, style)
     if len(findings) > 1:
-        lines.append(
-            style.wrap(" Each in full: tcpdoctor check RULE   all: --long   page: --format html", " ")
-        )
+        full = f" Each in full: {style.asks('tcpdoctor check RULE')}   all: --long"
+        page = "   page: --format html"
+        lines.append(style.wrap(full + page if len(full + page) <= style.width else full, " "))
         lines.append(worst_line(findings[0], style))
     return lines if len(lines) > 1 else []
 

@@ -45,14 +45,14 @@ def finding_texts(
     """
     texts = []
     for alike in grouped(findings, untold):
-        texts += [page_text((*page.act, *page.know), style, "  ") for page in pages_of(alike)]
+        texts += [page_text((*page.act, *page.know), style, "  ") for page in pages_of(alike, style)]
         texts += [style.wrap(more_words(alike))] if alike.more else []
     return texts
 
 
 def finding_text(finding: Finding, style: Style) -> str:
     """Return one finding."""
-    page = finding_page(finding)
+    page = finding_page(finding, style=style)
     return page_text((*page.act, *page.know), style, "  ")
 
 

@@ -35,7 +35,7 @@ def connect_text(answer: ConnectAnswer, style: Style, *, long: bool) -> str:
         *_ways(answer),
         *listed("What is there", [line for _, line in _there(answer)]),
         *listed("Who holds the sockets that go there", _holders(answer)),
-        *_findings(answer),
+        *_findings(answer, style),
         *listed("Not certain, because", answer.doubts),
     ]
     return f"{head}\n\n{page_text(blocks, style)}\n"
@@ -208,9 +208,10 @@ def _holders(answer: ConnectAnswer) -> list[str]:
     return lines
 
 
-def _findings(answer: ConnectAnswer) -> list[Section]:
-    blocks = finding_items((found.severity, found.summary, found.rule) for found in answer.findings)
-    blocks += [Prose(said) for said in _unanswered(answer, long=True)]
+def _findings(answer: ConnectAnswer, style: Style) -> list[Section]:
+    found = ((each.severity, each.summary, each.rule) for each in answer.findings)
+    blocks = finding_items(found, style)
+    blocks += [Prose(said) for said in _unanswered(answer, style, long=True)]
     return [Section("What tcpdoctor check finds", tuple(blocks))] if blocks else []
 
 
@@ -219,17 +220,21 @@ def _finding_lines(answer: ConnectAnswer, style: Style) -> list[str]:
     for found in answer.findings:
         text = f"{found.subject['label']}: {found.headline or found.title}"
         lines += finding_lines(found.severity, text, found.rule, style)
-    return lines + [style.wrap(said, " ", " ") for said in _unanswered(answer, long=False)]
+    return lines + [style.wrap(said, " ", " ") for said in _unanswered(answer, style, long=False)]
 
 
-def _unanswered(answer: ConnectAnswer, *, long: bool) -> list[str]:
-    return unanswered_rules([rule.rule for rule in answer.unchecked], long=long)
+def _unanswered(answer: ConnectAnswer, style: Style, *, long: bool) -> list[str]:
+    return unanswered_rules([rule.rule for rule in answer.unchecked], style, long=long)
 
 
-def finding_items(findings: Iterable[tuple[str, str, str]]) -> list[Block]:
+def finding_items(findings: Iterable[tuple[str, str, str]], style: Style) -> list[Block]:
     """Return findings (severity, words, rule) as the long form of an explanation shows them."""
     return [
-        Item(words, severity=severity, blocks=(Command((f"tcpdoctor check {rule}",), close=True),))
+        Item(
+            words,
+            severity=severity,
+            blocks=(Command((style.asks(f"tcpdoctor check {rule}"),), close=True),),
+        )
         for severity, words, rule in findings
     ]
 
@@ -239,13 +244,13 @@ def finding_lines(severity: str, text: str, rule: str, style: Style) -> list[str
     word = style.severity(severity, severity.upper())
     return [
         style.wrap(f"{word} {text}", "      ", " "),
-        style.command(f"tcpdoctor check {rule}", "      "),
+        style.command(style.asks(f"tcpdoctor check {rule}"), "      "),
     ]
 
 
-def unanswered_rules(rules: Sequence[str], *, long: bool) -> list[str]:
+def unanswered_rules(rules: Sequence[str], style: Style, *, long: bool) -> list[str]:
     """Say which rules could not be answered, or how many, and where the reasons are; empty where all were."""
     if not rules:
         return []
     which = ", ".join(rules) if long or len(rules) <= _NAMED_RULES else f"{len(rules)} rules"
-    return [f"Not answered: {which}; why: tcpdoctor check --unanswered"]
+    return [f"Not answered: {which}; why: {style.asks('tcpdoctor check --unanswered')}"]

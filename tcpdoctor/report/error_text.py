@@ -20,7 +20,9 @@ def error_text(answer: ErrorAnswer, style: Style) -> str:
     """Return the page, at most as wide as the style says."""
     here: tuple[Block, ...] = (
         *(Item(_here(one)) for one in answer.here),
-        Command(tuple(answer.ask), close=True),
+        Command(
+            tuple(style.asks(one) if one.startswith("tcpdoctor ") else one for one in answer.ask), close=True
+        ),
     )
     see = ((("See also", ", ".join(answer.see_also)),),) if answer.see_also else ()
     blocks: list[Block] = [

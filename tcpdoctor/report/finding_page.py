@@ -17,6 +17,7 @@ from tcpdoctor.report.page import (
     Section,
     listed,
 )
+from tcpdoctor.report.style import PLAIN, Style
 
 MOST_ALIKE = 10
 """Findings of one rule that are shown one by one."""
@@ -54,10 +55,10 @@ def grouped(findings: Iterable[Finding], untold: Mapping[str, int] | None = None
     ]
 
 
-def pages_of(alike: Alike) -> list[FindingPage]:
+def pages_of(alike: Alike, style: Style = PLAIN) -> list[FindingPage]:
     """Return a page per finding that is shown; the prose that they share stands in the first one only."""
-    first = alike.shown[0]
-    return [finding_page(first), *(finding_page(finding, first) for finding in alike.shown[1:])]
+    first, *others = alike.shown
+    return [finding_page(first, style=style), *(finding_page(one, first, style) for one in others)]
 
 
 def more_words(alike: Alike) -> str:
@@ -69,8 +70,11 @@ def more_words(alike: Alike) -> str:
     return f"... and {plural(alike.more, 'finding')} more of {alike.shown[0].rule}; {where}"
 
 
-def finding_page(finding: Finding, like: Finding | None = None) -> FindingPage:
-    """Return one finding; `like` is an earlier one of the same rule that already explained it."""
+def finding_page(finding: Finding, like: Finding | None = None, style: Style = PLAIN) -> FindingPage:
+    """Return one finding; `like` is an earlier one of the same rule that already explained it.
+
+    Of the style only the network namespace matters that hints have to ask.
+    """
     act: list[Block] = [
         Headline(finding.severity.key, finding.label, finding.title, finding.headline),
         Prose(finding.summary),
@@ -91,7 +95,7 @@ def finding_page(finding: Finding, like: Finding | None = None) -> FindingPage:
         know.append(Section("Cost", (Prose(finding.impact),), run_in=True))
     if not as_above:
         know += [block._replace(folded=True) for block in listed("Normal when", finding.normal_when)]
-        know.append(More(f"tcpdoctor explain --rule {finding.rule}"))
+        know.append(More(style.asks(f"tcpdoctor explain --rule {finding.rule}")))
     return FindingPage(tuple(act), tuple(know))
 
 

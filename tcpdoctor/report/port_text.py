@@ -396,7 +396,7 @@ def _findings(answer: PortAnswer, style: Style) -> str:
     if len(answer.findings) > SHOWN_FINDINGS:
         lines.append(f"  ... and {len(answer.findings) - SHOWN_FINDINGS} more")
     rule = answer.findings[0].rule
-    lines.append(style.dim(style.wrap(f"More: tcpdoctor explain --rule {rule}", "  ")))
+    lines.append(style.dim(style.wrap(f"More: {style.asks(f'tcpdoctor explain --rule {rule}')}", "  ")))
     return "\n".join(lines)
 
 

@@ -317,7 +317,8 @@ def _findings(answer: ProcessAnswer, style: Style) -> str:
     else:
         found = [(one.severity, one.summary, one.rule) for one in answer.findings]
         title = "What tcpdoctor check finds" if found else "No finding of tcpdoctor check names it"
-        blocks = [*finding_items(found), *map(Prose, unanswered_rules(_unanswered(answer), long=True))]
+        untold = unanswered_rules(_unanswered(answer), style, long=True)
+        blocks = [*finding_items(found, style), *map(Prose, untold)]
     return page_text([Section(title, tuple(blocks) or (Prose(""),))], style) or style.bold(title)
 
 
@@ -334,7 +335,8 @@ def _finding_lines(answer: ProcessAnswer, style: Style) -> list[str]:
         mine = finding.scope == "process" and finding.subject.get("pid") == answer.process.pid
         short = headline if mine else f"{finding.subject['label']}: {headline}"
         lines += finding_lines(finding.severity, short, finding.rule, style)
-    return lines + [style.wrap(said, " ", " ") for said in unanswered_rules(_unanswered(answer), long=False)]
+    untold = unanswered_rules(_unanswered(answer), style, long=False)
+    return lines + [style.wrap(said, " ", " ") for said in untold]
 
 
 def _few(lines: Iterable[str], what: str, shown: int = _SHOWN) -> list[str]:

@@ -61,7 +61,7 @@ def rule_page(rule: RuleAnswer, style: Style) -> str:
     blocks: list[Block] = [
         Title(f"{rule.id}: {rule.title}"),
         *_about(rule),
-        *([_here(rule.id, rule.here)] if rule.here is not None else []),
+        *([_here(rule.id, rule.here, style)] if rule.here is not None else []),
         *titled("What it says", rule.summary),
         Section("What to do", (Items(tuple(map(_fix, rule.fixes)), numbered=True),)),
         *_wrong_fixes(rule),
@@ -95,12 +95,13 @@ def _switched(rule: RuleAnswer) -> str:
     return "on" if rule.severity_set is None else f"on, severity set to {rule.severity_set}"
 
 
-def _here(rule: str, here: RuleHere) -> Section:
+def _here(rule: str, here: RuleHere, style: Style) -> Section:
     blocks: list[Block] = [
         Item(finding.summary, severity=finding.severity) for finding in here.findings[:_MOST_FINDINGS]
     ]
     if len(here.findings) > _MOST_FINDINGS:
-        blocks.append(Item(f"and {len(here.findings) - _MOST_FINDINGS} more: tcpdoctor check {rule}"))
+        command = style.asks(f"tcpdoctor check {rule}")
+        blocks.append(Item(f"and {len(here.findings) - _MOST_FINDINGS} more: {command}"))
     blocks += [
         Item(f"{'could not be checked' if unchecked.applies else 'does not apply'}: {unchecked.reason}")
         for unchecked in here.unchecked

@@ -5,7 +5,7 @@ no schema forbids keys that it does not name.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from tcpdoctor.answers.connect import ConnectAnswer
 from tcpdoctor.answers.error import ErrorAnswer
@@ -16,6 +16,7 @@ from tcpdoctor.answers.option import OptionAnswer
 from tcpdoctor.answers.port import PortAnswer
 from tcpdoctor.answers.process import ProcessAnswer, ProcessesAnswer
 from tcpdoctor.answers.proof import ProofAnswer, ScenarioList
+from tcpdoctor.answers.record import Is
 from tcpdoctor.answers.rule import RuleAnswer, RuleListAnswer
 from tcpdoctor.answers.rule_checks import LintAnswer, RuleTestsAnswer
 from tcpdoctor.answers.settings import SettingsAnswer
@@ -26,7 +27,7 @@ from tcpdoctor.answers.states import StatesAnswer
 from tcpdoctor.answers.sysctl import SysctlAnswer
 from tcpdoctor.answers.udp_sockets import UdpSockets
 from tcpdoctor.answers.verdict import CheckAnswer, ChecksAnswer, NamespacesAnswer
-from tcpdoctor.report.document import Part, schema_of
+from tcpdoctor.report.document import Part, part_of, schema_of
 
 _RECORDS: Mapping[str, tuple[Any, str]] = {
     "check": (CheckAnswer, "check"),
@@ -78,4 +79,16 @@ def load_schema(name: str) -> Part:
     Raises:
         KeyError: There is none of that name.
     """
-    return schema_of(HostFailure if name == _FAILURE else _RECORDS[name][0], description_of(name))
+    if name == _FAILURE:
+        return schema_of(HostFailure, description_of(name))
+    record, command = _RECORDS[name]
+    told = schema_of(record, description_of(name))
+    if command.startswith("explain "):
+        told["properties"] |= {"also": part_of(_ALSO)}
+    return told
+
+
+_ALSO = Annotated[
+    tuple[str, ...],
+    Is("What the WORD may mean besides, each as the whole command that asks it; there where it does."),
+]

@@ -54,7 +54,8 @@ def _bars(counts: Mapping[str, int], style: Style) -> list[str]:
     most = max(counts.values(), default=0)
     numbers = max((len(f"{number:,}") for number in counts.values()), default=0)
     sick = [state for state in counts if state in _ASK_WHOSE]
-    hints = {state: f"whose: tcpdoctor explain {state.replace('_', '-')}" for state in sick}
+    ask = {state: style.asks(f"tcpdoctor explain {state.replace('_', '-')}") for state in sick}
+    hints = {state: f"whose: {command}" for state, command in ask.items()}
     widest = max(map(len, hints.values()), default=0)
     room = min(_LONGEST_BAR, style.width - 20 - numbers - widest)
     lines = []

@@ -24,11 +24,24 @@ class Style(NamedTuple):
     """Of the terminal where it is wider than prose should be; 0: it is not."""
     terminal: bool = False
     """Whether somebody reads it as it comes; then the date goes without saying."""
+    netns: str = ""
+    """What `--netns` leads to the network namespace that is told of; empty: none is needed."""
 
     @property
     def room(self) -> int:
         """Columns that a table may use."""
         return self.columns or self.width
+
+    def asks(self, command: str) -> str:
+        """Return a command of this program such that it asks the network namespace that is told of.
+
+        Every hint to type one goes through here: what is printed has to answer as it stands. A remark behind
+        ``#`` stays behind it.
+        """
+        if not self.netns:
+            return command
+        typed, mark, remark = command.partition("   # ")
+        return f"{typed} --netns {self.netns}{mark}{remark}"
 
     def bold(self, text: str) -> str:
         """Return `text`, bold where colour is allowed."""

@@ -37,7 +37,7 @@ def sysctl_text(answer: SysctlAnswer, style: Style) -> str:
     """Return the page, at most as wide as the style says."""
     gone = [] if answer.exists else [Prose(_gone(answer))]
     warnings = tuple(
-        Item(f"{one.summary} (tcpdoctor explain --rule {one.rule})", severity=one.severity)
+        Item(f"{one.summary} ({style.asks(f'tcpdoctor explain --rule {one.rule}')})", severity=one.severity)
         for one in answer.findings
     )
     blocks: list[Block] = [

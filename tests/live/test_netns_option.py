@@ -165,6 +165,57 @@ def test_remedies_say_how_they_are_run_in_the_namespace_that_was_asked_for(machi
     assert "to run a command there" not in machine.tcpdoctor(*question[:-1]).stdout
 
 
+HINT = re.compile(r"tcpdoctor (?:check|explain|states|sockets|sysctl|facts) [^`(),;\n]+")
+QUESTIONS = (
+    ("check", "--window", "0"),
+    ("check", "--window", "0", "--long"),
+    ("check", "--window", "0", "--only", "syncookies-off"),
+    ("states",),
+    *(("explain", word) for word in ("close-wait", "EADDRINUSE", "tcp_syncookies", "syncookies-off")),
+    ("explain", "127.0.0.1:8080"),
+    ("explain", "--connect", "127.0.0.1:8080", "--long"),
+    ("explain", "--connect", "127.0.0.1:7777"),
+    ("explain", "--port", "8080", "--long"),
+)
+
+
+def hints_of(text):
+    """The commands of this program that a text says to type, each on one line."""
+    joined = re.sub(r"[ \\]*\n +", " ", text)
+    return [" ".join(found[0].partition("   ")[0].split()) for found in HINT.finditer(joined)]
+
+
+def test_every_hint_asks_the_namespace_that_was_asked_for(machine, blue):
+    name, _ = blue
+    hints = {hint for question in QUESTIONS for hint in _hints(machine, *question, "--netns", name)}
+    said = {
+        hint
+        for hint in hints
+        if not hint.startswith(("tcpdoctor check finds", "tcpdoctor sysctl lint names"))
+    }
+    assert [hint for hint in sorted(said) if "--netns blue" not in hint] == []
+    for expected in (
+        "check syncookies-off",
+        "explain --rule syncookies-off",
+        "explain --port N",
+        "explain --port 7777",
+    ):
+        assert any(hint.startswith(f"tcpdoctor {expected} --netns blue") for hint in said), expected
+    for place in machine.tcpdoctor("states", "--netns", "all").stdout.split("===")[1:]:
+        assert all("--netns" in hint for hint in hints_of(place)) or "where this was started" in place
+
+
+def _hints(machine, *question):
+    return hints_of(machine.tcpdoctor(*question).stdout)
+
+
+def test_a_word_with_two_meanings_names_the_other_in_the_same_namespace(machine, blue):
+    name, _ = blue
+    assert machine.answer("explain", "127.0.0.1:8080", "--netns", name)["also"] == [
+        "tcpdoctor explain --connect 127.0.0.1:8080 --netns blue"
+    ]
+
+
 def test_all_of_them_answer_in_one_document_and_the_worst_sets_the_exit_code(machine, blue):
     name, _ = blue
     done = machine.tcpdoctor(
