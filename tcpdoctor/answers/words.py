@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from tcpdoctor.errors import QuestionError
+from tcpdoctor.kernel.text import clean, is_whole
 from tcpdoctor.named_tuples import NamedTuple
 
 _LARGEST_PORT = 65535
@@ -64,7 +65,7 @@ def port_of(text: str) -> tuple[str | None, int]:
         QuestionError: It is none of them.
     """
     asked = text.strip()
-    if asked.isascii() and asked.isdigit():
+    if is_whole(asked):
         if 1 <= int(asked) <= _LARGEST_PORT:
             return None, int(asked)
         raise QuestionError(f"--port {asked}: ports are 1 to {_LARGEST_PORT}")
@@ -75,7 +76,7 @@ def port_of(text: str) -> tuple[str | None, int]:
         return named, int(end["port"])
     service = _service(asked)
     if service is None:
-        raise QuestionError(f"--port {asked[:60]}: no port; give it as 8080, :8080, [::1]:8080 or http")
+        raise QuestionError(f"--port {clean(asked, 60)}: no port; give it as 8080, :8080, [::1]:8080 or http")
     return None, service
 
 
@@ -124,7 +125,7 @@ def _said_kinds(text: str) -> Iterator[Meaning]:
             udp = kind == "udp"
             yield Meaning("port", word if ":" in word else str(port), f"port {port}", udp)
     elif question == "pid":
-        if word.isdecimal():
+        if is_whole(word):
             yield Meaning("pid", word, f"process {word}")
         yield from _processes(word)
     else:
@@ -142,7 +143,7 @@ def _processes(text: str) -> Iterator[Meaning]:
 
 
 def _numbers_and_ends(text: str) -> Iterator[Meaning]:
-    if text.isascii() and text.isdigit():
+    if is_whole(text):
         number = int(text)
         if 1 <= number <= _LARGEST_PORT:
             yield Meaning("port", str(number), f"port {number}")
@@ -452,7 +453,7 @@ def pids_of(text: str) -> tuple[int, ...]:
     Raises:
         QuestionError: There is none.
     """
-    if text.strip().lstrip("-").isdecimal():
+    if is_whole(text.strip().removeprefix("-")):
         return (int(text),)
     pids = processes_called(text)
     if not pids:

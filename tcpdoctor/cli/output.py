@@ -20,7 +20,7 @@ import tcpdoctor
 from tcpdoctor.cli.options import EVERY, Path
 from tcpdoctor.errors import OutputError
 from tcpdoctor.named_tuples import NamedTuple
-from tcpdoctor.report.style import PLAIN, SGR_CODES, Style
+from tcpdoctor.report.style import PLAIN, SGR_CODES, Style, shorten
 
 if TYPE_CHECKING:  # `--help` needs nothing of the kernel
     from tcpdoctor.kernel.reading import JsonValue
@@ -404,7 +404,7 @@ def complain(text: str) -> None:
     """Write one line to stderr, whatever `text` holds; without a stderr there is nobody to tell."""
     if sys.stderr is None:
         return
-    line = escape_controls(" ".join(text.split())) + "\n"
+    line = shorten(escape_controls(" ".join(text.split()))) + "\n"
     if is_journal(2):
         line = f"<{_ERROR}>{line}"
     try:

@@ -47,9 +47,11 @@ def _process(pid: str | None, name: str | None) -> tuple[int | None, str | None]
     Raises:
         typer.BadParameter: It is neither, or both are given.
     """
+    from tcpdoctor.kernel.text import is_whole
+
     if pid is None:
         return None, name
-    if pid.isdecimal() and int(pid) > 0:
+    if is_whole(pid) and int(pid) > 0:
         return int(pid), name
     if name is not None or pid.lstrip("-").isdecimal():
         raise typer.BadParameter(f"{pid[:60]!r} is no process's number", param_hint="--pid")

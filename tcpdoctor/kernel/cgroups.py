@@ -32,8 +32,8 @@ _ECS = r"[0-9a-f]{32}-[0-9]+"
 _NOMAD = rf"(?P<id>{_UUID})(?:[.-](?P<task>.+?))?(?:\.scope)?"
 _MANAGED = r"(?P<kind>qemu|lxc)-(?:\d+-)?(?P<id>.+)"
 """What libvirt registers with systemd-machined, unescaped: ``qemu-1-web``."""
-_USER_SLICE = r"user-(\d+)\.slice"
-_USER_MANAGER = r"user@(\d+)\.service"
+_USER_SLICE = r"user-(\d{1,10})\.slice"
+_USER_MANAGER = r"user@(\d{1,10})\.service"
 
 _MAKERS = {
     "docker": "docker",

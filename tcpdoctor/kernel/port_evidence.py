@@ -42,7 +42,7 @@ from tcpdoctor.kernel.sockopts import BIND_OPTIONS, Descriptor, SocketOptions, r
 from tcpdoctor.kernel.standing import Standing, read_standings
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.sysctl import read_sysctl, read_sysctls
-from tcpdoctor.kernel.text import clean
+from tcpdoctor.kernel.text import clean, is_whole
 from tcpdoctor.kernel.udp import read_udp_sockets
 from tcpdoctor.kernel.unlisted import Unlisted, find_unlisted
 from tcpdoctor.named_tuples import NamedTuple
@@ -107,14 +107,14 @@ def _knows_ipv6() -> Reading[bool]:
 
 def find_user(text: str) -> Reading[int]:
     """Return the uid of a user given by name or number; Missing where there is none of that name."""
-    if text.isascii() and text.isdigit():
+    if is_whole(text):
         return int(text) if int(text) < _NO_UID else Missing(f"{text} is no uid")
     from pwd import getpwnam
 
     try:
         return getpwnam(text).pw_uid
     except (KeyError, ValueError):  # ValueError: a zero byte
-        return Missing(f"no user {text!r} here")
+        return Missing(f"no user {clean(text, 60)!r} here")
 
 
 _NO_UID = 2**32 - 1

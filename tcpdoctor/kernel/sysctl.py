@@ -16,7 +16,7 @@ from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.procfile import read_kernel_file
 from tcpdoctor.kernel.reading import Missing, Reading, Refused
 from tcpdoctor.kernel.snapshot import PortRanges, SysctlValue
-from tcpdoctor.kernel.text import blank_split, clean, decode
+from tcpdoctor.kernel.text import blank_split, clean, decode, is_whole
 from tcpdoctor.named_tuples import NamedTuple
 
 PROC_SYS = "/proc/sys"
@@ -189,7 +189,7 @@ _NUMERALS = {1: "one whole number", 2: "two whole numbers", 3: "three whole numb
 def _parse_numbers(text: str) -> tuple[int, ...] | None:
     """Return the whole numbers in `text`; None if there is anything else in it."""
     words = text.split()
-    if not (text.isascii() and all(word.removeprefix("-").isdigit() for word in words)):
+    if not all(is_whole(word.removeprefix("-")) for word in words):
         return None
     return tuple(map(int, words))
 
@@ -202,7 +202,7 @@ def _parse_ranges(text: str, source: str) -> PortRanges:
         ends = _parse_numbers(f"{low} {high if dash else low}")
         if ends is None or len(ends) != 2 or not 0 <= ends[0] <= ends[1] <= 65535:
             raise KernelReadError(
-                f"{source}: expected ranges of ports such as 8080,9000-9010, found {part!r}"
+                f"{source}: expected ranges of ports such as 8080,9000-9010, found {part[:60]!r}"
             )
         ranges.append((ends[0], ends[1]))
     return tuple(ranges)

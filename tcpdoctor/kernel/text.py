@@ -18,6 +18,8 @@ _INVISIBLE = frozenset(
 variation selectors. Zero-width and bidi characters are of category Cf, which `isprintable` refuses."""
 
 _REPLACEMENT = "\ufffd"
+_DIGITS = 20
+"""Of 2**64. Python reads no number of more than 4,300 digits, and takes long for one of less."""
 
 
 def clean(text: str, limit: int = 256) -> str:
@@ -53,6 +55,11 @@ def name_a_few(names: Sequence[str], most: int, total: int | None = None, betwee
 def blank_split(text: str) -> list[str]:
     """Split at the blanks of ASCII only, unlike str.split(), for which a no-break space is one."""
     return [word for word in re.split(r"[ \t\n\v\f\r]+", text) if word]
+
+
+def is_whole(text: str) -> bool:
+    """Whether it is a whole number in ASCII's digits, no more of them than any number of the kernel has."""
+    return text.isascii() and text.isdigit() and len(text) <= _DIGITS
 
 
 def decode(raw: bytes) -> str:

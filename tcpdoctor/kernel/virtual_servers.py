@@ -65,7 +65,11 @@ def _endpoint(word: str) -> tuple[str, int] | None:
         return None
     host, port = match.groups()
     if host[0] == "[":
-        return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, host[1:-1])), int(port, 16)
+        try:
+            packed = socket.inet_pton(socket.AF_INET6, host[1:-1])
+        except OSError:
+            return None  # colons and digits that are no address
+        return socket.inet_ntop(socket.AF_INET6, packed), int(port, 16)
     return socket.inet_ntoa(bytes.fromhex(host)), int(port, 16)
 
 

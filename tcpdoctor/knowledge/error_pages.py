@@ -124,7 +124,9 @@ def _refuse_other(spelled: str) -> None:
         QuestionError: It is such a number or name.
     """
     numbers = {name: number for number, name in errno.errorcode.items()}
-    number = int(spelled) if spelled.isdecimal() else numbers.get(spelled.strip().upper())
+    number = (
+        int(spelled) if spelled.isdecimal() and len(spelled) <= 9 else numbers.get(spelled.strip().upper())
+    )
     if number is None:
         return
     name = errno.errorcode.get(number)

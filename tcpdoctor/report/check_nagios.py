@@ -24,7 +24,7 @@ from tcpdoctor.diagnosis.measure import Measure
 from tcpdoctor.facts.dimension import BYTE, SECOND
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.host import plural
-from tcpdoctor.report.style import PLAIN
+from tcpdoctor.report.style import PLAIN, shorten
 
 WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 """By exit code."""
@@ -120,7 +120,7 @@ def _sums(checks: Checks) -> list[str]:
 
 def unknown_nagios(reason: str) -> str:
     """Return the one line of a plugin that could not look."""
-    return f"TCPDOCTOR UNKNOWN - {plain(reason)}\n"
+    return f"TCPDOCTOR UNKNOWN - {shorten(plain(reason))}\n"
 
 
 def plain(text: str) -> str:

@@ -225,3 +225,11 @@ def _shell_words(command: str) -> list[str]:
             continue
         words[-1] += char
     return [word for word in words if word]
+
+
+_LONGEST = 1_000
+
+
+def shorten(text: str) -> str:
+    """Return a complaint without its middle where it is too long to read: its end says what to do."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 300]} ... {text[-295:]}"

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tcpdoctor.answers.host_report import looks_of
+from tcpdoctor.answers.words import port_of
 from tcpdoctor.diagnosis.library import parse_config
 from tcpdoctor.diagnosis.rule import parse_rule
-from tcpdoctor.errors import ConfigError, KernelReadError, RuleError, SnapshotError
+from tcpdoctor.errors import ConfigError, KernelReadError, QuestionError, RuleError, SnapshotError
 from tcpdoctor.kernel.addresses import parse_interface_addresses, parse_local_table
+from tcpdoctor.kernel.cgroups import parse_place
 from tcpdoctor.kernel.counters import (
     parse_conntrack_stat,
     parse_named_lines,
@@ -19,11 +21,14 @@ from tcpdoctor.kernel.counters import (
     parse_sockstat,
     parse_softnet,
 )
+from tcpdoctor.kernel.last_run import FORMAT, LastFile, LastRun, Told, as_earlier
 from tcpdoctor.kernel.processes import parse_descriptor_limit, parse_start_time, parse_status
 from tcpdoctor.kernel.procnet import decode_line
-from tcpdoctor.kernel.recorded import pack_samples, unpack_samples
+from tcpdoctor.kernel.recorded import pack, pack_samples, unpack_samples
 from tcpdoctor.kernel.sock_diag_rows import ROW, decode_row
+from tcpdoctor.kernel.sysctl import parse_sysctl
 from tcpdoctor.kernel.sysctl_files import Reader, read_lines
+from tcpdoctor.kernel.virtual_servers import parse_virtual_servers
 from tests.facts.samples import once, snapshot
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -74,6 +79,28 @@ DIAG = struct.pack("=IHHII", ROW, 20, 2, 1, 1) + bytes([2, 1, 0, 0]) + bytes(ROW
 TABLE = b"Local:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 127.0.0.1\n        /32 host LOCAL\n"
 STAT = b"811 (a ) b) S 1 811 811 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 5121 1 1 1 1 1 1 1 1 0 0 0 0 0 17 0"
 SOURCE = "file"
+TOLD = Told("0123456789abcdef", "close-wait-leak", "warning", "nginx (811)", "sockets are not closed", 1.7e9)
+PLACES = (
+    b"0::/system.slice/nginx.service\n",
+    b"12:pids:/kubepods.slice/kubepods-burstable.slice/kubepods-pod1_2.slice/cri-containerd-"
+    + b"ab" * 32
+    + b".scope\n1:name=systemd:/docker/"
+    + b"0" * 64
+    + b"\n",
+    b"0::/user.slice/user-1000.slice/user@1000.service/app.slice/x.service/libpod-" + b"c" * 64 + b"\n",
+)
+VIRTUAL = (
+    b"IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n"
+    b"TCP  0A000001:0050 rr\n  -> 0A000002:0050      Masq    1      0          0\n"
+    b"TCP  [2001:0db8:0000:0000:0000:0000:0000:0001]:0050 rr\nFWM  00000001 rr\n"
+)
+
+
+def parse_setting(data: bytes) -> None:
+    """Give a setting the text behind its name."""
+    name, _, text = data.decode("utf-8", "surrogateescape").partition(" ")
+    parse_sysctl(name, text, SOURCE)
+
 
 TARGETS: dict[str, Target] = {
     "rule": Target(text(lambda text: parse_rule(text, SOURCE, "close")), (RuleError,), rules()),
@@ -85,6 +112,11 @@ TARGETS: dict[str, Target] = {
     "report": Target(parse_report, (), (json.dumps(REPORT).encode(),)),
     "recording": Target(
         lambda data: unpack_samples(data, SOURCE), (SnapshotError,), (pack_samples(once(snapshot())),)
+    ),
+    "since last": Target(
+        lambda data: LastFile(SOURCE, data, SOURCE).read(),
+        (SnapshotError,),
+        (pack(FORMAT, LastRun, LastRun("boot", as_earlier(snapshot()), (TOLD,))),),
     ),
     "netlink row": Target(decode_row, (KernelReadError,), (DIAG,)),
     "proc net tcp": Target(decode_line, (KernelReadError,), (TCP,)),
@@ -127,6 +159,24 @@ TARGETS: dict[str, Target] = {
         text(lambda text: parse_descriptor_limit(text, SOURCE)),
         (KernelReadError,),
         (b"Max open files            1024                 1048576              files\n",),
+    ),
+    "control group": Target(text(parse_place), (), PLACES),
+    "virtual servers": Target(text(lambda text: parse_virtual_servers(text, "tcp")), (), (VIRTUAL,)),
+    "setting": Target(
+        parse_setting,
+        (KernelReadError,),
+        (
+            b"net.ipv4.tcp_fin_timeout 60\n",
+            b"net.ipv4.tcp_rmem 4096\t131072\t6291456\n",
+            b"net.ipv4.ip_local_port_range 32768\t60999\n",
+            b"net.ipv4.ip_local_reserved_ports 80,90-99\n",
+            b"net.ipv4.tcp_other 1 2\n",
+        ),
+    ),
+    "port": Target(
+        text(port_of),
+        (QuestionError,),
+        (b"8080", b"[::1]:8080", b"http", b"10.0.0.1:80", b"localhost:80", b"*:443"),
     ),
     **{
         f"settings as {reader.name.lower()}": Target(
