@@ -6,8 +6,11 @@ Where atheris is installed (`pip install atheris`) it leads the inputs by what c
 
 import argparse
 import hashlib
+import os
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 
 from tests.fuzz.mutate import inputs
 from tests.fuzz.targets import TARGETS
@@ -64,7 +67,8 @@ def main() -> int:
         parser.error(f"no target {unknown[0]!r}; there are: {', '.join(TARGETS)}")
     if options.atheris:
         lead(names[0], options.inputs)
-    return 1 if sum(run(name, options.inputs) for name in names) else 0
+    with ProcessPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
+        return 1 if sum(pool.map(run, names, repeat(options.inputs))) else 0
 
 
 if __name__ == "__main__":
