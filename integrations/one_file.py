@@ -50,8 +50,9 @@ def build(target: Path, *pip_options: str) -> None:
             compiled.unlink()  # 0.7 MB that two lessons of the lab alone start faster with
         set_times(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
-        # -I: neither the working folder nor PYTHONPATH or PYTHONIOENCODING changes what runs.
-        zipapp.create_archive(folder, target, interpreter="/usr/bin/env -S python3 -I", compressed=True)
+        # -I: neither the working folder nor PYTHONPATH or PYTHONIOENCODING changes what runs. -S: what `site`
+        # adds is not needed, and Ctrl-C in the midst of it would end in Python's traceback and exit code 1.
+        zipapp.create_archive(folder, target, interpreter="/usr/bin/env -S python3 -IS", compressed=True)
         target.chmod(0o755)  # zipapp lets only the owner run it
 
 

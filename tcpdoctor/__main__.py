@@ -4,6 +4,7 @@ Every Python since 2.7 can read this file and the package's ``__init__``, so tha
 line what is needed instead of being shown a syntax error.
 """
 
+import errno
 import gc
 import os
 import sys
@@ -22,7 +23,7 @@ def main():  # type: () -> None
         # Start-up creates ten thousand objects that all stay: looking for garbage among them takes 4 ms.
         gc.set_threshold(100000)
         _occupy_standard_descriptors()
-        code = _answer(sys.argv[1:])
+        code = _answer(_without_debug(sys.argv[1:]))
     except KeyboardInterrupt:
         code = INTERRUPTED
     except MemoryError:
@@ -30,7 +31,7 @@ def main():  # type: () -> None
     except ImportError as error:
         give_up("this installation is not whole: " + str(error) + "; install tcpdoctor again")
     except BaseException as error:  # nothing may end with 1 or 2, which would be a finding
-        give_up("a fault of this program: " + type(error).__name__ + ": " + str(error))
+        give_up(_refused(error) or "a fault of this program: " + type(error).__name__ + ": " + str(error))
     # Everything is written by here, and tearing the interpreter down takes 5 ms.
     os._exit(code)
 
@@ -54,8 +55,27 @@ def give_up(text):  # type: (str) -> None
     os._exit(UNKNOWN)
 
 
+def _refused(error):  # type: (BaseException) -> str
+    """Say which system call a sandbox refuses where that is why we cannot go on; else nothing."""
+    if not isinstance(error, OSError) or error.errno not in (errno.EPERM, errno.ENOSYS) or error.filename:
+        return ""
+    call = "a system call"
+    try:
+        os.uname()
+    except OSError:
+        call = "uname(2)"  # Python's own modules ask for it when they are loaded
+    return call + " is refused here (" + str(error.strerror) + "); allow it in the sandbox's seccomp filter"
+
+
 def _asks_for_nagios():  # type: () -> bool
     return any(word == "nagios" or word.endswith("=nagios") for word in sys.argv[1:])
+
+
+def _without_debug(arguments):  # type: (list[str]) -> list[str]
+    """Take --debug out, wherever it stands: what it asks for holds from before anything is parsed."""
+    if "--debug" in arguments:
+        os.environ["TCPDOCTOR_TRACEBACK"] = "1"
+    return [word for word in arguments if word != "--debug"]
 
 
 def _answer(arguments):  # type: (list[str]) -> int
@@ -82,9 +102,12 @@ def _answer(arguments):  # type: (list[str]) -> int
             raise
         from tcpdoctor.cli.output import complain, describe_crash
 
-        text = describe_crash(error) if not isinstance(error, OSError) or _has_proc() else WITHOUT_PROC
+        refused = _refused(error)
+        text = "tcpdoctor: " + refused if refused else describe_crash(error)
+        if isinstance(error, OSError) and not _has_proc():
+            text = WITHOUT_PROC
         if _asks_for_nagios():
-            give_up(text)
+            give_up(text.removeprefix("tcpdoctor: "))
         complain(text)
         return UNKNOWN
 

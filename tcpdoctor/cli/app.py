@@ -246,6 +246,9 @@ def _options(
     version: Annotated[  # noqa: ARG001 - its callback has answered
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
     ] = False,
+    debug: Annotated[  # noqa: ARG001 - tcpdoctor.__main__ has taken it out of the command line
+        bool, typer.Option("--debug", help="Show Python's traceback where this program breaks.")
+    ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
         emit(_help_of(context), Output())

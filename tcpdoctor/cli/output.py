@@ -446,7 +446,7 @@ def describe_crash(error: Exception) -> str:
     what = " ".join(f"{type(error).__name__}: {error}".split())
     return (
         f"tcpdoctor {tcpdoctor.__version__}: a fault of this program{place}: {what}; "
-        "please report it with what TCPDOCTOR_TRACEBACK=1 makes it print"
+        "please report it with what --debug makes it print"
     )
 
 

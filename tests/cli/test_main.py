@@ -20,9 +20,9 @@ main()
 """
 
 
-def broken(**extra):
+def broken(*words, **extra):
     return subprocess.run(
-        [sys.executable, "-c", BROKEN, "states"],
+        [sys.executable, "-c", BROKEN, "states", *words],
         capture_output=True,
         encoding="utf-8",
         env=environment(extra),
@@ -36,11 +36,12 @@ def test_a_fault_of_the_program_is_one_line_with_how_to_report_it():
     (line,) = answer.stderr.splitlines()
     assert "a fault of this program in app.py line" in line
     assert "ModuleNotFoundError: No module named 'tcpdoctor.cli.nowhere'" in line
-    assert "TCPDOCTOR_TRACEBACK=1" in line
+    assert "--debug" in line
 
 
-def test_the_traceback_is_there_for_who_asks_and_the_code_is_still_3():
-    answer = broken(TCPDOCTOR_TRACEBACK="1")
+@pytest.mark.parametrize(("words", "extra"), [(("--debug",), {}), ((), {"TCPDOCTOR_TRACEBACK": "1"})])
+def test_the_traceback_is_there_for_who_asks_and_the_code_is_still_3(words, extra):
+    answer = broken(*words, **extra)
     assert answer.returncode == 3
     assert answer.stderr.startswith("Traceback (most recent call last):")
 

@@ -62,6 +62,20 @@ def test_what_the_user_typed_cannot_steer_the_terminal():
     assert "\x07" not in line
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        ("explain", "--port"), ("explain",), ("explain", "--pid"), ("explain", "--connect"),
+        ("explain", "--error"), ("explain", "--port", "80", "--user"), ("sockets", "--pid"),
+        ("sockets", "--port"), ("check", "--netns"), ("check", "--only"), ("sockets", "--limit"), ("lab",),
+    ],
+)  # fmt: skip
+def test_a_number_of_5000_digits_is_none_and_what_is_said_of_it_is_short(before):
+    line = complaint(tcpdoctor(*before, "9" * 5000))
+    assert "a fault of this program" not in line
+    assert len(line) <= 1_001
+
+
 def test_a_line_break_in_an_argument_does_not_break_the_line():
     assert "one" in complaint(tcpdoctor("check", "--only", "one\ntwo"))
 

@@ -30,6 +30,7 @@ _CALLS = {
     "sendto": {"x86_64": 44, "aarch64": 206},
     "setns": {"x86_64": 308, "aarch64": 268},
     "socket": _SOCKET_CALL,
+    "uname": {"x86_64": 63, "aarch64": 160},
     "unshare": {"x86_64": 272, "aarch64": 97},
 }
 _AF_NETLINK = 16

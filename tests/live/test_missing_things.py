@@ -61,23 +61,21 @@ PREFIXES = {
     ),
     "a bare environment": ("env", "-i", "PATH=/usr/bin:/bin", "LC_ALL=C", "COLUMNS=20"),
 }
-_REFUSED = ("bind", "sendto", "recvfrom", "socket", "openat2", "pidfd_getfd", "flock", "memfd_create")
+_REFUSED = (
+    "bind",
+    "sendto",
+    "recvfrom",
+    "socket",
+    "openat2",
+    "pidfd_getfd",
+    "flock",
+    "memfd_create",
+    "uname",
+)
 REFUSALS = {
     "netlink is refused": (functools.partial(refuse_netlink, errno.EAFNOSUPPORT),),
     "netlink is forbidden": (functools.partial(refuse_netlink, errno.EPERM),),
-    **{
-        f"{name} is refused": (functools.partial(refuse_call, name),)
-        for name in (
-            "bind",
-            "sendto",
-            "recvfrom",
-            "socket",
-            "openat2",
-            "pidfd_getfd",
-            "memfd_create",
-            "flock",
-        )
-    },
+    **{f"{name} is refused": (functools.partial(refuse_call, name),) for name in _REFUSED},
     "no process or thread may be begun": tuple(
         functools.partial(refuse_call, name, errno.ENOSYS if name == "clone3" else errno.EAGAIN)
         for name in ("fork", "clone", "clone3")
@@ -192,6 +190,16 @@ def test_netlink_that_is_refused_is_not_called_an_old_kernel(port):
     told = [document["missing"]["states.bound"]]
     told += [item["reason"] for item in document["unchecked"] if item["rule"] == "ephemeral-ports-bound"]
     assert all("refused by a sandbox" in reason for reason in told), told
+
+
+def test_a_sandbox_without_uname_is_told_what_to_allow(port):
+    refused = (functools.partial(refuse_call, "uname"),)
+    plain = ask(("check", "--window", "0"), refusals=refused)
+    assert (plain.returncode, plain.stdout) == (3, "")
+    assert plain.stderr.startswith("tcpdoctor: uname(2) is refused here (Operation not permitted); allow it")
+    asked = ask(("check", "--window", "0", "--format", "nagios"), refusals=refused)
+    assert (asked.returncode, asked.stderr) == (3, "")
+    assert asked.stdout.startswith("TCPDOCTOR UNKNOWN - uname(2) is refused here")
 
 
 def test_hidepid_is_named_with_what_lifts_it(port):
