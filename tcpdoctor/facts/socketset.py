@@ -93,6 +93,12 @@ def _key(connection: Connection) -> _Key:
 # A keepalive probe that is answered is an ACK as well. So where probes come more often than a rule's least
 # age, the lower end of a CLOSE_WAIT or FIN_WAIT_2 never reaches it, for hours. What then tells a leak from
 # a connection that has ended just now is how long it has been quiet: no data either way.
+#
+# Whether the last ACK was an answer to a probe shows in the timer: with the probe it was set to whole
+# seconds (TCP_KEEPINTVL; or TCP_KEEPIDLE from the answer on), so what is left of it and the time since the
+# answer are whole seconds together. A FIN comes at any moment of that time. One probe proves nothing, for it
+# may have followed a FIN; but of many connections that ended at once within the last seconds only a part can
+# have been probed since.
 
 
 ONLY_BOUNDS = "the kernel tells only within bounds how long a socket has been in its state"
@@ -111,6 +117,13 @@ _READ_FOR = 0.5
 """Seconds. So much less it takes where it has read the end-of-file already: nothing but close() is left. Two
 looks are further apart, so that a probe just before them hides no such socket."""
 
+_PROBED_TOGETHER = 0.8
+"""Of sockets whose last ACK came a moment ago, how many must show that it answered a probe. Of those that
+have just ended at most half do, the probes being `_FAR_APART`, and one in forty more by chance."""
+
+_FAR_APART = 6
+"""Seconds between probes: twice `_PROBED_FOR`."""
+
 _TICK = 0.01
 """Times of tcp_info are in clock ticks of at most 10 ms (HZ=100)."""
 
@@ -124,6 +137,9 @@ class Age(NamedTuple):
     reason: str
     quiet: float = 0.0
     """How long no data has gone either way, where answered keepalive probes keep `low` small; else 0."""
+    perhaps_quiet: float | None = None
+    """As `quiet`, where a FIN may have come just now instead of a probe's answer: it counts where others of
+    the set show the same. 0 where the keepalive timer denies a probe; None where nothing is in doubt."""
 
 
 def age_of(connection: Connection, earlier: Earlier) -> Age:
@@ -135,18 +151,37 @@ def age_of(connection: Connection, earlier: Earlier) -> Age:
     seen_for = earlier.seen_for(connection) - _EARLY
     if seen_for > age.low:
         age = age._replace(low=seen_for, high=max(age.high, seen_for))
-    return age._replace(quiet=min(age.high, _quiet_behind_probes(connection, age.low)))
+    return _with_quiet(connection, age)
 
 
-def _quiet_behind_probes(connection: Connection, low: float) -> float:
+def _with_quiet(connection: Connection, age: Age) -> Age:
     info = connection.info
-    read = connection.state is TcpState.CLOSE_WAIT and not connection.receive_queue
-    least = _READ_FOR if read else _PROBED_FOR
-    if connection.timer is not Timer.KEEPALIVE or isinstance(info, Missing) or low < least:
-        return 0.0
+    if connection.timer is not Timer.KEEPALIVE or isinstance(info, Missing):
+        return age
     if connection.state not in (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2):
-        return 0.0
-    return min(info.last_data_sent, info.last_data_recv)
+        return age
+    quiet = min(info.last_data_sent, info.last_data_recv, age.high)
+    read = connection.state is TcpState.CLOSE_WAIT and not connection.receive_queue
+    if age.low >= (_READ_FOR if read else _PROBED_FOR):
+        return age._replace(quiet=quiet)
+    return age._replace(perhaps_quiet=quiet if _answered_a_probe(connection, info, quiet) else 0.0)
+
+
+def _answered_a_probe(connection: Connection, info: TcpInfo, quiet: float) -> bool:
+    """Whether the keepalive timer was set as long ago as the last ACK came, give or take a round trip.
+
+    A timer that is longer than the connection has been quiet was not set by a probe.
+    """
+    length = connection.expires + info.last_ack_recv
+    seconds = round(length + info.rtt)
+    early = seconds - length
+    return _FAR_APART <= seconds <= quiet and -1.2 * _TICK <= early <= 1.2 * _TICK + min(
+        2 * info.rtt, _LONG_ROUND_TRIP
+    )
+
+
+_LONG_ROUND_TRIP = 0.25
+"""Seconds. With a longer one too many other moments would look like a probe's."""
 
 
 def _narrowed(connection: Connection, earlier: Earlier) -> Age:
@@ -318,8 +353,7 @@ class SocketSet(NamedTuple):
             at_most = Merged(at_most, self.maybe.highest_ages(earlier), self.unseen)
         reasons = [self.reason] if self.maybe or self.unseen else []
         reasons += dict.fromkeys(age.reason for age in sure if age.low < age.high)
-        quiet = sorted(max(age.low, age.quiet) for age in sure) if any(age.quiet for age in sure) else ()
-        return Ages(tuple(sorted(age.low for age in sure)), at_most, "; ".join(reasons) or None, tuple(quiet))
+        return Ages(tuple(sorted(age.low for age in sure)), at_most, "; ".join(reasons) or None, _quiet(sure))
 
     def peers(self, is_client: Callable[[Connection], bool]) -> str | Missing:
         """Peers with most sockets first: ``10.0.0.7:443 (812), 10.0.0.9:443 (3) and 14 more``.
@@ -342,6 +376,16 @@ class SocketSet(NamedTuple):
         if not fds:
             return Missing(self.reason) if self.maybe or self.unseen else NONE
         return some_descriptors(fds)
+
+
+def _quiet(ages: Sequence[Age]) -> tuple[float, ...]:
+    """How long each has been quiet at least, ascending; empty where that proves no more than `low`."""
+    doubted = [age.perhaps_quiet for age in ages if age.perhaps_quiet is not None]
+    probed = len(doubted) - doubted.count(0.0) >= _PROBED_TOGETHER * len(doubted)
+    quiet = [max(age.quiet, age.perhaps_quiet or 0.0) if probed else age.quiet for age in ages]
+    if not any(quiet):
+        return ()
+    return tuple(sorted(max(age.low, seconds) for age, seconds in zip(ages, quiet, strict=True)))
 
 
 def some_descriptors(fds: Sequence[int]) -> str:

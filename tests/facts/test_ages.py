@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tcpdoctor.facts.socketset import Earlier, age_of
+from tcpdoctor.facts.socketset import Earlier, SocketSet, age_of
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import TcpState, Timer
 from tests.facts.samples import CONNECTION, INFO, details, once, snapshot, twice
@@ -37,7 +37,7 @@ def test_bounds_that_cross_by_a_clock_tick_are_put_in_order():
 
 def test_without_tcp_info_nothing_bounds_an_age():
     age = age_of(CLOSE_WAIT._replace(info=Missing("/proc/net/tcp does not tell")), ALONE)
-    assert age == (0.0, math.inf, "/proc/net/tcp does not tell", 0.0)
+    assert age == (0.0, math.inf, "/proc/net/tcp does not tell", 0.0, None)
 
 
 def test_time_wait_has_run_for_what_its_timer_has_used_of_a_minute():
@@ -145,6 +145,48 @@ def test_a_probe_just_now_does_not_hide_an_end_of_file_that_was_read():
     assert age_of(probed, Earlier(twice(snapshot([probed]), snapshot([probed]), 1.0))).quiet == 90
     unread = probed._replace(receive_queue=1)
     assert age_of(unread, Earlier(twice(snapshot([unread]), snapshot([unread]), 1.0))).quiet == 0
+
+
+def kept_alive(socket, timer, *, since_ack=0.7, rtt=0.0002, quiet=100.0):
+    """A socket whose peer was heard a moment ago, with so much left of its keepalive timer."""
+    told = times(socket, last_ack_recv=since_ack, last_data_recv=quiet, last_data_sent=quiet, rtt=rtt)
+    return told._replace(timer=Timer.KEEPALIVE, expires=timer, receive_queue=1)
+
+
+def quiet_of(*sockets):
+    return SocketSet(sockets).ages(ALONE).quiet
+
+
+@pytest.mark.parametrize("socket", [CLOSE_WAIT, FIN_WAIT_2])
+@pytest.mark.parametrize(
+    ("timer", "rtt"),
+    [(14.3, 0.0002), (14.296, 0.0002), (14.304, 0.0002), (5.3, 0.0002), (14.2, 0.1), (14.25, 0.1)],
+)
+def test_a_timer_that_was_set_to_whole_seconds_with_the_last_ack_shows_a_probe(socket, timer, rtt):
+    assert quiet_of(*[kept_alive(socket, timer, rtt=rtt)] * 7) == (100.0,) * 7
+
+
+@pytest.mark.parametrize("timer", [14.25, 14.35, 13.8, 0.1, 0.35, 0.45])
+def test_a_fin_comes_at_any_moment_of_the_keepalive_timer(timer):
+    assert quiet_of(kept_alive(CLOSE_WAIT, timer, since_ack=0.69)) == ()
+
+
+def test_where_probes_follow_each_other_closely_one_came_after_a_fin_as_well():
+    assert quiet_of(kept_alive(CLOSE_WAIT, 4.3), kept_alive(CLOSE_WAIT, 0.3)) == ()
+
+
+def test_a_timer_that_no_probe_can_have_set_yet_shows_none():
+    assert quiet_of(kept_alive(CLOSE_WAIT, 7139.3)) == ()
+    assert quiet_of(kept_alive(CLOSE_WAIT, 99.3)) == (100.0,)
+    assert quiet_of(kept_alive(CLOSE_WAIT, 100.3)) == ()
+
+
+def test_connections_that_ended_at_once_show_probes_by_chance_only():
+    ended = [kept_alive(CLOSE_WAIT, 10 + number / 97) for number in range(97)]
+    assert quiet_of(*ended) == ()
+    probed = [kept_alive(CLOSE_WAIT, 14.3, since_ack=0.7) for _ in range(25 * 97)]
+    assert len([age for age in quiet_of(*ended, *probed) if age == 100.0]) >= len(probed)
+    assert quiet_of(*ended, *probed[:97]) == ()
 
 
 def test_other_states_and_sockets_without_tcp_info_are_never_quiet():

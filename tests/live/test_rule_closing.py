@@ -4,6 +4,7 @@ import os
 import re
 import resource
 import socket
+import struct
 import subprocess
 from contextlib import ExitStack
 
@@ -20,7 +21,7 @@ from tcpdoctor.lab.closing import (
     time_wait,
 )
 from tcpdoctor.lab.namespace import write_sysctl
-from tcpdoctor.lab.pairs import allow_descriptors, connect_pair, listen, wait_for_state
+from tcpdoctor.lab.pairs import allow_descriptors, connect_pair, listen, wait_for_state, wait_until
 from tcpdoctor.lab.peers import let_pass
 from tcpdoctor.lab.proxying import half_closed_pairs
 from tcpdoctor.lab.traffic import closed_before_sent
@@ -68,6 +69,43 @@ def test_a_leak_behind_keepalive_probes_is_told_with_both_bounds(in_namespace):
     assert evidence(sick, "perhaps_older(close_wait.owned_ages, 14 s)") == 113
     assert findings(shipped, name) == []
     assert "only within bounds" not in str(reason_unchecked(shipped, name))
+
+
+def just_probed(sockets, seconds):
+    """Wait until the oldest data is so old, and a keepalive probe was answered a moment ago."""
+
+    def is_so():
+        infos = [sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60) for sock in sockets]
+        heard = [struct.unpack_from("=I", info, 56)[0] for info in infos]
+        quiet = [struct.unpack_from("=I", info, 52)[0] for info in infos]
+        return min(quiet) > seconds * 1000 and max(heard) < 500
+
+    wait_until(is_so, "a probe was answered", 60)
+
+
+def leaks_of_which_a_probe_was_just_answered():
+    allow_descriptors(400)
+    with close_wait(113, keepalive=6) as clients:
+        just_probed(clients, 8)
+        unread = check(limits={"close-wait-leak": {"min_age": 8}})
+    with ExitStack() as stack:
+        server = listen(stack)
+        held = [connect_pair(stack, server)[1] for _ in range(113)]
+        for sock in held:
+            probe_every(sock, 6)
+            sock.shutdown(socket.SHUT_WR)
+        wait_for_state(held, TcpState.FIN_WAIT_2)
+        just_probed(held, 8)
+        half_closed = check(limits={"fin-wait-2-held-open": {"min_age": 8}})
+    return unread, half_closed
+
+
+def test_a_leak_does_not_hide_for_the_seconds_after_a_probe(in_namespace):
+    unread, half_closed = in_namespace(leaks_of_which_a_probe_was_just_answered)
+    for report, rule in ((unread, "close-wait-leak"), (half_closed, "fin-wait-2-held-open")):
+        finding = only_finding(report, rule)
+        assert finding["severity"] == "warning"
+        assert "113 of them have" in finding["summary"]
 
 
 def peers_that_end_now():
