@@ -15,8 +15,8 @@ class ToldContainer(NamedTuple):
     runtime: Annotated[
         str,
         Is(
-            "docker, containerd, cri-o, podman, lxc, nspawn, libvirt, libvirt-lxc, nomad, ecs, kubernetes "
-            "(which runtime is not told) or unknown."
+            "docker, containerd, cri-o, podman, lxc, nspawn, libvirt, libvirt-lxc, proxmox, nomad, ecs, "
+            "buildkit, kubernetes (which runtime is not told) or unknown."
         ),
     ]
     id: Annotated[str, Is("Its full id, or its name where it has none.")]

@@ -23,6 +23,7 @@ from tcpdoctor.diagnosis.stopping import (
     put_inside,
     stop_container,
     systemctl_of,
+    told_apart,
     user_systemctl,
 )
 from tcpdoctor.kernel.addresses import LocalAddresses
@@ -52,6 +53,7 @@ _TYPED = frozenset(
         "nomad",
         "aws",
         "kubectl",
+        "qm",
         "supervisorctl",
         "pm2",
         "sudo",
@@ -73,6 +75,8 @@ _TYPED = frozenset(
     )
 )
 """Words that a sentence keeps small at its beginning: commands are typed as they stand."""
+_MACHINES = ("libvirt", "proxmox")
+"""Who makes virtual machines: what holds a socket there runs one, and is not in it."""
 _COSTLY: Mapping[str, tuple[str, str]] = {
     "systemd-resolved": (
         "ends name resolution on this host",
@@ -85,6 +89,16 @@ _COSTLY: Mapping[str, tuple[str, str]] = {
     "k3s-agent": ("takes this node out of its cluster", "move the server"),
     "rke2-server": ("takes this node out of its cluster", "move the server"),
     "rke2-agent": ("takes this node out of its cluster", "move the server"),
+    **dict.fromkeys(
+        (
+            "k0scontroller",
+            "k0sworker",
+            "snap.microk8s.daemon-kubelite",
+            "snap.microk8s.daemon-k8s-dqlite",
+            "snap.microk8s.daemon-containerd",
+        ),
+        ("takes this node out of its cluster", "move the server"),
+    ),
     "dbus": ("ends what nearly every other service needs", "move the server"),
     "dbus-broker": ("ends what nearly every other service needs", "move the server"),
     "systemd-logind": ("ends the sessions of this host", "move the server"),
@@ -228,6 +242,15 @@ def _in_container(case: Case) -> Stop | None:
     if not place.containers or case.standing.same_container:
         return None
     box = place.containers[-1]
+    if box.runtime == "buildkit":
+        return Stop(
+            "process",
+            case.holder,
+            (f"kill {case.holder.pid}",),
+            role=f"is part of {name_container(box)}",
+            note="the build fails with it",
+            container=box,
+        )
     if box.pod is not None and program_of(case.kin) in _CONTROL_PLANE:
         return Stop(
             "not-to-be-stopped",
@@ -238,7 +261,7 @@ def _in_container(case: Case) -> Stop | None:
             avoid=(f"kill {case.holder.pid}: the kubelet starts it again, and the cluster waits meanwhile.",),
         )
     stop, restart = stop_container(box, case.asker.uid, case.standing.ancestors)
-    around = place.containers[:-1]
+    around = [told_apart(outer, case.standing.ancestors) for outer in place.containers[:-1]]
     note = _alone_in_container(case)
     if box.pod is not None and box.runtime != "podman":
         note = f"the kubelet starts it again: scale down or delete what made pod {box.pod}"
@@ -258,7 +281,7 @@ def _in_container(case: Case) -> Stop | None:
         case.holder,
         tuple(put_inside(around, command) for command in stop),
         lookup=tuple(put_inside(around, command) for command in look_up_container(box, case.asker.uid)),
-        role=f"{'runs' if box.runtime == 'libvirt' else 'runs in'} {name_container(box)}",
+        role=f"{'runs' if box.runtime in _MACHINES else 'runs in'} {name_container(box)}",
         note=note,
         restart=put_inside(around, restart) if restart else None,
         container=box,
@@ -281,7 +304,7 @@ def _alone_in_container(case: Case) -> str | None:
     unit = case.place.unit if case.place.unit_in_container else None
     if unit is None or not unit.endswith(".service") or not is_main_program(case):
         return None
-    boxes = case.place.containers
+    boxes = [told_apart(box, case.standing.ancestors) for box in case.place.containers]
     command = f"systemctl stop {shlex.quote(unit)}"
     if boxes[-1].runtime == "nspawn":
         command = f"systemctl -M {shlex.quote(boxes[-1].id)} stop {shlex.quote(unit)}"

@@ -168,6 +168,7 @@ _COMMANDS: Mapping[str, tuple[str, str | None]] = {
     "nspawn": ("machinectl poweroff {name}", "machinectl reboot {name}"),
     "libvirt": ("virsh shutdown {name}", "virsh reboot {name}"),
     "libvirt-lxc": ("virsh -c lxc:/// shutdown {name}", "virsh -c lxc:/// reboot {name}"),
+    "proxmox": ("qm shutdown {name}", "qm reboot {name}"),
     "nomad": ("nomad alloc stop {name}", "nomad alloc restart {name}"),
 }
 """What stops and restarts a container, by who runs it."""
@@ -187,6 +188,8 @@ _ENTRIES: Mapping[str, str] = {
     "kubernetes": "crictl exec {name} {command}",
     "nspawn": "systemd-run -M {name} --wait -P {command}",
     "lxc": "lxc-attach -n {name} -- {command}",
+    "lxd": "lxc exec {name} -- {command}",
+    "incus": "incus exec {name} -- {command}",
 }
 
 
@@ -199,11 +202,12 @@ def stop_container(
     """
     if box.task is not None and box.runtime in ("docker", "ecs"):
         return (f"aws ecs stop-task --cluster CLUSTER --task {shlex.quote(box.task)}",), None
-    runtime = _lxc_flavour(ancestors) if box.runtime == "lxc" else _client_name(box)
+    box = told_apart(box, ancestors)
+    runtime = _client_name(box)
     stop, restart = _COMMANDS.get(runtime, (None, None))
     if stop is None:
         return (), None
-    filled = {"client": _client_of(box, asker), "name": shlex.quote(box.short)}
+    filled = {"client": _client_of(box, asker), "name": _typed_name(box)}
     restart = None if box.pod is not None and runtime != "podman" else restart
     return (stop.format(**filled),), restart.format(**filled) if restart else None
 
@@ -223,8 +227,23 @@ def _client_of(box: Container, asker: int) -> str:
     return f"DOCKER_HOST=unix:///run/user/{user}/docker.sock docker"
 
 
+def told_apart(box: Container, ancestors: Sequence[Kin]) -> Container:
+    """Return a container of LXC with the runtime that its commands are for: ``lxc``, ``lxd`` or ``incus``.
+
+    LXD and Incus run LXC; the title of its monitor has the folder of whoever does.
+    """
+    return box._replace(runtime=_lxc_flavour(ancestors)) if box.runtime == "lxc" else box
+
+
+def _typed_name(box: Container) -> str:
+    """Return a container's name as its commands take it: of LXD's and Incus' projects ``PROJECT_NAME``."""
+    project, _, instance = box.id.rpartition("_")
+    if project and box.runtime in ("lxd", "incus"):
+        return f"--project {shlex.quote(project)} {shlex.quote(instance)}"
+    return shlex.quote(box.short)
+
+
 def _lxc_flavour(ancestors: Sequence[Kin]) -> str:
-    """LXD and Incus run LXC; the title of its monitor has the folder of whoever does."""
     titles = [title for kin in ancestors if "[lxc monitor]" in (title := " ".join(kin.arguments))]
     if any("/incus" in title for title in titles):
         return "incus"
@@ -241,7 +260,7 @@ def put_inside(boxes: Sequence[Container], command: str) -> str:
     """Return a command as it is run inside of containers, the outermost first."""
     for box in reversed(boxes):
         entry = _ENTRIES.get(_client_name(box), _ENTRIES["docker"])
-        command = entry.format(name=shlex.quote(box.short), command=command)
+        command = entry.format(name=_typed_name(box), command=command)
     return command
 
 
@@ -251,7 +270,8 @@ def name_container(box: Container) -> str:
         "docker": "Docker container", "podman": "Podman container", "nerdctl": "containerd container",
         "containerd": "containerd container", "cri-o": "CRI-O container", "kubernetes": "container",
         "lxc": "LXC container", "nspawn": "nspawn container", "libvirt": "virtual machine",
-        "libvirt-lxc": "libvirt container", "nomad": "Nomad allocation", "ecs": "ECS container",
+        "libvirt-lxc": "libvirt container", "proxmox": "virtual machine",
+        "buildkit": "BuildKit's build step", "nomad": "Nomad allocation", "ecs": "ECS container",
     }  # fmt: skip
     text = f"{names.get(box.runtime, 'container')} {box.short}"
     if box.pod is not None:

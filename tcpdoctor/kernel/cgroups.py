@@ -57,9 +57,11 @@ class Container(NamedTuple):
 
     runtime: str
     """``docker``, ``containerd``, ``cri-o``, ``podman``, ``lxc``, ``nspawn``, ``libvirt``,
-    ``libvirt-lxc``, ``nomad``, ``ecs``, ``kubernetes`` (which runtime is not told), or ``unknown``."""
+    ``libvirt-lxc``, ``proxmox``, ``nomad``, ``ecs``, ``buildkit`` (a step of a build), ``kubernetes`` (which
+    runtime is not told), or ``unknown``."""
     id: str
-    """Its full id; with LXC, nspawn and libvirt its name, with Nomad the allocation."""
+    """Its full id; with LXC, nspawn and libvirt its name, with Proxmox its number, with Nomad the
+    allocation."""
     pod: str | None = None
     """Uid of its Kubernetes pod, with dashes, or id of its Podman pod."""
     task: str | None = None
@@ -197,7 +199,7 @@ def _container_at(parts: Sequence[str], number: int) -> Container | None:
         return _machine(_unescape(part[len("machine-") : -len(".scope")]))
     if part.startswith("systemd-nspawn@") and part.endswith(".service"):
         return Container("nspawn", _unescape(part[len("systemd-nspawn@") : -len(".service")]))
-    return _lxc(part, above) or _scheduled(part, above)
+    return _lxc(part, above) or _scheduled(part, above) or _by_folder(part, above)
 
 
 def _lxc(part: str, above: Sequence[str]) -> Container | None:
@@ -206,6 +208,15 @@ def _lxc(part: str, above: Sequence[str]) -> Container | None:
             return Container("lxc", clean(part.removeprefix(prefix)))
     if part and above and above[-1] in ("lxc", "lxc.payload", "lxc.monitor"):
         return Container("lxc", clean(part))
+    return None
+
+
+def _by_folder(part: str, above: Sequence[str]) -> Container | None:
+    """Return what the folder alone tells: a virtual machine of Proxmox, and a step of a build."""
+    if above[-1:] == ["qemu.slice"] and re.fullmatch(r"\d+\.scope", part):
+        return Container("proxmox", part.removesuffix(".scope"))
+    if above[-1:] == ["buildkit"] and re.fullmatch(r"[0-9a-z]{25}", part):
+        return Container("buildkit", part)
     return None
 
 

@@ -537,6 +537,35 @@ def test_monitors_of_lxc_tell_lxd_and_incus_apart():
     )
 
 
+def test_an_instance_of_a_project_is_named_with_its_project():
+    monitor = kin(10, "[lxc monitor] /var/lib/incus/containers user-1000_web1")
+    unit = "/lxc.payload.user-1000_web1/system.slice/nginx.service"
+    found = stop_of(kin(20, NGINX, unit, parent=10), unit, monitor)
+    assert found.commands == ("incus stop --project user-1000 web1",)
+    inside = "incus exec --project user-1000 web1 -- systemctl stop nginx.service"
+    assert found.note == f"to end its nginx.service alone: {inside}"
+    plain = stop_of(kin(20, "/opt/app"), "/lxc.payload.web_1")
+    assert plain.commands == ("lxc-stop -n web_1",)
+
+
+def test_a_machine_of_proxmox_is_shut_down_by_its_number():
+    found = stop_of(kin(20, "/usr/bin/kvm -id 100 -name web"), "/qemu.slice/100.scope")
+    assert (found.commands, found.role) == (("qm shutdown 100",), "runs virtual machine 100")
+
+
+def test_a_step_of_a_build_is_ended_alone():
+    place = "/system.slice/docker.service/docker/buildkit/k5xa2ghz2mx5zl3sgj9ha4pz9"
+    found = stop_of(kin(20, "/opt/app", place), place)
+    assert (found.commands, found.note) == (("kill 20",), "the build fails with it")
+    assert found.role == "is part of BuildKit's build step k5xa2ghz2mx5zl3sgj9ha4pz9"
+
+
+@pytest.mark.parametrize("unit", ["snap.microk8s.daemon-kubelite", "k0sworker"])
+def test_a_node_of_a_cluster_is_not_stopped_for_a_port(unit):
+    found = stop_of(kin(20, "/opt/node", f"/system.slice/{unit}.service"), f"/system.slice/{unit}.service")
+    assert (found.way, found.commands) == ("not-to-be-stopped", ())
+
+
 def test_process_1_of_this_container_is_not_killed():
     found = stop_of(kin(1, "runit", parent=0))
     assert (found.way, found.commands) == ("first-process", ())

@@ -132,6 +132,13 @@ PATHS = {
     "/lxc.payload/web1": "lxc web1",
     "/lxc.monitor.web1": "watches=lxc:web1:",
     "/lxc.monitor/web1": "watches=lxc:web1:",
+    # Proxmox' virtual machines, and steps of builds
+    "/qemu.slice/100.scope": "proxmox 100 unit=100.scope slice=qemu.slice",
+    "/docker/buildkit/k5xa2ghz2mx5zl3sgj9ha4pz9": "buildkit k5xa2ghz2mx5zl3sgj9ha4pz9",
+    "/system.slice/docker.service/docker/buildkit/k5xa2ghz2mx5zl3sgj9ha4pz9": (
+        "buildkit k5xa2ghz2mx5zl3sgj9ha4pz9 unit=docker.service slice=system.slice"
+    ),
+    "/buildkit/cache": "",
     # libvirt
     r"/machine.slice/machine-qemu\x2d1\x2dname.scope": (
         r"libvirt name unit=machine-qemu\x2d1\x2dname.scope slice=machine.slice"
