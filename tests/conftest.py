@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Generator
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,6 +95,7 @@ def _noting_absence(function: Callable[..., Any], *args: Any, **kwargs: Any) -> 
 
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+LIVE = CHECKOUT / "tests" / "live"
 
 
 @functools.cache
@@ -178,9 +180,25 @@ def one_file(made_once: Callable[..., Path]) -> Path:
     return made_once("one-file", build) / "tcpdoctor.pyz"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest starts first: a worker that got it last would keep all others waiting."""
-    items.sort(key=lambda item: item.get_closest_marker("first") is None)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes longest starts first, and each worker of xdist gets of everything, in another order.
+
+    Most live tests wait and most others compute: while one worker waits the next computes. In the order of
+    the files all would compute at once, and wait for the kernel together at the end. A worker's share is one
+    stretch of the list (``--dist worksteal``); what others take of it once they are done lies at its end.
+    """
+    workers = getattr(config, "workerinput", {"workercount": 1})["workercount"]
+    first = [item for item in items if item.get_closest_marker("first") is not None]
+    others = [item for item in items if item.get_closest_marker("first") is None]
+    live = [item for item in others if LIVE in item.path.parents]
+    pure = [item for item in others if LIVE not in item.path.parents]
+    files = [list(tests) for _, tests in groupby(pure, lambda item: item.path)]
+    order: list[pytest.Item] = []
+    for worker in range(workers):
+        share = [*live[worker::workers], *chain.from_iterable(files[worker::workers])]
+        begin = len(share) * worker // workers
+        order += first[worker::workers] + share[begin:] + share[:begin]
+    items[:] = order
 
 
 def pytest_configure() -> None:

@@ -42,13 +42,6 @@ def old_pythons():
 OLD = list(old_pythons())
 
 
-@pytest.fixture(scope="module")
-def one_file(tmp_path_factory):
-    target = tmp_path_factory.mktemp("zipapp") / "tcpdoctor.pyz"
-    subprocess.run([sys.executable, CHECKOUT / "integrations" / "one_file.py", target], check=True)
-    return str(target)
-
-
 @pytest.mark.skipif(not OLD, reason="no Python older than 3.10 is on this machine")
 @pytest.mark.parametrize("python", OLD, ids=lambda path: Path(path).name)
 @pytest.mark.parametrize("form", ["module", "one file", "script"])

@@ -37,12 +37,14 @@ def dependencies(target: Path) -> Path:
     return target
 
 
-@pytest.fixture(scope="module")
-def installed(wheel, tmp_path_factory):
+@pytest.fixture(scope="session")
+def installed(wheel, made_once):
     """The wheel unpacked by pip into a folder of its own."""
-    folder = tmp_path_factory.mktemp("installed")
-    run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", folder, wheel)
-    return folder
+
+    def unpack(folder):
+        run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", folder, wheel)
+
+    return made_once("installed", unpack)
 
 
 def check(*command: object, **environment: str) -> dict:
