@@ -159,6 +159,12 @@ class FleetAnswer(NamedTuple):
     unknown: Annotated[tuple[NotKnown, ...], Is("What is not known; the reason of most hosts first.")]
 
 
+def loud_fleet(answer: FleetAnswer, least: Severity | None) -> FleetAnswer:
+    """Return it without the findings below `least`, as `--quiet` has it; None: without any."""
+    loud = [one for one in answer.findings if least is not None and one.severity >= least]
+    return answer._replace(findings=tuple(loud))
+
+
 def sick_hosts(answer: FleetAnswer) -> Iterable[FleetHost]:
     """Give the hosts with findings, the worst first."""
     return (host for host in answer.hosts if host.findings or host.findings_not_told)

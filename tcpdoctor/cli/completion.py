@@ -2,12 +2,16 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
 from tcpdoctor.cli.app import COMMANDS, build_command
-from tcpdoctor.cli.output import OUTPUT, Output, emit
+from tcpdoctor.cli.output import FORMAT, JSON, OUTPUT, Output, emit, format_of, say
+
+if TYPE_CHECKING:  # the tab key waits for none of it
+    from tcpdoctor.answers.about import ShellScript
+    from tcpdoctor.report.style import Style
 
 
 def completion(
@@ -16,6 +20,8 @@ def completion(
         list[str] | None, typer.Argument(metavar="[WORD]...", help="What the script asks about.")
     ] = None,
     *,
+    output_format: FORMAT = "text",
+    as_json: JSON = False,
     output: OUTPUT = None,
 ) -> None:
     """Print the script that completes tcpdoctor in a shell.
@@ -28,7 +34,16 @@ def completion(
         emit("\n".join(lines), Output("words"))
         return
 
-    emit(SCRIPTS[shell], Output("script", output))
+    if format_of(output_format, as_json) == "json":
+        from tcpdoctor.answers.about import ShellScript
+
+        say(ShellScript("tcpdoctor.completion/1", shell, SCRIPTS[shell]), _script, Output("json", output))
+    else:
+        emit(SCRIPTS[shell], Output("script", output))
+
+
+def _script(answer: "ShellScript", _style: "Style") -> str:
+    return answer.script
 
 
 # What bash, zsh and fish run when the user asks for completion: each asks tcpdoctor itself.

@@ -8,18 +8,20 @@ from typing import Annotated, Literal
 import typer
 
 from tcpdoctor import __version__
-from tcpdoctor.answers.fleet import Fleet, FleetAnswer
+from tcpdoctor.answers.fleet import Fleet, FleetAnswer, loud_fleet
 from tcpdoctor.cli.output import (
     COLOR,
     JSON,
     LONG,
     NO_PAGER,
     OUTPUT,
+    QUIET,
     Output,
     emit,
     emit_parts,
     format_of,
     refuse_hopeless_file,
+    refuse_quiet,
     style_of,
 )
 from tcpdoctor.diagnosis.finding import Severity
@@ -62,6 +64,7 @@ def fleet(
         Literal["warning", "critical", "never"],
         typer.Option("--fail-on", help="The least severity that changes the exit code."),
     ] = "warning",
+    quiet: QUIET = False,
     long: LONG = False,
     output_format: Annotated[
         FleetFormat,
@@ -82,6 +85,7 @@ def fleet(
     if not math.isfinite(max_age):
         raise typer.BadParameter("give a number of seconds", param_hint="--max-age")
     target = Output(format_of(output_format, as_json), output, color, pager=not no_pager, long=long)
+    refuse_quiet(quiet, target.format)
     refuse_hopeless_file(target)
     wanted = None if expect is None else _expected(expect)
     merged = Fleet(name_by_file=names == "file")
@@ -96,7 +100,10 @@ def fleet(
         most_named=hosts if target.format in ("json", "jsonl") else max(1000, hosts),
         version=__version__,
     )
-    _tell(answer, hosts, target)
+    if quiet:
+        answer = loud_fleet(answer, _FAIL_ON[fail_on])
+    if not quiet or answer.exit_code:
+        _tell(answer, hosts, target)
     raise typer.Exit(answer.exit_code)
 
 

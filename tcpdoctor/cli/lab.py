@@ -61,6 +61,8 @@ def run_scenario(
     no_pause: Annotated[
         bool, typer.Option("--no-pause", help="On a terminal, too, do not stop at each step.")
     ] = False,
+    output_format: FORMAT = "text",
+    as_json: JSON = False,
     color: COLOR = "auto",
 ) -> None:
     """Tell one scenario step by step: the disease, its finding, the fix.
@@ -71,10 +73,15 @@ def run_scenario(
     It happens in a network namespace of its own, as root or where user namespaces are allowed; no setting
     of the host changes, and all that is made ends with the namespace. Kernel modules that the kernel loads
     for it (connection tracking, virtual links, shapers) stay loaded. Exits 0 if all went as told, 1 if it
-    did not, and 3 if it could not run.
+    did not, and 3 if it could not run. As JSON it is what `lab prove NAME` prints.
     """
     from tcpdoctor.cli.lab_run import find_scenario, pace_of, tell
 
+    if format_of(output_format, as_json) == "json":
+        if hold:
+            raise typer.BadParameter("is for people; it goes with --format text", param_hint="--hold")
+        _print_proof([find_scenario(name)], (), Output("json"))
+        return
     code = tell(find_scenario(name), Output("text", None, color), pace_of(hold=hold, no_pause=no_pause))
     if code:
         raise typer.Exit(code)
@@ -98,12 +105,22 @@ def prove_scenarios(
     """
     from tcpdoctor.cli.lab_run import find_scenario, list_entries, rules_without
     from tcpdoctor.lab.catalogue import LAB
-    from tcpdoctor.report.proof_text import proof_text
 
     target = Output(format_of(output_format, as_json), output, color)
     refuse_hopeless_file(target)
     chosen = {found.name: found for found in map(find_scenario, names)} if names else LAB
-    proof = prove(list(chosen.values()), () if names else rules_without(list_entries()))
+    _print_proof(list(chosen.values()), () if names else rules_without(list_entries()), target)
+
+
+def _print_proof(scenarios: Sequence[Scenario], without: tuple[Unproven, ...], target: Output) -> None:
+    """Play them and print what they showed.
+
+    Raises:
+        typer.Exit: With 1, where one fell short.
+    """
+    from tcpdoctor.report.proof_text import proof_text
+
+    proof = prove(scenarios, without)
     say(proof, proof_text, target)
     if not proof.holds:
         raise typer.Exit(1)

@@ -36,6 +36,10 @@ OUTPUT = Annotated[
     typer.Option("-o", "--output", metavar="FILE", help="Write to FILE: beside it first, then renamed."),
 ]
 LONG = Annotated[bool, typer.Option("-v", "--long", help="All of it, not the short form.")]
+QUIET = Annotated[
+    bool,
+    typer.Option("-q", "--quiet", help="Print what is at or above --fail-on only, else nothing (for cron)."),
+]
 NO_PAGER = Annotated[
     bool, typer.Option("--no-pager", help="Print a text that is longer than the terminal all the same.")
 ]
@@ -167,6 +171,17 @@ def format_of(chosen: _Format, as_json: bool) -> _Format | Literal["json"]:  # n
         text = f"is --format json; leave one of it and --format {chosen} out"
         raise typer.BadParameter(text, param_hint="--json")
     return "json"
+
+
+def refuse_quiet(quiet: bool, chosen: str) -> None:  # noqa: FBT001 - an option
+    """Refuse `--quiet` where a format is for readers who need all of it.
+
+    Raises:
+        typer.BadParameter: That is so.
+    """
+    if quiet and chosen != "text":
+        text = f"leaves out what readers of {chosen} need; it goes with --format text"
+        raise typer.BadParameter(text, param_hint="--quiet")
 
 
 def emit_json(document: "dict[str, JsonValue]", output: Output) -> None:

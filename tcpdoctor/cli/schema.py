@@ -1,10 +1,14 @@
 """`tcpdoctor schema`: what the JSON of every command looks like, for programs that read it."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcpdoctor.cli.output import OUTPUT, Output, emit, style_of
+from tcpdoctor.cli.output import FORMAT, JSON, OUTPUT, Output, emit, format_of, say
+
+if TYPE_CHECKING:
+    from tcpdoctor.answers.about import SchemaList
+    from tcpdoctor.report.style import Style
 
 
 def schema(
@@ -13,6 +17,8 @@ def schema(
         typer.Argument(metavar="[NAME]", help="For example check; without it, the names are listed."),
     ] = None,
     *,
+    output_format: FORMAT = "text",
+    as_json: JSON = False,
     output: OUTPUT = None,
 ) -> None:
     """Print the JSON Schema of what --format json prints.
@@ -20,19 +26,22 @@ def schema(
     NAME is what stands in the key "schema" of that JSON, between the point and the slash:
     tcpdoctor.check/1 is check. Later versions may add keys to any object, and never remove one.
     """
+    from tcpdoctor.report.schemas import load_schema, schema_list, schema_names
+
+    target = Output("json" if name else format_of(output_format, as_json), output)
+    if name is None:
+        say(schema_list(), _names_text, target)
+        return
+    from tcpdoctor.knowledge.resource import bare, find_name
+
+    asked = name.removeprefix("tcpdoctor.").removesuffix("/1")
+    wanted = find_name(asked, {bare(each): each for each in schema_names()}, "schema")
     import json
 
-    from tcpdoctor.knowledge.resource import bare, find_name
-    from tcpdoctor.report.schemas import description_of, load_schema, schema_names
-
-    names = schema_names()
-    target = Output("json" if name else "text", output)
-    if name is None:
-        style = style_of(target)
-        column = max(map(len, names)) + 2
-        lines = (style.wrap(description_of(each), " " * column, f"{each:<{column}}") for each in names)
-        emit("\n".join(lines), target)
-        return
-    asked = name.removeprefix("tcpdoctor.").removesuffix("/1")
-    wanted = find_name(asked, {bare(each): each for each in names}, "schema")
     emit(json.dumps(load_schema(wanted), indent=1), target)
+
+
+def _names_text(answer: "SchemaList", style: "Style") -> str:
+    column = max(len(each.name) for each in answer.schemas) + 2
+    lines = (style.wrap(each.says, " " * column, f"{each.name:<{column}}") for each in answer.schemas)
+    return "\n".join(lines)

@@ -6,7 +6,17 @@ from typing import Annotated, Literal
 import typer
 
 from tcpdoctor.cli.options import NETNS, look_from
-from tcpdoctor.cli.output import COLOR, FORMAT, JSON, LINT_FORMAT, OUTPUT, Output, format_of
+from tcpdoctor.cli.output import (
+    COLOR,
+    FORMAT,
+    JSON,
+    LINT_FORMAT,
+    OUTPUT,
+    QUIET,
+    Output,
+    format_of,
+    refuse_quiet,
+)
 
 app = typer.Typer(
     no_args_is_help=False,
@@ -64,6 +74,7 @@ def lint_settings(
         Literal["info", "warning", "critical", "never"],
         typer.Option(help="The least severity that changes the exit code (info never does)."),
     ] = "warning",
+    quiet: QUIET = False,
     netns: NETNS = None,
     output_format: LINT_FORMAT = "text",
     as_json: JSON = False,
@@ -78,10 +89,11 @@ def lint_settings(
     Exits 0 if nothing at or above --fail-on was found, 1 for a warning, 2 if it is critical, and 3 if the
     files could not be read.
     """
+    target = Output(format_of(output_format, as_json), output, color, netns=netns)
+    refuse_quiet(quiet, target.format)
     look_from(netns)
     from tcpdoctor.cli.sysctl_lint import answer_lint
 
-    target = Output(format_of(output_format, as_json), output, color, netns=netns)
-    code = answer_lint(files or [], root, fail_on, target)
+    code = answer_lint(files or [], root, fail_on, target, quiet=quiet)
     if code:
         raise typer.Exit(code)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcpdoctor.answers.settings_lint import lint_these
-from tcpdoctor.cli.output import UNKNOWN, Output, emit, say
+from tcpdoctor.cli.output import UNKNOWN, Output, emit, say, style_of
 from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.report.style import PLAIN
 
 if TYPE_CHECKING:
     from tcpdoctor.answers.settings_lint import SettingsLint
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
 _FAIL_ON = {severity.key: severity for severity in Severity}
 
 
-def answer_lint(files: Sequence[Path], root: Path | None, fail_on: str, output: Output) -> int:
+def answer_lint(
+    files: Sequence[Path], root: Path | None, fail_on: str, output: Output, *, quiet: bool = False
+) -> int:
     """Judge these files, or those of a system, and return the exit code.
+
+    Quiet, text has only what is at or above `fail_on`, and is empty where nothing is.
 
     Raises:
         QuestionError: A file or the root cannot be read, or both were given.
@@ -27,9 +32,13 @@ def answer_lint(files: Sequence[Path], root: Path | None, fail_on: str, output: 
     below = None if root is None else os.fspath(root)
     look = partial(lint_these, [os.fspath(file) for file in files], below, _FAIL_ON.get(fail_on))
     if output.everywhere:
-        return _lint_everywhere(look, output)
+        return _lint_everywhere(look, output, _FAIL_ON.get(fail_on), quiet=quiet)
     answer, checks = look()
-    if output.format == "sarif":
+    if quiet:
+        from tcpdoctor.report.sysctl_lint_text import loud_lint_text
+
+        emit(loud_lint_text(answer, style_of(output), _FAIL_ON.get(fail_on)), output)
+    elif output.format == "sarif":
         from tcpdoctor.report.sysctl_lint_text import sysctl_lint_sarif
 
         text = json.dumps(sysctl_lint_sarif(answer, checks), indent=1, allow_nan=False)
@@ -41,13 +50,19 @@ def answer_lint(files: Sequence[Path], root: Path | None, fail_on: str, output: 
     return answer.exit_code
 
 
-def _lint_everywhere(look: "Callable[[], tuple[SettingsLint, Sequence[Check]]]", output: Output) -> int:
+def _lint_everywhere(
+    look: "Callable[[], tuple[SettingsLint, Sequence[Check]]]",
+    output: Output,
+    fail_on: Severity | None,
+    *,
+    quiet: bool,
+) -> int:
     """The same files against the running values of every network namespace; the worst exit code of all."""
     from tcpdoctor.answers.everywhere import look_everywhere, worst_exit_code
     from tcpdoctor.cli.everywhere import complain_of, print_everywhere
     from tcpdoctor.kernel.workers import at_once
     from tcpdoctor.report.sarif import joined_sarif
-    from tcpdoctor.report.sysctl_lint_text import sysctl_lint_sarif, sysctl_lint_text
+    from tcpdoctor.report.sysctl_lint_text import loud_lint_text, sysctl_lint_sarif, sysctl_lint_text
 
     found = look_everywhere(at_once(look))
     if output.format == "sarif":
@@ -55,7 +70,10 @@ def _lint_everywhere(look: "Callable[[], tuple[SettingsLint, Sequence[Check]]]",
         emit(json.dumps(joined_sarif(runs), indent=1, allow_nan=False), output)
     else:
         told = tuple((place, answer) for place, (answer, _) in found.told)
-        print_everywhere(found._replace(told=told), sysctl_lint_text, output)
-    complain_of(found.unseen, found.hidden)
+        if quiet:
+            told = tuple(one for one in told if loud_lint_text(one[1], PLAIN, fail_on))
+        text = partial(loud_lint_text, fail_on=fail_on) if quiet else sysctl_lint_text
+        print_everywhere(found._replace(told=told), text, output)
+    complain_of(found.unseen, 0 if quiet else found.hidden)
     codes = [answer.exit_code for _, (answer, _) in found.told] + [UNKNOWN] * bool(found.unseen)
     return worst_exit_code(codes)

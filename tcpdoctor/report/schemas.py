@@ -7,6 +7,7 @@ no schema forbids keys that it does not name.
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+from tcpdoctor.answers.about import NamedForm, SchemaList, ShellScript
 from tcpdoctor.answers.connect import ConnectAnswer
 from tcpdoctor.answers.error import ErrorAnswer
 from tcpdoctor.answers.facts import FactsAnswer
@@ -32,6 +33,7 @@ from tcpdoctor.report.document import Part, part_of, schema_of
 _RECORDS: Mapping[str, tuple[Any, str]] = {
     "check": (CheckAnswer, "check"),
     "checks": (ChecksAnswer, "check --netns all"),
+    "completion": (ShellScript, "completion SHELL"),
     "connect": (ConnectAnswer, "explain --connect HOST:PORT"),
     "error": (ErrorAnswer, "explain --error E"),
     "facts": (FactsAnswer, "facts"),
@@ -47,6 +49,7 @@ _RECORDS: Mapping[str, tuple[Any, str]] = {
     "rule": (RuleAnswer, "explain --rule ID"),
     "rules": (RuleListAnswer, "rules list"),
     "ruletests": (RuleTestsAnswer, "rules test"),
+    "schemas": (SchemaList, "schema"),
     "sockets": (SocketsDocument, "sockets"),
     "state": (StateAnswer, "explain --state S"),
     "states": (StatesAnswer, "states"),
@@ -64,6 +67,12 @@ _FAILURE = "failure"
 def schema_names() -> tuple[str, ...]:
     """Return the names that `load_schema` knows, sorted."""
     return tuple(sorted({*_RECORDS, _FAILURE}))
+
+
+def schema_list() -> SchemaList:
+    """Return all of them, each with what it is of."""
+    named = tuple(NamedForm(name, description_of(name)) for name in schema_names())
+    return SchemaList("tcpdoctor.schemas/1", named)
 
 
 def description_of(name: str) -> str:

@@ -15,14 +15,7 @@ _MARGIN = "  "
 
 def sysctl_lint_text(answer: SettingsLint, style: Style) -> str:
     """Return every fault under its file, then what was looked at."""
-    lines: list[str] = []
-    file = None
-    for fault in answer.faults:
-        if fault.file != file:
-            lines += [""] if lines else []
-            lines.append(style.bold(clean(fault.file, 300)))
-            file = fault.file
-        lines += _fault_lines(fault, style)
+    lines = _by_file(answer.faults, style)
     if answer.unchecked:
         lines += ["", style.bold("Not looked at")] if lines else [style.bold("Not looked at")]
         lines += [
@@ -30,6 +23,24 @@ def sysctl_lint_text(answer: SettingsLint, style: Style) -> str:
             for each in answer.unchecked
         ]
     return "\n".join([*lines, *([""] if lines else []), style.wrap(_total(answer))]) + "\n"
+
+
+def loud_lint_text(answer: SettingsLint, style: Style, fail_on: Severity | None = None) -> str:
+    """Return the faults at or above `fail_on`, nothing else; empty where there are none."""
+    loud = [fault for fault in answer.faults if fail_on and Severity[fault.severity.upper()] >= fail_on]
+    return "\n".join(_by_file(loud, style))
+
+
+def _by_file(faults: Sequence[LintFault], style: Style) -> list[str]:
+    lines: list[str] = []
+    file = None
+    for fault in faults:
+        if fault.file != file:
+            lines += [""] if lines else []
+            lines.append(style.bold(clean(fault.file, 300)))
+            file = fault.file
+        lines += _fault_lines(fault, style)
+    return lines
 
 
 def _fault_lines(fault: LintFault, style: Style) -> list[str]:

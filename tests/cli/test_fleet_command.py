@@ -64,6 +64,19 @@ def test_a_host_is_a_line_of_its_own(tmp_path):
     assert (len(hosts), answer.returncode) == (2, 1)
 
 
+def test_quiet_prints_what_is_at_or_above_fail_on_and_else_nothing(tmp_path):
+    write(tmp_path, "web1", finding("a", "warning"))
+    write(tmp_path, "web2", finding("b", "critical"))
+    loud = tcpdoctor("fleet", tmp_path, "-q", "--fail-on", "critical")
+    assert (loud.returncode, " on 1 of 2 hosts: web2" in loud.stdout) == (2, True)
+    assert " on 1 of 2 hosts: web1" not in loud.stdout
+    (tmp_path / "web2.json").unlink()
+    assert tcpdoctor("fleet", tmp_path, "-q").returncode == 1
+    quiet = tcpdoctor("fleet", tmp_path, "-q", "--fail-on", "critical")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+    assert "--format text" in complaint(tcpdoctor("fleet", tmp_path, "-q", "--json"))
+
+
 def test_the_short_form_ends_with_the_worst_host_and_the_long_one_tells_all(tmp_path):
     write(tmp_path, "web1")
     write(tmp_path, "web2", finding("a"))

@@ -156,6 +156,14 @@ def test_prove_as_json(in_namespace, tmp_path):
     assert 0 < scenario["duration_s"] < 60
 
 
+def test_run_as_json_is_what_prove_prints(in_namespace):
+    ran = in_namespace(tcpdoctor, "lab", "run", SHORT, "--json")
+    told = described(ran.stdout)
+    assert (ran.returncode, told["schema"], told["holds"]) == (0, "tcpdoctor.proof/1", True)
+    assert [one["name"] for one in told["scenarios"]] == [SHORT]
+    assert "--hold" in complaint(tcpdoctor("lab", "run", SHORT, "--json", "--hold"))
+
+
 def test_how_far_it_is_is_said_on_a_terminal_and_erased(in_namespace):
     terminal, stderr = pty.openpty()
     command = [*COMMAND, "lab", "prove", SHORT]

@@ -14,6 +14,7 @@ from tcpdoctor.report.document import as_json
 from tcpdoctor.report.schemas import load_schema, schema_names
 from tests.cli.command import complaint, tcpdoctor
 from tests.report.examples import FINDING, HIDDEN, check
+from tests.schemas import described
 
 NAMES = schema_names()
 SOURCES = Path(package.__file__).parent
@@ -51,6 +52,18 @@ def test_without_a_name_all_are_listed():
     assert answer.returncode == 0
     assert [line.split()[0] for line in answer.stdout.splitlines() if not line.startswith(" ")] == list(NAMES)
     assert max(map(len, answer.stdout.splitlines())) <= 80
+
+
+def test_the_list_is_json_where_that_is_wanted():
+    told = described(tcpdoctor("schema", "--json").stdout)
+    assert [one["name"] for one in told["schemas"]] == list(NAMES)
+    assert tcpdoctor("schema", "check", "--json").stdout == tcpdoctor("schema", "check").stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_script_for_a_shell_is_json_where_that_is_wanted(shell):
+    told = described(tcpdoctor("completion", shell, "--json").stdout)
+    assert (told["shell"], told["script"]) == (shell, tcpdoctor("completion", shell).stdout)
 
 
 @pytest.mark.parametrize("name", ["check", "tcpdoctor.check/1", "Check"])

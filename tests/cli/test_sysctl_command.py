@@ -54,6 +54,21 @@ def test_info_never_changes_the_exit_code(tmp_path):
     assert (answer.returncode, "info: fin-timeout-changed" in answer.stdout) == (0, True)
 
 
+@pytest.mark.parametrize(("fail_on", "lines"), [("warning", [1, 3]), ("critical", []), ("never", [])])
+def test_quiet_prints_what_is_at_or_above_fail_on_and_else_nothing(bad, fail_on, lines):
+    answer = tcpdoctor("sysctl", "lint", bad, "--quiet", "--fail-on", fail_on)
+    assert [f"  line {line}: warning" in answer.stdout for line in (1, 3)] == [
+        line in lines for line in (1, 3)
+    ]
+    assert (bool(answer.stdout), answer.returncode) == (bool(lines), int(bool(lines)))
+    assert "info:" not in answer.stdout
+    assert "remarks" not in answer.stdout
+
+
+def test_quiet_is_for_people(bad):
+    assert "--format text" in complaint(tcpdoctor("sysctl", "lint", bad, "-q", "--json"))
+
+
 def test_a_clean_file_says_so(tmp_path):
     put(tmp_path, "x.conf", "# nothing\n")
     answer = tcpdoctor("sysctl", "lint", tmp_path / "x.conf")
