@@ -170,20 +170,31 @@ def _rootless(case: Case) -> Stop:
     port = _carried(case.kin.arguments, case.asker.port)
     others = program_of(case.kin).startswith(("slirp4netns", "rootlesskit"))
     carries = "carries the network of" if others else "publishes a port of"
-    asks_it = (
-        f"its own port is told by {client} port {shlex.quote(box.short)}" if known and not port else None
-    )
+    asks_it = f"{client} port {shlex.quote(box.short)}"
     return Stop(
         "published-port",
         case.holder,
         _inside_own(case, stop),
         lookup=() if known else _inside_own(case, (look,)),
         role=f"publishes port {port} of {container}" if port else f"{carries} {container}",
-        note=asks_it,
+        note=_own_port(case.standing.served_ports, asks_it) if known and not port else None,
         avoid=(*_whole_runtime(case), f"kill {case.holder.pid}: the container goes on without its network."),
         container=box if known else None,
         container_port=port,
     )
+
+
+def _own_port(inside: Sequence[int], asks_it: str) -> str:
+    """Say which of its ports it may be: what a container listens on is seen, what leads to it is not."""
+    if not inside:
+        return f"its own port is told by {asks_it}"
+    if len(inside) == 1:
+        return f"the container listens on port {inside[0]} only; {asks_it} tells whether this one leads there"
+    named = ", ".join(map(str, inside[:_PORTS_NAMED])) + (" ..." if len(inside) > _PORTS_NAMED else "")
+    return f"the container listens on ports {named}; {asks_it} tells which of them it is"
+
+
+_PORTS_NAMED = 5
 
 
 def _carried(arguments: Sequence[str], port: int | None) -> int | None:

@@ -2,7 +2,8 @@
 
 docker-proxy has the container's address in its command line; pasta and slirp4netns have the path of its
 network namespace, which stands in the container's own configuration as well; rootlessport has nothing, and a
-child that lives in that namespace. What they were told on standard input or through a socket is not seen.
+child that lives in that namespace. Which port leads where they were told on standard input or through a
+socket, and is not seen; what the container listens on is.
 """
 
 import os
@@ -13,6 +14,7 @@ from itertools import pairwise
 
 from tcpdoctor.kernel.cgroups import Container, read_place
 from tcpdoctor.kernel.procfile import read_kernel_file, why_unreadable
+from tcpdoctor.kernel.procnet import read_listening_ports
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.text import decode
 
@@ -114,6 +116,25 @@ def find_served(
     if any(one.startswith(("rootlessport", "containers-rootl")) for one in names):
         return _of_children(pid, root)
     return None
+
+
+def find_ports_inside(box: Container, root: str = "/proc") -> tuple[int, ...]:
+    """Return the ports that a container listens on, ascending; none where it is hidden from us.
+
+    They are read from the table of the first process in it that shows them (/proc/PID/net/tcp): nothing is
+    entered. A published port leads to one of them, unless nothing listens where it leads.
+    """
+    pids = every_pid(root)
+    for pid in pids if len(pids) <= MOST_PROCESSES else ():
+        place = read_place(pid, root)
+        if isinstance(place, Missing) or place.container is None or place.container.id != box.id:
+            continue
+        try:
+            if os.stat(f"{root}/{pid}/ns/net").st_ino != os.stat(f"{root}/self/ns/net").st_ino:
+                return tuple(read_listening_ports(f"{root}/{pid}/net"))
+        except OSError:
+            continue  # it ended, or is another's
+    return ()
 
 
 def _of_process(number: str | None, root: str) -> Container | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from types import MappingProxyType
 
-from tcpdoctor.kernel.carriers import MOST_PROCESSES, every_pid, find_served
+from tcpdoctor.kernel.carriers import MOST_PROCESSES, every_pid, find_ports_inside, find_served
 from tcpdoctor.kernel.cgroups import Container, Place, read_place
 from tcpdoctor.kernel.processes import parse_start_time, read_name, read_status
 from tcpdoctor.kernel.procfile import read_kernel_file, why_unreadable
@@ -74,6 +74,8 @@ class Standing(NamedTuple):
     serves: Reading[Container | None] = None
     """The container that it carries a port or a network to, by what its command line or its child has of it:
     an address (docker-proxy), or a network namespace (pasta, slirp4netns, rootlessport)."""
+    served_ports: tuple[int, ...] = ()
+    """Ports that this container listens on, ascending; empty where it is hidden or there are none."""
 
 
 def read_standings(
@@ -110,6 +112,7 @@ class _Reader:
         place = self.place(pid)
         numbers = _numbers(pid, self._root)
         unit_path = None if isinstance(place, Missing) else place.unit_path
+        serves = find_served(pid, kin.name, kin.arguments, self._root)
         return Standing(
             kin=kin,
             since=time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - kin.started),
@@ -121,7 +124,8 @@ class _Reader:
             unit_members=self._members_of(unit_path) if unit_path else (),
             variables=_read_variables(pid, self._root),
             listens_on=self._ports_of(pid),
-            serves=find_served(pid, kin.name, kin.arguments, self._root),
+            serves=serves,
+            served_ports=find_ports_inside(serves, self._root) if isinstance(serves, Container) else (),
         )
 
     def kin(self, pid: int) -> Reading[Kin]:

@@ -192,13 +192,21 @@ subprocess.run(["nsenter", f"--net=/proc/{sys.argv[1]}/ns/net", "sleep", "60"])
 )
 
 
-def carrier_with_a_child(folder: Path) -> Stop:
+SERVER_INSIDE = """
+import socket, time
+kept = []
+for port in PORTS:
+    s = socket.socket(); s.bind(("0.0.0.0", port)); s.listen(); kept.append(s)
+print("ready", flush=True); time.sleep(60)
+"""
+
+
+def carrier_with_a_child(folder: Path, *ports: int) -> Stop:
+    server = SERVER_INSIDE.replace("PORTS", repr(ports))
     carrier = program(folder, "rootlessport", ROOTLESSPORT)
     with (
         group(f"user.slice/libpod-{ID}.scope") as box,
-        running(
-            ["unshare", "-n", "sh", "-c", "echo; exec sleep 60"], box, stdout=subprocess.PIPE
-        ) as container,
+        running(["unshare", "-n", sys.executable, "-c", server], box, stdout=subprocess.PIPE) as container,
     ):
         assert container.stdout is not None
         container.stdout.readline()
@@ -214,6 +222,20 @@ def test_the_container_behind_rootlessport_is_that_of_its_childs_namespace(in_na
     assert stop.commands == ("podman stop 0123456789ab",)
     assert stop.container is not None
     assert stop.container.id == ID
+    assert stop.note == "its own port is told by podman port 0123456789ab"
+
+
+@pytest.mark.parametrize(
+    ("ports", "told"),
+    [
+        ((8081,), "port 8081 only; podman port 0123456789ab tells whether this one leads there"),
+        ((443, 8081), "ports 443, 8081; podman port 0123456789ab tells which of them it is"),
+    ],
+)
+def test_what_the_container_behind_rootlessport_listens_on_is_told(in_namespace, tmp_path, ports, told):
+    stop = in_namespace(carrier_with_a_child, tmp_path, *ports)
+    assert stop.note == f"the container listens on {told}"
+    assert stop.container_port is None
 
 
 SHARED = """
