@@ -14,11 +14,9 @@ from tcpdoctor.facts.rates import NEEDS_TWO_SAMPLES, counter
 from tcpdoctor.facts.socketset import NONE, most_common
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.value import Value
+from tcpdoctor.kernel.counters import OWN_RESETS
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import DestinationUse, Endpoint
-
-_OWN_RESETS = ("TcpExt.TCPAbortOnData", "TcpExt.TCPAbortOnClose", "TcpExt.TCPAbortOnTimeout")
-"""Connections that programs or timers of this host reset."""
 
 
 def _sum_of(host: Looks, *names: str) -> Reading[int]:
@@ -82,7 +80,7 @@ FACTS: tuple[Told[Looks], ...] = (
         "ends, less every connection that was accepted, and those that were reset from here.",
         "nstat -az TcpEstabResets TcpPassiveOpens TcpExtTCPAbortOnData TcpExtTCPAbortOnClose "
         "TcpExtTCPAbortOnTimeout",
-        lambda host: _less(host, "Tcp.EstabResets", ("Tcp.PassiveOpens", *_OWN_RESETS)),
+        lambda host: _less(host, "Tcp.EstabResets", ("Tcp.PassiveOpens", *OWN_RESETS)),
     ),
     _of_host.gauge(
         "lifetime.resets_unasked",
@@ -90,7 +88,7 @@ FACTS: tuple[Told[Looks], ...] = (
         "Resets that left this host and that no program or timer of it asked for, since the network "
         "namespace began: answers to segments for which there was no socket.",
         "nstat -az TcpOutRsts TcpExtTCPAbortOnData TcpExtTCPAbortOnClose TcpExtTCPAbortOnTimeout",
-        lambda host: _less(host, "Tcp.OutRsts", _OWN_RESETS),
+        lambda host: _less(host, "Tcp.OutRsts", OWN_RESETS),
     ),
     _of_host.gauge(
         "lifetime.invalid_packets",

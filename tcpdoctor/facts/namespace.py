@@ -388,6 +388,14 @@ FACTS: Sequence[Told[Looks]] = (
         lambda host: sysctl_value("net.netfilter.nf_conntrack_max", host.samples.after),
     ),
     _of_host.gauge(
+        "conntrack.cut_lately",
+        COUNT,
+        "Tracked connections that were established and that a reset ended within the last seconds. Read "
+        "where counters look like resets by packets called invalid, or where insertions fail.",
+        "/proc/net/nf_conntrack (CLOSE and [ASSURED]; conntrack -L -p tcp --state CLOSE)",
+        lift(lambda host: host.samples.after.translations, lambda found, _: found.cut),
+    ),
+    _of_host.gauge(
         "snat.ports_used",
         COUNT,
         "Ports that source NAT has given to connections from one address of its own to one destination: "

@@ -1,10 +1,17 @@
-"""The table of tracked connections, read for one question: has source NAT a port left for a destination?
+"""The table of tracked connections, read for two questions.
 
+Has source NAT a port left for a destination?
 A source translation gives each connection a port of the NAT's own address, and two connections to one
 destination cannot have the same. Where all are taken, the packet of a new connection is dropped, and
 counted in the same places as one that merely met another at the same instant. Only the table tells them
-apart. It is read where such losses grow, and only then: a million entries take seconds, so the time is
-bounded.
+apart.
+
+And how many connections has a reset cut off within the last seconds? Where tracking's and TCP's counters look
+like resets by packets called invalid, they do not tell when that was; entries of such connections stay for
+some seconds.
+
+It is read where such losses grow or such counters match, and only then: a million entries take seconds, so
+the time is bounded.
 """
 
 import os
@@ -48,23 +55,24 @@ def read_translations(
     deadline = time.thread_time() + seconds
     try:
         with open(path, encoding="ascii", errors="replace") as table:
-            found = _by_destination(_entries_of(table), deadline)
+            found = _gather(_entries_of(table), deadline)
     except OSError as error:
         if not is_absent(error):
             return Missing(why_unreadable(error))
         if not os.path.isdir(f"{modules}/nf_conntrack_netlink"):
             return Missing("this kernel has no /proc/net/nf_conntrack; `conntrack -L` lists the table")
         try:
-            found = _by_destination(_asked_for(), deadline)
+            found = _gather(_asked_for(), deadline)
         except OSError as refusal:
             return Missing(why_unreadable(refusal))
     if isinstance(found, Missing):
         return found
-    fullest = max(found.items(), key=lambda item: len(item[1]), default=None)
+    by_destination, cut = found
+    fullest = max(by_destination.items(), key=lambda item: len(item[1]), default=None)
     if fullest is None:
-        return Translations(None)
+        return Translations(None, cut)
     (protocol, towards), ports = fullest
-    return Translations(Translation(protocol, towards, len(ports), min(ports), max(ports)))
+    return Translations(Translation(protocol, towards, len(ports), min(ports), max(ports)), cut)
 
 
 class _Entry(NamedTuple):
@@ -75,18 +83,25 @@ class _Entry(NamedTuple):
     client_port: int
     towards: Destination
     port: int
+    cut: bool
+    """A connection of TCP that was established and that a reset ended."""
 
 
-def _by_destination(
+def _gather(
     entries: Iterable[_Entry | None], deadline: float
-) -> Reading[dict[tuple[str, Destination], set[int]]]:
+) -> Reading[tuple[dict[tuple[str, Destination], set[int]], int]]:
+    """Return the ports of source NAT by destination, and how many connections a reset has ended."""
     found: dict[tuple[str, Destination], set[int]] = {}
+    cut = 0
     for number, entry in enumerate(entries, start=1):
         if not number % _ENTRIES_BETWEEN_CLOCKS and time.thread_time() >= deadline:
             return Missing(f"the table of tracked connections is too long: {number:,} entries were read")
-        if entry is not None and (entry.towards.source, entry.port) != (entry.client, entry.client_port):
+        if entry is None:
+            continue
+        cut += entry.cut
+        if (entry.towards.source, entry.port) != (entry.client, entry.client_port):
             found.setdefault((entry.protocol, entry.towards), set()).add(entry.port)
-    return found
+    return found, cut
 
 
 def _entries_of(lines: Iterable[str]) -> Iterator[_Entry | None]:
@@ -98,7 +113,8 @@ def _entries_of(lines: Iterable[str]) -> Iterator[_Entry | None]:
             continue
         protocol, client, client_port, server, source, server_port, port = entry.groups()
         towards = Destination(source, server, int(server_port))
-        yield _Entry(protocol, client, int(client_port), towards, int(port))
+        cut = " CLOSE src=" in line and "[ASSURED]" in line
+        yield _Entry(protocol, client, int(client_port), towards, int(port), cut)
 
 
 # The same by netlink: include/uapi/linux/netfilter/nfnetlink_conntrack.h.
@@ -110,6 +126,9 @@ _ERROR, _DONE = 2, 3
 _ORIGINAL, _REPLY = 1, 2  # CTA_TUPLE_ORIG, CTA_TUPLE_REPLY
 _ADDRESSES, _PROTOCOL = 1, 2  # CTA_TUPLE_IP, CTA_TUPLE_PROTO
 _NUMBER, _SOURCE_PORT, _PORT = 1, 2, 3  # CTA_PROTO_NUM, _SRC_PORT, _DST_PORT
+_STATUS, _PROTOCOL_STATE = 3, 4  # CTA_STATUS, CTA_PROTOINFO
+_TCP, _TCP_STATE, _CLOSE = 1, 1, 8  # CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE, TCP_CONNTRACK_CLOSE
+_ASSURED = 1 << 2  # IPS_ASSURED
 _PROTOCOLS = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
 _TYPE = 0x3FFF
 
@@ -145,7 +164,14 @@ def _entry_in(body: bytes) -> _Entry | None:
         return None
     protocol, client, client_port, _, _ = first
     _, server, server_port, source, port = answers
-    return _Entry(protocol, client, client_port, Destination(source, server, server_port), port)
+    towards = Destination(source, server, server_port)
+    return _Entry(protocol, client, client_port, towards, port, protocol == "tcp" and _is_cut(tuples))
+
+
+def _is_cut(entry: dict[int, bytes]) -> bool:
+    about = _attributes(_attributes(entry.get(_PROTOCOL_STATE, b"")).get(_TCP, b""))
+    status = int.from_bytes(entry.get(_STATUS, b""), "big")
+    return about.get(_TCP_STATE, b"\0")[0] == _CLOSE and bool(status & _ASSURED)
 
 
 def _ends_in(body: bytes) -> tuple[str, str, int, str, int] | None:

@@ -292,6 +292,9 @@ def parse_sockstat(text: str, source: str) -> dict[str, int]:
 
 _CPU = 12
 _FEWEST = 3
+OWN_RESETS = ("TcpExt.TCPAbortOnData", "TcpExt.TCPAbortOnClose", "TcpExt.TCPAbortOnTimeout")
+"""Connections that programs or timers of this host reset."""
+
 WRAP = 1 << 32
 """The counters begin again at 0 here: `unsigned int` and `atomic_t` in struct softnet_data."""
 

@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TypeAlias
 
 from tcpdoctor.kernel.closer_look import fill_in_owners, postpone_owners, worth_an_owner
-from tcpdoctor.kernel.counters import read_counters, read_sockstat, read_softnet
+from tcpdoctor.kernel.counters import OWN_RESETS, read_counters, read_sockstat, read_softnet
 from tcpdoctor.kernel.descriptor_search import Still
 from tcpdoctor.kernel.kept_rows import KeptRows, without_file
 from tcpdoctor.kernel.namespaces import read_identity
@@ -180,7 +180,7 @@ def take_snapshot(
     sysctls = read_sysctls()
     undecoded = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2) if owners is None else ()
     look = _begin(sysctls, EARLIER_STATES if census else DETAILED_STATES, _BOUNDS, undecoded)
-    if _has_grown("nf_conntrack.insert_failed", before, look):
+    if _has_grown("nf_conntrack.insert_failed", before, look) or _resets_match(look):
         from tcpdoctor.kernel.conntrack_table import read_translations  # seldom wanted, and it has patterns
 
         look = look._replace(translations=read_translations(_TABLE_SECONDS))
@@ -254,6 +254,21 @@ def _has_grown(counter: str, before: Snapshot | None, after: Snapshot) -> bool:
     if before is None or isinstance(before.counters, Missing) or isinstance(after.counters, Missing):
         return False
     return after.counters.get(counter, 0) > before.counters.get(counter, 0)
+
+
+def _resets_match(look: Snapshot) -> bool:
+    """Whether about as many resets were sent unasked so far as packets were called invalid, and not few."""
+    if isinstance(look.counters, Missing):
+        return False
+    counted = [look.counters.get(name) for name in ("Tcp.OutRsts", "nf_conntrack.invalid", *OWN_RESETS)]
+    if None in counted:
+        return False
+    sent, invalid, *own = (number or 0 for number in counted)
+    unasked = sent - sum(own)
+    return min(unasked, invalid) >= _FEWEST_RESETS and 3 * min(unasked, invalid) >= max(unasked, invalid)
+
+
+_FEWEST_RESETS = 10
 
 
 def look_lightly() -> Snapshot:

@@ -371,10 +371,13 @@ class Translation(NamedTuple):
 
 
 class Translations(NamedTuple):
-    """What the table says of source NAT."""
+    """What the table of tracked connections says."""
 
     fullest: Translation | None
-    """The one with most ports in use; None where no source is translated."""
+    """Of source NAT the one with most ports in use; None where no source is translated."""
+    cut: int = 0
+    """Connections of TCP, once established, that a reset ended within nf_conntrack_tcp_timeout_close: for so
+    long they stay in it."""
 
 
 PortRanges: TypeAlias = tuple[tuple[int, int], ...]
@@ -430,8 +433,8 @@ class Snapshot(NamedTuple):
     translations: Reading[Translations] = Missing(
         "insertions into the table of tracked connections did not fail"
     )
-    """What the table of tracked connections says of source NAT; read where insertions into it failed since
-    the earlier look."""
+    """What the table of tracked connections says; read where insertions into it failed since the earlier
+    look, or where so far about as many resets were sent unasked as packets were called invalid."""
     unread: Mapping[str, str] = {}
     """Why counters of a group (``TcpExt``) are not among `counters` although the kernel has them."""
 

@@ -206,6 +206,13 @@ def test_of_source_nat_the_destination_with_most_ports_is_told():
     assert unread["snat.ports_used"] == Missing("it takes root")
 
 
+def test_connections_that_a_reset_has_cut_off_lately_are_told():
+    found = facts(once(snapshot(translations=Translations(None, 13))))
+    assert found["conntrack.cut_lately"] == 13
+    unread = facts(once(snapshot(translations=Missing("it takes root"))))
+    assert unread["conntrack.cut_lately"] == Missing("it takes root")
+
+
 def test_sockets_stuck_at_a_full_queue_of_this_host_are_told_with_the_listener():
     stuck = CONNECTION._replace(
         state=TcpState.FIN_WAIT_1, retransmits=4, timer=Timer.RETRANSMIT, inode=0, owner=NotHeld()

@@ -38,6 +38,20 @@ def test_what_is_not_translated_counts_for_nothing(tmp_path):
     assert found == Translations(None)
 
 
+CUT = (
+    "ipv4     2 tcp      6 5 CLOSE src=10.98.1.2 dst=10.98.2.2 sport={sport} dport=8443 "
+    "src=10.98.2.2 dst=10.98.2.1 sport=8443 dport={sport} {assured}mark=0 zone=0 use=2\n"
+)
+
+
+def test_connections_that_a_reset_has_cut_off_are_counted(tmp_path):
+    cut = [CUT.format(sport=33000 + n, assured="[ASSURED] ") for n in range(13)]
+    refused = [CUT.format(sport=43000 + n, assured="") for n in range(7)]
+    found = read_translations(1.0, table(tmp_path, OTHERS + "".join(cut + refused)))
+    assert isinstance(found, Translations)
+    assert found.cut == 13
+
+
 def test_a_table_that_is_too_long_to_read_is_unknown(tmp_path):
     found = read_translations(0.0, table(tmp_path, ENTRY.format(sport=33000, port=40000) * 2000))
     assert found == Missing("the table of tracked connections is too long: 1,024 entries were read")

@@ -1,9 +1,11 @@
 """The rules of limits: descriptors and the table of tracked connections, compared with /proc."""
 
+import errno
 import json
 import os
 import resource
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -23,6 +25,7 @@ from tcpdoctor.lab.limits import (
     tracked,
     translated_ports_used_up,
 )
+from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import allow_descriptors, connect_pair, listen, wait_until
 
 from .checks import check, evidence, findings, only_finding, severities, the_finding
@@ -254,6 +257,28 @@ def test_netlink_lists_the_same_ports_as_the_file(in_namespace):
     read, asked = in_namespace(table_told_twice)
     assert read == asked
     assert (read.fullest.used, read.fullest.towards.source) == (7, "127.0.0.1")
+
+
+def cut_and_refused():
+    """Of 17 tracked connections a reset ends 13; 7 more are refused, which ends no connection."""
+    with tracked(0) as server, tempfile.TemporaryDirectory() as modules, ExitStack() as stack:
+        write_sysctl("net.netfilter.nf_conntrack_tcp_timeout_close", 600)
+        pairs = [connect_pair(stack, server) for _ in range(17)]
+        for client, _ in pairs[:13]:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            for _ in range(7):
+                with socket.socket() as refused:
+                    assert refused.connect_ex(unused.getsockname()) == errno.ECONNREFUSED
+        (Path(modules) / "nf_conntrack_netlink").mkdir()
+        return read_translations(9.0), read_translations(9.0, f"{modules}/absent", modules)
+
+
+def test_connections_that_a_reset_has_cut_off_are_counted_in_the_table(in_namespace):
+    read, asked = in_namespace(cut_and_refused)
+    assert (read.cut, asked.cut) == (13, 13)
 
 
 # --- descriptors ---
