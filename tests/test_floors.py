@@ -86,7 +86,10 @@ def test_no_room_is_named_after_nothing(name):
     assert not [path for path in PACKAGE.rglob("*") if path.stem == name]
 
 
-IMPURE = {"os", "time", "socket", "subprocess", "shutil", "tempfile", "pathlib", "sys", "logging", "select"}
+IMPURE = {
+    "asyncio", "datetime", "fcntl", "io", "locale", "logging", "mmap", "os", "pathlib", "random", "secrets",
+    "select", "shutil", "signal", "socket", "subprocess", "sys", "tempfile", "threading", "time",
+}  # fmt: skip
 ARITHMETIC = {
     "socket": {"AF_INET", "AF_INET6", "inet_aton", "inet_ntop", "inet_pton"},
     "sys": {"version_info"},
@@ -94,12 +97,13 @@ ARITHMETIC = {
 }
 """What those modules hold that reads nothing: conversions and constants."""
 
+SECONDS_GIVEN = {"gmtime": 1, "strftime": 2}
+"""Calls that read the clock where they have fewer arguments."""
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in modules() if path.relative_to(PACKAGE).parts[0] in ("facts", "diagnosis", "report")],
-    ids=lambda path: str(path.relative_to(PACKAGE)),
-)
+PURE = [path for path in modules() if path.relative_to(PACKAGE).parts[0] in ("facts", "diagnosis", "report")]
+
+
+@pytest.mark.parametrize("path", PURE, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_floors_above_the_kernel_do_no_input_or_output(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = list(ast.walk(tree))
@@ -112,6 +116,28 @@ def test_floors_above_the_kernel_do_no_input_or_output(path):
         else:
             continue
         assert used <= ARITHMETIC.get(module, set()), f"{path.name} line {node.lineno} uses {module}: {used}"
+
+
+@pytest.mark.parametrize("path", PURE, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_floors_above_the_kernel_open_nothing_and_read_no_clock(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+        assert not (isinstance(node.func, ast.Name) and name in ("open", "print", "input", "exec", "eval"))
+        assert len(node.args) >= SECONDS_GIVEN.get(name, 0), f"{path.name} line {node.lineno} reads the clock"
+
+
+LOOKS = ("read_", "take_", "probe_", "write_", "find_owners", "find_unlisted")
+"""How functions of the kernel's floor begin that read the machine."""
+
+
+@pytest.mark.parametrize("path", PURE, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_floors_above_the_kernel_take_no_look(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("tcpdoctor.kernel"):
+            looks = {alias.name for alias in node.names if alias.name.startswith(LOOKS)}
+            assert not looks, f"{path.name} line {node.lineno} reads the machine by {looks}"
 
 
 WORDING = {
@@ -217,7 +243,7 @@ LAZY = {
     },
     "lab": {
         "ctypes": "3.5 ms; one scenario listens to packets",
-        "pyroute2": "190 ms; only scenarios that lose packets shape their links",
+        "pyroute2": "190 ms; only scenarios that lose packets, or filter them, change links and rules",
     },
 }
 """What may be imported inside a function, by room and by the beginning of its name, and what that saves.

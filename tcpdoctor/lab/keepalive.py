@@ -1,6 +1,5 @@
 """Diseases of connections that stay open: dead peers, closed windows, a path that forgets."""
 
-import fcntl
 import socket
 import struct
 import threading
@@ -10,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.firewall import nothing_leaves
+from tcpdoctor.lab.packets import add_address_to_loopback
 from tcpdoctor.lab.pairs import (
     LOOPBACK,
     NeverCameError,
@@ -26,7 +26,6 @@ from tcpdoctor.lab.silence import go_deaf, hear_again
 HERE, THERE = "10.77.0.1", "10.77.0.2"
 """Two addresses of one namespace that stand for two hosts: not loopback, and not the same."""
 
-_SIOCSIFADDR = 0x8916
 _RETRANSMITS, _PROBES, _BACKOFF = 2, 3, 4
 _SEGMENTS = struct.Struct("=II")
 _SEGMENTS_AT = 136  # tcpi_segs_out, tcpi_segs_in
@@ -137,7 +136,7 @@ def idle_connections(
     """
     allow_descriptors(2 * count + 64)
     for number, address in enumerate((HERE, THERE), start=1):
-        _give_address(f"lo:{number}", address)
+        add_address_to_loopback(address, f"lo:{number}")
     with ExitStack() as stack:
         server = listen(stack, address=THERE)
         pairs = []
@@ -281,13 +280,6 @@ def _fill(sender: socket.socket) -> None:
             sender.send(bytes(1 << 16))
     except BlockingIOError:
         return
-
-
-def _give_address(interface: str, address: str) -> None:
-    """Give an interface of this namespace one more address, under a label such as ``lo:1``."""
-    packed = struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton(address))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        fcntl.ioctl(sock, _SIOCSIFADDR, struct.pack("16s24s", interface.encode(), packed))
 
 
 # Connections that stay open: dead peers, peers that do not read, and a path that forgets.

@@ -73,10 +73,10 @@ def send_from_the_wrong_side(count: int, ends: Endpoints) -> None:
             sock.send(_ETHERNET_IPV4 + _packet(ends, _segment(ends, number, _SYN)))
 
 
-def add_address_to_loopback(address: str) -> None:
-    """Give lo a second IPv4 address (an alias, as ifconfig(8) does)."""
+def add_address_to_loopback(address: str, label: str = "lo:1") -> None:
+    """Give lo one more IPv4 address, under a label of its own (an alias, as ifconfig(8) does)."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        request = struct.pack("16sHH4s8x", b"lo:1", socket.AF_INET, 0, socket.inet_aton(address))
+        request = struct.pack("16sHH4s8x", label.encode(), socket.AF_INET, 0, socket.inet_aton(address))
         fcntl.ioctl(sock, _SIOCSIFADDR, request)
 
 
