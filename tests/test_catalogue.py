@@ -8,7 +8,7 @@ import pytest
 
 from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.cli.app import COMMANDS
-from tcpdoctor.diagnosis.port import CAUSES
+from tcpdoctor.diagnosis.occupants import CAUSES
 from tcpdoctor.diagnosis.settings_rules import checks_of
 from tcpdoctor.diagnosis.sysctl_checks import CHECKS
 from tcpdoctor.knowledge.error_pages import find_error

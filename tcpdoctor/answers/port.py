@@ -33,13 +33,8 @@ from tcpdoctor.answers.stop import (
     told_stop,
 )
 from tcpdoctor.diagnosis.bind import ATTEMPTS, OK, Attempt, Target, parse_target
-from tcpdoctor.diagnosis.finding import Diagnosis, Unchecked
-from tcpdoctor.diagnosis.port import (
-    BindAnswer,
+from tcpdoctor.diagnosis.custody import (
     HeldConnections,
-    PortSocket,
-    Row,
-    answer,
     connections_by_holders,
     connections_that_end,
     custody_of,
@@ -47,19 +42,12 @@ from tcpdoctor.diagnosis.port import (
     is_waiting,
     peer_of,
     stop_of,
-    udp_sockets,
-    with_probes,
 )
-from tcpdoctor.diagnosis.port_advice import (
-    advise,
-    count_causes,
-    flag_value,
-    headline,
-    led_elsewhere,
-    redirected,
-    verdict,
-    why,
-)
+from tcpdoctor.diagnosis.finding import Diagnosis, Unchecked
+from tcpdoctor.diagnosis.occupants import PortSocket, Row, udp_sockets
+from tcpdoctor.diagnosis.port import BindAnswer, answer, with_probes
+from tcpdoctor.diagnosis.port_advice import advise, led_elsewhere
+from tcpdoctor.diagnosis.port_verdict import count_causes, flag_value, headline, redirected, verdict, why
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.addresses import interface_indexes
 from tcpdoctor.kernel.namespaces import Identity, read_identity

@@ -361,7 +361,7 @@ _ODD_RANGE = (
 
 def _wait(row: Connection, scene: Scene) -> float | None:
     """Seconds until connect() may take this socket's port over; None: it does not go by itself."""
-    from tcpdoctor.diagnosis.port import time_left  # large, and most destinations have no sockets
+    from tcpdoctor.diagnosis.occupants import time_left
 
     left = time_left(row, scene.sysctls)
     if left is None or math.isinf(left.low):

@@ -3,8 +3,10 @@
 import pytest
 
 from tcpdoctor.diagnosis.bind import Target
-from tcpdoctor.diagnosis.port import BindAnswer, answer, custody_of, with_probes
-from tcpdoctor.diagnosis.port_advice import advise, verdict, why
+from tcpdoctor.diagnosis.custody import custody_of
+from tcpdoctor.diagnosis.port import BindAnswer, answer, with_probes
+from tcpdoctor.diagnosis.port_advice import advise
+from tcpdoctor.diagnosis.port_verdict import verdict, why
 from tcpdoctor.kernel.addresses import LocalAddresses, LocalPrefix
 from tcpdoctor.kernel.cgroups import place_of
 from tcpdoctor.kernel.port_evidence import CONNECTION_STATES, BindRules, PortEvidence, Probe

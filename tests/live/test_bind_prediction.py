@@ -13,7 +13,8 @@ from typing import NamedTuple
 import pytest
 
 from tcpdoctor.diagnosis.bind import ATTEMPTS, Flag, Target, find_obstacle, predict
-from tcpdoctor.diagnosis.port import answer, port_sockets, wanted_socket
+from tcpdoctor.diagnosis.occupants import port_sockets
+from tcpdoctor.diagnosis.port import answer, wanted_socket
 from tcpdoctor.kernel.listing import WAYS as WAYS_TO_LIST
 from tcpdoctor.kernel.listing import Way, lists_bound_sockets
 from tcpdoctor.kernel.port_evidence import PortEvidence, read_port_evidence

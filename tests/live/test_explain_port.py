@@ -15,7 +15,7 @@ import pytest
 
 from tcpdoctor.diagnosis.bind import parse_target
 from tcpdoctor.diagnosis.port import answer
-from tcpdoctor.diagnosis.port_advice import verdict
+from tcpdoctor.diagnosis.port_verdict import verdict
 from tcpdoctor.kernel.port_evidence import read_port_evidence
 from tests.cli.command import COMMAND, complaint, environment, tcpdoctor
 from tests.live.port_holders import (

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from tcpdoctor.diagnosis.custody import stop_of
 from tcpdoctor.diagnosis.holders import tell_stop
-from tcpdoctor.diagnosis.port import stop_of
 from tcpdoctor.diagnosis.stopping import Stop
 from tcpdoctor.kernel.cgroups import Container, read_place
 from tcpdoctor.kernel.port_evidence import read_port_evidence
@@ -459,7 +459,8 @@ def test_process_1_of_another_pid_namespace_is_a_containers_systemd(in_namespace
 def an_heir_of_a_connection() -> tuple[bool, str]:
     """A server has ended; a child of it that never used the connection still has it."""
     from tcpdoctor.diagnosis.bind import Target
-    from tcpdoctor.diagnosis.port import answer, custody_of
+    from tcpdoctor.diagnosis.custody import custody_of
+    from tcpdoctor.diagnosis.port import answer
     from tcpdoctor.diagnosis.port_advice import advise
 
     server = socket.create_server(("127.0.0.1", PORT))

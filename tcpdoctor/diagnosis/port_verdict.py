@@ -1,0 +1,366 @@
+"""What the answer about a port means in sentences: the verdict, and why each socket stands in the way."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from tcpdoctor.diagnosis.bind import OK, UNKNOWN, Attempt
+from tcpdoctor.diagnosis.custody import (
+    Custody,
+    custody_of,
+    introduce,
+    is_systemd,
+    stop_of,
+)
+from tcpdoctor.diagnosis.holders import redirects_for, tell_redirect
+from tcpdoctor.diagnosis.occupants import PortSocket, is_ephemeral
+from tcpdoctor.diagnosis.port import BindAnswer
+from tcpdoctor.kernel.packet_rules import Redirect
+from tcpdoctor.kernel.port_evidence import PortEvidence
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import Endpoint, Held, Holder, Listener, NotHeld
+from tcpdoctor.kernel.states import TcpState
+
+_NOUNS = {
+    "listener": ("listener", "listeners"),
+    "dual-stack-listener": ("dual-stack listener", "dual-stack listeners"),
+    "bound-socket": ("bound socket", "bound sockets"),
+    "udp-socket": ("UDP socket", "UDP sockets"),
+    "live-connections": ("live connection", "live connections"),
+    "outgoing-connection": ("outgoing connection", "outgoing connections"),
+    "fin-wait-2-orphan": ("FIN_WAIT_2 orphan", "FIN_WAIT_2 orphans"),
+    "time-wait": ("TIME_WAIT connection", "TIME_WAIT connections"),
+}
+
+
+def verdict(answer: BindAnswer) -> str:
+    """Return the answer in a few sentences."""
+    found = _verdict(answer)
+    led = redirected(answer)
+    if led and answer.attempts[0].bind == OK:
+        return f"{found} But a server there is not reached: {tell_redirect(led[0], answer.target.port)}"
+    return found
+
+
+def redirected(answer: BindAnswer) -> tuple[Redirect, ...]:
+    """Return the rules that lead the port's clients elsewhere, other than to whom a listener here serves."""
+    evidence = answer.evidence
+    if not evidence.redirects.found:
+        return ()
+    found = redirects_for(evidence.redirects.found, answer.target.address, evidence.rules.addresses)
+    listeners = () if isinstance(evidence.listeners, Missing) else evidence.listeners
+    stops = (stop_of(row, evidence) for row in listeners)
+    return () if any(stop is not None and stop.way == "published-port" for stop in stops) else found
+
+
+def _verdict(answer: BindAnswer) -> str:
+    where = _where(answer)
+    if answer.obstacle is not None:
+        by = f" by uid {answer.wanted.uid}" if answer.obstacle.cause == "privileged-port" else ""
+        return f"{where} cannot be bound{by}: {answer.obstacle.why}."
+    plain = answer.attempts[0]
+    if plain.bind == OK:
+        return _free(answer, where, plain)
+    if answer.cause is None:
+        return (
+            f"{where} cannot be bound: the kernel answers {plain.bind}, and nothing that we see explains it."
+        )
+    until = " cannot be bound"
+    if answer.free_in is not None:
+        until += f" for {'another' if _is_exact(answer) else 'some'} {seconds(answer.free_in)}"
+    doubt = "" if plain.certain else " (probably)"
+    return f"{where}{until}{doubt}: {_culprits(answer)}.{_way_out(answer)}"
+
+
+def _where(answer: BindAnswer) -> str:
+    target, protocol = answer.target, answer.target.protocol.upper()
+    if target.family == 4 and target.address == "0.0.0.0":
+        return f"{protocol} port {target.port}"
+    return f"{protocol} {Endpoint(target.address, target.port)}"
+
+
+def _free(answer: BindAnswer, where: str, plain: Attempt) -> str:
+    what = (
+        "bind() succeeds"
+        if answer.target.protocol == "udp"
+        else "bind() and listen() succeed"
+        if plain.listen in (OK, None)
+        else f"bind() succeeds, listen() answers {plain.listen}"
+    )
+    if plain.probed:
+        what = f"the kernel let us {'listen' if plain.listen_probed else 'bind it'} a moment ago"
+    if not plain.certain:
+        hidden = "whether an IPv6 socket on it lets IPv4 in (IPV6_V6ONLY) is hidden; --probe asks"
+        return f"{where} looks free, but that is not certain: {'; '.join(answer.unknowns) or hidden}."
+    return f"{where} is free: {what}, with or without options."
+
+
+def _is_exact(answer: BindAnswer) -> bool:
+    """Whether the end is a timer that was read, and not a computed span."""
+    return all(b.leaves is not None and b.leaves.low == b.leaves.high for b in answer.blockers)
+
+
+def _culprits(answer: BindAnswer) -> str:
+    """Name the first cause in full and count the others."""
+    first = next(b for b in answer.blockers if b.cause == answer.cause)
+    number = dict(answer.by_cause)[str(answer.cause)]
+    text = _first_culprit(answer, first, number)
+    others = [count(n, *_NOUNS[cause]) for cause, n in answer.by_cause if cause != answer.cause]
+    return f"{text}, and the port has {' and '.join(others)} besides" if others else text
+
+
+def _first_culprit(answer: BindAnswer, first: PortSocket, number: int) -> str:
+    custody = custody_of(first.row, answer.evidence)
+    who = _who(custody, answer)
+    listening = bool(_listeners(answer))
+    match answer.cause:
+        case "listener" | "dual-stack-listener":
+            ipv4 = " for IPv4 as well (dual-stack)" if answer.cause == "dual-stack-listener" else ""
+            more = f", with {number - 1} more" if number > 1 else ""
+            verb = "listen" if len(custody.holders) > 1 and not custody.socket_unit else "listens"
+            place = place_of(first, answer.evidence)
+            return f"{who} {verb} on {place}{ipv4}{more}{_origin(custody)}"
+        case "bound-socket":
+            return f"{who} bound {place_of(first, answer.evidence)} and neither listens nor connects"
+        case "udp-socket":
+            return f"{who} has {place_of(first, answer.evidence)}"
+        case "outgoing-connection":
+            assert not isinstance(first.row, Listener)  # noqa: S101 - a listener has another cause
+            to = f" to {first.row.remote}" if number == 1 else ""
+            got = "got it as ephemeral port" if _is_ephemeral(answer.evidence) else "has it as its own port"
+            return f"{count(number, *_NOUNS[answer.cause])} of {who}{to} {got}"
+        case "live-connections":
+            held = "still holds it" if number == 1 else "still hold it"
+            heir = ", which inherited them and does not use them," if custody.inherited else ""
+            return f"{_connections(answer, number)}{_of(answer, custody)}{heir} {held}{_quiet(listening)}"
+        case _:
+            noun = count(number, *_NOUNS[str(answer.cause)])
+            held = "still holds it" if number == 1 else "still hold it"
+            whose = {True: " of a client here", False: " of the previous server", None: ""}[first.began_here]
+            closed = ", which closed first," if answer.cause == "time-wait" else ", whose peer never closed,"
+            return f"{noun}{whose}{closed} {held}{_quiet(listening)}"
+
+
+def _connections(answer: BindAnswer, number: int) -> str:
+    """Count them, with their states as far as all of them are listed."""
+    states = Counter(b.state.name for b in answer.blockers if b.cause == answer.cause)
+    text = count(number, "connection")
+    if len(states) == 1:
+        return f"{text} in {next(iter(states))}"
+    kinds = ", ".join(f"{many} {state}" for state, many in states.most_common())
+    return f"{text} ({kinds})" if states.total() == number else text
+
+
+def _of(answer: BindAnswer, custody: Custody) -> str:
+    if not custody.holders:
+        return " whose holder is hidden" if custody.hidden else " that no process holds"
+    mine = custody.holders[0].pid
+    owners = [b.row.owner for b in answer.blockers if b.cause == answer.cause]
+    alone = all(isinstance(owner, Held) and owner.holders[0].pid == mine for owner in owners)
+    return f" of {_who(custody, answer)}{'' if alone else ' and others'}"
+
+
+def _who(custody: Custody, answer: BindAnswer) -> str:
+    if custody.socket_unit:
+        systemd = next(h for h in custody.holders if is_systemd(h, answer.evidence))
+        whose = "" if systemd.pid == 1 else f" of uid {systemd.uid}"
+        return f"a systemd socket unit{whose} (pid {systemd.pid} {systemd.name})"
+    if custody.holders:
+        others = len(custody.holders) - 1
+        more = f" and {count(others, 'more process', 'more processes')}" if others else ""
+        return f"{introduce(custody.holders[0], answer.evidence)}{more}"
+    return "a process that is hidden from us" if custody.hidden else "a socket that no process holds"
+
+
+def _origin(custody: Custody) -> str:
+    if custody.first_process:
+        return ": as a socket unit of that init, or, in a container, as its main program"
+    if not custody.inherited:
+        return ""
+    return ": it inherited the socket from a program that holds it no longer"
+
+
+def _quiet(listening: bool) -> str:  # noqa: FBT001 - it is the whole question
+    return "" if listening else "; nothing is listening"
+
+
+def _listeners(answer: BindAnswer) -> tuple[Listener, ...]:
+    listeners = answer.evidence.listeners
+    return listeners if isinstance(listeners, tuple) else ()
+
+
+def _way_out(answer: BindAnswer) -> str:
+    """Say which option helps at once, if one does."""
+    for attempt in answer.attempts[1:]:
+        if attempt.bind == OK and attempt.certain:
+            return f" With {' and '.join(attempt.options)} it can be bound at once."
+    if any(not attempt.certain for attempt in answer.attempts[1:]):
+        option = next(a.options[0] for a in answer.attempts[1:] if not a.certain)
+        return f" With {option} perhaps at once: whether the other socket had it is hidden; --probe asks."
+    return ""
+
+
+def _is_ephemeral(evidence: PortEvidence) -> bool:
+    return is_ephemeral(evidence.port, evidence.sysctls)
+
+
+def why(socket: PortSocket, evidence: PortEvidence) -> str:
+    """Return one sentence that says why this socket stops a plain bind()."""
+    old = socket.existing
+    flag = _flag_sentence(socket)
+    match socket.cause:
+        case "listener":
+            return "A listener lets nobody else in, unless both sockets have SO_REUSEPORT and one user."
+        case "dual-stack-listener":
+            return "It listens on all IPv6 addresses without IPV6_V6ONLY, which takes all of IPv4 as well."
+        case "bound-socket":
+            return f"It is bound to the port and neither listens nor connects{flag}."
+        case "udp-socket":
+            return "Two UDP sockets share a port where both have SO_REUSEADDR, or SO_REUSEPORT and one user."
+        case "outgoing-connection":
+            given = "has this port, which is not in ip_local_port_range: its process bound it first"
+            if _is_ephemeral(evidence):
+                given = "was given this port from ip_local_port_range"
+            return f"An outgoing connection {given}{flag}."
+        case "live-connections":
+            how = _why_alive(socket)
+            return f"The connection is in {old.state.name} and {how}{flag}."
+        case "fin-wait-2-orphan":
+            return f"It was closed here and waits for the peer's FIN{flag}."
+        case _:
+            return f"It was closed here first; the kernel keeps it for 60 s in all{flag}."
+
+
+def _why_alive(socket: PortSocket) -> str:
+    if not socket.row.inode:
+        waiting = socket.state in (TcpState.ESTABLISHED, TcpState.CLOSE_WAIT)
+        return "waits in the accept queue" if waiting else "was closed here, but the kernel still finishes it"
+    match socket.row.owner:
+        case Held():
+            return "its process has not closed it"
+        case NotHeld():
+            return "no process has a descriptor of it (MPTCP, or a user inside the kernel)"
+        case _:
+            return "its holder is hidden"
+
+
+def _flag_sentence(socket: PortSocket) -> str:
+    old = socket.existing
+    if old.reuseaddr.known:
+        return ", with SO_REUSEADDR" if old.reuseaddr.value else ", without SO_REUSEADDR"
+    return "; whether it had SO_REUSEADDR is hidden"
+
+
+def flag_value(socket: PortSocket, name: str) -> bool | None:
+    """Return a flag as it is known; None where it is hidden."""
+    flag = getattr(socket.existing, name, UNKNOWN)
+    return flag.value if flag.known else None
+
+
+def seconds(number: float) -> str:
+    """Print seconds until something: whole ones, rounded up, so that nobody comes too early."""
+    if number >= 600:
+        return f"{math.ceil(number / 60)} min"
+    return f"{math.ceil(number)} s"
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """Return ``one connection`` for 1, else ``3 connections``."""
+    return f"one {one}" if number == 1 else f"{number} {many or one + 's'}"
+
+
+def count_causes(numbers: Mapping[str, int]) -> str:
+    """Return ``one listener, 129 live connections``."""
+    return ", ".join(count(number, *_NOUNS[cause]) for cause, number in numbers.items())
+
+
+def headline(found: Sequence[BindAnswer], verdict: str, evidence: PortEvidence) -> str:
+    """Return the answer in a line, the verdict in capitals first.
+
+    Args:
+        found: What was found for each address that was asked about.
+        verdict: ``free``, ``busy``, ``partly`` or ``unknown``, of all of them together.
+        evidence: The look that it was found in.
+    """
+    target = found[0].target
+    port = f"{verdict.upper()}  {target.protocol.upper()} port {target.port}"
+    addresses = " and ".join(one.target.address for one in found)
+    if verdict == "free":
+        led = next((one for each in found for one in redirected(each)), None)
+        but = f", but a rule leads its clients to {led.to}" if led else ""
+        return f"{port} ({addresses}){_other_protocol(target.protocol, evidence)}{but}"
+    if verdict == "unknown":
+        doubtful = next((one for one in found if not one.attempts[0].certain), found[0])
+        doubts = "; ".join(doubtful.unknowns) or "whether a socket lets IPv4 in, or still holds it, is hidden"
+        return f"{port}: cannot tell: {doubts}"
+    busy = next(one for one in found if one.attempts[0].bind != OK)
+    where = "" if len(found) > 1 or target.address in ("0.0.0.0", "::") else f" on {target.address}"
+    if verdict == "partly":
+        free = next(one for one in found if one.attempts[0].bind == OK)
+        where = f": {free.target.address} is free, {busy.target.address} is not"
+    return f"{port}{where}: {_has_it(busy)}"
+
+
+def _other_protocol(protocol: str, evidence: PortEvidence) -> str:
+    if protocol == "udp" or isinstance(evidence.udp, Missing):
+        return ""
+    if not evidence.udp:
+        return ", UDP free"
+    owner = evidence.udp[0].owner
+    return f", UDP taken by {_briefly(owner.holders[0])}" if isinstance(owner, Held) else ", UDP taken"
+
+
+def _briefly(holder: Holder) -> str:
+    return f"{holder.name} ({holder.pid})"
+
+
+def _has_it(answer: BindAnswer) -> str:
+    """Say who or what has the port."""
+    if answer.obstacle is not None:
+        return answer.obstacle.why
+    if answer.cause is None:
+        return f"the kernel answers {answer.attempts[0].bind}, and nothing that we see explains it"
+    first = next(b for b in answer.blockers if b.cause == answer.cause)
+    number = dict(answer.by_cause)[answer.cause]
+    who = _held_by(first, answer)
+    if answer.cause in ("listener", "dual-stack-listener"):
+        return f"{who} listens on {place_of(first, answer.evidence)}{_busy_with(answer)}"
+    if answer.cause == "bound-socket":
+        return f"{who} bound {place_of(first, answer.evidence)} and neither listens nor connects"
+    if answer.cause == "udp-socket":
+        return f"{who} has {place_of(first, answer.evidence)}"
+    if answer.cause == "outgoing-connection":
+        return f"{_amount(number, 'outgoing connection')} of {who}{_quiet(bool(_listeners(answer)))}"
+    if answer.cause == "live-connections":
+        return f"{_connections(answer, number)} of {who}{_quiet(bool(_listeners(answer)))}"
+    whose = {True: " of a client here", False: " of the old server", None: ""}[first.began_here]
+    counted = f"{number:,} TIME_WAIT" if answer.cause == "time-wait" else _amount(number, "FIN_WAIT_2 orphan")
+    return f"{counted}{whose}{_quiet(bool(_listeners(answer)))}"
+
+
+def place_of(socket: PortSocket, evidence: PortEvidence) -> str:
+    """Where a socket is bound, as ss prints it: ``0.0.0.0%lo:179``, ``[::%lo]:179``."""
+    local, device = socket.row.local, evidence.interfaces.get(socket.existing.device)
+    return str(local._replace(address=f"{local.address}%{device}")) if device else str(local)
+
+
+def _held_by(first: PortSocket, answer: BindAnswer) -> str:
+    custody = custody_of(first.row, answer.evidence)
+    if custody.socket_unit:
+        return "a systemd socket unit"
+    if custody.holders:
+        return _briefly(custody.holders[0])
+    return "a hidden process" if custody.hidden else "no process"
+
+
+def _busy_with(answer: BindAnswer) -> str:
+    """How many connections the listener's server has there."""
+    local = answer.evidence.local
+    if isinstance(local, Missing):
+        return ""
+    number = sum(detail.total for state, detail in local.items() if state is TcpState.ESTABLISHED)
+    return f", {_amount(number, 'connection')}" if number else ""
+
+
+def _amount(number: int, one: str) -> str:
+    return f"{number:,} {one}{'s' if number != 1 else ''}"
