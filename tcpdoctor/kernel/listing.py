@@ -6,7 +6,7 @@ import struct
 from _socket import AF_INET, AF_INET6  # not from what is around it, which takes 3 ms to import
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel import procnet
@@ -15,6 +15,9 @@ from tcpdoctor.kernel.sock_diag import Dump, DumpRefusedError, Request, Rows
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.underway import INTERRUPTED, UNDERWAY
 
+if TYPE_CHECKING:
+    from io import FileIO
+
 # Whether this kernel lists sockets that are bound and nothing else.
 #
 # It learnt to in Linux 6.8 (commit 91051f003948, "tcp: Dump bound-only sockets in inet_diag"). An older
@@ -22,42 +25,32 @@ from tcpdoctor.kernel.underway import INTERRUPTED, UNDERWAY
 # the state of sockets in its listening and connection tables only, where nothing has that state. So rows
 # prove that it knows, and no rows say nothing.
 #
-# No request tells the two apart without a bound socket, and we make none on somebody's host. Two things do:
-# the release, which is why this is the one place that looks at it, and below 6.8 the kernel's own type
-# information, which names TCP_BOUND_INACTIVE where a distribution took the commit over.
-
-
-_FIRST_RELEASE = (6, 8)
+# No request tells the two apart without a bound socket, and we make none on somebody's host. The kernel's own
+# type information does: it names TCP_BOUND_INACTIVE from that commit on, in whatever release it is. Where it
+# is hidden, or the kernel was built without it, nothing tells.
 _TYPES = "/sys/kernel/btf/vmlinux"
 _NAME = b"\0TCP_BOUND_INACTIVE\0"
 _HEADER = struct.Struct("=HxxI8xII")  # struct btf_header: magic, hdr_len, str_off, str_len
 _MAGIC = 0xEB9F
 _MOST_NAMES = 1 << 26  # bytes
+_PIECE = 1 << 16  # bytes; the name is met in the first few
 
 
 @functools.cache
 def lists_bound_sockets() -> bool:
     """Whether no rows mean no bound sockets; False also where it cannot be known."""
-    return lists_since_its_release(os.uname().release) or names_the_state(_TYPES)
-
-
-def lists_since_its_release(release: str) -> bool:
-    """Whether every kernel of this release lists bound sockets."""
-    major, _, rest = release.partition(".")
-    minor = rest.partition(".")[0].partition("-")[0]
-    if not (major.isdecimal() and minor.isdecimal()):
-        return False
-    return (int(major), int(minor)) >= _FIRST_RELEASE
+    return names_the_state(_TYPES)
 
 
 def names_the_state(types: str) -> bool:
     """Whether the type information in this file knows the state of bound sockets.
 
     The file is 5 MB, its names one of them at the end (Documentation/bpf/btf.rst): only they are
-    read, in 2 ms. False also for a kernel without such a file, or one that hides it: not known.
+    read, and no further than to this one. False also for a kernel without such a file, or one that
+    hides it: not known.
     """
     try:
-        with open(types, "rb") as file:
+        with open(types, "rb", buffering=0) as file:
             header = file.read(_HEADER.size)
             if len(header) < _HEADER.size:
                 return False
@@ -65,16 +58,30 @@ def names_the_state(types: str) -> bool:
             if magic != _MAGIC or length > _MOST_NAMES:
                 return False
             file.seek(size + start)
-            names = file.read(length)
+            return _is_among(file, length)
     except OSError:
         return False
-    return _NAME in names
+
+
+def _is_among(names: "FileIO", length: int) -> bool:
+    """Whether the name is in the next `length` bytes; a piece begins with the end of the one before."""
+    end = b""
+    while length > 0:
+        piece = names.read(min(_PIECE, length))
+        if not piece:
+            return False
+        if _NAME in end + piece:
+            return True
+        end = piece[-len(_NAME) :]
+        length -= len(piece)
+    return False
 
 
 T = TypeVar("T")
 
 _CHANGED = Missing("the kernel's socket tables changed while they were read, again and again")
 _NO_BOUND = Missing("this kernel does not list bound sockets")
+_UNTOLD = Missing(f"without {_TYPES} nothing tells whether this kernel lists bound sockets")
 _LENGTH = struct.Struct("=I")
 _BOTH_BIG = 1 << TcpState.ESTABLISHED | 1 << TcpState.TIME_WAIT
 """A listing of these has nearly all sockets."""
@@ -190,9 +197,13 @@ def bound_reading(way: Way, found: int) -> Reading[int]:
     """How many bound sockets there are, given how many rows said so."""
     if way is Way.PROC:
         return procnet.NO_BOUND
-    return found if found or lists_bound_sockets() else _NO_BOUND
+    return found if found or lists_bound_sockets() else _why_none()
 
 
 def why_bound_not_listed() -> Missing:
     """Say why a listing that was asked for bound sockets has none, not even as a number of 0."""
-    return procnet.NO_BOUND if lists_bound_sockets() else _NO_BOUND
+    return procnet.NO_BOUND if lists_bound_sockets() else _why_none()
+
+
+def _why_none() -> Missing:
+    return _NO_BOUND if os.access(_TYPES, os.R_OK) else _UNTOLD

@@ -7,7 +7,7 @@ import pytest
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel import listing
 from tcpdoctor.kernel import listing as bound_support
-from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, first_answer
+from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, first_answer, lists_bound_sockets
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sock_diag import DumpRefusedError
 
@@ -84,29 +84,36 @@ def test_rows_prove_that_the_kernel_lists_bound_sockets(monkeypatch):
     assert bound_reading(Way.BOTH_FAMILIES, 3) == 3
 
 
-def test_no_bound_sockets_on_a_kernel_that_lists_none_is_not_zero(monkeypatch):
-    monkeypatch.setattr(listing, "lists_bound_sockets", lambda: False)
+@pytest.fixture
+def types(monkeypatch, tmp_path):
+    """The file of the kernel's type information, which is not there yet."""
+    monkeypatch.setattr(listing, "_TYPES", str(tmp_path / "vmlinux"))
+    lists_bound_sockets.cache_clear()
+    yield tmp_path / "vmlinux"
+    lists_bound_sockets.cache_clear()
+
+
+def test_no_bound_sockets_on_a_kernel_that_lists_none_is_not_zero(types):
+    types.write_bytes(btf(b"\0TCP_NEW_SYN_RECV\0"))
     assert bound_reading(Way.BOTH_FAMILIES, 0) == Missing("this kernel does not list bound sockets")
+    assert bound_reading(Way.BOTH_FAMILIES, 3) == 3
+
+
+def test_no_bound_sockets_on_a_kernel_that_lists_them_is_zero(types):
+    types.write_bytes(btf(b"\0TCP_BOUND_INACTIVE\0"))
+    assert bound_reading(Way.BOTH_FAMILIES, 0) == 0
+
+
+@pytest.mark.usefixtures("types")
+def test_no_bound_sockets_where_nothing_tells_is_said_to_be_so():
+    assert bound_reading(Way.BOTH_FAMILIES, 3) == 3
+    assert bound_reading(Way.BOTH_FAMILIES, 0) == Missing(
+        "without /sys/kernel/btf/vmlinux nothing tells whether this kernel lists bound sockets"
+    )
 
 
 def test_proc_never_lists_bound_sockets():
     assert isinstance(bound_reading(Way.PROC, 0), Missing)
-
-
-@pytest.mark.parametrize(
-    ("release", "lists"),
-    [
-        ("6.18.44", True),
-        ("6.8.0-31-generic", True),
-        ("6.8-rc1", True),
-        ("10.0-rc1", True),
-        ("6.7.12", False),
-        ("5.14.0-427.el9", False),
-        ("unknown", False),
-    ],
-)
-def test_the_release_decides_where_types_are_not_known(release, lists):
-    assert bound_support.lists_since_its_release(release) is lists
 
 
 def btf(names: bytes, types: bytes = b"", magic: int = 0xEB9F) -> bytes:
@@ -121,11 +128,13 @@ def btf(names: bytes, types: bytes = b"", magic: int = 0xEB9F) -> bytes:
         (btf(b"\0int\0", b"\0TCP_BOUND_INACTIVE\0"), False),
         (btf(b"\0TCP_BOUND_INACTIVE\0", magic=0x9FEB), False),
         (btf(b"\0TCP_BOUND_INACTIVE\0")[:-3], False),
+        (btf(b"\0" + b"name\0" * 39_999 + b"TCP_BOUND_INACTIVE\0last\0"), True),
+        (btf(bytes((1 << 16) - 7) + b"\0TCP_BOUND_INACTIVE\0"), True),
         (b"", False),
     ],
-    ids=["known", "unknown", "not among the names", "other byte order", "cut", "empty"],
+    ids=["known", "unknown", "not a name", "other byte order", "cut", "far", "in two pieces", "empty"],
 )
-def test_below_that_the_kernels_own_types_decide(tmp_path, content, names):
+def test_the_kernels_own_types_decide(tmp_path, content, names):
     (tmp_path / "vmlinux").write_bytes(content)
     assert bound_support.names_the_state(str(tmp_path / "vmlinux")) is names
 
