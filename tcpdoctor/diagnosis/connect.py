@@ -209,6 +209,8 @@ def _judge(journey: Journey, scene: Scene, free: frozenset[int], doubtful: set[i
     if not free:
         if any(_old_kernels_take_over(row, scene) for row in scene.towards):
             doubts.append(_OLD_FIN_WAIT_2)
+        if any(_waits_for_a_full_second(row, scene) for row in scene.towards):
+            doubts.append(_OLD_SECOND)
         # Sockets that were not seen can only take more ports.
         return "port", "EADDRNOTAVAIL", tuple(doubts)
     if free <= doubtful:
@@ -338,8 +340,19 @@ def _old_kernels_take_over(row: Connection, scene: Scene) -> bool:
 
     5.10 does, 6.1 as Debian has it does not. Where the kernel has tcp_tw_reuse_delay it is younger than both.
     """
-    if not row.minisocket or row.state is not TcpState.FIN_WAIT_2:
-        return False
+    return row.minisocket and row.state is TcpState.FIN_WAIT_2 and _reuse_without_delay(scene)
+
+
+def _waits_for_a_full_second(row: Connection, scene: Scene) -> bool:
+    """Whether the kernel may take over a TIME_WAIT when its clock comes to the next full second.
+
+    Where it lacks tcp_tw_reuse_delay it compares whole seconds (tcp_twsk_unique(), ktime_get_seconds()), and
+    one that is a few milliseconds old may have begun in the second before.
+    """
+    return row.state is TcpState.TIME_WAIT and _reuse_without_delay(scene)
+
+
+def _reuse_without_delay(scene: Scene) -> bool:
     told = isinstance(scene.sysctls.get("net.ipv4.tcp_tw_reuse_delay"), int)
     return not told and not isinstance(scene.reuse, Missing) and scene.reuse.allowed
 
@@ -347,6 +360,10 @@ def _old_kernels_take_over(row: Connection, scene: Scene) -> bool:
 _OLD_FIN_WAIT_2 = (
     "some kernels without net.ipv4.tcp_tw_reuse_delay take over an orphan in FIN_WAIT_2 as they do one in "
     "TIME_WAIT"
+)
+_OLD_SECOND = (
+    "a kernel without net.ipv4.tcp_tw_reuse_delay takes over a TIME_WAIT as soon as a full second of its "
+    "clock begins, which may be at once"
 )
 _WHY_DOUBTFUL = (
     "the only ports left have other sockets on them; connect() can share them if connect() chose them "
@@ -373,7 +390,8 @@ def _wait(row: Connection, scene: Scene) -> float | None:
 
 
 def _next_free(ours: Mapping[int, Connection], lost: set[int], scene: Scene) -> float | None:
-    waits = [_wait(row, scene) for port, row in ours.items() if port not in lost]
+    left = (row for port, row in ours.items() if port not in lost)
+    waits = [0.0 if _waits_for_a_full_second(row, scene) else _wait(row, scene) for row in left]
     return min((wait for wait in waits if wait is not None), default=None)
 
 

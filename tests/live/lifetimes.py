@@ -236,9 +236,10 @@ def time_wait() -> Watched:
     watched = watch(client)
     client.close()
     wait_for_state(port, peer, 5)
+    started = time.monotonic()
     server.close()
     wait_for_state(port, peer, 6)
-    return watched._replace(started=time.monotonic())
+    return watched._replace(started=started)
 
 
 def idle_with_keepalive(idle: int, interval: int, probes: int, user_timeout: float = 0) -> Watched:
@@ -247,16 +248,21 @@ def idle_with_keepalive(idle: int, interval: int, probes: int, user_timeout: flo
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(user_timeout * 1000))
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     go_deaf(server)
-    return watch(client, client, server)
+    return _with_keepalive(client, server)
 
 
 def keepalive_by_sysctl() -> Watched:
     client, server = pair()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     go_deaf(server)
-    return watch(client, client, server)
+    return _with_keepalive(client, server)
+
+
+def _with_keepalive(client: socket.socket, server: socket.socket) -> Watched:
+    """SO_KEEPALIVE starts the kernel's timer: ours begins before it, or an end on time would seem early."""
+    watched = watch(client, client, server)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return watched
 
 
 def syn_sent(user_timeout: float = 0, syncnt: int = 0) -> Watched:
@@ -311,8 +317,9 @@ def orphan_with_shut_window() -> Watched:
     started = time.monotonic()
     with contextlib.suppress(BlockingIOError):
         while True:
+            before = time.monotonic()
             client.send(b"x" * 4096)
-            started = time.monotonic()
+            started = before
     watched = watch(client, server, started=started)._replace(rto=rto)
     client.close()
     return watched
