@@ -5,6 +5,7 @@ checkout and is made again when the list of its contents changes. Only Debian's 
 through apt and pip.
 """
 
+import contextlib
 import functools
 import gzip
 import hashlib
@@ -16,8 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tcpdoctor-kernels"
@@ -25,6 +27,7 @@ MIRROR = "http://deb.debian.org/debian"
 KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 SUITES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie"}
 ROOT_SUITE = "bookworm"
+ROOT_PYTHON = (3, 11)
 ROOT_PACKAGES = (
     *("python3", "iproute2", "iptables", "kmod", "libcap2-bin", "nftables", "procps", "strace", "systemd"),
     *("gcc", "libc6-dev", "util-linux"),
@@ -38,6 +41,8 @@ NEEDED = {
     "modprobe": "kmod",
     "xz": "xz-utils",
 }
+UNCHECKED = ("--invalidation-mode", "unchecked-hash")
+"""How modules are compiled: no time of a file is looked at."""
 BOOT_MODULES = ("virtio_pci", "virtio_blk", "ext4", "crc32c_generic", "crc32c_intel")
 DOWNLOAD_SECONDS = 600
 INIT = """\
@@ -102,53 +107,57 @@ def prepare(until: float) -> None:
         _make_root(_root_image(), until)
 
 
-def boot(kernel: str, command: str, seconds: float, processors: int = 2) -> Outcome:
-    """Boot a kernel with this checkout in it, run a shell command there, and return what it printed."""
-    with tempfile.TemporaryDirectory(prefix="tcpdoctor-kernel-") as folder:
-        disk = Path(folder) / "run.img"
-        _make_run_disk(disk, command)
-        machine = [
-            *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(processors)),
-            *(
-                "-m",
-                "1800",
-                "-display",
-                "none",
-                "-serial",
-                "stdio",
-                "-monitor",
-                "none",
-                "-no-reboot",
-                "-net",
-                "none",
-            ),
-            *(
-                "-kernel",
-                str(_kernel_folder(kernel) / "vmlinuz"),
-                "-initrd",
-                str(_kernel_folder(kernel) / "initrd"),
-            ),
-            *("-append", "console=ttyS0 panic=-1 quiet loglevel=2 rdinit=/init no_timer_check"),
-            # Both disks are written to a temporary copy that ends with qemu.
-            *("-drive", f"file={_root_image()},format=raw,if=virtio,snapshot=on,cache=unsafe"),
-            *("-drive", f"file={disk},format=raw,if=virtio,snapshot=on,cache=unsafe"),
-        ]
-        begun = time.monotonic()
-        text = _run_machine(machine, begun + seconds)
-        if BEGIN not in text and time.monotonic() < begun + seconds / 2:
-            text = _run_machine(machine, begun + seconds)  # a busy machine fails to emulate a timer at times
+class Patience(NamedTuple):
+    """When a machine is ended that does not end by itself."""
+
+    seconds: float
+    """After which it is ended, if it has printed `enough`."""
+    enough: str
+    most: float
+    """Seconds after which it is ended whatever it has printed."""
+
+    def is_over(self, seconds: float, printed: str) -> bool:
+        """Whether it is ended now."""
+        return seconds > self.most or (seconds > self.seconds and self.enough in printed)
+
+
+def boot(kernel: str, disk: Path, patience: Patience) -> Outcome:
+    """Boot a kernel with a disk of `make_run_disk`, and return what its command printed.
+
+    Its clock counts instructions, one a nanosecond: however slow the emulation is, to the tests it is a fast
+    machine, whose deadlines hold. Only where it is idle does it wait for the real time.
+    """
+    folder = _kernel_folder(kernel)
+    machine = [
+        *("qemu-system-x86_64", "-accel", "tcg", "-icount", "shift=0,sleep=on", "-cpu", "max", "-smp", "1"),
+        *("-m", "1800", "-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot"),
+        *("-net", "none", "-kernel", str(folder / "vmlinuz"), "-initrd", str(folder / "initrd")),
+        *("-append", "console=ttyS0 panic=-1 quiet loglevel=2 rdinit=/init no_timer_check"),
+        # Both disks are written to a temporary copy that ends with qemu.
+        *("-drive", f"file={_root_image()},format=raw,if=virtio,snapshot=on,cache=unsafe"),
+        *("-drive", f"file={disk},format=raw,if=virtio,snapshot=on,cache=unsafe"),
+    ]
+    begun = time.monotonic()
+    text = _run_machine(machine, patience)
     return _outcome(kernel, text, time.monotonic() - begun)
 
 
-def _run_machine(machine: list[str], until: float) -> str:
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(machine, **pipes) as process:
-        try:
-            raw, _ = process.communicate(timeout=max(1.0, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raw, _ = process.communicate()
-    return raw.decode(errors="replace").replace("\r", "")
+def _run_machine(machine: Sequence[str], patience: Patience) -> str:
+    begun = time.monotonic()
+    with tempfile.TemporaryFile() as console:
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": console, "stderr": subprocess.STDOUT}
+        with subprocess.Popen(machine, **pipes) as process:
+            while process.poll() is None:
+                if patience.is_over(time.monotonic() - begun, _printed(console)):
+                    process.kill()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=1)
+        return _printed(console)
+
+
+def _printed(console: IO[bytes]) -> str:
+    size = os.fstat(console.fileno()).st_size
+    return os.pread(console.fileno(), size, 0).decode(errors="replace").replace("\r", "")
 
 
 def _outcome(kernel: str, text: str, seconds: float) -> Outcome:
@@ -163,13 +172,20 @@ def _path() -> str:
     return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
-def _run(*command: str | Path, until: float = math.inf, **more: object) -> str:
+def _run(
+    *command: str | Path, until: float = math.inf, cwd: Path | None = None, more: Mapping[str, str] = {}
+) -> str:
     seconds = max(1.0, min(DOWNLOAD_SECONDS, until - time.monotonic()))
+    quiet = {"PATH": _path(), "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     try:
         done = subprocess.run(
             [str(word) for word in command],
-            **{"check": True, "capture_output": True, "text": True, "timeout": seconds, **more},
-            env={**os.environ, "PATH": _path(), "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            cwd=cwd,
+            env={**os.environ, **quiet, **more},
         )
     except subprocess.CalledProcessError as error:
         raise MachineError(
@@ -192,7 +208,9 @@ def _python_packages() -> list[str]:
 @functools.cache
 def _recipe(*more: str) -> str:
     """A name for what the cache holds: another recipe, another name."""
-    told = "\n".join((ROOT_SUITE, *ROOT_PACKAGES, *_python_packages(), INIT, *BOOT_MODULES, *more))
+    told = "\n".join(
+        (ROOT_SUITE, *ROOT_PACKAGES, *_python_packages(), *UNCHECKED, INIT, *BOOT_MODULES, *more)
+    )
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
@@ -303,6 +321,8 @@ def _make_root(image: Path, until: float) -> None:
         pip = (sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-compile")
         form = ("--python-version", "3.11", "--only-binary=:all:", "--target", root / "opt" / "packages")
         _run(*pip, *form, *_python_packages(), until=until)
+        compiling = ("python3", "-m", "compileall", "-qq", *UNCHECKED, "/opt/packages", "||", "true")
+        _run("chroot", root, "sh", "-c", " ".join(compiling), until=until)  # some are templates of modules
         (root / "opt" / "run").mkdir()
         for unused in (
             "var/cache/apt",
@@ -326,16 +346,25 @@ def _make_disk(folder: Path, image: Path, size: str) -> None:
     _run("mke2fs", "-q", "-t", "ext4", *features, "-d", folder, image, size)
 
 
-def _make_run_disk(disk: Path, command: str) -> None:
-    """Make the second disk: this checkout as it stands, the start script, and the command."""
+def make_run_disk(disk: Path, command: str) -> None:
+    """Make the second disk: this checkout as it stands, the start script, and the command.
+
+    What every start of Python would work out anew is worked out here: emulated, that is most of the time.
+    """
     with tempfile.TemporaryDirectory(prefix="tcpdoctor-run-") as name:
         folder = Path(name)
+        checkout = folder / "tcpdoctor"
         kinds = ("--cached", "--others", "--exclude-standard")
         for entry in _run("git", "-C", CHECKOUT, "ls-files", *kinds).splitlines():
             if (CHECKOUT / entry).is_file():
-                target = folder / "tcpdoctor" / entry
+                target = checkout / entry
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(CHECKOUT / entry, target)
+                os.utime(target, times=(int(time.time()),) * 2)  # what a disk keeps of a time
+        _run(sys.executable, "-m", "tcpdoctor.cli.prepare", cwd=checkout, more={"PYTHONPATH": str(checkout)})
+        if sys.version_info[:2] == ROOT_PYTHON:
+            places = ("-s", folder, "-p", "/opt/run", checkout / "tcpdoctor", checkout / "tests")
+            _run(sys.executable, "-m", "compileall", "-q", *UNCHECKED, "-f", *places)
         (folder / "start").write_text(START)
         (folder / "command").write_text(command)
         _make_disk(folder, disk, "200M")
