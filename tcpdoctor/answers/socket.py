@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tcpdoctor.answers.record import (
     ABSENT,
@@ -23,6 +23,7 @@ from tcpdoctor.facts.socketset import Age
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener
 from tcpdoctor.kernel.sockopts import OptionValue
+from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.named_tuples import NamedTuple
 
 
@@ -95,6 +96,11 @@ class SocketsDocument(NamedTuple):
     sockets: tuple[ToldSocket, ...]
 
 
+_STATE_KEYS: dict[TcpState, Any] = {state: state.key for state in TcpState}
+_TIMER_NAMES = {timer: timer.name.lower() if timer else None for timer in Timer}
+"""An attribute of an enum takes several times as long as an entry here."""
+
+
 def told_socket(entry: Entry, *, options: bool) -> ToldSocket:
     """Return a socket as it is printed; with its options where `options` says so."""
     row, known = entry.seen.row, entry.seen.options if options else ABSENT
@@ -116,25 +122,28 @@ def told_socket(entry: Entry, *, options: bool) -> ToldSocket:
             options=known,
         )
     return ToldSocket(
-        state=row.state.key,  # type: ignore[arg-type]  # one of them
-        family="ipv4" if row.family == 4 else "ipv6",
-        local=str(row.local),
-        remote=str(row.remote) if row.remote.port else None,
-        local_port=row.local.port,
-        remote_port=row.remote.port or None,
-        uid=row.uid,
-        inode=row.inode,
-        cookie=row.cookie,
-        owner=_owner(row),
-        age=told_age(entry.age),
-        timer=row.timer.name.lower() if row.timer else None,
-        expires_s=row.expires if row.timer else None,
-        retransmits=row.retransmits,
-        receive_queue=row.receive_queue,
-        send_queue=row.send_queue,
-        rtt_s=_round_trip(row),
-        idle_s=idle_seconds(row),
-        options=known,
+        _STATE_KEYS[row.state],
+        "ipv4" if row.family == 4 else "ipv6",
+        str(row.local),
+        str(row.remote) if row.remote.port else None,
+        row.local.port,
+        row.remote.port or None,
+        row.uid,
+        row.inode,
+        row.cookie,
+        _owner(row),
+        ABSENT,
+        ABSENT,
+        ABSENT,
+        told_age(entry.age),
+        _TIMER_NAMES[row.timer],
+        row.expires if row.timer else None,
+        row.retransmits,
+        row.receive_queue,
+        row.send_queue,
+        _round_trip(row),
+        idle_seconds(row),
+        known,
     )
 
 

@@ -4,16 +4,18 @@ import ipaddress
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.socketset import Age, age_in_one_look
-from tcpdoctor.kernel.namespaces import Identity
+from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.roll import Roll, Wanted, call_roll
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener
+from tcpdoctor.kernel.sockets import SocketFilter
 from tcpdoctor.kernel.states import TcpState, Timer
-from tcpdoctor.kernel.survey import Row, Seen, Survey
+from tcpdoctor.kernel.survey import NOT_ASKED, Row, Seen, Survey, held_by, why_elsewhere
 
 
 class Entry(NamedTuple):
@@ -135,10 +137,6 @@ def _oldest_first(entry: Entry) -> tuple[float, float]:
 # `tcpdoctor sockets`: the sockets one by one.
 
 
-if TYPE_CHECKING:
-    from tcpdoctor.kernel.states import TcpState
-
-
 def _look(
     names: list[str],
     port: int | None,
@@ -156,8 +154,6 @@ def _look(
     Of very many sockets only those that are wanted are decoded and searched an owner for, where that is known
     before all owners are.
     """
-    from tcpdoctor.errors import QuestionError
-    from tcpdoctor.kernel.namespaces import read_identity
     from tcpdoctor.kernel.survey import ROOM, take_survey
 
     wanted = _find_states(names)
@@ -190,6 +186,48 @@ def _look(
     return answer if order is None or early else answer._replace(entries=order.of(answer.entries))
 
 
+class SocketRoll(NamedTuple):
+    """The same where all are wanted as the kernel lists them: told one by one, never together in memory."""
+
+    host: Identity
+    taken_at: float
+    roll: Roll
+    """Its rows, and what is known when all have been told."""
+
+    def entries(self) -> Iterator[Entry]:
+        """Give each socket, once."""
+        for row in self.roll:
+            yield _entry(Seen(row, NOT_ASKED))
+
+
+def call_sockets(
+    names: list[str], port: int | None, peer_port: int | None, pid: int | None, peer: str | None
+) -> SocketRoll:
+    """Make ready to tell the sockets that were asked for one by one.
+
+    Raises:
+        QuestionError: They could not be listed, or the process or the peer is none.
+    """
+    other = None if peer is None else parse_peer(peer)
+    known = None if pid is None else held_by(pid)
+    if isinstance(known, Missing):
+        raise QuestionError(f"the sockets could not be listed: {known.reason}")
+    wanted = Wanted(
+        _find_states(names),
+        port,
+        other.port if other is not None and peer_port is None else peer_port,
+        SocketFilter(inodes=known, remote=None if other is None else other.address),
+    )
+    taken_at = time.time()
+    roll = call_roll(wanted, known)
+    if isinstance(roll, Missing):
+        raise QuestionError(f"the sockets could not be listed: {roll.reason}")
+    reason = None if pid is None else why_elsewhere(pid)
+    if reason is not None:
+        roll.missing["sockets"] = reason
+    return SocketRoll(read_identity(), taken_at, roll)
+
+
 def _of_processes_called(name: str, survey: Survey) -> Survey:
     """Return the sockets that a process of this name holds; hidden owners are told as missing."""
     kept = tuple(
@@ -212,7 +250,6 @@ def _of_processes_called(name: str, survey: Survey) -> Survey:
 
 
 def _find_states(names: list[str]) -> "tuple[TcpState, ...]":
-    from tcpdoctor.errors import QuestionError
     from tcpdoctor.kernel.states import COUNTED_STATES
     from tcpdoctor.knowledge.state_pages import find_state
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tcpdoctor.answers.sockets import Order, Sockets
     from tcpdoctor.answers.udp_sockets import UdpQuestion, UdpSockets
     from tcpdoctor.report.style import Style
-from tcpdoctor.answers.sockets import _look
+from tcpdoctor.answers.sockets import _look, call_sockets
 
 _SHOWN = 200
 """More sockets are not read by people; json lists all."""
@@ -145,12 +145,15 @@ def sockets(
     if target.format != "json":
         ask(look, text, target)
         return
-    from tcpdoctor.report.sockets_json import sockets_json_parts
+    from tcpdoctor.report.sockets_json import sockets_json_parts, sockets_roll_parts
 
+    all_as_they_come = sort == "age" and limit is None and name is None and older is None and not options
     if target.everywhere:
         from tcpdoctor.cli.everywhere import ask_everywhere
 
         ask_everywhere(look, text, target, encoded=lambda answer: "".join(sockets_json_parts(answer)))
+    elif all_as_they_come:
+        emit_parts(sockets_roll_parts(call_sockets(names, port, peer_port, number, peer)), target)
     else:
         emit_parts(sockets_json_parts(look()), target)
 

@@ -17,7 +17,7 @@ looked for in a million descriptors.
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count, islice, pairwise
 
@@ -48,6 +48,10 @@ _MOST_ROUNDS = 10
 """How often processes that appeared during a search are read after it, each round a few milliseconds."""
 
 
+_DESCRIPTOR_BITS = 32
+_DESCRIPTOR_MASK = (1 << _DESCRIPTOR_BITS) - 1
+
+
 class _OutOfTimeError(Exception):
     """The time budget of a search ran out, or somebody's patience."""
 
@@ -60,14 +64,14 @@ class DescriptorSearch:
     ) -> None:
         self.links = {f"socket:[{inode}]": inode for inode in inodes}
         """Link text of what is still looked for."""
-        self.holders: dict[int, dict[int, int]] = {inode: {} for inode in self.links.values()}
-        """For each inode the lowest descriptor by pid."""
+        self.gone: set[int] = set()
+        """What was wanted and is no longer there."""
+        self._first: dict[int, int] = {}  # by inode one holder, packed: a dictionary for each would be large
+        self._all: dict[int, dict[int, int]] = {}  # by inode all holders, where they are wanted
         self.threads: dict[int, list[str]] = {}
         """By pid the tables of single threads where something was found."""
         self.hidden: set[int] = set()
         """Pids whose descriptors we may not read."""
-        self.gone: set[int] = set()
-        """What was wanted and is no longer there."""
         self.seconds = seconds
         self.done = self.total = 0
         """Processes read, and to be read."""
@@ -108,6 +112,17 @@ class DescriptorSearch:
             self.outrun = True
         except _OutOfTimeError:
             self.out_of_time = True
+
+    def found(self) -> Iterable[int]:
+        """Give the inodes that have a holder."""
+        return self._all or self._first
+
+    def holders_of(self, inode: int) -> Mapping[int, int]:
+        """Give the lowest descriptor by pid of those that hold it; one of them, unless all are wanted."""
+        packed = self._first.get(inode)
+        if packed is None:
+            return self._all.get(inode, {})
+        return {packed >> _DESCRIPTOR_BITS: packed & _DESCRIPTOR_MASK}
 
     def unfinished(self) -> bool:
         """Whether there is something left to look for."""
@@ -183,7 +198,7 @@ class DescriptorSearch:
         wanted = sorted(self.links.values())
         begins: set[int] = set()
         for descriptor, inode in seen:
-            if self.holders.get(inode):
+            if inode in self._first:
                 begins |= {descriptor - _STRIDE, descriptor}
         for (low, first), (high, last) in pairwise(seen):
             oldest, youngest = min(first, last), max(first, last)
@@ -274,11 +289,13 @@ class DescriptorSearch:
                     return
 
     def _found(self, inode: int, pid: int, descriptor: int) -> None:
-        holders = self.holders[inode]
-        holders[pid] = min(descriptor, holders.get(pid, descriptor))
-        if not self._every_holder:
-            del self.links[f"socket:[{inode}]"]
-            UNDERWAY.done += 1
+        if self._every_holder:
+            holders = self._all.setdefault(inode, {})
+            holders[pid] = min(descriptor, holders.get(pid, descriptor))
+            return
+        self._first[inode] = pid << _DESCRIPTOR_BITS | descriptor
+        del self.links[f"socket:[{inode}]"]
+        UNDERWAY.done += 1
 
     def _check_time(self) -> None:
         if UNDERWAY.is_interrupted:

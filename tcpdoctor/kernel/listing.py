@@ -151,33 +151,48 @@ def list_rows(way: Way, request: Request, take: Callable[[Rows], None]) -> bool:
         DumpRefusedError: The kernel does not answer this way.
         KernelReadError: The listing broke off or makes no sense.
     """
-    if way is Way.BOTH_FAMILIES:
-        return _list_once(request, take)
-    interrupted = _list_once(request._replace(family=AF_INET), take)
-    try:
-        return _list_once(request._replace(family=AF_INET6), take) or interrupted
-    except DumpRefusedError:
-        if os.path.exists(f"{procnet.OWN_NAMESPACE}/tcp6"):
-            raise
-        return interrupted  # a kernel without IPv6
+    listing = Listing(way, request)
+    for rows in listing:
+        take(rows)
+    return listing.interrupted
 
 
-def _list_once(request: Request, take: Callable[[Rows], None]) -> bool:
-    """One request; where the kernel refuses the filter program, the same without it."""
-    dump = Dump(request)
-    ports = request.local_port or request.remote_port
-    UNDERWAY.begin("sockets read", whole=not ports and not _BOTH_BIG & ~request.states)
-    try:
-        for rows in dump:
-            take(rows)
-            UNDERWAY.done += rows.number
-            if UNDERWAY.is_interrupted:
-                break
-    except DumpRefusedError:
-        if not request.filtered or not ports:
-            raise
-        return _list_once(request._replace(filtered=False), take)
-    return dump.interrupted
+class Listing:
+    """All rows through netlink, by one or two dumps; iterating it asks the kernel, once. As `list_rows`."""
+
+    def __init__(self, way: Way, request: Request) -> None:
+        self.interrupted = False
+        """Whether the kernel's tables changed under it, as far as it got."""
+        self._way, self._request = way, request
+
+    def __iter__(self) -> Iterator[Rows]:
+        if self._way is Way.BOTH_FAMILIES:
+            yield from self._dump(self._request)
+            return
+        yield from self._dump(self._request._replace(family=AF_INET))
+        try:
+            yield from self._dump(self._request._replace(family=AF_INET6))
+        except DumpRefusedError:
+            if os.path.exists(f"{procnet.OWN_NAMESPACE}/tcp6"):
+                raise  # else it is a kernel without IPv6
+
+    def _dump(self, request: Request) -> Iterator[Rows]:
+        """One request; where the kernel refuses the filter program, the same without it."""
+        dump = Dump(request)
+        ports = request.local_port or request.remote_port
+        UNDERWAY.begin("sockets read", whole=not ports and not _BOTH_BIG & ~request.states)
+        try:
+            for rows in dump:
+                yield rows
+                UNDERWAY.done += rows.number
+                if UNDERWAY.is_interrupted:
+                    break
+        except DumpRefusedError:
+            if not request.filtered or not ports:
+                raise
+            yield from self._dump(request._replace(filtered=False))
+            return
+        self.interrupted |= dump.interrupted
 
 
 def each_row(rows: Rows, request: Request) -> Iterator[tuple[int, int]]:

@@ -10,7 +10,7 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from tcpdoctor.kernel.descriptor_search import DescriptorSearch, Still, pids_of_groups
@@ -74,21 +74,41 @@ def find_owners(
         An owner for every inode of `wanted`; `ENDED` for one that had gone. `NotHeld` only after every
         descriptor of every process of the machine, those included that appeared meanwhile, was read twice.
     """
-    search = DescriptorSearch(
-        (inode for inode in wanted if inode), seconds, every_holder=every_holder, still=still
+    found = FoundOwners(
+        wanted, frozenset(wanted.values()), seconds, every_holder=every_holder, groups=groups, still=still
     )
-    if search.links:
-        search.run(frozenset(wanted.values()), _members(groups) if groups else ())
-    unfound = _why_incomplete(search) or NotHeld()
-    naming = _Naming(search, climb=not every_holder)
-    owners: dict[int, Owner] = {}
-    for inode in wanted:
-        found = search.holders.get(inode, {})
-        if holders := naming.holders(inode, found):
-            owners[inode] = Held(holders, complete=every_holder and unfound == NotHeld())
-        else:
-            owners[inode] = ENDED if found or inode in search.gone else unfound
-    return owners
+    return {inode: found.owner_of(inode) for inode in wanted}
+
+
+class FoundOwners:
+    """What a search has found of some sockets, in 200 bytes for each; see `find_owners`."""
+
+    def __init__(
+        self,
+        inodes: Iterable[int],
+        uids: frozenset[int],
+        seconds: float,
+        *,
+        every_holder: bool = False,
+        groups: Mapping[int, int] | None = None,
+        still: Still | None = None,
+    ) -> None:
+        search = DescriptorSearch(
+            (inode for inode in inodes if inode), seconds, every_holder=every_holder, still=still
+        )
+        if search.links:
+            search.run(uids, _members(groups) if groups else ())
+        self._search = search
+        self._unfound = _why_incomplete(search) or NotHeld()
+        self._complete = every_holder and self._unfound == NotHeld()
+        self._naming = _Naming(search, climb=not every_holder)
+
+    def owner_of(self, inode: int) -> Owner:
+        """Return the owner of a socket that was looked for."""
+        found = self._search.holders_of(inode)
+        if found and (holders := self._naming.holders(inode, found)):
+            return Held(holders, complete=self._complete)
+        return ENDED if found or inode in self._search.gone else self._unfound
 
 
 def _members(groups: Mapping[int, int]) -> frozenset[int]:
@@ -184,10 +204,11 @@ class _Naming:
     def __init__(self, search: DescriptorSearch, *, climb: bool) -> None:
         self._climb = climb
         self._threads = search.threads
-        self._places: dict[int, list[tuple[int, int]]] = {}
-        for inode, descriptors in search.holders.items():
-            for pid, descriptor in descriptors.items():
-                self._places.setdefault(pid, []).append((descriptor, inode))
+        self._holders_of = search.holders_of
+        self._places: dict[int, list[int]] = {}  # by pid the inodes it was seen to hold
+        for inode in search.found():
+            for pid in search.holders_of(inode):
+                self._places.setdefault(pid, []).append(inode)
         self._seen: dict[int, tuple[str, int, int] | None] = {}
         self._open: dict[int, frozenset[str] | None] = {}
 
@@ -206,6 +227,9 @@ class _Naming:
             pids = frozenset(holder.pid for holder in found)
             found.sort(key=lambda holder: self._descends_from(holder.pid, pids))
         return tuple(found)
+
+    def _places_of(self, pid: int, inodes: Iterable[int]) -> Iterator[tuple[int, int]]:
+        return ((self._holders_of(inode)[pid], inode) for inode in inodes)
 
     def _descends_from(self, pid: int, pids: frozenset[int]) -> bool:
         """Whether one of those processes is an ancestor of this one."""
@@ -252,8 +276,8 @@ class _Naming:
                 self._seen[pid] = None
             else:
                 # The number may belong to another process by the time its name is read.
-                places, tables = self._places.get(pid), (f"/proc/{pid}/fd", *self._threads.get(pid, ()))
-                if places and not any(holds_any(table, places) for table in tables):
+                inodes, tables = self._places.get(pid), (f"/proc/{pid}/fd", *self._threads.get(pid, ()))
+                if inodes and not any(holds_any(table, self._places_of(pid, inodes)) for table in tables):
                     self._seen[pid] = None
         return self._seen[pid]
 

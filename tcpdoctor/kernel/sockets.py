@@ -279,7 +279,7 @@ def read_connections(
     wanted = frozenset(states)
     if wanted & {TcpState.LISTEN, TcpState.CLOSE}:
         raise ValueError("listeners are read by read_listeners(), and CLOSE is listed as BOUND")
-    request = Request(_mask(wanted), WITH_INFO, local_port or 0, remote_port or 0)
+    request = Request(states_mask(wanted), WITH_INFO, local_port or 0, remote_port or 0)
     given = dict.fromkeys(wanted, bound) if isinstance(bound, int) else bound
     bounds = {state: given.get(state, DETAIL_BOUND) for state in wanted}
 
@@ -304,10 +304,10 @@ def read_connections(
 
 
 def _everything() -> Request:
-    return Request(_mask((*LISTED_STATES, TcpState.BOUND)))
+    return Request(states_mask((*LISTED_STATES, TcpState.BOUND)))
 
 
-def _mask(states: Iterable[TcpState]) -> int:
+def states_mask(states: Iterable[TcpState]) -> int:
     """The states as bits. A request socket is in NEW_SYN_RECV and says SYN_RECV in its row."""
     mask = sum(1 << state for state in states)
     return mask | 1 << TcpState.NEW_SYN_RECV if mask & 1 << TcpState.SYN_RECV else mask
@@ -323,7 +323,7 @@ def _detail_from_netlink(
     """Rows are kept as bytes and decoded at the end: in a sample most are thrown away again."""
     samples = {state: Sample[bytes](bound) for state, bound in bounds.items()}
     by_number = {_number_of(state): sample for state, sample in samples.items()}
-    rows_of = _wanted_rows(request, only)
+    rows_of = rows_wanted(request, only)
 
     def take(rows: Rows) -> None:
         for at, end in rows_of(rows):
@@ -359,7 +359,7 @@ def _oldest_from_netlink(
 
     oldest = {state: Oldest(bound, state) for state, bound in bounds.items()}
     by_number = {_number_of(state): kept for state, kept in oldest.items()}
-    every, rows_of = only == EVERY_SOCKET, _wanted_rows(request, only)
+    every, rows_of = only == EVERY_SOCKET, rows_wanted(request, only)
 
     def take(rows: Rows) -> None:
         plain = every and not (request.local_port or request.remote_port)
@@ -402,7 +402,8 @@ def _keep_rows(rows: Rows, by_number: Mapping[int, Sample[bytes]]) -> None:
             sample.put(bytes(data[at : at + length]))
 
 
-def _wanted_rows(request: Request, only: SocketFilter) -> Callable[[Rows], Iterable[tuple[int, int]]]:
+def rows_wanted(request: Request, only: SocketFilter) -> Callable[[Rows], Iterable[tuple[int, int]]]:
+    """Return a function that gives beginning and end of each row of a datagram that is asked for."""
     if only == EVERY_SOCKET:
         return lambda rows: each_row(rows, request)
     wanted = only.on_raw_rows()

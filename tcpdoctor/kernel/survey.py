@@ -19,7 +19,7 @@ ROOM = 100_000
 MOST_ASKED = 5_000
 """So many sockets are asked for their options, at 30 microseconds each."""
 
-_NOT_ASKED: Missing = Missing("socket options were not asked for")
+NOT_ASKED: Missing = Missing("socket options were not asked for")
 _TOO_MANY: Missing = Missing(f"only {MOST_ASKED:,} sockets are asked for their options")
 
 
@@ -87,7 +87,7 @@ def take_survey(
     rows, by_state, missing = found
     if choose is not None:
         rows = choose(rows)
-    reason = None if pid is None else _why_elsewhere(pid)
+    reason = None if pid is None else why_elsewhere(pid)
     if reason is not None:
         missing["sockets"] = reason
     seen = _ask(_own(rows, inodes, owner_seconds), options=options)
@@ -128,7 +128,7 @@ def _list(
     return rows, by_state, missing
 
 
-def _why_elsewhere(pid: int) -> str | None:
+def why_elsewhere(pid: int) -> str | None:
     """Say that a process's sockets are, or may be, in another network namespace; None where they are here."""
     try:
         theirs = os.stat(f"/proc/{pid}/ns/net").st_ino
@@ -173,7 +173,7 @@ def _own(
 
 def _ask(rows: Iterable[Listener | Connection], *, options: bool) -> tuple[Seen, ...]:
     if not options:
-        return tuple(Seen(row, _NOT_ASKED) for row in rows)
+        return tuple(Seen(row, NOT_ASKED) for row in rows)
     sockets = tuple(rows)
     places = [_place(row) for row in sockets[:MOST_ASKED]]
     answers = read_options(place for place in places if isinstance(place, Descriptor))

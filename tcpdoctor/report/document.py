@@ -4,16 +4,22 @@ A field is a key, in the record's order. What could not be read is null, and its
 field ``missing``, by its place below it: ``owner``, ``options.SO_KEEPALIVE``, ``sockets[3].age``.
 """
 
+import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
+from json import JSONEncoder
+from json.encoder import encode_basestring_ascii as encode_string
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from tcpdoctor.answers.record import ABSENT, Absent, Is
 from tcpdoctor.kernel.reading import JsonValue, Missing
+from tcpdoctor.named_tuples import NamedTuple
 
 Part: TypeAlias = dict[str, Any]
+
+_encode = JSONEncoder(allow_nan=False).encode
 
 _ABOUT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -43,6 +49,87 @@ def json_lines(record: Any) -> Iterator[str]:
             told = as_json(value) if hasattr(value, "_fields") else value
             yield json.dumps(told, indent=None if listed else 1, allow_nan=False).replace("\n", "\n ")
     yield "\n}\n"
+
+
+def json_line(record: Any) -> str:
+    """Return what ``json.dumps`` makes of `as_json`, in half the time."""
+    reasons: dict[str, str] = {}
+    text = _line(record, reasons)
+    if reasons:
+        raise TypeError(f"{type(record).__name__}: no field `missing` for {', '.join(reasons)}")
+    return text
+
+
+class _Form(NamedTuple):
+    """How records are written whose fields have the same types: nearly all that is done is done once."""
+
+    template: str
+    taken: tuple[int, ...]
+    """The fields that the template takes."""
+    converted: tuple[tuple[int, Callable[[Any], str]], ...]
+    """Those of them, by their place among these, that must be made text first."""
+    special: tuple[tuple[int, int, str], ...]
+    """Place, field and key of those that may have reasons."""
+    reasons_at: int
+    """The place of ``missing``; -1 without."""
+
+
+@functools.cache
+def _form_of(record: type, kinds: tuple[type, ...], has_reasons: bool) -> _Form:  # noqa: FBT001 - a key
+    heads: list[str] = []
+    taken: list[int] = []
+    converted: list[tuple[int, Callable[[Any], str]]] = []
+    special: list[tuple[int, int, str]] = []
+    reasons_at = -1
+    for number, (key, kind) in enumerate(zip(record._fields, kinds, strict=True)):  # type: ignore[attr-defined]
+        if kind is Absent:
+            continue
+        place = len(taken)
+        if kind is type(None):
+            heads.append(f'"{key}": null')
+            continue
+        heads.append(f'"{key}": %{"d" if kind is int else "s"}')
+        taken.append(number)
+        if key == "missing" and has_reasons:
+            reasons_at = place
+        elif kind is str:
+            converted.append((place, encode_string))
+        elif kind is float:
+            converted.append((place, _float_text))
+        elif kind is not int:
+            special.append((place, number, key))
+    return _Form("{" + ", ".join(heads) + "}", tuple(taken), tuple(converted), tuple(special), reasons_at)
+
+
+def _float_text(value: float) -> str:
+    return float.__repr__(value) if math.isfinite(value) else "null"
+
+
+@functools.lru_cache(64)
+def _reasons_text(reasons: tuple[tuple[str, str], ...]) -> str:
+    return _encode(dict(reasons))
+
+
+def _line(record: Any, above: dict[str, str]) -> str:
+    form = _form_of(record.__class__, tuple(map(type, record)), "missing" in record._fields)
+    values = [record[number] for number in form.taken]
+    for place, convert in form.converted:
+        values[place] = convert(values[place])
+    reasons: dict[str, str] = {}
+    for place, number, key in form.special:
+        value = record[number]
+        if hasattr(value, "_fields"):
+            below: dict[str, str] = {}
+            values[place] = _line(value, below)
+            for name, reason in below.items():
+                reasons[f"{key}.{name}"] = reason
+        else:
+            values[place] = _encode(_plain(value, key, reasons))
+    if form.reasons_at >= 0:
+        values[form.reasons_at] = _reasons_text(tuple({**record.missing, **reasons}.items()))
+    elif reasons:
+        above |= reasons
+    return form.template % tuple(values)
 
 
 def _object(record: Any, above: dict[str, str]) -> dict[str, JsonValue]:

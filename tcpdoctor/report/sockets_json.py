@@ -1,11 +1,13 @@
 """`sockets` as one JSON object, schema tcpdoctor.sockets/1."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 
 from tcpdoctor.answers.socket import ToldSocket, told_socket
-from tcpdoctor.answers.sockets import Entry, Sockets
+from tcpdoctor.answers.sockets import Entry, SocketRoll, Sockets
 from tcpdoctor.diagnosis.finding import JsonValue
-from tcpdoctor.report.document import as_json
+from tcpdoctor.kernel.namespaces import Identity
+from tcpdoctor.report.document import as_json, json_line
 from tcpdoctor.report.host import host_json, utc
 
 SCHEMA = "tcpdoctor.sockets/1"
@@ -18,26 +20,39 @@ def sockets_json_parts(answer: Sockets) -> Iterator[str]:
 
     What is not known is null, with the reason in its ``missing``. A hundred thousand are never held at once.
     """
-    import json
+    head = _head(answer.host, answer.taken_at)
+    head |= {"total": answer.survey.total, "missing": dict(answer.survey.missing)}
+    yield _opened(head)
+    yield from _lines(answer.entries, options=answer.options)
+    yield "]\n}\n"
 
-    encode = json.JSONEncoder(allow_nan=False).encode
-    head = json.dumps(_head(answer), indent=1, allow_nan=False)
-    yield head.removesuffix("\n}") + ',\n "sockets": ['
+
+def sockets_roll_parts(answer: SocketRoll) -> Iterator[str]:
+    """Yield the same of sockets that are told as they come: how many they were stands behind them."""
+    yield _opened(_head(answer.host, answer.taken_at))
+    yield from _lines(answer.entries(), options=False)
+    tail = json.dumps({"total": answer.roll.total, "missing": answer.roll.missing}, indent=1)
+    yield "],\n" + tail.removeprefix("{\n") + "\n"
+
+
+def _opened(head: dict[str, JsonValue]) -> str:
+    return json.dumps(head, indent=1, allow_nan=False).removesuffix("\n}") + ',\n "sockets": ['
+
+
+def _lines(entries: Iterable[Entry], *, options: bool) -> Iterator[str]:
     before = "\n  "
-    for entry in answer.entries:
-        yield before + encode(socket_json(entry, options=answer.options))
+    for entry in entries:
+        yield before + json_line(told_socket(entry, options=options))
         before = ",\n  "
-    yield "\n ]\n}\n" if answer.entries else "]\n}\n"
+    if before.startswith(","):
+        yield "\n "
 
 
-def _head(answer: Sockets) -> dict[str, JsonValue]:
-    host = answer.host
+def _head(host: Identity, taken_at: float) -> dict[str, JsonValue]:
     return {
         "schema": SCHEMA,
         "host": host_json(host.host, host.kernel, host.namespace, host.namespace_name),
-        "taken_at": utc(answer.taken_at),
-        "total": answer.survey.total,
-        "missing": dict(answer.survey.missing),
+        "taken_at": utc(taken_at),
     }
 
 

@@ -126,6 +126,7 @@ def test_a_terminal_is_told_how_far_a_long_look_is_and_nothing_is_left_of_it(in_
 
 @pytest.fixture
 def task():
+    UNDERWAY.begin("")
     yield UNDERWAY.begin
     UNDERWAY.begin("")
 

@@ -137,7 +137,7 @@ def test_processes_that_are_likely_come_first():
         sock.close()
         search = DescriptorSearch([inode], 60)
         search.run(frozenset(), {child})
-    assert list(search.holders[inode]) == [child]
+    assert list(search.holders_of(inode)) == [child]
     assert search.done <= 1 < search.total
 
 
@@ -174,7 +174,7 @@ def test_a_process_that_took_over_the_number_of_a_holder_is_not_named():
         sock.close()
         search = DescriptorSearch([inode], 60)
         search.run(frozenset())
-        descriptor = search.holders[inode][child]
+        descriptor = search.holders_of(inode)[child]
         assert holds_any(f"/proc/{child}/fd", [(descriptor, inode)])
     deadline = time.monotonic() + 30
     while True:
@@ -186,7 +186,7 @@ def test_a_process_that_took_over_the_number_of_a_holder_is_not_named():
         try:
             if other == child:
                 assert Path(f"/proc/{child}").exists()
-                assert owners._Naming(search, climb=True).holders(inode, search.holders[inode]) == ()
+                assert owners._Naming(search, climb=True).holders(inode, search.holders_of(inode)) == ()
                 return
         finally:
             os.kill(other, 9)
