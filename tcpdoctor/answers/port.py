@@ -47,7 +47,14 @@ from tcpdoctor.diagnosis.finding import Diagnosis, Unchecked
 from tcpdoctor.diagnosis.occupants import PortSocket, Row, udp_sockets
 from tcpdoctor.diagnosis.port import BindAnswer, answer, with_probes
 from tcpdoctor.diagnosis.port_advice import advise, led_elsewhere
-from tcpdoctor.diagnosis.port_verdict import count_causes, flag_value, headline, redirected, verdict, why
+from tcpdoctor.diagnosis.port_verdict import (
+    count_causes,
+    flag_value,
+    redirected,
+    summary_of_port,
+    verdict,
+    why,
+)
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.addresses import interface_indexes
 from tcpdoctor.kernel.namespaces import Identity, read_identity
@@ -283,6 +290,7 @@ class PortAnswer(NamedTuple):
         Reading[tuple[ToldRedirect, ...]],
         Is("Rules that lead the port's clients elsewhere; null where the rules were not looked at."),
     ]
+    summary: Annotated[str, Is("The headline without its verdict.")]
 
 
 def look_at_port(question: PortQuestion) -> PortAnswer:
@@ -415,7 +423,8 @@ def finish(
 ) -> PortAnswer:
     """Put the record together from what was found for each address, the one that was asked about first."""
     asked = [one for one in found if _is_asked(one, evidence)]
-    verdicts = [verdict_of(one) for one in asked]
+    overall = _verdict([verdict_of(one) for one in asked])
+    summary = summary_of_port(asked, overall, evidence)
     worst = _first_busy(asked)
     advice = advise(worst)
     led = dict.fromkeys(one for each in asked for one in redirected(each))
@@ -436,11 +445,11 @@ def finish(
         as_local=_total(evidence.local, evidence.listeners),
         as_remote=_total(evidence.remote, ()),
         findings=tuple(map(told_finding, diagnosis.findings)),
-        verdict=_verdict(verdicts),
+        verdict=overall,
         wrong_advice=advice.avoid,
         unchecked=diagnosis.unchecked,
         missing={f"bind.{number}": doubt for number, doubt in enumerate(found[0].unknowns)} or NO_REASONS,
-        headline=headline(asked, _verdict(verdicts), evidence),
+        headline=f"{overall.upper()}  {summary}",
         bind_ipv6=_bind_ipv6(question, found, evidence, taken_at),
         udp_holders=evidence.udp
         if isinstance(evidence.udp, Missing)
@@ -450,6 +459,7 @@ def finish(
         waited_s=None,
         doubts=tuple(dict.fromkeys(doubt for one in asked for doubt in one.unknowns)),
         redirects=_redirects(tuple(led), evidence.redirects.not_looked),
+        summary=summary,
     )
 
 

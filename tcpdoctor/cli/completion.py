@@ -2,16 +2,12 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
 from tcpdoctor.cli.app import COMMANDS, build_command
-from tcpdoctor.cli.output import FORMAT, JSON, OUTPUT, Output, emit, format_of, say
-
-if TYPE_CHECKING:  # the tab key waits for none of it
-    from tcpdoctor.answers.about import ShellScript
-    from tcpdoctor.report.style import Style
+from tcpdoctor.cli.output import FORMAT, JSON, OUTPUT, Output, emit, emit_json, format_of
 
 
 def completion(
@@ -36,14 +32,12 @@ def completion(
 
     if format_of(output_format, as_json) == "json":
         from tcpdoctor.answers.about import ShellScript
+        from tcpdoctor.report.document import as_json as told
 
-        say(ShellScript("tcpdoctor.completion/1", shell, SCRIPTS[shell]), _script, Output("json", output))
+        answer = ShellScript("tcpdoctor.completion/1", shell, SCRIPTS[shell])
+        emit_json(told(answer), Output("json", output))
     else:
         emit(SCRIPTS[shell], Output("script", output))
-
-
-def _script(answer: "ShellScript", _style: "Style") -> str:
-    return answer.script
 
 
 # What bash, zsh and fish run when the user asks for completion: each asks tcpdoctor itself.

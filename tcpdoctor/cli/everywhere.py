@@ -1,7 +1,7 @@
 """`--netns all`: the same question to every network namespace of this host, and one answer."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
@@ -12,6 +12,7 @@ from tcpdoctor.cli.output import (
     complain,
     emit,
     emit_parts,
+    laid_out,
     say,
     style_of,
 )
@@ -19,8 +20,9 @@ from tcpdoctor.cli.waiting import ends_with_what_is_known, said_to_take, was_cut
 from tcpdoctor.report.host import plural
 
 if TYPE_CHECKING:  # most ask one namespace
-    from tcpdoctor.answers.everywhere import Everywhere, Place, Unseen
+    from tcpdoctor.answers.everywhere import Everywhere, Unseen
     from tcpdoctor.kernel.reading import JsonValue
+    from tcpdoctor.report.page import Block
     from tcpdoctor.report.style import Style
 
 _Answer = TypeVar("_Answer")
@@ -28,7 +30,7 @@ _Answer = TypeVar("_Answer")
 
 def ask(
     look: Callable[[], _Answer],
-    text: "Callable[[_Answer, Style], str]",
+    page: "Callable[[_Answer, Style], Iterable[Block]]",
     output: Output,
     *,
     takes: float = 0.0,
@@ -37,7 +39,7 @@ def ask(
 
     Args:
         look: What it returns can be pickled.
-        text: Makes a page of it.
+        page: Makes blocks of it.
         output: Where, how, and whether everywhere.
         takes: Seconds that the look takes, most of them asleep.
 
@@ -47,20 +49,21 @@ def ask(
             the look; the others have been told, and what was known by then.
     """
     if output.everywhere:
-        ask_everywhere(look, text, output, takes=takes)
+        ask_everywhere(look, page, output, takes=takes)
         return
     in_part = output.format == "text" and output.file is None
     with said_to_take(takes), ends_with_what_is_known(wanted=in_part):
         answer = look()
     if in_part and was_cut_short():
-        emit("INCOMPLETE: interrupted before all was read\n" + text(answer, style_of(output)), output)
+        cut_short = "INCOMPLETE: interrupted before all was read\n"
+        emit(cut_short + laid_out(page(answer, style_of(output)), output), output)
         raise typer.Exit(UNKNOWN)
-    say(answer, text, output)
+    say(answer, page, output)
 
 
 def ask_everywhere(
     look: Callable[[], _Answer],
-    text: "Callable[[_Answer, Style], str]",
+    page: "Callable[[_Answer, Style], Iterable[Block]]",
     output: Output,
     *,
     takes: float = 0.0,
@@ -74,13 +77,13 @@ def ask_everywhere(
     from tcpdoctor.kernel.workers import at_once
 
     found = look_everywhere(at_once(look), each_waits=takes > 0, waiting=said_to_take(takes))
-    print_everywhere(found, text, output, encoded=encoded)
+    print_everywhere(found, page, output, encoded=encoded)
     end_of_all(found)
 
 
 def print_everywhere(
     found: "Everywhere",
-    text: "Callable[[Any, Style], str]",
+    page: "Callable[[Any, Style], Iterable[Block]]",
     output: Output,
     *,
     encoded: Callable[[Any], str] | None = None,
@@ -98,7 +101,7 @@ def print_everywhere(
 
         emit_parts(namespaces_parts(found, map(encoded or encode, (each for _, each in found.told))), output)
     else:
-        emit(under_headings(found, text, style_of(output)), output)
+        emit(laid_out(_under_headings(found, page, style_of(output)), output), output)
 
 
 def end_of_all(found: "Everywhere") -> None:
@@ -122,19 +125,23 @@ def complain_of(unseen: "Sequence[Unseen]", hidden: int) -> None:
         complain(f"tcpdoctor: {who} did not show a network namespace: there may be more{remedy}")
 
 
-def under_headings(found: "Everywhere", text: "Callable[[Any, Style], str]", style: "Style") -> str:
-    """Return each answer below the name of its namespace."""
-    parts = [
-        f"{_heading(place, style)}\n{text(answer, style._replace(netns=place.netns))}".rstrip("\n") + "\n"
-        for place, answer in found.told
-    ]
-    parts += [f"{_heading(one.place, style)}\n{style.wrap(one.reason)}\n" for one in found.unseen]
-    return "\n".join(parts)
+def _under_headings(
+    found: "Everywhere", page: "Callable[[Any, Style], Iterable[Block]]", style: "Style"
+) -> "Iterator[Block]":
+    """Yield each answer below the name of its namespace."""
+    from tcpdoctor.report.page import Heading, Inset, Prose, Section
 
-
-def _heading(place: "Place", style: "Style") -> str:
-    here = ", where this was started" if place.own else ""
-    return style.bold(style.wrap(f"=== {place.label}{here}", "    ", ""))
+    for place, answer in found.told:
+        here = ", where this was started" if place.own else ""
+        yield Section(
+            "",
+            (
+                Heading(f"{place.label}{here}"),
+                Inset(tuple(page(answer, style._replace(netns=place.netns))), 0),
+            ),
+        )
+    for one in found.unseen:
+        yield Section("", (Heading(one.place.label), Prose(one.reason)))
 
 
 def namespaces_parts(found: "Everywhere", documents: Iterator[str]) -> Iterator[str]:

@@ -8,11 +8,11 @@ import typer
 from tcpdoctor.cli.options import NETNS, duration, look_from
 from tcpdoctor.cli.output import (
     COLOR,
-    FORMAT,
     JSON,
     LONG,
     NO_PAGER,
     OUTPUT,
+    PAGE_FORMAT,
     Output,
     format_of,
     quoted_netns,
@@ -117,7 +117,7 @@ def explain(
     ] = None,
     long: LONG = False,
     netns: NETNS = None,
-    output_format: FORMAT = "text",
+    output_format: PAGE_FORMAT = "text",
     as_json: JSON = False,
     output: OUTPUT = None,
     color: COLOR = "auto",

@@ -38,7 +38,7 @@ def facts(
     """
     from tcpdoctor.answers.facts import look_at_facts, wanted_facts
     from tcpdoctor.facts.subject import Scope
-    from tcpdoctor.report.facts_text import facts_text
+    from tcpdoctor.report.facts_text import facts_page
 
     refuse_bad_window(window)
     wanted = wanted_facts(names or [], Scope(scope) if scope else None)
@@ -49,4 +49,4 @@ def facts(
         emit("\n".join(fact.name for known in wanted.values() for fact in known), target)
         return
     look_from(netns)
-    ask(lambda: look_at_facts(wanted, window), facts_text, target, takes=window)
+    ask(lambda: look_at_facts(wanted, window), facts_page, target, takes=window)

@@ -44,10 +44,10 @@ def list_scenarios(
 ) -> None:
     """List the scenarios: name, what is wrong, and what each proves."""
     from tcpdoctor.cli.lab_run import list_entries
-    from tcpdoctor.report.lab_list_text import lab_list_text
+    from tcpdoctor.report.proof_text import lab_list_page
 
     answer = ScenarioList("tcpdoctor.lab/1", list_entries())
-    say(answer, lab_list_text, Output(format_of(output_format, as_json), output, color))
+    say(answer, lab_list_page, Output(format_of(output_format, as_json), output, color))
 
 
 @app.command("run")
@@ -118,10 +118,10 @@ def _print_proof(scenarios: Sequence[Scenario], without: tuple[Unproven, ...], t
     Raises:
         typer.Exit: With 1, where one fell short.
     """
-    from tcpdoctor.report.proof_text import proof_text
+    from tcpdoctor.report.proof_text import proof_page
 
     proof = prove(scenarios, without)
-    say(proof, proof_text, target)
+    say(proof, proof_page, target)
     if not proof.holds:
         raise typer.Exit(1)
 

@@ -24,7 +24,12 @@ from tcpdoctor.report.style import PLAIN, SGR_CODES, Style, shorten
 
 if TYPE_CHECKING:  # `--help` needs nothing of the kernel
     from tcpdoctor.kernel.reading import JsonValue
+    from tcpdoctor.report.page import Block
 
+PAGE_FORMAT = Annotated[
+    Literal["text", "json", "markdown", "html"],
+    typer.Option("--format", help="For people, machines, tickets, or a browser."),
+]
 FORMAT = Annotated[Literal["text", "json"], typer.Option("--format", help="For people, or for machines.")]
 LINT_FORMAT = Annotated[
     Literal["text", "json", "sarif"],
@@ -79,7 +84,7 @@ class Output(NamedTuple):
     """What the user wants to be done with the answer."""
 
     format: str = "text"
-    """``text`` or ``json``."""
+    """``text``, ``json``, ``markdown`` or ``html``, as far as a command knows them."""
     file: Path | None = None
     """None or ``-``: stdout."""
     color: str = "auto"
@@ -193,8 +198,8 @@ def emit_json(document: "dict[str, JsonValue]", output: Output) -> None:
     emit_parts(chain(json_lines(document), "\n"), output)
 
 
-def say(answer: _Answer, text: Callable[[_Answer, Style], str], output: Output) -> None:
-    """Print a finished answer: as JSON that its record alone decides, or as the page that `text` makes of it.
+def say(answer: _Answer, page: "Callable[[_Answer, Style], Iterable[Block]]", output: Output) -> None:
+    """Print a finished answer: as JSON that its record alone decides, or as the blocks of its page.
 
     Raises:
         OutputError: It could not be written; a file is then as it was before.
@@ -204,7 +209,27 @@ def say(answer: _Answer, text: Callable[[_Answer, Style], str], output: Output) 
 
         emit_json(as_json(answer), output)
     else:
-        emit(text(answer, style_of(output)), output)
+        emit(laid_out(page(answer, style_of(output)), output), output)
+
+
+def laid_out(blocks: "Iterable[Block]", output: Output) -> str:
+    """Return blocks in the format for people that was asked for: text, Markdown or HTML."""
+    if output.format == "text":
+        from tcpdoctor.report.page import page_text  # JSON does without it
+
+        return page_text(blocks, style_of(output))
+    from tcpdoctor.report.page import Command, Prose
+
+    others = [
+        part for what, command in output.also for part in (Prose(what), Command((command,), close=True))
+    ]
+    if output.format == "markdown":
+        from tcpdoctor.report.page_markdown import page_markdown
+
+        return page_markdown([*blocks, *others])
+    from tcpdoctor.report.page_html import blocks_as_file
+
+    return blocks_as_file([*blocks, *others])
 
 
 def emit_parts(parts: Iterable[str], output: Output) -> None:

@@ -24,10 +24,10 @@ def answer_port(question: "PortQuestion", output: Output, *, wait: float | None 
         QuestionError: The port, the address, the user or the device is none.
     """
     from tcpdoctor.answers.port import look_at_port, wait_until_free
-    from tcpdoctor.report.port_text import port_short, port_text
+    from tcpdoctor.report.port_text import port_page
 
     look = partial(look_at_port, question) if wait is None else partial(wait_until_free, question, wait)
-    ask(look, port_text if output.long else port_short, output, takes=1.0)
+    ask(look, partial(port_page, long=output.long), output, takes=1.0)
 
 
 def answer_connect(host_port: str, client: "Client", output: Output) -> None:
@@ -37,10 +37,10 @@ def answer_connect(host_port: str, client: "Client", output: Output) -> None:
         QuestionError: The destination or the client is none, or this host's ports could not be read.
     """
     from tcpdoctor.answers.connect import look_at_connection
-    from tcpdoctor.report.connect_text import connect_text
+    from tcpdoctor.report.connect_text import connect_page
 
     look = partial(look_at_connection, host_port, client)
-    ask(look, partial(connect_text, long=output.long), output, takes=1.0)
+    ask(look, partial(connect_page, long=output.long), output, takes=1.0)
 
 
 def answer_pid(asked: str, output: Output) -> None:
@@ -51,10 +51,10 @@ def answer_pid(asked: str, output: Output) -> None:
     """
     from tcpdoctor.answers.process import look_at_processes
     from tcpdoctor.answers.words import pids_of
-    from tcpdoctor.report.process_text import process_text
+    from tcpdoctor.report.process_text import process_page
 
     look = partial(look_at_processes, pids_of(asked))
-    ask(look, partial(process_text, long=output.long), output, takes=1.0)
+    ask(look, partial(process_page, long=output.long), output, takes=1.0)
 
 
 def answer_state(name: str, output: Output) -> None:
@@ -64,9 +64,9 @@ def answer_state(name: str, output: Output) -> None:
         QuestionError: There is no such state.
     """
     from tcpdoctor.answers.state import look_at_state
-    from tcpdoctor.report.state_text import state_text
+    from tcpdoctor.report.state_text import state_page
 
-    ask(lambda: look_at_state(name), state_text, output)
+    ask(lambda: look_at_state(name), state_page, output)
 
 
 def answer_sysctl(name: str, output: Output) -> None:
@@ -76,9 +76,9 @@ def answer_sysctl(name: str, output: Output) -> None:
         QuestionError: There is no such sysctl.
     """
     from tcpdoctor.answers.sysctl import look_at_sysctl
-    from tcpdoctor.report.sysctl_text import sysctl_text
+    from tcpdoctor.report.sysctl_text import sysctl_page
 
-    ask(lambda: look_at_sysctl(name), sysctl_text, output)
+    ask(lambda: look_at_sysctl(name), sysctl_page, output)
 
 
 def answer_option(name: str, output: Output) -> None:
@@ -88,9 +88,9 @@ def answer_option(name: str, output: Output) -> None:
         QuestionError: There is no such option.
     """
     from tcpdoctor.answers.option import look_at_option
-    from tcpdoctor.report.option_text import option_text
+    from tcpdoctor.report.option_text import option_page
 
-    ask(lambda: look_at_option(name), option_text, output)
+    ask(lambda: look_at_option(name), option_page, output)
 
 
 def answer_error(name: str, output: Output) -> None:
@@ -100,9 +100,9 @@ def answer_error(name: str, output: Output) -> None:
         QuestionError: There is no such error.
     """
     from tcpdoctor.answers.error import look_at_error
-    from tcpdoctor.report.error_text import error_text
+    from tcpdoctor.report.error_text import error_page
 
-    ask(lambda: look_at_error(name), error_text, output)
+    ask(lambda: look_at_error(name), error_page, output)
 
 
 def answer_rule(name: str, output: Output) -> None:

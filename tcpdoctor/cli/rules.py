@@ -21,7 +21,7 @@ from tcpdoctor.cli.output import (
     say,
 )
 from tcpdoctor.report.rule_sarif import rule_sarif
-from tcpdoctor.report.rule_text import lint_text, rule_list_text, rule_page, rule_tests_text
+from tcpdoctor.report.rule_text import rule_lint_page, rule_list_page, rule_page, rule_tests_page
 
 COMPLAINTS = 1
 """Exit code of `lint` and `test` where there is something to correct."""
@@ -57,7 +57,7 @@ def list_rules(
 ) -> None:
     """List every rule: its scope, its severities, and whether it is on."""
     answer = list_all_rules(rules or [], config)
-    say(answer, rule_list_text, Output(format_of(output_format, as_json), output, color))
+    say(answer, rule_list_page, Output(format_of(output_format, as_json), output, color))
 
 
 @app.command("show")
@@ -98,7 +98,7 @@ def lint_rules(
     if target.format == "sarif":
         emit_json(rule_sarif(answer.complaints), target)
     else:
-        say(answer, lint_text, target)
+        say(answer, rule_lint_page, target)
     if answer.complaints:
         raise typer.Exit(COMPLAINTS)
 
@@ -118,7 +118,7 @@ def run_rule_tests(
     Exits 0 if every answer is as expected, 1 if one is not, and 3 if a rule could not be read.
     """
     answer = run_tests_of(path, rules or [])
-    say(answer, rule_tests_text, Output(format_of(output_format, as_json), output, color))
+    say(answer, rule_tests_page, Output(format_of(output_format, as_json), output, color))
     if answer.failures:
         raise typer.Exit(COMPLAINTS)
 

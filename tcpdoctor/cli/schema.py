@@ -8,6 +8,7 @@ from tcpdoctor.cli.output import FORMAT, JSON, OUTPUT, Output, emit, format_of, 
 
 if TYPE_CHECKING:
     from tcpdoctor.answers.about import SchemaList
+    from tcpdoctor.report.page import Block
     from tcpdoctor.report.style import Style
 
 
@@ -30,7 +31,7 @@ def schema(
 
     target = Output("json" if name else format_of(output_format, as_json), output)
     if name is None:
-        say(schema_list(), _names_text, target)
+        say(schema_list(), _names_page, target)
         return
     from tcpdoctor.knowledge.resource import bare, find_name
 
@@ -41,7 +42,7 @@ def schema(
     emit(json.dumps(load_schema(wanted), indent=1), target)
 
 
-def _names_text(answer: "SchemaList", style: "Style") -> str:
-    column = max(len(each.name) for each in answer.schemas) + 2
-    lines = (style.wrap(each.says, " " * column, f"{each.name:<{column}}") for each in answer.schemas)
-    return "\n".join(lines)
+def _names_page(answer: "SchemaList", _style: "Style") -> "list[Block]":
+    from tcpdoctor.report.page import Fields
+
+    return [Fields(tuple((each.name, each.says) for each in answer.schemas))]

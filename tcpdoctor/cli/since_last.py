@@ -93,9 +93,10 @@ def render_changes(check: Check, changes: Changes, kind: str, style: Style, *, q
     if not shown.any():
         return ""
     if kind == "text":
-        from tcpdoctor.report.changes_text import changes_text
+        from tcpdoctor.report.changes_text import changes_page
+        from tcpdoctor.report.page import page_text
 
-        return changes_text(shown, check.samples.after, style)
+        return page_text(changes_page(shown, check.samples.after, style), style) + "\n"
     import json
 
     from tcpdoctor.answers.verdict import changes_answer

@@ -19,6 +19,7 @@ from tcpdoctor.cli.output import (
 if TYPE_CHECKING:
     from tcpdoctor.answers.sockets import Order, Sockets
     from tcpdoctor.answers.udp_sockets import UdpQuestion, UdpSockets
+    from tcpdoctor.report.page import Block
     from tcpdoctor.report.style import Style
 from tcpdoctor.answers.sockets import _look, call_sockets
 
@@ -137,13 +138,13 @@ def sockets(
         order = _order(sort, limit or (_SHOWN if target.format == "text" else None))
         return _look(names, port, peer_port, number, peer, older, options=options, name=name, order=order)
 
-    def text(answer: "Sockets", style: "Style") -> str:
-        from tcpdoctor.report.sockets_text import sockets_text
+    def page(answer: "Sockets", style: "Style") -> "list[Block]":
+        from tcpdoctor.report.sockets_text import sockets_page
 
-        return sockets_text(answer, style, shown[1:])
+        return sockets_page(answer, style, shown[1:])
 
     if target.format != "json":
-        ask(look, text, target)
+        ask(look, page, target)
         return
     from tcpdoctor.report.sockets_json import sockets_json_parts, sockets_roll_parts
 
@@ -151,7 +152,7 @@ def sockets(
     if target.everywhere:
         from tcpdoctor.cli.everywhere import ask_everywhere
 
-        ask_everywhere(look, text, target, encoded=lambda answer: "".join(sockets_json_parts(answer)))
+        ask_everywhere(look, page, target, encoded=lambda answer: "".join(sockets_json_parts(answer)))
     elif all_as_they_come:
         emit_parts(sockets_roll_parts(call_sockets(names, port, peer_port, number, peer)), target)
     else:
@@ -190,9 +191,9 @@ def _print_udp(
         rows = sorted_by(answer.sockets, order[0]) if order else answer.sockets
         return answer._replace(sockets=rows[: limit or (_SHOWN if target.format == "text" else None)])
 
-    from tcpdoctor.report.udp_sockets import udp_sockets_text
+    from tcpdoctor.report.udp_sockets import udp_sockets_page
 
-    ask(look, lambda answer, style: udp_sockets_text(answer, style, shown), target)
+    ask(look, lambda answer, style: udp_sockets_page(answer, style, shown), target)
 
 
 def _known_columns(names: list[str], known: tuple[str, ...]) -> list[str]:

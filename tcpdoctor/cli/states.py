@@ -11,6 +11,7 @@ from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, format_of
 
 if TYPE_CHECKING:
     from tcpdoctor.answers.states import StatesAnswer
+    from tcpdoctor.report.page import Block
     from tcpdoctor.report.style import Style
 
 
@@ -37,7 +38,7 @@ def states(
     ask(look_plain if by is None else partial(look_by, by), _page, target)
 
 
-def _page(answer: "StatesAnswer", style: "Style") -> str:
-    from tcpdoctor.report.states_text import states_answer_text  # JSON does without it
+def _page(answer: "StatesAnswer", style: "Style") -> "list[Block]":
+    from tcpdoctor.report.states_text import states_page  # JSON does without it
 
-    return states_answer_text(answer, style)
+    return states_page(answer, style)

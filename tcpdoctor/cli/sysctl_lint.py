@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcpdoctor.answers.settings_lint import lint_these
-from tcpdoctor.cli.output import UNKNOWN, Output, emit, say, style_of
+from tcpdoctor.cli.output import UNKNOWN, Output, emit, say
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.report.style import PLAIN
 
@@ -35,18 +35,18 @@ def answer_lint(
         return _lint_everywhere(look, output, _FAIL_ON.get(fail_on), quiet=quiet)
     answer, checks = look()
     if quiet:
-        from tcpdoctor.report.sysctl_lint_text import loud_lint_text
+        from tcpdoctor.report.sysctl_lint_text import loud_lint_page
 
-        emit(loud_lint_text(answer, style_of(output), _FAIL_ON.get(fail_on)), output)
+        say(answer, partial(loud_lint_page, fail_on=_FAIL_ON.get(fail_on)), output)
     elif output.format == "sarif":
         from tcpdoctor.report.sysctl_lint_text import sysctl_lint_sarif
 
         text = json.dumps(sysctl_lint_sarif(answer, checks), indent=1, allow_nan=False)
         emit(text, output)
     else:
-        from tcpdoctor.report.sysctl_lint_text import sysctl_lint_text
+        from tcpdoctor.report.sysctl_lint_text import settings_lint_page
 
-        say(answer, sysctl_lint_text, output)
+        say(answer, settings_lint_page, output)
     return answer.exit_code
 
 
@@ -62,7 +62,7 @@ def _lint_everywhere(
     from tcpdoctor.cli.everywhere import complain_of, print_everywhere
     from tcpdoctor.kernel.workers import at_once
     from tcpdoctor.report.sarif import joined_sarif
-    from tcpdoctor.report.sysctl_lint_text import loud_lint_text, sysctl_lint_sarif, sysctl_lint_text
+    from tcpdoctor.report.sysctl_lint_text import loud_lint_page, settings_lint_page, sysctl_lint_sarif
 
     found = look_everywhere(at_once(look))
     if output.format == "sarif":
@@ -71,9 +71,9 @@ def _lint_everywhere(
     else:
         told = tuple((place, answer) for place, (answer, _) in found.told)
         if quiet:
-            told = tuple(one for one in told if loud_lint_text(one[1], PLAIN, fail_on))
-        text = partial(loud_lint_text, fail_on=fail_on) if quiet else sysctl_lint_text
-        print_everywhere(found._replace(told=told), text, output)
+            told = tuple(one for one in told if loud_lint_page(one[1], PLAIN, fail_on=fail_on))
+        page = partial(loud_lint_page, fail_on=fail_on) if quiet else settings_lint_page
+        print_everywhere(found._replace(told=told), page, output)
     complain_of(found.unseen, 0 if quiet else found.hidden)
     codes = [answer.exit_code for _, (answer, _) in found.told] + [UNKNOWN] * bool(found.unseen)
     return worst_exit_code(codes)

@@ -13,6 +13,6 @@ def answer_show(names: Sequence[str], output: Output, *, only_changed: bool) -> 
     Raises:
         QuestionError: A name or pattern stands for nothing; with the nearest.
     """
-    from tcpdoctor.report.sysctl_list_text import sysctl_list_text
+    from tcpdoctor.report.sysctl_list_text import settings_page
 
-    ask(lambda: look_at_settings(names, only_changed=only_changed), sysctl_list_text, output)
+    ask(lambda: look_at_settings(names, only_changed=only_changed), settings_page, output)

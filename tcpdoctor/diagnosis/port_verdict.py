@@ -274,8 +274,8 @@ def count_causes(numbers: Mapping[str, int]) -> str:
     return ", ".join(count(number, *_NOUNS[cause]) for cause, number in numbers.items())
 
 
-def headline(found: Sequence[BindAnswer], verdict: str, evidence: PortEvidence) -> str:
-    """Return the answer in a line, the verdict in capitals first.
+def summary_of_port(found: Sequence[BindAnswer], verdict: str, evidence: PortEvidence) -> str:
+    """Return the answer in a line, which the verdict in capitals stands before.
 
     Args:
         found: What was found for each address that was asked about.
@@ -283,7 +283,7 @@ def headline(found: Sequence[BindAnswer], verdict: str, evidence: PortEvidence) 
         evidence: The look that it was found in.
     """
     target = found[0].target
-    port = f"{verdict.upper()}  {target.protocol.upper()} port {target.port}"
+    port = f"{target.protocol.upper()} port {target.port}"
     addresses = " and ".join(one.target.address for one in found)
     if verdict == "free":
         led = next((one for each in found for one in redirected(each)), None)

@@ -1,25 +1,41 @@
 """What appeared and what went since the run before: `check --only-changes` for people."""
 
-from tcpdoctor.diagnosis.changes import Changed, Changes
+from tcpdoctor.diagnosis.changes import Changes
 from tcpdoctor.kernel.last_run import Told
 from tcpdoctor.kernel.snapshot import Snapshot
-from tcpdoctor.report.check_text import finding_text, finding_texts
+from tcpdoctor.report.finding_page import finding_page, grouped, more_words, pages_of
 from tcpdoctor.report.host import plural, utc
+from tcpdoctor.report.page import Block, Entries, Inset, Item, Prose, Section
 from tcpdoctor.report.style import Style
 
 
-def changes_text(changes: Changes, where: Snapshot, style: Style) -> str:
-    """Return the changes of one host for people, the worst first; "" where there are none."""
+def changes_page(changes: Changes, where: Snapshot, style: Style) -> list[Block]:
+    """Return the changes of one host for people, the worst first; nothing where there are none."""
     if not changes.any():
-        return ""
-    parts = [style.wrap(_headline(changes, where)), *finding_texts(changes.appeared, style)]
-    parts += [_changed(item, style) for item in changes.changed]
-    parts += [_gone(told, style) for told in changes.gone]
-    for item in changes.unanswered:
-        lead = f"{item.told.severity.upper()}, perhaps still there: {item.told.label}"
-        known = f"{item.told.title} (since {utc(item.told.since)}). It could not be checked: {item.reason}"
-        parts.append(f"{style.wrap(lead, '    ', '')}\n{style.wrap(known, '  ')}")
-    return "\n\n".join(parts) + "\n"
+        return []
+    blocks: list[Block] = [Prose(_headline(changes, where))]
+    for alike in grouped(changes.appeared):
+        blocks += [_inset(*page.act, *page.know) for page in pages_of(alike, style)]
+        blocks += [Prose(more_words(alike), apart=True)] if alike.more else []
+    for item in changes.changed:
+        page = finding_page(item.finding, style=style)
+        was = Prose(f"It was {item.before} before.", apart=True)
+        blocks.append(_inset(*page.act, *page.know, was))
+    blocks += map(_gone, changes.gone)
+    for open_one in changes.unanswered:
+        told = open_one.told
+        lead = f"{told.severity.upper()}, perhaps still there: {told.label}"
+        known = f"{told.title} (since {utc(told.since)}). It could not be checked: {open_one.reason}"
+        blocks.append(_entry(lead, known))
+    return blocks
+
+
+def _inset(*blocks: Block) -> Section:
+    return Section("", (Inset(blocks, 2),))
+
+
+def _entry(lead: str, text: str) -> Section:
+    return Section("", (Entries((Item(lead, blocks=(Prose(text),)),)),))
 
 
 def _headline(changes: Changes, where: Snapshot) -> str:
@@ -40,12 +56,6 @@ def _headline(changes: Changes, where: Snapshot) -> str:
     return f"{place}: {', '.join(words)} {since}"
 
 
-def _changed(item: Changed, style: Style) -> str:
-    was = style.wrap(f"It was {item.before} before.", "  ")
-    return f"{finding_text(item.finding, style)}\n\n{was}"
-
-
-def _gone(told: Told, style: Style) -> str:
-    lead = style.wrap(f"GONE  {told.label}", "    ", "")
+def _gone(told: Told) -> Section:
     text = f"{told.title} ({told.severity}, since {utc(told.since)}; {told.rule})"
-    return f"{lead}\n{style.wrap(text, '  ')}"
+    return _entry(f"GONE  {told.label}", text)

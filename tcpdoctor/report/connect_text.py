@@ -8,7 +8,18 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.text import name_a_few
 from tcpdoctor.report.host import plural
-from tcpdoctor.report.page import Block, Command, Fields, Item, Prose, Section, listed, page_text
+from tcpdoctor.report.page import (
+    Block,
+    Command,
+    Fields,
+    Found,
+    Inset,
+    Item,
+    Prose,
+    Section,
+    Verdict,
+    listed,
+)
 from tcpdoctor.report.style import Style
 
 _SHOWN_HOLDERS, _SHOWN_OTHERS, _SHOWN_LISTENERS = 5, 3, 3
@@ -22,23 +33,24 @@ _WORDS = {
 }
 
 
-def connect_text(answer: ConnectAnswer, style: Style, *, long: bool) -> str:
+def connect_page(answer: ConnectAnswer, style: Style, *, long: bool) -> list[Block]:
     """Return the short form, or all: verdict, ports, ways to connect, holders, what to do and what not."""
-    head = style.bold(style.wrap(f"{_word(answer)}  {answer.summary}"))
-    if not long:
-        return "\n".join([head, *_short_lines(answer, style)]) + "\n"
-    blocks: list[Block] = [
+    verdict = Verdict(_word(answer), answer.summary)
+    return [verdict, *(_long(answer, style) if long else _short(answer, style))]
+
+
+def _long(answer: ConnectAnswer, style: Style) -> list[Block]:
+    return [
         Section("", (Prose(_others(answer)),)),
         *listed("What to do", answer.advice),
         *listed("What does not help", answer.does_not_help),
         _ports(answer),
         *_ways(answer),
-        *listed("What is there", [line for _, line in _there(answer)]),
+        *listed("What is there", _there(answer)),
         *listed("Who holds the sockets that go there", _holders(answer)),
         *_findings(answer, style),
         *listed("Not certain, because", answer.doubts),
     ]
-    return f"{head}\n\n{page_text(blocks, style)}\n"
 
 
 def _word(answer: ConnectAnswer) -> str:
@@ -53,34 +65,33 @@ def _is_unanswered(answer: ConnectAnswer) -> bool:
     return any(group.state is TcpState.SYN_SENT and group.unanswered for group in answer.sockets)
 
 
-def _short_lines(answer: ConnectAnswer, style: Style) -> list[str]:
+def _short(answer: ConnectAnswer, style: Style) -> list[Block]:
     """The most useful of each kind, a label before it."""
-    rows = [("now", line) for _, line in _there(answer)]
+    rows = [("now", line) for line in _there(answer)]
     rows += [("do", answer.advice[0])] if answer.advice else []
     rows += [("not", answer.does_not_help[0])] if answer.does_not_help else []
     rows += [("who", ", ".join(_holders(answer)[:_SHOWN_OTHERS]))] if _holders(answer) else []
     rows += [("but", doubt) for doubt in answer.doubts[:1]]
-    lines = [_labelled(label, text, style) for label, text in rows]
-    lines += _finding_lines(answer, style)
+    found: list[Block] = [
+        told_briefly(one.severity, f"{one.subject['label']}: {one.headline or one.title}", one.rule, style)
+        for one in answer.findings
+    ]
     more = [f"{len(answer.advice) - 1} more ways out"] if len(answer.advice) > 1 else []
-    lines.append(_labelled("more", f"--long: {', '.join(['ports, route, ways to bind', *more])}", style))
-    return lines
+    last = ("more", f"--long: {', '.join(['ports, route, ways to bind', *more])}")
+    unanswered = map(Prose, _unanswered(answer, style, long=False))
+    return [Inset((Fields(tuple(rows), _LABEL), *found, *unanswered, Fields((last,), _LABEL)))]
 
 
-def _labelled(label: str, text: str, style: Style) -> str:
-    return style.wrap(text, " " * (_LABEL + 1), f" {label:<{_LABEL}}")
-
-
-def _there(answer: ConnectAnswer) -> list[tuple[str, str]]:
-    """Sockets towards the destination, and the listeners that it leads to, as label and sentence."""
-    found = [("sockets", _socket_words(group)) for group in answer.sockets]
+def _there(answer: ConnectAnswer) -> list[str]:
+    """Sockets towards the destination, and the listeners that it leads to, a sentence each."""
+    found = [_socket_words(group) for group in answer.sockets]
     listeners = answer.listeners[:_SHOWN_LISTENERS]
     for one in listeners:
         limit = "unknown" if isinstance(one.accept_limit, Missing) else f"{one.accept_limit:,}"
         whose = "held by a process that is hidden from us" if one.name is None else f"{one.name} ({one.pid})"
-        found.append(("listens", f"{one.local}: {whose}, accept queue {one.accept_queue:,} of {limit}"))
+        found.append(f"{one.local}: {whose}, accept queue {one.accept_queue:,} of {limit}")
     if len(answer.listeners) > len(listeners):
-        found.append(("listens", f"and {len(answer.listeners) - len(listeners)} more listeners"))
+        found.append(f"and {len(answer.listeners) - len(listeners)} more listeners")
     return found
 
 
@@ -215,14 +226,6 @@ def _findings(answer: ConnectAnswer, style: Style) -> list[Section]:
     return [Section("What tcpdoctor check finds", tuple(blocks))] if blocks else []
 
 
-def _finding_lines(answer: ConnectAnswer, style: Style) -> list[str]:
-    lines = []
-    for found in answer.findings:
-        text = f"{found.subject['label']}: {found.headline or found.title}"
-        lines += finding_lines(found.severity, text, found.rule, style)
-    return lines + [style.wrap(said, " ", " ") for said in _unanswered(answer, style, long=False)]
-
-
 def _unanswered(answer: ConnectAnswer, style: Style, *, long: bool) -> list[str]:
     return unanswered_rules([rule.rule for rule in answer.unchecked], style, long=long)
 
@@ -239,13 +242,9 @@ def finding_items(findings: Iterable[tuple[str, str, str]], style: Style) -> lis
     ]
 
 
-def finding_lines(severity: str, text: str, rule: str, style: Style) -> list[str]:
-    """Return a finding as the short form shows it, and the command that tells the whole of it."""
-    word = style.severity(severity, severity.upper())
-    return [
-        style.wrap(f"{word} {text}", "      ", " "),
-        style.command(style.asks(f"tcpdoctor check {rule}"), "      "),
-    ]
+def told_briefly(severity: str, text: str, rule: str, style: Style) -> Found:
+    """Return a finding as the short form of an explanation shows it."""
+    return Found(severity, text, style.asks(f"tcpdoctor check {rule}"))
 
 
 def unanswered_rules(rules: Sequence[str], style: Style, *, long: bool) -> list[str]:

@@ -11,13 +11,12 @@ from tcpdoctor.report.page import (
     Title,
     listed,
     mistaken,
-    page_text,
 )
 from tcpdoctor.report.style import Style
 
 
-def error_text(answer: ErrorAnswer, style: Style) -> str:
-    """Return the page, at most as wide as the style says."""
+def error_page(answer: ErrorAnswer, style: Style) -> list[Block]:
+    """Return the page."""
     here: tuple[Block, ...] = (
         *(Item(_here(one)) for one in answer.here),
         Command(
@@ -25,7 +24,7 @@ def error_text(answer: ErrorAnswer, style: Style) -> str:
         ),
     )
     see = ((("See also", ", ".join(answer.see_also)),),) if answer.see_also else ()
-    blocks: list[Block] = [
+    return [
         Title(f"{answer.error} ({answer.number}, {answer.text})"),
         Prose(answer.means),
         *(section for call in answer.calls for section in listed(f"From {call.call}", call.why)),
@@ -34,7 +33,6 @@ def error_text(answer: ErrorAnswer, style: Style) -> str:
         *mistaken((wrong.claim, wrong.truth) for wrong in answer.mistaken_for),
         *(Section("", (Fields(rows),)) for rows in see),
     ]
-    return page_text(blocks, style) + "\n"
 
 
 def _here(here: Here) -> str:

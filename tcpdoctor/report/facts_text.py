@@ -5,8 +5,9 @@ from itertools import groupby
 
 from tcpdoctor.answers.facts import FactRow, FactsAnswer
 from tcpdoctor.report.host import plural
+from tcpdoctor.report.page import Block, Inset, Prose, Section, Table, Title
 from tcpdoctor.report.style import Style
-from tcpdoctor.report.table import Column, table
+from tcpdoctor.report.table import Column
 
 MOST_SUBJECTS = 20
 """More of one scope are not read by people; json lists all."""
@@ -33,61 +34,55 @@ _GROUPS = {
 _WIDEST_VALUE, _NARROWEST_VALUE = 34, 12
 
 
-def facts_text(answer: FactsAnswer, style: Style) -> str:
+def facts_page(answer: FactsAnswer, _style: Style) -> list[Block]:
     """Return every fact with its value; its meaning once per scope, under the first subject."""
-    lines = list(_head(answer, style))
+    blocks = _head(answer)
     for scope, rows in groupby(answer.facts, lambda row: row.scope):
-        lines += ["", style.wrap(style.bold(_TITLES[scope]))]
-        lines += _section(scope, list(rows), style)
+        blocks += _section(scope, list(rows))
     if answer.not_described:
         names = ", ".join(answer.not_described)
-        lines += [
-            "",
-            style.wrap(
-                f"This kernel also has, unknown to the vocabulary and so of no use in rules: {names}."
-            ),
-        ]
-    return "\n".join(lines) + "\n"
+        said = f"This kernel also has, unknown to the vocabulary and so of no use in rules: {names}."
+        blocks.append(Section("", (Prose(said),)))
+    return blocks
 
 
-def _head(answer: FactsAnswer, style: Style) -> Iterator[str]:
+def _head(answer: FactsAnswer) -> list[Block]:
     host = answer.host
-    yield style.bold(style.wrap(f"{host.name}: facts that rules may use"))
     samples = f"two samples, {answer.window_s:.1f} s apart" if answer.window_s else "one sample, so no growth"
     name = f" ({host.namespace_name})" if host.namespace_name else ""
-    yield style.wrap(
-        f"{answer.taken_at}, Linux {host.kernel}, network namespace {host.namespace}{name}, {samples}"
-    )
+    where = f"Linux {host.kernel}, network namespace {host.namespace}{name}"
+    return [
+        Title(f"{host.name}: facts that rules may use"),
+        Prose(f"{answer.taken_at}, {where}, {samples}"),
+    ]
 
 
-def _section(scope: str, rows: Sequence[FactRow], style: Style) -> Iterator[str]:
+def _section(scope: str, rows: Sequence[FactRow]) -> Iterator[Section]:
     if rows[0].subject is None:
-        yield style.wrap(f"{rows[0].missing or 'unknown'}; the facts would be:", "  ")
-        yield from table(_COLUMNS, [[row.fact, "", "", _meaning(row)] for row in rows], style, "  ")
+        said = Prose(f"{rows[0].missing or 'unknown'}; the facts would be:")
+        yield Section(
+            _TITLES[scope], (said, Table(_COLUMNS, tuple((row.fact, "", "", _meaning(row)) for row in rows)))
+        )
         return
+    yield Section("", (Title(_TITLES[scope]),))
     if scope == "host":
-        yield from _grouped(rows, style)
+        groups: dict[str, list[FactRow]] = {}
+        for row in rows:
+            groups.setdefault(_group(row), []).append(row)
+        yield from (_titled(title, members, with_meaning=True) for title, members in groups.items())
         return
     facts = len({row.fact for row in rows})
     subjects = [rows[first : first + facts] for first in range(0, len(rows), facts)]
     for place, subject in enumerate(subjects[:MOST_SUBJECTS]):
-        yield ""
-        yield style.wrap(style.bold(str((subject[0].subject or {})["label"])), "  ")
-        yield from _values(subject, style, with_meaning=place == 0)
+        yield _titled(str((subject[0].subject or {})["label"]), subject, with_meaning=place == 0)
     if len(subjects) > MOST_SUBJECTS:
         more = plural(len(subjects) - MOST_SUBJECTS, scope)
-        yield ""
-        yield f"  ... and {more} more; --format json lists all"
+        yield Section("", (Inset((Prose(f"... and {more} more; --format json lists all"),), 2),))
 
 
-def _grouped(rows: Sequence[FactRow], style: Style) -> Iterator[str]:
-    groups: dict[str, list[FactRow]] = {}
-    for row in rows:
-        groups.setdefault(_group(row), []).append(row)
-    for title, members in groups.items():
-        yield ""
-        yield style.wrap(style.bold(title), "  ")
-        yield from _values(members, style, with_meaning=True)
+def _titled(title: str, rows: Sequence[FactRow], *, with_meaning: bool) -> Section:
+    told = tuple((row.fact, *_shown(row), _meaning(row) if with_meaning else "") for row in rows)
+    return Section("", (Inset((Title(title), Table(_COLUMNS, told)), 2),))
 
 
 _COLUMNS = (
@@ -100,11 +95,6 @@ _COLUMNS = (
 
 def _group(row: FactRow) -> str:
     return _GROUPS.get(row.fact.partition(".")[0], _GROUPS[""])
-
-
-def _values(rows: Sequence[FactRow], style: Style, *, with_meaning: bool) -> Iterator[str]:
-    told = [[row.fact, *_shown(row), _meaning(row) if with_meaning else ""] for row in rows]
-    yield from table(_COLUMNS, told, style, "  ")
 
 
 def _meaning(row: FactRow) -> str:

@@ -9,7 +9,7 @@ from tcpdoctor.kernel.sockopts import Linger, OptionValue, PortRange
 from tcpdoctor.kernel.text import name_a_few
 from tcpdoctor.knowledge.option_pages import LANGUAGES
 from tcpdoctor.report.host import plural
-from tcpdoctor.report.page import Block, Fields, Item, Prose, Section, Title, mistaken, page_text
+from tcpdoctor.report.page import Block, Fields, Item, Prose, Section, Title, mistaken
 from tcpdoctor.report.style import Style
 
 MOST_NAMED = 5
@@ -18,11 +18,11 @@ MOST_NAMED = 5
 _SOCKETS = {"listener": "Listeners", "accepted": "Accepted", "client": "Clients"}
 
 
-def option_text(answer: OptionAnswer, style: Style) -> str:
-    """Return the page, at most as wide as the style says."""
+def option_page(answer: OptionAnswer, _style: Style) -> list[Block]:
+    """Return the page."""
     who = tuple(Item(text) for text in _who(answer))
     code = tuple(_code(name, answer.code[key]) for key, name in LANGUAGES.items())
-    blocks: list[Block] = [
+    return [
         Title(_headline(answer)),
         Prose(answer.does),
         *mistaken((wrong.claim, wrong.truth) for wrong in answer.mistaken_for),
@@ -30,7 +30,6 @@ def option_text(answer: OptionAnswer, style: Style) -> str:
         Section("Who sets it without being told (seen with tcpdoctor sockets --options)", who),
         Section("How to set it", (Fields(code),)),
     ]
-    return page_text(blocks, style) + "\n"
 
 
 def _headline(answer: OptionAnswer) -> str:

@@ -1,4 +1,4 @@
-"""Blocks: what an answer says, as headings, prose, commands and lists; here they are laid out as text.
+"""Blocks: what an answer says, as headings, prose, lists and tables; here they are laid out as text.
 
 A finding, a fix and an explanation are blocks before they are anything else. `page_markdown` and `page_html`
 lay out the same ones, so that a format cannot say more, or less, than another.
@@ -11,12 +11,33 @@ from typing import TypeAlias
 
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.style import Style
+from tcpdoctor.report.table import AS_WIDE_AS_IT_IS, Column, table, table_width
 
 
 class Title(NamedTuple):
     """What an explanation begins with: the answer in one line."""
 
     text: str
+    name: str = ""
+    """What it is about, where that alone stands out; the text goes on behind it."""
+    whole: bool = False
+    """Whether it is the name of a file, of which no line is broken."""
+
+
+class Heading(NamedTuple):
+    """Where the answer below was found, where several are told: a network namespace."""
+
+    text: str
+
+
+class Verdict(NamedTuple):
+    """What an answer begins with: the verdict in a word, and what it is about."""
+
+    word: str
+    """In capitals: ``BUSY``."""
+    text: str
+    severity: str = ""
+    """Whose colour the word has; without one the whole line stands out."""
 
 
 class Headline(NamedTuple):
@@ -71,6 +92,22 @@ class Items(NamedTuple):
     numbered: bool = False
 
 
+class Entries(NamedTuple):
+    """Several things that are told one below the other; what belongs to one stands deeper."""
+
+    items: tuple[Item, ...]
+    deeper: int = 4
+    """Columns that the further lines of each stand in."""
+
+
+class Found(NamedTuple):
+    """A finding of `check` in a line, where another question is answered, and the way to all of it."""
+
+    severity: str
+    text: str
+    command: str = ""
+
+
 class Fields(NamedTuple):
     """Short labels, each with what it stands for; an empty label goes on with the one above.
 
@@ -78,6 +115,37 @@ class Fields(NamedTuple):
     """
 
     rows: tuple[tuple[str, str], ...]
+    room: int = 0
+    """Columns that the labels have; 0: as many as the longest needs."""
+    faint: bool = False
+
+
+class Table(NamedTuple):
+    """Rows below a header; on a narrow terminal less of it, or otherwise."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    whole: bool = False
+    """Whether it is as wide as it is, whatever the terminal: its columns were asked for by name."""
+    otherwise: tuple[Block, ...] = ()
+    """What tells the same where it does not fit the terminal."""
+
+
+class Bar(NamedTuple):
+    """How many there are of something."""
+
+    label: str
+    number: int
+    hint: str = ""
+    """How to see more of it."""
+
+
+class Bars(NamedTuple):
+    """Numbers that are compared, each with a bar as long as its share of the largest."""
+
+    rows: tuple[Bar, ...]
+    room: int
+    """Columns that the labels have."""
 
 
 class Evidence(NamedTuple):
@@ -105,6 +173,13 @@ class Section(NamedTuple):
     """Whether a page that can unfold shows the title alone at first."""
 
 
+class Inset(NamedTuple):
+    """What stands below a verdict or a title and belongs to it: so many columns in."""
+
+    blocks: tuple[Block, ...]
+    columns: int = 1
+
+
 class More(NamedTuple):
     """The command that tells more."""
 
@@ -112,7 +187,8 @@ class More(NamedTuple):
 
 
 Block: TypeAlias = (
-    "Title | Headline | Prose | Command | Item | Items | Fields | Evidence | Picture | Section | More"
+    "Title | Heading | Verdict | Headline | Prose | Command | Item | Items | Entries | Found | Fields | Table"
+    " | Bars | Evidence | Picture | Section | Inset | More"
 )
 
 
@@ -164,7 +240,20 @@ def page_text(blocks: Iterable[Block], style: Style, margin: str = "") -> str:
 
 
 def _title(block: Title, style: Style, margin: str) -> list[str]:
-    return [style.wrap(style.bold(block.text), margin)]
+    if block.name:
+        return [style.wrap(style.bold(block.name) + block.text, f"{margin}    ", margin)]
+    return [margin + style.bold(block.text) if block.whole else style.wrap(style.bold(block.text), margin)]
+
+
+def _heading(block: Heading, style: Style, margin: str) -> list[str]:
+    return [style.bold(style.wrap(f"=== {block.text}", f"{margin}    ", margin))]
+
+
+def _verdict(block: Verdict, style: Style, margin: str) -> list[str]:
+    if not block.severity:
+        return [style.bold(style.wrap(f"{block.word}  {block.text}", margin))]
+    word = style.severity(block.severity, block.word)
+    return [style.wrap(f"{word}  {style.bold(block.text)}", margin.ljust(_DEEP), margin)]
 
 
 def _headline(block: Headline, style: Style, margin: str) -> list[str]:
@@ -204,15 +293,30 @@ def _items(block: Items, style: Style, margin: str) -> list[str]:
 def _item(item: Item, style: Style, margin: str, mark: str = "") -> list[str]:
     inner = margin + " " * len(mark)
     severity = style.severity(item.severity) if item.severity else ""
-    text = ": ".join(filter(None, (severity, item.lead, item.text)))
+    text = ": ".join(filter(None, (item.lead, severity, item.text)))
     text += f" [{item.kind}]" if item.kind else ""
     lines = [style.wrap(text, inner, margin + mark)]
     return lines + ([page_text(item.blocks, style, inner)] if item.blocks else [])
 
 
+def _entries(block: Entries, style: Style, margin: str) -> list[str]:
+    lines: list[str] = []
+    for item in block.items:
+        lines.append(style.wrap(item.text, margin + " " * block.deeper, margin))
+        lines += [page_text(item.blocks, style, f"{margin}  ")] if item.blocks else []
+    return lines
+
+
+def _found(block: Found, style: Style, margin: str) -> list[str]:
+    deep = margin.ljust(_DEEP)
+    word = style.severity(block.severity, block.severity.upper())
+    said = style.wrap(f"{word} {block.text}", deep, margin)
+    return [said, *([style.command(block.command, deep)] if block.command else [])]
+
+
 def _fields(block: Fields, style: Style, margin: str) -> list[str]:
     """Labels beside their texts where half of the width is left for these, else above them."""
-    room = max((len(label) for label, _ in block.rows), default=0) + 2
+    room = block.room or max((len(label) for label, _ in block.rows), default=0) + 2
     beside = 2 * (len(margin) + room) <= style.width
     indent = margin + " " * (room if beside else 2)
     lines: list[str] = []
@@ -224,6 +328,32 @@ def _fields(block: Fields, style: Style, margin: str) -> list[str]:
             lines += [lead + code[0][len(indent) :], *code[1:]]
         else:
             lines.append(style.wrap(text, indent + ("  " if text.startswith("- ") else ""), lead))
+    return [style.dim(line) for line in lines] if block.faint else lines
+
+
+def _table(block: Table, style: Style, margin: str) -> list[str]:
+    if block.whole:
+        style = style._replace(columns=AS_WIDE_AS_IT_IS)
+    elif block.otherwise and table_width(block.columns, block.rows) > style.room - len(margin):
+        return [page_text(block.otherwise, style, margin)]
+    return table(block.columns, block.rows, style, margin)
+
+
+def _bars(block: Bars, style: Style, margin: str) -> list[str]:
+    """Without room for bars the numbers alone, and hints on lines of their own."""
+    most = max((row.number for row in block.rows), default=0)
+    numbers = max((len(f"{row.number:,}") for row in block.rows), default=0)
+    widest = max((len(row.hint) for row in block.rows), default=0)
+    room = min(_LONGEST_BAR, style.width - len(margin) - block.room - numbers - widest - 4)
+    lines = []
+    for row in block.rows:
+        line = f"{margin}{row.label:<{block.room}}{row.number:>{numbers},}"
+        if room < _SHORTEST_BAR:
+            lines += [line, *([style.wrap(style.dim(row.hint), margin.ljust(_DEEP))] if row.hint else [])]
+            continue
+        bar = "#" * max(1, round(row.number / most * room))
+        hint = f"  {style.dim(row.hint)}" if row.hint else ""
+        lines.append(f"{line}  {bar:<{room}}{hint}".rstrip())
     return lines
 
 
@@ -263,20 +393,36 @@ def _section(block: Section, style: Style, margin: str) -> list[str]:
     return ["", style.wrap(style.bold(block.title), margin), inside] if inside else []
 
 
+def _inset(block: Inset, style: Style, margin: str) -> list[str]:
+    inside = page_text(block.blocks, style, margin + " " * block.columns)
+    return [inside] if inside else []
+
+
 def _more(block: More, style: Style, margin: str) -> list[str]:
     return ["", style.dim(style.wrap(f"More: {block.command}", margin))]
 
 
+_LONGEST_BAR, _SHORTEST_BAR = 30, 8
+_DEEP = 6
+"""Where the further lines of a verdict or a finding begin."""
+
 _LAYOUTS: Mapping[type, Callable[..., list[str]]] = {
     Title: _title,
+    Heading: _heading,
+    Verdict: _verdict,
     Headline: _headline,
     Prose: _prose,
     Command: _command,
     Item: _item,
     Items: _items,
+    Entries: _entries,
+    Found: _found,
     Fields: _fields,
+    Table: _table,
+    Bars: _bars,
     Evidence: _evidence,
     Picture: _picture,
     Section: _section,
+    Inset: _inset,
     More: _more,
 }

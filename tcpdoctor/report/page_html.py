@@ -1,24 +1,31 @@
 """Blocks as HTML, and the one file that they stand in: its frame, its style sheet, its bars."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.report.page import (
+    Bars,
     Block,
     Command,
+    Entries,
     Evidence,
     Fields,
+    Found,
+    Heading,
     Headline,
+    Inset,
     Item,
     Items,
     More,
     Picture,
     Prose,
     Section,
+    Table,
     Title,
+    Verdict,
     paragraphs,
 )
 
@@ -87,6 +94,8 @@ font-variant-numeric:tabular-nums}
 details.finding{border-top:0;margin:0 0 18px}
 details.finding>summary{font-weight:400;list-style-position:outside}
 .also{border-top:1px solid var(--line);margin-top:1.2em;padding-top:.9em}
+dl{display:grid;grid-template-columns:minmax(5em,max-content) 1fr;gap:.3em 1.2em;margin:.6em 0}
+dt{color:var(--soft)}dd{margin:0;min-width:0;overflow-wrap:anywhere}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
 th{text-align:left;color:var(--soft);font-weight:600;font-size:.82rem;padding:4px 12px 6px 0}
 td{border-top:1px solid var(--line);padding:7px 12px 7px 0;vertical-align:top}
@@ -251,8 +260,39 @@ def page_html(blocks: Iterable[Block]) -> str:
     return "".join(_LAYOUTS[type(block)](block) for block in blocks)
 
 
+def blocks_as_file(blocks: Iterable[Block]) -> str:
+    """Return blocks as a page of one file, named after what it begins with."""
+    every = list(blocks)
+    return html_page(
+        f"{_name_of(every)} - tcpdoctor", f'<article class="card">{page_html(every)}</article>\n'
+    )
+
+
+def _name_of(blocks: Sequence[Block]) -> str:
+    """What a page is about: its first title, wherever that stands."""
+    match blocks[0] if blocks else None:
+        case Title(words, name):
+            return name + words
+        case Verdict(word, words):
+            return f"{word}: {words}"
+        case Heading(words):
+            return words
+        case Section(title, inside):
+            return title or _name_of(inside)
+    return "Answer"
+
+
 def _title(block: Title) -> str:
-    return f"<h2>{text(block.text)}</h2>"
+    return f"<h2>{text(block.name + block.text)}</h2>"
+
+
+def _heading(block: Heading) -> str:
+    return f"<h1>{text(block.text)}</h1>"
+
+
+def _verdict(block: Verdict) -> str:
+    kind = f"is-{block.severity}" if block.severity else "is-info"
+    return f'<h2><span class="pill {kind}">{text(block.word)}</span> {text(block.text)}</h2>'
 
 
 def _headline(block: Headline) -> str:
@@ -292,14 +332,55 @@ def _item(item: Item) -> str:
     kind = f" <span class='kind'>{text(item.kind)}</span>" if item.kind else ""
     if not item.text and item.lead:
         return f"<h4>{text(item.lead)}{kind}</h4>{page_html(item.blocks)}"
-    lead = f"{pill(item.severity)} " if item.severity else ""
-    lead += f"<b>{text(item.lead)}:</b> " if item.lead else ""
+    lead = f"<b>{text(item.lead)}:</b> " if item.lead else ""
+    lead += f"{pill(item.severity)} " if item.severity else ""
     return f"{lead}{text(item.text)}{kind}{page_html(item.blocks)}"
 
 
+def _entries(block: Entries) -> str:
+    return _items(Items(block.items))
+
+
+def _found(block: Found) -> str:
+    return f"<p>{pill(block.severity)} {text(block.text)}</p>" + (
+        _typed([block.command]) if block.command else ""
+    )
+
+
 def _fields(block: Fields) -> str:
-    rows = "".join(f"<dt>{text(label)}</dt><dd>{text(said)}</dd>" for label, said in block.rows)
-    return f"<dl>{rows}</dl>"
+    rows = "".join(f"<dt>{text(label)}</dt><dd>{_told(said)}</dd>" for label, said in block.rows)
+    return f"<dl>{rows}</dl>" if rows else ""
+
+
+def _told(said: str) -> str:
+    return (
+        _typed(line[4:] for line in said.splitlines())
+        if said.startswith("    ")
+        else text(said.removeprefix("- "))
+    )
+
+
+def _table(block: Table) -> str:
+    filled = [place for place in range(len(block.columns)) if any(row[place] for row in block.rows)]
+    kinds = [' class="num"' if column.right else "" for column in block.columns]
+    head = "".join(
+        f'<th scope="col"{kinds[place]}>{text(block.columns[place].name)}</th>' for place in filled
+    )
+    rows = "".join(
+        f"<tr>{''.join(f'<td{kinds[place]}>{text(row[place])}</td>' for place in filled)}</tr>"
+        for row in block.rows
+    )
+    whole = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f'<div class="scroll" tabindex="0">{whole}</div>' if filled else ""
+
+
+def _bars(block: Bars) -> str:
+    most = max((row.number for row in block.rows), default=0)
+    return "".join(
+        f"<p>{text(row.label)}: <b>{row.number:,}</b> <span class='label'>{text(row.hint)}</span></p>"
+        + bar([("c-live", row.number / most)], f"{row.label}: {row.number:,}", "thin")
+        for row in block.rows
+    )
 
 
 def _evidence(block: Evidence) -> str:
@@ -327,20 +408,31 @@ def _section(block: Section) -> str:
     return f"<h3>{text(block.title)}</h3>{inside}" if block.title else inside
 
 
+def _inset(block: Inset) -> str:
+    return page_html(block.blocks)
+
+
 def _more(block: More) -> str:
     return f'<p class="note">More: <code>{text(block.command)}</code></p>'
 
 
 _LAYOUTS: Mapping[type, Callable[..., str]] = {
     Title: _title,
+    Heading: _heading,
+    Verdict: _verdict,
     Headline: _headline,
     Prose: _prose,
     Command: _command,
     Item: _item,
     Items: _items,
+    Entries: _entries,
+    Found: _found,
     Fields: _fields,
+    Table: _table,
+    Bars: _bars,
     Evidence: _evidence,
     Picture: _picture,
     Section: _section,
+    Inset: _inset,
     More: _more,
 }

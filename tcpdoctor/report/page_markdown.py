@@ -4,18 +4,25 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from tcpdoctor.report.page import (
+    Bars,
     Block,
     Command,
+    Entries,
     Evidence,
     Fields,
+    Found,
+    Heading,
     Headline,
+    Inset,
     Item,
     Items,
     More,
     Picture,
     Prose,
     Section,
+    Table,
     Title,
+    Verdict,
     paragraphs,
 )
 
@@ -32,7 +39,15 @@ def page_markdown(blocks: Iterable[Block]) -> str:
 
 
 def _title(block: Title) -> list[str]:
-    return [f"## {escaped(block.text)}"]
+    return [f"## {escaped(block.name + block.text)}"]
+
+
+def _heading(block: Heading) -> list[str]:
+    return [f"# {escaped(block.text)}"]
+
+
+def _verdict(block: Verdict) -> list[str]:
+    return [f"## {escaped(block.word)}: {escaped(block.text)}"]
 
 
 def _headline(block: Headline) -> list[str]:
@@ -65,19 +80,58 @@ def _items(block: Items) -> list[str]:
 
 def _item(item: Item, mark: str = "") -> str:
     lead = f"**{escaped(item.lead)}**" if item.lead else ""
-    text = ": ".join(filter(None, (item.severity, lead, escaped(item.text)))) + (
+    text = ": ".join(filter(None, (lead, item.severity, escaped(item.text)))) + (
         f" ({escaped(item.kind)})" if item.kind else ""
     )
     lines = "\n\n".join(filter(None, (text, page_markdown(item.blocks)))).splitlines()
     return mark + "\n".join(line and " " * len(mark) + line for line in lines)[len(mark) :]
 
 
+def _entries(block: Entries) -> list[str]:
+    return _items(Items(block.items))
+
+
+def _found(block: Found) -> list[str]:
+    command = f" ({code(block.command)})" if block.command else ""
+    return [f"- **{block.severity.upper()}** {escaped(block.text)}{command}"]
+
+
 def _fields(block: Fields) -> list[str]:
+    if any(text.startswith("    ") for _, text in block.rows):
+        return [part for label, text in block.rows for part in _coded(label, text)]
     return [
         "\n".join(
-            f"- {f'*{escaped(label)}:* ' if label else ''}{escaped(text)}" for label, text in block.rows
+            f"- {f'*{escaped(label)}:* ' if label else ''}{escaped(_one(text))}" for label, text in block.rows
         )
     ]
+
+
+def _one(text: str) -> str:
+    """One of several stands on a line of its own anyway."""
+    return text.removeprefix("- ")
+
+
+def _coded(label: str, text: str) -> list[str]:
+    """Code keeps its lines; in place of it a sentence may say that there is none."""
+    if not text.startswith("    "):
+        return [f"*{escaped(label)}:* {escaped(text)}"]
+    return [f"*{escaped(label)}:*", fenced("\n".join(line[4:] for line in text.splitlines()), "")]
+
+
+def _table(block: Table) -> list[str]:
+    filled = [place for place in range(len(block.columns)) if any(row[place] for row in block.rows)]
+    if not filled:
+        return []
+    head = " | ".join(escaped(block.columns[place].name) or " " for place in filled)
+    rule = " | ".join("---:" if block.columns[place].right else "---" for place in filled)
+    rows = [" | ".join(escaped(row[place]) for place in filled) for row in block.rows]
+    return ["\n".join(f"| {line} |" for line in (head, rule, *rows))]
+
+
+def _bars(block: Bars) -> list[str]:
+    lines = [f"- {escaped(row.label)}: {row.number:,}" for row in block.rows]
+    hints = [f" ({escaped(row.hint)})" if row.hint else "" for row in block.rows]
+    return ["\n".join(map("".join, zip(lines, hints, strict=True)))] if lines else []
 
 
 def _evidence(block: Evidence) -> list[str]:
@@ -99,21 +153,32 @@ def _section(block: Section) -> list[str]:
     return [f"### {escaped(block.title)}" if block.title else "", inside] if inside else []
 
 
+def _inset(block: Inset) -> list[str]:
+    return [page_markdown(block.blocks)]
+
+
 def _more(block: More) -> list[str]:
     return [f"More: {code(block.command)}"]
 
 
 _LAYOUTS: Mapping[type, Callable[..., list[str]]] = {
     Title: _title,
+    Heading: _heading,
+    Verdict: _verdict,
     Headline: _headline,
     Prose: _prose,
     Command: _command,
     Item: lambda item: [_item(item)],
     Items: _items,
+    Entries: _entries,
+    Found: _found,
     Fields: _fields,
+    Table: _table,
+    Bars: _bars,
     Evidence: _evidence,
     Picture: _picture,
     Section: _section,
+    Inset: _inset,
     More: _more,
 }
 

@@ -1,8 +1,9 @@
 """`explain --port` for people: what to do in a dozen lines, or all that is known."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from tcpdoctor.answers.finding import ToldFinding
 from tcpdoctor.answers.port import (
     Bind,
     Blocker,
@@ -14,55 +15,75 @@ from tcpdoctor.answers.port import (
     blockers_in_words,
 )
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.report.page import (
+    Block,
+    Entries,
+    Fields,
+    Found,
+    Inset,
+    Item,
+    Prose,
+    Section,
+    Table,
+    Verdict,
+    listed,
+)
 from tcpdoctor.report.style import Style
-from tcpdoctor.report.table import Column, table
+from tcpdoctor.report.table import Column
 
 SHOWN_BLOCKERS = 4
 SHOWN_LISTENERS = 4
 SHOWN_FINDINGS = 3
 _COMMAND = 60
+_LABEL = 6
+"""Columns of the labels in the short form."""
 _GROUPS = 3
 """Kinds of blockers in the short form."""
 _COLORS = {"free": "ok", "busy": "critical", "partly": "warning", "unknown": "unknown"}
 _SWITCHES = ("SO_REUSEADDR", "SO_REUSEPORT", "IPV6_V6ONLY", "SO_KEEPALIVE", "TCP_DEFER_ACCEPT")
 
 
-def port_short(answer: PortAnswer, style: Style) -> str:
-    """Return the answer that somebody woken at three can use: the verdict first, then now, do, not, who."""
-    word, _, rest = answer.headline.partition("  ")
-    said = f"{style.severity(_COLORS[answer.verdict], word)}  {style.bold(rest)}"
-    lines = [style.wrap(said, "      ", "")]
-    if answer.waited_s is not None:
-        lines.append(_line("wait", f"{answer.waited_s:.1f} s, {_what_came_of_it(answer)}", style))
+def port_page(answer: PortAnswer, style: Style, *, long: bool) -> list[Block]:
+    """Return the answer that somebody woken at three can use, or all of it."""
+    return _long(answer, style) if long else _short(answer)
+
+
+def _short(answer: PortAnswer) -> list[Block]:
+    """The verdict first, then now, do, not, who."""
     busy = _first_busy(answer)
+    rows = []
+    if answer.waited_s is not None:
+        rows.append(("wait", f"{answer.waited_s:.1f} s, {_what_came_of_it(answer)}"))
     if busy is not None:
         on = f"on {busy.address}: " if answer.verdict == "partly" else ""
-        lines += [_line(key, on + text, style) for key, text in _now(busy)]
-    lines += [_line("do" if not number else "", text, style) for number, text in enumerate(answer.advice[:2])]
-    lines += [_line("not", text, style) for text in answer.wrong_advice[:1]]
-    if busy is not None:
-        lines += [_line("who" if not n else "", text, style) for n, text in enumerate(_who(busy, answer))]
-    lines += [_line("udp" if not n else "", text, style) for n, text in enumerate(_udp(answer))]
-    lines += [
-        _line("check" if not n else "", f"{one.severity.upper()} {one.subject['label']}: {one.title}", style)
-        for n, one in enumerate(answer.findings[:SHOWN_FINDINGS])
-    ]
+        rows += [(key, on + text) for key, text in _now(busy)]
+    rows += _labelled("do", answer.advice[:2])
+    rows += [("not", text) for text in answer.wrong_advice[:1]]
+    rows += [] if busy is None else _labelled("who", _who(busy, answer))
+    rows += _labelled("udp", _udp(answer))
+    rows += _labelled("check", [_finding_words(one) for one in answer.findings[:SHOWN_FINDINGS]])
     if answer.verdict == "free":
         if isinstance(answer.redirects, Missing):
-            lines.append(_line("rules", f"of nft and iptables: {answer.redirects.reason}", style))
-        lines.append(_line("else", _ELSE, style))
-    lines.append(_line("more", "--long: all four combinations of options, every socket", style))
-    return "\n".join(lines) + "\n"
+            rows.append(("rules", f"of nft and iptables: {answer.redirects.reason}"))
+        rows.append(("else", _ELSE))
+    rows.append(("more", "--long: all four combinations of options, every socket"))
+    verdict = Verdict(answer.verdict.upper(), answer.summary, _COLORS[answer.verdict])
+    return [verdict, Inset((Fields(tuple(rows), _LABEL),))]
+
+
+def _labelled(label: str, texts: Iterable[str]) -> list[tuple[str, str]]:
+    """Texts with a label before the first of them."""
+    return [("" if number else label, text) for number, text in enumerate(texts)]
+
+
+def _finding_words(finding: ToldFinding) -> str:
+    return f"{finding.severity.upper()} {finding.subject['label']}: {finding.title}"
 
 
 _ELSE = (
     "a server that cannot bind it runs in another network namespace (--netns), as another user (--user), "
     "asks for another address (--address), or came a moment before: --wait looks until it is free"
 )
-
-
-def _line(key: str, text: str, style: Style) -> str:
-    return style.wrap(text, "       ", f" {key:<6}")
 
 
 def _what_came_of_it(answer: PortAnswer) -> str:
@@ -90,7 +111,7 @@ def _now(bind: Bind) -> list[tuple[str, str]]:
         rows.append(("without", f"in {_seconds(bind.free_in_s)}{by}, by itself"))
     elif plain.bind != "ok":
         rows.append(("without" if rows else "any options", f"{plain.bind} until its holder lets go"))
-    return [("now" if not number else "", f"{what:<21}{text}") for number, (what, text) in enumerate(rows)]
+    return _labelled("now", [f"{what:<21}{text}" for what, text in rows])
 
 
 def _likely(attempt: ToldAttempt) -> str:
@@ -195,32 +216,23 @@ def _seconds(number: float) -> str:
 # The long form.
 
 
-def port_text(answer: PortAnswer, style: Style) -> str:
-    """Return the whole answer: verdict, attempts, holders, what goes on, what to do and what not."""
+def _long(answer: PortAnswer, style: Style) -> list[Block]:
+    """Verdict, attempts, holders, what goes on, what to do and what not."""
     asked = [one for one in (answer.bind, answer.bind_ipv6) if isinstance(one, Bind)]
-    parts = [style.bold(style.wrap(answer.headline))]
-    parts += [style.wrap(one.says) for one in asked]
-    parts += [
-        _list("What to do", answer.advice, style),
-        _list("What does not help", answer.wrong_advice, style),
+    unread = (answer.redirects.reason,) if isinstance(answer.redirects, Missing) else ()
+    return [
+        Verdict(answer.verdict.upper(), answer.summary),
+        *(Prose(one.says, apart=True) for one in asked),
+        *listed("What to do", answer.advice),
+        *listed("What does not help", answer.wrong_advice),
+        *(_attempts(one, answer) for one in asked),
+        *(section for one in asked[: 1 if _alike(asked) else 2] for section in _blockers(one)),
+        *_udp_holders(answer),
+        *_traffic(answer),
+        *_findings(answer, style),
+        *listed("Not certain, because", answer.doubts),
+        *listed("Rules of nft and iptables that lead the port elsewhere", unread),
     ]
-    parts += [_attempts(one, answer, style) for one in asked]
-    parts += [_blockers(one, style) for one in asked[: 1 if _alike(asked) else 2]]
-    parts += [
-        _udp_holders(answer, style),
-        _traffic(answer, style),
-        _findings(answer, style),
-        _list("Not certain, because", answer.doubts, style),
-        _rules(answer, style),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _rules(answer: PortAnswer, style: Style) -> str:
-    """Say that nobody looked at the rules that may lead clients elsewhere, where that is so."""
-    if not isinstance(answer.redirects, Missing):
-        return ""
-    return _list("Rules of nft and iptables that lead the port elsewhere", (answer.redirects.reason,), style)
 
 
 def _alike(asked: Sequence[Bind]) -> bool:
@@ -228,7 +240,7 @@ def _alike(asked: Sequence[Bind]) -> bool:
     return len(asked) == 2 and asked[0].blockers == asked[1].blockers
 
 
-def _attempts(bind: Bind, answer: PortAnswer, style: Style) -> str:
+def _attempts(bind: Bind, answer: PortAnswer) -> Section:
     how = "predicted; --probe asks the kernel"
     if bind.probed:
         how = "bind() probed, listen() predicted"
@@ -238,12 +250,12 @@ def _attempts(bind: Bind, answer: PortAnswer, style: Style) -> str:
             how = "bind() probed"
     device = f" on {answer.device}" if answer.device else ""
     where = f"{bind.address}{device} {answer.protocol} port {answer.port}"
-    title = style.wrap(style.bold(f"A server of uid {bind.uid} on {where} ({how})"))
+    title = f"A server of uid {bind.uid} on {where} ({how})"
     rows = [_attempt(attempt) for attempt in bind.attempts]
     if len({row[1:] for row in rows}) == 1:
         rows = [("none, or any", *rows[0][1:])]
-    columns = [Column(name) for name in ("SOCKET OPTIONS", "BIND()", "LISTEN()", "NOTE")]
-    return "\n".join([title, *table(columns, rows, style, "  ")])
+    columns = tuple(Column(name) for name in ("SOCKET OPTIONS", "BIND()", "LISTEN()", "NOTE"))
+    return Section(title, (Table(columns, tuple(rows)),))
 
 
 def _attempt(attempt: ToldAttempt) -> tuple[str, str, str, str]:
@@ -251,22 +263,21 @@ def _attempt(attempt: ToldAttempt) -> tuple[str, str, str, str]:
     return name, attempt.bind, attempt.listen or "-", "" if attempt.certain else "not certain"
 
 
-def _blockers(bind: Bind, style: Style) -> str:
+def _blockers(bind: Bind) -> list[Section]:
     if not bind.blockers:
-        return ""
+        return []
     more = ", those that stay longest" if bind.blockers_total > SHOWN_BLOCKERS else ""
     title = f"Who holds {bind.address} ({_count(bind.blockers_total, 'socket')}{more})"
-    lines = [style.wrap(style.bold(title))]
-    for one in bind.blockers[:SHOWN_BLOCKERS]:
-        lines += _blocker(one, style, first=one is bind.blockers[0])
-    rest = bind.blockers_total - min(SHOWN_BLOCKERS, len(bind.blockers))
+    shown = bind.blockers[:SHOWN_BLOCKERS]
+    blocks: list[Block] = [Entries(tuple(_blocker(one, first=not place) for place, one in enumerate(shown)))]
+    rest = bind.blockers_total - len(shown)
     if rest > 0:
         kinds = blockers_in_words(bind)
-        lines.append(style.wrap(f"... and {rest} more ({kinds} in all); --format json lists 20", "  "))
-    return "\n".join(lines)
+        blocks.append(Prose(f"... and {rest} more ({kinds} in all); --format json lists 20"))
+    return [Section(title, tuple(blocks))]
 
 
-def _blocker(one: Blocker, style: Style, *, first: bool) -> list[str]:
+def _blocker(one: Blocker, *, first: bool) -> Item:
     ends = one.local if one.remote is None else f"{one.local} -> {one.remote}"
     parts = [f"{one.state.upper()} {ends}"]
     if one.holders:
@@ -282,12 +293,9 @@ def _blocker(one: Blocker, style: Style, *, first: bool) -> list[str]:
     parts += _end(one)
     flags = (("SO_REUSEADDR", one.reuseaddr), ("SO_REUSEPORT", one.reuseport))
     parts += [name for name, value in flags if value]
-    lines = [style.wrap("; ".join(parts), "      ", "  ")]
-    if first:
-        lines.append(style.wrap(one.why, "      ", "    "))
-    if one.peer is not None:
-        lines.append(style.wrap(_peer(one.peer), "      ", "    "))
-    return lines
+    below = [Item(one.why)] if first else []
+    below += [] if one.peer is None else [Item(_peer(one.peer))]
+    return Item("; ".join(parts), blocks=(Entries(tuple(below), deeper=2),) if below else ())
 
 
 def _name_holder(holder: SocketHolder) -> str:
@@ -326,37 +334,31 @@ def _peer(peer: OtherEnd) -> str:
     return f"its peer {peer.local} is in {peer.state.upper()}, {held}"
 
 
-def _udp_holders(answer: PortAnswer, style: Style) -> str:
+def _udp_holders(answer: PortAnswer) -> list[Section]:
     if answer.protocol == "udp":
-        return ""
-    lines = [style.bold("UDP")]
+        return []
     if isinstance(answer.udp_holders, Missing):
-        lines.append(style.wrap(f"not known: {answer.udp_holders.reason}", "  "))
-    elif not answer.udp_holders:
-        lines.append(style.wrap("the port is free; --udp predicts a bind() there", "  "))
-    else:
-        for one in answer.udp_holders[:SHOWN_BLOCKERS]:
-            lines += _blocker(one, style, first=False)
-        rest = len(answer.udp_holders) - SHOWN_BLOCKERS
-        if rest > 0:
-            lines.append(f"  ... and {rest} more")
-        lines.append(style.wrap("They do not stop a TCP server; --udp predicts a bind() there.", "  "))
-    return "\n".join(lines)
+        return [Section("UDP", (Prose(f"not known: {answer.udp_holders.reason}"),))]
+    if not answer.udp_holders:
+        return [Section("UDP", (Prose("the port is free; --udp predicts a bind() there"),))]
+    items = [_blocker(one, first=False) for one in answer.udp_holders[:SHOWN_BLOCKERS]]
+    rest = len(answer.udp_holders) - SHOWN_BLOCKERS
+    items += [Item(f"... and {rest} more")] if rest > 0 else []
+    said = Prose("They do not stop a TCP server; --udp predicts a bind() there.")
+    return [Section("UDP", (Entries(tuple(items)), said))]
 
 
-def _traffic(answer: PortAnswer, style: Style) -> str:
+def _traffic(answer: PortAnswer) -> list[Section]:
     asked = [one for one in (answer.bind, answer.bind_ipv6) if isinstance(one, Bind)]
     introduced = {(one.local, one.uid) for bind in asked for one in bind.blockers[:SHOWN_BLOCKERS]}
-    lines = []
     listeners = () if isinstance(answer.listeners, Missing) else answer.listeners
-    for row in listeners[:SHOWN_LISTENERS]:
-        known = (row.local, row.uid) in introduced
-        lines.append(style.wrap(_listener(row, known=known), "      ", "  "))
+    if not listeners and answer.as_local == 0 and answer.as_remote == 0:
+        return []
+    lines = [_listener(row, known=(row.local, row.uid) in introduced) for row in listeners[:SHOWN_LISTENERS]]
     if len(listeners) > SHOWN_LISTENERS:
-        lines.append(f"  ... and {len(listeners) - SHOWN_LISTENERS} more listeners")
-    lines.append(style.wrap(f"as local port: {_states(answer)}; {_as_remote(answer)}", "      ", "  "))
-    idle = not listeners and answer.as_local == 0 and answer.as_remote == 0
-    return "" if idle else "\n".join([style.bold("At this port"), *lines])
+        lines.append(f"... and {len(listeners) - SHOWN_LISTENERS} more listeners")
+    lines.append(f"as local port: {_states(answer)}; {_as_remote(answer)}")
+    return [Section("At this port", (Entries(tuple(map(Item, lines))),))]
 
 
 def _listener(row: ListenerHere, *, known: bool) -> str:
@@ -385,25 +387,18 @@ def _as_remote(answer: PortAnswer) -> str:
     return f"as remote port: {answer.as_remote or 'none'}"
 
 
-def _findings(answer: PortAnswer, style: Style) -> str:
+def _findings(answer: PortAnswer, style: Style) -> list[Section]:
     if not answer.findings:
-        return ""
-    lines = [style.bold("What tcpdoctor check finds here")]
-    for finding in answer.findings[:SHOWN_FINDINGS]:
-        word = finding.severity.upper()
-        text = style.wrap(f"{word} {finding.subject['label']}: {finding.title}", "      ", "  ")
-        lines.append(text.replace(word, style.severity(finding.severity, word), 1))
+        return []
+    blocks: list[Block] = [
+        Found(one.severity, f"{one.subject['label']}: {one.title}")
+        for one in answer.findings[:SHOWN_FINDINGS]
+    ]
     if len(answer.findings) > SHOWN_FINDINGS:
-        lines.append(f"  ... and {len(answer.findings) - SHOWN_FINDINGS} more")
-    rule = answer.findings[0].rule
-    lines.append(style.dim(style.wrap(f"More: {style.asks(f'tcpdoctor explain --rule {rule}')}", "  ")))
-    return "\n".join(lines)
-
-
-def _list(title: str, items: Sequence[str], style: Style) -> str:
-    if not items:
-        return ""
-    return "\n".join([style.bold(title), *(style.wrap(item, "    ", "  - ") for item in items)])
+        blocks.append(Prose(f"... and {len(answer.findings) - SHOWN_FINDINGS} more"))
+    more = style.asks(f"tcpdoctor explain --rule {answer.findings[0].rule}")
+    blocks.append(Prose(f"More: {more}", faint=True))
+    return [Section("What tcpdoctor check finds here", tuple(blocks))]
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

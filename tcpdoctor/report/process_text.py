@@ -1,6 +1,6 @@
 """`explain --pid` for people: who it is, what it holds and what is wrong; `--long` has all."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from tcpdoctor.answers.process import (
@@ -17,9 +17,14 @@ from tcpdoctor.facts.dimension import BYTE, SECOND, show
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.sockopts import OptionValue
 from tcpdoctor.kernel.text import name_a_few
-from tcpdoctor.report.connect_text import finding_items, finding_lines, unanswered_rules, unanswered_words
+from tcpdoctor.report.connect_text import (
+    finding_items,
+    told_briefly,
+    unanswered_rules,
+    unanswered_words,
+)
 from tcpdoctor.report.host import plural
-from tcpdoctor.report.page import Block, Prose, Section, page_text
+from tcpdoctor.report.page import Block, Entries, Fields, Inset, Item, Prose, Section, Title, Verdict
 from tcpdoctor.report.sockets_text import age_words, option_words, queue_words
 from tcpdoctor.report.style import Style
 
@@ -34,33 +39,52 @@ _USUAL: Mapping[str, OptionValue] = {
 }
 """Values that nobody set; others are worth a word."""
 _ONLY_WITH_KEEPALIVE = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
-_LABEL = 6
+_LABEL, _IDENTITY, _STATES = 7, 11, 23
+"""Columns of labels: in the short form, of who it is, and of states."""
 _T = TypeVar("_T")
 
 
-def process_text(answer: ProcessAnswer | ProcessesAnswer, style: Style, *, long: bool) -> str:
+def process_page(answer: ProcessAnswer | ProcessesAnswer, style: Style, *, long: bool) -> list[Block]:
     """Return the answers one behind the other, each short or whole; of many a line for the rest."""
     answers = answer.processes if isinstance(answer, ProcessesAnswer) else (answer,)
     shown = answers if long else answers[:_SHOWN]
-    parts = [_process_text(each, style, long=long) for each in shown]
-    rest = [style.wrap(f"{_word(each)}  {_headline(each)}") for each in answers[len(shown) :]]
-    return "\n".join([*parts, *(["\n".join(rest) + "\n"] if rest else [])])
+    pages = [tuple(_long(each, style) if long else _short(each, style)) for each in shown]
+    rest = tuple(Prose(f"{_word(each)}  {_headline(each)}") for each in answers[len(shown) :])
+    return [Section("", page) for page in (*pages, *([rest] if rest else []))]
 
 
-def _process_text(answer: ProcessAnswer, style: Style, *, long: bool) -> str:
-    head = style.bold(style.wrap(f"{_word(answer)}  {_headline(answer)}"))
-    if not long:
-        return "\n".join([head, *_short_lines(answer, style)]) + "\n"
-    parts = [
-        head,
-        _identity(answer, style),
-        _states(answer, style),
-        _listeners(answer, style),
-        _peers(answer, style),
-        _options(answer, style),
+def _verdict(answer: ProcessAnswer) -> Verdict:
+    return Verdict(_word(answer), _headline(answer))
+
+
+def _long(answer: ProcessAnswer, style: Style) -> list[Block]:
+    peers, options = _seen(answer.peers, ()), _seen(answer.options, ())
+    only_dials = all(peer.connecting == peer.sockets for peer in peers)
+    settings = _few(
+        [f"{_whose(one)}: {_option_words(one)}" for one in options], "combinations", _SHOWN_OPTIONS
+    )
+    settings += [f"unknown of {answer.missing['options']}"] if "options" in answer.missing else []
+    return [
+        _verdict(answer),
+        Section("", tuple(_identity(answer))),
+        *_states(answer),
+        *_several("Listens on", _few(map(_listener_words, _listening(answer)), "listeners")),
+        *_several("Connecting" if only_dials else "Connected", _few(map(_peer_words, peers), "peers")),
+        *_several("Socket options that matter", settings),
         _findings(answer, style),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _states(answer: ProcessAnswer) -> list[Section]:
+    rows = tuple(
+        (f"{state.upper():<14}{group.sockets:>7}", ", ".join(_how_long(group)))
+        for state, group in _seen(answer.states, {}).items()
+    )
+    return [Section("Sockets by state", (Fields(rows, _STATES),))] if rows else []
+
+
+def _several(title: str, texts: Sequence[str]) -> list[Section]:
+    return [Section(title, (Entries(tuple(map(Item, texts)), deeper=2),))] if texts else []
 
 
 def _word(answer: ProcessAnswer) -> str:
@@ -109,16 +133,18 @@ def _descriptors(answer: ProcessAnswer) -> str:
 # the short form
 
 
-def _short_lines(answer: ProcessAnswer, style: Style) -> list[str]:
+def _short(answer: ProcessAnswer, style: Style) -> list[Block]:
     rows = [("unit", _unit(answer))] if _unit(answer) else []
     rows += [("thread", f"{answer.process.thread} is one of its threads.")] if answer.process.thread else []
     rows += [("netns", _elsewhere(answer))] if _is_elsewhere(answer) else []
     rows += _short_holdings(answer)
-    lines = [_labelled(label, text, style) for label, text in rows]
-    lines += _finding_lines(answer, style)
-    lines += [_labelled(label, text, style) for label, text in _how_to_end(answer)]
-    more = "command, options of its sockets, every peer; --format json has each socket"
-    return [*lines, _labelled("more", f"--long: {more}", style)]
+    more = "--long: command, options of its sockets, every peer; --format json has each socket"
+    return [
+        _verdict(answer),
+        Inset((Fields(tuple(rows), _LABEL),)),
+        _findings_briefly(answer, style),
+        Inset((Fields((*_how_to_end(answer), ("more", more)), _LABEL),)),
+    ]
 
 
 def _short_holdings(answer: ProcessAnswer) -> list[tuple[str, str]]:
@@ -147,10 +173,6 @@ def _listener_words(row: ToldSocket) -> str:
     return f"{row.local}: {', '.join(queue_words(row.accept_queue, row.accept_limit, row.drops))}"
 
 
-def _labelled(label: str, text: str, style: Style) -> str:
-    return style.wrap(text, " " * (_LABEL + 2), f" {label:<{_LABEL}} ")
-
-
 def _how_to_end(answer: ProcessAnswer) -> list[tuple[str, str]]:
     """How to end it: the commands, or why there are none; and what must not be done for it."""
     stop = answer.stop
@@ -165,8 +187,8 @@ def _how_to_end(answer: ProcessAnswer) -> list[tuple[str, str]]:
 def _unit(answer: ProcessAnswer) -> str:
     if answer.place is not None:
         return answer.place.says or ""
-    known = [_known(answer.process.unit), _known(answer.process.container)]
-    return ", ".join(word for word in known if word and not word.startswith("unknown"))
+    known = (answer.process.unit, answer.process.container)
+    return ", ".join(word for word in known if word and not isinstance(word, Missing))
 
 
 def _elsewhere(answer: ProcessAnswer) -> str:
@@ -228,72 +250,36 @@ def _dead_words(answer: ProcessAnswer) -> list[str]:
 # the long form
 
 
-def _identity(answer: ProcessAnswer, style: Style) -> str:
+def _identity(answer: ProcessAnswer) -> list[Block]:
     process = answer.process
     rows = [
         ("unit", _known(process.unit) or "none"),
         ("container", _known(process.container) or "none"),
     ]
     if process.kind == "process":
-        rows = [("command", _short(_known(process.command))), ("program", _known(process.executable)), *rows]
-    rows += _how_to_end(answer)
-    lines = [style.wrap(text, " " * 13, f"  {name:<11}") for name, text in rows]
-    if process.thread:
-        lines.append(f"  {process.thread} is one of its threads.")
-    if _is_elsewhere(answer):
-        lines.append(style.wrap(_elsewhere(answer), "  ", "  "))
-    lines += [style.wrap(f"{words}.", "  ", "  ") for words in _dead_words(answer)]
-    lines += _other_sockets(answer, style)
-    return "\n".join(lines)
+        rows = [("command", _cut(_known(process.command))), ("program", _known(process.executable)), *rows]
+    said = [f"{process.thread} is one of its threads."] if process.thread else []
+    said += [_elsewhere(answer)] if _is_elsewhere(answer) else []
+    said += [f"{words}." for words in _dead_words(answer)]
+    said += _other_sockets(answer)
+    return [Inset((Fields((*rows, *_how_to_end(answer)), _IDENTITY), *map(Prose, said)), 2)]
 
 
-def _other_sockets(answer: ProcessAnswer, style: Style) -> list[str]:
+def _other_sockets(answer: ProcessAnswer) -> list[str]:
     dead = answer.dead_sockets
     others = _seen(answer.other_sockets, 0) - (0 if isinstance(dead, Missing) else dead.sockets)
     if others <= 0:
         return []
     kinds = "of other protocols or network namespaces, or TCP and in no state (not bound, or reset)"
-    return [style.wrap(f"It holds {plural(others, 'socket')} more: {kinds}.", "  ", "  ")]
+    return [f"It holds {plural(others, 'socket')} more: {kinds}."]
 
 
-def _short(command: str) -> str:
+def _cut(command: str) -> str:
     return command if len(command) <= _COMMAND else command[: _COMMAND - 1] + "~"
 
 
 def _known(reading: Reading[str | None]) -> str:
     return f"unknown: {reading.reason}" if isinstance(reading, Missing) else reading or ""
-
-
-def _states(answer: ProcessAnswer, style: Style) -> str:
-    lines = [
-        style.wrap(
-            ", ".join(_how_long(group)), " " * 25, f"  {state.upper():<14}{group.sockets:>7}  "
-        ).rstrip()
-        for state, group in _seen(answer.states, {}).items()
-    ]
-    return "\n".join([style.bold("Sockets by state"), *lines]) if lines else ""
-
-
-def _listeners(answer: ProcessAnswer, style: Style) -> str:
-    lines = [style.wrap(_listener_words(row), "    ", "  ") for row in _listening(answer)]
-    return "\n".join([style.bold("Listens on"), *_few(lines, "listeners")]) if lines else ""
-
-
-def _peers(answer: ProcessAnswer, style: Style) -> str:
-    peers = _seen(answer.peers, ())
-    lines = [style.wrap(_peer_words(peer), "    ", "  ") for peer in peers]
-    only_dials = all(peer.connecting == peer.sockets for peer in peers)
-    title = "Connecting" if only_dials else "Connected"
-    return "\n".join([style.bold(title), *_few(lines, "peers")]) if lines else ""
-
-
-def _options(answer: ProcessAnswer, style: Style) -> str:
-    groups = _seen(answer.options, ())
-    lines = [style.wrap(_option_words(group), "    ", f"  {_whose(group)}: ") for group in groups]
-    lines = _few(lines, "combinations", _SHOWN_OPTIONS)
-    if "options" in answer.missing:
-        lines.append(style.wrap(f"unknown of {answer.missing['options']}", "    ", "  "))
-    return "\n".join([style.wrap(style.bold("Socket options that matter")), *lines]) if lines else ""
 
 
 def _whose(group: OptionGroup) -> str:
@@ -310,38 +296,35 @@ def _option_words(group: OptionGroup) -> str:
     return " ".join(option_words(name, value) for name, value in shown.items())
 
 
-def _findings(answer: ProcessAnswer, style: Style) -> str:
-    blocks: list[Block]
+def _findings(answer: ProcessAnswer, style: Style) -> Section:
     if isinstance(answer.findings, Missing):
-        title, blocks = "No finding can be told", [Prose(f"{answer.findings.reason}.")]
-    else:
-        found = [(one.severity, one.summary, one.rule) for one in answer.findings]
-        title = "What tcpdoctor check finds" if found else "No finding of tcpdoctor check names it"
-        untold = unanswered_rules(_unanswered(answer), style, long=True)
-        blocks = [*finding_items(found, style), *map(Prose, untold)]
-    return page_text([Section(title, tuple(blocks) or (Prose(""),))], style) or style.bold(title)
+        return Section("No finding can be told", (Prose(f"{answer.findings.reason}."),))
+    found = finding_items(((one.severity, one.summary, one.rule) for one in answer.findings), style)
+    untold = tuple(map(Prose, unanswered_rules(_unanswered(answer), style, long=True)))
+    if found:
+        return Section("What tcpdoctor check finds", (*found, *untold))
+    return Section("", (Title("No finding of tcpdoctor check names it"), Inset(untold, 2)))
 
 
 def _unanswered(answer: ProcessAnswer) -> list[str]:
     return [rule.rule for rule in _seen(answer.unchecked, ()) if rule.applies]
 
 
-def _finding_lines(answer: ProcessAnswer, style: Style) -> list[str]:
+def _findings_briefly(answer: ProcessAnswer, style: Style) -> Inset:
     if isinstance(answer.findings, Missing):
-        return [style.wrap(f"{answer.findings.reason}.", "  ", "  ")]
-    lines = []
+        return Inset((Prose(f"{answer.findings.reason}."),), 2)
+    found: list[Block] = []
     for finding in answer.findings:
         headline = finding.headline or finding.title
         mine = finding.scope == "process" and finding.subject.get("pid") == answer.process.pid
         short = headline if mine else f"{finding.subject['label']}: {headline}"
-        lines += finding_lines(finding.severity, short, finding.rule, style)
-    untold = unanswered_rules(_unanswered(answer), style, long=False)
-    return lines + [style.wrap(said, " ", " ") for said in untold]
+        found.append(told_briefly(finding.severity, short, finding.rule, style))
+    return Inset((*found, *map(Prose, unanswered_rules(_unanswered(answer), style, long=False))))
 
 
-def _few(lines: Iterable[str], what: str, shown: int = _SHOWN) -> list[str]:
+def _few(texts: Iterable[str], what: str, shown: int = _SHOWN) -> list[str]:
     """Show one line more than that rather than say that there is one more."""
-    every = list(lines)
+    every = list(texts)
     if len(every) <= shown + 1:
         return every
-    return [*every[:shown], f"  and {len(every) - shown} more {what}"]
+    return [*every[:shown], f"and {len(every) - shown} more {what}"]

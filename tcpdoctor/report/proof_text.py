@@ -1,23 +1,27 @@
-"""`lab prove` for people: one line a rule, and below it what fell short."""
+"""`lab prove` for people: one line a rule, and below it what fell short; and `lab list`."""
 
-from tcpdoctor.answers.proof import Part, ProofAnswer, ToldScenario
+from tcpdoctor.answers.proof import ListedScenario, Part, ProofAnswer, ScenarioList, ToldScenario
 from tcpdoctor.report.host import plural
+from tcpdoctor.report.page import Block, Entries, Inset, Item, Items, Prose, Section, Table, Verdict
 from tcpdoctor.report.style import Style
-from tcpdoctor.report.table import Column, table
+from tcpdoctor.report.table import Column
 
 
-def proof_text(proof: ProofAnswer, style: Style) -> str:
+def proof_page(proof: ProofAnswer, _style: Style) -> list[Block]:
     """Return the table and the verdict."""
-    rows = [row for proven in proof.scenarios for row in _rows(proven)]
-    lines = table(_COLUMNS, rows, style)
-    for proven in proof.scenarios:
-        if not proven.holds:
-            lines += ["", f"{style.severity('critical', 'FALLS SHORT')}  {proven.name}"]
-            lines += [style.wrap(said, "    ", "  - ") for said in proven.falls_short]
-    if proof.without_scenario:
-        lines += ["", style.bold("Rules without a scenario")]
-        lines += [style.wrap(f"{rule.rule}: {rule.reason}", "    ", "  ") for rule in proof.without_scenario]
-    return "\n".join([*lines, "", style.wrap(_verdict(proof))])
+    rows = tuple(row for proven in proof.scenarios for row in _rows(proven))
+    without = tuple(Item(f"{rule.rule}: {rule.reason}") for rule in proof.without_scenario)
+    return [
+        Table(_COLUMNS, rows),
+        *(_shortfall(proven) for proven in proof.scenarios if not proven.holds),
+        *([Section("Rules without a scenario", (Entries(without, deeper=2),))] if without else []),
+        Section("", (Prose(_verdict(proof)),)),
+    ]
+
+
+def _shortfall(proven: ToldScenario) -> Section:
+    said = Inset((Items(tuple(map(Item, proven.falls_short))),), 2)
+    return Section("", (Verdict("FALLS SHORT", proven.name, "critical"), said))
 
 
 _COLUMNS = (
@@ -73,3 +77,25 @@ def _verdict(proof: ProofAnswer) -> str:
         else f"{right} of {plural(total, 'scenario')} went as they"
     )
     return f"{went} should on Linux {proof.kernel}, {proof.taken_at}, in {proof.duration_s:.0f} s."
+
+
+# The scenarios of the lab, listed.
+
+
+_LIST = (Column("SCENARIO"), Column("TITLE", below=True), Column("PROVES", below=True))
+
+
+def lab_list_page(answer: ScenarioList, _style: Style) -> list[Block]:
+    """Each scenario with its title, and what it proves where its name does not tell."""
+    rows = tuple(
+        (entry.name, entry.title, "" if entry.rules == (entry.name,) else _proof_of(entry))
+        for entry in answer.scenarios
+    )
+    end = f"{len(answer.scenarios)} scenarios. One of them: tcpdoctor lab run NAME"
+    return [Table(_LIST, rows), Section("", (Prose(end),))]
+
+
+def _proof_of(entry: ListedScenario) -> str:
+    if not entry.rules:
+        return "proves what this program answers, by what the kernel does"
+    return f"proves rule{'s' if len(entry.rules) > 1 else ''} {', '.join(entry.rules)}"

@@ -1,28 +1,29 @@
 """A rule as a page for people, and the list of all rules."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from tcpdoctor.answers.rule import FactRead, RuleAnswer, RuleFix, RuleHead, RuleHere, RuleListAnswer
-from tcpdoctor.answers.rule_checks import FailedTest, LintAnswer, RuleTestsAnswer
-from tcpdoctor.diagnosis.lint import Complaint
+from tcpdoctor.answers.rule_checks import LintAnswer, RuleTestsAnswer
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.page import (
     Block,
     Command,
+    Entries,
     Fields,
+    Inset,
     Item,
     Items,
     Prose,
     Section,
+    Table,
     Title,
     listed,
-    page_text,
     titled,
 )
 from tcpdoctor.report.style import Style
-from tcpdoctor.report.table import Column, table
+from tcpdoctor.report.table import Column
 
-_MARGIN = "  "
 _MOST_FINDINGS = 10
 _UPPER = "warning_upper"
 """A warning whose ages are counted otherwise."""
@@ -35,30 +36,28 @@ _LIST = (
 )
 
 
-def rule_list_text(answer: RuleListAnswer, style: Style) -> str:
+def rule_list_page(answer: RuleListAnswer, _style: Style) -> list[Block]:
     """All rules by family, with what switched one off."""
     rules = answer.rules
     if not rules:
-        return "No rules."
+        return [Prose("No rules.")]
     on = sum(rule.enabled for rule in rules)
     end = f"{len(rules)} rules, {on} on. One of them: tcpdoctor rules show ID"
-    return "\n".join(
-        [*table(_LIST, [_list_row(rule) for rule in rules], style, _MARGIN), "", style.wrap(end)]
-    )
+    return [Inset((Table(_LIST, tuple(map(_list_row, rules))),), 2), Section("", (Prose(end),))]
 
 
-def _list_row(rule: RuleHead) -> list[str]:
+def _list_row(rule: RuleHead) -> tuple[str, ...]:
     off = rule.switched_off_by
     remarks = [] if rule.shipped else [f"file: {rule.source}"]
     remarks += [] if off is None else [f"switched off by {off}"]
-    about = [rule.family, rule.scope, "/".join(rule.severities), "on" if rule.enabled else "off"]
-    return [rule.id, *about, rule.title, "; ".join(remarks)]
+    about = (rule.family, rule.scope, "/".join(rule.severities), "on" if rule.enabled else "off")
+    return rule.id, *about, rule.title, "; ".join(remarks)
 
 
-def rule_page(rule: RuleAnswer, style: Style) -> str:
+def rule_page(rule: RuleAnswer, style: Style) -> list[Block]:
     """One rule, with what it found here where somebody looked; what to do stands before how it is told."""
     references = (f"{reference.claim}: {reference.source}" for reference in rule.references)
-    blocks: list[Block] = [
+    return [
         Title(f"{rule.id}: {rule.title}"),
         *_about(rule),
         *([_here(rule.id, rule.here, style)] if rule.here is not None else []),
@@ -75,7 +74,6 @@ def rule_page(rule: RuleAnswer, style: Style) -> str:
         *listed("Its tests", (f"{test.name}: {test.expect}" for test in rule.tests)),
         *titled("Why no scenario of the lab proves it", rule.no_scenario),
     ]
-    return page_text(blocks, style)
 
 
 def _about(rule: RuleAnswer) -> list[Block]:
@@ -156,31 +154,27 @@ def _wrong_fixes(rule: RuleAnswer) -> tuple[Section, ...]:
     return (Section("What does not help", (Items(wrong),)),) if wrong else ()
 
 
-def lint_text(answer: LintAnswer, style: Style) -> str:
+def rule_lint_page(answer: LintAnswer, _style: Style) -> list[Block]:
     """The complaints, by file."""
-    complaints = answer.complaints
     rules = plural(answer.rules, "rule")
-    if not complaints:
-        return f"{rules}, no complaint."
-    return "\n".join([*_by_file(complaints, style), "", f"{rules}, {plural(len(complaints), 'complaint')}."])
+    if not answer.complaints:
+        return [Prose(f"{rules}, no complaint.")]
+    total = f"{rules}, {plural(len(answer.complaints), 'complaint')}."
+    texts = [(one.source, f"{one.name}: {one.what}") for one in answer.complaints]
+    return [*_by_file(texts), Section("", (Prose(total),))]
 
 
-def rule_tests_text(answer: RuleTestsAnswer, style: Style) -> str:
+def rule_tests_page(answer: RuleTestsAnswer, _style: Style) -> list[Block]:
     """The tests that failed, by file."""
     failed = answer.failures
     number = f"{plural(answer.rules, 'rule')}, {plural(answer.tests, 'test')}"
     if not failed:
-        return f"{number}, every answer as expected."
-    return "\n".join([*_by_file(failed, style), "", f"{number}, {len(failed)} failed."])
+        return [Prose(f"{number}, every answer as expected.")]
+    texts = [(one.source, one.what) for one in failed]
+    return [*_by_file(texts), Section("", (Prose(f"{number}, {len(failed)} failed."),))]
 
 
-def _by_file(complaints: Sequence[Complaint] | Sequence[FailedTest], style: Style) -> list[str]:
-    lines = []
-    source = None
-    for complaint in complaints:
-        if complaint.source != source:
-            lines.append(style.bold(complaint.source))
-            source = complaint.source
-        first = f"{_MARGIN}{complaint.name}: " if isinstance(complaint, Complaint) else _MARGIN
-        lines.append(style.wrap(complaint.what, _MARGIN * 3, first=first))
-    return lines
+def _by_file(texts: Sequence[tuple[str, str]]) -> Iterator[Block]:
+    for source, group in groupby(texts, lambda one: one[0]):
+        yield Title(source, whole=True)
+        yield Inset((Entries(tuple(Item(text) for _, text in group)),), 2)

@@ -1,7 +1,7 @@
 """`sockets` for people: a line that says which socket, and one that says how it is."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tcpdoctor.answers.sockets import Entry, Sockets, idle_seconds
 from tcpdoctor.facts.dimension import BYTE, SECOND, show
@@ -12,13 +12,15 @@ from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld, Owner
 from tcpdoctor.kernel.sockopts import OPTIONS, Linger, OptionValue, PortRange
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.report.host import plural, utc
+from tcpdoctor.report.page import Block, Fields, Prose, Section, Table, Title
 from tcpdoctor.report.sockets_json import socket_json
 from tcpdoctor.report.style import Style
-from tcpdoctor.report.table import AS_WIDE_AS_IT_IS, Column, table, table_width
+from tcpdoctor.report.table import Column
 
 _UNITS = {option.name: option.unit for option in OPTIONS}
 _SHORT = {"second": "s", "millisecond": "ms", "microsecond": "us", "byte": "B", "count": "", None: ""}
-_INDENT = " " * 13
+_LABEL = 13
+"""Columns of a state's name."""
 _TIMERS = {
     Timer.RETRANSMIT: "retransmission",
     Timer.KEEPALIVE: "keepalive",
@@ -32,37 +34,39 @@ _OWN_FLAG_UNANSWERED = frozenset(
 """Here the SYN or FIN that is not acknowledged takes one byte of the send queue, and is none."""
 
 
-def sockets_text(answer: Sockets, style: Style, columns: Sequence[str] = ()) -> str:
+def sockets_page(answer: Sockets, _style: Style, columns: Sequence[str] = ()) -> list[Block]:
     """Return every socket with its owner, age, timer and queues, and its options where asked for.
 
     One row each under a header where that fits the terminal, else two lines; `columns`, keys of the JSON, are
     shown as they are, whatever the width.
     """
     host, survey = answer.host, answer.survey
-    lines = [
-        style.bold(style.wrap(f"{host.host}: {plural(survey.total, 'TCP socket')}")),
-        style.wrap(f"{utc(answer.taken_at)}, Linux {host.kernel}, network namespace {host.namespace}"),
-        "",
-    ]
-    lines += _rows(answer, style, columns)
-    if survey.total > len(answer.entries):
-        left = survey.total - len(answer.entries)
+    remarks = [Prose(f"Not known: {what}: {reason}.") for what, reason in survey.missing.items()]
+    left = survey.total - len(answer.entries)
+    if left > 0:
         narrower = "--state, --port, --peer, --older and --pid narrow the list"
-        lines += ["", style.wrap(f"{left:,} more are not shown; {narrower}.")]
-    lines += [style.wrap(f"Not known: {what}: {reason}.") for what, reason in survey.missing.items()]
-    return "\n".join(lines) + "\n"
+        remarks.insert(0, Prose(f"{left:,} more are not shown; {narrower}.", apart=True))
+    return [
+        Title(f"{host.host}: {plural(survey.total, 'TCP socket')}"),
+        Prose(f"{utc(answer.taken_at)}, Linux {host.kernel}, network namespace {host.namespace}"),
+        Section("", tuple(_rows(answer, columns))),
+        *remarks,
+    ]
 
 
-def _rows(answer: Sockets, style: Style, columns: Sequence[str]) -> list[str]:
+def _rows(answer: Sockets, columns: Sequence[str]) -> list[Block]:
+    if not answer.entries:
+        return []
     if columns:
-        header = [Column(name.upper()) for name in columns]
-        rows = [[_cell(row, name) for name in columns] for row in map(_values, answer.entries)]
-        return table(header, rows, style._replace(columns=AS_WIDE_AS_IT_IS))
-    if answer.entries and not answer.options:
-        brief = [_row(entry) for entry in answer.entries]
-        if table_width(_HEADER, brief) <= style.room:
-            return table(_HEADER, brief, style)
-    return [line for entry in answer.entries for line in _socket(entry, style, options=answer.options)]
+        header = tuple(Column(name.upper()) for name in columns)
+        rows = [tuple(_cell(row, name) for name in columns) for row in map(_values, answer.entries)]
+        return [Table(header, tuple(rows), whole=True)]
+    lines: list[Block] = [
+        Fields(tuple(_lines(entry, options=answer.options)), _LABEL) for entry in answer.entries
+    ]
+    if answer.options:
+        return lines
+    return [Table(_HEADER, tuple(map(_row, answer.entries)), otherwise=tuple(lines))]
 
 
 _HEADER = (
@@ -170,22 +174,24 @@ def owner_words(owner: Owner) -> str:
             return "held by no process"
 
 
-def _socket(entry: Entry, style: Style, *, options: bool) -> list[str]:
+def _lines(entry: Entry, *, options: bool) -> Iterator[tuple[str, str]]:
+    """Which socket it is, and below that how it is."""
     row = entry.seen.row
-    state = "LISTEN" if isinstance(row, Listener) else row.state.name
     ends = str(row.local)
     if isinstance(row, Connection) and row.remote.port:
         ends += f" - {row.remote}"
+    yield "LISTEN" if isinstance(row, Listener) else row.state.name, ends
     condition = (
         queue_words(row.accept_queue, row.accept_limit, row.drops)
         if isinstance(row, Listener)
         else _condition(row, entry)
     )
-    details = ["not accepted yet" if _waits_for_accept(row) else owner_words(row.owner), *condition]
-    lines = [style.wrap(ends, _INDENT, f"{state:<13}"), style.wrap(", ".join(details), _INDENT)]
+    yield (
+        "",
+        ", ".join(["not accepted yet" if _waits_for_accept(row) else owner_words(row.owner), *condition]),
+    )
     if options:
-        lines.append(style.wrap(_option_line(entry), _INDENT))
-    return lines
+        yield "", _option_line(entry)
 
 
 def _waits_for_accept(row: Listener | Connection) -> bool:

@@ -16,7 +16,6 @@ from tcpdoctor.report.page import (
     Section,
     Title,
     mistaken,
-    page_text,
 )
 from tcpdoctor.report.style import NO_BREAK, Style
 
@@ -27,13 +26,13 @@ _OF_THE_RTO = ("retries2", "orphan_retries")
 _WAITS_FOR_ACCEPT = ("established", "close_wait")
 
 
-def state_text(answer: StateAnswer, style: Style) -> str:
-    """Return the page, at most as wide as the style says."""
+def state_page(answer: StateAnswer, _style: Style) -> list[Block]:
+    """Return the page."""
     picture = Picture("\n".join(answer.diagram), f"[[{answer.name}]]")
     ways = (("In", answer.enter), ("Out", answer.leave))
     rows = [("" if place else label, f"- {way}") for label, each in ways for place, way in enumerate(each)]
     ends = (*_deadlines(answer), Prose(answer.ends.owned, apart=True), Prose(answer.ends.orphan or ""))
-    blocks: list[Block] = [
+    return [
         Title(_headline(answer)),
         *(Item(line) for line in _whose(answer)),
         Prose(answer.means, apart=True),
@@ -43,7 +42,6 @@ def state_text(answer: StateAnswer, style: Style) -> str:
         Section("", (picture,)),
         Section("See them with", (Command(tuple(answer.look), close=True),)),
     ]
-    return page_text(blocks, style) + "\n"
 
 
 def _headline(answer: StateAnswer) -> str:

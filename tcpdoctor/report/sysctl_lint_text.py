@@ -1,55 +1,46 @@
 """`sysctl lint` for people, by file and line, and as SARIF."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from tcpdoctor.answers.settings_lint import LintFault, SettingsLint
 from tcpdoctor.diagnosis.finding import JsonValue, Severity
 from tcpdoctor.diagnosis.sysctl_checks import Check
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.report.host import plural
+from tcpdoctor.report.page import Block, Entries, Inset, Item, Prose, Section, Title
 from tcpdoctor.report.sarif import SarifResult, SarifRule, sarif
 from tcpdoctor.report.style import Style
 
-_MARGIN = "  "
 
-
-def sysctl_lint_text(answer: SettingsLint, style: Style) -> str:
+def settings_lint_page(answer: SettingsLint, _style: Style) -> list[Block]:
     """Return every fault under its file, then what was looked at."""
-    lines = _by_file(answer.faults, style)
-    if answer.unchecked:
-        lines += ["", style.bold("Not looked at")] if lines else [style.bold("Not looked at")]
-        lines += [
-            style.wrap(f"{clean(each.what, 300)}: {each.reason}", _MARGIN * 2, _MARGIN)
-            for each in answer.unchecked
-        ]
-    return "\n".join([*lines, *([""] if lines else []), style.wrap(_total(answer))]) + "\n"
-
-
-def loud_lint_text(answer: SettingsLint, style: Style, fail_on: Severity | None = None) -> str:
-    """Return the faults at or above `fail_on`, nothing else; empty where there are none."""
-    loud = [fault for fault in answer.faults if fail_on and Severity[fault.severity.upper()] >= fail_on]
-    return "\n".join(_by_file(loud, style))
-
-
-def _by_file(faults: Sequence[LintFault], style: Style) -> list[str]:
-    lines: list[str] = []
-    file = None
-    for fault in faults:
-        if fault.file != file:
-            lines += [""] if lines else []
-            lines.append(style.bold(clean(fault.file, 300)))
-            file = fault.file
-        lines += _fault_lines(fault, style)
-    return lines
-
-
-def _fault_lines(fault: LintFault, style: Style) -> list[str]:
-    where = f"line {fault.line}: " if fault.line is not None else ""
+    unchecked = tuple(Item(f"{clean(each.what, 300)}: {each.reason}") for each in answer.unchecked)
     return [
-        f"{_MARGIN}{where}{style.severity(fault.severity)}: {fault.check}",
-        style.wrap(fault.what, _MARGIN * 2),
-        style.wrap(f"-> {fault.do}", _MARGIN * 2 + "   ", _MARGIN * 2),
+        *_by_file(answer.faults),
+        *([Section("Not looked at", (Entries(unchecked, deeper=2),))] if unchecked else []),
+        Section("", (Prose(_total(answer)),)),
     ]
+
+
+def loud_lint_page(answer: SettingsLint, _style: Style, *, fail_on: Severity | None = None) -> list[Section]:
+    """Return the faults at or above `fail_on`, nothing else; nothing where there are none."""
+    return _by_file(
+        fault for fault in answer.faults if fail_on and Severity[fault.severity.upper()] >= fail_on
+    )
+
+
+def _by_file(faults: Iterable[LintFault]) -> list[Section]:
+    return [
+        Section("", (Title(clean(file, 300), whole=True), Inset(tuple(map(_fault, of_file)), 2)))
+        for file, of_file in groupby(faults, lambda fault: fault.file)
+    ]
+
+
+def _fault(fault: LintFault) -> Item:
+    where = f"line {fault.line}" if fault.line is not None else ""
+    do = Entries((Item(f"-> {fault.do}"),), deeper=3)
+    return Item(fault.check, where, blocks=(Inset((Prose(fault.what), do), 2),), severity=fault.severity)
 
 
 def _total(answer: SettingsLint) -> str:

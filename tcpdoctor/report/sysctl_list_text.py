@@ -4,11 +4,11 @@ from tcpdoctor.answers.settings import SettingsAnswer, ToldSetting
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.report.host import plural
+from tcpdoctor.report.page import Block, Entries, Inset, Item, Prose, Section, Table, Title
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.sysctl_text import default_words, origin_words
-from tcpdoctor.report.table import Column, table
+from tcpdoctor.report.table import Column
 
-_MARGIN = "  "
 _WIDEST, _NARROWEST = 28, 12
 """Of a value in the table; a longer one is whole below its row."""
 _UNITS = {
@@ -29,23 +29,24 @@ _SCOPES = {
 }
 
 
-def sysctl_list_text(found: SettingsAnswer, style: Style) -> str:
+def settings_page(found: SettingsAnswer, _style: Style) -> list[Block]:
     """Return every setting with its meaning; of changed ones the number as well."""
-    lines: list[str] = []
+    blocks: list[Block] = []
     if found.named:
-        for row in found.sysctls:
-            lines += [""] if lines else []
-            lines += _page(row, found, style)
+        blocks += [Section("", tuple(_page(row, found))) for row in found.sysctls]
     else:
-        lines += table(_COLUMNS, [_row(row) for row in found.sysctls if row.exists], style)
+        rows = tuple(_row(row) for row in found.sysctls if row.exists)
+        blocks += [Table(_COLUMNS, rows)] if rows else []
     absent = [row.sysctl for row in found.sysctls if not row.exists]
     if absent and not found.named:
-        lines += ["", style.wrap(f"Not on this kernel: {', '.join(absent)}.", _MARGIN, "")]
-    if lines and found.unseen:
-        lines += ["", *(style.wrap(f"Not seen: {each}.", _MARGIN, "") for each in found.unseen)]
-    if found.only_changed:
-        lines += [*([""] if lines else []), style.wrap(_summary(found), _MARGIN, "")]
-    return "\n".join(lines) + "\n" if lines else ""
+        blocks.append(_remarks(f"Not on this kernel: {', '.join(absent)}."))
+    if blocks and found.unseen:
+        blocks.append(_remarks(*(f"Not seen: {each}." for each in found.unseen)))
+    return [*blocks, *([_remarks(_summary(found))] if found.only_changed else [])]
+
+
+def _remarks(*texts: str) -> Section:
+    return Section("", (Entries(tuple(map(Item, texts)), deeper=2),))
 
 
 def _summary(found: SettingsAnswer) -> str:
@@ -65,14 +66,14 @@ _COLUMNS = (
 )
 
 
-def _row(row: ToldSetting) -> list[str]:
+def _row(row: ToldSetting) -> tuple[str, ...]:
     """Name, value, default where it differs, meaning, who set it; or why the value is not known."""
     if isinstance(row.printed, Missing):
-        return [row.sysctl, f"unknown: {row.printed.reason}", "", "", row.meaning or "", ""]
+        return row.sysctl, f"unknown: {row.printed.reason}", "", "", row.meaning or "", ""
     words = "" if isinstance(row.in_words, Missing) else row.in_words or ""
     shown = clean(row.printed, 4096) or "empty"
     changed = (default_words(row.default, row.default_is) or "") if row.is_default is False else ""
-    return [row.sysctl, shown, words, changed, row.meaning or "", _set_by(row)]
+    return row.sysctl, shown, words, changed, row.meaning or "", _set_by(row)
 
 
 def _set_by(row: ToldSetting) -> str:
@@ -83,26 +84,24 @@ def _set_by(row: ToldSetting) -> str:
     return "Nothing that can be seen sets it: a program or a person did." if row.is_default is False else ""
 
 
-def _page(row: ToldSetting, found: SettingsAnswer, style: Style) -> list[str]:
-    lines = [style.wrap(_headline(row, found), _MARGIN * 2, "")]
-    name, rest = row.sysctl, lines[0].removeprefix(row.sysctl)
-    lines[0] = style.bold(name) + rest
-    lines.append(style.wrap(row.meaning or "", _MARGIN, _MARGIN))
-    lines.append(style.wrap(_particulars(row), _MARGIN, _MARGIN))
+def _page(row: ToldSetting, found: SettingsAnswer) -> list[Block]:
     origin = _set_by(row) if row.exists else ""
-    return [*lines, style.wrap(origin, _MARGIN, _MARGIN)] if origin else lines
+    said = (row.meaning or "", _particulars(row), origin)
+    return [_headline(row, found), Inset(tuple(map(Prose, said)), 2)]
 
 
-def _headline(row: ToldSetting, found: SettingsAnswer) -> str:
+def _headline(row: ToldSetting, found: SettingsAnswer) -> Title:
     if isinstance(row.printed, Missing):
-        return row.printed.reason if row.exists else f"{row.sysctl}: not on this kernel ({found.host.kernel})"
+        if row.exists:
+            return Title("", row.printed.reason)
+        return Title(f": not on this kernel ({found.host.kernel})", row.sysctl)
     words = None if isinstance(row.in_words, Missing) else row.in_words
     remark = None
     if not isinstance(row.is_default, Missing):
         default = default_words(row.default, row.default_is)
         remark = "the default" if row.is_default else f"changed: the default is {default}"
     tail = "; ".join(filter(None, (words, remark)))
-    return f"{row.sysctl} = {clean(row.printed, 4096) or 'empty'}{f' ({tail})' if tail else ''}"
+    return Title(f" = {clean(row.printed, 4096) or 'empty'}{f' ({tail})' if tail else ''}", row.sysctl)
 
 
 def _particulars(row: ToldSetting) -> str:

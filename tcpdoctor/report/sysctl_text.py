@@ -4,7 +4,7 @@ from tcpdoctor.answers.settings import ToldSource
 from tcpdoctor.answers.sysctl import Accepted, SettingDeadline, SysctlAnswer
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.text import clean
-from tcpdoctor.report.page import Block, Fields, Item, Prose, Section, Title, page_text, titled
+from tcpdoctor.report.page import Block, Fields, Item, Prose, Section, Title, titled
 from tcpdoctor.report.style import Style
 
 _UNITS = {
@@ -33,14 +33,14 @@ _SCOPES = {
 _HUGE = 2**31 - 1
 
 
-def sysctl_text(answer: SysctlAnswer, style: Style) -> str:
-    """Return the page, at most as wide as the style says."""
+def sysctl_page(answer: SysctlAnswer, style: Style) -> list[Block]:
+    """Return the page."""
     gone = [] if answer.exists else [Prose(_gone(answer))]
     warnings = tuple(
         Item(f"{one.summary} ({style.asks(f'tcpdoctor explain --rule {one.rule}')})", severity=one.severity)
         for one in answer.findings
     )
-    blocks: list[Block] = [
+    return [
         Title(_headline(answer)),
         *gone,
         Prose(answer.meaning),
@@ -49,7 +49,6 @@ def sysctl_text(answer: SysctlAnswer, style: Style) -> str:
         *_deadlines(answer),
         Section("", (Fields(tuple(_entries(answer))),)),
     ]
-    return page_text(blocks, style) + "\n"
 
 
 def _headline(answer: SysctlAnswer) -> str:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from tcpdoctor.answers.udp_sockets import UdpRow, UdpSockets
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.host import plural
+from tcpdoctor.report.page import Block, Entries, Item, Prose, Section, Table, Title
 from tcpdoctor.report.style import Style
-from tcpdoctor.report.table import AS_WIDE_AS_IT_IS, Column, table, table_width
+from tcpdoctor.report.table import Column
 
 _HEADER = (
     *map(Column, ("LOCAL", "REMOTE", "OWNER")),
@@ -14,36 +15,31 @@ _HEADER = (
 )
 
 
-def udp_sockets_text(answer: UdpSockets, style: Style, columns: Sequence[str] = ()) -> str:
+def udp_sockets_page(answer: UdpSockets, _style: Style, columns: Sequence[str] = ()) -> list[Block]:
     """Return a row for each socket, on two lines where the terminal is narrow.
 
     `columns`, keys of the JSON, are shown as they are, whatever the width.
     """
     host = answer.host
-    lines = [
-        style.bold(style.wrap(f"{host.name}: {plural(answer.total, 'UDP socket')}")),
-        style.wrap(f"{answer.taken_at}, Linux {host.kernel}, network namespace {host.namespace}"),
-        "",
-        *_rows(answer, style, columns),
-    ]
+    remarks = [Prose(f"Not known: {what}: {reason}.") for what, reason in answer.missing.items()]
     left = answer.total - len(answer.sockets)
     if left:
-        lines += ["", style.wrap(f"{left:,} more are not shown; --port, --peer, --name and --pid narrow it.")]
-    lines += [style.wrap(f"Not known: {what}: {reason}.") for what, reason in answer.missing.items()]
-    return "\n".join(lines) + "\n"
+        narrower = "--port, --peer, --name and --pid narrow it"
+        remarks.insert(0, Prose(f"{left:,} more are not shown; {narrower}.", apart=True))
+    return [
+        Title(f"{host.name}: {plural(answer.total, 'UDP socket')}"),
+        Prose(f"{answer.taken_at}, Linux {host.kernel}, network namespace {host.namespace}"),
+        *([Section("", (_rows(answer.sockets, columns),))] if answer.sockets else []),
+        *remarks,
+    ]
 
 
-def _rows(answer: UdpSockets, style: Style, columns: Sequence[str]) -> list[str]:
-    if not answer.sockets:
-        return []
+def _rows(sockets: Sequence[UdpRow], columns: Sequence[str]) -> Table:
     if columns:
-        cells = [[_cell(row, name) for name in columns] for row in answer.sockets]
-        header = [Column(name.upper()) for name in columns]
-        return table(header, cells, style._replace(columns=AS_WIDE_AS_IT_IS))
-    rows = [_row(row) for row in answer.sockets]
-    if table_width(_HEADER, rows) <= style.room:
-        return table(_HEADER, rows, style)
-    return [line for row in answer.sockets for line in _two_lines(row, style)]
+        cells = tuple(tuple(_cell(row, name) for name in columns) for row in sockets)
+        return Table(tuple(Column(name.upper()) for name in columns), cells, whole=True)
+    two_lines = Entries(tuple(map(_two_lines, sockets)), deeper=2)
+    return Table(_HEADER, tuple(map(_row, sockets)), otherwise=(two_lines,))
 
 
 def _row(row: UdpRow) -> tuple[str, ...]:
@@ -63,10 +59,10 @@ def _owner(row: UdpRow) -> str:
     )
 
 
-def _two_lines(row: UdpRow, style: Style) -> list[str]:
+def _two_lines(row: UdpRow) -> Item:
     ends = f"{row.local} - {row.remote}" if row.remote else row.local
     told = f"{_owner(row)}, unread {row.receive_queue} B, unsent {row.send_queue} B, drops {row.drops}"
-    return [style.wrap(ends, "  ", ""), style.wrap(told, "  ")]
+    return Item(ends, blocks=(Prose(told),))
 
 
 def _cell(row: UdpRow, column: str) -> str:

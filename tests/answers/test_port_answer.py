@@ -11,7 +11,8 @@ from tcpdoctor.kernel.port_evidence import Probe
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Endpoint, Held, UdpSocket
 from tcpdoctor.report.document import as_json
-from tcpdoctor.report.port_text import port_short, port_text
+from tcpdoctor.report.page import page_text
+from tcpdoctor.report.port_text import port_page
 from tcpdoctor.report.style import PLAIN
 from tests.diagnosis.test_port import NGINX, PORT, evidence, listener, time_wait
 from tests.schemas import assert_described
@@ -42,9 +43,11 @@ def test_where_no_socket_can_be_listed_bind_is_null_and_the_first_line_cannot_te
     assert document["verdict"] == "unknown"
     assert "EPERM" in document["missing"]["bind"]
     assert document["states"]["time_wait"] is None
-    first = port_short(record, PLAIN)
+    first = page_text(port_page(record, PLAIN, long=False), PLAIN)
     assert first.startswith("UNKNOWN  TCP port 8080: cannot tell: netlink: EPERM")
-    assert port_text(record, PLAIN).startswith("UNKNOWN  TCP port 8080: cannot tell")
+    assert page_text(port_page(record, PLAIN, long=True), PLAIN).startswith(
+        "UNKNOWN  TCP port 8080: cannot tell"
+    )
 
 
 def test_a_probe_knows_what_a_listing_would_have_told():
@@ -60,7 +63,9 @@ def test_without_ipv6_only_ipv4_is_asked_about():
     assert document["bind_ipv6"] is None
     assert "IPv6 is off" in document["missing"]["bind_ipv6"]
     assert document["verdict"] == "free"
-    assert port_short(record, PLAIN).startswith("FREE  TCP port 8080 (0.0.0.0), UDP free")
+    assert page_text(port_page(record, PLAIN, long=False), PLAIN).startswith(
+        "FREE  TCP port 8080 (0.0.0.0), UDP free"
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,22 +88,28 @@ def test_bound_sockets_that_may_be_hidden_make_a_free_port_unknown():
     record, document = told(bound_seen=Missing("processes hide their descriptors"))
     assert document["verdict"] == "unknown"
     assert document["states"]["bound"] is None
-    assert "processes hide their descriptors" in port_short(record, PLAIN).replace("\n      ", " ")
+    assert "processes hide their descriptors" in page_text(
+        port_page(record, PLAIN, long=False), PLAIN
+    ).replace("\n      ", " ")
 
 
 def test_when_it_is_free_again_is_told_as_a_time_of_day():
     record, document = told(time_wait(41.3))
     assert document["bind"]["free_in_s"] == 41.3
     assert document["bind"]["free_at"] == "2026-11-22T12:00:42Z"
-    assert "in 42 s, at 12:00:42Z, by itself" in port_short(record, PLAIN)
+    assert "in 42 s, at 12:00:42Z, by itself" in page_text(port_page(record, PLAIN, long=False), PLAIN)
 
 
 def test_many_sockets_that_are_alike_are_one_line_with_all_of_them_counted():
     rows = [time_wait(40.0 + n / 100, remote=f"10.0.0.7:{51_000 + n}") for n in range(67)]
     record, _ = told(*rows)
-    assert " who   67 TIME_WAIT 127.0.0.1:8080, closed here first" in port_short(record, PLAIN)
+    assert " who   67 TIME_WAIT 127.0.0.1:8080, closed here first" in page_text(
+        port_page(record, PLAIN, long=False), PLAIN
+    )
     few, _ = told(*rows[:7])
-    assert " <- 10.0.0.7:51000..51006, closed here first" in port_short(few, PLAIN)
+    assert " <- 10.0.0.7:51000..51006, closed here first" in page_text(
+        port_page(few, PLAIN, long=False), PLAIN
+    )
 
 
 def test_a_udp_question_is_about_udp_sockets_only():

@@ -20,8 +20,9 @@ from tcpdoctor.lab.keepalive import dead_server
 from tcpdoctor.lab.pairs import connect_pair, listen, wait_until
 from tcpdoctor.lab.receiving import left_unread
 from tcpdoctor.report.document import as_json
-from tcpdoctor.report.process_text import process_text
-from tcpdoctor.report.style import Style
+from tcpdoctor.report.page import page_text
+from tcpdoctor.report.process_text import process_page
+from tcpdoctor.report.style import PLAIN
 from tests.cli.command import complaint, tcpdoctor
 from tests.schemas import described
 
@@ -350,7 +351,7 @@ def test_several_processes_are_answered_one_behind_the_other(in_namespace):
     assert [sockets_in_all(answer) for answer in answers.processes] == [3, 0]
     document = described(json.dumps(as_json(answers)))
     assert [one["process"]["name"] for one in document["processes"]][1] == "sleep"
-    text = process_text(answers, Style(color=False, width=80), long=False)
+    text = page_text(process_page(answers, PLAIN, long=False), PLAIN)
     assert text.count("\nOK  ") + text.startswith("OK  ") == 2
     assert max(map(len, text.splitlines())) <= 80
     assert len(text.splitlines()) <= 24

@@ -12,7 +12,8 @@ from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.silence import go_deaf
 from tcpdoctor.report.document import as_json
-from tcpdoctor.report.state_text import state_text
+from tcpdoctor.report.page import page_text
+from tcpdoctor.report.state_text import state_page
 from tcpdoctor.report.style import PLAIN
 from tests.live import lifetimes
 
@@ -40,7 +41,8 @@ def look_at_half_closed(*states: str) -> list[tuple[object, str, dict[str, objec
     answers = [look_at_state(state) for state in states]
     assert keep
     return [
-        (answer.sockets, " ".join(state_text(answer, PLAIN).split()), as_json(answer)) for answer in answers
+        (answer.sockets, " ".join(page_text(state_page(answer, PLAIN), PLAIN).split()), as_json(answer))
+        for answer in answers
     ]
 
 
@@ -69,7 +71,7 @@ def as_nobody() -> tuple[object, str, dict[str, object]]:
         os.closerange(4, 4096)  # the sockets as well
         os.setresuid(65534, 65534, 65534)
         answer = look_at_state("FIN_WAIT_2")
-        text = " ".join(state_text(answer, PLAIN).split())
+        text = " ".join(page_text(state_page(answer, PLAIN), PLAIN).split())
         os.write(3, pickle.dumps((answer.sockets, text, as_json(answer))))
         os._exit(0)
     os.close(writer)

@@ -9,8 +9,9 @@ import pytest
 
 from tcpdoctor.answers.record import Host
 from tcpdoctor.answers.udp_sockets import UdpRow, UdpSockets, sorted_by
+from tcpdoctor.report.page import page_text
 from tcpdoctor.report.style import PLAIN
-from tcpdoctor.report.udp_sockets import udp_sockets_text
+from tcpdoctor.report.udp_sockets import udp_sockets_page
 from tests.cli.command import complaint, tcpdoctor
 from tests.schemas import described
 
@@ -100,7 +101,7 @@ def test_on_a_narrow_terminal_a_socket_takes_two_lines_and_none_is_wider():
     rows = (row(1), row(2, inode=0), row(3, remote="[2001:db8:1:2:3:4:5:6]:65535", remote_port=65535))
     host = Host("web1", "6.18.0", "4026531840", None)
     answer = UdpSockets("tcpdoctor.udp-sockets/1", host, "2026-11-20T03:00:00Z", 3, {}, rows)
-    lines = udp_sockets_text(answer, PLAIN._replace(width=40, columns=40)).splitlines()
+    lines = page_text(udp_sockets_page(answer, PLAIN), PLAIN._replace(width=40, columns=40)).splitlines()
     assert max(map(len, lines)) <= 40
     assert "the kernel" in "\n".join(lines)
 

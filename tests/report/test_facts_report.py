@@ -10,7 +10,8 @@ from tcpdoctor.facts.vocabulary import find_fact, own_facts
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Destination, DestinationUse, Samples
 from tcpdoctor.report.document import as_json
-from tcpdoctor.report.facts_text import facts_text
+from tcpdoctor.report.facts_text import facts_page
+from tcpdoctor.report.page import page_text
 from tcpdoctor.report.style import PLAIN
 from tests.facts.samples import CONNECTION, HIDDEN, NGINX, census, held_by, once, several, snapshot, twice
 from tests.schemas import described
@@ -33,7 +34,7 @@ def listing(samples: Samples, scope: Scope, *beginnings: str):
 
 
 def words(samples: Samples, scope: Scope, *beginnings: str) -> str:
-    return " ".join(facts_text(listing(samples, scope, *beginnings), PLAIN).split())
+    return " ".join(page_text(facts_page(listing(samples, scope, *beginnings), PLAIN), PLAIN).split())
 
 
 def rows(samples: Samples, scope: Scope, *beginnings: str):

@@ -12,8 +12,9 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.knowledge.error_pages import error_names, find_error
 from tcpdoctor.knowledge.option_pages import find_option, option_names, read_runtimes
 from tcpdoctor.report.document import as_json
-from tcpdoctor.report.error_text import error_text
-from tcpdoctor.report.option_text import option_text
+from tcpdoctor.report.error_text import error_page
+from tcpdoctor.report.option_text import option_page
+from tcpdoctor.report.page import page_text
 from tcpdoctor.report.style import PLAIN
 
 IDENTITY = Identity("box", "6.18.44", 4026531840, None, True, 0)
@@ -31,7 +32,7 @@ def option_here(name, **changes):
 
 @pytest.mark.parametrize("name", option_names())
 def test_an_option_s_page_fits_80_columns_and_two_screens(name):
-    lines = option_text(option_here(name), PLAIN).splitlines()
+    lines = page_text(option_page(option_here(name), PLAIN), PLAIN).splitlines()
     assert max(len(line) for line in lines) <= 80
     assert len(lines) <= 75
     assert json.dumps(as_json(option_here(name)), allow_nan=False)
@@ -42,7 +43,7 @@ def test_an_error_s_page_fits_80_columns_and_two_screens(name):
     page = find_error(name)
     here = tuple(here_of(look.says, Missing("this kernel does not have it"), ()) for look in page.here)
     answer = answer_of(page, IDENTITY, 0.0, here)
-    lines = error_text(answer, PLAIN).splitlines()
+    lines = page_text(error_page(answer, PLAIN), PLAIN).splitlines()
     assert max(len(line) for line in lines) <= 80
     assert len(lines) <= 60
     assert json.dumps(as_json(answer), allow_nan=False)
@@ -54,7 +55,7 @@ def test_listeners_are_grouped_by_value_and_what_is_hidden_is_said():
         ListenerOption("0.0.0.0:81", "own (812)", False),
         ListenerOption("0.0.0.0:82", None, Missing("run as root")),
     )
-    text = option_text(option_here("SO_REUSEADDR", listeners=listeners), PLAIN)
+    text = page_text(option_page(option_here("SO_REUSEADDR", listeners=listeners), PLAIN), PLAIN)
     assert "on: 1 of 3 listeners: nginx (811) 0.0.0.0:80." in text
     assert "off: 1 of 3 listeners: own (812) 0.0.0.0:81." in text
     assert "not known for 1 of 3 listeners: run as root." in text
@@ -62,7 +63,7 @@ def test_listeners_are_grouped_by_value_and_what_is_hidden_is_said():
 
 def test_listeners_that_cannot_be_listed_are_unknown_and_not_none():
     answer = option_here("SO_REUSEADDR", listeners=Missing("no list"), fresh=Missing("no socket"))
-    text = option_text(answer, PLAIN)
+    text = page_text(option_page(answer, PLAIN), PLAIN)
     assert "which listeners have it is not known: no list." in text
     assert "SO_REUSEADDR: not on this kernel (no socket)" in text
     told = as_json(answer)
@@ -87,4 +88,4 @@ def test_ipv6_v6only_is_told_of_listeners_only():
 )
 def test_what_is_here_is_told_with_its_unit_or_its_reason(value, text):
     answer = answer_of(find_error("EMFILE"), IDENTITY, 0.0, (here_of("x", value, ()),))
-    assert f"  {text}\n" in error_text(answer, PLAIN)
+    assert f"  {text}\n" in page_text(error_page(answer, PLAIN), PLAIN)

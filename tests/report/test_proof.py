@@ -2,7 +2,8 @@
 
 from tcpdoctor.answers.proof import Part, Proven, Unproven, missing_parts, proof_answer
 from tcpdoctor.report.document import as_json
-from tcpdoctor.report.proof_text import proof_text
+from tcpdoctor.report.page import page_text
+from tcpdoctor.report.proof_text import proof_page
 from tcpdoctor.report.style import PLAIN
 from tests.schemas import assert_described
 
@@ -31,7 +32,7 @@ def proof(*scenarios, without=()):
 
 
 def test_a_line_says_what_fired_and_that_it_is_clear():
-    lines = proof_text(proof(WELL), PLAIN).splitlines()
+    lines = page_text(proof_page(proof(WELL), PLAIN), PLAIN).splitlines()
     assert lines == [
         "RULE OR SCENARIO  BROKEN          FIX APPLIED  SECONDS",
         "close-wait-leak   fired: warning  clear            2.2",
@@ -42,7 +43,7 @@ def test_a_line_says_what_fired_and_that_it_is_clear():
 
 
 def test_what_fell_short_is_said_below_the_table():
-    text = proof_text(proof(WELL, SILENT, FORESEEN, BROKE), PLAIN)
+    text = page_text(proof_page(proof(WELL, SILENT, FORESEEN, BROKE), PLAIN), PLAIN)
     assert "clear (!)" in text
     assert (
         "FALLS SHORT  close-wait-leak\n  - broken: close-wait-leak should be warning, and is clear\n" in text
@@ -56,7 +57,7 @@ def test_what_fell_short_is_said_below_the_table():
 
 def test_a_scenario_that_proves_other_rules_lists_them_below_its_name():
     both = WELL._replace(name="both-ends", rules=(LEAK,))
-    lines = proof_text(proof(both), PLAIN).splitlines()
+    lines = page_text(proof_page(proof(both), PLAIN), PLAIN).splitlines()
     assert [line.split() for line in lines[1:3]] == [
         ["both-ends", "2.2"],
         ["-", LEAK, "fired:", "warning", "clear"],
@@ -66,7 +67,7 @@ def test_a_scenario_that_proves_other_rules_lists_them_below_its_name():
 def test_a_rule_that_could_not_be_answered_is_neither_fired_nor_clear():
     unknown = WELL._replace(cured=(Part(LEAK, "clear", UNSEEN, holds=False),))
     assert not unknown.holds
-    text = proof_text(proof(unknown), PLAIN)
+    text = page_text(proof_page(proof(unknown), PLAIN), PLAIN)
     assert "unknown (!)" in text
     assert missing_parts(unknown) == [f"fixed: {LEAK} should be clear, and is {UNSEEN}"]
 
@@ -77,7 +78,10 @@ def test_a_rule_that_was_not_looked_at_falls_short():
 
 
 def test_rules_without_a_scenario_are_told_with_their_reason():
-    text = proof_text(proof(WELL, without=(Unproven("orphans-near-limit", "the whole machine's"),)), PLAIN)
+    text = page_text(
+        proof_page(proof(WELL, without=(Unproven("orphans-near-limit", "the whole machine's"),)), PLAIN),
+        PLAIN,
+    )
     assert "Rules without a scenario\n  orphans-near-limit: the whole machine's\n" in text
 
 

@@ -10,7 +10,8 @@ from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.knowledge.state_pages import find_state, state_keys
 from tcpdoctor.report.document import as_json
-from tcpdoctor.report.state_text import state_text
+from tcpdoctor.report.page import page_text
+from tcpdoctor.report.state_text import state_page
 from tcpdoctor.report.style import PLAIN, Style
 from tests.facts.test_state_deadlines import DEFAULTS
 from tests.schemas import described
@@ -39,7 +40,10 @@ MANY = tuple(ProcessCount(100 + number, "worker-with-a-long-name", 29 - number) 
     ],
 )
 def test_every_page_fits_80_columns_and_is_plain_text(key, whose):
-    text = state_text(answer(key, number=422, whose=whose, complete=Missing("the dump was cut short")), PLAIN)
+    text = page_text(
+        state_page(answer(key, number=422, whose=whose, complete=Missing("the dump was cut short")), PLAIN),
+        PLAIN,
+    )
     assert max(len(line) for line in text.splitlines()) <= 80
     assert text.isascii()
     assert "\x1b" not in text
@@ -48,26 +52,34 @@ def test_every_page_fits_80_columns_and_is_plain_text(key, whose):
 
 
 def test_the_first_line_is_how_many_there_are():
-    first, *_ = state_text(answer(number=23), PLAIN).splitlines()
+    first, *_ = page_text(state_page(answer(number=23), PLAIN), PLAIN).splitlines()
     assert first == "FIN_WAIT_2 (FIN-WAIT-2 in RFC 9293): 23 sockets here"
-    assert state_text(answer("listen", number=1), PLAIN).startswith("LISTEN: 1 socket here\n")
-    assert state_text(answer("bound", number=2), PLAIN).startswith("bound: 2 sockets here\n")
+    assert page_text(state_page(answer("listen", number=1), PLAIN), PLAIN).startswith(
+        "LISTEN: 1 socket here\n"
+    )
+    assert page_text(state_page(answer("bound", number=2), PLAIN), PLAIN).startswith(
+        "bound: 2 sockets here\n"
+    )
 
 
 def test_what_cannot_be_counted_says_why_and_not_zero():
-    text = state_text(answer(number=Missing("no netlink here"), whose=Missing("no netlink here")), PLAIN)
+    text = page_text(
+        state_page(answer(number=Missing("no netlink here"), whose=Missing("no netlink here")), PLAIN), PLAIN
+    )
     assert "number unknown here: no netlink here" in text
     assert "0 sockets" not in text
 
 
 def test_a_dump_that_was_cut_short_is_a_lower_bound():
-    text = state_text(answer(number=23, complete=Missing("the dump was interrupted")), PLAIN)
+    text = page_text(
+        state_page(answer(number=23, complete=Missing("the dump was interrupted")), PLAIN), PLAIN
+    )
     assert "at least 23 sockets here" in text
     assert "There may be more: the dump was interrupted." in text
 
 
 def test_the_holders_are_named_the_one_with_the_most_first_and_few_of_them():
-    text = state_text(answer(number=414, whose=Whose(MANY, held=414)), PLAIN)
+    text = page_text(state_page(answer(number=414, whose=Whose(MANY, held=414)), PLAIN), PLAIN)
     flat = " ".join(text.split())
     assert "414 held by 23 processes: worker-with-a-long-name (100) 29, " in flat
     assert "and 18 more." in flat
@@ -75,22 +87,22 @@ def test_the_holders_are_named_the_one_with_the_most_first_and_few_of_them():
 
 def test_hidden_owners_are_told_with_the_reason():
     whose = Whose(unknown=17, reason="other users' processes hide their descriptors; run as root")
-    text = " ".join(state_text(answer(number=17, whose=whose), PLAIN).split())
+    text = " ".join(page_text(state_page(answer(number=17, whose=whose), PLAIN), PLAIN).split())
     assert "17 of unknown owner: other users' processes hide their descriptors; run as root." in text
 
 
 def test_the_deadlines_are_those_of_the_sysctls_here():
     changed = DEFAULTS | {"net.ipv4.tcp_fin_timeout": 65}
-    flat = " ".join(state_text(answer(sysctls=changed), PLAIN).split())
+    flat = " ".join(page_text(state_page(answer(sysctls=changed), PLAIN), PLAIN).split())
     assert "orphan 10 to 11 s tcp_fin_timeout = 65 (above 60: 2 x (65 - 60) s)" in flat
     assert "held, no SO_KEEPALIVE never by itself" in flat
-    orphan = " ".join(state_text(answer("last_ack"), PLAIN).split())
+    orphan = " ".join(page_text(state_page(answer("last_ack"), PLAIN), PLAIN).split())
     assert "orphan 100 to 110 s tcp_orphan_retries = 0 (0 means 8)" in orphan
 
 
 def test_an_unreadable_sysctl_leaves_the_deadline_open():
     hidden = DEFAULTS | {"net.ipv4.tcp_fin_timeout": Missing("net.ipv4.tcp_fin_timeout: no such sysctl")}
-    flat = " ".join(state_text(answer(sysctls=hidden), PLAIN).split())
+    flat = " ".join(page_text(state_page(answer(sysctls=hidden), PLAIN), PLAIN).split())
     assert "orphan unknown net.ipv4.tcp_fin_timeout: no such sysctl" in flat
     (deadline,) = [item for item in as_json(answer(sysctls=hidden))["deadlines"] if item["case"] == "orphan"]
     assert (deadline["ends"], deadline["low_s"], deadline["high_s"]) == (None, None, None)
@@ -100,8 +112,10 @@ def test_an_unreadable_sysctl_leaves_the_deadline_open():
 
 
 def test_the_state_is_marked_without_colour_and_bold_with_it():
-    assert "[[FIN_WAIT_2]]" in state_text(answer(), PLAIN)
-    assert "\x1b[1m[[FIN_WAIT_2]]\x1b[0m" in state_text(answer(), Style(color=True, width=80))
+    assert "[[FIN_WAIT_2]]" in page_text(state_page(answer(), PLAIN), PLAIN)
+    assert "\x1b[1m[[FIN_WAIT_2]]\x1b[0m" in page_text(
+        state_page(answer(), PLAIN), Style(color=True, width=80)
+    )
 
 
 KEYS = (

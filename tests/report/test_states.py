@@ -10,7 +10,8 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sockets import StateCounts
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.report.document import as_json
-from tcpdoctor.report.states_text import MOST_ROWS, states_answer_text
+from tcpdoctor.report.page import page_text
+from tcpdoctor.report.states_text import MOST_ROWS, states_page
 from tcpdoctor.report.style import PLAIN, Style
 from tests.report.examples import CENSUS
 from tests.schemas import described
@@ -34,7 +35,7 @@ NOTHING = answer("peer", UNKNOWN, counts=UNKNOWN)
 
 
 def test_text_has_a_line_for_every_state_that_has_sockets_and_names_the_others():
-    assert states_answer_text(PLAINLY, PLAIN).splitlines() == [
+    assert page_text(states_page(PLAINLY, PLAIN), PLAIN).splitlines() == [
         "web1: 136 TCP sockets",
         "2026-11-20T12:00:00Z, Linux 6.18.44, network namespace 4026531840",
         "",
@@ -48,7 +49,7 @@ def test_text_has_a_line_for_every_state_that_has_sockets_and_names_the_others()
 
 
 def test_rows_say_what_they_consist_of():
-    lines = states_answer_text(BY_PORT, PLAIN).splitlines()
+    lines = page_text(states_page(BY_PORT, PLAIN), PLAIN).splitlines()
     assert lines[lines.index("By local port") + 1 :] == [
         "  PORT                      SOCKETS  ESTABLISHED  SYN_SENT  TIME_WAIT  LISTEN",
         "  443                         1,105        1,100                    3       2",
@@ -61,7 +62,7 @@ def test_an_owner_that_is_hidden_is_a_row_with_the_reason():
         *ROWS,
         (f"unknown: {'other users hide their descriptors; ' * 3}run as root", {TcpState.CLOSE_WAIT: 23}),
     )
-    text = states_answer_text(answer("process", rows), PLAIN)
+    text = page_text(states_page(answer("process", rows), PLAIN), PLAIN)
     (row,) = [line.split() for line in text.splitlines() if line.startswith("  unknown: other users h~")]
     assert row[-2:] == ["23", "23"]
     assert " ".join(rows[-1][0].split()) in " ".join(text.split())
@@ -69,7 +70,7 @@ def test_an_owner_that_is_hidden_is_a_row_with_the_reason():
 
 
 def test_nothing_known_is_unknown_everywhere():
-    text = states_answer_text(NOTHING, PLAIN)
+    text = page_text(states_page(NOTHING, PLAIN), PLAIN)
     assert "web1: TCP sockets unknown" in text
     assert text.count("unknown: sock_diag: EPERM") == len(COUNTED_STATES) + 1
     document = as_json(NOTHING)
@@ -80,25 +81,29 @@ def test_nothing_known_is_unknown_everywhere():
 
 def test_an_interrupted_listing_says_that_there_may_be_more():
     cut = answer(counts=COUNTS._replace(complete=Missing("the tables changed")))
-    assert "There may be more than counted: the tables changed." in states_answer_text(cut, PLAIN)
+    assert "There may be more than counted: the tables changed." in page_text(states_page(cut, PLAIN), PLAIN)
     assert as_json(cut)["missing"]["states"] == "the tables changed"
 
 
 def test_a_long_table_is_cut_for_people_and_whole_for_machines():
     long = answer("port", [(str(port), {TcpState.LISTEN: 1}) for port in range(1, 1000)])
-    assert f"... and {999 - MOST_ROWS} more; --format json lists all" in states_answer_text(long, PLAIN)
+    assert f"... and {999 - MOST_ROWS} more; --format json lists all" in page_text(
+        states_page(long, PLAIN), PLAIN
+    )
     assert len(as_json(long)["by"]) == 999
 
 
 def test_no_rows_are_said_to_be_none():
-    assert "By peer address\n  none\n" in states_answer_text(answer("peer", ()), PLAIN)
+    assert "By peer address\n  none" in page_text(states_page(answer("peer", ()), PLAIN), PLAIN)
 
 
 @pytest.mark.parametrize("width", [40, 60, 100])
 def test_no_line_is_wider_than_the_terminal(width):
     rows = (*ROWS, ("2001:db8:1234:5678:9abc:def0:1234:5678", dict.fromkeys(COUNTED_STATES, 123456)))
     remark = "Every number is a lower bound. " * 5
-    text = states_answer_text(answer("peer", rows, remark.strip()), Style(color=False, width=width))
+    text = page_text(
+        states_page(answer("peer", rows, remark.strip()), PLAIN), Style(color=False, width=width)
+    )
     assert max(map(len, text.splitlines())) <= width
 
 

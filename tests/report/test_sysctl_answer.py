@@ -12,8 +12,9 @@ from tcpdoctor.facts.deadlines import TICK_SECONDS
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.knowledge.sysctl_pages import find_sysctl, sysctl_names, unknown_sysctl
 from tcpdoctor.report.document import as_json
+from tcpdoctor.report.page import page_text
 from tcpdoctor.report.style import PLAIN
-from tcpdoctor.report.sysctl_text import sysctl_text
+from tcpdoctor.report.sysctl_text import sysctl_page
 from tests.facts.test_state_deadlines import DEFAULTS
 from tests.report.test_state_answer import WHO
 from tests.schemas import described
@@ -34,13 +35,15 @@ def answer(name: str = "tcp_fin_timeout", value: object = 60, page=None, **chang
 
 
 def flat(given: SysctlAnswer) -> str:
-    return " ".join(sysctl_text(given, PLAIN).split())
+    return " ".join(page_text(sysctl_page(given, PLAIN), PLAIN).split())
 
 
 @pytest.mark.parametrize("name", sysctl_names())
 @pytest.mark.parametrize("exists", [True, False])
 def test_every_page_fits_80_columns_and_is_plain_text(name, exists):
-    text = sysctl_text(answer(name, 7 if exists else Missing("not here"), exists=exists), PLAIN)
+    text = page_text(
+        sysctl_page(answer(name, 7 if exists else Missing("not here"), exists=exists), PLAIN), PLAIN
+    )
     assert max(len(line) for line in text.splitlines()) <= 80
     assert text.isascii()
     assert "None" not in text
@@ -54,7 +57,7 @@ def test_the_first_line_is_the_value_here_and_whether_it_is_the_default():
 
 
 def test_what_it_does_not_do_comes_before_all_particulars():
-    lines = sysctl_text(answer(), PLAIN).splitlines()
+    lines = page_text(sysctl_page(answer(), PLAIN), PLAIN).splitlines()
     assert lines.index("What it does not do") < 6
     assert "It does not shorten TIME_WAIT" in " ".join(lines[:8])
 
@@ -167,7 +170,7 @@ def test_what_set_the_value_is_said_where_that_can_be_seen():
 def test_what_rules_say_of_the_value_stands_before_everything_else():
     warned = Warned("tcp-buffers-tiny", Severity.WARNING, "It is 4 87 6144.")
     told = answer("tcp_rmem", (4, 87, 6144), warnings=(warned,), rules=("tcp-buffers-tiny",))
-    text = sysctl_text(told, PLAIN)
+    text = page_text(sysctl_page(told, PLAIN), PLAIN)
     words = " ".join(text.split())
     assert "warning: It is 4 87 6144. (tcpdoctor explain --rule tcp-buffers-tiny)" in words
     assert text.index("tcp-buffers-tiny") < text.index("What it does not do")

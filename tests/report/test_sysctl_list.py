@@ -9,8 +9,9 @@ from tcpdoctor.facts.sysctl_value import computed_defaults
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.knowledge.sysctl_pages import all_pages, find_sysctl
 from tcpdoctor.report.document import as_json
+from tcpdoctor.report.page import page_text
 from tcpdoctor.report.style import PLAIN
-from tcpdoctor.report.sysctl_list_text import sysctl_list_text
+from tcpdoctor.report.sysctl_list_text import settings_page
 from tests.report.test_state_answer import WHO
 
 NOBODY = Origin(None, None)
@@ -37,7 +38,7 @@ def listed(*rows: Shown, **changed) -> SettingsAnswer:
 
 
 def flat(*rows: Shown, **changed) -> str:
-    return " ".join(sysctl_list_text(listed(*rows, **changed), PLAIN).split())
+    return " ".join(page_text(settings_page(listed(*rows, **changed), PLAIN), PLAIN).split())
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,9 @@ def test_sources_that_could_not_be_read_are_said():
 @pytest.mark.parametrize("page", all_pages().values(), ids=lambda page: page.name)
 def test_every_page_fits_80_columns(page):
     for exists, value in ((True, 7), (False, Missing("this kernel does not have it"))):
-        text = sysctl_list_text(listed(Shown(page, value, exists, (), Origin(FILE, TUNED))), PLAIN)
+        text = page_text(
+            settings_page(listed(Shown(page, value, exists, (), Origin(FILE, TUNED))), PLAIN), PLAIN
+        )
         assert max(map(len, text.splitlines())) <= 80
         assert "None" not in text
 
