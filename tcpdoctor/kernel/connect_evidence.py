@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import os
 import socket
 import struct
@@ -15,6 +16,7 @@ from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, first_answer, lis
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Listener
 from tcpdoctor.kernel.sock_diag import ROW, DumpRefusedError, Request, Rows
+from tcpdoctor.kernel.sock_diag_rows import align
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.tally import LISTED_STATES
 
@@ -99,6 +101,12 @@ _User: TypeAlias = tuple[int, bytes, bool, bool]
 _NO_USERS: frozenset[_User] = frozenset()
 
 
+@functools.cache
+def _layout(stride: int) -> struct.Struct:
+    """How to take family, state, local port and local address out of a row."""
+    return struct.Struct(f">{_FAMILY}xBB2xH2x16s{stride - _LOCAL - 16}x")
+
+
 class _Users:
     """Users by port. The same few stand behind many ports, so a port has one of few sets that are shared."""
 
@@ -108,6 +116,7 @@ class _Users:
         self._low, self._high = low, high
         self._found: dict[int, frozenset[_User]] = {}
         self._larger: dict[tuple[frozenset[_User], _User], frozenset[_User]] = {}
+        self._alone: dict[tuple[int, bytes, bool], tuple[_User, frozenset[_User]]] = {}
 
     def add_rows(self, rows: Rows) -> None:
         self._add(rows, _EXPLICIT)
@@ -117,6 +126,11 @@ class _Users:
         self._add(rows, _ANY_STATE)
 
     def _add(self, rows: Rows, explicit: frozenset[int]) -> None:
+        alike = align(rows)
+        column = alike.data[_STATE : alike.end : alike.stride]
+        if not any(map(column.count, _HOLDS_NO_PORT)):
+            self._add_alike(alike, column, explicit)
+            return
         data = rows.data
         for at in rows.offsets:
             (port,) = _PORT.unpack_from(data, at + _LOCAL_PORT)
@@ -129,6 +143,23 @@ class _Users:
             family = data[at + _FAMILY]
             address = bytes(data[at + _LOCAL : at + _LOCAL + _ADDRESS_BYTES[family]])
             self._note_user(port, (family, address, state in explicit, False))
+
+    def _add_alike(self, rows: Rows, column: bytes | bytearray, explicit: frozenset[int]) -> None:
+        """Add rows none of which may be that of a request socket: in a fifth of the time."""
+        self.bound += column.count(TcpState.CLOSE)
+        low, high, found, users = self._low, self._high, self._found, self._alone
+        for family, state, port, address in _layout(rows.stride).iter_unpack(
+            memoryview(rows.data)[: rows.end]
+        ):
+            if not low <= port <= high:
+                continue
+            key = family, address, state in explicit
+            if key not in users:
+                user = family, address[: _ADDRESS_BYTES[family]], key[2], False
+                users[key] = user, frozenset((user,))
+            user, alone = users[key]
+            if found.setdefault(port, alone) is not alone:
+                self._note_user(port, user)
 
     def add_row(self, row: Connection | Listener, *, perhaps: bool = False) -> None:
         state = TcpState.LISTEN if isinstance(row, Listener) else row.state

@@ -5,15 +5,18 @@ for MOST_OWNED sockets at most.
 """
 
 import _socket as socket  # what is around it takes 3 ms to import, and is not needed
+import os
 import struct
 import sys
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from tcpdoctor.kernel import procnet
 from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, each_row, first_answer, list_rows
 from tcpdoctor.kernel.owners import find_owners
+from tcpdoctor.kernel.processes import read_name, read_status
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener, Owner
 from tcpdoctor.kernel.sock_diag import Request, Rows
@@ -21,6 +24,7 @@ from tcpdoctor.kernel.sock_diag_rows import align
 from tcpdoctor.kernel.sockets import StateCounts
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.tally import LISTED_STATES
+from tcpdoctor.kernel.underway import UNDERWAY
 
 MOST_PEERS = 16_384
 MOST_OWNED = 100_000
@@ -38,6 +42,8 @@ _STATE, _FAMILY, _REMOTE, _UID, _INODE = 17, 16, 40, 80, 84
 _ADDRESS_BYTES = {int(socket.AF_INET): 4, int(socket.AF_INET6): 16}
 _STATES = {int(state): state for state in LISTED_STATES} | {int(TcpState.CLOSE): TcpState.BOUND}
 """By the number in a row."""
+_NUMBERS = {state: number for number, state in _STATES.items()}
+_LINKS_BETWEEN_CLOCKS = 512
 _MAPPED = bytes(10) + b"\xff\xff"
 
 _Take = Callable[[TcpState, bytes, int, int], None]
@@ -88,21 +94,115 @@ def count_by_process(*, seconds: float = 5.0) -> Reading[Groups]:
 
     def look(way: Way) -> tuple[_OwnerTally, bool]:
         tally = _OwnerTally()
-        return tally, _each_socket(way, tally.take)
+        if way is Way.PROC:
+            return tally, _each_socket(way, tally.take)
+        return tally, list_rows(way, _EVERYTHING, tally.take_rows)
 
     found = first_answer(WAYS, look)
     if isinstance(found, Missing):
         return found
     tally, way, complete = found
-    owners = find_owners({inode: uid for inode, (_, uid) in tally.held.items()}, seconds=seconds)
-    present = _listed(inode for inode, owner in owners.items() if _owner_key(owner) == NO_PROCESS)
     counted: Counter[tuple[str, TcpState]] = Counter()
-    for inode, (state, _) in tally.held.items():
+    begun = time.thread_time()
+    for key, states in held_by_topmost(tally.held, seconds):
+        counted.update({(key, _STATES[number]): many for number, many in states.items()})
+    left = seconds - (time.thread_time() - begun)
+    owners = find_owners(dict.fromkeys(tally.held, 0), seconds=max(1.0, left))
+    present = _listed(inode for inode, owner in owners.items() if _owner_key(owner) == NO_PROCESS)
+    for inode, number in tally.held.items():
         key = _owner_key(owners[inode])
-        counted[GONE if key == NO_PROCESS and inode not in present else key, state] += 1
+        counted[GONE if key == NO_PROCESS and inode not in present else key, _STATES[number]] += 1
     counted.update({(NO_PROCESS, state): number for state, number in tally.unheld.items()})
     counted.update({(NOT_LOOKED_UP, state): number for state, number in tally.beyond.items()})
     return Groups(_totals(counted, way, complete), _grouped(counted))
+
+
+def held_by_topmost(held: dict[int, int], seconds: float) -> Iterator[tuple[str, Counter[int]]]:
+    """Count sockets by process, parents before their children, and take out of `held` those that were found.
+
+    So a socket counts for the topmost of those that share it, at the price of a link for each. What is left
+    is held by processes that hide it or came later, or by none.
+
+    Args:
+        held: By inode what is to be counted; emptied as they are found.
+        seconds: Budget of CPU time.
+
+    Yields:
+        What a process is called, and how many of each kind it holds.
+    """
+    UNDERWAY.begin("owners found", len(held))
+    deadline = time.thread_time() + seconds
+    for pid in _parents_first():
+        if not held or UNDERWAY.is_interrupted or time.thread_time() > deadline:
+            return
+        try:
+            folder = os.open(f"/proc/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            continue  # it hides or is gone: the search for what is left says so
+        taken: list[int] = []
+        kinds: list[int] = []
+        try:
+            _take_out(held, folder, deadline, taken, kinds)
+            if taken:
+                name = f"{read_name(pid)} ({pid})"
+                _prove_alive(folder)
+                yield name, Counter(kinds)
+        except OSError:
+            held.update(zip(taken, kinds, strict=True))  # it ended: whoever has them now is found later
+        finally:
+            os.close(folder)
+
+
+def _take_out(held: dict[int, int], folder: int, deadline: float, taken: list[int], kinds: list[int]) -> None:
+    """Take what a process holds out of `held`, and put it into `taken`, in the order of `kinds`."""
+    readlink = os.readlink
+    with os.scandir(folder) as entries:  # one at a time: a process may have a million
+        for number, entry in enumerate(entries, start=1):
+            if not number % _LINKS_BETWEEN_CLOCKS:
+                UNDERWAY.done = UNDERWAY.of - len(held)
+                if UNDERWAY.is_interrupted or time.thread_time() > deadline:
+                    return
+            try:
+                link = readlink(entry.name, dir_fd=folder)
+            except FileNotFoundError:
+                continue  # closed since it was listed
+            if link.startswith("socket:["):
+                inode = int(link[8:-1])
+                kind = held.pop(inode, None)
+                if kind is not None:
+                    taken.append(inode)
+                    kinds.append(kind)
+
+
+def _prove_alive(folder: int) -> None:
+    """See that the process of a table of descriptors has not ended, so that its number is still its own.
+
+    Raises:
+        OSError: It has.
+    """
+    with os.scandir(folder) as entries:
+        next(entries, None)
+
+
+def _pids() -> list[int]:
+    return sorted(int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+
+
+def _parents_first() -> list[int]:
+    """Every process that /proc shows, none before the one that began it."""
+    parents: dict[int, int] = {}
+    for pid in _pids():
+        try:
+            parents[pid] = read_status(pid)["PPid"]
+        except OSError:
+            continue  # it ended
+    children: dict[int, list[int]] = {}
+    for pid, parent in parents.items():
+        children.setdefault(parent if parent in parents else 0, []).append(pid)
+    ordered = children.get(0, [])
+    for pid in ordered:  # which grows on the way
+        ordered += children.get(pid, ())
+    return ordered
 
 
 class _PeerTally:
@@ -156,17 +256,32 @@ class _OwnerTally:
     """Sockets by inode, as far as memory shall go."""
 
     def __init__(self) -> None:
-        self.held: dict[int, tuple[TcpState, int]] = {}
-        """State and uid of the sockets that a process may hold, by inode."""
+        self.held: dict[int, int] = {}
+        """State of the sockets that a process may hold, as rows have it, by inode."""
         self.unheld: Counter[TcpState] = Counter()
         """Sockets to which no file refers: nobody can hold them."""
         self.beyond: Counter[TcpState] = Counter()
 
+    def take_rows(self, rows: Rows) -> None:
+        """Take the sockets of a datagram."""
+        data, end, stride, *_ = align(rows)
+        states = data[_STATE:end:stride]
+        inodes = memoryview(data).cast("I")[_INODE >> 2 : end >> 2 : stride >> 2].tolist()
+        without = inodes.count(0)
+        if without or len(self.held) + len(inodes) > MOST_OWNED:
+            for state, inode in zip(states, inodes, strict=True):
+                self._add(_STATES[state], state, inode)
+        else:
+            self.held.update(zip(inodes, states, strict=True))
+
     def take(self, state: TcpState, address: bytes, inode: int, uid: int) -> None:  # noqa: ARG002 - a _Take
+        self._add(state, _NUMBERS[state], inode)
+
+    def _add(self, state: TcpState, number: int, inode: int) -> None:
         if not inode:
             self.unheld[state] += 1
         elif len(self.held) < MOST_OWNED:
-            self.held[inode] = state, uid
+            self.held[inode] = number
         else:
             self.beyond[state] += 1
 
