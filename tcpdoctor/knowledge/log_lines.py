@@ -95,6 +95,36 @@ LOG_LINES = (
         "--error",
         "ENOBUFS",
     ),
+    LogLine(
+        "neighbor table overflow",
+        "The table of neighbours was full; this is no setting of TCP: net.ipv4.neigh.default.gc_thresh3.",
+        "--error",
+        "ENOBUFS",
+    ),
+    LogLine(
+        "martian source",
+        "A packet came in from an address that cannot be reached through that interface: rp_filter drops it.",
+        "--rule",
+        "reverse-path-filter-drops",
+    ),
+    LogLine(
+        "unexpectedly shrunk window",
+        "A peer took back window that it had offered; the connection goes on.",
+        "--sysctl",
+        "net.ipv4.tcp_shrink_window",
+    ),
+    LogLine(
+        "drop open request from",
+        "Before Linux 4.4: the queue of half-open connections was full, and no SYN cookies were sent.",
+        "--rule",
+        "syn-queue-drops",
+    ),
+    LogLine(
+        "netdev watchdog",
+        "A network card sent nothing for seconds: its driver or hardware; nobody's connection timed out yet.",
+        "--rule",
+        "packets-stuck-in-host-queues",
+    ),
 )
 _LEAST = 8
 """Letters that a part of a message has at least, to be taken for it."""

@@ -33,6 +33,14 @@ RULES = {rule.id for rule in load_rules().rules}
         ("table full", "conntrack-table-overflows"),
         ("TCP: time wait bucket table overflow", "time-wait-table-nearly-full"),
         ("time wait bucket table overflow (CT100)", "time-wait-table-nearly-full"),
+        ("neighbour: arp_cache: neighbor table overflow!", "ENOBUFS"),
+        ("IPv4: martian source 10.0.0.1 from 10.0.0.2, on dev eth0", "reverse-path-filter-drops"),
+        (
+            "TCP: Peer 10.0.0.1:1234/80 unexpectedly shrunk window 1:9",
+            "net.ipv4.tcp_shrink_window",
+        ),
+        ("TCP: drop open request from 10.0.0.1/1234", "syn-queue-drops"),
+        ("NETDEV WATCHDOG: eth0 (e1000): transmit queue 0 timed out", "packets-stuck-in-host-queues"),
     ],
 )
 def test_a_message_of_the_kernel_leads_to_a_page(text, name):
