@@ -150,13 +150,6 @@ WORDING = {
 The same functions word them for rules and for pages.
 """
 
-STILL_COMPUTED = {
-    "check_html_drawings.py": {"Earlier", "age_of", "usable_ports"},
-    "check_prometheus.py": {"Earlier", "age_of"},
-    "sockets_text.py": {"OPTIONS"},
-}
-"""What pages still work out themselves from the floors below; nothing is added here."""
-
 
 def is_a_type(value: object) -> bool:
     """Whether it is a class of records, an enum, `Missing`, or an alias of such."""
@@ -178,7 +171,7 @@ def computed_below(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "report").glob("*.py")), ids=lambda path: path.name)
 def test_a_page_computes_nothing(path):
-    assert computed_below(path) == STILL_COMPUTED.get(path.name, set())
+    assert computed_below(path) == set()
 
 
 LAZY = {

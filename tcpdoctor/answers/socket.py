@@ -22,7 +22,7 @@ from tcpdoctor.answers.sockets import Entry, idle_seconds
 from tcpdoctor.facts.socketset import Age
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener
-from tcpdoctor.kernel.sockopts import OptionValue
+from tcpdoctor.kernel.sockopts import OPTIONS, OptionValue
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.named_tuples import NamedTuple
 
@@ -145,6 +145,23 @@ def told_socket(entry: Entry, *, options: bool) -> ToldSocket:
         idle_seconds(row),
         known,
     )
+
+
+OPTION_UNITS: Mapping[str, str | None] = {option.name: option.unit for option in OPTIONS}
+"""The unit of each socket option's value, by name."""
+
+
+def sort_value(entry: Entry, column: str) -> tuple[int, float, str]:
+    """Where a socket stands when sorted by a column: numbers the largest first, then texts, then nothing."""
+    value = getattr(told_socket(entry, options=False), column)
+    if isinstance(value, SocketOwner):
+        return 1, 0.0, value.name
+    if isinstance(value, ToldAge):
+        value = value.at_least_s
+    if isinstance(value, bool | int | float):
+        return 0, -float(value), ""
+    absent = value is None or value is ABSENT or isinstance(value, Missing)
+    return (2, 0.0, "") if absent else (1, 0.0, str(value))
 
 
 def told_age(age: Age | None) -> ToldAge | None:

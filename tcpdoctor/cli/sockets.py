@@ -165,7 +165,7 @@ def _order(column: str, most: int | None) -> "Order | None":
 
     if column == "age":
         return None if most is None else Order(most=most)
-    from tcpdoctor.report.sockets_text import sort_value
+    from tcpdoctor.answers.socket import sort_value
 
     return Order(lambda entry: sort_value(entry, column), most, by_owner=column == "owner")
 

@@ -1,29 +1,18 @@
 """The bars of the HTML page: states, ages, and ports used per destination."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from tcpdoctor.answers.ages import AgeStep, StateAges, ages_in, ports_usable
 from tcpdoctor.answers.states import StateReadings
 from tcpdoctor.diagnosis.finding import Finding, Severity
-from tcpdoctor.facts.portrange import usable_ports
-from tcpdoctor.facts.socketset import Earlier, age_of
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Census, Detail, Held, Samples
+from tcpdoctor.kernel.snapshot import Census, Held, Samples
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.page_html import GROUPS, bar, name_of, section, text
 
-_AGES = (
-    (1, "below 1 s"),
-    (10, "1 to 10 s"),
-    (60, "10 to 60 s"),
-    (600, "1 to 10 min"),
-    (3600, "10 to 60 min"),
-)
-_OLDEST = (86400, "1 to 24 h"), (math.inf, "a day or more")
-_STEPS = (*_AGES, *_OLDEST)
 _MOST_DESTINATIONS = 8
 
 
@@ -59,57 +48,40 @@ def _legend_row(state: TcpState, readings: StateReadings) -> str:
 def ages_section(samples: Samples, state: TcpState, note: str) -> str:
     """Return how many sockets of a state have been there for how long, at least."""
     title = f"How long in {name_of(state)}"
-    detail = samples.after.detail
-    rows = detail if isinstance(detail, Missing) else detail.get(state)
-    if rows is None or isinstance(rows, Missing):
-        reason = "they were not read one by one" if rows is None else rows.reason
-        return section(title, f'<p class="empty">Not known: {text(reason)}.</p>', note)
-    if not rows.connections:
+    ages = ages_in(samples, state)
+    if isinstance(ages, Missing):
+        return section(title, f'<p class="empty">Not known: {text(ages.reason)}.</p>', note)
+    if not ages.known:
         return section(title, '<p class="empty">No socket is in this state.</p>', note)
-    if rows.total > len(rows.connections):
-        note += f" A sample of {len(rows.connections):,} of {rows.total:,}."
-    return section(title, _age_table(rows, state, Earlier(samples)), note)
+    if ages.total > ages.known:
+        note += f" A sample of {ages.known:,} of {ages.total:,}."
+    return section(title, _age_table(ages, state), note)
 
 
-def _age_table(rows: Detail, state: TcpState, earlier: Earlier) -> str:
-    sure = dict.fromkeys((label for _, label in _STEPS), 0)
-    longer = dict(sure)
-    unknown = 0
-    for connection in rows.connections:
-        age = age_of(connection, earlier)
-        least, most = _step(age.low), _step(age.high)
-        if least == most:
-            sure[least] += 1
-        elif age.low < 1:
-            unknown += 1
-        else:
-            longer[least] += 1
-    if unknown:
-        sure[_UNKNOWN], longer[_UNKNOWN] = 0, unknown
-    widest = max(sure[label] + longer[label] for label in sure)
-    lines = "".join(_age_row(label, sure[label], longer[label], widest) for label in sure)
+def _age_table(ages: StateAges, state: TcpState) -> str:
+    unknown = [AgeStep(_UNKNOWN, 0, ages.unknown)] if ages.unknown else []
+    steps = [*ages.steps, *unknown]
+    widest = max(step.sure + step.longer for step in steps)
+    lines = "".join(_age_row(step, widest) for step in steps)
     remark = '<p class="note">Pale: so long at least; more the kernel does not tell.</p>'
     table = f'<table class="ages c-{GROUPS[state]}"><tbody>{lines}</tbody></table>'
-    return table + (remark if any(longer[label] for _, label in _STEPS) else "")
+    return table + (remark if any(step.longer for step in ages.steps) else "")
 
 
 _UNKNOWN = "not known"
 
 
-def _step(age: float) -> str:
-    return next(label for limit, label in _STEPS if age < limit or math.isinf(limit))
-
-
-def _age_row(label: str, sure: int, longer: int, widest: int) -> str:
-    parts = (("", sure), ("pale", longer))
+def _age_row(step: AgeStep, widest: int) -> str:
+    parts = (("", step.sure), ("pale", step.longer))
     track = "".join(
         f'<i class="{kind}" style="width:{number / widest * 100:.1f}%"></i>'
         for kind, number in parts
         if number
     )
-    kind = "" if sure + longer else ' class="zero"'
-    words = f"{sure + longer:,}{'+' if longer and label != _UNKNOWN else ''}"
-    cells = (text(label), f"<div class='track'>{track}</div>", f"<b>{words}</b>")
+    number = step.sure + step.longer
+    kind = "" if number else ' class="zero"'
+    words = f"{number:,}{'+' if step.longer and step.label != _UNKNOWN else ''}"
+    cells = (text(step.label), f"<div class='track'>{track}</div>", f"<b>{words}</b>")
     return f"<tr{kind}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
@@ -158,13 +130,12 @@ def ports_section(samples: Samples) -> str:
     """Return how many of the ephemeral ports towards each of the busiest destinations are taken."""
     title = "Local ports used per destination"
     note = "Ports run out towards one destination at a time: each (source, address, port) has them all."
-    census, usable = samples.after.census, usable_ports(samples.after)
+    census = samples.after.census
     if isinstance(census, Missing):
         return section(title, f'<p class="empty">Not known: {text(census.reason)}.</p>', note)
     if not census.by_destination:
         return section(title, '<p class="empty">No connection goes out from an ephemeral port.</p>', note)
-    number = usable if isinstance(usable, int) and usable > 0 else None
-    return section(title, _port_table(census, number), note)
+    return section(title, _port_table(census, ports_usable(samples)), note)
 
 
 def _port_table(census: Census, usable: int | None) -> str:

@@ -11,18 +11,15 @@ from heapq import nsmallest
 from operator import itemgetter
 from typing import NamedTuple
 
+from tcpdoctor.answers.ages import oldest_ages
 from tcpdoctor.answers.check import Check, Checks, destinations_left, measures_of, unchecked_rules
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.rule import Rule
-from tcpdoctor.facts.socketset import Earlier, age_of
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.snapshot import Samples, Snapshot
-from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.snapshot import Snapshot
 
 _LEFT = "tcpdoctor_destination_ports_left"
-AGED_STATES = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2, TcpState.SYN_SENT)
-"""States whose sockets are known one by one and whose age the kernel bounds."""
 
 Labels = Mapping[str, str]
 
@@ -170,24 +167,6 @@ def _findings(rule: Rule, check: Check) -> Iterator[tuple[dict[str, str], float]
 def severities_of(rule: Rule) -> set[Severity]:
     """Return the severities that findings of a rule may have, as configured."""
     return {rule.severity} if rule.severity else {trigger.severity for trigger in rule.fires}
-
-
-def oldest_ages(samples: Samples) -> dict[TcpState, float]:
-    """Return how long the oldest socket of a state has been there for sure; only states that have one.
-
-    A state whose sockets are not all known one by one is left out where the age is not bounded from below.
-    """
-    detail = samples.after.detail
-    if isinstance(detail, Missing):
-        return {}
-    earlier = Earlier(samples)
-    ages = {
-        state: [age_of(connection, earlier) for connection in detail[state].connections]
-        for state in AGED_STATES
-        if state in detail
-    }
-    known = {state: [age.low for age in rows if age.low > 0 or age.high < 1] for state, rows in ages.items()}
-    return {state: max(lows) for state, lows in known.items() if lows}
 
 
 def _exposed(family: Family) -> str:

@@ -7,7 +7,7 @@ from tcpdoctor.answers.socket import ToldSocket, told_socket
 from tcpdoctor.answers.sockets import Entry, SocketRoll, Sockets
 from tcpdoctor.diagnosis.finding import JsonValue
 from tcpdoctor.kernel.namespaces import Identity
-from tcpdoctor.report.document import as_json, json_line
+from tcpdoctor.report.document import json_line
 from tcpdoctor.report.host import host_json, utc
 
 SCHEMA = "tcpdoctor.sockets/1"
@@ -54,8 +54,3 @@ def _head(host: Identity, taken_at: float) -> dict[str, JsonValue]:
         "host": host_json(host.host, host.kernel, host.namespace, host.namespace_name),
         "taken_at": utc(taken_at),
     }
-
-
-def socket_json(entry: Entry, *, options: bool) -> dict[str, JsonValue]:
-    """Return one socket; with its options where `options` says so."""
-    return as_json(told_socket(entry, options=options))

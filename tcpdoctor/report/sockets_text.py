@@ -3,21 +3,21 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from tcpdoctor.answers.record import ABSENT
+from tcpdoctor.answers.socket import OPTION_UNITS, SocketOwner, ToldAge, ToldSocket, told_socket
 from tcpdoctor.answers.sockets import Entry, Sockets, idle_seconds
 from tcpdoctor.facts.dimension import BYTE, SECOND, show
 from tcpdoctor.facts.socketset import Age
 from tcpdoctor.facts.value import Range
-from tcpdoctor.kernel.reading import JsonValue, Missing
+from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld, Owner
-from tcpdoctor.kernel.sockopts import OPTIONS, Linger, OptionValue, PortRange
+from tcpdoctor.kernel.sockopts import Linger, OptionValue, PortRange
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.report.host import plural, utc
 from tcpdoctor.report.page import Block, Fields, Prose, Section, Table, Title
-from tcpdoctor.report.sockets_json import socket_json
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.table import Column
 
-_UNITS = {option.name: option.unit for option in OPTIONS}
 _SHORT = {"second": "s", "millisecond": "ms", "microsecond": "us", "byte": "B", "count": "", None: ""}
 _LABEL = 13
 """Columns of a state's name."""
@@ -59,7 +59,8 @@ def _rows(answer: Sockets, columns: Sequence[str]) -> list[Block]:
         return []
     if columns:
         header = tuple(Column(name.upper()) for name in columns)
-        rows = [tuple(_cell(row, name) for name in columns) for row in map(_values, answer.entries)]
+        told = [told_socket(entry, options=False) for entry in answer.entries]
+        rows = [tuple(_cell(row, name) for name in columns) for row in told]
         return [Table(header, tuple(rows), whole=True)]
     lines: list[Block] = [
         Fields(tuple(_lines(entry, options=answer.options)), _LABEL) for entry in answer.entries
@@ -118,30 +119,14 @@ def _short_owner(row: Listener | Connection) -> str:
     return "(no process)"
 
 
-def _values(entry: Entry) -> dict[str, JsonValue]:
-    return socket_json(entry, options=False)
-
-
-def _cell(row: dict[str, JsonValue], column: str) -> str:
+def _cell(row: ToldSocket, column: str) -> str:
     """A value of the JSON in few words; ``-`` where there is none."""
-    value = row.get(column)
-    if column == "owner" and isinstance(value, dict):
-        return f"{value['name']} ({value['pid']})"
-    if column == "age" and isinstance(value, dict):
-        return f"{value['at_least_s']}..{value['at_most_s'] if value['at_most_s'] is not None else ''}"
-    return "-" if value is None else str(value)
-
-
-def sort_value(entry: Entry, column: str) -> tuple[int, float, str]:
-    """Where a socket stands when sorted by a column: numbers the largest first, then texts, then nothing."""
-    value = _values(entry).get(column)
-    if column == "owner" and isinstance(value, dict):
-        value = str(value["name"])
-    if isinstance(value, dict):
-        value = value.get("at_least_s")
-    if isinstance(value, bool | int | float):
-        return 0, -float(value), ""
-    return (2, 0.0, "") if value is None else (1, 0.0, str(value))
+    value = getattr(row, column)
+    if isinstance(value, SocketOwner):
+        return f"{value.name} ({value.pid})"
+    if isinstance(value, ToldAge):
+        return f"{value.at_least_s}..{'' if value.at_most_s is None else value.at_most_s}"
+    return "-" if value is None or value is ABSENT or isinstance(value, Missing) else str(value)
 
 
 def option_words(name: str, value: OptionValue) -> str:
@@ -154,7 +139,7 @@ def option_words(name: str, value: OptionValue) -> str:
         case PortRange(low, high):
             return f"{name}={f'{low}-{high}' if low or high else 'sysctl'}"
         case _:
-            return f"{name}={value if value != '' else 'none'}{_SHORT[_UNITS.get(name)]}"
+            return f"{name}={value if value != '' else 'none'}{_SHORT[OPTION_UNITS.get(name)]}"
 
 
 def age_words(at_least: float, at_most: float | None) -> str:

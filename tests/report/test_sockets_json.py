@@ -4,11 +4,13 @@ import json
 
 import pytest
 
+from tcpdoctor.answers.socket import told_socket
 from tcpdoctor.answers.sockets import Sockets, entries_of
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.survey import Seen, Survey
-from tcpdoctor.report.sockets_json import socket_json, sockets_json_parts
+from tcpdoctor.report.document import as_json
+from tcpdoctor.report.sockets_json import sockets_json_parts
 from tests.facts.samples import CONNECTION, LISTENER, several
 from tests.schemas import described
 
@@ -26,7 +28,7 @@ def test_the_pieces_are_one_object_with_one_socket_a_line(number):
     given = answer(*([LISTENER] if number else []), *several(number, CONNECTION))
     text = "".join(sockets_json_parts(given))
     document = described(text)
-    rows = [socket_json(entry, options=False) for entry in given.entries]
+    rows = [as_json(told_socket(entry, options=False)) for entry in given.entries]
     assert document["sockets"] == json.loads(json.dumps(rows))
     assert document["total"] == len(rows)
     lines = [line for line in text.splitlines() if line.lstrip().startswith('{"state"')]

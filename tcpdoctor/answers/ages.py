@@ -1,0 +1,100 @@
+"""How long sockets have been in their states, and how many ports are used: what pages of `check` draw."""
+
+import math
+from collections.abc import Mapping
+
+from tcpdoctor.facts.portrange import usable_ports
+from tcpdoctor.facts.socketset import Earlier, age_of
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import Detail, Samples
+from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.named_tuples import NamedTuple
+
+_STEPS = (
+    (1, "below 1 s"),
+    (10, "1 to 10 s"),
+    (60, "10 to 60 s"),
+    (600, "1 to 10 min"),
+    (3600, "10 to 60 min"),
+    (86400, "1 to 24 h"),
+    (math.inf, "a day or more"),
+)
+AGED_STATES = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2, TcpState.SYN_SENT)
+"""States whose sockets are known one by one and whose age the kernel bounds."""
+
+
+class AgeStep(NamedTuple):
+    """Sockets of about one age."""
+
+    label: str
+    sure: int
+    longer: int
+    """How many have been there so long at least; how much longer the kernel does not tell."""
+
+
+class StateAges(NamedTuple):
+    """The ages of the sockets of one state."""
+
+    steps: tuple[AgeStep, ...]
+    """All of them, the youngest first."""
+    unknown: int
+    """Sockets of which it is not known whether they are a second old."""
+    known: int
+    """Sockets that were read one by one."""
+    total: int
+
+
+def ages_in(samples: Samples, state: TcpState) -> Reading[StateAges]:
+    """Return how long the sockets of a state have been there; Missing where they were not read one by one."""
+    detail = samples.after.detail
+    if isinstance(detail, Missing):
+        return detail
+    rows = detail.get(state)
+    if rows is None:
+        return Missing("they were not read one by one")
+    return _stepped(rows, Earlier(samples))
+
+
+def _stepped(rows: Detail, earlier: Earlier) -> StateAges:
+    sure = dict.fromkeys((label for _, label in _STEPS), 0)
+    longer = dict(sure)
+    unknown = 0
+    for connection in rows.connections:
+        age = age_of(connection, earlier)
+        least, most = _step(age.low), _step(age.high)
+        if least == most:
+            sure[least] += 1
+        elif age.low < 1:
+            unknown += 1
+        else:
+            longer[least] += 1
+    steps = tuple(AgeStep(label, number, longer[label]) for label, number in sure.items())
+    return StateAges(steps, unknown, len(rows.connections), rows.total)
+
+
+def _step(age: float) -> str:
+    return next(label for limit, label in _STEPS if age < limit or math.isinf(limit))
+
+
+def oldest_ages(samples: Samples) -> Mapping[TcpState, float]:
+    """Return how many seconds the oldest socket of a state has been there for sure; only states with one.
+
+    A state whose sockets are not all known one by one is left out where the age is not bounded from below.
+    """
+    detail = samples.after.detail
+    if isinstance(detail, Missing):
+        return {}
+    earlier = Earlier(samples)
+    ages = {
+        state: [age_of(connection, earlier) for connection in detail[state].connections]
+        for state in AGED_STATES
+        if state in detail
+    }
+    known = {state: [age.low for age in rows if age.low > 0 or age.high < 1] for state, rows in ages.items()}
+    return {state: max(lows) for state, lows in known.items() if lows}
+
+
+def ports_usable(samples: Samples) -> int | None:
+    """Return how many ports connect() may choose from; None where that is not known, or there are none."""
+    usable = usable_ports(samples.after)
+    return usable if isinstance(usable, int) and usable > 0 else None
