@@ -36,7 +36,8 @@ from tcpdoctor.named_tuples import NamedTuple
 _Marked: TypeAlias = Established | None
 
 DETAIL_BOUND = 20_000
-"""Of one state so many sockets are known one by one, at some 1,000 bytes each."""
+"""Of one state so many sockets are known one by one, at some 1,000 bytes each. Of more, half as many: a
+sample tells shares, and these hardly better where it is twice as large."""
 _STATE = 17  # offset of idiag_state in a row
 _INODE_AT, _FAMILY_AT, _LOCAL_AT, _REMOTE_AT = 84, 16, 24, 40
 """Offsets in a row: struct inet_diag_msg after the 16 bytes of struct nlmsghdr."""
@@ -333,6 +334,9 @@ def _detail_from_netlink(
 
     plain = only == EVERY_SOCKET and not (request.local_port or request.remote_port)
     interrupted = list_rows(way, request, (lambda rows: _keep_rows(rows, by_number)) if plain else take)
+    for state, sample in samples.items():
+        if bounds[state] == DETAIL_BOUND < sample.total:
+            del sample.kept[::2]  # a place says nothing of what is there: any half is a uniform sample too
     return {
         state: Detail(
             KeptRows(sample.kept, state) if state in undecoded else _decode(sample.kept), sample.total

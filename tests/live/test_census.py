@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from tcpdoctor.kernel import listing, sock_diag
+from tcpdoctor.kernel import listing, sock_diag, sockets
 from tcpdoctor.kernel import listing as bound_support
 from tcpdoctor.kernel.listing import WAYS, Way
 from tcpdoctor.kernel.reading import Missing
@@ -246,6 +246,18 @@ def test_beyond_the_bound_there_is_a_sample_and_the_true_total(in_namespace):
         assert found.total == 101
         assert len({row.remote.port for row in found.connections}) == 11
         assert all(isinstance(row, Connection) for row in found.connections)
+
+
+def half_of_a_full_sample(connections):
+    sockets.DETAIL_BOUND = 11
+    crowd.half_close(crowd.serve(), connections)
+    detail = read_connections([TcpState.CLOSE_WAIT], bound={})
+    return len(detail[TcpState.CLOSE_WAIT].connections), detail[TcpState.CLOSE_WAIT].total
+
+
+@pytest.mark.parametrize(("connections", "known"), [(11, 11), (23, 5)])
+def test_of_more_than_can_be_known_half_as_many_are(connections, known, in_namespace):
+    assert in_namespace(half_of_a_full_sample, connections) == (known, connections)
 
 
 def count_as_nobody():

@@ -9,9 +9,9 @@ from tcpdoctor.answers.check import diagnose_on_demand
 from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis.evaluate import diagnose
 from tcpdoctor.diagnosis.library import Override, with_override
-from tcpdoctor.kernel.live import take_samples
+from tcpdoctor.kernel.live import add_owners, take_samples
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.snapshot import Held
+from tcpdoctor.kernel.snapshot import Held, Owned
 from tcpdoctor.kernel.states import TcpState
 from tests.live.test_live_snapshot import close_wait
 
@@ -31,13 +31,19 @@ def told(diagnosis):
     }
 
 
+def with_all_owners(samples):
+    """The same look, so that nothing but the search differs."""
+    return samples._replace(after=add_owners(samples.after, Owned))
+
+
 @pytest.mark.parametrize("number", [0, 7, 23])
 def test_the_diagnosis_is_that_of_a_look_with_all_owners(in_namespace, number):
     def look():
         with close_wait(number) if number else contextlib.nullcontext():
             known = rules(min_sockets=11, min_age=0)
-            scarce, samples = diagnose_on_demand(known, take_samples(0.0, owners=None))
-            return told(scarce), told(diagnose(known, take_samples(0.0))), samples.after
+            seen = take_samples(0.0, owners=None)
+            scarce, samples = diagnose_on_demand(known, seen)
+            return told(scarce), told(diagnose(known, with_all_owners(seen))), samples.after
 
     scarce, full, after = in_namespace(look)
     assert scarce == full
@@ -54,9 +60,9 @@ def test_a_listener_with_a_full_queue_is_named_with_its_owner(in_namespace):
                 client = stack.enter_context(socket.socket())
                 client.setblocking(False)
                 client.connect_ex(server.getsockname())
-            known = load_rules().rules
-            scarce, samples = diagnose_on_demand(known, take_samples(0.0, owners=None))
-            full = diagnose(known, take_samples(0.0))
+            known, seen = load_rules().rules, take_samples(0.0, owners=None)
+            scarce, samples = diagnose_on_demand(known, seen)
+            full = diagnose(known, with_all_owners(seen))
             return told(scarce), told(full), [row.owner for row in samples.after.listeners]
 
     scarce, full, owners = in_namespace(look)
