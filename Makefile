@@ -1,7 +1,7 @@
 # `make` is what a change has to pass; .ci/run does the same on a fresh machine.
 PYTHON = .venv/bin/python
 
-.PHONY: all setup test lint bench bench-million man readme freeze zipapp deb rpm release kernels fuzz churn everything clean
+.PHONY: all setup test lint bench bench-million man readme freeze zipapp deb rpm release pythons kernels fuzz churn everything clean
 
 all: lint test
 
@@ -47,6 +47,9 @@ zipapp: $(BUILDER)
 
 deb rpm release: $(BUILDER)
 	$(BUILDER) packaging/build.py $@
+
+pythons: setup
+	.ci/pythons --all
 
 kernels: setup
 	.ci/kernels --all --page

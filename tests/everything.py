@@ -38,7 +38,7 @@ STEPS = {
     ),
     "pythons": Step(
         "The oldest and the newest other Python",
-        (".ci/pythons",),
+        (".ci/pythons", "--all"),
         r"^(?:pythons: )?(Python 3\S+|.*not run.*|.*not done.*|\d+ passed.*?)(?: in .*)?$",
     ),
     "kernels": Step("Debian's kernels: matrices, chosen live tests", (".ci/kernels",), r"^=== (Linux .*)$"),
