@@ -59,6 +59,12 @@ STEPS = {
     "runs": Step(
         "Ten thousand runs leave nothing behind", (PYTHON, "-m", "tests.many_runs"), r"^(\d+ runs.*)$", 2.0
     ),
+    "moments": Step(
+        "SIGINT, SIGTERM and SIGKILL at two hundred moments of each command",
+        (PYTHON, "-m", "tests.moments"),
+        r"^(\w+: \d+ moments, .*)$",
+        2.0,
+    ),
     "release": Step(
         "Packages: twice the same to the byte, `twine check`, lintian, installed and purged",
         (PYTHON, "-m", "pytest", "-q", "-m", "peers", "tests/peers/test_packages.py"),

@@ -22,6 +22,7 @@ def test_what_a_step_says_of_itself_is_found():
         "churn": "sockets: 100 runs, 2202 owners right, 0 runs at fault, 304 s",
         "fuzz": "rule: 1000000 inputs, 0 faults, 900 s",
         "kernels": "=== Linux 5.10: exit 0, 153 s",
+        "moments": "check: 201 moments, 0 faults; exit codes -15, -9, -2, 0, 130",
         "runs": "99 runs of 9 commands left 0 traces; 99 looks of one process made it 128 KiB larger",
     }
     told = {name: re.findall(STEPS[name].told, line, re.MULTILINE) for name, line in said.items()}
@@ -30,6 +31,7 @@ def test_what_a_step_says_of_itself_is_found():
         "churn": ["sockets: 100 runs, 2202 owners right, 0 runs at fault"],
         "fuzz": ["rule: 1000000 inputs, 0 faults"],
         "kernels": ["Linux 5.10: exit 0, 153 s"],
+        "moments": [said["moments"]],
         "runs": [said["runs"]],
     }
 
