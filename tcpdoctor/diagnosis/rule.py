@@ -70,6 +70,7 @@ NEEDS: Mapping[str, str] = {"connection-tracking": "net.netfilter.nf_conntrack_c
 ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _LIMIT_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _MAX_ID = 64
+"""Characters of an id, and of the name of a limit."""
 
 
 class Limit(NamedTuple):
@@ -317,7 +318,7 @@ def _ids(table: Table, key: str) -> Iterator[str]:
 def _limits(table: Table) -> Mapping[str, Limit]:
     part = table.open_table("limits")
     for name in part.values:
-        if not _LIMIT_NAME.fullmatch(name) or iskeyword(name):
+        if not _LIMIT_NAME.fullmatch(name) or len(name) > _MAX_ID or iskeyword(name):
             raise part.complaint(name, "is no name for a limit; write lower-case words joined by underscores")
     return {name: _limit(part.table(name, ("default", "unit", "reason"))) for name in part.values}
 
