@@ -56,15 +56,25 @@ def give_up(text):  # type: (str) -> None
 
 
 def _refused(error):  # type: (BaseException) -> str
-    """Say which system call a sandbox refuses where that is why we cannot go on; else nothing."""
-    if not isinstance(error, OSError) or error.errno not in (errno.EPERM, errno.ENOSYS) or error.filename:
+    """Say what a sandbox or a limit refuses where that is why we cannot go on; else nothing."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in LIMITS:
+        return LIMITS[number]
+    if number not in (errno.EPERM, errno.ENOSYS) or getattr(error, "filename", None):
         return ""
     call = "a system call"
     try:
         os.uname()
     except OSError:
         call = "uname(2)"  # Python's own modules ask for it when they are loaded
-    return call + " is refused here (" + str(error.strerror) + "); allow it in the sandbox's seccomp filter"
+    return call + " is refused here (" + os.strerror(number) + "); allow it in the sandbox's seccomp filter"
+
+
+LIMITS = {
+    errno.EMFILE: "too many files are open for this process's limit; raise it (ulimit -n)",
+    errno.ENFILE: "the host has no room for another open file: sysctl fs.file-nr fs.file-max",
+    errno.ENOMEM: "out of memory: nothing was concluded",
+}
 
 
 def _asks_for_nagios():  # type: () -> bool

@@ -20,7 +20,8 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed"),
 ]
 NOBODY = ("setpriv", "--reuid", "1234", "--regid", "1234", "--clear-groups")
-COVERED_FILES = "netstat snmp softnet_stat sockstat sockstat6 snmp6"
+COUNTERS = "netstat snmp softnet_stat sockstat sockstat6 snmp6"
+COPIED = f"{COUNTERS} tcp tcp6 udp udp6 if_inet6 fib_trie route dev"
 
 
 def without(*capabilities):
@@ -31,6 +32,18 @@ def without(*capabilities):
 def mounted(script, *then):
     """A private mount namespace in which `script` was run; `$$` is the program's pid."""
     return ("unshare", "--mount", "sh", "-ec", f'{script}\nexec "$@"', "sh", *then)
+
+
+def with_other_files(script):
+    """In place of its /proc/.../net the program sees a copy of it in which `script` was run.
+
+    What is mounted on one of those files the kernel takes away again at the next look at the folder.
+    """
+    return mounted(
+        "net=/proc/$$/task/$$/net; mount -t tmpfs none /mnt; "
+        f"for file in {COPIED}; do [ ! -e $net/$file ] || cat $net/$file > /mnt/$file; done; "
+        f"(cd /mnt; {script}); mount --bind /mnt $net; umount -l /mnt"
+    )
 
 
 PREFIXES = {
@@ -51,13 +64,16 @@ PREFIXES = {
     "one setting masked": mounted("mount --bind /dev/null /proc/sys/net/ipv4/ip_local_port_range"),
     "read-only settings": mounted("mount --bind /proc/sys /proc/sys; mount -o remount,ro,bind /proc/sys"),
     "only processes in /proc": mounted("mount -t proc -o subset=pid proc /proc"),
-    "no counters": mounted(
-        f"for file in {COVERED_FILES}; do mount --bind /dev/null /proc/$$/task/$$/net/$file; done"
+    "no counters": with_other_files(f"rm -f {COUNTERS}"),
+    "empty counters": with_other_files(f"for file in {COUNTERS}; do : > $file; done"),
+    "counters with names and no values": with_other_files("printf 'TcpExt: ListenDrops\\n' > netstat"),
+    "counters that make no sense": with_other_files(
+        "echo 'Tcp: InSegs OutSegs' > snmp; echo 'Tcp: 1' >> snmp; echo a b > snmp6; echo z > softnet_stat; "
+        "echo 'TCP: inuse 5 orphan' > sockstat; head -c 99991 /dev/urandom > sockstat6"
     ),
     "no /sys": mounted("mount -t tmpfs none /sys"),
-    "no IPv6 in the kernel": mounted(
-        "mount -t tmpfs none /proc/sys/net/ipv6; for file in if_inet6 tcp6 udp6 snmp6 sockstat6; "
-        "do mount --bind /dev/null /proc/$$/task/$$/net/$file; done"
+    "no IPv6 in the kernel": with_other_files(
+        "mount -t tmpfs none /proc/sys/net/ipv6; rm -f if_inet6 tcp6 udp6 snmp6 sockstat6"
     ),
     "a bare environment": ("env", "-i", "PATH=/usr/bin:/bin", "LC_ALL=C", "COLUMNS=20"),
 }
@@ -200,6 +216,23 @@ def test_a_sandbox_without_uname_is_told_what_to_allow(port):
     asked = ask(("check", "--window", "0", "--format", "nagios"), refusals=refused)
     assert (asked.returncode, asked.stderr) == (3, "")
     assert asked.stdout.startswith("TCPDOCTOR UNKNOWN - uname(2) is refused here")
+
+
+def test_a_file_of_counters_that_cannot_be_read_is_told_of_and_the_others_are(port):
+    prefix = PREFIXES["counters with names and no values"]
+    answer = ask(("check", "--window", "0.1", "--format", "json", "--fail-on", "never"), prefix)
+    document = json.loads(answer.stdout)
+    told = {item["rule"]: item["reason"] for item in document["unchecked"]}
+    assert "netstat line 2: expected 1 values of 'TcpExt:'" in told["accept-queue-overflows"]
+    assert not [reason for reason in told.values() if "net/snmp" in reason or "softnet_stat" in reason]
+
+
+@pytest.mark.parametrize("most", [8, 9])
+def test_too_few_descriptors_for_all_namespaces_are_told_with_what_to_raise(port, most):
+    limits = (functools.partial(resource.setrlimit, resource.RLIMIT_NOFILE, (most, most)),)
+    answer = ask(("check", "--window", "0", "--netns", "all"), refusals=limits)
+    assert (answer.returncode, answer.stdout) == (3, "")
+    assert answer.stderr.endswith("too many files are open for this process's limit; raise it (ulimit -n)\n")
 
 
 def test_hidepid_is_named_with_what_lifts_it(port):
