@@ -16,7 +16,7 @@ from tcpdoctor.diagnosis.rule import Rule, Trigger, read_body
 from tcpdoctor.diagnosis.sysctl_checks import Check
 from tcpdoctor.diagnosis.sysctl_look import Fault, Look, Write
 from tcpdoctor.diagnosis.tell import value_text
-from tcpdoctor.diagnosis.tree import Condition, Some, facts_of
+from tcpdoctor.diagnosis.tree import branches_of, facts_of
 from tcpdoctor.facts.host import HostFacts
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.sysctl_facts import PARTS, SYSCTL_FACTS
@@ -103,7 +103,7 @@ def _judged(rule: Rule, facts: Facts, last: Mapping[str, Write]) -> Iterator[Fau
     body: Body | None = None
     for trigger in settings_triggers(rule):
         found = False
-        for branch in _branches(trigger.tree):
+        for branch in branches_of(trigger.tree):  # each is a fault of its own, at a line of its own
             place = _place_of(rule, trigger._replace(tree=branch), facts, last)
             if place is not None:
                 found = True
@@ -111,13 +111,6 @@ def _judged(rule: Rule, facts: Facts, last: Mapping[str, Write]) -> Iterator[Fau
                 yield _fault(rule, trigger, body, facts, place)
         if found:
             return
-
-
-def _branches(tree: Condition) -> tuple[Condition, ...]:
-    """The parts of an ``or``: each of them is a fault of its own, at a line of its own."""
-    return (
-        tuple(part for item in tree.items for part in _branches(item)) if isinstance(tree, Some) else (tree,)
-    )
 
 
 def _place_of(rule: Rule, trigger: Trigger, facts: Facts, last: Mapping[str, Write]) -> Write | None:

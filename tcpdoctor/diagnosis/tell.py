@@ -14,13 +14,21 @@ from tcpdoctor.diagnosis.body import (
     fill_command,
     fill_headline,
 )
-from tcpdoctor.diagnosis.closure import NOT_READ, Facts, Number, Observation, compile_number
+from tcpdoctor.diagnosis.closure import (
+    NOT_READ,
+    Facts,
+    Number,
+    Observation,
+    compile_condition,
+    compile_number,
+)
 from tcpdoctor.diagnosis.finding import Evidence, Finding, Fix, JsonValue, SysctlFix, Whereabouts, WrongFix
 from tcpdoctor.diagnosis.judge import observe
 from tcpdoctor.diagnosis.measure import certain, first_limit, value_of
 from tcpdoctor.diagnosis.rule import Rule, Trigger
-from tcpdoctor.diagnosis.tree import Calculation
+from tcpdoctor.diagnosis.tree import Calculation, branches_of, facts_of
 from tcpdoctor.facts.dimension import COUNT, PER_SECOND, SECOND, Dimension, show, unit_name
+from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.subject import Scope, Subject
 from tcpdoctor.facts.value import NamedText, Range, Value
 from tcpdoctor.kernel.reading import Missing
@@ -63,7 +71,7 @@ def tell(
         explanation=filled(body.explanation),
         impact=filled(body.impact),
         evidence=tuple(_evidence(seen, facts) for seen in observe(rule, trigger, facts)),
-        fixes=tuple(_fix(fix, rule, facts, others, snapshot) for fix in body.fixes),
+        fixes=_fixes(rule, body, trigger, facts, others, snapshot),
         wrong_fixes=tuple(WrongFix(filled(wrong.title), filled(wrong.why)) for wrong in body.wrong_fixes),
         references=body.references,
         normal_when=tuple(filled(case) for case in body.normal_when),
@@ -188,6 +196,33 @@ def _plain(number: float) -> JsonValue:
 
 
 # fixes
+
+
+def _fixes(
+    rule: Rule, body: Body, trigger: Trigger, facts: Facts, others: Sequence[Facts], snapshot: Snapshot
+) -> tuple[Fix, ...]:
+    """The fixes that change something here, and of settings those that are to blame, if any is.
+
+    Who is woken by one of two settings, and types what would set the other to what it is, believes that all
+    is done.
+    """
+    fixes = tuple(_fix(fix, rule, facts, others, snapshot) for fix in body.fixes)
+    told = tuple(fix for fix in fixes if fix.sysctl is None or _is_of_use(fix.sysctl, rule, trigger, facts))
+    return told or fixes
+
+
+def _is_of_use(change: SysctlFix, rule: Rule, trigger: Trigger, facts: Facts) -> bool:
+    """Whether a setting would change, and is part of what holds where one of several parts is enough."""
+    if not isinstance(change.value, str) and change.value is not None and change.value == change.current:
+        return False
+    branches = branches_of(trigger.tree)
+    about = [branch for branch in branches if any(_is_of(change.name, fact) for fact in facts_of(branch))]
+    return not about or any(compile_condition(tree, rule.limit_values)(facts) is True for tree in about)
+
+
+def _is_of(setting: str, fact: Fact) -> bool:
+    """Whether a fact is a setting's value, or one of its numbers."""
+    return f"{fact.name}.".startswith(f"sysctl.{setting}.")
 
 
 def _fix(fix: FixText, rule: Rule, facts: Facts, others: Sequence[Facts], snapshot: Snapshot) -> Fix:

@@ -153,6 +153,15 @@ def facts_of(node: Node) -> list[Fact]:
     return list(dict.fromkeys(found))
 
 
+def branches_of(tree: "Condition") -> tuple["Condition", ...]:
+    """The parts of an ``or``, each of which is reason enough; of any other condition itself."""
+    return (
+        tuple(part for item in tree.items for part in branches_of(item))
+        if isinstance(tree, Some)
+        else (tree,)
+    )
+
+
 # The units of the rule language: how large they are, and what dimensions are called.
 
 

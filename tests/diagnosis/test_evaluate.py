@@ -366,6 +366,14 @@ def test_a_triple_has_three_numbers():
     assert finding.fixes[1].sysctl.value == [1, 2, 3]
 
 
+def test_a_setting_that_has_its_value_already_is_no_fix():
+    pair = with_value("net.ipv4.range", "[1024, 65000]")
+    (same,) = look(leak(120), rules=[pair], sysctls={"net.ipv4.range": (1024, 65000)}).findings
+    (other,) = look(leak(120), rules=[pair], sysctls={"net.ipv4.range": (1025, 65000)}).findings
+    assert [fix.sysctl is None for fix in same.fixes] == [True]
+    assert [fix.sysctl is None for fix in other.fixes] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("held", "value"),
     [

@@ -57,6 +57,33 @@ def cured_by_its_fix(rule):
     return findings(check("--window", "0"), rule)
 
 
+@pytest.mark.parametrize(
+    ("rule", "name", "value"),
+    [
+        ("syn-retries-low", "net.ipv4.tcp_synack_retries", "1"),
+        ("syn-retries-low", "net.ipv4.tcp_syn_retries", "1"),
+        ("timeouts-look-like-milliseconds", "net.ipv4.tcp_keepalive_intvl", "30000"),
+        ("timeouts-look-like-milliseconds", "net.ipv4.tcp_fin_timeout", "60000"),
+        ("tcp-buffers-tiny", "net.ipv4.tcp_wmem", "4096 16384 8192"),
+        ("tcp-buffers-tiny", "net.ipv4.tcp_rmem", "4 87 6144"),
+        ("tcp-buffers-lowered", "net.ipv4.tcp_wmem", "4096 16384 1048576"),
+        ("buffer-order", "net.ipv4.tcp_rmem", "4096 131072 98304"),
+    ],
+)
+def test_of_several_settings_the_one_to_blame_is_set_and_no_other(in_namespace, rule, name, value):
+    """The first command is the one that is typed: it must not set what is well to what it is."""
+
+    def cured():
+        write_sysctl(name, value)
+        finding = the_finding(check("--window", "0"), rule)
+        (setting,) = (fix["sysctl"] for fix in finding["fixes"] if fix["sysctl"])
+        new = setting["value"]
+        write_sysctl(setting["name"], " ".join(map(str, new)) if isinstance(new, list) else new)
+        return setting["name"], findings(check("--window", "0"), rule)
+
+    assert in_namespace(cured) == (name, [])
+
+
 SINGLE = [scenario.name for scenario in SCENARIOS]
 
 
