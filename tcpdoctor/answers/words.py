@@ -110,8 +110,8 @@ _PROTOCOL = re.compile(
 
 
 def _said_kinds(text: str) -> Iterator[Meaning]:
-    """``port 8080``, ``pid 811``, ``udp 53``, ``8080/tcp``, ``tcp:8080``: the word says itself what it is."""
-    kind, _, word = text.lower().partition(" ")
+    """``port 8080``, ``pid=811``, ``udp 53``, ``8080/tcp``, ``tcp:8080``: the word says itself what it is."""
+    kind, _, word = re.sub(r"^(port|pid)[:=](?=\d+$)", r"\1 ", text.lower()).partition(" ")
     protocol = _PROTOCOL.fullmatch(text)
     if protocol and (protocol["before"] or protocol["behind"]):
         kind, word = (protocol["before"] or protocol["behind"]).lower(), protocol["port"].lower()
@@ -142,7 +142,47 @@ def _processes(text: str) -> Iterator[Meaning]:
         yield Meaning("pid", name, f"the processes {called} {name}")
 
 
+_URL = re.compile(
+    r"^(?:jdbc:)?(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[^@/?#\s]*@)?"
+    r"(?P<host>\[[0-9a-f:.%\w]+\]|[^:/?#\s\[\]]*)(?::(?P<port>\d{1,5}))?(?:[/?#]\S*)?$",
+    re.IGNORECASE,
+)
+_TWO_WORDS = re.compile(r"^(?:(?:telnet|nc|ncat) )?(?P<host>[\w.:-]+) (?P<port>\d{1,5})$")
+
+
+def _end_of(text: str) -> str:
+    """Return HOST:PORT for a URL, whose scheme may say the port, and for ``HOST PORT``; else the text."""
+    url = _URL.match(text)
+    if url is not None:
+        scheme = url["scheme"].lower()
+        port = url["port"] or _SCHEMES.get(scheme) or _service(scheme)
+        return f"{url['host']}:{port}" if port else text
+    words = _TWO_WORDS.match(text)
+    if words is not None and (
+        words["host"] in _LOOPBACK or _is_numeric(words["host"]) or "." in words["host"]
+    ):
+        return (
+            f"[{words['host']}]:{words['port']}"
+            if ":" in words["host"]
+            else f"{words['host']}:{words['port']}"
+        )
+    return text
+
+
+_SCHEMES = {
+    "postgres": 5432,
+    "postgresql": 5432,
+    "redis": 6379,
+    "amqp": 5672,
+    "mongodb": 27017,
+    "ws": 80,
+    "wss": 443,
+}
+"""Where the name of a scheme is not that of a service."""
+
+
 def _numbers_and_ends(text: str) -> Iterator[Meaning]:
+    text = _end_of(text)
     if is_whole(text):
         number = int(text)
         if 1 <= number <= _LARGEST_PORT:
@@ -306,7 +346,7 @@ def _lines_of_logs(text: str) -> Iterator[Meaning]:
     from tcpdoctor.knowledge.error_pages import error_in_line
     from tcpdoctor.knowledge.log_lines import log_line_of
 
-    if " " not in text:
+    if " " not in text and text.isascii():  # some languages do without
         return
     line = log_line_of(text)
     if line is not None:
@@ -314,8 +354,23 @@ def _lines_of_logs(text: str) -> Iterator[Meaning]:
     name = error_in_line(text)
     if name is not None:
         yield Meaning("error", name, name)
-    if line is not None or name is not None:
-        yield from _end_in_line(text)
+    if line is not None or name is not None or _OPENS.search(text):
+        ends = _end_in_line(text)
+        yield from _ends_to_bind(ends) if name == "EADDRINUSE" or _BINDS.search(text) else ends
+
+
+_OPENS = re.compile(r"\b(?:bind|binding|listen|listening|connect|connecting|curl)\b", re.IGNORECASE)
+"""A line that has one of them and an end is about that end, also where it names no error."""
+_BINDS = re.compile(r"\b(?:bind|listen|make_sock)\b", re.IGNORECASE)
+
+
+def _ends_to_bind(ends: Iterator[Meaning]) -> Iterator[Meaning]:
+    """The port of what may be a connection too: a line about bind() is about a server of this host."""
+    for one in ends:
+        if one.question == "connect":
+            yield Meaning("port", one.value, f"port {one.value.rpartition(':')[2]} here")
+        else:
+            yield one
 
 
 _BEFORE_END = (
@@ -332,13 +387,22 @@ _BEFORE_END = (
 )
 
 
+_HOST_AND_PORT = re.compile(
+    r"\bto (?:host |server at )?[\"']?([\w.-]+)[\"']?,? port (\d{1,5})\b"
+    r"|\('([\w.:-]*)', (\d{1,5})[,)]"
+    r"|\bhost='([\w.:-]+)', port=(\d{1,5})\b"
+)
+"""As ssh, curl and libpq write it, as Python shows an address, and as urllib3 shows its pool."""
+
+
 def _end_in_line(text: str) -> Iterator[Meaning]:
     """The port or the connection that a line is about: of ``a->b`` the peer, else the first that it names."""
-    host_and_port = re.search(r"\bto (?:host )?([\w.-]+) port (\d{1,5})\b", text)
-    if host_and_port is not None:
-        yield from _numbers_and_ends(":".join(host_and_port.groups()))
+    apart = _HOST_AND_PORT.search(text)
+    if apart is not None:
+        host, port = filter(None, apart.groups())
+        yield from _numbers_and_ends(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         return
-    words = [word.lstrip(".,;'\"").rstrip(".,;:'\"") for word in re.split(r"[\s()'\",]+|->|//?", text)]
+    words = [word.lstrip(".,;'\"").rstrip(".,;:?!'\"") for word in re.split(r"[\s()'\",]+|->|//?", text)]
     ends = [
         end for before, word in zip(["", *words], words, strict=False) for end in _named_end(before, word)
     ]
@@ -372,7 +436,7 @@ def _is_numeric(host: str) -> bool:
 def _unknown(text: str) -> str:
     """Say that nothing is called so, with the nearest of everything, or with nothing rather than nonsense."""
     shown = text if len(text) <= 60 else text[:57] + "..."
-    said = _unknown_number(text) or _unknown_host(text) or _several(text)
+    said = _unknown_number(text) or _unknown_host(text) or _unknown_name(text) or _several(text)
     if said:
         return said
     near = _near(text)
@@ -398,10 +462,24 @@ def _unknown_number(text: str) -> str | None:
 def _unknown_host(text: str) -> str | None:
     """A host alone: what is asked of it takes a port."""
     looks_so = re.fullmatch(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,}", text) and not text.endswith(_UNIT)
-    if not looks_so and not _is_numeric(text):
+    if not looks_so and not _is_numeric(text) and text not in _LOOPBACK:
         return None
     end = f"[{text}]" if ":" in text else text
     return f"{text} is a host; a connection has a port too: tcpdoctor explain {end}:PORT"
+
+
+_NOT_RESOLVED = re.compile(
+    r"\b(?:ENOTFOUND|EAI_AGAIN|no such host|could not resolve|UnknownHostException|name resolution"
+    r"|(?:name|nodename) (?:or|nor) (?:service|servname))",
+    re.IGNORECASE,
+)
+
+
+def _unknown_name(text: str) -> str | None:
+    """A line that tells of a name without an address: there was no TCP yet."""
+    if not _NOT_RESOLVED.search(text):
+        return None
+    return "a name was not found, before any TCP: see getent ahosts NAME, and /etc/resolv.conf"
 
 
 def _several(text: str) -> str | None:

@@ -1,5 +1,6 @@
 """`tcpdoctor explain`: one question, answered completely; this file only finds who answers it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
@@ -163,6 +164,7 @@ def explain(
         color=color,
         pager=not no_pager,
         also=also,
+        also_first=_is_about_a_line(words or [], question),
         long=long,
         netns=netns,
         says_way=True,
@@ -199,11 +201,18 @@ def _asked(
     from tcpdoctor.answers.words import meaning_of
 
     meaning, others = meaning_of(words)
-    shown = " ".join(words)
+    shown = re.sub(r"//[^@/\s]*@", "//", " ".join(words))  # a password of a URL is not said again
     shown = shown if len(shown) <= 30 else shown[:27] + "..."
+    line = _is_about_a_line(words, f"--{meaning.question}")
+    says = "This line is about" if line else f"{shown} is also"
     there = f" --netns {quoted_netns(netns)}" if netns else ""
-    also = tuple((f"{shown} is also {other.name}:", other.command() + there) for other in others)
+    also = tuple((f"{says} {other.name}:", other.command() + there) for other in others)
     return {f"--{meaning.question}": meaning.value}, also, meaning.udp
+
+
+def _is_about_a_line(words: Sequence[str], question: str) -> bool:
+    """Whether words are a line of a log: what else it means is the end that it is about."""
+    return " " in " ".join(words) and question in ("--error", "--rule", "--sysctl")
 
 
 def _the_only_question(given: Mapping[str, object]) -> str:

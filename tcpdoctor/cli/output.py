@@ -95,6 +95,8 @@ class Output(NamedTuple):
     """Whether all of an answer is wanted, where it has a short form."""
     also: tuple[tuple[str, str], ...] = ()
     """What else the user may have meant, each with the command that asks for it."""
+    also_first: bool = False
+    """Whether that stands above the answer: a line of a log names an error, and the end that it is of."""
     netns: str | None = None
     """Which network namespace is asked, as `--netns` was given."""
     says_way: bool = False
@@ -125,7 +127,8 @@ def emit(text: str, output: Output) -> None:
             text = "\n".join([text.rstrip("\n"), *([way_line(way, style)] if way else [])])
         if output.also:
             lines = [_beside(it, asks, style) for it, asks in output.also]
-            text = "\n".join([text.rstrip("\n"), "", *lines])
+            text = text.rstrip("\n")
+            text = "\n".join([*lines, "", text] if output.also_first else [text, "", *lines])
         text = escape_controls(text, colored=style.color)
     if text and not text.endswith("\n"):
         text += "\n"

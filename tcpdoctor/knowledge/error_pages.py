@@ -56,11 +56,12 @@ class ErrorPage(NamedTuple):
 _ALSO: dict[str, tuple[str, ...]] = {
     "EAGAIN": ("ewouldblock", "operationwouldblock"),
     "EOPNOTSUPP": ("enotsup",),
-    "ECONNREFUSED": ("connectionrefusederror",),
+    "ECONNREFUSED": ("connectionrefusederror", "refused"),
     "ECONNRESET": ("connectionreseterror", "connectionreset"),
     "ECONNABORTED": ("connectionabortederror",),
     "ETIMEDOUT": ("timeouterror", "timeout"),
     "EPIPE": ("brokenpipeerror", "sigpipe"),
+    "EMFILE": ("nofile", "rlimitnofile", "ulimit", "ulimitn"),
     "EACCES": ("permissionerror",),
     "EADDRNOTAVAIL": ("cannotassignrequestedaddress",),
 }
@@ -83,6 +84,7 @@ def find_error(asked: str) -> ErrorPage:
     spelled, spellings = _without_number(asked), _spellings(error_names())
     if bare(spelled) not in spellings:
         _refuse_other(spelled)
+        spelled = _translated(asked) or spelled
     name = find_name(spelled, spellings, "error of TCP")
     return _page(name, parse_toml(read_text(f"{FOLDER}/{name.lower()}.toml")))
 
@@ -94,16 +96,39 @@ def error_in_line(line: str) -> str | None:
         number: int = getattr(errno, name)
         if re.search(rf"\b{name}\b", line) or os.strerror(number).lower() in lowered:
             return name
-    found = re.search(r"(?:(?:errno|os error|error)\W{1,2}(\d{1,3})\b|\((\d{1,3}): )", line, re.IGNORECASE)
-    meant = errno.errorcode.get(int(found[1] or found[2])) if found else None
+    found = _NUMBER.search(line)
+    meant = errno.errorcode.get(int(next(filter(None, found.groups())))) if found else None
     if meant in error_names():
         return meant
-    return next((name for words, name in _IN_LINES if words in lowered), None)
+    return next((name for words, name in _IN_LINES if words in lowered), None) or _translated(line)
 
 
+def _translated(text: str) -> str | None:
+    """Return the error whose text in another language stands in this one; None for none."""
+    if len(text) > _LONGEST_LINE:
+        return None
+    folded = text.casefold()
+    texts = parse_toml(read_text("error_texts.toml"))
+    return next((name for name, said in texts.items() if any(one.casefold() in folded for one in said)), None)
+
+
+_LONGEST_LINE = 4096
+
+
+_NUMBER = re.compile(
+    r"(?:errno|os error|error)\W{1,2}(\d{1,3})\b|\((\d{1,3}): |connect to .*\((\d{1,3})\)$", re.IGNORECASE
+)
+"""``[Errno 98]``, nginx's ``(98: ...)``, and MySQL's ``Can't connect to MySQL server on 'db' (111)``."""
 _IN_LINES = (
     ("connection reset", "ECONNRESET"),
+    ("socket hang up", "ECONNRESET"),
     ("address in use", "EADDRINUSE"),
+    ("port in use", "EADDRINUSE"),
+    ("port is already allocated", "EADDRINUSE"),
+    ("was already in use", "EADDRINUSE"),
+    ("already in use by", "EADDRINUSE"),
+    ("refused. check that", "ECONNREFUSED"),
+    ("was refused - did you specify", "ECONNREFUSED"),
     ("i/o timeout", "ETIMEDOUT"),
     ("deadline exceeded", "ETIMEDOUT"),
     ("timed out", "ETIMEDOUT"),

@@ -90,6 +90,18 @@ LOG_LINES = (
         "open-files-near-machine-limit",
     ),
     LogLine(
+        "neighbor table overflow",
+        "The table of neighbours was full; this is no setting of TCP: net.ipv4.neigh.default.gc_thresh3.",
+        "--error",
+        "ENOBUFS",
+    ),
+    LogLine(
+        "tcp backlog setting of",
+        "Redis: net.core.somaxconn is below the backlog that it asks for.",
+        "--sysctl",
+        "net.core.somaxconn",
+    ),
+    LogLine(
         "neighbour table overflow",
         "The table of neighbours was full; this is no setting of TCP: net.ipv4.neigh.default.gc_thresh3.",
         "--error",

@@ -6,6 +6,9 @@ import pytest
 
 from tcpdoctor.answers.words import Meaning, meaning_of, port_of
 from tcpdoctor.errors import QuestionError
+from tcpdoctor.knowledge.error_pages import error_in_line, error_names, find_error
+from tcpdoctor.knowledge.resource import parse_toml, read_text
+from tests.cli.command import tcpdoctor
 
 
 def questions(*words: str) -> list[tuple[str, str]]:
@@ -117,6 +120,17 @@ def test_the_command_that_asks_for_a_meaning_is_whole():
         ("ESTAB", [("state", "established")]),
         ("reuseaddr", [("option", "SO_REUSEADDR")]),
         ("[::]:80", [("port", "[::]:80")]),
+        ("port=8080", [("port", "8080")]),
+        ("pid:1", [("pid", "1")]),
+        ("https://example.invalid/path?a=b:c", [("connect", "example.invalid:443")]),
+        ("postgres://user:pa:ss@db/name", [("connect", "db:5432")]),
+        ("jdbc:postgresql://db:6432/name", [("connect", "db:6432")]),
+        ("http://[2001:db8::7]:8443/x", [("connect", "[2001:db8::7]:8443")]),
+        ("tcp://0.0.0.0:2375", [("port", "0.0.0.0:2375")]),
+        ("203.0.113.7 5432", [("connect", "203.0.113.7:5432")]),
+        ("telnet 203.0.113.7 25", [("connect", "203.0.113.7:25")]),
+        ("2001:db8::7 25", [("connect", "[2001:db8::7]:25")]),
+        ("nofile", [("error", "EMFILE")]),
     ],
 )
 def test_usual_spellings_are_understood(words, asked):
@@ -171,6 +185,44 @@ def test_a_port_of_udp_is_asked_as_one(words):
             [("rule", "syn-queue-full"), ("port", "80")],
         ),
         ("app.py:42: OSError: [Errno 98] Address already in use", [("error", "EADDRINUSE")]),
+        (
+            "Error: listen EADDRINUSE: address already in use 127.0.0.1:3000",
+            [("error", "EADDRINUSE"), ("port", "127.0.0.1:3000")],
+        ),
+        (
+            "bind() to 203.0.113.7:80 failed (99: Cannot assign requested address)",
+            [("error", "EADDRNOTAVAIL"), ("port", "203.0.113.7:80")],
+        ),
+        (
+            "[Errno 98] error while attempting to bind on address ('203.0.113.7', 80): it is in use",
+            [("error", "EADDRINUSE"), ("port", "203.0.113.7:80")],
+        ),
+        (
+            "Bind for 0.0.0.0:6379 failed: port is already allocated",
+            [("error", "EADDRINUSE"), ("port", "6379")],
+        ),
+        (
+            "Web server failed to start. Port 8080 was already in use.",
+            [("error", "EADDRINUSE"), ("port", "8080")],
+        ),
+        (
+            'connection to server at "203.0.113.7", port 5432 failed: Connection refused',
+            [("error", "ECONNREFUSED"), ("connect", "203.0.113.7:5432")],
+        ),
+        (
+            "HTTPConnectionPool(host='db', port=80): Max retries exceeded ([Errno 111] Connection refused)",
+            [("error", "ECONNREFUSED"), ("connect", "db:80")],
+        ),
+        (
+            "ERROR 2003 (HY000): Can't connect to MySQL server on '203.0.113.7:3306' (111)",
+            [("error", "ECONNREFUSED"), ("connect", "203.0.113.7:3306")],
+        ),
+        (
+            "curl: (7) Failed to connect to db port 80 after 0 ms: Couldn't connect to server",
+            [("connect", "db:80")],
+        ),
+        ("channel_setup_fwd_listener_tcpip: cannot listen to port: 6379", [("port", "6379")]),
+        ("neighbour: arp_cache: neighbor table overflow!", [("error", "ENOBUFS")]),
         ("12:30 worker: Address already in use", [("error", "EADDRINUSE")]),
     ],
 )
@@ -193,6 +245,10 @@ def test_lines_of_logs_name_the_error_and_the_end_they_are_about(line, asked):
         ("orphans", "orphans-near-limit, orphans-reset, .* or tcp_max_orphans"),
         ("backlog", "tcp_max_syn_backlog"),
         ("no-such.service", "nothing here is called"),
+        ("localhost", "tcpdoctor explain localhost:PORT"),
+        ("unix:///run/x.sock", "nothing here is called"),
+        ("dial tcp: lookup db on 127.0.0.53:53: no such host", "before any TCP"),
+        ("getaddrinfo ENOTFOUND db", "before any TCP"),
     ],
 )
 def test_what_cannot_be_answered_says_what_may_have_been_meant(words, said):
@@ -214,3 +270,39 @@ def test_a_program_that_runs_is_found_by_name_and_path_and_near(in_namespace):
     by_name, by_path, near = in_namespace(a_program, "ngserver")
     assert by_name == by_path == [("pid", "ngserver")]
     assert "did you mean: tcpdoctor explain ngserver" in near
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("bind: Die Adresse wird bereits verwendet", "EADDRINUSE"),
+        ("connect: Verbindungsaufbau abgelehnt", "ECONNREFUSED"),
+        ("ssh: Aucun chemin d'accès pour atteindre l'hôte cible", "EHOSTUNREACH"),
+        ("Conexión rehusada", "ECONNREFUSED"),
+        ("アドレスは既に使用中です", "EADDRINUSE"),
+        ("POŁĄCZENIE ODRZUCONE", "ECONNREFUSED"),
+    ],
+)
+def test_errors_are_understood_in_other_languages(text, name):
+    assert questions(*text.split()) == [("error", name)]
+    assert find_error(text).name == name
+
+
+def test_each_text_of_another_language_is_of_one_error():
+    texts = [text for said in parse_toml(read_text("error_texts.toml")).values() for text in said]
+    assert len(texts) > 150
+    assert all(error_in_line(text) in error_names() for text in texts)
+    assert len(set(texts)) == len(texts)
+
+
+def test_a_line_of_a_log_names_its_end_before_the_page_of_its_error():
+    done = tcpdoctor("explain", "listen tcp 203.0.113.7:80: bind: address already in use")
+    first, rest = done.stdout.split("\n", 1)
+    assert first == "This line is about port 80 here: tcpdoctor explain --port 203.0.113.7:80"
+    assert rest.startswith("\nEADDRINUSE (98")
+
+
+def test_a_password_in_a_url_is_not_said_again():
+    done = tcpdoctor("explain", "redis://user:secret@127.0.0.1:7/0")
+    assert "secret" not in done.stdout + done.stderr
+    assert "redis://127.0.0.1:7/0 is also port 7 here" in done.stdout
