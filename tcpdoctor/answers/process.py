@@ -4,7 +4,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Annotated, Literal
 
 from tcpdoctor.answers.finding import ToldFinding, told_finding
@@ -292,7 +292,7 @@ def _answer(
         findings=tuple(map(told_finding, diagnosis.findings)),
         unchecked=diagnosis.unchecked,
         missing={**_with_sample(survey), **_unasked(entries)},
-        stop=_stop(about, survey.total - len(listeners)),
+        stop=_stop(about, survey.total - len(listeners), {row.inode for row in listeners}),
         place=told_at,
     )
 
@@ -324,13 +324,31 @@ def _process_here(process: Process, asked: tuple[int, Task]) -> ProcessHere:
     )
 
 
-def _stop(process: ProcessHere, connections: int | None = None) -> ToldStop | None:
-    """Who has to be stopped to end it, as it is for a port that it holds."""
+def _stop(
+    process: ProcessHere, connections: int | None = None, listens: Set[int] = frozenset()
+) -> ToldStop | None:
+    """Who has to be stopped to end it, as for a port that it holds: of a worker the one that began it."""
     if process.kind != "process":
         return None
     holder = Holder(process.pid, process.name, 0, process.uid)
-    stop = who_may_be_stopped((holder,), read_standings([process.pid]), Asker(os.geteuid()))
-    return None if stop is None else told_stop(stop, connections)
+    above = _above(process.pid, listens) if listens else ()
+    standings = read_standings([process.pid, *(one.pid for one in above)])
+    stop = who_may_be_stopped((*above, holder), standings, Asker(os.geteuid()))
+    return None if stop is None else told_stop(stop, None if above else connections)
+
+
+def _above(pid: int, listens: Set[int]) -> tuple[Holder, ...]:
+    """The topmost ancestor of its name that holds a listener of its, through others of the same kind."""
+    standing = read_standings([pid])[pid]
+    found: tuple[Holder, ...] = ()
+    if isinstance(standing, Missing):
+        return found
+    for kin in standing.ancestors:
+        owned = held_by(kin.pid) if kin.name == standing.kin.name and kin.pid != 1 else Missing("another")
+        if isinstance(owned, Missing) or not listens & owned.keys():
+            break
+        found = (Holder(kin.pid, kin.name, 0, kin.uid),)
+    return found
 
 
 def _dead_group(dead: Reading[DeadSockets]) -> Reading[DeadGroup]:

@@ -6,6 +6,7 @@ from tcpdoctor.answers.record import Count, Is, Pid, Time, utc
 from tcpdoctor.diagnosis.holders import tell_stop
 from tcpdoctor.diagnosis.stopping import Stop, Way, name_place
 from tcpdoctor.kernel.cgroups import Container, Place
+from tcpdoctor.kernel.standing import Halt
 from tcpdoctor.named_tuples import NamedTuple
 
 
@@ -56,6 +57,7 @@ class ToldStop(NamedTuple):
     processes: Annotated[Count, Is("That hold the socket: all of them have to end.")]
     other_processes: Annotated[Count, Is("Without the socket, that end with it, as far as is known.")]
     connections: Annotated[Count | None, Is("That end with it; null where they were not counted.")]
+    halted: Annotated[Halt | None, Is("Stopped by a signal, by a debugger, or frozen: it serves nobody.")]
     since: Annotated[Time | None, Is("When the holder started.")]
     command: Annotated[str | None, Is("Command line of the holder.")]
     other_ports: Annotated[tuple[int, ...], Is("Further ports that the holder listens on.")]
@@ -76,6 +78,7 @@ def told_stop(stop: Stop, connections: int | None = None) -> ToldStop:
         processes=stop.processes,
         other_processes=stop.others,
         connections=connections,
+        halted=stop.halted,
         since=None if stop.since is None else utc(stop.since),
         command=stop.command_line,
         other_ports=stop.other_ports,

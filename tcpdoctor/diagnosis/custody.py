@@ -197,13 +197,15 @@ def _only_passes_time(lineage: Lineage) -> bool:
 
 
 def _is_reparented(holder: Holder, lineage: Lineage) -> bool:
-    """A child is in its parent's session unless it leads its own: another session means another parent."""
+    """A child is in its parent's session unless it leads its own: another session means another parent.
+
+    A server that the script which is process 1 of a container began is in that script's session.
+    """
     if lineage.session == holder.pid:
         return False
-    other_session = (
-        not isinstance(lineage.parent_session, Missing) and lineage.parent_session != lineage.session
-    )
-    return other_session or lineage.parent == 1
+    if isinstance(lineage.parent_session, Missing):
+        return lineage.parent == 1
+    return lineage.parent_session != lineage.session
 
 
 def _waits_for_clients(lineage: Lineage) -> bool:

@@ -23,6 +23,7 @@ from tcpdoctor.diagnosis.stopping import (
     put_inside,
     stop_container,
     systemctl_of,
+    tell_halt,
     told_apart,
     user_systemctl,
 )
@@ -384,6 +385,7 @@ def _with_known(stop: Stop, case: Case) -> Stop:
         other_ports=tuple(port for port in case.standing.listens_on if port != case.asker.port)
         if stop.commands and stop.way not in ("socket-unit", "user-socket-unit")
         else (),
+        halted=case.standing.halted,
         since=case.standing.since or None,
         command_line=" ".join(case.kin.arguments) or None,
         container=stop.container or (None if case.standing.same_container else case.place.container),
@@ -416,6 +418,8 @@ def tell_stop(stop: Stop, connections: int | None = None) -> str:
         )
     if stop.note:
         sentences.append(sentence(stop.note))
+    if stop.halted:
+        sentences.append(sentence(tell_halt(stop.halted, stop.holder.pid)))
     return ". ".join(sentences) + "."
 
 

@@ -9,7 +9,7 @@ from tcpdoctor.kernel.cgroups import Container, Place
 from tcpdoctor.kernel.packet_rules import Redirect
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Holder
-from tcpdoctor.kernel.standing import Kin, Standing
+from tcpdoctor.kernel.standing import Halt, Kin, Standing
 from tcpdoctor.named_tuples import NamedTuple
 
 Way: TypeAlias = Literal[
@@ -68,6 +68,8 @@ class Stop(NamedTuple):
     since: float | None = None
     """When the holder started, in seconds since 1970; None where that is hidden."""
     command_line: str | None = None
+    halted: Halt | None = None
+    """Why the holder runs no instruction: it takes no signal but KILL before it goes on."""
     container: Container | None = None
     """The container that the holder runs in, or serves."""
     container_port: int | None = None
@@ -154,6 +156,24 @@ def _base(path: str) -> str:
 def user_systemctl(user: int, asker: int) -> str:
     """Return how to reach a user's service manager: one's own, or another's (systemd 248)."""
     return "systemctl --user" if user == asker else f"systemctl --user -M {user}@"
+
+
+def tell_halt(halt: Halt, pid: int) -> str:
+    """Say what keeps a process from running and what lets it go on, without a full stop."""
+    if halt == "stopped":
+        return (
+            f"it is stopped (SIGSTOP, or Ctrl-Z in a shell) and serves nobody: `kill -CONT {pid}` lets it go "
+            f"on, and before that `kill {pid}` has no effect"
+        )
+    if halt == "traced":
+        return (
+            "a debugger has stopped it (TracerPid in /proc/"
+            f"{pid}/status): it serves nobody and ends by no `kill` before that lets it go on"
+        )
+    return (
+        "its control group is frozen: it serves nobody and ends by no `kill` before that is thawed (docker "
+        "unpause, systemctl thaw, or 0 into its cgroup.freeze)"
+    )
 
 
 _COMMANDS: Mapping[str, tuple[str, str | None]] = {

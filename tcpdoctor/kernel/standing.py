@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from types import MappingProxyType
+from typing import Literal, TypeAlias
 
 from tcpdoctor.kernel.carriers import MOST_PROCESSES, every_pid, find_ports_inside, find_served
 from tcpdoctor.kernel.cgroups import Container, Place, read_place
@@ -18,6 +19,9 @@ from tcpdoctor.kernel.procfile import read_kernel_file, why_unreadable
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.text import clean, decode
 from tcpdoctor.named_tuples import NamedTuple
+
+Halt: TypeAlias = Literal["stopped", "traced", "frozen"]
+"""By SIGSTOP or a terminal, by a debugger, by its control group."""
 
 _ARGUMENT_BYTES = 16_384
 _ARGUMENTS, _ARGUMENT = 256, 512
@@ -71,6 +75,8 @@ class Standing(NamedTuple):
     """Of its environment, those of `KEEPERS_VARIABLES` that are there and may be read."""
     listens_on: tuple[int, ...] = ()
     """Ports of this network namespace that it listens on, ascending, as far as they were asked for."""
+    halted: Halt | None = None
+    """Why it runs no instruction, where something keeps it from it."""
     serves: Reading[Container | None] = None
     """The container that it carries a port or a network to, by what its command line or its child has of it:
     an address (docker-proxy), or a network namespace (pasta, slirp4netns, rootlessport)."""
@@ -124,6 +130,7 @@ class _Reader:
             unit_members=self._members_of(unit_path) if unit_path else (),
             variables=_read_variables(pid, self._root),
             listens_on=self._ports_of(pid),
+            halted=read_halt(pid, self._root),
             serves=serves,
             served_ports=find_ports_inside(serves, self._root) if isinstance(serves, Container) else (),
         )
@@ -227,6 +234,22 @@ def _read_arguments(path: str) -> tuple[str, ...]:
         return ()
     parts = raw.rstrip(b"\0 ").split(b"\0")[:_ARGUMENTS]
     return tuple(clean(decode(part), _ARGUMENT) for part in parts) if raw.strip(b"\0 ") else ()
+
+
+def read_halt(pid: int, root: str = "/proc") -> Halt | None:
+    """Return why a process stands still; None where it does not, or nobody may know.
+
+    T and t of /proc/PID/stat (proc(5)); a frozen one sleeps in the kernel's freezer, which only its owner
+    and root may see.
+    """
+    try:
+        state = read_kernel_file(f"{root}/{pid}/stat").rpartition(b")")[2].split()[:1]
+        if state in ([b"T"], [b"t"]):
+            return "stopped" if state == [b"T"] else "traced"
+        waits = read_kernel_file(f"{root}/{pid}/wchan")
+    except OSError:  # it ended, or is another's
+        return None
+    return "frozen" if waits.startswith((b"do_freezer_trap", b"__refrigerator")) else None
 
 
 def _numbers(pid: int, root: str) -> list[int]:

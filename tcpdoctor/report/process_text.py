@@ -13,6 +13,8 @@ from tcpdoctor.answers.process import (
 )
 from tcpdoctor.answers.socket import ToldSocket
 from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.diagnosis.holders import sentence
+from tcpdoctor.diagnosis.stopping import tell_halt
 from tcpdoctor.facts.dimension import BYTE, SECOND, show
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.sockopts import OptionValue
@@ -94,6 +96,8 @@ def _word(answer: ProcessAnswer) -> str:
     worst = max((Severity[found.severity.upper()] for found in answer.findings), default=Severity.INFO)
     if worst > Severity.INFO:
         return worst.name
+    if answer.stop is not None and answer.stop.halted:
+        return answer.stop.halted.upper()
     return "ELSEWHERE" if _is_elsewhere(answer) else "OK"
 
 
@@ -137,6 +141,7 @@ def _short(answer: ProcessAnswer, style: Style) -> list[Block]:
     rows = [("unit", _unit(answer))] if _unit(answer) else []
     rows += [("thread", f"{answer.process.thread} is one of its threads.")] if answer.process.thread else []
     rows += [("netns", _elsewhere(answer))] if _is_elsewhere(answer) else []
+    rows += [("halt", words) for words in _halt_words(answer)]
     rows += _short_holdings(answer)
     more = "--long: command, options of its sockets, every peer; --format json has each socket"
     return [
@@ -173,6 +178,11 @@ def _listener_words(row: ToldSocket) -> str:
     return f"{row.local}: {', '.join(queue_words(row.accept_queue, row.accept_limit, row.drops))}"
 
 
+def _halt_words(answer: ProcessAnswer) -> list[str]:
+    stop = answer.stop
+    return [f"{sentence(tell_halt(stop.halted, stop.pid))}."] if stop is not None and stop.halted else []
+
+
 def _how_to_end(answer: ProcessAnswer) -> list[tuple[str, str]]:
     """How to end it: the commands, or why there are none; and what must not be done for it."""
     stop = answer.stop
@@ -181,6 +191,8 @@ def _how_to_end(answer: ProcessAnswer) -> list[tuple[str, str]]:
     how = " or ".join(stop.commands)
     named = f" ({' or '.join(stop.lookup)} names it)" if how and stop.lookup else ""
     ends = f"; ends {plural(stop.connections, 'connection')}" if how and stop.connections else ""
+    if how and stop.pid != answer.process.pid:
+        ends = f"; pid {stop.pid} began it, shares its listener, and would start another in its place"
     return [("end", f"{how}{named}{ends}" if how else stop.says), *[("not", text) for text in stop.avoid[:1]]]
 
 
@@ -258,6 +270,7 @@ def _identity(answer: ProcessAnswer) -> list[Block]:
     ]
     if process.kind == "process":
         rows = [("command", _cut(_known(process.command))), ("program", _known(process.executable)), *rows]
+    rows += [("halted", words) for words in _halt_words(answer)]
     said = [f"{process.thread} is one of its threads."] if process.thread else []
     said += [_elsewhere(answer)] if _is_elsewhere(answer) else []
     said += [f"{words}." for words in _dead_words(answer)]

@@ -335,6 +335,8 @@ def lineage(**changes) -> Lineage:
         ("helper", lineage(session=900), False),  # leads its own session: a daemon
         ("helper", lineage(parent=300, parent_session=500), False),  # its parent lives
         ("helper", lineage(parent=300, parent_session=2), True),  # a subreaper has it
+        ("helper", lineage(parent_session=500), False),  # process 1 is the script that began it
+        ("helper", lineage(parent_session=Missing("hidden")), True),
         ("sleep", lineage(session=900), True),
         ("sleep", lineage(close_on_exec=True), False),
         ("helper", Missing("hidden"), False),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from tcpdoctor.answers.process import look_at_processes, sockets_in_all
 from tcpdoctor.cli.app import run
 from tcpdoctor.kernel.procfile import read_kernel_file
+from tcpdoctor.kernel.standing import read_halt
 from tcpdoctor.lab.closing import ended_and_not_closed
 from tcpdoctor.lab.connecting import unanswered
 from tcpdoctor.lab.keepalive import dead_server
@@ -355,3 +357,69 @@ def test_several_processes_are_answered_one_behind_the_other(in_namespace):
     assert text.count("\nOK  ") + text.startswith("OK  ") == 2
     assert max(map(len, text.splitlines())) <= 80
     assert len(text.splitlines()) <= 24
+
+
+FORKING = """
+import os, socket, sys
+server = socket.create_server(("127.0.0.1", 8104))
+child = os.fork()
+if child == 0:
+    server.accept()
+print(child, flush=True)
+sys.stdin.read()
+os.kill(child, 9)
+"""
+
+
+def worker_and_stopped_server():
+    with ExitStack() as stack:
+        command = [sys.executable, "-c", FORKING]
+        server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        stack.callback(server.wait)
+        stack.callback(server.kill)
+        worker = int(server.stdout.readline())
+        stack.callback(os.kill, worker, signal.SIGKILL)
+        (of_worker, of_server) = (look_at_processes([pid]).stop for pid in (worker, server.pid))
+        text = ask(worker, "--format", "text")
+        os.kill(server.pid, signal.SIGSTOP)
+        wait_until(lambda: read_halt(server.pid) == "stopped", "the server is stopped")
+        halted = look_at_processes([server.pid]).stop
+        port = " ".join(tcpdoctor("explain", "8104").stdout.split())
+        asked = ask(server.pid, "--format", "text")
+        return server.pid, worker, of_worker, of_server, text, halted, port, asked
+
+
+def test_of_a_worker_the_process_that_began_it_is_to_be_stopped(in_namespace):
+    server, worker, of_worker, of_server, text, *_ = in_namespace(worker_and_stopped_server)
+    assert (of_worker.pid, of_worker.commands) == (server, (f"kill {server}",))
+    assert (of_server.pid, of_server.halted) == (server, None)
+    assert f"kill {server}; pid {server} began it" in " ".join(text.split())
+    assert worker != server
+
+
+def test_a_stopped_process_is_said_to_be_stopped(in_namespace):
+    server, _, _, _, _, halted, port, asked = in_namespace(worker_and_stopped_server)
+    assert halted.halted == "stopped"
+    assert asked.startswith("STOPPED  ")
+    assert f"`kill -CONT {server}` lets it go on" in port
+    assert f"`kill -CONT {server}` lets it go on" in " ".join(asked.split())
+
+
+@pytest.mark.parametrize(
+    ("state", "waits", "halt"),
+    [
+        ("S", "do_epoll_wait", None),
+        ("T", "do_signal_stop", "stopped"),
+        ("t", "ptrace_stop", "traced"),
+        ("S", "do_freezer_trap.isra.0", "frozen"),
+        ("D", "__refrigerator", "frozen"),
+        ("R", "0", None),
+    ],
+)
+def test_what_keeps_a_process_from_running_is_read(tmp_path, state, waits, halt):
+    folder = tmp_path / "811"
+    folder.mkdir()
+    (folder / "stat").write_text(f"811 (a) T b) {state} 1 811 811 0 -1 4194304\n")
+    (folder / "wchan").write_text(waits)
+    assert read_halt(811, str(tmp_path)) == halt
+    assert read_halt(812, str(tmp_path)) is None
