@@ -3,8 +3,8 @@
 from typing import Annotated
 
 from tcpdoctor.answers.record import Count, Is, Pid, Time, utc
-from tcpdoctor.diagnosis.holders import tell_stop
-from tcpdoctor.diagnosis.stopping import Stop, Way, name_place
+from tcpdoctor.diagnosis.holders import sentence, tell_stop
+from tcpdoctor.diagnosis.stopping import Stop, Way, name_place, tell_halt
 from tcpdoctor.kernel.cgroups import Container, Place
 from tcpdoctor.kernel.standing import Halt
 from tcpdoctor.named_tuples import NamedTuple
@@ -58,6 +58,7 @@ class ToldStop(NamedTuple):
     other_processes: Annotated[Count, Is("Without the socket, that end with it, as far as is known.")]
     connections: Annotated[Count | None, Is("That end with it; null where they were not counted.")]
     halted: Annotated[Halt | None, Is("Stopped by a signal, by a debugger, or frozen: it serves nobody.")]
+    halted_says: Annotated[str | None, Is("That in a sentence, with what lets it go on.")]
     since: Annotated[Time | None, Is("When the holder started.")]
     command: Annotated[str | None, Is("Command line of the holder.")]
     other_ports: Annotated[tuple[int, ...], Is("Further ports that the holder listens on.")]
@@ -79,6 +80,7 @@ def told_stop(stop: Stop, connections: int | None = None) -> ToldStop:
         other_processes=stop.others,
         connections=connections,
         halted=stop.halted,
+        halted_says=f"{sentence(tell_halt(stop.halted, stop.holder.pid))}." if stop.halted else None,
         since=None if stop.since is None else utc(stop.since),
         command=stop.command_line,
         other_ports=stop.other_ports,

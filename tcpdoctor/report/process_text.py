@@ -13,8 +13,6 @@ from tcpdoctor.answers.process import (
 )
 from tcpdoctor.answers.socket import ToldSocket
 from tcpdoctor.diagnosis.finding import Severity
-from tcpdoctor.diagnosis.holders import sentence
-from tcpdoctor.diagnosis.stopping import tell_halt
 from tcpdoctor.facts.dimension import BYTE, SECOND, show
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.sockopts import OptionValue
@@ -179,8 +177,7 @@ def _listener_words(row: ToldSocket) -> str:
 
 
 def _halt_words(answer: ProcessAnswer) -> list[str]:
-    stop = answer.stop
-    return [f"{sentence(tell_halt(stop.halted, stop.pid))}."] if stop is not None and stop.halted else []
+    return [answer.stop.halted_says] if answer.stop is not None and answer.stop.halted_says else []
 
 
 def _how_to_end(answer: ProcessAnswer) -> list[tuple[str, str]]:
