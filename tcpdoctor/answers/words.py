@@ -505,10 +505,10 @@ def _near(text: str) -> list[str]:
     from tcpdoctor.knowledge.option_pages import option_names
     from tcpdoctor.knowledge.resource import bare
     from tcpdoctor.knowledge.state_pages import state_keys
-    from tcpdoctor.knowledge.sysctl_pages import sysctl_names
+    from tcpdoctor.knowledge.sysctl_pages import names_to_suggest
 
     names = [*error_names(), *state_keys(), *option_names(), *(rule.id for rule in load_rules().rules)]
-    sysctls = {name: name.rpartition(".")[2] for name in sysctl_names()}
+    sysctls = {name: name.rpartition(".")[2] for name in names_to_suggest()}
     spelled = {bare(name): name for _, name in list_programs() if re.fullmatch(r"[\w.+-]{4,}", name)}
     spelled |= {bare(name): name for name in names}
     spelled |= {bare(full): name for full, name in sysctls.items()}

@@ -1,7 +1,7 @@
 """The data files beside this module, wherever the package lies: a folder, a wheel, a zip archive."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -51,13 +51,19 @@ def bare(name: str) -> str:
     return "".join(char for char in name.lower() if char.isascii() and char.isalnum())
 
 
-def find_name(asked: str, spellings: Mapping[str, str], what: str) -> str:
+def find_name(
+    asked: str,
+    spellings: Mapping[str, str],
+    what: str,
+    suggested: Callable[[], Mapping[str, str]] | None = None,
+) -> str:
     """Return the name that `asked` spells.
 
     Args:
         asked: As the user typed it.
         spellings: The name by each of its spellings, in `bare` form.
         what: What kind of thing it is, for the complaint: ``state``.
+        suggested: Those of the spellings that a mistake may have meant, where these are not all.
 
     Raises:
         QuestionError: There is none; with the nearest that there is, or all where they are few.
@@ -65,7 +71,8 @@ def find_name(asked: str, spellings: Mapping[str, str], what: str) -> str:
     found = spellings.get(bare(asked))
     if found is not None:
         return found
-    raise QuestionError(f"no {what} is called {asked.strip()[:60]!r}; {suggest(asked, spellings)}")
+    meant = spellings if suggested is None else suggested()
+    raise QuestionError(f"no {what} is called {asked.strip()[:60]!r}; {suggest(asked, meant)}")
 
 
 _MOST_BEGUN = 3

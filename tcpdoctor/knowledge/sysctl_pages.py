@@ -86,8 +86,14 @@ def find_sysctl(asked: str) -> SysctlPage:
             f"tcpdoctor explain --option {option}"
         )
     other = bare_name if known else _other_name(bare_name)
-    name = find_name(other if bare(other) in spellings else bare_name, spellings, "sysctl of TCP")
+    meant = other if bare(other) in spellings else bare_name
+    name = find_name(meant, spellings, "sysctl of TCP", lambda: _spellings(names_to_suggest()))
     return _page(name, parse_toml(places[name])[name])
+
+
+def names_to_suggest() -> tuple[str, ...]:
+    """Names that a mistake may have meant: none of those that no kernel ever had."""
+    return tuple(name for name, page in all_pages().items() if page.removed != "never there")
 
 
 def _other_name(asked: str) -> str:
@@ -190,6 +196,7 @@ __all__ = [
     "all_pages",
     "dotted",
     "find_sysctl",
+    "names_to_suggest",
     "sysctl_names",
     "unknown_sysctl",
 ]

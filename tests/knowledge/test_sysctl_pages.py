@@ -11,6 +11,7 @@ from tcpdoctor.facts.sysctl_facts import SYSCTL_FACTS
 from tcpdoctor.kernel.sysctl import MACHINE_WIDE
 from tcpdoctor.knowledge.resource import list_names, parse_toml, read_text
 from tcpdoctor.knowledge.sysctl_pages import FOLDER, dotted, find_sysctl, sysctl_names
+from tests.cli.command import complaint, tcpdoctor
 
 NAMES = sysctl_names()
 PAGES = [find_sysctl(name) for name in NAMES]
@@ -169,3 +170,13 @@ def _has_page(name: str) -> bool:
         return bool(find_sysctl(name).name)
     except QuestionError:
         return False
+
+
+@pytest.mark.parametrize("asked", ["tcp_timeout", "tcp_tw_timeouts", "tcp_tw_time"])
+def test_a_name_that_no_kernel_ever_had_is_never_suggested(asked):
+    with pytest.raises(QuestionError) as told:
+        find_sysctl(asked)
+    assert "tcp_tw_timeout?" not in str(told.value)
+    said = complaint(tcpdoctor("explain", asked))
+    assert "tcp_tw_timeout" not in said.replace(asked, "")
+    assert find_sysctl("tcp_tw_timeout").removed == "never there"
