@@ -248,7 +248,8 @@ def _nowhere(place: tuple[str, int], line: Line, names: Collection[str]) -> Iter
     if interface is not None and (interface["rest"] or "").count("/") > 1:
         yield _of_interface(place, line, interface)
         return
-    near = _near(key, names) if line.target.startswith("net/ipv4/tcp_") else None
+    in_capitals = key != key.lower() and key.lower() in names
+    near = _near(key, names) if in_capitals or line.target.startswith("net/ipv4/tcp_") else None
     if near or "/" not in line.target or re.search(r"\s", key):
         what = f"No kernel that this program knows has {clean(key, _SHOWN)}."
         near = near or _near(key, names)
@@ -276,6 +277,7 @@ def _near(key: str, names: Collection[str]) -> str | None:
     """The name that was meant; None where even the nearest is another word in its last part."""
     from difflib import SequenceMatcher  # only a mistake pays for it
 
+    key = key.lower()  # the kernel's own names have no capitals
     near = nearest(key, names)
     if near is None:
         return None

@@ -104,3 +104,12 @@ def test_what_no_kernel_has_is_told_of_another_system_too():
     ]
     assert other.faults[0].do == "Did you mean net.ipv4.tcp_keepalive_time?"
     assert other.faults[1].do == "Did you mean net.core.somaxconn?"
+
+
+def test_a_name_in_capitals_is_known_for_what_is_meant():
+    text = "net.ipv4.TCP_KEEPALIVE_TIME = 30\nNET.CORE.SOMAXCONN = 4096\n"
+    other = lint_settings(look(text, is_here=False, held={}), NAMES)
+    assert [one.do for one in other.faults] == [
+        "Did you mean net.ipv4.tcp_keepalive_time?",
+        "Did you mean net.core.somaxconn?",
+    ]
