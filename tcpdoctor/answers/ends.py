@@ -71,9 +71,10 @@ def _resolve(host_port: str, host: str, port: int, *, look_up: bool) -> list[Tar
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     except (socket.gaierror, UnicodeError) as error:
         why = error.strerror if isinstance(error, socket.gaierror) else "no name of a host"
-        if not look_up:
-            why = "with --no-lookup no name is looked up"
-        raise QuestionError(f"--connect {host_port}: {host}: {why}; {_EXAMPLE}") from error
+        said = f"no address is known here for {host} ({why})" if look_up else "--no-lookup looks no name up"
+        raise QuestionError(
+            f"--connect {host_port}: {said}; give an address in its place, for example 10.0.0.5:{port}"
+        ) from error
     targets = [
         _reachable(Target(4 if family == socket.AF_INET else 6, str(end[0]), 0, port))
         for family, _, _, _, end in found

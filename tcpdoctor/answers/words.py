@@ -439,13 +439,19 @@ def _unknown(text: str) -> str:
     said = _unknown_number(text) or _unknown_host(text) or _unknown_name(text) or _several(text)
     if said:
         return said
-    near = _near(text)
+    near = _near(text) or _first_that_means(text)
     if near:
         return f"nothing here is called {shown!r}; did you mean: tcpdoctor explain {_either(near)}"
     return (
         f"nothing here is called {shown!r}; a word is a port, HOST:PORT, an error, a state, a sysctl, "
         "a socket option, a rule, a service or a process"
     )
+
+
+def _first_that_means(text: str) -> list[str]:
+    """Of several words the first, where that alone means something and is no number."""
+    first, *others = text.split()
+    return [first] if others and not first.isdecimal() and any(_meanings(first)) else []
 
 
 def _either(names: Sequence[str]) -> str:

@@ -471,6 +471,9 @@ def describe_usage(error: typer.TyperException, path: str) -> str:
         text = error.format_message().rstrip(".")
         text = text[:1].lower() + text[1:]
         unknown = re.fullmatch(r"no such command '([^']{1,60})'.*", text)
+        below = getattr(getattr(context, "command", None), "commands", None)
+        if text == "missing command" and below:
+            text = f"which of its commands? there are: {', '.join(below)}"
         if unknown and path in _SHOWS and re.search("[-_./]", unknown[1]):
             text = f"no command {unknown[1]!r}; did you mean: {_SHOWS[path]} {unknown[1]}"
     return f"{path}: {text} (see {path} --help)"
@@ -526,6 +529,8 @@ def _guess(option: str, possibilities: list[str] | None, *, is_root: bool) -> st
         return f"did you mean --{near[0]}?"
     if option in _ELSEWHERE:
         return _ELSEWHERE[option]
+    if is_root and option in ("-v", "-V"):
+        return "did you mean --version?"
     if is_root and not option.startswith("--version"):
         return "options follow their command, as in: tcpdoctor check --window 5"
     return "it may be misspelt"

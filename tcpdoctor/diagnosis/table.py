@@ -16,6 +16,10 @@ _MOST_LISTED = 40
 """Names that a complaint lists; of more it says how many there are."""
 
 
+_LONG_ENOUGH = 8
+"""Letters of a name; of a shorter one, half of the letters are soon those of a name that is quite another."""
+
+
 def nearest(name: str, known: Collection[str]) -> str | None:
     """The known name most like `name`; None where none is near.
 
@@ -25,7 +29,7 @@ def nearest(name: str, known: Collection[str]) -> str | None:
         return None
     from difflib import get_close_matches  # only a mistake pays for it
 
-    close = get_close_matches(name, known, n=1, cutoff=0.6)
+    close = get_close_matches(name, known, n=1, cutoff=0.6 if len(name) >= _LONG_ENOUGH else 0.75)
     if close:
         return close[0]
     return next((candidate for candidate in known if candidate.startswith(name)), None)

@@ -85,7 +85,7 @@ def suggest(asked: str, spellings: Mapping[str, str]) -> str:
     begun = _distinct(name for key, name in spellings.items() if bare(asked) and key.startswith(bare(asked)))
     if 0 < len(begun) <= _MOST_BEGUN:
         return f"did you mean {' or '.join(begun)}?"
-    near = get_close_matches(bare(asked), spellings, n=1, cutoff=0.7)
+    near = get_close_matches(bare(asked), spellings, n=1, cutoff=0.7 if len(asked) > 4 else 0.82)
     if near:
         return f"did you mean {spellings[near[0]]}?"
     names = _distinct(spellings.values())

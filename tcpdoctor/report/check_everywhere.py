@@ -248,7 +248,7 @@ def _html(checks: Checks, quiet: bool) -> str:  # noqa: FBT001 - one of many ren
         f'<ul class="toc" aria-label="Network namespaces">{items}</ul></header>\n'
     )
     parts = [
-        check_part(check, f"ns{number}", _shown(check, quiet=quiet))
+        check_part(check, f"ns{number}", _shown(check, quiet=quiet), opened=number == 0)
         for number, check in enumerate(checks.checks)
     ]
     footer = check_footer(checks.checks[0]) if checks.checks else ""

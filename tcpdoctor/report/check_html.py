@@ -45,11 +45,19 @@ def check_html(check: Check, only: Sequence[Finding] | None = None) -> str:
     return html_page(title, "".join(body) + check_footer(check))
 
 
-def check_part(check: Check, name: str, only: Sequence[Finding] | None = None) -> str:
-    """Return one of many checks as a part of a page, without pictures; `name` sets its links apart."""
+def check_part(
+    check: Check, name: str, only: Sequence[Finding] | None = None, *, opened: bool = False
+) -> str:
+    """Return one of many checks as a part of a page, without pictures; `name` sets its links apart.
+
+    Its findings are folded; `opened`, the worst one is not.
+    """
     findings = check.diagnosis.findings if only is None else tuple(only)
     groups = grouped(findings, untold_by_rule(check.diagnosis) if only is None else None)
-    articles = (_article(alike, check, folded=True, within=name) for alike in groups)
+    articles = (
+        _article(alike, check, folded=number > 0 or not opened, within=name)
+        for number, alike in enumerate(groups)
+    )
     return _hero(check, groups, name) + "".join(articles) + (_unanswered(check) if only is None else "")
 
 

@@ -48,6 +48,7 @@ main:has(.host:target) .all{display:inline-block}
 padding:8px 0}.stack td{display:block;border:0;padding:2px 0;overflow-wrap:anywhere}
 .hosts .stack td:first-child,.hosts .stack td:nth-child(2){display:inline-block;vertical-align:baseline;
 margin-right:.6em}}
+@media (min-width:761px){.hosts .stack td:last-child{white-space:nowrap}}
 @media print{.picks,.only{display:none}}
 """
 

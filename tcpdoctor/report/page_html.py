@@ -97,7 +97,8 @@ details.finding>summary{font-weight:400;list-style-position:outside}
 dl{display:grid;grid-template-columns:minmax(5em,max-content) 1fr;gap:.3em 1.2em;margin:.6em 0}
 dt{color:var(--soft)}dd{margin:0;min-width:0;overflow-wrap:anywhere}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
-th{text-align:left;color:var(--soft);font-weight:600;font-size:.82rem;padding:4px 12px 6px 0}
+th{text-align:left;overflow-wrap:normal;color:var(--soft);font-weight:600;font-size:.82rem}
+th{padding:4px 12px 6px 0}
 td{border-top:1px solid var(--line);padding:7px 12px 7px 0;vertical-align:top}
 td:last-child,th:last-child{padding-right:0}
 .num{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}

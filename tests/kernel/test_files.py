@@ -157,9 +157,13 @@ def test_an_ordinary_user_reads_his_own_files(tmp_path):
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        os.chdir(folder)
-        os.setuid(1234)
-        os.write(writer, read_text_file("rule.toml").encode())
+        try:
+            os.chdir(folder)
+            os.setuid(1234)
+            text = read_text_file("rule.toml")
+        except BaseException as error:
+            text = f"{type(error).__name__}: {error}"
+        os.write(writer, text.encode())
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as stream:

@@ -5,10 +5,14 @@ import re
 
 import pytest
 
+from tcpdoctor.answers.check import Checks
+from tcpdoctor.answers.everywhere import Place, Unseen
 from tcpdoctor.answers.fleet import Fleet
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.report.check_everywhere import render_everywhere
 from tcpdoctor.report.check_html import check_html
 from tcpdoctor.report.fleet_html import fleet_html
+from tcpdoctor.report.style import PLAIN
 from tests.answers.fleet_reports import NOW, document, finding, report
 from tests.peers.test_check_html import DARK, LIGHT, browse
 from tests.report.examples import CRITICAL, FINDING, HIDDEN, INFO, check
@@ -51,9 +55,23 @@ def page_of_a_fleet():
     return fleet_html(fleet.conclude(NOW, max_age=86_400, expected=expected), 20)
 
 
+def page_of_namespaces():
+    """Labels, names and reasons that are longer than the screen is wide, and a namespace that is well."""
+    name = "a-namespace-with-a-name-that-does-not-end" * 3
+    places = [
+        Place(4026532177 + n, f"{name}{n}", f"network namespace {name} of a pod", n == 0) for n in range(4)
+    ]
+    found = [(CRITICAL, LONG, INFO), (LONG,), (FINDING,), ()]
+    checks = [
+        check(*findings, unchecked=[HIDDEN])._replace(place=place, netns=place.name or "")
+        for place, findings in zip(places, found, strict=True)
+    ]
+    return render_everywhere(Checks(tuple(checks), (Unseen(places[3], "y" * 300),), 0), "html", PLAIN)
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", [LIGHT, DARK])
-@pytest.mark.parametrize("made", [page_of_check, page_of_a_fleet])
+@pytest.mark.parametrize("made", [page_of_check, page_of_a_fleet, page_of_namespaces])
 def test_no_page_overflows(need, tmp_path, width, scheme, made):
     chromium = need("chromium", "chromium")
     page = made()

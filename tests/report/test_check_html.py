@@ -5,10 +5,13 @@ from html.parser import HTMLParser
 
 import pytest
 
+from tcpdoctor.answers.check import Checks
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Destination, DestinationUse, Detail
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.report.check_everywhere import render_everywhere
 from tcpdoctor.report.check_html import check_html
+from tcpdoctor.report.style import PLAIN
 from tests.facts.samples import CONNECTION
 from tests.facts.samples import INFO as TCP_INFO
 from tests.report.examples import CENSUS, CRITICAL, FINDING, HIDDEN, SNAPSHOT, check
@@ -137,6 +140,13 @@ def test_only_some_findings_are_all_that_is_said():
     assert "accept-queue-full" in page.text
     assert "fin-wait-2-held-open" not in page.text
     assert "state machine" not in page.text
+
+
+def test_of_several_namespaces_the_worst_finding_alone_is_unfolded():
+    checks = Checks((check(CRITICAL, FINDING), check(FINDING), check()), (), 0)
+    page = render_everywhere(checks, "html", PLAIN)
+    assert (page.count("<article "), page.count('<details class="finding')) == (1, 2)
+    assert page.index("<article ") < page.index('<details class="finding')
 
 
 def test_the_contents_say_how_many_more_have_the_same():
