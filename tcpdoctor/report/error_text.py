@@ -18,18 +18,18 @@ from tcpdoctor.report.style import Style
 def error_page(answer: ErrorAnswer, style: Style) -> list[Block]:
     """Return the page."""
     here: tuple[Block, ...] = (
-        *(Item(_here(one)) for one in answer.here),
         Command(
             tuple(style.asks(one) if one.startswith("tcpdoctor ") else one for one in answer.ask), close=True
         ),
+        *(Item(_here(one)) for one in answer.here),
     )
     see = ((("See also", ", ".join(answer.see_also)),),) if answer.see_also else ()
     return [
         Title(f"{answer.error} ({answer.number}, {answer.text})"),
         Prose(answer.means),
-        *(section for call in answer.calls for section in listed(f"From {call.call}", call.why)),
         Section("Here", here),
         *listed("What to do", answer.remedy),
+        *(section for call in answer.calls for section in listed(f"From {call.call}", call.why)),
         *mistaken((wrong.claim, wrong.truth) for wrong in answer.mistaken_for),
         *(Section("", (Fields(rows),)) for rows in see),
     ]

@@ -45,10 +45,10 @@ _SWITCHES = ("SO_REUSEADDR", "SO_REUSEPORT", "IPV6_V6ONLY", "SO_KEEPALIVE", "TCP
 
 def port_page(answer: PortAnswer, style: Style, *, long: bool) -> list[Block]:
     """Return the answer that somebody woken at three can use, or all of it."""
-    return _long(answer, style) if long else _short(answer)
+    return _long(answer, style) if long else _short(answer, style)
 
 
-def _short(answer: PortAnswer) -> list[Block]:
+def _short(answer: PortAnswer, style: Style) -> list[Block]:
     """The verdict first, then now, do, not, who."""
     busy = _first_busy(answer)
     rows = []
@@ -61,7 +61,8 @@ def _short(answer: PortAnswer) -> list[Block]:
     rows += [("not", text) for text in answer.wrong_advice[:1]]
     rows += [] if busy is None else _labelled("who", _who(busy, answer))
     rows += _labelled("udp", _udp(answer))
-    rows += _labelled("check", [_finding_words(one) for one in answer.findings[:SHOWN_FINDINGS]])
+    found = answer.findings[:SHOWN_FINDINGS]
+    rows += _labelled("check", [line for one in found for line in _finding_lines(one, style)])
     if answer.verdict == "free":
         if isinstance(answer.redirects, Missing):
             rows.append(("rules", f"of nft and iptables: {answer.redirects.reason}"))
@@ -76,8 +77,11 @@ def _labelled(label: str, texts: Iterable[str]) -> list[tuple[str, str]]:
     return [("" if number else label, text) for number, text in enumerate(texts)]
 
 
-def _finding_words(finding: ToldFinding) -> str:
-    return f"{finding.severity.upper()} {finding.subject['label']}: {finding.title}"
+def _finding_lines(finding: ToldFinding, style: Style) -> list[str]:
+    """What is found with its numbers, and the command that tells the whole of it."""
+    said = finding.headline or finding.title
+    whole = style.asks(f"tcpdoctor check {finding.rule}")
+    return [f"{finding.severity.upper()} {finding.subject['label']}: {said}", whole]
 
 
 _ELSE = (

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tcpdoctor.answers.finding import told_finding
 from tcpdoctor.answers.port import PortQuestion, finish
 from tcpdoctor.diagnosis.bind import Target
 from tcpdoctor.diagnosis.finding import Diagnosis
@@ -15,6 +16,7 @@ from tcpdoctor.report.page import page_text
 from tcpdoctor.report.port_text import port_page
 from tcpdoctor.report.style import PLAIN
 from tests.diagnosis.test_port import NGINX, PORT, evidence, listener, time_wait
+from tests.report.examples import FINDING
 from tests.schemas import assert_described
 
 WHO = Identity("box", "6.18.44", 4026531840, None, True, 0)
@@ -110,6 +112,16 @@ def test_many_sockets_that_are_alike_are_one_line_with_all_of_them_counted():
     assert " <- 10.0.0.7:51000..51006, closed here first" in page_text(
         port_page(few, PLAIN, long=False), PLAIN
     )
+
+
+def test_what_check_finds_at_the_port_has_its_numbers_and_the_command_that_tells_more():
+    record, _ = told(listener("0.0.0.0"))
+    found = told_finding(FINDING._replace(headline="120 FIN_WAIT_2 held open"))
+    page = port_page(record._replace(findings=(found,)), PLAIN._replace(netns="blue"), long=False)
+    assert (
+        f" check WARNING {FINDING.label}: 120 FIN_WAIT_2 held open\n"
+        f"       tcpdoctor check {FINDING.rule} --netns blue\n"
+    ) in page_text(page, PLAIN)
 
 
 def test_a_udp_question_is_about_udp_sockets_only():

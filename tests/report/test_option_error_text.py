@@ -75,6 +75,13 @@ def test_ipv6_v6only_is_told_of_listeners_only():
     assert list(who_sets("IPV6_V6ONLY", RUNTIMES)) == ["listener"]
 
 
+def test_what_to_type_and_to_do_stands_before_the_causes():
+    text = page_text(error_page(answer_of(find_error("EADDRINUSE"), IDENTITY, 0.0, ()), PLAIN), PLAIN)
+    first = text.index("tcpdoctor explain --port N")
+    assert first < text.index("What to do") < text.index("From bind()")
+    assert text[:first].count("\n") < 10, "in view on any terminal"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
