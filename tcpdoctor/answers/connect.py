@@ -47,11 +47,11 @@ from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.portrange import Settings, ephemeral_range, port_reuse, reserved_ports
 from tcpdoctor.facts.socketset import age_in_one_look
 from tcpdoctor.kernel.addresses import is_loopback_down, read_local_addresses
+from tcpdoctor.kernel.bind_rules import find_user, read_bind_rules
 from tcpdoctor.kernel.connect_evidence import NoRoute, Route, find_route, interface_of, read_port_use
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.owners import find_owners, with_owners
 from tcpdoctor.kernel.packet_rules import Redirect
-from tcpdoctor.kernel.port_evidence import find_user, read_bind_rules
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.redirects import NO_FILTERS, Redirects, read_filters, read_redirects
 from tcpdoctor.kernel.snapshot import (

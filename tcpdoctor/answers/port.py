@@ -4,7 +4,6 @@ The look is taken once and judged for each address that is asked about; without 
 ``::``, because Go, Java, Node and .NET bind the latter.
 """
 
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
@@ -32,45 +31,27 @@ from tcpdoctor.answers.stop import (
     told_place,
     told_stop,
 )
-from tcpdoctor.diagnosis.bind import ATTEMPTS, OK, Attempt, Target, parse_target
-from tcpdoctor.diagnosis.custody import (
-    HeldConnections,
-    connections_by_holders,
-    connections_that_end,
-    custody_of,
-    first_holder,
-    is_waiting,
-    peer_of,
-    stop_of,
-)
+from tcpdoctor.diagnosis.bind import ATTEMPTS, Attempt, Target, parse_target
+from tcpdoctor.diagnosis.custody import Keeping, first_holder, is_waiting, keeping_of
 from tcpdoctor.diagnosis.finding import Diagnosis, Unchecked
-from tcpdoctor.diagnosis.occupants import PortSocket, Row, udp_sockets
+from tcpdoctor.diagnosis.occupants import PortSocket, udp_sockets
 from tcpdoctor.diagnosis.port import BindAnswer, answer, with_probes
-from tcpdoctor.diagnosis.port_advice import advise, led_elsewhere
+from tcpdoctor.diagnosis.port_advice import Outcome, conclude
 from tcpdoctor.diagnosis.port_verdict import (
+    Verdict,
     count_causes,
     flag_value,
-    redirected,
-    summary_of_port,
-    verdict,
+    that_can_be_asked,
+    verdict_of_all,
     why,
 )
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.addresses import interface_indexes
-from tcpdoctor.kernel.namespaces import Identity, read_identity
+from tcpdoctor.kernel.bind_probe import Probe, probe_bind
+from tcpdoctor.kernel.bind_rules import find_user
+from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.packet_rules import Redirect
-from tcpdoctor.kernel.port_evidence import (
-    PortEvidence,
-    PortUse,
-    Probe,
-    connections,
-    find_user,
-    privilege_of,
-    probe_bind,
-    read_port_evidence,
-    read_port_use,
-    use_of,
-)
+from tcpdoctor.kernel.port_evidence import PortEvidence, PortLook, read_port_evidence, seen_by, take_port_look
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Detail, Endpoint, Held, Holder, Listener, UdpSocket
 from tcpdoctor.kernel.sockopts import Linger, PortRange, SocketOptions
@@ -80,9 +61,8 @@ from tcpdoctor.kernel.underway import UNDERWAY
 from tcpdoctor.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
-    from tcpdoctor.kernel.snapshot import Samples
+    pass
 
-_NUMBERS = {"SO_REUSEADDR": socket.SO_REUSEADDR, "SO_REUSEPORT": socket.SO_REUSEPORT}
 _ANYWHERE = ("0.0.0.0", "::")
 _WINDOW = 1.0
 """Seconds between the two looks, as of `check`."""
@@ -105,7 +85,6 @@ Cause: TypeAlias = Literal[
     "time-wait",
     None,
 ]
-Verdict: TypeAlias = Literal["free", "busy", "partly", "unknown"]
 Options: TypeAlias = Annotated[
     Mapping[str, bool | int | str | Linger | PortRange | None],
     Is(
@@ -301,22 +280,15 @@ def look_at_port(question: PortQuestion) -> PortAnswer:
     Raises:
         QuestionError: The port, the address, the user or the device is none.
     """
-    _refuse_bad_questions(question)
-    targets = _targets(question)
-    # they take their time, and the port shall be told as it is afterwards
-    samples = _samples(read_port_use(question.port))
-    evidence = read_port_evidence(question.port, protocol=question.protocol)
-    samples = samples or _samples(use_of(evidence))  # what is merely bound shows to a closer look alone
-    diagnosis = Diagnosis((), (), 0) if samples is None else _diagnose(evidence, samples)
-    who, taken_at = read_identity(), time.time()
-    evidence = _for_user(evidence, question.user)
-    found = [answer(target, evidence) for target in targets]
-    if question.probe or question.probe_listen:
-        found = [
-            with_probes(one, _probes(target, question, listen=question.probe_listen))
-            for one, target in zip(found, targets, strict=True)
-        ]
-    return finish(question, found, evidence, diagnosis, who, taken_at)
+    uid, targets = _uid_of(question), _targets(question)
+    look = take_port_look(question.port, question.protocol, window=_WINDOW)
+    probes = [_probes(target, question) for target in targets]
+    diagnosis = _diagnose(look)
+    evidence = seen_by(look.evidence, uid)
+    found = [
+        with_probes(answer(target, evidence), probed) for target, probed in zip(targets, probes, strict=True)
+    ]
+    return finish(question, found, evidence, diagnosis, look.who, look.taken_at)
 
 
 def wait_until_free(question: PortQuestion, seconds: float) -> PortAnswer:
@@ -326,24 +298,34 @@ def wait_until_free(question: PortQuestion, seconds: float) -> PortAnswer:
         QuestionError: As `look_at_port`.
     """
     begun = time.monotonic()
-    _refuse_bad_questions(question)
-    targets = _targets(question)
+    uid, targets = _uid_of(question), _targets(question)
     while True:
-        evidence = _for_user(read_port_evidence(question.port, protocol=question.protocol), question.user)
+        evidence = seen_by(read_port_evidence(question.port, protocol=question.protocol), uid)
         found = [answer(target, evidence) for target in targets]
         waited = time.monotonic() - begun
-        free = all(verdict_of(one) == "free" for one in found if _is_asked(one, evidence))
+        free = verdict_of_all(that_can_be_asked(found)) == "free"
         if free or waited >= seconds or UNDERWAY.is_hurried or UNDERWAY.is_interrupted:
             return look_at_port(question)._replace(waited_s=round(waited, 3))
         ends = max((one.free_in or 0.0 for one in found), default=0.0)
         UNDERWAY.wait(min(max(ends, WAIT_STEP), WAIT_STRIDE, seconds - waited))
 
 
-def _refuse_bad_questions(question: PortQuestion) -> None:
+def _uid_of(question: PortQuestion) -> int | None:
+    """Return the uid of the user whom the question is for; None where it is the one who asks.
+
+    Raises:
+        QuestionError: There is no such user, or a probe was asked for that does not fit.
+    """
     if (question.probe or question.probe_listen) and question.user is not None:
         raise QuestionError("--probe asks the kernel as the user who runs it: leave --user out, or sudo -u")
     if question.probe_listen and question.protocol == "udp":
         raise QuestionError("--probe-listen: a UDP socket does not listen; --probe binds it")
+    if question.user is None:
+        return None
+    uid = find_user(question.user)
+    if isinstance(uid, Missing):
+        raise QuestionError(f"--user {question.user[:60]}: {uid.reason}; give a name or a number")
+    return uid
 
 
 def _targets(question: PortQuestion) -> list[Target]:
@@ -363,26 +345,16 @@ def _targets(question: PortQuestion) -> list[Target]:
     ]
 
 
-def _for_user(evidence: PortEvidence, user: str | None) -> PortEvidence:
-    """The same look for another user: his uid, and his right to privileged ports."""
-    if user is None:
-        return evidence
-    uid = find_user(user)
-    if isinstance(uid, Missing):
-        raise QuestionError(f"--user {user[:60]}: {uid.reason}; give a name or a number")
-    if uid == evidence.uid:
-        return evidence
-    return evidence._replace(uid=uid, rules=evidence.rules._replace(privileged=privilege_of(uid)))
-
-
-def _probes(target: Target, question: PortQuestion, *, listen: bool) -> list[Reading[Probe]]:
-    family = socket.AF_INET if target.family == 4 else socket.AF_INET6
+def _probes(target: Target, question: PortQuestion) -> list[Reading[Probe]]:
+    """What the kernel itself answers to each combination of options; nothing where it was not asked."""
+    if not question.probe and not question.probe_listen:
+        return []
     return [
         probe_bind(
-            family,
+            target.family,
             target.socket_address,
-            tuple(_NUMBERS[name] for name in options),
-            listen=listen,
+            options,
+            listen=question.probe_listen,
             datagram=target.protocol == "udp",
             device=question.device,
         )
@@ -390,24 +362,14 @@ def _probes(target: Target, question: PortQuestion, *, listen: bool) -> list[Rea
     ]
 
 
-def _samples(use: PortUse) -> "Samples | None":
-    """Look twice, as `check` does; None for a port that nobody uses: no rule is asked about it."""
-    if use is PortUse.NONE:
-        return None
-    from tcpdoctor.kernel.live import take_samples
-
-    return take_samples(_WINDOW, every_listener=use is PortUse.LISTENING)
-
-
-def _diagnose(evidence: PortEvidence, samples: "Samples") -> Diagnosis:
+def _diagnose(look: PortLook) -> Diagnosis:
     """Ask the rules about this port and who is there."""
+    if look.samples is None:
+        return Diagnosis((), (), 0)
     from tcpdoctor.answers.rules import load_rules
     from tcpdoctor.diagnosis.evaluate import diagnose_port
 
-    listeners = () if isinstance(evidence.listeners, Missing) else evidence.listeners
-    owners = [row.owner for row in listeners] + [row.owner for row in connections(evidence.local)]
-    pids = {holder.pid for owner in owners if isinstance(owner, Held) for holder in owner.holders}
-    return diagnose_port(load_rules().rules, samples, evidence.port, pids)
+    return diagnose_port(load_rules().rules, look.samples, look.evidence.port, look.evidence.pids)
 
 
 # The record is finished here; nothing is read below this line.
@@ -422,14 +384,8 @@ def finish(
     taken_at: float,
 ) -> PortAnswer:
     """Put the record together from what was found for each address, the one that was asked about first."""
-    asked = [one for one in found if _is_asked(one, evidence)]
-    overall = _verdict([verdict_of(one) for one in asked])
-    summary = summary_of_port(asked, overall, evidence)
-    worst = _first_busy(asked)
-    advice = advise(worst)
-    led = dict.fromkeys(one for each in asked for one in redirected(each))
-    others = [one for one in led if one not in redirected(worst)]
-    target = found[0].target
+    target, (verdict, summary, advice, led, doubts, outcomes) = found[0].target, conclude(found, evidence)
+    binds = [_bind(one, outcome, taken_at) for one, outcome in zip(found, outcomes, strict=True)]
     return PortAnswer(
         schema="tcpdoctor.port/1",
         port=target.port,
@@ -438,27 +394,27 @@ def finish(
         protocol=question.protocol,
         host=host_of(who),
         taken_at=utc(taken_at),
-        bind=_bind(found[0], taken_at),
-        advice=(*advice.do, *(led_elsewhere(one, target.port) for one in others)),
+        bind=binds[0],
+        advice=advice.do,
         listeners=_listeners(evidence),
         states=_states(evidence),
         as_local=_total(evidence.local, evidence.listeners),
         as_remote=_total(evidence.remote, ()),
         findings=tuple(map(told_finding, diagnosis.findings)),
-        verdict=overall,
+        verdict=verdict,
         wrong_advice=advice.avoid,
         unchecked=diagnosis.unchecked,
         missing={f"bind.{number}": doubt for number, doubt in enumerate(found[0].unknowns)} or NO_REASONS,
-        headline=f"{overall.upper()}  {summary}",
-        bind_ipv6=_bind_ipv6(question, found, evidence, taken_at),
+        headline=f"{verdict.upper()}  {summary}",
+        bind_ipv6=_bind_ipv6(question, binds, evidence),
         udp_holders=evidence.udp
         if isinstance(evidence.udp, Missing)
         else _blockers(udp_sockets(evidence), evidence),
         user=question.user,
         device=question.device,
         waited_s=None,
-        doubts=tuple(dict.fromkeys(doubt for one in asked for doubt in one.unknowns)),
-        redirects=_redirects(tuple(led), evidence.redirects.not_looked),
+        doubts=doubts,
+        redirects=_redirects(led, evidence.redirects.not_looked),
         summary=summary,
     )
 
@@ -481,51 +437,18 @@ def _redirects(found: tuple[Redirect, ...], not_looked: tuple[str, ...]) -> Read
     )
 
 
-def _is_asked(found: BindAnswer, evidence: PortEvidence) -> bool:
-    """Without IPv6 nobody can ask for ``::``."""
-    return found.target.family == 4 or evidence.rules.ipv6 is not False
-
-
-def verdict_of(found: BindAnswer) -> Verdict:
-    """What a bind() without options meets; an answer that is not certain is unknown."""
-    plain = found.attempts[0]
-    if is_blind(found) or not plain.certain:
-        return "unknown"
-    return "free" if plain.bind == OK else "busy"
-
-
-def is_blind(found: BindAnswer) -> bool:
-    """Whether nothing can be said: no list of sockets, nothing else that decides, and no probe."""
-    evidence = found.evidence
-    lists = (evidence.udp,) if found.target.protocol == "udp" else (evidence.local, evidence.listeners)
-    unseen = all(isinstance(part, Missing) for part in lists)
-    return unseen and found.obstacle is None and not found.attempts[0].probed
-
-
-def _verdict(verdicts: Sequence[Verdict]) -> Verdict:
-    if len(set(verdicts)) == 1:
-        return verdicts[0]
-    return "unknown" if "unknown" in verdicts else "partly"
-
-
-def _first_busy(found: Sequence[BindAnswer]) -> BindAnswer:
-    """The one that advice is about: the first that cannot be bound, else the first in doubt."""
-    busy = [one for one in found if one.attempts[0].bind != OK]
-    return busy[0] if busy else found[0]
-
-
 def _bind_ipv6(
-    question: PortQuestion, found: Sequence[BindAnswer], evidence: PortEvidence, taken_at: float
+    question: PortQuestion, binds: Sequence[Reading[Bind]], evidence: PortEvidence
 ) -> Reading[Bind]:
     if question.address is not None:
         return Missing("an address was asked for")
     if evidence.rules.ipv6 is False:
         return Missing("IPv6 is off: this kernel makes no IPv6 sockets")
-    return _bind(found[1], taken_at)
+    return binds[1]
 
 
-def _bind(found: BindAnswer, taken_at: float) -> Reading[Bind]:
-    if is_blind(found):
+def _bind(found: BindAnswer, outcome: Outcome, taken_at: float) -> Reading[Bind]:
+    if outcome.blind:
         return Missing("; ".join(found.unknowns))
     return Bind(
         attempts=tuple(map(_attempt, found.attempts)),
@@ -538,10 +461,10 @@ def _bind(found: BindAnswer, taken_at: float) -> Reading[Bind]:
         obstacle=None if found.obstacle is None else found.obstacle.why,
         listen_probed=any(attempt.listen_probed for attempt in found.attempts),
         address=found.target.address,
-        verdict=verdict_of(found),
+        verdict=outcome.verdict,
         by_cause=dict(found.by_cause),
         free_at=None if found.free_in is None else utc(taken_at + found.free_in + 0.999),
-        says=verdict(found),
+        says=outcome.says,
     )
 
 
@@ -550,13 +473,12 @@ def _attempt(attempt: Attempt) -> ToldAttempt:
 
 
 def _blockers(sockets: Sequence[PortSocket], evidence: PortEvidence) -> tuple[Blocker, ...]:
-    held = connections_by_holders(evidence)  # there may be very many: they are counted once for all of these
-    return tuple(_blocker(one, evidence, held) for one in sockets)
+    keeping = keeping_of([one.row for one in sockets], evidence)
+    return tuple(_blocker(one, kept, evidence) for one, kept in zip(sockets, keeping, strict=True))
 
 
-def _blocker(one: PortSocket, evidence: PortEvidence, held: HeldConnections) -> Blocker:
-    row, custody = one.row, custody_of(one.row, evidence)
-    peer = peer_of(row, evidence)
+def _blocker(one: PortSocket, kept: Keeping, evidence: PortEvidence) -> Blocker:
+    row, (custody, peer, stop, ends) = one.row, kept
     device = evidence.interfaces.get(one.existing.device)
     return Blocker(
         state=_state_key(one),
@@ -579,13 +501,8 @@ def _blocker(one: PortSocket, evidence: PortEvidence, held: HeldConnections) -> 
         began_here=one.began_here,
         uid=one.existing.uid if one.existing.uid_known else None,
         device=device,
-        stop=_stop(row, evidence, held),
+        stop=None if stop is None else told_stop(stop, ends),
     )
-
-
-def _stop(row: Row, evidence: PortEvidence, held: HeldConnections) -> ToldStop | None:
-    stop = stop_of(row, evidence)
-    return None if stop is None else told_stop(stop, connections_that_end(stop, row, evidence, held))
 
 
 def _state_key(one: PortSocket) -> StateKey:

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.kernel.port_evidence import BindRules
+from tcpdoctor.kernel.bind_rules import BindRules
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.named_tuples import NamedTuple

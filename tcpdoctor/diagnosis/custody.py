@@ -6,7 +6,7 @@ from tcpdoctor.diagnosis.holders import is_service_manager, who_may_be_stopped
 from tcpdoctor.diagnosis.occupants import PortSocket, Row
 from tcpdoctor.diagnosis.stopping import Asker, Stop, name_place
 from tcpdoctor.kernel.cgroups import place_of as place_of_group
-from tcpdoctor.kernel.port_evidence import PortEvidence, connections, plain
+from tcpdoctor.kernel.port_evidence import PortEvidence, plain
 from tcpdoctor.kernel.processes import Lineage
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, NotHeld
@@ -138,6 +138,28 @@ def connections_that_end(
     return round(number)
 
 
+class Keeping(NamedTuple):
+    """Who keeps one socket, its other end, and who has to be stopped to free it."""
+
+    custody: Custody
+    peer: Connection | None
+    stop: Stop | None
+    ends: int
+    """Connections of the port that end with him who is stopped."""
+
+
+def keeping_of(rows: Iterable[Row], evidence: PortEvidence) -> list[Keeping]:
+    """Say of each of these sockets who keeps it."""
+    held = connections_by_holders(evidence)  # there may be very many: they are counted once for all of these
+    return [_keeping(row, evidence, held) for row in rows]
+
+
+def _keeping(row: Row, evidence: PortEvidence, held: HeldConnections) -> Keeping:
+    stop = stop_of(row, evidence)
+    ends = 0 if stop is None else connections_that_end(stop, row, evidence, held)
+    return Keeping(custody_of(row, evidence), peer_of(row, evidence), stop, ends)
+
+
 def others_that_hold(
     blockers: Iterable[PortSocket], stop: Stop, row: Row, evidence: PortEvidence
 ) -> tuple[Holder, ...]:
@@ -226,7 +248,7 @@ def peer_of(row: Row, evidence: PortEvidence) -> Connection | None:
     if not isinstance(row, Connection) or not row.remote.port:
         return None
     ends = plain(row.remote), plain(row.local)
-    candidates = (p for p in connections(evidence.remote) if p.local.port == row.remote.port)
+    candidates = (p for p in evidence.peers if p.local.port == row.remote.port)
     return next((p for p in candidates if (plain(p.local), plain(p.remote)) == ends), None)
 
 

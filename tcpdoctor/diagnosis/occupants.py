@@ -14,7 +14,7 @@ from tcpdoctor.diagnosis.bind import (
 )
 from tcpdoctor.facts.deadlines import RTO_MAX_SECONDS, Life, orphan_time_left
 from tcpdoctor.facts.origin import began_here
-from tcpdoctor.kernel.port_evidence import PortEvidence, connections, plain
+from tcpdoctor.kernel.port_evidence import PortEvidence, plain
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Listener, NotHeld, UdpSocket
 from tcpdoctor.kernel.states import TcpState, Timer
@@ -87,18 +87,19 @@ class Inheritance(NamedTuple):
 def port_sockets(evidence: PortEvidence, wanted: Wanted) -> tuple[PortSocket, ...]:
     """Return every socket at the port that is known one by one, listeners first, as `wanted` meets them."""
     listeners = () if isinstance(evidence.listeners, Missing) else evidence.listeners
-    rows = connections(evidence.local)
+    rows = evidence.rows
     origin = _inheritance(evidence, listeners, rows)
     reached = frozenset(end.port for end in evidence.listening)
     found = [
         PortSocket(row, _existing(row, evidence, origin), _cause_of_listener(row, wanted), None)
         for row in listeners
     ]
-    told = {known for row in rows if isinstance(known := began_here(row), bool)}
+    computed = [began_here(row) for row in rows]
+    told = {known for known in computed if isinstance(known, bool)}
     many = len({row.remote.port for row in rows if row.remote.port}) > 1
-    for row in rows:
+    for row, known in zip(rows, computed, strict=True):
         existing = _existing(row, evidence, origin)
-        began: Reading[bool | None] = began_here(row)
+        began: Reading[bool | None] = known
         if isinstance(began, Missing) and (origin.listening or told == {False}):
             began = False
         elif isinstance(began, Missing) and row.remote.port in reached and leads_to_listener(row, evidence):

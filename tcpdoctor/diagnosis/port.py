@@ -22,7 +22,8 @@ from tcpdoctor.diagnosis.occupants import (
     port_sockets,
     udp_sockets,
 )
-from tcpdoctor.kernel.port_evidence import PortEvidence, Probe
+from tcpdoctor.kernel.bind_probe import Probe
+from tcpdoctor.kernel.port_evidence import PortEvidence
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.named_tuples import NamedTuple
@@ -87,8 +88,11 @@ def answer(target: Target, evidence: PortEvidence) -> BindAnswer:
 def with_probes(answer: BindAnswer, probes: Sequence[Reading[Probe]]) -> BindAnswer:
     """Put what the kernel itself answered in place of the predictions, attempt by attempt.
 
-    Where listen() was not tried it stays a prediction: it repeats the test that bind() has passed.
+    Without probes nothing changes. Where listen() was not tried it stays a prediction: it repeats the test
+    that bind() has passed.
     """
+    if not probes:
+        return answer
     attempts = tuple(
         attempt if isinstance(probe, Missing) else _probed(attempt, probe)
         for attempt, probe in zip(answer.attempts, probes, strict=True)

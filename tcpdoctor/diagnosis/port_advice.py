@@ -1,6 +1,6 @@
 """What to do about a port that cannot be bound, and what is often advised and does not help."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from tcpdoctor.diagnosis.bind import OK, Attempt
 from tcpdoctor.diagnosis.custody import Custody, connections_that_end, custody_of, others_that_hold, stop_of
@@ -8,8 +8,16 @@ from tcpdoctor.diagnosis.holders import sentence, tell_redirect, tell_stop
 from tcpdoctor.diagnosis.occupants import PortSocket, is_ephemeral
 from tcpdoctor.diagnosis.port import BindAnswer
 from tcpdoctor.diagnosis.port_verdict import (
+    Verdict,
+    first_busy,
+    is_blind,
     redirected,
     seconds,
+    summary_of_port,
+    that_can_be_asked,
+    verdict,
+    verdict_of,
+    verdict_of_all,
 )
 from tcpdoctor.diagnosis.stopping import Stop
 from tcpdoctor.kernel.packet_rules import Redirect
@@ -28,6 +36,48 @@ class Advice(NamedTuple):
 
     do: tuple[str, ...]
     avoid: tuple[str, ...]
+
+
+class Outcome(NamedTuple):
+    """What the answer about one address means."""
+
+    verdict: Verdict
+    says: str
+    """The same in a few sentences."""
+    blind: bool
+    """Nothing can be said, of which `BindAnswer.unknowns` has the reasons."""
+
+
+class Conclusion(NamedTuple):
+    """What follows from the answers about all addresses that were meant."""
+
+    verdict: Verdict
+    summary: str
+    """All of them in a line."""
+    advice: Advice
+    """For the first address that cannot be bound, else for the first."""
+    led: tuple[Redirect, ...]
+    """Rules that lead the port's clients elsewhere, whatever the address."""
+    doubts: tuple[str, ...]
+    outcomes: tuple[Outcome, ...]
+    """Of each address in turn, those that nobody can ask for as well."""
+
+
+def conclude(found: Sequence[BindAnswer], evidence: PortEvidence) -> Conclusion:
+    """Say what the answers about the addresses mean together, and what is to be done."""
+    asked = that_can_be_asked(found)
+    whole, worst = verdict_of_all(asked), first_busy(asked)
+    advice, mine = advise(worst), redirected(worst)
+    led = tuple(dict.fromkeys(one for each in asked for one in redirected(each)))
+    others = [led_elsewhere(one, worst.target.port) for one in led if one not in mine]
+    return Conclusion(
+        verdict=whole,
+        summary=summary_of_port(asked, whole, evidence),
+        advice=Advice((*advice.do, *others), advice.avoid),
+        led=led,
+        doubts=tuple(dict.fromkeys(doubt for one in asked for doubt in one.unknowns)),
+        outcomes=tuple(Outcome(verdict_of(one), verdict(one), is_blind(one)) for one in found),
+    )
 
 
 def advise(answer: BindAnswer) -> Advice:

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
 
 from tcpdoctor.diagnosis.bind import OK, UNKNOWN, Attempt
 from tcpdoctor.diagnosis.custody import (
@@ -31,6 +32,46 @@ _NOUNS = {
     "fin-wait-2-orphan": ("FIN_WAIT_2 orphan", "FIN_WAIT_2 orphans"),
     "time-wait": ("TIME_WAIT connection", "TIME_WAIT connections"),
 }
+
+
+Verdict: TypeAlias = Literal["free", "busy", "partly", "unknown"]
+"""Of a bind() without options; partly: one of two addresses is free; unknown: it is not certain."""
+
+
+def verdict_of(found: BindAnswer) -> Verdict:
+    """What a bind() without options meets; an answer that is not certain is unknown."""
+    plain = found.attempts[0]
+    if is_blind(found) or not plain.certain:
+        return "unknown"
+    return "free" if plain.bind == OK else "busy"
+
+
+def is_blind(found: BindAnswer) -> bool:
+    """Whether nothing can be said: no list of sockets, nothing else that decides, and no probe."""
+    evidence = found.evidence
+    lists = (evidence.udp,) if found.target.protocol == "udp" else (evidence.local, evidence.listeners)
+    unseen = all(isinstance(part, Missing) for part in lists)
+    return unseen and found.obstacle is None and not found.attempts[0].probed
+
+
+def that_can_be_asked(found: Sequence[BindAnswer]) -> list[BindAnswer]:
+    """Leave ``::`` out where there is no IPv6 and another address is meant as well: nobody asks for it."""
+    asked = [one for one in found if one.target.family == 4 or one.evidence.rules.ipv6 is not False]
+    return asked or list(found)
+
+
+def verdict_of_all(asked: Sequence[BindAnswer]) -> Verdict:
+    """Say in a word what a server meets that may ask for any of these addresses."""
+    verdicts = [verdict_of(one) for one in asked]
+    if len(set(verdicts)) == 1:
+        return verdicts[0]
+    return "unknown" if "unknown" in verdicts else "partly"
+
+
+def first_busy(asked: Sequence[BindAnswer]) -> BindAnswer:
+    """The one that advice is about: the first that cannot be bound, else the first in doubt."""
+    busy = [one for one in asked if one.attempts[0].bind != OK]
+    return busy[0] if busy else asked[0]
 
 
 def verdict(answer: BindAnswer) -> str:

@@ -4,22 +4,18 @@ Nothing is bound, connected or written here, and only sockets of the port are li
 filters them.
 """
 
-import errno
-import fcntl
 import os
-import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from types import MappingProxyType
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from tcpdoctor.kernel.addresses import LocalAddresses, interface_indexes, read_local_addresses
+from tcpdoctor.kernel.addresses import interface_indexes
 from tcpdoctor.kernel.listing import WAYS, Way
 from tcpdoctor.kernel.namespaces import (
-    CAP_NET_BIND_SERVICE,
-    effective_capabilities,
-    in_first_user_namespace,
+    Identity,
+    read_identity,
 )
 from tcpdoctor.kernel.owners import find_owners, with_owners
 from tcpdoctor.kernel.processes import Lineage, read_lineage, read_process
@@ -41,131 +37,19 @@ from tcpdoctor.kernel.sockets import read_connections, read_listeners
 from tcpdoctor.kernel.sockopts import BIND_OPTIONS, Descriptor, SocketOptions, read_options
 from tcpdoctor.kernel.standing import Standing, read_standings
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
-from tcpdoctor.kernel.sysctl import read_sysctl, read_sysctls
-from tcpdoctor.kernel.text import clean, is_whole
+from tcpdoctor.kernel.sysctl import read_sysctls
+from tcpdoctor.kernel.text import clean
 from tcpdoctor.kernel.udp import read_udp_sockets
 from tcpdoctor.kernel.unlisted import Unlisted, find_unlisted
 from tcpdoctor.named_tuples import NamedTuple
 
-# What decides about bind() besides the sockets that are there: settings, addresses, privilege.
-
-
-_SO_BINDTODEVICE = 25
-_NS_GET_USERNS = 0xB701
-"""_IO(0xb7, 0x1) of include/uapi/linux/nsfs.h."""
-
-
-class BindRules(NamedTuple):
-    """What decides besides the sockets, for the user who asks."""
-
-    addresses: LocalAddresses
-    nonlocal_ipv4: Reading[bool]
-    """net.ipv4.ip_nonlocal_bind."""
-    nonlocal_ipv6: Reading[bool]
-    """net.ipv6.ip_nonlocal_bind."""
-    bindv6only: Reading[bool]
-    """net.ipv6.bindv6only: the IPV6_V6ONLY of a socket that does not set it."""
-    unprivileged_from: Reading[int]
-    """net.ipv4.ip_unprivileged_port_start."""
-    privileged: Reading[bool]
-    """Whether this user has CAP_NET_BIND_SERVICE over this network namespace."""
-    ipv6: Reading[bool] = True
-    """Whether sockets of IPv6 can be made at all."""
-
-
-def read_bind_rules(uid: int | None = None) -> BindRules:
-    """Read them for the calling thread: its network namespace and its capabilities.
-
-    Of a process of another user (`uid`) it is supposed that it has root's capabilities or none.
-    """
-    start = read_sysctl("net.ipv4.ip_unprivileged_port_start")
-    unprivileged_from: Reading[int]
-    if isinstance(start, (int, Missing)):
-        unprivileged_from = start
-    else:
-        unprivileged_from = Missing(f"net.ipv4.ip_unprivileged_port_start is no number: {start!r}")
-    return BindRules(
-        addresses=read_local_addresses(),
-        nonlocal_ipv4=_switch("net.ipv4.ip_nonlocal_bind"),
-        nonlocal_ipv6=_switch("net.ipv6.ip_nonlocal_bind"),
-        bindv6only=_switch("net.ipv6.bindv6only"),
-        unprivileged_from=unprivileged_from,
-        privileged=may_bind_privileged_ports() if uid in (None, os.geteuid()) else uid == 0,
-        ipv6=_knows_ipv6(),
-    )
-
-
-def _knows_ipv6() -> Reading[bool]:
-    try:
-        socket.socket(socket.AF_INET6, socket.SOCK_STREAM | socket.SOCK_CLOEXEC).close()
-    except OSError as error:
-        if error.errno == errno.EAFNOSUPPORT:
-            return False
-        return Missing(f"no IPv6 socket can be made: {error.strerror}")
-    return True
-
-
-def find_user(text: str) -> Reading[int]:
-    """Return the uid of a user given by name or number; Missing where there is none of that name."""
-    if is_whole(text):
-        return int(text) if int(text) < _NO_UID else Missing(f"{text} is no uid")
-    from pwd import getpwnam
-
-    try:
-        return getpwnam(text).pw_uid
-    except (KeyError, ValueError):  # ValueError: a zero byte
-        return Missing(f"no user {clean(text, 60)!r} here")
-
-
-_NO_UID = 2**32 - 1
-"""(uid_t) -1 means "none"."""
-
-
-def may_bind_privileged_ports() -> Reading[bool]:
-    """Say whether the calling thread has CAP_NET_BIND_SERVICE over its network namespace.
-
-    The capability counts in the user namespace that owns the network namespace: root inside
-    ``unshare --user`` that has stayed in the host's network is refused. The kernel tells the owner only
-    where it is our own user namespace or one inside it, and answers EPERM where it is one outside.
-    """
-    if CAP_NET_BIND_SERVICE not in effective_capabilities():
-        return False
-    try:
-        namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        return Missing(f"/proc/thread-self/ns/net: {error.strerror}")
-    try:
-        os.close(fcntl.ioctl(namespace, _NS_GET_USERNS))
-    except OSError as error:
-        if error.errno == errno.EPERM:
-            return False
-        return Missing(f"the owner of this network namespace cannot be told: {error.strerror}")
-    finally:
-        os.close(namespace)
-    return True
-
-
-def privilege_of(uid: int) -> Reading[bool]:
-    """Say whether a user's programs have CAP_NET_BIND_SERVICE, as far as his uid tells.
-
-    Root has it; any other user's program has it where its unit (AmbientCapabilities=) or its file gives it,
-    which is not known here and counts as no. Inside a user namespace even root may lack it.
-    """
-    if uid:
-        return False
-    if in_first_user_namespace():
-        return True
-    return Missing("whether root of this user namespace may bind privileged ports is not known")
-
-
-def _switch(name: str) -> Reading[bool]:
-    """Read a setting that is 0 or not; without IPv6 its settings are absent and count as 0."""
-    value = read_sysctl(name)
-    if isinstance(value, Missing):
-        absent_family = name.startswith("net.ipv6.") and not os.path.exists("/proc/sys/net/ipv6")
-        return False if absent_family else value
-    return bool(value)
-
+if TYPE_CHECKING:
+    from tcpdoctor.kernel.snapshot import Samples
+from tcpdoctor.kernel.bind_rules import (
+    BindRules,
+    privilege_of,
+    read_bind_rules,
+)
 
 CONNECTION_STATES = tuple(state for state in COUNTED_STATES if state is not TcpState.LISTEN)
 
@@ -228,6 +112,61 @@ class PortEvidence(NamedTuple):
     redirects: Redirects = Redirects((), ("the rules of nft and iptables were not asked for",))
     """Rules that send the port elsewhere before any socket is looked up."""
 
+    @property
+    def rows(self) -> list[Connection]:
+        """The sockets with this local port that are known one by one, listeners left out."""
+        return connections(self.local)
+
+    @property
+    def peers(self) -> list[Connection]:
+        """The sockets connected to this port that are known one by one."""
+        return connections(self.remote)
+
+    @property
+    def pids(self) -> set[int]:
+        """The processes that hold sockets at this port, as far as they are known."""
+        listeners = () if isinstance(self.listeners, Missing) else self.listeners
+        owners = [*(row.owner for row in listeners), *(row.owner for row in self.rows)]
+        return {holder.pid for owner in owners if isinstance(owner, Held) for holder in owner.holders}
+
+
+def seen_by(evidence: PortEvidence, uid: int | None) -> PortEvidence:
+    """The same look for another user: his uid, and his right to privileged ports; None: for who asked."""
+    if uid is None or uid == evidence.uid:
+        return evidence
+    return evidence._replace(uid=uid, rules=evidence.rules._replace(privileged=privilege_of(uid)))
+
+
+class PortLook(NamedTuple):
+    """All that is read to answer about a port."""
+
+    evidence: PortEvidence
+    samples: "Samples | None"
+    """Two looks at the host as `check` takes them; None for a port that nobody uses: no rule is asked."""
+    who: Identity
+    taken_at: float
+    """Of `evidence`, in seconds since 1970."""
+
+
+def take_port_look(port: int, protocol: Literal["tcp", "udp"], *, window: float) -> PortLook:
+    """Look at the host twice, `window` seconds apart, where somebody uses the port, and then at the port.
+
+    The two looks take their time, and the port shall be told as it is afterwards.
+    """
+    samples = _samples(read_port_use(port), window)
+    evidence = read_port_evidence(port, protocol=protocol)
+    # what is merely bound shows to the closer look alone
+    samples = samples or _samples(_use(evidence.listeners, evidence.local, evidence.remote), window)
+    return PortLook(evidence, samples, read_identity(), time.time())
+
+
+def _samples(use: "PortUse", window: float) -> "Samples | None":
+    if use is PortUse.NONE:
+        return None
+    from tcpdoctor.kernel.live import take_samples
+
+    return take_samples(window, every_listener=use is PortUse.LISTENING)
+
 
 class PortUse(Enum):
     """Whether there is anything at a port."""
@@ -242,11 +181,6 @@ def read_port_use(port: int) -> PortUse:
     local = read_connections(CONNECTION_STATES, local_port=port, bound=1)
     remote = read_connections(CONNECTION_STATES, remote_port=port, bound=1)
     return _use(read_listeners(local_port=port), local, remote)
-
-
-def use_of(evidence: PortEvidence) -> PortUse:
-    """Return the same of a port that was looked at closely."""
-    return _use(evidence.listeners, evidence.local, evidence.remote)
 
 
 def _use(
@@ -441,68 +375,3 @@ def _read_lineages(owners: Iterable[Owner]) -> dict[Holder, Reading[Lineage]]:
     holders = [holder for owner in owners if isinstance(owner, Held) for holder in owner.holders]
     holders.sort(key=lambda holder: holder.fd)  # listeners are opened first
     return {holder: read_lineage(holder.pid, holder.fd) for holder in holders[:_PROCESSES]}
-
-
-# Ask the kernel itself: a real bind(), and listen() if wanted, released at once.
-#
-# The only module that ever takes a port. It binds as the user who runs the program, in the calling thread's
-# network namespace. While it holds the port (some 20 microseconds) a server's own bind() can fail, and a
-# listening probe can take a connection, which is then reset: hence only on request.
-
-
-class Probe(NamedTuple):
-    """What the kernel answered to one attempt."""
-
-    bind: str
-    """``ok`` or the name of the errno."""
-    listen: str | None
-    """The same for listen(); None where it was not tried."""
-
-
-def probe_bind(
-    family: int,
-    address: tuple[str, int] | tuple[str, int, int, int],
-    options: tuple[int, ...],
-    *,
-    listen: bool,
-    datagram: bool = False,
-    device: str | None = None,
-) -> Reading[Probe]:
-    """Bind a socket to `address` with SOL_SOCKET switches `options`, and close it.
-
-    Args:
-        family: AF_INET or AF_INET6.
-        address: As socket.bind() takes it.
-        options: Option numbers to switch on before bind(): SO_REUSEADDR, SO_REUSEPORT.
-        listen: Whether to call listen() as well.
-        datagram: A UDP socket instead of one of TCP.
-        device: The interface to bind it to before (SO_BINDTODEVICE).
-
-    Returns:
-        The kernel's answers; Missing where no socket of this family can be made at all.
-    """
-    kind = socket.SOCK_DGRAM if datagram else socket.SOCK_STREAM
-    try:
-        sock = socket.socket(family, kind | socket.SOCK_CLOEXEC)
-    except OSError as error:
-        return Missing(f"socket(): {error.strerror}")
-    with sock:
-        try:
-            for option in options:
-                sock.setsockopt(socket.SOL_SOCKET, option, 1)
-            if device is not None:
-                sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, device.encode())
-            sock.bind(address)
-        except OSError as error:
-            return Probe(_name(error), None)
-        if not listen:
-            return Probe("ok", None)
-        try:
-            sock.listen(0)
-        except OSError as error:
-            return Probe("ok", _name(error))
-        return Probe("ok", "ok")
-
-
-def _name(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, str(error.errno))

@@ -5,7 +5,7 @@ import pytest
 from tcpdoctor.diagnosis.bind import Target, effective_v6only, find_obstacle, parse_target, wanted_device
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.addresses import InterfaceAddress, LocalAddresses, LocalPrefix
-from tcpdoctor.kernel.port_evidence import BindRules
+from tcpdoctor.kernel.bind_rules import BindRules
 from tcpdoctor.kernel.reading import Missing
 
 HERE = LocalAddresses(

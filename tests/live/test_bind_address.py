@@ -10,7 +10,7 @@ import pytest
 
 from tcpdoctor.diagnosis.bind import find_obstacle, parse_target
 from tcpdoctor.kernel.addresses import read_local_addresses
-from tcpdoctor.kernel.port_evidence import read_bind_rules
+from tcpdoctor.kernel.bind_rules import read_bind_rules
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.lab.namespace import write_sysctl
 
