@@ -4,7 +4,7 @@ The kernel tells no age. What bounds it (`age_in_one_look` in tcpdoctor.facts.so
 places of a row: by those the rows of one state are put in order here, and only what is kept is ever decoded.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from heapq import heapify, heappushpop
 
 from tcpdoctor.kernel.sock_diag_rows import INFO, find_attribute
@@ -27,6 +27,7 @@ class Oldest:
         """How many rows there were."""
         self._bound = bound
         self._age = _AGES.get(state)
+        self._state = state
         self._heap: list[tuple[int, int, bytes]] = []
 
     @property
@@ -41,8 +42,8 @@ class Oldest:
         self.total += number
         return True
 
-    def offer(self, data: bytes | bytearray, places: Sequence[int]) -> None:
-        """Look at the rows that begin at these offsets of a datagram."""
+    def offer(self, data: bytes | bytearray, places: Sequence[int], stride: int = 0) -> None:
+        """Look at the rows that begin at these offsets; `stride` is the length of all rows in `data`."""
         first, age = self.total, self._age
         self.total += len(places)
         room = max(0, self._bound - len(self._heap))
@@ -53,10 +54,36 @@ class Oldest:
             heapify(self._heap)
         if age is None:
             return
-        for number, at in enumerate(places[room:], first + room):
+        numbered: Iterable[tuple[int, int]] = enumerate(places[room:], first + room)
+        if stride and self._state in _TIMES:
+            numbered = self._not_younger(data, stride, [*numbered])
+        for number, at in numbered:
             # of two that are as old the one that came first stays
             if (found := age(data, at)) > self._heap[0][0]:
                 heappushpop(self._heap, (found, -number, bytes(data[at : at + _number(data, at)])))
+
+    def _not_younger(
+        self, data: bytes | bytearray, stride: int, numbered: list[tuple[int, int]]
+    ) -> list[tuple[int, int]]:
+        """Those of the rows, given by number and offset, whose lesser time is not below that of all kept.
+
+        Two columns of a datagram tell it in a fifth of the time of one by one.
+        """
+        if not numbered:
+            return numbered
+        at = numbered[0][1]
+        place = find_attribute(bytes(data[at : at + stride]), INFO)
+        one, other = _TIMES[self._state]
+        if place is None or place + max(one, other) + 4 > stride or stride % 4:
+            return numbered
+        words, step = memoryview(data).cast("I"), stride >> 2
+        header = words[(at + place - 4) >> 2]
+        lengths = words[(place - 4) >> 2 :: step]
+        if any(lengths[at // stride] != header for _, at in numbered):
+            return numbered
+        ones, others = words[(place + one) >> 2 :: step], words[(place + other) >> 2 :: step]
+        least = self._heap[0][0] >> 32
+        return [each for each in numbered if ones[row := each[1] // stride] >= least and others[row] >= least]
 
 
 def _number(data: bytes | bytearray, at: int) -> int:
@@ -91,9 +118,13 @@ def _age_since(one: int, other: int) -> Callable[[bytes | bytearray, int], int]:
     return age
 
 
+_TIMES = {
+    TcpState.CLOSE_WAIT: (_LAST_DATA_RECEIVED, _LAST_ACK_RECEIVED),
+    TcpState.FIN_WAIT_2: (_LAST_DATA_SENT, _LAST_ACK_RECEIVED),
+}
+"""By state the two times that bound how long a socket has been in it."""
+
 _AGES: dict[TcpState, Callable[[bytes | bytearray, int], int]] = {
     TcpState.TIME_WAIT: _age_in_time_wait,
     TcpState.SYN_SENT: _age_of_attempt,
-    TcpState.CLOSE_WAIT: _age_since(_LAST_DATA_RECEIVED, _LAST_ACK_RECEIVED),
-    TcpState.FIN_WAIT_2: _age_since(_LAST_DATA_SENT, _LAST_ACK_RECEIVED),
-}
+} | {state: _age_since(*times) for state, times in _TIMES.items()}

@@ -372,7 +372,8 @@ def _oldest_from_netlink(
         for number, kept in by_number.items():
             found = column.count(number)
             if found and not kept.passes_over(found):
-                kept.offer(rows.data, [*compress(places, column.translate(_ones_at(number)))])
+                chosen = [*compress(places, column.translate(_ones_at(number)))]
+                kept.offer(rows.data, chosen, rows.stride)
 
     interrupted = list_rows(way, request, take)
     return {state: Detail(_decode(kept.kept), kept.total) for state, kept in oldest.items()}, interrupted

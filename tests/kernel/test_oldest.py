@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+from collections import Counter
 
 import pytest
 
@@ -95,6 +96,32 @@ def test_what_is_kept_is_what_ages_put_first(datagrams, state, bound):
         Order(most=bound).of(map(entry_of, every)), key=[*map(entry_of, every)].index
     ) or state is TcpState.SYN_SENT
     assert len(kept) == min(bound, len(every))
+
+
+def batches(datagrams, state):
+    """The rows of a state that have the commonest length, seven to a datagram."""
+    rows = [
+        bytes(data[at : at + int.from_bytes(data[at : at + 4], "little")])
+        for data, places in rows_in(datagrams, state)
+        for at in places
+    ]
+    length = Counter(map(len, rows)).most_common(1)[0][0]
+    alike = [row for row in rows if len(row) == length]
+    return [b"".join(alike[first : first + 7]) for first in range(0, len(alike), 7)], length
+
+
+@pytest.mark.parametrize("bound", [1, 3, 5])
+@pytest.mark.parametrize("state", STATES)
+def test_columns_tell_the_same_as_rows_one_by_one(datagrams, state, bound):
+    told, length = batches([(memoryview(data).tobytes(), at) for data, at in datagrams], state)
+    assert length % 4 == 0
+    by_columns, one_by_one = Oldest(bound, state), Oldest(bound, state)
+    for data in told:
+        for oldest, stride in ((by_columns, length), (one_by_one, 0)):
+            if not oldest.passes_over(len(data) // length):
+                oldest.offer(data, range(0, len(data), length), stride)
+    assert by_columns.kept == one_by_one.kept
+    assert by_columns.total == one_by_one.total
 
 
 def test_a_listing_of_the_oldest_has_true_totals(in_namespace):
