@@ -23,6 +23,9 @@ _TRAFFIC = ("Tcp.InSegs", "Tcp.OutSegs", "Tcp.ActiveOpens", "Tcp.PassiveOpens")
 """Counters that only ever grow while a namespace lives, and that every kernel has."""
 
 
+_TOO_YOUNG = "too young for rates"
+
+
 class SinceLast:
     """What the run before has left, and where this one leaves what it saw."""
 
@@ -30,6 +33,8 @@ class SinceLast:
         self._file = file
         self._before = before
         self._after = after
+        self._lasting: Snapshot | None = None
+        """What the run before saw, where that is of these sockets but too young for rates."""
         self.window = 0.0
         """Seconds between the samples, to the tenth; 0 where there is one."""
 
@@ -49,6 +54,8 @@ class SinceLast:
         complain(f"tcpdoctor check: {self._file.shown}: {reason}; starting afresh, with one sample")
         if stranger:
             self._before = None  # what was found there is not gone here
+        elif reason.endswith(_TOO_YOUNG):
+            self._lasting = self._before.sample
         return Samples(None, after)
 
     def changes(self, check: Check) -> Changes:
@@ -66,7 +73,7 @@ class SinceLast:
         told = () if self._before is None else self._before.told
         after = check.samples.after
         kept = told_after(told, check.diagnosis, self.changes(check), after.taken_at)
-        self._file.replace(LastRun(boot_id(), as_earlier(after, check.samples.before), kept))
+        self._file.replace(LastRun(boot_id(), as_earlier(after, check.samples.before or self._lasting), kept))
 
 
 @contextmanager
@@ -151,7 +158,7 @@ def _no_earlier(run: LastRun, after: Snapshot) -> str:
     if seconds < 0:
         return "from the future"
     if seconds < SHORTEST_WINDOW:
-        return f"only {seconds:.2f} s old, too young for rates"
+        return f"only {seconds:.2f} s old, {_TOO_YOUNG}"
     if isinstance(before.counters, Missing) or isinstance(after.counters, Missing):
         return ""
     reset = [name for name in _TRAFFIC if after.counters.get(name, 0) < before.counters.get(name, 0)]

@@ -14,11 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from tcpdoctor.answers.check import Check
 from tcpdoctor.cli.options import SHORTEST_WINDOW
+from tcpdoctor.cli.since_last import since_last
+from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.errors import SnapshotError
-from tcpdoctor.kernel.last_run import FORMAT, LastRun, Told, last_file
-from tcpdoctor.kernel.live import boottime
+from tcpdoctor.kernel.last_run import FORMAT, LastRun, Told, as_earlier, boot_id, last_file
+from tcpdoctor.kernel.live import boottime, take_snapshot
 from tcpdoctor.kernel.recorded import pack, unpack
+from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.closing import close_wait, fin_wait_1_stuck
 from tcpdoctor.lab.listening import accept_queue_overflowing
 from tcpdoctor.lab.pairs import wait_until
@@ -499,3 +503,24 @@ def test_a_leak_behind_keepalive_probes_is_as_old_as_it_was_first_seen(on_host):
     assert len(reports) > 2
     assert max(report["window_s"] for report in reports[1:]) < 2.2
     assert len(run.sample.first_seen) == 226  # both ends: CLOSE_WAIT and FIN_WAIT_2
+
+
+def kept_within_a_moment(path):
+    with close_wait(3):
+        look = take_snapshot(owners=False)
+        rows = look.detail[TcpState.CLOSE_WAIT].connections
+        seen = {row.cookie: look.clock - 1009 for row in rows}
+        before = as_earlier(look)._replace(first_seen=seen, clock=boottime())
+        path.write_bytes(pack(FORMAT, LastRun, LastRun(boot_id(), before, ())))
+        path.chmod(0o600)
+        with since_last(path) as memory:
+            samples = memory.take_samples()
+            memory.keep(Check(Diagnosis((), (), 0), samples, window=0.0))
+        kept = unpack(path.read_bytes(), FORMAT, LastRun, "last").sample
+        return seen, {cookie: kept.first_seen[cookie] for cookie in seen}
+
+
+def test_runs_too_near_for_rates_still_know_since_when_sockets_were_seen(in_namespace, tmp_path):
+    seen, kept = in_namespace(kept_within_a_moment, tmp_path / "last")
+    assert len(seen) == 3
+    assert kept == seen
