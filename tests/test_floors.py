@@ -184,11 +184,9 @@ LAZY = {
         "difflib": "1 ms and a regular expression; only a mistake pays",
         "pathlib": "3 ms; only an option that names a file",
         "socket": "3.6 ms; only the journal's",
-        "os": "completion imports what one word needs",
     },
     "report": {
         "tcpdoctor": "a run prints one format: its module costs 2 to 15 ms",
-        "json": "1.5 ms, and text does without",
         "tabulate": "45 ms; only where a table is printed",
         "textwrap": "less than 1 ms and a regular expression; short lines need no wrapping",
     },
@@ -199,7 +197,6 @@ LAZY = {
         "hashlib": "5 ms; only a checkout compares its sources",
         "heapq": "only sockets of which few are wanted",
         "importlib.resources": "8 ms; only a zip file",
-        "ipaddress": "only a name that stands for addresses",
         "resource": "only EMFILE asks for the limit",
     },
     "diagnosis": {

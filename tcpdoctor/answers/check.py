@@ -1,11 +1,14 @@
 """What `check` concludes from a diagnosis: status and exit code, the same in every format."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from tcpdoctor.diagnosis.finding import MOST_SUBJECTS, Diagnosis, Finding, Severity
 from tcpdoctor.diagnosis.rule import Rule
+from tcpdoctor.diagnosis.tree import facts_of
+from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.vocabulary import MACHINE_WIDE
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Owned, Samples, Snapshot
 from tcpdoctor.named_tuples import NamedTuple
@@ -161,10 +164,6 @@ def _judge_each(
 
 def _told_once(rules: Sequence[Rule], checks: list[Check]) -> list[Check]:
     """Leave what is true of the whole machine to the host's own namespace, else to the first that has it."""
-    from tcpdoctor.diagnosis.tree import facts_of
-    from tcpdoctor.facts.subject import Scope
-    from tcpdoctor.facts.vocabulary import MACHINE_WIDE
-
     wide = {
         rule.id
         for rule in rules
@@ -290,3 +289,44 @@ def loud_findings(check: Check) -> tuple[Finding, ...]:
     if check.fail_on is None:
         return ()
     return tuple(finding for finding in check.diagnosis.findings if finding.severity >= check.fail_on)
+
+
+# Of many network namespaces: which is the worst, and of what.
+
+
+class ListRow(NamedTuple):
+    """One network namespace in the list: its verdict and the worst that was found."""
+
+    verdict: str
+    name: str
+    label: str
+    worst: str
+    """The worst finding with its subject, or why it could not be looked at; empty where all is well."""
+
+
+def list_rows(checks: Checks) -> Iterator[ListRow]:
+    """Return every namespace, the worst first; those that nobody could look at before those that are well."""
+    rows = [_row(check) for check in checks.checks]
+    ill = sum(exit_code(check) in (1, 2) for check in checks.checks)
+    unseen = [ListRow("unknown", one.place.short, one.place.label, one.reason) for one in checks.unseen]
+    yield from (*rows[:ill], *unseen, *rows[ill:])
+
+
+def _row(check: Check) -> ListRow:
+    findings, place = check.diagnosis.findings, check.place
+    worst = (
+        f"{findings[0].whom or findings[0].label}: {findings[0].headline or findings[0].title}"
+        if findings
+        else ""
+    )
+    name, label = ("here", "here") if place is None else (place.short, place.label)
+    if check.samples.after.initial_namespace is True and name == "here":
+        name = "host"
+    return ListRow(status(check), name, label, worst)
+
+
+def verdict_of_all(checks: Checks) -> str:
+    """Return the worst status of all."""
+    order = ("critical", "warning", "unknown", "ok")
+    words = {status(check) for check in checks.checks} | ({"unknown"} if checks.unseen else set())
+    return next((word for word in order if word in words), "ok")

@@ -7,6 +7,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_address, ip_network
 from typing import Annotated, Literal, NamedTuple
 
 from tcpdoctor.answers.ends import ANY_PORT, parse_ends
@@ -566,8 +567,6 @@ def _redirects(journey: Journey) -> Redirects:
 
 
 def _is_for(one: Redirect, journey: Journey) -> bool:
-    from ipaddress import ip_address, ip_network  # few hosts have such a rule
-
     if journey.family not in one.families or one.address is None:
         return journey.family in one.families
     return ip_address(journey.destination) in ip_network(one.address, strict=False)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import tcpdoctor
 from tcpdoctor.diagnosis.library import NO_CONFIG, Config, Library, RuleText, load_library, parse_config
+from tcpdoctor.diagnosis.rule import ID
 from tcpdoctor.errors import ConfigError, RuleError
 from tcpdoctor.kernel.files import list_files, read_text_file
 
@@ -86,8 +87,6 @@ def read_rule(path: "Path") -> RuleText:
 
 def family_of(path: "Path") -> str:
     """The family that a rule file belongs to by the folder it lies in."""
-    from tcpdoctor.diagnosis.rule import ID
-
     folder = path.absolute().parent.name
     return folder if ID.fullmatch(folder) else LOCAL_FAMILY
 

@@ -14,8 +14,8 @@ from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.roll import Roll, Wanted, call_roll
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener
 from tcpdoctor.kernel.sockets import SocketFilter
-from tcpdoctor.kernel.states import TcpState, Timer
-from tcpdoctor.kernel.survey import NOT_ASKED, Row, Seen, Survey, held_by, why_elsewhere
+from tcpdoctor.kernel.states import COUNTED_STATES, TcpState, Timer
+from tcpdoctor.kernel.survey import NOT_ASKED, ROOM, Row, Seen, Survey, held_by, take_survey, why_elsewhere
 
 
 class Entry(NamedTuple):
@@ -154,8 +154,6 @@ def _look(
     Of very many sockets only those that are wanted are decoded and searched an owner for, where that is known
     before all owners are.
     """
-    from tcpdoctor.kernel.survey import ROOM, take_survey
-
     wanted = _find_states(names)
     other = None if peer is None else parse_peer(peer)
     if other is not None and peer_port is None:
@@ -250,7 +248,6 @@ def _of_processes_called(name: str, survey: Survey) -> Survey:
 
 
 def _find_states(names: list[str]) -> "tuple[TcpState, ...]":
-    from tcpdoctor.kernel.states import COUNTED_STATES
     from tcpdoctor.knowledge.state_pages import find_state
 
     keys = {find_state(name).key for name in names}

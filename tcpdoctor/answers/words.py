@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from tcpdoctor.errors import QuestionError
+from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.text import clean, is_whole
 from tcpdoctor.named_tuples import NamedTuple
 
@@ -313,7 +314,6 @@ def _processes_of_unit(unit: str) -> tuple[int, ...]:
 
 def _is_local(host: str) -> bool:
     from tcpdoctor.kernel.addresses import read_local_addresses
-    from tcpdoctor.kernel.reading import Missing
 
     if host in _LOOPBACK:
         return True
@@ -334,7 +334,6 @@ def _is_local(host: str) -> bool:
 
 
 def _listens(port: int) -> bool:
-    from tcpdoctor.kernel.reading import Missing
     from tcpdoctor.kernel.sockets import read_listeners
 
     listeners = read_listeners()

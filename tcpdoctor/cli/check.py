@@ -44,11 +44,11 @@ from tcpdoctor.report.check_formats import (
     MEASURING_FORMATS,
     QUIET_FORMATS,
     CheckFormat,
-    TextForm,
     render,
+    render_everywhere,
 )
 from tcpdoctor.report.host import plural
-from tcpdoctor.report.style import Style
+from tcpdoctor.report.style import Style, TextForm
 
 if TYPE_CHECKING:  # the memory of earlier runs is only for those who ask for it
     from tcpdoctor.cli.since_last import SinceLast
@@ -272,7 +272,6 @@ def _answer_everywhere(
 ) -> int:
     """The same for every network namespace of this host."""
     from tcpdoctor.cli.everywhere import complain_of
-    from tcpdoctor.report.check_everywhere import render_everywhere
 
     started = time.monotonic()
     tell_stage("reading the rules and the configuration")

@@ -1,5 +1,6 @@
 """`tcpdoctor completion`: the script for a shell, and its answers while the user types."""
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias
@@ -8,6 +9,7 @@ import typer
 
 from tcpdoctor.cli.app import COMMANDS, build_command
 from tcpdoctor.cli.output import FORMAT, JSON, OUTPUT, Output, emit, emit_json, format_of
+from tcpdoctor.errors import TcpdoctorError
 
 
 def completion(
@@ -240,7 +242,6 @@ def _rules() -> Iterator[Possibility]:
     from pathlib import Path
 
     from tcpdoctor.answers.rules import added_texts, shipped_texts
-    from tcpdoctor.errors import TcpdoctorError
 
     try:
         for text in [*shipped_texts(), *added_texts(())]:
@@ -300,8 +301,6 @@ def _scenarios() -> Iterator[Possibility]:
 
 
 def _namespaces() -> Iterator[Possibility]:
-    import os
-
     from tcpdoctor.kernel.text import clean
 
     yield "all", "Each namespace of this host."

@@ -4,9 +4,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from tcpdoctor.answers.facts import look_at_facts, wanted_facts
 from tcpdoctor.cli.everywhere import ask
 from tcpdoctor.cli.options import NETNS, WINDOW, look_from, refuse_bad_window
 from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, emit, format_of
+from tcpdoctor.facts.subject import Scope
+from tcpdoctor.report.facts_text import facts_page
 
 
 def facts(
@@ -36,10 +39,6 @@ def facts(
     Each with its unit, its meaning and where it can be seen without this program. What could not be
     read says why. Counters show how much they grew between the two samples.
     """
-    from tcpdoctor.answers.facts import look_at_facts, wanted_facts
-    from tcpdoctor.facts.subject import Scope
-    from tcpdoctor.report.facts_text import facts_page
-
     refuse_bad_window(window)
     wanted = wanted_facts(names or [], Scope(scope) if scope else None)
     target = Output(format_of(output_format, as_json), output, color, netns=netns)

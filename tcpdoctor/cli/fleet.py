@@ -1,5 +1,6 @@
 """`tcpdoctor fleet`: the reports of many hosts become one."""
 
+import json
 import math
 import time
 from pathlib import Path
@@ -25,7 +26,13 @@ from tcpdoctor.cli.output import (
     style_of,
 )
 from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.documents import read_documents
+from tcpdoctor.kernel.files import read_text_file
+from tcpdoctor.kernel.text import clean
+from tcpdoctor.report.document import as_json, json_lines
+from tcpdoctor.report.fleet import fleet_markdown, fleet_short, fleet_text
+from tcpdoctor.report.fleet_html import fleet_html
 
 FleetFormat = Literal["text", "json", "jsonl", "markdown", "html"]
 _FAIL_ON = {"warning": Severity.WARNING, "critical": Severity.CRITICAL, "never": None}
@@ -109,10 +116,6 @@ def fleet(
 
 def _expected(path: Path) -> list[str]:
     """Return the names in a list of hosts: one on each line, `#` begins a remark."""
-    from tcpdoctor.errors import QuestionError
-    from tcpdoctor.kernel.files import read_text_file
-    from tcpdoctor.kernel.text import clean
-
     text = read_text_file(path, limit_bytes=_LARGEST_LIST, trusted_owner=False, error=QuestionError)
     lines = (line.partition("#")[0].strip() for line in text.splitlines())
     names = [clean(line, 120) for line in lines if line]
@@ -128,25 +131,13 @@ def _expected(path: Path) -> list[str]:
 def _tell(answer: FleetAnswer, most: int, target: Output) -> None:
     match target.format:
         case "json":
-            from tcpdoctor.report.document import json_lines
-
             emit_parts(json_lines(answer), target)
         case "jsonl":
-            import json
-
-            from tcpdoctor.report.document import as_json
-
             emit_parts((json.dumps(as_json(host), allow_nan=False) + "\n" for host in answer.hosts), target)
         case "markdown":
-            from tcpdoctor.report.fleet import fleet_markdown
-
             emit(fleet_markdown(answer, most), target)
         case "html":
-            from tcpdoctor.report.fleet_html import fleet_html
-
             emit(fleet_html(answer, most), target)
         case _:
-            from tcpdoctor.report.fleet import fleet_short, fleet_text
-
             told = fleet_text if target.long else fleet_short
             emit(told(answer, most, style_of(target)), target)

@@ -12,7 +12,16 @@ import typer
 
 from tcpdoctor.answers.proof import Part, ProofAnswer, Proven, ScenarioList, Unproven, proof_answer
 from tcpdoctor.answers.rules import shipped_texts
-from tcpdoctor.cli.lab_run import Looker, Verdict, View
+from tcpdoctor.cli.lab_run import (
+    Looker,
+    Verdict,
+    View,
+    find_scenario,
+    list_entries,
+    pace_of,
+    rules_without,
+    tell,
+)
 from tcpdoctor.cli.output import (
     COLOR,
     FORMAT,
@@ -24,8 +33,10 @@ from tcpdoctor.cli.output import (
     say,
 )
 from tcpdoctor.errors import QuestionError
+from tcpdoctor.lab.catalogue import LAB
 from tcpdoctor.lab.scenario import Asked, Cured, Scenario, Scene
 from tcpdoctor.lab.stage import Ended, Looked, Refused, Stage
+from tcpdoctor.report.proof_text import lab_list_page, proof_page
 
 app = typer.Typer(
     no_args_is_help=False,
@@ -43,9 +54,6 @@ def list_scenarios(
     color: COLOR = "auto",
 ) -> None:
     """List the scenarios: name, what is wrong, and what each proves."""
-    from tcpdoctor.cli.lab_run import list_entries
-    from tcpdoctor.report.proof_text import lab_list_page
-
     answer = ScenarioList("tcpdoctor.lab/1", list_entries())
     say(answer, lab_list_page, Output(format_of(output_format, as_json), output, color))
 
@@ -75,8 +83,6 @@ def run_scenario(
     for it (connection tracking, virtual links, shapers) stay loaded. Exits 0 if all went as told, 1 if it
     did not, and 3 if it could not run. As JSON it is what `lab prove NAME` prints.
     """
-    from tcpdoctor.cli.lab_run import find_scenario, pace_of, tell
-
     if format_of(output_format, as_json) == "json":
         if hold:
             raise typer.BadParameter("is for people; it goes with --format text", param_hint="--hold")
@@ -103,9 +109,6 @@ def prove_scenarios(
 
     Exits 0 if every scenario went as it should, 1 if one fell short, and 3 if none could run here.
     """
-    from tcpdoctor.cli.lab_run import find_scenario, list_entries, rules_without
-    from tcpdoctor.lab.catalogue import LAB
-
     target = Output(format_of(output_format, as_json), output, color)
     refuse_hopeless_file(target)
     chosen = {found.name: found for found in map(find_scenario, names)} if names else LAB
@@ -118,8 +121,6 @@ def _print_proof(scenarios: Sequence[Scenario], without: tuple[Unproven, ...], t
     Raises:
         typer.Exit: With 1, where one fell short.
     """
-    from tcpdoctor.report.proof_text import proof_page
-
     proof = prove(scenarios, without)
     say(proof, proof_page, target)
     if not proof.holds:

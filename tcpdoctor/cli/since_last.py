@@ -104,13 +104,10 @@ def render_changes(check: Check, changes: Changes, kind: str, style: Style, *, q
         from tcpdoctor.report.page import page_text
 
         return page_text(changes_page(shown, check.samples.after, style), style) + "\n"
-    import json
-
     from tcpdoctor.answers.verdict import changes_answer
-    from tcpdoctor.report.document import as_json
+    from tcpdoctor.report.document import json_text
 
-    indent = 1 if kind == "json" else None
-    return json.dumps(as_json(changes_answer(check, shown)), indent=indent, allow_nan=False)
+    return json_text(changes_answer(check, shown), 1 if kind == "json" else None)
 
 
 def told_to_the_journal(

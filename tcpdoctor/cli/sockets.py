@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from tcpdoctor.answers.udp_sockets import UdpQuestion, UdpSockets
     from tcpdoctor.report.page import Block
     from tcpdoctor.report.style import Style
-from tcpdoctor.answers.sockets import _look, call_sockets
+from tcpdoctor.answers.socket import sort_value
+from tcpdoctor.answers.sockets import Order, _look, call_sockets, parse_peer
+from tcpdoctor.cli.everywhere import ask_everywhere
+from tcpdoctor.errors import QuestionError
+from tcpdoctor.kernel.text import is_whole
+from tcpdoctor.report.sockets_json import COLUMNS, sockets_json_parts, sockets_roll_parts
 
 _SHOWN = 200
 """More sockets are not read by people; json lists all."""
@@ -34,7 +39,6 @@ def _port(text: str | int) -> int:
         typer.BadParameter: It is none.
     """
     from tcpdoctor.answers.words import port_of
-    from tcpdoctor.errors import QuestionError
 
     try:
         return port_of(str(text))[1]
@@ -48,8 +52,6 @@ def _process(pid: str | None, name: str | None) -> tuple[int | None, str | None]
     Raises:
         typer.BadParameter: It is neither, or both are given.
     """
-    from tcpdoctor.kernel.text import is_whole
-
     if pid is None:
         return None, name
     if is_whole(pid) and int(pid) > 0:
@@ -122,14 +124,12 @@ def sockets(
     number, name = _process(pid, name)
     look_from(netns)
     if udp:
-        from tcpdoctor.answers.sockets import parse_peer
         from tcpdoctor.answers.udp_sockets import UdpQuestion
 
         _refuse_what_tcp_has(state=state, older=older, options=options)
         end = None if peer is None else parse_peer(peer)
         _print_udp(UdpQuestion(port, peer_port, end, number, name), sort, limit, columns, target)
         return
-    from tcpdoctor.report.sockets_json import COLUMNS
 
     sort = sort or "age"
     shown = _known_columns([sort, *(columns or "").split(",")], COLUMNS)
@@ -146,12 +146,9 @@ def sockets(
     if target.format != "json":
         ask(look, page, target)
         return
-    from tcpdoctor.report.sockets_json import sockets_json_parts, sockets_roll_parts
 
     all_as_they_come = sort == "age" and limit is None and name is None and older is None and not options
     if target.everywhere:
-        from tcpdoctor.cli.everywhere import ask_everywhere
-
         ask_everywhere(look, page, target, encoded=lambda answer: "".join(sockets_json_parts(answer)))
     elif all_as_they_come:
         emit_parts(sockets_roll_parts(call_sockets(names, port, peer_port, number, peer)), target)
@@ -161,11 +158,8 @@ def sockets(
 
 def _order(column: str, most: int | None) -> "Order | None":
     """By a column; None where all are wanted as the kernel lists them."""
-    from tcpdoctor.answers.sockets import Order
-
     if column == "age":
         return None if most is None else Order(most=most)
-    from tcpdoctor.answers.socket import sort_value
 
     return Order(lambda entry: sort_value(entry, column), most, by_owner=column == "owner")
 

@@ -17,6 +17,8 @@ from tcpdoctor.cli.output import (
     format_of,
     refuse_quiet,
 )
+from tcpdoctor.cli.sysctl_lint import answer_lint
+from tcpdoctor.cli.sysctl_show import answer_show
 
 app = typer.Typer(
     no_args_is_help=False,
@@ -50,7 +52,6 @@ def show_settings(
     again. Exits 0 whenever there is an answer, and 3 if a name is not known.
     """
     look_from(netns)
-    from tcpdoctor.cli.sysctl_show import answer_show
 
     target = Output(format_of(output_format, as_json), output, color, netns=netns)
     answer_show(names or [], target, only_changed=changed)
@@ -92,7 +93,6 @@ def lint_settings(
     target = Output(format_of(output_format, as_json), output, color, netns=netns)
     refuse_quiet(quiet, target.format)
     look_from(netns)
-    from tcpdoctor.cli.sysctl_lint import answer_lint
 
     code = answer_lint(files or [], root, fail_on, target, quiet=quiet)
     if code:

@@ -7,10 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tcpdoctor.answers.everywhere import look_everywhere, worst_exit_code
 from tcpdoctor.answers.settings_lint import lint_these
+from tcpdoctor.cli.everywhere import complain_of, print_everywhere
 from tcpdoctor.cli.output import UNKNOWN, Output, emit, say
 from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.kernel.workers import at_once
+from tcpdoctor.report.sarif import joined_sarif
 from tcpdoctor.report.style import PLAIN
+from tcpdoctor.report.sysctl_lint_text import loud_lint_page, settings_lint_page, sysctl_lint_sarif
 
 if TYPE_CHECKING:
     from tcpdoctor.answers.settings_lint import SettingsLint
@@ -35,17 +40,11 @@ def answer_lint(
         return _lint_everywhere(look, output, _FAIL_ON.get(fail_on), quiet=quiet)
     answer, checks = look()
     if quiet:
-        from tcpdoctor.report.sysctl_lint_text import loud_lint_page
-
         say(answer, partial(loud_lint_page, fail_on=_FAIL_ON.get(fail_on)), output)
     elif output.format == "sarif":
-        from tcpdoctor.report.sysctl_lint_text import sysctl_lint_sarif
-
         text = json.dumps(sysctl_lint_sarif(answer, checks), indent=1, allow_nan=False)
         emit(text, output)
     else:
-        from tcpdoctor.report.sysctl_lint_text import settings_lint_page
-
         say(answer, settings_lint_page, output)
     return answer.exit_code
 
@@ -58,12 +57,6 @@ def _lint_everywhere(
     quiet: bool,
 ) -> int:
     """The same files against the running values of every network namespace; the worst exit code of all."""
-    from tcpdoctor.answers.everywhere import look_everywhere, worst_exit_code
-    from tcpdoctor.cli.everywhere import complain_of, print_everywhere
-    from tcpdoctor.kernel.workers import at_once
-    from tcpdoctor.report.sarif import joined_sarif
-    from tcpdoctor.report.sysctl_lint_text import loud_lint_page, settings_lint_page, sysctl_lint_sarif
-
     found = look_everywhere(at_once(look))
     if output.format == "sarif":
         runs = [sysctl_lint_sarif(answer, checks, place.label) for place, (answer, checks) in found.told]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.underway import UNDERWAY
 
 if TYPE_CHECKING:
@@ -110,7 +111,6 @@ def progress_text() -> str:
 def _number_of_sockets() -> int:
     """About as many as a listing of all has; 0 where that is not known."""
     from tcpdoctor.kernel.counters import read_sockstat  # only who waits needs it
-    from tcpdoctor.kernel.reading import Missing
 
     numbers = read_sockstat()
     if isinstance(numbers, Missing):

@@ -31,6 +31,7 @@ from tcpdoctor.facts.socketset import (
 )
 from tcpdoctor.facts.subject import HIDDEN_LABEL, Scope
 from tcpdoctor.facts.value import Ages, Merged, NamedText, Range, Value
+from tcpdoctor.kernel.established import LARGE_QUEUE
 from tcpdoctor.kernel.kept_rows import with_queue
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
@@ -368,8 +369,6 @@ def _looked_up_holders(sockets: SocketSet) -> Value:
 
 def _large(living: Living) -> Reading[SocketSet]:
     """Connections of every state with a long queue: those in other states are known one by one anyway."""
-    from tcpdoctor.kernel.established import LARGE_QUEUE
-
     sockets, detail = living.some(lambda established: established.large), living.snapshot.detail
     if isinstance(sockets, Missing):
         return sockets

@@ -5,6 +5,7 @@ What they hold was written on other hosts. Nothing about it is believed here but
 
 import io
 import itertools
+import json
 import os
 import re
 import stat
@@ -205,8 +206,6 @@ def _values(piece: _Piece) -> Iterator[tuple[int, Reading[object]]]:
 
 def _end_of_value(text: str, place: int) -> int | None:
     """Return where the value that begins there ends; None where it does not."""
-    import json
-
     try:
         _, end = json.JSONDecoder().raw_decode(text, place)
     except (ValueError, RecursionError):
@@ -242,8 +241,6 @@ def _skip_line(file: BinaryIO) -> None:
 
 def _parse(raw: bytes) -> Reading[object]:
     """Return the JSON value; Missing where it is damaged, and says where."""
-    import json
-
     if not raw.strip():
         return Missing("it is empty")
     if sum(map(raw.count, (b",", b"[", b"{"))) > MOST_PARTS:

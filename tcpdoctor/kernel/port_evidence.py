@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from tcpdoctor.kernel.addresses import interface_indexes
+from tcpdoctor.kernel.cgroups import find_cgroup_paths
 from tcpdoctor.kernel.listing import WAYS, Way
 from tcpdoctor.kernel.namespaces import (
     Identity,
@@ -348,8 +349,6 @@ def _read_processes(owners: Iterable[Owner]) -> dict[int, Process]:
 
 def _groups_of_systemd(listeners: Reading[tuple[Listener, ...]]) -> Mapping[int, str]:
     """Systemd makes the sockets of a unit in the unit's group, where the kernel can filter by it."""
-    from tcpdoctor.kernel.cgroups import find_cgroup_paths
-
     rows = () if isinstance(listeners, Missing) else listeners
     held = [row for row in rows if isinstance(row.owner, Held) and isinstance(row.cgroup, int)]
     ids = [row.cgroup for row in held if any(h.name in ("systemd", "init") for h in _holders(row))]

@@ -5,6 +5,8 @@
 changes; a part that a later version adds is read as not recorded where it is absent.
 """
 
+import ipaddress
+import json
 import zlib
 from collections.abc import Callable, Collection, Mapping
 from os import PathLike
@@ -54,8 +56,6 @@ def unpack_samples(data: bytes, source: str) -> Samples:
 
 def pack(kind: str, hint: Any, value: Any) -> bytes:
     """Return a value of a type as the content of a file of this kind (``tcpdoctor.samples/1``)."""
-    import json
-
     encoder = Encoder()
     content = encoder.of(hint)(value)
     document = {"format": kind, "tool": tcpdoctor.__version__, "layout": encoder.layout, "content": content}
@@ -109,8 +109,6 @@ def _inflate(data: bytes, source: str) -> bytes:
 
 
 def _parse(text: bytes, source: str) -> Any:
-    import json
-
     try:
         return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError):  # a JSONDecodeError, no UTF-8, thousands of digits, [[[[[[...
@@ -221,8 +219,6 @@ class _Addresses:
         self._given: dict[str, str] = {}
 
     def __call__(self, address: str) -> str:
-        import ipaddress
-
         parsed = ipaddress.ip_address(address)
         if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
             return "::ffff:" + self(str(parsed.ipv4_mapped))
@@ -233,8 +229,6 @@ class _Addresses:
         return self._given[address]
 
     def _next(self, version: int, *, link_local: bool) -> str:
-        import ipaddress
-
         starts = {
             (4, False): "10.0.0.0",
             (4, True): "169.254.0.0",

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
 
-from tcpdoctor.answers.check import Check, loud_findings
+from tcpdoctor.answers.check import Check, Checks, loud_findings
 from tcpdoctor.diagnosis.finding import Finding
-from tcpdoctor.report.style import Style
+from tcpdoctor.named_tuples import NamedTuple
+from tcpdoctor.report.style import Style, TextForm
 
 CheckFormat: TypeAlias = Literal[
     "text", "json", "jsonl", "nagios", "prometheus", "junit", "markdown", "html", "journal"
@@ -16,10 +17,16 @@ QUIET_FORMATS = ("text", "json", "jsonl", "markdown", "html", "journal")
 MEASURING_FORMATS = ("nagios", "prometheus")
 """Formats that tell what every rule measures, so that they need every fact of every subject."""
 
-TextForm: TypeAlias = Literal["short", "long", "unanswered"]
-"""What the text holds: two lines a finding, all of it, or the rules that could not be answered."""
-
 Findings: TypeAlias = tuple[Finding, ...]
+
+
+class Renderers(NamedTuple):
+    """How a format tells of one network namespace, and of many."""
+
+    one: Callable[[Check, Findings | None], str]
+    """With findings, those only."""
+    many: Callable[[Checks, bool], str]
+    """Quiet or not."""
 
 
 def render(
@@ -32,75 +39,96 @@ def render(
     loud = loud_findings(check)
     if quiet and not loud:
         return ""
-    only = loud if quiet else None
+    return _renderers(kind, style, form).one(check, loud if quiet else None)
+
+
+def render_everywhere(
+    checks: Checks, kind: CheckFormat, style: Style, *, quiet: bool = False, form: TextForm = "long"
+) -> str:
+    """Return the same of many network namespaces, in one document."""
+    if quiet:
+        loud = tuple(check for check in checks.checks if loud_findings(check))
+        checks = checks._replace(checks=loud)
+        if not loud and not checks.unseen:
+            return ""
+    return _renderers(kind, style, form).many(checks, quiet)
+
+
+def _renderers(kind: CheckFormat, style: Style, form: TextForm) -> Renderers:
+    if kind == "text":
+        return _text(style, form)
     if kind == "journal":  # where its socket is not there, lines with priorities serve
         from tcpdoctor.report.journal import with_priorities
 
-        return with_priorities(_text(check, only, style, form))
-    return _text(check, only, style, form) if kind == "text" else _RENDERERS[kind](check, only)
+        one, many = _text(style, form)
+        return Renderers(
+            lambda check, only: with_priorities(one(check, only)),
+            lambda checks, quiet: with_priorities(many(checks, quiet)),
+        )
+    if kind in ("json", "jsonl"):
+        return _documents(1 if kind == "json" else None)
+    return _OF_OTHERS[kind]()
 
 
-def _text(check: Check, only: Findings | None, style: Style, form: TextForm) -> str:
-    if form == "long":
-        from tcpdoctor.report.check_text import check_text, finding_texts
+def _text(style: Style, form: TextForm) -> Renderers:
+    def one(check: Check, only: Findings | None) -> str:
+        if form == "long":
+            from tcpdoctor.report.check_text import check_text, finding_texts
 
-        return check_text(check, style) if only is None else "\n\n".join(finding_texts(only, style))
-    from tcpdoctor.report.check_short import check_short, unanswered_text
+            return check_text(check, style) if only is None else "\n\n".join(finding_texts(only, style))
+        from tcpdoctor.report.check_short import check_short, unanswered_text
 
-    return check_short(check, style, only) if form == "short" else unanswered_text(check, style)
+        return check_short(check, style, only) if form == "short" else unanswered_text(check, style)
 
+    def many(checks: Checks, quiet: bool) -> str:  # noqa: FBT001 - one of many renderers
+        from tcpdoctor.report.check_everywhere import checks_text
 
-def _json(check: Check, only: Findings | None) -> str:
-    import json
+        return checks_text(checks, style, form, quiet=quiet)
 
-    from tcpdoctor.answers.verdict import check_answer
-    from tcpdoctor.report.document import as_json
-
-    return json.dumps(as_json(check_answer(check, only)), indent=1, allow_nan=False)
-
-
-def _jsonl(check: Check, only: Findings | None) -> str:
-    import json
-
-    from tcpdoctor.answers.verdict import check_answer
-    from tcpdoctor.report.document import as_json
-
-    return json.dumps(as_json(check_answer(check, only)), allow_nan=False)
+    return Renderers(one, many)
 
 
-def _nagios(check: Check, _only: Findings | None) -> str:
-    from tcpdoctor.report.check_nagios import check_nagios
+def _documents(indent: int | None) -> Renderers:
+    from tcpdoctor.answers.verdict import check_answer, checks_answer
+    from tcpdoctor.report.document import json_text
 
-    return check_nagios(check)
-
-
-def _prometheus(check: Check, _only: Findings | None) -> str:
-    from tcpdoctor.report.check_prometheus import check_prometheus
-
-    return check_prometheus(check)
+    return Renderers(
+        lambda check, only: json_text(check_answer(check, only), indent),
+        lambda checks, quiet: json_text(checks_answer(checks, quiet=quiet), indent),
+    )
 
 
-def _junit(check: Check, _only: Findings | None) -> str:
-    from tcpdoctor.report.check_junit import check_junit
+def _nagios() -> Renderers:
+    from tcpdoctor.report.check_nagios import check_nagios, checks_nagios
 
-    return check_junit(check)
-
-
-def _markdown(check: Check, only: Findings | None) -> str:
-    from tcpdoctor.report.check_markdown import check_markdown
-
-    return check_markdown(check, only)
+    return Renderers(lambda check, _: check_nagios(check), lambda checks, _: checks_nagios(checks))
 
 
-def _html(check: Check, only: Findings | None) -> str:
-    from tcpdoctor.report.check_html import check_html
+def _prometheus() -> Renderers:
+    from tcpdoctor.report.check_prometheus import check_prometheus, checks_prometheus
 
-    return check_html(check, only)
+    return Renderers(lambda check, _: check_prometheus(check), lambda checks, _: checks_prometheus(checks))
 
 
-_RENDERERS: Mapping[CheckFormat, Callable[[Check, Findings | None], str]] = {
-    "json": _json,
-    "jsonl": _jsonl,
+def _junit() -> Renderers:
+    from tcpdoctor.report.check_junit import check_junit, checks_junit
+
+    return Renderers(lambda check, _: check_junit(check), lambda checks, _: checks_junit(checks))
+
+
+def _markdown() -> Renderers:
+    from tcpdoctor.report.check_markdown import check_markdown, checks_markdown
+
+    return Renderers(check_markdown, lambda checks, quiet: checks_markdown(checks, quiet=quiet))
+
+
+def _html() -> Renderers:
+    from tcpdoctor.report.check_html import check_html, checks_html
+
+    return Renderers(check_html, lambda checks, quiet: checks_html(checks, quiet=quiet))
+
+
+_OF_OTHERS: Mapping[CheckFormat, Callable[[], Renderers]] = {
     "nagios": _nagios,
     "prometheus": _prometheus,
     "junit": _junit,

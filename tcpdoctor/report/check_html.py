@@ -2,7 +2,18 @@
 
 from collections.abc import Sequence
 
-from tcpdoctor.answers.check import Check, checked, count_of, status, unchecked_rules, untold_by_rule
+from tcpdoctor.answers.check import (
+    Check,
+    Checks,
+    checked,
+    count_of,
+    list_rows,
+    loud_findings,
+    status,
+    unchecked_rules,
+    untold_by_rule,
+    verdict_of_all,
+)
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Finding, Severity
 from tcpdoctor.report.check_html_drawings import (
@@ -13,7 +24,7 @@ from tcpdoctor.report.check_html_drawings import (
     processes_section,
     states_section,
 )
-from tcpdoctor.report.check_text import namespace_words, verdict_sentence
+from tcpdoctor.report.check_text import namespace_words, verdict_sentence, verdicts_counted
 from tcpdoctor.report.finding_page import (
     Alike,
     FindingPage,
@@ -42,12 +53,10 @@ def check_html(check: Check, only: Sequence[Finding] | None = None) -> str:
     ]
     verdict = status(check).upper()
     title = f"{verdict}: {check.samples.after.host} - tcpdoctor"
-    return html_page(title, "".join(body) + check_footer(check))
+    return html_page(title, "".join(body) + _footer(check))
 
 
-def check_part(
-    check: Check, name: str, only: Sequence[Finding] | None = None, *, opened: bool = False
-) -> str:
+def _part(check: Check, name: str, only: Sequence[Finding] | None = None, *, opened: bool = False) -> str:
     """Return one of many checks as a part of a page, without pictures; `name` sets its links apart.
 
     Its findings are folded; `opened`, the worst one is not.
@@ -156,7 +165,33 @@ def _unanswered(check: Check) -> str:
     return section(title, f"<table>{head}<tbody>{rows}</tbody></table>")
 
 
-def check_footer(check: Check) -> str:
+def _footer(check: Check) -> str:
     """Return the end of the page."""
     about = f"tcpdoctor {check.version}. Counts are of one network namespace, at one moment."
     return f"<footer>{text(about)}</footer>\n"
+
+
+def checks_html(checks: Checks, *, quiet: bool = False) -> str:
+    """Return a page of many network namespaces: their list, the worst first, then each without pictures."""
+    verdict = verdict_of_all(checks)
+    names = {check.place.label: f"ns{number}" for number, check in enumerate(checks.checks) if check.place}
+    items = "".join(
+        f'<li><span class="pill is-{row.verdict}">{row.verdict.upper()}</span>'
+        + (f'<a href="#{names[row.label]}">' if row.label in names else "<span>")
+        + f'{text(row.label)} <span class="whom">{text(row.worst)}</span>'
+        + ("</a></li>" if row.label in names else "</span></li>")
+        for row in list_rows(checks)
+    )
+    host = checks.checks[0].samples.after.host if checks.checks else ""
+    said = verdicts_counted(checks)
+    head = (
+        f'<header class="hero is-{verdict}"><div class="line"><span class="pill">{verdict.upper()}</span>'
+        f'<h1>{text(host)}</h1></div><p class="said">{text(said)}.</p>'
+        f'<ul class="toc" aria-label="Network namespaces">{items}</ul></header>\n'
+    )
+    parts = [
+        _part(check, f"ns{number}", loud_findings(check) if quiet else None, opened=number == 0)
+        for number, check in enumerate(checks.checks)
+    ]
+    footer = _footer(checks.checks[0]) if checks.checks else ""
+    return html_page(f"{verdict.upper()}: {host} - tcpdoctor", head + "".join(parts) + footer)

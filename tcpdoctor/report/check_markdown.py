@@ -2,10 +2,19 @@
 
 from collections.abc import Sequence
 
-from tcpdoctor.answers.check import Check, checked, status, untold_by_rule
+from tcpdoctor.answers.check import (
+    Check,
+    Checks,
+    checked,
+    list_rows,
+    loud_findings,
+    status,
+    untold_by_rule,
+    verdict_of_all,
+)
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Finding
-from tcpdoctor.report.check_text import namespace_words, verdict_sentence
+from tcpdoctor.report.check_text import namespace_words, verdict_sentence, verdicts_counted
 from tcpdoctor.report.finding_page import Alike, grouped, more_words, pages_of, unanswered_by_reason
 from tcpdoctor.report.host import plural, samples_words, states_sentence, utc
 from tcpdoctor.report.page_markdown import code, escaped, page_markdown
@@ -47,3 +56,23 @@ def _tail(check: Check) -> list[str]:
             "\n".join(f"- {', '.join(map(code, rules))}: {escaped(why)}" for why, rules in reasons.items())
         )
     return parts
+
+
+def checks_markdown(checks: Checks, *, quiet: bool = False) -> str:
+    """Return the same of many network namespaces: their list, the worst first, then each."""
+    rows = [
+        f"| {row.verdict.upper()} | {escaped(row.label)} | {escaped(row.worst)} |"
+        for row in list_rows(checks)
+    ]
+    host = f"{checks.checks[0].samples.after.host}: " if checks.checks else ""
+    parts = [
+        f"# {verdict_of_all(checks).upper()}: {escaped(host + verdicts_counted(checks))}",
+        "\n".join(["| Verdict | Network namespace | Worst finding |", "| --- | --- | --- |", *rows]),
+    ]
+    for check in checks.checks:
+        label = check.place.label if check.place else "here"
+        parts += [
+            f"# {escaped(label[:1].upper() + label[1:])}",
+            check_markdown(check, loud_findings(check) if quiet else None).rstrip(),
+        ]
+    return "\n\n".join(parts) + "\n"

@@ -2,7 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 
-from tcpdoctor.answers.check import Check, checked, count_of, status, unchecked_rules, untold_by_rule
+from tcpdoctor.answers.check import (
+    Check,
+    Checks,
+    checked,
+    count_of,
+    list_rows,
+    status,
+    unchecked_rules,
+    untold_by_rule,
+)
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Severity, Unchecked
 from tcpdoctor.kernel.reading import Missing
@@ -91,6 +100,15 @@ def verdict_sentence(diagnosis: Diagnosis, verdict: str) -> str:
 def _but_unanswered(diagnosis: Diagnosis, joined: str) -> str:
     open_questions = len({rule.rule for rule in diagnosis.unchecked if rule.applies})
     return f"{joined}{plural(open_questions, 'rule')} could not be answered" if open_questions else ""
+
+
+def verdicts_counted(checks: Checks) -> str:
+    """Say how many namespaces have which verdict: ``5 network namespaces: 1 warning, 1 unknown, 3 ok``."""
+    rows = [row.verdict for row in list_rows(checks)]
+    counted = [(rows.count(word), word) for word in ("critical", "warning", "unknown", "ok")]
+    return f"{plural(len(rows), 'network namespace')}: " + ", ".join(
+        f"{n} {word}" for n, word in counted if n
+    )
 
 
 def namespace_words(check: Check) -> str:

@@ -5,6 +5,7 @@ field ``missing``, by its place below it: ``owner``, ``options.SO_KEEPALIVE``, `
 """
 
 import functools
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
@@ -33,10 +34,13 @@ def as_json(record: Any) -> dict[str, JsonValue]:
     return told
 
 
+def json_text(record: Any, indent: int | None = None) -> str:
+    """Return the text of `as_json`, on one line where there is no indent."""
+    return json.dumps(as_json(record), indent=indent, allow_nan=False)
+
+
 def json_lines(record: Any) -> Iterator[str]:
     """Give the text of `as_json`, an element of a list of records a line: no more is held in memory."""
-    import json
-
     yield "{"
     for number, (key, value) in enumerate(zip(record._fields, record, strict=True)):
         yield f'{"," if number else ""}\n "{key}": '

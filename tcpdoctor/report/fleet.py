@@ -14,6 +14,7 @@ from tcpdoctor.report.check_short import MOST_SHOWN, remedy_lines
 from tcpdoctor.report.finding_page import instruction, keeping
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.page import Block, Command, Headline, Item, Items, More, Prose, Section, page_text
+from tcpdoctor.report.page_markdown import code, escaped, page_markdown
 from tcpdoctor.report.style import NO_BREAK, Style
 from tcpdoctor.report.table import Column, table
 
@@ -277,8 +278,6 @@ def _worst(answer: FleetAnswer, style: Style) -> list[str]:
 
 def fleet_markdown(answer: FleetAnswer, most: int) -> str:
     """Return all of the answer as Markdown; of many hosts that are alike the first `most` are named."""
-    from tcpdoctor.report.page_markdown import escaped
-
     parts = [
         f"# {answer.status.upper()}: {escaped(verdict_words(answer))}",
         escaped(circumstances(answer)),
@@ -294,8 +293,6 @@ def fleet_markdown(answer: FleetAnswer, most: int) -> str:
 
 
 def _hosts_markdown(answer: FleetAnswer, most: int) -> Iterable[str]:
-    from tcpdoctor.report.page_markdown import code, escaped
-
     sick = [*islice(sick_hosts(answer), most)]
     if not sick:
         return
@@ -310,8 +307,6 @@ def _hosts_markdown(answer: FleetAnswer, most: int) -> Iterable[str]:
 
 
 def _unknown_markdown(answer: FleetAnswer, most: int) -> Iterable[str]:
-    from tcpdoctor.report.page_markdown import escaped
-
     if not answer.unknown:
         return
     lines = [
@@ -325,8 +320,6 @@ def _unknown_markdown(answer: FleetAnswer, most: int) -> Iterable[str]:
 
 
 def _finding_markdown(finding: FleetFinding, answer: FleetAnswer, most: int) -> Iterable[str]:
-    from tcpdoctor.report.page_markdown import escaped, page_markdown
-
     names = name_a_few(finding.hosts, most, finding.hosts_total)
     yield f"## {finding.severity.key.upper()}: {escaped(finding.title)}"
     yield f"{spread(finding, answer).capitalize()}: {escaped(names)}"

@@ -3,6 +3,7 @@
 import functools
 import re
 from collections.abc import Iterator
+from typing import Literal, TypeAlias
 
 from tcpdoctor.named_tuples import NamedTuple
 
@@ -114,6 +115,9 @@ class Style(NamedTuple):
         code = f"\x1b[{_SGR[name]}m"
         return "\n".join(f"{code}{line}{_RESET}" if line else line for line in text.split("\n"))
 
+
+TextForm: TypeAlias = Literal["short", "long", "unanswered"]
+"""What a text of `check` holds: two lines a finding, all of it, or the rules that could not be answered."""
 
 PLAIN = Style(color=False, width=80)
 

@@ -9,7 +9,7 @@ from tcpdoctor.answers.check import Checks
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Destination, DestinationUse, Detail
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.report.check_everywhere import render_everywhere
+from tcpdoctor.report.check_formats import render_everywhere
 from tcpdoctor.report.check_html import check_html
 from tcpdoctor.report.style import PLAIN
 from tests.facts.samples import CONNECTION
