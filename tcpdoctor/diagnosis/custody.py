@@ -185,6 +185,8 @@ def _dies(pids: frozenset[int], stop: Stop, ending: set[int], evidence: PortEvid
     if stop.way in ("service", "user-service"):
         mine = evidence.processes.get(stop.holder.pid)
         return mine is not None and any(process.unit == mine.unit for process in processes)
+    if stop.with_children and any(process.parent == stop.holder.pid for process in processes):
+        return True
     box = stop.container.id if stop.container and stop.way == "container" else None
     return box is not None and any(process.container == box for process in processes)
 

@@ -375,7 +375,17 @@ def stop_process(case: Case) -> Stop:
         ends = f"{count} other processes" if count > 1 else "what else runs in it"
         command = f"{systemctl_of(case)} stop {shlex.quote(unit)}"
         avoid = (f"{command}: {case.holder.name} is not its main program; that ends {ends}.",)
+    if program_of(case.kin) in _POSTGRES and (parent is None or program_of(parent) not in _POSTGRES):
+        note = (
+            f"INT ends its sessions and stops it (a fast shutdown); plain `kill {pid}` waits until they end "
+            "by themselves, and -KILL makes the next start a recovery"
+        )
+        command = f"kill -INT {pid}"
+        return Stop("process", case.holder, (command,), note=note, avoid=avoid, with_children=True)
     return Stop("process", case.holder, (f"kill {pid}",), note=note, avoid=avoid)
+
+
+_POSTGRES = frozenset(("postgres", "postmaster"))
 
 
 def _with_known(stop: Stop, case: Case) -> Stop:

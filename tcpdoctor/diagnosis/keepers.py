@@ -617,16 +617,29 @@ def _of_supervisord(case: Case, keeper: Kin | None) -> Stop:
     group = told.get("SUPERVISOR_GROUP_NAME")
     if name and group and group != name:
         name = f"{group}:{name}"
-    lookup = () if name else (f"supervisorctl status | grep {case.holder.pid}",)
+    control = _supervisorctl(told.get("SUPERVISOR_SERVER_URL", ""))
+    lookup = () if name else (f"{control} status | grep {case.holder.pid}",)
     quoted = shlex.quote(name) if name else "NAME"
     return _supervised(
         case,
         keeper,
-        f"supervisorctl stop {quoted}",
-        f"supervisorctl restart {quoted}",
+        f"{control} stop {quoted}",
+        f"{control} restart {quoted}",
         *lookup,
         name="supervisord",
     )
+
+
+_USUAL_SOCKET = re.compile(r"unix:///(?:var/)?run/(?:supervisor/)?supervisor\.sock")
+"""Of Debian's and EPEL's packages: their supervisorctl finds it by itself."""
+_SERVER = re.compile(r"(?:unix:///|https?://)[\w./:@%+-]{1,200}")
+
+
+def _supervisorctl(server: str) -> str:
+    """Return how the supervisord is reached that told its program where it listens."""
+    if not _SERVER.fullmatch(server) or _USUAL_SOCKET.fullmatch(server):
+        return "supervisorctl"
+    return f"supervisorctl -s {shlex.quote(server)}"
 
 
 def _of_pm2(case: Case, keeper: Kin | None, *, own: bool) -> Stop:

@@ -68,6 +68,8 @@ class Stop(NamedTuple):
     since: float | None = None
     """When the holder started, in seconds since 1970; None where that is hidden."""
     command_line: str | None = None
+    with_children: bool = False
+    """Whether the processes that the holder began end with it."""
     halted: Halt | None = None
     """Why the holder runs no instruction: it takes no signal but KILL before it goes on."""
     container: Container | None = None

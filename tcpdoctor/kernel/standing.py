@@ -239,8 +239,8 @@ def _read_arguments(path: str) -> tuple[str, ...]:
 def read_halt(pid: int, root: str = "/proc") -> Halt | None:
     """Return why a process stands still; None where it does not, or nobody may know.
 
-    T and t of /proc/PID/stat (proc(5)); a frozen one sleeps in the kernel's freezer, which only its owner
-    and root may see.
+    T and t of /proc/PID/stat (proc(5)); a frozen one sleeps in the kernel's freezer, which compilers may
+    put into get_signal() and which only its owner and root may see.
     """
     try:
         state = read_kernel_file(f"{root}/{pid}/stat").rpartition(b")")[2].split()[:1]
@@ -249,7 +249,7 @@ def read_halt(pid: int, root: str = "/proc") -> Halt | None:
         waits = read_kernel_file(f"{root}/{pid}/wchan")
     except OSError:  # it ended, or is another's
         return None
-    return "frozen" if waits.startswith((b"do_freezer_trap", b"__refrigerator")) else None
+    return "frozen" if waits.startswith((b"do_freezer_trap", b"get_signal", b"__refrigerator")) else None
 
 
 def _numbers(pid: int, root: str) -> list[int]:

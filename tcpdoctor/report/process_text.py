@@ -94,6 +94,8 @@ def _word(answer: ProcessAnswer) -> str:
     worst = max((Severity[found.severity.upper()] for found in answer.findings), default=Severity.INFO)
     if worst > Severity.INFO:
         return worst.name
+    if answer.process.kind == "zombie":
+        return "ENDED"
     if answer.stop is not None and answer.stop.halted:
         return answer.stop.halted.upper()
     return "ELSEWHERE" if _is_elsewhere(answer) else "OK"

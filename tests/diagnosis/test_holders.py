@@ -238,6 +238,24 @@ SUPERVISORS = {
         {"SUPERVISOR_PROCESS_NAME": "web", "SUPERVISOR_GROUP_NAME": "web"},
         "supervisorctl stop web",
     ),
+    "supervisord at a socket of its own": (
+        "/usr/bin/python3 /usr/bin/supervisord -n",
+        "/opt/app",
+        {"SUPERVISOR_PROCESS_NAME": "web", "SUPERVISOR_SERVER_URL": "unix:///srv/app/supervisor.sock"},
+        "supervisorctl -s unix:///srv/app/supervisor.sock stop web",
+    ),
+    "supervisord where packages put it": (
+        "/usr/bin/python3 /usr/bin/supervisord -n",
+        "/opt/app",
+        {"SUPERVISOR_PROCESS_NAME": "web", "SUPERVISOR_SERVER_URL": "unix:///var/run/supervisor.sock"},
+        "supervisorctl stop web",
+    ),
+    "supervisord with a server that is none": (
+        "/usr/bin/python3 /usr/bin/supervisord -n",
+        "/opt/app",
+        {"SUPERVISOR_PROCESS_NAME": "web", "SUPERVISOR_SERVER_URL": "$(reboot)"},
+        "supervisorctl stop web",
+    ),
     "group of supervisord": (
         "/usr/bin/python3 /usr/bin/supervisord -n",
         "/opt/app",
@@ -584,3 +602,12 @@ def test_the_advice_says_since_when_it_runs_as_what_and_what_ends():
         "end pid 20 app (kill 20); it runs since 2023-11-14 22:13 UTC, as /opt/app --port 8080. "
         "That ends 137 connections. Pid 10 keeper started it, and may start it again."
     )
+
+
+def test_a_postmaster_is_stopped_by_the_signal_that_does_not_wait_for_its_sessions():
+    postmaster = kin(20, "/usr/lib/postgresql/15/bin/postgres -D /srv/db")
+    found = stop_of(postmaster)
+    assert (found.commands, found.with_children) == (("kill -INT 20",), True)
+    session = kin(21, ("postgres: app app 127.0.0.1(57354) idle",), parent=20)
+    found = stop_of(session, "/", postmaster)
+    assert (found.commands, found.with_children) == (("kill 21",), False)

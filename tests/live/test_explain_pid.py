@@ -233,6 +233,7 @@ def a_zombie():
 
 def test_a_zombie_is_called_one(in_namespace):
     text, kind = in_namespace(a_zombie)
+    assert text.startswith("ENDED  ")
     assert "has ended and holds nothing" in text
     assert kind == "zombie"
 
@@ -412,6 +413,7 @@ def test_a_stopped_process_is_said_to_be_stopped(in_namespace):
         ("T", "do_signal_stop", "stopped"),
         ("t", "ptrace_stop", "traced"),
         ("S", "do_freezer_trap.isra.0", "frozen"),
+        ("S", "get_signal", "frozen"),
         ("D", "__refrigerator", "frozen"),
         ("R", "0", None),
     ],
