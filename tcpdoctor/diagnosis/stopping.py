@@ -169,12 +169,12 @@ def tell_halt(halt: Halt, pid: int) -> str:
         )
     if halt == "traced":
         return (
-            "a debugger has stopped it (TracerPid in /proc/"
-            f"{pid}/status): it serves nobody and ends by no `kill` before that lets it go on"
+            f"a debugger has stopped it (TracerPid in /proc/{pid}/status): it serves nobody, and `kill "
+            f"{pid}` has no effect before that lets it go on"
         )
     return (
-        "its control group is frozen: it serves nobody and ends by no `kill` before that is thawed (docker "
-        "unpause, systemctl thaw, or 0 into its cgroup.freeze)"
+        f"its control group is frozen: it serves nobody, and a program that handles TERM heeds `kill {pid}` "
+        "only once that is thawed (docker unpause, systemctl thaw, or 0 into its cgroup.freeze)"
     )
 
 

@@ -332,7 +332,7 @@ def _begin(
 def _count(sysctls: Mapping[str, Reading[SysctlValue]], listeners: _Listeners) -> Reading[Census]:
     known = () if isinstance(listeners, Missing) else listeners
     ports = frozenset(listener.local.port for listener in known)
-    return take_census(_ephemeral(sysctls), ports, established=True)
+    return take_census(_ephemeral(sysctls), ports, established=True, reserved=_reserved(sysctls))
 
 
 def _add_bound(look: Snapshot) -> Snapshot:
@@ -358,6 +358,13 @@ def _ephemeral(sysctls: Mapping[str, Reading[SysctlValue]]) -> Reading[tuple[int
         case (int(low), int(high)) if 0 <= low <= high <= 65_535:
             return low, high
     return Missing("net.ipv4.ip_local_port_range is no range of ports")
+
+
+def _reserved(sysctls: Mapping[str, Reading[SysctlValue]]) -> tuple[tuple[int, int], ...]:
+    """The ports that connect() leaves alone; none where that is hidden."""
+    value = sysctls.get("net.ipv4.ip_local_reserved_ports", ())
+    spans = value if isinstance(value, tuple) else ()
+    return tuple((first, last) for first, last in (span for span in spans if isinstance(span, tuple)))
 
 
 def owned_sockets(

@@ -146,6 +146,7 @@ def take_census(
     listening: Iterable[int],
     *,
     established: bool = False,
+    reserved: Sequence[tuple[int, int]] = (),
     ways: Sequence[Way] = WAYS,
 ) -> Reading[Census]:
     """Count every socket by state, by port and by destination, and keep none but a few that are suspect.
@@ -157,6 +158,7 @@ def take_census(
             no port counts as ephemeral, `by_destination` is empty and `complete` says so.
         listening: Local ports with a listener; they are never taken for a client's.
         established: Count sockets in ESTABLISHED by timer as well, and look closer at suspects and a sample.
+        reserved: Spans of net.ipv4.ip_local_reserved_ports: connect() does not choose these ports.
         ways: Which ways to try, in order.
 
     Returns:
@@ -166,7 +168,7 @@ def take_census(
     servers = frozenset(listening)
 
     def look(way: Way) -> tuple[tuple[StateTally, GroupTally, _Marked], bool]:
-        states, groups = StateTally(), GroupTally(ports, servers)
+        states, groups = StateTally(), GroupTally(ports, servers, reserved)
         marked = EstablishedTally[bytes]() if established else None
         interrupted = _count_everything(way, states, groups, marked)
         return (states, groups, None if marked is None else _look_closer(way, marked)), interrupted

@@ -70,7 +70,12 @@ class StateTally:
 class GroupTally:
     """Sockets by state and local port, and those from ephemeral ports by destination."""
 
-    def __init__(self, ephemeral: tuple[int, int] | None, listening: Collection[int]) -> None:
+    def __init__(
+        self,
+        ephemeral: tuple[int, int] | None,
+        listening: Collection[int],
+        reserved: Iterable[tuple[int, int]] = (),
+    ) -> None:
         self._listening = frozenset(listening)
         self._ephemeral = bytearray(65536)  # 1 for a port that connect() may have chosen
         if ephemeral is not None:
@@ -78,6 +83,8 @@ class GroupTally:
             self._ephemeral[low : high + 1] = bytes([1]) * (high + 1 - low)
             for port in self._listening:
                 self._ephemeral[port] = 0
+            for first, last in reserved:  # what holds one takes none of those that are chosen from
+                self._ephemeral[first : last + 1] = bytes(last + 1 - first)
         self._by_place: Counter[int] = Counter()  # by state << 16 | port
         self._destinations = BoundedCounter(MOST_DESTINATIONS)
         self._time_wait: Counter[Key] = Counter()

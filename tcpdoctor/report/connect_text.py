@@ -76,7 +76,7 @@ def _short(answer: ConnectAnswer, style: Style) -> list[Block]:
         told_briefly(one.severity, f"{one.subject['label']}: {one.headline or one.title}", one.rule, style)
         for one in answer.findings
     ]
-    more = [f"{len(answer.advice) - 1} more ways out"] if len(answer.advice) > 1 else []
+    more = [f"{plural(len(answer.advice) - 1, 'more way')} out"] if len(answer.advice) > 1 else []
     last = ("more", f"--long: {', '.join(['ports, route, ways to bind', *more])}")
     unanswered = map(Prose, _unanswered(answer, style, long=False))
     return [Inset((Fields(tuple(rows), _LABEL), *found, *unanswered, Fields((last,), _LABEL)))]

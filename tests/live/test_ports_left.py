@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import re
 import socket
 
@@ -45,3 +46,21 @@ def test_the_ports_that_are_left_are_those_that_connect_still_gets(in_namespace)
     assert refused == errno.EADDRNOTAVAIL
     assert told == [("127.0.0.1:8080", str(more))]
     assert none == []
+
+
+def reserved_while_connected():
+    """Connections hold ports that are reserved afterwards: the free ones are as many as before."""
+    write_sysctl("net.ipv4.ip_local_port_range", f"{RANGE[0]}\t{RANGE[1]}")
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 8080), backlog=256))
+        clients = [stack.enter_context(socket.create_connection(server.getsockname())) for _ in range(73)]
+        ports = ",".join(str(client.getsockname()[1]) for client in clients)
+        write_sysctl("net.ipv4.ip_local_reserved_ports", ports)
+        report = json.loads(tcpdoctor("check", "--window", "0", "--format", "json").stdout)
+        for _ in range(27):
+            stack.enter_context(socket.create_connection(server.getsockname()))
+    return {finding["rule"] for finding in report["findings"]}
+
+
+def test_connections_from_ports_that_are_reserved_take_none_of_the_others(in_namespace):
+    assert "ephemeral-ports-nearly-exhausted" not in in_namespace(reserved_while_connected)
