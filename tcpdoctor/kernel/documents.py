@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple, TypeAlias
 
+from tcpdoctor.kernel.files import is_of_proc
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.text import clean
 
@@ -100,11 +101,13 @@ def _read_file(path: str, *, pipe_allowed: bool) -> Iterator[Document]:
         yield _unread(path, problem)
         return
     with os.fdopen(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
-        if not (stat.S_ISREG(mode) or (pipe_allowed and stat.S_ISFIFO(mode))):
+        status = os.fstat(descriptor)
+        mode = status.st_mode
+        is_file = stat.S_ISREG(mode) and not is_of_proc(status)
+        if not (is_file or (pipe_allowed and stat.S_ISFIFO(mode))):
             yield Document(_shown(path), _name(path), Missing("not a regular file"))
             return
-        os.set_blocking(descriptor, True)
+        os.set_blocking(descriptor, stat.S_ISFIFO(mode))
         yield from _documents_of(file, _shown(path), _name(path) if stat.S_ISREG(mode) else None)
 
 
@@ -112,6 +115,9 @@ def _documents_of(file: BinaryIO, source: str, name: str | None) -> Iterator[Doc
     """Give the document of a file, or every one where several stand behind each other."""
     try:
         start = file.read(LARGEST_DOCUMENT + 1)
+        if start is None:  # a file of the kernel without anything in it yet
+            yield Document(source, name, Missing("it would have to be waited for"))
+            return
         complete = len(start) <= LARGEST_DOCUMENT
         value = _parse(start) if complete else _too_long()
         if not isinstance(value, Missing) or (not complete and start.partition(b"\n")[0].strip() == b"["):

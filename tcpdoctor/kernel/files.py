@@ -169,12 +169,38 @@ def read_file(
     with _raising(error, shown), _opened(path, trusted_owner=trusted_owner) as handle:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise error(f"{shown}: {_kind(os.fstat(handle).st_mode)}, where a regular file is expected")
-        descriptor = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
-        with os.fdopen(descriptor, "rb") as file:
-            raw = file.read(limit_bytes + 1)
+        if is_of_proc(os.fstat(handle)):
+            raise error(f"{shown}: a file of /proc, where a regular file is expected")
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+        descriptor = os.open(f"/proc/self/fd/{handle}", flags)
+        try:
+            raw = _read_at_once(descriptor, limit_bytes + 1)
+        finally:
+            os.close(descriptor)
     if len(raw) > limit_bytes:
         raise error(f"{shown}: longer than {limit_bytes} bytes; is it the right file?")
     return raw
+
+
+def is_of_proc(status: os.stat_result) -> bool:
+    """Whether a file is one of /proc: some of those wait when they are read, for ever, and some act."""
+    try:
+        return status.st_dev == os.stat("/proc").st_dev
+    except OSError:
+        return False
+
+
+def _read_at_once(descriptor: int, most: int) -> bytes:
+    """Read a file that was opened with O_NONBLOCK, at most so many bytes.
+
+    Raises:
+        BlockingIOError: It looks like a file and would have to be waited for, such as tracefs's trace_pipe.
+    """
+    parts: list[bytes] = []
+    while most > 0 and (part := os.read(descriptor, min(most, 1 << 20))):
+        parts.append(part)
+        most -= len(part)
+    return b"".join(parts)
 
 
 def list_files(
@@ -392,7 +418,9 @@ def _raising(error: type[TcpdoctorError], shown: str) -> Iterator[None]:
         raise error(f"{shown}: {clean(str(problem), 400)}") from None
     except OSError as problem:
         what = (problem.strerror or str(problem)).lower()
-        if problem.errno in (errno.EACCES, errno.EPERM):
+        if problem.errno == errno.EAGAIN:
+            what = "it would have to be waited for; give a regular file"
+        elif problem.errno in (errno.EACCES, errno.EPERM):
             what += "; run as its owner, or as root" if os.geteuid() else ", even for root here"
         elif str(problem.filename).startswith("/proc/self/"):
             what = f"cannot be read without /proc, and {problem.filename} gives: {what}"

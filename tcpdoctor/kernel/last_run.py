@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tcpdoctor.errors import SnapshotError
-from tcpdoctor.kernel.files import UntrustedPathError, open_trusted, replace_file
+from tcpdoctor.kernel.files import UntrustedPathError, is_of_proc, open_trusted, replace_file
 from tcpdoctor.kernel.live import EARLIER_STATES
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.recorded import LARGEST_PACKED, pack, unpack
@@ -248,7 +248,7 @@ def _refuse_others(status: os.stat_result, shown: str) -> None:
     mode = stat.S_IMODE(status.st_mode)
     if stat.S_ISLNK(status.st_mode):
         raise SnapshotError(f"{shown}: refused: a link; name the file itself")
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(status.st_mode) or is_of_proc(status):
         raise SnapshotError(f"{shown}: refused: not a regular file; name another")
     if status.st_uid != os.geteuid():
         raise SnapshotError(f"{shown}: refused: it belongs to uid {status.st_uid}; name a file of your own")

@@ -128,11 +128,7 @@ def sysctl_names(root: str = PROC_SYS) -> tuple[str, ...]:
 def read_sysctls(
     names: Iterable[str] | None = None, root: str = PROC_SYS
 ) -> Mapping[str, Reading[SysctlValue]]:
-    """Read several settings, by default those of `sysctl_names`.
-
-    Raises:
-        KernelReadError: As `read_sysctl`.
-    """
+    """Read several settings, by default those of `sysctl_names`."""
     return {name: read_sysctl(name, root) for name in (sysctl_names(root) if names is None else names)}
 
 
@@ -145,11 +141,8 @@ def read_sysctl(name: str, root: str = PROC_SYS) -> Reading[SysctlValue]:
 
     Returns:
         A number, a pair or triple of numbers, ranges of ports, or text. `Missing` if the kernel or this
-        network namespace has no such setting, hides it from us, or if it is a secret key, which is
-        not read at all.
-
-    Raises:
-        KernelReadError: It holds something else than its name says.
+        network namespace has no such setting, hides it from us, if it holds something else than its name
+        says, or if it is a secret key, which is not read at all.
     """
     if name in _SECRETS:
         return Missing(f"{name} is a secret key, which is never read")
@@ -160,7 +153,10 @@ def read_sysctl(name: str, root: str = PROC_SYS) -> Reading[SysctlValue]:
         return _why_missing(name, error, root)
     if not text.strip() and name in _NUMBERS | _PAIRS | _TRIPLES:
         return Refused(f"{name}: it is empty here, so something covers it (a container's runtime masks it)")
-    return parse_sysctl(name, text.decode("utf-8", "surrogateescape"), path)
+    try:
+        return parse_sysctl(name, text.decode("utf-8", "surrogateescape"), path)
+    except KernelReadError as error:
+        return Missing(str(error))  # what stands in for it here is one file of many: the look goes on
 
 
 def parse_sysctl(name: str, text: str, source: str) -> SysctlValue:

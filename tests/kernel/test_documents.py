@@ -114,6 +114,12 @@ def test_nothing_waits_for_a_pipe_that_somebody_put_into_the_folder(tmp_path):
     assert reason("/dev/zero") == "not a regular file"
 
 
+def test_nothing_waits_for_a_link_to_a_file_of_proc_that_somebody_put_into_the_folder(tmp_path):
+    (tmp_path / "web1.json").symlink_to("/proc/kmsg")
+    assert reason(tmp_path) == "not a regular file"
+    assert reason("/proc/self/status") == "not a regular file"
+
+
 def test_a_pipe_is_read_where_it_is_named(tmp_path):
     reader, writer = os.pipe()
     os.write(writer, b'{"a": 1}')

@@ -71,6 +71,11 @@ def test_a_folder_and_a_device_are_refused(tmp_path):
     )
 
 
+@pytest.mark.parametrize("path", ["/proc/kmsg", "/proc/self/status"])
+def test_a_file_of_proc_is_refused_without_being_read(path):
+    assert refusal(path) == f"{path}: a file of /proc, where a regular file is expected"
+
+
 def test_what_cannot_be_a_name_is_refused(tmp_path):
     assert "cannot be a file name" in refusal("a\0b")
     assert "cannot be a file name" in refusal("a\ud800b", trusted_owner=False)

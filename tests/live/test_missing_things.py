@@ -62,6 +62,12 @@ PREFIXES = {
     "masked settings": mounted("mount -t tmpfs none /proc/sys"),
     "settings masked in part": mounted("mount -t tmpfs none /proc/sys/net/ipv4"),
     "one setting masked": mounted("mount --bind /dev/null /proc/sys/net/ipv4/ip_local_port_range"),
+    "settings that make no sense": mounted(
+        "mount -t tmpfs none /mnt; echo 60999 32768 > /mnt/range; echo abc > /mnt/word; "
+        "mount --bind /mnt/range /proc/sys/net/ipv4/ip_local_port_range; "
+        "for name in tcp_fin_timeout tcp_rmem ip_local_reserved_ports ip_unprivileged_port_start; "
+        "do mount --bind /mnt/word /proc/sys/net/ipv4/$name; done"
+    ),
     "read-only settings": mounted("mount --bind /proc/sys /proc/sys; mount -o remount,ro,bind /proc/sys"),
     "only processes in /proc": mounted("mount -t proc -o subset=pid proc /proc"),
     "no counters": with_other_files(f"rm -f {COUNTERS}"),
@@ -233,6 +239,14 @@ def test_too_few_descriptors_for_all_namespaces_are_told_with_what_to_raise(port
     answer = ask(("check", "--window", "0", "--netns", "all"), refusals=limits)
     assert (answer.returncode, answer.stdout) == (3, "")
     assert answer.stderr.endswith("too many files are open for this process's limit; raise it (ulimit -n)\n")
+
+
+def test_a_setting_that_makes_no_sense_is_missing_and_the_look_goes_on(port):
+    answer = ask(CHECK, PREFIXES["settings that make no sense"])
+    document = json.loads(answer.stdout)
+    assert document["states"]["listen"] >= 1
+    reasons = [item["reason"] for item in document["unchecked"]]
+    assert any("tcp_fin_timeout: expected one whole number, found 'abc" in reason for reason in reasons)
 
 
 def test_hidepid_is_named_with_what_lifts_it(port):
