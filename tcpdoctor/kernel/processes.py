@@ -226,7 +226,7 @@ def parse_start_time(text: str, source: str) -> float:
     after_name = text.rpartition(")")[2].split()  # the name before it may hold spaces and brackets
     try:
         return int(after_name[19]) / os.sysconf("SC_CLK_TCK")
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, OverflowError):
         raise KernelReadError(f"{source}: expected a whole number in field 22") from None
 
 
