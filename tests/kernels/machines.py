@@ -26,14 +26,16 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tcpd
 MIRROR = "http://deb.debian.org/debian"
 KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 SUITES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie"}
+ARM = "6.1-arm64"
+"""Debian's kernel of another processor: 64 bits and little-endian as well."""
 ROOT_SUITE = "bookworm"
 ROOT_PYTHON = (3, 11)
 ROOT_PACKAGES = (
     *("python3", "iproute2", "iptables", "kmod", "libcap2-bin", "nftables", "procps", "strace", "systemd"),
     *("gcc", "libc6-dev", "util-linux"),
 )
+ARM_PACKAGES = ("python3", "iproute2", "kmod")
 NEEDED = {
-    "qemu-system-x86_64": "qemu-system-x86",
     "busybox": "busybox-static",
     "cpio": "cpio",
     "debootstrap": "debootstrap",
@@ -88,23 +90,54 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-def prepare(until: float) -> None:
-    """Make what is missing in the cache: the kernels and the root.
+class Architecture(NamedTuple):
+    """How machines of one kind of processor are emulated."""
+
+    name: str
+    """As Debian calls it."""
+    program: str
+    package: str
+    options: tuple[str, ...]
+    console: str
+
+
+AMD64 = Architecture("amd64", "qemu-system-x86_64", "qemu-system-x86", ("-cpu", "max"), "ttyS0")
+ARM64 = Architecture(
+    "arm64",
+    "qemu-system-aarch64",
+    "qemu-system-arm",
+    ("-machine", "virt", "-cpu", "max,pauth-impdef=on"),
+    "ttyAMA0",
+)
+
+
+def architecture(kernel: str) -> Architecture:
+    """The processor that a kernel is for."""
+    return ARM64 if kernel == ARM else AMD64
+
+
+def prepare(kernels: Sequence[str], until: float) -> None:
+    """Make what is missing in the cache: the kernels and their roots.
 
     Args:
+        kernels: Of `SUITES`, and `ARM`.
         until: When to give up, by time.monotonic().
     """
     path = _path()
-    absent = sorted({package for name, package in NEEDED.items() if shutil.which(name, path=path) is None})
+    emulators = {kind.program: kind.package for kind in map(architecture, kernels)}
+    needed = {**NEEDED, **emulators}
+    absent = sorted({package for name, package in needed.items() if shutil.which(name, path=path) is None})
     if absent:
         raise MachineError(f"these packages are needed: {' '.join(absent)}")
     CACHE.mkdir(parents=True, exist_ok=True)
     _clear_old()
-    for kernel in SUITES:
-        if not (folder := _kernel_folder(kernel)).exists():
-            _make_kernel(SUITES[kernel], folder, until)
-    if not _root_image().exists():
-        _make_root(_root_image(), until)
+    for kind in sorted(set(map(architecture, kernels))):
+        ours = [ARM] if kind == ARM64 else list(SUITES)
+        for kernel in ours:
+            if not (folder := _kernel_folder(kernel)).exists():
+                _make_kernel(kernel, folder, until)
+        if not _root_image(kind).exists():
+            _make_root(kind, ours, until)
 
 
 class Patience(NamedTuple):
@@ -127,14 +160,14 @@ def boot(kernel: str, disk: Path, patience: Patience) -> Outcome:
     Its clock counts instructions, one a nanosecond: however slow the emulation is, to the tests it is a fast
     machine, whose deadlines hold. Only where it is idle does it wait for the real time.
     """
-    folder = _kernel_folder(kernel)
+    folder, kind = _kernel_folder(kernel), architecture(kernel)
     machine = [
-        *("qemu-system-x86_64", "-accel", "tcg", "-icount", "shift=0,sleep=on", "-cpu", "max", "-smp", "1"),
+        *(kind.program, *kind.options, "-accel", "tcg", "-icount", "shift=0,sleep=on", "-smp", "1"),
         *("-m", "1800", "-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot"),
         *("-net", "none", "-kernel", str(folder / "vmlinuz"), "-initrd", str(folder / "initrd")),
-        *("-append", "console=ttyS0 panic=-1 quiet loglevel=2 rdinit=/init no_timer_check"),
+        *("-append", f"console={kind.console} panic=-1 quiet loglevel=2 rdinit=/init no_timer_check"),
         # Both disks are written to a temporary copy that ends with qemu.
-        *("-drive", f"file={_root_image()},format=raw,if=virtio,snapshot=on,cache=unsafe"),
+        *("-drive", f"file={_root_image(kind)},format=raw,if=virtio,snapshot=on,cache=unsafe"),
         *("-drive", f"file={disk},format=raw,if=virtio,snapshot=on,cache=unsafe"),
     ]
     begun = time.monotonic()
@@ -214,8 +247,9 @@ def _recipe(*more: str) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
-def _root_image() -> Path:
-    return CACHE / f"root-{_recipe(*SUITES)}.img"
+def _root_image(kind: Architecture) -> Path:
+    told = SUITES if kind == AMD64 else (kind.name, *ARM_PACKAGES)
+    return CACHE / f"root-{kind.name}-{_recipe(*told)}.img"
 
 
 def _kernel_folder(kernel: str) -> Path:
@@ -228,12 +262,15 @@ def _clear_old() -> None:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
-def _make_kernel(suite: str, folder: Path, until: float) -> None:
+def _make_kernel(kernel: str, folder: Path, until: float) -> None:
     """Fetch a suite's cloud kernel through apt, and put kernel, modules and an initramfs into `folder`."""
+    kind = architecture(kernel)
+    suite = SUITES[kernel.removesuffix(f"-{kind.name}")]
     with tempfile.TemporaryDirectory(prefix="tcpdoctor-kernel-") as name:
         here = Path(name)
         unpacked = here / "unpacked"
-        _run("dpkg-deb", "-x", _fetch_kernel(suite, here, until), unpacked)
+        archive = Archive(here, suite, kind, until)
+        _run("dpkg-deb", "-x", archive.fetch(archive.cloud_kernel()), unpacked)
         modules = next(unpacked.glob("**/lib/modules/*"))
         version = modules.name
         made = here / "made"
@@ -243,40 +280,59 @@ def _make_kernel(suite: str, folder: Path, until: float) -> None:
         base = modules.parents[2]
         _run("depmod", "-b", base, version)
         shutil.copytree(modules, made / "modules" / version, dirs_exist_ok=True)
-        (made / "initrd").write_bytes(gzip.compress(_initramfs(here / "initramfs", base, version), 1))
+        busybox = Path(str(shutil.which("busybox")))
+        if kind != AMD64:
+            _run("dpkg-deb", "-x", archive.fetch("busybox-static"), here / "busybox")
+            busybox = next((here / "busybox").glob("**/bin/busybox"))
+        packed = _initramfs(here / "initramfs", base, version, busybox)
+        (made / "initrd").write_bytes(gzip.compress(packed, 1))
         shutil.rmtree(folder, ignore_errors=True)
         shutil.move(made, folder)
 
 
-def _fetch_kernel(suite: str, here: Path, until: float) -> Path:
-    for part in ("lists/partial", "cache/archives/partial"):
-        (here / part).mkdir(parents=True)
-    (here / "sources").write_text(f"deb [signed-by={KEYS}] {MIRROR} {suite} main\n")
-    (here / "status").touch()
-    options = [
-        f"Dir::Etc::sourcelist={here}/sources",
-        "Dir::Etc::sourceparts=-",
-        f"Dir::State::lists={here}/lists",
-        f"Dir::State::status={here}/status",
-        f"Dir::Cache={here}/cache",
-        "APT::Sandbox::User=root",
-        "Acquire::Languages=none",
-        "Acquire::Check-Valid-Until=false",
-    ]
-    settings = [word for option in options for word in ("-o", option)]
-    _run("apt-get", *settings, "-qq", "update", until=until)
-    shown = _run("apt-cache", *settings, "depends", "linux-image-cloud-amd64")
-    package = re.search(r"Depends: (linux-image-\S+)", shown)
-    if package is None:
-        raise MachineError(f"Debian's {suite} names no cloud kernel")
-    _run("apt-get", *settings, "-qq", "download", package[1], cwd=here, until=until)
-    return next(here.glob("linux-image-*.deb"))
+class Archive:
+    """A suite of Debian's archive, asked through apt with lists of its own."""
+
+    def __init__(self, here: Path, suite: str, kind: Architecture, until: float) -> None:
+        for part in ("lists/partial", "cache/archives/partial"):
+            (here / part).mkdir(parents=True)
+        (here / "sources").write_text(f"deb [signed-by={KEYS}] {MIRROR} {suite} main\n")
+        (here / "status").touch()
+        options = [
+            f"APT::Architecture={kind.name}",
+            f"APT::Architectures={kind.name}",
+            f"Dir::Etc::sourcelist={here}/sources",
+            "Dir::Etc::sourceparts=-",
+            f"Dir::State::lists={here}/lists",
+            f"Dir::State::status={here}/status",
+            f"Dir::Cache={here}/cache",
+            "APT::Sandbox::User=root",
+            "Acquire::Languages=none",
+            "Acquire::Check-Valid-Until=false",
+            "Acquire::Retries=3",
+        ]
+        self.here, self.suite, self.kind, self.until = here, suite, kind, until
+        self.settings = [word for option in options for word in ("-o", option)]
+        _run("apt-get", *self.settings, "-qq", "update", until=until)
+
+    def cloud_kernel(self) -> str:
+        """The package that the suite's cloud kernel is in."""
+        shown = _run("apt-cache", *self.settings, "depends", f"linux-image-cloud-{self.kind.name}")
+        package = re.search(r"Depends: (linux-image-\S+)", shown)
+        if package is None:
+            raise MachineError(f"Debian's {self.suite} names no cloud kernel")
+        return package[1]
+
+    def fetch(self, package: str) -> Path:
+        """Download a package and return its file."""
+        _run("apt-get", *self.settings, "-qq", "download", package, cwd=self.here, until=self.until)
+        return next(self.here.glob(f"{package}_*.deb"))
 
 
-def _initramfs(folder: Path, base: Path, version: str) -> bytes:
+def _initramfs(folder: Path, base: Path, version: str, busybox: Path) -> bytes:
     for part in ("bin", "mod", "proc", "sys", "dev", "new"):
         (folder / part).mkdir(parents=True)
-    shutil.copy(str(shutil.which("busybox")), folder / "bin" / "busybox")
+    shutil.copy(busybox, folder / "bin" / "busybox")
     (folder / "init").write_text(INIT)
     (folder / "init").chmod(0o755)
     order: dict[str, None] = {}
@@ -310,19 +366,24 @@ def _unpacked(module: Path, folder: Path) -> str:
     return module.name
 
 
-def _make_root(image: Path, until: float) -> None:
+def _make_root(kind: Architecture, kernels: Sequence[str], until: float) -> None:
     """One disk: a minimal Debian with what the tests call, each kernel's modules, the Python packages."""
     with tempfile.TemporaryDirectory(prefix="tcpdoctor-root-", dir=CACHE) as name:
         root = Path(name) / "root"
-        variant = ("--variant=minbase", f"--include={','.join(ROOT_PACKAGES)}")
-        _run("debootstrap", *variant, ROOT_SUITE, root, MIRROR, until=until)
-        for kernel in SUITES:
+        if kind == AMD64:
+            variant = ("--variant=minbase", f"--include={','.join(ROOT_PACKAGES)}")
+            _run("debootstrap", *variant, ROOT_SUITE, root, MIRROR, until=until)
+        else:
+            _unpack_root(kind, root, until)
+        for kernel in kernels:
             shutil.copytree(_kernel_folder(kernel) / "modules", root / "lib" / "modules", dirs_exist_ok=True)
+        packages = root / "opt" / "packages"
         pip = (sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-compile")
-        form = ("--python-version", "3.11", "--only-binary=:all:", "--target", root / "opt" / "packages")
+        form = ("--python-version", "3.11", "--only-binary=:all:", "--target", packages)
+        if kind == ARM64:
+            form = (*form, "--platform", "manylinux2014_aarch64")
         _run(*pip, *form, *_python_packages(), until=until)
-        compiling = ("python3", "-m", "compileall", "-qq", *UNCHECKED, "/opt/packages", "||", "true")
-        _run("chroot", root, "sh", "-c", " ".join(compiling), until=until)  # some are templates of modules
+        _compile_packages(kind, root, until)
         (root / "opt" / "run").mkdir()
         for unused in (
             "var/cache/apt",
@@ -337,7 +398,27 @@ def _make_root(image: Path, until: float) -> None:
         _run(
             "mke2fs", "-q", "-t", "ext4", "-O", "^orphan_file,^metadata_csum_seed", "-d", root, made, "1500M"
         )
-        made.replace(image)
+        made.replace(_root_image(kind))
+
+
+def _compile_packages(kind: Architecture, root: Path, until: float) -> None:
+    """Compile what was installed, with the root's own Python or one of the same version."""
+    command = ["python3", "-m", "compileall", "-qq", *UNCHECKED, "/opt/packages"]
+    if kind == AMD64:
+        _run("chroot", root, "sh", "-c", " ".join([*command, "|| true"]), until=until)  # some are templates
+    elif sys.version_info[:2] == ROOT_PYTHON:
+        places = ("-s", root, root / "opt" / "packages")
+        _run("sh", "-c", '"$@" || true', "sh", sys.executable, *command[1:-1], *places, until=until)
+
+
+def _unpack_root(kind: Architecture, root: Path, until: float) -> None:
+    """A root of another processor's programs: unpacked and never configured, which is enough for Python."""
+    variant = ("--foreign", f"--arch={kind.name}", "--variant=minbase", f"--include={','.join(ARM_PACKAGES)}")
+    _run("debootstrap", *variant, ROOT_SUITE, root, MIRROR, until=until)
+    unpack = 'dpkg-deb --fsys-tarfile "$1" | tar -x -C "$2" --keep-directory-symlink'
+    for package in sorted((root / "var" / "cache" / "apt" / "archives").glob("*.deb")):
+        _run("sh", "-c", unpack, "sh", package, root, until=until)
+    (root / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
 
 
 def _make_disk(folder: Path, image: Path, size: str) -> None:
