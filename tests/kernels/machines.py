@@ -418,6 +418,9 @@ def _unpack_root(kind: Architecture, root: Path, until: float) -> None:
     unpack = 'dpkg-deb --fsys-tarfile "$1" | tar -x -C "$2" --keep-directory-symlink'
     for package in sorted((root / "var" / "cache" / "apt" / "archives").glob("*.deb")):
         _run("sh", "-c", unpack, "sh", package, root, until=until)
+    if (root / "proc").is_symlink():  # as debootstrap makes it in a container
+        (root / "proc").unlink()
+        (root / "proc").mkdir()
     (root / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
 
 
