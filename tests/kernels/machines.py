@@ -34,7 +34,7 @@ ROOT_PACKAGES = (
     *("python3", "iproute2", "iptables", "kmod", "libcap2-bin", "nftables", "procps", "strace", "systemd"),
     *("gcc", "libc6-dev", "util-linux"),
 )
-ARM_PACKAGES = ("python3", "iproute2", "kmod")
+ARM_PACKAGES = ("python3", "iproute2", "kmod", "procps", "strace")
 NEEDED = {
     "busybox": "busybox-static",
     "cpio": "cpio",
