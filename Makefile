@@ -43,7 +43,7 @@ BUILDER = $(firstword $(wildcard .venv/bin/python) .venv-build/bin/python)
 	python3 -m venv .venv-build
 
 zipapp: $(BUILDER)
-	$(BUILDER) integrations/one_file.py dist/tcpdoctor.pyz
+	$(BUILDER) integrations/one_file.py --every-python dist/tcpdoctor.pyz
 
 deb rpm release: $(BUILDER)
 	$(BUILDER) packaging/build.py $@

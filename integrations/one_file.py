@@ -1,9 +1,10 @@
 """Builds tcpdoctor as one file for hosts where nothing may be installed.
 
-    python integrations/one_file.py dist/tcpdoctor.pyz
+    python integrations/one_file.py [--every-python] dist/tcpdoctor.pyz
 
 The file needs Python 3.10 or later (an older one is told so in one line) and no writable disk. It holds
-compiled code of the Python that built it, which starts faster; another one falls back to the sources.
+compiled code of the Python that built it, which starts five times as fast; with --every-python of every other
+supported one as well that is on this machine. What was not there falls back to the sources.
 """
 
 import compileall
@@ -20,6 +21,16 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 START = """\
 try:
+    import os, sys
+
+    if sys.version_info >= (3, 10):
+        import zipimport
+
+        tag = "." + sys.implementation.cache_tag + ".pyc"
+        plain = getattr(zipimport, "_zip_searchorder", ())
+        if plain:
+            own = (os.sep + "__init__" + tag, True, True), (tag, True, False)
+            zipimport._zip_searchorder = own + plain
     from tcpdoctor.__main__ import main
 
     main()
@@ -28,13 +39,17 @@ except KeyboardInterrupt:
 
     os._exit(130)
 """
-"""Of the archive; every Python since 2.7 can read it."""
+"""Of the archive; every Python since 2.7 can read it. Code of another Python than the builder's has its tag
+in its name, as in ``__pycache__``, and is looked for first."""
+
+MINORS = range(10, 16)
+"""Of Python 3, as far as anybody can tell what will run."""
 
 
-def build(target: Path, *pip_options: str) -> None:
+def build(target: Path, *pip_options: str, every_python: bool = False) -> None:
     """Install the checkout and its dependencies into a folder and pack it as `target`.
 
-    The same checkout and Python make the same file, to the byte.
+    The same checkout and Pythons make the same file, to the byte.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "files"
@@ -46,6 +61,8 @@ def build(target: Path, *pip_options: str) -> None:
         compileall.compile_dir(
             folder, quiet=2, legacy=True, stripdir=str(folder), invalidation_mode=unchecked, workers=1
         )
+        for python in other_pythons() if every_python else ():
+            add_compiled(folder, python)
         for compiled in (folder / "pyroute2").rglob("*.pyc"):
             compiled.unlink()  # 0.7 MB that two lessons of the lab alone start faster with
         set_times(folder)
@@ -54,6 +71,36 @@ def build(target: Path, *pip_options: str) -> None:
         # adds is not needed, and Ctrl-C in the midst of it would end in Python's traceback and exit code 1.
         zipapp.create_archive(folder, target, interpreter="/usr/bin/env -S python3 -IS", compressed=True)
         target.chmod(0o755)  # zipapp lets only the owner run it
+
+
+def other_pythons() -> list[str]:
+    """Return supported Pythons of this machine other than this one, on PATH and where pyenv keeps its own."""
+    homes = sorted(str(path) for path in (Path.home() / ".pyenv" / "versions").glob("*/bin"))
+    path = os.pathsep.join([*os.environ.get("PATH", "").split(os.pathsep), *homes])
+    found = []
+    for minor in MINORS:
+        names = [str(Path(folder, f"python3.{minor}")) for folder in path.split(os.pathsep)]
+        works = (
+            name
+            for name in names
+            # pyenv has a file for every version, which works for those that are chosen
+            if os.access(name, os.X_OK)
+            and subprocess.run([name, "-V"], capture_output=True, check=False).returncode == 0
+        )
+        if minor != sys.version_info.minor and (python := next(works, None)):
+            found.append(python)
+    return found
+
+
+def add_compiled(folder: Path, python: str) -> None:
+    """Put code that another Python has compiled beside the sources, its tag in each name."""
+    command = [python, "-IS", "-m", "compileall", "-qq", "--invalidation-mode", "unchecked-hash", "-j", "1"]
+    # a library may have files that this version cannot read: those stay sources
+    subprocess.run([*command, "-s", str(folder), str(folder)], check=False)
+    for cache in folder.rglob("__pycache__"):
+        for compiled in cache.glob("*.pyc"):
+            compiled.rename(cache.parent / compiled.name)
+        cache.rmdir()
 
 
 def install(folder: Path, *pip_options: str) -> None:
@@ -101,6 +148,7 @@ def source_date() -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit("usage: one_file.py TARGET [OPTION OF PIP INSTALL ...]")
-    build(Path(sys.argv[1]), *sys.argv[2:])
+    words = [word for word in sys.argv[1:] if word != "--every-python"]
+    if not words:
+        sys.exit("usage: one_file.py [--every-python] TARGET [OPTION OF PIP INSTALL ...]")
+    build(Path(words[0]), *words[1:], every_python=len(words) < len(sys.argv) - 1)

@@ -133,7 +133,7 @@ def release() -> list[Path]:
         subprocess.run(
             command, check=True, capture_output=True, env=_environment() | {"PYTHONPATH": str(tools)}
         )
-    one_file.build(DIST / "tcpdoctor.pyz")
+    one_file.build(DIST / "tcpdoctor.pyz", every_python=True)
     deb()
     rpm()
     files = sorted(path for path in DIST.iterdir() if path.name != "SHA256SUMS")

@@ -4,6 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
+import zipapp
+import zipfile
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,10 @@ from tests.schemas import described
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.first
+
+_about = spec_from_file_location("one_file", CHECKOUT / "integrations" / "one_file.py")
+packer = module_from_spec(_about)
+_about.loader.exec_module(packer)
 SHIPPED = sorted(path.stem for path in (CHECKOUT / "rules").glob("*/*.toml"))
 
 
@@ -115,6 +122,22 @@ def test_building_leaves_what_the_checkout_compiled(wheel, one_file):
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT)
     assert "tcpdoctor.answers.compiled" in done.stderr
     assert "hashlib" not in done.stderr
+
+
+@pytest.mark.skipif(not packer.other_pythons(), reason="no other supported Python is on this machine")
+def test_another_python_starts_from_code_of_its_own(one_file, tmp_path):
+    """A few modules stand for all: those that tell the version. Their sources are taken away."""
+    python = packer.other_pythons()[-1]
+    folder, target = tmp_path / "files", tmp_path / "few.pyz"
+    few = ("tcpdoctor/__init__.py", "tcpdoctor/__main__.py", "tcpdoctor/prepared.py")
+    with zipfile.ZipFile(one_file) as archive:
+        for name in ("__main__.py", "tcpdoctor/compiled.bin", *few):
+            archive.extract(name, folder)
+    packer.add_compiled(folder, python)
+    for name in few:
+        (folder / name).unlink()
+    zipapp.create_archive(folder, target)
+    assert run(python, "-IS", target, "--version").startswith("tcpdoctor ")
 
 
 def test_one_file_holds_what_is_needed_and_complains_as_ever(one_file):
