@@ -33,16 +33,8 @@ from tcpdoctor.diagnosis.bind import (
     is_link_local,
     wanted_device,
 )
-from tcpdoctor.diagnosis.connect import (
-    ConnectPrediction,
-    Journey,
-    Ports,
-    Scene,
-    connect_advice,
-    connect_avoid,
-    connect_verdict,
-    predict_connect,
-)
+from tcpdoctor.diagnosis.connect import ConnectPrediction, Journey, Ports, Scene, predict_connect
+from tcpdoctor.diagnosis.connect_advice import connect_advice, connect_avoid, connect_verdict
 from tcpdoctor.diagnosis.finding import Diagnosis, Unchecked
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.portrange import Settings, ephemeral_range, port_reuse, reserved_ports

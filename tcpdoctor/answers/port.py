@@ -8,16 +8,22 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
+from tcpdoctor.answers.blocker import (
+    Blocker,
+    SocketHolder,
+    known_holder,
+    on_device,
+    told_blockers,
+    told_holder,
+)
 from tcpdoctor.answers.finding import ToldFinding, told_finding
 from tcpdoctor.answers.record import (
     NO_REASONS,
     Count,
     Host,
     Is,
-    Pid,
     Reasons,
     Seconds,
-    StateKey,
     Time,
     host_of,
     utc,
@@ -25,25 +31,19 @@ from tcpdoctor.answers.record import (
 from tcpdoctor.answers.states import SocketsByState
 from tcpdoctor.answers.stop import (
     ToldContainer,
-    ToldPlace,
-    ToldStop,
     told_container,
-    told_place,
-    told_stop,
 )
 from tcpdoctor.diagnosis.bind import ATTEMPTS, Attempt, Target, parse_target
-from tcpdoctor.diagnosis.custody import Keeping, first_holder, is_waiting, keeping_of
+from tcpdoctor.diagnosis.custody import first_holder
 from tcpdoctor.diagnosis.finding import Diagnosis, Unchecked
-from tcpdoctor.diagnosis.occupants import PortSocket, udp_sockets
+from tcpdoctor.diagnosis.occupants import udp_sockets
 from tcpdoctor.diagnosis.port import BindAnswer, answer, with_probes
 from tcpdoctor.diagnosis.port_advice import Outcome, conclude
 from tcpdoctor.diagnosis.port_verdict import (
     Verdict,
     count_causes,
-    flag_value,
     that_can_be_asked,
     verdict_of_all,
-    why,
 )
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.addresses import interface_indexes
@@ -53,7 +53,7 @@ from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.packet_rules import Redirect
 from tcpdoctor.kernel.port_evidence import PortEvidence, PortLook, read_port_evidence, seen_by, take_port_look
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Detail, Endpoint, Held, Holder, Listener, UdpSocket
+from tcpdoctor.kernel.snapshot import Detail, Held, Listener
 from tcpdoctor.kernel.sockopts import Linger, PortRange, SocketOptions
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.text import clean
@@ -116,58 +116,6 @@ class ToldAttempt(NamedTuple):
     bind: ErrnoOrOk
     listen: Annotated[ErrnoOrOk | None, Is("null where bind fails, and for UDP.")]
     certain: Annotated[bool, Is("false: it hangs on something the kernel does not tell.")]
-
-
-class SocketHolder(NamedTuple):
-    """A process that holds a socket, with its systemd unit and container."""
-
-    pid: Pid
-    name: str
-    fd: Count
-    uid: Annotated[int, Is("Of the process; the socket's own uid is what bind() compares.", minimum=0)]
-    unit: str | None
-    container: str | None
-    command: str | None = None
-    started_at: Time | None = None
-    place: Annotated[ToldPlace | None, Is("Where it stands; null where that was not read.")] = None
-
-
-class OtherEnd(NamedTuple):
-    """The other end of a connection, where it is a socket of this network namespace too."""
-
-    local: str
-    state: StateKey
-    owner: SocketHolder | None
-    owner_missing: str | None
-    not_accepted: Annotated[bool, Is("It waits in the accept queue of a listener.")]
-
-
-class Blocker(NamedTuple):
-    """A socket that stops a bind() without options, or may."""
-
-    state: StateKey
-    local: Annotated[str, Is("With the interface that it is bound to: 0.0.0.0%eth0:80.")]
-    remote: str | None
-    owner: SocketHolder | None
-    reuseaddr: bool | None
-    reuseport: bool | None
-    timer: Literal["timewait", None]
-    expires_s: Seconds | None
-    why: str
-    cause: str
-    owner_missing: str | None
-    holders: tuple[SocketHolder, ...]
-    socket_unit: bool | None
-    inherited: bool
-    peer: OtherEnd | None
-    expires_at_most_s: Seconds | None
-    not_accepted: Annotated[bool, Is("It waits in the accept queue of a listener.")]
-    began_here: Annotated[bool | None, Is("true: connect() was called on it; false: it came from accept().")]
-    uid: Annotated[
-        int | None, Is("Of the socket, which bind() compares; null where it is hidden.", minimum=0)
-    ]
-    device: Annotated[str | None, Is("SO_BINDTODEVICE.")]
-    stop: Annotated[ToldStop | None, Is("Who may be stopped to free it; null where no holder is known.")]
 
 
 class Bind(NamedTuple):
@@ -409,7 +357,7 @@ def finish(
         bind_ipv6=_bind_ipv6(question, binds, evidence),
         udp_holders=evidence.udp
         if isinstance(evidence.udp, Missing)
-        else _blockers(udp_sockets(evidence), evidence),
+        else told_blockers(udp_sockets(evidence), evidence),
         user=question.user,
         device=question.device,
         waited_s=None,
@@ -456,7 +404,7 @@ def _bind(found: BindAnswer, outcome: Outcome, taken_at: float) -> Reading[Bind]
         cause=found.cause,  # type: ignore[arg-type]  # one of CAUSES
         free_in_s=None if found.free_in is None else round(found.free_in, 3),
         blockers_total=found.blockers_total,
-        blockers=_blockers(found.blockers, found.evidence),
+        blockers=told_blockers(found.blockers, found.evidence),
         uid=found.wanted.uid,
         obstacle=None if found.obstacle is None else found.obstacle.why,
         listen_probed=any(attempt.listen_probed for attempt in found.attempts),
@@ -472,89 +420,6 @@ def _attempt(attempt: Attempt) -> ToldAttempt:
     return ToldAttempt(attempt.options, attempt.bind, attempt.listen, attempt.certain)  # type: ignore[arg-type]
 
 
-def _blockers(sockets: Sequence[PortSocket], evidence: PortEvidence) -> tuple[Blocker, ...]:
-    keeping = keeping_of([one.row for one in sockets], evidence)
-    return tuple(_blocker(one, kept, evidence) for one, kept in zip(sockets, keeping, strict=True))
-
-
-def _blocker(one: PortSocket, kept: Keeping, evidence: PortEvidence) -> Blocker:
-    row, (custody, peer, stop, ends) = one.row, kept
-    device = evidence.interfaces.get(one.existing.device)
-    return Blocker(
-        state=_state_key(one),
-        local=_with_device(row.local, device),
-        remote=None if isinstance(row, Listener) or not row.remote.port else str(row.remote),
-        owner=_holder(first_holder(row), evidence),
-        reuseaddr=flag_value(one, "reuseaddr"),
-        reuseport=flag_value(one, "reuseport"),
-        timer="timewait" if one.existing.minisocket else None,
-        expires_s=None if one.leaves is None else round(one.leaves.low, 3),
-        why=why(one, evidence),
-        cause=one.cause,
-        owner_missing=custody.hidden,
-        holders=tuple(_known_holder(holder, evidence) for holder in custody.holders),
-        socket_unit=None if custody.first_process else custody.socket_unit,
-        inherited=custody.inherited,
-        peer=None if peer is None else _peer(peer, evidence),
-        expires_at_most_s=None if one.leaves is None else round(one.leaves.high, 3),
-        not_accepted=is_waiting(row),
-        began_here=one.began_here,
-        uid=one.existing.uid if one.existing.uid_known else None,
-        device=device,
-        stop=None if stop is None else told_stop(stop, ends),
-    )
-
-
-def _state_key(one: PortSocket) -> StateKey:
-    if isinstance(one.row, UdpSocket):
-        return "established" if one.row.remote.port else "bound"
-    return one.state.key  # type: ignore[return-value]  # its names are these
-
-
-def _with_device(end: Endpoint, device: str | None) -> str:
-    """As ss prints it: ``0.0.0.0%lo:179``, ``[::%lo]:179``."""
-    return str(end._replace(address=f"{end.address}%{device}")) if device else str(end)
-
-
-def _peer(peer: Connection, evidence: PortEvidence) -> OtherEnd:
-    return OtherEnd(
-        local=str(peer.local),
-        state=peer.state.key,  # type: ignore[arg-type]  # its names are these
-        owner=_holder(first_holder(peer), evidence),
-        owner_missing=peer.owner.reason if isinstance(peer.owner, Missing) else None,
-        not_accepted=is_waiting(peer),
-    )
-
-
-def _holder(holder: Holder | None, evidence: PortEvidence) -> SocketHolder | None:
-    return None if holder is None else _known_holder(holder, evidence)
-
-
-def _known_holder(holder: Holder, evidence: PortEvidence) -> SocketHolder:
-    process = evidence.processes.get(holder.pid)
-    if process is None:
-        return SocketHolder(holder.pid, holder.name, holder.fd, holder.uid, None, None)
-    began = process.started
-    return SocketHolder(
-        pid=holder.pid,
-        name=holder.name,
-        fd=holder.fd,
-        uid=holder.uid,
-        unit=None if isinstance(process.unit, Missing) else process.unit,
-        container=None if isinstance(process.container, Missing) else process.container,
-        command=None if isinstance(process.command, Missing) else process.command,
-        started_at=None if isinstance(began, Missing) else utc(evidence.booted_at + began),
-        place=_place_of(holder, evidence),
-    )
-
-
-def _place_of(holder: Holder, evidence: PortEvidence) -> ToldPlace | None:
-    standing = evidence.standings.get(holder.pid)
-    if standing is None or isinstance(standing, Missing) or isinstance(standing.place, Missing):
-        return None
-    return told_place(standing.place)
-
-
 def _listeners(evidence: PortEvidence) -> Reading[tuple[ListenerHere, ...]]:
     if isinstance(evidence.listeners, Missing):
         return evidence.listeners
@@ -565,15 +430,15 @@ def _listener(row: Listener, evidence: PortEvidence) -> ListenerHere:
     device = evidence.interfaces.get(row.device)
     held = row.owner.holders if isinstance(row.owner, Held) else ()
     return ListenerHere(
-        local=_with_device(row.local, device),
+        local=on_device(row.local, device),
         accept_queue=row.accept_queue,
         accept_limit=row.accept_limit,
-        owner=_holder(first_holder(row), evidence),
+        owner=told_holder(first_holder(row), evidence),
         options=_options(evidence.options.get(row.inode)),
         drops=row.drops,
         v6only=row.v6only,
         owner_missing=row.owner.reason if isinstance(row.owner, Missing) else None,
-        other_holders=tuple(_known_holder(holder, evidence) for holder in held[1:]),
+        other_holders=tuple(known_holder(holder, evidence) for holder in held[1:]),
         uid=row.uid,
         device=device,
     )

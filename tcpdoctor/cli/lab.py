@@ -12,16 +12,8 @@ import typer
 
 from tcpdoctor.answers.proof import Part, ProofAnswer, Proven, ScenarioList, Unproven, proof_answer
 from tcpdoctor.answers.rules import shipped_texts
-from tcpdoctor.cli.lab_run import (
-    Looker,
-    Verdict,
-    View,
-    find_scenario,
-    list_entries,
-    pace_of,
-    rules_without,
-    tell,
-)
+from tcpdoctor.cli.lab_look import Looker, Verdict, View
+from tcpdoctor.cli.lab_run import find_scenario, list_entries, pace_of, rules_without, tell
 from tcpdoctor.cli.output import (
     COLOR,
     FORMAT,

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from heapq import nsmallest
 
+from tcpdoctor.facts.connection_ages import unanswered_age
 from tcpdoctor.facts.dimension import BYTE, COUNT, SECOND
-from tcpdoctor.facts.established import Living, ages_of, holders_text, unacknowledged, unanswered_age
+from tcpdoctor.facts.established import Living, ages_of, holders_text, unacknowledged
 from tcpdoctor.facts.fact import Teller, Told, functions_of, lift
 from tcpdoctor.facts.portrange import PortReuse, Roles, connectable_ports, is_loopback, port_reuse
 from tcpdoctor.facts.socketset import (

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
+from tcpdoctor.facts.connection_ages import closed_window_age, on_this_host
 from tcpdoctor.facts.dimension import BYTE, COUNT, PAGE, Dimension
-from tcpdoctor.facts.established import Living, ages_of, as_set, closed_window_age, on_this_host
+from tcpdoctor.facts.established import Living, ages_of, as_set
 from tcpdoctor.facts.fact import Teller, Told, functions_of, lift
 from tcpdoctor.facts.portrange import (
     Roles,

@@ -3,17 +3,9 @@
 import math
 from collections.abc import Iterable, Sequence
 
+from tcpdoctor.answers.blocker import Blocker, OtherEnd, SocketHolder
 from tcpdoctor.answers.finding import ToldFinding
-from tcpdoctor.answers.port import (
-    Bind,
-    Blocker,
-    ListenerHere,
-    OtherEnd,
-    PortAnswer,
-    SocketHolder,
-    ToldAttempt,
-    blockers_in_words,
-)
+from tcpdoctor.answers.port import Bind, ListenerHere, PortAnswer, ToldAttempt, blockers_in_words
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.page import (
     Block,

@@ -1,6 +1,6 @@
 """What the lab leaves out of long outputs, and that it says so."""
 
-from tcpdoctor.cli.lab_run import cut_finding, cut_lines, cut_rows
+from tcpdoctor.cli.lab_look import cut_finding, cut_lines, cut_rows
 
 FINDING = """\
 WARNING: web1: 1 finding (1 warning)

@@ -1,0 +1,171 @@
+"""A socket that stands in bind()'s way, or may, as the answer about a port tells it."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tcpdoctor.answers.record import (
+    Count,
+    Is,
+    Pid,
+    Seconds,
+    StateKey,
+    Time,
+    utc,
+)
+from tcpdoctor.answers.stop import (
+    ToldPlace,
+    ToldStop,
+    told_place,
+    told_stop,
+)
+from tcpdoctor.diagnosis.custody import Keeping, first_holder, is_waiting, keeping_of
+from tcpdoctor.diagnosis.occupants import PortSocket
+from tcpdoctor.diagnosis.port_verdict import (
+    flag_value,
+    why,
+)
+from tcpdoctor.kernel.port_evidence import PortEvidence
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import Connection, Endpoint, Holder, Listener, UdpSocket
+from tcpdoctor.named_tuples import NamedTuple
+
+if TYPE_CHECKING:
+    pass
+
+
+class SocketHolder(NamedTuple):
+    """A process that holds a socket, with its systemd unit and container."""
+
+    pid: Pid
+    name: str
+    fd: Count
+    uid: Annotated[int, Is("Of the process; the socket's own uid is what bind() compares.", minimum=0)]
+    unit: str | None
+    container: str | None
+    command: str | None = None
+    started_at: Time | None = None
+    place: Annotated[ToldPlace | None, Is("Where it stands; null where that was not read.")] = None
+
+
+class OtherEnd(NamedTuple):
+    """The other end of a connection, where it is a socket of this network namespace too."""
+
+    local: str
+    state: StateKey
+    owner: SocketHolder | None
+    owner_missing: str | None
+    not_accepted: Annotated[bool, Is("It waits in the accept queue of a listener.")]
+
+
+class Blocker(NamedTuple):
+    """A socket that stops a bind() without options, or may."""
+
+    state: StateKey
+    local: Annotated[str, Is("With the interface that it is bound to: 0.0.0.0%eth0:80.")]
+    remote: str | None
+    owner: SocketHolder | None
+    reuseaddr: bool | None
+    reuseport: bool | None
+    timer: Literal["timewait", None]
+    expires_s: Seconds | None
+    why: str
+    cause: str
+    owner_missing: str | None
+    holders: tuple[SocketHolder, ...]
+    socket_unit: bool | None
+    inherited: bool
+    peer: OtherEnd | None
+    expires_at_most_s: Seconds | None
+    not_accepted: Annotated[bool, Is("It waits in the accept queue of a listener.")]
+    began_here: Annotated[bool | None, Is("true: connect() was called on it; false: it came from accept().")]
+    uid: Annotated[
+        int | None, Is("Of the socket, which bind() compares; null where it is hidden.", minimum=0)
+    ]
+    device: Annotated[str | None, Is("SO_BINDTODEVICE.")]
+    stop: Annotated[ToldStop | None, Is("Who may be stopped to free it; null where no holder is known.")]
+
+
+def told_blockers(sockets: Sequence[PortSocket], evidence: PortEvidence) -> tuple[Blocker, ...]:
+    """Return sockets as they are told, each with who keeps it and how it is freed."""
+    keeping = keeping_of([one.row for one in sockets], evidence)
+    return tuple(_blocker(one, kept, evidence) for one, kept in zip(sockets, keeping, strict=True))
+
+
+def _blocker(one: PortSocket, kept: Keeping, evidence: PortEvidence) -> Blocker:
+    row, (custody, peer, stop, ends) = one.row, kept
+    device = evidence.interfaces.get(one.existing.device)
+    return Blocker(
+        state=_state_key(one),
+        local=on_device(row.local, device),
+        remote=None if isinstance(row, Listener) or not row.remote.port else str(row.remote),
+        owner=told_holder(first_holder(row), evidence),
+        reuseaddr=flag_value(one, "reuseaddr"),
+        reuseport=flag_value(one, "reuseport"),
+        timer="timewait" if one.existing.minisocket else None,
+        expires_s=None if one.leaves is None else round(one.leaves.low, 3),
+        why=why(one, evidence),
+        cause=one.cause,
+        owner_missing=custody.hidden,
+        holders=tuple(known_holder(holder, evidence) for holder in custody.holders),
+        socket_unit=None if custody.first_process else custody.socket_unit,
+        inherited=custody.inherited,
+        peer=None if peer is None else _peer(peer, evidence),
+        expires_at_most_s=None if one.leaves is None else round(one.leaves.high, 3),
+        not_accepted=is_waiting(row),
+        began_here=one.began_here,
+        uid=one.existing.uid if one.existing.uid_known else None,
+        device=device,
+        stop=None if stop is None else told_stop(stop, ends),
+    )
+
+
+def _state_key(one: PortSocket) -> StateKey:
+    if isinstance(one.row, UdpSocket):
+        return "established" if one.row.remote.port else "bound"
+    return one.state.key  # type: ignore[return-value]  # its names are these
+
+
+def on_device(end: Endpoint, device: str | None) -> str:
+    """As ss prints it: ``0.0.0.0%lo:179``, ``[::%lo]:179``."""
+    return str(end._replace(address=f"{end.address}%{device}")) if device else str(end)
+
+
+def _peer(peer: Connection, evidence: PortEvidence) -> OtherEnd:
+    return OtherEnd(
+        local=str(peer.local),
+        state=peer.state.key,  # type: ignore[arg-type]  # its names are these
+        owner=told_holder(first_holder(peer), evidence),
+        owner_missing=peer.owner.reason if isinstance(peer.owner, Missing) else None,
+        not_accepted=is_waiting(peer),
+    )
+
+
+def told_holder(holder: Holder | None, evidence: PortEvidence) -> SocketHolder | None:
+    """Return a holder as it is told; None where there is none."""
+    return None if holder is None else known_holder(holder, evidence)
+
+
+def known_holder(holder: Holder, evidence: PortEvidence) -> SocketHolder:
+    """Return a holder as it is told, with its unit, container and command as far as they were read."""
+    process = evidence.processes.get(holder.pid)
+    if process is None:
+        return SocketHolder(holder.pid, holder.name, holder.fd, holder.uid, None, None)
+    began = process.started
+    return SocketHolder(
+        pid=holder.pid,
+        name=holder.name,
+        fd=holder.fd,
+        uid=holder.uid,
+        unit=None if isinstance(process.unit, Missing) else process.unit,
+        container=None if isinstance(process.container, Missing) else process.container,
+        command=None if isinstance(process.command, Missing) else process.command,
+        started_at=None if isinstance(began, Missing) else utc(evidence.booted_at + began),
+        place=_place_of(holder, evidence),
+    )
+
+
+def _place_of(holder: Holder, evidence: PortEvidence) -> ToldPlace | None:
+    standing = evidence.standings.get(holder.pid)
+    if standing is None or isinstance(standing, Missing) or isinstance(standing.place, Missing):
+        return None
+    return told_place(standing.place)

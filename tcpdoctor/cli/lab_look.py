@@ -1,0 +1,259 @@
+"""What the lab sees of a scene, by asking this program's commands inside it, cut for a lesson.
+
+What was left out of a long output is always said.
+"""
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tcpdoctor.diagnosis.library import Config, Override, RuleText
+from tcpdoctor.lab.aside import Aside, Printed
+from tcpdoctor.lab.scenario import Asked, Between, Broken, Cured, Scene, Step
+
+_MOST_LINES = 18
+"""Of an output that no ``| head -N`` bounds."""
+
+
+_MOST_ROWS = 3
+
+
+_SGR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+_SECTION = re.compile(r"  (Why:|Cost:|Evidence|What to do|What does not help|Normal when|More:)")
+
+
+_KEPT = ("Evidence", "What to do", "What does not help")
+
+
+_SECOND_FIX = re.compile(r"^    2\. ", re.MULTILINE)
+
+
+def cut_lines(text: str, most: int | None) -> str:
+    """The first lines of an output; without a number, as many as end well before or at eighteen."""
+    lines = text.rstrip("\n").splitlines()
+    if len(lines) <= (most or _MOST_LINES):
+        return "\n".join(lines)
+    kept = lines[: most or _MOST_LINES]
+    if most is None and "" in kept[3:]:
+        while kept[-1]:
+            kept.pop()
+    while kept and not kept[-1]:
+        kept.pop()
+    return "\n".join([*kept, f"[... {len(lines) - len(kept)} more lines]"])
+
+
+def cut_rows(text: str) -> str:
+    """The first three rows of a list of sockets; what belongs to a row is indented below it."""
+    head, _, body = text.rstrip("\n").partition("\n\n")
+    lines = body.splitlines()
+    begins = [number for number, line in enumerate(lines) if line[:1].strip()]
+    if len(begins) <= _MOST_ROWS:
+        return text.rstrip("\n")
+    rest = len(begins) - _MOST_ROWS
+    return "\n".join([head, "", *lines[: begins[_MOST_ROWS]], f"[... {rest} more]"])
+
+
+def cut_finding(text: str, *, again: bool) -> str:
+    """What `check` says, without what the scene explains itself; `again`: its reader knows the finding."""
+    blocks = text.rstrip("\n").split("\n\n")
+    sick = any(_HEADING.match(_SGR.sub("", block)) for block in blocks)
+    kept: list[str] = []
+    inside = ""
+    for block in blocks:
+        plain = _SGR.sub("", block)
+        section = _SECTION.match(plain)
+        if section:
+            inside = section[1]
+        elif not plain.startswith("  "):
+            inside = ""
+        tail = sick and plain.startswith(("Sockets:", "Checked "))
+        if not tail and (not inside or (inside in _KEPT and not again)):
+            inside, block = _only_first_fix(inside, block)
+            kept.append(block)
+        elif not kept[-1].endswith(_CUT):
+            kept.append(_CUT)
+    return "\n\n".join(kept)
+
+
+def _only_first_fix(section: str, block: str) -> tuple[str, str]:
+    """Cut a list of fixes before the second; the section is over then."""
+    second = _SECOND_FIX.search(_SGR.sub("", block)) if section == "What to do" else None
+    if second is None:
+        return section, block
+    lines = block.splitlines()
+    first = next(number for number, line in enumerate(lines) if _SECOND_FIX.match(_SGR.sub("", line)))
+    return _CUT, "\n".join([*lines[:first], "    [...]"])
+
+
+_HEADING = re.compile(r"(INFO|WARNING|CRITICAL)  ")
+
+
+_CUT = "  [...]"
+"""What stands for lines that are left out."""
+
+
+_RANK = {"info": 0, "warning": 1, "critical": 2}
+
+
+_CLEAR = "clear"
+
+
+class Shown(NamedTuple):
+    """A command and what of its output is worth showing."""
+
+    command: str
+    """As it would be typed."""
+    output: str
+
+
+class Verdict(NamedTuple):
+    """What was expected of a scene, and what came."""
+
+    what: str
+    """A rule, or a path in an answer."""
+    wanted: str
+    seen: str
+    holds: bool
+
+
+class View(NamedTuple):
+    """A scene that was looked at."""
+
+    shown: tuple[Shown, ...]
+    verdicts: tuple[Verdict, ...]
+    short: str = ""
+    """The short form of what `check` found, where it is held."""
+
+
+class Looker:
+    """Looks at the scenes of one scenario, in their order. It remembers which rules were to fire."""
+
+    def __init__(
+        self, texts: Sequence[RuleText], *, tell: bool, color: bool = False, holds: bool = False
+    ) -> None:
+        """Take the rules as shipped.
+
+        `tell` asks for what people read as well, `color` for colours in it, `holds` for the short form.
+        """
+        self._holds = holds
+        self._texts = texts
+        self._tell = tell
+        self._color = ["--color", "always"] if color else ["--color", "never"]
+        self._rules: list[str] = []
+        self._told: set[str] = set()
+        self._limits: dict[str, Mapping[str, float]] = {}
+
+    def __call__(self, scene: Scene) -> View:
+        """Look, from inside the namespace."""
+        if isinstance(scene, Broken):
+            self._limits |= scene.limits
+            self._rules += [rule for rule in scene.fires if rule not in self._rules]
+        shown = [self._show(command) for command in _commands(scene)] if self._tell else []
+        if isinstance(scene, Step):
+            return View(tuple(shown), ())
+        if isinstance(scene, Asked):
+            return self._ask(scene, shown)
+        return self._check(scene, shown)
+
+    def _show(self, typed: str) -> Shown:
+        command, _, lines = typed.partition("| head -")
+        output = self._run([*shlex.split(command), *self._color]).output
+        if command.startswith("sockets") and not lines:
+            return Shown(f"tcpdoctor {typed}", cut_rows(output))
+        return Shown(f"tcpdoctor {typed}", cut_lines(output, int(lines) if lines else None))
+
+    def _run(self, arguments: list[str]) -> Printed:
+        return self._begin(arguments).printed()
+
+    def _begin(self, arguments: list[str]) -> Aside:
+        return Aside(lambda: self._answer(arguments))
+
+    def _answer(self, arguments: list[str]) -> int:
+        from tcpdoctor.answers.rules import pin_rules
+        from tcpdoctor.cli.app import run
+
+        limits = {rule: Override(True, None, values) for rule, values in self._limits.items()}  # noqa: FBT003
+        pin_rules(self._texts, Config("the lab", limits))
+        return run(arguments)
+
+    def _ask(self, scene: Asked, shown: list[Shown]) -> View:
+        typed = scene.question
+        told = self._begin([*shlex.split(typed), *self._color]) if self._tell else None
+        answer = _object(self._run([*shlex.split(typed), "--format", "json"]), typed)
+        if told is not None:
+            shown.insert(0, Shown(f"tcpdoctor {typed}", cut_lines(told.printed().output, None)))
+        verdicts = [_compared(path, wanted, _at(answer, path)) for path, wanted in scene.answer.items()]
+        return View(tuple(shown), tuple(verdicts))
+
+    def _brief(self, rules: list[str], window: float) -> Aside:
+        only = [f"--only={rule}" for rule in rules]
+        return self._begin(["check", *only, f"--window={window:g}", *self._color])
+
+    def _check(self, scene: Broken | Cured, shown: list[Shown]) -> View:
+        rules = list(scene.fires) if isinstance(scene, Broken) else self._rules
+        typed = f"check {' '.join(rules)}"
+        if scene.window != 1:
+            typed += f" --window {scene.window:g}"
+        told = self._begin([*shlex.split(typed), *self._color]) if self._tell else None
+        brief = self._brief(rules, scene.window) if self._tell else None
+        report = _object(self._run([*shlex.split(typed), "--format", "json"]), typed)
+        if told is not None:
+            text = cut_finding(told.printed().output, again=self._told.issuperset(rules))
+            shown.append(Shown(f"tcpdoctor {typed}", text))
+            self._told |= set(rules)
+        wanted = scene.fires if isinstance(scene, Broken) else dict.fromkeys(rules, _CLEAR)
+        judged = tuple(_judged(rule, least, report) for rule, least in wanted.items())
+        return View(tuple(shown), judged, "" if brief is None else brief.printed().output)
+
+
+def _commands(scene: Scene) -> list[str]:
+    """What is to be shown; of a disease always something that explains it."""
+    commands = list(scene.show)
+    if isinstance(scene, Broken) and not any(command.startswith("explain") for command in commands):
+        commands.append(f"explain --rule {next(iter(scene.fires))}")
+    return commands
+
+
+def _object(printed: Printed, typed: str) -> Any:
+    try:
+        return json.loads(printed.output)
+    except ValueError:
+        said = " ".join(printed.output.split())[:300]
+        raise ValueError(f"`tcpdoctor {typed}` gave no answer but: {said}") from None
+
+
+def _judged(rule: str, wanted: str, report: Any) -> Verdict:
+    """Compare what `check` says of a rule with the least severity that is wanted, or with clear."""
+    found = [finding["severity"] for finding in report["findings"] if finding["rule"] == rule]
+    open_ones = [item["reason"] for item in report["unchecked"] if item["rule"] == rule]
+    if found:
+        seen = max(found, key=_RANK.__getitem__)
+    else:
+        seen = f"could not be checked: {open_ones[0]}" if open_ones else _CLEAR
+    holds = seen == _CLEAR if wanted == _CLEAR else _RANK.get(seen, -1) >= _RANK[wanted]
+    return Verdict(rule, wanted, seen, holds)
+
+
+def _compared(path: str, wanted: object, seen: object) -> Verdict:
+    if isinstance(wanted, Between):
+        holds = isinstance(seen, int | float) and wanted.low <= seen <= wanted.high
+        return Verdict(path, f"{wanted.low:g} to {wanted.high:g}", str(seen), holds)
+    return Verdict(path, _spelt(wanted), _spelt(seen), seen == wanted)
+
+
+def _spelt(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _at(answer: Any, path: str) -> Any:
+    """What is at a path; a name for its absence where there is nothing."""
+    for key in path.split("."):
+        try:
+            answer = answer[int(key)] if isinstance(answer, list) else answer[key]
+        except (LookupError, TypeError, ValueError):
+            return f"there is no {key}"
+    return answer

@@ -1,0 +1,258 @@
+"""The verdict on connect() in a sentence, what to do, and what not to do."""
+
+from collections.abc import Iterator
+
+from tcpdoctor.diagnosis.bind import OK
+from tcpdoctor.diagnosis.connect import ConnectPrediction, Journey, Scene, goes_to_itself, goes_to_many
+from tcpdoctor.facts.dimension import SECOND, show
+from tcpdoctor.kernel.connect_evidence import NoRoute
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import Endpoint
+from tcpdoctor.kernel.states import TcpState
+
+_ROUTE_ERRORS = {
+    "ENETUNREACH": "no route leads there",
+    "EHOSTUNREACH": "a route of type unreachable, or the missing gateway, stops it",
+    "EACCES": "a route of type prohibit forbids it",
+    "EINVAL": "a route of type blackhole, or a source address that cannot go there, stops it",
+    "EADDRNOTAVAIL": "the kernel finds no source address for it",
+}
+
+
+_MOSTLY_LOST = 0.5
+"""From this share of ports that somebody is bound to on, these are what matters."""
+
+
+_MOSTLY_TIME_WAIT = 0.5
+"""From this share of TIME_WAIT on, who closes first is what matters."""
+
+
+def connect_verdict(journey: Journey, scene: Scene, answer: ConnectPrediction) -> str:
+    """Say in a sentence what connect() answers, why, and until when; that another host was not asked."""
+    who = f"connect() from {_from(journey)} to {journey.where}"
+    if journey.source is None:
+        who = f"connect() to {journey.where}"
+    if isinstance(journey.route, NoRoute):
+        return f"{who} fails with {answer.verdict}: {_refusal(journey.route)}."
+    if goes_to_many(journey):
+        return f"{who} fails with {answer.verdict}: TCP connects to no broadcast or multicast address."
+    if answer.stage == "port":
+        return f"{who} {_no_port(journey, scene, answer)}"
+    return f"{who} {_how_far(journey, scene, answer)}"
+
+
+def _how_far(journey: Journey, scene: Scene, answer: ConnectPrediction) -> str:
+    sure = "" if answer.certain else "probably "
+    match answer.stage:
+        case "peer" if scene.redirects.found:
+            one = scene.redirects.found[0]
+            return (
+                f"{sure}{_lets_out(journey, answer)}, and {one.where} sends it to {one.to}; whether that "
+                "answers was not asked."
+            )
+        case "peer":
+            return f"{sure}{_lets_out(journey, answer)}; whether the peer answers was not asked."
+        case "accepted" if not scene.listeners and goes_to_itself(journey):
+            return f"{sure}connects the socket to itself: both ends are the same, and nothing listens there."
+        case "accepted":
+            return f"{sure}{_lets_out(journey, answer)}, and a listener of this host takes it."
+        case "bind":
+            return f"{sure}fails at bind(): {answer.verdict}. {_why_no_bind(journey, answer)}"
+    if answer.verdict == "ECONNREFUSED":
+        return f"is {sure}refused (ECONNREFUSED): the address is this host's, and nothing listens there."
+    return f"{sure}gets no answer (ETIMEDOUT): {_full_queue(scene)}"
+
+
+def _no_port(journey: Journey, scene: Scene, answer: ConnectPrediction) -> str:
+    if journey.source_port:
+        sure = "" if answer.certain else "probably "
+        return f"{sure}fails with {answer.verdict}: a socket of this host already has these two ends."
+    if not answer.usable:
+        return "fails with EADDRNOTAVAIL: the port range holds no port that is not reserved."
+    taken = f"none of the {answer.usable:,} ports {scene.ports.low}-{scene.ports.high} is left"
+    held = ", ".join(f"{number:,} {state.name}" for state, number in answer.used_by_state.items())
+    because = [f"connections there hold {held}"] if held else []
+    because += [f"listeners and sockets placed by bind() have {answer.lost:,}"] if answer.lost else []
+    return f"fails with EADDRNOTAVAIL: {taken}: {', '.join(because)}. {_until(answer)}"
+
+
+def _from(journey: Journey) -> str:
+    if not journey.source_port or journey.source is None:
+        return journey.source or ""
+    return str(Endpoint(journey.source, journey.source_port))
+
+
+def _lets_out(journey: Journey, answer: ConnectPrediction) -> str:
+    if journey.source_port:
+        return "gets that local port: this host lets it out"
+    return f"gets a local port ({answer.free:,} of {answer.usable:,} are free for it): this host lets it out"
+
+
+def _full_queue(scene: Scene) -> str:
+    listeners = scene.listeners if isinstance(scene.listeners, tuple) else ()
+    queues = [f"{row.accept_queue} of {row.accept_limit}" for row in listeners]
+    whose = "the listener there" if len(queues) == 1 else f"each of the {len(queues)} listeners there"
+    return (
+        f"the accept queue of {whose} is full ({', '.join(queues[:3])}), so SYNs are dropped until its "
+        "process accepts."
+    )
+
+
+def _why_no_bind(journey: Journey, answer: ConnectPrediction) -> str:
+    better = [attempt for attempt in answer.from_port if attempt.connect == OK]
+    port = f"{journey.asks(f'explain --port {journey.source_port}')} says who has the port"
+    if not better:
+        return f"No combination of SO_REUSEADDR and SO_REUSEPORT helps; {port}."
+    return f"With {' and '.join(better[0].options)} set before bind() it works; {port}."
+
+
+def _refusal(route: NoRoute) -> str:
+    if route.at_bind:
+        return f"bind() to that source does, before any port is sought: {route.why}"
+    return route.why or _ROUTE_ERRORS.get(route.errno, "the routing tables answer so")
+
+
+def connect_advice(journey: Journey, scene: Scene, answer: ConnectPrediction) -> tuple[str, ...]:
+    """Return what to do, the most useful first; empty where nothing needs doing."""
+    if isinstance(journey.route, NoRoute):
+        return (_find_a_way(journey, journey.route),)
+    if goes_to_many(journey):
+        return ("Give the address of one host.",)
+    advice = list(_arrival_advice(journey, answer))
+    if journey.source_port:
+        return tuple(advice + _own_port_advice(answer))
+    if not answer.usable:
+        advice.append(
+            "Widen net.ipv4.ip_local_port_range, or take ports out of net.ipv4.ip_local_reserved_ports: "
+            "it covers the whole range."
+        )
+    elif not answer.free or answer.free * 5 < answer.usable:
+        advice += _make_room(journey, scene, answer)
+    if answer.free and answer.bind_first != OK:
+        advice.append(
+            "A client that calls bind(address, 0) before connect() fails with EADDRINUSE all the same: leave "
+            "bind() out, or set IP_BIND_ADDRESS_NO_PORT before it, so that connect() chooses the port."
+        )
+    return tuple(advice)
+
+
+def _arrival_advice(journey: Journey, answer: ConnectPrediction) -> Iterator[str]:
+    if answer.stage != "listener":
+        return
+    if answer.verdict == "ECONNREFUSED":
+        yield (
+            f"Start the server, or let it listen on {journey.destination} as well: "
+            f"`{journey.asks(f'explain --port {journey.port}')}` says what is at that port, and whether it "
+            "can be bound."
+        )
+        yield (
+            "A server in a container or another network namespace has addresses of its own: look from there "
+            "with --netns."
+        )
+    else:
+        yield (
+            "See what the server's threads wait for: it does not accept. "
+            f"`{journey.asks(f'explain --port {journey.port}')}` names it."
+        )
+
+
+def _own_port_advice(answer: ConnectPrediction) -> list[str]:
+    if answer.stage == "port" and answer.verdict != OK:
+        return ["Close the connection that has these ends, or give the client another port, or none at all."]
+    if answer.stage == "bind":
+        return ["Let the kernel choose the port: no bind(), or IP_BIND_ADDRESS_NO_PORT and port 0."]
+    return []
+
+
+def _find_a_way(journey: Journey, route: NoRoute) -> str:
+    if route.at_bind and route.errno == "EADDRNOTAVAIL":
+        family = "ipv6" if journey.family == 6 else "ipv4"
+        return (
+            "Give a source address of this host (`ip address` lists them). For one that comes later or "
+            f"moves between hosts: IP_FREEBIND in the client, or net.{family}.ip_nonlocal_bind=1."
+        )
+    if route.errno == "EACCES" and route.at_bind:
+        return (
+            "Give the client a port from net.ipv4.ip_unprivileged_port_start on, or the capability "
+            "CAP_NET_BIND_SERVICE (AmbientCapabilities= in its unit)."
+        )
+    if route.errno == "ETIMEDOUT" or journey.destination.startswith(("127.", "::1")):
+        return "Put lo up: ip link set lo up. (A fresh network namespace begins with it down.)"
+    if route.errno == "EADDRNOTAVAIL":
+        return (
+            "Connect to an IPv4 address, or give this host (or container) IPv6: "
+            "`sysctl net.ipv6.conf.all.disable_ipv6`, `ip -6 address`. A wider port range changes nothing."
+        )
+    if route.why is not None:
+        return "Name the interface: each has its own link-local addresses."
+    source = f" from {journey.source}" if journey.bound_source else ""
+    return (
+        f"See `ip route get {journey.destination}{source}` and `ip rule`: connect() fails before it looks "
+        "for a port."
+    )
+
+
+def connect_avoid(journey: Journey, answer: ConnectPrediction) -> tuple[str, ...]:
+    """Return what is often tried against this and does not help."""
+    if answer.verdict == "ETIMEDOUT" and answer.stage == "listener":
+        return ("A longer backlog or net.core.somaxconn: a server that does not accept fills any queue.",)
+    if (
+        answer.stage != "port"
+        or answer.verdict != "EADDRNOTAVAIL"
+        or not answer.usable
+        or journey.source_port
+    ):
+        return ()
+    return (
+        "Lowering tcp_fin_timeout: TIME_WAIT lasts 60 s whatever it says.",
+        "SO_REUSEADDR on the client: it makes connect() find no further port.",
+        "Counting all TIME_WAIT of the host: only those towards this one destination matter here.",
+    )
+
+
+def _make_room(journey: Journey, scene: Scene, answer: ConnectPrediction) -> list[str]:
+    advice = []
+    if answer.lost > _MOSTLY_LOST * answer.usable:
+        advice.append(
+            f"Close what is bound and not used: `{journey.asks('sockets --state bound')}` and "
+            "`--state listen` name the holders. connect() skips such a port whatever the destination and "
+            "the source."
+        )
+    if answer.used_by_state:
+        advice.append(
+            "Keep connections open and reuse them (a pool, HTTP keep-alive) instead of one for each request."
+        )
+    waiting = answer.used_by_state.get(TcpState.TIME_WAIT, 0)
+    if waiting >= _MOSTLY_TIME_WAIT * max(1, sum(answer.used_by_state.values())):
+        advice.append("Let the server close first: the side that closes first keeps the TIME_WAIT.")
+        reuse = scene.reuse
+        if not isinstance(reuse, Missing) and not reuse.allowed:
+            advice.append(
+                f"net.ipv4.tcp_tw_reuse=1 (with tcp_timestamps=1) lets connect() take over a TIME_WAIT "
+                f"that is {reuse.after:g} s old, if the peer uses timestamps; today: {reuse.why}."
+            )
+    if answer.used_by_state.get(TcpState.CLOSE_WAIT, 0):
+        advice.append(
+            "CLOSE_WAIT never ends by itself: the client must close() (explain --state close-wait)."
+        )
+    others = answer.usable - answer.lost
+    more = "a wider net.ipv4.ip_local_port_range, which"
+    if others:
+        more = (
+            "a second source address, destination address or destination port each brings "
+            f"{others:,}; a wider net.ipv4.ip_local_port_range brings fewer, and"
+        )
+    advice.append(
+        f"More ports: {more} must not cover ports that servers here listen on unless they are in "
+        "ip_local_reserved_ports."
+    )
+    return advice
+
+
+def _until(answer: ConnectPrediction) -> str:
+    if answer.next_free is None:
+        gives_up = " or one in SYN_SENT gives up" if TcpState.SYN_SENT in answer.used_by_state else ""
+        if not answer.used_by_state:
+            return "None becomes free until one of these sockets is closed."
+        return f"None becomes free until a connection there is closed{gives_up}."
+    return f"The next becomes free in {show(answer.next_free, SECOND)} at the earliest."
