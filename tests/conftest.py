@@ -74,6 +74,17 @@ def user_namespace() -> None:
         pytest.skip(reason)
 
 
+@pytest.fixture(scope="session")
+def mount_namespace() -> None:
+    """Skip the test where root gets no mounts of his own, with the reason: in a chroot / is no mount."""
+    program = shutil.which("unshare")
+    if program is None:
+        pytest.skip("unshare (util-linux) is not installed")
+    done = subprocess.run([program, "--mount", "true"], capture_output=True, text=True, check=False)
+    if done.returncode and os.geteuid() == 0:
+        pytest.skip(f"no private mounts are to be had, as in a chroot: {' '.join(done.stderr.split())}")
+
+
 class Lacking(NamedTuple):
     """What a test needs and the running kernel has not; .ci/run fails where the newest kernel lacks it."""
 

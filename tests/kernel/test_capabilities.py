@@ -50,7 +50,7 @@ def test_capabilities_inside_a_user_namespace_do_not_reach_the_machine():
 
 
 @as_root
-def test_a_pid_namespace_does_not_show_the_machine():
+def test_a_pid_namespace_does_not_show_the_machine(mount_namespace):
     _, where = ask("unshare", "--pid", "--fork", "--mount-proc")
     assert where.split()[1] == "False"
 

@@ -333,7 +333,7 @@ print(stop.holder.pid, stop.commands[0], stop.processes)
 """
 
 
-def test_a_master_whose_pid_is_not_the_lowest_is_the_one_that_is_named():
+def test_a_master_whose_pid_is_not_the_lowest_is_the_one_that_is_named(mount_namespace):
     """Pids wrap: a worker may have a lower one than its master."""
     if not os.path.exists("/proc/sys/kernel/ns_last_pid") or os.geteuid():
         pytest.skip("pids cannot be chosen here")

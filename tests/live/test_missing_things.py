@@ -18,6 +18,7 @@ pytestmark = [
     needs_known_machine,
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up privileges and mount over files"),
     pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed"),
+    pytest.mark.usefixtures("mount_namespace"),
 ]
 NOBODY = ("setpriv", "--reuid", "1234", "--regid", "1234", "--clear-groups")
 COUNTERS = "netstat snmp softnet_stat sockstat sockstat6 snmp6"

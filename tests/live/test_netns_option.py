@@ -101,7 +101,7 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def machine():
+def machine(mount_namespace):
     machine = Machine()
     yield machine
     machine.end()

@@ -372,7 +372,7 @@ def test_processes_that_proc_does_not_even_show_may_hold_it():
 
 
 @as_root
-def test_processes_outside_a_pid_namespace_may_hold_it():
+def test_processes_outside_a_pid_namespace_may_hold_it(mount_namespace):
     run = subprocess.run(
         ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", SCRIPT],
         capture_output=True,
@@ -384,7 +384,7 @@ def test_processes_outside_a_pid_namespace_may_hold_it():
 
 
 @as_root
-def test_a_complete_scan_proves_that_nobody_holds_it():
+def test_a_complete_scan_proves_that_nobody_holds_it(mount_namespace):
     """In a PID namespace of our own that stands for the machine, because a sandbox may hide its process 1."""
     whole = (
         "import os; from tcpdoctor.kernel import namespaces; "

@@ -166,7 +166,7 @@ def without_tracking(hide=HIDE):
     return done.returncode, done.stderr, json.loads(done.stdout)
 
 
-def test_on_a_host_that_tracks_nothing_the_rules_do_not_apply(in_namespace):
+def test_on_a_host_that_tracks_nothing_the_rules_do_not_apply(in_namespace, mount_namespace):
     code, said, report = in_namespace(without_tracking)
     assert (code, said, report["findings"]) == (0, "", [])
     reasons = {item["rule"]: item["reason"] for item in report["unchecked"]}
@@ -177,7 +177,9 @@ def test_on_a_host_that_tracks_nothing_the_rules_do_not_apply(in_namespace):
     assert "nf_conntrack is not loaded" in reasons[FULL]
 
 
-def test_where_the_settings_of_tracking_are_masked_nobody_says_that_nothing_is_tracked(in_namespace):
+def test_where_the_settings_of_tracking_are_masked_nobody_says_that_nothing_is_tracked(
+    in_namespace, mount_namespace
+):
     code, _, report = in_namespace(without_tracking, MASK)
     reasons = {item["rule"]: item["reason"] for item in report["unchecked"]}
     assert code == 3
