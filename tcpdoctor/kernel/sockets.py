@@ -9,7 +9,7 @@ import _socket as socket  # what is around it takes 3 ms to import, and is not n
 import functools
 import struct
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import compress
 from typing import TypeAlias
 
@@ -414,8 +414,19 @@ def rows_wanted(request: Request, only: SocketFilter) -> Callable[[Rows], Iterab
     if only == EVERY_SOCKET:
         return lambda rows: each_row(rows, request)
     wanted = only.on_raw_rows()
+    inodes = only.inodes
+    of_inodes = inodes is not None and only == SocketFilter(inodes=inodes)
 
-    def rows_of(rows: Rows) -> Iterator[tuple[int, int]]:
+    def rows_of(rows: Rows) -> Iterable[tuple[int, int]]:
+        stride = rows.stride
+        if of_inodes and inodes is not None and stride and not (request.local_port or request.remote_port):
+            # a column: a tenth of the time of row by row
+            column = memoryview(rows.data).cast("I")[_INODE_AT >> 2 : rows.end >> 2 : stride >> 2]
+            return [
+                (at, at + stride)
+                for at, inode in zip(range(0, rows.end, stride), column, strict=True)
+                if inode in inodes
+            ]
         return (place for place in each_row(rows, request) if wanted(rows.data, place[0]))
 
     return rows_of
