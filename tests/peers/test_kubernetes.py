@@ -1,10 +1,21 @@
 """The manifests are valid, and the plugin says what node-problem-detector reads."""
 
 import json
+import os
+import re
+import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.peers.test_packages import (
+    inside,
+    release,  # noqa: F401 - a fixture
+    root_of,
+    run,
+)
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 HERE = CHECKOUT / "integrations" / "kubernetes"
@@ -51,3 +62,36 @@ def test_the_configuration_is_what_the_detector_reads():
     assert found["plugin"] == "custom"
     assert found["pluginConfig"]["max_output_length"] == 80
     assert {rule["condition"] for rule in found["rules"]} == {kind["type"] for kind in found["conditions"]}
+
+
+def steps_of(text):
+    """The instructions of a Containerfile, each with its words; lines that go on are joined."""
+    joined = text.replace("\\\n", " ")
+    lines = [line.strip() for line in joined.splitlines() if line.strip() and not line.startswith("#")]
+    return [line.split(maxsplit=1) for line in lines]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="roots of Debian are made and entered by root")
+def test_the_steps_of_the_image_make_a_root_that_looks(release, tmp_path):  # noqa: F811
+    root = tmp_path / "root"
+    root.mkdir()
+    steps = steps_of((HERE / "Containerfile").read_text())
+    starts = {}
+    for instruction, words in steps:
+        if instruction == "FROM":
+            run("tar", "-C", root, "-xf", root_of(words.rpartition(":")[2].removesuffix("-slim")))
+        elif instruction == "COPY":
+            mode, source, target = ["--chmod=0644", *words.split()][-3:]
+            (found,) = release.parent.glob(source)
+            shutil.copy(found, root / target.lstrip("/"))
+            (root / target.lstrip("/")).chmod(int(mode.partition("=")[2], 8))
+        elif instruction == "RUN":
+            inside(root, words)
+        else:
+            starts[instruction] = json.loads(words)
+    assert [instruction for instruction, _ in steps] == ["FROM", "COPY", "RUN", "COPY", "ENTRYPOINT", "CMD"]
+    asked = shlex.join([*starts["ENTRYPOINT"], *starts["CMD"], "--window", "0", "--fail-on", "never"])
+    assert re.match(r"(OK|INFO|WARNING|CRITICAL|UNKNOWN)\b", inside(root, asked))
+    plugin = inside(root, '/usr/lib/tcpdoctor/node-problem-detector; [ "$?" -le 1 ]')
+    assert re.fullmatch(r"TCPDOCTOR (OK|WARNING|CRITICAL) - [ -~]+\n", plugin)
+    assert not list((root / "var/lib/apt/lists").glob("*Packages*"))
