@@ -9,7 +9,7 @@ from tcpdoctor.answers.check import Checks
 from tcpdoctor.answers.everywhere import Place, Unseen
 from tcpdoctor.answers.fleet import Fleet
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.report.check_everywhere import render_everywhere
+from tcpdoctor.report.check_formats import render_everywhere
 from tcpdoctor.report.check_html import check_html
 from tcpdoctor.report.fleet_html import fleet_html
 from tcpdoctor.report.style import PLAIN
