@@ -223,9 +223,14 @@ def laid_out(blocks: "Iterable[Block]", output: Output) -> str:
         return page_text(blocks, style_of(output))
     from tcpdoctor.report.page import Command, Prose
 
-    others = [
-        part for what, command in output.also for part in (Prose(what), Command((command,), close=True))
-    ]
+    others: list[Block] = []
+    if output.says_way and output.netns and not output.everywhere:
+        from tcpdoctor.answers.everywhere import way_into
+
+        way = way_into(output.netns)
+        others += [Prose(f"To run a command there: {way} COMMAND", faint=True)] if way else []
+    for what, command in output.also:
+        others += [Prose(what), Command((command,), close=True)]
     if output.format == "markdown":
         from tcpdoctor.report.page_markdown import page_markdown
 

@@ -43,22 +43,26 @@ def _list(checks: Checks, style: Style) -> list[str]:
     width = min(_NAME, max((len(row.name) for row in rows if row.worst), default=0))
     for row in rows:
         if row.worst:
-            lead = f" {row.verdict.upper():<8} {cut(row.name, width):<{width}} "
+            plain, painted = _word(row.verdict, style)
+            name = f" {cut(row.name, width):<{width}} "
             told = (
                 row.worst
                 if row.verdict == "unknown"
-                else cut_text(row.worst, max(20, style.width - len(lead)))
+                else cut_text(row.worst, max(20, style.width - len(plain + name)))
             )
-            line = style.wrap(told, " " * len(lead), lead)
-            lines.append(
-                line.replace(row.verdict.upper(), style.severity(row.verdict, row.verdict.upper()), 1)
-            )
+            lines.append(style.wrap(told, " " * len(plain + name), painted + name))
     for verdict in ("unknown", "ok"):
         names = [row.name for row in rows if row.verdict == verdict and not row.worst]
         if names:
-            line = style.wrap(", ".join(names), " " * 10, f" {verdict.upper():<8} ")
-            lines.append(line.replace(verdict.upper(), style.severity(verdict, verdict.upper()), 1))
+            plain, painted = _word(verdict, style)
+            lines.append(style.wrap(", ".join(names), " " * len(f"{plain} "), f"{painted} "))
     return lines
+
+
+def _word(verdict: str, style: Style) -> tuple[str, str]:
+    """A verdict as it begins a line, plain and in its colour."""
+    word = verdict.upper()
+    return f" {word:<8}", f" {style.severity(verdict, word)}{' ' * (8 - len(word))}"
 
 
 def _part(check: Check, style: Style, form: TextForm, *, quiet: bool) -> str:

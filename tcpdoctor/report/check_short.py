@@ -15,7 +15,7 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.report.check_text import unchecked_lines, way_line, worst_line
-from tcpdoctor.report.host import plural, utc
+from tcpdoctor.report.host import clock, plural, utc
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.table import cut
 
@@ -109,8 +109,7 @@ def _verdict_words(check: Check, findings: Sequence[Finding], untold: Sequence[U
 
 def when_looked(check: Check, snapshot: Snapshot, style: Style) -> str:
     """Say when was looked, how long, and in which network namespace where it is one of its own."""
-    when = utc(snapshot.taken_at)
-    parts = [when.partition("T")[2] if style.terminal else when]
+    parts = [clock(snapshot.taken_at) if style.terminal else utc(snapshot.taken_at)]
     if check.window:
         parts.append(f"{show(check.window, SECOND)} apart")
     if check.place is None and (snapshot.initial_namespace is False or snapshot.namespace_name):
@@ -127,11 +126,9 @@ def _findings(findings: Sequence[Finding], style: Style) -> list[str]:
 def _only_finding(finding: Finding, style: Style) -> list[str]:
     """One finding has room for what not to do as well."""
     word = finding.severity.key.upper()
-    first = style.wrap(
-        f"{finding.whom or finding.label}: {_lower_first(finding.title)}", _INDENT, f" {word:<{_SEVERITY}} "
-    )
-    painted = first.replace(word, style.severity(finding.severity.key, word), 1)
-    lines = [painted, style.bold(style.wrap(finding.headline or finding.summary, _INDENT))]
+    lead = f" {style.severity(finding.severity.key, word)}{' ' * (_SEVERITY - len(word))} "
+    first = style.wrap(f"{finding.whom or finding.label}: {_lower_first(finding.title)}", _INDENT, lead)
+    lines = [first, style.bold(style.wrap(finding.headline or finding.summary, _INDENT))]
     for fix in finding.fixes[:1]:
         lines += _labelled("do", _lower_first(fix.title), style)
         if fix.commands:

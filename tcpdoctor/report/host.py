@@ -28,6 +28,11 @@ def utc(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
+def clock(seconds: float) -> str:
+    """Return the time of day of seconds since 1970, UTC, where the day goes without saying."""
+    return time.strftime("%H:%M:%SZ", time.gmtime(seconds))
+
+
 def states_json(readings: StateReadings) -> dict[str, JsonValue]:
     """Return the ``states`` object: numbers, null where one is not known."""
     return {
