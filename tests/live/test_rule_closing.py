@@ -83,11 +83,15 @@ def just_probed(sockets, seconds):
     wait_until(is_so, "a probe was answered", 60)
 
 
-def leaks_of_which_a_probe_was_just_answered():
+def unread_and_just_probed():
     allow_descriptors(400)
     with close_wait(113, keepalive=6) as clients:
         just_probed(clients, 8)
-        unread = check(limits={"close-wait-leak": {"min_age": 8}})
+        return check(limits={"close-wait-leak": {"min_age": 8}})
+
+
+def half_closed_and_just_probed():
+    allow_descriptors(400)
     with ExitStack() as stack:
         server = listen(stack)
         held = [connect_pair(stack, server)[1] for _ in range(113)]
@@ -96,16 +100,17 @@ def leaks_of_which_a_probe_was_just_answered():
             sock.shutdown(socket.SHUT_WR)
         wait_for_state(held, TcpState.FIN_WAIT_2)
         just_probed(held, 8)
-        half_closed = check(limits={"fin-wait-2-held-open": {"min_age": 8}})
-    return unread, half_closed
+        return check(limits={"fin-wait-2-held-open": {"min_age": 8}})
 
 
-def test_a_leak_does_not_hide_for_the_seconds_after_a_probe(in_namespace):
-    unread, half_closed = in_namespace(leaks_of_which_a_probe_was_just_answered)
-    for report, rule in ((unread, "close-wait-leak"), (half_closed, "fin-wait-2-held-open")):
-        finding = only_finding(report, rule)
-        assert finding["severity"] == "warning"
-        assert "113 of them have" in finding["summary"]
+@pytest.mark.parametrize(
+    ("leak", "rule"),
+    [(unread_and_just_probed, "close-wait-leak"), (half_closed_and_just_probed, "fin-wait-2-held-open")],
+)
+def test_a_leak_does_not_hide_for_the_seconds_after_a_probe(in_namespace, leak, rule):
+    finding = only_finding(in_namespace(leak), rule)
+    assert finding["severity"] == "warning"
+    assert "113 of them have" in finding["summary"]
 
 
 def peers_that_end_now():
