@@ -30,6 +30,8 @@ from tests.kernels.verdict import MATRICES_PASSED, ONCE_MORE, is_good, report
 CHOSEN_SECONDS, ALL_SECONDS = 480, 7_200
 PREPARING_SHARE = 0.6
 """How much of the time may go into downloads."""
+MATRICES_MAY = 1.5
+"""How much of the time that is left the matrices may take before their machine is ended all the same."""
 PYTEST = "python3 -u -m pytest -v -o cache_dir=/tmp/cache --tb=short -rfEs --override-ini=addopts="
 KNOWS = 'echo "KNOWS $(python3 -m tests.kernels.knowledge)" || exit 1'
 FIRST = f"""\
@@ -116,7 +118,7 @@ def run(kernels: tuple[str, ...], command: str, until: float) -> list[Outcome]:
         for text, disk in disks.items():
             make_run_disk(disk, text)
         left = max(60.0, until - time.monotonic())
-        patience = Patience(left, MATRICES_PASSED if MATRICES_PASSED in command else "", 2 * left)
+        patience = Patience(left, MATRICES_PASSED if MATRICES_PASSED in command else "", MATRICES_MAY * left)
         with ThreadPoolExecutor(len(kernels)) as pool:
             return list(pool.map(lambda one: boot(one, disks[commands[one]], patience), kernels))
 
