@@ -19,7 +19,7 @@ from tcpdoctor.diagnosis.tree import (
     facts_of,
 )
 from tcpdoctor.errors import RuleError
-from tcpdoctor.facts.dimension import show
+from tcpdoctor.facts.dimension import SECOND, show, show_number
 from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.value import Ages, Growth, Range, Value
@@ -124,8 +124,24 @@ def _shortened(blank: Blank, facts: Facts, limits: Mapping[str, float], *, at_mo
     if not isinstance(value, Range):
         return _printed(value, blank)
     if math.isfinite(value.low) and value.low > 0:
-        return f"{_printed(value.low, blank)}+"
-    return f"<{_printed(value.high, blank)}" if math.isfinite(value.high) else "?"
+        return f"{_least(value.low, blank)}+"
+    if not math.isfinite(value.high):
+        return "?"
+    most = _printed(value.high, blank)
+    return f"<{most if blank.form else show_number(value.high, blank.quantity.dimension, math.ceil)}"
+
+
+def _least(low: float, blank: Blank) -> str:
+    """A lower bound in few letters, rounded down so that it stays one; beyond two minutes without seconds."""
+    if blank.form:
+        return _printed(low, blank)
+    if blank.quantity.dimension == SECOND and _TWO_MINUTES <= low < _TEN_MINUTES:
+        low -= low % 60
+    return show_number(low, blank.quantity.dimension, math.floor)
+
+
+_TWO_MINUTES, _TEN_MINUTES = 120.0, 600.0
+"""Seconds; from ten minutes on they are not shown anyway."""
 
 
 def fill_command(template: Template, facts: Facts, limits: Mapping[str, float]) -> str | Missing:

@@ -69,6 +69,25 @@ def test_blanks_are_filled_with_values_of_this_host(text, filled):
 
 
 @pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (119, "119 s+"),
+        (120, "2 min+"),
+        (337, "5 min+"),
+        (599.9, "9 min+"),
+        (600, "10 min+"),
+        (1055, "17 min+"),
+    ],
+)
+def test_a_least_age_in_a_headline_has_no_seconds_beyond_two_minutes_and_is_not_above_the_true_one(
+    seconds, shown
+):
+    facts = {**FACTS, "queue.age": Range(seconds, math.inf, "no clock")}
+    told = fill_headline(parse_template("{queue.age}", WHERE, CONTEXT), facts, LIMIT_VALUES)
+    assert told == shown
+
+
+@pytest.mark.parametrize(
     ("text", "filled"),
     [
         ("{leak.owned} left open {queue.age}", "120 left open 60 s+"),
