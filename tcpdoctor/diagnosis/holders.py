@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tcpdoctor.diagnosis.keepers import stop_of_helper, stop_of_supervised
+from tcpdoctor.diagnosis.keepers import stop_of_helper
 from tcpdoctor.diagnosis.stopping import (
     Asker,
     Case,
@@ -27,6 +27,7 @@ from tcpdoctor.diagnosis.stopping import (
     told_apart,
     user_systemctl,
 )
+from tcpdoctor.diagnosis.supervisors import stop_of_supervised
 from tcpdoctor.kernel.addresses import LocalAddresses
 from tcpdoctor.kernel.packet_rules import Redirect
 from tcpdoctor.kernel.reading import Missing, Reading

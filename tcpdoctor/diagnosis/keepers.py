@@ -1,7 +1,7 @@
-"""Programs that hold a port for somebody else, and programs that keep others running.
+"""Programs that hold a port for somebody else.
 
 To stop the unit around such a program ends much more than the one port: every container, the admin's own
-access, all supervised programs. Each is known by its name or its command line, which gives what it serves.
+access. Each is known by its name or its command line, which gives what it serves.
 """
 
 import re
@@ -12,7 +12,6 @@ from itertools import pairwise
 from tcpdoctor.diagnosis.stopping import (
     Case,
     Stop,
-    arguments_of,
     is_main_program,
     name_container,
     program_of,
@@ -22,10 +21,7 @@ from tcpdoctor.diagnosis.stopping import (
 )
 from tcpdoctor.kernel.carriers import option_value
 from tcpdoctor.kernel.cgroups import Container
-from tcpdoctor.kernel.standing import Kin
 
-_NEAR = 4
-"""How far up a supervisor is looked for: between it and its program may be a shell or two."""
 _NAME_LENGTH = 15
 """A comm is cut there: TASK_COMM_LEN less its end."""
 
@@ -253,7 +249,9 @@ def _dockerd(case: Case) -> Stop:
             case.holder,
             _inside_own(case, stop),
             role=_publishes(published, name_container(box), None),
-            avoid=(_costs(case, "docker.service", "it takes Docker from every container of this host"),),
+            avoid=(
+                what_it_costs(case, "docker.service", "it takes Docker from every container of this host"),
+            ),
             container=box,
             container_port=published,
         )
@@ -264,11 +262,11 @@ def _dockerd(case: Case) -> Stop:
         lookup=_inside_own(case, (f"docker ps --filter publish={port or 'PORT'}", "docker service ls")),
         role="holds the published port of a container or of a service of the swarm",
         note="of a service: docker service update --publish-rm",
-        avoid=(_costs(case, "docker.service", "it takes Docker from every container of this host"),),
+        avoid=(what_it_costs(case, "docker.service", "it takes Docker from every container of this host"),),
     )
 
 
-def _costs(case: Case, unit: str, what: str) -> str:
+def what_it_costs(case: Case, unit: str, what: str) -> str:
     """Warn of stopping the unit around the holder; `unit` is its usual name, where it is out of sight."""
     return f"{systemctl_of(case)} stop {shlex.quote(case.unit or unit)}: {what}."
 
@@ -288,12 +286,14 @@ def _keep(case: Case, role: str, instead: str) -> Stop:
 
 def _kubelet(case: Case) -> Stop:
     stop = _keep(case, "is this node's kubelet", "change the port in the kubelet's configuration")
-    return stop._replace(avoid=(_costs(case, "kubelet.service", "it takes this node out of its cluster"),))
+    return stop._replace(
+        avoid=(what_it_costs(case, "kubelet.service", "it takes this node out of its cluster"),)
+    )
 
 
 def _containerd(case: Case) -> Stop:
     stop = _keep(case, "is the runtime of this host's containers", "change the port in its configuration")
-    return stop._replace(avoid=(_costs(case, f"{program_of(case.kin)}.service", _RUNTIME),))
+    return stop._replace(avoid=(what_it_costs(case, f"{program_of(case.kin)}.service", _RUNTIME),))
 
 
 def _kube_proxy(case: Case) -> Stop:
@@ -331,7 +331,7 @@ def _ssh_server(case: Case) -> Stop:
     daemon = bool(re.match(r"(?:sshd: )?(?:\S*/)?(?:sshd|dropbear)(?: |$)", title)) and not session
     if daemon and not {"sshd", "dropbear"} & set(parents):
         stop = _keep(case, "is the ssh server itself", "change Port or ListenAddress in sshd_config")
-        return stop._replace(avoid=(_costs(case, "ssh.service", _LOCKED_OUT),))
+        return stop._replace(avoid=(what_it_costs(case, "ssh.service", _LOCKED_OUT),))
     user = re.search(r"sshd(?:-session)?: ([^ @]+)", title)
     whose = f" of {user[1]}" if user else ""
     unit = case.unit
@@ -341,7 +341,7 @@ def _ssh_server(case: Case) -> Stop:
         (f"kill {case.holder.pid}",),
         role=f"is one ssh session{whose} that forwards this port (ssh -R)",
         note="that ends the session with all its forwards, and no other",
-        avoid=(_costs(case, unit, _LOCKED_OUT),) if unit else (),
+        avoid=(what_it_costs(case, unit, _LOCKED_OUT),) if unit else (),
     )
 
 
@@ -442,7 +442,9 @@ def _epmd(case: Case) -> Stop:
 
 def _supervisor(case: Case) -> Stop:
     stop = _keep(case, "is supervisord itself", "take [inet_http_server] out of supervisord.conf")
-    return stop._replace(avoid=(_costs(case, "supervisor.service", "it ends every program that it keeps"),))
+    return stop._replace(
+        avoid=(what_it_costs(case, "supervisor.service", "it ends every program that it keeps"),)
+    )
 
 
 _SERVANTS: Mapping[str, Callable[[Case], Stop | None]] = {
@@ -496,183 +498,3 @@ _HELPERS: Mapping[str, Callable[[Case], Stop | None]] = {
     "VirtualBoxVM": _virtualbox,
 }
 """All that are known; a rule that answers None found out that this one serves itself."""
-
-
-def stop_of_supervised(case: Case) -> Stop | None:
-    """Return how to stop a program that a supervisor keeps, and leave the supervisor alone."""
-    for keeper in (case.kin, *case.standing.ancestors[:_NEAR]):
-        if stop := _kept_by(keeper, case):
-            return stop
-    return _by_unit(case)
-
-
-def _kept_by(keeper: Kin, case: Case) -> Stop | None:
-    program, own = program_of(keeper), keeper.pid == case.holder.pid
-    said = keeper.arguments
-    given = arguments_of(keeper)
-    name = shlex.quote(given[0]) if given else "NAME"
-    if "supervisord" in (program, keeper.name):
-        return None if own else _of_supervisord(case, keeper)
-    if (
-        keeper.name.startswith("PM2 ")
-        or (said and said[0].startswith("PM2 "))
-        or "God Daemon" in " ".join(said)
-    ):
-        return _of_pm2(case, keeper, own=own)
-    if own:
-        return None
-    if program in ("runsv", "s6-supervise", "supervise"):
-        return _of_folder(case, keeper, program)
-    match program:
-        case "nomad" if "NOMAD_ALLOC_ID" in case.standing.variables:
-            number = shlex.quote(case.standing.variables["NOMAD_ALLOC_ID"])
-            return _supervised(case, keeper, f"nomad alloc stop {number}", f"nomad alloc restart {number}")
-        case "uwsgi" | "uwsgi-core" if "--emperor" in said:
-            return _vassal(case, keeper)
-        case "supervise-daemon":
-            return _supervised(case, keeper, f"rc-service {name} stop", f"rc-service {name} restart")
-        case "circusd":
-            return _supervised(
-                case, keeper, "circusctl stop NAME", "circusctl restart NAME", "circusctl status"
-            )
-        case _:
-            return None
-
-
-_USUAL = (None, "/etc/service", "/service", "/var/service", "/etc/runit/runsvdir/default")
-"""Where runit's sv looks for a service by itself."""
-
-
-def _of_folder(case: Case, keeper: Kin, program: str) -> Stop:
-    """Runit, s6 and daemontools know a service by its folder."""
-    given, scanned = arguments_of(keeper), _scanned(case, keeper)
-    if program == "runsv":
-        name = shlex.quote(given[0]) if given else "NAME"
-        folder = name if scanned in _USUAL else _inside(scanned, given)
-        return _supervised(case, keeper, f"sv stop {folder}", f"sv restart {folder}")
-    if program == "supervise":
-        folder = _inside(scanned or "/service", given)
-        return _supervised(case, keeper, f"svc -d {folder}", f"svc -t {folder}")
-    folder = _inside(scanned or "/run/service", given)
-    return _supervised(case, keeper, f"s6-svc -d {folder}", f"s6-svc -r {folder}")
-
-
-def _scanned(case: Case, keeper: Kin) -> str | None:
-    """Return the folder of services that the supervisor's own parent looks through, as it was given one."""
-    above = [kin for kin in case.standing.ancestors if kin.pid == keeper.parent]
-    if not above or program_of(above[0]) not in ("runsvdir", "s6-svscan", "svscan"):
-        return None
-    return next((word for word in arguments_of(above[0]) if word.startswith("/")), None)
-
-
-def _inside(folder: str | None, given: tuple[str, ...]) -> str:
-    """Return the folder of one service, as a shell takes it; NAME where none was given."""
-    if not given:
-        return "NAME"
-    return shlex.quote(given[0] if "/" in given[0] else f"{folder}/{given[0]}")
-
-
-def _vassal(case: Case, keeper: Kin) -> Stop:
-    """Stop one server of uWSGI's emperor, which ends and starts them as their files go and come."""
-    folder = option_value(keeper.arguments, "emperor") or "DIR"
-    own = next(
-        (a for a in case.kin.arguments[1:] if a.endswith((".ini", ".yml", ".yaml", ".xml", ".json"))), ""
-    )
-    file = own if "/" in own else f"{folder}/{own or 'NAME.ini'}"
-    return _supervised(
-        case,
-        keeper,
-        f"mv {shlex.quote(file)} {shlex.quote(file + '.off')}",
-        f"touch {shlex.quote(file)}",
-        *(() if own else (f"ls {shlex.quote(folder)}",)),
-        name="uWSGI's emperor",
-    )
-
-
-def _supervised(
-    case: Case,
-    keeper: Kin | None,
-    stop: str,
-    restart: str | None = None,
-    *lookup: str,
-    name: str = "its supervisor",
-) -> Stop:
-    who = f"{keeper.name} (pid {keeper.pid})" if keeper else name
-    unit = case.unit
-    all_of_it = (_costs(case, unit, f"it ends every program that {who} keeps"),) if unit else ()
-    return Stop(
-        "supervised",
-        case.holder,
-        (stop,),
-        lookup=lookup,
-        restart=restart,
-        role=f"is kept by {who}",
-        avoid=(*all_of_it, f"kill {case.holder.pid}: it is started again."),
-    )
-
-
-def _of_supervisord(case: Case, keeper: Kin | None) -> Stop:
-    told = case.standing.variables
-    name = told.get("SUPERVISOR_PROCESS_NAME")
-    group = told.get("SUPERVISOR_GROUP_NAME")
-    if name and group and group != name:
-        name = f"{group}:{name}"
-    control = _supervisorctl(told.get("SUPERVISOR_SERVER_URL", ""))
-    lookup = () if name else (f"{control} status | grep {case.holder.pid}",)
-    quoted = shlex.quote(name) if name else "NAME"
-    return _supervised(
-        case,
-        keeper,
-        f"{control} stop {quoted}",
-        f"{control} restart {quoted}",
-        *lookup,
-        name="supervisord",
-    )
-
-
-_USUAL_SOCKET = re.compile(r"unix:///(?:var/)?run/(?:supervisor/)?supervisor\.sock")
-"""Of Debian's and EPEL's packages: their supervisorctl finds it by itself."""
-_SERVER = re.compile(r"(?:unix:///|https?://)[\w./:@%+-]{1,200}")
-
-
-def _supervisorctl(server: str) -> str:
-    """Return how the supervisord is reached that told its program where it listens."""
-    if not _SERVER.fullmatch(server) or _USUAL_SOCKET.fullmatch(server):
-        return "supervisorctl"
-    return f"supervisorctl -s {shlex.quote(server)}"
-
-
-def _of_pm2(case: Case, keeper: Kin | None, *, own: bool) -> Stop:
-    told = {} if own else case.standing.variables
-    name = (told.get("name") or told.get("pm_id")) if "pm_id" in told else None
-    quoted = shlex.quote(name) if name else "NAME"
-    uid = case.kin.uid
-    before = f"sudo -iu '#{uid}' " if uid != case.asker.uid else ""
-    stop = _supervised(
-        case,
-        keeper,
-        f"{before}pm2 stop {quoted}",
-        f"{before}pm2 restart {quoted}",
-        *(() if name else (f"{before}pm2 list",)),
-        name="PM2",
-    )
-    if not own:
-        return stop
-    return stop._replace(
-        role="is PM2 itself, which holds it for one of its programs",
-        avoid=(*stop.avoid[:-1], f"kill {case.holder.pid}: it ends every program of PM2."),
-    )
-
-
-def _by_unit(case: Case) -> Stop | None:
-    """Go by the unit where the supervisor itself is out of sight; it may serve its own interface."""
-    unit = case.unit
-    if unit is None or program_of(case.kin) in ("supervisord", "dockerd", "containerd"):
-        return None
-    if re.fullmatch(r"supervisord?\.service", unit) and case.holder.name != "supervisord":
-        return _of_supervisord(case, None)
-    if re.fullmatch(r"pm2(?:-.*)?\.service", unit):
-        return _of_pm2(case, None, own=False)
-    if unit == "monit.service" and program_of(case.kin) != "monit":
-        return _supervised(case, None, "monit stop NAME", "monit restart NAME", "monit summary", name="monit")
-    return None
