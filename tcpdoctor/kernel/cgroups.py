@@ -317,11 +317,15 @@ def find_cgroup_paths(ids: Collection[int], mount: str | None = None) -> Mapping
     return found
 
 
+_LONGEST_PATH = 4096
+"""Characters: the kernel tells no longer one (PATH_MAX)."""
+
+
 def _paths(text: str) -> Iterator[str]:
     lines = [line.split(":", 2) for line in text.splitlines()]
     order = {"": 0, "name=systemd": 1}
     for line in sorted((line for line in lines if len(line) == 3), key=lambda line: order.get(line[1], 2)):
-        yield line[2].removesuffix(" (deleted)")
+        yield line[2].removesuffix(" (deleted)")[:_LONGEST_PATH]
 
 
 def _is_whole_tree_visible() -> bool:

@@ -109,16 +109,16 @@ class _Loader:
         entries = tuple(_entries(text))
         for _, section, key, value in entries:
             if (section, key) == ("main", "include"):
-                for included in re.split(r"\s*[,;]\s*", value):
-                    self.load(included)
+                for included in re.split("[,;]", value):
+                    self.load(included.strip())
         self._merge(entries, path)
 
     def _merge(self, entries: tuple[tuple[int, str, str, str], ...], path: str) -> None:
         own = {key: value for _, section, key, value in entries if section == "sysctl"}
         if own.get("replace", "").lower() in ("1", "true", "yes", "on"):
             self.settings.clear()
-        for dropped in re.split(r"\s*[,;]\s*", own.get("drop", "")):
-            self.settings.pop(dropped.replace(".", "/"), None)
+        for dropped in re.split("[,;]", own.get("drop", "")):
+            self.settings.pop(dropped.strip().replace(".", "/"), None)
         for number, section, key, value in entries:
             if section == "sysctl" and "." in key:
                 setting = _setting(key, value, path.removeprefix(self.root), number)
@@ -162,7 +162,7 @@ def _entries(text: str) -> Iterator[tuple[int, str, str, str]]:
 
 def _reapplies(root: str) -> bool:
     text = _read(root + MAIN_CONFIG)
-    found = re.findall(r"(?m)^\s*reapply_sysctl\s*=\s*(\w+)", text) if isinstance(text, str) else []
+    found = re.findall(r"(?m)^[ \t]*reapply_sysctl[ \t]*=[ \t]*(\w+)", text) if isinstance(text, str) else []
     return not found or found[-1].lower() in ("1", "true", "yes", "on")
 
 

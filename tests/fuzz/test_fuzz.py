@@ -47,6 +47,35 @@ def test_nothing_but_the_documented_errors_comes_out(name):
     assert wrong[:3] == []
 
 
+CROWDS = (
+    b" ",
+    b"\n",
+    b"=",
+    b".",
+    b"/",
+    b"*",
+    b"-",
+    b"[",
+    b'"',
+    b"\\",
+    b"#",
+    b"0 ",
+    b"a:",
+    b"a,",
+    b"1-",
+    b"user-1.slice/",
+)
+"""What expressions that try every way to part it take the square of its length for."""
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_crowds_of_one_character_take_no_longer_than_others(name):
+    seed = TARGETS[name].seeds[0]
+    for crowd in (word * (30_000 // len(word)) for word in CROWDS):
+        for data in (crowd, seed[:20] + crowd + seed[20:]):
+            assert try_one(name, data) is None, data[:20]
+
+
 @pytest.mark.parametrize(
     "path", sorted(CORPUS.glob("*/*")), ids=lambda path: f"{path.parent.name}/{path.name}"
 )

@@ -1,5 +1,6 @@
 """What TuneD's active profile sets, from trees of files as TuneD has them."""
 
+import time
 from pathlib import Path
 
 from tcpdoctor.diagnosis.sysctl_look import Placed, Source, Sources, Write, origin
@@ -142,3 +143,15 @@ def test_a_bounded_setting_of_tuned_need_not_have_been_written(tmp_path):
     assert origin("net/core/somaxconn", "4096", nothing) == (None, None)
     assert origin("net/core/somaxconn", "2048", nothing).by.kind == "tuned"
     assert origin("net/core/somaxconn", "128", nothing).later.value == "2048"
+
+
+def test_a_megabyte_of_blanks_is_read_at_once(tmp_path):
+    wide = " " * 300_000
+    profile = f"[main]\ninclude=base{wide}x\n[sysctl]\ndrop=a{wide}b\n" + "\n" * 300_000
+    root = host(
+        tmp_path,
+        **{"usr/lib/tuned/latency/tuned.conf": profile, "etc/tuned/tuned-main.conf": "\n" * 300_000},
+    )
+    begun = time.thread_time()
+    assert read_tuned(root).reapplies
+    assert time.thread_time() - begun < 5
