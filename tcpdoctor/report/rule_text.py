@@ -1,10 +1,12 @@
-"""A rule as a page for people, and the list of all rules."""
+"""A rule as a page for people, and the list of all rules; what `rules lint` says, as SARIF too."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from tcpdoctor.answers.rule import FactRead, RuleAnswer, RuleFix, RuleHead, RuleHere, RuleListAnswer
 from tcpdoctor.answers.rule_checks import LintAnswer, RuleTestsAnswer
+from tcpdoctor.diagnosis.finding import JsonValue, Severity
+from tcpdoctor.diagnosis.lint import Complaint
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.page import (
     Block,
@@ -21,6 +23,7 @@ from tcpdoctor.report.page import (
     listed,
     titled,
 )
+from tcpdoctor.report.sarif import SarifResult, SarifRule, sarif
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.table import Column
 
@@ -178,3 +181,15 @@ def _by_file(texts: Sequence[tuple[str, str]]) -> Iterator[Block]:
     for source, group in groupby(texts, lambda one: one[0]):
         yield Title(source, whole=True)
         yield Inset((Entries(tuple(Item(text) for _, text in group)),), 2)
+
+
+def rule_sarif(complaints: Sequence[Complaint]) -> dict[str, JsonValue]:
+    """Return every complaint as a result; the checks that complained are its rules."""
+    names = sorted({complaint.name for complaint in complaints})
+    return sarif(
+        {name: SarifRule(name, Severity.WARNING, name.replace("-", " ").capitalize()) for name in names},
+        [
+            SarifResult(complaint.name, Severity.WARNING, complaint.what, complaint.source, None)
+            for complaint in complaints
+        ],
+    )
