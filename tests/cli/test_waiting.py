@@ -18,7 +18,7 @@ CONNECTIONS = 503
 SOCKETS = 2 * CONNECTIONS + 1
 
 IMPATIENT = """
-import os, signal, sys, time
+import os, signal, sys, threading
 from tcpdoctor.kernel.underway import UNDERWAY, Underway
 
 class Watched(Underway):
@@ -37,6 +37,12 @@ UNDERWAY.__class__ = Watched
 sys.argv[1:] = {arguments!r}
 from tcpdoctor.cli import waiting
 waiting.SHORTEST_SAID = 0.1
+shown, show = threading.Event(), waiting._show
+def show_and_note(text):
+    show(text)
+    if text.startswith({task!r}):
+        shown.set()
+waiting._show = show_and_note
 from tcpdoctor.__main__ import main
 main()
 """
@@ -119,7 +125,7 @@ def on_a_terminal(*run, action):
 
 
 def test_a_terminal_is_told_how_far_a_long_look_is_and_nothing_is_left_of_it(in_namespace):
-    output = in_namespace(on_a_terminal, "states", action="time.sleep(0.7)")
+    output = in_namespace(on_a_terminal, "states", action="shown.wait(60)")
     assert re.search(rb"sockets read: \d+ of 1,0\d\d", output)
     assert output.endswith(b"\r\x1b[K")
 
