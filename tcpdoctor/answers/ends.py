@@ -52,7 +52,7 @@ ANY_PORT = 65535
 
 def _host_and_port(host_port: str) -> tuple[str, int]:
     host, colon, port = host_port.strip().rpartition(":")
-    if not colon or not host or not _is_port(port):
+    if not colon or not host or len(host.split()) > 1 or not _is_port(port):
         raise QuestionError(f"--connect {host_port}: no destination; {_EXAMPLE}")
     if host.startswith("[") and host.endswith("]"):
         return host[1:-1], int(port)

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tcpdoctor.cli.output import Output, escape_controls, style_of
+from tcpdoctor.report.style import Style
 from tests.cli.command import COMMAND, environment, tcpdoctor
 
 
@@ -52,7 +53,9 @@ def test_a_file_is_no_terminal(monkeypatch, tmp_path):
     monkeypatch.delenv("CLICOLOR_FORCE", raising=False)
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     monkeypatch.setattr(sys, "stdout", Terminal())
-    assert style_of(Output(file=tmp_path / "answer")) == (False, 80, 80, False)
+    assert style_of(Output(file=tmp_path / "answer")) == Style(
+        color=False, width=80, columns=80, terminal=False
+    )
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,12 @@ def test_a_least_age_in_a_headline_has_no_seconds_beyond_two_minutes_and_is_not_
     assert told == shown
 
 
+def test_a_least_number_that_stands_for_a_command_has_no_unit_in_a_headline_either():
+    facts = {**FACTS, "queue.age": Range(337, math.inf, "no clock")}
+    told = fill_headline(parse_template("{queue.age:n}", WHERE, CONTEXT), facts, LIMIT_VALUES)
+    assert told == "337+"
+
+
 @pytest.mark.parametrize(
     ("text", "filled"),
     [

@@ -376,8 +376,11 @@ def held_by_another(host):
 
 def waits(pid: int) -> bool:
     """Whether a process has the file open, and so is asking for its lock."""
-    folder = f"/proc/{pid}/fd"
-    return any(os.path.realpath(f"{folder}/{fd}").endswith("/last") for fd in os.listdir(folder))
+    folder, found = f"/proc/{pid}/fd", []
+    for fd in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.append(os.readlink(f"{folder}/{fd}"))
+    return any(path.endswith("/last") for path in found)
 
 
 def test_a_run_waits_for_the_one_that_has_the_file(on_host):
