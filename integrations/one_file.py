@@ -94,9 +94,11 @@ def other_pythons() -> list[str]:
 
 def add_compiled(folder: Path, python: str) -> None:
     """Put code that another Python has compiled beside the sources, its tag in each name."""
-    command = [python, "-IS", "-m", "compileall", "-qq", "--invalidation-mode", "unchecked-hash", "-j", "1"]
+    command = [python, "-sS", "-m", "compileall", "-qq", "--invalidation-mode", "unchecked-hash", "-j", "1"]
+    # Python 3.10 writes a frozenset in the order of its hashes, which differ from run to run.
+    fixed = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONHASHSEED": "0"}
     # a library may have files that this version cannot read: those stay sources
-    subprocess.run([*command, "-s", str(folder), str(folder)], check=False)
+    subprocess.run([*command, "-s", str(folder), str(folder)], check=False, env=fixed, cwd="/")
     for cache in folder.rglob("__pycache__"):
         for compiled in cache.glob("*.pyc"):
             compiled.rename(cache.parent / compiled.name)
