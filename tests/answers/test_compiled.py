@@ -18,7 +18,7 @@ LOOK = """
 import sys
 from tcpdoctor.answers.rules import load_rules
 rules = load_rules().rules
-print(len(rules), bool(rules[0].packed), "tomllib" in sys.modules)
+print(len(rules), bool(rules[0].packed), not {"tomllib", "tomli"}.isdisjoint(sys.modules))
 """
 
 
