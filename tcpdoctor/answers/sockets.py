@@ -51,13 +51,18 @@ _PEERS_FIN = frozenset((TcpState.CLOSE_WAIT, TcpState.CLOSING, TcpState.LAST_ACK
 """Here the peer's FIN takes one byte of the receive queue as long as the end of file is not read."""
 
 
+def unacknowledged_bytes(row: Connection) -> int:
+    """Return how many bytes of data are unsent or unacknowledged, a SYN or FIN of ours not counted."""
+    return max(0, row.send_queue - (row.state in _OWN_FLAG))
+
+
 def outstanding(rows: Iterable[Connection]) -> Outstanding:
     """Return what these sockets wait for, together."""
     live = [row for row in rows if not row.minisocket and row.state is not TcpState.BOUND]
     repeated = [row for row in live if row.retransmits]
     return Outstanding(
         len(repeated),
-        sum(max(0, row.send_queue - (row.state in _OWN_FLAG)) for row in live),
+        sum(unacknowledged_bytes(row) for row in live),
         sum(max(0, row.receive_queue - (row.state in _PEERS_FIN)) for row in live),
         _longest_unanswered(repeated),
     )

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from tcpdoctor.answers.states import StateReadings
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.snapshot import Snapshot
 
 if TYPE_CHECKING:  # `states` has no findings and need not import what they consist of
     from tcpdoctor.diagnosis.finding import JsonValue
@@ -18,11 +17,6 @@ def host_json(host: str, kernel: str, namespace: int, namespace_name: str | None
     return {"name": host, "kernel": kernel, "namespace": str(namespace), "namespace_name": namespace_name}
 
 
-def snapshot_host_json(snapshot: Snapshot) -> dict[str, JsonValue]:
-    """Return the ``host`` object for where a snapshot was taken."""
-    return host_json(snapshot.host, snapshot.kernel, snapshot.namespace, snapshot.namespace_name)
-
-
 def utc(seconds: float) -> str:
     """Return seconds since 1970 as ``2026-11-20T12:00:00Z``."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
@@ -31,22 +25,6 @@ def utc(seconds: float) -> str:
 def clock(seconds: float) -> str:
     """Return the time of day of seconds since 1970, UTC, where the day goes without saying."""
     return time.strftime("%H:%M:%SZ", time.gmtime(seconds))
-
-
-def states_json(readings: StateReadings) -> dict[str, JsonValue]:
-    """Return the ``states`` object: numbers, null where one is not known."""
-    return {
-        state.key: None if isinstance(reading, Missing) else reading for state, reading in readings.items()
-    }
-
-
-def missing_states(readings: StateReadings) -> dict[str, str]:
-    """Return why states are null, by ``states.NAME``, as the ``missing`` object does."""
-    return {
-        f"states.{state.key}": reading.reason
-        for state, reading in readings.items()
-        if isinstance(reading, Missing)
-    }
 
 
 def states_sentence(readings: StateReadings) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from tcpdoctor.answers.record import ABSENT
 from tcpdoctor.answers.socket import OPTION_UNITS, SocketOwner, ToldAge, ToldSocket, told_socket
-from tcpdoctor.answers.sockets import Entry, Sockets, idle_seconds
+from tcpdoctor.answers.sockets import Entry, Sockets, idle_seconds, unacknowledged_bytes
 from tcpdoctor.facts.dimension import BYTE, SECOND, show
 from tcpdoctor.facts.socketset import Age
 from tcpdoctor.facts.value import Range
@@ -27,11 +27,6 @@ _TIMERS = {
     Timer.TIME_WAIT: "ends",
     Timer.PROBE: "window probe",
 }
-
-_OWN_FLAG_UNANSWERED = frozenset(
-    {TcpState.SYN_SENT, TcpState.FIN_WAIT_1, TcpState.CLOSING, TcpState.LAST_ACK}
-)
-"""Here the SYN or FIN that is not acknowledged takes one byte of the send queue, and is none."""
 
 
 def sockets_page(answer: Sockets, _style: Style, columns: Sequence[str] = ()) -> list[Block]:
@@ -201,7 +196,7 @@ def _condition(row: Connection, entry: Entry) -> list[str]:
     parts = [] if age is None or math.isinf(age.high) else [age_words(age.low, age.high)]
     parts += _idle(row)
     parts += _unread(row)
-    unsent = row.send_queue - (row.state in _OWN_FLAG_UNANSWERED)
+    unsent = unacknowledged_bytes(row)
     parts += [f"unsent or unacknowledged {show(unsent, BYTE)}"] if unsent > 0 else []
     parts += _tries(row)
     parts += [f"{_TIMERS[row.timer]} in {show(row.expires, SECOND)}"] if row.timer in _TIMERS else []
