@@ -1,4 +1,4 @@
-"""The house has six floors, imports only go down, and never in a circle."""
+"""The house has seven floors, imports only go down, and never in a circle."""
 
 import ast
 from enum import Enum
@@ -14,7 +14,7 @@ import tcpdoctor
 from tcpdoctor.kernel.reading import Missing
 
 PACKAGE = Path(tcpdoctor.__file__).parent
-FLOORS = ("kernel", "facts", "diagnosis", "answers", "report", "cli")
+FLOORS = ("kernel", "recordings", "facts", "diagnosis", "answers", "report", "cli")
 """Lowest first. knowledge and lab stand beside them."""
 
 BESIDE = {"knowledge": ("kernel", "facts", "knowledge"), "lab": ("kernel", "lab")}

@@ -1,0 +1,1 @@
+"""Looks that somebody else took: our own recordings, sosreports, and what people paste."""
