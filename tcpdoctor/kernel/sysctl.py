@@ -105,7 +105,6 @@ _TEXTS = frozenset(
         "net.ipv4.tcp_congestion_control",
     }
 )
-_SECRETS = frozenset({"net.ipv4.tcp_fastopen_key"})
 _NUMBERS = frozenset(WANTED) - _PAIRS - _TRIPLES - _RANGES - _TEXTS
 
 _TRACKED = "net/netfilter/nf_conntrack_count"
@@ -144,7 +143,7 @@ def read_sysctl(name: str, root: str = PROC_SYS) -> Reading[SysctlValue]:
         network namespace has no such setting, hides it from us, if it holds something else than its name
         says, or if it is a secret key, which is not read at all.
     """
-    if name in _SECRETS:
+    if is_secret(name):
         return Missing(f"{name} is a secret key, which is never read")
     path = os.path.join(root, _relative_path(name))
     try:
@@ -157,6 +156,11 @@ def read_sysctl(name: str, root: str = PROC_SYS) -> Reading[SysctlValue]:
         return parse_sysctl(name, text.decode("utf-8", "surrogateescape"), path)
     except KernelReadError as error:
         return Missing(str(error))  # what stands in for it here is one file of many: the look goes on
+
+
+def is_secret(name: str) -> bool:
+    """Whether a setting, by its name or its place, is a key that opens something: none is read, or kept."""
+    return bool(_SECRET.search(name))
 
 
 def parse_sysctl(name: str, text: str, source: str) -> SysctlValue:
@@ -351,7 +355,7 @@ def _look_in(folder: int, name: str, path: str) -> Held:
     writable = bool(found.st_mode & 0o222)
     if not found.st_mode & 0o444 or path in _ACTS_WHEN_READ:
         return Held(exists=True, writable=writable, value=Missing("it can only be written"))
-    if _SECRET.search(path):
+    if is_secret(path):
         return Held(exists=True, writable=writable, value=Missing("it is a secret key, which is never read"))
     try:
         text = decode(_read_in(folder, name))
