@@ -55,6 +55,8 @@ class FoundHere(NamedTuple):
     severity: SeverityName
     subject: str
     summary: str
+    headline: Annotated[str, Is("One line with its numbers.")]
+    commands: Annotated[tuple[str, ...], Is("What to type for the first way out, for this host.")]
 
 
 class NotAnswered(NamedTuple):
@@ -273,7 +275,13 @@ def _head(rule: Rule, off: str | None) -> RuleHead:
 def _here(here: Diagnosis) -> RuleHere:
     return RuleHere(
         tuple(
-            FoundHere(one.severity.key, one.label, one.summary)  # type: ignore[arg-type]  # one of the three
+            FoundHere(
+                severity=one.severity.key,  # type: ignore[arg-type]  # one of the three
+                subject=one.label,
+                summary=one.summary,
+                headline=one.headline or one.title,
+                commands=one.fixes[0].commands if one.fixes else (),
+            )
             for one in here.findings
         ),
         tuple(NotAnswered(one.reason, one.applies) for one in here.unchecked),

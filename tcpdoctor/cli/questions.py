@@ -66,7 +66,7 @@ def answer_state(name: str, output: Output) -> None:
     from tcpdoctor.answers.state import look_at_state
     from tcpdoctor.report.state_text import state_page
 
-    ask(lambda: look_at_state(name), state_page, output)
+    ask(lambda: look_at_state(name), partial(state_page, long=output.long), output)
 
 
 def answer_sysctl(name: str, output: Output) -> None:
@@ -78,7 +78,7 @@ def answer_sysctl(name: str, output: Output) -> None:
     from tcpdoctor.answers.sysctl import look_at_sysctl
     from tcpdoctor.report.sysctl_text import sysctl_page
 
-    ask(lambda: look_at_sysctl(name), sysctl_page, output)
+    ask(lambda: look_at_sysctl(name), partial(sysctl_page, long=output.long), output)
 
 
 def answer_option(name: str, output: Output) -> None:
@@ -90,7 +90,7 @@ def answer_option(name: str, output: Output) -> None:
     from tcpdoctor.answers.option import look_at_option
     from tcpdoctor.report.option_text import option_page
 
-    ask(lambda: look_at_option(name), option_page, output)
+    ask(lambda: look_at_option(name), partial(option_page, long=output.long), output)
 
 
 def answer_error(name: str, output: Output) -> None:
@@ -102,7 +102,7 @@ def answer_error(name: str, output: Output) -> None:
     from tcpdoctor.answers.error import look_at_error
     from tcpdoctor.report.error_text import error_page
 
-    ask(lambda: look_at_error(name), error_page, output)
+    ask(lambda: look_at_error(name), partial(error_page, long=output.long), output)
 
 
 def answer_rule(name: str, output: Output) -> None:
@@ -116,7 +116,7 @@ def answer_rule(name: str, output: Output) -> None:
     from tcpdoctor.answers.rule import look_at_rule
     from tcpdoctor.report.rule_text import rule_page
 
-    ask(lambda: look_at_rule(name), rule_page, output, takes=1.0)
+    ask(lambda: look_at_rule(name), partial(rule_page, long=output.long), output, takes=1.0)
 
 
 ANSWERED_BY_ONE_WORD = {

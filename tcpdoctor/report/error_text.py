@@ -12,11 +12,39 @@ from tcpdoctor.report.page import (
     listed,
     mistaken,
 )
+from tcpdoctor.report.short_page import as_far_as, labelled, short_form, typed
 from tcpdoctor.report.style import Style
 
+_SHOWN = 3
+"""Reasons of all calls together in the short form."""
 
-def error_page(answer: ErrorAnswer, style: Style) -> list[Block]:
-    """Return the page."""
+
+def error_page(answer: ErrorAnswer, style: Style, *, long: bool = True) -> list[Block]:
+    """Return the page, or its short form."""
+    return _long(answer, style) if long else _short(answer, style)
+
+
+def _short(answer: ErrorAnswer, style: Style) -> list[Block]:
+    """What it means, what to type, what to do, and the likeliest reasons of the calls that give it."""
+    ask = [style.asks(one) if one.startswith("tcpdoctor ") else one for one in answer.ask[:2]]
+    each = max(1, _SHOWN // max(1, len(answer.calls)))
+    reasons = [f"{call.call}: {why}" for call in answer.calls for why in call.why[:each]]
+    rows = [
+        ("type", typed(ask, style)),
+        *labelled("here", map(_here, answer.here[:2])),
+        *labelled("do", [as_far_as(text, 150) for text in answer.remedy[:2]]),
+        *labelled("from", [as_far_as(text, 120) for text in reasons[:_SHOWN]]),
+        *(("not", as_far_as(f'"{one.claim}": {one.truth}', 150)) for one in answer.mistaken_for[:1]),
+    ]
+    more = "every reason of every call, all that is mistaken about it"
+    return short_form(_headline(answer), as_far_as(answer.means, 200), rows, more)
+
+
+def _headline(answer: ErrorAnswer) -> str:
+    return f"{answer.error} ({answer.number}, {answer.text})"
+
+
+def _long(answer: ErrorAnswer, style: Style) -> list[Block]:
     here: tuple[Block, ...] = (
         Command(
             tuple(style.asks(one) if one.startswith("tcpdoctor ") else one for one in answer.ask), close=True
@@ -25,7 +53,7 @@ def error_page(answer: ErrorAnswer, style: Style) -> list[Block]:
     )
     see = ((("See also", ", ".join(answer.see_also)),),) if answer.see_also else ()
     return [
-        Title(f"{answer.error} ({answer.number}, {answer.text})"),
+        Title(_headline(answer)),
         Prose(answer.means),
         Section("Here", here),
         *listed("What to do", answer.remedy),

@@ -95,7 +95,7 @@ def finding_page(finding: Finding, like: Finding | None = None, style: Style = P
         know.append(Section("Cost", (Prose(finding.impact),), run_in=True))
     if not as_above:
         know += [block._replace(folded=True) for block in listed("Normal when", finding.normal_when)]
-        know.append(More(style.asks(f"tcpdoctor explain --rule {finding.rule}")))
+        know.append(More(style.asks(f"tcpdoctor explain --rule {finding.rule} --long")))
     return FindingPage(tuple(act), tuple(know))
 
 

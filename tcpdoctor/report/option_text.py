@@ -10,16 +10,45 @@ from tcpdoctor.kernel.text import name_a_few
 from tcpdoctor.knowledge.option_pages import LANGUAGES
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.page import Block, Fields, Item, Prose, Section, Title, mistaken
+from tcpdoctor.report.short_page import as_far_as, labelled, short_form
 from tcpdoctor.report.style import Style
 
 MOST_NAMED = 5
 """Listeners that are named per value; json lists all."""
 
+_SHOWN_LANGUAGES = ("c", "python")
+"""In the short form."""
+
 _SOCKETS = {"listener": "Listeners", "accepted": "Accepted", "client": "Clients"}
 
 
-def option_page(answer: OptionAnswer, _style: Style) -> list[Block]:
-    """Return the page."""
+def option_page(answer: OptionAnswer, _style: Style, *, long: bool = True) -> list[Block]:
+    """Return the page, or its short form."""
+    return _long(answer) if long else _short(answer)
+
+
+def _short(answer: OptionAnswer) -> list[Block]:
+    """What it does, who has it here, when it must be set, who sets it anyway, and two lines of code."""
+    code = (_code(name, answer.code[key]) for key, name in LANGUAGES.items() if key in _SHOWN_LANGUAGES)
+    inherited = [_inherited(answer)] if answer.inherited_by_accepted is not None else []
+    set_when = f"{answer.set_when[:1].upper()}{answer.set_when[1:]}"
+    rows = [
+        *labelled("here", _here(answer)[:3]),
+        ("when", as_far_as(" ".join([set_when, *(one.capitalize() for one in inherited)]), 150)),
+        *(("take", text) for text in [answer.accepts_is or _range(answer)] if text is not None),
+        *(("but", as_far_as(answer.beware, 150)) for _ in [0] if answer.beware),
+        *(("not", as_far_as(f'"{one.claim}": {one.truth}', 150)) for one in answer.mistaken_for[:1]),
+        *labelled("sets", [as_far_as(text, 150) for text in _who(answer)[:1]]),
+        *(
+            (name[:2].lower(), text if text.startswith("    ") else as_far_as(text, 150))
+            for name, text in code
+        ),
+    ]
+    more = "who sets it by itself, and how it is set in eight languages and servers"
+    return short_form(_headline(answer), answer.does, rows, more)
+
+
+def _long(answer: OptionAnswer) -> list[Block]:
     who = tuple(Item(text) for text in _who(answer))
     code = tuple(_code(name, answer.code[key]) for key, name in LANGUAGES.items())
     return [

@@ -1,9 +1,18 @@
 """A rule as a page for people, and the list of all rules; what `rules lint` says, as SARIF too."""
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from tcpdoctor.answers.rule import FactRead, RuleAnswer, RuleFix, RuleHead, RuleHere, RuleListAnswer
+from tcpdoctor.answers.rule import (
+    FactRead,
+    NotAnswered,
+    RuleAnswer,
+    RuleFix,
+    RuleHead,
+    RuleHere,
+    RuleListAnswer,
+)
 from tcpdoctor.answers.rule_checks import LintAnswer, RuleTestsAnswer
 from tcpdoctor.diagnosis.finding import JsonValue, Severity
 from tcpdoctor.diagnosis.lint import Complaint
@@ -24,6 +33,7 @@ from tcpdoctor.report.page import (
     titled,
 )
 from tcpdoctor.report.sarif import SarifResult, SarifRule, sarif
+from tcpdoctor.report.short_page import as_far_as, labelled, short_form, typed
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.table import Column
 
@@ -57,8 +67,62 @@ def _list_row(rule: RuleHead) -> tuple[str, ...]:
     return rule.id, *about, rule.title, "; ".join(remarks)
 
 
-def rule_page(rule: RuleAnswer, style: Style) -> list[Block]:
+def rule_page(rule: RuleAnswer, style: Style, *, long: bool = True) -> list[Block]:
     """One rule, with what it found here where somebody looked; what to do stands before how it is told."""
+    return _long(rule, style) if long else _short(rule, style)
+
+
+_SHOWN_HERE = 3
+"""Findings in the short form."""
+
+
+def _short(rule: RuleAnswer, style: Style) -> list[Block]:
+    """What it finds here, what that means, what to do first, what does not help, when it is no fault."""
+    found = [
+        f"{one.severity.upper()} {one.subject}: {one.headline}"
+        for one in (rule.here.findings if rule.here else ())
+    ]
+    here = [*found[:_SHOWN_HERE], *([f"and {len(found) - _SHOWN_HERE} more"] if found[_SHOWN_HERE:] else [])]
+    if not found and rule.here is not None:
+        here = [_unanswered(one) for one in rule.here.unchecked[:1]] or ["It does not fire."]
+    fix = rule.fixes[0]
+    commands = rule.here.findings[0].commands if found and rule.here else map(_with_words, fix.commands)
+    rows = [
+        *labelled("now", here),
+        *(("off", _switched(rule)) for _ in [0] if not rule.enabled),
+        ("do", _with_n(fix.title)),
+        *(("", typed([command], style)) for command in tuple(commands)[:3]),
+        *(("risk", as_far_as(_with_n(fix.risk), 150)) for _ in [0] if fix.risk),
+        *(("not", as_far_as(_with_n(f"{one.title}: {one.why}"), 150)) for one in rule.wrong_fixes[:1]),
+        *labelled("well", [f"if {_with_n(text)}" for text in rule.normal_when[:1]]),
+        *(("whole", style.asks(f"tcpdoctor check {rule.id}")) for _ in [0] if found),
+    ]
+    more = "every way out, its limits, the facts it reads, where it is from"
+    means = as_far_as(_with_n(rule.explanation.split("\n\n")[0]), 330)
+    return short_form(f"{rule.id}: {rule.title}", means, rows, more)
+
+
+_BLANK = re.compile(r"\{\w+(?:\.\w+)*\.(\w+)[^{}]*\}|\{\w+\([^{}]*\}")
+
+
+def _with_words(text: str) -> str:
+    """What is typed where nothing was found to fill it in: ``PID`` for ``{process.pid}``."""
+    return _BLANK.sub(lambda blank: (blank[1] or "N").upper(), text)
+
+
+def _with_n(text: str) -> str:
+    """What is said where nothing was found to fill it in: names in capitals, any number as N."""
+    return _BLANK.sub(lambda blank: blank[1].upper() if blank[1] in _SAID else "N", text)
+
+
+_SAID = ("pid", "name", "port", "address", "local", "peer")
+
+
+def _unanswered(unchecked: NotAnswered) -> str:
+    return f"{'could not be checked' if unchecked.applies else 'does not apply'}: {unchecked.reason}"
+
+
+def _long(rule: RuleAnswer, style: Style) -> list[Block]:
     references = (f"{reference.claim}: {reference.source}" for reference in rule.references)
     return [
         Title(f"{rule.id}: {rule.title}"),
@@ -103,10 +167,7 @@ def _here(rule: str, here: RuleHere, style: Style) -> Section:
     if len(here.findings) > _MOST_FINDINGS:
         command = style.asks(f"tcpdoctor check {rule}")
         blocks.append(Item(f"and {len(here.findings) - _MOST_FINDINGS} more: {command}"))
-    blocks += [
-        Item(f"{'could not be checked' if unchecked.applies else 'does not apply'}: {unchecked.reason}")
-        for unchecked in here.unchecked
-    ]
+    blocks += [Item(_unanswered(unchecked)) for unchecked in here.unchecked]
     return Section("Here and now", tuple(blocks) or (Prose("It does not fire."),))
 
 

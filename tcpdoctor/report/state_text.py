@@ -17,8 +17,11 @@ from tcpdoctor.report.page import (
     Title,
     mistaken,
 )
+from tcpdoctor.report.short_page import as_far_as, labelled, short_form, typed
 from tcpdoctor.report.style import NO_BREAK, Style
 
+_SHOWN_ENDS = 4
+"""Deadlines in the short form."""
 MOST_NAMED = 5
 """Processes or ports that are named; json lists all."""
 
@@ -26,8 +29,29 @@ _OF_THE_RTO = ("retries2", "orphan_retries")
 _WAITS_FOR_ACCEPT = ("established", "close_wait")
 
 
-def state_page(answer: StateAnswer, _style: Style) -> list[Block]:
-    """Return the page."""
+def state_page(answer: StateAnswer, style: Style, *, long: bool = True) -> list[Block]:
+    """Return the page, or its short form."""
+    return _long(answer) if long else _short(answer, style)
+
+
+def _short(answer: StateAnswer, style: Style) -> list[Block]:
+    """What it means, who is in it, which timer ends it here, and what has to be done."""
+    life = max(len(_life(deadline)) for deadline in answer.deadlines) + 2
+    ends = [f"{_life(one):{NO_BREAK}<{life}}{one.case}" for one in answer.deadlines[:_SHOWN_ENDS]]
+    held = as_far_as(answer.ends.owned, 230)
+    orphan = as_far_as(answer.ends.orphan, 150) if answer.ends.orphan else None
+    rows = [
+        *labelled("here", _whose(answer)),
+        *labelled("ends", ends),
+        *labelled("do", [held, *([orphan] if orphan else [])]),
+        *(("not", as_far_as(f'"{one.claim}": {one.truth}', 150)) for one in answer.mistaken_for[:1]),
+        ("see", typed(answer.look[:2], style)),
+    ]
+    more = "what leads into it and out of it, all that is mistaken about it, the picture"
+    return short_form(_headline(answer), answer.means, rows, more)
+
+
+def _long(answer: StateAnswer) -> list[Block]:
     picture = Picture("\n".join(answer.diagram), f"[[{answer.name}]]")
     ways = (("In", answer.enter), ("Out", answer.leave))
     rows = [("" if place else label, f"- {way}") for label, each in ways for place, way in enumerate(each)]

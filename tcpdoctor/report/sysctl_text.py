@@ -5,6 +5,7 @@ from tcpdoctor.answers.sysctl import Accepted, SettingDeadline, SysctlAnswer
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.report.page import Block, Fields, Item, Prose, Section, Title, titled
+from tcpdoctor.report.short_page import as_far_as, labelled, short_form, typed
 from tcpdoctor.report.style import Style
 
 _UNITS = {
@@ -33,8 +34,62 @@ _SCOPES = {
 _HUGE = 2**31 - 1
 
 
-def sysctl_page(answer: SysctlAnswer, style: Style) -> list[Block]:
-    """Return the page."""
+def sysctl_page(answer: SysctlAnswer, style: Style, *, long: bool = True) -> list[Block]:
+    """Return the page, or its short form."""
+    return _long(answer, style) if long else _short(answer, style)
+
+
+def _short(answer: SysctlAnswer, style: Style) -> list[Block]:
+    """What it governs, what is wrong with the value here, what to do about it, what it does not do."""
+    gone = [("here", _gone(answer))] if not answer.exists else []
+    said = [
+        line
+        for one in answer.findings[:2]
+        for line in (
+            as_far_as(f"{one.severity.upper()} {one.summary}", 180),
+            typed([style.asks(f"tcpdoctor check {one.rule}")], style),
+        )
+    ]
+    ends = [
+        f"{', '.join(key.upper() for key in one.states)}, {one.case}: {_life(answer, one)}"
+        for one in answer.deadlines[:_SHOWN_ENDS]
+        if answer.exists
+    ]
+    particulars = dict(_particulars(answer)) if answer.exists else {}
+    rows = [
+        *gone,
+        *labelled("check", said),
+        *labelled("here", ends),
+        *labelled("do", _to_do(answer, style)),
+        *(("not", as_far_as(answer.does_not, 200)) for _ in [0] if answer.does_not),
+        *(("but", as_far_as(answer.beware, 200)) for _ in [0] if answer.beware),
+        *(("take", particulars[name]) for name in ["Accepts"] if name in particulars and not said),
+        *(("by", as_far_as(particulars[name], 160)) for name in ["Set by", "Differs"] if name in particulars),
+        *(("where", _SCOPES[answer.scope]) for _ in [0] if answer.exists and not said),
+    ]
+    more = "all that it governs, what single values stand for, its history"
+    return short_form(_headline(answer), as_far_as(answer.meaning, 240), rows, more)
+
+
+def _to_do(answer: SysctlAnswer, style: Style) -> list[str]:
+    """Nothing where the default runs; else the way back, which no rule may ask for."""
+    if not answer.exists or isinstance(answer.printed, Missing) or isinstance(answer.is_default, Missing):
+        return []
+    if answer.is_default:
+        return [] if answer.findings else ["nothing: no rule has anything against the default"]
+    if answer.default is None or not answer.writable:
+        return []
+    why = "back to the default, until the next boot" if answer.findings else _NO_FAULT
+    value = f"'{answer.default}'" if " " in answer.default or not answer.default else answer.default
+    return [f"{why}:", typed([f"sysctl -w {answer.sysctl}={value}"], style)]
+
+
+_NO_FAULT = "no rule has anything against the value; back to the default, until the next boot"
+_SHOWN_ENDS = 3
+"""Deadlines in the short form."""
+
+
+def _long(answer: SysctlAnswer, style: Style) -> list[Block]:
     gone = [] if answer.exists else [Prose(_gone(answer))]
     warnings = tuple(
         Item(f"{one.summary} ({style.asks(f'tcpdoctor explain --rule {one.rule}')})", severity=one.severity)

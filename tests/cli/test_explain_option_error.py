@@ -8,8 +8,8 @@ import pytest
 from tests.cli.command import complaint, tcpdoctor
 
 
-def explained(question: str, name: str) -> str:
-    answer = tcpdoctor("explain", question, name)
+def explained(question: str, name: str, *options: str) -> str:
+    answer = tcpdoctor("explain", question, name, *options)
     assert (answer.returncode, answer.stderr) == (0, "")
     lines = answer.stdout.splitlines()
     assert max(len(line) for line in lines) <= 80
@@ -18,8 +18,8 @@ def explained(question: str, name: str) -> str:
 
 
 def test_an_option_is_explained_on_stdout():
-    text = explained("--option", "so-reuseaddr")
-    assert text.startswith("SO_REUSEADDR: off on a new socket here\n")
+    assert explained("--option", "so-reuseaddr").startswith("SO_REUSEADDR: off on a new socket here\n")
+    text = explained("--option", "so-reuseaddr", "--long")
     assert "Listeners, not: socketserver.TCPServer" in text
     assert "  Python   sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)" in text
 

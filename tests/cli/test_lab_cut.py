@@ -35,7 +35,7 @@ WARNING  orders-api (811)
   Normal when
     - a pool is idle
 
-  More: tcpdoctor explain --rule close-wait-leak
+  More: tcpdoctor explain --rule close-wait-leak --long
 
 Sockets: 137 close_wait.
 

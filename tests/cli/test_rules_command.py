@@ -355,6 +355,8 @@ def test_explain_says_what_a_rule_finds_here(capfd):
     assert data["id"] == "syncookies-off"
     assert set(data["here"]) == {"findings", "unchecked"}
     assert run(["explain", "--rule", "listen/syncookies-off"]) == 0
+    assert "--long: every way out" in capfd.readouterr().out
+    assert run(["explain", "--rule", "listen/syncookies-off", "--long"]) == 0
     assert "Here and now" in capfd.readouterr().out
 
 

@@ -83,7 +83,7 @@ def test_a_finding_holds_everything_needed_to_act():
         "       Undo: sysctl -w net.ipv4.tcp_fin_timeout=60\n",
         "  What does not help\n    - Lower net.ipv4.tcp_fin_timeout: It ends orphans only",
         "  Normal when\n    - a protocol that half-closes",
-        "  More: tcpdoctor explain --rule fin-wait-2-held-open",
+        "  More: tcpdoctor explain --rule fin-wait-2-held-open --long",
     ):
         assert words in text
 
