@@ -213,6 +213,7 @@ LAZY = {
         "tcpdoctor.facts": "counters and settings are 1,500 facts; a rule names few",
         "tcpdoctor.kernel": "only where connections were read one by one",
     },
+    "recordings": {"tcpdoctor.recordings": "a snapshot needs no reader of text, a paste none of archives"},
     "kernel": {
         "tcpdoctor.kernel": "what few looks need: control groups (6 ms), dead descriptors, tracking",
         "ctypes": "3.5 ms; system calls that Python has not, for few questions",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # one namespace does without those of many
     from tcpdoctor.diagnosis.measure import Measure
     from tcpdoctor.facts.destinations import PortsLeft
     from tcpdoctor.kernel.namespace_entry import HeldPlace
+    from tcpdoctor.recordings.source import Source
 
 
 class Check(NamedTuple):
@@ -45,6 +46,8 @@ class Check(NamedTuple):
     """How the network namespace is called, where it is one of many (`--netns all`)."""
     way: str | None = None
     """What to type before a command to run it in the namespace that was asked for (`--netns`)."""
+    source: "Source | None" = None
+    """Which recordings were read, where it was no look at this host (`--from`)."""
     netns: str = ""
     """The value of `--netns` that leads to where was looked, as a shell takes it; empty: none is needed."""
 

@@ -81,8 +81,9 @@ def state_readings(census: Reading[Census]) -> StateReadings:
     """Return every counted state's number, or the reason why it is not known."""
     if isinstance(census, Missing):
         return dict.fromkeys(COUNTED_STATES, census)
+    absent = census.complete if isinstance(census.complete, Missing) else 0
     return {
-        state: census.bound if state is TcpState.BOUND else census.by_state.get(state, 0)
+        state: census.bound if state is TcpState.BOUND else census.by_state.get(state, absent)
         for state in COUNTED_STATES
     }
 

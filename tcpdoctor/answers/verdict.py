@@ -12,6 +12,7 @@ from tcpdoctor.diagnosis.finding import Finding, Severity, Unchecked
 from tcpdoctor.kernel.reading import JsonValue, Missing, Reading
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.named_tuples import NamedTuple
+from tcpdoctor.recordings.source import Source
 
 if TYPE_CHECKING:  # most runs are of one namespace, and know of none before
     from tcpdoctor.answers.everywhere import Place, Unseen
@@ -132,6 +133,9 @@ class CheckAnswer(NamedTuple):
             optional=True,
         ),
     ] = ABSENT
+    source: Annotated[
+        Source | Absent, Is("With --from: which recordings were read, and what they are.", optional=True)
+    ] = ABSENT
     network_namespace: Annotated[
         ToldNamespace | Absent, Is("With --netns all: which one it is.", optional=True)
     ] = ABSENT
@@ -208,6 +212,7 @@ def check_answer(check: Check, findings: Sequence[Finding] | None = None) -> Che
             ToldUntold(each.rule, each.severity.key, each.number)  # type: ignore[arg-type]  # its names
             for each in diagnosis.untold
         ),
+        source=ABSENT if check.source is None else check.source,
         network_namespace=_told_namespace(check.place) if check.place else ABSENT,
     )
 

@@ -42,7 +42,7 @@ COMMANDS = {
         "tcpdoctor.cli.check",
         "check",
         "Say what is wrong with TCP here, why, and what to do.",
-        ("--only", "--skip", "--rules"),
+        ("--only", "--skip", "--rules", "--from"),
     ),
     "explain": Entry(
         "tcpdoctor.cli.explain", "explain", "Answer one question about this host's TCP, completely."

@@ -19,7 +19,16 @@ from tcpdoctor.answers.check import (
     is_blind,
     unchecked_rules,
 )
-from tcpdoctor.cli.options import EVERY, NETNS, WINDOW, Path, duration, look_from, refuse_bad_window
+from tcpdoctor.cli.options import (
+    EVERY,
+    FROM,
+    NETNS,
+    WINDOW,
+    Path,
+    duration,
+    recording_from,
+    refuse_bad_window,
+)
 from tcpdoctor.cli.output import (
     COLOR,
     JSON,
@@ -54,6 +63,7 @@ if TYPE_CHECKING:  # the memory of earlier runs is only for those who ask for it
     from tcpdoctor.cli.since_last import SinceLast
     from tcpdoctor.diagnosis.library import Library
     from tcpdoctor.kernel.snapshot import Samples
+    from tcpdoctor.recordings.recording import Recording
 
 _FAIL_ON = {
     "info": Severity.INFO,
@@ -81,6 +91,7 @@ class _Request(NamedTuple):
     folders: list[Path]
     config: Path | None
     netns: str | None
+    recordings: list[str]
     timeout: float | None
     since_last: Path | None
     only_changes: bool
@@ -153,6 +164,7 @@ def check(
         ),
     ] = 1,
     netns: NETNS = None,
+    from_: FROM = None,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -199,6 +211,7 @@ def check(
         folders=rules or [],
         config=config,
         netns=netns,
+        recordings=from_ or [],
         timeout=timeout,
         since_last=since_last,
         only_changes=only_changes,
@@ -238,11 +251,16 @@ def _answer(request: _Request, kind: CheckFormat, target: Output) -> int:
         target = target._replace(color="always" if style.color else "never")
     if request.netns == EVERY:
         return _answer_everywhere(request, kind, target, style, tell_stage)
-    look_from(request.netns)
+    recording = recording_from(
+        request.recordings, request.netns, None if request.window == _WINDOW else request.window
+    )
     if request.since_last is not None:
         tell_stage("waiting for the file of --since-last")
     with _memory(request) as memory:
-        answer = _look(request, memory, kind, tell_stage)
+        if recording is None:
+            answer = _look(request, memory, kind, tell_stage)
+        else:
+            answer = _look_at_recording(request, recording)
         answer = answer._replace(
             duration=time.monotonic() - started, way=_way_of(request.netns), netns=style.netns
         )
@@ -369,6 +387,13 @@ def _refuse_contradictions(request: _Request, kind: CheckFormat) -> None:
         typer.BadParameter: With what may be given instead.
     """
     refuse_bad_window(request.window)
+    if request.recordings and request.netns is not None:
+        raise typer.BadParameter(
+            "does not go with --from: a recording has its namespace", param_hint="--netns"
+        )
+    if request.recordings and request.since_last is not None:
+        text = "does not go with --from; give --from twice, the earlier recording and the later"
+        raise typer.BadParameter(text, param_hint="--since-last")
     if request.after > 1 and not request.only_changes:
         raise typer.BadParameter(
             "needs --only-changes: what is printed else is not held back", param_hint="--after"
@@ -479,6 +504,20 @@ def _look(
             diagnosis = diagnose(library.rules, samples, library.most)
     answer = _finished(request, library, diagnosis, samples)._replace(interrupted=was_cut_short())
     return answer if memory is None else answer._replace(window=memory.window)
+
+
+def _look_at_recording(request: _Request, recording: "Recording") -> Check:
+    """Judge what somebody else saw."""
+    from tcpdoctor.diagnosis.evaluate import diagnose
+    from tcpdoctor.facts.rates import elapsed
+    from tcpdoctor.kernel.reading import Missing
+
+    library = _library(request)
+    diagnosis = diagnose(library.rules, recording.samples, library.most)
+    apart = elapsed(recording.samples)
+    window = 0.0 if isinstance(apart, Missing) else round(apart, 1)
+    answer = _finished(request, library, diagnosis, recording.samples)
+    return answer._replace(window=window, source=recording.source)
 
 
 def _admit_blindness(answers: Sequence[Check]) -> None:

@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tcpdoctor.errors import QuestionError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tcpdoctor.recordings.recording import Recording
+
 if TYPE_CHECKING or hasattr(typer, "Typer"):
     from pathlib import Path as Path
 else:
@@ -24,6 +31,40 @@ NETNS = Annotated[
         help="Look from inside another network namespace, or from each.",
     ),
 ]
+
+
+FROM = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--from",
+        metavar="FILE",
+        help="Of a recording, not this host: snapshot, sosreport, pasted ss, netstat ...; twice: two looks.",
+    ),
+]
+
+
+def recording_from(
+    paths: "Sequence[str] | None", netns: str | None, apart: float | None = None
+) -> "Recording | None":
+    """Open the recordings that the user named; None where this host is asked, from the namespace given.
+
+    Args:
+        paths: Those of ``--from``.
+        netns: That of ``--netns``, which this thread enters where there are none.
+        apart: Seconds between two of which neither says when it was taken.
+
+    Raises:
+        QuestionError: Both were given, or the recordings do not go together.
+        SnapshotError: One cannot be read.
+    """
+    if not paths:
+        look_from(netns)
+        return None
+    if netns is not None:
+        raise QuestionError("--netns looks into a namespace of this host; it does not go with --from")
+    from tcpdoctor.recordings.opened import open_looks
+
+    return open_looks(paths, apart)
 
 
 def look_from(netns: str | None) -> None:

@@ -140,7 +140,9 @@ class Living(NamedTuple):
 def as_set(detail: Detail) -> SocketSet:
     """The sockets that are known one by one, and how many more there are."""
     unseen = detail.total - len(detail.connections)
-    reason = f"only {len(detail.connections):,} of {detail.total:,} such sockets were looked at"
+    reason = (
+        detail.reason or f"only {len(detail.connections):,} of {detail.total:,} such sockets were looked at"
+    )
     if not unseen:
         return SocketSet(detail.connections)
     return SocketSet(detail.connections, unseen=unseen, reason=reason, looked_at=len(detail.connections))

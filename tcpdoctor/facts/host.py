@@ -35,7 +35,14 @@ class HostFacts(Looks, Mapping[str, Value]):
         fact = find_fact(name) if isinstance(name, str) else None
         return fact is not None and fact.scope is Scope.HOST
 
+    @property
+    def untold(self) -> Mapping[str, str]:
+        """Facts that a recording does not tell, with the reasons."""
+        return self.samples.after.untold
+
     def _compute(self, name: str) -> Value:
+        if name in self.untold:
+            return Missing(self.untold[name])
         function = namespace.FUNCTIONS.get(name) or lifetime.FUNCTIONS.get(name)
         if function is not None:
             return function(self)

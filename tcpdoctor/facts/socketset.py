@@ -69,6 +69,8 @@ class Earlier:
 
 def partly(detail: Detail, state: TcpState) -> str:
     """The reason why sockets of this state are not all known."""
+    if detail.reason:
+        return detail.reason
     return f"only {len(detail.connections):,} of {detail.total:,} sockets in {state.name} were looked at"
 
 

@@ -5,6 +5,7 @@ from enum import Enum
 from typing import Generic, TypeVar, overload
 
 from tcpdoctor.facts.value import Value
+from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.named_tuples import NamedTuple
 
 HIDDEN_LABEL = "processes that cannot be seen"
@@ -86,6 +87,8 @@ class Crowd(Sequence[Subject]):
 
 S = TypeVar("S")
 
+_NOTHING: Mapping[str, str] = {}
+
 
 class LazyFacts(Mapping[str, Value], Generic[S]):
     """A subject's own facts, then those of the host behind them.
@@ -113,7 +116,8 @@ class LazyFacts(Mapping[str, Value], Generic[S]):
         function = self._functions.get(name)
         if function is None:
             return self._host[name]
-        value = function(self._subject)
+        untold = getattr(self._host, "untold", _NOTHING)
+        value = Missing(untold[name]) if name in untold else function(self._subject)
         if self._known is None:
             self._known = {}
         self._known[name] = value

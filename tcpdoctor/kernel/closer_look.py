@@ -1,6 +1,7 @@
 """Look closer at the sockets in ESTABLISHED that the census marked: tcp_info and memory, one by one."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 from tcpdoctor.kernel.established import LARGE_QUEUE, UNANSWERED_RETRIES, EstablishedTally, Sample
 from tcpdoctor.kernel.owners import ENDED, with_owners
@@ -9,6 +10,8 @@ from tcpdoctor.kernel.snapshot import Connection, Detail, Established, Listener,
 from tcpdoctor.kernel.sock_diag import DumpRefusedError
 from tcpdoctor.kernel.sock_diag_rows import WITH_INFO, WITH_MEMORY, ask_again, decode_row, name_from, name_of
 from tcpdoctor.kernel.states import TcpState, Timer
+
+T = TypeVar("T")
 
 MOST_IDLE = 16
 """Of the sockets that have been idle for long so many owners are looked up: enough to name who."""
@@ -35,11 +38,11 @@ def look_closer(marked: EstablishedTally[bytes]) -> Established:
 
 
 def take_apart(
-    marked: EstablishedTally[bytes], decode: Callable[[bytes], Connection | Listener | None]
+    marked: EstablishedTally[T], decode: Callable[[T], Connection | Listener | None]
 ) -> Established:
     """Decode the marked rows, kind by kind; of one that `decode` does not know nothing is said."""
 
-    def known(sample: Sample[bytes], still: Callable[[Connection], bool] | None = None) -> Detail:
+    def known(sample: Sample[T], still: Callable[[Connection], bool] | None = None) -> Detail:
         decoded = [decode(row) for row in sample.kept]
         rows = tuple(
             row

@@ -70,24 +70,42 @@ def unpack(data: bytes, kind: str, hint: Any, source: str) -> Any:
     Raises:
         SnapshotError: It is of another kind or version, damaged, cut short, too large or made up.
     """
-    document = _parse(_inflate(data, source), source)
+    document = parse_document(inflate(data, source), source)
     if type(document) is not dict or type(document.get("format")) is not str:
         raise SnapshotError(f"{source}: not a recording of tcpdoctor; is it the right file?")
     if document["format"] != kind:
-        raise SnapshotError(
-            f"{source}: its format is {clean(document['format'], 60)}, and tcpdoctor {tcpdoctor.__version__} "
-            f"reads {kind}; use the version that wrote it{_who(document)}"
-        )
+        raise SnapshotError(another_format(document["format"], document, kind, source))
+    return decode_part(document, "content", hint, source)
+
+
+def another_format(found: str, document: Mapping[str, Any], kind: str, source: str) -> str:
+    """Say that a file is of another kind or version than the one that is read."""
+    return (
+        f"{source}: its format is {clean(found, 60)}, and tcpdoctor {tcpdoctor.__version__} "
+        f"reads {kind}; use the version that wrote it{_who(document)}"
+    )
+
+
+def decode_part(document: Mapping[str, Any], part: str, hint: Any, source: str) -> Any:
+    """Return one part of a file's document as the value of a type, by the file's layout.
+
+    Raises:
+        SnapshotError: It does not fit.
+    """
     try:
-        return Decoder(_layout(document.get("layout"))).of(hint)(document.get("content"))
+        return Decoder(_layout(document.get("layout"))).of(hint)(document.get(part))
     except MisfitError as error:
         raise SnapshotError(
             f"{source}: not what tcpdoctor {tcpdoctor.__version__} understands{_who(document)}: {error}"
         ) from None
 
 
-def _inflate(data: bytes, source: str) -> bytes:
-    """Unpack one gzip member that fills the file, in bounded memory."""
+def inflate(data: bytes, source: str) -> bytes:
+    """Unpack one gzip member that fills the file, in bounded memory.
+
+    Raises:
+        SnapshotError: It is none, or too large.
+    """
     if not data:
         raise SnapshotError(f"{source}: empty; record again")
     unpacker = zlib.decompressobj(_GZIP)
@@ -108,7 +126,12 @@ def _inflate(data: bytes, source: str) -> bytes:
     return text
 
 
-def _parse(text: bytes, source: str) -> Any:
+def parse_document(text: bytes, source: str) -> Any:
+    """Return what the JSON of a file says.
+
+    Raises:
+        SnapshotError: It is no JSON of ours.
+    """
     try:
         return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError):  # a JSONDecodeError, no UTF-8, thousands of digits, [[[[[[...
@@ -141,7 +164,7 @@ def _are_fields(value: Any) -> bool:
     )
 
 
-def _who(document: dict[str, Any]) -> str:
+def _who(document: Mapping[str, Any]) -> str:
     """Name the version that wrote a file, where it is another one."""
     tool = document.get("tool")
     if type(tool) is not str or tool == tcpdoctor.__version__:
@@ -165,11 +188,13 @@ KEPT = frozenset(
         ("Snapshot", "counters"),
         ("Snapshot", "sockstat"),
         ("Snapshot", "unread"),
+        ("Snapshot", "untold"),
+        ("Detail", "reason"),
         ("Census", "source"),
         ("Translation", "protocol"),
     }
 )
-"""Fields with text that tell nothing of a host's owner: the kernel's own words."""
+"""Fields with text that tell nothing of a host's owner: the kernel's own words, and ours."""
 
 
 def anonymise(samples: Samples, keep: Collection[str] = ()) -> Samples:

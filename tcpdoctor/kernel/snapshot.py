@@ -271,6 +271,8 @@ class Detail(NamedTuple):
     connections: Sequence[Connection]
     total: int
     """How many there were; above len(connections) these are a uniform sample."""
+    reason: str = ""
+    """Why not all of them are known one by one, where it is another reason than their number."""
 
 
 class Established(NamedTuple):
@@ -440,6 +442,9 @@ class Snapshot(NamedTuple):
 
     memory: Reading[int] = Missing("the memory of the machine was not read")
     """Pages of memory of the whole machine."""
+    untold: Mapping[str, str] = {}
+    """By the name of a fact why it is not known, although what it is computed from is there. Empty but where
+    a recording leaves something out of what it lists (queues, timers)."""
 
 
 class Samples(NamedTuple):

@@ -5,16 +5,14 @@ of /proc. Each of them leaves things out: what it leaves out is Missing here, wi
 """
 
 from collections.abc import Mapping
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from tcpdoctor.kernel.counters import CpuPackets
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Endpoint, Owner, SocketMemory, SysctlValue, TcpInfo
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.named_tuples import NamedTuple
-
-Form: TypeAlias = Literal["ss", "netstat", "proc", "sysctl", "nstat", "lsof", "counts"]
-"""The kinds of text that are understood, as JSON names them."""
+from tcpdoctor.recordings.source import Form as Form
 
 
 class PastedSocket(NamedTuple):

@@ -16,7 +16,7 @@ from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Severity, Unchecked
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.finding_page import finding_page, grouped, more_words, pages_of, unanswered_by_reason
-from tcpdoctor.report.host import plural, samples_words, states_sentence, utc
+from tcpdoctor.report.host import plural, samples_words, source_words, states_sentence, utc
 from tcpdoctor.report.page import page_text
 from tcpdoctor.report.style import Style
 
@@ -82,7 +82,8 @@ def _header(check: Check, style: Style) -> str:
     found = f"{style.severity(verdict, word)}: {snapshot.host}: {verdict_sentence(check.diagnosis, verdict)}"
     where = f"network namespace {namespace_words(check)}"
     circumstances = f"{utc(snapshot.taken_at)}, {looked}, Linux {snapshot.kernel}, {where}"
-    return style.wrap(found) + "\n" + style.wrap(circumstances)
+    read = "" if check.source is None else "\n" + style.wrap(source_words(check.source))
+    return style.wrap(found) + "\n" + style.wrap(circumstances) + read
 
 
 def verdict_sentence(diagnosis: Diagnosis, verdict: str) -> str:

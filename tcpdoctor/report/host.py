@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tcpdoctor.answers.states import StateReadings
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.recordings.source import Source
 
 if TYPE_CHECKING:  # `states` has no findings and need not import what they consist of
     from tcpdoctor.diagnosis.finding import JsonValue
@@ -57,6 +58,17 @@ def samples_words(window: float) -> str:
 
     averages = " (rates are averages over that time, and hide a burst in it)" if window > 3600 else ""
     return f"two samples {show(window, SECOND)} apart{averages}"
+
+
+_KINDS = {"snapshot": "a snapshot", "sosreport": "a sosreport", "text": "pasted output"}
+
+
+def source_words(source: Source) -> str:
+    """Say what was read instead of looking at this host: ``from pasted output (ss, nstat): case.txt``."""
+    forms = f" ({', '.join(source.forms)})" if source.forms else ""
+    what = f"from {_KINDS[source.kind]}{forms}: {' and '.join(source.files)}"
+    undated = "" if source.dated else "; when it was taken is not told, the time is that of the file"
+    return "; ".join([what + undated, *source.notes])
 
 
 def plural(number: int, one: str, many: str | None = None) -> str:

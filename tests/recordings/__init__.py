@@ -1,0 +1,1 @@
+"""Tests of recordings: files that a user names, and what they say."""

@@ -1,0 +1,449 @@
+"""From printed forms to the look that rules are asked about: what no form tells is Missing, never 0.
+
+Forms of one moment complete each other: the listing that tells most is taken, and what it leaves out is
+filled in from the others where both ends of a socket are the same. What no form can tell of single sockets
+makes them count without being known one by one, or makes the facts Missing that hang on it.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from tcpdoctor.errors import SnapshotError
+from tcpdoctor.kernel.closer_look import take_apart
+from tcpdoctor.kernel.established import Columns, EstablishedTally
+from tcpdoctor.kernel.live import DETAILED_STATES, PASSING_STATES
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import (
+    Census,
+    Connection,
+    Destination,
+    DestinationUse,
+    Detail,
+    Endpoint,
+    Established,
+    Held,
+    Holder,
+    Listener,
+    NotHeld,
+    Process,
+    Samples,
+    Snapshot,
+    SysctlValue,
+    UdpSocket,
+)
+from tcpdoctor.kernel.sockets import DETAIL_BOUND
+from tcpdoctor.kernel.states import TcpState, Timer
+from tcpdoctor.kernel.survey import Seen
+from tcpdoctor.kernel.sysctl import WANTED
+from tcpdoctor.kernel.tally import LISTED_STATES, MOST_DESTINATIONS
+from tcpdoctor.named_tuples import NamedTuple
+from tcpdoctor.recordings.pasted import Pasted, PastedSocket
+from tcpdoctor.recordings.recording import Recording
+from tcpdoctor.recordings.source import Form, Source
+
+ASK_SS = "ask for: ss -tanoempi (as root)"
+ASK_SYSCTL = "ask for: sysctl -a"
+ASK_NSTAT = "ask for: nstat -az"
+
+NOT_TOLD = -1
+"""Stands for an inode or a uid that a form does not tell, of a socket that has one."""
+_RICHEST: Sequence[Form] = ("ss", "netstat", "proc", "lsof")
+"""Listings, the one that tells most first."""
+_DEFAULT_RANGE = 32_768, 60_999
+"""Of client ports, where no form tells net.ipv4.ip_local_port_range: only to sort the sockets by it."""
+
+_NO_BOUND = Missing("bound sockets are in no printed listing; record with: tcpdoctor snapshot")
+_NO_PROCESS = Missing("the recording does not tell it of a process; record with: tcpdoctor snapshot")
+_NO_OPTIONS = Missing("the recording does not tell socket options; record with: tcpdoctor snapshot --raw")
+_NO_GROUP = Missing("the recording does not tell the control group of a socket")
+_NO_COUNTERS = Missing(f"the recording has no counters; {ASK_NSTAT}")
+_NO_SOCKSTAT = Missing("the recording has no /proc/net/sockstat; ask for it")
+_NO_SETTING = Missing(f"the recording has no settings; {ASK_SYSCTL}")
+_NO_SOCKETS = Missing(f"the recording lists no sockets; {ASK_SS}")
+_NO_TIMERS = Missing(f"the listing has no timers; {ASK_SS}")
+_NO_SURVEY = Missing("descriptors and limits of processes are not in the recording")
+_PART = Missing("the listing is a part: states that it does not show may be there; ask for: ss -tan")
+_NO_QUEUES = f"the listing has no queues; {ASK_SS}"
+_OF_QUEUES = ("close_wait.eof_read", "close_wait.eof_unread", "close_wait.unread_data")
+_OF_ACCEPT_QUEUES = ("accept_queue.length", "accept_queue.length_before", "accept_queue.least")
+
+_Ends: TypeAlias = tuple[str, Endpoint, Endpoint]
+
+
+class Circumstances(NamedTuple):
+    """What is known of a host besides what the forms say."""
+
+    taken_at: float
+    """Seconds since 1970; that of the file where nothing else tells."""
+    clock: float = 0.0
+    """Seconds since boot; 0 where that is not told."""
+    host: str = "unknown"
+    kernel: str = "unknown"
+    namespace: int = 0
+    namespace_name: str | None = None
+    initial_namespace: Reading[bool] = Missing("the recording does not tell whether it is of the whole host")
+    processes: Mapping[int, Process] = {}
+    page_size: int = 4096
+    memory: Reading[int] = Missing("the recording does not tell the machine's memory; ask for: free")
+
+
+def assemble(forms: Sequence[Pasted], told: Circumstances) -> Recording:
+    """Return one look, made of forms of one moment.
+
+    Raises:
+        SnapshotError: There are none.
+    """
+    if not forms:
+        raise SnapshotError("nothing in it is output of ss, netstat, sysctl, nstat, lsof or a file of /proc")
+    names = tuple(dict.fromkeys(form.form for form in forms))
+    every = merged(forms)
+    sockets = None if every is None else [one for one in every if one.protocol == "tcp"]
+    sysctls = _sysctls(forms)
+    look = Snapshot(
+        taken_at=told.taken_at,
+        clock=told.clock,
+        host=told.host,
+        kernel=told.kernel,
+        namespace=told.namespace,
+        namespace_name=told.namespace_name,
+        initial_namespace=told.initial_namespace,
+        euid=0,
+        sysctls=sysctls,
+        counters=_joined((form.counters for form in forms), _NO_COUNTERS),
+        sockstat=_joined((form.sockstat for form in forms), _NO_SOCKSTAT),
+        census=_counted(forms),
+        listeners=_NO_SOCKETS,
+        detail=_NO_SOCKETS,
+        processes=told.processes,
+        page_size=told.page_size,
+        surveyed=_NO_SURVEY,
+        softnet=next((form.softnet for form in forms if not isinstance(form.softnet, Missing)), _NO_SOFTNET),
+        memory=told.memory,
+    )
+    seen: Reading[tuple[Seen, ...]] = _NO_SOCKETS
+    if sockets is not None:
+        complete = next((form.every_socket for form in forms if form.every_socket is True), _PART)
+        look, seen = _with_sockets(look, sockets, complete)
+    notes = dict.fromkeys(note for form in forms for note in form.notes)
+    recording = Recording(Source("text", names, 1, notes=tuple(notes)), Samples(None, look), seen)
+    udp = _udp(every)
+    return recording if udp is None else recording._replace(udp=udp)
+
+
+_NO_SOFTNET = Missing("packets of each CPU are not in the recording; ask for: cat /proc/net/softnet_stat")
+
+
+def _sysctls(forms: Iterable[Pasted]) -> Mapping[str, Reading[SysctlValue]]:
+    found: dict[str, Reading[SysctlValue]] = {}
+    for form in forms:
+        if not isinstance(form.sysctls, Missing):
+            found |= form.sysctls
+    absent = Missing("it is not among the settings of the recording") if found else _NO_SETTING
+    return {**dict.fromkeys(WANTED, absent), **found}
+
+
+def _joined(parts: Iterable[Reading[Mapping[str, int]]], absent: Missing) -> Reading[Mapping[str, int]]:
+    found: dict[str, int] = {}
+    for part in parts:
+        if not isinstance(part, Missing):
+            found |= part
+    return found or absent
+
+
+def _counted(forms: Iterable[Pasted]) -> Reading[Census]:
+    """What a form says that counts sockets without listing them."""
+    for form in forms:
+        if isinstance(form.counts, Missing):
+            continue
+        by_state = {state: number for state, number in form.counts.items() if state in LISTED_STATES}
+        reason = f"the recording counts sockets by state and lists none; {ASK_SS}"
+        return Census(by_state, _NO_BOUND, {}, {}, "a count", Missing(reason))
+    return _NO_SOCKETS
+
+
+# Forms that list sockets become one list.
+
+
+def merged(forms: Sequence[Pasted]) -> list[PastedSocket] | None:
+    """Return the sockets of all forms, each once; None where no form lists any."""
+    listings = [form for form in forms if not isinstance(form.sockets, Missing)]
+    if not listings:
+        return None
+    listings.sort(key=lambda form: (form.every_socket is not True, _RICHEST.index(form.form)))
+    first, *others = listings
+    found = [*first.sockets] if not isinstance(first.sockets, Missing) else []
+    for form in others:
+        sockets = () if isinstance(form.sockets, Missing) else form.sockets
+        found = _filled_in(found, sockets, may_add=first.every_socket is not True)
+    return found
+
+
+def _ends(socket: PastedSocket) -> _Ends:
+    return socket.protocol, socket.local, socket.remote
+
+
+def _filled_in(
+    found: list[PastedSocket], others: Iterable[PastedSocket], *, may_add: bool
+) -> list[PastedSocket]:
+    """What is Missing of a socket from another listing, where the same ends are there once in each."""
+    once = Counter(map(_ends, found))
+    by_ends: dict[_Ends, list[PastedSocket]] = {}
+    for socket in others:
+        by_ends.setdefault(_ends(socket), []).append(socket)
+    filled = []
+    for socket in found:
+        same = by_ends.get(_ends(socket), [])
+        alone = len(same) == 1 and once[_ends(socket)] == 1 and same[0].state is socket.state
+        filled.append(_completed(socket, same[0]) if alone else socket)
+    if may_add:
+        filled += [socket for ends, sockets in by_ends.items() if ends not in once for socket in sockets]
+    return filled
+
+
+def _completed(socket: PastedSocket, other: PastedSocket) -> PastedSocket:
+    told: dict[str, Any] = {
+        field: getattr(other, field)
+        for field in socket._fields
+        if isinstance(getattr(socket, field), Missing)
+    }
+    return socket._replace(**told)
+
+
+# One list of sockets becomes what a live look has.
+
+
+def _with_sockets(
+    look: Snapshot, sockets: Sequence[PastedSocket], complete: Reading[bool]
+) -> tuple[Snapshot, tuple[Seen, ...]]:
+    devices = _numbered_devices(sockets)
+    listeners = tuple(_listener(one, devices) for one in sockets if one.state is TcpState.LISTEN)
+    judge = _Inodes(listeners, known=complete is True)
+    rows: list[Connection] = []
+    sure: dict[TcpState, list[Connection]] = {}
+    for one in sockets:
+        if one.state in (TcpState.LISTEN, TcpState.CLOSE):
+            continue
+        row = _connection(one, devices, judge)
+        rows.append(row)
+        if _is_known(one, row):
+            sure.setdefault(row.state, []).append(row)
+    timers = not any(isinstance(one.timer, Missing) for one in sockets if one.state is TcpState.ESTABLISHED)
+    established: Reading[Established] = _established(rows) if timers else _NO_TIMERS
+    census = _census(look, rows, listeners, complete)._replace(established=established)
+    totals = Counter(row.state for row in rows)
+    states = [state for state in DETAILED_STATES if state is not TcpState.BOUND]
+    if complete is not True:
+        states = [state for state in states if totals[state]]
+    untold = {}
+    if any(isinstance(one.receive_queue, Missing) for one in sockets):
+        untold = dict.fromkeys((*_OF_QUEUES, *_OF_ACCEPT_QUEUES), _NO_QUEUES)
+    look = look._replace(
+        census=census,
+        listeners=listeners if complete is True or listeners else _PART,
+        detail={state: _detail(sure.get(state, []), totals[state]) for state in states},
+        processes={**_holders((*listeners, *rows)), **look.processes},
+        untold=untold,
+    )
+    every: list[Listener | Connection] = [*listeners, *rows]
+    return look, tuple(Seen(row, _NO_OPTIONS) for row in every)
+
+
+def _numbered_devices(sockets: Iterable[PastedSocket]) -> Mapping[str, int]:
+    names = sorted({one.device for one in sockets if isinstance(one.device, str)})
+    return {name: number for number, name in enumerate(names, start=1)}
+
+
+def _device(socket: PastedSocket, devices: Mapping[str, int]) -> int:
+    return devices[socket.device] if isinstance(socket.device, str) else 0
+
+
+def _known(value: Reading[int], otherwise: int) -> int:
+    return otherwise if isinstance(value, Missing) else value
+
+
+def _listener(one: PastedSocket, devices: Mapping[str, int]) -> Listener:
+    return Listener(
+        family=one.family,
+        local=one.local,
+        device=_device(one, devices),
+        cookie=_known(one.cookie, 0),
+        inode=_known(one.inode, NOT_TOLD),
+        uid=_known(one.uid, NOT_TOLD),
+        accept_queue=_known(one.receive_queue, 0),
+        accept_limit=one.accept_limit,
+        drops=one.memory if isinstance(one.memory, Missing) else one.memory.drops,
+        cgroup=_NO_GROUP,
+        v6only=None if isinstance(one.v6only, Missing) else one.v6only,
+        owner=one.owner,
+    )
+
+
+class _Inodes:
+    """Whether a file refers to a socket, where no form tells its inode."""
+
+    def __init__(self, listeners: Iterable[Listener], *, known: bool) -> None:
+        self._waiting = {row.local.port for row in listeners if row.accept_queue}
+        self._all = known
+
+    def of(self, one: PastedSocket) -> int | None:
+        """The inode, `NOT_TOLD` where there is one, 0 where there is none, None where that is open."""
+        if not isinstance(one.inode, Missing):
+            return one.inode
+        if isinstance(one.owner, Held):
+            return NOT_TOLD
+        if one.state in (TcpState.TIME_WAIT, TcpState.SYN_RECV) or one.timer is Timer.TIME_WAIT:
+            return 0
+        if isinstance(one.owner, NotHeld):
+            return 0
+        if one.state is TcpState.FIN_WAIT_2:
+            return NOT_TOLD if one.timer is Timer.NONE else None
+        if one.state in (TcpState.CLOSE_WAIT, TcpState.ESTABLISHED):
+            # not accepted it can only be where a queue of its port holds something
+            return None if not self._all or one.local.port in self._waiting else NOT_TOLD
+        return NOT_TOLD
+
+
+def _connection(one: PastedSocket, devices: Mapping[str, int], judge: _Inodes) -> Connection:
+    inode = judge.of(one)
+    stub = one.state is TcpState.TIME_WAIT and isinstance(one.timer, Missing)
+    return Connection(
+        state=one.state,
+        family=one.family,
+        local=one.local,
+        remote=one.remote,
+        device=_device(one, devices),
+        cookie=_known(one.cookie, 0),
+        inode=NOT_TOLD if inode is None else inode,
+        uid=_known(one.uid, NOT_TOLD),
+        timer=Timer.TIME_WAIT if stub else Timer.NONE if isinstance(one.timer, Missing) else one.timer,
+        expires=0.0 if isinstance(one.expires, Missing) else one.expires,
+        retransmits=_known(one.retransmits, 0),
+        receive_queue=_known(one.receive_queue, 0),
+        send_queue=_known(one.send_queue, 0),
+        cgroup=_NO_GROUP,
+        v6only=None if isinstance(one.v6only, Missing) else one.v6only,
+        info=one.info,
+        owner=NotHeld() if inode == 0 else one.owner,
+        memory=one.memory,
+    )
+
+
+def _is_known(one: PastedSocket, row: Connection) -> bool:
+    """Whether nothing is open about a socket on which rules hang that look at single sockets."""
+    if row.state in PASSING_STATES:
+        return not isinstance(one.send_queue, Missing)
+    if row.state is TcpState.FIN_WAIT_2 and row.inode == NOT_TOLD:
+        return isinstance(one.owner, Held) or one.timer is Timer.NONE
+    return True
+
+
+def _detail(rows: Sequence[Connection], total: int) -> Detail:
+    if len(rows) > DETAIL_BOUND:
+        return Detail(tuple(rows[:: -(-len(rows) // DETAIL_BOUND)]), total)
+    reason = "" if len(rows) == total else f"the listing does not tell all of them apart; {ASK_SS}"
+    return Detail(tuple(rows), total, reason)
+
+
+def _census(
+    look: Snapshot, rows: Sequence[Connection], listeners: Sequence[Listener], complete: Reading[bool]
+) -> Census:
+    listening = {row.local.port for row in listeners}
+    low, high = _range(look.sysctls)
+    by_state = Counter(row.state for row in rows)
+    by_state[TcpState.LISTEN] = len(listeners)
+    by_port: Counter[tuple[TcpState, int]] = Counter((TcpState.LISTEN, row.local.port) for row in listeners)
+    total: Counter[Destination] = Counter()
+    waiting: Counter[Destination] = Counter()
+    for row in rows:
+        port = row.local.port
+        if not low <= port <= high or port in listening:
+            by_port[row.state, port] += 1
+            continue
+        by_port[row.state, 0] += 1
+        towards = Destination(_plain(row.local.address), _plain(row.remote.address), row.remote.port)
+        total[towards] += 1
+        waiting[towards] += row.state is TcpState.TIME_WAIT
+    kept = total.most_common(MOST_DESTINATIONS + 1)
+    unlisted = kept[MOST_DESTINATIONS][1] if len(kept) > MOST_DESTINATIONS else 0
+    counted = {state: by_state[state] for state in LISTED_STATES if complete is True or by_state[state]}
+    return Census(
+        by_state=counted,
+        bound=_NO_BOUND,
+        by_port=dict(by_port),
+        by_destination={
+            towards: DestinationUse(number, waiting[towards]) for towards, number in kept[:MOST_DESTINATIONS]
+        },
+        source="a listing",
+        complete=complete,
+        unlisted=unlisted,
+    )
+
+
+def _range(sysctls: Mapping[str, Reading[SysctlValue]]) -> tuple[int, int]:
+    match sysctls.get("net.ipv4.ip_local_port_range"):
+        case (int(low), int(high)):
+            return low, high
+    return _DEFAULT_RANGE
+
+
+def _plain(address: str) -> str:
+    """An IPv4 address that an IPv6 socket uses, as IPv4."""
+    return address.removeprefix("::ffff:") if "." in address else address
+
+
+def _established(rows: Sequence[Connection]) -> Established:
+    tally = EstablishedTally[Connection]()
+    live = [row for row in rows if row.state is TcpState.ESTABLISHED]
+    receive, send = [row.receive_queue for row in live], [row.send_queue for row in live]
+    local, remote = [row.local.port for row in live], [row.remote.port for row in live]
+    tally.add(
+        Columns(
+            bytes([row.state for row in live]),
+            bytes([row.timer for row in live]),
+            bytes([min(255, row.retransmits) for row in live]),
+            (_byte(local, 8), _byte(local, 0), _byte(remote, 8), _byte(remote, 0)),
+            (_byte(receive, 16), _byte(receive, 24), _byte(send, 16), _byte(send, 24)),
+            tuple(_byte(receive, place) for place in (0, 8, 16, 24)),
+        ),
+        live.__getitem__,
+    )
+    return take_apart(tally, lambda row: row)
+
+
+def _byte(numbers: Iterable[int], place: int) -> bytes:
+    return bytes([number >> place & 0xFF for number in numbers])
+
+
+def _holders(rows: Iterable[Connection | Listener]) -> Mapping[int, Process]:
+    """The processes that the listing names."""
+    found: dict[int, Process] = {}
+    for row in rows:
+        for holder in row.owner.holders if isinstance(row.owner, Held) else ():
+            found.setdefault(holder.pid, process_named(holder))
+    return found
+
+
+def process_named(holder: Holder) -> Process:
+    """Return a process of which a listing tells number and name."""
+    return Process(holder.pid, holder.name, holder.uid, *(_NO_PROCESS,) * 7, _NO_PROCESS, _NO_PROCESS)
+
+
+def _udp(sockets: Iterable[PastedSocket] | None) -> tuple[UdpSocket, ...] | None:
+    """The UDP sockets; None where no listing has any."""
+    found = tuple(
+        UdpSocket(
+            one.family,
+            one.local,
+            one.remote,
+            _known(one.inode, NOT_TOLD),
+            _known(one.uid, NOT_TOLD),
+            _known(one.receive_queue, 0),
+            _known(one.send_queue, 0),
+            0 if isinstance(one.memory, Missing) else one.memory.drops,
+            one.owner,
+        )
+        for one in sockets or ()
+        if one.protocol == "udp"
+    )
+    return found or None

@@ -1,0 +1,147 @@
+"""From a path to what was recorded there: our own snapshot, a sosreport or a paste, told apart by content."""
+
+import os
+import stat
+import sys
+import time
+import zlib
+from collections.abc import Sequence
+from typing import BinaryIO
+
+from tcpdoctor.errors import QuestionError, SnapshotError
+from tcpdoctor.kernel.recorded import LARGEST_PACKED, LARGEST_UNPACKED, inflate
+from tcpdoctor.kernel.snapshot import Samples
+from tcpdoctor.kernel.text import clean, decode
+from tcpdoctor.recordings.recording import Recording
+from tcpdoctor.recordings.snapshot_file import unpack_snapshot
+from tcpdoctor.recordings.source import Source
+
+STDIN = "-"
+_GZIP, _XZ, _BZIP2 = b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh"
+_GZIP_MEMBER = 16 + zlib.MAX_WBITS
+_TAR_AT, _TAR = 257, b"ustar"
+_HEAD = 1 << 16
+
+
+def open_recording(path: str) -> Recording:
+    """Return what was recorded at a path; ``-`` is standard input.
+
+    Args:
+        path: A file, a pipe, or the folder of a sosreport.
+
+    Raises:
+        SnapshotError: It cannot be read as a recording; one line: the file, what is wrong, what to do.
+    """
+    shown = "standard input" if path == STDIN else clean(path, 300)
+    if path != STDIN and os.path.isdir(path):
+        return _open_sosreport(path, shown)
+    data, modified = _read(path, shown)
+    if is_archive(data):
+        if path == STDIN:
+            raise SnapshotError("standard input: an archive; give its path instead")
+        return _open_sosreport(path, shown)
+    if data.startswith(_GZIP):
+        data = inflate(data, shown)
+    if len(data) > LARGEST_UNPACKED:
+        raise SnapshotError(f"{shown}: more than {LARGEST_UNPACKED} bytes; no recording is so large")
+    if data.lstrip()[:1] in (b"{", b"["):
+        return unpack_snapshot(data, shown)
+    return _open_text(data, shown, modified)
+
+
+def open_looks(paths: Sequence[str], apart: float | None = None) -> Recording:
+    """Return one recording, or two of the same host as two looks of which the earlier comes first.
+
+    Args:
+        paths: One or two.
+        apart: Seconds between them, where they do not say when they were taken; else that is told.
+
+    Raises:
+        QuestionError: There are more, they are of different hosts, or nothing says how far apart they are.
+        SnapshotError: As `open_recording`.
+    """
+    if len(paths) > 2:
+        raise QuestionError(f"--from is given {len(paths)} times; once is one recording, twice are two looks")
+    if paths.count(STDIN) > 1:
+        raise QuestionError("--from - is given twice; standard input is one recording")
+    opened = [open_recording(path) for path in paths]
+    return opened[0] if len(opened) == 1 else two_looks(opened[0], opened[1], apart)
+
+
+def two_looks(one: Recording, other: Recording, apart: float | None = None) -> Recording:
+    """Return two recordings as two looks at the same host; arguments and errors as `open_looks`."""
+    first, second = one.samples.after, other.samples.after
+    dated = one.source.dated and other.source.dated
+    if dated and first.taken_at > second.taken_at:
+        return two_looks(other, one, apart)
+    names = [recording.source.files[0] for recording in (one, other)]
+    if first.host != second.host:
+        raise QuestionError(
+            f"{names[0]} is of host {first.host} and {names[1]} of {second.host}: two looks are of one host"
+        )
+    if not dated:
+        if apart is None:
+            undated = names[0] if not one.source.dated else names[1]
+            raise QuestionError(
+                f"{undated} does not say when it was taken: give the seconds between the two with --window"
+            )
+        first = first._replace(clock=second.clock - apart)
+    source = Source(
+        other.source.kind,
+        tuple(dict.fromkeys((*one.source.forms, *other.source.forms))),
+        2,
+        (*one.source.files, *other.source.files),
+        dated,
+        tuple(dict.fromkeys((*one.source.notes, *other.source.notes))),
+    )
+    return other._replace(source=source, samples=Samples(first, second))
+
+
+def _open_sosreport(path: str, shown: str) -> Recording:
+    from tcpdoctor.recordings.sosreport import open_sosreport  # archives are seldom
+
+    return open_sosreport(path, shown)
+
+
+def _open_text(data: bytes, shown: str, modified: float) -> Recording:
+    from tcpdoctor.recordings.assembled import Circumstances, assemble
+    from tcpdoctor.recordings.forms import read_forms
+
+    forms = read_forms(decode(data), shown)
+    found = assemble(forms, Circumstances(taken_at=modified))
+    return found._replace(source=found.source._replace(kind="text", files=(shown,), dated=False))
+
+
+def is_archive(data: bytes) -> bool:
+    """Whether a file that begins so is a tar archive, packed or not."""
+    if data.startswith((_XZ, _BZIP2)):
+        return True
+    if data.startswith(_GZIP):
+        try:
+            data = zlib.decompressobj(_GZIP_MEMBER).decompress(data, _TAR_AT + len(_TAR))
+        except zlib.error:
+            return False
+    return data[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR
+
+
+def _read(path: str, shown: str) -> tuple[bytes, float]:
+    """Return what a file or pipe holds, and when it was written."""
+    if path == STDIN:
+        return _read_stream(sys.stdin.buffer), time.time()
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOCTTY)) as file:
+            status = os.fstat(file.fileno())
+            if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
+                raise SnapshotError(f"{shown}: neither a file nor a folder of a recording")
+            return _read_stream(file), status.st_mtime
+    except OSError as error:
+        raise SnapshotError(f"{shown}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _read_stream(stream: BinaryIO) -> bytes:
+    """All of it, at most a byte more than any recording has; of an archive the beginning."""
+    head = stream.read(_HEAD)
+    if is_archive(head):
+        return head
+    limit = LARGEST_PACKED if head.startswith(_GZIP) else LARGEST_UNPACKED
+    return head + stream.read(max(0, limit + 1 - len(head)))

@@ -1,0 +1,22 @@
+"""What somebody else's look at a host says, whatever it was recorded with."""
+
+from collections.abc import Sequence
+
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import Samples, UdpSocket
+from tcpdoctor.kernel.survey import Seen
+from tcpdoctor.named_tuples import NamedTuple
+from tcpdoctor.recordings.source import Source
+
+
+class Recording(NamedTuple):
+    """A look at a host, or two, that was recorded."""
+
+    source: Source
+    samples: Samples
+    """What rules are asked about. What the recording does not tell is Missing, with what to ask for next."""
+    sockets: Reading[Sequence[Seen]]
+    """Every TCP socket that is known one by one, listeners first, with its owner; of very many a part."""
+    udp: Reading[tuple[UdpSocket, ...]] = Missing("the recording has no UDP sockets; ask for: ss -uanp")
+    settings: Reading[str] = Missing("the recording has no files that set the kernel's settings")
+    """The folder in which these files lie as under ``/``: ``etc/sysctl.d`` and so on."""

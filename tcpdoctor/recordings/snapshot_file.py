@@ -1,0 +1,105 @@
+"""Our own recording as a file: JSON that names its schema, gzip'd or not, complete, and read without trust.
+
+``{"schema": "tcpdoctor.snapshot/1", "tool": "0.1.0", "layout": {...}, "content": ..., "sockets": ...}``:
+``content`` are the `Samples` that rules are asked about, as in tcpdoctor.samples/1, which is read as well;
+``sockets`` are those that are known one by one, for the other questions. See `tcpdoctor.kernel.typed_json`.
+"""
+
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, overload
+
+import tcpdoctor
+from tcpdoctor.errors import SnapshotError
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.recorded import SAMPLES, another_format, decode_part, inflate, parse_document
+from tcpdoctor.kernel.snapshot import Samples, UdpSocket
+from tcpdoctor.kernel.survey import Seen
+from tcpdoctor.kernel.typed_json import Encoder
+from tcpdoctor.recordings.recording import Recording
+from tcpdoctor.recordings.source import Source
+
+SNAPSHOT = "tcpdoctor.snapshot/1"
+_GZIP = 16 + zlib.MAX_WBITS
+_NO_SOCKETS = Missing("the recording has no sockets one by one; record with: tcpdoctor snapshot")
+_NO_UDP = Missing("the recording has no UDP sockets")
+_SOCKETS = Reading[tuple[Seen, ...]]
+_UDP = Reading[tuple[UdpSocket, ...]]
+
+
+def pack_snapshot(recording: Recording, *, gzipped: bool) -> bytes:
+    """Return the content of a file; the same recording always gives the same bytes."""
+    encoder = Encoder()
+    sockets = recording.sockets if isinstance(recording.sockets, Missing) else tuple(recording.sockets)
+    parts = {
+        "content": encoder.of(Samples)(recording.samples),
+        "sockets": encoder.of(_SOCKETS)(sockets),
+        "udp": encoder.of(_UDP)(recording.udp),
+    }
+    document = {"schema": SNAPSHOT, "tool": tcpdoctor.__version__, "layout": encoder.layout, **parts}
+    text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
+    if not gzipped:
+        return text
+    packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
+    return packer.compress(text) + packer.flush()
+
+
+def unpack_snapshot(data: bytes, shown: str) -> Recording:
+    """Return what was recorded; `shown` names the file in errors.
+
+    Raises:
+        SnapshotError: It is of another kind or version, damaged, cut short, too large or made up.
+    """
+    document = parse_document(inflate(data, shown) if data.startswith(b"\x1f\x8b") else data, shown)
+    kind = None
+    if type(document) is dict:
+        kind = document.get("schema", document.get("format"))
+    if type(kind) is not str:
+        raise SnapshotError(f"{shown}: not a recording of tcpdoctor; is it the right file?")
+    if kind not in (SNAPSHOT, SAMPLES):
+        raise SnapshotError(another_format(kind, document, SNAPSHOT, shown))
+    samples: Samples = decode_part(document, "content", Samples, shown)
+    sockets: Reading[Sequence[Seen]] = _NO_SOCKETS
+    udp: Reading[tuple[UdpSocket, ...]] = _NO_UDP
+    if "sockets" in document:
+        rows = document.pop("sockets")
+        sockets = _Later(rows, document, shown) if type(rows) is list else _decoded(rows, document, shown)
+    if "udp" in document:
+        udp = decode_part(document, "udp", _UDP, shown)
+    looks = 1 if samples.before is None else 2
+    return Recording(Source("snapshot", (), 2 if looks == 2 else 1, (shown,)), samples, sockets, udp)
+
+
+def _decoded(rows: Any, document: dict[str, Any], shown: str) -> Any:
+    return decode_part({**document, "sockets": rows}, "sockets", _SOCKETS, shown)
+
+
+class _Later(Sequence[Seen]):
+    """Sockets as they stand in the file: checked and decoded when somebody looks at one.
+
+    Rules are asked about the samples alone, and a hundred thousand sockets take two seconds.
+    """
+
+    def __init__(self, rows: list[Any], document: dict[str, Any], shown: str) -> None:
+        self._length = len(rows)
+        self._decode: Callable[[], Any] | None = lambda: _decoded(rows, document, shown)
+        self._found: tuple[Seen, ...] = ()
+
+    def _all(self) -> tuple[Seen, ...]:
+        if self._decode is not None:
+            self._found, self._decode = self._decode(), None
+        return self._found
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, place: int) -> Seen: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Seen, ...]: ...
+    def __getitem__(self, place: int | slice) -> Seen | tuple[Seen, ...]:
+        return self._all()[place]
+
+    def __iter__(self) -> Iterator[Seen]:
+        return iter(self._all())

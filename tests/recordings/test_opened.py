@@ -1,0 +1,83 @@
+"""A path leads to what was recorded there, or to one line."""
+
+import gzip
+import json
+
+import pytest
+
+from tcpdoctor.errors import QuestionError, SnapshotError
+from tcpdoctor.kernel.recorded import pack_samples
+from tcpdoctor.kernel.snapshot import Samples
+from tcpdoctor.kernel.survey import NOT_ASKED, Seen
+from tcpdoctor.recordings.opened import open_looks, open_recording
+from tcpdoctor.recordings.recording import Recording
+from tcpdoctor.recordings.snapshot_file import pack_snapshot
+from tcpdoctor.recordings.source import Source
+from tests.facts.samples import CONNECTION
+from tests.report.examples import SNAPSHOT
+
+RECORDED = Recording(Source("snapshot", (), 1), Samples(None, SNAPSHOT), (Seen(CONNECTION, NOT_ASKED),))
+
+
+def written(folder, name, data):
+    path = folder / name
+    path.write_bytes(data)
+    return str(path)
+
+
+@pytest.mark.parametrize("gzipped", [False, True], ids=["plain", "gzip"])
+def test_a_snapshot_comes_back_as_it_was(tmp_path, gzipped):
+    found = open_recording(written(tmp_path, "x", pack_snapshot(RECORDED, gzipped=gzipped)))
+    assert found.samples == RECORDED.samples
+    assert tuple(found.sockets) == RECORDED.sockets
+    assert (found.source.kind, found.source.looks) == ("snapshot", 1)
+
+
+def test_what_an_earlier_version_wrote_is_read(tmp_path):
+    found = open_recording(written(tmp_path, "x", pack_samples(RECORDED.samples)))
+    assert found.samples == RECORDED.samples
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b'{"schema": "tcpdoctor.snapshot/2"}', "its format is tcpdoctor.snapshot/2"),
+        (b'{"schema": "tcpdoctor.check/1"}', "its format is tcpdoctor.check/1"),
+        (b"{}", "not a recording of tcpdoctor"),
+        (b"[" * 100_000, "no JSON"),
+        (gzip.compress(b"{}")[:-9], "ends in the middle"),
+        (pack_snapshot(RECORDED, gzipped=False)[:-90], "no JSON"),
+    ],
+    ids=["newer", "report", "another", "deep", "cut gzip", "cut"],
+)
+def test_anything_else_is_one_line(tmp_path, data, said):
+    with pytest.raises(SnapshotError, match=said) as caught:
+        open_recording(written(tmp_path, "x", data))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_socket_that_does_not_fit_is_one_line_when_it_is_looked_at(tmp_path):
+    made = json.loads(pack_snapshot(RECORDED, gzipped=False))
+    made["sockets"][0] = 7
+    found = open_recording(written(tmp_path, "x", json.dumps(made).encode()))
+    with pytest.raises(SnapshotError, match=r"\[0\]: 7 is no Seen"):
+        list(found.sockets)
+
+
+def test_two_recordings_are_two_looks_the_earlier_first(tmp_path):
+    later = SNAPSHOT._replace(taken_at=SNAPSHOT.taken_at + 7, clock=SNAPSHOT.clock + 7)
+    made = [RECORDED._replace(samples=Samples(None, look)) for look in (later, SNAPSHOT)]
+    data = [pack_snapshot(each, gzipped=False) for each in made]
+    found = open_looks([written(tmp_path, name, each) for name, each in zip("ab", data, strict=True)])
+    assert found.samples == Samples(SNAPSHOT, later)
+    assert found.source.looks == 2
+
+
+def test_two_recordings_of_different_hosts_are_refused(tmp_path):
+    other = RECORDED._replace(samples=Samples(None, SNAPSHOT._replace(host="elsewhere")))
+    paths = [
+        written(tmp_path, name, pack_snapshot(each, gzipped=False))
+        for name, each in (("a", RECORDED), ("b", other))
+    ]
+    with pytest.raises(QuestionError, match="two looks are of one host"):
+        open_looks(paths)
