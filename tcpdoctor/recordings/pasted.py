@@ -4,15 +4,19 @@ A form is the output of one program (``ss``, ``netstat``, ``nstat``, ``sysctl``,
 of /proc. Each of them leaves things out: what it leaves out is Missing here, with what to ask for next.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from tcpdoctor.kernel.counters import CpuPackets
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Endpoint, Owner, SocketMemory, SysctlValue, TcpInfo
 from tcpdoctor.kernel.states import TcpState, Timer
+from tcpdoctor.kernel.text import clean
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.recordings.source import Form as Form
+
+ASK_FOR_SS = "ask for: ss -tanoempi"
+"""Ends the reason of what a form of sockets leaves out: this prints it."""
 
 
 class PastedSocket(NamedTuple):
@@ -57,7 +61,8 @@ class Pasted(NamedTuple):
     form: Form
     sockets: Reading[tuple[PastedSocket, ...]] = Missing("the recording lists no sockets")
     every_socket: Reading[bool] = Missing("the recording lists no sockets")
-    """True: what is not among `sockets` did not exist. Missing: part of a listing (a grep, one state)."""
+    """True: a TCP socket that is not among `sockets` did not exist, or with `counts`: a state that is not
+    among them had none. Sockets that are bound only are never in it. Missing: a part (a grep, one state)."""
     counts: Reading[Mapping[TcpState, int]] = Missing("the recording has no counts by state")
     """Sockets by state where the form counts instead of listing (``ss -s``, ``uniq -c``)."""
     counters: Reading[Mapping[str, int]] = Missing("the recording has no counters")
@@ -67,3 +72,37 @@ class Pasted(NamedTuple):
     softnet: Reading[tuple[CpuPackets, ...]] = Missing("packets of each CPU are not in the recording")
     notes: tuple[str, ...] = ()
     """What a reader must know of this form: ``netstat without -W cuts addresses``."""
+    whole_addresses: Reading[bool] = True
+    """Missing: some addresses are cut. What is left of such a one is given as ``2001:db8:1::``, so that
+    different peers may look like one."""
+
+
+def not_understood(lines: Sequence[str]) -> tuple[str, ...]:
+    """The note of lines that no reader took, or nothing where there are none."""
+    if not lines:
+        return ()
+    many = "1 line" if len(lines) == 1 else f"{len(lines)} lines"
+    return (f"{many} not understood, first: {clean(lines[0].strip(), 60)}",)
+
+
+def seems_whole(sockets: Sequence[PastedSocket], *, headings: bool) -> Reading[bool]:
+    """Whether a listing above which no command stands has every TCP socket.
+
+    Args:
+        sockets: All that are listed.
+        headings: The line of headings is there, which grep leaves out.
+    """
+    tcp = [row for row in sockets if row.protocol == "tcp"]
+    part = f"so it may be a part; {ASK_FOR_SS}"
+    if sockets and not tcp:
+        return Missing(f"the listing has UDP sockets only; {ASK_FOR_SS}")
+    if not headings:
+        return Missing(f"the listing has no headings, {part}")
+    states = {row.state for row in tcp}
+    if TcpState.LISTEN not in states:
+        return Missing(f"the listing has no listener, {part}")
+    if states == {TcpState.LISTEN}:
+        return Missing(f"the listing has listeners only, {part}")
+    if len({row.local.port for row in tcp}) == 1:
+        return Missing(f"all sockets listed have port {tcp[0].local.port}, {part}")
+    return True

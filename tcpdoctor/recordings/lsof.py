@@ -1,0 +1,127 @@
+r"""What ``lsof`` prints of TCP sockets: who holds them, in which state; no queues, no timers, no scope.
+
+It names a process by nine letters of its comm unless ``+c`` says otherwise, and writes a blank in it as
+``\x20``. A socket that no process holds is in none of its lines, so it never lists all of them.
+"""
+
+import re
+from collections.abc import Sequence
+from socket import AF_INET, AF_INET6, inet_pton
+
+from tcpdoctor.errors import SnapshotError
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import Endpoint, Held, Holder
+from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.text import clean
+from tcpdoctor.recordings.netstat import STATES
+from tcpdoctor.recordings.pasted import ASK_FOR_SS, Pasted, PastedSocket, not_understood
+from tcpdoctor.recordings.prompt import Command
+
+LSOF_HEADER = re.compile(
+    r"\s*COMMAND\s+PID\s+(?:TID\s+(?:TASKCMD\s+)?)?(?:PGID\s+)?(?:PPID\s+)?USER\s+FD\s+TYPE\s"
+)
+LSOF_SOCKET = re.compile(
+    r"\s*\S+\s+\d+\s(?:.{0,80}?\s)?\d+[a-zA-Z]{0,3}\s+(?:IPv[46]|sock|unix|REG|DIR|CHR|FIFO)\s"
+)
+"""The beginning of a file's line."""
+_SOCKET = re.compile(
+    r"\s*(\S+)\s+(\d+)\s+(?:(\d+)\s+(?:\S+\s+)?)?(\S+)\s+(\d+)[a-zA-Z]{0,3}\s+IPv([46])\s+(\S+)\s+\S+\s+(TCP|UDP)"
+    r"\s+(\S+?)(?:->(\S+))?(?:\s+\((\w+)\))?(?:\s+\(.*\))?$"
+)
+_OTHER_FILE = re.compile(
+    r"\s*\S+\s+\d+\s.*\s(?:sock|unix|REG|DIR|CHR|FIFO|a_inode|netlink|pack|raw6?|BLK|LINK|unknown)\s|lsof: "
+)
+_ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
+_MAPPED = re.compile(r"\[?::ffff:")
+
+_NEVER = Missing(f"lsof does not print it; {ASK_FOR_SS}")
+_PART = Missing(f"lsof lists only what a process holds; {ASK_FOR_SS}")
+_LIMIT_OF_LISTENERS = Missing("only a listener has one")
+_IPV4 = Missing("an IPv4 socket has no IPV6_V6ONLY")
+
+
+def read_lsof(lines: Sequence[str], command: Command | None = None) -> Pasted:  # noqa: ARG001
+    """Read a listing of ``lsof``, one with ``-n`` and ``-P``.
+
+    Raises:
+        SnapshotError: It is of macOS; one line.
+    """
+    found: dict[tuple[str, str, str, int], tuple[PastedSocket, list[Holder]]] = {}
+    leftover = []
+    for line in lines:
+        if not line or line.isspace() or LSOF_HEADER.match(line):
+            continue
+        match = _SOCKET.match(line) if len(line) < 2_000 else None
+        row = None if match is None else _row(match)
+        if match is None or row is None:
+            if not _OTHER_FILE.match(line[:500]):
+                leftover.append(line)
+            continue
+        holder = Holder(
+            int(match[2]), _name(match[1]), int(match[5]), int(match[4]) if match[4].isdecimal() else -1
+        )
+        key = (match[7], match[9], match[10] or "", int(match[6]))
+        kept = found.setdefault(key, (row, []))
+        kept[1].append(holder)
+    sockets = tuple(row._replace(owner=Held(tuple(holders))) for row, holders in found.values())
+    return Pasted("lsof", sockets=sockets, every_socket=_PART, notes=not_understood(leftover))
+
+
+def _row(match: "re.Match[str]") -> PastedSocket | None:
+    device, protocol = match[7], match[8]
+    if device.startswith("0x"):
+        raise SnapshotError("lsof of macOS, and tcpdoctor knows Linux only; take it there with: ss -tanoempi")
+    family = int(match[6])
+    local, remote = _endpoint(match[9], family), _endpoint(match[10], family)
+    state = STATES.get(match[11] or "")
+    if state is None and protocol == "UDP":
+        state = TcpState.ESTABLISHED if match[10] else TcpState.CLOSE
+    if local is None or remote is None or state is None or not device.isdecimal():
+        return None
+    listens = state is TcpState.LISTEN
+    return PastedSocket(
+        "tcp" if protocol == "TCP" else "udp",
+        state,
+        family,
+        local,
+        remote,
+        _NEVER,
+        _NEVER,
+        0 if listens else _NEVER,
+        _NEVER if listens else _LIMIT_OF_LISTENERS,
+        _NEVER,
+        _NEVER,
+        _NEVER,
+        _NEVER,
+        int(device),
+        _NEVER,
+        _NEVER,
+        _NEVER if family == 6 else _IPV4,
+        _NEVER,
+        _NEVER,
+        _NEVER,
+    )
+
+
+def _endpoint(text: str | None, family: int) -> Endpoint | None:
+    """Return an end, numeric; the wildcard for ``*:80`` and where there is none; None where it is a name."""
+    wildcard = "0.0.0.0" if family == 4 else "::"
+    if text is None:
+        return Endpoint(wildcard, 0)
+    host, _, port = text.rpartition(":")
+    host = host.strip("[]")
+    if host == "*":
+        host = wildcard
+    if family == 6 and ":" not in host:
+        host = f"::ffff:{host}"
+    try:
+        inet_pton(AF_INET if family == 4 else AF_INET6, host)
+    except (OSError, ValueError):
+        return None
+    if port == "*":
+        return Endpoint(host, 0)
+    return Endpoint(host, int(port)) if port.isdecimal() else None
+
+
+def _name(text: str) -> str:
+    return clean(_ESCAPE.sub(lambda match: chr(int(match[1], 16)), text))

@@ -1,0 +1,275 @@
+"""What ``netstat`` of net-tools (and of busybox) prints of sockets, in any language it has been put into.
+
+It reads /proc/net/tcp and tcp6, so it says what those say, less the scope of an address. It names a process
+by the beginning of its first argument; without ``-W`` it cuts addresses; a listener's queue is there, its
+limit is not. States, timers and headings are translated, names of protocols are not.
+"""
+
+import re
+from collections.abc import Sequence
+from socket import AF_INET, AF_INET6, inet_pton
+
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import Endpoint, Held, Holder, NotHeld, Owner
+from tcpdoctor.kernel.states import TcpState, Timer
+from tcpdoctor.kernel.text import clean
+from tcpdoctor.recordings.pasted import ASK_FOR_SS, Pasted, PastedSocket, not_understood, seems_whole
+from tcpdoctor.recordings.prompt import Command
+
+STATE_WORDS = {
+    TcpState.ESTABLISHED: "ESTABLISHED ESTAB VERBUNDEN ESTABLERT SPOJENO ESTABELECIDA ETABLERAD ESTABLECIDO "
+    "ESTABLECIDA HERGESTELLT",
+    TcpState.SYN_SENT: "SYN_SENT SYNSENT SYN_ENVIADO",
+    TcpState.SYN_RECV: "SYN_RECV SYN_RCVD SYN_RECEIVED SYNRECV SYN_RECEBIDO SYN_RECIBIDO",
+    TcpState.FIN_WAIT_1: "FIN_WAIT1 FIN_WAIT_1 FINWAIT1 ESPERA_FIN1",
+    TcpState.FIN_WAIT_2: "FIN_WAIT2 FIN_WAIT_2 FINWAIT2 ESPERA_FIN2",
+    TcpState.TIME_WAIT: "TIME_WAIT TEMPS",
+    TcpState.CLOSE: "CLOSE CLOSED TANCA ZAVŘEN FECHAR STÄNG CERRAR",
+    TcpState.CLOSE_WAIT: "CLOSE_WAIT CLOSEWAIT ESPERANDO_FECHAR STÄNG_VÄNTA CERRAR_ESPERA",
+    TcpState.LAST_ACK: "LAST_ACK LASTACK POSLEDNÍ_ACK ÚLTIMO_ACK ULTIMO_ACK",
+    TcpState.LISTEN: "LISTEN LISTENING ESCOLTA NASLOUCHÁ OUÇA LYSSNAR ESCUCHAR",
+    TcpState.CLOSING: "CLOSING TANCAMENT ZAVÍRÁ FECHANDO STÄNGER CERRANDO",
+}
+"""The words of net-tools' translations for each state, with ``_`` for what parts them."""
+STATES = {word: state for state, words in STATE_WORDS.items() for word in words.split()}
+
+_TIMERS = {
+    Timer.NONE: "off aus aturada vyp eikäi オフ გამორთული desligado av apagado",
+    Timer.RETRANSMIT: "on ein el zapnut käib オン ჩართული em på encendido",
+    Timer.KEEPALIVE: "keepalive manténiu キープアライブ",
+    Timer.TIME_WAIT: "timewait 時間待ち",
+    Timer.PROBE: "probe",
+}
+_TIMER_WORDS = {word: timer for timer, words in _TIMERS.items() for word in words.split()}
+
+NETSTAT_SOCKET = re.compile(r"\s*(?:tcp|udp)6?\s+\d+\s+\d+\s+\S+[:.](?:\S+)\s+\S+")
+"""The beginning of a socket's line."""
+NETSTAT_HEADER = re.compile(r"\s*Proto\s+Recv-Q\s+Send-Q\s")
+NETSTAT_NOISE = re.compile(
+    r"\s*(?:Proto\s+RefCnt|unix\s+\d|raw6?\s+\d+\s+\d+|udplite6?\s+\d"
+    r"|Active UNIX|Active Internet|Active Bluetooth"
+    r"|\(Not all processes could|\(No info could be read|will not be shown, you would have to be root"
+    r"|Aktive |Connexions Internet|Sockets du domaine|稼働中の|Aktiva |Aktivní |Conexões |Conexiones |激活)"
+)
+"""Lines of netstat that are of no use here: headings of any language, sockets of other kinds."""
+_SOCKET = re.compile(r"\s*(tcp|udp)(6?)\s+(\d+)\s+(\d+)\s+(\S+):(\d+|\*)\s+(\S+):(\d+|\*)(?:\s+(\S.*))?$")
+_TIMER = re.compile(r"(?:^|\s)(\S+(?: d'espera)?) \((\d+)[.,](\d+)/(\d+)/(\d+)\)?$")
+_USER = re.compile(r"([^\s/]+)\s+(\d+)(?=\s|$)")
+_PROGRAM = re.compile(r"(\d+)/(.*)$")
+_NAMES = re.compile(r"\s*(?:tcp|udp)6?\s+\d+\s+\d+\s+\S+:[A-Za-z*0-9]\S*\s+\S+:[A-Za-z*0-9]")
+_NOT_ROOT = re.compile(r"\(Not all processes could be identified|\(No info could be read")
+_CUT_AT = 23
+"""Characters of address and port to which netstat without -W cuts."""
+
+_NO_TIMER = Missing(f"netstat without -o prints no timers; {ASK_FOR_SS}")
+_ODD_TIMER = Missing(f"netstat's word for the timer is of a language that is not known; {ASK_FOR_SS}")
+_NO_DETAILS = Missing(f"netstat without -e does not print it; {ASK_FOR_SS}")
+_NEVER = Missing(f"netstat does not print it; {ASK_FOR_SS}")
+_NO_LIMIT = Missing(f"netstat prints no limit of a listener's queue; {ASK_FOR_SS}")
+_LIMIT_OF_LISTENERS = Missing("only a listener has one")
+_USER_NAMED = Missing("netstat without -n prints the user's name; ask for: netstat -neopaW")
+_NO_PROGRAMS = Missing("netstat without -p names no process; ask for: sudo ss -tanoempi")
+_NO_ROOT = Missing("netstat names no process: it was not run as root; ask for: sudo ss -tanoempi")
+_NOT_NAMED = Missing(
+    f"no process is named with it: not accepted yet, an orphan, or netstat was not run as root; {ASK_FOR_SS}"
+)
+_CUT = "netstat without -W cuts addresses, so different peers may look like one; ask for: ss -tan"
+_IPV4 = Missing("an IPv4 socket has no IPV6_V6ONLY")
+
+
+def read_netstat(lines: Sequence[str], command: Command | None = None) -> Pasted:
+    """Read a listing of ``netstat``.
+
+    Args:
+        lines: Its lines, with the headings where there are any, without what a terminal adds.
+        command: The command line above them.
+    """
+    reader = _Rows(wide=command is not None and "W" in command.letters)
+    leftover, headings, named = [], False, 0
+    for line in lines:
+        if not line or line.isspace() or reader.add(line):
+            continue
+        if NETSTAT_HEADER.match(line):
+            headings = True
+        elif not NETSTAT_NOISE.match(line):
+            leftover.append(line)
+            named += _NAMES.match(line) is not None
+    sockets = reader.settled(not_root=any(map(_NOT_ROOT.match, lines[:50])))
+    notes = list(not_understood(leftover))
+    if named:
+        notes.append("netstat without -n prints names instead of numbers; ask for: ss -tanoempi")
+    if reader.cut:
+        notes.append(_CUT)
+    return Pasted(
+        "netstat",
+        sockets=tuple(sockets),
+        every_socket=_whole(sockets, command, headings=headings),
+        notes=tuple(notes),
+        whole_addresses=Missing(_CUT) if reader.cut else True,
+    )
+
+
+class _Rows:
+    """The sockets read so far."""
+
+    def __init__(self, *, wide: bool) -> None:
+        self.sockets: list[PastedSocket] = []
+        self.cut = False
+        self._wide = wide
+        self._programs = self._dashes = False
+        self._hosts: dict[tuple[str, bool], tuple[str, int] | None] = {}
+
+    def add(self, line: str) -> bool:
+        """Take a socket; return False where the line is none, or cannot be understood."""
+        if (match := _SOCKET.match(line)) is None:
+            return False
+        protocol, six, received, sent, near, port, far, far_port, rest = match.groups()
+        here = self._host(near, port, six=bool(six))
+        there = self._host(far, far_port, six=bool(six))
+        if here is None or there is None:
+            return False
+        (address, family), (other, _) = here, there
+        rest = rest or ""
+        timer, rest = self._timer(rest)
+        state, rest = _state(rest)
+        if state is None:
+            if protocol == "udp":
+                state = TcpState.CLOSE
+            elif far_port == "*":
+                state, rest = TcpState.LISTEN, rest.partition(" ")[2].lstrip()
+            else:
+                return False
+        uid, inode, rest = _details(rest)
+        owner = self._owner(rest)
+        kind, expires, tries = timer
+        if state is TcpState.TIME_WAIT and kind in (_NO_TIMER, _ODD_TIMER):
+            kind = Timer.TIME_WAIT
+        stub = state is TcpState.TIME_WAIT or kind is Timer.TIME_WAIT or (inode == 0 and protocol == "tcp")
+        if stub and not isinstance(owner, Held):
+            owner = NotHeld()
+        listens = state is TcpState.LISTEN
+        self.sockets.append(
+            PastedSocket(
+                "tcp" if protocol == "tcp" else "udp",
+                state,
+                family,
+                Endpoint(address, int(port) if port != "*" else 0),
+                Endpoint(other, int(far_port) if far_port != "*" else 0),
+                _NEVER,
+                int(received),
+                0 if listens else int(sent),
+                _NO_LIMIT if listens else _LIMIT_OF_LISTENERS,
+                kind,
+                expires,
+                tries,
+                owner,
+                inode,
+                uid,
+                _NEVER,
+                _NEVER if family == 6 else _IPV4,
+                _NEVER,
+                _NEVER,
+                _NEVER,
+            )
+        )
+        return True
+
+    def _host(self, text: str, port: str, *, six: bool) -> tuple[str, int] | None:
+        """Return an address and its family; what is left of one that may have been cut."""
+        if not self._wide and len(text) + 1 + len(port) == _CUT_AT and (six or ":" in text):
+            self.cut = True
+            return _left_of(text), 6
+        key = (text, six)
+        try:
+            return self._hosts[key]
+        except KeyError:
+            found = self._hosts[key] = _whole_host(text, six=six)
+            return found
+
+    def _timer(self, rest: str) -> tuple[tuple[Reading[Timer], Reading[float], Reading[int]], str]:
+        if not rest.endswith(")") or (match := _TIMER.search(rest[-80:])) is None:
+            return (_NO_TIMER, _NO_TIMER, _NO_TIMER), rest
+        word, seconds, hundredths, retransmits, probes = match.groups()
+        before = rest[: len(rest) - len(match[0])].rstrip()
+        timer = _TIMER_WORDS.get(word)
+        if timer is None:
+            return (_ODD_TIMER, _ODD_TIMER, _ODD_TIMER), before
+        if timer is Timer.NONE:
+            return (timer, 0.0, 0), before
+        tries = probes if timer in (Timer.KEEPALIVE, Timer.PROBE) else retransmits
+        return (timer, float(f"{seconds}.{hundredths}"), int(tries)), before
+
+    def _owner(self, rest: str) -> Owner:
+        if match := _PROGRAM.match(rest):
+            self._programs = True
+            return Held((Holder(int(match[1]), clean(match[2].strip()), -1, -1),))
+        if rest[:1] == "-":
+            self._dashes = True
+            return _NOT_NAMED
+        return _NO_PROGRAMS
+
+    def settled(self, *, not_root: bool) -> list[PastedSocket]:
+        """Decide what only the whole listing tells, and return the sockets."""
+        if not_root or (self._dashes and not self._programs):
+            self.sockets = [
+                row._replace(owner=_NO_ROOT) if row.owner is _NOT_NAMED else row for row in self.sockets
+            ]
+        return self.sockets
+
+
+def _whole_host(text: str, *, six: bool) -> tuple[str, int] | None:
+    """Return an address as the kernel has it; netstat prints an IPv4-mapped one as IPv4 behind ``tcp6``."""
+    bare = text.partition("%")[0]
+    colons = ":" in bare
+    try:
+        inet_pton(AF_INET6 if colons else AF_INET, bare)
+    except (OSError, ValueError):
+        return None
+    if colons:
+        return bare, 6
+    return (f"::ffff:{bare}", 6) if six else (bare, 4)
+
+
+def _left_of(text: str) -> str:
+    """Return the beginning of an IPv6 address that was cut, as an address."""
+    if "." in text:
+        return "::ffff:0.0.0.0"
+    head = text.partition("::")[0].split(":")
+    whole = head if "::" in text else head[:-1]
+    left = ":".join(part for part in whole[:6] if 0 < len(part) <= 4 and part.isalnum())
+    return f"{left}::"
+
+
+def _state(rest: str) -> tuple[TcpState | None, str]:
+    """Take the state, of one word or two, from the beginning of what follows the addresses."""
+    word, _, after = rest.partition(" ")
+    found = STATES.get(word) or STATES.get(word.upper().replace("-", "_"))
+    if found is not None:
+        return found, after.lstrip()
+    second, _, later = after.partition(" ")
+    found = STATES.get(f"{word}_{second}")
+    return (found, later.lstrip()) if found is not None else (None, rest)
+
+
+def _details(rest: str) -> tuple[Reading[int], Reading[int], str]:
+    """Take user and inode, which ``-e`` prints before the program."""
+    if (match := _USER.match(rest)) is None:
+        return _NO_DETAILS, _NO_DETAILS, rest
+    user, inode = match.groups()
+    uid: Reading[int] = int(user) if user.isdecimal() else _USER_NAMED
+    if user == "root":
+        uid = 0
+    return uid, int(inode), rest[match.end() :].lstrip()
+
+
+def _whole(sockets: Sequence[PastedSocket], command: Command | None, *, headings: bool) -> Reading[bool]:
+    """Whether a listing has every TCP socket of its network namespace, bound ones apart."""
+    if command is None or command.program != "netstat" or all(row.protocol == "udp" for row in sockets):
+        return seems_whole(sockets, headings=headings)
+    if command.through:
+        return Missing(f"the listing went through {clean(command.through, 40)}; {ASK_FOR_SS}")
+    if command.letters & {"4", "6"}:
+        return Missing(f"netstat was asked for one family of addresses; {ASK_FOR_SS}")
+    if "a" not in command.letters:
+        return Missing(f"netstat without -a lists a part of the states; {ASK_FOR_SS}")
+    return True

@@ -1,0 +1,562 @@
+"""What ``ss`` of iproute2 prints, of every version and with whatever options.
+
+The form changed in 2017 (iproute2 4.14 and 4.15): before that an IPv4 wildcard was ``*`` and an IPv6 one
+``:::80``, without brackets; since then ``*`` is IPv6 that takes IPv4 too. A process's name stands between
+quotes and may hold quotes, brackets, commas and blanks itself, so what follows it parts it: `",pid=1,fd=2)`.
+What ``misc/ss.c`` leaves out because it is 0 is 0 here where another word shows that it was asked for.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from socket import AF_INET, AF_INET6, inet_pton
+
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import (
+    Endpoint,
+    Held,
+    Holder,
+    NotHeld,
+    Owner,
+    SocketMemory,
+    TcpBytes,
+    TcpInfo,
+)
+from tcpdoctor.kernel.states import TcpState, Timer
+from tcpdoctor.kernel.text import clean
+from tcpdoctor.named_tuples import NamedTuple
+from tcpdoctor.recordings.pasted import ASK_FOR_SS, Pasted, PastedSocket, not_understood, seems_whole
+from tcpdoctor.recordings.prompt import Command
+
+_STATES = {
+    "ESTAB": TcpState.ESTABLISHED,
+    "SYN-SENT": TcpState.SYN_SENT,
+    "SYN-RECV": TcpState.SYN_RECV,
+    "FIN-WAIT-1": TcpState.FIN_WAIT_1,
+    "FIN-WAIT-2": TcpState.FIN_WAIT_2,
+    "TIME-WAIT": TcpState.TIME_WAIT,
+    "UNCONN": TcpState.CLOSE,
+    "CLOSE-WAIT": TcpState.CLOSE_WAIT,
+    "LAST-ACK": TcpState.LAST_ACK,
+    "LISTEN": TcpState.LISTEN,
+    "CLOSING": TcpState.CLOSING,
+}
+_ASKED_STATES = {
+    "established": TcpState.ESTABLISHED,
+    "close": TcpState.CLOSE,
+    "closed": TcpState.CLOSE,
+    "unconnected": TcpState.CLOSE,
+    "listening": TcpState.LISTEN,
+    "bound-inactive": TcpState.BOUND,
+    **{name.lower(): state for name, state in _STATES.items()},
+}
+_TIMERS = {
+    "on": Timer.RETRANSMIT,
+    "keepalive": Timer.KEEPALIVE,
+    "timewait": Timer.TIME_WAIT,
+    "persist": Timer.PROBE,
+    "delack": Timer.NONE,
+    "off": Timer.NONE,
+}
+_OTHERS = (
+    r"u_str|u_dgr|u_seq|nl|raw|icmp6|p_raw|p_dgr|v_str|v_dgr|sctp|dccp|mptcp|udplite|tipc|ti_\w+|xdp|unknown"
+)
+_STATE = "|".join(sorted(_STATES, key=len, reverse=True))
+
+SS_HEADER = re.compile(
+    r"\s*(?P<netid>Netid\s*)?(?P<state>State\s*)?(?P<queues>Recv-Q\s*Send-Q\s*)?Local\s?Address:\s*Port\s+"
+    r"Peer\s?Address:\s*Port\s*(?P<process>Process|Proc)?"
+)
+"""The line of headings; ``State`` is not there where one state was asked for."""
+SS_SOCKET = re.compile(rf"\s*(?:(?:tcp|udp|{_OTHERS}|\?\?\?)\s+)?(?:{_STATE}|UNKNOWN|UNDEF)\s+[\d\S]")
+"""The beginning of a socket."""
+_SOCKET = re.compile(
+    rf"\s*(?:(tcp|udp)\s+)?({_STATE})\s+(?:(\d+)\s+(\d+)\s+)?([^\s\"]+:\S+)\s+([^\s\"]+?:(?:\d+|\*))"
+    r"(?:[\s]+(\S.*))?$",
+    re.DOTALL,
+)
+_BARE = re.compile(
+    r"\s*(?:(tcp|udp)\s+)?()(\d+)\s+(\d+)\s+([^\s\"]+:\S+)\s+([^\s\"]+?:(?:\d+|\*))(?:[\s]+(\S.*))?$",
+    re.DOTALL,
+)
+"""A socket of a listing without states."""
+_OTHER = re.compile(rf"\s*(?:{_OTHERS}|\?\?\?)\s")
+_END = r"(?=\s{0,999}[a-z<-]|\s{0,999}$)"
+"""What follows the processes: a name of 15 letters has no room for it behind a false end."""
+_HOLDER = re.compile(
+    r'\("(.{0,64}?)",pid=(\d+)(?:,tid=\d+)?(?:,proc_ctx=[^\s"]+?)?,fd=(\d+)(?:,sock_ctx=[^\s"]+?)?'
+    rf"\)(?:,(?=\(\")|(\)){_END})"
+)
+_OLD_HOLDER = re.compile(rf"\(\"(.{{0,64}}?)\",(\d+),(\d+)\)(?:,(?=\(\")|(\)){_END})")
+_TOKEN = re.compile(r"([a-z][a-z0-9_]*):(\S+)")
+_DURATION = re.compile(r"(?:(\d+)min)?(?:(\d+)(?:\.(\d{3})(?:ms|sec)|sec))?(?:(\d{3})ms)?$")
+_MEMORY = re.compile(r"\(r(\d+),rb(\d+),t\d+,tb(\d+),f(\d+),w(\d+),o\d+(?:,bl\d+)?(?:,d(\d+))?\)$")
+_AFTER_CGROUP = re.compile(r"\s+(?:v6only:[01] )?[<-]-[>-](?=\s|$)|\n")
+_DETAIL = re.compile(
+    r"users:\(\(|timer:\(|uid:\d|ino:\d|sk:[0-9a-f]|fwmark:|cgroup:|v6only:|[<-]-[->]|tos:|tclass:|skmem:\("
+    r"|mem:\(|ts |sack |cubic|bbr|wscale:|rto:|rtt:|cwnd:|bytes_|segs_|lastsnd:|send |rcv_|minrtt:"
+    r"|inet-sockopt"
+)
+"""What a line may begin with that goes on with the socket of the line before."""
+
+_LONG = 400
+"""Characters that only a line of details has."""
+_NARROWEST = 60
+"""Columns of the narrowest terminal that cuts lines."""
+_WIDEST = 400
+"""Columns of the widest."""
+_LONGEST_CUT = 8_000
+
+_NO_TIMER = Missing(f"ss without -o prints no timers; {ASK_FOR_SS}")
+_NO_DETAILS = Missing(f"ss without -e does not print it; {ASK_FOR_SS}")
+_NO_MEMORY = Missing(f"ss without -m does not print it; {ASK_FOR_SS}")
+_NO_DROPS = Missing("this ss prints no drops")
+_NO_INFO = Missing(f"ss without -i prints no times and no counts of a connection; {ASK_FOR_SS}")
+_NO_TCP_INFO = Missing("the kernel tells no more of a socket in this state")
+_NO_BYTES = Missing("this ss does not count the bytes of a connection (iproute2 4.20)")
+_NO_QUEUES = Missing("ss -Q leaves the queues out")
+_NO_CGROUP = Missing("this ss prints no control group")
+_NO_USERS = Missing("the listing names no process: ss without -p, or not as root; ask for: sudo ss -tanoempi")
+_NOT_NAMED = Missing(
+    f"no process is named with it: not accepted yet, an orphan, or ss was not run as root; {ASK_FOR_SS}"
+)
+_BROKEN_USERS = Missing("the names of its processes could not be told apart")
+_IPV4 = Missing("an IPv4 socket has no IPV6_V6ONLY")
+_LIMIT_OF_LISTENERS = Missing("only a listener has one")
+_UNCLEAR_STAR = Missing("whether * is IPv4, or IPv6 that takes IPv4 too, is not certain")
+_DUAL = "*"
+
+
+class _Asked(NamedTuple):
+    """What a listing shows that was asked for."""
+
+    timers: bool
+    details: bool
+    memory: bool
+    info: bool
+    users: bool
+    counts_bytes: bool
+    by_root: bool
+
+
+def read_ss(lines: Sequence[str], command: Command | None = None) -> Pasted:
+    """Read a listing of ``ss``.
+
+    Args:
+        lines: Its lines, with the headings where there are any, without what a terminal adds.
+        command: The command line above them.
+    """
+    header = next((match for line in lines[:40] if (match := SS_HEADER.match(line))), None)
+    only = _only_state(header, command)
+    records = _Records(max(map(len, lines), default=0), bare=only is not None)
+    for line in lines:
+        records.take(line)
+    reader = _Rows(_asked(records.found, command), only)
+    leftover = records.leftover
+    for record in records.found:
+        if not reader.add(record):
+            leftover.append(record)
+    sockets = reader.settled(header, command)
+    notes = [*reader.notes, *not_understood(leftover)]
+    return Pasted(
+        "ss",
+        sockets=tuple(sockets),
+        every_socket=_whole(sockets, header, command),
+        notes=tuple(notes),
+    )
+
+
+def _only_state(header: "re.Match[str] | None", command: Command | None) -> TcpState | None:
+    """The state of a listing whose lines do not say it; CLOSE stands for one that nobody can tell."""
+    if header is None or header["state"]:
+        return None
+    if command is not None and "state" in command.words:
+        named = command.words[command.words.index("state") + 1 :][:1]
+        return _ASKED_STATES.get(named[0].strip("'\"").lower()) if named else None
+    if command is not None and "l" in command.letters:
+        return TcpState.LISTEN
+    return None
+
+
+class _Records:
+    """Each socket's lines put together: its details may be on a line of their own, a terminal may cut it."""
+
+    def __init__(self, edge: int, *, bare: bool) -> None:
+        self.found: list[str] = []
+        self.leftover: list[str] = []
+        self._is_start = (_BARE if bare else SS_SOCKET).match
+        self._edge = edge
+        self._width = 0
+        self._skipped = self._headings = False
+
+    def take(self, line: str) -> None:
+        """Take the next line."""
+        details = line[:1] in (" ", "\t")
+        if not (details and len(line) >= _LONG) and self._begins(line):
+            return
+        if self._skipped or (self._headings and "Process".endswith(line.strip())):
+            return
+        if not self.found or self._headings:
+            self.leftover.append(line)
+        elif details or _DETAIL.match(line):
+            self.found[-1] += "\n" + line
+            self._width = len(line)
+        elif self._width >= _NARROWEST and self._is_cut(line):
+            self.found[-1] += line if self._width == self._edge else f" {line}"
+            self._width = len(line)
+        else:
+            self.leftover.append(line)
+
+    def _begins(self, line: str) -> bool:
+        """Take a line that begins something; return whether it does."""
+        if not line or line.isspace():
+            return True
+        if self._is_start(line) and not _OTHER.match(line):
+            self.found.append(line)
+            self._width = len(line)
+            self._skipped = self._headings = False
+        elif _OTHER.match(line):
+            self._skipped, self._headings = True, False
+        elif SS_HEADER.match(line):
+            self._skipped, self._headings = False, True
+        else:
+            return False
+        return True
+
+    def _is_cut(self, line: str) -> bool:
+        """Whether the terminal's edge cut the last line of a record, so that this one goes on with it."""
+        record = self.found[-1]
+        if len(record) > _LONGEST_CUT or self._edge > _WIDEST or self._edge - self._width > 1:
+            return False
+        if (match := _SOCKET.match(record)) is None:
+            return True
+        return bool(match[7]) or line.strip().isdecimal()
+
+
+def _asked(records: Sequence[str], command: Command | None) -> _Asked:
+    letters = command.letters if command is not None and command.program == "ss" else frozenset()
+    return _Asked(
+        timers="o" in letters or _mentions(records, " timer:("),
+        details="e" in letters or _mentions(records, " ino:") or _mentions(records, "\nino:"),
+        memory="m" in letters or _mentions(records, "mem:(r"),
+        info=_mentions(records, " cwnd:") or _mentions(records, " rto:"),
+        users=any("users:((" in record for record in records),
+        counts_bytes=_mentions(records, " bytes_sent:") or _mentions(records, " delivered:"),
+        by_root=command is not None and command.by_root,
+    )
+
+
+def _mentions(records: Iterable[str], word: str) -> bool:
+    """Whether a socket's line says a word, outside of the names of its processes."""
+    return any(
+        "users:((" not in record or word in record.rpartition("))")[2] for record in records if word in record
+    )
+
+
+class _Rows:
+    """The sockets read so far."""
+
+    def __init__(self, asked: _Asked, only: TcpState | None) -> None:
+        self.asked = asked
+        self.only = only
+        self.sockets: list[PastedSocket] = []
+        self.notes: list[str] = []
+        self._hosts: dict[str, tuple[str, int, str | None] | None] = {}
+        self._starred: list[int] = []
+        self._named_protocol = False
+        self._match = (_BARE if only is not None else _SOCKET).match
+
+    def add(self, record: str) -> bool:
+        """Take a socket; return False where it cannot be understood."""
+        if (match := self._match(record)) is None:
+            return False
+        protocol, word, received, sent, local, remote, rest = match.groups()
+        near, _, port = local.rpartition(":")
+        far, _, far_port = remote.rpartition(":")
+        here, there = self._host(near), self._host(far)
+        if here is None or there is None or not (port.isdecimal() or port == "*"):
+            return False
+        address, family, device = here
+        other = there[0]
+        if other == _DUAL and address != _DUAL:
+            other = "0.0.0.0" if family == 4 else "::"
+        state = _STATES[word] if self.only is None else self.only
+        owner, tail = self._owner(rest or "")
+        if protocol:
+            self._named_protocol = True
+        if address == _DUAL:
+            self._starred.append(len(self.sockets))
+        self.sockets.append(
+            self._row(
+                protocol or "tcp",
+                state,
+                family,
+                Endpoint(address, int(port) if port != "*" else 0),
+                Endpoint(other, int(far_port) if far_port != "*" else 0),
+                device,
+                int(received) if received else _NO_QUEUES,
+                int(sent) if sent else _NO_QUEUES,
+                owner,
+                tail,
+            )
+        )
+        return True
+
+    def _host(self, text: str) -> tuple[str, int, str | None] | None:
+        try:
+            return self._hosts[text]
+        except KeyError:
+            found = self._hosts[text] = _host(text)
+            return found
+
+    def _owner(self, rest: str) -> tuple[Owner, str]:
+        if not rest.startswith("users:(("):
+            return (_NOT_NAMED if self.asked.users else _NO_USERS), rest
+        if (found := _holders(rest)) is None:
+            return _BROKEN_USERS, rest.rpartition("))")[2]
+        holders, end = found
+        return Held(holders, complete=self.asked.by_root), rest[end:]
+
+    def _row(
+        self,
+        protocol: str,
+        state: TcpState,
+        family: int,
+        local: Endpoint,
+        remote: Endpoint,
+        device: str | None,
+        received: Reading[int],
+        sent: Reading[int],
+        owner: Owner,
+        tail: str,
+    ) -> PastedSocket:
+        cgroup: Reading[str] = _NO_CGROUP if self.asked.details else _NO_DETAILS
+        if "cgroup:" in tail:
+            cgroup, tail = _cgroup(tail)
+        said = dict(_TOKEN.findall(tail)) if tail else {}
+        timer, expires, tries = self._timer(state, said.get("timer"))
+        listens = state is TcpState.LISTEN
+        inode: Reading[int] = _NO_DETAILS
+        uid: Reading[int] = _NO_DETAILS
+        cookie: Reading[int] = _NO_DETAILS
+        if "ino" in said:
+            inode, uid, cookie = _number(said["ino"]), _number(said.get("uid", "0")), _cookie(said.get("sk"))
+        if not isinstance(owner, Held) and (
+            state is TcpState.TIME_WAIT or timer is Timer.TIME_WAIT or (inode == 0 and protocol == "tcp")
+        ):
+            owner = NotHeld()
+        return PastedSocket(
+            "udp" if protocol == "udp" else "tcp",
+            state,
+            family,
+            local,
+            remote,
+            device,
+            received,
+            0 if listens else sent,
+            sent if listens else _LIMIT_OF_LISTENERS,
+            timer,
+            expires,
+            tries,
+            owner,
+            inode,
+            uid,
+            cookie,
+            (said["v6only"] == "1" if "v6only" in said else _NO_DETAILS) if family == 6 else _IPV4,
+            cgroup,
+            self._info(state, timer, tries, said),
+            _memory(said["skmem"]) if "skmem" in said else _NO_MEMORY,
+        )
+
+    def _timer(
+        self, state: TcpState, said: str | None
+    ) -> tuple[Reading[Timer], Reading[float], Reading[int]]:
+        if said is None:
+            if self.asked.timers:
+                return Timer.NONE, 0.0, 0
+            if state is TcpState.TIME_WAIT:
+                return Timer.TIME_WAIT, _NO_TIMER, 0
+            return _NO_TIMER, _NO_TIMER, _NO_TIMER
+        name, _, rest = said.strip("()").partition(",")
+        duration, _, tries = rest.partition(",")
+        timer = _TIMERS.get(name)
+        seconds = _seconds(duration)
+        unclear = Missing(f"ss prints a timer that is not known: {clean(said, 40)}")
+        if timer is None or seconds is None or not tries.isdecimal():
+            return unclear, unclear, unclear
+        if timer is Timer.NONE:
+            return timer, 0.0, 0
+        return timer, seconds, int(tries)
+
+    def _info(
+        self, state: TcpState, timer: Reading[Timer], tries: Reading[int], said: dict[str, str]
+    ) -> Reading[TcpInfo]:
+        if not self.asked.info:
+            return _NO_INFO
+        if state is TcpState.LISTEN or not ("cwnd" in said or "rto" in said or "mss" in said):
+            return _NO_TCP_INFO
+        get = said.get
+        try:
+            counted: Reading[TcpBytes] = _NO_BYTES
+            if self.asked.counts_bytes:
+                counted = TcpBytes(
+                    int(get("bytes_acked", 0)),
+                    int(get("bytes_received", 0)),
+                    int(get("bytes_sent", 0)),
+                    int(get("bytes_retrans", 0)),
+                )
+            return TcpInfo(
+                float(get("rto", 3000)) / 1000,
+                float(get("rtt", "0/").partition("/")[0]) / 1000,
+                int(get("backoff", 0)),
+                tries if isinstance(tries, int) and timer in (Timer.PROBE, Timer.KEEPALIVE) else 0,
+                int(get("retrans", "/0").partition("/")[2]),
+                int(get("unacked", 0)),
+                int(get("notsent", 0)),
+                int(get("lastsnd", 0)) / 1000,
+                int(get("lastrcv", 0)) / 1000,
+                int(get("lastack", 0)) / 1000,
+                counted,
+                int(get("mss", 0)),
+                int(get("sacked", 0)),
+            )
+        except ValueError:
+            return Missing("a number that ss -i prints is damaged in the recording")
+
+    def settled(self, header: "re.Match[str] | None", command: Command | None) -> list[PastedSocket]:
+        """Decide what only the whole listing tells, and return the sockets."""
+        if self._is_udp(command):
+            self.sockets = [row._replace(protocol="udp") for row in self.sockets]
+        else:
+            for place, row in enumerate(self.sockets):
+                if row.state is TcpState.CLOSE and row.protocol == "tcp":
+                    self.sockets[place] = row._replace(state=TcpState.BOUND)
+        if self._starred:
+            family = self._star_family(header)
+            for place in self._starred:
+                self.sockets[place] = _unstarred(self.sockets[place], family)
+            if family is None:
+                self.notes.append(_UNCLEAR_STAR.reason)
+        return self.sockets
+
+    def _is_udp(self, command: Command | None) -> bool:
+        if self._named_protocol:
+            return False
+        if command is not None and command.letters & {"u", "t"}:
+            return "u" in command.letters
+        states = {row.state for row in self.sockets}
+        return TcpState.CLOSE in states and states <= {TcpState.CLOSE, TcpState.ESTABLISHED}
+
+    def _star_family(self, header: "re.Match[str] | None") -> int | None:
+        """What ``*`` stands for: 4 in the old form, 6 in that of today; None: nothing tells which."""
+        hosts = [host for host in self._hosts if host != _DUAL and not host.startswith("*%")]
+        if any(host.startswith(("[", "0.0.0.0")) for host in hosts):
+            return 6
+        if any(":" in host for host in hosts):
+            return 4
+        if header is not None and header["process"]:
+            return 6
+        ports = {self.sockets[place].local.port for place in self._starred}
+        served = any(row.local.port in ports and row.local.address != _DUAL for row in self.sockets)
+        return 4 if served else None
+
+
+def _unstarred(row: PastedSocket, family: int | None) -> PastedSocket:
+    """Say of a socket on ``*`` what it is bound to; None: IPv4, or IPv6 that takes IPv4 too."""
+    if not isinstance(row.v6only, Missing):
+        family = 6
+    wildcard = "0.0.0.0" if family == 4 else "::"
+    remote = row.remote._replace(address=wildcard) if row.remote.address == _DUAL else row.remote
+    v6only: Reading[bool] = _UNCLEAR_STAR
+    if family is not None:
+        v6only = _IPV4 if family == 4 else False
+    return row._replace(
+        family=family or 6, local=row.local._replace(address=wildcard), remote=remote, v6only=v6only
+    )
+
+
+def _host(text: str) -> tuple[str, int, str | None] | None:
+    """Return address, family and interface of ``[fe80::1]%eth0``; None: no numeric address."""
+    bare, _, device = text.partition("%")
+    if bare.startswith("["):
+        inner, closed, after = bare[1:].partition("]")
+        if not closed or after:
+            return None
+        bare, scope, inside = inner.partition("%")
+        device = device or (inside if scope else "")
+    if bare == "*":
+        return _DUAL, 6, device or None
+    family = 6 if ":" in bare else 4
+    try:
+        inet_pton(AF_INET6 if family == 6 else AF_INET, bare)
+    except (OSError, ValueError):
+        return None
+    return bare, family, device or None
+
+
+def _holders(rest: str) -> tuple[tuple[Holder, ...], int] | None:
+    """Return the processes of ``users:((...))`` and where it ends; None: it does not end."""
+    holder = _HOLDER if '",pid=' in rest else _OLD_HOLDER
+    found: list[Holder] = []
+    place = len("users:(")
+    while (match := holder.match(rest, place)) is not None:
+        name, pid, fd, closed = match.groups()
+        found.append(Holder(int(pid), clean(name), int(fd), -1))
+        place = match.end()
+        if closed:
+            return tuple(found), place
+    return None
+
+
+def _cgroup(tail: str) -> tuple[str, str]:
+    """Take the control group, whose path may hold blanks, out of a tail; return both."""
+    before, _, after = tail.partition("cgroup:")
+    end = _AFTER_CGROUP.search(after)
+    place = end.start() if end is not None else len(after.split(" ", 1)[0])
+    return clean(after[:place], 4_096), before + after[place:]
+
+
+def _seconds(text: str) -> float | None:
+    """Return what print_ms_timer() printed, in seconds: ``57sec``, ``1min54sec``, ``4.290ms`` is 4.29 s."""
+    if (match := _DURATION.match(text)) is None:
+        return None
+    minutes, whole, thousandths, milliseconds = match.groups()
+    return int(minutes or 0) * 60 + int(whole or 0) + int(thousandths or milliseconds or 0) / 1000
+
+
+def _number(text: str) -> Reading[int]:
+    return int(text) if text.isdecimal() else Missing(f"it is damaged in the recording: {clean(text, 40)}")
+
+
+def _cookie(text: str | None) -> Reading[int]:
+    try:
+        return int(text or "", 16)
+    except ValueError:
+        return Missing("it is damaged in the recording")
+
+
+def _memory(text: str) -> Reading[SocketMemory]:
+    if (match := _MEMORY.match(text)) is None:
+        return Missing("its memory is damaged in the recording")
+    received, receive_limit, send_limit, reserved, sent, drops = match.groups()
+    if drops is None:
+        return _NO_DROPS
+    return SocketMemory(
+        int(received), int(receive_limit), int(sent), int(send_limit), int(reserved), int(drops)
+    )
+
+
+def _whole(
+    sockets: Sequence[PastedSocket], header: "re.Match[str] | None", command: Command | None
+) -> Reading[bool]:
+    """Whether a listing has every TCP socket of its network namespace, bound ones apart."""
+    if command is None or command.program != "ss" or all(row.protocol == "udp" for row in sockets):
+        return seems_whole(sockets, headings=header is not None)
+    if command.through:
+        return Missing(f"the listing went through {clean(command.through, 40)}; {ASK_FOR_SS}")
+    if command.words:
+        return Missing(f"ss was asked for a part: {clean(' '.join(command.words), 60)}; {ASK_FOR_SS}")
+    if command.letters & {"4", "6"}:
+        return Missing(f"ss was asked for one family of addresses; {ASK_FOR_SS}")
+    if "a" not in command.letters:
+        return Missing(f"ss without -a lists a part of the states; {ASK_FOR_SS}")
+    return True
