@@ -60,6 +60,9 @@ COMMANDS = {
     "sysctl": Entry(
         "tcpdoctor.cli.sysctl", "app", "Show the kernel's settings; check the files that set them."
     ),
+    "snapshot": Entry(
+        "tcpdoctor.cli.snapshot", "snapshot", "Record this host in a file, to be judged elsewhere."
+    ),
     "rules": Entry("tcpdoctor.cli.rules", "app", "List, show, check and test the rules."),
     "fleet": Entry(
         "tcpdoctor.cli.fleet",

@@ -41,6 +41,10 @@ EXAMPLES: Mapping[str, tuple[Example, Example]] = {
         Example("tcpdoctor facts --window 0 close_wait", "facts whose names begin so, with values"),
         Example("tcpdoctor facts --scope process --json", "what a rule may ask of each process"),
     ),
+    "snapshot": (
+        Example("tcpdoctor snapshot -o case.json.gz", "two looks a second apart, addresses replaced"),
+        Example("tcpdoctor snapshot --window 0 --raw", "one look as it is, on standard output"),
+    ),
     "sysctl": (
         Example("tcpdoctor sysctl show --changed", "settings that are not the kernel's defaults"),
         Example("tcpdoctor sysctl lint", "what the files of sysctl.d do, and what is wrong in them"),

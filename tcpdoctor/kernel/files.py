@@ -265,6 +265,27 @@ def write_beside(
         _write_to(os.fspath(path), data)
 
 
+def write_private(
+    path: str | os.PathLike[str], data: bytes, error: type[TcpdoctorError] = ConfigError
+) -> None:
+    """Replace a file's content as `write_beside` does; only its owner may read it then (0600).
+
+    Raises:
+        TcpdoctorError: As `error`, one line; the file is as it was.
+    """
+    name = os.fspath(path)
+    with _raising(error, _shown(path)):
+        folder = _open_folder(name)
+        try:
+            before = _status(os.path.basename(name), folder)
+            if before is not None and not stat.S_ISREG(before.st_mode):
+                _write_through(name, before, (data,))
+                return
+            replace_file(os.path.basename(name), data, 0o600, folder)
+        finally:
+            os.close(folder)
+
+
 def refuse_untrusted_output(path: str | os.PathLike[str], error: type[TcpdoctorError]) -> None:
     """Say before a long look that `write_beside` would refuse as root.
 

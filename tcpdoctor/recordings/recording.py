@@ -1,9 +1,9 @@
 """What somebody else's look at a host says, whatever it was recorded with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Samples, UdpSocket
+from tcpdoctor.kernel.snapshot import Process, Samples, UdpSocket
 from tcpdoctor.kernel.survey import Seen
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.recordings.source import Source
@@ -18,5 +18,7 @@ class Recording(NamedTuple):
     sockets: Reading[Sequence[Seen]]
     """Every TCP socket that is known one by one, listeners first, with its owner; of very many a part."""
     udp: Reading[tuple[UdpSocket, ...]] = Missing("the recording has no UDP sockets; ask for: ss -uanp")
+    processes: Mapping[int, Process] = {}
+    """By pid, those that hold any of these sockets, as far as they were read."""
     settings: Reading[str] = Missing("the recording has no files that set the kernel's settings")
     """The folder in which these files lie as under ``/``: ``etc/sysctl.d`` and so on."""

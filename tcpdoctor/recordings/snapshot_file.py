@@ -7,14 +7,14 @@
 
 import json
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import tcpdoctor
 from tcpdoctor.errors import SnapshotError
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.recorded import SAMPLES, another_format, decode_part, inflate, parse_document
-from tcpdoctor.kernel.snapshot import Samples, UdpSocket
+from tcpdoctor.kernel.snapshot import Process, Samples, UdpSocket
 from tcpdoctor.kernel.survey import Seen
 from tcpdoctor.kernel.typed_json import Encoder
 from tcpdoctor.recordings.recording import Recording
@@ -25,6 +25,7 @@ _GZIP = 16 + zlib.MAX_WBITS
 _NO_SOCKETS = Missing("the recording has no sockets one by one; record with: tcpdoctor snapshot")
 _NO_UDP = Missing("the recording has no UDP sockets")
 _SOCKETS = Reading[tuple[Seen, ...]]
+_PROCESSES = Mapping[int, Process]
 _UDP = Reading[tuple[UdpSocket, ...]]
 
 
@@ -36,6 +37,7 @@ def pack_snapshot(recording: Recording, *, gzipped: bool) -> bytes:
         "content": encoder.of(Samples)(recording.samples),
         "sockets": encoder.of(_SOCKETS)(sockets),
         "udp": encoder.of(_UDP)(recording.udp),
+        "processes": encoder.of(_PROCESSES)(recording.processes),
     }
     document = {"schema": SNAPSHOT, "tool": tcpdoctor.__version__, "layout": encoder.layout, **parts}
     text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
@@ -67,8 +69,10 @@ def unpack_snapshot(data: bytes, shown: str) -> Recording:
         sockets = _Later(rows, document, shown) if type(rows) is list else _decoded(rows, document, shown)
     if "udp" in document:
         udp = decode_part(document, "udp", _UDP, shown)
+    processes = decode_part(document, "processes", _PROCESSES, shown) if "processes" in document else {}
     looks = 1 if samples.before is None else 2
-    return Recording(Source("snapshot", (), 2 if looks == 2 else 1, (shown,)), samples, sockets, udp)
+    source = Source("snapshot", (), 2 if looks == 2 else 1, (shown,))
+    return Recording(source, samples, sockets, udp, processes)
 
 
 def _decoded(rows: Any, document: dict[str, Any], shown: str) -> Any:

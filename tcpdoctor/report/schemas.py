@@ -22,6 +22,7 @@ from tcpdoctor.answers.rule import RuleAnswer, RuleListAnswer
 from tcpdoctor.answers.rule_checks import LintAnswer, RuleTestsAnswer
 from tcpdoctor.answers.settings import SettingsAnswer
 from tcpdoctor.answers.settings_lint import SettingsLint
+from tcpdoctor.answers.snapshot import SnapshotFile
 from tcpdoctor.answers.socket import SocketsDocument
 from tcpdoctor.answers.state import StateAnswer
 from tcpdoctor.answers.states import StatesAnswer
@@ -49,6 +50,7 @@ _RECORDS: Mapping[str, tuple[Any, str]] = {
     "rule": (RuleAnswer, "explain --rule ID"),
     "rules": (RuleListAnswer, "rules list"),
     "ruletests": (RuleTestsAnswer, "rules test"),
+    "snapshot": (SnapshotFile, "snapshot"),
     "schemas": (SchemaList, "schema"),
     "sockets": (SocketsDocument, "sockets"),
     "state": (StateAnswer, "explain --state S"),

@@ -3,12 +3,14 @@
 Needs root and the programs of .ci/install-peers. Takes some ten seconds a host.
 """
 
+import os
 import sys
 from pathlib import Path
 
 import tcpdoctor
-from tcpdoctor.kernel.recorded import anonymise, pack_samples
+from tcpdoctor.kernel.recorded import pack_samples
 from tcpdoctor.lab.namespace import in_private_namespace
+from tcpdoctor.recordings.anonymise import Disguise
 
 from .servers import HOSTS, KEPT_NAMES, look_at
 
@@ -20,7 +22,7 @@ LARGEST = 64 << 10
 def record(host: str) -> int:
     """Record one host and return the bytes that it took."""
     samples = in_private_namespace(look_at, host)
-    data = pack_samples(anonymise(samples, KEPT_NAMES))
+    data = pack_samples(Disguise(os.urandom(16), names=True, keep=KEPT_NAMES).of(samples))
     assert len(data) <= LARGEST, f"{host} takes {len(data)} bytes"
     (FOLDER / f"{host}.json.gz").write_bytes(data)
     return len(data)

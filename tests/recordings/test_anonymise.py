@@ -1,17 +1,22 @@
 """A recording can be given away: names and addresses are others, and all that rules look at is the same."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any, get_args, get_origin, get_type_hints
 
 from hypothesis import HealthCheck, given, settings
 
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.recorded import KEPT, anonymise, pack_samples, unpack_samples
+from tcpdoctor.kernel.recorded import pack_samples, unpack_samples
 from tcpdoctor.kernel.snapshot import Detail, Endpoint, Held, Holder, Samples
+from tcpdoctor.recordings.anonymise import KEPT, Disguise
 from tests.facts.samples import CONNECTION, details, held_by, snapshot
+from tests.kernel.any_samples import values_of
 
-from .any_samples import values_of
+
+def anonymise(samples, keep=()):
+    return Disguise(b"the key", names=True, keep=keep).of(samples)
 
 
 def texts_of(value: Any, place: tuple[str, str] = ("", "")) -> "list[tuple[tuple[str, str], str]]":
@@ -51,10 +56,29 @@ def test_the_same_address_becomes_the_same_and_loopback_stays():
 
 def test_names_give_way_but_for_those_that_may_stay():
     samples = anonymise(host())
-    assert samples.after.host == samples.before.host == "host-1"
-    assert samples.after.namespace_name == "namespace-1"
+    assert samples.after.host == samples.before.host
+    assert re.fullmatch("host-[0-9a-f]{6}", samples.after.host)
+    assert re.fullmatch("netns-[0-9a-f]{6}", samples.after.namespace_name)
     assert "payroll" not in repr(samples)
     assert "payroll" in repr(anonymise(host(), ["payroll"]))
+
+
+def test_names_of_programs_stay_unless_they_are_to_go():
+    samples = Disguise(b"the key").of(host())
+    assert "payroll" in repr(samples)
+    assert "corp" not in repr(samples)
+
+
+def test_the_same_key_gives_the_same_names_and_another_one_others():
+    assert anonymise(host()) == anonymise(host())
+    other = Disguise(b"another key", names=True).of(host())
+    assert other.after.host != anonymise(host()).after.host
+
+
+def test_ten_thousand_addresses_stay_different():
+    disguise = Disguise(b"the key")
+    found = {disguise.name("address", f"192.{n >> 8}.{n & 255}.1") for n in range(10_007)}
+    assert len(found) == 10_007
 
 
 def test_counts_states_ports_and_sockets_are_as_they_were():
@@ -109,7 +133,7 @@ def secretive(hint):
     if isinstance(hint, type) and not get_args(hint):
         return next(iter(hint)) if hasattr(hint, "__members__") else hint()
     origin, inner = get_origin(hint), [part for part in get_args(hint) if part not in (type(None), Missing)]
-    if origin is tuple:
+    if origin in (tuple, Sequence):
         return tuple(secretive(part) for part in inner if part is not Ellipsis)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return {secretive(inner[0]): secretive(inner[1])}

@@ -1,0 +1,66 @@
+"""A snapshot of an ill namespace leads to the findings of the live check, wherever it is judged."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from subprocess import run
+
+from tcpdoctor.lab.closing import close_wait
+
+from .checks import check
+
+YOUNG = {"close-wait-leak": {"min_age": 0.5}}
+COMMAND = [sys.executable, "-m", "tcpdoctor"]
+
+
+def told(report):
+    return [(found["rule"], found["severity"], found["subject"]) for found in report["findings"]]
+
+
+def recorded_and_judged(folder, *options):
+    """What a live check says of an ill namespace, and what one of its recording says, and that file."""
+    path = Path(folder) / "case.json.gz"
+    with close_wait(113, read_end=37):
+        live = check(limits=YOUNG)
+        run([*COMMAND, "snapshot", "-o", str(path), *options], check=True, capture_output=True, timeout=60)
+        holder = os.getpid()
+    return live, check("--from", str(path), limits=YOUNG), path, holder
+
+
+def test_a_recording_is_judged_as_the_host_was(in_namespace, tmp_path):
+    live, again, path, holder = in_namespace(recorded_and_judged, tmp_path)
+    assert told(again) == told(live)
+    assert [found["rule"] for found in again["findings"]].count("close-wait-leak") == 1
+    assert again["findings"][0]["subject"]["pid"] == holder
+    assert again["states"] == live["states"]
+    assert {one["rule"] for one in again["unchecked"]} == {one["rule"] for one in live["unchecked"]}
+    assert again["source"]["kind"] == "snapshot"
+    assert again["source"]["looks"] == 2
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_raw_tells_the_host_and_what_is_not_does_not(in_namespace, tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "not").mkdir()
+    _, raw, _, _ = in_namespace(recorded_and_judged, tmp_path / "raw", "--raw")
+    live, disguised, _, _ = in_namespace(recorded_and_judged, tmp_path / "not", "--anonymise-names")
+    assert raw["host"]["name"] == live["host"]["name"]
+    assert disguised["host"]["name"] != live["host"]["name"]
+    name = disguised["findings"][0]["subject"]["name"]
+    assert name.startswith("process-")
+    assert told(disguised)[0][:2] == told(live)[0][:2]
+
+
+def look_on_standard_output():
+    taken = run([*COMMAND, "snapshot", "--window", "0"], capture_output=True, check=True, timeout=60)
+    command = [*COMMAND, "check", "--from", "-", "--json"]
+    judged = run(command, input=taken.stdout, capture_output=True, check=False, timeout=60)
+    return json.loads(taken.stdout), json.loads(judged.stdout)
+
+
+def test_on_standard_output_it_can_be_piped_into_another_program(in_namespace):
+    document, report = in_namespace(look_on_standard_output)
+    assert document["schema"] == "tcpdoctor.snapshot/1"
+    assert report["source"]["files"] == ["standard input"]
+    assert report["source"]["looks"] == 1
