@@ -1,17 +1,273 @@
-"""A sosreport, as a folder or an archive, as one recording."""
+"""A sosreport, as a folder or an archive, as one recording.
 
-from tcpdoctor.errors import SnapshotError
+A real one often has no output of ``ss``: sos runs it only where all the modules that it asks are loaded. So
+the tables of /proc/net and ``netstat -W -neopa`` are enough. sos replaces in names what is no letter, digit,
+``-``, ``.`` or ``/`` by ``_``, and ``/`` by ``.``; /proc/net is a link to the folder of its own process.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+
+from tcpdoctor.errors import QuestionError, SnapshotError
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import Held, Process
+from tcpdoctor.kernel.text import clean, decode, name_a_few
+from tcpdoctor.named_tuples import NamedTuple
+from tcpdoctor.recordings.archive import Files, read_archive, read_folder
+from tcpdoctor.recordings.assembled import assemble
+from tcpdoctor.recordings.circumstances import read_circumstances
+from tcpdoctor.recordings.forms import read_forms
+from tcpdoctor.recordings.nstat import read_counters_text
+from tcpdoctor.recordings.pasted import Pasted, PastedSocket
+from tcpdoctor.recordings.procfiles import read_proc_text
+from tcpdoctor.recordings.programs import read_programs
 from tcpdoctor.recordings.recording import Recording
+from tcpdoctor.recordings.settings import read_settings_text
+
+AT_TOP = frozenset(
+    {
+        *(
+            "bin",
+            "boot",
+            "dev",
+            "etc",
+            "home",
+            "lib",
+            "lib64",
+            "opt",
+            "proc",
+            "root",
+            "run",
+            "sbin",
+            "snap",
+            "srv",
+        ),
+        *("sys", "tmp", "usr", "var", "sos_commands", "sos_logs", "sos_reports", "sos_strings"),
+        *("date", "hostname", "netstat", "uname", "uptime"),
+    }
+)
+"""What lies at the top of a sosreport; an archive of one has a folder around it, as a rule."""
+
+_PROC_FILES = ("tcp", "tcp6", "udp", "udp6", "netstat", "snmp", "snmp6", "sockstat", "sockstat6")
+_MORE_PROC_FILES = ("softnet_stat", "stat/nf_conntrack")
+_NO_IPV6_TABLE = "  sl  local_address remote_address st\n"
+_COMMANDS = "ss_|netstat_|nstat_|conntrack_|sysctl_-a|ps_a|date|hostname|uname|uptime"
+_SETTINGS = re.compile(r"etc/sysctl\.(?:conf|d/.+)|(?:(?:usr/)?(?:local/)?lib|run)/sysctl\.d/.+")
+_WANTED = re.compile(
+    rf"proc/(?:[\w-]+/)?net/(?:{'|'.join(_PROC_FILES + _MORE_PROC_FILES)}|if_inet6)"
+    r"|proc/(?:stat|meminfo|zoneinfo)|etc/hostname|date|hostname|uname|uptime"
+    rf"|sos_commands/[\w.-]+/(?:namespaces/[^/]+/)?(?:ip_netns_exec_[^/]+|(?:{_COMMANDS})[^/]*)"
+    rf"|{_SETTINGS.pattern}"
+)
+_ENTERED = re.compile(
+    r"proc|proc/(?:self|thread-self|\d+)|proc/(?:[\w-]+/)?net|proc/(?:[\w-]+/)?net/stat"
+    r"|sos_commands|sos_commands/[\w.-]+|sos_commands/networking/namespaces(?:/[^/]+)?"
+    r"|etc|run|usr|lib|usr/lib|usr/local|usr/local/lib|(?:etc|run|lib|usr/lib|usr/local/lib)/sysctl\.d"
+)
+_IN_NAMESPACE = re.compile(r"ip_netns_exec_(.+?)_((?:ss|netstat|nstat|conntrack)_-.*)")
+_NOT_ONE = "no sosreport: it has neither sos_commands nor proc/net"
 
 
-def open_sosreport(path: str, shown: str) -> Recording:  # noqa: ARG001 - what reads it is on its way
+def open_sosreport(path: str, shown: str, netns: str | None = None) -> Recording:
     """Return what a sosreport says, by `tcpdoctor.recordings.assembled.assemble`.
 
     Args:
-        path: Its folder, or an archive, which is read without trust.
+        path: Its folder, or an archive, which is read without trust and never unpacked.
         shown: Names it in errors.
+        netns: One of the network namespaces that it has besides the host's, by name.
 
     Raises:
         SnapshotError: It is none, or cannot be read; one line.
+        QuestionError: It has no network namespace of that name.
     """
-    raise SnapshotError(f"{shown}: not a sosreport")
+    is_folder = os.path.isdir(path)
+    if is_folder:
+        path = _only_report_in(path)
+        files = read_folder(path, shown, _is_wanted, _is_entered)
+    else:
+        files = read_archive(path, shown, _is_wanted, AT_TOP)
+    if not any(name.startswith(("sos_commands/", "proc/")) for name in files.kept):
+        raise SnapshotError(f"{shown}: {_NOT_ONE}")
+    report = _Report(files, shown)
+    forms = _of_namespace(report, netns) if netns is not None else _of_host(report)
+    if not forms:
+        raise SnapshotError(
+            f"{shown}: a sosreport without /proc/net, netstat and ss: run sos with -o networking"
+        )
+    told = read_circumstances(files, shown, trust_times=not is_folder)
+    dated = told.taken_at > 0
+    if not dated:
+        told = told._replace(taken_at=os.stat(path).st_mtime)
+    if netns is not None:
+        told = told._replace(initial_namespace=False, namespace_name=netns)
+    programs = read_programs(files, shown, told)
+    forms = [_with_programs(form, programs) for form in forms]
+    found = assemble(forms, told._replace(processes=_held_by(forms, programs)))
+    source = found.source._replace(kind="sosreport", files=(shown,), dated=dated)
+    settings: Reading[str] = path if is_folder else _PACKED
+    return found._replace(source=source, settings=settings)
+
+
+_PACKED = Missing("the report is an archive; unpack it and give its folder to look at its settings files")
+
+
+def namespaces_in(files: Files) -> tuple[str, ...]:
+    """Return the names of the network namespaces that a report has besides the host's, sorted."""
+    return tuple(sorted({found[0] for name in files.kept if (found := _place_of(name)) and found[0]}))
+
+
+def _is_wanted(name: str) -> bool:
+    return bool(_WANTED.fullmatch(name))
+
+
+def _is_entered(name: str) -> bool:
+    return bool(_ENTERED.fullmatch(name))
+
+
+def _only_report_in(path: str) -> str:
+    """The folder itself, or the one report that was unpacked into it."""
+    if os.path.isdir(f"{path}/sos_commands") or os.path.isdir(f"{path}/proc"):
+        return path
+    try:
+        inside = [entry.path for entry in os.scandir(path) if os.path.isdir(f"{entry.path}/sos_commands")]
+    except OSError:
+        return path
+    return inside[0] if len(inside) == 1 else path
+
+
+def _place_of(name: str) -> tuple[str, str] | None:
+    """The network namespace ("" for the host's) and the command of a file below sos_commands."""
+    _, _, rest = name.partition("sos_commands/")
+    bare = rest.rpartition("/")[2]
+    if found := _IN_NAMESPACE.fullmatch(bare):
+        return found[1], found[2]
+    if "/namespaces/" in rest:
+        return rest.partition("/namespaces/")[2].partition("/")[0], bare
+    return ("", bare) if rest else None
+
+
+class _Report(NamedTuple):
+    """A report whose files are read one by one; what is no text that is understood says nothing."""
+
+    files: Files
+    shown: str
+
+    def text(self, name: str) -> str:
+        kept = self.files.find(name, self.shown)
+        return "" if kept is None else decode(kept.data)
+
+    def commands(self, namespace: str, program: str) -> list[tuple[str, str]]:
+        """Return each command of a program that was run in a network namespace, and what it printed."""
+        found = []
+        for name in sorted(self.files.kept):
+            place = _place_of(name)
+            if place and place[0] == namespace and place[1].startswith(f"{program}_"):
+                found.append((place[1].replace("_", " "), decode(self.files.kept[name].data)))
+        return found
+
+
+def _of_host(report: _Report) -> list[Pasted]:
+    forms = [*_listings(report, ""), *_proc(report)]
+    if all(isinstance(form.counters, Missing) for form in forms):
+        forms += _counters(report, "")
+    elif not any(
+        "nf_conntrack.drop" in form.counters for form in forms if not isinstance(form.counters, Missing)
+    ):
+        forms += [read_counters_text(text) for _, text in report.commands("", "conntrack")]
+    forms += [
+        read_settings_text(text) for command, text in report.commands("", "sysctl") if command == "sysctl -a"
+    ]
+    return _telling(forms)
+
+
+def _of_namespace(report: _Report, netns: str) -> list[Pasted]:
+    """What was printed inside; of the settings only those of the whole machine hold there too."""
+    known = namespaces_in(report.files)
+    if netns not in known:
+        there = f"it has {name_a_few(known, 7)}" if known else "it has the host's only"
+        raise QuestionError(f"{report.shown}: no network namespace {clean(netns, 60)} in it; {there}")
+    forms = [*_listings(report, netns), *_counters(report, netns)]
+    for command, text in report.commands("", "sysctl"):
+        if command == "sysctl -a":
+            whole = read_settings_text(text).sysctls
+            machine = (
+                {} if isinstance(whole, Missing) else {k: v for k, v in whole.items() if k.startswith("fs.")}
+            )
+            forms.append(Pasted(form="sysctl", sysctls=machine or Missing("the recording has no settings")))
+    return _telling(forms)
+
+
+def _telling(forms: Iterable[Pasted]) -> list[Pasted]:
+    """Without those that say nothing at all."""
+    return [form for form in forms if not all(isinstance(part, Missing) for part in form[1:-1])]
+
+
+def _listings(report: _Report, namespace: str) -> list[Pasted]:
+    """``ss`` and ``netstat``, one of each; of several the one that was asked for most."""
+    found: list[Pasted] = []
+    for program in ("ss", "netstat"):
+        listings = [
+            one for one in report.commands(namespace, program) if not re.search(r" -(?:s|\w*g\w*)$", one[0])
+        ]
+        for command, text in sorted(listings, key=lambda one: -len(one[0]))[:1]:
+            try:
+                found += read_forms(f"$ {command}\n{text}", report.shown)
+            except SnapshotError:
+                continue  # such as "ss: command not found"
+    return found
+
+
+def _counters(report: _Report, namespace: str) -> list[Pasted]:
+    """The first that there is of ``nstat`` and ``netstat -s``, and ``conntrack -S``."""
+    texts = [text for _, text in report.commands(namespace, "nstat")]
+    texts += [text for command, text in report.commands(namespace, "netstat") if command == "netstat -s"]
+    forms = [read_counters_text(text) for text in texts]
+    whole = next((form for form in forms if not isinstance(form.counters, Missing)), None)
+    tracked = [read_counters_text(text) for _, text in report.commands(namespace, "conntrack")]
+    return [*([whole] if whole else []), *tracked]
+
+
+def _proc(report: _Report) -> list[Pasted]:
+    """The files of /proc/net. A report has all of them, so where tcp6 is absent there is no IPv6."""
+    texts = {name: report.text(f"proc/net/{name}") for name in (*_PROC_FILES, *_MORE_PROC_FILES)}
+    if texts["tcp"] and not texts["tcp6"] and not texts["snmp6"]:
+        texts["tcp6"] = _NO_IPV6_TABLE
+    if _is_big_endian(report):
+        texts |= dict.fromkeys(("tcp", "tcp6", "udp", "udp6"), "")
+    return [read_proc_text("".join(texts.values()))] if any(texts.values()) else []
+
+
+def _is_big_endian(report: _Report) -> bool:
+    """Whether the kernel wrote addresses in /proc/net in another order than this host would."""
+    return bool(re.search(r"\b(?:s390x?|ppc64|ppc|sparc64|mips)\b", report.text("uname")))
+
+
+def _with_programs(form: Pasted, programs: dict[int, Process]) -> Pasted:
+    """A listing whose processes are named as the kernel names them, and belong to whom ``ps`` says."""
+    if isinstance(form.sockets, Missing):
+        return form
+    return form._replace(sockets=tuple(_with_program(one, programs) for one in form.sockets))
+
+
+def _with_program(socket: PastedSocket, programs: dict[int, Process]) -> PastedSocket:
+    if not isinstance(socket.owner, Held):
+        return socket
+    holders = tuple(
+        one._replace(name=programs[one.pid].name, uid=programs[one.pid].uid) if one.pid in programs else one
+        for one in socket.owner.holders
+    )
+    return socket._replace(owner=socket.owner._replace(holders=holders))
+
+
+def _held_by(forms: Sequence[Pasted], programs: dict[int, Process]) -> dict[int, Process]:
+    """Those of the processes that hold a socket."""
+    pids = {
+        holder.pid
+        for form in forms
+        if not isinstance(form.sockets, Missing)
+        for socket in form.sockets
+        if isinstance(socket.owner, Held)
+        for holder in socket.owner.holders
+    }
+    return {pid: programs[pid] for pid in sorted(pids & programs.keys())}

@@ -1,0 +1,222 @@
+"""Sosreports: the layouts of several releases, as a folder and packed in each way."""
+
+import bz2
+import gzip
+import lzma
+import os
+
+import pytest
+
+from tcpdoctor.errors import QuestionError, SnapshotError
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.recordings.opened import open_recording
+from tcpdoctor.recordings.sosreport import open_sosreport
+from tests.recordings.reports import (
+    BOOTED,
+    LAYOUTS,
+    NAME,
+    TAKEN,
+    debian_4_0,
+    sample,
+    tar_of_report,
+    write_folder,
+)
+
+PACKERS = {"tar": bytes, "tar.gz": gzip.compress, "tar.xz": lzma.compress, "tar.bz2": bz2.compress}
+EXPECTED = {
+    TcpState.CLOSE_WAIT: 17,
+    TcpState.ESTABLISHED: 22,
+    TcpState.FIN_WAIT_2: 17,
+    TcpState.TIME_WAIT: 7,
+    TcpState.SYN_SENT: 2,
+    TcpState.LISTEN: 5,
+}
+
+
+def counted(look):
+    return {state: number for state, number in look.census.by_state.items() if number}
+
+
+def packed(tmp_path, suffix, files, links, **more):
+    path = tmp_path / f"{NAME}.{suffix}"
+    path.write_bytes(PACKERS[suffix](tar_of_report(files, links, **more)))
+    return str(path)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("suffix", [*PACKERS, "folder"])
+def test_the_tables_of_proc_are_enough(tmp_path, layout, suffix):
+    files, links = LAYOUTS[layout]()
+    if suffix == "folder":
+        path = str(write_folder(tmp_path / NAME, files, links))
+    else:
+        path = packed(tmp_path, suffix, files, links)
+    found = open_recording(path)
+    look = found.samples.after
+    assert found.source.kind == "sosreport"
+    assert counted(look) == EXPECTED
+    assert look.counters["TcpExt.ListenOverflows"] == 17
+    assert look.sockstat["TCP.tw"] == 20
+    assert look.sysctls["net.ipv4.tcp_fin_timeout"] == 60
+    assert [cpu.squeezed for cpu in look.softnet] == [37]
+
+
+def test_host_kernel_and_time_are_those_of_the_report(tmp_path):
+    found = open_sosreport(packed(tmp_path, "tar.gz", *debian_4_0()), "report")
+    look = found.samples.after
+    assert (look.host, look.kernel) == ("orders-01", "6.1.0-13-amd64")
+    assert (look.taken_at, look.clock) == (TAKEN, TAKEN - BOOTED)
+    assert (look.page_size, look.memory) == (4096, 24_684_084 // 4)
+    assert found.source.dated is True
+
+
+def test_the_time_of_a_copied_folder_is_what_date_printed(tmp_path):
+    folder = write_folder(tmp_path / NAME, *debian_4_0())
+    look = open_sosreport(str(folder), "report").samples.after
+    assert look.taken_at == TAKEN - 30
+    os.utime(folder / "proc/8835/net/tcp", (TAKEN, TAKEN))
+    assert open_sosreport(str(folder), "report").samples.after.taken_at == TAKEN
+
+
+@pytest.mark.parametrize(
+    ("printed", "taken_at"),
+    [
+        ("Tue Nov 30 00:02:41 UTC 2021", TAKEN - 30),
+        ("Tue 30 Nov 2021 12:02:41 AM UTC", TAKEN - 30),
+        ("Tue Nov 30 12:02:41 PM UTC 2021", TAKEN - 30 + 43_200),
+    ],
+)
+def test_the_ways_in_which_date_prints(tmp_path, printed, taken_at):
+    files, links = debian_4_0()
+    del files["sos_commands/date/date_--utc"]
+    folder = write_folder(tmp_path / NAME, files | {"sos_commands/date/date": f"{printed}\n"}, links)
+    assert open_sosreport(str(folder), "report").samples.after.taken_at == taken_at
+
+
+def test_a_folder_that_does_not_say_when_is_not_dated(tmp_path):
+    files, links = debian_4_0()
+    files |= {"sos_commands/date/date": "mardi 30 novembre 2021, 01:02:41 (UTC+0100)\n"}
+    del files["sos_commands/date/date_--utc"]
+    found = open_sosreport(str(write_folder(tmp_path / NAME, files, links)), "report")
+    assert found.source.dated is False
+    assert found.samples.after.taken_at > 0
+
+
+@pytest.mark.parametrize("pages", [4096, 65536])
+def test_the_size_of_a_page_is_worked_out_from_the_zones(tmp_path, pages):
+    zone = f"Node 0, zone   Normal\n  pages free     7\n        managed  {24_684_084 * 1024 // pages}\n"
+    files, links = debian_4_0(**{"proc/zoneinfo": zone})
+    look = open_sosreport(packed(tmp_path, "tar", files, links), "report").samples.after
+    assert (look.page_size, look.memory) == (pages, 24_684_084 * 1024 // pages)
+
+
+def test_without_ipv6_there_is_one_table_and_it_is_all(tmp_path):
+    files, links = debian_4_0()
+    del files["proc/8835/net/tcp6"]
+    look = open_sosreport(packed(tmp_path, "tar", files, links), "report").samples.after
+    assert isinstance(look.census.complete, Missing), "snmp6 says that there is IPv6"
+    del files["proc/8835/net/snmp6"]
+    look = open_sosreport(packed(tmp_path, "tar", files, links), "report").samples.after
+    assert look.census.complete is True
+
+
+def test_tables_that_were_cut_are_said_and_are_not_every_socket(tmp_path):
+    files, links = debian_4_0()
+    files["proc/8835/net/tcp"] = files["proc/8835/net/tcp"][:-330]
+    found = open_sosreport(packed(tmp_path, "tar", files, links), "report")
+    assert isinstance(found.samples.after.census.complete, Missing)
+    assert "cut short" in " ".join(found.source.notes)
+
+
+def test_whether_it_is_the_whole_host_follows_from_its_settings(tmp_path):
+    files, links = debian_4_0()
+    settings = sample("sysctl-a")
+    whole = settings + "net.ipv4.tcp_mem = 289674\t386232\t579348\n"
+    inside = "".join(line for line in settings.splitlines(True) if not line.startswith("net.ipv4.tcp_mem"))
+    for text, expected in ((whole, True), (inside, False)):
+        files["sos_commands/kernel/sysctl_-a"] = text
+        look = open_sosreport(packed(tmp_path, "tar", files, links), "report").samples.after
+        assert look.initial_namespace is expected
+
+
+def test_an_archive_without_a_folder_around_it(tmp_path):
+    files, links = debian_4_0()
+    found = open_sosreport(packed(tmp_path, "tar.xz", files, links, top="./"), "report")
+    assert counted(found.samples.after) == EXPECTED
+
+
+def test_a_folder_with_one_report_in_it(tmp_path):
+    write_folder(tmp_path / NAME, *debian_4_0())
+    found = open_recording(str(tmp_path))
+    assert counted(found.samples.after) == EXPECTED
+
+
+def test_addresses_of_another_byte_order_are_not_guessed(tmp_path):
+    files, links = debian_4_0()
+    files["sos_commands/kernel/uname_-a"] = (
+        "Linux orders-01 5.14.0-70.el9.s390x #1 SMP s390x s390x s390x GNU/Linux\n"
+    )
+    look = open_sosreport(packed(tmp_path, "tar", files, links), "report").samples.after
+    assert isinstance(look.census, Missing)
+    assert look.counters["TcpExt.ListenOverflows"] == 17
+
+
+def test_counters_in_words_are_used_where_there_are_no_others(tmp_path):
+    files, links = debian_4_0()
+    for name in ("netstat", "snmp", "snmp6"):
+        del files[f"proc/8835/net/{name}"]
+    files["sos_commands/networking/netstat_-s"] = sample("netstat-s")
+    look = open_sosreport(packed(tmp_path, "tar", files, links), "report").samples.after
+    assert look.counters["TcpExt.ListenOverflows"] == 8
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"readme": "x"}, "no sosreport"),
+        ({"sos_commands/kernel/lsmod": "x"}, "no sosreport"),
+        ({"sos_commands/networking/ss_-peaonmi": "ss: command not found\n"}, "sos with -o networking"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["tar", "folder"])
+def test_what_is_no_sosreport_is_one_line(tmp_path, files, words, kind):
+    path = (
+        str(write_folder(tmp_path / NAME, files, {}))
+        if kind == "folder"
+        else packed(tmp_path, kind, files, {})
+    )
+    with pytest.raises(SnapshotError, match=words) as refused:
+        open_sosreport(path, "report")
+    assert "\n" not in str(refused.value)
+    assert str(refused.value).startswith("report: ")
+
+
+@pytest.mark.parametrize("leads_to", ["/proc/self/net", "../../../proc/self/net"])
+@pytest.mark.parametrize("kind", ["tar", "folder"])
+def test_a_link_out_of_the_report_is_refused(tmp_path, leads_to, kind):
+    files, links = debian_4_0()
+    links |= {"proc/net": leads_to}
+    path = (
+        str(write_folder(tmp_path / NAME, files, links))
+        if kind == "folder"
+        else packed(tmp_path, kind, files, links)
+    )
+    with pytest.raises(SnapshotError, match="leads out of it"):
+        open_sosreport(path, "report")
+
+
+def test_nothing_is_written_anywhere(tmp_path, monkeypatch):
+    path = packed(tmp_path, "tar.xz", *debian_4_0())
+    before = {entry: os.stat(entry).st_mtime_ns for entry in (str(tmp_path), path)}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    open_sosreport(path, "report")
+    assert {entry: os.stat(entry).st_mtime_ns for entry in before} == before
+    assert os.listdir(tmp_path) == [os.path.basename(path)]
+
+
+def test_a_name_that_is_no_namespace_of_the_report_is_a_question(tmp_path):
+    path = packed(tmp_path, "tar", *debian_4_0())
+    with pytest.raises(QuestionError, match="the host's only"):
+        open_sosreport(path, "report", "blue")
