@@ -16,6 +16,8 @@ from tests.recordings.reports import (
     BOOTED,
     LAYOUTS,
     NAME,
+    PS,
+    PS_NAMES,
     TAKEN,
     debian_4_0,
     sample,
@@ -219,4 +221,111 @@ def test_nothing_is_written_anywhere(tmp_path, monkeypatch):
 def test_a_name_that_is_no_namespace_of_the_report_is_a_question(tmp_path):
     path = packed(tmp_path, "tar", *debian_4_0())
     with pytest.raises(QuestionError, match="the host's only"):
+        open_sosreport(path, "report", "blue")
+
+
+# Listings of programs: who holds what, and more of each socket.
+
+
+def with_listings(*names):
+    files = {f"sos_commands/networking/{name}": sample(text) for name, text in names}
+    more = {
+        "sos_commands/process/ps_axo_flags_state_uid_pid_ppid_pgid_sid_cls_pri_addr_sz_wchan_20_lstart": PS,
+        "sos_commands/process/ps_axo_pid_ppid_user_group_lwp_nlwp_start_time_comm_cgroup": PS_NAMES,
+    }
+    return debian_4_0(**files, **more)
+
+
+SS = ("ss_-peaonmi", "ss-peaonmi")
+NETSTAT = ("netstat_-W_-neopa", "netstat-W-neopa")
+
+
+@pytest.mark.parametrize(
+    "listings",
+    [
+        (NETSTAT,),
+        (("netstat_-T_-neopa", "netstat-W-neopa"),),
+        (("netstat_-neopa", "netstat-W-neopa"),),
+        (SS,),
+        (SS, NETSTAT, ("netstat_-W_-agn", "nstat-az")),
+    ],
+)
+def test_who_holds_a_socket_is_told_by_a_listing(tmp_path, listings):
+    path = packed(tmp_path, "tar.gz", *with_listings(*listings))
+    look = open_sosreport(path, "report").samples.after
+    assert counted(look) == EXPECTED
+    leaked = look.detail[TcpState.CLOSE_WAIT].connections
+    assert {(one.owner.holders[0].pid, one.owner.holders[0].name) for one in leaked} == {(49, "orders-api")}
+    assert {one.receive_queue for one in leaked} == {19}
+
+
+def test_a_listing_of_ss_tells_ages_and_limits_too(tmp_path):
+    look = open_sosreport(packed(tmp_path, "tar.gz", *with_listings(SS)), "report").samples.after
+    (full,) = [one for one in look.listeners if one.local.port == 9443]
+    assert (full.accept_queue, full.accept_limit) == (6, 5)
+    ages = {round(one.info.last_data_recv) for one in look.detail[TcpState.CLOSE_WAIT].connections}
+    assert ages == {3}
+    without = open_sosreport(packed(tmp_path, "tar", *with_listings(NETSTAT)), "report").samples.after
+    (unsure,) = [one for one in without.listeners if one.local.port == 9443]
+    assert unsure.accept_queue == 6
+    assert isinstance(unsure.accept_limit, Missing)
+
+
+def test_processes_are_those_that_ps_printed(tmp_path):
+    processes = open_sosreport(
+        packed(tmp_path, "tar", *with_listings(NETSTAT)), "report"
+    ).samples.after.processes
+    orders, payments = processes[49], processes[53]
+    assert (orders.name, orders.uid, orders.parent) == ("orders-api", 0, 1)
+    assert (payments.uid, payments.unit) == (1013, "payments.service")
+    assert payments.command == "python3 /srv/pay/app.py"
+    assert payments.started == TAKEN - 114 - BOOTED, "local time is an hour ahead"
+    assert isinstance(payments.descriptors, Missing)
+
+
+def test_a_listing_that_failed_says_nothing_and_the_rest_is_read(tmp_path):
+    files, links = debian_4_0(**{"sos_commands/networking/ss_-peaonmi": "ss: command not found\n"})
+    found = open_sosreport(packed(tmp_path, "tar", files, links), "report")
+    assert counted(found.samples.after) == EXPECTED
+    assert found.source.forms == ("proc", "sysctl")
+
+
+# Network namespaces besides the host's.
+
+
+NAMESPACES = {
+    "4.0": "sos_commands/networking/ip_netns_exec_{netns}_{command}",
+    "4.5": "sos_commands/networking/namespaces/{netns}/ip_netns_exec_{netns}_{command}",
+    "bare": "sos_commands/networking/namespaces/{netns}/{command}",
+}
+
+
+@pytest.mark.parametrize("layout", NAMESPACES)
+@pytest.mark.parametrize("kind", ["tar.xz", "folder"])
+def test_a_namespace_is_read_by_its_name(tmp_path, layout, kind):
+    name = NAMESPACES[layout]
+    inside = {
+        name.format(netns="qrouter-17_blue", command="netstat_-W_-neopa"): sample("netstat-W-neopa"),
+        name.format(netns="qrouter-17_blue", command="netstat_-s"): sample("netstat-s"),
+        name.format(netns="qrouter-19", command="netstat_-s"): "Tcp:\n    41 resets sent\n",
+    }
+    files, links = debian_4_0(**inside)
+    files["proc/8835/net/tcp"] = files["proc/8835/net/tcp"].splitlines()[0] + "\n"
+    files["proc/8835/net/tcp6"] = files["proc/8835/net/tcp6"].splitlines()[0] + "\n"
+    path = (
+        str(write_folder(tmp_path / NAME, files, links))
+        if kind == "folder"
+        else packed(tmp_path, kind, files, links)
+    )
+    host = open_sosreport(path, "report").samples.after
+    assert counted(host) == {}
+    assert host.counters["TcpExt.ListenOverflows"] == 17
+    look = open_sosreport(path, "report", "qrouter-17_blue").samples.after
+    assert counted(look) == EXPECTED
+    assert look.counters["TcpExt.ListenOverflows"] == 8
+    assert (look.namespace_name, look.initial_namespace) == ("qrouter-17_blue", False)
+    assert isinstance(look.sysctls["net.ipv4.tcp_fin_timeout"], Missing), "each namespace has its own"
+    assert isinstance(look.sockstat, Missing)
+    assert look.sysctls["fs.file-max"] == host.sysctls["fs.file-max"]
+    with pytest.raises(QuestionError, match="it has qrouter-17_blue, qrouter-19"):
         open_sosreport(path, "report", "blue")
