@@ -85,11 +85,25 @@ def _meanings(text: str) -> Iterator[Meaning]:
     said = list(_said_kinds(text))
     yield from said or _numbers_and_ends(text)
     yield from _pages(text)
+    yield from () if said else _process_of_a_port_s_number(text)
     service = _service(text)
     if service is not None:
         yield Meaning("port", str(service), f"port {service}")
     yield from _processes(text)
     yield from _lines_of_logs(text)
+
+
+def _process_of_a_port_s_number(text: str) -> Iterator[Meaning]:
+    """Of a number that nobody listens on: the process that has it, unless it is the kernel's own."""
+    from tcpdoctor.kernel.processes import read_task
+
+    if not is_whole(text) or not 1 <= int(text) <= _LARGEST_PORT or not os.path.exists(f"/proc/{int(text)}"):
+        return
+    task = read_task(int(text))
+    if isinstance(task, Missing) or task.kernel or task.zombie or _listens(int(text)):
+        return
+    with suppress(OSError), open(f"/proc/{int(text)}/comm", encoding="utf-8", errors="replace") as comm:
+        yield Meaning("pid", str(int(text)), f"the process {clean(comm.read().strip(), 60)}")
 
 
 _KINDS = {
@@ -387,7 +401,9 @@ _BEFORE_END = (
 
 
 _HOST_AND_PORT = re.compile(
-    r"\bto (?:host |server at )?[\"']?([\w.-]+)[\"']?,? port (\d{1,5})\b"
+    r"\bto (?:host |server at )?[\"']?([\w.-]+)[\"']?(?: \([\w.:]+\))?,? port (\d{1,5})\b"
+    r"|/dev/tcp/([\w.:-]+)/(\d{1,5})\b"
+    r"|\(([\d.]{7,}|[0-9a-f:]{3,})\), [Pp]ort (\d{1,5})\b"
     r"|\('([\w.:-]*)', (\d{1,5})[,)]"
     r"|\bhost='([\w.:-]+)', port=(\d{1,5})\b"
 )
@@ -401,12 +417,23 @@ def _end_in_line(text: str) -> Iterator[Meaning]:
         host, port = filter(None, apart.groups())
         yield from _numbers_and_ends(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         return
-    words = [word.lstrip(".,;'\"").rstrip(".,;:?!'\"") for word in re.split(r"[\s()'\",]+|->|//?", text)]
+    text = _OF_NODE.sub(r"\1[\2]:\3", text)
+    words = [_bracket_free(word) for word in re.split(r"[\s()'\",]+|->|//?", text)]
     ends = [
         end for before, word in zip(["", *words], words, strict=False) for end in _named_end(before, word)
     ]
     if ends:
         yield from ends[-1] if "->" in text else ends[0]
+
+
+_OF_NODE = re.compile(r"(\bE[A-Z]+ )((?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}):(\d{1,5})\b")
+"""Node.js writes an address of IPv6 and the port without brackets: ``connect ECONNREFUSED ::1:3306``."""
+
+
+def _bracket_free(word: str) -> str:
+    """A word of a line without what ends the sentence, and ``[0.0.0.0:80]`` of haproxy without brackets."""
+    bare = word.lstrip(".,;'\"").rstrip(".,;:?!'\"")
+    return bare[1:-1] if re.fullmatch(r"\[[^\[\]]*\.[^\[\]]*:\d{1,5}\]", bare) else bare
 
 
 def _named_end(before: str, word: str) -> Iterator[list[Meaning]]:

@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -224,7 +224,10 @@ def check(
     target = Output(output_format, output, color, pager=not no_pager, netns=netns)
     try:
         _refuse_questions(rule or [])
-        code = _answer(request, output_format, target)
+        try:
+            code = _answer(request, output_format, target)
+        except QuestionError as error:
+            raise QuestionError(f"{error}{_other_question(rule or [], str(error))}") from error
     except TcpdoctorError as error:
         if output_format != "nagios" or (isinstance(error, OutputError) and output is None):
             raise
@@ -439,6 +442,20 @@ def _refuse_questions(words: list[str]) -> None:
     for word in words:
         if not re.fullmatch(r"[a-z][a-z0-9,-]*", word):
             raise QuestionError(f"no rule is called {word!r}; did you mean: tcpdoctor {_meant(word)}")
+
+
+def _other_question(words: list[str], complaint: str) -> str:
+    """What is said behind the complaint that a word is no rule, where it is something else."""
+    if "there is no rule " not in complaint:
+        return ""
+    from tcpdoctor.answers.words import meaning_of  # only a mistake pays for it
+
+    for word in words:
+        if repr(word) in complaint:
+            with suppress(QuestionError):
+                meaning, _ = meaning_of([word])
+                return f"; or is it {meaning.name}? tcpdoctor explain {word}"
+    return ""
 
 
 def _meant(word: str) -> str:

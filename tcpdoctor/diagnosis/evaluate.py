@@ -11,6 +11,7 @@ from tcpdoctor.diagnosis.judge import SubjectsOf, judge, make_judge, observe
 from tcpdoctor.diagnosis.rule import NEEDS, Rule, Trigger, read_body
 from tcpdoctor.diagnosis.tree import facts_of
 from tcpdoctor.facts.host import HostFacts
+from tcpdoctor.facts.owned import OWNED_FACTS
 from tcpdoctor.facts.subject import Crowd, Scope, Subject
 from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.kernel.reading import Missing, Reading, Refused
@@ -229,7 +230,7 @@ def _first(whom: Sequence[int], subjects: Sequence[Subject]) -> str:
 
 
 def diagnose_port(rules: Sequence[Rule], samples: Samples, port: int, pids: Collection[int]) -> Diagnosis:
-    """Apply all rules but the host's, and keep the findings that are about a port or about who is there.
+    """Keep the findings that are about a port, about who is there, or of the host about sockets there.
 
     Args:
         rules: Those in force.
@@ -242,10 +243,21 @@ def diagnose_port(rules: Sequence[Rule], samples: Samples, port: int, pids: Coll
         return subject.scope is not Scope.PROCESS or subject.identity.get("pid") in pids
 
     def concerns(finding: Finding) -> bool:
+        if finding.scope is Scope.HOST:
+            return port in finding.local_ports
         return finding.scope is Scope.PROCESS or finding.identity.get("port") == port
 
-    here = [rule for rule in rules if rule.scope is not Scope.HOST]
+    here = [rule for rule in rules if rule.scope is not Scope.HOST or _tells_of_sockets(rule)]
     return _diagnose_part(here, samples, only_here, concerns)
+
+
+def _tells_of_sockets(rule: Rule) -> bool:
+    """Whether a rule about the host says whose sockets it is about: most judge settings and counters."""
+    return any(name.partition(".")[0] in _TELL_OF_SOCKETS for name in _numbers_of(rule))
+
+
+_TELL_OF_SOCKETS = frozenset(name.partition(".")[0] for name in OWNED_FACTS)
+"""Families of facts of which one says who holds the sockets."""
 
 
 def diagnose_process(

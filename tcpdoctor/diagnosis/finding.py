@@ -125,6 +125,8 @@ class Finding(NamedTuple):
     """The processes that it is about, or names."""
     peers: frozenset[Endpoint] = frozenset()
     """The ends that this host connected to and that it is about, or names; IPv4 as IPv4."""
+    local_ports: frozenset[int] = frozenset()
+    """Of the sockets that it tells of, where it is about a whole host."""
     whereabouts: Whereabouts = Whereabouts()
     whom: str = ""
     """Whom it is about in few words: ``this host``, the process behind a listener, the far end alone."""

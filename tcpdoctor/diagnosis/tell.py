@@ -95,11 +95,12 @@ def _summary(body: Body, trigger: Trigger, facts: Facts, limits: Mapping[str, fl
 class _Whom(TypedDict):
     pids: frozenset[int]
     peers: frozenset[Endpoint]
+    local_ports: frozenset[int]
 
 
 def _whom(body: Body, subject: Subject) -> _Whom:
-    """The processes and ends that the subject is, and those that the prose names."""
-    pids, peers = set[int](), set[Endpoint]()
+    """The processes and ends that the subject is, those that the prose names, and where their sockets are."""
+    pids, peers, ports = set[int](), set[Endpoint](), set[int]()
     identity = subject.identity
     if isinstance(pid := identity.get("pid"), int):
         pids.add(pid)
@@ -111,7 +112,8 @@ def _whom(body: Body, subject: Subject) -> _Whom:
             if isinstance(value, NamedText):
                 pids |= value.pids
                 peers |= value.peers
-    return {"pids": frozenset(pids), "peers": frozenset(peers)}
+                ports |= value.ports
+    return {"pids": frozenset(pids), "peers": frozenset(peers), "local_ports": frozenset(ports)}
 
 
 def _whereabouts(subject: Subject, snapshot: Snapshot) -> Whereabouts:

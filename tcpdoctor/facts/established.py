@@ -202,7 +202,8 @@ def holders_text(sockets: SocketSet) -> Value:
         return unknown[0] if unknown else NONE
     if unknown:
         numbers[HIDDEN_LABEL] = len(unknown)
-    return NamedText(most_common(numbers, "{name}: {number:,}"), pids=pids_of(sockets.sure))
+    text = most_common(numbers, "{name}: {number:,}")
+    return NamedText(text, pids=pids_of(sockets.sure), ports=(row.local.port for row in sockets.sure))
 
 
 def _idle_unprobed(living: Living) -> Reading[SocketSet]:
@@ -284,7 +285,7 @@ def _large_owners(sockets: SocketSet) -> Value:
         return NONE
     words = [f"{name}: {numbers[name]:,} with {show(number, BYTE)}" for name, number in held.most_common()]
     text = enumerate_some(words[:_NAMED], len(words) - len(words[:_NAMED]))
-    return NamedText(text, pids=pids_of(sockets.sure))
+    return NamedText(text, pids=pids_of(sockets.sure), ports=(row.local.port for row in sockets.sure))
 
 
 _NAMED = 3

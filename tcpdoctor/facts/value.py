@@ -110,11 +110,20 @@ class NamedText(str):
     pids: frozenset[int]
     peers: frozenset[Endpoint]
     """Ends that we connected to; a client of ours is not among them."""
+    ports: frozenset[int]
+    """Local ports of the sockets that it tells of."""
 
-    def __new__(cls, text: str, *, pids: Iterable[int] = (), peers: Iterable[Endpoint] = ()) -> "NamedText":
+    def __new__(
+        cls,
+        text: str,
+        *,
+        pids: Iterable[int] = (),
+        peers: Iterable[Endpoint] = (),
+        ports: Iterable[int] = (),
+    ) -> "NamedText":
         """Make one of a text and of whom it is about."""
         made = super().__new__(cls, text)
-        made.pids, made.peers = frozenset(pids), frozenset(peers)
+        made.pids, made.peers, made.ports = frozenset(pids), frozenset(peers), frozenset(ports)
         return made
 
 

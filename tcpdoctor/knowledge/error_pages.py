@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -107,9 +108,19 @@ def _translated(text: str) -> str | None:
     """Return the error whose text in another language stands in this one; None for none."""
     if len(text) > _LONGEST_LINE:
         return None
-    folded = text.casefold()
+    folded = _folded(text)
     texts = parse_toml(read_text("error_texts.toml"))
-    return next((name for name, said in texts.items() if any(one.casefold() in folded for one in said)), None)
+    return next((name for name, said in texts.items() if any(_folded(one) in folded for one in said)), None)
+
+
+def _folded(text: str) -> str:
+    """A text as it is compared: without article, accents, quotes and capitals, which logs often lose."""
+    letters = (one for one in unicodedata.normalize("NFKD", text) if not unicodedata.combining(one))
+    return _ARTICLE.sub("", _QUOTES.sub("", "".join(letters).casefold()))
+
+
+_QUOTES = re.compile(r"[\u2019`\u00b4'\"\u00ab\u00bb\u201e\u201c\u201d]")
+_ARTICLE = re.compile("^(?:die|der|das|la|le|el|il|l') ")
 
 
 _LONGEST_LINE = 4096

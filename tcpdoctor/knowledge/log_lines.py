@@ -96,6 +96,12 @@ LOG_LINES = (
         "ENOBUFS",
     ),
     LogLine(
+        "cannot expose privileged port",
+        "Rootless Podman or Docker: the user may not bind ports below net.ipv4.ip_unprivileged_port_start.",
+        "--sysctl",
+        "net.ipv4.ip_unprivileged_port_start",
+    ),
+    LogLine(
         "tcp backlog setting of",
         "Redis: net.core.somaxconn is below the backlog that it asks for.",
         "--sysctl",

@@ -47,4 +47,4 @@ def as_far_as(text: str, columns: int) -> str:
         if len(kept) + 1 + len(sentence) > columns:
             break
         kept += f" {sentence}"
-    return kept if kept.endswith(".") else f"{kept.rstrip(';')}."
+    return kept if kept.endswith((".", ".)")) else f"{kept.rstrip(';')}."

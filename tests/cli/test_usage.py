@@ -28,6 +28,7 @@ from tests.cli.command import COMMAND, complaint, environment, tcpdoctor
         (("check", "--sort", "age"), "tcpdoctor sockets --sort"),
         (("check", "--port", "80"), "tcpdoctor explain --port N"),
         (("check", "8080"), "tcpdoctor explain 8080"),
+        (("check", "close-wait"), "or is it close_wait? tcpdoctor explain close-wait"),
         (("8080",), "did you mean: tcpdoctor explain 8080"),
         (("-v",), "did you mean --version?"),
         (("lab",), "which of its commands? there are: list, run, prove"),

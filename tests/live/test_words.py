@@ -46,6 +46,53 @@ def test_a_line_of_a_log_names_the_error_and_the_port():
     assert questions(*line.split()) == [("error", "EADDRINUSE"), ("port", "80")]
 
 
+@pytest.mark.parametrize(
+    ("line", "asked"),
+    [
+        ("java.net.BindException: Adresse wird bereits verwendet (Bind failed)", [("error", "EADDRINUSE")]),
+        ("bind: adresse deja utilisee", [("error", "EADDRINUSE")]),
+        ("bind: Adresse wird bereits benutzt", [("error", "EADDRINUSE")]),
+        ("No existe ninguna ruta hasta el \u00abhost\u00bb", [("error", "EHOSTUNREACH")]),
+        ("accept4: Demasiados archivos abiertos", [("error", "EMFILE")]),
+        ("connect: Verbindung verweigert", [("error", "ECONNREFUSED")]),
+        (
+            "Error: connect ECONNREFUSED 2001:db8::7:3306",
+            [("error", "ECONNREFUSED"), ("connect", "[2001:db8::7]:3306")],
+        ),
+        (
+            "[ALERT] Starting frontend http: cannot bind socket (Address already in use) [0.0.0.0:7411]",
+            [("error", "EADDRINUSE"), ("port", "7411")],
+        ),
+        (
+            "bash: connect: /dev/tcp/203.0.113.7/7411: Connection refused",
+            [("error", "ECONNREFUSED"), ("connect", "203.0.113.7:7411")],
+        ),
+        (
+            'psql: Fehler: Verbindung zum Server auf "db" (203.0.113.7), Port 5432: Verbindung abgelehnt',
+            [("error", "ECONNREFUSED"), ("connect", "203.0.113.7:5432")],
+        ),
+        (
+            "rootlessport cannot expose privileged port 80, you can add 'net.ipv4.ip_unprivileged_po",
+            [("sysctl", "net.ipv4.ip_unprivileged_port_start"), ("port", "80")],
+        ),
+    ],
+)
+def test_a_line_in_another_language_or_of_another_program_names_the_error_and_the_end(line, asked):
+    assert questions(*line.split()) == asked
+
+
+def test_a_number_that_nobody_listens_on_names_the_process_that_has_it_too(in_namespace):
+    def ask() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        idle = questions("1")
+        with socket.create_server(("127.0.0.1", 1)):
+            return idle, questions("1")
+
+    idle, served = in_namespace(ask)
+    assert idle[0] == served[0] == ("port", "1")
+    assert ("pid", "1") in idle
+    assert ("pid", "1") not in served
+
+
 def where_a_server_listens() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     with socket.create_server(("127.0.0.1", 7411)):
         return questions("127.0.0.1:7411"), questions("127.0.0.1:7412")
