@@ -1,6 +1,7 @@
 """`tcpdoctor check`: look, judge, print, and say it with the exit code."""
 
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -264,9 +265,7 @@ def _answer(request: _Request, kind: CheckFormat, target: Output) -> int:
             answer = _look(request, memory, kind, tell_stage)
         else:
             answer = _look_at_recording(request, recording)
-        answer = answer._replace(
-            duration=time.monotonic() - started, way=_way_of(request.netns), netns=style.netns
-        )
+        answer = answer._replace(duration=time.monotonic() - started, way=_way_of(request), netns=style.netns)
         tell_stage("writing the answer")
         head = _incomplete(answer)
         if head:
@@ -280,12 +279,14 @@ def _answer(request: _Request, kind: CheckFormat, target: Output) -> int:
     return exit_code(answer)
 
 
-def _way_of(netns: str | None) -> str | None:
-    if netns is None:
+def _way_of(request: _Request) -> str | None:
+    if request.netns is None:
         return None
+    if request.recordings:
+        return f"ip netns exec {shlex.quote(request.netns)}"  # a sosreport has those with a name
     from tcpdoctor.answers.everywhere import way_into
 
-    return way_into(netns)
+    return way_into(request.netns)
 
 
 def _answer_everywhere(
@@ -390,10 +391,9 @@ def _refuse_contradictions(request: _Request, kind: CheckFormat) -> None:
         typer.BadParameter: With what may be given instead.
     """
     refuse_bad_window(request.window)
-    if request.recordings and request.netns is not None:
-        raise typer.BadParameter(
-            "does not go with --from: a recording has its namespace", param_hint="--netns"
-        )
+    if request.recordings and request.netns == EVERY:
+        text = f"{EVERY} does not go with --from; give the name of one in a sosreport"
+        raise typer.BadParameter(text, param_hint="--netns")
     if request.recordings and request.since_last is not None:
         text = "does not go with --from; give --from twice, the earlier recording and the later"
         raise typer.BadParameter(text, param_hint="--since-last")

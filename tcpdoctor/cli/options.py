@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcpdoctor.errors import QuestionError
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -50,21 +48,19 @@ def recording_from(
 
     Args:
         paths: Those of ``--from``.
-        netns: That of ``--netns``, which this thread enters where there are none.
+        netns: That of ``--netns``: one of a sosreport; where there are no paths, one that this thread enters.
         apart: Seconds between two of which neither says when it was taken.
 
     Raises:
-        QuestionError: Both were given, or the recordings do not go together.
+        QuestionError: The recordings have no such namespace, or do not go together.
         SnapshotError: One cannot be read.
     """
     if not paths:
         look_from(netns)
         return None
-    if netns is not None:
-        raise QuestionError("--netns looks into a namespace of this host; it does not go with --from")
     from tcpdoctor.recordings.opened import open_looks
 
-    return open_looks(paths, apart)
+    return open_looks(paths, apart, netns)
 
 
 def look_from(netns: str | None) -> None:

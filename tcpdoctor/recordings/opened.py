@@ -23,23 +23,29 @@ _TAR_AT, _TAR = 257, b"ustar"
 _HEAD = 1 << 16
 
 
-def open_recording(path: str) -> Recording:
+def open_recording(path: str, netns: str | None = None) -> Recording:
     """Return what was recorded at a path; ``-`` is standard input.
 
     Args:
         path: A file, a pipe, or the folder of a sosreport.
+        netns: A network namespace of a sosreport, by name; None: the host's.
 
     Raises:
+        QuestionError: It has no such network namespace.
         SnapshotError: It cannot be read as a recording; one line: the file, what is wrong, what to do.
     """
     shown = "standard input" if path == STDIN else clean(path, 300)
     if path != STDIN and os.path.isdir(path):
-        return _open_sosreport(path, shown)
+        return _open_sosreport(path, shown, netns)
     data, modified = _read(path, shown)
     if is_archive(data):
         if path == STDIN:
             raise SnapshotError("standard input: an archive; give its path instead")
-        return _open_sosreport(path, shown)
+        return _open_sosreport(path, shown, netns)
+    if netns is not None:
+        raise QuestionError(
+            f"{shown} is of one network namespace; --netns chooses among those of a sosreport; leave it out"
+        )
     if data.startswith(_GZIP):
         data = inflate(data, shown)
     if len(data) > LARGEST_UNPACKED:
@@ -49,12 +55,13 @@ def open_recording(path: str) -> Recording:
     return _open_text(data, shown, modified)
 
 
-def open_looks(paths: Sequence[str], apart: float | None = None) -> Recording:
+def open_looks(paths: Sequence[str], apart: float | None = None, netns: str | None = None) -> Recording:
     """Return one recording, or two of the same host as two looks of which the earlier comes first.
 
     Args:
         paths: One or two.
         apart: Seconds between them, where they do not say when they were taken; else that is told.
+        netns: As `open_recording`.
 
     Raises:
         QuestionError: There are more, they are of different hosts, or nothing says how far apart they are.
@@ -64,7 +71,7 @@ def open_looks(paths: Sequence[str], apart: float | None = None) -> Recording:
         raise QuestionError(f"--from is given {len(paths)} times; once is one recording, twice are two looks")
     if paths.count(STDIN) > 1:
         raise QuestionError("--from - is given twice; standard input is one recording")
-    opened = [open_recording(path) for path in paths]
+    opened = [open_recording(path, netns) for path in paths]
     return opened[0] if len(opened) == 1 else two_looks(opened[0], opened[1], apart)
 
 
@@ -97,10 +104,10 @@ def two_looks(one: Recording, other: Recording, apart: float | None = None) -> R
     return other._replace(source=source, samples=Samples(first, second))
 
 
-def _open_sosreport(path: str, shown: str) -> Recording:
+def _open_sosreport(path: str, shown: str, netns: str | None) -> Recording:
     from tcpdoctor.recordings.sosreport import open_sosreport  # archives are seldom
 
-    return open_sosreport(path, shown)
+    return open_sosreport(path, shown, netns)
 
 
 def _open_text(data: bytes, shown: str, modified: float) -> Recording:

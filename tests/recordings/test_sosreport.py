@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import json
 import lzma
 import os
 
@@ -12,12 +13,14 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.recordings.opened import open_recording
 from tcpdoctor.recordings.sosreport import open_sosreport
+from tests.cli.command import tcpdoctor
 from tests.recordings.reports import (
     BOOTED,
     LAYOUTS,
     NAME,
     PS,
     PS_NAMES,
+    SAMPLES,
     TAKEN,
     debian_4_0,
     sample,
@@ -329,3 +332,26 @@ def test_a_namespace_is_read_by_its_name(tmp_path, layout, kind):
     assert look.sysctls["fs.file-max"] == host.sysctls["fs.file-max"]
     with pytest.raises(QuestionError, match="it has qrouter-17_blue, qrouter-19"):
         open_sosreport(path, "report", "blue")
+
+
+def test_check_asks_about_a_namespace_of_a_report(tmp_path):
+    inside = "sos_commands/networking/ip_netns_exec_blue_"
+    files, links = debian_4_0(
+        **{
+            f"{inside}netstat_-W_-neopa": sample("netstat-W-neopa"),
+            f"{inside}netstat_-s": sample("netstat-s"),
+        }
+    )
+    path = packed(tmp_path, "tar.gz", files, links)
+    asked = json.loads(tcpdoctor("check", "--from", path, "--netns", "blue", "--json").stdout)
+    assert asked["host"]["namespace_name"] == "blue"
+    assert asked["source"]["kind"] == "sosreport"
+    assert asked["states"]["close_wait"] == 17
+    for netns, words in (("green", "it has blue"), ("all", "give the name of one")):
+        refused = tcpdoctor("check", "--from", path, "--netns", netns)
+        assert refused.returncode == 3
+        assert words in refused.stderr
+        assert refused.stderr.count("\n") == 1
+    other = tcpdoctor("check", "--from", str(SAMPLES / "ss-tan.txt"), "--netns", "blue")
+    assert (other.returncode, other.stderr.count("\n")) == (3, 1)
+    assert "--netns chooses among those of a sosreport" in other.stderr
