@@ -54,6 +54,12 @@ COMMANDS = {
         "List sockets with owner, age, timer and queues.",
         ("--state",),
     ),
+    "fix": Entry(
+        "tcpdoctor.cli.fix",
+        "fix",
+        "Plan what to do about what check found; nothing is changed.",
+        ("--rules",),
+    ),
     "facts": Entry(
         "tcpdoctor.cli.facts", "facts", "List the facts that rules may use, with their values here."
     ),

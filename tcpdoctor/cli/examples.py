@@ -25,6 +25,10 @@ EXAMPLES: Mapping[str, tuple[Example, Example]] = {
         Example("tcpdoctor check", "two looks a second apart, the short form"),
         Example("tcpdoctor check close-wait-leak", "this rule only, all that it has to say"),
     ),
+    "fix": (
+        Example("tcpdoctor fix", "settings and programs, each with its risk; nothing is changed"),
+        Example("tcpdoctor fix --as sysctl.d syncookies-off", "the lines of one rule, for a file"),
+    ),
     "explain": (
         Example("tcpdoctor explain 8080", "who holds the port, until when, what to do"),
         Example("tcpdoctor explain Address already in use", "what an error means, what to look at"),

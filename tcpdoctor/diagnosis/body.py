@@ -312,7 +312,7 @@ def _whole(table: Table, key: str, largest: float = math.inf) -> int:
 
 
 EXPECTATIONS = ("info", "warning", "critical", "clear", "unknown")
-_SYSCTL_KEYS = ("name", "value", "applies_to")
+_SYSCTL_KEYS = ("name", "value", "applies_to", "alternative")
 _PARTS = {2: ("low", "high"), 3: ("min", "pressure", "max")}
 
 
@@ -329,6 +329,10 @@ class SysctlChange(NamedTuple):
     value: tuple[Calculation, ...] | AddPort
     """One calculation per number of the sysctl."""
     applies_to: str
+    formula: str = ""
+    """What the file has for the value, where it is not a plain number."""
+    alternative: bool = False
+    """Whether it is instead of a sysctl fix above it, so that a plan has the first of them only."""
 
 
 class FixText(NamedTuple):
@@ -492,7 +496,17 @@ def _sysctl(table: Table, context: Context) -> SysctlChange:
         items = value if isinstance(value, list) else [value]
         change = tuple(_sysctl_number(table, name, item, place, context) for place, item in enumerate(items))
         _check_parts(table, name, len(change), context)
-    return SysctlChange(name, change, table.choice("applies_to", ("namespace", "host")))
+    applies_to = table.choice("applies_to", ("namespace", "host"))
+    alternative = table.flag("alternative") if table.has("alternative") else False
+    return SysctlChange(name, change, applies_to, _formula(value), alternative)
+
+
+def _formula(value: object) -> str:
+    """The expressions of a value as the file has them, ``sysctl.`` left out; nothing for plain numbers."""
+    items = value if isinstance(value, list) else [value]
+    if not any(isinstance(item, str) for item in items):
+        return ""
+    return ", ".join(str(item) for item in items).replace("sysctl.", "")
 
 
 def _sysctl_number(table: Table, name: str, item: object, place: int, context: Context) -> Calculation:

@@ -51,6 +51,10 @@ class SysctlFix(NamedTuple):
     """``namespace`` or ``host``."""
     command: str | None = None
     """What sets it; None where the value could not be computed."""
+    formula: str = ""
+    """How the value is computed, as the rule has it; nothing for a plain number."""
+    alternative: bool = False
+    """Whether it is instead of a sysctl fix above it."""
 
 
 class Fix(NamedTuple):
@@ -136,6 +140,8 @@ class Finding(NamedTuple):
     """How far it has gone: the rule's `measure`, of a range its certain end; None where it is not known."""
     limit: float | None = None
     """What `value` is compared with at the lowest severity, in the same unit; None where it is a switch."""
+    holding: tuple[Fix, ...] = ()
+    """Fixes that ask for what a setting holds already: nothing is to be done, and nothing to be undone."""
 
 
 class Unchecked(NamedTuple):

@@ -83,6 +83,7 @@ def tell(
         else fill_headline(body.headline, facts, limits, at_most=trigger.at_most),
         value=certain(value_of(rule, facts, at_most=trigger.at_most)),
         limit=first_limit(rule),
+        holding=_holding(rule, body, trigger, facts, others, snapshot),
     )
 
 
@@ -213,10 +214,31 @@ def _fixes(
     return told or fixes
 
 
+def _holding(
+    rule: Rule, body: Body, trigger: Trigger, facts: Facts, others: Sequence[Facts], snapshot: Snapshot
+) -> tuple[Fix, ...]:
+    """The sysctl fixes that ask for what is there, of settings that have to do with what was found."""
+    fixes = (_fix(fix, rule, facts, others, snapshot) for fix in body.fixes if fix.sysctl is not None)
+    return tuple(
+        fix
+        for fix in fixes
+        if fix.sysctl is not None
+        and _changes_nothing(fix.sysctl)
+        and _is_to_blame(fix.sysctl, rule, trigger, facts)
+    )
+
+
 def _is_of_use(change: SysctlFix, rule: Rule, trigger: Trigger, facts: Facts) -> bool:
     """Whether a setting would change, and is part of what holds where one of several parts is enough."""
-    if not isinstance(change.value, str) and change.value is not None and change.value == change.current:
-        return False
+    return not _changes_nothing(change) and _is_to_blame(change, rule, trigger, facts)
+
+
+def _changes_nothing(change: SysctlFix) -> bool:
+    return not isinstance(change.value, str) and change.value is not None and change.value == change.current
+
+
+def _is_to_blame(change: SysctlFix, rule: Rule, trigger: Trigger, facts: Facts) -> bool:
+    """Whether a setting is part of what holds, or the condition does not speak of it."""
     branches = branches_of(trigger.tree)
     about = [branch for branch in branches if any(_is_of(change.name, fact) for fact in facts_of(branch))]
     return not about or any(compile_condition(tree, rule.limit_values)(facts) is True for tree in about)
@@ -286,6 +308,8 @@ def _sysctl_fix(
         if isinstance(new, Missing)
         else f"{change.name} = {new.text}",
         applies_to=change.applies_to,
+        formula=change.formula,
+        alternative=change.alternative,
         command=None if isinstance(new, Missing) else _command(change.name, new.text),
     )
 

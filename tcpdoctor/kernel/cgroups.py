@@ -366,3 +366,11 @@ def _walk(mount: str) -> Iterator[tuple[int, str]]:
         for folder in folders:
             waiting.append(f"{path}/{folder.name}")
             yield folder.inode(), f"{path}/{folder.name}"
+
+
+_PODS = "/var/lib/kubelet/pods"
+
+
+def runs_pods(folder: str = _PODS) -> bool:
+    """Whether this host is a node of Kubernetes: kubelet keeps a folder of the pods that it runs."""
+    return os.path.isdir(folder)

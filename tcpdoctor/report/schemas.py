@@ -11,6 +11,7 @@ from tcpdoctor.answers.about import NamedForm, SchemaList, ShellScript
 from tcpdoctor.answers.connect import ConnectAnswer
 from tcpdoctor.answers.error import ErrorAnswer
 from tcpdoctor.answers.facts import FactsAnswer
+from tcpdoctor.answers.fix import FixAnswer
 from tcpdoctor.answers.fleet import FleetAnswer
 from tcpdoctor.answers.host_report import HostFailure
 from tcpdoctor.answers.option import OptionAnswer
@@ -38,6 +39,7 @@ _RECORDS: Mapping[str, tuple[Any, str]] = {
     "connect": (ConnectAnswer, "explain --connect HOST:PORT"),
     "error": (ErrorAnswer, "explain --error E"),
     "facts": (FactsAnswer, "facts"),
+    "fix": (FixAnswer, "fix"),
     "fleet": (FleetAnswer, "fleet"),
     "namespaces": (NamespacesAnswer, "COMMAND --netns all"),
     "option": (OptionAnswer, "explain --option SO_X"),

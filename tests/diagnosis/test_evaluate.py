@@ -325,7 +325,9 @@ def test_a_sysctl_fix_has_the_current_the_new_and_the_persistent_value():
     (finding,) = look(leak(120, sysctl__net__ipv4__timeout=60), sysctls=sysctls).findings
     fix = finding.fixes[1]
     command = "sysctl -w net.ipv4.timeout=30"
-    assert fix.sysctl == SysctlFix("net.ipv4.timeout", 60, 30, "net.ipv4.timeout = 30", "namespace", command)
+    assert fix.sysctl == SysctlFix(
+        "net.ipv4.timeout", 60, 30, "net.ipv4.timeout = 30", "namespace", command, "net.ipv4.timeout / 2"
+    )
     assert fix.do == "sysctl -w net.ipv4.timeout=30"
     assert fix.undo == "sysctl -w net.ipv4.timeout=60"
 
@@ -335,7 +337,9 @@ def test_a_sysctl_fix_whose_value_cannot_be_computed_says_why():
         (finding,) = look(leak(120, sysctl__net__ipv4__timeout=value)).findings
         fix = finding.fixes[1]
         reason = "# net.ipv4.timeout: the value could not be computed: only root may read it"
-        assert fix.sysctl == SysctlFix("net.ipv4.timeout", None, None, reason, "namespace")
+        assert fix.sysctl == SysctlFix(
+            "net.ipv4.timeout", None, None, reason, "namespace", formula="net.ipv4.timeout / 2"
+        )
         assert fix.do == reason
 
 
@@ -356,8 +360,24 @@ def test_a_pair_is_written_as_a_pair():
         "net.ipv4.range = 31768 65000",
         "namespace",
         "sysctl -w net.ipv4.range='31768 65000'",
+        "net.ipv4.range.low - 1000, 65000",
     )
     assert finding.fixes[1].do == "sysctl -w net.ipv4.range='31768 65000'"
+
+
+def test_a_fix_that_asks_for_what_is_there_is_told_apart():
+    there = with_value("net.ipv4.timeout", "30")
+    (finding,) = look(
+        leak(120, sysctl__net__ipv4__timeout=30), rules=[there], sysctls={"net.ipv4.timeout": 30}
+    ).findings
+    assert [fix.kind for fix in finding.fixes] == ["code"]
+    assert [fix.sysctl.value for fix in finding.holding if fix.sysctl] == [30]
+
+
+def test_a_fix_may_stand_for_another():
+    text = RULE.replace('applies_to = "namespace"', 'applies_to = "namespace"\nalternative = true', 1)
+    (finding,) = look(leak(120, sysctl__net__ipv4__timeout=60), rules=[rule(text)]).findings
+    assert [fix.sysctl.alternative for fix in finding.fixes if fix.sysctl] == [True]
 
 
 def test_a_triple_has_three_numbers():

@@ -1,0 +1,382 @@
+"""What findings ask of the kernel's settings becomes one plan: one value a setting, conflicts settled.
+
+Several rules may want one setting to be different things. Of a limit the largest serves all, of the range of
+ports the widest; a list of ports is extended and never shortened. Elsewhere the worse finding decides, also
+where it asks for nothing but what is there. Ports that a wider range makes ephemeral although a server has
+them are reserved before the range is widened.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from tcpdoctor.diagnosis.finding import Finding, Fix, Severity, SysctlFix
+from tcpdoctor.facts.sysctl_value import merged, port_ranges
+from tcpdoctor.kernel.reading import JsonValue, Missing, Reading
+from tcpdoctor.kernel.text import name_a_few
+from tcpdoctor.named_tuples import NamedTuple
+
+PORT_RANGE = "net.ipv4.ip_local_port_range"
+RESERVED_PORTS = "net.ipv4.ip_local_reserved_ports"
+NODE_PORTS = (30_000, 32_767)
+"""Where Kubernetes puts the ports of services on every node, unless its API server was told otherwise."""
+
+
+class PlanGround(NamedTuple):
+    """What a plan has to know of the host besides the findings."""
+
+    servers: Reading[frozenset[int]]
+    """Local ports that TCP servers listen on and UDP sockets without a peer are bound to."""
+    reserved: Reading[str]
+    """The list of reserved ports as it is, ``8080,9000-9010``."""
+    kubernetes: bool
+    """Whether pods run here, so that `NODE_PORTS` are in use without a socket."""
+    initial: Reading[bool]
+    """Whether it is the initial network namespace, where the settings of the machine are."""
+
+
+class SettingChange(NamedTuple):
+    """One setting, and what it shall be."""
+
+    key: str
+    now: JsonValue
+    value: JsonValue
+    rules: tuple[str, ...]
+    """Those whose findings ask for it, the worst first."""
+    computed: str
+    """How the value came about, in one sentence."""
+    conflict: str | None
+    """Who asked for something else, and why it is this; None where nobody did."""
+    risk: str
+    applies_to: str
+    """``namespace`` or ``host``."""
+    needs: str | None = None
+    """The setting without whose change this one must not be made."""
+
+
+class ProgramAdvice(NamedTuple):
+    """What is to be done about a finding in a program, or by hand."""
+
+    rule: str
+    subject: str
+    title: str
+    do: str
+
+
+class LeftOver(NamedTuple):
+    """What was asked for and is not in the plan."""
+
+    rule: str
+    subject: str
+    why: str
+
+
+class Plan(NamedTuple):
+    """What is to be done about findings."""
+
+    changes: tuple[SettingChange, ...]
+    """In the order in which they have to be made."""
+    advice: tuple[ProgramAdvice, ...]
+    left: tuple[LeftOver, ...]
+
+
+class Wish(NamedTuple):
+    """What one finding asks of one setting."""
+
+    rule: str
+    severity: Severity
+    value: JsonValue
+    holds: bool
+    """Whether that is what the setting holds."""
+    fix: SysctlFix
+    risk: str
+
+
+def make_plan(findings: Sequence[Finding], ground: PlanGround, only: frozenset[str] | None = None) -> Plan:
+    """Make a plan for findings, the worst first.
+
+    Args:
+        findings: Of one network namespace.
+        ground: The same host.
+        only: Rules that something is to be done about; what the others ask of the same settings counts.
+            None: all.
+    """
+    left: list[LeftOver] = []
+    asked: dict[str, list[Wish]] = {}
+    for finding in findings:
+        chosen = only is None or finding.rule in only
+        for wish in _wishes(finding, ground, left if chosen else []):
+            asked.setdefault(wish.fix.name, []).append(wish)
+    settled = [_settled(key, wishes, left, only) for key, wishes in asked.items()]
+    changes = {change.key: change for change in settled if change is not None}
+    _reserve_before_widening(changes, ground, left)
+    ordered = sorted(changes.values(), key=lambda change: _ORDER.get(change.key, 0))
+    planned = {rule for change in ordered for rule in change.rules}
+    mine = [finding for finding in findings if only is None or finding.rule in only]
+    advice = tuple(each for finding in mine for each in _advice(finding, planned))
+    return Plan(tuple(ordered), advice, tuple(dict.fromkeys(left)))
+
+
+_ORDER = {RESERVED_PORTS: -2, PORT_RANGE: -1}
+"""What comes before all else: ports are reserved while they are not yet ephemeral."""
+
+
+def _wishes(finding: Finding, ground: PlanGround, left: list[LeftOver]) -> Iterator[Wish]:
+    """What a finding asks of settings that can be set here; one of several that stand for each other."""
+    taken = False
+    for fix in (*finding.fixes, *finding.holding):
+        if fix.sysctl is None:
+            continue
+        why = _refused(fix.sysctl, ground)
+        if fix.sysctl.alternative and taken:
+            continue
+        if why is not None:
+            left.append(LeftOver(finding.rule, finding.label, f"{fix.sysctl.name}: {why}"))
+            continue
+        holds = fix in finding.holding
+        taken = taken or not holds
+        yield Wish(finding.rule, finding.severity, fix.sysctl.value, holds, fix.sysctl, fix.risk)
+
+
+def _refused(change: SysctlFix, ground: PlanGround) -> str | None:
+    if change.value is None or change.current is None:
+        return change.persist.partition(": ")[2] if change.value is None else "what it is could not be read"
+    if change.applies_to == "host" and ground.initial is False:
+        return "it is a setting of the whole machine: set it on the host"
+    return None
+
+
+# one value for each setting
+
+
+def _settled(
+    key: str, wishes: Sequence[Wish], left: list[LeftOver], only: frozenset[str] | None
+) -> SettingChange | None:
+    """The change of one setting; None where it stays as it is, or nobody who counts wants another value."""
+    now = wishes[0].fix.current
+    value, how = _meeting(key, wishes)
+    served = [wish for wish in wishes if _serves(key, value, wish)]
+    for wish in wishes:
+        counts = only is None or wish.rule in only
+        if counts and wish not in served and not wish.holds:
+            left.append(LeftOver(wish.rule, "", f"{key} {_text(wish.value)}: {how}"))
+    rules = tuple(dict.fromkeys(wish.rule for wish in served))
+    wanted = {wish.rule for wish in wishes if not wish.holds}
+    if value == now or not (wanted if only is None else wanted & only):
+        return None
+    return SettingChange(
+        key=key,
+        now=now,
+        value=value,
+        rules=rules or tuple(dict.fromkeys(wish.rule for wish in wishes)),
+        computed=_computed(key, value, served or wishes),
+        conflict=_disagreement(key, wishes, value, how),
+        risk=" ".join(dict.fromkeys(_sentence(wish.risk) for wish in (served or wishes) if not wish.holds)),
+        applies_to=wishes[0].fix.applies_to,
+    )
+
+
+_LARGEST = "the largest serves all of them"
+_WIDEST = "the widest range serves all of them"
+_TOGETHER = "the list holds the ports of all of them"
+_CAREFUL = "the smallest is enough for now, because this memory is taken from everything else"
+_WORST = "the worse finding decides"
+_LEAST = "of two that are equally bad the smaller change is made"
+_BOTH = "it serves both: long enough for slow peers, short enough for orphans"
+
+ORPHANS_END_AFTER = 30
+"""Seconds that fin-wait-2-orphans-pile-up asks for; peers that are merely slow need less."""
+
+_MORE_IS_ENOUGH = frozenset(
+    {
+        "fs.file-max",
+        "fs.nr_open",
+        "net.core.netdev_max_backlog",
+        "net.core.optmem_max",
+        "net.core.rmem_max",
+        "net.core.somaxconn",
+        "net.core.wmem_max",
+        "net.ipv4.tcp_max_orphans",
+        "net.ipv4.tcp_max_tw_buckets",
+        "net.ipv4.tcp_rmem",
+        "net.ipv4.tcp_wmem",
+        "net.netfilter.nf_conntrack_max",
+        "net.netfilter.nf_conntrack_tcp_timeout_established",
+    }
+)
+"""Limits: who asks for less has what he asks for with more."""
+
+
+def _meeting(key: str, wishes: Sequence[Wish]) -> tuple[JsonValue, str]:
+    """The value that a setting gets, and why it is that one where they differ."""
+    values = list({_text(wish.value): wish.value for wish in wishes}.values())
+    if len(values) == 1:
+        return values[0], ""
+    if key == RESERVED_PORTS:
+        return _joined(map(_text, values)), _TOGETHER
+    if key == PORT_RANGE:
+        lows, highs = zip(*map(_numbers, values), strict=True)
+        return [min(lows), max(highs)], _WIDEST
+    if key in _MORE_IS_ENOUGH:
+        most = sorted(max(each) for each in zip(*map(_numbers, values), strict=True))
+        return (most[0] if len(most) == 1 else list[JsonValue](most)), _LARGEST
+    if key == "net.ipv4.tcp_mem":
+        rising = [value for value in values if _numbers(value) == tuple(sorted(_numbers(value)))]
+        return min(rising or values, key=lambda value: _numbers(value)[-1]), _CAREFUL
+    return _by_severity(key, wishes)
+
+
+def _by_severity(key: str, wishes: Sequence[Wish]) -> tuple[JsonValue, str]:
+    worst = max(wish.severity for wish in wishes)
+    values = list({_text(wish.value): wish.value for wish in wishes if wish.severity is worst}.values())
+    if len(values) == 1:
+        return values[0], _WORST
+    if key == "net.ipv4.tcp_fin_timeout":
+        return ORPHANS_END_AFTER, _BOTH
+    now = _numbers(wishes[0].fix.current)
+
+    def change(value: JsonValue) -> int:
+        return sum(abs(one - other) for one, other in zip(_numbers(value), now, strict=True))
+
+    return min(values, key=change), _LEAST
+
+
+def _serves(key: str, value: JsonValue, wish: Wish) -> bool:
+    """Whether who made a wish has what he asked for."""
+    if key == RESERVED_PORTS:
+        return _joined([_text(value), _text(wish.value)]) == value
+    asked, given = _numbers(wish.value), _numbers(value)
+    if key == PORT_RANGE:
+        return given[0] <= asked[0] and given[1] >= asked[1]
+    if key in _MORE_IS_ENOUGH:
+        return all(one >= other for one, other in zip(given, asked, strict=True))
+    return asked == given or (key == "net.ipv4.tcp_fin_timeout" and given == (ORPHANS_END_AFTER,))
+
+
+def _disagreement(key: str, wishes: Sequence[Wish], value: JsonValue, how: str) -> str | None:
+    if not how or key == RESERVED_PORTS:
+        return None
+    asked: dict[str, list[str]] = {}
+    for wish in wishes:
+        asked.setdefault(_text(wish.value), []).append(wish.rule)
+    parts = [f"{name_a_few(tuple(dict.fromkeys(rules)), 3)} for {text}" for text, rules in asked.items()]
+    return f"asked for by {', by '.join(parts)}; set to {_text(value)}: {how}"
+
+
+def _computed(key: str, value: JsonValue, wishes: Sequence[Wish]) -> str:
+    if key == RESERVED_PORTS:
+        return "What the list holds now, and the ports of the servers that were found."
+    for wish in wishes:
+        if wish.value == value and not wish.holds:
+            numbers = len(_numbers(value))
+            formula = f"({wish.fix.formula})" if numbers > 1 else wish.fix.formula
+            return f"{formula or _text(value)}, as {wish.rule} asks for."
+    return "Put together from what several rules ask for."
+
+
+# ports of servers, before they become ephemeral
+
+
+def _reserve_before_widening(
+    changes: dict[str, SettingChange], ground: PlanGround, left: list[LeftOver]
+) -> None:
+    """Add to the plan what a wider range of ports needs; without that the range stays as it is."""
+    wider = changes.get(PORT_RANGE)
+    if wider is None:
+        return
+    before, after = _numbers(wider.now), _numbers(wider.value)
+    if not 0 < after[0] < after[1] <= _LAST_PORT:
+        del changes[PORT_RANGE]
+        return
+    if isinstance(ground.servers, Missing):
+        del changes[PORT_RANGE]
+        why = f"{PORT_RANGE}: ports of servers would become ephemeral, and which is not known: "
+        left += [LeftOver(rule, "", why + ground.servers.reason) for rule in wider.rules]
+        return
+    listed = changes[RESERVED_PORTS].value if RESERVED_PORTS in changes else ground.reserved
+    if isinstance(listed, Missing):
+        del changes[PORT_RANGE]
+        left += [LeftOver(rule, "", f"{PORT_RANGE}: {listed.reason}") for rule in wider.rules]
+        return
+    whole = _joined([_text(listed), *_newly_ephemeral(before, after, ground.servers, ground)])
+    if whole == _joined([_text(listed)]):
+        return
+    changes[PORT_RANGE] = wider._replace(needs=RESERVED_PORTS)
+    changes[RESERVED_PORTS] = _reservation(changes.get(RESERVED_PORTS), whole, wider, ground)
+
+
+def _newly_ephemeral(
+    before: Sequence[int], after: Sequence[int], servers: frozenset[int], ground: PlanGround
+) -> Iterator[str]:
+    """Ports of servers that a wider range makes ephemeral, and those of the services of Kubernetes."""
+
+    def is_new(port: int) -> bool:
+        return after[0] <= port <= after[1] and not before[0] <= port <= before[1]
+
+    yield from (str(port) for port in servers if is_new(port))
+    if ground.kubernetes and any(map(is_new, NODE_PORTS)):
+        yield f"{NODE_PORTS[0]}-{NODE_PORTS[1]}"
+
+
+def _reservation(
+    asked: SettingChange | None, whole: str, wider: SettingChange, ground: PlanGround
+) -> SettingChange:
+    """The list of reserved ports that has to be there before the range is widened."""
+    nodes = " Those of Kubernetes' services are among them." if ground.kubernetes else ""
+    computed = (
+        "What the list holds now, and the ports of servers, which the wider range would let "
+        f"outgoing connections take.{nodes}"
+    )
+    risk = "One ephemeral port fewer for each; the servers themselves may still bind them."
+    if asked is not None:
+        return asked._replace(
+            value=whole, computed=computed, rules=tuple(dict.fromkeys((*asked.rules, *wider.rules)))
+        )
+    now = ground.reserved if isinstance(ground.reserved, str) else ""
+    return SettingChange(
+        RESERVED_PORTS, now, whole, wider.rules, computed, None, risk, applies_to="namespace"
+    )
+
+
+_LAST_PORT = 65_535
+
+
+# what is no setting
+
+
+def _advice(finding: Finding, planned: frozenset[str] | set[str]) -> Iterator[ProgramAdvice]:
+    """What is to be done in programs; by hand where nothing else can be done about the finding."""
+    in_programs = [fix for fix in finding.fixes if fix.kind == "code"]
+    by_hand = [fix for fix in finding.fixes if fix.kind == "operational"]
+    fixes = in_programs if finding.rule in planned or in_programs else by_hand[:1]
+    for fix in fixes:
+        yield ProgramAdvice(finding.rule, finding.label, fix.title, _what_to_do(fix))
+
+
+def _what_to_do(fix: Fix) -> str:
+    return " ".join(fix.prose.split()) or "; ".join(fix.commands)
+
+
+# values
+
+
+def setting_text(value: JsonValue) -> str:
+    """Return a value as sysctl(8) takes it: ``60``, ``16384 60999``, ``8080,9000-9010``."""
+    return _text(value)
+
+
+def _text(value: JsonValue) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _numbers(value: JsonValue) -> tuple[int, ...]:
+    return tuple(map(int, _text(value).split()))
+
+
+def _joined(lists: Iterable[str]) -> str:
+    """Lists of ports as one, in order, as the kernel prints it."""
+    spans = [span for text in lists for span in port_ranges(text) or ()]
+    return ",".join(f"{low}" if low == high else f"{low}-{high}" for low, high in merged(spans))
+
+
+def _sentence(text: str) -> str:
+    text = " ".join(text.split())
+    return text if not text or text.endswith((".", "!", "?")) else f"{text}."

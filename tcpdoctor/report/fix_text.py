@@ -1,0 +1,185 @@
+"""`fix` for people, and as what a shell, sysctl.d and Ansible take."""
+
+import json
+from collections.abc import Iterable, Sequence
+
+from tcpdoctor.answers.fix import FixAnswer
+from tcpdoctor.answers.plan import PlannedAdvice, PlannedChange, write_command
+from tcpdoctor.report.finding_page import setting_words
+from tcpdoctor.report.host import plural
+from tcpdoctor.report.page import Block, Command, Fields, Item, Items, Prose, Section, Verdict
+from tcpdoctor.report.style import Style
+
+_STATES = {
+    "planned": "PLAN",
+    "pending": "PENDING",
+    "kept": "KEPT",
+    "undone": "UNDONE",
+    "failed": "FAILED",
+}
+
+
+def fix_page(answer: FixAnswer, _style: Style) -> list[Block]:
+    """Return the plan, or what became of it, as blocks."""
+    blocks: list[Block] = [Verdict(_STATES[answer.state], _verdict(answer))]
+    if answer.reason:
+        blocks.append(Prose(answer.reason))
+    blocks += [block for change in answer.changes for block in _change(change)]
+    blocks += _advice(answer.advice)
+    if answer.left:
+        items = tuple(Item(each.why, each.rule or each.subject) for each in answer.left)
+        blocks.append(Section("Left", (Items(items),)))
+    return blocks + _ending(answer)
+
+
+def _verdict(answer: FixAnswer) -> str:
+    number = plural(len(answer.changes), "setting")
+    said = {
+        "planned": f"{number} to change; nothing is changed yet"
+        if answer.changes
+        else "no setting to change",
+        "pending": f"{number} changed, and undone unless somebody confirms",
+        "kept": f"{number} changed",
+        "undone": "all is as it was before",
+        "failed": "not all was changed",
+    }[answer.state]
+    return f"{answer.host.name}: {said}"
+
+
+def _change(change: PlannedChange) -> list[Block]:
+    rows = [
+        ("why", ", ".join(change.rules)),
+        ("computed", change.computed),
+        *([("set by", change.set_by)] if change.set_by else []),
+        *([("conflict", change.conflict)] if change.conflict else []),
+        *([("next boot", change.boot)] if change.boot else []),
+        ("risk", change.risk),
+    ]
+    title = f"{change.key}: {_words(change.now)} -> {_words(change.value)}"
+    return [
+        Section(
+            title,
+            (
+                Fields(tuple(rows), room=11),
+                Command(change.verify, "verify"),
+                Command((change.undo[-1],), "undo"),
+            ),
+        )
+    ]
+
+
+def _words(value: object) -> str:
+    return setting_words(list(value) if isinstance(value, tuple) else value)
+
+
+_MOST_ALIKE = 3
+
+
+def _advice(advice: Sequence[PlannedAdvice]) -> list[Block]:
+    """What is to be done in programs; the same for several subjects is said once."""
+    alike: dict[tuple[str, str], list[PlannedAdvice]] = {}
+    for each in advice:
+        alike.setdefault((each.rule, each.title), []).append(each)
+    items = []
+    for (rule, title), group in alike.items():
+        named = ", ".join(dict.fromkeys(each.subject for each in group[:_MOST_ALIKE]))
+        more = f" and {len(group) - _MOST_ALIKE:,} more" if len(group) > _MOST_ALIKE else ""
+        items.append(Item(f"{title} ({rule})", f"{named}{more}"))
+    return [Section("In programs, or by hand", (Items(tuple(items)),))] if items else []
+
+
+NO_FILE = (
+    "These are of a network namespace of its own and go with it: no file sets them at boot, and nothing is "
+    "written to one."
+)
+
+
+def _ending(answer: FixAnswer) -> list[Block]:
+    return [Section("", (Prose(NO_FILE),))] if answer.changes and answer.file is None else []
+
+
+# as others take it
+
+
+def fix_shell(answer: FixAnswer) -> str:
+    """Return the plan as a script of sh, which sets the values at once."""
+    lines = ["#!/bin/sh", *_head(answer), "set -eu", ""]
+    for change in answer.changes:
+        lines += [*_remarks(change), write_command(change.key, _plain(change.value))]
+        lines += [f"# undo: {change.undo[-1]}", ""]
+    if answer.changes and answer.file is not None:
+        lines += ["# To keep it, these lines go into /etc/sysctl.d/60-tcpdoctor.conf:"]
+        lines += [f"# {change.persist}" for change in answer.changes]
+    return _text(lines)
+
+
+def fix_sysctl_d(answer: FixAnswer) -> str:
+    """Return the plan as a file of settings, for /etc/sysctl.d/60-tcpdoctor.conf."""
+    lines = [*_head(answer), ""]
+    for change in answer.changes:
+        lines += [*_remarks(change), change.persist, ""]
+    return _text(lines)
+
+
+def fix_ansible(answer: FixAnswer) -> str:
+    """Return the plan as tasks of Ansible; ansible.posix is needed."""
+    lines = ["---", *_head(answer), ""]
+    for change in answer.changes:
+        lines += [
+            *_remarks(change),
+            f"- name: {json.dumps(f'Set {change.key}')}",
+            "  ansible.posix.sysctl:",
+            f"    name: {json.dumps(change.key)}",
+            f"    value: {json.dumps(_plain(change.value))}",
+            "    sysctl_file: /etc/sysctl.d/60-tcpdoctor.conf",
+            "    sysctl_set: true",
+            "    reload: false",
+            "    state: present",
+            "  become: true",
+            "",
+        ]
+    return _text(lines if answer.changes else [*lines, "[]"])
+
+
+def _head(answer: FixAnswer) -> list[str]:
+    number = plural(len(answer.changes), "setting")
+    inside = [f"# {line}" for line in _filled(NO_FILE)] if answer.file is None else []
+    return [f"# tcpdoctor fix: {number} of {answer.host.name}, {answer.taken_at}", *inside]
+
+
+def _remarks(change: PlannedChange) -> list[str]:
+    """What somebody has to know who reads the lines alone, as comments of one line each."""
+    said = [
+        f"{change.key}: {_words(change.now)} here; {', '.join(change.rules)}",
+        *([f"set by {change.set_by}"] if change.set_by else []),
+        *([f"conflict: {change.conflict}"] if change.conflict else []),
+        *([f"next boot: {change.boot}"] if change.boot else []),
+        f"risk: {change.risk}",
+    ]
+    return [f"# {line}" for part in said for line in _filled(part)]
+
+
+def _filled(text: str) -> Iterable[str]:
+    line = ""
+    for word in text.split():
+        if line and len(line) + 1 + len(word) > _COMMENT:
+            yield line
+            line = f"  {word}"
+        else:
+            line = f"{line} {word}" if line else word
+    yield line
+
+
+_COMMENT = 78
+
+
+def _plain(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _text(lines: Sequence[str]) -> str:
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+FORMS = {"shell": fix_shell, "sysctl.d": fix_sysctl_d, "ansible": fix_ansible}
+"""What `--as` knows besides text."""
