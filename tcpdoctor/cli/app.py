@@ -63,6 +63,9 @@ COMMANDS = {
     "facts": Entry(
         "tcpdoctor.cli.facts", "facts", "List the facts that rules may use, with their values here."
     ),
+    "trace": Entry(
+        "tcpdoctor.cli.trace", "trace", "Tell of connections as they end: who closed first, and why."
+    ),
     "sysctl": Entry(
         "tcpdoctor.cli.sysctl", "app", "Show the kernel's settings; check the files that set them."
     ),

@@ -359,6 +359,8 @@ _NAMES: Mapping[tuple[str, str], _Names] = {
     ("explain", "port"): _ports,
     ("explain", "pid"): _processes,
     ("sockets", "port"): _ports,
+    ("trace", "port"): _ports,
+    ("trace", "pid"): _processes,
     ("sockets", "pid"): _pids,
     ("sockets", "name"): _processes,
     ("sockets", "state"): _listed_states,

@@ -49,6 +49,10 @@ EXAMPLES: Mapping[str, tuple[Example, Example]] = {
         Example("tcpdoctor snapshot -o case.json.gz", "two looks a second apart, addresses replaced"),
         Example("tcpdoctor snapshot --window 0 --raw", "one look as it is, on standard output"),
     ),
+    "trace": (
+        Example("tcpdoctor trace --for 1s", "every connection that ends here within a second"),
+        Example("tcpdoctor trace --port 443 --for 1s", "of one port: who closes first, who resets"),
+    ),
     "sysctl": (
         Example("tcpdoctor sysctl show --changed", "settings that are not the kernel's defaults"),
         Example("tcpdoctor sysctl lint", "what the files of sysctl.d do, and what is wrong in them"),

@@ -262,6 +262,25 @@ def emit_parts(parts: Iterable[str], output: Output) -> None:
     _write_stdout("".join(waiting))
 
 
+def emit_as_it_comes(parts: Iterable[str], output: Output) -> None:
+    """Write each part of an answer as soon as it is known; to a file all of it in the end. As `emit`.
+
+    Where nobody reads any more, no further part is asked for.
+
+    Raises:
+        OutputError: It could not be written; a file is then as it was before.
+    """
+    if output.format == "text":
+        style = style_of(output)
+        parts = (escape_controls(part, colored=style.color) for part in parts)
+    if _names_a_file(output):
+        emit_parts(parts, output)
+        return
+    for part in parts:
+        if not _write_stdout(part):
+            return
+
+
 @functools.cache
 def is_journal(descriptor: int) -> bool:
     """Whether a descriptor is a stream to systemd's journal: $JOURNAL_STREAM names it (systemd.exec(5)).

@@ -8,6 +8,7 @@ IPv6: bind() wants an address of an interface that has passed duplicate address 
 
 import contextlib
 import fcntl
+import functools
 import socket
 import sys
 from collections.abc import Iterable
@@ -19,6 +20,34 @@ from tcpdoctor.kernel.text import blank_split, clean
 from tcpdoctor.named_tuples import NamedTuple
 
 _PROC_NET = Path("/proc/net")
+
+# Addresses as the kernel's events have them: sixteen bytes, an IPv4 one as ::ffff:a.b.c.d.
+
+
+MAPPED = bytes(10) + b"\xff\xff"
+
+
+@functools.lru_cache(4096)
+def address_text(raw: bytes) -> str:
+    """Return sixteen bytes as text, an IPv4 address as such."""
+    if raw.startswith(MAPPED):
+        return socket.inet_ntop(socket.AF_INET, raw[12:])
+    return socket.inet_ntop(socket.AF_INET6, raw)
+
+
+def raw_address(text: str) -> bytes:
+    """Return the sixteen bytes of a numeric address without a scope.
+
+    Raises:
+        OSError: It is none.
+    """
+    if ":" in text:
+        return socket.inet_pton(socket.AF_INET6, text)
+    return MAPPED + socket.inet_pton(socket.AF_INET, text)
+
+
+# What /proc tells of this namespace's addresses.
+
 
 _TENTATIVE, _OPTIMISTIC, _DAD_FAILED = 0x40, 0x04, 0x08  # IFA_F_* in include/uapi/linux/if_addr.h
 

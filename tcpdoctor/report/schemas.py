@@ -28,6 +28,7 @@ from tcpdoctor.answers.socket import SocketsDocument
 from tcpdoctor.answers.state import StateAnswer
 from tcpdoctor.answers.states import StatesAnswer
 from tcpdoctor.answers.sysctl import SysctlAnswer
+from tcpdoctor.answers.trace import EndedConnection, TraceSummary
 from tcpdoctor.answers.udp_sockets import UdpSockets
 from tcpdoctor.answers.verdict import CheckAnswer, ChecksAnswer, NamespacesAnswer
 from tcpdoctor.report.document import Part, part_of, schema_of
@@ -60,6 +61,7 @@ _RECORDS: Mapping[str, tuple[Any, str]] = {
     "sysctl": (SysctlAnswer, "explain --sysctl NAME"),
     "sysctl-lint": (SettingsLint, "sysctl lint"),
     "sysctls": (SettingsAnswer, "sysctl show"),
+    "trace": (TraceSummary, "trace"),
     "udp-sockets": (UdpSockets, "sockets --udp"),
 }
 """Those that are made from a record, and the command that prints it."""
@@ -96,11 +98,17 @@ def load_schema(name: str) -> Part:
         return schema_of(HostFailure, description_of(name))
     record, command = _RECORDS[name]
     told = schema_of(record, description_of(name))
+    if record is TraceSummary:
+        told |= {"$defs": {"connection": part_of(EndedConnection)}, "linesBefore": _CONNECTION}
     if command.startswith("explain "):
         told["properties"] |= {"also": part_of(_ALSO)}
     return told
 
 
+_CONNECTION = {
+    "$ref": "#/$defs/connection",
+    "$comment": "The object of this schema is the last line; each line before it is such a connection.",
+}
 _ALSO = Annotated[
     tuple[str, ...],
     Is("What the WORD may mean besides, each as the whole command that asks it; there where it does."),

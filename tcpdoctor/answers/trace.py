@@ -1,0 +1,574 @@
+"""The answer to `trace`: how connections end while somebody looks, one by one, and what that amounts to.
+
+`follow_endings` is the look: it yields each connection as it ends, and last the summary.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Literal, TypeAlias, TypeVar
+
+from tcpdoctor.answers.record import Count, Is, Pid, PortNumber, Reasons, Seconds
+from tcpdoctor.answers.sockets import Peer, plain_address
+from tcpdoctor.diagnosis.ending_counts import EndingCounts, Group, IdleEnd, PeerKey, ProgramKey, Side
+from tcpdoctor.diagnosis.endings import (
+    Ending,
+    Ends,
+    First,
+    Known,
+    Program,
+    Stories,
+    ending_without_events,
+)
+from tcpdoctor.errors import QuestionError
+from tcpdoctor.facts.origin import began_here
+from tcpdoctor.kernel.addresses import address_text, raw_address
+from tcpdoctor.kernel.destroyed import DestroyedSockets, open_destroyed
+from tcpdoctor.kernel.perf_ring import (
+    MIB,
+    Exited,
+    Forked,
+    Named,
+    Rings,
+    online_processors,
+    open_rings,
+)
+from tcpdoctor.kernel.process_names import ProcessNames
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.roll import Wanted, call_roll
+from tcpdoctor.kernel.snapshot import Connection, Endpoint, Held, Listener
+from tcpdoctor.kernel.sockets import EVERY_SOCKET, SocketFilter, count_states, read_connections
+from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.tracepoints import ERROR, RESET_SENT, Tracepoints, read_tracepoints
+from tcpdoctor.named_tuples import NamedTuple
+
+_AnyKey = TypeVar("_AnyKey", ProgramKey, PeerKey)
+Forever = float("inf")
+_TICK = 0.05
+"""Seconds from one look to the next; a ring that fills is looked at at once."""
+_LAST_MESSAGES = 0.15, 1.0
+"""Seconds in the end without a message after which none is expected, and the longest that is waited."""
+_MOST_KNOWN = 50_000
+"""Connections that are there before: of more the owners are not looked for."""
+_END_OF_TIME = 1 << 62
+_OPEN = frozenset(
+    {
+        *(TcpState.ESTABLISHED, TcpState.SYN_SENT, TcpState.FIN_WAIT_1, TcpState.FIN_WAIT_2),
+        *(TcpState.CLOSE_WAIT, TcpState.LAST_ACK, TcpState.CLOSING),
+    }
+)
+_MOST_ROWS = 100
+"""Programs, and peers, that the summary tells, those with most endings first."""
+
+
+class TraceQuestion(NamedTuple):
+    """Which connections are wanted, and for how long."""
+
+    port: int | None = None
+    """At either end."""
+    pids: tuple[int, ...] = ()
+    """Of these processes; empty: of any."""
+    name: str | None = None
+    """And of any that is called so."""
+    peer: Peer | None = None
+    seconds: float = Forever
+    buffer: float | None = None
+    """MiB for each processor; None: as much as is usual."""
+
+
+class StateTime(NamedTuple):
+    """How long a connection was in one state."""
+
+    state: Annotated[str, Is("As tcpdoctor states calls it: fin_wait_2.")]
+    seconds: Annotated[
+        Seconds | None, Is("Null where it began before the trace, or went on in a minisocket.")
+    ]
+
+
+class EndedConnection(NamedTuple):
+    """One end of a connection that has ended; null is not known."""
+
+    type: Literal["connection"]
+    local: Annotated[str, Is("Address and port: 10.0.0.9:8080, [::1]:8080.")]
+    remote: Annotated[str, Is("The same; the port is 0 where it was not known any more.")]
+    closed_first: First | None
+    pid: Annotated[Pid | None, Is("Of the process that closed it, opened it, or listens for such.")]
+    name: str | None
+    reason: Annotated[str | None, Is("Why it ended otherwise than by close() at both ends, in words.")]
+    states: Annotated[tuple[StateTime, ...], Is("In their order; TIME_WAIT is no state of a socket.")]
+    bytes_in: Count | None
+    bytes_out: Count | None
+    rtt_s: Seconds | None
+    retransmissions: Count | None
+    idle_at_close_s: Annotated[
+        Seconds | None, Is("Without data in either direction, when it was closed first.")
+    ]
+
+
+class ResetCount(NamedTuple):
+    """How many resets there were for one reason."""
+
+    by: Annotated[Literal["here", "peer"], Is("Whose resets these are.")]
+    reason: str
+    number: Count
+
+
+class IdleEnding(NamedTuple):
+    """One side ends connections that were idle for about one time: its keep-alive timeout."""
+
+    by: Annotated[Literal["here", "peer"], Is("Which side ends them.")]
+    idle_s: Seconds
+    alike: Annotated[int, Is("Connections that it ended after about that time.", minimum=0)]
+    of: Annotated[int, Is("Connections that it ended, where the idle time is known.", minimum=0)]
+    other_keeps_s: Annotated[
+        Seconds | None, Is("Up to how long the other side's program was seen to use idle connections again.")
+    ]
+    requests_reset: Annotated[int, Is("Requests of the other side that met a reset.", minimum=0)]
+
+
+class ProgramEndings(NamedTuple):
+    """What ended of one program, at one service's port; null is not known, or the rest of very many."""
+
+    name: str | None
+    pids: Annotated[tuple[Pid, ...], Is("The first eight that were seen.")]
+    side: Annotated[Side | None, Is("accepted: it listens at this port; opened: it connects to it.")]
+    port: PortNumber | None
+    connections: Count
+    closed_first_here: Count
+    closed_first_by_peer: Count
+    reset_here: Count
+    reset_by_peer: Count
+    never_established: Count
+    resets: Annotated[
+        tuple[ResetCount, ...], Is("All resets, also of connections that had been closed first.")
+    ]
+
+
+class PeerEndings(NamedTuple):
+    """What ended with one peer; null is the rest of very many."""
+
+    address: str | None
+    side: Annotated[Side | None, Is("Who began them: accepted from it, or opened to it.")]
+    port: Annotated[PortNumber | None, Is("The service's: the peer's where opened, ours where accepted.")]
+    name: Annotated[str | None, Is("The program here that has most of them.")]
+    connections: Count
+    closed_first_here: Count
+    closed_first_by_peer: Count
+    reset_here: Count
+    reset_by_peer: Count
+    never_established: Count
+    failures: Annotated[Mapping[str, int], Is("Why some were never established, in words, and how many.")]
+    idle: Annotated[tuple[IdleEnding, ...], Is("Who ends idle connections after how long.")]
+
+
+class TraceSummary(NamedTuple):
+    """The last that `tcpdoctor trace --format json` prints: what ended in all."""
+
+    type: Literal["summary"]
+    schema: Literal["tcpdoctor.trace/1"]
+    seconds: Seconds
+    connections: Annotated[int, Is("Ends in this network namespace: two where both are here.", minimum=0)]
+    closed_first_here: Reading[Count]
+    closed_first_by_peer: Reading[Count]
+    reset_here: Reading[Count]
+    reset_by_peer: Reading[Count]
+    never_established: Reading[Count]
+    still_open: Reading[Count]
+    events_lost: Annotated[int, Is("Events and messages that found no room: numbers are too low.", minimum=0)]
+    by_process: tuple[ProgramEndings, ...]
+    by_peer: tuple[PeerEndings, ...]
+    missing: Reasons
+
+
+TraceItem: TypeAlias = EndedConnection | TraceSummary
+
+
+class Trace:
+    """A trace that is going on; use it in a `with` block."""
+
+    def __init__(self, question: TraceQuestion) -> None:
+        """Begin to listen in the calling thread's network namespace.
+
+        Raises:
+            QuestionError: The kernel does not even tell of sockets that end.
+        """
+        self.missing: dict[str, str] = {}
+        """What is not known, with the reason."""
+        self._question = question
+        self._counts = EndingCounts()
+        self._names = ProcessNames()
+        self._stories = Stories(self._program, question.port)
+        self._rings: Rings | None = None
+        self._open_rings()
+        destroyed = open_destroyed()
+        if isinstance(destroyed, Missing):
+            self.close()
+            raise QuestionError(f"trace may not look here: {destroyed.reason}")
+        self._destroyed: DestroyedSockets = destroyed
+        self._began = time.monotonic()
+        self._processors = online_processors()
+        self._know_before()
+
+    def __enter__(self) -> "Trace":
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it."""
+        self.close()
+        self._destroyed.close()
+
+    def close(self) -> None:
+        """Give the rings back."""
+        if self._rings is not None:
+            self._rings.close()
+            self._rings = None
+
+    @property
+    def sees_events(self) -> bool:
+        """Whether the order of events is known, and not only how sockets were in the end."""
+        return self._rings is not None
+
+    @property
+    def connections(self) -> int:
+        """How many have ended so far."""
+        return self._counts.all.total
+
+    def _program(self, pid: int) -> Program | None:
+        name = self._names.name(pid)
+        return None if name is None else Program(pid, name)
+
+    def _open_rings(self) -> None:
+        points = read_tracepoints(self._question.port)
+        if isinstance(points, Missing):
+            self._blind(points.reason)
+            return
+        each = None if self._question.buffer is None else max(1, int(self._question.buffer * MIB))
+        rings = open_rings(points.found, each)
+        if isinstance(rings, Missing):
+            self._blind(rings.reason)
+            return
+        self._rings = rings
+        if rings.each < rings.wanted:
+            self.missing["buffer"] = (
+                f"only {rings.each / MIB:g} MiB a processor may be locked, instead of {rings.wanted / MIB:g} "
+                "(RLIMIT_MEMLOCK, kernel.perf_event_mlock_kb)"
+            )
+        self._note_absent(points)
+
+    def _note_absent(self, points: Tracepoints) -> None:
+        if ERROR in points.absent:
+            self.missing["errors"] = (
+                "this kernel does not tell which error a program got (sock:inet_sk_error_report)"
+            )
+        if RESET_SENT in points.absent or not points.tells_reasons:
+            self.missing["reset_reasons"] = (
+                "this kernel does not say why it sends a reset; that is told from what else is known of the "
+                "socket, and resets after a connection's end (late requests) are not counted"
+            )
+
+    def _blind(self, reason: str) -> None:
+        """Without events only the last numbers of each socket are known."""
+        for key in (*_FIRST_KEYS.values(), "states", "reasons", "pid"):
+            self.missing[key] = reason
+        self.missing["bytes_in"] = "whether the peer's FIN counts as a byte in it is not known without events"
+        self.missing["idle_at_close_s"] = "it includes the time from the first close to the end of the socket"
+        self.missing["connections"] = (
+            "refused ones, and those that were closed with SO_LINGER 0, leave no numbers and are not counted"
+        )
+
+    def _know_before(self) -> None:
+        """Learn who listens, and whose the connections are that are there by now."""
+        question = self._question
+        counted = count_states()
+        states = {TcpState.LISTEN, *_OPEN}
+        if not isinstance(counted, Missing) and sum(counted.by_state[state] for state in _OPEN) > _MOST_KNOWN:
+            states = {TcpState.LISTEN}
+            self.missing["owners_before"] = (
+                f"there are more than {_MOST_KNOWN:,} connections: whose those are that ended without their "
+                "process's doing was not looked up"
+            )
+        wanted = [Wanted(states, local_port=question.port)]
+        if question.port is not None and len(states) > 1:
+            wanted.append(Wanted(_OPEN, remote_port=question.port))
+        for each in wanted:
+            roll = call_roll(each, seconds=1.0)
+            for row in () if isinstance(roll, Missing) else roll:
+                self._know(row)
+
+    def _know(self, row: Connection | Listener) -> None:
+        owner = None
+        if isinstance(row.owner, Held):
+            holder = row.owner.holders[0]
+            owner = Program(holder.pid, holder.name)
+        if isinstance(row, Listener):
+            if owner is not None:
+                self._stories.listeners.setdefault(row.local.port, owner)
+        elif not row.minisocket:
+            opened = began_here(row)
+            known = Known(owner, None if isinstance(opened, Missing) else opened)
+            self._stories.known[_raw_ends(row.local, row.remote)] = known
+
+    def follow(self, stop: Callable[[], bool] = lambda: False) -> Iterator[TraceItem]:
+        """Yield each connection as it ends, then the summary.
+
+        Args:
+            stop: Asked twenty times a second whether it is enough.
+        """
+        until = self._began + self._question.seconds
+        while not stop() and (left := until - time.monotonic()) > 0:
+            yield from self._step(time.monotonic_ns())
+            self._wait(min(left, _TICK))
+        seconds = time.monotonic() - self._began
+        yield from self._finish()
+        yield self._summary(seconds)
+
+    def _wait(self, seconds: float) -> None:
+        if self._rings is not None:
+            self._rings.wait(seconds)
+        else:
+            time.sleep(seconds)
+
+    def _finish(self) -> Iterator[TraceItem]:
+        """Take what is on its way: the kernel sends its messages a little later."""
+        silence, longest = _LAST_MESSAGES
+        if self._rings is not None:
+            yield from self._step(time.monotonic_ns())
+            self._rings.stop()
+        began = heard = time.monotonic()
+        while time.monotonic() - heard < silence and time.monotonic() - began < longest:
+            before = self._messages
+            yield from self._step(_END_OF_TIME if self._rings is not None else time.monotonic_ns())
+            if self._messages != before:
+                heard = time.monotonic()
+            time.sleep(_TICK / 5)
+        yield from self._tell(_END_OF_TIME)
+
+    _messages = 0
+
+    def _step(self, now: int) -> Iterator[EndedConnection]:
+        if self._rings is not None:
+            for event in self._rings.drain(now):
+                if isinstance(event, Named | Forked | Exited):
+                    self._names.learn(event)
+                else:
+                    self._stories.add_event(event)
+        arrived = time.monotonic_ns()
+        for numbers in self._destroyed.read():
+            self._messages += 1
+            if self._rings is not None:
+                self._stories.add_numbers(numbers, arrived)
+                continue
+            known = self._stories.known.pop(
+                (numbers.local, numbers.local_port, numbers.remote, numbers.remote_port), None
+            )
+            ending = ending_without_events(numbers, arrived, known)
+            if ending is not None:
+                yield from self._told([ending])
+        if self._rings is not None:
+            yield from self._tell(arrived)
+
+    def _tell(self, now: int) -> Iterator[EndedConnection]:
+        yield from self._told(self._stories.tell(now))
+
+    def _told(self, endings: Iterable[Ending]) -> Iterator[EndedConnection]:
+        for ending in endings:
+            if self._is_wanted(ending):
+                self._counts.add(ending)
+                yield connection_record(ending)
+
+    def _is_wanted(self, ending: Ending) -> bool:
+        question, (_, local_port, remote, remote_port) = self._question, ending.ends
+        if question.port is not None and question.port not in (local_port, remote_port):
+            return False
+        if question.peer is not None and (
+            plain_address(address_text(remote)) != question.peer.address
+            or question.peer.port not in (None, remote_port)
+        ):
+            return False
+        if not question.pids:
+            return True
+        owner = ending.owner
+        return owner is not None and (
+            owner.pid in question.pids or (question.name is not None and owner.name == question.name)
+        )
+
+    def _summary(self, seconds: float) -> TraceSummary:
+        counts, lost = self._counts, 0
+        if self._rings is not None:
+            lost = self._rings.lost
+            if self._rings.lost:
+                self.missing["events_lost"] = (
+                    f"{lost:,} events found no room: all numbers are too low, and who closed first may be "
+                    "wrong; give more --buffer, or a --port"
+                )
+            come = set(online_processors()) - set(self._processors)
+            if come:
+                self.missing["processors"] = (
+                    f"{len(come)} processors came online meanwhile: what happened on them was not seen"
+                )
+        if self._destroyed.overruns:
+            lost += self._destroyed.overruns
+            self.missing["messages_lost"] = (
+                f"messages of ended sockets found no room {self._destroyed.overruns} times, nobody knows how "
+                "many: connections are missing from all numbers"
+            )
+        if self._stories.late_resets:
+            self.missing["late_resets"] = (
+                f"{self._stories.late_resets} resets answered what peers wrote after our close, when the "
+                "connection had been told: they are in no row"
+            )
+        firsts = {
+            key: Missing(self.missing[key]) if key in self.missing else counts.all.firsts[first]
+            for first, key in _FIRST_KEYS.items()
+        }
+        return TraceSummary(
+            type="summary",
+            schema="tcpdoctor.trace/1",
+            seconds=round(seconds, 3),
+            connections=counts.all.total,
+            **firsts,
+            still_open=self._still_open(),
+            events_lost=lost,
+            by_process=tuple(_program_row(key, group) for key, group in _largest(counts.programs)),
+            by_peer=tuple(_peer_row(key, group, counts) for key, group in _largest(counts.peers)),
+            missing=dict(self.missing),
+        )
+
+    def _still_open(self) -> Reading[int]:
+        question = self._question
+        if question.pids:
+            return Missing("not counted where only one process's connections are wanted")
+        only = EVERY_SOCKET if question.peer is None else SocketFilter(remote=question.peer.address)
+        peer_port = None if question.peer is None else question.peer.port
+        if question.port is None:
+            return _count_open(None, peer_port, only)
+        if peer_port is not None and peer_port != question.port:
+            return _count_open(question.port, peer_port, only)
+        counts = [
+            _count_open(question.port, peer_port, only),
+            _count_open(None, question.port, only),
+            _count_open(question.port, question.port, only),
+        ]
+        if peer_port is not None:
+            return counts[1]
+        total = 0
+        for count, sign in zip(counts, (1, 1, -1), strict=True):
+            if isinstance(count, Missing):
+                return count
+            total += sign * count
+        return total
+
+
+def _count_open(local_port: int | None, remote_port: int | None, only: SocketFilter) -> Reading[int]:
+    bounds = dict.fromkeys(_OPEN - {TcpState.FIN_WAIT_2}, 1)
+    found = read_connections(_OPEN, local_port=local_port, remote_port=remote_port, only=only, bound=bounds)
+    if isinstance(found, Missing):
+        return found
+    orphans = sum(row.minisocket for row in found[TcpState.FIN_WAIT_2].connections)
+    return sum(detail.total for detail in found.values()) - orphans
+
+
+_FIRST_KEYS: Mapping[First, str] = {
+    "here": "closed_first_here",
+    "peer": "closed_first_by_peer",
+    "reset_here": "reset_here",
+    "reset_by_peer": "reset_by_peer",
+    "never_established": "never_established",
+}
+
+
+def connection_record(ending: Ending) -> EndedConnection:
+    """Return what is printed of one ending."""
+    local, local_port, remote, remote_port = ending.ends
+    return EndedConnection(
+        type="connection",
+        local=_shown(local, local_port),
+        remote=_shown(remote, remote_port),
+        closed_first=ending.first,
+        pid=ending.owner.pid if ending.owner else None,
+        name=ending.owner.name if ending.owner else None,
+        reason=ending.why.value if ending.why else None,
+        states=tuple(
+            StateTime(state.key, None if seconds is None else round(seconds, 6))
+            for state, seconds in ending.states
+        ),
+        bytes_in=ending.bytes_in,
+        bytes_out=ending.bytes_out,
+        rtt_s=ending.rtt,
+        retransmissions=ending.retransmissions,
+        idle_at_close_s=None if ending.idle is None else round(ending.idle, 3),
+    )
+
+
+def _shown(address: bytes, port: int) -> str:
+    return str(Endpoint(address_text(address), port))
+
+
+def _raw_ends(local: Endpoint, remote: Endpoint) -> Ends:
+    return raw_address(local.address), local.port, raw_address(remote.address), remote.port
+
+
+def _largest(groups: Mapping[_AnyKey, Group]) -> list[tuple[_AnyKey, Group]]:
+    return sorted(groups.items(), key=lambda each: -each[1].total)[:_MOST_ROWS]
+
+
+def _five(group: Group) -> dict[str, int]:
+    return {key: group.firsts[first] for first, key in _FIRST_KEYS.items()}
+
+
+def _program_row(key: ProgramKey, group: Group) -> ProgramEndings:
+    resets = sorted(group.resets.items(), key=lambda each: -each[1])
+    return ProgramEndings(
+        name=key.name,
+        pids=tuple(group.pids),
+        side=key.side,
+        port=key.port,
+        connections=group.total,
+        **_five(group),
+        resets=tuple(
+            ResetCount("here" if by == "here" else "peer", why.value, count) for (by, why), count in resets
+        ),
+    )
+
+
+def _peer_row(key: PeerKey, group: Group, counts: EndingCounts) -> PeerEndings:
+    name = next((name for name, _ in group.names.most_common(1)), None)
+    ends = [end for end in (group.idle_end("here"), group.idle_end("peer")) if end is not None]
+    return PeerEndings(
+        address=None if key.address is None else plain_address(address_text(key.address)),
+        side=key.side,
+        port=key.port,
+        name=name,
+        connections=group.total,
+        **_five(group),
+        failures={why.value: count for why, count in group.failures.most_common()},
+        idle=tuple(_idle_row(end, key.side, name, group, counts) for end in ends),
+    )
+
+
+def _idle_row(
+    end: IdleEnd, side: Side | None, name: str | None, group: Group, counts: EndingCounts
+) -> IdleEnding:
+    """A request is reset on connections that its own side opened and the other side ends."""
+    by_server = (end.by == "peer") == (side == "opened")
+    kept = counts.kept_here(name) if side == "opened" and end.by == "peer" else None
+    longest = group.longest_wait()
+    seen = [seconds for seconds in (kept, longest) if seconds is not None and seconds >= end.seconds]
+    return IdleEnding(
+        by=end.by,
+        idle_s=round(end.seconds, 3),
+        alike=end.alike,
+        of=end.of,
+        other_keeps_s=round(max(seen), 3) if seen and end.by == "peer" else None,
+        requests_reset=group.requests_reset if by_server else 0,
+    )
+
+
+def follow_endings(question: TraceQuestion, stop: Callable[[], bool] = lambda: False) -> Iterator[TraceItem]:
+    """Yield each connection of this network namespace as it ends, then one summary; see `Trace`.
+
+    Raises:
+        QuestionError: The kernel does not even tell of sockets that end.
+    """
+    with Trace(question) as trace:
+        yield from trace.follow(stop)
