@@ -37,7 +37,7 @@ from tcpdoctor.diagnosis.bind import ATTEMPTS, Attempt, Target, parse_target
 from tcpdoctor.diagnosis.custody import first_holder
 from tcpdoctor.diagnosis.finding import Diagnosis, Unchecked
 from tcpdoctor.diagnosis.occupants import udp_sockets
-from tcpdoctor.diagnosis.port import BindAnswer, answer, with_probes
+from tcpdoctor.diagnosis.port import BindAnswer, answers, with_probes
 from tcpdoctor.diagnosis.port_advice import Outcome, conclude
 from tcpdoctor.diagnosis.port_verdict import (
     Verdict,
@@ -233,9 +233,7 @@ def look_at_port(question: PortQuestion) -> PortAnswer:
     probes = [_probes(target, question) for target in targets]
     diagnosis = _diagnose(look)
     evidence = seen_by(look.evidence, uid)
-    found = [
-        with_probes(answer(target, evidence), probed) for target, probed in zip(targets, probes, strict=True)
-    ]
+    found = list(map(with_probes, answers(targets, evidence), probes))
     return finish(question, found, evidence, diagnosis, look.who, look.taken_at)
 
 
@@ -249,7 +247,7 @@ def wait_until_free(question: PortQuestion, seconds: float) -> PortAnswer:
     uid, targets = _uid_of(question), _targets(question)
     while True:
         evidence = seen_by(read_port_evidence(question.port, protocol=question.protocol), uid)
-        found = [answer(target, evidence) for target in targets]
+        found = answers(targets, evidence)
         waited = time.monotonic() - begun
         free = verdict_of_all(that_can_be_asked(found)) == "free"
         if free or waited >= seconds or UNDERWAY.is_hurried or UNDERWAY.is_interrupted:
@@ -347,7 +345,7 @@ def finish(
         listeners=_listeners(evidence),
         states=_states(evidence),
         as_local=_total(evidence.local, evidence.listeners),
-        as_remote=_total(evidence.remote, ()),
+        as_remote=evidence.remote if isinstance(evidence.remote, Missing) else sum(evidence.remote.values()),
         findings=tuple(map(told_finding, diagnosis.findings)),
         verdict=verdict,
         wrong_advice=advice.avoid,

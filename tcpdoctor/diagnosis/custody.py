@@ -6,7 +6,7 @@ from tcpdoctor.diagnosis.holders import is_service_manager, who_may_be_stopped
 from tcpdoctor.diagnosis.occupants import PortSocket, Row
 from tcpdoctor.diagnosis.stopping import Asker, Stop, name_place
 from tcpdoctor.kernel.cgroups import place_of as place_of_group
-from tcpdoctor.kernel.port_evidence import PortEvidence, plain
+from tcpdoctor.kernel.port_evidence import PortEvidence
 from tcpdoctor.kernel.processes import Lineage
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, NotHeld
@@ -249,9 +249,7 @@ def peer_of(row: Row, evidence: PortEvidence) -> Connection | None:
     """Return the other end of a connection where it is a socket of this network namespace too."""
     if not isinstance(row, Connection) or not row.remote.port:
         return None
-    ends = plain(row.remote), plain(row.local)
-    candidates = (p for p in evidence.peers if p.local.port == row.remote.port)
-    return next((p for p in candidates if (plain(p.local), plain(p.remote)) == ends), None)
+    return evidence.other_ends.of(row)
 
 
 def introduce(holder: Holder, evidence: PortEvidence) -> str:

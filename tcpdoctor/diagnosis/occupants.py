@@ -1,6 +1,7 @@
 """What stands at a port: each socket as bind() meets it, with its flags, its kind, and when it leaves."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import TypeAlias
 
 from tcpdoctor.diagnosis.bind import (
@@ -86,14 +87,25 @@ class Inheritance(NamedTuple):
 
 def port_sockets(evidence: PortEvidence, wanted: Wanted) -> tuple[PortSocket, ...]:
     """Return every socket at the port that is known one by one, listeners first, as `wanted` meets them."""
+    return listening_sockets(evidence, wanted) + connected_sockets(evidence)
+
+
+def listening_sockets(evidence: PortEvidence, wanted: Wanted) -> tuple[PortSocket, ...]:
+    """Return the listeners at the port, as `wanted` meets them."""
     listeners = () if isinstance(evidence.listeners, Missing) else evidence.listeners
-    rows = evidence.rows
-    origin = _inheritance(evidence, listeners, rows)
-    reached = frozenset(end.port for end in evidence.listening)
-    found = [
+    origin = _inheritance(evidence)
+    return tuple(
         PortSocket(row, _existing(row, evidence, origin), _cause_of_listener(row, wanted), None)
         for row in listeners
-    ]
+    )
+
+
+def connected_sockets(evidence: PortEvidence) -> tuple[PortSocket, ...]:
+    """Return all others at the port, which everybody who binds meets alike."""
+    rows = evidence.rows
+    origin = _inheritance(evidence)
+    reached = frozenset(end.port for end in evidence.listening)
+    found = []
     computed = [began_here(row) for row in rows]
     told = {known for known in computed if isinstance(known, bool)}
     many = len({row.remote.port for row in rows if row.remote.port}) > 1
@@ -174,11 +186,11 @@ def _v6only(row: _TcpRow, evidence: PortEvidence, origin: Inheritance) -> Flag:
     return _flag(row, "IPV6_V6ONLY", evidence, guess=origin.v6only)
 
 
-def _inheritance(
-    evidence: PortEvidence, listeners: tuple[Listener, ...], rows: list[Connection]
-) -> Inheritance:
+def _inheritance(evidence: PortEvidence) -> Inheritance:
     """Guess the flags of leftovers: those of the listener, else of a connection that can still be asked."""
-    candidates: list[_TcpRow] = [*listeners, *(row for row in rows if row.state is not TcpState.BOUND)]
+    listeners = () if isinstance(evidence.listeners, Missing) else evidence.listeners
+    others = (row for row in evidence.rows if row.state is not TcpState.BOUND)
+    candidates: Iterable[_TcpRow] = chain(listeners, others)
     for row in candidates:
         options = evidence.options.get(row.inode) if row.inode else None
         if options is not None and not isinstance(options, Missing):

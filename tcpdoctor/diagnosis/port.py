@@ -1,7 +1,7 @@
 """The whole answer about one port: what bind() will say, what stops it, until when."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tcpdoctor.diagnosis.bind import (
     OK,
@@ -19,7 +19,8 @@ from tcpdoctor.diagnosis.bind import (
 from tcpdoctor.diagnosis.occupants import (
     CAUSES,
     PortSocket,
-    port_sockets,
+    connected_sockets,
+    listening_sockets,
     udp_sockets,
 )
 from tcpdoctor.kernel.bind_probe import Probe
@@ -54,19 +55,35 @@ class BindAnswer(NamedTuple):
     """Why an answer may be wrong or incomplete, as sentences."""
 
 
+def answers(targets: Iterable[Target], evidence: PortEvidence) -> list[BindAnswer]:
+    """Put the answers about some addresses together from one look at the port.
+
+    What the kernel itself said is added later.
+    """
+    connected = connected_sockets(evidence)
+    return [_answer(target, evidence, connected) for target in targets]
+
+
 def answer(target: Target, evidence: PortEvidence) -> BindAnswer:
-    """Put the answer together from one look at the port; what the kernel itself said is added later."""
+    """As `answers`, about one address."""
+    return answers((target,), evidence)[0]
+
+
+def _answer(target: Target, evidence: PortEvidence, connected: tuple[PortSocket, ...]) -> BindAnswer:
     wanted = wanted_socket(target, evidence)
     obstacle = find_obstacle(target, evidence.rules)
     udp = target.protocol == "udp"
-    sockets = udp_sockets(evidence) if udp else port_sockets(evidence, wanted)
+    sockets = udp_sockets(evidence) if udp else listening_sockets(evidence, wanted) + connected
     unknowns = _unknowns_of_udp(evidence, obstacle) if udp else _unknowns(evidence, obstacle)
     known = None if isinstance(obstacle, Missing) else obstacle
     foresee = predict_udp if udp else predict
     attempts = foresee(wanted, (s.existing for s in sockets), known, complete=not unknowns)
     if isinstance(obstacle, Missing):  # it may fail for that, with another errno
         attempts = tuple(attempt._replace(certain=False) for attempt in attempts)
-    blockers = [s for s in sockets if any(possible_conflicts(wanted, (), s.existing))]
+    met = {
+        existing: any(possible_conflicts(wanted, (), existing)) for existing in {s.existing for s in sockets}
+    }
+    blockers = [s for s in sockets if met[s.existing]]
     blockers.sort(key=_longest_lived_first)
     present = _by_cause(blockers, evidence)
     cause = present[0][0] if present and attempts[0].bind != OK else None

@@ -12,6 +12,12 @@ everything:
 
 Before tables are read whole, the kernel is asked again for what is left: a socket that has gone is not
 looked for in a million descriptors.
+
+Where every holder is wanted all of this is of no use: every link is read. A descriptor may be handed on
+meanwhile to a process that was read already, so all are listed again; but once each socket has a holder,
+only those are read that were not there before. (A process that closes one and is given the socket under the
+same number within that half second is overlooked.) That nobody holds a socket is said only after everything
+was read twice.
 """
 
 import os
@@ -73,6 +79,8 @@ class DescriptorSearch:
         self.hidden: set[int] = set()
         """Pids whose descriptors we may not read."""
         self.seconds = seconds
+        self._numbers: dict[str, bytearray] = {}  # by table which descriptors were read, where all are
+        self._only_new = False
         self.done = self.total = 0
         """Processes read, and to be read."""
         self.out_of_time = self.outrun = self.is_interrupted = False
@@ -100,6 +108,7 @@ class DescriptorSearch:
             # A process that had nothing when it was read may have been given a descriptor since by one
             # that was read after it, so one pass proves nothing about what it did not find.
             self._forget_gone()
+            self._only_new = self._every_holder and not self._without_holder()
             fresh = _pids() if self.unfinished() else []
             for _ in range(_MOST_ROUNDS + 1):
                 if not fresh:
@@ -127,6 +136,11 @@ class DescriptorSearch:
     def unfinished(self) -> bool:
         """Whether there is something left to look for."""
         return self._every_holder or bool(self.links)
+
+    def _without_holder(self) -> Collection[int]:
+        """What nobody was seen to hold, and is still there."""
+        left = [inode for inode in self.links.values() if inode not in self._all]
+        return left if self._still is None or not left else self._still(left)
 
     def _search(self, pids: list[int]) -> None:
         if not self._every_holder:
@@ -244,9 +258,27 @@ class DescriptorSearch:
 
     def _scan_table(self, pid: int, path: str | None = None) -> None:
         with self._table(pid, path) as folder:
-            if folder is not None:
-                with os.scandir(folder) as entries:  # one at a time: a process may have a million
-                    self._read_names(pid, folder, (entry.name for entry in entries))
+            if folder is None:
+                return
+            if self._every_holder:
+                self._read_names(pid, folder, self._unread(path or str(pid), os.listdir(folder)))
+                return
+            with os.scandir(folder) as entries:  # one at a time: a process may have a million
+                self._read_names(pid, folder, (entry.name for entry in entries))
+
+    def _unread(self, table: str, names: list[str]) -> Iterable[str]:
+        """Those descriptors of a table that are to be read, which is noted."""
+        numbers = list(map(int, names))
+        known = self._numbers.get(table, b"")
+        read = self._numbers[table] = bytearray(max(numbers, default=-1) + 1)
+        for number in numbers:
+            read[number] = 1
+        if not self._only_new or not known:
+            return names
+        end = len(known)
+        return [
+            name for name, number in zip(names, numbers, strict=True) if number >= end or not known[number]
+        ]
 
     @contextmanager
     def _table(self, pid: int, path: str | None = None) -> Iterator[int | None]:
@@ -273,20 +305,21 @@ class DescriptorSearch:
         self, pid: int, folder: int, names: Iterable[str], seen: list[tuple[int, int]] | None = None
     ) -> None:
         """Read these links; `seen` gets every socket among them as (descriptor, inode)."""
-        links, readlink = self.links, os.readlink
-        for number, name in enumerate(names, start=1):
-            if not number % _LINKS_BETWEEN_CLOCKS:
+        links, readlink, rest = self.links, os.readlink, iter(names)
+        while some := list(islice(rest, _LINKS_BETWEEN_CLOCKS)):
+            for name in some:
+                try:
+                    link = readlink(name, dir_fd=folder)
+                except FileNotFoundError:
+                    continue  # closed since it was listed, or a gap
+                if seen is not None and link.startswith("socket:["):
+                    seen.append((int(name), int(link[8:-1])))
+                if link in links:
+                    self._found(links[link], pid, int(name))
+                    if not links:
+                        return
+            if len(some) == _LINKS_BETWEEN_CLOCKS:
                 self._check_time()
-            try:
-                link = readlink(name, dir_fd=folder)
-            except FileNotFoundError:
-                continue  # closed since it was listed, or a gap
-            if seen is not None and link.startswith("socket:["):
-                seen.append((int(name), int(link[8:-1])))
-            if link in links:
-                self._found(links[link], pid, int(name))
-                if not links:
-                    return
 
     def _found(self, inode: int, pid: int, descriptor: int) -> None:
         if self._every_holder:

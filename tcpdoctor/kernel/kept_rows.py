@@ -61,6 +61,10 @@ class KeptRows(Sequence[Connection]):
         """Whether somebody has looked."""
         return self._decoded is not None
 
+    def as_told(self) -> Sequence[bytes]:
+        """The rows as the kernel told them; none where somebody has looked at one."""
+        return self._rows
+
     def without_file(self) -> Sequence[Connection]:
         """Those to which no file refers."""
         if self._decoded is not None:

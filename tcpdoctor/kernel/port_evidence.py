@@ -18,6 +18,7 @@ from tcpdoctor.kernel.namespaces import (
     Identity,
     read_identity,
 )
+from tcpdoctor.kernel.other_ends import OtherEnds, other_ends_of
 from tcpdoctor.kernel.owners import find_owners, with_owners
 from tcpdoctor.kernel.processes import Lineage, read_lineage, read_process
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -86,8 +87,8 @@ class PortEvidence(NamedTuple):
     """Every address and port of this namespace that is listened on; empty where that is unknown."""
     local: Reading[Mapping[TcpState, Detail]]
     """Sockets with this local port, in every state but LISTEN."""
-    remote: Reading[Mapping[TcpState, Detail]]
-    """Sockets of this namespace that are connected to this port, of this host or another."""
+    remote: Reading[Mapping[TcpState, int]]
+    """How many sockets of this namespace are connected to this port, of this host or another."""
     options: Mapping[int, Reading[SocketOptions]]
     """By inode: all options of listeners, those that matter to bind() of other sockets."""
     processes: Mapping[int, Process]
@@ -112,16 +113,13 @@ class PortEvidence(NamedTuple):
     """Paths of the control groups that listeners of a systemd were made in, by id: those of socket units."""
     redirects: Redirects = Redirects((), ("the rules of nft and iptables were not asked for",))
     """Rules that send the port elsewhere before any socket is looked up."""
+    other_ends: OtherEnds = OtherEnds({})
+    """The other ends of the port's connections where they are sockets of this namespace too."""
 
     @property
     def rows(self) -> list[Connection]:
         """The sockets with this local port that are known one by one, listeners left out."""
         return connections(self.local)
-
-    @property
-    def peers(self) -> list[Connection]:
-        """The sockets connected to this port that are known one by one."""
-        return connections(self.remote)
 
     @property
     def pids(self) -> set[int]:
@@ -157,7 +155,7 @@ def take_port_look(port: int, protocol: Literal["tcp", "udp"], *, window: float)
     samples = _samples(read_port_use(port), window)
     evidence = read_port_evidence(port, protocol=protocol)
     # what is merely bound shows to the closer look alone
-    samples = samples or _samples(_use(evidence.listeners, evidence.local, evidence.remote), window)
+    samples = samples or _samples(_use(evidence.listeners, _totals(evidence.local), evidence.remote), window)
     return PortLook(evidence, samples, read_identity(), time.time())
 
 
@@ -179,21 +177,24 @@ class PortUse(Enum):
 
 def read_port_use(port: int) -> PortUse:
     """Look whether a port of the calling thread's network namespace is used; who uses it is not looked up."""
+    listeners = read_listeners(local_port=port)
+    if isinstance(listeners, Missing) or listeners:
+        return PortUse.LISTENING  # and connections, which take long to list, tell nothing more
     local = read_connections(CONNECTION_STATES, local_port=port, bound=1)
     remote = read_connections(CONNECTION_STATES, remote_port=port, bound=1)
-    return _use(read_listeners(local_port=port), local, remote)
+    return _use(listeners, _totals(local), _totals(remote))
 
 
 def _use(
     listeners: Reading[Sequence[Listener]],
-    local: Reading[Mapping[TcpState, Detail]],
-    remote: Reading[Mapping[TcpState, Detail]],
+    local: Reading[Mapping[TcpState, int]],
+    remote: Reading[Mapping[TcpState, int]],
 ) -> PortUse:
     if isinstance(listeners, Missing) or listeners:
         return PortUse.LISTENING
     if isinstance(local, Missing) or isinstance(remote, Missing):
         return PortUse.SOME
-    used = any(detail.total for side in (local, remote) for detail in side.values())
+    used = any(total for side in (local, remote) for total in side.values())
     return PortUse.SOME if used else PortUse.NONE
 
 
@@ -218,11 +219,11 @@ def read_port_evidence(
     else:
         listeners = tuple(row for row in every_listener if row.local.port == port)
         listening = frozenset(row.local for row in every_listener)
-    local = read_connections(CONNECTION_STATES, local_port=port, bound=_ROWS, ways=ways)
-    remote = read_connections(CONNECTION_STATES, remote_port=port, bound=_ROWS, ways=ways)
+    local, remote = _read_both_sides(port, ways)
+    ends = other_ends_of(local, remote)
     local, unlisted = _with_unlisted(local, port, owner_seconds)
     udp = read_udp_sockets(local_port=port)
-    owners = _find_owners(listeners, local, remote, udp, owner_seconds)
+    owners = _find_owners(listeners, local, ends, udp, owner_seconds)
     if not isinstance(listeners, Missing):
         listeners = with_owners(listeners, owners)
     rules = read_bind_rules()
@@ -232,7 +233,7 @@ def read_port_evidence(
         listeners=listeners,
         listening=listening,
         local=_owned(local, owners),
-        remote=_owned(remote, owners),
+        remote=_totals(remote),
         options=_read_options(listeners, local, udp, owners),
         processes=_read_processes(owners.values()),
         lineages=_read_lineages(owners.values()),
@@ -246,7 +247,22 @@ def read_port_evidence(
         booted_at=time.time() - time.clock_gettime(time.CLOCK_BOOTTIME),
         groups=_groups_of_systemd(listeners),
         redirects=read_redirects(port, protocol, rules.addresses),
+        other_ends=ends.owned_by(owners),
     )
+
+
+def _read_both_sides(
+    port: int, ways: Sequence[Way]
+) -> tuple[Reading[Mapping[TcpState, Detail]], Reading[Mapping[TcpState, Detail]]]:
+    """The sockets that have the port, and those whose peers have it."""
+    states = CONNECTION_STATES
+    local = read_connections(states, local_port=port, bound=_ROWS, undecoded=states, ways=ways)
+    remote = read_connections(states, remote_port=port, bound=_ROWS, undecoded=states, ways=ways)
+    return local, remote
+
+
+def _totals(details: Reading[Mapping[TcpState, Detail]]) -> Reading[Mapping[TcpState, int]]:
+    return details if isinstance(details, Missing) else {state: one.total for state, one in details.items()}
 
 
 def _ports_by_inode(listeners: Reading[Sequence[Listener]]) -> Mapping[int, int]:
@@ -275,15 +291,13 @@ def connections(detail: Reading[Mapping[TcpState, Detail]]) -> list[Connection]:
 def _find_owners(
     listeners: Reading[tuple[Listener, ...]],
     local: Reading[Mapping[TcpState, Detail]],
-    remote: Reading[Mapping[TcpState, Detail]],
+    ends: OtherEnds,
     udp: Reading[tuple[UdpSocket, ...]],
     seconds: float,
 ) -> Mapping[int, Owner]:
     """Find the holders of the port's sockets, and of those that are the other end of one of them."""
-    ours = connections(local)
-    ends = {(plain(row.remote), plain(row.local)) for row in ours}
-    peers = [row for row in connections(remote) if (plain(row.local), plain(row.remote)) in ends]
-    wanted: dict[int, int] = {row.inode: row.uid for row in (*ours, *peers) if row.inode}
+    wanted: dict[int, int] = {row.inode: row.uid for row in connections(local) if row.inode}
+    wanted |= ends.inodes()
     if not isinstance(listeners, Missing):
         wanted |= {row.inode: row.uid for row in listeners if row.inode}
     if not isinstance(udp, Missing):

@@ -339,6 +339,7 @@ _ID = slice(20, 68)  # struct inet_diag_sockid in a row
 _FAMILY_BYTE = 16
 _REQUEST = struct.Struct("=IHHIIBBBxI48s")
 _LENGTH, _KIND = struct.Struct("=I"), struct.Struct("=H")
+_UID_AND_INODE, _UID_AT = struct.Struct("=II"), 80
 _EVERY_STATE = 0xFFFFFFFF
 _GONE = (errno.ENOENT, errno.ESTALE)
 """No such connection; or another one between the same ends."""
@@ -351,6 +352,12 @@ SocketName: TypeAlias = tuple[int, bytes]
 def name_of(row: bytes) -> SocketName:
     """The name of the socket that a row is about; it does not change while the socket lives."""
     return row[_FAMILY_BYTE], row[_ID]
+
+
+def inode_and_uid(row: bytes) -> tuple[int, int]:
+    """The inode (0: no file refers to it) and the user of the socket that a row is about."""
+    uid, inode = _UID_AND_INODE.unpack_from(row, _UID_AT)
+    return inode, uid
 
 
 def name_from(connection: Connection) -> SocketName:

@@ -4,13 +4,14 @@ import contextlib
 import os
 import random
 import resource
+import signal
 import socket
 import time
 from pathlib import Path
 
 import pytest
 
-from tcpdoctor.kernel import owners
+from tcpdoctor.kernel import descriptor_search, owners
 from tcpdoctor.kernel.cgroups import find_cgroup2
 from tcpdoctor.kernel.descriptor_search import DescriptorSearch
 from tcpdoctor.kernel.owners import ENDED, find_owners, holds_any
@@ -192,3 +193,78 @@ def test_a_process_that_took_over_the_number_of_a_holder_is_not_named():
             os.kill(other, 9)
             os.waitpid(other, 0)
         assert time.monotonic() < deadline, "somebody else takes every number"
+
+
+def fill_with_null(number: int) -> None:
+    null = os.open(os.devnull, os.O_RDONLY)
+    for _ in range(number):
+        os.dup(null)
+
+
+def test_to_find_every_holder_a_descriptor_that_stays_is_read_once(monkeypatch):
+    read, count = os.readlink, []
+
+    def counted(path, *, dir_fd=None):
+        count.append(read(f"/proc/self/fd/{dir_fd}") if dir_fd is not None else str(path))
+        return read(path, dir_fd=dir_fd)
+
+    with socket.socket() as sock, forked(fill_with_null, 1009) as child:
+        inode = inode_of(sock)
+        monkeypatch.setattr(os, "readlink", counted)
+        found = find_owners({inode: 0}, every_holder=True, seconds=60)
+        monkeypatch.undo()
+    assert {holder.pid for holder in found[inode].holders} == {os.getpid(), child}
+    assert 1009 < count.count(f"/proc/{child}/fd") < 1109
+
+
+def take_and_say_so(end: socket.socket, number: int) -> None:
+    """In a process of its own: take a descriptor under this number, and say that it is there."""
+    with contextlib.closing(end):
+        _, (given,), *_ = socket.recv_fds(end, 1, 1)
+        os.dup2(given, number)
+        os.close(given)
+        end.send(b".")
+        signal.pause()
+
+
+def test_a_descriptor_that_is_handed_on_meanwhile_to_a_process_that_was_read_is_found(monkeypatch):
+    ours, theirs = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        take_and_say_so(theirs, 211)
+        os._exit(0)
+    theirs.close()
+    sock, rounds, pids = socket.socket(), [], descriptor_search._pids
+    inode = inode_of(sock)
+
+    def hand_on_before_the_second_round():
+        rounds.append(1)
+        if len(rounds) == 2:
+            socket.send_fds(ours, [b"."], [sock.fileno()])
+            assert ours.recv(1) == b"."
+        return pids()
+
+    monkeypatch.setattr(descriptor_search, "_pids", hand_on_before_the_second_round)
+    try:
+        holders = find_owners({inode: 0}, every_holder=True, seconds=60)[inode].holders
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        sock.close()
+        ours.close()
+    assert {(holder.pid, holder.fd) for holder in holders} >= {(child, 211)}
+    assert {holder.pid for holder in holders} == {os.getpid(), child}
+
+
+def test_that_nobody_holds_a_socket_is_said_after_everything_was_read_twice(monkeypatch):
+    read, count = os.readlink, []
+
+    def counted(path, *, dir_fd=None):
+        count.append(read(f"/proc/self/fd/{dir_fd}") if dir_fd is not None else str(path))
+        return read(path, dir_fd=dir_fd)
+
+    with socket.socket() as sock, forked(fill_with_null, 307) as child:
+        monkeypatch.setattr(os, "readlink", counted)
+        find_owners({inode_of(sock): 0, 1 << 31: 0}, every_holder=True, seconds=60)
+        monkeypatch.undo()
+    assert count.count(f"/proc/{child}/fd") > 614
