@@ -26,7 +26,7 @@ from tcpdoctor.diagnosis.port_verdict import (
 )
 from tcpdoctor.kernel.port_evidence import PortEvidence
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.snapshot import Connection, Endpoint, Holder, Listener, UdpSocket
+from tcpdoctor.kernel.snapshot import Connection, Holder, Listener, UdpSocket
 from tcpdoctor.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _blocker(one: PortSocket, kept: Keeping, evidence: PortEvidence) -> Blocker:
     device = evidence.interfaces.get(one.existing.device)
     return Blocker(
         state=_state_key(one),
-        local=on_device(row.local, device),
+        local=row.local.on(device),
         remote=None if isinstance(row, Listener) or not row.remote.port else str(row.remote),
         owner=told_holder(first_holder(row), evidence),
         reuseaddr=flag_value(one, "reuseaddr"),
@@ -123,11 +123,6 @@ def _state_key(one: PortSocket) -> StateKey:
     if isinstance(one.row, UdpSocket):
         return "established" if one.row.remote.port else "bound"
     return one.state.key  # type: ignore[return-value]  # its names are these
-
-
-def on_device(end: Endpoint, device: str | None) -> str:
-    """As ss prints it: ``0.0.0.0%lo:179``, ``[::%lo]:179``."""
-    return str(end._replace(address=f"{end.address}%{device}")) if device else str(end)
 
 
 def _peer(peer: Connection, evidence: PortEvidence) -> OtherEnd:

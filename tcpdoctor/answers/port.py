@@ -12,7 +12,6 @@ from tcpdoctor.answers.blocker import (
     Blocker,
     SocketHolder,
     known_holder,
-    on_device,
     told_blockers,
     told_holder,
 )
@@ -428,7 +427,7 @@ def _listener(row: Listener, evidence: PortEvidence) -> ListenerHere:
     device = evidence.interfaces.get(row.device)
     held = row.owner.holders if isinstance(row.owner, Held) else ()
     return ListenerHere(
-        local=on_device(row.local, device),
+        local=row.local.on(device),
         accept_queue=row.accept_queue,
         accept_limit=row.accept_limit,
         owner=told_holder(first_holder(row), evidence),

@@ -83,6 +83,9 @@ class ToldSocket(NamedTuple):
         ),
     ] = ABSENT
     missing: Reasons = NO_REASONS
+    device: Annotated[
+        str | Absent, Is("The interface that it is bound to (SO_BINDTODEVICE, a VRF).", optional=True)
+    ] = ABSENT
 
 
 class SocketsDocument(NamedTuple):
@@ -120,6 +123,7 @@ def told_socket(entry: Entry, *, options: bool) -> ToldSocket:
             accept_limit=row.accept_limit,
             drops=row.drops,
             options=known,
+            device=ABSENT if entry.device is None else entry.device,
         )
     return ToldSocket(
         _STATE_KEYS[row.state],
@@ -144,6 +148,7 @@ def told_socket(entry: Entry, *, options: bool) -> ToldSocket:
         _round_trip(row),
         idle_seconds(row),
         known,
+        device=ABSENT if entry.device is None else entry.device,
     )
 
 

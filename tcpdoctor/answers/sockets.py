@@ -4,8 +4,8 @@ import ipaddress
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.socketset import Age, age_in_one_look
@@ -16,6 +16,7 @@ from tcpdoctor.kernel.snapshot import Connection, Held, Listener
 from tcpdoctor.kernel.sockets import SocketFilter
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState, Timer
 from tcpdoctor.kernel.survey import NOT_ASKED, ROOM, Row, Seen, Survey, held_by, take_survey, why_elsewhere
+from tcpdoctor.kernel.text import clean
 
 
 class Entry(NamedTuple):
@@ -24,6 +25,13 @@ class Entry(NamedTuple):
     seen: Seen
     age: Age | None
     """None: the kernel tells nothing of it (listeners and bound sockets)."""
+    device: str | None = None
+    """The interface that it is bound to (SO_BINDTODEVICE, a VRF); None for none."""
+
+
+Devices: TypeAlias = Mapping[int, str]
+"""Names of interfaces by their index."""
+NO_DEVICES: Devices = {}
 
 
 def state_of(entry: Entry) -> TcpState:
@@ -101,13 +109,22 @@ def idle_seconds(row: Connection) -> Reading[float] | None:
     return min(row.info.last_data_sent, row.info.last_data_recv)
 
 
-def entries_of(survey: Survey) -> tuple[Entry, ...]:
+def entries_of(survey: Survey, devices: Devices = NO_DEVICES) -> tuple[Entry, ...]:
     """Return every socket of a survey with its age, as far as one look tells it."""
-    return tuple(map(_entry, survey.sockets))
+    return tuple(_entry(seen, devices) for seen in survey.sockets)
 
 
-def _entry(seen: Seen) -> Entry:
-    return Entry(seen, age_in_one_look(seen.row) if isinstance(seen.row, Connection) else None)
+def _entry(seen: Seen, devices: Devices = NO_DEVICES) -> Entry:
+    row = seen.row
+    # an interface may have gone, or come, since
+    device = devices.get(row.device, f"if{row.device}") if row.device else None
+    return Entry(seen, age_in_one_look(row) if isinstance(row, Connection) else None, device)
+
+
+def _devices() -> Devices:
+    from tcpdoctor.kernel.addresses import interface_indexes
+
+    return {index: clean(name) for name, index in interface_indexes().items()}
 
 
 class Order(NamedTuple):
@@ -183,7 +200,7 @@ def _look(
         raise QuestionError(f"the sockets could not be listed: {survey.reason}")
     if name is not None:
         survey = _of_processes_called(name, survey)
-    answer = Sockets(read_identity(), taken_at, entries_of(survey), survey, options)
+    answer = Sockets(read_identity(), taken_at, entries_of(survey, _devices()), survey, options)
     if older is not None:
         answer = only_older(answer, older)
     return answer if order is None or early else answer._replace(entries=order.of(answer.entries))
@@ -196,11 +213,12 @@ class SocketRoll(NamedTuple):
     taken_at: float
     roll: Roll
     """Its rows, and what is known when all have been told."""
+    devices: Devices = NO_DEVICES
 
     def entries(self) -> Iterator[Entry]:
         """Give each socket, once."""
         for row in self.roll:
-            yield _entry(Seen(row, NOT_ASKED))
+            yield _entry(Seen(row, NOT_ASKED), self.devices)
 
 
 def call_sockets(
@@ -228,7 +246,7 @@ def call_sockets(
     reason = None if pid is None else why_elsewhere(pid)
     if reason is not None:
         roll.missing["sockets"] = reason
-    return SocketRoll(read_identity(), taken_at, roll)
+    return SocketRoll(read_identity(), taken_at, roll, _devices())
 
 
 def _of_processes_called(name: str, survey: Survey) -> Survey:

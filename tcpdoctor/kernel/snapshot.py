@@ -25,6 +25,10 @@ class Endpoint(NamedTuple):
         host = f"[{self.address}]" if ":" in self.address else self.address
         return f"{host}:{self.port}"
 
+    def on(self, device: str | None) -> str:
+        """As ss prints an end that is bound to an interface: ``0.0.0.0%lo:179``, ``[::%lo]:179``."""
+        return str(self._replace(address=f"{self.address}%{device}")) if device else str(self)
+
 
 class Holder(NamedTuple):
     """A process with a descriptor that refers to a socket."""

@@ -78,12 +78,12 @@ def _row(entry: Entry) -> tuple[str, ...]:
     owner = _short_owner(row)
     if isinstance(row, Listener):
         limit = "?" if isinstance(row.accept_limit, Missing) else str(row.accept_limit)
-        return "LISTEN", str(row.local), "", owner, "", str(row.accept_queue), limit, ""
+        return "LISTEN", row.local.on(entry.device), "", owner, "", str(row.accept_queue), limit, ""
     timer = f"{_TIMERS[row.timer]} {show(row.expires, SECOND)}" if row.timer in _TIMERS else ""
     remote = str(row.remote) if row.remote.port else ""
     return (
         row.state.name,
-        str(row.local),
+        row.local.on(entry.device),
         remote,
         owner,
         _short_age(entry.age),
@@ -157,7 +157,7 @@ def owner_words(owner: Owner) -> str:
 def _lines(entry: Entry, *, options: bool) -> Iterator[tuple[str, str]]:
     """Which socket it is, and below that how it is."""
     row = entry.seen.row
-    ends = str(row.local)
+    ends = row.local.on(entry.device)
     if isinstance(row, Connection) and row.remote.port:
         ends += f" - {row.remote}"
     yield "LISTEN" if isinstance(row, Listener) else row.state.name, ends

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import socket
 import subprocess
@@ -70,6 +71,33 @@ def test_without_an_address_both_wildcards_are_asked_about(in_namespace):
     assert binds(answer, "bind_ipv6")[0] == ("EADDRINUSE", True)
     assert (answer["verdict"], answer["bind_ipv6"]["address"]) == ("partly", "::")
     assert text.startswith(f"PARTLY  TCP port {PORT}: 0.0.0.0 is free, :: is not: ")
+
+
+def sockets_on_devices() -> tuple[str, dict[str, Any], str]:
+    subprocess.run(["ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1"], check=True)
+    kept: list[socket.socket] = []
+    for device in (b"v0", b"lo", b""):
+        server = socket.socket()
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
+        server.bind(("0.0.0.0", 7411 + len(kept)))
+        server.listen()
+        kept.append(server)
+    return (
+        tcpdoctor("sockets").stdout,
+        json.loads(tcpdoctor("sockets", "--json").stdout),
+        tcpdoctor("sockets", "--columns", "local,device").stdout,
+    )
+
+
+def test_sockets_names_the_interface_that_a_socket_is_bound_to(in_namespace):
+    text, answer, columns = in_namespace(sockets_on_devices)
+    for said in ("0.0.0.0%v0:7411", "0.0.0.0%lo:7412", "0.0.0.0:7413"):
+        assert said in text
+    devices = {row["local"]: row.get("device") for row in answer["sockets"]}
+    assert devices == {"0.0.0.0:7411": "v0", "0.0.0.0:7412": "lo", "0.0.0.0:7413": None}
+    assert [line.split() for line in columns.splitlines() if "0.0.0.0:7411" in line] == [
+        ["0.0.0.0:7411", "v0"]
+    ]
 
 
 def servers_on_devices() -> tuple[dict[str, Any], dict[str, Any], str, str, str]:
