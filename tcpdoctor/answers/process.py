@@ -333,7 +333,7 @@ def _stop(
     holder = Holder(process.pid, process.name, 0, process.uid)
     above = _above(process.pid, listens) if listens else ()
     standings = read_standings([process.pid, *(one.pid for one in above)])
-    stop = who_may_be_stopped((*above, holder), standings, Asker(os.geteuid()))
+    stop = who_may_be_stopped((*above, holder), standings, Asker(os.geteuid(), listens=bool(listens)))
     return None if stop is None else told_stop(stop, None if above else connections)
 
 

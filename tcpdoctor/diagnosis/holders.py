@@ -368,6 +368,15 @@ def stop_process(case: Case) -> Stop:
     note = None
     avoid: tuple[str, ...] = ()
     parent = case.standing.ancestors[0] if case.standing.ancestors else None
+    master = _master_of(case)
+    if master is not None:
+        return Stop(
+            "process",
+            case.holder,
+            (f"kill {master.pid}",),
+            note=f"pid {master.pid} {master.name} is its master: it ends its workers with it, and starts again "
+            "one that is ended alone, or ends itself",
+        )
     if parent is not None and parent.pid != 1 and not is_wrapper(parent):
         note = f"pid {parent.pid} {parent.name} started it, and may start it again"
     if unit is not None:
@@ -387,6 +396,25 @@ def stop_process(case: Case) -> Stop:
 
 
 _POSTGRES = frozenset(("postgres", "postmaster"))
+_MASTERS_WITHOUT_SOCKET = frozenset(("haproxy", "varnishd", "squid"))
+"""Programs of which a worker listens and the master that began it does not hold the socket."""
+
+
+def _plain(program: str) -> str:
+    """``squid`` of ``(squid-1)``, which it calls its workers."""
+    return program.strip("()").partition("-")[0]
+
+
+def _master_of(case: Case) -> Kin | None:
+    """The master of a worker that listens; an old worker, which only ends its connections, goes alone."""
+    parent = case.standing.ancestors[0] if case.standing.ancestors else None
+    program = _plain(program_of(case.kin))
+    if parent is None or parent.pid == 1 or case.unit is not None:
+        return None
+    if not case.standing.listens_on and not case.asker.listens:
+        return None
+    same = program in _MASTERS_WITHOUT_SOCKET and _plain(program_of(parent)) == program
+    return parent if same else None
 
 
 def _with_known(stop: Stop, case: Case) -> Stop:

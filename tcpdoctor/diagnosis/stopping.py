@@ -89,6 +89,8 @@ class Asker(NamedTuple):
     """The socket unit in whose control group the socket was made, where that is known."""
     leads_to: Redirect | None = None
     """The rule that leads the clients of this very port elsewhere: to the container it is published for."""
+    listens: bool = False
+    """Whether the holder listens, where its ports were not looked for."""
 
 
 class Case(NamedTuple):

@@ -611,3 +611,23 @@ def test_a_postmaster_is_stopped_by_the_signal_that_does_not_wait_for_its_sessio
     session = kin(21, ("postgres: app app 127.0.0.1(57354) idle",), parent=20)
     found = stop_of(session, "/", postmaster)
     assert (found.commands, found.with_children) == (("kill 21",), False)
+
+
+@pytest.mark.parametrize(
+    ("master", "worker"),
+    [
+        ("haproxy -W -D -f h.cfg", "haproxy -sf 17 -x sockpair@3 -W -D -f h.cfg"),
+        ("/usr/sbin/varnishd -a :6081", "/usr/sbin/varnishd -a :6081"),
+        ("/usr/sbin/squid -sYC", ("(squid-1)", "--kid", "squid-1", "-sYC")),
+    ],
+)
+def test_a_worker_that_listens_for_a_master_without_the_socket_goes_with_its_master(master, worker):
+    above = kin(11, master)
+    listening = stop_of(kin(23, worker, parent=11), "/", above, listens_on=(8080,))
+    assert listening.commands == ("kill 11",)
+    assert "pid 11" in (listening.note or "")
+    old = stop_of(kin(19, worker, parent=11), "/", above)
+    assert old.commands == ("kill 19",), "an old worker has its last connections and no listener"
+    assert stop_of(kin(19, worker, parent=11), "/", above, asker=Asker(0, listens=True)).commands == (
+        "kill 11",
+    )
