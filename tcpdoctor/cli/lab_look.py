@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from tcpdoctor.diagnosis.library import Config, Override, RuleText
 from tcpdoctor.lab.aside import Aside, Printed
 from tcpdoctor.lab.scenario import Asked, Between, Broken, Cured, Scene, Step
+from tcpdoctor.report.host import plural
 
-_MOST_LINES = 18
+_MOST_LINES = 24
 """Of an output that no ``| head -N`` bounds."""
 
 
@@ -33,7 +34,7 @@ _SECOND_FIX = re.compile(r"^    2\. ", re.MULTILINE)
 
 
 def cut_lines(text: str, most: int | None) -> str:
-    """The first lines of an output; without a number, as many as end well before or at eighteen."""
+    """The first lines of an output; without a number, as many as a short form has, or fewer that end well."""
     lines = text.rstrip("\n").splitlines()
     if len(lines) <= (most or _MOST_LINES):
         return "\n".join(lines)
@@ -43,7 +44,7 @@ def cut_lines(text: str, most: int | None) -> str:
             kept.pop()
     while kept and not kept[-1]:
         kept.pop()
-    return "\n".join([*kept, f"[... {len(lines) - len(kept)} more lines]"])
+    return "\n".join([*kept, f"[... {plural(len(lines) - len(kept), 'more line')}]"])
 
 
 def cut_rows(text: str) -> str:

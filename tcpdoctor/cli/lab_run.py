@@ -1,6 +1,7 @@
 """`tcpdoctor lab run`: tells one scenario to a person, step by step, while it happens."""
 
 import os
+import re
 import select
 import sys
 import tempfile
@@ -76,6 +77,10 @@ def find_scenario(name: str) -> Scenario:
 _FELL_SHORT = 1
 _PER_SEGMENT = 0.15
 """Seconds from a line of a drawing to the next."""
+
+
+_ASKS = re.compile(r"\btcpdoctor (?:check|explain) [\w-]+(?=(?:\x1b\[0m)?$)", re.MULTILINE)
+"""A command at the end of a line, which may be coloured."""
 
 
 class Pace(NamedTuple):
@@ -220,7 +225,7 @@ class _Teller:
         self._say("\n" + self._style.bold("It is held in this state, until you go on."))
         view: View = looked.result
         if view.short:
-            self._say("\n" + view.short.rstrip("\n"))
+            self._say("\n" + self._from_outside(view.short.rstrip("\n"), pid))
         if self._player.in_user_namespace:
             self._say(f"\nTo see it from another terminal:\n  nsenter -t {pid} -U -n --preserve-credentials")
             self._say("and in that shell:")
@@ -230,6 +235,13 @@ class _Teller:
         netns = "" if self._player.in_user_namespace else f" --netns {pid}"
         for command in (*self._commands(looked.scene), "sockets"):
             self._say(self._style.command_block(f"tcpdoctor {command}{netns}", "  "))
+
+    def _from_outside(self, text: str, pid: int) -> str:
+        """Its commands of this program ask the namespace that is held, from wherever they are typed."""
+        assert self._player is not None  # noqa: S101 - as above
+        if self._player.in_user_namespace:
+            return text
+        return _ASKS.sub(rf"\g<0> --netns {pid}", text)
 
     def _commands(self, scene: Scene) -> list[str]:
         """What shows the finding, or the answer, to somebody else."""

@@ -374,8 +374,8 @@ def stop_process(case: Case) -> Stop:
             "process",
             case.holder,
             (f"kill {master.pid}",),
-            note=f"pid {master.pid} {master.name} is its master: it ends its workers with it, and starts again "
-            "one that is ended alone, or ends itself",
+            note=f"pid {master.pid} {master.name} is its master: its workers end with it, and one that ends "
+            "alone is begun anew",
         )
     if parent is not None and parent.pid != 1 and not is_wrapper(parent):
         note = f"pid {parent.pid} {parent.name} started it, and may start it again"
