@@ -239,7 +239,7 @@ def read_archive(path: str, shown: str, wanted: Callable[[str], bool], at_top: C
         with os.fdopen(os.open(path, flags), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise SnapshotError(f"{shown}: an archive has to be a regular file")
-            return _gather(_Stream(file, shown), shown, wanted, at_top)
+            return gather(file, shown, wanted, at_top)
     except OSError as error:
         raise SnapshotError(f"{shown}: {(error.strerror or str(error)).lower()}") from None
 
@@ -259,7 +259,9 @@ _LONG_NAME, _LONG_LINK, _EXTENDED, _GLOBAL, _SPARSE = b"L", b"K", b"x", b"g", b"
 _SPECIAL = {b"3": "a device", b"4": "a device", b"6": "a pipe"}
 
 
-def _gather(stream: "_Stream", shown: str, wanted: Callable[[str], bool], at_top: Collection[str]) -> Files:
+def gather(file: BinaryIO, shown: str, wanted: Callable[[str], bool], at_top: Collection[str]) -> Files:
+    """Return what is wanted of an archive that is open; arguments and errors as `read_archive`."""
+    stream = _Stream(file, shown)
     found = _Gathered(shown)
     top: str | None = None
     for member in _members(stream, shown):

@@ -17,7 +17,7 @@ _MORE_GROUPS = ("Udp6", "Udp", "Tcp")
 _RATE = r"\d{1,20}(?:\.\d{1,20})?"
 _NSTAT = re.compile(rf"({'|'.join(_GROUPS + _MORE_GROUPS)})(\w+)[ \t]+(\d{{1,20}})[ \t]+({_RATE})[ \t]*\r?$")
 _NSTAT_BEGIN = re.compile(r"#(?:kernel|[\d.]+ sampling_interval=\d+ time_const=\d+)\s*$")
-_TRACKED = re.compile(r"cpu=\d+[ \t]+(?:[a-z_]+=\d+[ \t]*)+\r?$")
+_TRACKED = re.compile(r"cpu=\d+(?:[ \t]+[a-z_]+=\d{1,20})+[ \t]*\r?$")
 
 _NO_COUNTERS = Missing("the recording has no counters")
 _DELTAS = "nstat printed what was counted since its last run, which is no total; ask for: nstat -az"
@@ -79,5 +79,5 @@ def _conntrack(text: str) -> Mapping[str, int]:
             name, _, number = word.partition("=")
             if name in COUNTED or name == "clash_resolve":
                 key = f"nf_conntrack.{'clashres' if name == 'clash_resolve' else name}"
-                sums[key] = sums.get(key, 0) + int(number[:20])
+                sums[key] = sums.get(key, 0) + int(number)
     return sums

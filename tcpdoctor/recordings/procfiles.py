@@ -41,9 +41,9 @@ _SHORT_ROW = re.compile(
 )
 _HEADING = re.compile(r"\s*sl\s+local_address\s+rem(?:ote)?_address\s+st\b")
 _NAMES = re.compile(r"[A-Z]\w*:(?: [A-Za-z]\w*)+ *$")
-_VALUES = re.compile(r"[A-Z]\w*:(?: -?\d+)+ *$")
-_SIX = re.compile(r"(?:Ip6|Icmp6|Udp6|UdpLite6)\w+\s+\d+ *$")
-_SOCKSTAT = re.compile(r"[A-Za-z]\w*:(?: [a-z]+ -?\d+)+ *$")
+_VALUES = re.compile(r"[A-Z]\w*:(?: -?\d{1,20})+ *$")
+_SIX = re.compile(r"(?:Ip6|Icmp6|Udp6|UdpLite6)\w+\s+\d{1,20} *$")
+_SOCKSTAT = re.compile(r"[A-Za-z]\w*:(?: [a-z]+ -?\d{1,20})+ *$")
 _SOFTNET = re.compile(r"[0-9a-f]{8}(?: +[0-9a-f]{8}){8,} *$")
 _TRACKED = re.compile(r"entries +(?:\w+ +)*(?:drop|insert_failed)\b")
 

@@ -10,7 +10,7 @@ from tcpdoctor.kernel.text import clean
 from tcpdoctor.recordings.pasted import Pasted
 
 _ROOTS = "abi|crypto|debug|dev|fs|kernel|net|sunrpc|user|vm"
-_SETTING = re.compile(rf"((?:{_ROOTS})(?:[./][\w.:@/-]+)+) = ?(.*)$")
+_SETTING = re.compile(rf"((?:{_ROOTS})[./][\w.:@/-]+) = ?(.*)$")
 _REFUSED = re.compile(r"sysctl: permission denied on key ['\"]?([\w.:@/-]+?)['\"]?:?$", re.IGNORECASE)
 _NOISE = re.compile(r"sysctl: ")
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from tcpdoctor.errors import QuestionError, SnapshotError
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Held, Process
 from tcpdoctor.kernel.text import clean, decode, name_a_few
 from tcpdoctor.named_tuples import NamedTuple
@@ -81,12 +81,27 @@ def open_sosreport(path: str, shown: str, netns: str | None = None) -> Recording
         SnapshotError: It is none, or cannot be read; one line.
         QuestionError: It has no network namespace of that name.
     """
-    is_folder = os.path.isdir(path)
-    if is_folder:
-        path = _only_report_in(path)
-        files = read_folder(path, shown, _is_wanted, _is_entered)
-    else:
-        files = read_archive(path, shown, _is_wanted, AT_TOP)
+    if not os.path.isdir(path):
+        found = recording_of(read_archive(path, shown, is_wanted, AT_TOP), shown, netns, trust_times=True)
+        return _dated(found, path)
+    path = _only_report_in(path)
+    found = recording_of(read_folder(path, shown, is_wanted, _is_entered), shown, netns, trust_times=False)
+    return _dated(found, path)._replace(settings=path)
+
+
+def recording_of(files: Files, shown: str, netns: str | None, *, trust_times: bool) -> Recording:
+    """Return what the files of a sosreport say; it was taken at 0 where none says when.
+
+    Args:
+        files: What `is_wanted` of it.
+        shown: As `open_sosreport`.
+        netns: As `open_sosreport`.
+        trust_times: As `tcpdoctor.recordings.circumstances.read_circumstances`.
+
+    Raises:
+        SnapshotError: As `open_sosreport`.
+        QuestionError: As `open_sosreport`.
+    """
     if not any(name.startswith(("sos_commands/", "proc/")) for name in files.kept):
         raise SnapshotError(f"{shown}: {_NOT_ONE}")
     report = _Report(files, shown)
@@ -95,18 +110,25 @@ def open_sosreport(path: str, shown: str, netns: str | None = None) -> Recording
         raise SnapshotError(
             f"{shown}: a sosreport without /proc/net, netstat and ss: run sos with -o networking"
         )
-    told = read_circumstances(files, shown, trust_times=not is_folder)
-    dated = told.taken_at > 0
-    if not dated:
-        told = told._replace(taken_at=os.stat(path).st_mtime)
+    told = read_circumstances(files, shown, trust_times=trust_times)
     if netns is not None:
         told = told._replace(initial_namespace=False, namespace_name=netns)
     programs = read_programs(files, shown, told)
     forms = [_with_programs(form, programs) for form in forms]
     found = assemble(forms, told._replace(processes=_held_by(forms, programs)))
-    source = found.source._replace(kind="sosreport", files=(shown,), dated=dated)
-    settings: Reading[str] = path if is_folder else _PACKED
-    return found._replace(source=source, settings=settings)
+    source = found.source._replace(kind="sosreport", files=(shown,))
+    return found._replace(source=source, settings=_PACKED)
+
+
+def _dated(found: Recording, path: str) -> Recording:
+    """The recording with the time of its file where it does not say when it was taken."""
+    look = found.samples.after
+    if look.taken_at:
+        return found
+    look = look._replace(taken_at=os.stat(path).st_mtime)
+    return found._replace(
+        source=found.source._replace(dated=False), samples=found.samples._replace(after=look)
+    )
 
 
 _PACKED = Missing("the report is an archive; unpack it and give its folder to look at its settings files")
@@ -117,7 +139,8 @@ def namespaces_in(files: Files) -> tuple[str, ...]:
     return tuple(sorted({found[0] for name in files.kept if (found := _place_of(name)) and found[0]}))
 
 
-def _is_wanted(name: str) -> bool:
+def is_wanted(name: str) -> bool:
+    """Whether a file of a report, by its name from the top, is one that is read."""
     return bool(_WANTED.fullmatch(name))
 
 

@@ -1,9 +1,13 @@
 """Each parser of bytes that others choose, with seeds to begin from and the errors that it documents."""
 
+import bz2
 import functools
+import gzip
 import json
+import lzma
 import struct
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +33,13 @@ from tcpdoctor.kernel.sock_diag_rows import ROW, decode_row
 from tcpdoctor.kernel.sysctl import parse_sysctl
 from tcpdoctor.kernel.sysctl_files import Reader, read_lines
 from tcpdoctor.kernel.virtual_servers import parse_virtual_servers
+from tcpdoctor.recordings.archive import gather
+from tcpdoctor.recordings.nstat import read_counters_text
+from tcpdoctor.recordings.procfiles import read_proc_text
+from tcpdoctor.recordings.settings import read_settings_text
+from tcpdoctor.recordings.sosreport import AT_TOP, is_wanted, namespaces_in, recording_of
 from tests.facts.samples import once, snapshot
+from tests.recordings.reports import PS, tar_of_report
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -80,6 +90,33 @@ TABLE = b"Local:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 127.0.0.1\n        /32 host LO
 STAT = b"811 (a ) b) S 1 811 811 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 5121 1 1 1 1 1 1 1 1 0 0 0 0 0 17 0"
 SOURCE = "file"
 TOLD = Told("0123456789abcdef", "close-wait-leak", "warning", "nginx (811)", "sockets are not closed", 1.7e9)
+PROC_TEXT = (
+    b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+    b" 0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 17 1 0 100 0 0 10 0\n"
+    b"   1: 0200007F:1538 0100007F:91EE 06 00000000:00000000 03:0000162B 00000000     0        0 0 3 0\n"
+    b"TcpExt: SyncookiesSent ListenOverflows\nTcpExt: 3 17\nIp6InReceives 43\nTCP: inuse 38 orphan 0\n"
+    b"0000001d 0000001f 00000025 0 0\nentries drop insert_failed\n00000011 00000013 00000017\n"
+)
+COUNTERS = (
+    b"#kernel\nTcpExtListenOverflows 8 0.0\nIcmp6InMsgs 0 0.0\ncpu=0 found=3 invalid=5 drop=11\n",
+    b"Tcp:\n    37 active connection openings\nTcpExt:\n    8 SYNs to LISTEN sockets dropped\n    A: 6\n",
+)
+SETTINGS_TEXT = (
+    b"sysctl: permission denied on key 'fs.protected_fifos'\nnet.ipv4.tcp_rmem = 4096\t131072\t6291456\n"
+    b"net.ipv4.ip_local_reserved_ports = 8080,9000-9010\nnet.ipv4.tcp_congestion_control = cubic\n"
+)
+PACKERS: tuple[Callable[[bytes], bytes], ...] = (bytes, gzip.compress, lzma.compress, bz2.compress)
+REPORT_TAR = tar_of_report(
+    {
+        "proc/17/net/tcp": PROC_TEXT.decode(),
+        "sos_commands/kernel/sysctl_-a": SETTINGS_TEXT.decode(),
+        "sos_commands/networking/ip_netns_exec_blue_netstat_-s": COUNTERS[1].decode(),
+        "sos_commands/date/date": "Tue Nov 30 00:02:41 UTC 2021\n",
+        "sos_commands/process/ps_axo_flags_state_uid_pid_ppid_pgid_sid": PS,
+        "proc/stat": "btime 1638190000\n",
+    },
+    {"proc/net": "self/net", "proc/self": "17", "date": "sos_commands/date/date"},
+)
 PLACES = (
     b"0::/system.slice/nginx.service\n",
     b"12:pids:/kubepods.slice/kubepods-burstable.slice/kubepods-pod1_2.slice/cri-containerd-"
@@ -94,6 +131,30 @@ VIRTUAL = (
     b"TCP  0A000001:0050 rr\n  -> 0A000002:0050      Masq    1      0          0\n"
     b"TCP  [2001:0db8:0000:0000:0000:0000:0000:0001]:0050 rr\nFWM  00000001 rr\n"
 )
+
+
+def tar_with_sums(data: bytes) -> bytes:
+    """The archive with the sum in each of its headers that was changed made right again."""
+    blocks = bytearray(data)
+    for at in range(0, len(blocks) - 511, 512):
+        if blocks[at + 257 : at + 262] == b"ustar":
+            blocks[at + 148 : at + 156] = b" " * 8
+            blocks[at + 148 : at + 156] = b"%06o\0 " % sum(blocks[at : at + 512])
+    return bytes(blocks)
+
+
+def parse_archive(data: bytes) -> None:
+    """Read an archive and follow every link in it."""
+    files = gather(BytesIO(data), SOURCE, is_wanted, AT_TOP)
+    for name in (*files.kept, *files.links):
+        files.find(name, SOURCE)
+
+
+def parse_sosreport(data: bytes) -> None:
+    """Read an archive, and what it says of a host and of a network namespace."""
+    files = gather(BytesIO(tar_with_sums(data)), SOURCE, is_wanted, AT_TOP)
+    for netns in (None, *namespaces_in(files)):
+        recording_of(files, SOURCE, netns, trust_times=True)
 
 
 def parse_setting(data: bytes) -> None:
@@ -162,6 +223,11 @@ TARGETS: dict[str, Target] = {
     ),
     "control group": Target(text(parse_place), (), PLACES),
     "virtual servers": Target(text(lambda text: parse_virtual_servers(text, "tcp")), (), (VIRTUAL,)),
+    "proc text": Target(text(read_proc_text), (), (PROC_TEXT,)),
+    "counters text": Target(text(read_counters_text), (), COUNTERS),
+    "settings text": Target(text(read_settings_text), (), (SETTINGS_TEXT,)),
+    "archive": Target(parse_archive, (SnapshotError,), tuple(pack(REPORT_TAR) for pack in PACKERS)),
+    "sosreport": Target(parse_sosreport, (SnapshotError, QuestionError), (REPORT_TAR,)),
     "setting": Target(
         parse_setting,
         (KernelReadError,),

@@ -42,7 +42,7 @@ def report_of_this_namespace(sos, folder):
     options = ["-o", PLUGINS, "-z", "xz"]
     for option in ("process.lsof=off", "networking.ethtool_namespaces=off"):
         options += ["-k", option]
-    made = subprocess.run([*command, *options], capture_output=True, text=True, timeout=240, check=False)
+    made = subprocess.run([*command, *options], capture_output=True, text=True, timeout=100, check=False)
     assert made.returncode == 0, made.stderr
     assert len(held[1]) == CONNECTED
     return os.getpid()
