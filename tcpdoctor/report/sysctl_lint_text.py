@@ -1,6 +1,7 @@
 """`sysctl lint` for people, by file and line, and as SARIF."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from itertools import groupby
 
 from tcpdoctor.answers.settings_lint import LintFault, SettingsLint
@@ -12,13 +13,21 @@ from tcpdoctor.report.page import Block, Entries, Inset, Item, Prose, Section, T
 from tcpdoctor.report.sarif import SarifResult, SarifRule, sarif
 from tcpdoctor.report.style import Style
 
+_SHOWN, _SHOWN_UNCHECKED = 100, 50
+"""Remarks, and what was not looked at; more are not read by people."""
+
 
 def settings_lint_page(answer: SettingsLint, _style: Style) -> list[Block]:
     """Return every fault under its file, then what was looked at."""
-    unchecked = tuple(Item(f"{clean(each.what, 300)}: {each.reason}") for each in answer.unchecked)
+    unchecked = [
+        Item(f"{clean(each.what, 300)}: {each.reason}") for each in answer.unchecked[:_SHOWN_UNCHECKED]
+    ]
+    more = len(answer.unchecked) - len(unchecked)
+    if more:
+        unchecked.append(Item(f"and {more:,} more; --format json lists all"))
     return [
         *_by_file(answer.faults),
-        *([Section("Not looked at", (Entries(unchecked, deeper=2),))] if unchecked else []),
+        *([Section("Not looked at", (Entries(tuple(unchecked), deeper=2),))] if unchecked else []),
         Section("", (Prose(_total(answer)),)),
     ]
 
@@ -26,15 +35,36 @@ def settings_lint_page(answer: SettingsLint, _style: Style) -> list[Block]:
 def loud_lint_page(answer: SettingsLint, _style: Style, *, fail_on: Severity | None = None) -> list[Section]:
     """Return the faults at or above `fail_on`, nothing else; nothing where there are none."""
     return _by_file(
-        fault for fault in answer.faults if fail_on and Severity[fault.severity.upper()] >= fail_on
+        [fault for fault in answer.faults if fail_on and Severity[fault.severity.upper()] >= fail_on]
     )
 
 
-def _by_file(faults: Iterable[LintFault]) -> list[Section]:
-    return [
+def _by_file(faults: Sequence[LintFault]) -> list[Section]:
+    """Of very many the worst, in the order of the files; and how many more there are."""
+    shown = _worst(faults)
+    sections = [
         Section("", (Title(clean(file, 300), whole=True), Inset(tuple(map(_fault, of_file)), 2)))
-        for file, of_file in groupby(faults, lambda fault: fault.file)
+        for file, of_file in groupby(shown, lambda fault: fault.file)
     ]
+    if len(shown) < len(faults):
+        rest: Counter[str] = Counter(fault.severity for fault in faults)
+        rest.subtract(fault.severity for fault in shown)
+        counts = _counted(*(rest[severity.key] for severity in Severity))
+        more = f"and {len(faults) - len(shown):,} more ({counts}); --format json lists all"
+        sections.append(Section("", (Prose(more),)))
+    return sections
+
+
+def _worst(faults: Sequence[LintFault]) -> Sequence[LintFault]:
+    """Those that are shown: the most severe, and of those the first of each check before any second."""
+    if len(faults) <= _SHOWN:
+        return faults
+    seen: Counter[str] = Counter()
+    order = []
+    for place, fault in enumerate(faults):
+        order.append((-Severity[fault.severity.upper()], seen[fault.check], place))
+        seen[fault.check] += 1
+    return [faults[place] for place in sorted(place for _, _, place in sorted(order)[:_SHOWN])]
 
 
 def _fault(fault: LintFault) -> Item:
@@ -44,12 +74,7 @@ def _fault(fault: LintFault) -> Item:
 
 
 def _total(answer: SettingsLint) -> str:
-    info, warning, critical = answer.summary
-    counts = [
-        f"{number} {word}"
-        for number, word in ((critical, "critical"), (warning, "warning"), (info, "info"))
-        if number
-    ]
+    counts = _counted(*answer.summary)
     if not answer.files and not answer.faults:
         return (
             "There is no file of settings: neither in sysctl.d of /etc, /run or /usr, nor /etc/sysctl.conf."
@@ -57,7 +82,13 @@ def _total(answer: SettingsLint) -> str:
     looked = plural(len(answer.files), "file")
     if not counts:
         return f"{looked}, nothing to correct."
-    return f"{looked}, {plural(len(answer.faults), 'remark')} ({', '.join(counts)})."
+    remarks = f"{len(answer.faults):,} {'remark' if len(answer.faults) == 1 else 'remarks'}"
+    return f"{looked}, {remarks} ({counts})."
+
+
+def _counted(info: int, warning: int, critical: int) -> str:
+    counts = ((critical, "critical"), (warning, "warning"), (info, "info"))
+    return ", ".join(f"{number:,} {word}" for number, word in counts if number)
 
 
 def sysctl_lint_sarif(

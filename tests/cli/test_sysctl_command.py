@@ -43,6 +43,25 @@ def test_a_remark_has_file_line_sentence_and_remedy(bad):
     assert all(len(line) <= 80 for line in answer.stdout.splitlines() if line != str(bad))
 
 
+def test_of_very_many_remarks_the_worst_are_shown_and_one_of_each_check_and_json_has_all(tmp_path):
+    many = "".join(f"net.ipv4.tcp_nonsense{number} = 1\n" for number in range(1009))
+    path = tmp_path / "many.conf"
+    path.write_text(f"net.ipv4.tcp_fin_timeout = 31\n{many}net.ipv4.tcp_tw_recycle = 1\n")
+    answer = tcpdoctor("sysctl", "lint", path)
+    remarks = json.loads(tcpdoctor("sysctl", "lint", path, "--format", "json").stdout)["faults"]
+    lines = [line for line in answer.stdout.splitlines() if line.startswith("  line ")]
+    assert (answer.returncode, len(lines), len(answer.stdout) < 20_000) == (1, 100, True)
+    assert "  line 2: warning: key-unknown" in lines
+    assert "  line 1011: warning: key-removed" in lines
+    assert not any(": info: " in line for line in lines)
+    infos = sum(remark["severity"] == "info" for remark in remarks)
+    more = len(remarks) - 100
+    words = " ".join(answer.stdout.split())
+    assert f"and {more:,} more ({more - infos:,} warning, {infos} info); --format json lists all" in words
+    assert f"1 file, {len(remarks):,} remarks ({more + 100 - infos:,} warning, {infos} info)." in words
+    assert {remark["line"] for remark in remarks} >= set(range(2, 1012))
+
+
 @pytest.mark.parametrize(("fail_on", "code"), [("info", 1), ("warning", 1), ("critical", 0), ("never", 0)])
 def test_the_exit_code_is_that_of_check(bad, fail_on, code):
     assert tcpdoctor("sysctl", "lint", bad, "--fail-on", fail_on).returncode == code
