@@ -9,10 +9,11 @@ import errno
 import functools
 import struct
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import chain, compress
-from typing import TypeAlias
+from operator import itemgetter
+from typing import Any, TypeAlias
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.established import Columns, EstablishedTally
@@ -30,6 +31,7 @@ from tcpdoctor.kernel.snapshot import (
 from tcpdoctor.kernel.sock_diag import HEAD, ROW, DumpRefusedError, Rows, answer_error, open_netlink, receive
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.tally import Column, GroupTally, Key, KeysWhere, StateTally, both
+from tcpdoctor.named_tuples import NamedTuple
 
 INFO, SKMEMINFO, SKV6ONLY, ULP_INFO, CGROUP_ID = 2, 7, 11, 19, 21
 WITH_INFO = 1 << (INFO - 1)
@@ -41,6 +43,8 @@ _MESSAGE = struct.Struct("=BBBB2s2s16s16sIIIIIIII")  # from byte 16 of the row, 
 _ATTRIBUTE = struct.Struct("=HH")
 _WORD, _CGROUP = struct.Struct("=I"), struct.Struct("=Q")
 _MPTCP = b"mptcp\0"  # INET_ULP_INFO_NAME inside INET_DIAG_ULP_INFO
+_MESSAGE_LAYOUT, _MESSAGE_FIELDS = "=16xBBBB2s2s16s16sIIIIIIII", 16
+"""The same with all that is before it."""
 _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _DROPS = 8 * 4  # SK_MEMINFO_DROPS
 _MEMORY = struct.Struct("=II4xIII8xI")
@@ -52,6 +56,12 @@ total_retrans and notsent_bytes, the youngest (Linux 4.6)."""
 _BYTES = struct.Struct("=QQ64xQQ")
 """From byte 120 of tcp_info: tcpi_bytes_acked, bytes_received, bytes_sent and bytes_retrans (Linux 4.19)."""
 _BYTES_AT = 120
+_PLANNED = {
+    INFO: ("3xBB3xI4xI4xII12xI4xII8xI28xI16xQQ8xI52xQQ", 16),  # `_BYTES` lies within and behind `_INFO`
+    CGROUP_ID: ("Q", 1),
+    SKV6ONLY: ("B", 1),
+}
+"""What is taken at once of an attribute, and how many numbers that is."""
 _PER_MILLISECOND, _PER_MICROSECOND = 1e3, 1e6
 
 NOT_LOOKED_UP = Missing("owner was not looked up")
@@ -75,6 +85,19 @@ def decode_row(data: bytes) -> Connection | Listener:
     Raises:
         KernelReadError: The bytes are no such row.
     """
+    plan = _PLANS.get(len(data))
+    if plan is not None:
+        at_once = _decode_by_plan(plan, data)
+        if at_once is not None:
+            return at_once
+    row = decode_step_by_step(data)
+    if len(data) not in _PLANS and len(_PLANS) < _MOST_PLANS and isinstance(row, Connection):
+        _PLANS[len(data)] = _plan_of(data)
+    return row
+
+
+def decode_step_by_step(data: bytes) -> Connection | Listener:
+    """As `decode_row`, whatever other rows look like."""
     if len(data) < ROW:
         raise KernelReadError(f"sock_diag: a socket in {len(data)} bytes instead of {ROW}")
     fields = _MESSAGE.unpack_from(data, 16)
@@ -99,6 +122,85 @@ def decode_row(data: bytes) -> Connection | Listener:
         _STUB_CGROUP if stub else _cgroup(attributes), v6only,
         _STUB_INFO if stub else _info(state, attributes), owner_of(inode), _memory(attributes),
         _MPTCP in attributes.get(ULP_INFO, b""),
+    )  # fmt: skip
+
+
+# Nearly all rows have one of a few layouts. Of each length the first row is decoded step by step, and tells
+# where all the others are taken apart at once, in half the time; one that has other attributes after all is
+# decoded step by step as well.
+
+
+class _Plan(NamedTuple):
+    """Where everything lies in rows of one length, by its place among what is unpacked."""
+
+    unpack: Callable[[bytes], tuple[Any, ...]]
+    """The message, and of each attribute its header and what is wanted of it."""
+    headers: Callable[[tuple[Any, ...]], tuple[int, ...]]
+    expected: tuple[int, ...]
+    info: int
+    cgroup: int
+    v6only: int
+    """0: these rows do not tell it."""
+
+
+_PLANS: dict[int, _Plan | None] = {}
+"""By the length of a row; None where there is no plan."""
+_MOST_PLANS = 64
+_PLANNED_STATES = {number: state for number, state in _STATES.items() if state is not TcpState.LISTEN}
+_PLANNED_TIMERS = {number: timer for number, timer in _TIMERS.items() if timer is not Timer.TIME_WAIT}
+
+
+def _plan_of(data: bytes) -> _Plan | None:
+    """Make a plan from a row; None where it lacks what nearly all connections have, or has what few have."""
+    layout, count, at = _MESSAGE_LAYOUT, _MESSAGE_FIELDS, ROW
+    headers, expected, places = [], [], dict.fromkeys(_PLANNED, 0)
+    while at + _ATTRIBUTE.size <= len(data):
+        (header,), (length, kind) = _WORD.unpack_from(data, at), _ATTRIBUTE.unpack_from(data, at)
+        kind &= _TYPE_MASK
+        inside, number = _PLANNED.get(kind, ("", 0))
+        left = min(len(data) - at, (length + 3) & ~3) - _ATTRIBUTE.size - struct.calcsize("=" + inside)
+        if left < 0 or kind in (SKMEMINFO, ULP_INFO) or places.get(kind):
+            return None
+        headers.append(count)
+        expected.append(header)
+        if number:
+            places[kind] = count + 1
+        layout += f"I{inside}{left}x"
+        count += 1 + number
+        at += (length + 3) & ~3
+    if not (places[INFO] and places[CGROUP_ID]):
+        return None
+    unpack = struct.Struct(f"{layout}{max(0, len(data) - at)}x").unpack
+    return _Plan(
+        unpack, itemgetter(*headers), tuple(expected), places[INFO], places[CGROUP_ID], places[SKV6ONLY]
+    )
+
+
+def _decode_by_plan(plan: _Plan, data: bytes) -> Connection | None:
+    """Decode a row at once; None where it is not one of those that the plan is for."""
+    known = plan.unpack(data)
+    if plan.headers(known) != plan.expected:
+        return None
+    family, number, timer, retransmits, local_port, remote_port, source, target = known[:8]
+    device, cookie_low, cookie_high, expires, receive, send, uid, inode = known[8:_MESSAGE_FIELDS]
+    state, running = _PLANNED_STATES.get(number), _PLANNED_TIMERS.get(timer)
+    if state is None or running is None:
+        return None
+    first = plan.info
+    probes, backoff, rto, mss, unacked, sacked, sent, received, acked, rtt = known[first : first + 10]
+    retrans, bytes_acked, bytes_received, notsent, bytes_sent, bytes_again = known[first + 10 : first + 16]
+    info = TcpInfo(
+        rto / _PER_MICROSECOND, rtt / _PER_MICROSECOND, backoff, probes, retrans, unacked, notsent,
+        sent / _PER_MILLISECOND, received / _PER_MILLISECOND, acked / _PER_MILLISECOND,
+        TcpBytes(bytes_acked, bytes_received, bytes_sent, bytes_again), mss, sacked,
+    )  # fmt: skip
+    return Connection(
+        state, 4 if family == socket.AF_INET else 6,
+        _endpoint(family, source, local_port), _endpoint(family, target, remote_port),
+        device, cookie_low | cookie_high << 32, inode, uid,
+        running, expires / _PER_MILLISECOND, retransmits, receive, send,
+        known[plan.cgroup], bool(known[plan.v6only]) if plan.v6only else None,
+        info, NOT_LOOKED_UP if inode else _NOT_HELD, _NO_MEMORY, False,  # noqa: FBT003
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """One row of a listing, decoded."""
 
+import random
 import socket
 import struct
 
@@ -10,7 +11,14 @@ from tcpdoctor.kernel import connect_evidence
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, NotHeld, TcpBytes
 from tcpdoctor.kernel.sock_diag import Rows
-from tcpdoctor.kernel.sock_diag_rows import CGROUP_ID, INFO, SKMEMINFO, SKV6ONLY, decode_row
+from tcpdoctor.kernel.sock_diag_rows import (
+    CGROUP_ID,
+    INFO,
+    SKMEMINFO,
+    SKV6ONLY,
+    decode_row,
+    decode_step_by_step,
+)
 from tcpdoctor.kernel.sockets import EVERY_SOCKET, SocketFilter
 from tcpdoctor.kernel.states import TcpState, Timer
 from tests.kernel.recordings import cut_all, datagrams, needs_little_endian, raw_rows
@@ -185,3 +193,54 @@ def test_a_request_in_syn_recv_holds_no_port_and_a_whole_socket_does():
     assert users_of(row(3, attributes=mark)) == [], "root is told the mark of a request"
     assert users_of(row(3, attributes=mark + shutdown)) == [443]
     assert users_of(row(1)) == [443]
+
+
+_CGROUP = attribute(CGROUP_ID, struct.pack("=Q", 99))
+_WHOLE = attribute(INFO, tcp_info(280))
+LAYOUTS = {
+    "as Linux 6.18 has it": b"".join(
+        (attribute(8, b"\0"), attribute(15, bytes(4)), _CGROUP, attribute(22, b"ab"), _WHOLE)
+    ),
+    "IPv6": attribute(8, b"\0") + attribute(SKV6ONLY, b"\1") + _CGROUP + _WHOLE,
+    "with the cgroup last": _WHOLE + _CGROUP,
+    "with memory": _WHOLE + _CGROUP + attribute(SKMEMINFO, bytes(36)),
+    "MPTCP": _WHOLE + _CGROUP + attribute(19, attribute(1, b"mptcp\0")),
+    "without counts of bytes": _CGROUP + attribute(INFO, tcp_info(192)),
+    "without a cgroup": attribute(8, b"\0") + _WHOLE,
+    "bare": b"",
+}  # fmt: skip
+
+
+def outcome(decode, data: bytes) -> object:
+    try:
+        return decode(data)
+    except KernelReadError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rows_of_one_length_are_decoded_as_each_by_itself(layout):
+    chance = random.Random(layout)
+    first = row(1, family=V6 if layout == "IPv6" else V4, attributes=LAYOUTS[layout])
+    assert decode_row(first) == decode_row(first) == decode_step_by_step(first)
+    for _ in range(1009):
+        changed = bytearray(first)
+        for _ in range(chance.randint(1, 3)):
+            # addresses and numbers, headers and contents of attributes, and what says how it stands
+            at = chance.choice(
+                [17, 18, 19, chance.randrange(16, len(first)), chance.randrange(16, len(first))]
+            )
+            changed[at] = chance.choice([changed[at] ^ 1 << chance.randrange(8), chance.randrange(13)])
+        assert outcome(decode_row, bytes(changed)) == outcome(decode_step_by_step, bytes(changed))
+
+
+def test_a_row_of_a_known_length_with_other_attributes_is_decoded_step_by_step():
+    usual = row(8, attributes=LAYOUTS["as Linux 6.18 has it"])
+    assert decode_row(usual) == decode_row(usual)
+    moved = row(
+        8, attributes=_WHOLE + _CGROUP + attribute(15, bytes(4)) + attribute(22, b"ab") + attribute(8, b"\0")
+    )
+    assert len(moved) == len(usual)
+    assert decode_row(moved) == decode_row(usual)
+    listening = row(10, attributes=LAYOUTS["as Linux 6.18 has it"])
+    assert isinstance(decode_row(listening), Listener)
