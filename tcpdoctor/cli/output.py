@@ -10,7 +10,7 @@ import os
 import re
 import select
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, TextIO, TypeVar
 
@@ -24,6 +24,7 @@ from tcpdoctor.report.style import PLAIN, SGR_CODES, Style, shorten
 
 if TYPE_CHECKING:  # `--help` needs nothing of the kernel
     from tcpdoctor.kernel.reading import JsonValue
+    from tcpdoctor.report.json_lines import Written
     from tcpdoctor.report.page import Block
 
 PAGE_FORMAT = Annotated[
@@ -192,7 +193,7 @@ def refuse_quiet(quiet: bool, chosen: str) -> None:  # noqa: FBT001 - an option
         raise typer.BadParameter(text, param_hint="--quiet")
 
 
-def emit_json(document: "dict[str, JsonValue]", output: Output) -> None:
+def emit_json(document: "Mapping[str, JsonValue | Written]", output: Output) -> None:
     """Write an answer as one JSON object; what else may have been meant is its key ``also``. As `emit`."""
     from tcpdoctor.report.json_lines import json_lines  # text does without it
 
@@ -208,9 +209,9 @@ def say(answer: _Answer, page: "Callable[[_Answer, Style], Iterable[Block]]", ou
         OutputError: It could not be written; a file is then as it was before.
     """
     if output.format == "json":
-        from tcpdoctor.report.document import as_json  # text does without it
+        from tcpdoctor.report.document import as_long_json  # text does without it
 
-        emit_json(as_json(answer), output)
+        emit_json(as_long_json(answer), output)
     else:
         emit(laid_out(page(answer, style_of(output)), output), output)
 

@@ -156,7 +156,9 @@ def predict_connect(journey: Journey, scene: Scene) -> Reading[ConnectPrediction
         return scene.use
     usable = scene.ports.usable()
     users = {port: found for port, found in scene.use.users.items() if port in usable}
-    lost = {port for port, found in users.items() if any(user.explicit for user in found)}
+    kinds = set(users.values())  # few stand behind all ports
+    explicit = {found for found in kinds if any(user.explicit for user in found)}
+    lost = {port for port, found in users.items() if found in explicit}
     ours = {row.local.port: row for row in scene.towards if row.local.port in usable}
     taken_over = {port for port, row in ours.items() if port not in lost and _wait(row, scene) == 0}
     held = set(ours) - taken_over
@@ -170,7 +172,8 @@ def predict_connect(journey: Journey, scene: Scene) -> Reading[ConnectPrediction
         stage, verdict, doubts = _judge_from_port(scene, from_port[0])
     if verdict == OK:
         stage, verdict, doubts = _arrive(journey, scene, doubts)
-    bindable = usable - {port for port, found in users.items() if _stops_bind(journey, found)}
+    stopping = {found for found in kinds if _stops_bind(journey, found)}
+    bindable = usable - {port for port, found in users.items() if found in stopping}
     bind_first = OK if bindable else "EADDRINUSE"
     if isinstance(journey.route, NoRoute) and journey.route.at_bind:
         bind_first, bindable = journey.route.errno, frozenset()

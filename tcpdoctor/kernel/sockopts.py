@@ -217,10 +217,12 @@ def _read_one(pidfd: int, descriptor: Descriptor, wanted: tuple[Option, ...]) ->
 
 def read_option(sock: socket.socket, option: Option) -> Reading[OptionValue]:
     """Read one option of a socket that is open in this process; Missing where its kind lacks it."""
+    kind = option.kind
     try:
-        if option.kind in ("switch", "number"):
-            value = sock.getsockopt(option.level, option.number)
-            return bool(value) if option.kind == "switch" else value
+        if kind == "switch":
+            return bool(sock.getsockopt(option.level, option.number))
+        if kind == "number":
+            return sock.getsockopt(option.level, option.number)
         raw = sock.getsockopt(option.level, option.number, 64)
     except OSError as error:
         return Missing(f"{option.name}: {error.strerror}")

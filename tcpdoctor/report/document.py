@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
+from functools import partial
 from json import JSONEncoder
 from json.encoder import encode_basestring_ascii as encode_string
 from types import UnionType
@@ -17,6 +18,7 @@ from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_orig
 from tcpdoctor.answers.record import ABSENT, Absent, Is
 from tcpdoctor.kernel.reading import JsonValue, Missing
 from tcpdoctor.named_tuples import NamedTuple
+from tcpdoctor.report.json_lines import LONG, Written
 
 Part: TypeAlias = dict[str, Any]
 
@@ -32,6 +34,19 @@ def as_json(record: Any) -> dict[str, JsonValue]:
     if reasons:
         raise TypeError(f"{type(record).__name__}: no field `missing` for {', '.join(reasons)}")
     return told
+
+
+def as_long_json(record: Any) -> dict[str, JsonValue | Written]:
+    """Return the same, its long lists of records written one by one: never all of them are in memory."""
+    long = {
+        key: value
+        for key, value in zip(record._fields, record, strict=True)
+        if type(value) is tuple and len(value) > LONG and "missing" in getattr(value[0], "_fields", ())
+    }
+    document: dict[str, JsonValue | Written] = {**as_json(record._replace(**dict.fromkeys(long, ())))}
+    for key, rows in long.items():
+        document[key] = Written(partial(map, json_line, rows))
+    return document
 
 
 def json_text(record: Any, indent: int | None = None) -> str:

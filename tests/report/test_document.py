@@ -11,7 +11,8 @@ from jsonschema import Draft202012Validator
 
 from tcpdoctor.answers.record import ABSENT, NO_REASONS, Absent, Count, Is, Reasons
 from tcpdoctor.kernel.reading import JsonValue, Missing, Reading
-from tcpdoctor.report.document import as_json, schema_of
+from tcpdoctor.report.document import as_json, as_long_json, schema_of
+from tcpdoctor.report.json_lines import LONG, Written, json_lines
 
 
 class Level(IntEnum):
@@ -118,3 +119,21 @@ def test_the_schema_fits_what_is_printed_and_nothing_else():
     assert valid.is_valid(told)
     for wrong in ({"level": "high"}, {"ends": [1]}, {"own": {}}, {"extra": 1}, {"schema": "other"}):
         assert not valid.is_valid(told | wrong), wrong
+
+
+class Many(NamedTuple):
+    rows: tuple[Own, ...]
+    after: int
+    missing: Reasons = NO_REASONS
+
+
+@pytest.mark.parametrize("number", [0, LONG, LONG + 1, 211])
+def test_a_long_list_of_records_is_the_same_text_written_row_by_row(number):
+    rows = [
+        Own(Missing("hidden") if place % 3 else place, {"x": "y"} if place % 7 else {})
+        for place in range(number)
+    ]
+    record = Many(tuple(rows), 5, {"a": "b"})
+    told = as_long_json(record)
+    assert isinstance(told["rows"], Written) == (number > LONG)
+    assert "".join(json_lines(told)) == "".join(json_lines(as_json(record)))
