@@ -72,6 +72,8 @@ def diagnose_subjects(
         every.append(_Fired(rule, fired))
         if unknown:
             unchecked.append(Unchecked(rule.id, _summarise(unknown, subjects)))
+        elif rule.scope.value in snapshot.untold:
+            unchecked.append(Unchecked(rule.id, snapshot.untold[rule.scope.value]))
     findings: list[Finding] = []
     untold: list[Untold] = []
     firing = _without_explained(every)

@@ -447,8 +447,9 @@ class Snapshot(NamedTuple):
     memory: Reading[int] = Missing("the memory of the machine was not read")
     """Pages of memory of the whole machine."""
     untold: Mapping[str, str] = {}
-    """By the name of a fact why it is not known, although what it is computed from is there. Empty but where
-    a recording leaves something out of what it lists (queues, timers)."""
+    """By the name of a fact why it is not known, although what it is computed from is there; by the name of a
+    scope (``listener``) why there may be others than those that are listed. Empty but where a recording
+    leaves something out (queues, timers, states)."""
 
 
 class Samples(NamedTuple):

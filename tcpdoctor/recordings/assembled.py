@@ -65,6 +65,10 @@ _NO_TIMERS = Missing(f"the listing has no timers; {ASK_SS}")
 _NO_SURVEY = Missing("descriptors and limits of processes are not in the recording")
 _PART = Missing("the listing is a part: states that it does not show may be there; ask for: ss -tan")
 _NO_QUEUES = f"the listing has no queues; {ASK_SS}"
+_NO_INODES = f"the listing does not tell which connections were accepted; {ASK_SS}"
+_OF_INODES = ("close_wait.not_accepted", "close_wait.not_accepted_ages")
+_SCOPES = ("listener", "port", "destination", "process")
+"""What there may be others of than those that part of a listing shows."""
 _OF_QUEUES = ("close_wait.eof_read", "close_wait.eof_unread", "close_wait.unread_data")
 _OF_ACCEPT_QUEUES = ("accept_queue.length", "accept_queue.length_before", "accept_queue.least")
 
@@ -125,6 +129,8 @@ def assemble(forms: Sequence[Pasted], told: Circumstances) -> Recording:
     if sockets is not None:
         complete = next((form.every_socket for form in forms if form.every_socket is True), _PART)
         look, seen = _with_sockets(look, sockets, complete)
+    elif not isinstance(look.census, Missing):
+        look = look._replace(untold=dict.fromkeys(_SCOPES, _NO_SOCKETS.reason))
     notes = dict.fromkeys(note for form in forms for note in form.notes)
     recording = Recording(Source("text", names, 1, notes=tuple(notes)), Samples(None, look), seen)
     udp = _udp(every)
@@ -221,11 +227,14 @@ def _with_sockets(
     judge = _Inodes(listeners, known=complete is True)
     rows: list[Connection] = []
     sure: dict[TcpState, list[Connection]] = {}
+    untold = {} if complete is True else dict.fromkeys(_SCOPES, _PART.reason)
     for one in sockets:
         if one.state in (TcpState.LISTEN, TcpState.CLOSE):
             continue
         row = _connection(one, devices, judge)
         rows.append(row)
+        if row.state is TcpState.CLOSE_WAIT and judge.of(one) is None:
+            untold |= dict.fromkeys(_OF_INODES, _NO_INODES)
         if _is_known(one, row):
             sure.setdefault(row.state, []).append(row)
     timers = not any(isinstance(one.timer, Missing) for one in sockets if one.state is TcpState.ESTABLISHED)
@@ -235,9 +244,8 @@ def _with_sockets(
     states = [state for state in DETAILED_STATES if state is not TcpState.BOUND]
     if complete is not True:
         states = [state for state in states if totals[state]]
-    untold = {}
     if any(isinstance(one.receive_queue, Missing) for one in sockets):
-        untold = dict.fromkeys((*_OF_QUEUES, *_OF_ACCEPT_QUEUES), _NO_QUEUES)
+        untold |= dict.fromkeys((*_OF_QUEUES, *_OF_ACCEPT_QUEUES), _NO_QUEUES)
     look = look._replace(
         census=census,
         listeners=listeners if complete is True or listeners else _PART,

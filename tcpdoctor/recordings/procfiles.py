@@ -35,9 +35,10 @@ _NO_UID = Missing("/proc/net/tcp tells no user of a socket that no process holds
 _NO_SOCKETS = Missing("the recording lists no sockets")
 _PART = "only part of /proc/net/tcp and tcp6 is there; ask for: cat /proc/net/tcp /proc/net/tcp6"
 
-_ROW = re.compile(r"\s*\d+: [0-9A-F]{8}(?:[0-9A-F]{24})?:[0-9A-F]{4} [0-9A-F]{8}")
+_ROW = re.compile(r"\s*\d{1,9}: [0-9A-F]{8}(?:[0-9A-F]{24})?:[0-9A-F]{4} [0-9A-F]{8}")
 _SHORT_ROW = re.compile(
-    r"\s*\d+:(?: [0-9A-F]{0,32}| [0-9A-F]{8,32}:[0-9A-F]{0,4}| [0-9A-F]{8,32}:[0-9A-F]{4} [0-9A-F]{0,7})?$"
+    r"\s*\d{1,9}:(?: [0-9A-F]{0,32}| [0-9A-F]{8,32}:[0-9A-F]{0,4}"
+    r"| [0-9A-F]{8,32}:[0-9A-F]{4} [0-9A-F]{0,7})?$"
 )
 _HEADING = re.compile(r"\s*sl\s+local_address\s+rem(?:ote)?_address\s+st\b")
 _NAMES = re.compile(r"[A-Z]\w*:(?: [A-Za-z]\w*)+ *$")

@@ -1,10 +1,15 @@
 """Printed forms become the look that rules are asked about, and what they do not tell is never 0."""
 
+from tcpdoctor.answers.rules import shipped_texts
 from tcpdoctor.answers.states import state_readings
+from tcpdoctor.diagnosis.evaluate import diagnose
+from tcpdoctor.diagnosis.library import load_library
+from tcpdoctor.facts.vocabulary import Scope
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Endpoint, Held, Holder, NotHeld
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState, Timer
 from tcpdoctor.recordings.assembled import Circumstances, assemble
+from tcpdoctor.recordings.forms import read_forms
 from tcpdoctor.recordings.pasted import Pasted, PastedSocket
 
 NOT = Missing("not printed")
@@ -63,3 +68,27 @@ def test_two_listings_of_one_moment_complete_each_other():
     (row,) = found.samples.after.detail[TcpState.CLOSE_WAIT].connections
     assert (row.receive_queue, row.owner.holders[0].name) == (20, "orders-api")
     assert found.source.forms == ("netstat", "ss")
+
+
+def test_who_was_not_accepted_is_open_where_neither_inodes_nor_processes_are_told():
+    ends = [f"CLOSE-WAIT 1 0 127.0.0.1:7001 127.0.0.1:{port}" for port in range(40_001, 40_018)]
+    listing = "\n".join(
+        ["State Recv-Q Send-Q Local Peer Process", "LISTEN 17 128 0.0.0.0:7001 0.0.0.0:*", *ends]
+    )
+    (form,) = read_forms(f"$ ss -tan\n{listing}\n", "paste")
+    look = assemble([form], Circumstances(taken_at=1.0)).samples.after
+    assert "ss -tanoempi" in look.untold["close_wait.not_accepted_ages"]
+    (idle,) = read_forms(f"$ ss -tan\n{listing.replace('LISTEN 17', 'LISTEN 0')}\n", "paste")
+    told = assemble([idle], Circumstances(taken_at=1.0)).samples.after.untold
+    assert "close_wait.not_accepted" not in told, "its queue is empty: they were accepted"
+
+
+def test_of_a_part_no_rule_about_single_sockets_is_called_clear():
+    listing = "State Recv-Q Send-Q Local Peer\nCLOSE-WAIT 1 0 127.0.0.1:7001 127.0.0.1:40001\n"
+    counts = "     17 CLOSE_WAIT\n     22 ESTABLISHED\n"
+    library = load_library(shipped_texts())
+    about_many = {rule.id for rule in library.rules if rule.scope is not Scope.HOST and not rule.initial_only}
+    for text in (listing, counts):
+        samples = assemble(read_forms(text, "paste"), Circumstances(taken_at=1.0)).samples
+        found = diagnose(library.rules, samples, library.most)
+        assert about_many - {unchecked.rule for unchecked in found.unchecked} == set()
