@@ -184,6 +184,7 @@ LAZY = {
         "difflib": "1 ms and a regular expression; only a mistake pays",
         "pathlib": "3 ms; only an option that names a file",
         "socket": "3.6 ms; only the journal's",
+        "curses": "some Pythons are built without it",
     },
     "report": {
         "tcpdoctor": "a run prints one format: its module costs 2 to 15 ms",

@@ -1,6 +1,6 @@
 """What `check` concludes from a diagnosis: status and exit code, the same in every format."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,10 @@ class Checks(NamedTuple):
 
 
 def diagnose_on_demand(
-    rules: Sequence[Rule], samples: Samples, most: int = MOST_SUBJECTS
+    rules: Sequence[Rule],
+    samples: Samples,
+    most: int = MOST_SUBJECTS,
+    add_owners: "Callable[[Snapshot, Collection[Owned]], Snapshot] | None" = None,
 ) -> tuple[Diagnosis, Samples]:
     """Judge a look that was taken without owners; search for those on which something hangs, and judge again.
 
@@ -71,6 +74,7 @@ def diagnose_on_demand(
         rules: Those in force.
         samples: Taken with ``owners=None``.
         most: Of one rule so many findings are told.
+        add_owners: Finds the owners; None: `tcpdoctor.kernel.live.add_owners`, which remembers none.
 
     Returns:
         The diagnosis, and the samples with the owners that were searched for. What was found of one kind
@@ -85,8 +89,10 @@ def diagnose_on_demand(
         wanted = owners_wanted(rules, diagnosis) - searched
         if not wanted:
             return diagnosis, samples
-        from tcpdoctor.kernel.live import add_owners
+        if add_owners is None:
+            from tcpdoctor.kernel import live  # a healthy host does not pay for it
 
+            add_owners = live.add_owners
         searched |= wanted
         samples = samples._replace(after=add_owners(samples.after, wanted))
 

@@ -78,6 +78,12 @@ COMMANDS = {
         "fleet",
         "Merge the reports of many hosts: worst first, alike told once.",
     ),
+    "watch": Entry(
+        "tcpdoctor.cli.watch",
+        "watch",
+        "Show the same live: what comes, what grows, when it is full.",
+        ("--from",),
+    ),
     "schema": Entry("tcpdoctor.cli.schema", "schema", "Print the JSON Schema of what --format json prints."),
     "lab": Entry(
         "tcpdoctor.cli.lab", "app", "Make a disease in a private namespace; see it found and cured."

@@ -41,6 +41,10 @@ EXAMPLES: Mapping[str, tuple[Example, Example]] = {
         Example("tcpdoctor sockets --state close-wait", "one row each, the oldest first"),
         Example("tcpdoctor sockets --port 443 --json", "all that is known of each, for machines"),
     ),
+    "watch": (
+        Example("tcpdoctor watch", "a screen of it, every 2 s; ? shows the keys"),
+        Example("tcpdoctor watch --plain --interval 1 --count 3", "a line a look, for logs and pipes"),
+    ),
     "facts": (
         Example("tcpdoctor facts --window 0 close_wait", "facts whose names begin so, with values"),
         Example("tcpdoctor facts --scope process --json", "what a rule may ask of each process"),

@@ -241,6 +241,15 @@ def laid_out(blocks: "Iterable[Block]", output: Output) -> str:
     return blocks_as_file([*blocks, *others])
 
 
+def emit_line(line: str) -> bool:
+    """Write one line to standard output at once; False where nobody reads any more.
+
+    Raises:
+        OutputError: It could not be written.
+    """
+    return _write_stdout(escape_controls(line) + "\n")
+
+
 def emit_parts(parts: Iterable[str], output: Output) -> None:
     """Write an answer for machines that may be too long to be held in memory; as `emit`.
 

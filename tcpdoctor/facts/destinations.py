@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from heapq import nsmallest
+from itertools import islice
 
 from tcpdoctor.facts.connection_ages import unanswered_age
 from tcpdoctor.facts.dimension import BYTE, COUNT, SECOND
@@ -126,28 +127,61 @@ class PortsLeft(NamedTuple):
     number: int
 
 
+class Left(NamedTuple):
+    """What connections towards one destination leave of the ports."""
+
+    source: str
+    peer: str
+    """``10.0.0.5:5432``."""
+    used: int
+    """Sockets towards it, those in TIME_WAIT included."""
+    usable: int
+    """Ports that connect() chooses from."""
+    left: Reading[int]
+    """At least; Missing where sockets may be absent from the count."""
+
+
 def fewest_ports_left(snapshot: Snapshot, most: int) -> Sequence[PortsLeft]:
     """Return the peers to which the fewest ports are left, the fewest first, at most so many.
 
     Of several local addresses the one with the fewest counts. Empty where the ports or the sockets towards
     some peer are not known: a number that may be too high would look like health.
     """
+    found = ports_left(snapshot)
+    if isinstance(found, Missing):
+        return ()
+    left: dict[str, int] = {}
+    for one in found:
+        if isinstance(one.left, Missing):
+            return ()
+        left[one.peer] = min(one.left, left.get(one.peer, one.left))
+    fewest = nsmallest(most, ((number, endpoint) for endpoint, number in left.items()))
+    return tuple(PortsLeft(endpoint, number) for number, endpoint in fewest)
+
+
+def ports_left(snapshot: Snapshot, most: int | None = None) -> Reading[Sequence[Left]]:
+    """Return the destinations that use most ports, at most so many, and what is left towards each.
+
+    Missing where the destinations were not counted, or the number of ports is not known.
+    """
     connectable, census = connectable_ports(snapshot), snapshot.census
     if isinstance(connectable, Range):
         connectable = connectable.low
-    if not isinstance(connectable, int | float) or isinstance(census, Missing):
-        return ()
-    if isinstance(census.complete, Missing):
-        return ()
-    left: dict[str, int] = {}
-    for towards, use in census.by_destination.items():
+    if isinstance(census, Missing):
+        return census
+    if isinstance(connectable, Missing):
+        return connectable
+    if not isinstance(connectable, int | float):
+        return Missing("the number of ports is not known")
+    unsure = census.complete if isinstance(census.complete, Missing) else None
+    found = []
+    for towards, use in islice(census.by_destination.items(), most):
         reuse = port_reuse(snapshot, towards.source, towards.address)
         spared = use.time_wait if not isinstance(reuse, Missing) and reuse.allowed else 0
         number = max(0, int(connectable) - (use.total - spared) - use.uncounted)
-        endpoint = str(Endpoint(towards.address, towards.port))
-        left[endpoint] = min(number, left.get(endpoint, number))
-    fewest = nsmallest(most, ((number, endpoint) for endpoint, number in left.items()))
-    return tuple(PortsLeft(endpoint, number) for number, endpoint in fewest)
+        peer = str(Endpoint(towards.address, towards.port))
+        found.append(Left(towards.source, peer, use.total, int(connectable), unsure or number))
+    return found
 
 
 class _Attempts(NamedTuple):

@@ -4,22 +4,41 @@ Twenty thousand sockets take 100 ms and 20 MB to decode, and of most that wait i
 asked but how old the oldest can be. That is a column of numbers at a fixed place of every row.
 """
 
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
 from tcpdoctor.kernel.snapshot import Connection
 from tcpdoctor.kernel.sock_diag_rows import INFO, decode_row, find_attribute
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.named_tuples import NamedTuple
 
-_INODE, _RECEIVE_QUEUE, _SEND_QUEUE = 84, 72, 76
+_INODE, _RECEIVE_QUEUE, _SEND_QUEUE, _COOKIE = 84, 72, 76, 60
 """Offsets in a row: struct inet_diag_msg after the 16 bytes of struct nlmsghdr."""
 _LAST_DATA_SENT, _LAST_DATA_RECEIVED, _LAST_ACK_RECEIVED = 44, 52, 56
 """Offsets in struct tcp_info of times in milliseconds."""
 _INFO_HEADER = 4
+_HANDLE = struct.Struct("=Q12xII")
+"""The cookie, and behind timer and queues uid and inode."""
 _NO_INODE = bytes(4)
 _AT_ONCE = 2_000
 """Rows that are joined at a time: more would take as much memory again."""
 _PER_SECOND = 1e3
+
+
+class Handle(NamedTuple):
+    """What tells one socket from all others, and what its owner is searched by."""
+
+    cookie: int
+    inode: int
+    """0: no file refers to it."""
+    uid: int
+
+
+def handle_at(data: bytes | bytearray, at: int) -> Handle:
+    """Return who it is whose row begins there."""
+    cookie, uid, inode = _HANDLE.unpack_from(data, at + _COOKIE)
+    return Handle(cookie, inode, uid)
 
 
 class KeptRows(Sequence[Connection]):
@@ -64,6 +83,12 @@ class KeptRows(Sequence[Connection]):
     def as_told(self) -> Sequence[bytes]:
         """The rows as the kernel told them; none where somebody has looked at one."""
         return self._rows
+
+    def handles(self) -> list[Handle]:
+        """Who is who, without decoding any."""
+        if self._decoded is not None:
+            return [Handle(row.cookie, row.inode, row.uid) for row in self._decoded]
+        return [handle_at(row, 0) for row in self._rows]
 
     def without_file(self) -> Sequence[Connection]:
         """Those to which no file refers."""

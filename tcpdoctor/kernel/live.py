@@ -330,9 +330,16 @@ def _begin(
 
 
 def _count(sysctls: Mapping[str, Reading[SysctlValue]], listeners: _Listeners) -> Reading[Census]:
+    ephemeral, listening, reserved = ports_of(sysctls, listeners)
+    return take_census(ephemeral, listening, established=True, reserved=reserved)
+
+
+def ports_of(
+    sysctls: Mapping[str, Reading[SysctlValue]], listeners: _Listeners
+) -> tuple[Reading[tuple[int, int]], frozenset[int], tuple[tuple[int, int], ...]]:
+    """Return which ports connect() may choose, which have a listener, and which it leaves alone."""
     known = () if isinstance(listeners, Missing) else listeners
-    ports = frozenset(listener.local.port for listener in known)
-    return take_census(_ephemeral(sysctls), ports, established=True, reserved=_reserved(sysctls))
+    return _ephemeral(sysctls), frozenset(row.local.port for row in known), _reserved(sysctls)
 
 
 def _add_bound(look: Snapshot) -> Snapshot:

@@ -10,7 +10,7 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from tcpdoctor.kernel.descriptor_search import DescriptorSearch, Still, pids_of_groups
@@ -54,6 +54,7 @@ def find_owners(
     every_holder: bool = False,
     groups: Mapping[int, int] | None = None,
     still: Still | None = None,
+    likely: Collection[int] = (),
 ) -> Mapping[int, Owner]:
     """Find the processes that hold sockets.
 
@@ -69,13 +70,20 @@ def find_owners(
         every_holder: Read all processes and name every holder, each with its lowest descriptor.
         groups: For each inode the id of the control group that made it, where it is known; a hint too.
         still: Asks the kernel which inodes are still those of sockets; what has gone is not looked for.
+        likely: Processes that come before all others, with those of the control groups.
 
     Returns:
         An owner for every inode of `wanted`; `ENDED` for one that had gone. `NotHeld` only after every
         descriptor of every process of the machine, those included that appeared meanwhile, was read twice.
     """
     found = FoundOwners(
-        wanted, frozenset(wanted.values()), seconds, every_holder=every_holder, groups=groups, still=still
+        wanted,
+        frozenset(wanted.values()),
+        seconds,
+        every_holder=every_holder,
+        groups=groups,
+        still=still,
+        likely=likely,
     )
     return {inode: found.owner_of(inode) for inode in wanted}
 
@@ -92,12 +100,13 @@ class FoundOwners:
         every_holder: bool = False,
         groups: Mapping[int, int] | None = None,
         still: Still | None = None,
+        likely: Collection[int] = (),
     ) -> None:
         search = DescriptorSearch(
             (inode for inode in inodes if inode), seconds, every_holder=every_holder, still=still
         )
         if search.links:
-            search.run(uids, _members(groups) if groups else ())
+            search.run(uids, _members(groups).union(likely) if groups else likely)
         self._search = search
         self._unfound = _why_incomplete(search) or NotHeld()
         self._complete = every_holder and self._unfound == NotHeld()

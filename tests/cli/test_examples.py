@@ -10,6 +10,8 @@ from tests.cli.command import tcpdoctor
 
 UNSEEN = {"db:5432": "localhost:5432"}
 """No host here is called db."""
+ENDED = {"tcpdoctor watch": ("--count", "1")}
+"""What goes on until somebody ends it is ended after a look."""
 COMMANDS = sorted({example.command for pair in (FIRST, *EXAMPLES.values()) for example in pair})
 
 
@@ -18,6 +20,7 @@ COMMANDS = sorted({example.command for pair in (FIRST, *EXAMPLES.values()) for e
 )
 def test_it_answers(command, tmp_path):
     program, *words = [UNSEEN.get(word, word) for word in shlex.split(command)]
+    words += ENDED.get(command, ())
     if words[0] == "fleet":
         report = tcpdoctor("check", "--window", "0", "--json")
         (tmp_path / "reports").mkdir()
