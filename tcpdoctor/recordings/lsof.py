@@ -25,7 +25,7 @@ LSOF_SOCKET = re.compile(
 )
 """The beginning of a file's line."""
 _SOCKET = re.compile(
-    r"\s*(\S+)\s+(\d+)\s+(?:(\d+)\s+(?:\S+\s+)?)?(\S+)\s+(\d+)[a-zA-Z]{0,3}\s+IPv([46])\s+(\S+)\s+\S+\s+(TCP|UDP)"
+    r"\s*(\S+)\s+(\d{1,10})\s+(?:(\d{1,10})\s+(?:\S+\s+)?)?(\S+)\s+(\d{1,10})[a-zA-Z]{0,3}\s+IPv([46])\s+(\S+)\s+\S+\s+(TCP|UDP)"
     r"\s+(\S+?)(?:->(\S+))?(?:\s+\((\w+)\))?(?:\s+\(.*\))?$"
 )
 _OTHER_FILE = re.compile(
@@ -58,7 +58,10 @@ def read_lsof(lines: Sequence[str], command: Command | None = None) -> Pasted:  
                 leftover.append(line)
             continue
         holder = Holder(
-            int(match[2]), _name(match[1]), int(match[5]), int(match[4]) if match[4].isdecimal() else -1
+            int(match[2]),
+            _name(match[1]),
+            int(match[5]),
+            int(match[4]) if match[4].isdecimal() and len(match[4]) <= 10 else -1,
         )
         key = (match[7], match[9], match[10] or "", int(match[6]))
         kept = found.setdefault(key, (row, []))
@@ -76,7 +79,7 @@ def _row(match: "re.Match[str]") -> PastedSocket | None:
     state = STATES.get(match[11] or "")
     if state is None and protocol == "UDP":
         state = TcpState.ESTABLISHED if match[10] else TcpState.CLOSE
-    if local is None or remote is None or state is None or not device.isdecimal():
+    if local is None or remote is None or state is None or not device.isdecimal() or len(device) > 20:
         return None
     listens = state is TcpState.LISTEN
     return PastedSocket(
@@ -120,7 +123,7 @@ def _endpoint(text: str | None, family: int) -> Endpoint | None:
         return None
     if port == "*":
         return Endpoint(host, 0)
-    return Endpoint(host, int(port)) if port.isdecimal() else None
+    return Endpoint(host, int(port)) if port.isdecimal() and len(port) <= 5 and int(port) <= 65_535 else None
 
 
 def _name(text: str) -> str:

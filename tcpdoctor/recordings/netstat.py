@@ -7,6 +7,7 @@ limit is not. States, timers and headings are translated, names of protocols are
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_pton
 
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -52,14 +53,18 @@ NETSTAT_NOISE = re.compile(
     r"|Aktive |Connexions Internet|Sockets du domaine|稼働中の|Aktiva |Aktivní |Conexões |Conexiones |激活)"
 )
 """Lines of netstat that are of no use here: headings of any language, sockets of other kinds."""
-_SOCKET = re.compile(r"\s*(tcp|udp)(6?)\s+(\d+)\s+(\d+)\s+(\S+):(\d+|\*)\s+(\S+):(\d+|\*)(?:\s+(\S.*))?$")
-_TIMER = re.compile(r"(?:^|\s)(\S+(?: d'espera)?) \((\d+)[.,](\d+)/(\d+)/(\d+)\)?$")
-_USER = re.compile(r"([^\s/]+)\s+(\d+)(?=\s|$)")
-_PROGRAM = re.compile(r"(\d+)/(.*)$")
+_SOCKET = re.compile(
+    r"\s*(tcp|udp)(6?)\s+(\d{1,10})\s+(\d{1,10})\s+(\S{1,99}):(\d{1,5}|\*)\s+(\S{1,99}):(\d{1,5}|\*)(?:\s+(\S.*))?$"
+)
+_TIMER = re.compile(r"(?:^|\s)(\S+(?: d'espera)?) \((\d{1,12})[.,](\d{1,9})/(\d{1,10})/(\d{1,10})\)?$")
+_USER = re.compile(r"([^\s/]{1,99})\s+(\d{1,20})(?=\s|$)")
+_PROGRAM = re.compile(r"(\d{1,10})/(.*)$")
 _NAMES = re.compile(r"\s*(?:tcp|udp)6?\s+\d+\s+\d+\s+\S+:[A-Za-z*0-9]\S*\s+\S+:[A-Za-z*0-9]")
 _NOT_ROOT = re.compile(r"\(Not all processes could be identified|\(No info could be read")
 _CUT_AT = 23
 """Characters of address and port to which netstat without -W cuts."""
+
+_LAST_PORT = 65_535
 
 _NO_TIMER = Missing(f"netstat without -o prints no timers; {ASK_FOR_SS}")
 _ODD_TIMER = Missing(f"netstat's word for the timer is of a language that is not known; {ASK_FOR_SS}")
@@ -126,7 +131,8 @@ class _Rows:
         protocol, six, received, sent, near, port, far, far_port, rest = match.groups()
         here = self._host(near, port, six=bool(six))
         there = self._host(far, far_port, six=bool(six))
-        if here is None or there is None:
+        number, far_number = _port(port), _port(far_port)
+        if here is None or there is None or number > _LAST_PORT or far_number > _LAST_PORT:
             return False
         (address, family), (other, _) = here, there
         rest = rest or ""
@@ -153,8 +159,8 @@ class _Rows:
                 "tcp" if protocol == "tcp" else "udp",
                 state,
                 family,
-                Endpoint(address, int(port) if port != "*" else 0),
-                Endpoint(other, int(far_port) if far_port != "*" else 0),
+                Endpoint(address, number),
+                Endpoint(other, far_number),
                 _NEVER,
                 int(received),
                 0 if listens else int(sent),
@@ -202,7 +208,7 @@ class _Rows:
     def _owner(self, rest: str) -> Owner:
         if match := _PROGRAM.match(rest):
             self._programs = True
-            return Held((Holder(int(match[1]), clean(match[2].strip()), -1, -1),))
+            return Held((Holder(int(match[1]), _shown(match[2].strip()), -1, -1),))
         if rest[:1] == "-":
             self._dashes = True
             return _NOT_NAMED
@@ -228,6 +234,14 @@ def _whole_host(text: str, *, six: bool) -> tuple[str, int] | None:
     if colons:
         return bare, 6
     return (f"::ffff:{bare}", 6) if six else (bare, 4)
+
+
+def _port(text: str) -> int:
+    return 0 if text == "*" else int(text)
+
+
+_shown = lru_cache(maxsize=4096)(clean)
+"""A name without anything that steers a terminal; the same few stand on very many lines."""
 
 
 def _left_of(text: str) -> str:
@@ -256,7 +270,7 @@ def _details(rest: str) -> tuple[Reading[int], Reading[int], str]:
     if (match := _USER.match(rest)) is None:
         return _NO_DETAILS, _NO_DETAILS, rest
     user, inode = match.groups()
-    uid: Reading[int] = int(user) if user.isdecimal() else _USER_NAMED
+    uid: Reading[int] = int(user) if user.isdecimal() and len(user) <= 10 else _USER_NAMED
     if user == "root":
         uid = 0
     return uid, int(inode), rest[match.end() :].lstrip()

@@ -8,6 +8,7 @@ What ``misc/ss.c`` leaves out because it is 0 is 0 here where another word shows
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_pton
 
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -70,12 +71,14 @@ SS_HEADER = re.compile(
 SS_SOCKET = re.compile(rf"\s*(?:(?:tcp|udp|{_OTHERS}|\?\?\?)\s+)?(?:{_STATE}|UNKNOWN|UNDEF)\s+[\d\S]")
 """The beginning of a socket."""
 _SOCKET = re.compile(
-    rf"\s*(?:(tcp|udp)\s+)?({_STATE})\s+(?:(\d+)\s+(\d+)\s+)?([^\s\"]+:\S+)\s+([^\s\"]+?:(?:\d+|\*))"
-    r"(?:[\s]+(\S.*))?$",
+    rf"\s*(?:(tcp|udp)\s+)?({_STATE})\s+(?:(\d{{1,10}})\s+(\d{{1,10}})\s+)?([^\s\"]{{1,99}}:(?:\d{{1,5}}|\*))"
+    r"\s+([^\s\"]{1,99}:(?:\d{1,5}|\*))"
+    r"(?:\s+(\S.*))?$",
     re.DOTALL,
 )
 _BARE = re.compile(
-    r"\s*(?:(tcp|udp)\s+)?()(\d+)\s+(\d+)\s+([^\s\"]+:\S+)\s+([^\s\"]+?:(?:\d+|\*))(?:[\s]+(\S.*))?$",
+    r"\s*(?:(tcp|udp)\s+)?()(\d{1,10})\s+(\d{1,10})\s+([^\s\"]{1,99}:(?:\d{1,5}|\*))"
+    r"\s+([^\s\"]{1,99}:(?:\d{1,5}|\*))(?:\s+(\S.*))?$",
     re.DOTALL,
 )
 """A socket of a listing without states."""
@@ -83,13 +86,18 @@ _OTHER = re.compile(rf"\s*(?:{_OTHERS}|\?\?\?)\s")
 _END = r"(?=\s{0,999}[a-z<-]|\s{0,999}$)"
 """What follows the processes: a name of 15 letters has no room for it behind a false end."""
 _HOLDER = re.compile(
-    r'\("(.{0,64}?)",pid=(\d+)(?:,tid=\d+)?(?:,proc_ctx=[^\s"]+?)?,fd=(\d+)(?:,sock_ctx=[^\s"]+?)?'
+    r'\("(.{0,64}?)",pid=(\d{1,10})(?:,tid=\d{1,10})?(?:,proc_ctx=[^\s"]+?)?,fd=(\d{1,10})(?:,sock_ctx=[^\s"]+?)?'
     rf"\)(?:,(?=\(\")|(\)){_END})"
 )
-_OLD_HOLDER = re.compile(rf"\(\"(.{{0,64}}?)\",(\d+),(\d+)\)(?:,(?=\(\")|(\)){_END})")
-_TOKEN = re.compile(r"([a-z][a-z0-9_]*):(\S+)")
-_DURATION = re.compile(r"(?:(\d+)min)?(?:(\d+)(?:\.(\d{3})(?:ms|sec)|sec))?(?:(\d{3})ms)?$")
-_MEMORY = re.compile(r"\(r(\d+),rb(\d+),t\d+,tb(\d+),f(\d+),w(\d+),o\d+(?:,bl\d+)?(?:,d(\d+))?\)$")
+_OLD_HOLDER = re.compile(rf"\(\"(.{{0,64}}?)\",(\d{{1,10}}),(\d{{1,10}})\)(?:,(?=\(\")|(\)){_END})")
+_TOKEN = re.compile(
+    r"\s(timer|uid|ino|sk|v6only|skmem|r(?:to|tt|etrans)|backoff|bytes_(?:acked|received|sent|retrans)|unacked"
+    r"|notsent|last(?:snd|rcv|ack)|mss|sacked|cwnd):([(\da-f]\S{0,119})"
+)
+_DURATION = re.compile(r"(?:(\d{1,9})min)?(?:(\d{1,9})(?:\.(\d{3})(?:ms|sec)|sec))?(?:(\d{3})ms)?$")
+_MEMORY = re.compile(
+    r"\(r(\d{1,10}),rb(\d{1,10}),t\d+,tb(\d{1,10}),f(\d{1,10}),w(\d{1,10}),o\d+(?:,bl\d+)?(?:,d(\d{1,10}))?\)$"
+)
 _AFTER_CGROUP = re.compile(r"\s+(?:v6only:[01] )?[<-]-[>-](?=\s|$)|\n")
 _DETAIL = re.compile(
     r"users:\(\(|timer:\(|uid:\d|ino:\d|sk:[0-9a-f]|fwmark:|cgroup:|v6only:|[<-]-[->]|tos:|tclass:|skmem:\("
@@ -105,6 +113,9 @@ _NARROWEST = 60
 _WIDEST = 400
 """Columns of the widest."""
 _LONGEST_CUT = 8_000
+_LAST_PORT = 65_535
+_LONGEST = 1e9
+"""Seconds that no time of tcp_info reaches: 32 bits of microseconds."""
 
 _NO_TIMER = Missing(f"ss without -o prints no timers; {ASK_FOR_SS}")
 _NO_DETAILS = Missing(f"ss without -e does not print it; {ASK_FOR_SS}")
@@ -273,7 +284,8 @@ class _Rows:
         near, _, port = local.rpartition(":")
         far, _, far_port = remote.rpartition(":")
         here, there = self._host(near), self._host(far)
-        if here is None or there is None or not (port.isdecimal() or port == "*"):
+        number, far_number = _port(port), _port(far_port)
+        if here is None or there is None or number > _LAST_PORT or far_number > _LAST_PORT:
             return False
         address, family, device = here
         other = there[0]
@@ -290,8 +302,8 @@ class _Rows:
                 protocol or "tcp",
                 state,
                 family,
-                Endpoint(address, int(port) if port != "*" else 0),
-                Endpoint(other, int(far_port) if far_port != "*" else 0),
+                Endpoint(address, number),
+                Endpoint(other, far_number),
                 device,
                 int(received) if received else _NO_QUEUES,
                 int(sent) if sent else _NO_QUEUES,
@@ -310,7 +322,7 @@ class _Rows:
 
     def _owner(self, rest: str) -> tuple[Owner, str]:
         if not rest.startswith("users:(("):
-            return (_NOT_NAMED if self.asked.users else _NO_USERS), rest
+            return (_NOT_NAMED if self.asked.users else _NO_USERS), f" {rest}" if rest else ""
         if (found := _holders(rest)) is None:
             return _BROKEN_USERS, rest.rpartition("))")[2]
         holders, end = found
@@ -339,7 +351,11 @@ class _Rows:
         uid: Reading[int] = _NO_DETAILS
         cookie: Reading[int] = _NO_DETAILS
         if "ino" in said:
-            inode, uid, cookie = _number(said["ino"]), _number(said.get("uid", "0")), _cookie(said.get("sk"))
+            inode, uid, cookie = (
+                _number(said["ino"]),
+                _number(said.get("uid", "0")),
+                _cookie(said.get("sk", "")),
+            )
         if not isinstance(owner, Held) and (
             state is TcpState.TIME_WAIT or timer is Timer.TIME_WAIT or (inode == 0 and protocol == "tcp")
         ):
@@ -380,8 +396,8 @@ class _Rows:
         duration, _, tries = rest.partition(",")
         timer = _TIMERS.get(name)
         seconds = _seconds(duration)
-        unclear = Missing(f"ss prints a timer that is not known: {clean(said, 40)}")
-        if timer is None or seconds is None or not tries.isdecimal():
+        if timer is None or seconds is None or not tries.isdecimal() or len(tries) > 10:
+            unclear = Missing(f"ss prints a timer that is not known: {clean(said, 40)}")
             return unclear, unclear, unclear
         if timer is Timer.NONE:
             return timer, 0.0, 0
@@ -404,9 +420,12 @@ class _Rows:
                     int(get("bytes_sent", 0)),
                     int(get("bytes_retrans", 0)),
                 )
+            timeout, trip = float(get("rto", 3000)) / 1000, float(get("rtt", "0/").partition("/")[0]) / 1000
+            if timeout > _LONGEST or trip > _LONGEST:
+                raise ValueError
             return TcpInfo(
-                float(get("rto", 3000)) / 1000,
-                float(get("rtt", "0/").partition("/")[0]) / 1000,
+                timeout,
+                trip,
                 int(get("backoff", 0)),
                 tries if isinstance(tries, int) and timer in (Timer.PROBE, Timer.KEEPALIVE) else 0,
                 int(get("retrans", "/0").partition("/")[2]),
@@ -500,7 +519,7 @@ def _holders(rest: str) -> tuple[tuple[Holder, ...], int] | None:
     place = len("users:(")
     while (match := holder.match(rest, place)) is not None:
         name, pid, fd, closed = match.groups()
-        found.append(Holder(int(pid), clean(name), int(fd), -1))
+        found.append(Holder(int(pid), _shown(name), int(fd), -1))
         place = match.end()
         if closed:
             return tuple(found), place
@@ -512,7 +531,7 @@ def _cgroup(tail: str) -> tuple[str, str]:
     before, _, after = tail.partition("cgroup:")
     end = _AFTER_CGROUP.search(after)
     place = end.start() if end is not None else len(after.split(" ", 1)[0])
-    return clean(after[:place], 4_096), before + after[place:]
+    return _shown(after[:place], 4_096), before + after[place:]
 
 
 def _seconds(text: str) -> float | None:
@@ -524,14 +543,26 @@ def _seconds(text: str) -> float | None:
 
 
 def _number(text: str) -> Reading[int]:
-    return int(text) if text.isdecimal() else Missing(f"it is damaged in the recording: {clean(text, 40)}")
+    return (
+        int(text)
+        if text.isdecimal() and len(text) <= 20
+        else Missing(f"it is damaged in the recording: {clean(text, 40)}")
+    )
 
 
-def _cookie(text: str | None) -> Reading[int]:
+def _cookie(text: str) -> Reading[int]:
     try:
-        return int(text or "", 16)
+        return int(text, 16)
     except ValueError:
         return Missing("it is damaged in the recording")
+
+
+def _port(text: str) -> int:
+    return 0 if text == "*" else int(text)
+
+
+_shown = lru_cache(maxsize=4096)(clean)
+"""A name without anything that steers a terminal; the same few stand on very many lines."""
 
 
 def _memory(text: str) -> Reading[SocketMemory]:

@@ -18,10 +18,11 @@ SUMMARY_LINE = re.compile(
 )
 """A line of ``ss -s``."""
 _TCP = re.compile(
-    r"\s*TCP:\s+(\d+) \(estab (\d+), closed \d+, orphaned (\d+),(?: synrecv \d+,)? timewait (\d+)(?:/\d+)?\)"
+    r"\s*TCP:\s+(\d{1,12}) \(estab (\d{1,12}), closed -?\d+, orphaned (\d{1,12}),"
+    r"(?: synrecv \d+,)? timewait (\d{1,12})(?:/\d+)?\)"
 )
-_FAMILIES = re.compile(r"\s*(TCP|UDP|RAW)\s+\d+\s+(\d+)\s+(\d+)\s*$")
-_USED = re.compile(r"\s*Total: (\d+)")
+_FAMILIES = re.compile(r"\s*(TCP|UDP|RAW)\s+\d+\s+(\d{1,12})\s+(\d{1,12})\s*$")
+_USED = re.compile(r"\s*Total: (\d{1,12})")
 
 
 def read_summary(lines: Sequence[str], command: Command | None = None) -> Pasted:  # noqa: ARG001
