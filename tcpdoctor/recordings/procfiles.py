@@ -177,10 +177,13 @@ class _ProcParts:
             self._tracked.append(line)
         elif kind == "softnet":
             self.softnet.append(line)
-        elif kind == "six":
-            self.counters.update(parse_named_lines(line, "/proc/net/snmp6"))
-        elif kind == "sockstat":
-            self.sockstat.update(parse_sockstat(line, "/proc/net/sockstat"))
+        try:
+            if kind == "six":
+                self.counters.update(parse_named_lines(line, "/proc/net/snmp6"))
+            elif kind == "sockstat":
+                self.sockstat.update(parse_sockstat(line, "/proc/net/sockstat"))
+        except KernelReadError:
+            self._odd += 1
 
     def _end_tracked(self) -> None:
         lines, self._tracked = self._tracked, []

@@ -34,6 +34,8 @@ from tcpdoctor.kernel.sysctl import parse_sysctl
 from tcpdoctor.kernel.sysctl_files import Reader, read_lines
 from tcpdoctor.kernel.virtual_servers import parse_virtual_servers
 from tcpdoctor.recordings.archive import gather
+from tcpdoctor.recordings.assembled import Circumstances, assemble
+from tcpdoctor.recordings.forms import read_forms
 from tcpdoctor.recordings.nstat import read_counters_text
 from tcpdoctor.recordings.procfiles import read_proc_text
 from tcpdoctor.recordings.settings import read_settings_text
@@ -157,6 +159,43 @@ def parse_sosreport(data: bytes) -> None:
         recording_of(files, SOURCE, netns, trust_times=True)
 
 
+def beginning(name: str, lines: int, width: int = 700) -> bytes:
+    """The first lines of a recording's sample, without the blanks at their ends."""
+    path = CHECKOUT / "tests" / "recordings" / "samples" / f"{name}.txt"
+    kept = path.read_bytes().splitlines()[:lines]
+    return b"".join(line.rstrip()[:width] + b"\n" for line in kept)
+
+
+LSOF = (
+    b"COMMAND   PID USER   FD   TYPE  DEVICE SIZE/OFF NODE NAME\n"
+    b"orders-ap  49 root    3u  IPv4 18801330      0t0  TCP 127.0.0.1:8080 (LISTEN)\n"
+    b'od"d\\x20(  51 root    4u  IPv6 18801335      0t0  TCP [::1]:9090->[::1]:52768 (ESTABLISHED)\n'
+)
+PASTE = b"".join(
+    (
+        b"root@web1:~# ss -tan | head -8\n",
+        beginning("ss-tan", 8),
+        b"> $ netstat -anp\r\n",
+        beginning("netstat-tanpo", 6),
+        b"```\n\x1b[1mss -s\x1b[m\n",
+        beginning("ss-s", 9),
+        beginning("pipeline-awk-uniq", 8),
+        LSOF,
+        beginning("proc-net-tcp", 3),
+        beginning("proc-net-sockstat", 3),
+        beginning("nstat-az", 5),
+        beginning("sysctl-a", 5),
+        beginning("netstat-s", 8),
+    )
+)
+
+
+def parse_paste(data: bytes) -> object:
+    """Read a paste, and make the look of it that rules are asked about."""
+    forms = read_forms(data.decode("utf-8", "surrogateescape"), SOURCE)
+    return assemble(forms, Circumstances(taken_at=0.0))
+
+
 def parse_setting(data: bytes) -> None:
     """Give a setting the text behind its name."""
     name, _, text = data.decode("utf-8", "surrogateescape").partition(" ")
@@ -244,6 +283,19 @@ TARGETS: dict[str, Target] = {
         (QuestionError,),
         (b"8080", b"[::1]:8080", b"http", b"10.0.0.1:80", b"localhost:80", b"*:443"),
     ),
+    "ss": Target(
+        parse_paste,
+        (SnapshotError,),
+        (beginning("ss-tanoempi", 14), beginning("ss-tanp", 9), beginning("ss-peaonmi", 7)),
+    ),
+    "netstat": Target(
+        parse_paste,
+        (SnapshotError,),
+        (beginning("netstat-tanp-de", 8), beginning("netstat-W-neopa", 8), beginning("netstat-anp", 8)),
+    ),
+    "lsof": Target(parse_paste, (SnapshotError,), (LSOF,)),
+    "counts": Target(parse_paste, (SnapshotError,), (beginning("pipeline-awk-uniq", 9),)),
+    "paste": Target(parse_paste, (SnapshotError,), (PASTE,)),
     **{
         f"settings as {reader.name.lower()}": Target(
             functools.partial(read_lines, reader=reader),
