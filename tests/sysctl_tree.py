@@ -20,9 +20,10 @@ Files = Mapping[str, bytes | str]
 """By path below the root: what a file holds, or (text) where a link leads."""
 
 
-def _mount(source: str, target: str, kind: str | None, flags: int) -> None:
+def mount(source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
+    """Mount, as mount(2)."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(source.encode(), target.encode(), kind and kind.encode(), flags, None) != 0:
+    if libc.mount(source.encode(), target.encode(), kind and kind.encode(), flags, options.encode()) != 0:
         raise OSError(ctypes.get_errno(), f"mount {source} at {target}: {os.strerror(ctypes.get_errno())}")
 
 
@@ -35,15 +36,15 @@ def make_root(files: Files) -> str:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_NEWNS) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
-    _mount("none", "/", None, _REC | _PRIVATE)
-    _mount("tmpfs", ROOT, "tmpfs", 0)
+    mount("none", "/", None, _REC | _PRIVATE)
+    mount("tmpfs", ROOT, "tmpfs", 0)
     for folder in ("usr", "proc", "etc", "run", "dev"):
         os.mkdir(f"{ROOT}/{folder}")
-    _mount("/usr", f"{ROOT}/usr", None, _BIND | _REC)
-    _mount("/proc", f"{ROOT}/proc", None, _BIND | _REC)
-    _mount("/dev", f"{ROOT}/dev", None, _BIND | _REC)
+    mount("/usr", f"{ROOT}/usr", None, _BIND | _REC)
+    mount("/proc", f"{ROOT}/proc", None, _BIND | _REC)
+    mount("/dev", f"{ROOT}/dev", None, _BIND | _REC)
     for covered in ("usr/local", "usr/lib/sysctl.d"):
-        _mount("tmpfs", f"{ROOT}/{covered}", "tmpfs", 0)
+        mount("tmpfs", f"{ROOT}/{covered}", "tmpfs", 0)
     for link in ("lib", "lib64", "bin", "sbin"):
         if os.path.islink(f"/{link}"):
             os.symlink(os.readlink(f"/{link}"), f"{ROOT}/{link}")
@@ -57,13 +58,13 @@ def make_root(files: Files) -> str:
     return ROOT
 
 
-def cover(folder: str, files: Mapping[str, bytes]) -> None:
+def cover(folder: str, files: Mapping[str, bytes], options: str = "") -> None:
     """Let a folder hold these files and nothing else, for this process and its children only."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_NEWNS) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
-    _mount("none", "/", None, _REC | _PRIVATE)
-    _mount("tmpfs", folder, "tmpfs", 0)
+    mount("none", "/", None, _REC | _PRIVATE)
+    mount("tmpfs", folder, "tmpfs", 0, options)
     for name, content in files.items():
         Path(folder, name).write_bytes(content)
 

@@ -54,6 +54,7 @@ class PlannedChange(NamedTuple):
     overridden: Annotated[
         bool, Is("Something else would win at the next boot, so that it is not applied but for this boot.")
     ]
+    applied: Annotated[bool, Is("tcpdoctor fix has made this change, or taken it back.")] = False
 
 
 class PlannedAdvice(NamedTuple):
@@ -94,7 +95,7 @@ def plan_of(
     *,
     here: bool,
     only: frozenset[str] | None = None,
-    folder: str = SYSCTL_FOLDER,
+    folder: str | None = SYSCTL_FOLDER,
 ) -> ToldPlan:
     """Make a plan for findings, and look what sets its settings on this host and at its next boot.
 
@@ -103,17 +104,16 @@ def plan_of(
         snapshot: The same.
         here: Whether that is the namespace of the calling thread: else nothing more is looked at.
         only: As `make_plan`.
-        folder: Where the lines for the next boot would go.
+        folder: Where the lines for the next boot would go; None: nowhere.
     """
     plan = make_plan(findings, _ground(snapshot, here=here), only)
     if not here:
         return told_plan(plan, {}, {}, snapshot)
-    initial = snapshot.initial_namespace is not False
     names = [change.key for change in plan.changes]
     settings = (
         {each.sysctl: each for each in look_at_settings(names, only_changed=False).sysctls} if names else {}
     )
-    wins = overrides_at_boot(plan.changes, folder) if initial and names else {}
+    wins = overrides_at_boot(plan.changes, folder) if folder is not None and names else {}
     return told_plan(plan, settings, wins, snapshot)
 
 

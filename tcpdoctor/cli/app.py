@@ -57,7 +57,7 @@ COMMANDS = {
     "fix": Entry(
         "tcpdoctor.cli.fix",
         "fix",
-        "Plan what to do about what check found; nothing is changed.",
+        "Plan what to do about it; apply settings that undo themselves.",
         ("--rules",),
     ),
     "facts": Entry(

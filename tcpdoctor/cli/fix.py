@@ -1,24 +1,57 @@
-"""`tcpdoctor fix`: a plan for what check found, in the form that somebody needs."""
+"""`tcpdoctor fix`: a plan for what check found; settings are applied, confirmed, kept or undone."""
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tcpdoctor.answers.check import diagnose_on_demand
-from tcpdoctor.answers.fix import planned_answer
-from tcpdoctor.answers.plan import BOOT_FILE, SYSCTL_FOLDER, plan_of
+from tcpdoctor.answers.fix import (
+    Consent,
+    FixAnswer,
+    FixPlace,
+    apply_fix,
+    fix_exit_code,
+    look_for_pending,
+    planned_answer,
+    refuse_to_apply,
+    undo_exit_code,
+    undo_fix,
+)
+from tcpdoctor.answers.plan import BOOT_FILE, SYSCTL_FOLDER, ToldPlan, plan_of
 from tcpdoctor.answers.rules import load_rules
-from tcpdoctor.cli.options import EVERY, NETNS, WINDOW, Path, look_from, refuse_bad_window
-from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, emit, format_of, say
+from tcpdoctor.cli.consent import ask_to_apply, ask_to_keep, has_terminal, say_meanwhile
+from tcpdoctor.cli.options import EVERY, NETNS, WINDOW, Path, duration, look_from, refuse_bad_window
+from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, emit, format_of, laid_out, say, style_of
 from tcpdoctor.cli.waiting import said_to_take
+from tcpdoctor.kernel.fix_journal import JOURNAL
+from tcpdoctor.kernel.guard import watch_journal
 from tcpdoctor.kernel.live import take_samples
+from tcpdoctor.kernel.namespaces import is_initial_namespace
+from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.fix_text import FORMS, fix_page
 
 if TYPE_CHECKING:
+    from tcpdoctor.diagnosis.finding import Diagnosis, Finding
     from tcpdoctor.diagnosis.library import Library
+    from tcpdoctor.kernel.snapshot import Samples
 
 _Form = Literal["text", "shell", "sysctl.d", "ansible"]
+_LONGEST_CONFIRM = 3600.0
+
+
+class _Wanted(NamedTuple):
+    """What the user asks for."""
+
+    only: frozenset[str] | None
+    form: _Form
+    apply: bool
+    yes: bool
+    confirm: float
+    window: float
+    place: FixPlace
+    library: "Library"
 
 
 def fix(
@@ -30,6 +63,37 @@ def fix(
     form: Annotated[
         _Form, typer.Option("--as", help="For people, or as what sh, sysctl.d or Ansible takes.")
     ] = "text",
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Change the settings, look again, ask, and keep or undo them.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("-y", "--yes", help="With --apply: ask nobody; keep it unless something is worse.")
+    ] = False,
+    confirm: Annotated[
+        float,
+        typer.Option(
+            "--confirm",
+            metavar="TIME",
+            parser=duration,
+            help="With --apply: undone unless somebody confirms within so long.",
+        ),
+    ] = 60.0,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Take back what was kept, at any later time; all of it.")
+    ] = False,
+    runtime_only: Annotated[
+        bool, typer.Option("--runtime-only", help="With --apply: until the next boot; no file is written.")
+    ] = False,
+    journal: Annotated[
+        Path | None,
+        typer.Option("--journal", metavar="FILE", help=f"Where it is noted down, instead of {JOURNAL}."),
+    ] = None,
+    sysctl_d: Annotated[
+        Path | None,
+        typer.Option(
+            "--sysctl-d", metavar="DIR", help=f"Where {BOOT_FILE} goes, instead of {SYSCTL_FOLDER}."
+        ),
+    ] = None,
     window: WINDOW = 1.0,
     rules: Annotated[
         list[Path] | None,
@@ -40,44 +104,145 @@ def fix(
         typer.Option("--config", metavar="FILE", help="Instead of /etc/tcpdoctor/config.toml."),
     ] = None,
     netns: NETNS = None,
+    guard: Annotated[str | None, typer.Option("--guard", metavar="RUN", hidden=True)] = None,
     output_format: FORMAT = "text",
     as_json: JSON = False,
     output: OUTPUT = None,
     color: COLOR = "auto",
 ) -> None:
-    """Plan what to do about what check found; nothing is changed.
+    """Plan what to do about it; apply settings that undo themselves.
 
-    One value a setting, conflicts between rules settled and said, each with its risk. Nothing is changed.
+    One value a setting, conflicts between rules settled and said, each with its risk; nothing is changed
+    without --apply. That notes down what was there, changes the settings, looks again, and undoes them at
+    once where something is worse, by itself where nobody confirms. The file for the next boot is written
+    last, so a reboot before that is an undo as well.
+
+    Exits 0 where it is planned, kept, or with --undo undone; 1 where a change did not take, waits to be
+    confirmed, or was undone; 3 where it could not look or may not.
     """
+    target = Output(format_of(output_format, as_json), output, color, netns=netns)
+    _refuse_contradictions(rule or [], form, target, apply=apply, yes=yes, undo=undo, confirm=confirm)
     refuse_bad_window(window)
-    kind = format_of(output_format, as_json)
-    if form != "text" and kind == "json":
-        raise typer.BadParameter(f"goes without --as {form}: that is another form", param_hint="--format")
-    if netns == EVERY:
-        raise typer.BadParameter("one namespace at a time: give a name or a process id", param_hint="--netns")
-    target = Output(kind, output, color, netns=netns)
     look_from(netns)
+    where = os.path.abspath(JOURNAL if journal is None else journal)
+    place = FixPlace(where, _boot_file(sysctl_d, runtime_only=runtime_only), netns)
+    if guard is not None:
+        watch_journal(where, guard)
+        return
+    if undo:
+        undone = undo_fix(place)
+        say(undone, fix_page, target)
+        raise typer.Exit(undo_exit_code(undone))
     only = frozenset(rule) if rule else None
     library = _library(rules or [], config, only)
-    with said_to_take(window):
-        samples = take_samples(window, owners=None)
-        diagnosis, samples = diagnose_on_demand(library.rules, samples, library.most)
-        plan = plan_of(diagnosis.findings, samples.after, here=True, only=only)
-    is_initial = samples.after.initial_namespace is not False
-    answer = planned_answer(
-        plan, samples.after, os.path.join(SYSCTL_FOLDER, BOOT_FILE) if is_initial else None
-    )
+    answer = _answer(_Wanted(only, form, apply, yes, confirm, window, place, library), target)
     if form == "text":
         say(answer, fix_page, target)
     else:
         emit(FORMS[form](answer), target._replace(format="plan"))
+    raise typer.Exit(fix_exit_code(answer))
+
+
+def _boot_file(folder: Path | None, *, runtime_only: bool) -> str | None:
+    """Where lines for the next boot go: only what is named, in a network namespace of its own."""
+    if runtime_only or (folder is None and is_initial_namespace() is False):
+        return None
+    return os.path.abspath(os.path.join(SYSCTL_FOLDER if folder is None else folder, BOOT_FILE))
+
+
+def _refuse_contradictions(
+    rules: Sequence[str],
+    form: _Form,
+    target: Output,
+    *,
+    apply: bool,
+    yes: bool,
+    undo: bool,
+    confirm: float,
+) -> None:
+    """Refuse what cannot be meant.
+
+    Raises:
+        typer.BadParameter: With what may be given instead.
+    """
+    if form != "text" and target.format == "json":
+        raise typer.BadParameter(f"goes without --as {form}: that is another form", param_hint="--format")
+    if target.everywhere:
+        raise typer.BadParameter(
+            f"one namespace at a time: a name or a process id, not {EVERY}", param_hint="--netns"
+        )
+    if form != "text" and (apply or undo):
+        raise typer.BadParameter("prints a plan; it goes without --apply and --undo", param_hint="--as")
+    if undo and (apply or rules):
+        raise typer.BadParameter(
+            "undoes all that was kept; it goes without --apply and RULE", param_hint="--undo"
+        )
+    if yes and not apply:
+        raise typer.BadParameter("needs --apply", param_hint="--yes")
+    if not 0 < confirm <= _LONGEST_CONFIRM:
+        raise typer.BadParameter(
+            f"more than 0 and at most {_LONGEST_CONFIRM:g} seconds", param_hint="--confirm"
+        )
+    if apply and not yes and not has_terminal():
+        raise typer.BadParameter(
+            "there is no terminal to ask on; give --yes, or look without --apply", param_hint="--apply"
+        )
+
+
+def _answer(wanted: _Wanted, target: Output) -> FixAnswer:
+    """Look and plan; with --apply change, ask and keep."""
+    place = wanted.place
+    if wanted.apply:
+        refuse_to_apply(place)
+    else:
+        pending = look_for_pending(place.journal)
+        if pending is not None:
+            return pending
+    diagnosis, samples = _look(wanted)
+    plan = _plan(wanted, diagnosis, samples)
+    planned = planned_answer(plan, samples.after, place.file)
+    if not wanted.apply or not planned.changes:
+        return planned
+    if not wanted.yes and not _wants_it(planned, target):
+        return planned._replace(reason="Nothing was changed.")
+    consent = Consent(
+        seconds=wanted.confirm,
+        confirmed=(lambda _seconds: True) if wanted.yes else ask_to_keep,
+        look_again=lambda: _found(wanted),
+        window=wanted.window,
+        tell=say_meanwhile,
+    )
+    return apply_fix(planned, plan.needs, diagnosis.findings, place, consent)
+
+
+def _wants_it(planned: FixAnswer, target: Output) -> bool:
+    """Show the plan where the question is asked, and ask."""
+    text = target._replace(format="text", file=None)
+    return ask_to_apply(laid_out(fix_page(planned, style_of(text)), text), len(planned.changes))
+
+
+def _plan(wanted: _Wanted, diagnosis: "Diagnosis", samples: "Samples") -> ToldPlan:
+    file = wanted.place.file
+    inside = samples.after.initial_namespace is False
+    folder = os.path.dirname(file) if file is not None else None if inside else SYSCTL_FOLDER
+    return plan_of(diagnosis.findings, samples.after, here=True, only=wanted.only, folder=folder)
+
+
+def _found(wanted: _Wanted) -> "Sequence[Finding]":
+    return _look(wanted)[0].findings
+
+
+def _look(wanted: _Wanted) -> "tuple[Diagnosis, Samples]":
+    with said_to_take(wanted.window):
+        samples = take_samples(wanted.window, owners=None)
+        return diagnose_on_demand(wanted.library.rules, samples, wanted.library.most)
 
 
 def _library(folders: list[Path], config: Path | None, only: frozenset[str] | None) -> "Library":
     """Load all rules: what the others ask of the same settings counts as well.
 
     Raises:
-        QuestionError: One of `only` is none.
+        ConfigError: One of `only` is none.
     """
     library = load_rules(folders, config)
     if only is not None and only - {rule.id for rule in library.rules}:

@@ -307,7 +307,7 @@ def look_at(path: str, root: str = PROC_SYS) -> Held:
     link is followed, and what another file system covers is left alone.
     """
     try:
-        folder, name = _walk(path, root)
+        folder, name = walk_to(path, root)
     except (OSError, ValueError) as error:
         return Held(exists=False, writable=False, value=_unread(error))
     try:
@@ -316,7 +316,7 @@ def look_at(path: str, root: str = PROC_SYS) -> Held:
         os.close(folder)
 
 
-def _walk(path: str, root: str) -> tuple[int, str]:
+def walk_to(path: str, root: str) -> tuple[int, str]:
     """Open the folder of a place, and return it with the last part of the place.
 
     Raises:

@@ -19,17 +19,22 @@ _STATES = {
 }
 
 
-def fix_page(answer: FixAnswer, _style: Style) -> list[Block]:
+def fix_page(answer: FixAnswer, style: Style) -> list[Block]:
     """Return the plan, or what became of it, as blocks."""
     blocks: list[Block] = [Verdict(_STATES[answer.state], _verdict(answer))]
     if answer.reason:
         blocks.append(Prose(answer.reason))
-    blocks += [block for change in answer.changes for block in _change(change)]
+    if answer.state == "planned" and answer.reason:
+        return blocks
+    if answer.state == "planned":
+        blocks += [block for change in answer.changes for block in _change(change)]
+    elif answer.changes:
+        blocks.append(Section("", (Items(tuple(_made(change, answer) for change in answer.changes)),)))
     blocks += _advice(answer.advice)
     if answer.left:
         items = tuple(Item(each.why, each.rule or each.subject) for each in answer.left)
         blocks.append(Section("Left", (Items(items),)))
-    return blocks + _ending(answer)
+    return blocks + _ending(answer, style)
 
 
 def _verdict(answer: FixAnswer) -> str:
@@ -68,6 +73,12 @@ def _change(change: PlannedChange) -> list[Block]:
     ]
 
 
+def _made(change: PlannedChange, answer: FixAnswer) -> Item:
+    """A change and whether it is in force."""
+    not_made = " (not changed)" if answer.state == "kept" and not change.applied else ""
+    return Item(f"{change.key}: {_words(change.now)} -> {_words(change.value)}{not_made}")
+
+
 def _words(value: object) -> str:
     return setting_words(list(value) if isinstance(value, tuple) else value)
 
@@ -88,14 +99,21 @@ def _advice(advice: Sequence[PlannedAdvice]) -> list[Block]:
     return [Section("In programs, or by hand", (Items(tuple(items)),))] if items else []
 
 
-NO_FILE = (
-    "These are of a network namespace of its own and go with it: no file sets them at boot, and nothing is "
-    "written to one."
-)
+NO_FILE = "They end with this boot, or with their network namespace: nothing is written to a file."
 
 
-def _ending(answer: FixAnswer) -> list[Block]:
-    return [Section("", (Prose(NO_FILE),))] if answer.changes and answer.file is None else []
+def _ending(answer: FixAnswer, style: Style) -> list[Block]:
+    blocks: list[Block] = []
+    if answer.changes and answer.file is None and answer.state != "undone":
+        blocks.append(Section("", (Prose(NO_FILE),)))
+    command = {"planned": "tcpdoctor fix --apply", "kept": "tcpdoctor fix --undo"}.get(answer.state)
+    if answer.changes and command is not None:
+        what = {
+            "planned": "Sets them, looks again, and undoes them unless somebody confirms:",
+            "kept": "Takes them back, at any later time:",
+        }[answer.state]
+        blocks += [Section("", (Prose(what), Command((style.asks(command),), close=True)))]
+    return blocks
 
 
 # as others take it

@@ -95,7 +95,7 @@ def test_the_forms_of_a_plan_set_what_it_says(in_namespace):
     told = re.findall(r'(?m)^    name: "(.*)"\n    value: "(.*)"$', tasks)
     assert dict(told) == wanted
     assert max(map(len, text.splitlines())) <= 80
-    assert "nothing is written to one" in " ".join(text.split())
+    assert "nothing is written to a file" in " ".join(text.split())
 
 
 def test_what_cannot_be_meant_is_refused():

@@ -1,0 +1,264 @@
+"""How a change of settings ends, whoever ends it: undone, or kept for the next boot as well.
+
+What is done here can be done again: who is killed in the middle leaves a journal that the next one ends.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+from tcpdoctor.errors import QuestionError
+from tcpdoctor.kernel.boot_lines import BootLine, put_lines, take_lines
+from tcpdoctor.kernel.fix_journal import (
+    Changed,
+    FixJournal,
+    FixState,
+    JournalFolder,
+    boot_id,
+    boottime,
+    close_journal,
+    is_at_work,
+    open_durable_folder,
+    read_own_file,
+    remove_durably,
+    replace_durably,
+    sweep_folder,
+    write_journal,
+)
+from tcpdoctor.kernel.namespaces import is_initial_namespace, network_namespace
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.sysctl_writes import held_text, write_setting
+from tcpdoctor.kernel.text import clean
+
+_FILE_MODE = 0o644
+
+
+def is_here(journal: FixJournal) -> bool:
+    """Whether it is about the network namespace of the calling thread."""
+    if journal.initial and is_initial_namespace() is True:
+        return True
+    return journal.namespace == network_namespace()
+
+
+def is_of_this_boot(journal: FixJournal) -> bool:
+    """Whether nothing has started anew since."""
+    return journal.boot == boot_id()
+
+
+def is_under_way(journal: FixJournal) -> bool:
+    """Whether its end is still to come, and who applies it is at work."""
+    open_yet = journal.state in ("pending", "keeping")
+    return open_yet and is_of_this_boot(journal) and is_at_work(journal)
+
+
+def end_journal(folder: JournalFolder, journal: FixJournal) -> FixJournal:
+    """End what somebody has begun and nobody ends: forward once it was confirmed, else back.
+
+    Raises:
+        OSError: The journal could not be written; the next one ends it.
+    """
+    _sweep(folder, journal)
+    if journal.state == "keeping":
+        return roll_forward(folder, journal)
+    return roll_back(folder, journal) if journal.state == "pending" else journal
+
+
+def _sweep(folder: JournalFolder, journal: FixJournal) -> None:
+    """Remove what who began it has left beside the two files; where that cannot be done, nothing is lost."""
+    with suppress(OSError, QuestionError):
+        sweep_folder(folder.descriptor)
+        if journal.file is not None and os.path.isdir(os.path.dirname(journal.file)):
+            beside = open_durable_folder(os.path.dirname(journal.file))
+            try:
+                sweep_folder(beside)
+            finally:
+                os.close(beside)
+
+
+# back
+
+
+def roll_back(folder: JournalFolder, journal: FixJournal, state: FixState = "undone") -> FixJournal:
+    """Give each setting back what it held, where it still has our value; say of the others who has it.
+
+    Args:
+        folder: Locked.
+        journal: Pending.
+        state: What it is called afterwards, where no earlier run has kept anything.
+
+    Returns:
+        What the journal says afterwards.
+
+    Raises:
+        OSError: A file could not be written; settings are as they were before all the same, unless lines for
+            the next boot were to be taken out: then nothing was done.
+    """
+    said: list[str] = []
+    if journal.undoing and journal.file is not None:
+        said += _take_out(journal.file, journal.changes, journal.earlier)
+    still: list[Changed] = []
+    if is_here(journal) and (journal.undoing or is_of_this_boot(journal)):
+        for change in reversed(journal.changes):
+            why = _give_back(change)
+            if why is not None:
+                said.append(why.reason)
+                still += [change] if isinstance(why, _Unwritten) else []
+    ended = journal._replace(
+        state="failed" if still else state, said=tuple(said), undoing=False, changes=tuple(still)
+    )
+    if journal.earlier and not still:
+        ended = ended._replace(state="kept", changes=journal.earlier, earlier=())
+    close_journal(folder, ended)
+    return ended
+
+
+class _Unwritten(Missing):
+    """A setting that could not be written back."""
+
+
+def _give_back(change: Changed) -> Missing | None:
+    now = held_text(change.key)
+    if now == change.before:
+        return None
+    if isinstance(now, Missing):
+        return _Unwritten(f"{change.key}: {now.reason}")
+    if not _is_ours(now, change):
+        text = (
+            f"{change.key} is {now} by now, neither {change.after} (ours) nor {change.before} (before): left"
+        )
+        return Missing(text)
+    refused = write_setting(change.key, change.before)
+    after = held_text(change.key)
+    if after == change.before:
+        return None
+    why = (
+        refused.reason
+        if refused is not None
+        else f"{change.key}: it is {after} after writing {change.before}"
+    )
+    return _Unwritten(why)
+
+
+def _is_ours(now: str, change: Changed) -> bool:
+    """Whether a value is what we wrote; of several numbers the kernel may have taken the first ones only."""
+    if now == change.after:
+        return True
+    parts, before, after = now.split(), change.before.split(), change.after.split()
+    if not len(parts) == len(before) == len(after) > 1:
+        return False
+    return all(part in pair for part, pair in zip(parts, zip(before, after, strict=True), strict=True))
+
+
+# forward
+
+
+def roll_forward(folder: JournalFolder, journal: FixJournal) -> FixJournal:
+    """Write the lines for the next boot, and that all is kept; where they cannot be written, go back.
+
+    Args:
+        folder: Locked.
+        journal: Keeping.
+
+    Raises:
+        OSError: The journal could not be written; the next one ends it.
+    """
+    if journal.file is not None:
+        try:
+            put_into_file(journal.file, journal.changes)
+        except (OSError, QuestionError) as error:
+            pending = journal._replace(state="pending")
+            why = f"{clean(journal.file, 300)}: {_why(error)}"
+            ended = roll_back(folder, pending, "failed")
+            return ended._replace(said=(why, *ended.said))
+    kept = journal._replace(
+        state="kept", changes=together(journal.earlier, journal.changes), earlier=(), said=()
+    )
+    write_journal(folder, kept)
+    return kept
+
+
+def together(earlier: Sequence[Changed], later: Sequence[Changed]) -> tuple[Changed, ...]:
+    """Return what is to be undone of several runs: a setting's first value, and the one set last."""
+    found = {change.key: change for change in earlier}
+    for change in later:
+        first = found.pop(change.key, None)
+        if first is not None:
+            line = change.line
+            if line is not None and first.line is not None:
+                line = line._replace(replaced=first.line.replaced)
+            change = change._replace(before=first.before, line=line or first.line)
+        found[change.key] = change
+    return tuple(found.values())
+
+
+# the file of lines for the next boot
+
+
+def put_into_file(path: str, changes: Iterable[Changed]) -> None:
+    """Put lines into a file of settings; its other lines stay.
+
+    Raises:
+        OSError: It could not be written, and is as it was; ELOOP for a link.
+        QuestionError: Its folder, or it, is not root's alone.
+    """
+    lines = [change.line for change in changes if change.line is not None]
+    folder = open_durable_folder(os.path.dirname(path), make=True)
+    try:
+        found = read_own_file(folder, path)
+        before, mode = found or (b"", _FILE_MODE)
+        after = put_lines(before, lines)
+        if after != before:
+            replace_durably(folder, os.path.basename(path), after, mode)
+    finally:
+        os.close(folder)
+
+
+def read_boot_file(path: str) -> bytes:
+    """Return what the file of lines holds; nothing where there is none.
+
+    Raises:
+        OSError: It cannot be read; ELOOP for a link.
+        QuestionError: Its folder, or it, is not root's alone.
+    """
+    if not os.path.isdir(os.path.dirname(path)):
+        return b""
+    folder = open_durable_folder(os.path.dirname(path))
+    try:
+        found = read_own_file(folder, path)
+    finally:
+        os.close(folder)
+    return b"" if found is None else found[0]
+
+
+def _take_out(path: str, changes: Sequence[Changed], earlier: Sequence[Changed]) -> list[str]:
+    """Take our lines out; return what is said of those that somebody has changed."""
+    if not os.path.isdir(os.path.dirname(path)):
+        return []
+    ours: list[BootLine] = [change.line for change in changes if change.line is not None]
+    folder = open_durable_folder(os.path.dirname(path))
+    try:
+        name = os.path.basename(path)
+        found = read_own_file(folder, path)
+        if found is None:
+            return []
+        taken = take_lines(found[0], ours, all_of_them=not earlier)
+        if not taken.content:
+            remove_durably(folder, name)
+        elif taken.content != found[0]:
+            replace_durably(folder, name, taken.content, found[1])
+    finally:
+        os.close(folder)
+    shown = clean(path, 300)
+    return [
+        f"{shown}: somebody has changed the line to `{clean(line, 200)}`: left"
+        for line in taken.changed.values()
+    ]
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+
+
+def time_left(journal: FixJournal) -> float:
+    """Return seconds until it is undone by itself; negative once that is over."""
+    return journal.until - boottime()

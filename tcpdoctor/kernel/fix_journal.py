@@ -1,0 +1,320 @@
+"""The journal of `tcpdoctor fix`: what was there before, written before anything is changed.
+
+    pending   settings are being changed, or are changed and nobody has confirmed: whoever comes undoes them
+    keeping   confirmed: whoever comes writes the lines for the next boot
+    kept      done; `fix --undo` takes it back at any time
+    undone    all is as it was before
+    failed    as undone; the kernel did not take a value
+
+Every state is on the disk before what it stands for begins: the file, its folder after the rename. Who reads
+and acts on a state holds the folder's lock meanwhile, so nobody acts on the state before.
+"""
+
+import fcntl
+import json
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, TypeAlias, get_args
+
+from tcpdoctor.errors import QuestionError
+from tcpdoctor.kernel.boot_lines import BootLine
+from tcpdoctor.kernel.files import UntrustedPathError, open_trusted, replace_file
+from tcpdoctor.kernel.text import clean
+from tcpdoctor.named_tuples import NamedTuple
+
+JOURNAL = "/var/lib/tcpdoctor/fix.json"
+_SCHEMA = "tcpdoctor.fix-journal/1"
+_LARGEST = 1 << 20
+
+FixState: TypeAlias = Literal["pending", "keeping", "kept", "undone", "failed"]
+
+
+class Changed(NamedTuple):
+    """One setting that was changed."""
+
+    key: str
+    before: str
+    """What it held, as the kernel prints it."""
+    after: str
+    """What was written."""
+    line: BootLine | None
+    """What sets it at boot; None where that was not wanted."""
+
+
+class FixJournal(NamedTuple):
+    """What the journal says."""
+
+    state: FixState
+    run: str
+    """Tells one `fix --apply` from another."""
+    boot: str
+    """The kernel's boot id."""
+    namespace: int
+    """Inode of the network namespace."""
+    initial: bool
+    """Whether that is the initial one, whose number may be another after the next start."""
+    until: float
+    """In seconds of CLOCK_BOOTTIME: when it is undone unless somebody has confirmed."""
+    applier: tuple[int, str]
+    """The process that applies it, and when that one started in ticks since boot."""
+    file: str | None
+    """Where the lines for the next boot go; None where nothing is to be there."""
+    changes: tuple[Changed, ...]
+    earlier: tuple[Changed, ...] = ()
+    """What runs before this one have kept; it stays when this one is undone."""
+    undoing: bool = False
+    """Whether somebody has asked for it to be undone, so that lines for the next boot go as well."""
+    said: tuple[str, ...] = ()
+    """What could not be undone, and why."""
+
+
+class JournalFolder(NamedTuple):
+    """The folder of a journal, locked: nobody else reads or writes the journal meanwhile."""
+
+    descriptor: int
+    path: str
+    """Of the journal."""
+
+    @property
+    def name(self) -> str:
+        """Of the journal, in its folder."""
+        return os.path.basename(self.path)
+
+
+@contextmanager
+def locked_journal(path: str, *, make: bool = False) -> Iterator[JournalFolder]:
+    """Hold the lock of a journal's folder; with `make` the folder is made where there is none.
+
+    Raises:
+        QuestionError: There is no such folder, or others may exchange what is in it.
+    """
+    folder = open_durable_folder(os.path.dirname(path), make=make)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield JournalFolder(folder, path)
+    finally:
+        os.close(folder)  # which gives the lock back
+
+
+def open_durable_folder(path: str, *, make: bool = False) -> int:
+    """Open a folder that only root can change, for reading; with `make` make it first.
+
+    Raises:
+        QuestionError: There is none, or others may exchange what is in it.
+    """
+    try:
+        if make and not os.path.isdir(path):
+            os.mkdir(path, 0o755)
+            _sync_folder(os.path.dirname(path))
+        if os.geteuid() != 0:
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        handle = open_trusted(path)
+        try:
+            return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=handle)
+        finally:
+            os.close(handle)
+    except UntrustedPathError as error:
+        raise QuestionError(f"{clean(path, 300)}: {clean(str(error), 400)}") from None
+    except OSError as error:
+        raise QuestionError(f"{clean(path, 300)}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _sync_folder(path: str) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read_own_file(folder: int, path: str) -> tuple[bytes, int] | None:
+    """Return the content and mode of a regular file of ours in an open folder; None where there is none.
+
+    A link is not followed, whatever it leads to.
+
+    Raises:
+        OSError: It cannot be read; ELOOP for a link.
+        QuestionError: It is no regular file of ours alone.
+    """
+    try:
+        name = os.path.basename(path)
+        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except FileNotFoundError:
+        return None
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_nlink != 1:
+            raise QuestionError(f"{clean(path, 300)}: it is no file of this user alone; move it away")
+        return os.read(handle, _LARGEST), stat.S_IMODE(status.st_mode)
+    finally:
+        os.close(handle)
+
+
+def replace_durably(folder: int, name: str, content: bytes, mode: int) -> None:
+    """Write a file so that after a crash there is the old or the new one: file, rename, folder.
+
+    Raises:
+        OSError: It could not be written; the old one is there.
+    """
+    replace_file(name, content, mode, folder)
+    os.fsync(folder)
+
+
+def remove_durably(folder: int, name: str) -> None:
+    """Remove a file so that it is gone after a crash as well; none is no matter.
+
+    Raises:
+        OSError: It could not be removed.
+    """
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        return
+    os.fsync(folder)
+
+
+_BESIDE = re.compile(r"\.tcpdoctor-([0-9]+)-[0-9a-f]{8}\.tmp")
+
+
+def sweep_folder(folder: int) -> None:
+    """Remove what a write that was killed has left beside a file: never read, and nobody's any more."""
+    for name in os.listdir(folder):
+        found = _BESIDE.fullmatch(name)
+        if found is not None and not _started(int(found[1])):
+            remove_durably(folder, name)
+
+
+def read_journal(folder: JournalFolder) -> FixJournal | None:
+    """Return what the journal says; None where there is none.
+
+    Raises:
+        QuestionError: It cannot be read, or is no journal: nothing is known of what was there before.
+    """
+    try:
+        found = read_own_file(folder.descriptor, folder.path)
+        return None if found is None else _decoded(json.loads(found[0]))
+    except OSError as error:
+        raise QuestionError(f"{clean(folder.path, 300)}: {(error.strerror or str(error)).lower()}") from None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        remedy = "what was there before is not known; move it away"
+        raise QuestionError(
+            f"{clean(folder.path, 300)}: it is no journal of tcpdoctor fix; {remedy}"
+        ) from None
+
+
+def write_journal(folder: JournalFolder, journal: FixJournal) -> None:
+    """Write the journal so that it is there after a crash.
+
+    Raises:
+        OSError: It could not be written; the old one is there.
+    """
+    text = json.dumps(_encoded(journal), indent=1) + "\n"
+    replace_durably(folder.descriptor, folder.name, text.encode("ascii"), 0o600)
+
+
+def close_journal(folder: JournalFolder, journal: FixJournal) -> None:
+    """Write what has become of it, or where the disk is full remove it: there is nothing more to undo.
+
+    Raises:
+        OSError: Neither could be done.
+    """
+    try:
+        write_journal(folder, journal)
+    except OSError:
+        if journal.changes:
+            raise
+        remove_durably(folder.descriptor, folder.name)
+
+
+def _encoded(journal: FixJournal) -> dict[str, Any]:
+    told = journal._asdict()
+    for name in ("changes", "earlier"):
+        told[name] = [
+            {**each._asdict(), "line": None if each.line is None else each.line._asdict()}
+            for each in told[name]
+        ]
+    return {"schema": _SCHEMA, **told}
+
+
+def _decoded(told: Mapping[str, Any]) -> FixJournal:
+    """Return a journal; KeyError, TypeError or ValueError for what is none."""
+    if told["schema"] != _SCHEMA or told["state"] not in get_args(FixState):
+        raise ValueError(told["schema"])
+    pid, started = told["applier"]
+    texts = (told["run"], told["boot"], started, *told["said"])
+    numbers = (told["namespace"], pid)
+    if not all(isinstance(text, str) for text in texts) or not all(type(each) is int for each in numbers):
+        raise TypeError(told)
+    if not isinstance(told["undoing"], bool) or not isinstance(told["initial"], bool):
+        raise TypeError(told)
+    if not isinstance(told["file"], str | None):
+        raise TypeError(told)
+    return FixJournal(
+        told["state"],
+        told["run"],
+        told["boot"],
+        told["namespace"],
+        told["initial"],
+        float(told["until"]),
+        (pid, started),
+        told["file"],
+        tuple(map(_changed, told["changes"])),
+        tuple(map(_changed, told["earlier"])),
+        told["undoing"],
+        tuple(told["said"]),
+    )
+
+
+def _changed(told: Mapping[str, Any]) -> Changed:
+    line = told["line"]
+    own = (
+        None
+        if line is None
+        else BootLine(_text(line["key"]), _text(line["text"]), tuple(map(_text, line["replaced"])))
+    )
+    return Changed(_text(told["key"]), _text(told["before"]), _text(told["after"]), own)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or "\n" in value:
+        raise TypeError(value)
+    return value
+
+
+# whose it is
+
+
+def boot_id() -> str:
+    """Return the kernel's name of this boot; a new one after every start."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def boottime() -> float:
+    """Return seconds since boot, those of suspension included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def own_process() -> tuple[int, str]:
+    """Return our process, and when it started."""
+    return os.getpid(), _started(os.getpid())
+
+
+def is_at_work(journal: FixJournal) -> bool:
+    """Whether the process that applies it is still there."""
+    pid, started = journal.applier
+    return bool(started) and _started(pid) == started
+
+
+def _started(pid: int) -> str:
+    """When a process started, in ticks since boot; nothing for one that is gone (or only a zombie)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            words = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return ""
+    return "" if words[0] in (b"Z", b"X") else words[19].decode("ascii")
