@@ -412,6 +412,12 @@ class Trace:
                 f"messages of ended sockets found no room {self._destroyed.overruns} times, nobody knows how "
                 "many: connections are missing from all numbers"
             )
+        if self._stories.undelivered:
+            self.missing["undelivered"] = (
+                "the kernel did not deliver all events of some connections "
+                f"({self._stories.undelivered:,}): they are told by what is left, which may leave open who "
+                "closed first"
+            )
         if self._stories.late_resets:
             self.missing["late_resets"] = (
                 f"{self._stories.late_resets} resets answered what peers wrote after our close, when the "

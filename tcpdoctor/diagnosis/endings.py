@@ -7,7 +7,7 @@ tells this namespace of, joined by the socket's cookie.
 """
 
 import errno
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, Literal, TypeAlias
 
@@ -104,6 +104,7 @@ _REASONS: Mapping[str, Why] = {
 
 _ESTABLISHED, _SYN_SENT, _SYN_RECV, _FIN_WAIT_1, _FIN_WAIT_2 = 1, 2, 3, 4, 5
 _CLOSE, _CLOSE_WAIT, _LAST_ACK, _LISTEN, _CLOSING = 7, 8, 9, 10, 11
+_BEGINNINGS = {(_CLOSE, _SYN_SENT), (_LISTEN, _SYN_RECV)}
 _CLOSED_HERE, _CLOSED_THERE = {_FIN_WAIT_1, _FIN_WAIT_2, _CLOSING}, {_CLOSE_WAIT, _LAST_ACK}
 _NAMES = {int(state): state for state in TcpState}
 _MINISOCKET = 1_000_000
@@ -114,7 +115,7 @@ _NEAR = 1_000_000_000
 """Nanoseconds between an error and the end that it is of."""
 _TIMERS = 0.05
 """Seconds by which the kernel's times may disagree with those of the events."""
-_WAITS_FOR_EVENTS, _WAITS_FOR_NUMBERS = 2_000_000_000, 30_000_000_000
+_WAITS_FOR_EVENTS, _WAITS_FOR_NUMBERS = 200_000_000, 30_000_000_000
 _MOST = 100_000
 """Of what waits for its other half, or for later, so much is kept."""
 
@@ -169,11 +170,14 @@ class Stories:
         """Who listens, by local port."""
         self.late_resets = 0
         """Resets that answered what came after a connection had been told."""
+        self.undelivered = 0
+        """Connections of which the kernel did not deliver all events."""
         self.elsewhere = 0
         """Connections of other network namespaces that ended."""
         self._program, self._port = program, port
         self._live: dict[int, _Story] = {}
         self._waiting: dict[int, _Story] = {}
+        self._unfinished: dict[Ends, _Story] = {}
         self._numbers: dict[int, tuple[int, LastNumbers]] = {}
         self._closed_listeners: dict[int, tuple[int, int]] = {}
         self._errors: dict[Ends, tuple[int, int]] = {}
@@ -207,8 +211,8 @@ class Stories:
             self._listen(event)
             return
         story = self._live.get(event.socket)
-        if story is None or (new in (_SYN_SENT, _SYN_RECV) and story.ended is not None):
-            story = self._live[event.socket] = _Story(story)
+        if story is None or (old, new) in _BEGINNINGS:
+            story = self._live[event.socket] = _Story(self._before(story, new))
         story.changes.append((event.at, old, new))
         if event.remote_port and (event.local_port or not story.local_port):
             story.local, story.local_port = event.local, event.local_port
@@ -230,6 +234,19 @@ class Stories:
                 and listener[1] == event.thread
                 and event.at - listener[0] < _SAME_CLOSE
             )
+
+    def _before(self, story: "_Story | None", new: int) -> "_Story | None":
+        """A connect() that failed, after which the same socket tries again.
+
+        Any other connection that had this socket's address is over, although its end was not delivered.
+        """
+        if story is None:
+            return None
+        if new == _SYN_SENT and story.ended is not None and _first(story) == "never_established":
+            return story
+        _bound(self._unfinished)
+        self._unfinished[story.ends] = story
+        return None
 
     def _who(self, pid: int) -> Program | None:
         return self._program(pid) if pid else None
@@ -281,20 +298,43 @@ class Stories:
             now: Nanoseconds of CLOCK_MONOTONIC; the end of time, where nothing follows.
         """
         for cookie in [cookie for cookie in self._numbers if cookie in self._waiting]:
-            at, numbers = self._numbers.pop(cookie)
+            _, numbers = self._numbers.pop(cookie)
             yield from self._tell_socket(self._waiting.pop(cookie), numbers)
-        for cookie, (at, numbers) in list(self._numbers.items()):
-            if now - at < _WAITS_FOR_EVENTS:
-                break  # those that came later are behind it
-            del self._numbers[cookie]
-            ending = ending_without_events(numbers, at, self.known.pop(_ends_of(numbers), None))
-            if ending is not None and self._port in (None, numbers.local_port, numbers.remote_port):
-                yield ending
+        late = [cookie for cookie, (at, _) in self._numbers.items() if now - at >= _WAITS_FOR_EVENTS]
+        yield from self._tell_late([self._numbers.pop(cookie) for cookie in late])
         for cookie, story in list(self._waiting.items()):
             if now - story.destroyed < _WAITS_FOR_NUMBERS:
                 break
             del self._waiting[cookie]
             self.elsewhere += 1
+
+    def _tell_late(self, late: Sequence[tuple[int, LastNumbers]]) -> Iterator[Ending]:
+        """Tell the sockets whose end was not delivered: by what is known of a connection between these ends.
+
+        perf drops, and does not count, what happens to a task while it is in another event, and a task can
+        be left so for ever (seen on 6.18): then what its interrupts do is seen by nobody.
+        """
+        wanted = {_ends_of(numbers) for _, numbers in late if numbers.remote_port}
+        if not wanted:
+            return
+        places: dict[Ends, list[int]] = {}
+        for socket, story in self._live.items():
+            if story.ends in wanted:
+                places.setdefault(story.ends, []).append(socket)
+        for at, numbers in late:
+            ends = _ends_of(numbers)
+            if not numbers.remote_port or self._port not in (None, numbers.local_port, numbers.remote_port):
+                continue
+            self.undelivered += 1
+            found = self._unfinished.pop(ends, None)
+            sockets = places.get(ends, [])
+            if found is None and len(sockets) == 1:  # of two namespaces nobody knows whose it is
+                found = self._live.pop(sockets.pop())
+            if found is not None:
+                found.destroyed = found.destroyed or at
+                yield from self._tell_socket(found, numbers)
+            elif (ending := ending_without_events(numbers, at, self.known.pop(ends, None))) is not None:
+                yield ending
 
     def _tell_socket(self, story: "_Story | None", numbers: LastNumbers) -> Iterator[Ending]:
         chain: list[_Story] = []
