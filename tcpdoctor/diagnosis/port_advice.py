@@ -1,6 +1,6 @@
 """What to do about a port that cannot be bound, and what is often advised and does not help."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tcpdoctor.diagnosis.bind import OK, Attempt
 from tcpdoctor.diagnosis.custody import Custody, connections_that_end, custody_of, others_that_hold, stop_of
@@ -220,13 +220,27 @@ def _outgoing(answer: BindAnswer) -> Advice:
 def _leftover(answer: BindAnswer) -> Advice:
     do = []
     if answer.free_in is not None and _with(answer, "SO_REUSEADDR").bind != OK:
-        do.append(f"Wait {seconds(answer.free_in)}: nothing else is needed, and no sysctl shortens it.")
+        do.append(_wait(answer, answer.free_in))
     do.append(_reuse(answer))
     if answer.cause == "time-wait":
         return Advice(tuple(do), ("Lowering tcp_fin_timeout: TIME_WAIT is 60 s whatever it says.", _TW_REUSE))
     do.append("Find out why the peer does not close: its end is in CLOSE_WAIT.")
     not_time_wait = "Taking it for TIME_WAIT: this ends by tcp_fin_timeout, and it is the peer that lingers."
     return Advice(tuple(do), (not_time_wait, _TW_REUSE))
+
+
+def _wait(answer: BindAnswer, free_in: float) -> str:
+    if _may_last_longer(answer.by_cause):
+        return (
+            f"Wait {seconds(free_in)} at least, no sysctl shortens it: one whose peer closes meanwhile is "
+            "TIME_WAIT for 60 s more."
+        )
+    return f"Wait {seconds(free_in)}: nothing else is needed, and no sysctl shortens it."
+
+
+def _may_last_longer(by_cause: Iterable[tuple[str, int]]) -> bool:
+    """Whether what holds a port may become TIME_WAIT before its time is over, and then lasts longer."""
+    return any(cause != "time-wait" for cause, _ in by_cause)
 
 
 def _reuse(answer: BindAnswer) -> str:

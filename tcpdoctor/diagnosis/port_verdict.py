@@ -108,7 +108,9 @@ def _verdict(answer: BindAnswer) -> str:
         )
     until = " cannot be bound"
     if answer.free_in is not None:
-        until += f" for {'another' if _is_exact(answer) else 'some'} {seconds(answer.free_in)}"
+        least = any(cause == "fin-wait-2-orphan" for cause, _ in answer.by_cause)
+        about = "at least" if least else "another" if _is_exact(answer) else "some"
+        until += f" for {about} {seconds(answer.free_in)}"
     doubt = "" if plain.certain else " (probably)"
     return f"{where}{until}{doubt}: {_culprits(answer)}.{_way_out(answer)}"
 

@@ -104,7 +104,8 @@ def _now(bind: Bind) -> list[tuple[str, str]]:
         rows.append(("with SO_REUSEPORT", f"at once, as uid {bind.uid}"))
     if bind.free_in_s is not None:
         by = f", at {bind.free_at[11:]}" if bind.free_at else ""
-        rows.append(("without", f"in {_seconds(bind.free_in_s)}{by}, by itself"))
+        least = " at the earliest" if bind.by_cause.keys() - {"time-wait"} else ""
+        rows.append(("without", f"in {_seconds(bind.free_in_s)}{least}{by}, by itself"))
     elif plain.bind != "ok":
         rows.append(("without" if rows else "any options", f"{plain.bind} until its holder lets go"))
     return _labelled("now", [f"{what:<21}{text}" for what, text in rows])

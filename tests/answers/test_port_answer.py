@@ -11,11 +11,12 @@ from tcpdoctor.kernel.bind_probe import Probe
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Endpoint, Held, UdpSocket
+from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.report.document import as_json
 from tcpdoctor.report.page import page_text
 from tcpdoctor.report.port_text import port_page
 from tcpdoctor.report.style import PLAIN
-from tests.diagnosis.test_port import NGINX, PORT, evidence, listener, time_wait
+from tests.diagnosis.test_port import NGINX, PORT, connection, evidence, listener, time_wait
 from tests.report.examples import FINDING
 from tests.schemas import assert_described
 
@@ -100,6 +101,15 @@ def test_when_it_is_free_again_is_told_as_a_time_of_day():
     assert document["bind"]["free_in_s"] == 41.3
     assert document["bind"]["free_at"] == "2026-11-22T12:00:42Z"
     assert "in 42 s, at 12:00:42Z, by itself" in page_text(port_page(record, PLAIN, long=False), PLAIN)
+
+
+def test_what_may_become_time_wait_is_free_at_the_earliest():
+    orphan = connection(TcpState.FIN_WAIT_2, timer=Timer.TIME_WAIT, expires=41.3)
+    record, _ = told(orphan)
+    text = page_text(port_page(record, PLAIN, long=False), PLAIN)
+    assert "in 42 s at the earliest, at 12:00:42Z, by itself" in text
+    assert "Wait 42 s at least" in text
+    assert "at the earliest" not in page_text(port_page(told(time_wait(41.3))[0], PLAIN, long=False), PLAIN)
 
 
 def test_many_sockets_that_are_alike_are_one_line_with_all_of_them_counted():
