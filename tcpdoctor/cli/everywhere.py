@@ -133,10 +133,12 @@ def _under_headings(
 
     for place, answer in found.told:
         here = ", where this was started" if place.own else ""
+        way = (Prose(f"(to run a command there: {place.way} COMMAND)", faint=True),) if place.way else ()
         yield Section(
             "",
             (
                 Heading(f"{place.label}{here}"),
+                *way,
                 Inset(tuple(page(answer, style._replace(netns=place.netns))), 0),
             ),
         )

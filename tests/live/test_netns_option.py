@@ -196,13 +196,14 @@ def test_every_hint_asks_the_namespace_that_was_asked_for(machine, blue):
     assert [hint for hint in sorted(said) if "--netns blue" not in hint] == []
     for expected in (
         "check syncookies-off",
-        "explain --rule syncookies-off",
+        "explain --rule syncookies-off --long",
         "explain --port N",
         "explain --port 7777",
     ):
         assert any(hint.startswith(f"tcpdoctor {expected} --netns blue") for hint in said), expected
     for place in machine.tcpdoctor("states", "--netns", "all").stdout.split("===")[1:]:
         assert all("--netns" in hint for hint in hints_of(place)) or "where this was started" in place
+        assert ("(to run a command there: " in place) is ("where this was started" not in place)
 
 
 def _hints(machine, *question):
