@@ -15,7 +15,7 @@ from tcpdoctor.facts.owned import OWNED_FACTS
 from tcpdoctor.facts.subject import Crowd, Scope, Subject
 from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.kernel.reading import Missing, Reading, Refused
-from tcpdoctor.kernel.snapshot import Endpoint, Listener, Samples, Snapshot
+from tcpdoctor.kernel.snapshot import Endpoint, Held, Listener, Samples, Snapshot
 from tcpdoctor.kernel.text import name_a_few
 from tcpdoctor.named_tuples import NamedTuple
 
@@ -297,12 +297,17 @@ def diagnose_destination(
         samples: As `diagnose_process`.
         destination: Address and port, IPv4 as IPv4.
         source: The client's address: a finding about the same destination from another address is left out.
-        listeners: Those of this host that answer there.
+        listeners: Those of this host that answer there; what is found of who holds them is kept too.
     """
+    serving = {holder.pid for row in listeners if isinstance(row.owner, Held) for holder in row.owner.holders}
 
     def concerns(finding: Finding) -> bool:
         if finding.scope is Scope.DESTINATION and source is not None and finding.identity["source"] != source:
             return False
+        if finding.scope is Scope.PROCESS and finding.identity.get("pid") in serving:
+            return True
+        if finding.scope is Scope.HOST and any(row.local.port in finding.local_ports for row in listeners):
+            return True
         return destination in finding.peers or any(is_of_listener(finding, row) for row in listeners)
 
     return _diagnose_part(rules, samples, lambda _subject: True, concerns)

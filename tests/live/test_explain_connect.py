@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from contextlib import ExitStack
 
 import pytest
@@ -605,3 +606,32 @@ def test_the_user_who_would_connect_decides_about_privileged_ports(in_namespace)
 @pytest.mark.parametrize("user", ["no such user", "", "4294967295", "-1"])
 def test_a_user_who_does_not_exist_is_one_line(user):
     assert "--user" in complaint(tcpdoctor("explain", "--connect", "127.0.0.1:80", f"--user={user}"))
+
+
+NEARLY_FULL = """
+import resource, socket, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (211, 211))
+server = socket.create_server(("127.0.0.1", 7411))
+kept = [socket.socket() for _ in range(193)]
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def a_server_that_runs_out_of_descriptors():
+    server = subprocess.Popen(
+        [sys.executable, "-c", NEARLY_FULL], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"ready\n"
+    with socket.create_server(("127.0.0.1", 7412)):
+        found = [{one["rule"] for one in ask(f"127.0.0.1:{port}")["findings"]} for port in (7411, 7412)]
+    server.kill()
+    server.wait()
+    return found
+
+
+def test_what_is_found_of_the_process_that_serves_there_is_told(in_namespace):
+    there, beside = in_namespace(a_server_that_runs_out_of_descriptors)
+    assert "descriptors-nearly-used-up" in there
+    assert beside == set()
