@@ -31,6 +31,7 @@ man: setup
 
 readme: setup
 	$(PYTHON) -m tests.readme
+	$(PYTHON) -m tests.recordings.page
 
 # Adds to what is promised (tests/frozen); it refuses to take anything back.
 freeze: setup
