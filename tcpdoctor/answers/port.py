@@ -15,6 +15,7 @@ from tcpdoctor.answers.blocker import (
     told_blockers,
     told_holder,
 )
+from tcpdoctor.answers.ended import TraceSummary
 from tcpdoctor.answers.finding import ToldFinding, told_finding
 from tcpdoctor.answers.record import (
     NO_REASONS,
@@ -217,6 +218,9 @@ class PortAnswer(NamedTuple):
         Is("Rules that lead the port's clients elsewhere; null where the rules were not looked at."),
     ]
     summary: Annotated[str, Is("The headline without its verdict.")]
+    trace: Annotated[
+        TraceSummary | None, Is("What ended at the port while --trace looked; null where that was not asked.")
+    ]
 
 
 def look_at_port(question: PortQuestion) -> PortAnswer:
@@ -361,6 +365,7 @@ def finish(
         doubts=doubts,
         redirects=_redirects(led, evidence.redirects.not_looked),
         summary=summary,
+        trace=None,
     )
 
 

@@ -35,6 +35,7 @@ _BELONGS_TO = {
     "--device": "--port",
     "--udp": "--port",
     "--wait": "--port",
+    "--trace": "--port",
     "--source": "--connect",
     "--no-lookup": "--connect",
 }
@@ -83,6 +84,14 @@ def explain(
             "-t", "--timeout", metavar="TIME", parser=duration, help="How long --wait looks: 10, 10s, 5m."
         ),
     ] = LONGEST_WAIT,
+    trace: Annotated[
+        float | None,
+        typer.Option(
+            metavar="TIME",
+            parser=duration,
+            help="With --port: look so long who closes connections first (10s).",
+        ),
+    ] = None,
     connect: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help="Can a client connect there? Ports left, what blocks."),
@@ -148,6 +157,7 @@ def explain(
         "--device": device,
         "--udp": udp or None,
         "--wait": wait or None,
+        "--trace": trace,
         "--source": source,
         "--no-lookup": no_lookup or None,
     }
@@ -177,13 +187,23 @@ def explain(
         named, number = port_of(value)
         protocol: Literal["tcp", "udp"] = "udp" if udp else "tcp"
         about = PortQuestion(number, address or named, protocol, user, device, probe, probe_listen)
-        answer_port(about, where, wait=timeout if wait else None)
+        answer_port(about, where, wait=timeout if wait else None, trace=_trace_seconds(trace, udp=udp))
     elif question == "--connect":
         from tcpdoctor.answers.connect import Client
 
         answer_connect(value, Client(source, user, not no_lookup, style_of(where).netns), where)
     else:
         ANSWERED_BY_ONE_WORD[question](value, where)
+
+
+def _trace_seconds(seconds: float | None, *, udp: bool) -> float | None:
+    if seconds is not None and udp:
+        raise QuestionError("--trace is of TCP: UDP has no connections; leave one of --trace and --udp out")
+    if seconds is not None and not 0 < seconds <= LONGEST_WAIT:
+        raise typer.BadParameter(
+            f"{seconds:g} is no time to look; give up to {LONGEST_WAIT:g} seconds", param_hint="--trace"
+        )
+    return seconds
 
 
 def _asked(

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from tcpdoctor.answers.port import PortQuestion
 
 
-def answer_port(question: "PortQuestion", output: Output, *, wait: float | None = None) -> None:
+def answer_port(
+    question: "PortQuestion", output: Output, *, wait: float | None = None, trace: float | None = None
+) -> None:
     """Say whether a server can bind the port, who holds it, until when, and what to do.
 
     Without a probe in the question nothing is bound. With `wait` it is looked at until it is free, so many
-    seconds at most.
+    seconds at most. With `trace` the connections that end there within so many seconds are told as well.
 
     Raises:
         QuestionError: The port, the address, the user or the device is none.
@@ -27,7 +29,11 @@ def answer_port(question: "PortQuestion", output: Output, *, wait: float | None 
     from tcpdoctor.report.port_text import port_page
 
     look = partial(look_at_port, question) if wait is None else partial(wait_until_free, question, wait)
-    ask(look, partial(port_page, long=output.long), output, takes=1.0)
+    if trace is not None:
+        from tcpdoctor.answers.trace import with_trace
+
+        look = partial(with_trace, look, question.port, trace)
+    ask(look, partial(port_page, long=output.long), output, takes=1.0 + (trace or 0.0))
 
 
 def answer_connect(host_port: str, client: "Client", output: Output) -> None:

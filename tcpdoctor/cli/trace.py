@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from tcpdoctor.answers.ended import EndedConnection
 from tcpdoctor.answers.sockets import parse_peer
-from tcpdoctor.answers.trace import EndedConnection, Trace, TraceItem, TraceQuestion
+from tcpdoctor.answers.trace import Trace, TraceItem, TraceQuestion
 from tcpdoctor.answers.words import pids_of, port_of
 from tcpdoctor.cli.options import EVERY, NETNS, duration, look_from
 from tcpdoctor.cli.output import (

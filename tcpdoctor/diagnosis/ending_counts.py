@@ -5,12 +5,11 @@ idle for a time, the other still sends a request on one at that moment, and the 
 """
 
 from collections import Counter
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeVar
 
-from tcpdoctor.diagnosis.endings import Ending, First, Why
+from tcpdoctor.diagnosis.endings import Ending, First, Side, Why
 from tcpdoctor.named_tuples import NamedTuple
 
-Side: TypeAlias = Literal["accepted", "opened"]
 _Key = TypeVar("_Key", "ProgramKey", "PeerKey")
 
 _MOST_PIDS = 8

@@ -5,20 +5,22 @@ reasons for a reset, are read from the files ``id`` and ``format`` of tracefs. W
 is mounted on a descriptor alone (fsmount(2)): no other process sees it, and it is gone with the descriptor.
 """
 
-import ctypes
 import errno
 import os
 import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from tcpdoctor.kernel.addresses import MAPPED
 from tcpdoctor.kernel.procfile import read_kernel_file
 from tcpdoctor.kernel.reading import Missing, Reading, Refused
 from tcpdoctor.kernel.text import is_whole
 from tcpdoctor.named_tuples import NamedTuple
+
+if TYPE_CHECKING:
+    import ctypes
 
 STATE, DESTROYED = "sock/inet_sock_set_state", "tcp/tcp_destroy_sock"
 RESET_SENT, RESET_RECEIVED = "tcp/tcp_send_reset", "tcp/tcp_receive_reset"
@@ -180,6 +182,8 @@ def _opened() -> Iterator[int | Missing]:
 
 
 def _mount_nowhere() -> int | Missing:
+    import ctypes  # only where tracefs is not mounted
+
     libc = ctypes.CDLL(None, use_errno=True)
     opened: list[int] = []
     try:
@@ -194,7 +198,9 @@ def _mount_nowhere() -> int | Missing:
             os.close(descriptor)
 
 
-def _call(libc: ctypes.CDLL, number: int, *arguments: object) -> int:
+def _call(libc: "ctypes.CDLL", number: int, *arguments: object) -> int:
+    import ctypes
+
     answer = int(libc.syscall(number, *arguments))
     if answer < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -22,6 +22,7 @@ from tcpdoctor.report.page import (
 )
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.table import Column
+from tcpdoctor.report.trace_text import trace_sentences
 
 SHOWN_BLOCKERS = 4
 SHOWN_LISTENERS = 4
@@ -59,9 +60,15 @@ def _short(answer: PortAnswer, style: Style) -> list[Block]:
         if isinstance(answer.redirects, Missing):
             rows.append(("rules", f"of nft and iptables: {answer.redirects.reason}"))
         rows.append(("else", _ELSE))
+    if answer.trace is not None:
+        rows += _labelled("trace", trace_sentences(answer.trace)[:_TRACED])
     rows.append(("more", "--long: all four combinations of options, every socket"))
     verdict = Verdict(answer.verdict.upper(), answer.summary, _COLORS[answer.verdict])
     return [verdict, Inset((Fields(tuple(rows), _LABEL),))]
+
+
+_TRACED = 6
+"""Sentences of a trace in the short form."""
 
 
 def _labelled(label: str, texts: Iterable[str]) -> list[tuple[str, str]]:
@@ -226,6 +233,7 @@ def _long(answer: PortAnswer, style: Style) -> list[Block]:
         *(section for one in asked[: 1 if _alike(asked) else 2] for section in _blockers(one)),
         *_udp_holders(answer),
         *_traffic(answer),
+        *(listed("What ended there", trace_sentences(answer.trace)) if answer.trace is not None else ()),
         *_findings(answer, style),
         *listed("Not certain, because", answer.doubts),
         *listed("Rules of nft and iptables that lead the port elsewhere", unread),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from tcpdoctor.answers.about import NamedForm, SchemaList, ShellScript
 from tcpdoctor.answers.connect import ConnectAnswer
+from tcpdoctor.answers.ended import EndedConnection, TraceSummary
 from tcpdoctor.answers.error import ErrorAnswer
 from tcpdoctor.answers.facts import FactsAnswer
 from tcpdoctor.answers.fix import FixAnswer
@@ -28,7 +29,6 @@ from tcpdoctor.answers.socket import SocketsDocument
 from tcpdoctor.answers.state import StateAnswer
 from tcpdoctor.answers.states import StatesAnswer
 from tcpdoctor.answers.sysctl import SysctlAnswer
-from tcpdoctor.answers.trace import EndedConnection, TraceSummary
 from tcpdoctor.answers.udp_sockets import UdpSockets
 from tcpdoctor.answers.verdict import CheckAnswer, ChecksAnswer, NamespacesAnswer
 from tcpdoctor.report.document import Part, part_of, schema_of

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tcpdoctor.answers.trace import (
+from tcpdoctor.answers.ended import (
     EndedConnection,
     IdleEnding,
     PeerEndings,
@@ -80,6 +80,19 @@ def trace_page(summary: TraceSummary) -> list[Block]:
         if told:
             page.append(Section(heading, (Items(told),)))
     return page
+
+
+def trace_sentences(summary: TraceSummary) -> list[str]:
+    """Return what the endings amount to in sentences, where they are part of another answer."""
+    number = plural(summary.connections, "connection")
+    told = [f"{number} ended in {show(summary.seconds, SECOND)}"]
+    for lines in (_closers, _resets, _failures, _idle):
+        told += lines(summary)
+    if isinstance(summary.closed_first_here, Missing):
+        told.append(f"who closed first is not known: {summary.closed_first_here.reason}")
+    if summary.events_lost:
+        told.append(summary.missing.get("events_lost") or summary.missing["messages_lost"])
+    return told
 
 
 def _share(count: object, total: int) -> str:

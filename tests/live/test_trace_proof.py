@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 
-from tcpdoctor.answers.trace import EndedConnection, TraceQuestion, TraceSummary
+from tcpdoctor.answers.ended import EndedConnection, TraceSummary
+from tcpdoctor.answers.trace import TraceQuestion
 from tcpdoctor.diagnosis.endings import Why
 from tcpdoctor.lab.namespace import enter_private_namespace
 from tests.live.traced import comm, endings_of, needs_events

@@ -7,7 +7,8 @@ import socket
 import struct
 import time
 
-from tcpdoctor.answers.trace import EndedConnection, TraceQuestion
+from tcpdoctor.answers.ended import EndedConnection
+from tcpdoctor.answers.trace import TraceQuestion
 from tcpdoctor.diagnosis.endings import Why
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.pairs import wait_for_state

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tcpdoctor.answers.trace import EndedConnection, Trace, TraceQuestion, TraceSummary
+from tcpdoctor.answers.ended import EndedConnection, TraceSummary
+from tcpdoctor.answers.trace import Trace, TraceQuestion
 from tcpdoctor.lab.namespace import in_private_namespace
 
 LONGEST = 60.0
