@@ -45,18 +45,20 @@ _TIMER_WORDS = {word: timer for timer, words in _TIMERS.items() for word in word
 
 NETSTAT_SOCKET = re.compile(r"\s*(?:tcp|udp)6?\s+\d+\s+\d+\s+\S+[:.](?:\S+)\s+\S+")
 """The beginning of a socket's line."""
-NETSTAT_HEADER = re.compile(r"\s*Proto\s+Recv-Q\s+Send-Q\s")
+NETSTAT_HEADER = re.compile(r"\s*(?:Proto|პროტო)\s+(?:Recv-Q\s+Send-Q|Přích-F|受信-Q|VvJrk|მიღ-Q)\s")
 NETSTAT_NOISE = re.compile(
     r"\s*(?:Proto\s+RefCnt|unix\s+\d|raw6?\s+\d+\s+\d+|udplite6?\s+\d"
     r"|Active UNIX|Active Internet|Active Bluetooth"
     r"|\(Not all processes could|\(No info could be read|will not be shown, you would have to be root"
-    r"|Aktive |Connexions Internet|Sockets du domaine|稼働中の|Aktiva |Aktivní |Conexões |Conexiones |激活)"
+    r"|Aktive |Connexions Internet|Sockets du domaine|稼働中の|Aktiva |Aktivní |Aktiivsed "
+    r"|Conexões |Conexiones |Connexions actives|Sòcols |Domain sockets UNIX"
+    r"|ინტერნეტის აქტიური|激活|Connessioni |Активные )"
 )
 """Lines of netstat that are of no use here: headings of any language, sockets of other kinds."""
 _SOCKET = re.compile(
     r"\s*(tcp|udp)(6?)\s+(\d{1,10})\s+(\d{1,10})\s+(\S{1,99}):(\d{1,5}|\*)\s+(\S{1,99}):(\d{1,5}|\*)(?:\s+(\S.*))?$"
 )
-_TIMER = re.compile(r"(?:^|\s)(\S+(?: d'espera)?) \((\d{1,12})[.,](\d{1,9})/(\d{1,10})/(\d{1,10})\)?$")
+_TIMER = re.compile(r"(?:^|\s)(\S+(?: d'espera)?) \({1,2}(\d{1,12})[.,](\d{1,9})/(\d{1,10})/(\d{1,10})\)?$")
 _USER = re.compile(r"([^\s/]{1,99})\s+(\d{1,20})(?=\s|$)")
 _PROGRAM = re.compile(r"(\d{1,10})/(.*)$")
 _NAMES = re.compile(r"\s*(?:tcp|udp)6?\s+\d+\s+\d+\s+\S+:[A-Za-z*0-9]\S*\s+\S+:[A-Za-z*0-9]")

@@ -245,9 +245,10 @@ class _Records:
 
 def _asked(records: Sequence[str], command: Command | None) -> _Asked:
     letters = command.letters if command is not None and command.program == "ss" else frozenset()
+    details = "e" in letters or _mentions(records, " ino:") or _mentions(records, "\nino:")
     return _Asked(
-        timers="o" in letters or _mentions(records, " timer:("),
-        details="e" in letters or _mentions(records, " ino:") or _mentions(records, "\nino:"),
+        timers=details or "o" in letters or _mentions(records, " timer:("),  # -e has always been -o as well
+        details=details,
         memory="m" in letters or _mentions(records, "mem:(r"),
         info=_mentions(records, " cwnd:") or _mentions(records, " rto:"),
         users=any("users:((" in record for record in records),
