@@ -310,12 +310,19 @@ def _sysctl_fix(
         applies_to=change.applies_to,
         formula=change.formula,
         alternative=change.alternative,
-        command=None if isinstance(new, Missing) else _command(change.name, new.text),
+        command=None if isinstance(new, Missing) else _command(change.name, new.text, snapshot),
     )
 
 
-def _command(name: str, value: str) -> str:
-    return f"sysctl -w {name}='{value}'" if " " in value else f"sysctl -w {name}={value}"
+def _command(name: str, value: str, snapshot: Snapshot) -> str:
+    """Where the setting is shown and may not be written, sysctl(8) prints nothing and ends with 0."""
+    typed = f"sysctl -w {name}='{value}'" if " " in value else f"sysctl -w {name}={value}"
+    elsewhere = name in _READ_ONLY_IN_A_NAMESPACE and snapshot.initial_namespace is False
+    return f"{typed}   # on the host: in this namespace it is read only" if elsewhere else typed
+
+
+_READ_ONLY_IN_A_NAMESPACE = frozenset(("net.netfilter.nf_conntrack_max",))
+"""Of what applies to the whole machine that which another network namespace shows."""
 
 
 def value_text(change: SysctlChange, rule: Rule, facts: Facts) -> str | Missing:

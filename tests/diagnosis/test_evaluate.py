@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis.changes import compare, told_after
 from tcpdoctor.diagnosis.evaluate import diagnose_subjects
 from tcpdoctor.diagnosis.finding import Evidence, Severity, SysctlFix, Unchecked, Untold, Whereabouts
@@ -13,7 +14,7 @@ from tcpdoctor.diagnosis.library import RuleText, load_library, parse_config
 from tcpdoctor.diagnosis.rule import read_body
 from tcpdoctor.diagnosis.tell import value_text
 from tcpdoctor.errors import ConfigError
-from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.subject import Scope, Subject
 from tcpdoctor.facts.value import Ages, Growth, NamedText, Range
 from tcpdoctor.kernel.reading import Missing, Refused
 from tcpdoctor.kernel.snapshot import Endpoint
@@ -122,6 +123,23 @@ def test_a_sysctl_fix_is_typed_as_its_value_says():
     facts = {"sysctl__net__ipv4__timeout": 60}
     (finding,) = look(leak(120, **facts), sysctls={"net.ipv4.timeout": 60}).findings
     assert finding.fixes[1].commands == ("sysctl -w net.ipv4.timeout=30",)
+
+
+@pytest.mark.parametrize(
+    ("initial", "remark"), [(True, ""), (False, "   # on the host: in this namespace it is read only")]
+)
+def test_what_a_namespace_shows_and_may_not_write_is_written_on_the_host(initial, remark):
+    about = next(one for one in load_rules().rules if one.id == "conntrack-table-nearly-full")
+    facts = {
+        "conntrack.entries": 65000,
+        "conntrack.limit": 65536,
+        "sysctl.net.netfilter.nf_conntrack_max": 65536,
+    }
+    here = snapshot(sysctls={"net.netfilter.nf_conntrack_max": 65536}, initial_namespace=initial)
+    hosts = {Scope.HOST: [Subject(Scope.HOST, "web1", {}, facts)]}
+    (finding,) = diagnose_subjects([about], here, hosts.__getitem__).findings
+    typed = [command for fix in finding.fixes for command in fix.commands if "nf_conntrack_max=" in command]
+    assert typed == [f"sysctl -w net.netfilter.nf_conntrack_max=131072{remark}"]
 
 
 ADD_PORT = """
