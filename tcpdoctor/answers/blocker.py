@@ -10,6 +10,7 @@ from tcpdoctor.answers.record import (
     Seconds,
     StateKey,
     Time,
+    told_number,
     utc,
 )
 from tcpdoctor.answers.stop import (
@@ -25,7 +26,7 @@ from tcpdoctor.diagnosis.port_verdict import (
     why,
 )
 from tcpdoctor.kernel.port_evidence import PortEvidence
-from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Holder, Listener, UdpSocket
 from tcpdoctor.named_tuples import NamedTuple
 
@@ -38,8 +39,10 @@ class SocketHolder(NamedTuple):
 
     pid: Pid
     name: str
-    fd: Count
-    uid: Annotated[int, Is("Of the process; the socket's own uid is what bind() compares.", minimum=0)]
+    fd: Reading[Count]
+    uid: Annotated[
+        Reading[int], Is("Of the process; the socket's own uid is what bind() compares.", minimum=0)
+    ]
     unit: str | None
     container: str | None
     command: str | None = None
@@ -144,13 +147,15 @@ def known_holder(holder: Holder, evidence: PortEvidence) -> SocketHolder:
     """Return a holder as it is told, with its unit, container and command as far as they were read."""
     process = evidence.processes.get(holder.pid)
     if process is None:
-        return SocketHolder(holder.pid, holder.name, holder.fd, holder.uid, None, None)
+        return SocketHolder(
+            holder.pid, holder.name, told_number(holder.fd), told_number(holder.uid), None, None
+        )
     began = process.started
     return SocketHolder(
         pid=holder.pid,
         name=holder.name,
-        fd=holder.fd,
-        uid=holder.uid,
+        fd=told_number(holder.fd),
+        uid=told_number(holder.uid),
         unit=None if isinstance(process.unit, Missing) else process.unit,
         container=None if isinstance(process.container, Missing) else process.container,
         command=None if isinstance(process.command, Missing) else process.command,

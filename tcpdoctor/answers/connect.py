@@ -4,7 +4,6 @@ Nothing is bound and nothing connected.
 """
 
 import math
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address, ip_network
@@ -22,6 +21,7 @@ from tcpdoctor.answers.record import (
     Seconds,
     Time,
     host_of,
+    told_number,
     utc,
 )
 from tcpdoctor.answers.sockets import outstanding
@@ -42,6 +42,7 @@ from tcpdoctor.facts.socketset import age_in_one_look
 from tcpdoctor.kernel.addresses import is_loopback_down, read_local_addresses
 from tcpdoctor.kernel.bind_rules import find_user, read_bind_rules
 from tcpdoctor.kernel.connect_evidence import NoRoute, Route, find_route, interface_of, read_port_use
+from tcpdoctor.kernel.entered import moment
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.owners import find_owners, with_owners
 from tcpdoctor.kernel.packet_rules import Redirect
@@ -115,7 +116,7 @@ class OwnerCount(NamedTuple):
 
     pid: Pid
     name: str
-    uid: Count
+    uid: Reading[Count]
     sockets: Count
 
 
@@ -230,7 +231,7 @@ def look_at_connection(host_port: str, client: Client) -> ConnectAnswer:
     Raises:
         QuestionError: The destination, the source or the user is none, or the ports in use cannot be read.
     """
-    taken_at = time.time()
+    taken_at = moment()
     journey, scene, answer = predict_from_here(host_port, client)
     diagnosis = _diagnose(journey, scene)
     return _told(journey, scene, answer, diagnosis, client, read_identity(), taken_at)
@@ -516,7 +517,8 @@ def _owners(rows: Sequence[Connection]) -> tuple[tuple[OwnerCount, ...], int, st
             case _:
                 unheld += 1
     owners = tuple(
-        OwnerCount(pid, first[pid].name, first[pid].uid, number) for pid, number in held.most_common()
+        OwnerCount(pid, first[pid].name, told_number(first[pid].uid), number)
+        for pid, number in held.most_common()
     )
     told = (f"{number} socket{'' if number == 1 else 's'}: {why}" for why, number in hidden.items())
     return owners, unheld, "; ".join(told)

@@ -1,7 +1,6 @@
 """The answer to `explain --error`: a page of the encyclopaedia, and the numbers of this host beside it."""
 
 import math
-import time
 from typing import Annotated, Literal, NamedTuple
 
 from tcpdoctor.answers.record import ABSENT, Absent, Count, Host, Is, Time, host_of, utc
@@ -9,6 +8,7 @@ from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.deadlines import Life, show_life
 from tcpdoctor.facts.state_deadlines import DEADLINE_SYSCTLS, Sysctls, state_deadlines
 from tcpdoctor.facts.sysctl_value import value_as_printed
+from tcpdoctor.kernel.entered import is_recording, moment
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.procfile import read_tick
 from tcpdoctor.kernel.reading import JsonValue, Missing, Reading
@@ -68,7 +68,7 @@ def look_at_error(name: str) -> ErrorAnswer:
     if line is not None:
         raise QuestionError(f"a line of the kernel's log, and no error. {line.means} Ask: {line.command}")
     page = find_error(name)
-    return answer_of(page, read_identity(), time.time(), _here(page))
+    return answer_of(page, read_identity(), moment(), _here(page))
 
 
 def answer_of(page: ErrorPage, who: Identity, taken_at: float, here: tuple[Here, ...]) -> ErrorAnswer:
@@ -146,6 +146,8 @@ def _usable_ports() -> Reading[SysctlValue]:
 
 
 def _descriptor_limit() -> Reading[SysctlValue]:
+    if is_recording():
+        return Missing("it is of the process that asks, and this is a recording")
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,10 +1,10 @@
 """The answer to `explain --option`: a page of the encyclopaedia, this host's sockets, and who sets it."""
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple
 
 from tcpdoctor.answers.record import NO_REASONS, Count, Host, Is, Reasons, Time, host_of, utc
+from tcpdoctor.kernel.entered import moment
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.reading import JsonValue, Missing, Reading
 from tcpdoctor.kernel.snapshot import Held, SysctlValue
@@ -124,7 +124,7 @@ def look_at_option(name: str) -> OptionAnswer:
         sysctls=read_sysctls(page.sysctls),
         listeners=_listeners(page),
     )
-    return option_answer(page, read_identity(), time.time(), here)
+    return option_answer(page, read_identity(), moment(), here)
 
 
 def option_answer(page: OptionPage, who: Identity, taken_at: float, here: OptionHere) -> OptionAnswer:

@@ -26,6 +26,7 @@ from tcpdoctor.answers.record import (
     Seconds,
     Time,
     host_of,
+    told_number,
     utc,
 )
 from tcpdoctor.answers.states import SocketsByState
@@ -163,7 +164,7 @@ class ListenerHere(NamedTuple):
     v6only: bool | None
     owner_missing: str | None
     other_holders: tuple[SocketHolder, ...]
-    uid: Count
+    uid: Reading[Count]
     device: str | None
 
 
@@ -441,7 +442,7 @@ def _listener(row: Listener, evidence: PortEvidence) -> ListenerHere:
         v6only=row.v6only,
         owner_missing=row.owner.reason if isinstance(row.owner, Missing) else None,
         other_holders=tuple(known_holder(holder, evidence) for holder in held[1:]),
-        uid=row.uid,
+        uid=told_number(row.uid),
         device=device,
     )
 

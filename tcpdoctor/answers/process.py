@@ -2,13 +2,12 @@
 
 import math
 import os
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Annotated, Literal
 
 from tcpdoctor.answers.finding import ToldFinding, told_finding
-from tcpdoctor.answers.record import Count, Host, Is, Pid, Reasons, Time, host_of, utc
+from tcpdoctor.answers.record import Count, Host, Is, Pid, Reasons, Time, host_of, told_number, utc
 from tcpdoctor.answers.socket import ToldAge, ToldSocket, told_age, told_socket
 from tcpdoctor.answers.sockets import Entry, entries_of, idle_seconds, outstanding, state_of
 from tcpdoctor.answers.stop import ToldPlace, ToldStop, told_place, told_stop
@@ -20,6 +19,7 @@ from tcpdoctor.facts.origin import began_here
 from tcpdoctor.facts.socketset import name_ends
 from tcpdoctor.kernel.cgroups import read_place
 from tcpdoctor.kernel.dead_sockets import ask_process
+from tcpdoctor.kernel.entered import is_recording, moment
 from tcpdoctor.kernel.live import take_samples, with_known_owners
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.processes import Task, read_process, read_task
@@ -53,7 +53,7 @@ class ProcessHere(NamedTuple):
 
     pid: Pid
     name: str
-    uid: Count
+    uid: Reading[Count]
     parent: Reading[Count]
     executable: Reading[str]
     command: Reading[str]
@@ -165,7 +165,7 @@ def look_at_processes(pids: Iterable[int]) -> ProcessAnswer | ProcessesAnswer:
     Raises:
         QuestionError: There is no such process.
     """
-    taken_at, who = time.time(), read_identity()
+    taken_at, who = moment(), read_identity()
     known = _identify_all(tuple(dict.fromkeys(pids)))
     surveys = [_survey(process.pid) for _, process in known]
     samples = take_samples(_WINDOW, every_listener=any(map(_listens, surveys)))
@@ -310,7 +310,7 @@ def _process_here(process: Process, asked: tuple[int, Task]) -> ProcessHere:
     return ProcessHere(
         pid=process.pid,
         name=process.name,
-        uid=process.uid,
+        uid=told_number(process.uid),
         parent=process.parent,
         executable=process.executable,
         command=process.command,
@@ -330,7 +330,8 @@ def _stop(
     """Who has to be stopped to end it, as for a port that it holds: of a worker the one that began it."""
     if process.kind != "process":
         return None
-    holder = Holder(process.pid, process.name, 0, process.uid)
+    uid = -1 if isinstance(process.uid, Missing) else process.uid
+    holder = Holder(process.pid, process.name, 0, uid)
     above = _above(process.pid, listens) if listens else ()
     standings = read_standings([process.pid, *(one.pid for one in above)])
     stop = who_may_be_stopped((*above, holder), standings, Asker(os.geteuid(), listens=bool(listens)))
@@ -445,6 +446,8 @@ def _with_sample(survey: Survey) -> Mapping[str, str]:
 
 
 def _namespace(pid: int) -> Reading[int]:
+    if is_recording():
+        return Missing("the recording does not tell it")
     try:
         return os.stat(f"/proc/{pid}/ns/net").st_ino
     except OSError as error:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias
 
 from tcpdoctor.kernel.namespaces import Identity
+from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.named_tuples import NamedTuple
 
 
@@ -54,6 +55,14 @@ Time: TypeAlias = Annotated[
 Reasons: TypeAlias = Annotated[Mapping[str, str], Is("Why something is null, by its place in this object.")]
 """The type of a field ``missing``: reasons are added to what it holds for every `Missing` beside it."""
 NO_REASONS: Mapping[str, str] = {}
+
+NOT_RECORDED = Missing("the recording does not tell it")
+
+
+def told_number(number: int) -> Reading[int]:
+    """Return a uid, inode or descriptor; below 0 it stands for one that a recording does not tell."""
+    return NOT_RECORDED if number < 0 else number
+
 
 StateKey: TypeAlias = Literal[
     "established",

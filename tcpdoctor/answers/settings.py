@@ -1,8 +1,6 @@
 """What `sysctl show` says of each setting: its value beside the default, and what set it."""
 
-import os
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple
 
@@ -18,12 +16,14 @@ from tcpdoctor.facts.sysctl_value import (
     value_as_printed,
     value_in_words,
 )
+from tcpdoctor.kernel.entered import bytes_of_page, is_recording, moment, pages_of_memory
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import SysctlValue
 from tcpdoctor.kernel.sysctl import (
     MACHINE_WIDE,
-    PROC_SYS,
+    is_folder,
+    is_setting,
     look_at,
     matching,
     parse_sysctl,
@@ -156,11 +156,11 @@ def look_at_settings(names: Sequence[str], *, only_changed: bool) -> SettingsAns
     hidden = tuple(row.page.name for row in rows if row.exists and isinstance(is_default(row), Missing))
     if only_changed:
         rows = tuple(row for row in rows if is_default(row) is False)
-    page_size = os.sysconf("SC_PAGE_SIZE")
+    page_size = bytes_of_page()
     return SettingsAnswer(
         schema="tcpdoctor.sysctls/1",
         host=host_of(who),
-        taken_at=utc(time.time()),
+        taken_at=utc(moment()),
         only_changed=only_changed,
         sysctls=tuple(told_setting(row, page_size) for row in rows),
         not_compared=hidden,
@@ -196,7 +196,7 @@ def told_setting(row: Shown, page_size: int) -> ToldSetting:
 def _row(page: SysctlPage, computed: Mapping[str, tuple[str, ...]], sources: Sources, who: Identity) -> Shown:
     path = _path(page.name)
     value = _value(page.name, path)
-    exists = os.path.exists(os.path.join(PROC_SYS, path)) or page.name in MACHINE_WIDE
+    exists = is_setting(path) or page.name in MACHINE_WIDE or is_recording()
     origin = origin_here(path, value, sources, who)
     return Shown(page, value, exists, computed.get(page.name, ()), origin, is_computed_here(page.name, value))
 
@@ -205,7 +205,7 @@ def is_computed_here(name: str, value: Reading[SysctlValue]) -> bool | None:
     """Whether a value is what the kernel computes from the memory of this machine."""
     if isinstance(value, Missing):
         return None
-    return is_computed_default(name, value, os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE"))
+    return is_computed_default(name, value, pages_of_memory(), bytes_of_page())
 
 
 def _value(name: str, path: str) -> Reading[SysctlValue]:
@@ -253,7 +253,7 @@ def _by_pattern(pattern: str) -> Iterator[SysctlPage]:
         if page.removed is None and (fnmatchcase(_path(name), slashed) or fnmatchcase(last, pattern)):
             yield page
     for path in matching(slashed) if ".." not in slashed.split("/") else ():
-        if os.path.isfile(os.path.join(PROC_SYS, path)):
+        if is_setting(path):
             yield _page_of(with_dots(path))
     if not _has_separator(pattern):
         yield from (
@@ -263,9 +263,8 @@ def _by_pattern(pattern: str) -> Iterator[SysctlPage]:
 
 def _by_name(name: str) -> Iterator[SysctlPage]:
     path = _path(name)
-    place = os.path.join(PROC_SYS, path)
     inside = ".." not in path.split("/") and "\0" not in path
-    if inside and path and os.path.isfile(place):
+    if inside and path and is_setting(path):
         yield _page_of(with_dots(path))
         return
     try:
@@ -281,9 +280,9 @@ def _by_name(name: str) -> Iterator[SysctlPage]:
         page for full, page in all_pages().items() if page.removed is None and full.startswith(begins)
     )
     yield from (_page_of(full) for full in names_of_tcp() if full.startswith(begins))
-    if inside and path and os.path.isdir(place):
+    if inside and path and is_folder(path):
         for below in matching(f"{path}/*"):
-            if os.path.isfile(os.path.join(PROC_SYS, below)):
+            if is_setting(below):
                 yield _page_of(with_dots(below))
 
 

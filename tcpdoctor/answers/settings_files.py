@@ -24,6 +24,7 @@ from tcpdoctor.diagnosis.sysctl_look import (
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.sysctl_value import printed_numbers, value_as_printed
 from tcpdoctor.facts.value import Value
+from tcpdoctor.kernel.entered import is_recording
 from tcpdoctor.kernel.namespaces import Identity, is_initial_namespace
 from tcpdoctor.kernel.procfile import read_tick
 from tcpdoctor.kernel.reading import Missing, Reading, Refused
@@ -272,8 +273,13 @@ def nearby_names(look: Look) -> tuple[str, ...]:
 # What sets values of sysctls on this host: files of settings, TuneD's profile, the kernel's command line.
 
 
+_NOT_RECORDED = "the files that set values: they are not in the recording"
+
+
 def read_sources() -> tuple[Sources, tuple[str, ...]]:
     """Return all that sets values on this host, and what of it could not be looked at."""
+    if is_recording():
+        return Sources({}, [{} for _ in Reader], None, {}), (_NOT_RECORDED,)
     tree = read_tree()
     applied = apply_files({reader: tree.of(reader) for reader in Reader})
     tuned = read_tuned()

@@ -17,6 +17,7 @@ from tcpdoctor.answers.record import (
     Seconds,
     StateKey,
     Time,
+    told_number,
 )
 from tcpdoctor.answers.sockets import Entry, idle_seconds
 from tcpdoctor.facts.socketset import Age
@@ -32,8 +33,8 @@ class SocketOwner(NamedTuple):
 
     pid: Pid
     name: str
-    fd: Count
-    uid: Count
+    fd: Reading[Count]
+    uid: Reading[Count]
 
 
 class ToldAge(NamedTuple):
@@ -52,8 +53,8 @@ class ToldSocket(NamedTuple):
     remote: str | None
     local_port: PortNumber
     remote_port: Annotated[int | None, Is(minimum=1, maximum=65535)]
-    uid: Count
-    inode: Count
+    uid: Reading[Count]
+    inode: Reading[Count]
     cookie: Count
     owner: Annotated[Reading[SocketOwner | None], Is("null as well where no process holds it.")]
     accept_queue: Annotated[
@@ -115,8 +116,8 @@ def told_socket(entry: Entry, *, options: bool) -> ToldSocket:
             remote=None,
             local_port=row.local.port,
             remote_port=None,
-            uid=row.uid,
-            inode=row.inode,
+            uid=told_number(row.uid),
+            inode=told_number(row.inode),
             cookie=row.cookie,
             owner=_owner(row),
             accept_queue=row.accept_queue,
@@ -132,8 +133,8 @@ def told_socket(entry: Entry, *, options: bool) -> ToldSocket:
         str(row.remote) if row.remote.port else None,
         row.local.port,
         row.remote.port or None,
-        row.uid,
-        row.inode,
+        told_number(row.uid),
+        told_number(row.inode),
         row.cookie,
         _owner(row),
         ABSENT,
@@ -179,7 +180,8 @@ def told_age(age: Age | None) -> ToldAge | None:
 def _owner(row: Listener | Connection) -> Reading[SocketOwner | None]:
     match row.owner:
         case Held(holders):
-            return SocketOwner(*holders[0])
+            pid, name, fd, uid = holders[0]
+            return SocketOwner(pid, name, told_number(fd), told_number(uid))
         case Missing() as hidden:
             return hidden
     return None

@@ -2,13 +2,13 @@
 
 import ipaddress
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.socketset import Age, age_in_one_look
+from tcpdoctor.kernel.entered import moment
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.roll import Roll, Wanted, call_roll
@@ -184,7 +184,7 @@ def _look(
         refuse_bad_age(older)
     early = order is not None and not (order.by_owner or name is not None or older is not None)
     by_age = early and order is not None and order.key is None
-    taken_at = time.time()
+    taken_at = moment()
     survey = take_survey(
         wanted,
         local_port=port,
@@ -239,7 +239,7 @@ def call_sockets(
         other.port if other is not None and peer_port is None else peer_port,
         SocketFilter(inodes=known, remote=None if other is None else other.address),
     )
-    taken_at = time.time()
+    taken_at = moment()
     roll = call_roll(wanted, known)
     if isinstance(roll, Missing):
         raise QuestionError(f"the sockets could not be listed: {roll.reason}")

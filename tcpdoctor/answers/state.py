@@ -1,7 +1,6 @@
 """The answer to `explain --state`: a page of the encyclopaedia, and this host's numbers beside it."""
 
 import math
-import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Literal, NamedTuple
@@ -15,7 +14,8 @@ from tcpdoctor.facts.state_deadlines import (
     assumed_rto,
     state_deadlines,
 )
-from tcpdoctor.kernel.listing import why_bound_not_listed
+from tcpdoctor.kernel.entered import moment
+from tcpdoctor.kernel.listing import why_not_listed
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.procfile import read_tick
@@ -146,7 +146,7 @@ def look_at_state(name: str) -> StateAnswer:
         sysctls=read_sysctls(DEADLINE_SYSCTLS),
         tick=read_tick(),
     )
-    return state_answer(page, read_identity(), time.time(), here)
+    return state_answer(page, read_identity(), moment(), here)
 
 
 def state_answer(page: StatePage, who: Identity, taken_at: float, here: StateHere) -> StateAnswer:
@@ -231,7 +231,7 @@ def _rows(state: TcpState) -> tuple[Reading[tuple[Connection | Listener, ...]], 
         return details, 0
     detail = details.get(state)
     if detail is None:
-        return why_bound_not_listed(), 0
+        return why_not_listed(state), 0
     return tuple(detail.connections), detail.total
 
 

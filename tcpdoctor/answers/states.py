@@ -1,10 +1,10 @@
 """How many sockets are in which state, in all and perhaps by port, peer or process."""
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, TypeAlias
 
 from tcpdoctor.answers.record import Count, Host, Is, Reasons, Time, host_of, utc
+from tcpdoctor.kernel.entered import moment
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Census
@@ -90,13 +90,13 @@ def state_readings(census: Reading[Census]) -> StateReadings:
 
 def look_plain() -> StatesAnswer:
     """Count all sockets by state."""
-    return states_answer(read_identity(), time.time(), count_states())
+    return states_answer(read_identity(), moment(), count_states())
 
 
 def look_by(by: By) -> StatesAnswer:
     """Count all sockets by state and by ``port``, ``peer`` or ``process``."""
     counts, grouped, remarks = _by_port() if by == "port" else _by_group(by)
-    return states_answer(read_identity(), time.time(), counts, by, grouped, remarks)
+    return states_answer(read_identity(), moment(), counts, by, grouped, remarks)
 
 
 def _by_port() -> tuple[Reading[StateCounts], Reading[Grouped], str]:

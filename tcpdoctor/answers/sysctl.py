@@ -1,7 +1,5 @@
 """The answer to `explain --sysctl`: a page of the encyclopaedia, and the value here beside it."""
 
-import os
-import time
 from collections.abc import Mapping
 from typing import Annotated, Literal, NamedTuple
 
@@ -16,11 +14,12 @@ from tcpdoctor.diagnosis.sysctl_look import Origin
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.state_deadlines import DEADLINE_SYSCTLS, Sysctls, assumed_rto, deadlines_of_sysctl
 from tcpdoctor.facts.sysctl_value import value_as_printed
+from tcpdoctor.kernel.entered import bytes_of_page, is_recording, moment, pages_of_memory
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.procfile import read_tick
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Snapshot, SysctlValue
-from tcpdoctor.kernel.sysctl import MACHINE_WIDE, PROC_SYS, is_read_only, read_sysctl, read_sysctls
+from tcpdoctor.kernel.sysctl import MACHINE_WIDE, is_setting, may_be_written, read_sysctl, read_sysctls
 from tcpdoctor.knowledge.sysctl_pages import SysctlPage, dotted, find_sysctl, unknown_sysctl
 
 
@@ -97,8 +96,8 @@ class SysctlHere(NamedTuple):
     value: Reading[SysctlValue]
     exists: bool
     """Whether this kernel has it, in this namespace or in the initial one."""
-    writable: bool
-    """Whether root may write it here."""
+    writable: bool | None
+    """Whether root may write it here; None where a recording does not tell it."""
     bounds: tuple[int, int] | None
     """Smallest and largest number that the kernel takes, computed for this one."""
     sysctls: Sysctls
@@ -128,25 +127,24 @@ def look_at_sysctl(name: str) -> SysctlAnswer:
     page = _find(name)
     rules = load_rules().rules
     below = page.name.replace(".", "/")
-    path = os.path.join(PROC_SYS, below)
     who = read_identity()
     value = read_sysctl(page.name)
     tick = read_tick()
-    present = os.path.exists(path)
+    present = is_setting(below)
     here = SysctlHere(
         value=value,
-        exists=present or page.name in MACHINE_WIDE,
-        writable=present and bool(os.stat(path).st_mode & 0o222) and not is_read_only(),
+        exists=present or page.name in MACHINE_WIDE or is_recording(),
+        writable=may_be_written(below),
         bounds=bounds_of(page, tick),
         sysctls=read_sysctls(DEADLINE_SYSCTLS),
         tick=tick,
-        page_size=os.sysconf("SC_PAGE_SIZE"),
+        page_size=bytes_of_page(),
         origin=origin_here(below, value, read_sources()[0], who),
         is_computed=is_computed_here(page.name, value),
         warnings=warnings_of(rules, page.name, _running(who)),
         rules=tuple(rule.id for rule in rules_about(rules, page.name)),
     )
-    return sysctl_answer(page, who, time.time(), here)
+    return sysctl_answer(page, who, moment(), here)
 
 
 def sysctl_answer(page: SysctlPage, who: Identity, taken_at: float, here: SysctlHere) -> SysctlAnswer:
@@ -222,8 +220,8 @@ def _deadlines(name: str, here: SysctlHere) -> tuple[SettingDeadline, ...]:
 
 def _running(who: Identity) -> Snapshot:
     """The settings of this kernel, for rules."""
-    values = read_sysctls()
-    found = only_settings(values, os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE"))
+    values, memory = read_sysctls(), pages_of_memory()
+    found = only_settings(values, None if isinstance(memory, Missing) else memory, bytes_of_page())
     return found._replace(initial_namespace=who.initial_namespace)
 
 

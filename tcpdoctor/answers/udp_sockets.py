@@ -1,12 +1,24 @@
 """What `tcpdoctor sockets --udp` has to say: the record that is printed, and the look that fills it."""
 
-import time
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from tcpdoctor.answers.record import NO_REASONS, Count, Host, Is, Pid, PortNumber, Reasons, Time, host_of, utc
+from tcpdoctor.answers.record import (
+    NO_REASONS,
+    Count,
+    Host,
+    Is,
+    Pid,
+    PortNumber,
+    Reasons,
+    Time,
+    host_of,
+    told_number,
+    utc,
+)
 from tcpdoctor.answers.sockets import Peer, plain_address
 from tcpdoctor.errors import QuestionError
+from tcpdoctor.kernel.entered import moment
 from tcpdoctor.kernel.namespaces import read_identity
 from tcpdoctor.kernel.owners import find_owners, with_owners
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -23,8 +35,8 @@ class UdpOwner(NamedTuple):
 
     pid: Pid
     name: str
-    fd: Count
-    uid: Count
+    fd: Reading[Count]
+    uid: Reading[Count]
 
 
 class UdpRow(NamedTuple):
@@ -35,8 +47,8 @@ class UdpRow(NamedTuple):
     remote: Annotated[str | None, Is("null: it is not connected.")]
     local_port: PortNumber
     remote_port: PortNumber | None
-    uid: Count
-    inode: Annotated[int, Is("0: it is the kernel's own, of a tunnel.", minimum=0)]
+    uid: Reading[Count]
+    inode: Annotated[Reading[int], Is("0: it is the kernel's own, of a tunnel.", minimum=0)]
     owner: Reading[UdpOwner | None]
     receive_queue: Annotated[int, Is("Bytes that nobody has read, with the kernel's overhead.", minimum=0)]
     send_queue: Annotated[int, Is("Bytes that have not left, with the kernel's overhead.", minimum=0)]
@@ -75,7 +87,7 @@ def look_for_udp_sockets(question: UdpQuestion) -> UdpSockets:
     Raises:
         QuestionError: They could not be listed, or a process hides its descriptors.
     """
-    taken_at, who = time.time(), read_identity()
+    taken_at, who = moment(), read_identity()
     rows = read_udp_sockets(local_port=question.port or 0)
     if isinstance(rows, Missing):
         raise QuestionError(f"the UDP sockets could not be listed: {rows.reason}")
@@ -132,8 +144,8 @@ def _told(row: UdpSocket) -> UdpRow:
         remote=str(row.remote) if row.remote.port else None,
         local_port=row.local.port,
         remote_port=row.remote.port or None,
-        uid=row.uid,
-        inode=row.inode,
+        uid=told_number(row.uid),
+        inode=told_number(row.inode),
         owner=_owner(row.owner),
         receive_queue=row.receive_queue,
         send_queue=row.send_queue,
@@ -144,7 +156,8 @@ def _told(row: UdpSocket) -> UdpRow:
 def _owner(owner: Owner) -> Reading[UdpOwner | None]:
     match owner:
         case Held(holders):
-            return UdpOwner(*holders[0])
+            pid, name, fd, uid = holders[0]
+            return UdpOwner(pid, name, told_number(fd), told_number(uid))
         case NotHeld():
             return None
     return owner

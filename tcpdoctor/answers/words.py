@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from tcpdoctor.errors import QuestionError
+from tcpdoctor.kernel.entered import is_recording
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.text import clean, is_whole
 from tcpdoctor.named_tuples import NamedTuple
@@ -297,6 +298,10 @@ def processes_called(name: str) -> tuple[int, ...]:
     if name.endswith(_UNIT):
         return _processes_of_unit(name)
     wanted = name.encode("utf-8", "replace")[:15]
+    if is_recording():
+        from tcpdoctor.kernel.processes import list_programs
+
+        return tuple(pid for pid, called in list_programs() if called.encode()[:15] == wanted)
     found = []
     for entry in os.listdir("/proc"):
         if entry.isdecimal():
@@ -315,6 +320,11 @@ _UNIT = ".service"
 def _processes_of_unit(unit: str) -> tuple[int, ...]:
     """Return the processes in the control group of a unit of systemd, or below it."""
     wanted = unit.encode("utf-8", "replace")
+    if is_recording():
+        from tcpdoctor.kernel.processes import list_programs, read_process
+
+        known = [(pid, read_process(pid)) for pid, _ in list_programs()]
+        return tuple(pid for pid, one in known if not isinstance(one, Missing) and one.unit == unit)
     found = []
     for entry in filter(str.isdecimal, os.listdir("/proc")):
         try:

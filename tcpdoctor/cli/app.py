@@ -45,14 +45,17 @@ COMMANDS = {
         ("--only", "--skip", "--rules", "--from"),
     ),
     "explain": Entry(
-        "tcpdoctor.cli.explain", "explain", "Answer one question about this host's TCP, completely."
+        "tcpdoctor.cli.explain",
+        "explain",
+        "Answer one question about this host's TCP, completely.",
+        ("--from",),
     ),
-    "states": Entry("tcpdoctor.cli.states", "states", "Count the sockets in each TCP state."),
+    "states": Entry("tcpdoctor.cli.states", "states", "Count the sockets in each TCP state.", ("--from",)),
     "sockets": Entry(
         "tcpdoctor.cli.sockets",
         "sockets",
         "List sockets with owner, age, timer and queues.",
-        ("--state",),
+        ("--state", "--from"),
     ),
     "fix": Entry(
         "tcpdoctor.cli.fix",
@@ -61,7 +64,10 @@ COMMANDS = {
         ("--rules",),
     ),
     "facts": Entry(
-        "tcpdoctor.cli.facts", "facts", "List the facts that rules may use, with their values here."
+        "tcpdoctor.cli.facts",
+        "facts",
+        "List the facts that rules may use, with their values here.",
+        ("--from",),
     ),
     "trace": Entry(
         "tcpdoctor.cli.trace", "trace", "Tell of connections as they end: who closed first, and why."

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tcpdoctor.cli.options import NETNS, duration, look_from
+from tcpdoctor.cli.options import FROM, NETNS, duration, source_from
 from tcpdoctor.cli.output import (
     COLOR,
     JSON,
@@ -127,6 +127,7 @@ def explain(
     ] = None,
     long: LONG = False,
     netns: NETNS = None,
+    from_: FROM = None,
     output_format: PAGE_FORMAT = "text",
     as_json: JSON = False,
     output: OUTPUT = None,
@@ -161,7 +162,9 @@ def explain(
         "--source": source,
         "--no-lookup": no_lookup or None,
     }
-    look_from(netns)
+    source_read = source_from(from_, netns)
+    if source_read is not None:
+        _refuse_acts(extras)
     asked, also, udp_said = _asked(words or [], given, netns)
     udp = udp or udp_said
     if words:
@@ -177,6 +180,7 @@ def explain(
         also_first=_is_about_a_line(words or [], question),
         long=long,
         netns=netns,
+        source=source_read,
         says_way=True,
     )
     value = str(asked[question])
@@ -204,6 +208,12 @@ def _trace_seconds(seconds: float | None, *, udp: bool) -> float | None:
             f"{seconds:g} is no time to look; give up to {LONGEST_WAIT:g} seconds", param_hint="--trace"
         )
     return seconds
+
+
+def _refuse_acts(extras: Mapping[str, object]) -> None:
+    for name in ("--probe", "--probe-listen", "--wait", "--device", "--trace"):
+        if extras[name] is not None:
+            raise QuestionError(f"{name} asks this host's kernel; it does not go with --from")
 
 
 def _asked(

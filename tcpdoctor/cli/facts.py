@@ -6,7 +6,7 @@ import typer
 
 from tcpdoctor.answers.facts import look_at_facts, wanted_facts
 from tcpdoctor.cli.everywhere import ask
-from tcpdoctor.cli.options import NETNS, WINDOW, look_from, refuse_bad_window
+from tcpdoctor.cli.options import FROM, NETNS, WINDOW, recording_from, refuse_bad_window
 from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, emit, format_of
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.report.facts_text import facts_page
@@ -29,6 +29,7 @@ def facts(
     ] = False,
     window: WINDOW = 1.0,
     netns: NETNS = None,
+    from_: FROM = None,
     output_format: FORMAT = "text",
     as_json: JSON = False,
     output: OUTPUT = None,
@@ -47,5 +48,7 @@ def facts(
             raise typer.BadParameter("prints text; without it JSON has the names too", param_hint="--names")
         emit("\n".join(fact.name for known in wanted.values() for fact in known), target)
         return
-    look_from(netns)
+    recording = recording_from(from_, netns, None if window == 1.0 else window)
+    if recording is not None:
+        target, window = target._replace(source=recording.source), 0.0
     ask(lambda: look_at_facts(wanted, window), facts_page, target, takes=window)

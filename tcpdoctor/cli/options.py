@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tcpdoctor.recordings.recording import Recording
+    from tcpdoctor.recordings.source import Source
 
 if TYPE_CHECKING or hasattr(typer, "Typer"):
     from pathlib import Path as Path
@@ -44,7 +45,7 @@ FROM = Annotated[
 def recording_from(
     paths: "Sequence[str] | None", netns: str | None, apart: float | None = None
 ) -> "Recording | None":
-    """Open the recordings that the user named; None where this host is asked, from the namespace given.
+    """Enter the recordings that the user named; None where this host is asked, from the namespace given.
 
     Args:
         paths: Those of ``--from``.
@@ -58,9 +59,17 @@ def recording_from(
     if not paths:
         look_from(netns)
         return None
-    from tcpdoctor.recordings.opened import open_looks
+    from tcpdoctor.recordings.opened import enter, open_looks
 
-    return open_looks(paths, apart, netns)
+    recording = open_looks(paths, apart, netns)
+    enter(recording)
+    return recording
+
+
+def source_from(paths: "Sequence[str] | None", netns: str | None) -> "Source | None":
+    """Do the same, and return what is told of where the answer is from."""
+    recording = recording_from(paths, netns)
+    return None if recording is None else recording.source
 
 
 def look_from(netns: str | None) -> None:

@@ -24,6 +24,7 @@ from tcpdoctor.report.style import PLAIN, SGR_CODES, Style, shorten
 
 if TYPE_CHECKING:  # `--help` needs nothing of the kernel
     from tcpdoctor.kernel.reading import JsonValue
+    from tcpdoctor.recordings.source import Source
     from tcpdoctor.report.json_lines import Written
     from tcpdoctor.report.page import Block
 
@@ -100,6 +101,8 @@ class Output(NamedTuple):
     """Whether that stands above the answer: a line of a log names an error, and the end that it is of."""
     netns: str | None = None
     """Which network namespace is asked, as `--netns` was given."""
+    source: "Source | None" = None
+    """Which recordings were read, where it was no look at this host (`--from`)."""
     says_way: bool = False
     """Whether a text has commands of others, which run elsewhere as they stand."""
 
@@ -120,16 +123,7 @@ def emit(text: str, output: Output) -> None:
     """
     if output.format == "text":
         style = style_of(output)
-        if output.says_way and output.netns and not output.everywhere:
-            from tcpdoctor.answers.everywhere import way_into
-            from tcpdoctor.report.check_text import way_line
-
-            way = way_into(output.netns)
-            text = "\n".join([text.rstrip("\n"), *([way_line(way, style)] if way else [])])
-        if output.also:
-            lines = [_beside(it, asks, style) for it, asks in output.also]
-            text = text.rstrip("\n")
-            text = "\n".join([*lines, "", text] if output.also_first else [text, "", *lines])
+        text = _with_what_is_beside(text, output, style)
         text = escape_controls(text, colored=style.color)
     if text and not text.endswith("\n"):
         text += "\n"
@@ -149,6 +143,25 @@ def emit(text: str, output: Output) -> None:
             if page_text(text):
                 return
         _write_stdout(text)
+
+
+def _with_what_is_beside(text: str, output: Output, style: Style) -> str:
+    """Add what was read, how to run a command elsewhere, and what else may have been meant."""
+    if output.source is not None:
+        from tcpdoctor.report.host import source_words
+
+        text = f"{style.dim(style.wrap(source_words(output.source), '  ', ''))}\n\n{text}"
+    if output.says_way and output.netns and not output.everywhere:
+        from tcpdoctor.answers.everywhere import way_into
+        from tcpdoctor.report.check_text import way_line
+
+        way = way_into(output.netns)
+        text = "\n".join([text.rstrip("\n"), *([way_line(way, style)] if way else [])])
+    if output.also:
+        lines = [_beside(it, asks, style) for it, asks in output.also]
+        text = text.rstrip("\n")
+        text = "\n".join([*lines, "", text] if output.also_first else [text, "", *lines])
+    return text
 
 
 def _beside(what: str, command: str, style: Style) -> str:
@@ -197,9 +210,17 @@ def emit_json(document: "Mapping[str, JsonValue | Written]", output: Output) -> 
     """Write an answer as one JSON object; what else may have been meant is its key ``also``. As `emit`."""
     from tcpdoctor.report.json_lines import json_lines  # text does without it
 
+    if output.source is not None:
+        document = {**document, "recording": _as_told(output.source)}
     if output.also:
         document = {**document, "also": [command for _, command in output.also]}
     emit_parts(chain(json_lines(document), "\n"), output)
+
+
+def _as_told(source: "Source") -> "dict[str, JsonValue]":
+    from tcpdoctor.report.document import as_json  # only an answer from a recording has it
+
+    return as_json(source)
 
 
 def say(answer: _Answer, page: "Callable[[_Answer, Style], Iterable[Block]]", output: Output) -> None:
@@ -230,6 +251,10 @@ def laid_out(blocks: "Iterable[Block]", output: Output) -> str:
 
         way = way_into(output.netns)
         others += [Prose(f"To run a command there: {way} COMMAND", faint=True)] if way else []
+    if output.source is not None:
+        from tcpdoctor.report.host import source_words
+
+        others += [Prose(source_words(output.source), faint=True)]
     for what, command in output.also:
         others += [Prose(what), Command((command,), close=True)]
     if output.format == "markdown":

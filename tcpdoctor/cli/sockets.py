@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tcpdoctor.cli.everywhere import ask
-from tcpdoctor.cli.options import NETNS, look_from
+from tcpdoctor.cli.options import FROM, NETNS, source_from
 from tcpdoctor.cli.output import (
     COLOR,
     FORMAT,
@@ -107,6 +107,7 @@ def sockets(
         bool, typer.Option("--options", help="Also the socket options that their processes set.")
     ] = False,
     netns: NETNS = None,
+    from_: FROM = None,
     output_format: FORMAT = "text",
     as_json: JSON = False,
     output: OUTPUT = None,
@@ -122,7 +123,7 @@ def sockets(
     target = Output(format_of(output_format, as_json), output, color, netns=netns)
     names = [one for text in state or () for one in text.split(",")]
     number, name = _process(pid, name)
-    look_from(netns)
+    target = target._replace(source=source_from(from_, netns))
     if udp:
         from tcpdoctor.answers.udp_sockets import UdpQuestion
 
@@ -148,12 +149,13 @@ def sockets(
         return
 
     all_as_they_come = sort == "age" and limit is None and name is None and older is None and not options
+    all_as_they_come = all_as_they_come and target.source is None
     if target.everywhere:
         ask_everywhere(look, page, target, encoded=lambda answer: "".join(sockets_json_parts(answer)))
     elif all_as_they_come:
         emit_parts(sockets_roll_parts(call_sockets(names, port, peer_port, number, peer)), target)
     else:
-        emit_parts(sockets_json_parts(look()), target)
+        emit_parts(sockets_json_parts(look(), target.source), target)
 
 
 def _order(column: str, most: int | None) -> "Order | None":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tcpdoctor.cli.everywhere import ask
-from tcpdoctor.cli.options import NETNS, look_from
+from tcpdoctor.cli.options import FROM, NETNS, source_from
 from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, format_of
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def states(
         typer.Option("--by", help="Also count per local port, peer address or process."),
     ] = None,
     netns: NETNS = None,
+    from_: FROM = None,
     output_format: FORMAT = "text",
     as_json: JSON = False,
     output: OUTPUT = None,
@@ -31,10 +32,10 @@ def states(
 
     Bound sockets are those that neither listen nor are connected. What is not known says so, and why.
     """
-    look_from(netns)
+    source = source_from(from_, netns)
     from tcpdoctor.answers.states import look_by, look_plain
 
-    target = Output(format_of(output_format, as_json), output, color, netns=netns)
+    target = Output(format_of(output_format, as_json), output, color, netns=netns, source=source)
     ask(look_plain if by is None else partial(look_by, by), _page, target)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tcpdoctor.cli.options import NETNS, look_from
+from tcpdoctor.cli.options import FROM, NETNS, look_from, source_from
 from tcpdoctor.cli.output import (
     COLOR,
     FORMAT,
@@ -41,6 +41,7 @@ def show_settings(
         bool, typer.Option("--changed", help="Only what is not the kernel's default.")
     ] = False,
     netns: NETNS = None,
+    from_: FROM = None,
     output_format: FORMAT = "text",
     as_json: JSON = False,
     output: OUTPUT = None,
@@ -51,9 +52,8 @@ def show_settings(
     Each with its unit and scope. A default that depends on memory is compared only where it can be computed
     again. Exits 0 whenever there is an answer, and 3 if a name is not known.
     """
-    look_from(netns)
-
-    target = Output(format_of(output_format, as_json), output, color, netns=netns)
+    source = source_from(from_, netns)
+    target = Output(format_of(output_format, as_json), output, color, netns=netns, source=source)
     answer_show(names or [], target, only_changed=changed)
 
 

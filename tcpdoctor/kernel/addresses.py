@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tcpdoctor.errors import KernelReadError
+from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.text import blank_split, clean
 from tcpdoctor.named_tuples import NamedTuple
@@ -92,6 +93,7 @@ class LocalAddresses(NamedTuple):
         return any(wanted >> (32 - p.length) == p.network >> (32 - p.length) for p in self.ipv4)
 
 
+@replayed
 def read_local_addresses(proc_net: Path = _PROC_NET) -> LocalAddresses:
     """Read the local addresses of the calling thread's network namespace.
 
@@ -116,6 +118,7 @@ def read_local_addresses(proc_net: Path = _PROC_NET) -> LocalAddresses:
     return LocalAddresses(ipv4, ipv6)
 
 
+@replayed
 def is_loopback_down() -> bool:
     """Say whether the interface lo of this network namespace is down; False where that is not known."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -127,6 +130,7 @@ def is_loopback_down() -> bool:
 _SIOCGIFFLAGS, _IFF_UP = 0x8913, 1
 
 
+@replayed
 def interface_indexes(proc_net: Path = _PROC_NET) -> dict[str, int]:
     """Return the index of each interface of the calling thread's network namespace, by name.
 

@@ -6,6 +6,7 @@ import os
 import socket
 
 from tcpdoctor.kernel.addresses import LocalAddresses, read_local_addresses
+from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.namespaces import (
     CAP_NET_BIND_SERVICE,
     effective_capabilities,
@@ -38,6 +39,7 @@ class BindRules(NamedTuple):
     """Whether sockets of IPv6 can be made at all."""
 
 
+@replayed
 def read_bind_rules(uid: int | None = None) -> BindRules:
     """Read them for the calling thread: its network namespace and its capabilities.
 
@@ -70,6 +72,7 @@ def _knows_ipv6() -> Reading[bool]:
     return True
 
 
+@replayed
 def find_user(text: str) -> Reading[int]:
     """Return the uid of a user given by name or number; Missing where there is none of that name."""
     if is_whole(text):
@@ -110,6 +113,7 @@ def may_bind_privileged_ports() -> Reading[bool]:
     return True
 
 
+@replayed
 def privilege_of(uid: int) -> Reading[bool]:
     """Say whether a user's programs have CAP_NET_BIND_SERVICE, as far as his uid tells.
 

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.procfile import read_kernel_file, why_unreadable
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.text import clean, decode
@@ -114,6 +115,7 @@ def read_membership(pid: int, root: str = "/proc") -> tuple[Reading[str | None],
     return place.unit, place.container.id if place.container else None
 
 
+@replayed
 def read_place(pid: int, root: str = "/proc") -> Reading[Place]:
     """Return where a process stands; `Missing` as in `read_membership`."""
     try:
@@ -294,6 +296,7 @@ def _unescape(name: str) -> str:
     return clean(decode(raw))
 
 
+@replayed
 def find_cgroup_paths(ids: Collection[int], mount: str | None = None) -> Mapping[int, str]:
     """Return the paths of control groups by the ids that INET_DIAG_CGROUP_ID gives.
 

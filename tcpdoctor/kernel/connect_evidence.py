@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel import procnet
+from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, first_answer, list_rows
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Listener
@@ -54,6 +55,7 @@ class PortUse(NamedTuple):
     """True, or Missing with the reason why users may be absent."""
 
 
+@replayed
 def read_port_use(
     low: int, high: int, *, ways: Sequence[Way] = WAYS, bound_seconds: float = 1.0
 ) -> Reading[PortUse]:
@@ -240,6 +242,7 @@ class NoRoute(NamedTuple):
     """bind() to the source address answers it already."""
 
 
+@replayed
 def find_route(
     family: int,
     destination: str,
@@ -290,6 +293,7 @@ def find_route(
     return route
 
 
+@replayed
 def interface_of(family: int, address: str) -> int | None:
     """Return the index of the interface that has an address of this host.
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 
+from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.owners import hides_from_us, is_elsewhere, whether_all_are_seen
 from tcpdoctor.kernel.procfile import is_absent
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -94,6 +95,7 @@ def _not_seen(dead: DeadSockets, seen: set[int]) -> DeadSockets | None:
     return dead._replace(found=rows) if rows else None
 
 
+@replayed
 def ask_process(pid: int, root: str = "/proc") -> Reading[DeadSockets]:
     """Ask the descriptors of one process, at most `MOST_LOOKED_AT` of them.
 

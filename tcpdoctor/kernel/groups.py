@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from tcpdoctor.kernel import procnet
+from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, each_row, first_answer, list_rows
 from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.processes import read_name, read_status
@@ -67,6 +68,7 @@ class Groups(NamedTuple):
     """Whether some groups were too many to keep apart: then the number of a peer is a lower bound."""
 
 
+@replayed
 def count_by_peer() -> Reading[Groups]:
     """Count the sockets by the address at their other end; IPv4 and its mapped form are one peer."""
 
@@ -85,6 +87,7 @@ def count_by_peer() -> Reading[Groups]:
     return Groups(_totals(counted, way, complete), _grouped(counted), folded=bool(tally.others))
 
 
+@replayed
 def count_by_process(*, seconds: float = 5.0) -> Reading[Groups]:
     """Count the sockets by the process that holds them: ``nginx (811)``.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel import procnet
+from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.sock_diag import Dump, DumpRefusedError, Request, Rows
 from tcpdoctor.kernel.states import TcpState
@@ -213,6 +214,12 @@ def bound_reading(way: Way, found: int) -> Reading[int]:
     if way is Way.PROC:
         return procnet.NO_BOUND
     return found if found or lists_bound_sockets() else _why_none()
+
+
+@replayed
+def why_not_listed(state: TcpState) -> Missing:  # noqa: ARG001 - a recording may lack any
+    """Say why a listing that was asked for a state has none, not even as a number of 0."""
+    return why_bound_not_listed()
 
 
 def why_bound_not_listed() -> Missing:

@@ -21,6 +21,7 @@ from typing import TypeAlias
 from tcpdoctor.kernel.closer_look import fill_in_owners, postpone_owners, worth_an_owner
 from tcpdoctor.kernel.counters import OWN_RESETS, read_counters, read_sockstat, read_softnet
 from tcpdoctor.kernel.descriptor_search import Still
+from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.kept_rows import KeptRows, without_file
 from tcpdoctor.kernel.namespaces import read_identity
 from tcpdoctor.kernel.owners import (
@@ -90,6 +91,7 @@ _Listeners: TypeAlias = Reading[tuple[Listener, ...]]
 _Details: TypeAlias = Reading[Mapping[TcpState, Detail]]
 
 
+@replayed
 def take_samples(
     window: float,
     *,
@@ -153,6 +155,7 @@ def with_known_owners(look: Snapshot, known: Mapping[int, Owner], process: Proce
     return look._replace(detail=detail, census=census, processes=processes)
 
 
+@replayed
 def take_snapshot(
     *,
     owners: bool | None = True,
@@ -196,6 +199,7 @@ def take_snapshot(
     return add_heavy_users(look, find_heavy_users(owner_seconds)) if heavy else look
 
 
+@replayed
 def add_owners(
     look: Snapshot, which: Iterable[Owned], *, every_listener: bool = False, seconds: float = 1.0
 ) -> Snapshot:

@@ -3,6 +3,7 @@
 import os
 
 from tcpdoctor.errors import KernelReadError
+from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.named_tuples import NamedTuple
@@ -153,6 +154,7 @@ class Identity(NamedTuple):
     euid: int
 
 
+@replayed
 def read_identity() -> Identity:
     """Say on which host, kernel and network namespace we are, and as whom."""
     system = os.uname()

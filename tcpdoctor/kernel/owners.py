@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from tcpdoctor.kernel.descriptor_search import DescriptorSearch, Still, pids_of_groups
+from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.namespaces import (
     CAP_DAC_OVERRIDE,
     CAP_DAC_READ_SEARCH,
@@ -47,6 +48,7 @@ _MOST_GROUPS = 64
 """Control groups whose processes come first; with more, they are no hint."""
 
 
+@replayed
 def find_owners(
     wanted: Mapping[int, int],
     *,

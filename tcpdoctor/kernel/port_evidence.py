@@ -5,7 +5,6 @@ filters them.
 """
 
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from types import MappingProxyType
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from tcpdoctor.kernel.addresses import interface_indexes
 from tcpdoctor.kernel.cgroups import find_cgroup_paths
+from tcpdoctor.kernel.entered import booted_at, moment
 from tcpdoctor.kernel.listing import WAYS, Way
 from tcpdoctor.kernel.namespaces import (
     Identity,
@@ -156,7 +156,7 @@ def take_port_look(port: int, protocol: Literal["tcp", "udp"], *, window: float)
     evidence = read_port_evidence(port, protocol=protocol)
     # what is merely bound shows to the closer look alone
     samples = samples or _samples(_use(evidence.listeners, _totals(evidence.local), evidence.remote), window)
-    return PortLook(evidence, samples, read_identity(), time.time())
+    return PortLook(evidence, samples, read_identity(), moment())
 
 
 def _samples(use: "PortUse", window: float) -> "Samples | None":
@@ -244,7 +244,7 @@ def read_port_evidence(
         udp=udp if isinstance(udp, Missing) else with_owners(udp, owners),
         interfaces={index: clean(name) for name, index in interface_indexes().items()},
         standings=read_standings(_topmost(owners.values()), _ports_by_inode(every_listener)),
-        booted_at=time.time() - time.clock_gettime(time.CLOCK_BOOTTIME),
+        booted_at=booted_at(),
         groups=_groups_of_systemd(listeners),
         redirects=read_redirects(port, protocol, rules.addresses),
         other_ends=ends.owned_by(owners),

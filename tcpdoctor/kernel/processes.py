@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 
 from tcpdoctor.errors import KernelReadError
+from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.procfile import is_absent, read_kernel_file, why_unreadable
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Process
@@ -94,6 +95,7 @@ class Task(NamedTuple):
     """A thread of the kernel: it has no program and no descriptors."""
 
 
+@replayed
 def read_task(number: int, root: str = "/proc") -> Reading[Task]:
     """Say what a number is that people take for a process's; threads have a folder there too (proc(5)).
 
@@ -114,6 +116,7 @@ def read_task(number: int, root: str = "/proc") -> Reading[Task]:
         raise KernelReadError(f"{path}: expected flags and threads, and Tgid in status") from None
 
 
+@replayed
 def read_process(pid: int, root: str = "/proc") -> Reading[Process]:
     """Read what is known of one process.
 
@@ -167,6 +170,7 @@ _MOST_PROGRAMS = 4_000
 """Nobody waits longer for a list of names than it takes to read so many."""
 
 
+@replayed
 def list_programs(root: str = "/proc") -> list[tuple[int, str]]:
     """Return the processes that are to be seen and run a program, each with its comm, cleaned.
 
@@ -364,6 +368,7 @@ class Lineage(NamedTuple):
     """Kernel functions in which its threads sleep (/proc/PID/wchan), without duplicates."""
 
 
+@replayed
 def read_lineage(pid: int, fd: int) -> Reading[Lineage]:
     """Read the traces; `Missing` where the process or descriptor is gone, or hidden from us.
 

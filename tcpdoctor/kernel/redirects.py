@@ -9,6 +9,7 @@ import socket
 
 from tcpdoctor.kernel.addresses import LocalAddresses
 from tcpdoctor.kernel.carriers import find_container_at
+from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.nft_rules import NftRules, read_nft, why_nft_absent
 from tcpdoctor.kernel.packet_rules import (
     INPUT,
@@ -41,6 +42,7 @@ class Redirects(NamedTuple):
     """Why others may exist that were not read, each completing "not looked: ..."."""
 
 
+@replayed
 def read_redirects(port: int, protocol: str = "tcp", local: LocalAddresses | None = None) -> Redirects:
     """Read which rules of this network namespace send a local port elsewhere.
 
@@ -82,6 +84,7 @@ class Filters(NamedTuple):
 NO_FILTERS = Filters((), ())
 
 
+@replayed
 def read_filters(port: int, *, local: bool) -> Filters:
     """Read which rules of nft stop what a program here sends to a port; other conditions are not compared.
 

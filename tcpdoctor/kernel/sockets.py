@@ -14,6 +14,7 @@ from itertools import compress, islice
 from typing import TypeAlias
 
 from tcpdoctor.kernel import procnet
+from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.established import EstablishedTally, Sample
 from tcpdoctor.kernel.kept_rows import Handle, KeptRows, handle_at
 from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, each_row, first_answer, list_rows
@@ -113,12 +114,18 @@ class StateCounts(NamedTuple):
     """True, or Missing with the reason why sockets may be absent from the counts."""
 
     def readings(self) -> Mapping[TcpState, Reading[int]]:
-        """Every state of COUNTED_STATES, in that order, bound sockets included."""
+        """Every state of COUNTED_STATES, in that order, bound sockets included.
+
+        A state that is absent from counts that are not complete is Missing.
+        """
+        absent = self.complete if isinstance(self.complete, Missing) else 0
         return {
-            state: self.bound if state is TcpState.BOUND else self.by_state[state] for state in COUNTED_STATES
+            state: self.bound if state is TcpState.BOUND else self.by_state.get(state, absent)
+            for state in COUNTED_STATES
         }
 
 
+@replayed
 def count_states(*, ways: Sequence[Way] = WAYS) -> Reading[StateCounts]:
     """Count every socket by its state.
 
@@ -142,6 +149,7 @@ def count_states(*, ways: Sequence[Way] = WAYS) -> Reading[StateCounts]:
     return StateCounts(tally.by_state, bound_reading(way, tally.bound), way.source, complete)
 
 
+@replayed
 def take_census(
     ephemeral: Reading[tuple[int, int]],
     listening: Iterable[int],
@@ -253,6 +261,7 @@ def _look_closer(way: Way, marked: EstablishedTally[bytes]) -> Established:
     return take_apart(marked, procnet.decode_line) if way is Way.PROC else look_closer(marked)
 
 
+@replayed
 def read_listeners(
     *, local_port: int | None = None, only: SocketFilter = EVERY_SOCKET, ways: Sequence[Way] = WAYS
 ) -> Reading[tuple[Listener, ...]]:
@@ -285,6 +294,7 @@ def read_listeners(
     return complete if isinstance(complete, Missing) else tuple(filter(only.accepts, listeners))
 
 
+@replayed
 def read_connections(
     states: Iterable[TcpState],
     *,

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import TypeAlias, TypeVar
 
+from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.text import clean, decode
 from tcpdoctor.named_tuples import NamedTuple
@@ -111,6 +112,7 @@ SocketOptions: TypeAlias = Mapping[str, Reading[OptionValue]]
 """By name. An option that this kind of socket lacks is Missing (IPV6_V6ONLY on an IPv4 socket)."""
 
 
+@replayed
 def read_options(
     descriptors: Iterable[Descriptor], names: Iterable[str] | None = None
 ) -> dict[Descriptor, Reading[SocketOptions]]:
@@ -283,6 +285,7 @@ def explain_refusal(error: OSError, pid: int) -> Missing:
 # What the options of a socket are before any program sets them: asked of a socket of our own.
 
 
+@replayed
 def read_fresh_option(option: Option, *, ipv6: bool = False) -> Reading[OptionValue]:
     """Return an option's value on a TCP socket that was just made; nothing is bound or sent.
 

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 
 from tcpdoctor.kernel.carriers import MOST_PROCESSES, every_pid, find_ports_inside, find_served
 from tcpdoctor.kernel.cgroups import Container, Place, read_place
+from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.processes import parse_start_time, read_name, read_status
 from tcpdoctor.kernel.procfile import read_kernel_file, why_unreadable
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -84,6 +85,7 @@ class Standing(NamedTuple):
     """Ports that this container listens on, ascending; empty where it is hidden or there are none."""
 
 
+@replayed
 def read_standings(
     pids: Iterable[int], listeners: Mapping[int, int] = MappingProxyType({}), root: str = "/proc"
 ) -> dict[int, Reading[Standing]]:

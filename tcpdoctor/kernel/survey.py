@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, TypeAlias
 
-from tcpdoctor.kernel.listing import why_bound_not_listed
+from tcpdoctor.kernel.entered import replayed
+from tcpdoctor.kernel.listing import why_not_listed
 from tcpdoctor.kernel.namespaces import network_namespace
 from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.processes import read_descriptors, read_name, read_status
@@ -124,10 +125,11 @@ def _list(
             rows += detail[state].connections
             by_state[state] = detail[state].total
         elif state in others:
-            missing[state.key] = why_bound_not_listed().reason
+            missing[state.key] = why_not_listed(state).reason
     return rows, by_state, missing
 
 
+@replayed
 def why_elsewhere(pid: int) -> str | None:
     """Say that a process's sockets are, or may be, in another network namespace; None where they are here."""
     try:
@@ -142,6 +144,7 @@ def why_elsewhere(pid: int) -> str | None:
     )
 
 
+@replayed
 def held_by(pid: int) -> Reading[Mapping[int, Owner]]:
     """Return an owner for each socket inode that one process has open; its lowest descriptor is named.
 

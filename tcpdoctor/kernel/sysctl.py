@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterable, Mapping
 
 from tcpdoctor.errors import KernelReadError
+from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.procfile import read_kernel_file
 from tcpdoctor.kernel.reading import Missing, Reading, Refused
 from tcpdoctor.kernel.snapshot import PortRanges, SysctlValue
@@ -114,6 +115,7 @@ _LARGEST = 1 << 19
 proc_do_large_bitmap() gives what fits into the first read and nothing after it."""
 
 
+@replayed
 def sysctl_names(root: str = PROC_SYS) -> tuple[str, ...]:
     """Return the names that every look reads: `WANTED` and all of net.ipv4.tcp_* here, sorted."""
     try:
@@ -131,6 +133,7 @@ def read_sysctls(
     return {name: read_sysctl(name, root) for name in (sysctl_names(root) if names is None else names)}
 
 
+@replayed
 def read_sysctl(name: str, root: str = PROC_SYS) -> Reading[SysctlValue]:
     """Read one setting by the name that sysctl(8) prints, dots or slashes between its parts.
 
@@ -265,6 +268,28 @@ def _is_there(root: str, place: str) -> bool:
     return os.path.exists(os.path.join(root, place))
 
 
+@replayed
+def is_setting(path: str) -> bool:
+    """Whether there is a setting at a place below /proc/sys."""
+    return os.path.isfile(os.path.join(PROC_SYS, path))
+
+
+@replayed
+def is_folder(path: str) -> bool:
+    """Whether there are settings below a place below /proc/sys."""
+    return os.path.isdir(os.path.join(PROC_SYS, path))
+
+
+@replayed
+def may_be_written(path: str) -> bool | None:
+    """Whether root may write a setting; None where a recording does not tell it."""
+    try:
+        mode = os.stat(os.path.join(PROC_SYS, path)).st_mode
+    except OSError:
+        return False
+    return bool(mode & 0o222) and not is_read_only()
+
+
 def is_read_only(root: str = PROC_SYS) -> bool:
     """Whether the settings of the network are mounted read-only here, as in most containers."""
     try:
@@ -300,6 +325,7 @@ class Held(NamedTuple):
     """As the kernel prints it, one space between its parts; `Missing` with the reason."""
 
 
+@replayed
 def look_at(path: str, root: str = PROC_SYS) -> Held:
     """Look at the setting at a place below /proc/sys, ``net/ipv4/tcp_sack``.
 
@@ -376,6 +402,7 @@ def _read_in(folder: int, name: str) -> bytes:
     return b"".join(parts)
 
 
+@replayed
 def matching(pattern: str, root: str = PROC_SYS) -> tuple[str, ...]:
     """Return the places that a glob stands for, sorted, as glob(7) finds them; none outside of /proc/sys."""
     places = [""]

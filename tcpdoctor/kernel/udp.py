@@ -8,12 +8,14 @@ import os
 from collections.abc import Iterator
 
 from tcpdoctor.errors import KernelReadError
+from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.procnet import OWN_NAMESPACE, endpoint_of
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import UdpSocket
 from tcpdoctor.kernel.sock_diag_rows import owner_of
 
 
+@replayed
 def read_udp_sockets(*, local_port: int = 0, root: str = OWN_NAMESPACE) -> Reading[tuple[UdpSocket, ...]]:
     """Read every UDP socket that has a local port, or those on one port.
 

@@ -14,6 +14,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 
+from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.listing import WAYS, Way, first_answer, list_rows
 from tcpdoctor.kernel.namespaces import sees_all_processes_of_machine
 from tcpdoctor.kernel.owners import OUTSIDE, hides_from_us, is_proc_hiding
@@ -53,6 +54,7 @@ class Unlisted(NamedTuple):
     """True, or Missing with the reason why such a socket may have been overlooked."""
 
 
+@replayed
 def find_unlisted(*, port: int = 0, seconds: float = 1.0) -> Unlisted:
     """Look through the descriptors of all processes for TCP sockets that no listing shows.
 

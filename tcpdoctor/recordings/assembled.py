@@ -6,8 +6,9 @@ makes them count without being known one by one, or makes the facts Missing that
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
+from typing import Any, TypeAlias, TypeVar
 
 from tcpdoctor.errors import SnapshotError
 from tcpdoctor.kernel.closer_look import take_apart
@@ -47,7 +48,8 @@ ASK_SYSCTL = "ask for: sysctl -a"
 ASK_NSTAT = "ask for: nstat -az"
 
 NOT_TOLD = -1
-"""Stands for an inode or a uid that a form does not tell, of a socket that has one."""
+"""Stands for an inode or a uid that a form does not tell, of a socket that has one; inodes get numbers below
+0 of their own, so that owners are found by them."""
 _RICHEST: Sequence[Form] = ("ss", "netstat", "proc", "lsof")
 """Listings, the one that tells most first."""
 _DEFAULT_RANGE = 32_768, 60_999
@@ -72,6 +74,7 @@ _SCOPES = ("listener", "port", "destination", "process")
 _OF_QUEUES = ("close_wait.eof_read", "close_wait.eof_unread", "close_wait.unread_data")
 _OF_ACCEPT_QUEUES = ("accept_queue.length", "accept_queue.length_before", "accept_queue.least")
 
+T = TypeVar("T", Connection, Listener)
 _Ends: TypeAlias = tuple[str, Endpoint, Endpoint]
 
 
@@ -222,8 +225,9 @@ def _completed(socket: PastedSocket, other: PastedSocket) -> PastedSocket:
 def _with_sockets(
     look: Snapshot, sockets: Sequence[PastedSocket], complete: Reading[bool]
 ) -> tuple[Snapshot, tuple[Seen, ...]]:
-    devices = _numbered_devices(sockets)
-    listeners = tuple(_listener(one, devices) for one in sockets if one.state is TcpState.LISTEN)
+    devices, unknown = _numbered_devices(sockets), count(NOT_TOLD, -1)
+    listening = (_listener(one, devices) for one in sockets if one.state is TcpState.LISTEN)
+    listeners = tuple(_numbered(row, unknown) for row in listening)
     judge = _Inodes(listeners, known=complete is True)
     rows: list[Connection] = []
     sure: dict[TcpState, list[Connection]] = {}
@@ -231,7 +235,7 @@ def _with_sockets(
     for one in sockets:
         if one.state in (TcpState.LISTEN, TcpState.CLOSE):
             continue
-        row = _connection(one, devices, judge)
+        row = _numbered(_connection(one, devices, judge), unknown)
         rows.append(row)
         if row.state is TcpState.CLOSE_WAIT and judge.of(one) is None:
             untold |= dict.fromkeys(_OF_INODES, _NO_INODES)
@@ -337,11 +341,16 @@ def _connection(one: PastedSocket, devices: Mapping[str, int], judge: _Inodes) -
     )
 
 
+def _numbered(row: T, unknown: Iterator[int]) -> T:
+    """Tell apart the sockets whose inode is not told: each gets a number of its own below 0."""
+    return row._replace(inode=next(unknown)) if row.inode == NOT_TOLD else row
+
+
 def _is_known(one: PastedSocket, row: Connection) -> bool:
     """Whether nothing is open about a socket on which rules hang that look at single sockets."""
     if row.state in PASSING_STATES:
         return not isinstance(one.send_queue, Missing)
-    if row.state is TcpState.FIN_WAIT_2 and row.inode == NOT_TOLD:
+    if row.state is TcpState.FIN_WAIT_2 and row.inode < 0:
         return isinstance(one.owner, Held) or one.timer is Timer.NONE
     return True
 

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from tcpdoctor.errors import QuestionError, SnapshotError
+from tcpdoctor.kernel.entered import ENTERED
 from tcpdoctor.kernel.recorded import LARGEST_PACKED, LARGEST_UNPACKED, inflate
+from tcpdoctor.kernel.replay import Replay
 from tcpdoctor.kernel.snapshot import Samples
 from tcpdoctor.kernel.text import clean, decode
 from tcpdoctor.recordings.recording import Recording
@@ -73,6 +75,11 @@ def open_looks(paths: Sequence[str], apart: float | None = None, netns: str | No
         raise QuestionError("--from - is given twice; standard input is one recording")
     opened = [open_recording(path, netns) for path in paths]
     return opened[0] if len(opened) == 1 else two_looks(opened[0], opened[1], apart)
+
+
+def enter(recording: Recording) -> None:
+    """Have every question of this process answered from a recording, as from a namespace that was entered."""
+    ENTERED.recorded = Replay(recording.samples, recording.sockets, recording.udp, recording.processes)
 
 
 def two_looks(one: Recording, other: Recording, apart: float | None = None) -> Recording:

@@ -7,7 +7,7 @@ from tcpdoctor.facts.dimension import BYTE, SECOND, show
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.text import name_a_few
-from tcpdoctor.report.host import plural
+from tcpdoctor.report.host import plural, who_of
 from tcpdoctor.report.page import (
     Block,
     Command,
@@ -207,7 +207,7 @@ def _ways_without_port(answer: ConnectAnswer) -> list[tuple[str, str]]:
 
 def _holders(answer: ConnectAnswer) -> list[str]:
     lines = [
-        f"{owner.name} (pid {owner.pid}, uid {owner.uid}): {plural(owner.sockets, 'socket')}"
+        f"{owner.name} ({who_of(owner.pid, owner.uid)}): {plural(owner.sockets, 'socket')}"
         for owner in answer.owners[:_SHOWN_HOLDERS]
     ]
     if len(answer.owners) > _SHOWN_HOLDERS:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tcpdoctor.answers.states import StateReadings
-from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.recordings.source import Source
 
 if TYPE_CHECKING:  # `states` has no findings and need not import what they consist of
@@ -69,6 +69,16 @@ def source_words(source: Source) -> str:
     what = f"from {_KINDS[source.kind]}{forms}: {' and '.join(source.files)}"
     undated = "" if source.dated else "; when it was taken is not told, the time is that of the file"
     return "; ".join([what + undated, *source.notes])
+
+
+def known_numbers(*named: tuple[str, Reading[int]]) -> list[str]:
+    """Return ``fd 6``, ``uid 33`` of those that are known."""
+    return [f"{name} {number}" for name, number in named if not isinstance(number, Missing)]
+
+
+def who_of(pid: int, uid: Reading[int]) -> str:
+    """Return ``pid 811, uid 33``."""
+    return ", ".join(known_numbers(("pid", pid), ("uid", uid)))
 
 
 def plural(number: int, one: str, many: str | None = None) -> str:

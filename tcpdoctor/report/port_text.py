@@ -7,6 +7,7 @@ from tcpdoctor.answers.blocker import Blocker, OtherEnd, SocketHolder
 from tcpdoctor.answers.finding import ToldFinding
 from tcpdoctor.answers.port import Bind, ListenerHere, PortAnswer, ToldAttempt, blockers_in_words
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.report.host import known_numbers
 from tcpdoctor.report.page import (
     Block,
     Entries,
@@ -306,7 +307,11 @@ def _blocker(one: Blocker, *, first: bool) -> Item:
 def _name_holder(holder: SocketHolder) -> str:
     """Name a holder: ``pid 811 nginx, fd 6, uid 33, nginx.service``."""
     return ", ".join(
-        [f"pid {holder.pid} {holder.name}", f"fd {holder.fd}", f"uid {holder.uid}", *_place(holder)]
+        [
+            f"pid {holder.pid} {holder.name}",
+            *known_numbers(("fd", holder.fd), ("uid", holder.uid)),
+            *_place(holder),
+        ]
     )
 
 

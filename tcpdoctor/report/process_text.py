@@ -23,7 +23,7 @@ from tcpdoctor.report.connect_text import (
     unanswered_rules,
     unanswered_words,
 )
-from tcpdoctor.report.host import plural
+from tcpdoctor.report.host import plural, who_of
 from tcpdoctor.report.page import Block, Entries, Fields, Inset, Item, Prose, Section, Title, Verdict
 from tcpdoctor.report.sockets_text import age_words, option_words, queue_words
 from tcpdoctor.report.style import Style
@@ -109,7 +109,7 @@ def _is_elsewhere(answer: ProcessAnswer) -> bool:
 
 def _headline(answer: ProcessAnswer) -> str:
     process = answer.process
-    who = f"{process.name} (pid {process.pid}, uid {process.uid})"
+    who = f"{process.name} ({who_of(process.pid, process.uid)})"
     if process.kind == "zombie":
         parent = "" if isinstance(process.parent, Missing) else f" (pid {process.parent})"
         return f"{who} has ended and holds nothing; its parent{parent} has not noticed yet."
@@ -127,7 +127,7 @@ def _headline(answer: ProcessAnswer) -> str:
 def _descriptors(answer: ProcessAnswer) -> str:
     used, limit = answer.process.descriptors, answer.process.descriptor_limit
     if isinstance(used, Missing):
-        return "its descriptors are hidden from us"
+        return "how many descriptors it has is not known"
     if isinstance(limit, Missing):
         return f"{used:,} descriptors in use, of how many is unknown"
     share = f" ({used * 100 // limit} %)" if 0 < limit <= used * 100 else ""

@@ -31,6 +31,7 @@ from tcpdoctor.answers.states import StatesAnswer
 from tcpdoctor.answers.sysctl import SysctlAnswer
 from tcpdoctor.answers.udp_sockets import UdpSockets
 from tcpdoctor.answers.verdict import CheckAnswer, ChecksAnswer, NamespacesAnswer
+from tcpdoctor.recordings.source import Source
 from tcpdoctor.report.document import Part, part_of, schema_of
 
 _RECORDS: Mapping[str, tuple[Any, str]] = {
@@ -100,6 +101,8 @@ def load_schema(name: str) -> Part:
     told = schema_of(record, description_of(name))
     if record is TraceSummary:
         told |= {"$defs": {"connection": part_of(EndedConnection)}, "linesBefore": _CONNECTION}
+    if name in _FROM_RECORDINGS:
+        told["properties"] |= {"recording": part_of(_RECORDING)}
     if command.startswith("explain "):
         told["properties"] |= {"also": part_of(_ALSO)}
     return told
@@ -109,6 +112,16 @@ _CONNECTION = {
     "$ref": "#/$defs/connection",
     "$comment": "The object of this schema is the last line; each line before it is such a connection.",
 }
+_FROM_RECORDINGS = frozenset(
+    {
+        *("connect", "error", "facts", "option", "port", "process", "processes", "rule", "sockets"),
+        *("state", "states", "sysctl", "sysctls", "udp-sockets"),
+    }
+)
+"""Those of commands that take `--from`; `check` has its own key ``source``."""
+
+_RECORDING = Annotated[Source, Is("With --from: which recordings were read, and what they are.")]
+
 _ALSO = Annotated[
     tuple[str, ...],
     Is("What the WORD may mean besides, each as the whole command that asks it; there where it does."),

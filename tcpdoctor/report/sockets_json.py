@@ -7,7 +7,8 @@ from tcpdoctor.answers.socket import ToldSocket, told_socket
 from tcpdoctor.answers.sockets import Entry, SocketRoll, Sockets
 from tcpdoctor.diagnosis.finding import JsonValue
 from tcpdoctor.kernel.namespaces import Identity
-from tcpdoctor.report.document import json_line
+from tcpdoctor.recordings.source import Source
+from tcpdoctor.report.document import as_json, json_line
 from tcpdoctor.report.host import host_json, utc
 
 SCHEMA = "tcpdoctor.sockets/1"
@@ -15,13 +16,16 @@ COLUMNS = tuple(key for key in ToldSocket._fields if key not in ("options", "mis
 """Keys of a socket that a table may show and be sorted by."""
 
 
-def sockets_json_parts(answer: Sockets) -> Iterator[str]:
+def sockets_json_parts(answer: Sockets, source: Source | None = None) -> Iterator[str]:
     """Yield the text of an object with one object per socket, each on a line of its own.
 
     What is not known is null, with the reason in its ``missing``. A hundred thousand are never held at once.
+    `source` names the recordings that were read.
     """
     head = _head(answer.host, answer.taken_at)
     head |= {"total": answer.survey.total, "missing": dict(answer.survey.missing)}
+    if source is not None:
+        head["recording"] = as_json(source)
     yield _opened(head)
     yield from _lines(answer.entries, options=answer.options)
     yield "]\n}\n"

@@ -1,0 +1,401 @@
+# ruff: noqa: D102 - what a method promises stands at the function of its name
+"""What the kernel would have said of the sockets, settings and processes of a recording.
+
+`Replay` has a method for each function that `tcpdoctor.kernel.entered.replayed` marks, of the same name; what
+it promises stands there. Owners are filled in at once, and what the recording does not hold is Missing.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from tcpdoctor.kernel.addresses import LocalAddresses
+from tcpdoctor.kernel.bind_rules import BindRules
+from tcpdoctor.kernel.cgroups import Place
+from tcpdoctor.kernel.connect_evidence import PortUse, PortUser, Route
+from tcpdoctor.kernel.groups import Group, Groups
+from tcpdoctor.kernel.namespaces import Identity
+from tcpdoctor.kernel.processes import Lineage, Task
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.redirects import NO_FILTERS, Filters, Redirects
+from tcpdoctor.kernel.snapshot import (
+    Census,
+    Connection,
+    DeadSockets,
+    Detail,
+    Endpoint,
+    Held,
+    Holder,
+    Listener,
+    Owner,
+    Process,
+    Samples,
+    Snapshot,
+    SysctlValue,
+    UdpSocket,
+)
+from tcpdoctor.kernel.sockets import EVERY_SOCKET, SocketFilter, StateCounts
+from tcpdoctor.kernel.sockopts import Descriptor, OptionValue, SocketOptions
+from tcpdoctor.kernel.standing import Standing
+from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.survey import Seen
+from tcpdoctor.kernel.sysctl import Held as HeldSetting
+from tcpdoctor.kernel.sysctl import is_secret
+from tcpdoctor.kernel.text import is_whole
+from tcpdoctor.kernel.unlisted import Unlisted
+
+_NOT_TOLD = Missing("the recording does not tell it")
+_NO_ADDRESSES = Missing("the addresses of the host are not in the recording")
+_ABSENT = "is not in the recording"
+
+
+class Replay:
+    """A recording that is asked instead of this host."""
+
+    def __init__(
+        self,
+        samples: Samples,
+        sockets: Reading[Sequence[Seen]],
+        udp: Reading[tuple[UdpSocket, ...]],
+        processes: Mapping[int, Process],
+    ) -> None:
+        self._samples = samples
+        self._sockets = sockets
+        self._udp = udp
+        self._processes = processes
+
+    @property
+    def _look(self) -> Snapshot:
+        return self._samples.after
+
+    def _seen(self) -> Iterator[Connection | Listener]:
+        """The TCP sockets; none where they are not recorded one by one."""
+        return iter(()) if isinstance(self._sockets, Missing) else (one.row for one in self._sockets)
+
+    # Where and when, and what the machine is.
+
+    def moment(self) -> float:
+        return self._look.taken_at
+
+    def booted_at(self) -> float:
+        return self._look.taken_at - self._look.clock
+
+    def bytes_of_page(self) -> int:
+        return self._look.page_size
+
+    def pages_of_memory(self) -> Reading[int]:
+        return self._look.memory
+
+    def read_identity(self) -> Identity:
+        look = self._look
+        return Identity(
+            look.host, look.kernel, look.namespace, look.namespace_name, look.initial_namespace, look.euid
+        )
+
+    def take_samples(self, _window: float, **_how: object) -> Samples:
+        return self._samples
+
+    def take_snapshot(self, **_how: object) -> Snapshot:
+        return self._look
+
+    def add_owners(self, look: Snapshot, *_which: object, **_how: object) -> Snapshot:
+        return look
+
+    # Settings.
+
+    def read_sysctl(self, name: str, _root: str = "") -> Reading[SysctlValue]:
+        if is_secret(name):
+            return Missing(f"{name} is a secret key, which is never read")
+        return self._look.sysctls.get(
+            name.replace("/", "."), Missing(f"{name} {_ABSENT}; ask for: sysctl -a")
+        )
+
+    def sysctl_names(self, _root: str = "") -> tuple[str, ...]:
+        return tuple(sorted(self._look.sysctls))
+
+    def is_setting(self, path: str) -> bool:
+        value = self._look.sysctls.get(path.replace("/", "."))
+        return value is not None and not isinstance(value, Missing)
+
+    def is_folder(self, path: str) -> bool:
+        return any(name.startswith(path.replace("/", ".") + ".") for name in self._look.sysctls)
+
+    def may_be_written(self, _path: str) -> bool | None:
+        return None
+
+    def matching(self, pattern: str, _root: str = "") -> tuple[str, ...]:
+        places = (name.replace(".", "/") for name in sorted(self._look.sysctls))
+        return tuple(place for place in places if fnmatchcase(place, pattern))
+
+    def look_at(self, path: str, _root: str = "") -> HeldSetting:
+        value = self.read_sysctl(path)
+        told = value if isinstance(value, Missing) else _printed(value)
+        return HeldSetting(exists=self.is_setting(path), writable=False, value=told)
+
+    # Sockets.
+
+    def read_listeners(
+        self, *, local_port: int | None = None, only: SocketFilter = EVERY_SOCKET, **_how: object
+    ) -> Reading[tuple[Listener, ...]]:
+        rows: Iterable[Connection | Listener] = self._seen()
+        if isinstance(self._sockets, Missing):
+            if isinstance(self._look.listeners, Missing):
+                return self._look.listeners
+            rows = self._look.listeners
+        return tuple(
+            row
+            for row in rows
+            if isinstance(row, Listener) and local_port in (None, 0, row.local.port) and only.accepts(row)
+        )
+
+    def read_connections(
+        self,
+        states: Iterable[TcpState],
+        *,
+        local_port: int | None = None,
+        remote_port: int | None = None,
+        only: SocketFilter = EVERY_SOCKET,
+        **_how: object,
+    ) -> Reading[Mapping[TcpState, Detail]]:
+        if isinstance(self._sockets, Missing):
+            return self._sockets
+        wanted, readings = frozenset(states), self._readings()
+        found: dict[TcpState, list[Connection]] = {
+            state: [] for state in wanted if not isinstance(readings.get(state, _NOT_TOLD), Missing)
+        }
+        for row in self._seen():
+            if isinstance(row, Listener) or row.state not in wanted:
+                continue
+            if local_port not in (None, 0, row.local.port) or remote_port not in (None, 0, row.remote.port):
+                continue
+            if only.accepts(row):
+                found.setdefault(row.state, []).append(row)
+        every = not local_port and not remote_port and only == EVERY_SOCKET
+        return {state: self._detail(state, rows, every=every) for state, rows in found.items()}
+
+    def _detail(self, state: TcpState, rows: Sequence[Connection], *, every: bool) -> Detail:
+        number = self._readings().get(state, 0) if every else 0
+        return Detail(tuple(rows), max(len(rows), 0 if isinstance(number, Missing) else number))
+
+    def _readings(self) -> Mapping[TcpState, Reading[int]]:
+        counts = self.count_states()
+        return {} if isinstance(counts, Missing) else counts.readings()
+
+    def why_not_listed(self, state: TcpState) -> Missing:
+        counts = self.count_states()
+        if isinstance(counts, Missing):
+            return counts
+        told = counts.readings()[state]
+        return told if isinstance(told, Missing) else _NOT_TOLD
+
+    def count_states(self, **_how: object) -> Reading[StateCounts]:
+        census = self._look.census
+        if isinstance(census, Missing):
+            return census
+        return StateCounts(census.by_state, census.bound, census.source, census.complete)
+
+    def take_census(self, *_where: object, **_how: object) -> Reading[Census]:
+        return self._look.census
+
+    def count_by_peer(self) -> Reading[Groups]:
+        return self._grouped(_peer_of)
+
+    def count_by_process(self, **_how: object) -> Reading[Groups]:
+        return self._grouped(_holder_of)
+
+    def _grouped(self, key: Callable[[Connection | Listener], str]) -> Reading[Groups]:
+        counts = self.count_states()
+        if isinstance(self._sockets, Missing):
+            return self._sockets
+        if isinstance(counts, Missing):
+            return counts
+        groups: dict[str, Counter[TcpState]] = {}
+        for row in self._seen():
+            state = TcpState.LISTEN if isinstance(row, Listener) else row.state
+            groups.setdefault(key(row), Counter())[state] += 1
+        ordered = sorted(groups.items(), key=lambda item: (-item[1].total(), item[0]))
+        return Groups(counts, tuple(Group(name, states) for name, states in ordered))
+
+    def read_udp_sockets(self, *, local_port: int = 0, **_how: object) -> Reading[tuple[UdpSocket, ...]]:
+        if isinstance(self._udp, Missing):
+            return self._udp
+        return tuple(row for row in self._udp if local_port in (0, row.local.port))
+
+    def find_owners(self, wanted: Mapping[int, int], **_how: object) -> Mapping[int, Owner]:
+        found: dict[int, Owner] = dict.fromkeys(wanted, _NOT_TOLD)
+        for row in self._every_socket():
+            if row.inode in found:
+                found[row.inode] = row.owner
+        return found
+
+    def _every_socket(self) -> Iterator[Connection | Listener | UdpSocket]:
+        yield from self._seen()
+        yield from () if isinstance(self._udp, Missing) else self._udp
+
+    def find_unlisted(self, **_how: object) -> Unlisted:
+        return Unlisted((), (), Missing("bound sockets are not in the recording"))
+
+    def read_options(
+        self, descriptors: Iterable[Descriptor], names: Iterable[str] | None = None
+    ) -> dict[Descriptor, Reading[SocketOptions]]:
+        seen = () if isinstance(self._sockets, Missing) else self._sockets
+        known = {one.row.inode: one.options for one in seen}
+        chosen = None if names is None else frozenset(names)
+        return {each: _chosen(known.get(each.inode, _NOT_TOLD), chosen) for each in descriptors}
+
+    def read_fresh_option(self, *_option: object, **_how: object) -> Reading[OptionValue]:
+        return Missing("a recording has no new sockets to ask")
+
+    # Processes.
+
+    def read_process(self, pid: int, _root: str = "") -> Reading[Process]:
+        known = self._processes.get(pid) or self._look.processes.get(pid)
+        return known or Missing(f"process {pid} {_ABSENT}")
+
+    def read_task(self, number: int, _root: str = "") -> Reading[Task]:
+        found = self.read_process(number)
+        return found if isinstance(found, Missing) else Task(found.pid, zombie=False, kernel=False)
+
+    def list_programs(self, _root: str = "") -> list[tuple[int, str]]:
+        known = {**self._look.processes, **self._processes}
+        return [(pid, one.name) for pid, one in sorted(known.items())]
+
+    def held_by(self, pid: int) -> Reading[Mapping[int, Owner]]:
+        known = self.read_process(pid)
+        if isinstance(known, Missing):
+            return known
+        held: dict[int, Owner] = {}
+        for row in self._seen():
+            holders = row.owner.holders if isinstance(row.owner, Held) else ()
+            for holder in holders:
+                if holder.pid == pid:
+                    held[row.inode] = Held((Holder(pid, known.name, holder.fd, known.uid),))
+        return held
+
+    def why_elsewhere(self, _pid: int) -> str | None:
+        return None
+
+    def ask_process(self, *_which: object, **_how: object) -> DeadSockets:
+        return DeadSockets((), 0, 1)
+
+    def read_lineage(self, _pid: int, _fd: int) -> Reading[Lineage]:
+        return _NOT_TOLD
+
+    def read_place(self, _pid: int, _root: str = "") -> Reading[Place]:
+        return Missing("where a process stands is not in the recording")
+
+    def find_cgroup_paths(self, _ids: Collection[int], _mount: str | None = None) -> Mapping[int, str]:
+        return {}
+
+    def read_standings(self, pids: Iterable[int], *_how: object) -> dict[int, Reading[Standing]]:
+        return dict.fromkeys(pids, Missing("what keeps a process running is not in the recording"))
+
+    # What decides about ports, and the way there.
+
+    def read_bind_rules(self, uid: int | None = None) -> BindRules:
+        start = self.read_sysctl("net.ipv4.ip_unprivileged_port_start")
+        return BindRules(
+            addresses=self.read_local_addresses(),
+            nonlocal_ipv4=self._switch("net.ipv4.ip_nonlocal_bind"),
+            nonlocal_ipv6=self._switch("net.ipv6.ip_nonlocal_bind"),
+            bindv6only=self._switch("net.ipv6.bindv6only"),
+            unprivileged_from=start if isinstance(start, int | Missing) else _NOT_TOLD,
+            privileged=not uid,
+        )
+
+    def _switch(self, name: str) -> Reading[bool]:
+        value = self.read_sysctl(name)
+        return value if isinstance(value, Missing) else bool(value)
+
+    def privilege_of(self, uid: int) -> Reading[bool]:
+        return uid == 0
+
+    def find_user(self, text: str) -> Reading[int]:
+        if is_whole(text):
+            return int(text)
+        return 0 if text == "root" else Missing("names of users are not in the recording")
+
+    def read_local_addresses(self, *_where: Any) -> LocalAddresses:
+        return LocalAddresses(_NO_ADDRESSES, _NO_ADDRESSES)
+
+    def is_loopback_down(self) -> bool:
+        return False
+
+    def interface_indexes(self, *_where: Any) -> dict[str, int]:
+        return {}
+
+    def interface_of(self, _family: int, _address: str) -> int | None:
+        return None
+
+    def read_redirects(self, *_which: object, **_how: object) -> Redirects:
+        return Redirects((), ("the rules of nft and iptables are not in the recording",))
+
+    def read_filters(self, *_which: object, **_how: object) -> Filters:
+        return NO_FILTERS
+
+    def find_route(
+        self, _family: int, destination: str, port: int, source: str | None, *_how: object, **_as: object
+    ) -> Reading[Route]:
+        """The address that most of the sockets came from that went there."""
+        there = Endpoint(destination, port)
+        used = Counter(
+            _plain(row.local).address
+            for row in self._seen()
+            if isinstance(row, Connection) and _plain(row.remote) == there
+        )
+        loopback = destination == "::1" or destination.startswith("127.")
+        chosen = source or next(iter(dict(used.most_common(1))), destination if loopback else None)
+        if chosen is None:
+            return Missing("routes are not in the recording, and none of its sockets goes there")
+        here = {_plain(row.local).address for row in self._seen()}
+        return Route(chosen, None, None, "local" if loopback or destination in here else "unicast")
+
+    def read_port_use(self, low: int, high: int, **_how: object) -> Reading[PortUse]:
+        counts = self.count_states()
+        if isinstance(self._sockets, Missing):
+            return self._sockets
+        users: dict[int, set[PortUser]] = {}
+        for row in self._seen():
+            if not low <= row.local.port <= high or (isinstance(row, Connection) and row.request):
+                continue
+            explicit = isinstance(row, Listener) or row.state is TcpState.BOUND
+            users.setdefault(row.local.port, set()).add(PortUser(row.family, row.local.address, explicit))
+        complete: Reading[bool] = counts if isinstance(counts, Missing) else counts.complete
+        if complete is True and not isinstance(counts, Missing) and isinstance(counts.bound, Missing):
+            complete = counts.bound
+        return PortUse({port: frozenset(found) for port, found in users.items()}, complete)
+
+
+def _printed(value: SysctlValue) -> str:
+    """A value as the kernel prints it, blanks instead of tabs."""
+    if not isinstance(value, tuple):
+        return str(value)
+    if any(isinstance(part, tuple) for part in value):
+        spans = [part for part in value if isinstance(part, tuple)]
+        return ",".join(f"{low}-{high}" if low < high else str(low) for low, high in spans)
+    return " ".join(map(str, value))
+
+
+def _plain(end: Endpoint) -> Endpoint:
+    """The endpoint with an IPv4-mapped address as IPv4."""
+    return end._replace(address=end.address.removeprefix("::ffff:")) if "." in end.address else end
+
+
+def _peer_of(row: Connection | Listener) -> str:
+    return _plain(row.remote).address if isinstance(row, Connection) and row.remote.port else "no peer"
+
+
+def _holder_of(row: Connection | Listener) -> str:
+    match row.owner:
+        case Held(holders):
+            return f"{holders[0].name} ({holders[0].pid})"
+        case Missing(reason):
+            return f"unknown: {reason}"
+    return "no process"
+
+
+def _chosen(told: Reading[SocketOptions], names: Collection[str] | None) -> Reading[SocketOptions]:
+    if names is None or isinstance(told, Missing):
+        return told
+    return {name: value for name, value in told.items() if name in names}

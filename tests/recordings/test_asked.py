@@ -1,0 +1,131 @@
+"""Every question is answered from a recording as from a host, and nothing of this host is mixed in."""
+
+import inspect
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tcpdoctor.kernel import replay
+from tcpdoctor.kernel.entered import replayed
+from tests.cli.command import complaint, tcpdoctor
+from tests.schemas import described
+
+SAMPLES = Path(__file__).parent / "samples"
+CASE = str(SAMPLES / "ss-tanoempi.txt")
+
+QUESTIONS = (
+    "check --from @",
+    "states --from @",
+    "states --by port --from @",
+    "states --by peer --from @",
+    "states --by process --from @",
+    "sockets --from @",
+    "sockets --name orders-api --options --from @",
+    "facts --from @",
+    "sysctl show --from @",
+    "sysctl show tcp_* --from @",
+    "explain --port 8080 --from @",
+    "explain --port 9443 --udp --from @",
+    "explain --connect 127.0.0.1:9443 --from @",
+    "explain --pid 49 --from @",
+    "explain orders-api --from @",
+    "explain fin-wait-2 --from @",
+    "explain bound --from @",
+    "explain tcp_fin_timeout --from @",
+    "explain EMFILE --from @",
+    "explain SO_REUSEADDR --from @",
+    "explain close-wait-leak --from @",
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The listing with the settings and counters of the same moment, pasted behind each other."""
+    path = tmp_path_factory.mktemp("whole") / "case.txt"
+    names = ("ss-tanoempi.txt", "sysctl-a.txt", "nstat-az.txt")
+    path.write_text("\n".join((SAMPLES / name).read_text(encoding="utf-8") for name in names))
+    return str(path)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_every_question_has_an_answer_that_fits_its_schema(question, whole):
+    words = question.replace("@", whole).split()
+    answer = tcpdoctor(*words, "--format", "json")
+    assert answer.stderr == ""
+    told = described(answer.stdout)
+    source = told["source" if words[0] == "check" else "recording"]
+    assert (source["kind"], source["looks"]) == ("text", 1)
+    assert source["forms"] == ["ss", "sysctl", "nstat"]
+    text = tcpdoctor(*words)
+    assert "from pasted output (ss, sysctl, nstat)" in text.stdout
+    assert max(map(len, text.stdout.splitlines())) <= 80
+
+
+WATCHER = """
+import sys
+opened = []
+def watch(event, args):
+    if event == "open" and str(args[0]).startswith(("/proc", "/sys", "/run", "/etc/sysctl")):
+        opened.append(str(args[0]))
+    if event in ("socket.__new__", "os.listdir", "os.scandir") and "tcpdoctor" not in str(args[0]):
+        opened.append(f"{event} {args}")
+sys.addaudithook(watch)
+from tcpdoctor.__main__ import main
+sys.argv = ["tcpdoctor", *sys.argv[1:]]
+try:
+    main()
+finally:
+    print(*sorted(set(opened)), sep="\\n", file=sys.stderr)
+"""
+OWN = ("/proc/self/fd", "/proc/thread-self/status", "/proc/self/status")
+"""What says something of this program alone."""
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_nothing_of_this_host_is_read(question, whole):
+    words = question.replace("@", whole).split()
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHER, *words, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert json.loads(done.stdout)["schema"].startswith("tcpdoctor.")
+    foreign = [line for line in done.stderr.splitlines() if line and not line.startswith(OWN)]
+    assert foreign == []
+
+
+def test_a_recording_knows_all_that_reads_the_kernel():
+    source = Path(inspect.getsourcefile(replayed)).parent
+    marked = set()
+    for path in source.glob("*.py"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        marked |= {
+            after.removeprefix("def ").partition("(")[0]
+            for line, after in itertools.pairwise(lines)
+            if line == "@replayed"
+        }
+    assert len(marked) > 40
+    assert {name for name in marked if not hasattr(replay.Replay, name)} == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("check", "--from", CASE, "--netns", "blue"), "--netns"),
+        (("check", "--from", CASE, "--since-last", "x"), "--since-last"),
+        (("explain", "8080", "--from", CASE, "--probe"), "--probe"),
+        (("explain", "8080", "--from", CASE, "--wait"), "--wait"),
+        (("states", "--from", CASE, "--netns", "all"), "--netns"),
+        (("check", "--from", "/nowhere"), "no such file"),
+        (("check", "--from", CASE, "--from", CASE), "does not say when it was taken"),
+        (("check", "--from", CASE, "--from", CASE, "--from", CASE), "given 3 times"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(words, said):
+    assert said in complaint(tcpdoctor(*words))
