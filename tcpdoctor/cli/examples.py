@@ -57,6 +57,10 @@ EXAMPLES: Mapping[str, tuple[Example, Example]] = {
         Example("tcpdoctor trace --for 1s", "every connection that ends here within a second"),
         Example("tcpdoctor trace --port 443 --for 1s", "of one port: who closes first, who resets"),
     ),
+    "diff": (
+        Example("tcpdoctor diff before.json.gz after.json.gz", "what appeared, grew, went; rates; settings"),
+        Example("tcpdoctor diff a.txt b.txt --window 5m --json", "two pastes taken five minutes apart"),
+    ),
     "sysctl": (
         Example("tcpdoctor sysctl show --changed", "settings that are not the kernel's defaults"),
         Example("tcpdoctor sysctl lint", "what the files of sysctl.d do, and what is wrong in them"),

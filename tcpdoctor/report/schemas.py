@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from tcpdoctor.answers.about import NamedForm, SchemaList, ShellScript
 from tcpdoctor.answers.connect import ConnectAnswer
 from tcpdoctor.answers.ended import EndedConnection, TraceSummary
+from tcpdoctor.answers.diff import DiffAnswer
 from tcpdoctor.answers.error import ErrorAnswer
 from tcpdoctor.answers.facts import FactsAnswer
 from tcpdoctor.answers.fix import FixAnswer
@@ -39,6 +40,7 @@ _RECORDS: Mapping[str, tuple[Any, str]] = {
     "checks": (ChecksAnswer, "check --netns all"),
     "completion": (ShellScript, "completion SHELL"),
     "connect": (ConnectAnswer, "explain --connect HOST:PORT"),
+    "diff": (DiffAnswer, "diff A B"),
     "error": (ErrorAnswer, "explain --error E"),
     "facts": (FactsAnswer, "facts"),
     "fix": (FixAnswer, "fix"),

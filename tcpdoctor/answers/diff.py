@@ -1,0 +1,385 @@
+"""The answer to `diff A B`: what appeared, grew and went between two recordings, and what was set."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, TypeVar
+
+from tcpdoctor.answers.finding import ToldFinding, told_finding
+from tcpdoctor.answers.record import NO_REASONS, Count, Host, Is, Reasons, Seconds, StateKey, Time, utc
+from tcpdoctor.answers.rules import load_rules
+from tcpdoctor.answers.states import state_readings
+from tcpdoctor.diagnosis.evaluate import diagnose
+from tcpdoctor.diagnosis.finding import Finding
+from tcpdoctor.facts.counter_facts import GAUGES
+from tcpdoctor.facts.rates import elapsed
+from tcpdoctor.facts.sysctl_value import value_as_printed
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import (
+    Census,
+    Connection,
+    Destination,
+    Endpoint,
+    Held,
+    Listener,
+    Samples,
+    Snapshot,
+)
+from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
+from tcpdoctor.named_tuples import NamedTuple
+from tcpdoctor.recordings.recording import Recording
+from tcpdoctor.recordings.source import Source
+
+T = TypeVar("T")
+
+Severity = Literal["info", "warning", "critical"]
+_MOST = 1_000
+"""Rows of each kind, those that changed most."""
+
+
+class Side(NamedTuple):
+    """One of the two recordings."""
+
+    recording: Source
+    host: Host
+    taken_at: Time
+
+
+class FindingThen(NamedTuple):
+    """A finding of the earlier recording."""
+
+    rule: str
+    severity: Severity
+    label: str
+    title: str
+    fingerprint: str
+
+
+class FindingChanged(NamedTuple):
+    """A finding of both that is more or less severe."""
+
+    rule: str
+    label: str
+    title: str
+    fingerprint: str
+    severity_before: Severity
+    severity: Severity
+
+
+class FindingUnanswered(NamedTuple):
+    """A finding of the earlier one of which the later one tells nothing."""
+
+    rule: str
+    severity: Severity
+    label: str
+    title: str
+    fingerprint: str
+    reason: str
+
+
+class StateDifference(NamedTuple):
+    """Sockets of one state."""
+
+    state: StateKey
+    before: Reading[Count]
+    after: Reading[Count]
+    stayed: Annotated[Reading[Count], Is("Sockets that are in this state in both.")]
+    missing: Reasons = NO_REASONS
+
+
+class HolderDifference(NamedTuple):
+    """Sockets of one state that one process holds."""
+
+    process: Annotated[str, Is("Name and pid: nginx (811).")]
+    state: StateKey
+    before: Count
+    after: Count
+
+
+class DestinationDifference(NamedTuple):
+    """Sockets towards one destination."""
+
+    destination: str
+    source: str
+    before: Count
+    after: Count
+
+
+class CounterDifference(NamedTuple):
+    """A counter that grew."""
+
+    counter: Annotated[str, Is("As `tcpdoctor facts` calls it: TcpExt.ListenOverflows.")]
+    before: int
+    after: int
+    per_s: Annotated[Reading[float], Is("Events a second.")]
+    missing: Reasons = NO_REASONS
+
+
+class SettingDifference(NamedTuple):
+    """A setting with another value."""
+
+    sysctl: str
+    before: str
+    after: str
+
+
+class DiffAnswer(NamedTuple):
+    """What `tcpdoctor diff A B --format json` prints, and the text says."""
+
+    schema: Literal["tcpdoctor.diff/1"]
+    before: Side
+    after: Side
+    seconds: Annotated[Reading[Seconds], Is("From the earlier one to the later one.")]
+    appeared: Annotated[tuple[ToldFinding, ...], Is("Findings of the later one alone, the worst first.")]
+    gone: Annotated[tuple[FindingThen, ...], Is("Findings of the earlier one alone.")]
+    changed: tuple[FindingChanged, ...]
+    unanswered: tuple[FindingUnanswered, ...]
+    stayed: Annotated[Count, Is("Findings of both, of the same severity.")]
+    states: tuple[StateDifference, ...]
+    processes: Annotated[
+        Reading[tuple[HolderDifference, ...]], Is("That hold more or fewer, most different first.")
+    ]
+    destinations: Annotated[
+        Reading[tuple[DestinationDifference, ...]], Is("With more or fewer, most different first.")
+    ]
+    counters: Annotated[Reading[tuple[CounterDifference, ...]], Is("That grew, the fastest first.")]
+    went_back: Annotated[tuple[str, ...], Is("Counters that are lower than before: they were reset.")]
+    sysctls: Annotated[tuple[SettingDifference, ...], Is("Known of both, and different.")]
+    missing: Reasons
+
+
+def compare_recordings(one: Recording, other: Recording, apart: float | None = None) -> DiffAnswer:
+    """Return what is different between two recordings, of which the earlier one is told first.
+
+    Args:
+        one: A recording.
+        other: Another one, mostly of the same host.
+        apart: Seconds between them, where they do not say when they were taken.
+
+    Raises:
+        RuleError: A rule file is wrong.
+        ConfigError: The configuration is wrong.
+    """
+    dated = one.source.dated and other.source.dated
+    if dated and one.samples.after.taken_at > other.samples.after.taken_at:
+        one, other = other, one
+    then, now = one.samples.after, other.samples.after
+    if not dated and apart is not None:
+        then = then._replace(clock=now.clock - apart)
+    seconds = _seconds(then, now)
+    findings = _findings(one, other, then, seconds)
+    counters, went_back = _counters(then, now, seconds)
+    return DiffAnswer(
+        "tcpdoctor.diff/1",
+        _side(one),
+        _side(other),
+        seconds,
+        *findings,
+        states=_states(one, other),
+        processes=_processes(one, other),
+        destinations=_destinations(then, now),
+        counters=counters,
+        went_back=went_back,
+        sysctls=_settings(then, now),
+        missing={},
+    )
+
+
+def _side(recording: Recording) -> Side:
+    look = recording.samples.after
+    host = Host(look.host, look.kernel, str(look.namespace), look.namespace_name)
+    return Side(recording.source, host, utc(look.taken_at))
+
+
+def _seconds(then: Snapshot, now: Snapshot) -> Reading[float]:
+    if then.host != now.host:
+        return Missing(f"the recordings are of different hosts, {then.host} and {now.host}")
+    return elapsed(Samples(then, now))
+
+
+# Findings.
+
+
+def _findings(
+    one: Recording, other: Recording, then: Snapshot, seconds: Reading[float]
+) -> tuple[
+    tuple[ToldFinding, ...],
+    tuple[FindingThen, ...],
+    tuple[FindingChanged, ...],
+    tuple[FindingUnanswered, ...],
+    int,
+]:
+    rules = load_rules().rules
+    samples = other.samples
+    if samples.before is None and not isinstance(seconds, Missing):
+        samples = Samples(then, samples.after)
+    before, after = diagnose(rules, one.samples), diagnose(rules, samples)
+    old = {finding.fingerprint: finding for finding in before.findings}
+    new = {finding.fingerprint: finding for finding in after.findings}
+    reasons = {rule.rule: rule.reason for rule in after.unchecked}
+    lost = [finding for fingerprint, finding in old.items() if fingerprint not in new]
+    both = [(old[one], new[one]) for one in old if one in new]
+    return (
+        tuple(told_finding(finding) for fingerprint, finding in new.items() if fingerprint not in old),
+        tuple(FindingThen(*_told(finding)) for finding in lost if finding.rule not in reasons),
+        tuple(_changed(*pair) for pair in both if pair[0].severity != pair[1].severity),
+        tuple(
+            FindingUnanswered(*_told(finding), reasons[finding.rule])
+            for finding in lost
+            if finding.rule in reasons
+        ),
+        sum(earlier.severity == later.severity for earlier, later in both),
+    )
+
+
+def _told(finding: Finding) -> tuple[str, Severity, str, str, str]:
+    severity: Severity = finding.severity.key  # type: ignore[assignment]  # one of the three
+    return finding.rule, severity, finding.label, finding.title, finding.fingerprint
+
+
+def _changed(before: Finding, after: Finding) -> FindingChanged:
+    rule, severity, label, title, fingerprint = _told(after)
+    return FindingChanged(rule, label, title, fingerprint, _told(before)[1], severity)
+
+
+# Sockets.
+
+
+def _rows(recording: Recording) -> Reading[list[Connection | Listener]]:
+    sockets = recording.sockets
+    return sockets if isinstance(sockets, Missing) else [seen.row for seen in sockets]
+
+
+def _state(row: Connection | Listener) -> TcpState:
+    return TcpState.LISTEN if isinstance(row, Listener) else row.state
+
+
+def _states(one: Recording, other: Recording) -> tuple[StateDifference, ...]:
+    before = state_readings(one.samples.after.census)
+    after = state_readings(other.samples.after.census)
+    same = _stayed(_rows(one), _rows(other))
+
+    def stayed(state: TcpState) -> Reading[int]:
+        unknown = [known for known in (before[state], after[state], same) if isinstance(known, Missing)]
+        if unknown or isinstance(same, Missing):
+            return unknown[0]
+        return same[state]
+
+    return tuple(
+        StateDifference(
+            state.key,  # type: ignore[arg-type]  # one of them
+            before[state],
+            after[state],
+            stayed(state),
+        )
+        for state in COUNTED_STATES
+    )
+
+
+def _stayed(
+    before: Reading[Sequence[Connection | Listener]], after: Reading[Sequence[Connection | Listener]]
+) -> Reading[Counter[TcpState]]:
+    """How many sockets of each state are in both: by the kernel's cookie, else by their ends."""
+    if isinstance(before, Missing):
+        return before
+    if isinstance(after, Missing):
+        return after
+    known = {_same(row) for row in before}
+    return Counter(_state(row) for row in after if _same(row) in known)
+
+
+def _same(row: Connection | Listener) -> tuple[TcpState, int | Endpoint, Endpoint | None]:
+    if row.cookie:
+        return _state(row), row.cookie, None
+    return _state(row), row.local, row.remote if isinstance(row, Connection) else None
+
+
+def _processes(one: Recording, other: Recording) -> Reading[tuple[HolderDifference, ...]]:
+    before, after = _rows(one), _rows(other)
+    if isinstance(before, Missing):
+        return before
+    if isinstance(after, Missing):
+        return after
+    old, new = Counter(map(_holding, before)), Counter(map(_holding, after))
+    changed = _most_different(old, new)
+    return tuple(
+        HolderDifference(key[0], key[1].key, old[key], new[key])  # type: ignore[arg-type]  # one of them
+        for key in changed
+        if key is not None
+    )
+
+
+def _holding(row: Connection | Listener) -> tuple[str, TcpState] | None:
+    if not isinstance(row.owner, Held):
+        return None
+    holder = row.owner.holders[0]
+    return f"{holder.name} ({holder.pid})", _state(row)
+
+
+def _most_different(old: Mapping[T, int], new: Mapping[T, int]) -> list[T]:
+    """What there are more or fewer of, the largest difference first."""
+    changed = [key for key in {**old, **new} if old.get(key, 0) != new.get(key, 0)]
+    changed.sort(key=lambda key: (-abs(new.get(key, 0) - old.get(key, 0)), str(key)))
+    return changed[:_MOST]
+
+
+def _destinations(then: Snapshot, now: Snapshot) -> Reading[tuple[DestinationDifference, ...]]:
+    if isinstance(then.census, Missing):
+        return then.census
+    if isinstance(now.census, Missing):
+        return now.census
+    old, new = _uses(then.census), _uses(now.census)
+    return tuple(
+        DestinationDifference(
+            str(Endpoint(key.address, key.port)), key.source, old.get(key, 0), new.get(key, 0)
+        )
+        for key in _most_different(old, new)
+    )
+
+
+def _uses(census: Census) -> Mapping[Destination, int]:
+    return {destination: use.total for destination, use in census.by_destination.items()}
+
+
+# Counters and settings.
+
+
+def _counters(
+    then: Snapshot, now: Snapshot, seconds: Reading[float]
+) -> tuple[Reading[tuple[CounterDifference, ...]], tuple[str, ...]]:
+    """Counters that grew, and those that went back; gauges among the kernel's counters are left out."""
+    if isinstance(then.counters, Missing):
+        return then.counters, ()
+    if isinstance(now.counters, Missing):
+        return now.counters, ()
+    old = then.counters
+    both = [(name, old[name], number) for name, number in now.counters.items() if name in old]
+    both = [(name, before, after) for name, before, after in both if name not in GAUGES]
+    grown = sorted(
+        ((name, before, after) for name, before, after in both if after > before),
+        key=lambda each: (each[1] - each[2], each[0]),
+    )
+    rates = (
+        CounterDifference(
+            name,
+            before,
+            after,
+            seconds if isinstance(seconds, Missing) else round((after - before) / seconds, 6),
+        )
+        for name, before, after in grown
+    )
+    return tuple(rates), tuple(name for name, before, after in both if after < before)
+
+
+def _settings(then: Snapshot, now: Snapshot) -> tuple[SettingDifference, ...]:
+    found = []
+    for name, value in sorted(now.sysctls.items()):
+        before = then.sysctls.get(name)
+        if name in _MEASURES or before is None or isinstance(before, Missing) or isinstance(value, Missing):
+            continue
+        if before != value:
+            found.append(SettingDifference(name, value_as_printed(before), value_as_printed(value)))
+    return tuple(found)
+
+
+_MEASURES = frozenset({"fs.file-nr", "net.netfilter.nf_conntrack_count"})
+"""What /proc/sys holds that nobody sets."""
