@@ -130,7 +130,8 @@ def _reasons_text(reasons: tuple[tuple[str, str], ...]) -> str:
 
 
 def _line(record: Any, above: dict[str, str]) -> str:
-    form = _form_of(record.__class__, tuple(map(type, record)), "missing" in record._fields)
+    has_reasons = hasattr(getattr(record, "missing", None), "keys")  # a fact has one reason, no mapping
+    form = _form_of(record.__class__, tuple(map(type, record)), has_reasons)
     values = [record[number] for number in form.taken]
     for place, convert in form.converted:
         values[place] = convert(values[place])
