@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from tcpdoctor.answers.about import NamedForm, SchemaList, ShellScript
 from tcpdoctor.answers.connect import ConnectAnswer
-from tcpdoctor.answers.ended import EndedConnection, TraceSummary
 from tcpdoctor.answers.diff import DiffAnswer
+from tcpdoctor.answers.ended import EndedConnection, TraceSummary
 from tcpdoctor.answers.error import ErrorAnswer
 from tcpdoctor.answers.facts import FactsAnswer
 from tcpdoctor.answers.fix import FixAnswer
