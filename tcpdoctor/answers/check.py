@@ -15,6 +15,7 @@ from tcpdoctor.named_tuples import NamedTuple
 
 if TYPE_CHECKING:  # one namespace does without those of many
     from tcpdoctor.answers.everywhere import Place, Unseen
+    from tcpdoctor.answers.planned import PlannedChange
     from tcpdoctor.diagnosis.measure import Measure
     from tcpdoctor.facts.destinations import PortsLeft
     from tcpdoctor.kernel.namespace_entry import HeldPlace
@@ -46,6 +47,10 @@ class Check(NamedTuple):
     """How the network namespace is called, where it is one of many (`--netns all`)."""
     way: str | None = None
     """What to type before a command to run it in the namespace that was asked for (`--netns`)."""
+    plan: "tuple[PlannedChange, ...]" = ()
+    """The settings that `tcpdoctor fix` would change, where the format tells of them."""
+    settable: int = 0
+    """How many these are, also where the format tells no more."""
     source: "Source | None" = None
     """Which recordings were read, where it was no look at this host (`--from`)."""
     netns: str = ""

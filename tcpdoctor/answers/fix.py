@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Literal
 
-from tcpdoctor.answers.plan import LeftUndone, PlannedAdvice, PlannedChange, ToldPlan, write_command
+from tcpdoctor.answers.planned import LeftUndone, PlannedAdvice, PlannedChange, ToldPlan, write_command
 from tcpdoctor.answers.record import Host, Is, Time, host_of, utc
 from tcpdoctor.diagnosis.finding import Finding, Severity
 from tcpdoctor.errors import QuestionError

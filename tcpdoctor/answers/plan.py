@@ -1,92 +1,30 @@
-"""The plan of `tcpdoctor fix` as every answer has it, and the look at what sets the settings of it."""
+"""A plan with what sets its settings now, and what would win at the next boot."""
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Annotated
 
-from tcpdoctor.answers.finding import SysctlNumber
-from tcpdoctor.answers.record import Is
+from tcpdoctor.answers.planned import (
+    LeftUndone,
+    PlannedAdvice,
+    PlannedChange,
+    ToldPlan,
+    bare_plan,
+    write_command,
+)
 from tcpdoctor.answers.settings import ToldSetting, look_at_settings
 from tcpdoctor.answers.settings_files import apply_files
 from tcpdoctor.diagnosis.finding import Finding
-from tcpdoctor.diagnosis.plan import (
-    RESERVED_PORTS,
-    Plan,
-    PlanGround,
-    SettingChange,
-    make_plan,
-    setting_text,
-)
+from tcpdoctor.diagnosis.plan import Plan, SettingChange, setting_text
 from tcpdoctor.diagnosis.sysctl_look import Source, Sources, origin
-from tcpdoctor.facts.sysctl_value import is_same, value_as_printed
+from tcpdoctor.facts.sysctl_value import is_same
 from tcpdoctor.kernel.boot_lines import BootLine, boot_line, put_lines
-from tcpdoctor.kernel.cgroups import runs_pods
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.kernel.sysctl_files import FOLDERS, Reader, SettingsFile, Tree, read_boot_settings, read_tree
 from tcpdoctor.kernel.tuned import Tuned, read_reapplied, read_tuned
-from tcpdoctor.kernel.udp import read_udp_sockets
-from tcpdoctor.named_tuples import NamedTuple
 
 SYSCTL_FOLDER = "/etc/sysctl.d"
 BOOT_FILE = "60-tcpdoctor.conf"
-
-
-class PlannedChange(NamedTuple):
-    """One setting that is to be changed."""
-
-    key: str
-    now: Annotated[SysctlNumber, Is("What it holds.")]
-    value: Annotated[SysctlNumber, Is("What it shall hold.")]
-    rules: Annotated[tuple[str, ...], Is("Those that ask for it.")]
-    computed: Annotated[str, Is("How the value came about, in one sentence.")]
-    persist: Annotated[str, Is("A line for a file of /etc/sysctl.d.")]
-    set_by: Annotated[
-        str | None, Is("What set the value that runs; null: the kernel's default, or it cannot be seen.")
-    ]
-    conflict: Annotated[
-        str | None, Is("Which rules ask for something else, or what would win at the next boot.")
-    ]
-    risk: str
-    verify: tuple[str, ...]
-    undo: tuple[str, ...]
-    boot: Annotated[str | None, Is("What becomes of it at the next boot, where that is not the line alone.")]
-    overridden: Annotated[
-        bool, Is("Something else would win at the next boot, so that it is not applied but for this boot.")
-    ]
-    applied: Annotated[bool, Is("tcpdoctor fix has made this change, or taken it back.")] = False
-
-
-class PlannedAdvice(NamedTuple):
-    """What is to be done about a finding in a program, or by hand."""
-
-    rule: str
-    subject: str
-    title: str
-    do: str
-
-
-class LeftUndone(NamedTuple):
-    """What is not in the plan, or is still found after it, and why."""
-
-    rule: str | None
-    subject: str
-    why: str
-
-
-class ToldPlan(NamedTuple):
-    """A plan as it is told."""
-
-    changes: tuple[PlannedChange, ...]
-    advice: tuple[PlannedAdvice, ...]
-    left: tuple[LeftUndone, ...]
-    needs: Mapping[str, str]
-    """By setting, the one without whose change it must not be changed."""
-
-
-def asks_for_settings(findings: Sequence[Finding]) -> bool:
-    """Whether a plan may have changes: at least one finding has a fix that writes a setting."""
-    return any(fix.sysctl is not None for finding in findings for fix in finding.fixes)
 
 
 def plan_of(
@@ -106,7 +44,7 @@ def plan_of(
         only: As `make_plan`.
         folder: Where the lines for the next boot would go; None: nowhere.
     """
-    plan = make_plan(findings, _ground(snapshot, here=here), only)
+    plan = bare_plan(findings, snapshot, here=here, only=only)
     if not here:
         return told_plan(plan, {}, {}, snapshot)
     names = [change.key for change in plan.changes]
@@ -115,33 +53,6 @@ def plan_of(
     )
     wins = overrides_at_boot(plan.changes, folder) if folder is not None and names else {}
     return told_plan(plan, settings, wins, snapshot)
-
-
-def _ground(snapshot: Snapshot, *, here: bool) -> PlanGround:
-    reserved = snapshot.sysctls.get(RESERVED_PORTS, Missing(f"{RESERVED_PORTS} was not read"))
-    return PlanGround(
-        servers=_servers(snapshot, here=here),
-        reserved=reserved
-        if isinstance(reserved, Missing)
-        else value_as_printed(reserved)
-        if reserved
-        else "",
-        kubernetes=here and runs_pods(),
-        initial=snapshot.initial_namespace,
-    )
-
-
-def _servers(snapshot: Snapshot, *, here: bool) -> Reading[frozenset[int]]:
-    """Local ports of servers: TCP listeners, and where that can be asked UDP sockets without a peer."""
-    if isinstance(snapshot.listeners, Missing):
-        return snapshot.listeners
-    ports = {listener.local.port for listener in snapshot.listeners}
-    if here:
-        sockets = read_udp_sockets()
-        if isinstance(sockets, Missing):
-            return sockets
-        ports |= {socket.local.port for socket in sockets if not socket.remote.port}
-    return frozenset(ports)
 
 
 def told_plan(
@@ -189,11 +100,6 @@ def _told_change(
         boot=_at_boot(change.key, snapshot),
         overridden=wins is not None,
     )
-
-
-def write_command(key: str, value: str) -> str:
-    """Return the command that writes a setting; an empty list of ports is one blank for sysctl(8)."""
-    return f"sysctl -w {key}={value}" if value and " " not in value else f"sysctl -w {key}='{value or ' '}'"
 
 
 def _setter(setting: ToldSetting) -> str | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tcpdoctor.answers import check as conclusions
 from tcpdoctor.answers.check import Check, Checks, loud_findings
 from tcpdoctor.answers.finding import SysctlNumber, ToldFinding, told_finding
+from tcpdoctor.answers.planned import PlannedChange
 from tcpdoctor.answers.record import ABSENT, Absent, Count, Host, Is, Reasons, Time, utc
 from tcpdoctor.answers.states import SocketsByState, state_readings
 from tcpdoctor.diagnosis.finding import Finding, Severity, Unchecked
@@ -126,6 +127,9 @@ class CheckAnswer(NamedTuple):
         tuple[ToldUntold, ...],
         Is("Subjects for which a rule fired as well, none worse than those among the findings."),
     ]
+    plan: Annotated[
+        tuple[PlannedChange, ...], Is("What tcpdoctor fix would change, in this order; none: no setting.")
+    ]
     changes: Annotated[
         ToldChanges | Absent,
         Is(
@@ -212,6 +216,7 @@ def check_answer(check: Check, findings: Sequence[Finding] | None = None) -> Che
             ToldUntold(each.rule, each.severity.key, each.number)  # type: ignore[arg-type]  # its names
             for each in diagnosis.untold
         ),
+        plan=check.plan,
         source=ABSENT if check.source is None else check.source,
         network_namespace=_told_namespace(check.place) if check.place else ABSENT,
     )

@@ -264,7 +264,7 @@ def _answer(request: _Request, kind: CheckFormat, target: Output) -> int:
         if recording is None:
             answer = _look(request, memory, kind, tell_stage)
         else:
-            answer = _look_at_recording(request, recording)
+            answer = _look_at_recording(request, recording, kind)
         answer = answer._replace(duration=time.monotonic() - started, way=_way_of(request), netns=style.netns)
         tell_stage("writing the answer")
         head = _incomplete(answer)
@@ -310,7 +310,10 @@ def _answer_everywhere(
         interrupted=(lambda: cut.append(True)) if kind == "text" and request.to_stdout else None,
     )
     taken = time.monotonic() - started
-    told = [check._replace(duration=taken, interrupted=bool(cut)) for check in answer.checks]
+    told = [
+        _with_plan(check._replace(duration=taken, interrupted=bool(cut)), kind, here=False)
+        for check in answer.checks
+    ]
     answer = answer._replace(checks=tuple(told))
     complain_of(answer.unseen, 0 if request.quiet else answer.hidden)
     tell_stage("writing the answer")
@@ -520,10 +523,33 @@ def _look(
 
             diagnosis = diagnose(library.rules, samples, library.most)
     answer = _finished(request, library, diagnosis, samples)._replace(interrupted=was_cut_short())
+    answer = _with_plan(answer, kind, here=True)
     return answer if memory is None else answer._replace(window=memory.window)
 
 
-def _look_at_recording(request: _Request, recording: "Recording") -> Check:
+_TELLING_FORMATS = ("json", "jsonl", "html")
+"""Formats that tell the whole plan; the text says how many settings it has."""
+
+
+def _with_plan(answer: Check, kind: CheckFormat, *, here: bool) -> Check:
+    """Add what `tcpdoctor fix` would change; `here` where that is the namespace of this process."""
+    findings, look = answer.diagnosis.findings, answer.samples.after
+    if kind not in ("text", *_TELLING_FORMATS) or not any(
+        fix.sysctl for each in findings for fix in each.fixes
+    ):
+        return answer
+    if kind == "text":
+        from tcpdoctor.answers.planned import bare_plan
+
+        return answer._replace(settable=len(bare_plan(findings, look, here=here).changes))
+    from tcpdoctor.answers.plan import SYSCTL_FOLDER, plan_of
+
+    folder = None if look.initial_namespace is False else SYSCTL_FOLDER
+    plan = plan_of(findings, look, here=here, folder=folder)
+    return answer._replace(plan=plan.changes, settable=len(plan.changes))
+
+
+def _look_at_recording(request: _Request, recording: "Recording", kind: CheckFormat) -> Check:
     """Judge what somebody else saw."""
     from tcpdoctor.diagnosis.evaluate import diagnose
     from tcpdoctor.facts.rates import elapsed
@@ -534,7 +560,8 @@ def _look_at_recording(request: _Request, recording: "Recording") -> Check:
     apart = elapsed(recording.samples)
     window = 0.0 if isinstance(apart, Missing) else round(apart, 1)
     answer = _finished(request, library, diagnosis, recording.samples)
-    return answer._replace(window=window, source=recording.source)
+    answer = answer._replace(window=window, source=recording.source)
+    return _with_plan(answer, kind, here=False)._replace(settable=0)  # nothing can be applied from here
 
 
 def _admit_blindness(answers: Sequence[Check]) -> None:

@@ -19,7 +19,8 @@ from tcpdoctor.answers.fix import (
     undo_exit_code,
     undo_fix,
 )
-from tcpdoctor.answers.plan import BOOT_FILE, SYSCTL_FOLDER, ToldPlan, plan_of
+from tcpdoctor.answers.plan import BOOT_FILE, SYSCTL_FOLDER, plan_of
+from tcpdoctor.answers.planned import ToldPlan
 from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.cli.consent import ask_to_apply, ask_to_keep, has_terminal, say_meanwhile
 from tcpdoctor.cli.options import EVERY, NETNS, WINDOW, Path, duration, look_from, refuse_bad_window

@@ -49,6 +49,7 @@ def check_html(check: Check, only: Sequence[Finding] | None = None) -> str:
         states_section(check.samples, readings) if only is None else "",
         *(_pictures(check) if only is None else ()),
         *(_article(alike, check, folded=number > 0) for number, alike in enumerate(groups)),
+        _plan(check) if only is None else "",
         _unanswered(check) if only is None else "",
     ]
     verdict = status(check).upper()
@@ -67,7 +68,8 @@ def _part(check: Check, name: str, only: Sequence[Finding] | None = None, *, ope
         _article(alike, check, folded=number > 0 or not opened, within=name)
         for number, alike in enumerate(groups)
     )
-    return _hero(check, groups, name) + "".join(articles) + (_unanswered(check) if only is None else "")
+    rest = _plan(check) + _unanswered(check) if only is None else ""
+    return _hero(check, groups, name) + "".join(articles) + rest
 
 
 def _hero(check: Check, groups: Sequence[Alike], within: str = "") -> str:
@@ -149,6 +151,20 @@ def _pictures(check: Check) -> list[str]:
         ports_section(samples),
         processes_section(samples),
     ]
+
+
+def _plan(check: Check) -> str:
+    """Return the settings that can be changed together, folded; nothing where there are none."""
+    if not check.plan:
+        return ""
+    from tcpdoctor.report.plan_text import change_blocks  # most hosts have no plan
+
+    style = PLAIN._replace(netns=check.netns)
+    blocks = [block for change in check.plan for block in change_blocks(change)]
+    said = f"{plural(len(check.plan), 'setting')} at once, undone by itself: {style.asks('tcpdoctor fix')}"
+    return (
+        f'<details class="finding" id="plan"><summary>{text(said)}</summary>{page_html(blocks)}</details>\n'
+    )
 
 
 def _unanswered(check: Check) -> str:

@@ -188,12 +188,20 @@ def _ending(check: Check, findings: Sequence[Finding], style: Style, *, told: bo
     lines = [""]
     if told:
         lines += _unanswered(check.diagnosis, style)
+    if told and check.settable:
+        lines.append(at_once_line(check.settable, style))
     if len(findings) > 1:
         full = f" Each in full: {style.asks('tcpdoctor check RULE')}   all: --long"
         page = "   page: --format html"
         lines.append(style.wrap(full + page if len(full + page) <= style.width else full, " "))
         lines.append(worst_line(findings[0], style))
     return lines if len(lines) > 1 else []
+
+
+def at_once_line(settings: int, style: Style) -> str:
+    """Say that settings can be changed together, undone by themselves, and by what."""
+    said = f" {plural(settings, 'setting')} at once, undone by itself: {style.asks('tcpdoctor fix')}"
+    return style.wrap(said.strip(), "  ", " ")
 
 
 def _unanswered(diagnosis: Diagnosis, style: Style, indent: str = "") -> list[str]:

@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterable, Sequence
 
 from tcpdoctor.answers.fix import FixAnswer
-from tcpdoctor.answers.plan import PlannedAdvice, PlannedChange, write_command
-from tcpdoctor.report.finding_page import setting_words
+from tcpdoctor.answers.planned import PlannedAdvice, PlannedChange, write_command
 from tcpdoctor.report.host import plural
-from tcpdoctor.report.page import Block, Command, Fields, Item, Items, Prose, Section, Verdict
+from tcpdoctor.report.page import Block, Command, Item, Items, Prose, Section, Verdict
+from tcpdoctor.report.plan_text import change_blocks, value_words
 from tcpdoctor.report.style import Style
 
 _STATES = {
@@ -27,7 +27,7 @@ def fix_page(answer: FixAnswer, style: Style) -> list[Block]:
     if answer.state == "planned" and answer.reason:
         return blocks
     if answer.state == "planned":
-        blocks += [block for change in answer.changes for block in _change(change)]
+        blocks += [block for change in answer.changes for block in change_blocks(change)]
     elif answer.changes:
         blocks.append(Section("", (Items(tuple(_made(change, answer) for change in answer.changes)),)))
     blocks += _advice(answer.advice)
@@ -51,36 +51,10 @@ def _verdict(answer: FixAnswer) -> str:
     return f"{answer.host.name}: {said}"
 
 
-def _change(change: PlannedChange) -> list[Block]:
-    rows = [
-        ("why", ", ".join(change.rules)),
-        ("computed", change.computed),
-        *([("set by", change.set_by)] if change.set_by else []),
-        *([("conflict", change.conflict)] if change.conflict else []),
-        *([("next boot", change.boot)] if change.boot else []),
-        ("risk", change.risk),
-    ]
-    title = f"{change.key}: {_words(change.now)} -> {_words(change.value)}"
-    return [
-        Section(
-            title,
-            (
-                Fields(tuple(rows), room=11),
-                Command(change.verify, "verify"),
-                Command((change.undo[-1],), "undo"),
-            ),
-        )
-    ]
-
-
 def _made(change: PlannedChange, answer: FixAnswer) -> Item:
     """A change and whether it is in force."""
     not_made = " (not changed)" if answer.state == "kept" and not change.applied else ""
-    return Item(f"{change.key}: {_words(change.now)} -> {_words(change.value)}{not_made}")
-
-
-def _words(value: object) -> str:
-    return setting_words(list(value) if isinstance(value, tuple) else value)
+    return Item(f"{change.key}: {value_words(change.now)} -> {value_words(change.value)}{not_made}")
 
 
 _MOST_ALIKE = 3
@@ -168,7 +142,7 @@ def _head(answer: FixAnswer) -> list[str]:
 def _remarks(change: PlannedChange) -> list[str]:
     """What somebody has to know who reads the lines alone, as comments of one line each."""
     said = [
-        f"{change.key}: {_words(change.now)} here; {', '.join(change.rules)}",
+        f"{change.key}: {value_words(change.now)} here; {', '.join(change.rules)}",
         *([f"set by {change.set_by}"] if change.set_by else []),
         *([f"conflict: {change.conflict}"] if change.conflict else []),
         *([f"next boot: {change.boot}"] if change.boot else []),

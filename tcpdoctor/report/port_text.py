@@ -57,6 +57,7 @@ def _short(answer: PortAnswer, style: Style) -> list[Block]:
     rows += _labelled("udp", _udp(answer))
     found = answer.findings[:SHOWN_FINDINGS]
     rows += _labelled("check", [line for one in found for line in _finding_lines(one, style)])
+    rows += _labelled("fix", _by_settings(answer, style))
     if answer.verdict == "free":
         if isinstance(answer.redirects, Missing):
             rows.append(("rules", f"of nft and iptables: {answer.redirects.reason}"))
@@ -407,8 +408,17 @@ def _findings(answer: PortAnswer, style: Style) -> list[Section]:
     if len(answer.findings) > SHOWN_FINDINGS:
         blocks.append(Prose(f"... and {len(answer.findings) - SHOWN_FINDINGS} more"))
     more = style.asks(f"tcpdoctor explain --rule {answer.findings[0].rule}")
+    blocks += [Prose(f"By a setting that undoes itself: {line}") for line in _by_settings(answer, style)]
     blocks.append(Prose(f"More: {more}", faint=True))
     return [Section("What tcpdoctor check finds here", tuple(blocks))]
+
+
+def _by_settings(answer: PortAnswer, style: Style) -> list[str]:
+    """The command that plans the settings which findings at this port ask for, where any does."""
+    rules = dict.fromkeys(
+        one.rule for one in answer.findings if any(fix.sysctl is not None for fix in one.fixes)
+    )
+    return [style.asks(f"tcpdoctor fix {' '.join(rules)}")] if rules else []
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tcpdoctor.answers.fix import Consent, FixAnswer, FixPlace, apply_fix
-from tcpdoctor.answers.plan import BOOT_FILE, PlannedChange
+from tcpdoctor.answers.plan import BOOT_FILE
+from tcpdoctor.answers.planned import PlannedChange
 from tcpdoctor.answers.record import host_of, utc
 from tcpdoctor.diagnosis.finding import Finding
 from tcpdoctor.kernel.fix_journal import FixJournal, locked_journal, read_journal

@@ -36,6 +36,7 @@ TOP = [
     "findings",
     "unchecked",
     "untold",
+    "plan",
 ]
 FINDING_KEYS = [
     "rule",

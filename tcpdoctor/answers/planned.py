@@ -1,0 +1,123 @@
+"""The plan of `tcpdoctor fix` as answers have it, and what of this host a plan has to know.
+
+`check` tells the plan as well, so that what it needs of files of settings waits in `tcpdoctor.answers.plan`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+from tcpdoctor.answers.finding import SysctlNumber
+from tcpdoctor.answers.record import Is
+from tcpdoctor.diagnosis.finding import Finding
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import Snapshot
+from tcpdoctor.named_tuples import NamedTuple
+
+if TYPE_CHECKING:
+    from tcpdoctor.diagnosis.plan import Plan, PlanGround
+
+
+class PlannedChange(NamedTuple):
+    """One setting that is to be changed."""
+
+    key: str
+    now: Annotated[SysctlNumber, Is("What it holds.")]
+    value: Annotated[SysctlNumber, Is("What it shall hold.")]
+    rules: Annotated[tuple[str, ...], Is("Those that ask for it.")]
+    computed: Annotated[str, Is("How the value came about, in one sentence.")]
+    persist: Annotated[str, Is("A line for a file of /etc/sysctl.d.")]
+    set_by: Annotated[
+        str | None, Is("What set the value that runs; null: the kernel's default, or it cannot be seen.")
+    ]
+    conflict: Annotated[
+        str | None, Is("Which rules ask for something else, or what would win at the next boot.")
+    ]
+    risk: str
+    verify: tuple[str, ...]
+    undo: tuple[str, ...]
+    boot: Annotated[str | None, Is("What becomes of it at the next boot, where that is not the line alone.")]
+    overridden: Annotated[
+        bool, Is("Something else would win at the next boot, so that it is not applied but for this boot.")
+    ]
+    applied: Annotated[bool, Is("tcpdoctor fix has made this change, or taken it back.")] = False
+
+
+class PlannedAdvice(NamedTuple):
+    """What is to be done about a finding in a program, or by hand."""
+
+    rule: str
+    subject: str
+    title: str
+    do: str
+
+
+class LeftUndone(NamedTuple):
+    """What is not in the plan, or is still found after it, and why."""
+
+    rule: str | None
+    subject: str
+    why: str
+
+
+class ToldPlan(NamedTuple):
+    """A plan as it is told."""
+
+    changes: tuple[PlannedChange, ...]
+    advice: tuple[PlannedAdvice, ...]
+    left: tuple[LeftUndone, ...]
+    needs: Mapping[str, str]
+    """By setting, the one without whose change it must not be changed."""
+
+
+def bare_plan(
+    findings: Sequence[Finding], snapshot: Snapshot, *, here: bool, only: frozenset[str] | None = None
+) -> "Plan":
+    """Return what is to be done, without what sets those settings now or at the next boot.
+
+    Args:
+        findings: Of one network namespace.
+        snapshot: The same.
+        here: Whether that is the namespace of the calling thread: else nothing more is looked at.
+        only: As `make_plan`.
+    """
+    from tcpdoctor.diagnosis.plan import make_plan  # most checks ask for no setting
+
+    return make_plan(findings, _ground(snapshot, here=here), only)
+
+
+def _ground(snapshot: Snapshot, *, here: bool) -> "PlanGround":
+    from tcpdoctor.diagnosis.plan import RESERVED_PORTS, PlanGround
+    from tcpdoctor.facts.sysctl_value import value_as_printed
+    from tcpdoctor.kernel.cgroups import runs_pods
+
+    reserved = snapshot.sysctls.get(RESERVED_PORTS, Missing(f"{RESERVED_PORTS} was not read"))
+    return PlanGround(
+        servers=_servers(snapshot, here=here),
+        reserved=reserved
+        if isinstance(reserved, Missing)
+        else value_as_printed(reserved)
+        if reserved
+        else "",
+        kubernetes=here and runs_pods(),
+        initial=snapshot.initial_namespace,
+    )
+
+
+def _servers(snapshot: Snapshot, *, here: bool) -> Reading[frozenset[int]]:
+    """Local ports of servers: TCP listeners, and where that can be asked UDP sockets without a peer."""
+    if isinstance(snapshot.listeners, Missing):
+        return snapshot.listeners
+    ports = {listener.local.port for listener in snapshot.listeners}
+    if here:
+        from tcpdoctor.kernel.udp import read_udp_sockets
+
+        sockets = read_udp_sockets()
+        if isinstance(sockets, Missing):
+            return sockets
+        ports |= {socket.local.port for socket in sockets if not socket.remote.port}
+    return frozenset(ports)
+
+
+def write_command(key: str, value: str) -> str:
+    """Return the command that writes a setting; an empty list of ports is one blank for sysctl(8)."""
+    return f"sysctl -w {key}={value}" if value and " " not in value else f"sysctl -w {key}='{value or ' '}'"
