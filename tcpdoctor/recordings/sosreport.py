@@ -49,13 +49,13 @@ AT_TOP = frozenset(
 )
 """What lies at the top of a sosreport; an archive of one has a folder around it, as a rule."""
 
-_PROC_FILES = ("tcp", "tcp6", "udp", "udp6", "netstat", "snmp", "snmp6", "sockstat", "sockstat6")
-_MORE_PROC_FILES = ("softnet_stat", "stat/nf_conntrack")
+_PROC_TABLES = ("tcp", "tcp6", "udp", "udp6")
+_PROC_NUMBERS = ("netstat", "snmp", "snmp6", "sockstat", "sockstat6", "softnet_stat", "stat/nf_conntrack")
 _NO_IPV6_TABLE = "  sl  local_address remote_address st\n"
 _COMMANDS = "ss_|netstat_|nstat_|conntrack_|sysctl_-a|ps_a|date|hostname|uname|uptime"
 _SETTINGS = re.compile(r"etc/sysctl\.(?:conf|d/.+)|(?:(?:usr/)?(?:local/)?lib|run)/sysctl\.d/.+")
 _WANTED = re.compile(
-    rf"proc/(?:[\w-]+/)?net/(?:{'|'.join(_PROC_FILES + _MORE_PROC_FILES)}|if_inet6)"
+    rf"proc/(?:[\w-]+/)?net/(?:{'|'.join(_PROC_TABLES + _PROC_NUMBERS)}|if_inet6)"
     r"|proc/(?:stat|meminfo|zoneinfo)|etc/hostname|date|hostname|uname|uptime"
     rf"|sos_commands/[\w.-]+/(?:namespaces/[^/]+/)?(?:ip_netns_exec_[^/]+|(?:{_COMMANDS})[^/]*)"
     rf"|{_SETTINGS.pattern}"
@@ -66,6 +66,9 @@ _ENTERED = re.compile(
     r"|etc|run|usr|lib|usr/lib|usr/local|usr/local/lib|(?:etc|run|lib|usr/lib|usr/local/lib)/sysctl\.d"
 )
 _IN_NAMESPACE = re.compile(r"ip_netns_exec_(.+?)_((?:ss|netstat|nstat|conntrack)_-.*)")
+_AFTER_INTERNET = "Active UNIX domain sockets"
+"""``netstat`` without a protocol prints this behind the last of the sockets that are wanted."""
+_NOT_ENDED = Missing("netstat did not print all of its output")
 _NOT_ONE = "no sosreport: it has neither sos_commands nor proc/net"
 
 
@@ -191,7 +194,8 @@ class _Report(NamedTuple):
 
 
 def _of_host(report: _Report) -> list[Pasted]:
-    forms = [*_listings(report, ""), *_proc(report)]
+    forms = _listings(report, "")
+    forms += _proc(report, tables=not any(form.every_socket is True for form in forms))
     if all(isinstance(form.counters, Missing) for form in forms):
         forms += _counters(report, "")
     elif not any(
@@ -227,7 +231,7 @@ def _telling(forms: Iterable[Pasted]) -> list[Pasted]:
 
 
 def _listings(report: _Report, namespace: str) -> list[Pasted]:
-    """``ss`` and ``netstat``, one of each; of several the one that was asked for most."""
+    """``ss``, and ``netstat`` where that is not whole; of several the one that was asked for most."""
     found: list[Pasted] = []
     for program in ("ss", "netstat"):
         listings = [
@@ -235,9 +239,14 @@ def _listings(report: _Report, namespace: str) -> list[Pasted]:
         ]
         for command, text in sorted(listings, key=lambda one: -len(one[0]))[:1]:
             try:
-                found += read_forms(f"$ {command}\n{text}", report.shown)
+                forms = read_forms(f"$ {command}\n{text}", report.shown)
             except SnapshotError:
                 continue  # such as "ss: command not found"
+            if program == "netstat" and _AFTER_INTERNET not in text:
+                forms = [form._replace(every_socket=_NOT_ENDED) for form in forms]
+            found += forms
+        if any(form.every_socket is True for form in found):
+            break
     return found
 
 
@@ -251,13 +260,17 @@ def _counters(report: _Report, namespace: str) -> list[Pasted]:
     return [*([whole] if whole else []), *tracked]
 
 
-def _proc(report: _Report) -> list[Pasted]:
-    """The files of /proc/net. A report has all of them, so where tcp6 is absent there is no IPv6."""
-    texts = {name: report.text(f"proc/net/{name}") for name in (*_PROC_FILES, *_MORE_PROC_FILES)}
-    if texts["tcp"] and not texts["tcp6"] and not texts["snmp6"]:
+def _proc(report: _Report, *, tables: bool) -> list[Pasted]:
+    """The files of /proc/net, those that list sockets if wanted.
+
+    A report has all of them, so where tcp6 is absent there is no IPv6.
+    """
+    names = (*(_PROC_TABLES if tables else ()), *_PROC_NUMBERS)
+    texts = {name: report.text(f"proc/net/{name}") for name in names}
+    if texts.get("tcp") and not texts["tcp6"] and not texts["snmp6"]:
         texts["tcp6"] = _NO_IPV6_TABLE
-    if _is_big_endian(report):
-        texts |= dict.fromkeys(("tcp", "tcp6", "udp", "udp6"), "")
+    if tables and _is_big_endian(report):
+        texts |= dict.fromkeys(_PROC_TABLES, "")
     return [read_proc_text("".join(texts.values()))] if any(texts.values()) else []
 
 

@@ -5,11 +5,13 @@ import gzip
 import json
 import lzma
 import os
+import time
 
 import pytest
 
 from tcpdoctor.errors import QuestionError, SnapshotError
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import Held
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.recordings.opened import open_recording
 from tcpdoctor.recordings.sosreport import open_sosreport
@@ -355,3 +357,29 @@ def test_check_asks_about_a_namespace_of_a_report(tmp_path):
     other = tcpdoctor("check", "--from", str(SAMPLES / "ss-tan.txt"), "--netns", "blue")
     assert (other.returncode, other.stderr.count("\n")) == (3, 1)
     assert "--netns chooses among those of a sosreport" in other.stderr
+
+
+def test_a_listing_that_ended_early_is_completed_by_the_tables_of_proc(tmp_path):
+    files, links = with_listings(NETSTAT)
+    name = "sos_commands/networking/netstat_-W_-neopa"
+    files[name] = files[name][: len(files[name]) // 2]
+    look = open_sosreport(packed(tmp_path, "tar", files, links), "report").samples.after
+    assert counted(look) == EXPECTED
+    assert look.census.complete is True
+    owners = [one.owner for one in look.detail[TcpState.CLOSE_WAIT].connections]
+    assert any(isinstance(owner, Held) for owner in owners)
+
+
+@pytest.mark.slow
+def test_of_a_hundred_thousand_sockets_one_whole_listing_is_read(tmp_path):
+    files, links = with_listings(NETSTAT)
+    name = "sos_commands/networking/netstat_-W_-neopa"
+    first, second, *rest = files[name].splitlines(keepends=True)
+    row = "tcp 19 0 127.0.0.1:8080 127.0.{}.1:{} CLOSE_WAIT 0 {} 49/python3 off (0.00/0/0)\n"
+    many = [row.format(number % 250, 1_024 + number % 60_000, 2_000 + number) for number in range(100_000)]
+    files[name] = "".join([first, second, *many, *rest[-2:]])
+    path = packed(tmp_path, "tar", files, links)
+    start = time.thread_time()
+    look = open_sosreport(path, "report").samples.after
+    assert time.thread_time() - start < 6, "2 s where nothing else runs"
+    assert look.census.by_state[TcpState.CLOSE_WAIT] == 100_000
