@@ -232,7 +232,7 @@ def _survey(pid: int) -> Reading[_Seen]:
     owners = held_by(pid)
     if isinstance(owners, Missing):
         return owners
-    survey = take_survey(COUNTED_STATES, pid=pid, options=True, room=_DESCRIBED)
+    survey = take_survey(COUNTED_STATES, pid=pid, held=owners, options=True, room=_DESCRIBED)
     if isinstance(survey, Missing):
         return survey
     nothing = DeadSockets((), 0, 1)

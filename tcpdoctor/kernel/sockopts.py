@@ -112,6 +112,27 @@ SocketOptions: TypeAlias = Mapping[str, Reading[OptionValue]]
 """By name. An option that this kind of socket lacks is Missing (IPV6_V6ONLY on an IPv4 socket)."""
 
 
+class _Answers(SocketOptions):
+    """The options of one socket in a quarter of the memory that a dictionary takes: the names are shared."""
+
+    __slots__ = ("_places", "_values")
+
+    def __init__(self, places: Mapping[str, int], values: tuple[Reading[OptionValue], ...]) -> None:
+        self._places, self._values = places, values
+
+    def __getitem__(self, name: str) -> Reading[OptionValue]:
+        return self._values[self._places[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
 @replayed
 def read_options(
     descriptors: Iterable[Descriptor], names: Iterable[str] | None = None
@@ -131,6 +152,7 @@ def read_options(
         OSError: The kernel refused in a way we do not know.
     """
     wanted = OPTIONS if names is None else tuple(_BY_NAME[name] for name in names)
+    places = {option.name: place for place, option in enumerate(wanted)}
     by_pid: dict[int, list[Descriptor]] = {}
     for descriptor in descriptors:
         by_pid.setdefault(descriptor.pid, []).append(descriptor)
@@ -143,7 +165,8 @@ def read_options(
             continue
         try:
             for descriptor in theirs:
-                found[descriptor] = _read_one(pidfd, descriptor, wanted)
+                values = _read_one(pidfd, descriptor, wanted)
+                found[descriptor] = values if isinstance(values, Missing) else _Answers(places, values)
         finally:
             os.close(pidfd)
     return found
@@ -196,7 +219,9 @@ def duplicates(
             os.close(pidfd)
 
 
-def _read_one(pidfd: int, descriptor: Descriptor, wanted: tuple[Option, ...]) -> Reading[SocketOptions]:
+def _read_one(
+    pidfd: int, descriptor: Descriptor, wanted: tuple[Option, ...]
+) -> Reading[tuple[Reading[OptionValue], ...]]:
     """Duplicate one descriptor, read, and close the duplicate before anything else happens."""
     try:
         duplicate = duplicate_descriptor(pidfd, descriptor.fd)
@@ -208,7 +233,7 @@ def _read_one(pidfd: int, descriptor: Descriptor, wanted: tuple[Option, ...]) ->
         # With family, type and protocol given, Python probes nothing and sets nothing.
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=duplicate)
         try:
-            return {option.name: read_option(sock, option) for option in wanted}
+            return tuple([read_option(sock, option) for option in wanted])
         finally:
             sock.detach()
     except OSError as error:
@@ -227,7 +252,7 @@ def read_option(sock: socket.socket, option: Option) -> Reading[OptionValue]:
             return sock.getsockopt(option.level, option.number)
         raw = sock.getsockopt(option.level, option.number, 64)
     except OSError as error:
-        return Missing(f"{option.name}: {error.strerror}")
+        return _lacking(option.name, error.strerror)
     if option.kind == "text":
         return clean(decode(raw.split(b"\0")[0]))  # an interface's name may have any byte
     if option.kind == "linger":
@@ -238,6 +263,11 @@ def read_option(sock: socket.socket, option: Option) -> Reading[OptionValue]:
         return f"{whole + micro / 1e6:g} s" if whole or micro else "none"
     (number,) = struct.unpack_from("=Q", raw) if option.kind == "wide" else struct.unpack_from("=I", raw)
     return PortRange(number & 0xFFFF, number >> 16) if option.kind == "range" else int(number)
+
+
+@functools.lru_cache(256)
+def _lacking(name: str, why: str | None) -> Missing:
+    return Missing(f"{name}: {why}")
 
 
 @functools.cache

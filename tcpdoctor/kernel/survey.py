@@ -53,6 +53,7 @@ def take_survey(
     local_port: int | None = None,
     remote_port: int | None = None,
     pid: int | None = None,
+    held: Mapping[int, Owner] | None = None,
     peer: str | None = None,
     options: bool = False,
     owner_seconds: float = 5.0,
@@ -67,6 +68,7 @@ def take_survey(
         local_port: Only sockets with this local port.
         remote_port: Only sockets connected to this port; listeners have none.
         pid: Only sockets that this process holds. Other processes are then not searched.
+        held: What `held_by` has just told of that process; else it is asked.
         peer: Only sockets connected to this address; an IPv4 address also stands for its mapped form.
         options: Ask each socket's process for its options (pidfd_getfd, getsockopt).
         owner_seconds: Time budget of the search for owners.
@@ -78,7 +80,7 @@ def take_survey(
         The sockets, in the order of COUNTED_STATES. Missing where the kernel lists none at all, or
         where the process's descriptors cannot be read.
     """
-    inodes = None if pid is None else held_by(pid)
+    inodes = held if held is not None or pid is None else held_by(pid)
     if isinstance(inodes, Missing):
         return inodes
     only = SocketFilter(inodes=inodes, remote=peer)

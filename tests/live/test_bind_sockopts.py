@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import pickle
 import socket
 import struct
 
@@ -126,3 +127,12 @@ def test_another_users_socket_says_that_root_could_look(in_namespace):
         if os.geteuid() != 0 or uid_map.read().split()[2] == "1":
             pytest.skip("there is no second user to be")
     assert "run as root" in in_namespace(as_another_user)
+
+
+def test_the_options_of_a_socket_are_a_mapping_like_any_other():
+    with socket.socket() as sock:
+        answer = one(descriptor_of(sock), ("SO_KEEPALIVE", "TCP_KEEPIDLE"))
+    assert answer == {"SO_KEEPALIVE": False, "TCP_KEEPIDLE": answer["TCP_KEEPIDLE"]}
+    assert list(answer) == ["SO_KEEPALIVE", "TCP_KEEPIDLE"]
+    assert (len(answer), "SO_LINGER" in answer, answer.get("SO_LINGER")) == (2, False, None)
+    assert pickle.loads(pickle.dumps(answer)) == answer == dict(answer)  # noqa: S301 - our own bytes
