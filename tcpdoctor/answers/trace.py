@@ -20,6 +20,7 @@ from tcpdoctor.answers.port import PortAnswer
 from tcpdoctor.answers.sockets import Peer, plain_address
 from tcpdoctor.diagnosis.ending_counts import EndingCounts, Group, IdleEnd, PeerKey, ProgramKey
 from tcpdoctor.diagnosis.endings import (
+    EVENTS_TAKE,
     Ending,
     Ends,
     First,
@@ -102,10 +103,10 @@ class Trace:
         """What is not known, with the reason."""
         self._question = question
         self._counts = EndingCounts()
-        self._names = ProcessNames()
         self._stories = Stories(self._program, question.port)
         self._rings: Rings | None = None
         self._open_rings()
+        self._names = ProcessNames()  # who is renamed meanwhile is told by an event
         destroyed = open_destroyed()
         if isinstance(destroyed, Missing):
             self.close()
@@ -236,23 +237,33 @@ class Trace:
             time.sleep(seconds)
 
     def _finish(self) -> Iterator[TraceItem]:
-        """Take what is on its way: the kernel sends its messages a little later."""
-        silence, longest = _LAST_MESSAGES
-        if self._rings is not None:
+        """Take what is on its way: the kernel sends its messages a little later.
+
+        Connections that end after the rings have stopped are not told: nothing is known of their order.
+        """
+        if self._rings is None:
+            self._wait(_TICK)
             yield from self._step(time.monotonic_ns())
-            self._rings.stop()
+            return
+        silence, longest = _LAST_MESSAGES
+        yield from self._step(time.monotonic_ns())
+        self._rings.stop()
         began = heard = time.monotonic()
+        yield from self._step(_END_OF_TIME, until=time.monotonic_ns())
         while time.monotonic() - heard < silence and time.monotonic() - began < longest:
-            before = self._messages
-            yield from self._step(_END_OF_TIME if self._rings is not None else time.monotonic_ns())
-            if self._messages != before:
+            self._wait(_TICK / 5)
+            before = self.connections
+            yield from self._step(_END_OF_TIME)
+            if self.connections != before:
                 heard = time.monotonic()
-            time.sleep(_TICK / 5)
-        yield from self._tell(_END_OF_TIME)
 
-    _messages = 0
+    def _step(self, now: int, until: int | None = None) -> Iterator[EndedConnection]:
+        """Take what has happened by now, and tell what has ended.
 
-    def _step(self, now: int) -> Iterator[EndedConnection]:
+        Args:
+            now: As `Rings.drain` wants it.
+            until: When the last events came; None: they still do, or that has been told.
+        """
         if self._rings is not None:
             for event in self._rings.drain(now):
                 if isinstance(event, Named | Forked | Exited):
@@ -261,7 +272,6 @@ class Trace:
                     self._stories.add_event(event)
         arrived = time.monotonic_ns()
         for numbers in self._destroyed.read():
-            self._messages += 1
             if self._rings is not None:
                 self._stories.add_numbers(numbers, arrived)
                 continue
@@ -272,10 +282,8 @@ class Trace:
             if ending is not None:
                 yield from self._told([ending])
         if self._rings is not None:
-            yield from self._tell(arrived)
-
-    def _tell(self, now: int) -> Iterator[EndedConnection]:
-        yield from self._told(self._stories.tell(now))
+            late = now if now != _END_OF_TIME else until + EVENTS_TAKE if until is not None else 0
+            yield from self._told(self._stories.tell(late))
 
     def _told(self, endings: Iterable[Ending]) -> Iterator[EndedConnection]:
         for ending in endings:

@@ -47,6 +47,19 @@ def cut_lines(text: str, most: int | None) -> str:
     return "\n".join([*kept, f"[... {plural(len(lines) - len(kept), 'more line')}]"])
 
 
+_FEW_LINES = 6
+_SUMMARY = re.compile(r"^[\d,]+ connections? ended in ", re.MULTILINE)
+
+
+def cut_trace(text: str, most: int | None) -> str:
+    """The first connections that ended, and the summary."""
+    plain = _SGR.sub("", text)
+    found = _SUMMARY.search(plain)
+    if found is None or text != plain:
+        return cut_lines(text, most)
+    return f"{cut_lines(text[: found.start()], _FEW_LINES)}\n\n{cut_lines(text[found.start() :], None)}"
+
+
 def cut_rows(text: str) -> str:
     """The first three rows of a list of sockets; what belongs to a row is indented below it."""
     head, _, body = text.rstrip("\n").partition("\n\n")
@@ -186,7 +199,8 @@ class Looker:
         told = self._begin([*shlex.split(typed), *self._color]) if self._tell else None
         answer = _object(self._run([*shlex.split(typed), "--format", "json"]), typed)
         if told is not None:
-            shown.insert(0, Shown(f"tcpdoctor {typed}", cut_lines(told.printed().output, None)))
+            cut = cut_trace if typed.startswith("trace ") else cut_lines
+            shown.insert(0, Shown(f"tcpdoctor {typed}", cut(told.printed().output, None)))
         verdicts = [_compared(path, wanted, _at(answer, path)) for path, wanted in scene.answer.items()]
         return View(tuple(shown), tuple(verdicts))
 
@@ -220,8 +234,11 @@ def _commands(scene: Scene) -> list[str]:
 
 
 def _object(printed: Printed, typed: str) -> Any:
+    output = printed.output
+    if typed.startswith("trace "):  # a line for each connection, and the summary last
+        output = output.rstrip("\n").rpartition("\n")[2]
     try:
-        return json.loads(printed.output)
+        return json.loads(output)
     except ValueError:
         said = " ".join(printed.output.split())[:300]
         raise ValueError(f"`tcpdoctor {typed}` gave no answer but: {said}") from None

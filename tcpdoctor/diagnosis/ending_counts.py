@@ -19,7 +19,7 @@ _MOST_KEYS = 2_000
 """Programs, and peers, that are told apart; the rest is counted together."""
 _SHORTEST_IDLE = 0.3
 """Seconds: what is closed sooner was not idle."""
-_APART, _SHARE = 0.05, 0.03
+_APART, _SHARE = 0.2, 0.05
 """Seconds, and of the idle time itself, by which times may differ that are one setting's."""
 _FEWEST = 5
 

@@ -114,9 +114,11 @@ _SAME_CLOSE = 1_000_000_000
 """Nanoseconds within which one thread closes a listener and what waits in its queue."""
 _NEAR = 1_000_000_000
 """Nanoseconds between an error and the end that it is of."""
-_TIMERS = 0.05
-"""Seconds by which the kernel's times may disagree with those of the events."""
-_WAITS_FOR_EVENTS, _WAITS_FOR_NUMBERS = 200_000_000, 30_000_000_000
+_TICK = 0.01
+"""Seconds by which the kernel's times may disagree with the events': a step of its slowest clock."""
+_REQUEST = 0.05
+"""Seconds since the last answer after which what is sent is the next request."""
+EVENTS_TAKE, _WAITS_FOR_NUMBERS = 200_000_000, 30_000_000_000
 _MOST = 100_000
 """Of what waits for its other half, or for later, so much is kept."""
 
@@ -296,12 +298,13 @@ class Stories:
         """Give the connections of this namespace that have ended, each once.
 
         Args:
-            now: Nanoseconds of CLOCK_MONOTONIC; the end of time, where nothing follows.
+            now: Until when all events have been added, in nanoseconds of CLOCK_MONOTONIC: numbers that came
+                `EVENTS_TAKE` before it have none.
         """
         for cookie in [cookie for cookie in self._numbers if cookie in self._waiting]:
             _, numbers = self._numbers.pop(cookie)
             yield from self._tell_socket(self._waiting.pop(cookie), numbers)
-        late = [cookie for cookie, (at, _) in self._numbers.items() if now - at >= _WAITS_FOR_EVENTS]
+        late = [cookie for cookie, (at, _) in self._numbers.items() if now - at >= EVENTS_TAKE]
         yield from self._tell_late([self._numbers.pop(cookie) for cookie in late])
         for cookie, story in list(self._waiting.items()):
             if now - story.destroyed < _WAITS_FOR_NUMBERS:
@@ -407,7 +410,7 @@ def _ending(story: _Story, numbers: LastNumbers | None, unread: int, owner: Prog
     asked = reset == "peer" and story.opened and received
     if asked and sent_before is not None and received_before is not None:
         gap = received_before - sent_before
-        waited = gap if gap > _TIMERS else None
+        waited = gap if gap > _REQUEST else None
     return Ending(
         at=story.ended or story.destroyed,
         ends=story.ends,
@@ -421,7 +424,7 @@ def _ending(story: _Story, numbers: LastNumbers | None, unread: int, owner: Prog
         bytes_out=None if told is None else told.sent,
         rtt=(told.rtt or None) if told is not None else None,
         retransmissions=told.retransmissions if told is not None else story.retransmitted,
-        idle=_idle(sent_before, received_before),
+        idle=_idle(sent_before if waited is None else None, received_before),
         waited=waited,
     )
 
@@ -474,7 +477,7 @@ def _fin_received(story: _Story, unread: int) -> int:
 
 def _idle(sent_before: float | None, received_before: float | None) -> float | None:
     """Seconds without data at the close; data that came after it hides when the one before was."""
-    times = [time for time in (sent_before, received_before) if time is not None and time > -_TIMERS]
+    times = [time for time in (sent_before, received_before) if time is not None and time > -_TICK]
     return max(0.0, min(times)) if times else None
 
 

@@ -16,6 +16,7 @@ from tcpdoctor.lab import (
     meeting,
     proxying,
     restarting,
+    tracing,
 )
 from tcpdoctor.lab import receiving as memory
 from tcpdoctor.lab.scenario import Scenario
@@ -35,6 +36,7 @@ _FAMILIES = (
     listening,
     loss,
     memory,
+    tracing,
 )
 
 LAB: Mapping[str, Scenario] = {
