@@ -162,8 +162,8 @@ class Watcher:
             return True
         if light is None:
             return False
-        # where light looks alone cost more, as with a short interval, half as much again goes to the rules
-        spare = max(may_cost - light, may_cost / 2)
+        # where light looks alone cost as much, as with a short interval, an eighth of it goes to the rules
+        spare = max(may_cost - light, may_cost / 8)
         return self._light_looks >= min(at_most, math.ceil((whole - min(light, may_cost)) / spare))
 
     def _note_cost(self, seconds: float, *, whole: bool) -> None:
