@@ -2,8 +2,8 @@
 
     python bench/watching.py --sockets 10000 --mix established=6,time_wait=3,close_wait=1 --processes 10
 
-Makes the sockets in a private network namespace and shows the screen there on a pseudo terminal, 160 x 50, for
-`--seconds`. Prints user and system time over real time in percent, from the end of the second look on, and the
+Makes the sockets in a private network namespace and shows the screen there on a terminal of 160 x 50, for
+`--seconds`. Prints user and system time over real time in percent, from the third look on, and the
 highest resident set. See bench/README.md.
 """
 
@@ -33,9 +33,8 @@ def share_of_a_core(interval: float, seconds: float) -> tuple[float, int]:
     pid, terminal = pty.fork()
     if not pid:
         os.environ |= {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
-        os.execv(
-            sys.executable, [sys.executable, "-m", "tcpdoctor", "watch", "--interval", f"{interval:g}"]
-        )
+        words = [sys.executable, "-m", "tcpdoctor", "watch", "--interval", f"{interval:g}"]
+        os.execv(words[0], words)  # noqa: S606 - it is what is measured
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
     try:
         _read_for(terminal, 2 * interval + 1)  # the rules are loaded, and every owner was searched for

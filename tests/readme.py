@@ -17,7 +17,9 @@ from pathlib import Path
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.namespace import in_private_namespace
 from tcpdoctor.lab.pairs import wait_for_state
+from tcpdoctor.report.watch_frame import View, frame
 from tests.cli.command import tcpdoctor
+from tests.report.watch_records import EXAMPLE
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 PORT = 8080
@@ -92,6 +94,12 @@ def leftover() -> str:
     return tcpdoctor("explain", "--port", str(PORT)).stdout
 
 
+def watched() -> str:
+    """What `watch` draws of a busy host on 80 columns and 24 lines."""
+    lines = frame(EXAMPLE, View(), 80, 24)
+    return "\n".join("".join(text for text, _ in line).rstrip() for line in lines)
+
+
 SAMPLES: dict[str, tuple[str, Callable[[], str]]] = {
     "check": ("tcpdoctor check", lambda: in_private_namespace(sick, 75.0)),
     "nagios": (
@@ -99,6 +107,7 @@ SAMPLES: dict[str, tuple[str, Callable[[], str]]] = {
         lambda: in_private_namespace(leak, 75.0, "--format", "nagios", "--timeout", "8"),
     ),
     "port": (f"tcpdoctor explain --port {PORT}", lambda: in_private_namespace(leftover)),
+    "watch": ("tcpdoctor watch", watched),
 }
 """The command that the README shows, and what makes its output."""
 

@@ -62,7 +62,7 @@ class Watcher:
         self._spent: deque[tuple[float, float]] = deque()
         self._processes: dict[int, tuple[float, Process]] = {}
         self._oldest: Mapping[TcpState, str] = {}
-        self.closed_here: Callable[[], Mapping[int, float] | None] = lambda: None
+        self.closed_here: Callable[[], Mapping[int, float] | None] = untraced
         """What a trace says, where one runs."""
 
     def anew(self) -> "Watcher":
@@ -181,6 +181,10 @@ class Watcher:
             self._spent.popleft()
         first = self._spent[0]
         return (now[1] - first[1]) / (now[0] - first[0]) if now[0] - first[0] >= self._interval / 2 else None
+
+
+def untraced() -> None:
+    """What is known of who closes first where nobody traces."""
 
 
 def _held(pulse: Pulse) -> Iterator[Handle]:

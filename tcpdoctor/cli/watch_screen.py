@@ -3,11 +3,11 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tcpdoctor.answers.everywhere import place_of
 from tcpdoctor.answers.watch import DestinationRow, ListenerRow, OwnerRow, Row, StateRow, Watch
-from tcpdoctor.answers.watching import Watcher
+from tcpdoctor.answers.watching import Watcher, untraced
 from tcpdoctor.cli.terminal import (
     DOWN,
     ENTER,
@@ -34,8 +34,12 @@ from tcpdoctor.report.watch_frame import (
     moved_cursor,
     pane_width,
     selected_row,
+    with_changes,
 )
 from tcpdoctor.report.watch_page import HELP, row_page
+
+if TYPE_CHECKING:
+    from tcpdoctor.answers.closings import Closings
 
 _IDLE = 3600.0
 _WIDEST_PAGE = 100
@@ -121,10 +125,13 @@ class _Screen:
         self._view = View(is_unicode=is_unicode, steps=source.steps)
         self._latest: Watch | None = None
         self._shown: Watch | None = None
+        self._before: Watch | None = None
+        """What was shown at the look before: digits that differ from it are underlined."""
         self._said_until = 0.0
         self._home = network_namespace()
         self._chosen: Callable[[int], None] | None = None
         self._going = True
+        self._closings: Closings | None = None
 
     def run(self) -> None:
         """Look, draw and obey until a key ends it, or the looks that were asked for are over."""
@@ -136,7 +143,7 @@ class _Screen:
                     return
                 self._latest = latest
                 if not self._view.paused or self._shown is None:
-                    self._shown = latest
+                    self._before, self._shown = self._shown, latest
             self._draw()
             self._obey(self._source.due())
             due = self._source.due()
@@ -150,7 +157,11 @@ class _Screen:
         room = pane_width(size.columns)
         row = selected_row(self._shown, self._view) if room and self._view.page is None else None
         opened = self._page_of(row, room) if row is not None else ()
-        self._terminal.draw(frame(self._shown, self._view._replace(opened=opened), size.columns, size.lines))
+        view = self._view._replace(opened=opened)
+        lines = frame(self._shown, view, size.columns, size.lines)
+        if self._before is not None and view.page is None:
+            lines = with_changes(frame(self._before, view, size.columns, size.lines), lines)
+        self._terminal.draw(lines)
 
     def _page_of(self, row: Row, width: int) -> tuple[str, ...]:
         assert self._shown is not None  # noqa: S101 - a row is one of what is shown
@@ -217,10 +228,38 @@ class _Screen:
         if stepped is None:
             self._say("[ and ] step through recordings: tcpdoctor watch --from A B")
         else:
-            self._latest = self._shown = stepped
+            self._before, self._latest, self._shown = self._shown, stepped, stepped
 
     def _trace(self) -> None:
-        self._say("t: this version has no trace")
+        """Begin or end a trace of who closes first at each listener, or say why there is none."""
+        if not isinstance(self._source, Live):
+            self._say("a recording cannot be traced: tcpdoctor trace looks at this host")
+        elif self._closings is not None:
+            self._end_trace()
+            self._say("the trace has ended")
+        else:
+            from tcpdoctor.answers.closings import Closings  # who does not trace does without
+
+            try:
+                self._closings = Closings()
+            except TcpdoctorError as error:
+                self._say(str(error))
+                return
+            if self._closings.why_not:
+                self._say(f"who closes first is not told: {self._closings.why_not}")
+                self._end_trace()
+                return
+            self._source.watcher.closed_here = self._closings.shares
+            self._set(tracing=True)
+            self._say("tracing: who closes first is counted from here on")
+
+    def _end_trace(self) -> None:
+        if self._closings is not None:
+            self._closings.close()
+        self._closings = None
+        if isinstance(self._source, Live):
+            self._source.watcher.closed_here = untraced
+        self._set(tracing=False)
 
     def _say(self, text: str) -> None:
         self._set(message=text)
@@ -313,9 +352,11 @@ class _Screen:
             os.close(held.descriptor)
         self._netns = place_of(place, self._home).netns
         self._close()
+        self._end_trace()
         if isinstance(self._source, Live):
             self._source.elsewhere()
         self._set(cursor="", paused=False)
+        self._before = None
         self._latest = self._shown = self._source.next()
         self._going = self._latest is not None
 

@@ -34,7 +34,11 @@ _SPLIT_AT = 120
 _LIST = 100
 """Columns of the list there, at most."""
 _BLOCKS, _STROKES = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588", ".:-=+*#"
+_NAME = 14
+"""Characters by which a row is known to be the same."""
 _LONG = 30 * 86_400.0
+_SHORTEST_FINDING = 20
+"""Columns in which a finding that is cut still says something."""
 _KEYS = (
     ("enter", "explain"),
     ("s", "sort"),
@@ -87,6 +91,33 @@ def frame(watch: Watch, view: View, width: int, height: int) -> list[Line]:
     return [_fitted(line, width, view) for line in lines[:height]] + [
         [("", "plain")] for _ in range(height - len(lines))
     ]
+
+
+def with_changes(before: Sequence[Line], after: Sequence[Line]) -> list[Line]:
+    """Return a frame with the digits marked that differ from the frame before it, row by row.
+
+    Only rows of the list that stand where they stood count: what moved is no change.
+    """
+    marked = [*after]
+    for number in range(3, min(len(before), len(after)) - 1):
+        if before[number] != after[number] and len(before[number]) == len(after[number]):
+            pairs = zip(before[number], after[number], strict=True)
+            marked[number] = [span for old, new in pairs for span in _changed(old, new)]
+    return marked
+
+
+def _changed(old: Span, new: Span) -> Line:
+    (text_before, _), (text, role) = old, new
+    if role != "plain" or len(text_before) != len(text) or text_before[:_NAME] != text[:_NAME]:
+        return [new]
+    spans: Line = []
+    for before, character in zip(text_before, text, strict=True):
+        looks = "changed" if character.isdigit() and character != before else role
+        if spans and spans[-1][1] == looks:
+            spans[-1] = (spans[-1][0] + character, looks)
+        else:
+            spans.append((character, looks))
+    return spans
 
 
 def pane_width(width: int) -> int:
@@ -361,16 +392,15 @@ def _verdict_line(watch: Watch, view: View, width: int) -> Line:
     start = rows.index(chosen) if isinstance(chosen, FindingRow) and chosen in rows else 0
     room = width - used - (len(tail) + 2 if tail and width >= 80 else 0)
     for row in [*rows[start:], *rows[:start]]:
+        ended = " (ended)" if row.ended is not None else ""
         said = drawable(
-            f"{row.finding.rule}: {row.finding.whom or row.finding.label}", is_unicode=view.is_unicode
+            f"{row.finding.rule}: {row.finding.whom or row.finding.label}{ended}", is_unicode=view.is_unicode
         )
-        marked = f"{'>' if row is chosen else ' '}{said}{' (ended)' if row.ended is not None else ''} "
-        if columns_of(marked) > room:
-            if row is rows[start]:
-                line.append((cut_to(marked, max(0, room)), _role_of_finding(row, chosen)))
+        if room < min(columns_of(said) + 1, _SHORTEST_FINDING):
             break
-        line.append((marked, _role_of_finding(row, chosen)))
-        room -= columns_of(marked)
+        marked = cut_to(f"{'>' if row is chosen else ' '}{said}", room)
+        line += [(marked, _role_of_finding(row, chosen)), (" ", "plain")]
+        room -= columns_of(marked) + 1
     if tail and width >= 80:
         gap = width - sum(columns_of(text) for text, _ in line) - len(tail)
         if gap >= 1:
@@ -510,7 +540,7 @@ def _listeners_part(
         _Column("drops", 9, lambda row: rate_cell(row.drops) + _mark(_is_positive(row.drops)), 46),
     ]
     if view.tracing:
-        columns.append(_Column("closed here 1st", 15, _closed_cell, 70))
+        columns.append(_Column("we close 1st", 12, _closed_cell, 70))
     title = _title("listeners", watch, rows, "no socket listens")
     return _table(title, columns if rows else [], rows, total - len(rows), key, width, view=view, least=16)
 

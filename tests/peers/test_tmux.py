@@ -258,6 +258,30 @@ def test_nothing_goes_on_behind_a_terminal_that_was_closed(drive):
     drive(close_the_terminal)
 
 
+def trace_who_closes(pane):
+    mark = pane.begin()
+    server = socket.create_server(("127.0.0.1", 8081), backlog=5)
+    text = pane.press(
+        "t", lambda text: "tracing: " in text or "is not told" in text or "may not look" in text
+    )
+    if "tracing: " not in text:  # said in the last line, and nothing is claimed
+        assert "we close 1st" not in text
+    else:
+        for _ in range(5):
+            client = socket.create_connection(server.getsockname())
+            accepted, _ = server.accept()
+            accepted.close()
+            client.close()
+        pane.until(lambda text: re.search(r"127.0.0.1:8081 .* 100 %", text), "who closed first")
+        pane.press("t", lambda text: "the trace has ended" in text)
+    pane.keys("q")
+    pane.ended(mark, 0)
+
+
+def test_t_tells_who_closes_first_or_why_not(drive):
+    drive(trace_who_closes)
+
+
 COLOUR = re.compile(r"\x1b\[[0-9;]*(?:3[0-7]|38;5;[0-9]+)m")
 
 

@@ -18,6 +18,7 @@ from tcpdoctor.report.watch_frame import (
     selected_row,
     sparkline,
     until_cell,
+    with_changes,
 )
 from tcpdoctor.report.watch_page import command_for, row_page
 from tests.report.watch_records import BUSY, FOUND, UNKNOWN, destination, owner, series, views, watches
@@ -204,6 +205,17 @@ def test_the_row_under_the_cursor_is_always_in_view():
     for pid in (1, 50, 99):
         lines = drawn(watch, LIST._replace(cursor=f"owner {pid}"))
         assert any(line.startswith(f">worker ({pid})") for line in lines)
+
+
+def test_digits_that_changed_are_marked_where_the_row_stayed():
+    row = BUSY.states[0]
+    before, after = (BUSY._replace(states=(row._replace(now=now), *BUSY.states[1:])) for now in (9214, 9273))
+    drawn_before, drawn_after = (frame(watch, LIST, 80, 24) for watch in (before, after))
+    marked = with_changes(drawn_before, drawn_after)
+    assert text_of(marked) == text_of(drawn_after)
+    changed = [text for line in marked for text, role in line if role == "changed"]
+    assert changed == ["73"]
+    assert with_changes(drawn_after, drawn_after) == drawn_after
 
 
 def test_a_page_scrolls_and_says_how_far():

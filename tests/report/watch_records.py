@@ -89,6 +89,39 @@ BUSY = Watch(
     unknown={},
 )
 
+_LEAK = FINDING._replace(rule="close-wait-leak", label="orders-api (811)", fingerprint="5a1c")
+_PORTS = FINDING._replace(rule="ports-nearly-exhausted", label="10.0.0.5:5432", fingerprint="77d0")
+
+
+def _over_five_minutes(first, last):
+    """A number that went from one to the other while somebody looked, every two seconds."""
+    found = Series()
+    for number in range(151):
+        found = found.add(3704.0 + 2 * number, first + (last - first) * number / 150)
+    return found
+
+
+EXAMPLE = BUSY._replace(
+    owners=(
+        BUSY.owners[0],
+        BUSY.owners[1]._replace(
+            where="", descriptors=1206, limit=65_536, until_limit=None, descriptor_growth=0.0
+        ),
+    ),
+    verdict=BUSY.verdict._replace(counts=(0, 2, 0)),
+    findings=(
+        FOUND._replace(key="finding 5a1c", finding=_LEAK),
+        FOUND._replace(key="finding 77d0", finding=_PORTS),
+    ),
+    states=tuple(
+        row._replace(series=_over_five_minutes(*ends))
+        for row, ends in zip(
+            BUSY.states, [(9060, 9214), (13_560, 18_120), (227, 412), (141, 131), (3, 3)], strict=True
+        )
+    ),
+)
+"""The screen that README.md shows."""
+
 names = st.text(max_size=40) | st.sampled_from(["\u6f22\u5b57" * 9, "e\u0301" * 30, NASTY, ""])
 numbers = st.integers(0, 10**30) | st.just(UNKNOWN)
 rates = st.floats(-1e30, 1e30) | st.just(UNKNOWN) | st.just(TooFew("needs three looks"))
