@@ -6,6 +6,7 @@ only where they are there already. What is not looked at is said, never taken fo
 """
 
 import socket
+from collections.abc import Sequence
 
 from tcpdoctor.kernel.addresses import LocalAddresses
 from tcpdoctor.kernel.carriers import find_container_at
@@ -28,7 +29,7 @@ from tcpdoctor.kernel.packet_rules import (
 )
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.virtual_servers import read_virtual_servers, why_programs_hide_services
-from tcpdoctor.kernel.xtables_rules import LAYOUTS, has_filters, read_xtables
+from tcpdoctor.kernel.xtables_rules import read_xtables, read_xtables_stops
 from tcpdoctor.named_tuples import NamedTuple
 
 _MOST_REDIRECTS = 16
@@ -86,35 +87,37 @@ NO_FILTERS = Filters((), ())
 
 @replayed
 def read_filters(port: int, *, local: bool) -> Filters:
-    """Read which rules of nft stop what a program here sends to a port; other conditions are not compared.
+    """Read which rules of nft and iptables stop what a program here sends to a port.
 
-    Of iptables-legacy, whose tables are not gone through for it, those with any rule at these hooks are told
-    as others.
+    What else than the port they compare is not evaluated.
 
     Args:
         port: The destination's.
         local: The destination is this host: what comes in counts as well.
     """
     hooks = (PREROUTING, INPUT, OUTPUT, POSTROUTING) if local else (OUTPUT, POSTROUTING)
-    legacy = tuple(
-        f"{layout.word}-legacy (table filter)" for layout in LAYOUTS if has_filters(layout, local=local)
-    )
+    wanted = Wanted(port, TCP, None)
+    parts = [_nft_stops(wanted, hooks), read_xtables_stops(wanted, hooks)]
+    found = [stop for part in parts if not isinstance(part, Missing) for stop in part]
+    named = dict.fromkeys(where for where, names_port in found if names_port)
+    others = dict.fromkeys(where for where, names_port in found if not names_port)
+    unread = [part.reason for part in parts if isinstance(part, Missing)]
+    return Filters(tuple(named), tuple(others), "; ".join(unread) or None)
+
+
+def _nft_stops(wanted: Wanted, hooks: Sequence[int]) -> Reading[list[tuple[str, bool]]]:
     absent = why_nft_absent()
     if absent is not None:
-        return Filters((), legacy, absent or None)
+        return Missing(absent) if absent else []
     if not may_ask_for_rules():
-        return Filters((), legacy, no_privilege("nft's rules").reason)
+        return no_privilege("nft's rules")
     try:
-        with NftRules(Wanted(port, TCP, None)) as rules:
-            found = rules.stops(hooks)
+        with NftRules(wanted) as rules:
+            return rules.stops(hooks)
     except TooLongError:
-        return Filters((), legacy, f"nft's rules could not be read in {SECONDS:g} s")
+        return Missing(f"nft's rules could not be read in {SECONDS:g} s")
     except OSError as error:
-        return Filters((), legacy, f"nft's rules: {error.strerror or error}")
-    return Filters(
-        tuple(dict.fromkeys(where for where, named in found if named)),
-        (*dict.fromkeys(where for where, named in found if not named), *legacy),
-    )
+        return Missing(f"nft's rules: {error.strerror or error}")
 
 
 def _with_container(one: Redirect) -> Redirect:

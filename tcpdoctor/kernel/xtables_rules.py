@@ -3,11 +3,11 @@
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tcpdoctor.kernel.packet_rules import (
-    INPUT,
     MATCHES_ASKED,
+    MOST_CHAINS,
     OUTPUT,
     PREROUTING,
     Asked,
@@ -57,6 +57,9 @@ LAYOUTS = (
     ),
 )
 _GET_INFO, _GET_ENTRIES = 64, 65
+_DROP = -1
+"""The verdict of a standard target is kept as -verdict - 1; NF_DROP is 0."""
+_HOOKS = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")
 
 
 def read_xtables(wanted: Wanted) -> Reading[list[Redirect]]:
@@ -73,7 +76,7 @@ def read_xtables(wanted: Wanted) -> Reading[list[Redirect]]:
         if not may_ask_for_rules():
             return no_privilege(f"{layout.word}-legacy's rules")
         try:
-            found += _Table(layout, wanted).redirects()
+            found += _Table(layout, wanted, "nat", (PREROUTING, OUTPUT)).redirects()
         except TooLongError:
             return Missing(f"{layout.word}-legacy's rules are too many to go through")
         except OSError as error:
@@ -81,27 +84,40 @@ def read_xtables(wanted: Wanted) -> Reading[list[Redirect]]:
     return found
 
 
-def has_filters(layout: _Layout, *, local: bool) -> bool:
-    """Whether the table filter has any rule where such a connection passes; the policy alone is not read."""
-    try:
-        if "filter" not in decode(read_kernel_file(layout.names)).split() or not may_ask_for_rules():
-            return False
-        info = _get_option(layout, _GET_INFO, b"filter".ljust(84, b"\0"))
-    except OSError:
-        return False
-    entries, ends = struct.unpack_from("=5I5I", info, 36)[:5], struct.unpack_from("=5I5I", info, 36)[5:]
-    return any(entries[hook] != ends[hook] for hook in ((INPUT, OUTPUT) if local else (OUTPUT,)))
+def read_xtables_stops(wanted: Wanted, hooks: Sequence[int]) -> Reading[list[tuple[str, bool]]]:
+    """Return where rules and policies at these hooks drop or reject packets, and whether they name the port.
+
+    Of each table that is in use but nat; what else a rule compares is not evaluated.
+    """
+    found: list[tuple[str, bool]] = []
+    for layout in LAYOUTS:
+        try:
+            tables = decode(read_kernel_file(layout.names)).split()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            return Missing(why_unreadable(error))
+        for name in sorted({*tables} - {"nat"}):
+            if not may_ask_for_rules():
+                return no_privilege(f"{layout.word}-legacy's rules")
+            try:
+                found += _Table(layout, wanted, name, hooks).stops()
+            except TooLongError:
+                return Missing(f"{layout.word}-legacy's rules are too many to go through")
+            except OSError as error:
+                return Missing(f"{layout.word}-legacy's rules: {error.strerror or error}")
+    return found
 
 
 class _Table:
-    """The table nat as getsockopt() gives it: one block of entries that jump to offsets."""
+    """A table as getsockopt() gives it: one block of entries that jump to offsets."""
 
-    def __init__(self, layout: _Layout, wanted: Wanted) -> None:
-        self._layout, self._packet = layout, wanted
-        name = b"nat".ljust(32, b"\0")
+    def __init__(self, layout: _Layout, wanted: Wanted, table: str, hooks: Sequence[int]) -> None:
+        self._layout, self._packet, self._table = layout, wanted, table
+        name = table.encode().ljust(32, b"\0")
         info = _get_option(layout, _GET_INFO, name.ljust(84, b"\0"))
         self._hooks, *entries = struct.unpack_from("=I5I", info, 32)
-        self._begin = [str(entries[hook]) for hook in (PREROUTING, OUTPUT) if self._hooks >> hook & 1]
+        self._begin = {str(entries[hook]): _HOOKS[hook] for hook in hooks if self._hooks >> hook & 1}
         size = struct.unpack_from("=I", info, 80)[0]
         asked = (name + struct.pack("=I", size)).ljust(40 + size, b"\0")
         self._block = _get_option(layout, _GET_ENTRIES, asked)[40:]
@@ -109,12 +125,28 @@ class _Table:
 
     def redirects(self) -> Iterator[Redirect]:
         """Yield what sends the port elsewhere."""
-        return walk_rules(self._begin, self._steps, self._told)
+        return walk_rules(list(self._begin), self._steps, self._told)
+
+    def stops(self) -> Iterator[tuple[str, bool]]:
+        """Yield where a packet for the port may be dropped or rejected, and whether its port is named."""
+        waiting = [(chain, False) for chain in self._begin]
+        seen = set(waiting)
+        while waiting:
+            if len(seen) > MOST_CHAINS:
+                raise TooLongError
+            chain, named = waiting.pop()
+            for step in self._steps(chain):
+                state = (step.jump or "", named or step.names_port)
+                if step.stops:
+                    yield self._told(chain)[0], state[1]
+                if step.jump is not None and state not in seen:
+                    seen.add(state)
+                    waiting.append(state)
 
     def _told(self, chain: str) -> tuple[str, tuple[int, ...]]:
-        name = self._chains.get(int(chain)) or ("PREROUTING" if chain == self._begin[0] else "OUTPUT")
+        name = self._chains.get(int(chain)) or self._begin[chain]
         families = (4,) if self._layout.size == 4 else (6,)
-        return clean(f"{self._layout.word}-legacy (table nat, chain {name})"), families
+        return clean(f"{self._layout.word}-legacy (table {self._table}, chain {name})"), families
 
     def _entries(self, at: int = 0) -> Iterator[tuple[int, int, str, int, bytes]]:
         """Yield (offset, next, name of the target, its revision, its data)."""
@@ -142,14 +174,15 @@ class _Table:
         for at, following, name, revision, data in self._entries(int(chain)):
             if name == "ERROR":
                 return  # the next chain begins
-            jump = None
+            jump, stops = None, name == "REJECT"
             if name == "":
                 verdict = struct.unpack_from("=i", data)[0]
                 jump = str(verdict) if verdict >= 0 and verdict != following else None
+                stops = verdict == _DROP
             to = xt_target(name, revision, data)
             applies, named, address = self._conditions(at)
-            if applies and (to is not None or jump is not None):
-                yield Step(named, address, to, jump, self._asked(at))
+            if applies and (to is not None or jump is not None or stops):
+                yield Step(named, address, to, jump, self._asked(at), stops)
             if (
                 name == ""
                 and jump is None

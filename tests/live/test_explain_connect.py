@@ -635,3 +635,38 @@ def test_what_is_found_of_the_process_that_serves_there_is_told(in_namespace):
     there, beside = in_namespace(a_server_that_runs_out_of_descriptors)
     assert "descriptors-nearly-used-up" in there
     assert beside == set()
+
+
+LEGACY = """
+*raw
+-A PREROUTING -p tcp --dport 7004 -j DROP
+COMMIT
+*filter
+:inner - [0:0]
+-A OUTPUT -p tcp --dport 7001 -j REJECT --reject-with tcp-reset
+-A OUTPUT -p tcp -m multiport --dports 7002,7003 -j inner
+-A INPUT -p tcp --dport 7006 -j ACCEPT
+-A inner -j DROP
+COMMIT
+"""
+
+
+def behind_filters_of_iptables_legacy():
+    with ExitStack() as stack:
+        for port in (7001, 7002, 7004, 7005, 7006):
+            stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        subprocess.run(["iptables-legacy-restore"], input=LEGACY, text=True, check=True)
+        named = [ask(f"127.0.0.1:{port}") for port in (7001, 7002, 7004, 7005, 7006)]
+        subprocess.run(["iptables-legacy", "-P", "INPUT", "DROP"], check=True)
+        return named, ask("127.0.0.1:7005")
+
+
+@pytest.mark.skipif(not shutil.which("iptables-legacy"), reason="iptables-legacy is not installed")
+def test_a_rule_of_iptables_legacy_makes_it_uncertain_for_its_ports_alone(in_namespace):
+    (rejects, jumps, raw, free, accepted), policy = in_namespace(behind_filters_of_iptables_legacy)
+    asked = (rejects, jumps, raw, free, accepted, policy)
+    assert [one["connect"]["certain"] for one in asked] == [False, False, False, True, True, False]
+    assert "iptables-legacy (table filter, chain OUTPUT) drops or rejects" in rejects["doubts"][0]
+    assert "iptables-legacy (table filter, chain inner) drops or rejects" in jumps["doubts"][0]
+    assert "iptables-legacy (table raw, chain PREROUTING) drops or rejects" in raw["doubts"][0]
+    assert "iptables-legacy (table filter, chain INPUT)" in policy["doubts"][0]
