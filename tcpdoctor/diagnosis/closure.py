@@ -400,6 +400,12 @@ def count_older(ages: Value, seconds: Number, name: str) -> Number:
     return bounded(float(surely), float(perhaps), "; ".join(reasons))
 
 
+_PROBES_HIDE = (
+    "keepalive probes a few seconds apart hide when the peers ended: look for longer (--window 5), or again "
+    "(--since-last)"
+)
+
+
 def count_quiet(ages: Value, seconds: Number, name: str) -> Number:
     """How many of the sockets may be that old and have been quiet for as long: see `Ages.quiet`.
 
@@ -408,5 +414,5 @@ def count_quiet(ages: Value, seconds: Number, name: str) -> Number:
     """
     if isinstance(ages, Ages):
         known = ages.quiet or ages.at_least
-        ages = Ages(known, known, None)
+        ages = Ages(known, ages.hidden or known, _PROBES_HIDE if ages.hidden else None)
     return count_older(ages, seconds, name)

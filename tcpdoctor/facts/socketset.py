@@ -142,6 +142,8 @@ class Age(NamedTuple):
     perhaps_quiet: float | None = None
     """As `quiet`, where a FIN may have come just now instead of a probe's answer: it counts where others of
     the set show the same. 0 where the keepalive timer denies a probe; None where nothing is in doubt."""
+    hidden_quiet: float = 0.0
+    """As `quiet`, where probes come so often that nobody can tell whether a FIN has just come; else 0."""
 
 
 def age_of(connection: Connection, earlier: Earlier) -> Age:
@@ -166,20 +168,23 @@ def _with_quiet(connection: Connection, age: Age) -> Age:
     read = connection.state is TcpState.CLOSE_WAIT and not connection.receive_queue
     if age.low >= (_READ_FOR if read else _PROBED_FOR):
         return age._replace(quiet=quiet)
-    return age._replace(perhaps_quiet=quiet if _answered_a_probe(connection, info, quiet) else 0.0)
+    apart = _probes_apart(connection, info, quiet)
+    if apart < _FAR_APART:
+        return age._replace(perhaps_quiet=0.0, hidden_quiet=quiet if apart else 0.0)
+    return age._replace(perhaps_quiet=quiet)
 
 
-def _answered_a_probe(connection: Connection, info: TcpInfo, quiet: float) -> bool:
-    """Whether the keepalive timer was set as long ago as the last ACK came, give or take a round trip.
+def _probes_apart(connection: Connection, info: TcpInfo, quiet: float) -> int:
+    """Seconds between probes, where the keepalive timer was set as long ago as the last ACK came; else 0.
 
-    A timer that is longer than the connection has been quiet was not set by a probe.
+    Give or take a round trip. A timer that is longer than the connection has been quiet was not set by a
+    probe.
     """
     length = connection.expires + info.last_ack_recv
     seconds = round(length + info.rtt)
     early = seconds - length
-    return _FAR_APART <= seconds <= quiet and -1.2 * _TICK <= early <= 1.2 * _TICK + min(
-        2 * info.rtt, _LONG_ROUND_TRIP
-    )
+    fits = -1.2 * _TICK <= early <= 1.2 * _TICK + min(2 * info.rtt, _LONG_ROUND_TRIP)
+    return seconds if fits and seconds <= quiet else 0
 
 
 _LONG_ROUND_TRIP = 0.25
@@ -355,7 +360,8 @@ class SocketSet(NamedTuple):
             at_most = Merged(at_most, self.maybe.highest_ages(earlier), self.unseen)
         reasons = [self.reason] if self.maybe or self.unseen else []
         reasons += dict.fromkeys(age.reason for age in sure if age.low < age.high)
-        return Ages(tuple(sorted(age.low for age in sure)), at_most, "; ".join(reasons) or None, _quiet(sure))
+        lows = tuple(sorted(age.low for age in sure))
+        return Ages(lows, at_most, "; ".join(reasons) or None, _quiet(sure), _hidden(sure))
 
     def peers(self, is_client: Callable[[Connection], bool]) -> str | Missing:
         """Peers with most sockets first: ``10.0.0.7:443 (812), 10.0.0.9:443 (3) and 14 more``.
@@ -388,6 +394,13 @@ def _quiet(ages: Sequence[Age]) -> tuple[float, ...]:
     if not any(quiet):
         return ()
     return tuple(sorted(max(age.low, seconds) for age, seconds in zip(ages, quiet, strict=True)))
+
+
+def _hidden(ages: Sequence[Age]) -> tuple[float, ...]:
+    """The same as if those were quiet of which nobody can tell; empty where there is none."""
+    if not any(age.hidden_quiet for age in ages):
+        return ()
+    return tuple(sorted(max(age.low, age.quiet, age.perhaps_quiet or 0.0, age.hidden_quiet) for age in ages))
 
 
 def some_descriptors(fds: Sequence[int]) -> str:

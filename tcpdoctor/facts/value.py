@@ -93,6 +93,9 @@ class Ages(NamedTuple):
     """Of the sockets that belong for sure and may be older than their lower ends: how long no data has
     gone either way, ascending; their lower ends where that is not known or proves less. Empty: nothing
     but the lower ends is known."""
+    hidden: tuple[float, ...] = ()
+    """The same with those whose end may have come a moment ago, which keepalive probes a few seconds apart
+    hide. Empty: there is none."""
 
 
 class Growth(NamedTuple):

@@ -177,6 +177,16 @@ def test_in_a_warning_by_upper_ends_older_counts_how_long_sockets_were_quiet(age
     assert seen == [Observation(VOCABULARY.find_fact("leak.ages"), "perhaps_older", count, 60.0)]
 
 
+def test_probes_that_hide_when_a_connection_ended_leave_it_open():
+    tree = parse_condition("older(leak.ages, limit.min_age) >= 2", "here", CONTEXT)
+    decide = compile_condition(tree, LIMIT_VALUES, at_most=True)
+    hidden = Ages((1.0, 2.0), (70.0, 90.0), "bounds", (), (70.0, 90.0))
+    answer = decide({"leak.ages": hidden})
+    assert isinstance(answer, Missing)
+    assert "--window 5" in answer.reason
+    assert decide({"leak.ages": hidden._replace(hidden=(2.0, 90.0))}) is False
+
+
 def test_what_is_beside_older_is_judged_as_ever_in_a_warning_by_upper_ends():
     text = "not (min(older(leak.ages, 60 * second), -leak.owned + 9) < 2 or leak.owned / 2 > 4)"
     decide = compile_condition(parse_condition(text, "here", CONTEXT), LIMIT_VALUES, at_most=True)

@@ -37,7 +37,7 @@ def test_bounds_that_cross_by_a_clock_tick_are_put_in_order():
 
 def test_without_tcp_info_nothing_bounds_an_age():
     age = age_of(CLOSE_WAIT._replace(info=Missing("/proc/net/tcp does not tell")), ALONE)
-    assert age == (0.0, math.inf, "/proc/net/tcp does not tell", 0.0, None)
+    assert age == (0.0, math.inf, "/proc/net/tcp does not tell", 0.0, None, 0.0)
 
 
 def test_time_wait_has_run_for_what_its_timer_has_used_of_a_minute():
@@ -173,6 +173,14 @@ def test_a_fin_comes_at_any_moment_of_the_keepalive_timer(timer):
 
 def test_where_probes_follow_each_other_closely_one_came_after_a_fin_as_well():
     assert quiet_of(kept_alive(CLOSE_WAIT, 4.3), kept_alive(CLOSE_WAIT, 0.3)) == ()
+
+
+def test_where_probes_follow_each_other_closely_nobody_can_tell_and_nobody_is_called_young():
+    close_by = [kept_alive(CLOSE_WAIT, timer) for timer in (0.3, 1.3, 4.3)]
+    found = SocketSet((*close_by, kept_alive(CLOSE_WAIT, 0.45))).ages(ALONE)
+    assert found.quiet == ()
+    assert [age for age in found.hidden if age == 100.0] == [100.0] * 3
+    assert SocketSet((kept_alive(CLOSE_WAIT, 14.3), kept_alive(CLOSE_WAIT, 0.45))).ages(ALONE).hidden == ()
 
 
 def test_a_timer_that_no_probe_can_have_set_yet_shows_none():
