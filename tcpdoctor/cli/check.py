@@ -1,7 +1,6 @@
 """`tcpdoctor check`: look, judge, print, and say it with the exit code."""
 
 import re
-import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -42,6 +41,7 @@ from tcpdoctor.cli.output import (
     emit,
     format_of,
     is_journal,
+    quoted_netns,
     refuse_hopeless_file,
     style_of,
 )
@@ -283,7 +283,7 @@ def _way_of(request: _Request) -> str | None:
     if request.netns is None:
         return None
     if request.recordings:
-        return f"ip netns exec {shlex.quote(request.netns)}"  # a sosreport has those with a name
+        return f"ip netns exec {quoted_netns(request.netns)}"  # a sosreport has those with a name
     from tcpdoctor.answers.everywhere import way_into
 
     return way_into(request.netns)

@@ -13,12 +13,24 @@ from functools import partial
 from json import JSONEncoder
 from json.encoder import encode_basestring_ascii as encode_string
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    TypeAlias,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from tcpdoctor.answers.record import ABSENT, Absent, Is
 from tcpdoctor.kernel.reading import JsonValue, Missing
 from tcpdoctor.named_tuples import NamedTuple
-from tcpdoctor.report.json_lines import LONG, Written
+
+if TYPE_CHECKING:
+    from tcpdoctor.report.json_lines import Written
 
 Part: TypeAlias = dict[str, Any]
 
@@ -36,8 +48,10 @@ def as_json(record: Any) -> dict[str, JsonValue]:
     return told
 
 
-def as_long_json(record: Any) -> dict[str, JsonValue | Written]:
+def as_long_json(record: Any) -> "dict[str, JsonValue | Written]":
     """Return the same, its long lists of records written one by one: never all of them are in memory."""
+    from tcpdoctor.report.json_lines import LONG, Written  # `check` writes its JSON by itself
+
     long = {
         key: value
         for key, value in zip(record._fields, record, strict=True)
