@@ -49,6 +49,7 @@ from tcpdoctor.kernel.sysctl_files import (
     read_boot_settings,
     read_given,
     read_lines,
+    read_own_tree,
     read_tree,
 )
 from tcpdoctor.kernel.text import clean
@@ -273,15 +274,18 @@ def nearby_names(look: Look) -> tuple[str, ...]:
 # What sets values of sysctls on this host: files of settings, TuneD's profile, the kernel's command line.
 
 
-_NOT_RECORDED = "the files that set values: they are not in the recording"
+_NOT_RECORDED = "what TuneD and the kernel's command line set: it is not in the recording"
 
 
 def read_sources() -> tuple[Sources, tuple[str, ...]]:
     """Return all that sets values on this host, and what of it could not be looked at."""
+    tree = read_own_tree()
+    if isinstance(tree, Missing):
+        return Sources({}, [{} for _ in Reader], None, {}), (f"the files that set values: {tree.reason}",)
+    applied = apply_files({reader: tree.of(reader) for reader in Reader}, is_here=not is_recording())
+    files = [applied.last[reader] for reader in Reader]
     if is_recording():
-        return Sources({}, [{} for _ in Reader], None, {}), (_NOT_RECORDED,)
-    tree = read_tree()
-    applied = apply_files({reader: tree.of(reader) for reader in Reader})
+        return Sources({}, files, None, {}), (_NOT_RECORDED,)
     tuned = read_tuned()
     unseen = [
         f"{clean(file.path, 300)}: {file.content.reason}"
@@ -295,7 +299,6 @@ def read_sources() -> tuple[Sources, tuple[str, ...]]:
     elif tuned is not None:
         unseen += [f"TuneD's profile {each}" for each in tuned.missing]
         reapplied = {each.path: Source("file", each.file, each.line, each.value) for each in read_reapplied()}
-    files = [applied.last[reader] for reader in Reader]
     return Sources(read_boot_settings(), files, tuned, reapplied), tuple(unseen)
 
 

@@ -42,6 +42,7 @@ from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.survey import Seen
 from tcpdoctor.kernel.sysctl import Held as HeldSetting
 from tcpdoctor.kernel.sysctl import is_secret
+from tcpdoctor.kernel.sysctl_files import Tree
 from tcpdoctor.kernel.text import is_whole
 from tcpdoctor.kernel.unlisted import Unlisted
 
@@ -59,11 +60,13 @@ class Replay:
         sockets: Reading[Sequence[Seen]],
         udp: Reading[tuple[UdpSocket, ...]],
         processes: Mapping[int, Process],
+        settings: Reading[Tree],
     ) -> None:
         self._samples = samples
         self._sockets = sockets
         self._udp = udp
         self._processes = processes
+        self._settings = settings
 
     @property
     def _look(self) -> Snapshot:
@@ -103,6 +106,9 @@ class Replay:
         return look
 
     # Settings.
+
+    def read_own_tree(self) -> Reading[Tree]:
+        return self._settings
 
     def read_sysctl(self, name: str, _root: str = "") -> Reading[SysctlValue]:
         if is_secret(name):

@@ -19,6 +19,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from tcpdoctor.errors import QuestionError
+from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.procfile import read_kernel_file
 from tcpdoctor.kernel.reading import Missing, Reading, Refused
 from tcpdoctor.kernel.text import clean, decode
@@ -166,6 +167,12 @@ def read_tree(root: str = "/") -> Tree:
     last = _read([os.path.join(root, LAST_OF_PROCPS)], "sysctl.conf", root)
     is_there = not isinstance(last.content, Missing) or os.path.isfile(resolve(last.path, root))
     return Tree(files, last if is_there else None, tuple(skipped), tuple(unread))
+
+
+@replayed
+def read_own_tree() -> Reading[Tree]:
+    """Read all files of settings of the host that is asked; Missing where a recording has none of them."""
+    return read_tree()
 
 
 STANDARD_INPUT = "-"

@@ -28,6 +28,8 @@ HIGHEST_RATIO = 250
 """Text packs to a twentieth. What packs better than this is looked at no longer than `RATIO_FROM`."""
 RATIO_FROM = 256 << 20
 _LONGEST_NAME = 1 << 16
+_NOTHING = "dev/null"
+"""No archive has it, and what leads there is empty."""
 _MOST_HOPS = 40
 _DEEPEST = 12
 _CHUNK = 1 << 18
@@ -58,15 +60,17 @@ class Files(NamedTuple):
         Raises:
             SnapshotError: A link on the way leads outside, or in a circle.
         """
+        return self.kept.get(self.place(name, shown))
+
+    def place(self, name: str, shown: str = "the archive") -> str:
+        """Return where a name leads; errors as `find`."""
         for _ in range(_MOST_HOPS):
-            if name in self.kept:
-                return self.kept[name]
             parts = name.split("/")
-            place = next((at for at in range(1, len(parts) + 1) if "/".join(parts[:at]) in self.links), 0)
-            if not place:
-                return None
-            link = "/".join(parts[:place])
-            name = _joined(self.links[link], "/".join(parts[place:]))
+            links = ("/".join(parts[:at]) for at in range(1, len(parts) + 1))
+            link = next((link for link in links if link in self.links), None)
+            if link is None or name in self.kept:
+                return name
+            name = _joined(self.links[link], name[len(link) :])
             if name.startswith(".."):
                 raise SnapshotError(
                     f"{shown}: {clean(link, 120)} is a link that leads out of it, as in no report; not read"
@@ -94,7 +98,7 @@ def _joined(folder: str, name: str) -> str:
 def _target(link: str, leads_to: str) -> str:
     """Where a link at a name from the top leads; ``..`` for outside."""
     if leads_to.startswith("/"):
-        return ".."
+        return _NOTHING if leads_to == f"/{_NOTHING}" else ".."
     return _joined(link.rpartition("/")[0], leads_to)
 
 
@@ -286,7 +290,7 @@ def gather(file: BinaryIO, shown: str, wanted: Callable[[str], bool], at_top: Co
 
 
 def _below(folder: str, name: str) -> str:
-    if not folder:
+    if not folder or name == _NOTHING:
         return name
     first, _, rest = name.partition("/")
     return rest if first == folder else ".."

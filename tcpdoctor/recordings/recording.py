@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Process, Samples, UdpSocket
 from tcpdoctor.kernel.survey import Seen
+from tcpdoctor.kernel.sysctl_files import Tree
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.recordings.source import Source
 
@@ -20,5 +21,5 @@ class Recording(NamedTuple):
     udp: Reading[tuple[UdpSocket, ...]] = Missing("the recording has no UDP sockets; ask for: ss -uanp")
     processes: Mapping[int, Process] = {}
     """By pid, those that hold any of these sockets, as far as they were read."""
-    settings: Reading[str] = Missing("the recording has no files that set the kernel's settings")
-    """The folder in which these files lie as under ``/``: ``etc/sysctl.d`` and so on."""
+    settings: Reading[Tree] = Missing("they are not in the recording")
+    """The files that set the kernel's settings at boot."""

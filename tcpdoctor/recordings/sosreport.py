@@ -24,6 +24,7 @@ from tcpdoctor.recordings.procfiles import read_proc_text
 from tcpdoctor.recordings.programs import read_programs
 from tcpdoctor.recordings.recording import Recording
 from tcpdoctor.recordings.settings import read_settings_text
+from tcpdoctor.recordings.settings_tree import settings_tree
 
 AT_TOP = frozenset(
     {
@@ -89,7 +90,7 @@ def open_sosreport(path: str, shown: str, netns: str | None = None) -> Recording
         return _dated(found, path)
     path = _only_report_in(path)
     found = recording_of(read_folder(path, shown, is_wanted, _is_entered), shown, netns, trust_times=False)
-    return _dated(found, path)._replace(settings=path)
+    return _dated(found, path)
 
 
 def recording_of(files: Files, shown: str, netns: str | None, *, trust_times: bool) -> Recording:
@@ -120,7 +121,9 @@ def recording_of(files: Files, shown: str, netns: str | None, *, trust_times: bo
     forms = [_with_programs(form, programs) for form in forms]
     found = assemble(forms, told._replace(processes=_held_by(forms, programs)))
     source = found.source._replace(kind="sosreport", files=(shown,))
-    return found._replace(source=source, settings=_PACKED)
+    if isinstance(found.udp, Missing) and netns is None and report.text("proc/net/udp"):
+        found = found._replace(udp=())  # a report has all the tables, and this one is empty
+    return found._replace(source=source, settings=settings_tree(files))
 
 
 def _dated(found: Recording, path: str) -> Recording:
@@ -132,9 +135,6 @@ def _dated(found: Recording, path: str) -> Recording:
     return found._replace(
         source=found.source._replace(dated=False), samples=found.samples._replace(after=look)
     )
-
-
-_PACKED = Missing("the report is an archive; unpack it and give its folder to look at its settings files")
 
 
 def namespaces_in(files: Files) -> tuple[str, ...]:

@@ -383,3 +383,52 @@ def test_of_a_hundred_thousand_sockets_one_whole_listing_is_read(tmp_path):
     look = open_sosreport(path, "report").samples.after
     assert time.thread_time() - start < 6, "2 s where nothing else runs"
     assert look.census.by_state[TcpState.CLOSE_WAIT] == 100_000
+
+
+@pytest.mark.parametrize("kind", ["tar.xz", "folder"])
+def test_what_set_a_value_is_told_from_the_files_in_the_report(tmp_path, kind):
+    settings = sample("sysctl-a") + "net.ipv4.tcp_mem = 289674\t386232\t579348\n"
+    settings = settings.replace("net.core.somaxconn = 4096", "net.core.somaxconn = 4093")
+    files, links = debian_4_0(**{"sos_commands/kernel/sysctl_-a": settings})
+    files["usr/lib/sysctl.d/50-vendor.conf"] = "net.core.somaxconn = 4091\n"
+    files["usr/lib/sysctl.d/90-local.conf"] = "net.core.somaxconn = 4099\n"
+    links["etc/sysctl.d/80-none.conf"] = "/dev/null"
+    path = (
+        str(write_folder(tmp_path / NAME, files, links))
+        if kind == "folder"
+        else packed(tmp_path, kind, files, links)
+    )
+    tree = open_sosreport(path, "report").settings
+    assert [file.path for file in tree.files] == [
+        "/usr/lib/sysctl.d/50-vendor.conf",
+        "/etc/sysctl.d/80-none.conf",
+        "/etc/sysctl.d/90-local.conf",
+        "/etc/sysctl.d/99-sysctl.conf",
+    ]
+    assert [file.mask for file in tree.files] == [False, True, False, False]
+    assert tree.files[2].hides == ("/usr/lib/sysctl.d/90-local.conf",)
+    assert tree.files[3].content == tree.last.content == b"net.ipv4.tcp_fin_timeout = 61\n"
+    shown = tcpdoctor("sysctl", "show", "somaxconn", "--from", path, "--json")
+    (setting,) = json.loads(shown.stdout)["sysctls"]
+    assert "/etc/sysctl.d/90-local.conf" in json.dumps(setting)
+    assert "50-vendor" not in json.dumps(setting)
+
+
+def test_a_report_without_files_of_settings_says_so(tmp_path):
+    files, links = debian_4_0()
+    bare = {
+        name: text for name, text in files.items() if "sysctl.d" not in name and "sysctl.conf" not in name
+    }
+    links = {name: to for name, to in links.items() if "sysctl" not in name}
+    path = packed(tmp_path, "tar", bare, links)
+    assert isinstance(open_sosreport(path, "report").settings, Missing)
+    assert "they are not in the recording" in tcpdoctor("sysctl", "show", "somaxconn", "--from", path).stdout
+
+
+def test_no_udp_sockets_in_whole_tables_are_none(tmp_path):
+    files, links = debian_4_0(
+        **{"proc/8835/net/udp": "  sl  local_address rem_address st inode ref pointer drops\n"}
+    )
+    assert open_sosreport(packed(tmp_path, "tar", files, links), "report").udp == ()
+    del files["proc/8835/net/udp"]
+    assert isinstance(open_sosreport(packed(tmp_path, "tar", files, links), "report").udp, Missing)
