@@ -18,7 +18,7 @@ from tcpdoctor.recordings.pasted import Pasted, not_understood
 from tcpdoctor.recordings.procfiles import kind_of_line, read_proc_text
 from tcpdoctor.recordings.prompt import Command, command_in
 from tcpdoctor.recordings.settings import is_setting_line, read_settings_text
-from tcpdoctor.recordings.ss import SS_HEADER, SS_SOCKET, read_ss
+from tcpdoctor.recordings.ss import SS_BARE, SS_HEADER, SS_SOCKET, read_ss
 from tcpdoctor.recordings.ss_summary import SUMMARY_LINE, read_summary
 from tcpdoctor.recordings.statistics import is_section
 
@@ -27,6 +27,11 @@ _Kind: TypeAlias = Literal["ss", "summary", "netstat", "lsof", "counts", "proc",
 _COLOURS = re.compile(r"\x1b(?:\[[0-9;?]{0,20}[A-Za-z]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)|[()][A-Z0-9])")
 _QUOTE = re.compile(r"(?:> ?){1,9}(?=\S|\s|$)")
 _FENCE = re.compile(r"\s*(?:```|~~~)[\w-]{0,20}\s*$|\s*</?(?:pre|code)>\s*$")
+_NUMBERED = re.compile(
+    r"\s{0,6}\d{1,6}(?::|\t)\s{0,2}(?=(?:(?:tcp|udp)6?|[A-Z][A-Z-]{4,9}[12]?)\s+(?:[A-Z]+\s+)?\d+\s+\d+\s)"
+)
+"""The number of the line, as ``grep -n`` and ``cat -n`` print it before a socket."""
+_PROC_SYS = "/proc/sys/"
 _ASK = "take it there with: ss -tanoempi"
 _FOREIGN = (
     (
@@ -58,6 +63,22 @@ class _Section:
         self.command = command
         self.lines: list[str] = []
         self.sockets = False
+        self.bare = False
+        """Its headings have no column for the state."""
+
+    def add(self, line: str) -> None:
+        """Take a line of which it is known that it is of this form."""
+        self.lines.append(line)
+        if not _is_heading(line):
+            self.sockets = True
+        elif (match := SS_HEADER.match(line)) is not None:
+            self.bare = match["state"] is None
+
+    def goes_on(self, line: str) -> bool:
+        """Whether a line is surely one of it, whatever else it looks like."""
+        if not line or line[0] == "\t":
+            return True
+        return self.kind == "ss" and (SS_BARE if self.bare else SS_SOCKET).match(line) is not None
 
 
 def read_forms(text: str, shown: str) -> list[Pasted]:
@@ -72,6 +93,7 @@ def read_forms(text: str, shown: str) -> list[Pasted]:
     """
     sections, leftover = _sections(_tidied(text), shown)
     found = [_read(section) for section in sections]
+    sections.clear()
     if not found:
         first = f", first line: {clean(leftover[0].strip(), 60)}" if leftover else ""
         raise SnapshotError(
@@ -99,6 +121,8 @@ def _tidied(text: str) -> Iterator[str]:
             line = line[_quoted(line) :]
         if len(line) < 40 and _FENCE.match(line):
             continue
+        if line[:1].isdecimal() or line[:2] == "  ":
+            line = _NUMBERED.sub("", line, count=1)
         yield line
 
 
@@ -114,29 +138,36 @@ def _sections(lines: Iterable[str], shown: str) -> tuple[list[_Section], list[st
     current: _Section | None = None
     command: Command | None = None
     for line in lines:
-        if current is not None and (line[:1] == "\t" or not line):
-            current.lines.append(line)
-            continue
-        if current is not None and current.kind == "ss" and SS_SOCKET.match(line):
+        if current is not None and current.goes_on(line):
             current.sockets = True
             current.lines.append(line)
             continue
         kind = _kind_of(line, shown)
-        if kind is None:
-            if (typed := command_in(line)) is not None:
-                command, current = typed, None
-            elif current is not None:
-                current.lines.append(line)
-            elif line:
-                leftover.append(line)
-            continue
-        current = _continued(sections, current, kind, line)
-        if current is None:
-            current = _Section(kind, command)
-            sections.append(current)
-        current.lines.append(line)
-        current.sockets = current.sockets or not _is_heading(line)
+        if kind is None and (setting := _setting(line, command)) is not None:
+            kind, line = "settings", setting
+        if kind is not None:
+            current = _continued(sections, current, kind, line)
+            if current is None:
+                current = _Section(kind, command)
+                sections.append(current)
+            current.add(line)
+        elif (typed := command_in(line)) is not None:
+            command, current = typed, None
+        elif current is not None:
+            current.lines.append(line)
+        elif line:
+            leftover.append(line)
     return sections, leftover
+
+
+def _setting(line: str, command: Command | None) -> str | None:
+    """The value that ``cat /proc/sys/net/...`` printed, as sysctl prints it."""
+    if command is None or command.program != "cat" or len(command.words) != 1 or not line:
+        return None
+    (path,) = command.words
+    if not path.startswith(_PROC_SYS) or not line[:1].isalnum() or len(line) > 200:
+        return None
+    return f"{path[len(_PROC_SYS) :].replace('/', '.')} = {line}"
 
 
 def _continued(sections: list[_Section], current: _Section | None, kind: _Kind, line: str) -> _Section | None:
@@ -188,4 +219,5 @@ def _read(section: _Section) -> Pasted:
         "summary": read_summary,
         "counts": read_counts,
     }
-    return sockets[section.kind](section.lines, section.command)
+    lines, section.lines = section.lines, []
+    return sockets[section.kind](lines, section.command)

@@ -31,6 +31,7 @@ _SOCKET = re.compile(
 _OTHER_FILE = re.compile(
     r"\s*\S+\s+\d+\s.*\s(?:sock|unix|REG|DIR|CHR|FIFO|a_inode|netlink|pack|raw6?|BLK|LINK|unknown)\s|lsof: "
 )
+_NAMED = re.compile(r"\sIPv[46]\s+\d+\s+\S+\s+(?:TCP|UDP)\s+\S")
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 _MAPPED = re.compile(r"\[?::ffff:")
 
@@ -67,7 +68,10 @@ def read_lsof(lines: Sequence[str], command: Command | None = None) -> Pasted:  
         kept = found.setdefault(key, (row, []))
         kept[1].append(holder)
     sockets = tuple(row._replace(owner=Held(tuple(holders))) for row, holders in found.values())
-    return Pasted("lsof", sockets=sockets, every_socket=_PART, notes=not_understood(leftover))
+    notes = not_understood(leftover)
+    if any(map(_NAMED.search, leftover)):
+        notes = (*notes, "lsof without -n and -P prints names instead of numbers; ask for: lsof -nP -iTCP")
+    return Pasted("lsof", sockets=sockets, every_socket=_PART, notes=notes)
 
 
 def _row(match: "re.Match[str]") -> PastedSocket | None:

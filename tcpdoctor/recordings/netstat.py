@@ -50,6 +50,7 @@ NETSTAT_NOISE = re.compile(
     r"\s*(?:Proto\s+RefCnt|unix\s+\d|raw6?\s+\d+\s+\d+|udplite6?\s+\d"
     r"|Active UNIX|Active Internet|Active Bluetooth"
     r"|\(Not all processes could|\(No info could be read|will not be shown, you would have to be root"
+    r"|netstat: "
     r"|Aktive |Connexions Internet|Sockets du domaine|稼働中の|Aktiva |Aktivní |Aktiivsed "
     r"|Conexões |Conexiones |Connexions actives|Sòcols |Domain sockets UNIX"
     r"|ინტერნეტის აქტიური|激活|Connessioni |Активные )"
@@ -62,6 +63,7 @@ _TIMER = re.compile(r"(?:^|\s)(\S+(?: d'espera)?) \({1,2}(\d{1,12})[.,](\d{1,9})
 _USER = re.compile(r"([^\s/]{1,99})\s+(\d{1,20})(?=\s|$)")
 _PROGRAM = re.compile(r"(\d{1,10})/(.*)$")
 _NAMES = re.compile(r"\s*(?:tcp|udp)6?\s+\d+\s+\d+\s+\S+:[A-Za-z*0-9]\S*\s+\S+:[A-Za-z*0-9]")
+_BEGINNING = re.compile(r"\s*tcp6?\s+\d+\s+\d+\s")
 _NOT_ROOT = re.compile(r"\(Not all processes could be identified|\(No info could be read")
 _CUT_AT = 23
 """Characters of address and port to which netstat without -W cuts."""
@@ -80,6 +82,7 @@ _NO_ROOT = Missing("netstat names no process: it was not run as root; ask for: s
 _NOT_NAMED = Missing(
     f"no process is named with it: not accepted yet, an orphan, or netstat was not run as root; {ASK_FOR_SS}"
 )
+_NOT_ALL = Missing(f"some of its sockets could not be read; {ASK_FOR_SS}")
 _CUT = "netstat without -W cuts addresses, so different peers may look like one; ask for: ss -tan"
 _IPV4 = Missing("an IPv4 socket has no IPV6_V6ONLY")
 
@@ -92,7 +95,7 @@ def read_netstat(lines: Sequence[str], command: Command | None = None) -> Pasted
         command: The command line above them.
     """
     reader = _Rows(wide=command is not None and "W" in command.letters)
-    leftover, headings, named = [], False, 0
+    leftover, headings, named, odd = [], False, 0, 0
     for line in lines:
         if not line or line.isspace() or reader.add(line):
             continue
@@ -100,6 +103,7 @@ def read_netstat(lines: Sequence[str], command: Command | None = None) -> Pasted
             headings = True
         elif not NETSTAT_NOISE.match(line):
             leftover.append(line)
+            odd += _BEGINNING.match(line) is not None
             named += _NAMES.match(line) is not None
     sockets = reader.settled(not_root=any(map(_NOT_ROOT.match, lines[:50])))
     notes = list(not_understood(leftover))
@@ -110,7 +114,7 @@ def read_netstat(lines: Sequence[str], command: Command | None = None) -> Pasted
     return Pasted(
         "netstat",
         sockets=tuple(sockets),
-        every_socket=_whole(sockets, command, headings=headings),
+        every_socket=_NOT_ALL if odd else _whole(sockets, command, headings=headings),
         notes=tuple(notes),
         whole_addresses=Missing(_CUT) if reader.cut else True,
     )

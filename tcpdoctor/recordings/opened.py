@@ -1,6 +1,7 @@
 """From a path to what was recorded there: our own snapshot, a sosreport or a paste, told apart by content."""
 
 import os
+import re
 import stat
 import sys
 import time
@@ -23,6 +24,10 @@ _GZIP, _XZ, _BZIP2 = b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh"
 _GZIP_MEMBER = 16 + zlib.MAX_WBITS
 _TAR_AT, _TAR = 257, b"ustar"
 _HEAD = 1 << 16
+_LARGEST_TEXT = 256 << 20
+"""Bytes of a paste: ss fills each line with blanks to the longest one, so 100,000 sockets can be 120 MB."""
+_JSON = re.compile(rb"\s*(?:\{|\[\s*[{\[\]\"])")
+"""How JSON begins, and the prompt ``[root@web1 ~]#`` does not."""
 
 
 def open_recording(path: str, netns: str | None = None) -> Recording:
@@ -50,11 +55,14 @@ def open_recording(path: str, netns: str | None = None) -> Recording:
         )
     if data.startswith(_GZIP):
         data = inflate(data, shown)
-    if len(data) > LARGEST_UNPACKED:
-        raise SnapshotError(f"{shown}: more than {LARGEST_UNPACKED} bytes; no recording is so large")
-    if data.lstrip()[:1] in (b"{", b"["):
+    is_json = _JSON.match(data) is not None
+    if len(data) > (largest := LARGEST_UNPACKED if is_json else _LARGEST_TEXT):
+        raise SnapshotError(f"{shown}: more than {largest} bytes; no recording is so large")
+    if is_json:
         return unpack_snapshot(data, shown)
-    return _open_text(data, shown, modified)
+    text = decode(data)
+    del data  # a listing of a hundred thousand sockets is a hundred megabytes
+    return _open_text(text, shown, modified)
 
 
 def open_looks(paths: Sequence[str], apart: float | None = None, netns: str | None = None) -> Recording:
@@ -119,11 +127,11 @@ def _open_sosreport(path: str, shown: str, netns: str | None) -> Recording:
     return open_sosreport(path, shown, netns)
 
 
-def _open_text(data: bytes, shown: str, modified: float) -> Recording:
+def _open_text(text: str, shown: str, modified: float) -> Recording:
     from tcpdoctor.recordings.assembled import Circumstances, assemble
     from tcpdoctor.recordings.forms import read_forms
 
-    forms = read_forms(decode(data), shown)
+    forms = read_forms(text, shown)
     found = assemble(forms, Circumstances(taken_at=modified))
     return found._replace(source=found.source._replace(kind="text", files=(shown,), dated=False))
 
@@ -159,5 +167,5 @@ def _read_stream(stream: BinaryIO) -> bytes:
     head = stream.read(_HEAD)
     if is_archive(head):
         return head
-    limit = LARGEST_PACKED if head.startswith(_GZIP) else LARGEST_UNPACKED
+    limit = LARGEST_PACKED if head.startswith(_GZIP) else _LARGEST_TEXT
     return head + stream.read(max(0, limit + 1 - len(head)))

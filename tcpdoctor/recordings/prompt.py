@@ -8,8 +8,9 @@ import re
 from tcpdoctor.named_tuples import NamedTuple
 
 _COMMAND = re.compile(
-    r"(?:^\s{0,16}|[#$%>\u276f\u279c]\s?|^\+{1,3} )"
-    r"(?:(?:sudo|time|watch|LANG=\S{1,40}|LC_ALL=\S{1,40})(?: -\S{1,20})?(?: \d{1,6})? +){0,4}"
+    r"(?:^\s{0,16}|[#$%>\u276f\u279c]\s?|^\+{1,3} |^Every [\d.,]{1,9}s: )"
+    r"(?:(?:sudo|time|watch|nice|timeout|docker|podman|kubectl|oc|crictl|lxc|incus|nsenter|ip netns|ssh|LANG="
+    r"|LC_ALL=)\S{0,40}\s(?:[^|\s]{1,60}\s{1,4}){0,12}?){0,3}"
     r"(?:/\S{0,60}/)?(?P<program>ss|netstat|lsof|nstat|sysctl|cat|sockstat)(?P<rest>\s.*|)$"
 )
 _ROOT = re.compile(r"\s{0,16}(?:\[?root@|#)|.*# ?(?:ss|netstat|lsof)\b|.*\bsudo ")

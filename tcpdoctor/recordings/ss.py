@@ -76,12 +76,16 @@ _SOCKET = re.compile(
     r"(?:\s+(\S.*))?$",
     re.DOTALL,
 )
-_BARE = re.compile(
+SS_BARE = re.compile(
     r"\s*(?:(tcp|udp)\s+)?()(\d{1,10})\s+(\d{1,10})\s+([^\s\"]{1,99}:(?:\d{1,5}|\*))"
     r"\s+([^\s\"]{1,99}:(?:\d{1,5}|\*))(?:\s+(\S.*))?$",
     re.DOTALL,
 )
-"""A socket of a listing without states."""
+"""A socket of a listing without states: all have the one that was asked for."""
+_NAMED = re.compile(
+    rf"\s*(?:(?:tcp|udp)\s+)?(?:{_STATE})\s+\d+\s+\d+\s+\S+:[a-zA-Z0-9*][\w*-]{{0,40}}\s+\S+:[a-zA-Z0-9*]"
+)
+"""A socket with names where numbers belong."""
 _OTHER = re.compile(rf"\s*(?:{_OTHERS}|\?\?\?)\s")
 _END = r"(?=\s{0,999}[a-z<-]|\s{0,999}$)"
 """What follows the processes: a name of 15 letters has no room for it behind a false end."""
@@ -134,6 +138,12 @@ _BROKEN_USERS = Missing("the names of its processes could not be told apart")
 _IPV4 = Missing("an IPv4 socket has no IPV6_V6ONLY")
 _LIMIT_OF_LISTENERS = Missing("only a listener has one")
 _UNCLEAR_STAR = Missing("whether * is IPv4, or IPv6 that takes IPv4 too, is not certain")
+_NOT_ALL = Missing(f"some of its sockets could not be read; {ASK_FOR_SS}")
+_NO_NUMBERS = "ss without -n prints names of services instead of port numbers; ask for: ss -tanoempi"
+_NO_STATES = (
+    "the listing has no column for the state: put the command that printed it on the line above it "
+    "($ ss -tan state time-wait)"
+)
 _DUAL = "*"
 
 
@@ -161,17 +171,19 @@ def read_ss(lines: Sequence[str], command: Command | None = None) -> Pasted:
     records = _Records(max(map(len, lines), default=0), bare=only is not None)
     for line in lines:
         records.take(line)
+    del lines  # a hundred thousand sockets are many megabytes of them
     reader = _Rows(_asked(records.found, command), only)
-    leftover = records.leftover
-    for record in records.found:
-        if not reader.add(record):
-            leftover.append(record)
+    odd = [record for record in records.found if not reader.add(record)]
     sockets = reader.settled(header, command)
-    notes = [*reader.notes, *not_understood(leftover)]
+    notes = [*reader.notes, *not_understood([*records.leftover, *odd])]
+    if any(map(_NAMED.match, odd)):
+        notes.append(_NO_NUMBERS)
+    if header is not None and not header["state"] and only is None:
+        notes.append(_NO_STATES)
     return Pasted(
         "ss",
         sockets=tuple(sockets),
-        every_socket=_whole(sockets, header, command),
+        every_socket=_NOT_ALL if odd else _whole(sockets, header, command),
         notes=tuple(notes),
     )
 
@@ -194,7 +206,7 @@ class _Records:
     def __init__(self, edge: int, *, bare: bool) -> None:
         self.found: list[str] = []
         self.leftover: list[str] = []
-        self._is_start = (_BARE if bare else SS_SOCKET).match
+        self._is_start = (SS_BARE if bare else SS_SOCKET).match
         self._edge = edge
         self._width = 0
         self._skipped = self._headings = False
@@ -275,7 +287,7 @@ class _Rows:
         self._hosts: dict[str, tuple[str, int, str | None] | None] = {}
         self._starred: list[int] = []
         self._named_protocol = False
-        self._match = (_BARE if only is not None else _SOCKET).match
+        self._match = (SS_BARE if only is not None else _SOCKET).match
 
     def add(self, record: str) -> bool:
         """Take a socket; return False where it cannot be understood."""
@@ -566,6 +578,7 @@ _shown = lru_cache(maxsize=4096)(clean)
 """A name without anything that steers a terminal; the same few stand on very many lines."""
 
 
+@lru_cache(maxsize=4096)
 def _memory(text: str) -> Reading[SocketMemory]:
     if (match := _MEMORY.match(text)) is None:
         return Missing("its memory is damaged in the recording")

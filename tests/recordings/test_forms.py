@@ -8,6 +8,7 @@ from tcpdoctor.errors import SnapshotError
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.recordings.forms import read_forms
+from tcpdoctor.recordings.opened import open_recording
 
 SAMPLES = Path(__file__).parent / "samples"
 COMMANDS = {
@@ -138,3 +139,69 @@ def test_prose_around_is_counted():
         "2 lines not understood, first: Hello,",
         "1 line not understood, first: Any idea?",
     )
+
+
+def test_a_listing_with_a_socket_that_nobody_can_read_is_no_whole_one():
+    for name, odd in (
+        ("ss-tan", "CLOSE-WAIT 0 0 10.0.0.1:http 10.0.0.2:51000\n"),
+        ("netstat-anp", "tcp 0 0 xx.xx.xx.xx:443 yy.yy.yy.yy:51000 CLOSE_WAIT -\n"),
+    ):
+        (found,) = read((SAMPLES / f"{name}.txt").read_text() + odd)
+        assert "could not be read" in found.every_socket.reason
+        assert "prints names" in found.notes[1]
+
+
+def test_a_listing_without_states_says_what_to_do():
+    listing = "Recv-Q Send-Q Local Address:Port Peer Address:Port\n0 0 127.0.0.2:5432 127.0.0.1:37358\n"
+    (found,) = read(listing)
+    assert found.sockets == ()
+    assert "put the command" in found.notes[1]
+    typed = "Netid Recv-Q Send-Q Local Address:Port Peer Address:Port\ntcp 0 0 127.0.0.2:1 127.0.0.1:2\n"
+    (found,) = read(f"$ ss -o state fin-wait-2\n{typed}")
+    assert [row.state for row in found.sockets] == [TcpState.FIN_WAIT_2]
+
+
+@pytest.mark.parametrize("numbered", ["{}:{}", "{:6}\t{}"])
+def test_numbers_of_lines_are_no_part_of_them(numbered):
+    lines = (SAMPLES / "netstat-anp.txt").read_text().splitlines()[2:60]
+    plain = read("\n".join(lines))
+    assert read("\n".join(numbered.format(*pair) for pair in enumerate(lines, start=1))) == plain
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "[root@web1 ~]# ss -tan",
+        "bob@web1:~$ sudo ss -tan",
+        "web1% ss -tan",
+        "+ ss -tan",
+        "ss -tan",
+        "$ docker exec app ss -tan",
+        "/ # ss -tan",
+        "> $ kubectl exec -it web-7d4 -n prod -- ss -tan",
+        "Every 2.0s: ss -tan",
+        "root@web1:/# ip netns exec blue /usr/sbin/ss -tan",
+    ],
+)
+def test_prompts(prompt):
+    (found,) = read(f"{prompt}\n{(SAMPLES / 'ss-tan.txt').read_text()}")
+    assert found.every_socket is True
+    assert found.notes == ()
+    (part,) = read(f"{prompt} | grep 9443\n{(SAMPLES / 'ss-tan.txt').read_text()}")
+    assert "grep" in part.every_socket.reason
+
+
+def test_a_value_of_proc_is_a_setting():
+    (found,) = read("# cat /proc/sys/net/core/somaxconn\n4096\n")
+    assert found.sysctls == {"net.core.somaxconn": 4096}
+
+
+def test_two_listings_of_the_same_program_are_two():
+    listing = (SAMPLES / "ss-tan.txt").read_text()
+    assert [len(form.sockets) for form in read(listing + listing)] == [70, 70]
+
+
+def test_a_paste_that_begins_with_a_bracket_is_no_json(tmp_path):
+    paste = tmp_path / "paste"
+    paste.write_text(f"[root@web1 ~]# ss -tan\n{(SAMPLES / 'ss-tan.txt').read_text()}")
+    assert open_recording(str(paste)).source.forms == ("ss",)
