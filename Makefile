@@ -20,6 +20,8 @@ lint: setup
 bench: setup
 	$(PYTHON) bench/run.py --results bench/results/established
 	$(PYTHON) bench/run.py --mix established=6,time_wait=3,close_wait=1 --processes 200 --results bench/results/mixed
+	$(PYTHON) bench/watching.py
+	$(PYTHON) bench/watching.py --mix established=6,time_wait=3,close_wait=1 --processes 10
 
 # Some 6 GiB of kernel memory and ten minutes.
 bench-million: setup

@@ -1,6 +1,7 @@
 """The benchmark runs, and makes the sockets that it says."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -93,3 +94,16 @@ def test_an_unknown_mix_is_a_usage_error():
     answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert answer.returncode == 2
     assert "unknown kind 'closed'" in answer.stderr
+
+
+@pytest.mark.usefixtures("in_namespace")
+def test_what_watch_takes_of_a_core_is_measured_on_a_screen_of_its_own():
+    options = ("--sockets", "100", "--seconds", "2", "--interval", "0.5")
+    command = [sys.executable, BENCH / "watching.py", *options]
+    text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    measured = re.fullmatch(
+        r"100 sockets \(1 established\), every 0.5 s for 2 s: ([0-9.]+) % of a core, ([0-9]+) MiB\n", text
+    )
+    assert measured, text
+    assert float(measured[1]) > 0
+    assert int(measured[2]) > 0

@@ -158,9 +158,12 @@ class Terminal:
         if not ready:
             return True
         try:
-            return bool(os.read(sys.stdin.fileno(), 1))
+            read = os.read(sys.stdin.fileno(), 1)
         except OSError:
             return False
+        for byte in read:  # a key that came meanwhile
+            self._curses.ungetch(byte)
+        return bool(read)
 
     def _names(self) -> dict[int, str]:
         curses = self._curses

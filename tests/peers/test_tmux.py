@@ -44,7 +44,6 @@ class Pane:
         settings.write_text(f"PS1='{PROMPT} '\n")
         shell = f"bash --noprofile --rcfile {settings} -i"
         self.do("-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", shell)
-        self.until(lambda text: PROMPT in text, "a prompt")
         return self
 
     def __exit__(self, *_):
@@ -123,6 +122,8 @@ def fits(columns):
 
     def drawn(text):
         lines = text.rstrip("\n").splitlines()
+        if not lines:
+            return False
         head, last = lines[0], lines[-1]
         return "watch" in head and head.rstrip().endswith(("%", "Z")) and "?" in last and len(head) <= columns
 
@@ -144,6 +145,7 @@ def in_a_pane(tmux, drive, environment=None):
         client.close()
     waiting = [socket.create_connection(busy.getsockname()) for _ in range(3)]
     with tempfile.TemporaryDirectory() as folder, Pane(tmux, Path(folder), environment) as pane:
+        pane.until(lambda text: PROMPT in text, "prompt")
         drive(pane)
     return len(pairs), len(waiting)
 
@@ -330,3 +332,15 @@ def test_a_dumb_terminal_gets_a_line_a_look_and_is_told_why(drive):
         on_a_dumb_terminal(pane)
 
     drive(run)
+
+
+def test_a_python_without_curses_gets_a_line_a_look_and_is_told_why(drive, tmp_path):
+    (tmp_path / "_curses.py").write_text("raise ImportError('built without it')\n")
+
+    def run(pane):
+        mark = pane.begin("--count 2", screen=False)
+        text = pane.ended(mark, 0)
+        assert "thisPythonhasnocurses;alinealookinstead" in "".join(text.split())
+        assert len(re.findall(r"^\d\d:\d\d:\d\d estab=", text, re.MULTILINE)) == 2
+
+    drive(run, {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"})
