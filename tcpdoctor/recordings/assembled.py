@@ -130,8 +130,13 @@ def assemble(forms: Sequence[Pasted], told: Circumstances) -> Recording:
     )
     seen: Reading[tuple[Seen, ...]] = _NO_SOCKETS
     if sockets is not None:
-        complete = next((form.every_socket for form in forms if form.every_socket is True), _PART)
+        listings = _listings(forms)
+        complete = _PART if isinstance(listings[0].every_socket, Missing) else listings[0].every_socket
         look, seen = _with_sockets(look, sockets, complete)
+        used = listings[:1] if complete is True else listings
+        cut = [form.whole_addresses for form in used if isinstance(form.whole_addresses, Missing)]
+        if cut:  # two destinations may look like one, and one may have another's connections
+            look = look._replace(untold={**look.untold, "destination": cut[0].reason})
     elif not isinstance(look.census, Missing):
         look = look._replace(untold=dict.fromkeys(_SCOPES, _NO_SOCKETS.reason))
     notes = dict.fromkeys(note for form in forms for note in form.notes)
@@ -176,16 +181,21 @@ def _counted(forms: Iterable[Pasted]) -> Reading[Census]:
 
 def merged(forms: Sequence[Pasted]) -> list[PastedSocket] | None:
     """Return the sockets of all forms, each once; None where no form lists any."""
-    listings = [form for form in forms if not isinstance(form.sockets, Missing)]
+    listings = _listings(forms)
     if not listings:
         return None
-    listings.sort(key=lambda form: (form.every_socket is not True, _RICHEST.index(form.form)))
     first, *others = listings
     found = [*first.sockets] if not isinstance(first.sockets, Missing) else []
     for form in others:
         sockets = () if isinstance(form.sockets, Missing) else form.sockets
         found = _filled_in(found, sockets, may_add=first.every_socket is not True)
     return found
+
+
+def _listings(forms: Iterable[Pasted]) -> list[Pasted]:
+    """The forms that list sockets: whole lists first, of those the ones that tell most."""
+    found = [form for form in forms if not isinstance(form.sockets, Missing)]
+    return sorted(found, key=lambda form: (form.every_socket is not True, _RICHEST.index(form.form)))
 
 
 def _ends(socket: PastedSocket) -> _Ends:

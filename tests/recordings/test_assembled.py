@@ -92,3 +92,18 @@ def test_of_a_part_no_rule_about_single_sockets_is_called_clear():
         samples = assemble(read_forms(text, "paste"), Circumstances(taken_at=1.0)).samples
         found = diagnose(library.rules, samples, library.most)
         assert about_many - {unchecked.rule for unchecked in found.unchecked} == set()
+
+
+def test_where_addresses_are_cut_nothing_is_said_of_destinations():
+    cut = look_at(BARE, whole_addresses=Missing("addresses are cut"))
+    assert cut.untold["destination"] == "addresses are cut"
+    whole = Pasted("ss", sockets=(BARE,), every_socket=True)
+    both = assemble([Pasted("netstat", sockets=(BARE,), every_socket=NOT, whole_addresses=NOT), whole], TOLD)
+    assert "destination" not in both.samples.after.untold
+
+
+def test_counts_do_not_make_a_part_of_a_listing_whole():
+    part = Pasted("ss", sockets=(BARE,), every_socket=NOT)
+    counted = Pasted("counts", counts={TcpState.ESTABLISHED: 22}, every_socket=True)
+    readings = state_readings(assemble([part, counted], TOLD).samples.after.census)
+    assert isinstance(readings[TcpState.CLOSE_WAIT], Missing)
