@@ -35,7 +35,7 @@ from tcpdoctor.kernel.snapshot import (
     SysctlValue,
     UdpSocket,
 )
-from tcpdoctor.kernel.sockets import EVERY_SOCKET, SocketFilter, StateCounts
+from tcpdoctor.kernel.sockets import DETAIL_BOUND, EVERY_SOCKET, SocketFilter, StateCounts
 from tcpdoctor.kernel.sockopts import Descriptor, OptionValue, SocketOptions
 from tcpdoctor.kernel.standing import Standing
 from tcpdoctor.kernel.states import TcpState
@@ -162,6 +162,7 @@ class Replay:
         local_port: int | None = None,
         remote_port: int | None = None,
         only: SocketFilter = EVERY_SOCKET,
+        bound: int | Mapping[TcpState, int] = DETAIL_BOUND,
         **_how: object,
     ) -> Reading[Mapping[TcpState, Detail]]:
         if isinstance(self._sockets, Missing):
@@ -178,11 +179,13 @@ class Replay:
             if only.accepts(row):
                 found.setdefault(row.state, []).append(row)
         every = not local_port and not remote_port and only == EVERY_SOCKET
-        return {state: self._detail(state, rows, every=every) for state, rows in found.items()}
-
-    def _detail(self, state: TcpState, rows: Sequence[Connection], *, every: bool) -> Detail:
-        number = self._readings().get(state, 0) if every else 0
-        return Detail(tuple(rows), max(len(rows), 0 if isinstance(number, Missing) else number))
+        details = {}
+        for state, rows in found.items():
+            number = readings.get(state, 0) if every else 0
+            total = max(len(rows), 0 if isinstance(number, Missing) else number)
+            most = bound if isinstance(bound, int) else bound.get(state, DETAIL_BOUND)
+            details[state] = Detail(tuple(rows[:: -(-len(rows) // most) or 1]), total)
+        return details
 
     def _readings(self) -> Mapping[TcpState, Reading[int]]:
         counts = self.count_states()

@@ -18,6 +18,7 @@ from tcpdoctor.kernel.text import clean, decode
 from tcpdoctor.recordings.recording import Recording
 from tcpdoctor.recordings.snapshot_file import unpack_snapshot
 from tcpdoctor.recordings.source import Source
+from tcpdoctor.recordings.uncollected import uncollected
 
 STDIN = "-"
 _GZIP, _XZ, _BZIP2 = b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh"
@@ -41,6 +42,11 @@ def open_recording(path: str, netns: str | None = None) -> Recording:
         QuestionError: It has no such network namespace.
         SnapshotError: It cannot be read as a recording; one line: the file, what is wrong, what to do.
     """
+    with uncollected():
+        return _opened(path, netns)
+
+
+def _opened(path: str, netns: str | None) -> Recording:
     shown = "standard input" if path == STDIN else clean(path, 300)
     if path != STDIN and os.path.isdir(path):
         return _open_sosreport(path, shown, netns)

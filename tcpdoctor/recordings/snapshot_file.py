@@ -19,6 +19,7 @@ from tcpdoctor.kernel.survey import Seen
 from tcpdoctor.kernel.typed_json import Encoder
 from tcpdoctor.recordings.recording import Recording
 from tcpdoctor.recordings.source import Source
+from tcpdoctor.recordings.uncollected import uncollected
 
 SNAPSHOT = "tcpdoctor.snapshot/1"
 _GZIP = 16 + zlib.MAX_WBITS
@@ -92,7 +93,8 @@ class _Later(Sequence[Seen]):
 
     def _all(self) -> tuple[Seen, ...]:
         if self._decode is not None:
-            self._found, self._decode = self._decode(), None
+            with uncollected():
+                self._found, self._decode = self._decode(), None
         return self._found
 
     def __len__(self) -> int:

@@ -102,7 +102,7 @@ _DURATION = re.compile(r"(?:(\d{1,9})min)?(?:(\d{1,9})(?:\.(\d{3})(?:ms|sec)|sec
 _MEMORY = re.compile(
     r"\(r(\d{1,10}),rb(\d{1,10}),t\d+,tb(\d{1,10}),f(\d{1,10}),w(\d{1,10}),o\d+(?:,bl\d+)?(?:,d(\d{1,10}))?\)$"
 )
-_AFTER_CGROUP = re.compile(r"\s+(?:v6only:[01] )?[<-]-[>-](?=\s|$)|\n")
+_AFTER_CGROUP = re.compile(r"(?<=\s)[<-]-[>-](?=\s|$)|\n")
 _DETAIL = re.compile(
     r"users:\(\(|timer:\(|uid:\d|ino:\d|sk:[0-9a-f]|fwmark:|cgroup:|v6only:|[<-]-[->]|tos:|tclass:|skmem:\("
     r"|mem:\(|ts |sack |cubic|bbr|wscale:|rto:|rtt:|cwnd:|bytes_|segs_|lastsnd:|send |rcv_|minrtt:"
@@ -543,8 +543,9 @@ def _cgroup(tail: str) -> tuple[str, str]:
     """Take the control group, whose path may hold blanks, out of a tail; return both."""
     before, _, after = tail.partition("cgroup:")
     end = _AFTER_CGROUP.search(after)
-    place = end.start() if end is not None else len(after.split(" ", 1)[0])
-    return _shown(after[:place], 4_096), before + after[place:]
+    path = after[: end.start()].rstrip() if end is not None else after.split(" ", 1)[0]
+    path = path.removesuffix(" v6only:0").removesuffix(" v6only:1")
+    return _shown(path, 4_096), before + after[len(path) :]
 
 
 def _seconds(text: str) -> float | None:
