@@ -7,9 +7,11 @@ Names and numbers that differ from run to run (host, pids, times) are set to fix
 
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -100,12 +102,21 @@ def watched() -> str:
     return "\n".join("".join(text for text, _ in line).rstrip() for line in lines)
 
 
+def pasted() -> str:
+    """What `check --from` says of a listing that somebody pasted: that of tests/recordings/samples."""
+    with tempfile.TemporaryDirectory() as folder:
+        listing = Path(__file__).resolve().parent / "recordings" / "samples" / "ss-tanoempi.txt"
+        shutil.copy(listing, Path(folder) / "ss.txt")
+        return tcpdoctor("check", "--from", "ss.txt", cwd=folder).stdout
+
+
 SAMPLES: dict[str, tuple[str, Callable[[], str]]] = {
     "check": ("tcpdoctor check", lambda: in_private_namespace(sick, 75.0)),
     "nagios": (
         "tcpdoctor check --format nagios --timeout 8",
         lambda: in_private_namespace(leak, 75.0, "--format", "nagios", "--timeout", "8"),
     ),
+    "from": ("tcpdoctor check --from ss.txt", pasted),
     "port": (f"tcpdoctor explain --port {PORT}", lambda: in_private_namespace(leftover)),
     "watch": ("tcpdoctor watch", watched),
 }

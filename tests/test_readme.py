@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tests.readme import CUT, README, leak, leftover, shown, sick, watched, words
+from tests.readme import CUT, README, leak, leftover, pasted, shown, sick, watched, words
 
 CHECKOUT = README.parent
 
@@ -37,6 +37,10 @@ def test_the_sample_of_explain_is_what_it_prints(in_namespace):
 
 def test_the_screen_of_watch_is_what_it_draws():
     assert shown("watch", README.read_text(encoding="utf-8")) == watched()
+
+
+def test_the_sample_of_a_paste_is_what_is_concluded_from_it():
+    _agrees(shown("from", README.read_text(encoding="utf-8")), pasted())
 
 
 def test_the_readme_gives_two_commands_and_they_are_those_of_ci():
