@@ -148,9 +148,11 @@ def emit(text: str, output: Output) -> None:
 def _with_what_is_beside(text: str, output: Output, style: Style) -> str:
     """Add what was read, how to run a command elsewhere, and what else may have been meant."""
     if output.source is not None:
-        from tcpdoctor.report.host import source_words
+        from tcpdoctor.report.host import asked_by, source_words
 
+        more = style.dim(style.wrap(asked_by(output.source), "  ", "", whole=True))
         text = f"{style.dim(style.wrap(source_words(output.source), '  ', ''))}\n\n{text}"
+        text = "\n".join([text.rstrip("\n"), *([more] if more else [])])
     if output.says_way and output.netns and not output.everywhere:
         from tcpdoctor.answers.everywhere import way_into
         from tcpdoctor.report.check_text import way_line

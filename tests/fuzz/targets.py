@@ -5,6 +5,7 @@ import functools
 import gzip
 import json
 import lzma
+import os
 import struct
 from collections.abc import Callable
 from io import BytesIO
@@ -28,8 +29,11 @@ from tcpdoctor.kernel.counters import (
 from tcpdoctor.kernel.last_run import FORMAT, LastFile, LastRun, Told, as_earlier
 from tcpdoctor.kernel.processes import parse_descriptor_limit, parse_start_time, parse_status
 from tcpdoctor.kernel.procnet import decode_line
+from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.recorded import pack, pack_samples, unpack_samples
+from tcpdoctor.kernel.snapshot import Samples
 from tcpdoctor.kernel.sock_diag_rows import ROW, decode_row
+from tcpdoctor.kernel.survey import NOT_ASKED, Seen
 from tcpdoctor.kernel.sysctl import parse_sysctl
 from tcpdoctor.kernel.sysctl_files import Reader, read_lines
 from tcpdoctor.kernel.virtual_servers import parse_virtual_servers
@@ -37,10 +41,14 @@ from tcpdoctor.recordings.archive import gather
 from tcpdoctor.recordings.assembled import Circumstances, assemble
 from tcpdoctor.recordings.forms import read_forms
 from tcpdoctor.recordings.nstat import read_counters_text
+from tcpdoctor.recordings.opened import open_recording
 from tcpdoctor.recordings.procfiles import read_proc_text
+from tcpdoctor.recordings.recording import Recording
 from tcpdoctor.recordings.settings import read_settings_text
+from tcpdoctor.recordings.snapshot_file import pack_snapshot, unpack_snapshot
 from tcpdoctor.recordings.sosreport import AT_TOP, is_wanted, namespaces_in, recording_of
-from tests.facts.samples import once, snapshot
+from tcpdoctor.recordings.source import Source
+from tests.facts.samples import CONNECTION, LISTENER, once, snapshot
 from tests.recordings.reports import PS, tar_of_report
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -196,6 +204,31 @@ def parse_paste(data: bytes) -> object:
     return assemble(forms, Circumstances(taken_at=0.0))
 
 
+def parse_snapshot(data: bytes) -> object:
+    """Read a recording of ours whole, each of its sockets too."""
+    found = unpack_snapshot(data, SOURCE)
+    return found.sockets if isinstance(found.sockets, Missing) else tuple(found.sockets)
+
+
+def parse_from(data: bytes) -> object:
+    """Open what `--from` names, whatever it is, and look at each of its sockets."""
+    descriptor = os.memfd_create("fuzz")
+    try:
+        os.write(descriptor, data)
+        found = open_recording(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+    return found.sockets if isinstance(found.sockets, Missing) else tuple(found.sockets)
+
+
+def snapshots() -> tuple[bytes, ...]:
+    """The same recording plain and packed."""
+    look = snapshot()
+    seen = (Seen(CONNECTION, NOT_ASKED), Seen(LISTENER, {"SO_REUSEADDR": True}))
+    recorded = Recording(Source("snapshot", (), 2), Samples(look, look), seen)
+    return tuple(pack_snapshot(recorded, gzipped=gzipped) for gzipped in (False, True))
+
+
 def parse_setting(data: bytes) -> None:
     """Give a setting the text behind its name."""
     name, _, text = data.decode("utf-8", "surrogateescape").partition(" ")
@@ -212,6 +245,10 @@ TARGETS: dict[str, Target] = {
     "report": Target(parse_report, (), (json.dumps(REPORT).encode(),)),
     "recording": Target(
         lambda data: unpack_samples(data, SOURCE), (SnapshotError,), (pack_samples(once(snapshot())),)
+    ),
+    "snapshot": Target(parse_snapshot, (SnapshotError,), snapshots()),
+    "from": Target(
+        parse_from, (SnapshotError, QuestionError), (snapshots()[0], PASTE, PACKERS[0](REPORT_TAR))
     ),
     "since last": Target(
         lambda data: LastFile(SOURCE, data, SOURCE).read(),
