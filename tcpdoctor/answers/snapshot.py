@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from tcpdoctor.answers.record import Is
 from tcpdoctor.errors import QuestionError
+from tcpdoctor.kernel.addresses import interface_indexes
 from tcpdoctor.kernel.live import take_samples
 from tcpdoctor.kernel.owners import find_owners, with_owners
 from tcpdoctor.kernel.processes import read_process
@@ -39,6 +40,7 @@ class SnapshotFile(NamedTuple):
     sockets: Annotated[JsonValue, Is("Records Seen, one a TCP socket; or why there are none.")]
     udp: Annotated[JsonValue, Is("Records UdpSocket; or why there are none.")]
     processes: Annotated[JsonValue, Is("Records Process of those that hold these sockets, by pid.")]
+    interfaces: Annotated[Mapping[str, int], Is("Numbers of the interfaces that sockets are bound to.")]
 
 
 def take_recording(window: float) -> Recording:
@@ -57,7 +59,10 @@ def take_recording(window: float) -> Recording:
     rows: list[Row | UdpSocket] = [] if isinstance(sockets, Missing) else [seen.row for seen in sockets]
     rows += [] if isinstance(udp, Missing) else udp
     source = Source("snapshot", (), 1 if samples.before is None else 2)
-    return Recording(source, samples, sockets, udp, _processes(row.owner for row in rows))
+    processes = _processes(row.owner for row in rows)
+    bound = {getattr(row, "device", 0) for row in rows}
+    interfaces = {name: index for name, index in interface_indexes().items() if index in bound}
+    return Recording(source, samples, sockets, udp, processes, interfaces)
 
 
 def thinned(sockets: Sequence[Seen], most: int = MOST_SOCKETS) -> tuple[Seen, ...]:

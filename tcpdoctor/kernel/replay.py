@@ -60,12 +60,14 @@ class Replay:
         sockets: Reading[Sequence[Seen]],
         udp: Reading[tuple[UdpSocket, ...]],
         processes: Mapping[int, Process],
+        interfaces: Mapping[str, int],
         settings: Reading[Tree],
     ) -> None:
         self._samples = samples
         self._sockets = sockets
         self._udp = udp
         self._processes = processes
+        self._interfaces = interfaces
         self._settings = settings
 
     @property
@@ -332,7 +334,7 @@ class Replay:
         return False
 
     def interface_indexes(self, *_where: Any) -> dict[str, int]:
-        return {}
+        return dict(self._interfaces)
 
     def interface_of(self, _family: int, _address: str) -> int | None:
         return None

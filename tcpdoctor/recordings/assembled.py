@@ -141,6 +141,7 @@ def assemble(forms: Sequence[Pasted], told: Circumstances) -> Recording:
         look = look._replace(untold=dict.fromkeys(_SCOPES, _NO_SOCKETS.reason))
     notes = dict.fromkeys(note for form in forms for note in form.notes)
     recording = Recording(Source("text", names, 1, notes=tuple(notes)), Samples(None, look), seen)
+    recording = recording._replace(interfaces=_numbered_devices(every or ()))
     udp = _udp(every)
     return recording if udp is None else recording._replace(udp=udp)
 

@@ -94,7 +94,12 @@ def open_looks(paths: Sequence[str], apart: float | None = None, netns: str | No
 def enter(recording: Recording) -> None:
     """Have every question of this process answered from a recording, as from a namespace that was entered."""
     ENTERED.recorded = Replay(
-        recording.samples, recording.sockets, recording.udp, recording.processes, recording.settings
+        recording.samples,
+        recording.sockets,
+        recording.udp,
+        recording.processes,
+        recording.interfaces,
+        recording.settings,
     )
 
 

@@ -21,5 +21,7 @@ class Recording(NamedTuple):
     udp: Reading[tuple[UdpSocket, ...]] = Missing("the recording has no UDP sockets; ask for: ss -uanp")
     processes: Mapping[int, Process] = {}
     """By pid, those that hold any of these sockets, as far as they were read."""
+    interfaces: Mapping[str, int] = {}
+    """The interfaces that sockets are bound to, with the numbers that stand for them here."""
     settings: Reading[Tree] = Missing("they are not in the recording")
     """The files that set the kernel's settings at boot."""

@@ -26,6 +26,7 @@ _GZIP = 16 + zlib.MAX_WBITS
 _NO_SOCKETS = Missing("the recording has no sockets one by one; record with: tcpdoctor snapshot")
 _NO_UDP = Missing("the recording has no UDP sockets")
 _SOCKETS = Reading[tuple[Seen, ...]]
+_INTERFACES = Mapping[str, int]
 _PROCESSES = Mapping[int, Process]
 _UDP = Reading[tuple[UdpSocket, ...]]
 
@@ -39,6 +40,7 @@ def pack_snapshot(recording: Recording, *, gzipped: bool) -> bytes:
         "sockets": encoder.of(_SOCKETS)(sockets),
         "udp": encoder.of(_UDP)(recording.udp),
         "processes": encoder.of(_PROCESSES)(recording.processes),
+        "interfaces": encoder.of(_INTERFACES)(recording.interfaces),
     }
     document = {"schema": SNAPSHOT, "tool": tcpdoctor.__version__, "layout": encoder.layout, **parts}
     text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
@@ -73,7 +75,8 @@ def unpack_snapshot(data: bytes, shown: str) -> Recording:
     processes = decode_part(document, "processes", _PROCESSES, shown) if "processes" in document else {}
     looks = 1 if samples.before is None else 2
     source = Source("snapshot", (), 2 if looks == 2 else 1, (shown,))
-    return Recording(source, samples, sockets, udp, processes)
+    interfaces = decode_part(document, "interfaces", _INTERFACES, shown) if "interfaces" in document else {}
+    return Recording(source, samples, sockets, udp, processes, interfaces)
 
 
 def _decoded(rows: Any, document: dict[str, Any], shown: str) -> Any:

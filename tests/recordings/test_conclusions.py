@@ -15,6 +15,7 @@ from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.facts.value import Range
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.recordings.opened import open_recording
+from tests.cli.command import tcpdoctor
 
 SAMPLES = Path(__file__).parent / "samples"
 WITH_TIMERS = ("ss-tanoempi", "ss-peaonmi", "netstat-tanpo", "netstat-W-neopa")
@@ -130,3 +131,8 @@ def test_counters_alone_say_nothing_of_sockets():
     host, processes, listeners = facts_of("nstat-az")
     assert host.samples.after.counters["TcpExt.ListenOverflows"] == 8
     assert (processes, listeners) == ({}, {})
+
+
+def test_the_scope_of_an_address_is_kept_where_ss_prints_it():
+    text = tcpdoctor("sockets", "--port", "7070", "--from", str(SAMPLES / "ss-tanp.txt")).stdout
+    assert "[fe80::1%d0]:7070" in text

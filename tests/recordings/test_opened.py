@@ -16,7 +16,9 @@ from tcpdoctor.recordings.source import Source
 from tests.facts.samples import CONNECTION
 from tests.report.examples import SNAPSHOT
 
-RECORDED = Recording(Source("snapshot", (), 1), Samples(None, SNAPSHOT), (Seen(CONNECTION, NOT_ASKED),))
+RECORDED = Recording(
+    Source("snapshot", (), 1), Samples(None, SNAPSHOT), (Seen(CONNECTION, NOT_ASKED),), interfaces={"eth0": 7}
+)
 
 
 def written(folder, name, data):
@@ -30,6 +32,7 @@ def test_a_snapshot_comes_back_as_it_was(tmp_path, gzipped):
     found = open_recording(written(tmp_path, "x", pack_snapshot(RECORDED, gzipped=gzipped)))
     assert found.samples == RECORDED.samples
     assert tuple(found.sockets) == RECORDED.sockets
+    assert found.interfaces == {"eth0": 7}
     assert (found.source.kind, found.source.looks) == ("snapshot", 1)
 
 
