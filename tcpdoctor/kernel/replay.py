@@ -14,7 +14,7 @@ from tcpdoctor.kernel.addresses import LocalAddresses
 from tcpdoctor.kernel.bind_rules import BindRules
 from tcpdoctor.kernel.cgroups import Place
 from tcpdoctor.kernel.connect_evidence import PortUse, PortUser, Route
-from tcpdoctor.kernel.groups import Group, Groups
+from tcpdoctor.kernel.groups import NO_PEER, NO_PROCESS, Group, Groups
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.processes import Lineage, Task
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -394,7 +394,7 @@ def _plain(end: Endpoint) -> Endpoint:
 
 
 def _peer_of(row: Connection | Listener) -> str:
-    return _plain(row.remote).address if isinstance(row, Connection) and row.remote.port else "no peer"
+    return _plain(row.remote).address if isinstance(row, Connection) and row.remote.port else NO_PEER
 
 
 def _holder_of(row: Connection | Listener) -> str:
@@ -403,7 +403,7 @@ def _holder_of(row: Connection | Listener) -> str:
             return f"{holders[0].name} ({holders[0].pid})"
         case Missing(reason):
             return f"unknown: {reason}"
-    return "no process"
+    return NO_PROCESS
 
 
 def _chosen(told: Reading[SocketOptions], names: Collection[str] | None) -> Reading[SocketOptions]:

@@ -64,3 +64,51 @@ def test_on_standard_output_it_can_be_piped_into_another_program(in_namespace):
     assert document["schema"] == "tcpdoctor.snapshot/1"
     assert report["source"]["files"] == ["standard input"]
     assert report["source"]["looks"] == 1
+
+
+VARYING = (
+    *("taken_at", "recording", "age", "oldest", "free_at", "timer", "retransmits", "place", "stop", "advice"),
+    *("doubts", "missing", "redirects", "route", "namespace"),
+)
+"""What hangs on the moment, and what keeps a process running, which a recording does not hold."""
+QUESTIONS = (
+    ("states",),
+    ("states", "--by", "process"),
+    ("sockets",),
+    ("explain", "close-wait"),
+    ("explain", "--port", "PORT"),
+    ("explain", "--pid", "PID"),
+    ("explain", "--connect", "127.0.0.1:PORT"),
+)
+
+
+def steady(value):
+    """An answer without what varies; lists in an order that hangs on nothing."""
+    if isinstance(value, dict):
+        kept = {key: each for key, each in value.items() if key not in VARYING and not key.endswith("_s")}
+        return {key: steady(each) for key, each in kept.items()}
+    return sorted(map(steady, value), key=json.dumps) if isinstance(value, list) else value
+
+
+def asked_twice(path):
+    """What each question is answered on an ill host, and of its recording."""
+    with close_wait(23, read_end=7) as sockets:
+        here = {"PORT": str(sockets[0].getsockname()[1]), "PID": str(os.getpid())}
+        run([*COMMAND, "snapshot", "--raw", "-o", path], check=True, capture_output=True, timeout=60)
+        answers = []
+        for question in QUESTIONS:
+            words = [*question, "--json"]
+            for name, value in here.items():
+                words = [word.replace(name, value) for word in words]
+            pair = [
+                json.loads(run([*COMMAND, *words, *more], capture_output=True, check=True, timeout=60).stdout)
+                for more in ((), ("--from", path))
+            ]
+            answers.append(pair)
+    return answers
+
+
+def test_questions_are_answered_of_a_recording_as_of_the_host(in_namespace, tmp_path):
+    for live, recorded in in_namespace(asked_twice, str(tmp_path / "case.json")):
+        assert recorded["recording"]["kind"] == "snapshot"
+        assert steady(recorded) == steady(live)
