@@ -472,7 +472,13 @@ def _is_numeric(host: str) -> bool:
 def _unknown(text: str) -> str:
     """Say that nothing is called so, with the nearest of everything, or with nothing rather than nonsense."""
     shown = text if len(text) <= 60 else text[:57] + "..."
-    said = _unknown_number(text) or _unknown_host(text) or _unknown_name(text) or _several(text)
+    said = (
+        _unknown_number(text)
+        or _unknown_host(text)
+        or _unknown_name(text)
+        or _closed_in_order(text)
+        or _several(text)
+    )
     if said:
         return said
     near = _near(text) or _first_that_means(text)
@@ -522,6 +528,24 @@ def _unknown_name(text: str) -> str | None:
     if not _NOT_RESOLVED.search(text):
         return None
     return "a name was not found, before any TCP: see getent ahosts NAME, and /etc/resolv.conf"
+
+
+_CLOSED = re.compile(
+    r"closed (?:the )?connection without|connection closed by (?:remote|foreign|peer)|empty reply from server"
+    r"|prematurely closed connection|connection (?:was )?closed (?:unexpectedly|prematurely)|unexpected EOF"
+    r"|EOF occurred|end of stream",
+    re.IGNORECASE,
+)
+
+
+def _closed_in_order(text: str) -> str | None:
+    """A line that tells of an end of file: the peer closed, and there was no error of TCP."""
+    if not _CLOSED.search(text):
+        return None
+    return (
+        "the other end closed the connection without a reset (recv() returned 0), which is no error of TCP: "
+        "its own log says why. Who closes first, and after how long: tcpdoctor trace"
+    )
 
 
 def _several(text: str) -> str | None:

@@ -95,7 +95,8 @@ def error_in_line(line: str) -> str | None:
     lowered = line.lower()
     for name in error_names():
         number: int = getattr(errno, name)
-        if re.search(rf"\b{name}\b", line) or os.strerror(number).lower() in lowered:
+        atom = f"{name.lower()}|{name}" if len(name) >= _ATOM else name  # Erlang's {error,eaddrinuse}
+        if re.search(rf"\b(?:{atom})\b", line) or os.strerror(number).lower() in lowered:
             return name
     found = _NUMBER.search(line)
     meant = errno.errorcode.get(int(next(filter(None, found.groups())))) if found else None
@@ -124,6 +125,8 @@ _ARTICLE = re.compile("^(?:die|der|das|la|le|el|il|l') ")
 
 
 _LONGEST_LINE = 4096
+_ATOM = 8
+"""Letters of an error's name that is no other word in small letters either."""
 
 
 _NUMBER = re.compile(
@@ -138,11 +141,15 @@ _IN_LINES = (
     ("port is already allocated", "EADDRINUSE"),
     ("was already in use", "EADDRINUSE"),
     ("already in use by", "EADDRINUSE"),
+    ("already have another mysqld", "EADDRINUSE"),
+    ("process fd limit", "EMFILE"),
     ("refused. check that", "ECONNREFUSED"),
     ("was refused - did you specify", "ECONNREFUSED"),
     ("i/o timeout", "ETIMEDOUT"),
     ("deadline exceeded", "ETIMEDOUT"),
     ("timed out", "ETIMEDOUT"),
+    ("handshake timeout", "ETIMEDOUT"),
+    ("timeout reading", "ETIMEDOUT"),
 )
 """What programs say instead of the C library's text."""
 

@@ -53,6 +53,12 @@ def test_a_line_of_a_log_names_the_error_and_the_port():
         ("bind: adresse deja utilisee", [("error", "EADDRINUSE")]),
         ("bind: Adresse wird bereits benutzt", [("error", "EADDRINUSE")]),
         ("No existe ninguna ruta hasta el \u00abhost\u00bb", [("error", "EHOSTUNREACH")]),
+        ("Failed to start listener: {error,eaddrinuse}", [("error", "EADDRINUSE")]),
+        (
+            "[ERROR] Do you already have another mysqld server running on port: 3306 ?",
+            [("error", "EADDRINUSE"), ("port", "3306")],
+        ),
+        ("net/http: TLS handshake timeout", [("error", "ETIMEDOUT")]),
         ("accept4: Demasiados archivos abiertos", [("error", "EMFILE")]),
         ("connect: Verbindung verweigert", [("error", "ECONNREFUSED")]),
         (
@@ -353,3 +359,17 @@ def test_a_password_in_a_url_is_not_said_again():
     done = tcpdoctor("explain", "redis://user:secret@127.0.0.1:7/0")
     assert "secret" not in done.stdout + done.stderr
     assert "redis://127.0.0.1:7/0 is also port 7 here" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "urllib3.exceptions.ProtocolError: Remote end closed connection without response",
+        "upstream prematurely closed connection while reading response header from upstream",
+        "curl: (52) Empty reply from server",
+        "ssl.SSLEOFError: EOF occurred in violation of protocol (_ssl.c:1129)",
+    ],
+)
+def test_an_end_of_file_is_no_error_of_tcp_and_leads_to_who_closes_first(line):
+    with pytest.raises(QuestionError, match=r"recv\(\) returned 0.*tcpdoctor trace"):
+        meaning_of(line.split())
