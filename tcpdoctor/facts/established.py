@@ -45,6 +45,7 @@ from tcpdoctor.kernel.snapshot import (
     Connection,
     Destination,
     Detail,
+    Endpoint,
     Established,
     Held,
     NotHeld,
@@ -291,9 +292,11 @@ def _large_owners(sockets: SocketSet) -> Value:
 _NAMED = 3
 
 
-def _endpoints(rows: Iterable[Connection]) -> str:
+def _endpoints(rows: Sequence[Connection]) -> str:
     named = sorted({str(row.local) for row in rows})
-    return enumerate_some(named[:_NAMED], len(named) - len(named[:_NAMED])) or NONE
+    text = enumerate_some(named[:_NAMED], len(named) - len(named[:_NAMED])) or NONE
+    ends = (Endpoint(plain_address(row.remote.address), row.remote.port) for row in rows)
+    return NamedText(text, peers=ends, ports=(row.local.port for row in rows))
 
 
 def _ports(rows: Iterable[Connection]) -> str:

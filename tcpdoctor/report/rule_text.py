@@ -112,7 +112,8 @@ def _with_words(text: str) -> str:
 
 def _with_n(text: str) -> str:
     """What is said where nothing was found to fill it in: names in capitals, any number as N."""
-    return _BLANK.sub(lambda blank: blank[1].upper() if blank[1] in _SAID else "N", text)
+    said = _BLANK.sub(lambda blank: blank[1].upper() if blank[1] in _SAID else "N", text)
+    return re.sub(r" \(N(?: (?:to|of) N)?\)", "", said)
 
 
 _SAID = ("pid", "name", "port", "address", "local", "peer")

@@ -388,20 +388,20 @@ def test_a_wrong_question_is_one_line_and_exit_3(arguments):
 
 
 def test_a_socket_that_is_connected_to_itself_is_the_finding_of_its_port(in_namespace):
-    def ask_of_both() -> tuple[list[str], list[str]]:
+    def ask_of_both() -> tuple[list[str], list[str], list[str]]:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         itself = socket.socket()
         itself.bind(("127.0.0.1", PORT))
         itself.connect(("127.0.0.1", PORT))
         other = socket.create_server(("127.0.0.1", PORT + 1))
-        answers = [
-            json.loads(tcpdoctor("explain", "--port", port, "--json").stdout) for port in (PORT, PORT + 1)
-        ]
+        asked = (("--port", PORT), ("--port", PORT + 1), ("--connect", f"127.0.0.1:{PORT}"))
+        answers = [json.loads(tcpdoctor("explain", *words, "--json").stdout) for words in asked]
         itself.close()
         other.close()
-        mine, beside = ([found["rule"] for found in one["findings"]] for one in answers)
-        return mine, beside
+        mine, beside, towards = ([found["rule"] for found in one["findings"]] for one in answers)
+        return mine, beside, towards
 
-    mine, beside = in_namespace(ask_of_both)
+    mine, beside, towards = in_namespace(ask_of_both)
     assert "connected-to-itself" in mine
+    assert "connected-to-itself" in towards
     assert "connected-to-itself" not in beside
