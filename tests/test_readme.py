@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from tests.readme import CUT, README, leak, leftover, pasted, shown, sick, watched, words
+from tests.live.traced import needs_events
+from tests.readme import CUT, README, leak, leftover, pasted, shown, sick, traced_ends, watched, words
 
 CHECKOUT = README.parent
 
@@ -41,6 +42,11 @@ def test_the_screen_of_watch_is_what_it_draws():
 
 def test_the_sample_of_a_paste_is_what_is_concluded_from_it():
     _agrees(shown("from", README.read_text(encoding="utf-8")), pasted())
+
+
+@needs_events
+def test_the_sample_of_trace_is_what_it_prints(in_namespace):
+    _agrees(shown("trace", README.read_text(encoding="utf-8")), in_namespace(traced_ends))
 
 
 def test_the_readme_gives_two_commands_and_they_are_those_of_ci():

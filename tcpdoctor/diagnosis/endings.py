@@ -127,7 +127,8 @@ class _Story:
     """What has happened to one connection so far."""
 
     __slots__ = (
-        *("before", "changes", "closer", "destroyed", "disconnected", "ended", "error", "local"),
+        *("before", "changes", "closer", "destroyed", "disconnected", "ended", "error", "ended_by"),
+        *("destroyed_by", "local"),
         *("local_port", "opened", "opener", "queued", "remote", "remote_port", "reset_at"),
         *("reset_received", "reset_reason", "retransmitted", "told"),
     )
@@ -147,6 +148,9 @@ class _Story:
         self.retransmitted = 0
         self.queued = False
         self.ended: int | None = None
+        self.ended_by = 0
+        self.destroyed_by: int | None = None
+        """The process that did it, 0 in an interrupt; None: not delivered."""
         self.destroyed = 0
         self.disconnected = False
         self.error = 0
@@ -229,7 +233,7 @@ class Stories:
         elif event.pid and (new in (_FIN_WAIT_1, _LAST_ACK, _CLOSE) or old == new):
             story.closer = story.closer or self._who(event.pid)
         if new == _CLOSE:
-            story.ended = event.at
+            story.ended, story.ended_by = event.at, event.pid
             listener = self._closed_listeners.get(event.local_port)
             story.queued = (
                 old in (_ESTABLISHED, _SYN_RECV, _CLOSE_WAIT)
@@ -286,6 +290,7 @@ class Stories:
         if story is None:
             return
         story.destroyed, story.disconnected = event.at, event.disconnected
+        story.destroyed_by = event.pid
         if len(self._waiting) >= _MOST:
             self._waiting.pop(next(iter(self._waiting)))
             self.elsewhere += 1
@@ -405,7 +410,8 @@ def _ending(story: _Story, numbers: LastNumbers | None, unread: int, owner: Prog
         since = (story.destroyed - left) / 1e9
         sent_before, received_before = numbers.sent_before - since, numbers.received_before - since
     told = None if first == "never_established" else numbers
-    received = None if told is None else max(0, told.received - _fin_received(story, told.unread))
+    fin = None if told is None else _fin_received(story, told.unread)
+    received = None if told is None or fin is None else max(0, told.received - fin)
     waited = None
     asked = reset == "peer" and story.opened and received
     if asked and sent_before is not None and received_before is not None:
@@ -460,19 +466,34 @@ _AFTER = _CLOSED_HERE | _CLOSED_THERE | {_CLOSE}
 _AFTER_OR_CLOSED = _CLOSED_HERE | _CLOSED_THERE
 
 
-def _fin_received(story: _Story, unread: int) -> int:
-    """1 where the peer's FIN counts in the bytes received.
-
-    A FIN_WAIT_2 that went on in a minisocket may or may not have had it: what nobody read tells, because
-    close() reads no more and the FIN is one byte of it.
-    """
-    for number, (at, old, new) in enumerate(story.changes):
+def _fin_received(story: _Story, unread: int) -> int | None:
+    """1 where the peer's FIN counts in the bytes received; None where that is not known."""
+    for number, (_, old, new) in enumerate(story.changes):
         if new in (_CLOSE_WAIT, _LAST_ACK, _CLOSING) or old in (_CLOSE_WAIT, _LAST_ACK, _CLOSING):
             return 1
         if (old, new) == (_FIN_WAIT_2, _CLOSE) and story.reset_received is None and story.reset_at is None:
-            since = story.changes[number - 1][0] if number else 0
-            return 1 if at - since >= _MINISOCKET else min(1, unread)
+            orphan = _is_orphan(story, number)
+            if unread or orphan is None:
+                return 1 if unread else None  # close() reads no more, and an unread FIN is one byte
+            return 0 if orphan else 1
     return 0
+
+
+def _is_orphan(story: _Story, number: int) -> bool | None:
+    """Whether a FIN_WAIT_2 went on in a minisocket: nobody held the socket; None where that is not known.
+
+    One that a process holds ends with the peer's FIN, and its socket goes when the process closes it; an
+    orphan goes at once, and where its FIN_WAIT_2 was over within microseconds it was not over.
+    """
+    at = story.changes[number][0]
+    before = story.changes[number - 1] if number else None
+    if before is None or at - before[0] >= _MINISOCKET:
+        return False
+    if before[1:] == (_FIN_WAIT_2, _FIN_WAIT_2):
+        return True
+    if story.ended_by or story.destroyed_by is None:
+        return None
+    return not story.destroyed_by
 
 
 def _idle(sent_before: float | None, received_before: float | None) -> float | None:
@@ -498,8 +519,12 @@ def _durations(story: _Story) -> tuple[tuple[TcpState, float | None], ...]:
         lasted: float | None = None
         if number + 1 < len(changes):
             span = changes[number + 1][0] - at
-            ends_it = (new, changes[number + 1][2]) == (_FIN_WAIT_2, _CLOSE)
-            lasted = None if ends_it and span < _MINISOCKET and story.reset_received is None else span / 1e9
+            goes_on = (
+                (new, changes[number + 1][2]) == (_FIN_WAIT_2, _CLOSE)
+                and story.reset_received is None
+                and _is_orphan(story, number + 1) is not False
+            )
+            lasted = None if goes_on else span / 1e9
         if old == new and told and told[-1][0] == _NAMES[new]:  # close() in FIN_WAIT_2
             before = told.pop()[1]
             lasted = None if before is None or lasted is None else before + lasted

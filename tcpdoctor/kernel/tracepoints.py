@@ -94,6 +94,8 @@ class Destroyed(NamedTuple):
     at: int
     socket: int
     cookie: int
+    pid: int
+    """The process that closed it; 0 where it happened in an interrupt."""
     disconnected: bool
     """Whether tcp_disconnect() cleared its peer: SO_LINGER 0, or a connect() that failed."""
 
@@ -287,14 +289,14 @@ def _decode_state(fields: Mapping[str, tuple[int, int]], _text: str) -> Decoder 
 
 
 def _decode_destroyed(fields: Mapping[str, tuple[int, int]], _text: str) -> Decoder | None:
-    layout = _layout(fields, {"skaddr": "Q", "dport": "H", "sock_cookie": "Q"})
+    layout = _layout(fields, {"common_flags": "B", "skaddr": "Q", "dport": "H", "sock_cookie": "Q"})
     if layout is None:
         return None
     unpack = layout.unpack_from
 
-    def decode(data: bytes, at: int, time: int, _pid: int, _thread: int) -> Destroyed:
-        socket, dport, cookie = unpack(data, at)
-        return Destroyed(time, socket, cookie, not dport)
+    def decode(data: bytes, at: int, time: int, pid: int, _thread: int) -> Destroyed:
+        flags, socket, dport, cookie = unpack(data, at)
+        return Destroyed(time, socket, cookie, 0 if flags & _IN_INTERRUPT else pid, not dport)
 
     return decode
 

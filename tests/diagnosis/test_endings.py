@@ -40,7 +40,7 @@ def told(events, last: LastNumbers | None = None, *, disconnected=False, known=N
     for event in events:
         stories.add_event(event)
     at = events[-1].at
-    stories.add_event(Destroyed(at, SOCKET, COOKIE, disconnected))
+    stories.add_event(Destroyed(at, SOCKET, COOKIE, PID, disconnected))
     stories.add_numbers(last or numbers(), at)
     return list(stories.tell(at))
 
@@ -190,7 +190,7 @@ def test_an_address_that_passes_to_another_socket_does_not_mix_two_connections()
     stories.add_event(change(2 * SECOND, S.LISTEN, S.SYN_RECV, ends=other))
     stories.add_event(change(2 * SECOND, S.SYN_RECV, S.ESTABLISHED, ends=other))
     stories.add_event(change(3 * SECOND, S.ESTABLISHED, S.CLOSE_WAIT, ends=other))
-    stories.add_event(Destroyed(3 * SECOND, SOCKET, COOKIE + 1, disconnected=False))
+    stories.add_event(Destroyed(3 * SECOND, SOCKET, COOKIE + 1, 0, disconnected=False))
     stories.add_numbers(numbers(), 3 * SECOND)
     stories.add_numbers(numbers(cookie=COOKIE + 1, remote_port=40_001), 3 * SECOND)
     ended = {ending.ends[3]: ending.first for ending in stories.tell(4 * SECOND)}
@@ -214,7 +214,7 @@ def test_a_connection_of_another_namespace_is_not_told():
     stories = Stories(program)
     for event in (*accepted(), change(SECOND, S.ESTABLISHED, S.CLOSE_WAIT)):
         stories.add_event(event)
-    stories.add_event(Destroyed(SECOND, SOCKET, COOKIE, disconnected=False))
+    stories.add_event(Destroyed(SECOND, SOCKET, COOKIE, 0, disconnected=False))
     assert list(stories.tell(2 * SECOND)) == []
     assert list(stories.tell(60 * SECOND)) == []
     assert stories.elsewhere == 1

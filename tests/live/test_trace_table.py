@@ -13,7 +13,7 @@ from tcpdoctor.diagnosis.endings import Why
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.pairs import wait_for_state
 from tcpdoctor.lab.silence import go_deaf
-from tests.live.traced import comm, endings_of, needs_events
+from tests.live.traced import comm, delivered_endings_of, endings_of, needs_events
 
 pytestmark = needs_events
 PORT = 7001
@@ -44,7 +44,7 @@ def wait_for(sock: socket.socket, state: TcpState) -> None:
 
 def both(work, number: int = 2, **question) -> tuple[EndedConnection, EndedConnection]:
     """The server's end and the client's, of the one connection that `work` makes."""
-    ended, _ = endings_of(work, number, TraceQuestion(**question))
+    ended, _ = delivered_endings_of(work, number, TraceQuestion(**question))
     (server,) = [each for each in ended if each.local.endswith(f":{PORT}")]
     (client,) = [each for each in ended if each.remote.endswith(f":{PORT}")]
     return server, client
@@ -109,6 +109,23 @@ def test_a_held_fin_wait_2_lasts_until_the_peers_fin(in_namespace):
     lasted = seconds(server, "fin_wait_2")
     assert lasted is not None
     assert lasted >= 0.1
+
+
+def half_closed_for_a_moment():
+    """The peer's FIN comes at once, and the program reads it and closes."""
+    with Pair() as pair:
+        pair.client.sendall(b"x" * 101)
+        pair.server.recv(101, socket.MSG_WAITALL)
+        pair.server.shutdown(socket.SHUT_WR)
+        pair.client.recv(1)
+        pair.client.close()
+        assert pair.server.recv(1) == b""
+
+
+def test_a_fin_that_was_read_at_once_is_no_byte(in_namespace):
+    server, client = in_namespace(both, half_closed_for_a_moment)
+    assert (server.closed_first, server.bytes_in, client.bytes_out) == ("here", 101, 101)
+    assert seconds(server, "fin_wait_2") is not None
 
 
 def closed_in_fin_wait_2():
@@ -179,7 +196,7 @@ def test_a_listener_is_no_connection(in_namespace):
         with Pair():
             pass
 
-    ended, summary = in_namespace(endings_of, work, 2)
+    ended, summary = in_namespace(delivered_endings_of, work, 2)
     assert len(ended) == summary.connections == 2
 
 
@@ -204,7 +221,7 @@ def refused():
 
 
 def test_a_refused_connection_was_never_established(in_namespace):
-    (ended,), summary = in_namespace(endings_of, refused, 1)
+    (ended,), summary = in_namespace(delivered_endings_of, refused, 1)
     assert (ended.closed_first, ended.reason) == ("never_established", Why.REFUSED.value)
     assert ended.remote == f"{HERE}:{PORT}"
     assert not ended.local.endswith(":0")
@@ -220,7 +237,7 @@ def tried_again_on_one_socket():
 
 
 def test_each_attempt_of_one_socket_counts(in_namespace):
-    ended, summary = in_namespace(endings_of, tried_again_on_one_socket, 3)
+    ended, summary = in_namespace(delivered_endings_of, tried_again_on_one_socket, 3)
     assert [each.closed_first for each in ended] == ["never_established"] * 3
     assert summary.never_established == 3
 
@@ -235,7 +252,7 @@ def given_up():
 
 
 def test_a_program_that_gives_up_is_not_an_unanswered_syn(in_namespace):
-    (ended,), _ = in_namespace(endings_of, given_up, 1)
+    (ended,), _ = in_namespace(delivered_endings_of, given_up, 1)
     assert (ended.closed_first, ended.reason) == ("never_established", Why.GIVEN_UP.value)
 
 
@@ -248,7 +265,7 @@ def unanswered():
 
 
 def test_a_peer_that_never_answers_is_told(in_namespace):
-    (ended,), summary = in_namespace(endings_of, unanswered, 1)
+    (ended,), summary = in_namespace(delivered_endings_of, unanswered, 1)
     assert (ended.closed_first, ended.reason) == ("never_established", Why.NO_ANSWER.value)
     assert ended.retransmissions >= 1
     assert summary.by_peer[0].failures == {Why.NO_ANSWER.value: 1}
