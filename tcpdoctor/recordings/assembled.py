@@ -244,7 +244,7 @@ def _with_sockets(
     sure: dict[TcpState, list[Connection]] = {}
     untold = {} if complete is True else dict.fromkeys(_SCOPES, _PART.reason)
     for one in sockets:
-        if one.state in (TcpState.LISTEN, TcpState.CLOSE):
+        if one.state in (TcpState.LISTEN, TcpState.CLOSE, TcpState.BOUND):
             continue
         row = _numbered(_connection(one, devices, judge), unknown)
         rows.append(row)

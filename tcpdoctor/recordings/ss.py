@@ -68,10 +68,10 @@ SS_HEADER = re.compile(
     r"Peer\s?Address:\s*Port\s*(?P<process>Process|Proc)?"
 )
 """The line of headings; ``State`` is not there where one state was asked for."""
-SS_SOCKET = re.compile(rf"\s*(?:(?:tcp|udp|{_OTHERS}|\?\?\?)\s+)?(?:{_STATE}|UNKNOWN|UNDEF)\s+[\d\S]")
-"""The beginning of a socket."""
+SS_SOCKET = re.compile(rf"\s*(?:(?:tcp|udp)\s*|(?:{_OTHERS}|\?\?\?)\s+)?(?:{_STATE}|UNKNOWN|UNDEF)\s*[\d\S]")
+"""The beginning of a socket. Versions of 2018 leave no blank between columns: ``tcpCLOSE-WAIT20``."""
 _SOCKET = re.compile(
-    rf"\s*(?:(tcp|udp)\s+)?({_STATE})\s+(?:(\d{{1,10}})\s+(\d{{1,10}})\s+)?([^\s\"]{{1,99}}:(?:\d{{1,5}}|\*))"
+    rf"\s*(?:(tcp|udp)\s*)?({_STATE})\s*(?:(\d{{1,10}})\s+(\d{{1,10}})\s+)?([^\s\"]{{1,99}}:(?:\d{{1,5}}|\*))"
     r"\s+([^\s\"]{1,99}:(?:\d{1,5}|\*))"
     r"(?:\s+(\S.*))?$",
     re.DOTALL,
@@ -272,7 +272,9 @@ def _asked(records: Sequence[str], command: Command | None) -> _Asked:
 def _mentions(records: Iterable[str], word: str) -> bool:
     """Whether a socket's line says a word, outside of the names of its processes."""
     return any(
-        "users:((" not in record or word in record.rpartition("))")[2] for record in records if word in record
+        word in record.partition("users:((")[0] or word in record.rpartition("))")[2]
+        for record in records
+        if word in record
     )
 
 
@@ -334,12 +336,14 @@ class _Rows:
             return found
 
     def _owner(self, rest: str) -> tuple[Owner, str]:
-        if not rest.startswith("users:(("):
+        at = rest.find("users:((")
+        if at < 0 or (at and not rest[at - 1].isspace()):
             return (_NOT_NAMED if self.asked.users else _NO_USERS), f" {rest}" if rest else ""
-        if (found := _holders(rest)) is None:
-            return _BROKEN_USERS, rest.rpartition("))")[2]
+        before = f" {rest[:at]}" if at else ""  # versions before 2015 print the timer first
+        if (found := _holders(rest[at:])) is None:
+            return _BROKEN_USERS, before + rest.rpartition("))")[2]
         holders, end = found
-        return Held(holders, complete=self.asked.by_root), rest[end:]
+        return Held(holders, complete=self.asked.by_root), before + rest[at + end :]
 
     def _row(
         self,

@@ -247,3 +247,29 @@ def test_the_summary_counts_no_states():
     assert found.sockstat["TCP.tw"] == 20
     assert found.sockstat["TCP.alloc"] == 72713
     assert found.counters == {"Tcp.CurrEstab": 39}
+
+
+def test_versions_of_2018_leave_no_blank_between_columns():
+    found = of(
+        "CLOSE-WAIT20     0     127.0.0.1:8080     127.0.0.1:40760",
+        "FIN-WAIT-20      0     127.0.0.1:40760    127.0.0.1:8080",
+        "udpUNCONN     0      0      127.0.0.1:5353     0.0.0.0:*",
+        "tcpLISTEN     6      5      0.0.0.0:9443       0.0.0.0:*",
+    )
+    assert found.notes == ()
+    assert [(row.protocol, row.state, row.receive_queue) for row in found.sockets] == [
+        ("tcp", TcpState.CLOSE_WAIT, 20),
+        ("tcp", TcpState.FIN_WAIT_2, 0),
+        ("udp", TcpState.CLOSE, 0),
+        ("tcp", TcpState.LISTEN, 6),
+    ]
+
+
+def test_versions_before_2015_print_the_timer_before_the_processes():
+    row = only(
+        'SYN-SENT 0 1 10.0.0.1:80 10.0.0.2:999 timer:(on,1min54sec,2) users:(("x timer:(on,1,",pid=4,fd=3))'
+        " uid:33 ino:7 sk:a -->"
+    )
+    assert (row.timer, row.expires, row.retransmits) == (Timer.RETRANSMIT, 114.0, 2)
+    assert row.owner == Held((Holder(4, "x timer:(on,1,", 3, -1),))
+    assert (row.uid, row.inode) == (33, 7)
