@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.lab.namespace import in_private_namespace
+from tcpdoctor.lab.namespace import in_private_namespace, write_sysctl
 from tcpdoctor.lab.pairs import wait_for_state
 from tcpdoctor.report.watch_frame import View, frame
 from tests.cli.command import COMMAND, environment, tcpdoctor
@@ -160,6 +160,20 @@ def _trace_once() -> str:
         return "".join(said) + process.stdout.read()
 
 
+def misconfigured() -> str:
+    """What `fix` says where settings are wrong, one of them so that servers have to be reserved first."""
+    for name, value in {
+        "net.ipv4.ip_local_port_range": "50000 50999",
+        "net.ipv4.tcp_syncookies": "0",
+    }.items():
+        write_sysctl(name, value)
+    servers = [socket.create_server(("127.0.0.1", port)) for port in (PORT, 33060)]
+    text = tcpdoctor("fix").stdout
+    for server in servers:
+        server.close()
+    return text
+
+
 SAMPLES: dict[str, tuple[str, Callable[[], str]]] = {
     "check": ("tcpdoctor check", lambda: in_private_namespace(sick, 75.0)),
     "nagios": (
@@ -170,6 +184,7 @@ SAMPLES: dict[str, tuple[str, Callable[[], str]]] = {
     "trace": ("tcpdoctor trace --pid orders-api", lambda: in_private_namespace(traced_ends)),
     "port": (f"tcpdoctor explain --port {PORT}", lambda: in_private_namespace(leftover)),
     "watch": ("tcpdoctor watch", watched),
+    "fix": ("tcpdoctor fix", lambda: in_private_namespace(misconfigured)),
 }
 """The command that the README shows, and what makes its output."""
 

@@ -4,7 +4,19 @@ import re
 from pathlib import Path
 
 from tests.live.traced import needs_events
-from tests.readme import CUT, README, leak, leftover, pasted, shown, sick, traced_ends, watched, words
+from tests.readme import (
+    CUT,
+    README,
+    leak,
+    leftover,
+    misconfigured,
+    pasted,
+    shown,
+    sick,
+    traced_ends,
+    watched,
+    words,
+)
 
 CHECKOUT = README.parent
 
@@ -47,6 +59,10 @@ def test_the_sample_of_a_paste_is_what_is_concluded_from_it():
 @needs_events
 def test_the_sample_of_trace_is_what_it_prints(in_namespace):
     _agrees(shown("trace", README.read_text(encoding="utf-8")), in_namespace(traced_ends))
+
+
+def test_the_sample_of_fix_is_what_it_prints(in_namespace):
+    _agrees(shown("fix", README.read_text(encoding="utf-8")), in_namespace(misconfigured))
 
 
 def test_the_readme_gives_two_commands_and_they_are_those_of_ci():

@@ -7,6 +7,7 @@ import signal
 import sys
 import termios
 import time
+from pathlib import Path
 
 import pytest
 
@@ -22,12 +23,12 @@ LONG = "30"
 class Terminal:
     """A terminal of its own, on which the command runs."""
 
-    def __init__(self, stage: Stage, *words: str) -> None:
+    def __init__(self, stage: Stage, *words: str, program: tuple[str, ...] = ("-m", "tcpdoctor")) -> None:
         self.child, self.master = pty.fork()
         if self.child == 0:
             os.execve(  # noqa: S606
                 sys.executable,
-                [sys.executable, "-m", "tcpdoctor", "fix", "--apply", *stage.options, *words],
+                [sys.executable, *program, "fix", "--apply", *stage.options, *words],
                 environment({"TERM": "xterm"}),
             )
         self.seen = ""
@@ -62,10 +63,10 @@ class Terminal:
                     continue
 
 
-def asked(folder, confirm=LONG):
+def asked(folder, confirm=LONG, **others):
     stage = fall_ill(folder)
     write_sysctl(FIN, "5")
-    terminal = Terminal(stage, "--confirm", confirm, "fin-timeout-short")
+    terminal = Terminal(stage, "--confirm", confirm, "fin-timeout-short", **others)
     terminal.wait_for("[y/N]")
     return stage, terminal
 
@@ -137,3 +138,53 @@ def closed(folder):
 
 def test_a_terminal_that_is_closed_undoes_it(in_namespace, tmp_path):
     assert in_namespace(closed, tmp_path) == (False, "undone")
+
+
+UNIT = """#!/bin/sh
+for word; do echo "$word" >> {log}; done
+while [ "$1" != -- ]; do shift; done
+shift
+setsid "$@" > /dev/null 2>&1 < /dev/null &
+"""
+"""Stands where systemd would: it starts what it is given, and does not wait."""
+UNDER_SYSTEMD = """
+import tcpdoctor.kernel.guard as guard
+guard.SYSTEMD_RUN, guard._BOOTED = {run!r}, {booted!r}
+from tcpdoctor.__main__ import main
+main()
+"""
+
+
+def by_a_timer(folder):
+    run, log = folder / "systemd-run", folder / "words"
+    run.write_text(UNIT.format(log=log), encoding="ascii")
+    run.chmod(0o755)
+    program = ("-c", UNDER_SYSTEMD.format(run=str(run), booted=str(folder)))
+    stage, terminal = asked(folder, program=program)
+    terminal.press(b"y")
+    terminal.wait_for("Keep it?")
+    wait_until(lambda: any("--guard" in command_line(pid) for pid in others_here()))
+    for pid in others_here():
+        if "--guard" not in command_line(pid):
+            os.kill(pid, signal.SIGKILL)
+    os.waitpid(terminal.child, 0)
+    wait_until(lambda: not others_here())
+    state = stage.state()
+    return log.read_text(encoding="ascii").splitlines(), held((FIN,)), state.state if state else None
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def test_under_systemd_a_timer_undoes_it_where_all_processes_of_the_session_are_killed(
+    in_namespace, tmp_path
+):
+    words, after, state = in_namespace(by_a_timer, tmp_path)
+    assert (after, state) == ({FIN: "5"}, "undone")
+    assert [word for word in words if word.startswith("--on-active=")] == ["--on-active=60s"]
+    assert words[-4:-2][0] == "--guard"
+    assert words[-2:] == ["--journal", str(tmp_path / "state" / "fix.json")]
