@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Literal
 
+from tcpdoctor.answers.plan import setter_of
 from tcpdoctor.answers.planned import LeftUndone, PlannedAdvice, PlannedChange, ToldPlan, write_command
 from tcpdoctor.answers.record import Host, Is, Time, host_of, utc
 from tcpdoctor.diagnosis.finding import Finding, Severity
@@ -524,7 +525,15 @@ def _undone_answer(ended: FixJournal, changes: Sequence[Changed]) -> FixAnswer:
     state: FixState = "failed" if ended.changes else "undone"
     told = tuple(_journaled(change)._replace(now=change.after, value=change.before) for change in changes)
     answer = _journal_answer(state, ended, told, None)
-    return answer._replace(left=tuple(LeftUndone(None, "", text) for text in ended.said))
+    left = [LeftUndone(None, "", _with_setter(text, changes)) for text in ended.said]
+    return answer._replace(left=tuple(left))
+
+
+def _with_setter(said: str, changes: Sequence[Changed]) -> str:
+    """Add who has set what somebody else has set, as far as that can be seen."""
+    key = next((change.key for change in changes if said.startswith(f"{change.key} is ")), None)
+    setter = None if key is None else setter_of(key)
+    return said if setter is None else f"{said}; set by {setter}"
 
 
 def undo_exit_code(answer: FixAnswer) -> int:

@@ -16,6 +16,7 @@ from tcpdoctor.answers.settings_files import apply_files
 from tcpdoctor.diagnosis.finding import Finding
 from tcpdoctor.diagnosis.plan import Plan, SettingChange, setting_text
 from tcpdoctor.diagnosis.sysctl_look import Source, Sources, origin
+from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.sysctl_value import is_same
 from tcpdoctor.kernel.boot_lines import BootLine, boot_line, put_lines
 from tcpdoctor.kernel.reading import Missing
@@ -100,6 +101,15 @@ def _told_change(
         boot=_at_boot(change.key, snapshot),
         overridden=wins is not None,
     )
+
+
+def setter_of(key: str) -> str | None:
+    """Say what has set the value that a setting holds; None where that cannot be seen."""
+    try:
+        (setting,) = look_at_settings([key], only_changed=False).sysctls
+    except (QuestionError, ValueError):
+        return None  # it is gone
+    return _setter(setting)
 
 
 def _setter(setting: ToldSetting) -> str | None:

@@ -100,6 +100,7 @@ def _ground(snapshot: Snapshot, *, here: bool) -> "PlanGround":
         else "",
         kubernetes=here and runs_pods(),
         initial=snapshot.initial_namespace,
+        udp=here,
     )
 
 

@@ -357,6 +357,7 @@ def _words() -> Iterator[Possibility]:
 _NAMES: Mapping[tuple[str, str], _Names] = {
     ("explain", "words"): _words,
     ("explain", "port"): _ports,
+    ("fix", "rule"): _rules,
     ("explain", "pid"): _processes,
     ("sockets", "port"): _ports,
     ("trace", "port"): _ports,

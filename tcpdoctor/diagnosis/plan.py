@@ -31,6 +31,8 @@ class PlanGround(NamedTuple):
     """Whether pods run here, so that `NODE_PORTS` are in use without a socket."""
     initial: Reading[bool]
     """Whether it is the initial network namespace, where the settings of the machine are."""
+    udp: bool = True
+    """Whether UDP sockets are among the servers."""
 
 
 class SettingChange(NamedTuple):
@@ -282,6 +284,9 @@ def _reserve_before_widening(
     wider = changes.get(PORT_RANGE)
     if wider is None:
         return
+    if not ground.udp:
+        unseen = "Which UDP servers are in it was not looked at: reserve their ports as well."
+        wider = changes[PORT_RANGE] = wider._replace(risk=f"{wider.risk} {unseen}")
     before, after = _numbers(wider.now), _numbers(wider.value)
     if not 0 < after[0] < after[1] <= _LAST_PORT:
         del changes[PORT_RANGE]

@@ -160,6 +160,8 @@ _ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 def ends_by_signal() -> Iterator[None]:
     """Raise `InterruptedFixError` in the body on SIGHUP, SIGINT and SIGTERM, at most once.
 
+    One that is ignored, as by nohup(1), stays so.
+
     Raises:
         InterruptedFixError: One has come.
     """
@@ -169,7 +171,8 @@ def ends_by_signal() -> Iterator[None]:
             signal.signal(each, signal.SIG_IGN)
         raise InterruptedFixError(signal.Signals(number).name)
 
-    before = {each: signal.signal(each, end) for each in _ENDING}
+    minded = [each for each in _ENDING if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {each: signal.signal(each, end) for each in minded}
     try:
         yield
     finally:

@@ -123,6 +123,14 @@ def test_a_range_is_not_widened_where_servers_are_not_known():
     assert "netlink is refused here" in plan.left[0].why
 
 
+def test_where_udp_was_not_looked_at_the_risk_says_so():
+    wider = found(asking("ephemeral-ports-bound", PORT_RANGE, [16384, 60999], RANGE_NOW))
+    (change,) = make_plan([wider], GROUND._replace(udp=False)).changes
+    assert "UDP servers" in change.risk
+    (change,) = make_plan([wider], GROUND).changes
+    assert "UDP servers" not in change.risk
+
+
 def test_the_ports_of_services_are_reserved_on_a_node_of_kubernetes():
     wider = found(asking("ephemeral-ports-bound", PORT_RANGE, [16384, 60999], RANGE_NOW))
     plan = make_plan([wider], GROUND._replace(kubernetes=True))
