@@ -204,7 +204,11 @@ _MORE_IS_ENOUGH = frozenset(
         "net.netfilter.nf_conntrack_tcp_timeout_established",
     }
 )
-"""Limits: who asks for less has what he asks for with more."""
+"""Limits: who asks for less has what he asks for with more.
+
+Of several numbers those count that somebody wants to be another: one rule raises the last of three, and
+leaves it to another that they stand in the wrong order.
+"""
 
 
 def _meeting(key: str, wishes: Sequence[Wish]) -> tuple[JsonValue, str]:
@@ -218,8 +222,12 @@ def _meeting(key: str, wishes: Sequence[Wish]) -> tuple[JsonValue, str]:
         lows, highs = zip(*map(_numbers, values), strict=True)
         return [min(lows), max(highs)], _WIDEST
     if key in _MORE_IS_ENOUGH:
-        most = sorted(max(each) for each in zip(*map(_numbers, values), strict=True))
-        return (most[0] if len(most) == 1 else list[JsonValue](most)), _LARGEST
+        now = _numbers(wishes[0].fix.current)
+        most = [
+            max(set(asked) - {held}, default=held)
+            for held, *asked in zip(now, *map(_numbers, values), strict=True)
+        ]
+        return (most[0] if len(most) == 1 else list[JsonValue](sorted(most))), _LARGEST
     if key == "net.ipv4.tcp_mem":
         rising = [value for value in values if _numbers(value) == tuple(sorted(_numbers(value)))]
         return min(rising or values, key=lambda value: _numbers(value)[-1]), _CAREFUL
@@ -249,7 +257,8 @@ def _serves(key: str, value: JsonValue, wish: Wish) -> bool:
     if key == PORT_RANGE:
         return given[0] <= asked[0] and given[1] >= asked[1]
     if key in _MORE_IS_ENOUGH:
-        return all(one >= other for one, other in zip(given, asked, strict=True))
+        now = _numbers(wish.fix.current)
+        return all(one >= other for one, other, held in zip(given, asked, now, strict=True) if other != held)
     return asked == given or (key == "net.ipv4.tcp_fin_timeout" and given == (ORPHANS_END_AFTER,))
 
 

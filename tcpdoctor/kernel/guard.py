@@ -63,6 +63,7 @@ def _become_guard(reader: int) -> None:
 
 
 _LOOKS_AGAIN = 1.0
+"""Seconds; the time that is left may have become less."""
 _MOST_FAILURES = 60
 
 
@@ -90,12 +91,12 @@ def watch_journal(path: str, run: str, reader: int | None = None) -> None:
             failures += 1
             time.sleep(_LOOKS_AGAIN)
             continue
-        is_gone = is_gone or _is_closed_within(reader, left)
+        is_gone = is_gone or _is_closed_within(reader, min(left, _LOOKS_AGAIN))
 
 
 def _is_closed_within(reader: int | None, seconds: float) -> bool:
     if reader is None:
-        time.sleep(min(seconds, _LOOKS_AGAIN))
+        time.sleep(max(0.0, seconds))
         return False
     ready, _, _ = select.select([reader], [], [], max(0.0, seconds))
     return bool(ready)

@@ -16,7 +16,7 @@ SICK = {
     "net.ipv4.tcp_sack": "0",
     "net.ipv4.ip_local_port_range": "50000 50500",
     "net.ipv4.ip_local_reserved_ports": "7000-7010",
-    "net.ipv4.tcp_rmem": "4096 6291456 131072",
+    "net.ipv4.tcp_rmem": "4096 67108864 131072",
     "net.core.somaxconn": "128",
 }
 TCP_PORTS, UDP_PORT = (33013, 34019), 35323
@@ -90,6 +90,7 @@ def test_the_forms_of_a_plan_set_what_it_says(in_namespace):
     assert wanted["net.ipv4.ip_local_reserved_ports"] == "7000-7010,33013,34019,35323"
     assert wanted["net.ipv4.ip_local_port_range"] == "32768 60999"
     assert wanted.keys() >= SICK.keys()
+    assert wanted["net.ipv4.tcp_rmem"] == "4096 131072 67108864"
     assert by_shell == by_file == wanted
     assert undone == before
     told = re.findall(r'(?m)^    name: "(.*)"\n    value: "(.*)"$', tasks)

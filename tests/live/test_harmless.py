@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace i
 READING = {
     "check": ("check", "--window", "0.1", "--fail-on", "never"),
     "check of every namespace": ("check", "--window", "0", "--fail-on", "never", "--netns", "all"),
+    "fix": ("fix", "--window", "0"),
     "explain port": ("explain", "--port", "{port}"),
     "explain connect": ("explain", "--connect", "127.0.0.1:{port}"),
     "explain pid": ("explain", "--pid", str(os.getpid())),

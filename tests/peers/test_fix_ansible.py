@@ -1,7 +1,9 @@
 """The tasks of `fix --as ansible`, run by Ansible: values now, lines for the next boot; once more: idle."""
 
+import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,13 +24,14 @@ pytestmark = [
 SICK = {
     "net.ipv4.tcp_sack": "0",
     "net.ipv4.ip_local_port_range": "50000 50500",
-    "net.ipv4.tcp_rmem": "4096 6291456 131072",
+    "net.ipv4.tcp_rmem": "4096 67108864 131072",
 }
 CURED = {
     "net.ipv4.tcp_sack": "1",
     "net.ipv4.ip_local_port_range": "32768 60999",
-    "net.ipv4.tcp_rmem": "4096 131072 6291456",
+    "net.ipv4.tcp_rmem": "4096 131072 67108864",
 }
+HERE = {"ansible_become": False, "ansible_python_interpreter": sys.executable}
 PLAY = """
 - hosts: localhost
   connection: local
@@ -40,7 +43,7 @@ PLAY = """
 
 def play(folder: Path) -> str:
     done = subprocess.run(
-        [ANSIBLE / "ansible-playbook", "-i", "localhost,", "-e", "ansible_become=false", folder / "play.yml"],
+        [ANSIBLE / "ansible-playbook", "-i", "localhost,", "-e", json.dumps(HERE), folder / "play.yml"],
         capture_output=True,
         text=True,
         check=False,
