@@ -311,10 +311,11 @@ class Stories:
             yield from self._tell_socket(self._waiting.pop(cookie), numbers)
         late = [cookie for cookie, (at, _) in self._numbers.items() if now - at >= EVENTS_TAKE]
         yield from self._tell_late([self._numbers.pop(cookie) for cookie in late])
-        for cookie, story in list(self._waiting.items()):
-            if now - story.destroyed < _WAITS_FOR_NUMBERS:
+        while self._waiting:
+            oldest = next(iter(self._waiting))
+            if now - self._waiting[oldest].destroyed < _WAITS_FOR_NUMBERS:
                 break
-            del self._waiting[cookie]
+            del self._waiting[oldest]
             self.elsewhere += 1
 
     def _tell_late(self, late: Sequence[tuple[int, LastNumbers]]) -> Iterator[Ending]:

@@ -9,8 +9,8 @@ from tcpdoctor.kernel.reading import Missing
 class ProcessNames:
     """The names of the processes that run programs, kept up to date by what the kernel tells of them.
 
-    A process that begins has its parent's name until it has one of its own; one whose number passed to
-    another loses it to that one.
+    A process that begins has its parent's name until it has one of its own; one that has ended has none, so
+    that its number may pass to another.
     """
 
     def __init__(self, proc: str = "/proc") -> None:
@@ -28,6 +28,8 @@ class ProcessNames:
                 self._names.pop(event.pid, None)
             else:
                 self._names[event.pid] = name
+        else:
+            self._names.pop(event.pid, None)
 
     def name(self, pid: int) -> str | None:
         """Return what a process is called; None for a thread of the kernel, and for who was never seen."""

@@ -158,6 +158,7 @@ def test_a_number_that_passes_to_another_process_loses_its_name():
     names.learn(Named(1, gone, "first"))
     assert names.name(gone) == "first"
     names.learn(Exited(2, gone))
+    assert names.name(gone) is None
     names.learn(Forked(3, gone, os.getpid()))
     assert names.name(gone) == names.name(os.getpid())
     names.learn(Named(4, gone, "second"))

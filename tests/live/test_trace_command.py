@@ -226,6 +226,28 @@ def test_nothing_is_left_after_sigkill(in_namespace):
     assert in_namespace(killed) == (True, [])
 
 
+def from_outside() -> tuple[list[str], int]:
+    """A trace that is started in another namespace than that which it looks at."""
+    command = ["unshare", "--net", *COMMAND, "trace", "--netns", str(os.getpid()), "--format", "json"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    ) as process:
+        assert process.stderr is not None
+        assert b"looking until" in process.stderr.readline()
+        some_connections(3)
+        lines = read_lines(process, 6)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=LONGEST)
+        return [*lines, *out.decode().splitlines()], process.returncode
+
+
+@needs_events
+def test_another_namespace_is_looked_at_from_outside(in_namespace):
+    lines, code = in_namespace(from_outside)
+    assert code == 0
+    assert json.loads(lines[-1])["connections"] == 6
+
+
 def by_filter(question: TraceQuestion):
     return endings_of(lambda: some_connections(13), 13, question)
 

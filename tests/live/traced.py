@@ -8,14 +8,10 @@ import pytest
 
 from tcpdoctor.answers.ended import EndedConnection, TraceSummary
 from tcpdoctor.answers.trace import Trace, TraceQuestion
-from tcpdoctor.lab.namespace import in_private_namespace
+from tcpdoctor.lab.namespace import ChildFailedError, NamespaceRefusedError, in_private_namespace
 
 LONGEST = 60.0
 """Seconds that a busy machine may take."""
-
-
-class NoEventsError(Exception):
-    """This machine does not let us see events."""
 
 
 def sees_events() -> bool:
@@ -24,9 +20,16 @@ def sees_events() -> bool:
         return trace.sees_events
 
 
-needs_events = pytest.mark.skipif(
-    not in_private_namespace(sees_events), reason="perf_event_open(2) is not allowed here: no CAP_PERFMON"
-)
+def why_not() -> str:
+    """Why events cannot be seen here; empty where they can."""
+    try:
+        return "" if in_private_namespace(sees_events) else "perf_event_open(2) is not allowed here"
+    except (NamespaceRefusedError, ChildFailedError) as error:
+        return str(error)
+
+
+REFUSED = why_not()
+needs_events = pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
 
 
 def endings_of(
