@@ -79,12 +79,18 @@ def _to_do(answer: SysctlAnswer, style: Style) -> list[str]:
         return [] if answer.findings else ["nothing: no rule has anything against the default"]
     if answer.default is None or not answer.writable:
         return []
-    why = "back to the default, until the next boot" if answer.findings else _NO_FAULT
+    why = (
+        "back to the default, until the next boot; that check tells its risk"
+        if answer.findings
+        else _NO_FAULT
+    )
     value = f"'{answer.default}'" if " " in answer.default or not answer.default else answer.default
     return [f"{why}:", typed([f"sysctl -w {answer.sysctl}={value}"], style)]
 
 
-_NO_FAULT = "no rule has anything against the value; back to the default, until the next boot"
+_NO_FAULT = (
+    "nothing: no rule has anything against the value. The way back to the default, should it be wanted"
+)
 _SHOWN_ENDS = 3
 """Deadlines in the short form."""
 
