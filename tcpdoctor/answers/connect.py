@@ -136,9 +136,11 @@ class SocketsTowards(NamedTuple):
     state: TcpState
     sockets: Count
     oldest_s: Annotated[Seconds | None, Is("Age of the oldest, at least; null where nothing tells.")]
-    unanswered: Annotated[Count, Is("Those whose last segment was sent again, so far without an answer.")]
-    unacknowledged_bytes: Annotated[Count, Is("Data sent, or to be sent, and not acknowledged.")]
-    unread_bytes: Annotated[Count, Is("Data received that the process has not read.")]
+    unanswered: Annotated[
+        Reading[Count], Is("Those whose last segment was sent again, so far without an answer.")
+    ]
+    unacknowledged_bytes: Annotated[Reading[Count], Is("Data sent, or to be sent, and not acknowledged.")]
+    unread_bytes: Annotated[Reading[Count], Is("Data received that the process has not read.")]
     unanswered_s: Annotated[
         Seconds | None, Is("At least so long ago what is sent again was sent first: of the longest.")
     ]

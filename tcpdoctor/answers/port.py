@@ -117,6 +117,7 @@ class ToldAttempt(NamedTuple):
     bind: ErrnoOrOk
     listen: Annotated[ErrnoOrOk | None, Is("null where bind fails, and for UDP.")]
     certain: Annotated[bool, Is("false: it hangs on something the kernel does not tell.")]
+    fails: Annotated[bool, Is("It fails for sure, although its errno may be another.")]
 
 
 class Bind(NamedTuple):
@@ -420,7 +421,8 @@ def _bind(found: BindAnswer, outcome: Outcome, taken_at: float) -> Reading[Bind]
 
 
 def _attempt(attempt: Attempt) -> ToldAttempt:
-    return ToldAttempt(attempt.options, attempt.bind, attempt.listen, attempt.certain)  # type: ignore[arg-type]
+    fails = attempt.fails or (attempt.certain and attempt.bind != "ok")
+    return ToldAttempt(attempt.options, attempt.bind, attempt.listen, attempt.certain, fails)  # type: ignore[arg-type]
 
 
 def _listeners(evidence: PortEvidence) -> Reading[tuple[ListenerHere, ...]]:

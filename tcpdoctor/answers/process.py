@@ -79,9 +79,9 @@ class StateGroup(NamedTuple):
             minimum=0,
         ),
     ]
-    unanswered: Count
-    unacknowledged_bytes: Count
-    unread_bytes: Count
+    unanswered: Reading[Count]
+    unacknowledged_bytes: Reading[Count]
+    unread_bytes: Reading[Count]
     unanswered_s: Annotated[
         float | None,
         Is("At least so long ago what is sent again was sent first: of the longest.", minimum=0),

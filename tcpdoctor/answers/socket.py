@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from tcpdoctor.answers.record import (
     ABSENT,
     NO_REASONS,
+    NOT_RECORDED,
     Absent,
     Count,
     Host,
@@ -58,17 +59,19 @@ class ToldSocket(NamedTuple):
     cookie: Count
     owner: Annotated[Reading[SocketOwner | None], Is("null as well where no process holds it.")]
     accept_queue: Annotated[
-        Count | Absent, Is("Connections that wait for accept(); listeners only.", optional=True)
+        Reading[Count] | Absent, Is("Connections that wait for accept(); listeners only.", optional=True)
     ] = ABSENT
     accept_limit: Annotated[Reading[Count] | Absent, Is(optional=True)] = ABSENT
     drops: Annotated[Reading[Count] | Absent, Is(optional=True)] = ABSENT
     age: Annotated[ToldAge | Absent | None, Is("null where nothing tells.", optional=True)] = ABSENT
-    timer: Annotated[str | Absent | None, Is(optional=True)] = ABSENT
-    expires_s: Annotated[float | Absent | None, Is(optional=True)] = ABSENT
-    retransmits: Annotated[Count | Absent, Is(optional=True)] = ABSENT
-    receive_queue: Annotated[Count | Absent, Is("Bytes unread, one more for a FIN.", optional=True)] = ABSENT
+    timer: Annotated[Reading[str | None] | Absent, Is("null where none runs.", optional=True)] = ABSENT
+    expires_s: Annotated[Reading[float | None] | Absent, Is(optional=True)] = ABSENT
+    retransmits: Annotated[Reading[Count] | Absent, Is(optional=True)] = ABSENT
+    receive_queue: Annotated[
+        Reading[Count] | Absent, Is("Bytes unread, one more for a FIN.", optional=True)
+    ] = ABSENT
     send_queue: Annotated[
-        Count | Absent, Is("Bytes not acknowledged, one more for a SYN or FIN.", optional=True)
+        Reading[Count] | Absent, Is("Bytes not acknowledged, one more for a SYN or FIN.", optional=True)
     ] = ABSENT
     rtt_s: Annotated[Reading[Seconds] | Absent, Is(optional=True)] = ABSENT
     idle_s: Annotated[
@@ -120,12 +123,13 @@ def told_socket(entry: Entry, *, options: bool) -> ToldSocket:
             inode=told_number(row.inode),
             cookie=row.cookie,
             owner=_owner(row),
-            accept_queue=row.accept_queue,
+            accept_queue=told_number(row.accept_queue),
             accept_limit=row.accept_limit,
             drops=row.drops,
             options=known,
             device=ABSENT if entry.device is None else entry.device,
         )
+    timed = row.expires == row.expires  # not NaN, which stands for a timer that a recording does not tell
     return ToldSocket(
         _STATE_KEYS[row.state],
         "ipv4" if row.family == 4 else "ipv6",
@@ -141,11 +145,11 @@ def told_socket(entry: Entry, *, options: bool) -> ToldSocket:
         ABSENT,
         ABSENT,
         told_age(entry.age),
-        _TIMER_NAMES[row.timer],
-        row.expires if row.timer else None,
-        row.retransmits,
-        row.receive_queue,
-        row.send_queue,
+        _TIMER_NAMES[row.timer] if timed else NOT_RECORDED,
+        (row.expires if row.timer else None) if timed else NOT_RECORDED,
+        row.retransmits if row.retransmits >= 0 else NOT_RECORDED,
+        row.receive_queue if row.receive_queue >= 0 else NOT_RECORDED,
+        row.send_queue if row.send_queue >= 0 else NOT_RECORDED,
         _round_trip(row),
         idle_seconds(row),
         known,

@@ -43,11 +43,11 @@ def state_of(entry: Entry) -> TcpState:
 class Outstanding(NamedTuple):
     """What some sockets wait for."""
 
-    unanswered: int
+    unanswered: Reading[int]
     """Sockets whose last segment or probe was sent again, so far without an answer."""
-    unacknowledged_bytes: int
+    unacknowledged_bytes: Reading[int]
     """Data that was sent, or is to be sent, and not acknowledged; a SYN and a FIN are no data."""
-    unread_bytes: int
+    unread_bytes: Reading[int]
     """Data that came in and that the process has not read; a FIN is no data."""
     unanswered_for: float | None
     """Seconds, at least, since the segment or probe of an unanswered one was sent first: of the longest."""
@@ -60,20 +60,34 @@ _PEERS_FIN = frozenset((TcpState.CLOSE_WAIT, TcpState.CLOSING, TcpState.LAST_ACK
 
 
 def unacknowledged_bytes(row: Connection) -> int:
-    """Return how many bytes of data are unsent or unacknowledged, a SYN or FIN of ours not counted."""
+    """Return how many bytes of data are unsent or unacknowledged, a SYN or FIN of ours not counted.
+
+    0 as well where a recording does not tell it.
+    """
     return max(0, row.send_queue - (row.state in _OWN_FLAG))
 
 
 def outstanding(rows: Iterable[Connection]) -> Outstanding:
     """Return what these sockets wait for, together."""
     live = [row for row in rows if not row.minisocket and row.state is not TcpState.BOUND]
-    repeated = [row for row in live if row.retransmits]
+    repeated = [row for row in live if row.retransmits > 0]
     return Outstanding(
-        len(repeated),
-        sum(unacknowledged_bytes(row) for row in live),
-        sum(max(0, row.receive_queue - (row.state in _PEERS_FIN)) for row in live),
+        _if_told((row.retransmits for row in live), len(repeated)),
+        _if_told((row.send_queue for row in live), sum(unacknowledged_bytes(row) for row in live)),
+        _if_told(
+            (row.receive_queue for row in live),
+            sum(max(0, row.receive_queue - (row.state in _PEERS_FIN)) for row in live),
+        ),
         _longest_unanswered(repeated),
     )
+
+
+def _if_told(numbers: Iterable[int], counted: int) -> Reading[int]:
+    """What was counted of these numbers; Missing where a recording does not tell one of them."""
+    return _NOT_RECORDED if any(number < 0 for number in numbers) else counted
+
+
+_NOT_RECORDED = Missing("the recording does not tell it")
 
 
 def _longest_unanswered(repeated: Iterable[Connection]) -> float | None:

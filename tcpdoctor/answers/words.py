@@ -96,15 +96,17 @@ def _meanings(text: str) -> Iterator[Meaning]:
 
 def _process_of_a_port_s_number(text: str) -> Iterator[Meaning]:
     """Of a number that nobody listens on: the process that has it, unless it is the kernel's own."""
-    from tcpdoctor.kernel.processes import read_task
+    from tcpdoctor.kernel.processes import read_process, read_task
 
-    if not is_whole(text) or not 1 <= int(text) <= _LARGEST_PORT or not os.path.exists(f"/proc/{int(text)}"):
+    if not is_whole(text) or not 1 <= int(text) <= _LARGEST_PORT:
         return
-    task = read_task(int(text))
+    if not is_recording() and not os.path.exists(f"/proc/{int(text)}"):
+        return
+    task, process = read_task(int(text)), read_process(int(text))
     if isinstance(task, Missing) or task.kernel or task.zombie or _listens(int(text)):
         return
-    with suppress(OSError), open(f"/proc/{int(text)}/comm", encoding="utf-8", errors="replace") as comm:
-        yield Meaning("pid", str(int(text)), f"the process {clean(comm.read().strip(), 60)}")
+    if not isinstance(process, Missing):
+        yield Meaning("pid", str(int(text)), f"the process {process.name}")
 
 
 _KINDS = {

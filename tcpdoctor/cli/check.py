@@ -41,6 +41,7 @@ from tcpdoctor.cli.output import (
     emit,
     format_of,
     is_journal,
+    quoted_files,
     quoted_netns,
     refuse_hopeless_file,
     style_of,
@@ -265,6 +266,7 @@ def _answer(request: _Request, kind: CheckFormat, target: Output) -> int:
             answer = _look(request, memory, kind, tell_stage)
         else:
             answer = _look_at_recording(request, recording, kind)
+            style = style._replace(recorded=quoted_files(recording.source))
         answer = answer._replace(duration=time.monotonic() - started, way=_way_of(request), netns=style.netns)
         tell_stage("writing the answer")
         head = _incomplete(answer)

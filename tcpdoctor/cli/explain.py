@@ -16,7 +16,6 @@ from tcpdoctor.cli.output import (
     PAGE_FORMAT,
     Output,
     format_of,
-    quoted_netns,
     style_of,
 )
 from tcpdoctor.cli.questions import ANSWERED_BY_ONE_WORD, answer_connect, answer_port
@@ -165,24 +164,23 @@ def explain(
     source_read = source_from(from_, netns)
     if source_read is not None:
         _refuse_acts(extras)
-    asked, also, udp_said = _asked(words or [], given, netns)
-    udp = udp or udp_said
-    if words:
-        extras["--no-lookup"] = None  # a refusal that has nothing to refuse where no name was said
-    question = _the_only_question(asked)
-    _refuse_strays(question, extras)
     where = Output(
         format=format_of(output_format, as_json),
         file=output,
         color=color,
         pager=not no_pager,
-        also=also,
-        also_first=_is_about_a_line(words or [], question),
         long=long,
         netns=netns,
         source=source_read,
         says_way=True,
     )
+    asked, also, udp_said = _asked(words or [], given, where)
+    udp = udp or udp_said
+    if words:
+        extras["--no-lookup"] = None  # a refusal that has nothing to refuse where no name was said
+    question = _the_only_question(asked)
+    _refuse_strays(question, extras)
+    where = where._replace(also=also, also_first=_is_about_a_line(words or [], question))
     value = str(asked[question])
     if question == "--port":
         from tcpdoctor.answers.port import PortQuestion
@@ -217,7 +215,7 @@ def _refuse_acts(extras: Mapping[str, object]) -> None:
 
 
 def _asked(
-    words: Sequence[str], given: Mapping[str, object], netns: str | None
+    words: Sequence[str], given: Mapping[str, object], where: Output
 ) -> tuple[Mapping[str, object], tuple[tuple[str, str], ...], bool]:
     """Return the question that words ask, what else they may mean, and whether they say UDP.
 
@@ -234,9 +232,8 @@ def _asked(
     shown = re.sub(r"//[^@/\s]*@", "//", " ".join(words))  # a password of a URL is not said again
     shown = shown if len(shown) <= 30 else shown[:27] + "..."
     line = _is_about_a_line(words, f"--{meaning.question}")
-    says = "This line is about" if line else f"{shown} is also"
-    there = f" --netns {quoted_netns(netns)}" if netns else ""
-    also = tuple((f"{says} {other.name}:", other.command() + there) for other in others)
+    says, style = "This line is about" if line else f"{shown} is also", style_of(where)
+    also = tuple((f"{says} {other.name}:", style.asks(other.command())) for other in others)
     return {f"--{meaning.question}": meaning.value}, also, meaning.udp
 
 

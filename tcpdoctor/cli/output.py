@@ -148,11 +148,9 @@ def emit(text: str, output: Output) -> None:
 def _with_what_is_beside(text: str, output: Output, style: Style) -> str:
     """Add what was read, how to run a command elsewhere, and what else may have been meant."""
     if output.source is not None:
-        from tcpdoctor.report.host import asked_by, source_words
+        from tcpdoctor.report.host import source_words
 
-        more = style.dim(style.wrap(asked_by(output.source), "  ", "", whole=True))
         text = f"{style.dim(style.wrap(source_words(output.source), '  ', ''))}\n\n{text}"
-        text = "\n".join([text.rstrip("\n"), *([more] if more else [])])
     if output.says_way and output.netns and not output.everywhere:
         from tcpdoctor.answers.everywhere import way_into
         from tcpdoctor.report.check_text import way_line
@@ -383,7 +381,17 @@ def style_of(output: Output) -> Style:
         columns=columns,
         terminal=terminal,
         netns=quoted_netns(output.netns),
+        recorded=quoted_files(output.source),
     )
+
+
+def quoted_files(source: "Source | None") -> tuple[str, ...]:
+    """Return the recordings that were read as `--from` takes them from a shell."""
+    if source is None:
+        return ()
+    import shlex  # few look elsewhere
+
+    return tuple("-" if name == "standard input" else shlex.quote(name) for name in source.files)
 
 
 def quoted_netns(netns: str | None) -> str:

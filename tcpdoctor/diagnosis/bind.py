@@ -92,6 +92,8 @@ class Attempt(NamedTuple):
     """The same for listen(); None where bind() fails."""
     certain: bool
     """False where it hangs on something that the kernel does not tell."""
+    fails: bool = False
+    """It fails for sure, although its errno is not certain."""
     probed: bool = False
     """The kernel itself answered `bind` (and `listen`, if that was probed as well)."""
     listen_probed: bool = False

@@ -1,5 +1,6 @@
 """What stands at a port: each socket as bind() meets it, with its flags, its kind, and when it leaves."""
 
+import math
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import TypeAlias
@@ -145,7 +146,7 @@ def _udp_socket(row: UdpSocket, evidence: PortEvidence, interfaces: Mapping[str,
         minisocket=False,
         reuseaddr=_flag(row, "SO_REUSEADDR", evidence, guess=False),
         reuseport=_flag(row, "SO_REUSEPORT", evidence, guess=False),
-        uid_known=bool(row.inode or row.uid),
+        uid_known=row.uid >= 0 and bool(row.inode or row.uid),
         device_known=told == "" or told in interfaces,
     )
     return PortSocket(row, existing, "udp-socket", None)
@@ -163,7 +164,7 @@ def _existing(row: _TcpRow, evidence: PortEvidence, origin: Inheritance) -> Exis
         minisocket=not isinstance(row, Listener) and row.minisocket,
         reuseaddr=_flag(row, "SO_REUSEADDR", evidence, guess=origin.reuseaddr),
         reuseport=_flag(row, "SO_REUSEPORT", evidence, guess=origin.reuseport),
-        uid_known=bool(row.inode or row.uid),
+        uid_known=row.uid >= 0 and bool(row.inode or row.uid),
         surely_holds=row.inode not in evidence.unsure,
         device_known=bool(row.cookie),
     )
@@ -282,7 +283,7 @@ def time_left(row: Connection, sysctls: Mapping[str, object]) -> Life | None:
     A peer that answers can end it earlier, or make a TIME_WAIT of 60 s out of it.
     """
     if row.minisocket:
-        return Life(row.expires, row.expires)
+        return Life(0.0, _MINI) if math.isnan(row.expires) else Life(row.expires, row.expires)
     if row.mptcp and row.inode and isinstance(row.owner, NotHeld):
         return _closed_mptcp_left(row)
     if row.inode or not is_orphan(row):

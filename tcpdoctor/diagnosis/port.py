@@ -79,7 +79,10 @@ def _answer(target: Target, evidence: PortEvidence, connected: tuple[PortSocket,
     foresee = predict_udp if udp else predict
     attempts = foresee(wanted, (s.existing for s in sockets), known, complete=not unknowns)
     if isinstance(obstacle, Missing):  # it may fail for that, with another errno
-        attempts = tuple(attempt._replace(certain=False) for attempt in attempts)
+        attempts = tuple(
+            attempt._replace(certain=False, fails=attempt.certain and attempt.bind != OK)
+            for attempt in attempts
+        )
     met = {
         existing: any(possible_conflicts(wanted, (), existing)) for existing in {s.existing for s in sockets}
     }

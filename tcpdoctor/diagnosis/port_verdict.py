@@ -39,9 +39,9 @@ Verdict: TypeAlias = Literal["free", "busy", "partly", "unknown"]
 
 
 def verdict_of(found: BindAnswer) -> Verdict:
-    """What a bind() without options meets; an answer that is not certain is unknown."""
+    """What a bind() without options meets; where it may succeed or fail, that is unknown."""
     plain = found.attempts[0]
-    if is_blind(found) or not plain.certain:
+    if is_blind(found) or not (plain.certain or plain.fails):
         return "unknown"
     return "free" if plain.bind == OK else "busy"
 
@@ -111,7 +111,7 @@ def _verdict(answer: BindAnswer) -> str:
         least = any(cause == "fin-wait-2-orphan" for cause, _ in answer.by_cause)
         about = "at least" if least else "another" if _is_exact(answer) else "some"
         until += f" for {about} {seconds(answer.free_in)}"
-    doubt = "" if plain.certain else " (probably)"
+    doubt = "" if plain.certain or plain.fails else " (probably)"
     return f"{where}{until}{doubt}: {_culprits(answer)}.{_way_out(answer)}"
 
 
@@ -133,7 +133,8 @@ def _free(answer: BindAnswer, where: str, plain: Attempt) -> str:
     if plain.probed:
         what = f"the kernel let us {'listen' if plain.listen_probed else 'bind it'} a moment ago"
     if not plain.certain:
-        hidden = "whether an IPv6 socket on it lets IPv4 in (IPV6_V6ONLY) is hidden; --probe asks"
+        hidden = "whether an IPv6 socket on it lets IPv4 in (IPV6_V6ONLY) is hidden"
+        hidden += "" if answer.evidence.recorded else "; --probe asks"
         return f"{where} looks free, but that is not certain: {'; '.join(answer.unknowns) or hidden}."
     return f"{where} is free: {what}, with or without options."
 
@@ -237,9 +238,11 @@ def _way_out(answer: BindAnswer) -> str:
     for attempt in answer.attempts[1:]:
         if attempt.bind == OK and attempt.certain:
             return f" With {' and '.join(attempt.options)} it can be bound at once."
-    if any(not attempt.certain for attempt in answer.attempts[1:]):
-        option = next(a.options[0] for a in answer.attempts[1:] if not a.certain)
-        return f" With {option} perhaps at once: whether the other socket had it is hidden; --probe asks."
+    doubtful = [attempt for attempt in answer.attempts[1:] if not (attempt.certain or attempt.fails)]
+    if doubtful:
+        asks = "" if answer.evidence.recorded else "; --probe asks"
+        option = doubtful[0].options[0]
+        return f" With {option} perhaps at once: whether the other socket had it is hidden{asks}."
     return ""
 
 
@@ -333,7 +336,7 @@ def summary_of_port(found: Sequence[BindAnswer], verdict: str, evidence: PortEvi
         but = f", but a rule leads its clients to {led.to}" if led else ""
         return f"{port} ({addresses}){_other_protocol(target.protocol, evidence)}{but}"
     if verdict == "unknown":
-        doubtful = next((one for one in found if not one.attempts[0].certain), found[0])
+        doubtful = next((one for one in found if verdict_of(one) == "unknown"), found[0])
         doubts = "; ".join(doubtful.unknowns) or "whether a socket lets IPv4 in, or still holds it, is hidden"
         return f"{port}: cannot tell: {doubts}"
     busy = next(one for one in found if one.attempts[0].bind != OK)

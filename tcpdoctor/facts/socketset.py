@@ -216,6 +216,8 @@ def age_in_one_look(connection: Connection) -> Age:
             TIME_WAIT_SECONDS,  # no rule asks for it, and it is a large module
         )
 
+        if math.isnan(connection.expires):  # a recording without timers
+            return Age(0.0, TIME_WAIT_SECONDS + _TICK, ONLY_BOUNDS)
         age = max(0.0, TIME_WAIT_SECONDS - connection.expires)
         return Age(max(0.0, age - _TICK), age + _TICK, ONLY_BOUNDS)
     if isinstance(info, Missing):

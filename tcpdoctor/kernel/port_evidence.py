@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from tcpdoctor.kernel.addresses import interface_indexes
 from tcpdoctor.kernel.cgroups import find_cgroup_paths
-from tcpdoctor.kernel.entered import booted_at, moment
+from tcpdoctor.kernel.entered import booted_at, is_recording, moment
 from tcpdoctor.kernel.listing import WAYS, Way
 from tcpdoctor.kernel.namespaces import (
     Identity,
@@ -107,6 +107,8 @@ class PortEvidence(NamedTuple):
     """Names by index."""
     standings: Mapping[int, Reading[Standing]] = MappingProxyType({})
     """By pid: what keeps the topmost holders of these sockets running, and any systemd among them."""
+    recorded: bool = False
+    """It is a recording's: nobody can be asked by a probe."""
     booted_at: float = 0.0
     """When CLOCK_BOOTTIME was 0, in seconds since 1970: starts of processes are told by it."""
     groups: Mapping[int, str] = MappingProxyType({})
@@ -244,6 +246,7 @@ def read_port_evidence(
         udp=udp if isinstance(udp, Missing) else with_owners(udp, owners),
         interfaces={index: clean(name) for name, index in interface_indexes().items()},
         standings=read_standings(_topmost(owners.values()), _ports_by_inode(every_listener)),
+        recorded=is_recording(),
         booted_at=booted_at(),
         groups=_groups_of_systemd(listeners),
         redirects=read_redirects(port, protocol, rules.addresses),

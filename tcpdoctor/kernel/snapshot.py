@@ -148,11 +148,11 @@ class Connection(NamedTuple):
     uid: int
     timer: Timer
     expires: float
-    """Seconds until `timer` fires; 0 without one."""
+    """Seconds until `timer` fires; 0 without one. NaN where a recording does not tell the timers."""
     retransmits: int
     """Retransmissions (or probes) since the last progress."""
     receive_queue: int
-    """Unread bytes, plus one for a FIN that is not read yet."""
+    """Unread bytes, plus one for a FIN that is not read yet; -1, here and below: a recording lacks it."""
     send_queue: int
     """Bytes unsent or not acknowledged, plus one for a SYN or FIN."""
     cgroup: Reading[int]

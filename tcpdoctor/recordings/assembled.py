@@ -5,6 +5,7 @@ filled in from the others where both ends of a socket are the same. What no form
 makes them count without being known one by one, or makes the facts Missing that hang on it.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
@@ -48,8 +49,8 @@ ASK_SYSCTL = "ask for: sysctl -a"
 ASK_NSTAT = "ask for: nstat -az"
 
 NOT_TOLD = -1
-"""Stands for an inode or a uid that a form does not tell, of a socket that has one; inodes get numbers below
-0 of their own, so that owners are found by them."""
+"""Stands for an inode, a uid, a queue or a number of tries that a form does not tell; inodes get numbers
+below 0 of their own, so that owners are found by them. A timer that is not told ends in NaN seconds."""
 _RICHEST: Sequence[Form] = ("ss", "netstat", "proc", "lsof")
 """Listings, the one that tells most first."""
 _DEFAULT_RANGE = 32_768, 60_999
@@ -75,6 +76,7 @@ _OF_QUEUES = ("close_wait.eof_read", "close_wait.eof_unread", "close_wait.unread
 _OF_ACCEPT_QUEUES = ("accept_queue.length", "accept_queue.length_before", "accept_queue.least")
 
 T = TypeVar("T", Connection, Listener)
+N = TypeVar("N", int, float)
 _Ends: TypeAlias = tuple[str, Endpoint, Endpoint]
 
 
@@ -253,7 +255,10 @@ def _with_sockets(
         if _is_known(one, row):
             sure.setdefault(row.state, []).append(row)
     timers = not any(isinstance(one.timer, Missing) for one in sockets if one.state is TcpState.ESTABLISHED)
-    established: Reading[Established] = _established(rows) if timers else _NO_TIMERS
+    queues = all(row.receive_queue >= 0 and row.send_queue >= 0 for row in rows)
+    established: Reading[Established] = _NO_TIMERS
+    if timers:
+        established = _established(rows) if queues else Missing(_NO_QUEUES)
     census = _census(look, rows, listeners, complete)._replace(established=established)
     totals = Counter(row.state for row in rows)
     states = [state for state in DETAILED_STATES if state is not TcpState.BOUND]
@@ -281,7 +286,7 @@ def _device(socket: PastedSocket, devices: Mapping[str, int]) -> int:
     return devices[socket.device] if isinstance(socket.device, str) else 0
 
 
-def _known(value: Reading[int], otherwise: int) -> int:
+def _known(value: Reading[N], otherwise: N) -> N:
     return otherwise if isinstance(value, Missing) else value
 
 
@@ -330,6 +335,7 @@ class _Inodes:
 def _connection(one: PastedSocket, devices: Mapping[str, int], judge: _Inodes) -> Connection:
     inode = judge.of(one)
     stub = one.state is TcpState.TIME_WAIT and isinstance(one.timer, Missing)
+    timed = one.timer is Timer.NONE or not isinstance(one.expires, Missing)
     return Connection(
         state=one.state,
         family=one.family,
@@ -340,10 +346,10 @@ def _connection(one: PastedSocket, devices: Mapping[str, int], judge: _Inodes) -
         inode=NOT_TOLD if inode is None else inode,
         uid=_known(one.uid, NOT_TOLD),
         timer=Timer.TIME_WAIT if stub else Timer.NONE if isinstance(one.timer, Missing) else one.timer,
-        expires=0.0 if isinstance(one.expires, Missing) else one.expires,
-        retransmits=_known(one.retransmits, 0),
-        receive_queue=_known(one.receive_queue, 0),
-        send_queue=_known(one.send_queue, 0),
+        expires=_known(one.expires, 0.0) if timed else math.nan,
+        retransmits=_known(one.retransmits, 0 if timed else NOT_TOLD),
+        receive_queue=_known(one.receive_queue, NOT_TOLD),
+        send_queue=_known(one.send_queue, NOT_TOLD),
         cgroup=_NO_GROUP,
         v6only=None if isinstance(one.v6only, Missing) else one.v6only,
         info=one.info,

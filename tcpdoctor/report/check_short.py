@@ -15,7 +15,7 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.report.check_text import unchecked_lines, way_line, worst_line
-from tcpdoctor.report.host import asked_by, clock, plural, source_words, utc
+from tcpdoctor.report.host import clock, plural, source_words, utc
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.table import cut
 
@@ -44,8 +44,7 @@ def check_short(check: Check, style: Style, only: Sequence[Finding] | None = Non
     untold = check.diagnosis.untold if only is None else ()
     lines = [_verdict_line(check, findings, untold, style)]
     if check.source is not None:
-        words = [source_words(check.source), asked_by(check.source)]
-        lines += [style.dim(style.wrap(each, "  ", "", whole=True)) for each in words if each]
+        lines.append(style.dim(style.wrap(source_words(check.source), "  ", "", whole=True)))
     if findings:
         if check.way:
             lines.append(way_line(check.way, style))

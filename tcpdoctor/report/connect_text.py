@@ -99,11 +99,11 @@ def _socket_words(group: SocketsTowards) -> str:
     words = [f"{group.sockets:,} {group.state.name}"]
     if group.oldest_s:
         words.append(f"the oldest for at least {show(group.oldest_s, SECOND)}")
-    if group.unanswered:
+    if group.unanswered and not isinstance(group.unanswered, Missing):
         words.append(unanswered_words(group.unanswered, group.unanswered_s))
-    if group.unacknowledged_bytes:
+    if group.unacknowledged_bytes and not isinstance(group.unacknowledged_bytes, Missing):
         words.append(f"{show(group.unacknowledged_bytes, BYTE)} not acknowledged")
-    if group.unread_bytes:
+    if group.unread_bytes and not isinstance(group.unread_bytes, Missing):
         words.append(f"{show(group.unread_bytes, BYTE)} not read by the process")
     return ", ".join(words)
 

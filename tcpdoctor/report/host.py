@@ -71,14 +71,6 @@ def source_words(source: Source) -> str:
     return "; ".join([what + undated, *source.notes])
 
 
-def asked_by(source: Source) -> str:
-    """Say how a command of this program asks the same recording; empty where it came by standard input."""
-    if "standard input" in source.files:
-        return ""
-    options = " ".join(f"--from {file}" for file in source.files)
-    return f"(to ask it more, add to a command of tcpdoctor: {options})"
-
-
 def known_numbers(*named: tuple[str, Reading[int]]) -> list[str]:
     """Return ``fd 6``, ``uid 33`` of those that are known."""
     return [f"{name} {number}" for name, number in named if not isinstance(number, Missing)]

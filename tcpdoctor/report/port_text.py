@@ -50,7 +50,7 @@ def _short(answer: PortAnswer, style: Style) -> list[Block]:
         rows.append(("wait", f"{answer.waited_s:.1f} s, {_what_came_of_it(answer)}"))
     if busy is not None:
         on = f"on {busy.address}: " if answer.verdict == "partly" else ""
-        rows += [(key, on + text) for key, text in _now(busy)]
+        rows += [(key, on + text) for key, text in _now(busy, style)]
     rows += _labelled("do", answer.advice[:2])
     rows += [("not", text) for text in answer.wrong_advice[:1]]
     rows += [] if busy is None else _labelled("who", _who(busy, answer))
@@ -101,14 +101,14 @@ def _first_busy(answer: PortAnswer) -> Bind | None:
     return next((one for one in asked if one.verdict != "free"), None)
 
 
-def _now(bind: Bind) -> list[tuple[str, str]]:
+def _now(bind: Bind, style: Style) -> list[tuple[str, str]]:
     """What a start that is made at this moment meets, and one that waits."""
     plain, reuseaddr, reuseport, _ = bind.attempts
     if bind.obstacle is not None:
         return [("now", f"{plain.bind}, whatever options are set")]
     rows = []
-    if reuseaddr.bind == "ok" or not reuseaddr.certain:
-        rows.append(("with SO_REUSEADDR", _likely(reuseaddr)))
+    if not reuseaddr.fails:
+        rows.append(("with SO_REUSEADDR", _likely(reuseaddr, style)))
     if reuseport.bind == "ok" and reuseport.certain:
         rows.append(("with SO_REUSEPORT", f"at once, as uid {bind.uid}"))
     if bind.free_in_s is not None:
@@ -120,12 +120,13 @@ def _now(bind: Bind) -> list[tuple[str, str]]:
     return _labelled("now", [f"{what:<21}{text}" for what, text in rows])
 
 
-def _likely(attempt: ToldAttempt) -> str:
+def _likely(attempt: ToldAttempt, style: Style) -> str:
     if attempt.certain:
         return "at once"
+    asks = "" if style.recorded else "; --probe asks"
     if attempt.bind == "ok":
-        return "probably at once (the others had it; --probe asks)"
-    return "perhaps at once (most servers set it; --probe asks)"
+        return f"probably at once (the others had it{asks})"
+    return f"perhaps at once (most servers set it{asks})"
 
 
 def _who(bind: Bind, answer: PortAnswer) -> list[str]:
@@ -193,8 +194,13 @@ def _shortened(command: str) -> str:
 def _special(one: Blocker) -> str:
     """What is unusual about the socket and decides: its device, and a uid that is not its process's."""
     holder = one.holders[0] if one.holders else None
-    other = holder is not None and one.uid is not None and one.uid != holder.uid
+    other = holder is not None and one.uid is not None and _differs(one.uid, holder)
     return f"; the socket is uid {one.uid}'s" if other else ""
+
+
+def _differs(uid: int, holder: SocketHolder) -> bool:
+    """Whether a socket's uid is known to be another than its process's."""
+    return not isinstance(holder.uid, Missing) and holder.uid != uid
 
 
 def _udp(answer: PortAnswer) -> list[str]:
@@ -231,7 +237,7 @@ def _long(answer: PortAnswer, style: Style) -> list[Block]:
         *(Prose(one.says, apart=True) for one in asked),
         *listed("What to do", answer.advice),
         *listed("What does not help", answer.wrong_advice),
-        *(_attempts(one, answer) for one in asked),
+        *(_attempts(one, answer, style) for one in asked),
         *(section for one in asked[: 1 if _alike(asked) else 2] for section in _blockers(one)),
         *_udp_holders(answer),
         *_traffic(answer),
@@ -247,8 +253,8 @@ def _alike(asked: Sequence[Bind]) -> bool:
     return len(asked) == 2 and asked[0].blockers == asked[1].blockers
 
 
-def _attempts(bind: Bind, answer: PortAnswer) -> Section:
-    how = "predicted; --probe asks the kernel"
+def _attempts(bind: Bind, answer: PortAnswer, style: Style) -> Section:
+    how = "predicted" if style.recorded else "predicted; --probe asks the kernel"
     if bind.probed:
         how = "bind() probed, listen() predicted"
         if bind.listen_probed:
@@ -267,7 +273,13 @@ def _attempts(bind: Bind, answer: PortAnswer) -> Section:
 
 def _attempt(attempt: ToldAttempt) -> tuple[str, str, str, str]:
     name = " + ".join(attempt.options) or "none"
-    return name, attempt.bind, attempt.listen or "-", "" if attempt.certain else "not certain"
+    return name, attempt.bind, attempt.listen or "-", _note(attempt)
+
+
+def _note(attempt: ToldAttempt) -> str:
+    if attempt.certain:
+        return ""
+    return "fails for sure, perhaps with another errno" if attempt.fails else "not certain"
 
 
 def _blockers(bind: Bind) -> list[Section]:
@@ -293,7 +305,7 @@ def _blocker(one: Blocker, *, first: bool) -> Item:
             parts.append(_count(len(one.holders) - 2, "more process", "more processes"))
     else:
         parts.append(_unheld(one))
-    if one.uid is not None and any(holder.uid != one.uid for holder in one.holders[:1]):
+    if one.uid is not None and any(_differs(one.uid, holder) for holder in one.holders[:1]):
         parts.append(f"the socket's uid is {one.uid}")
     if one.device is not None:
         parts.append(f"bound to {one.device}")

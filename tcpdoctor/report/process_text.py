@@ -223,11 +223,11 @@ def _how_long(group: StateGroup) -> list[str]:
         words = [f"the most idle without data for {show(group.most_idle_s, SECOND)}"]
     elif group.oldest is not None:
         words = [f"the oldest {age_words(*group.oldest)}"]
-    if group.unanswered:
+    if group.unanswered and not isinstance(group.unanswered, Missing):
         words.append(unanswered_words(group.unanswered, group.unanswered_s))
-    if group.unacknowledged_bytes:
+    if group.unacknowledged_bytes and not isinstance(group.unacknowledged_bytes, Missing):
         words.append(f"{show(group.unacknowledged_bytes, BYTE)} not acknowledged")
-    if group.unread_bytes:
+    if group.unread_bytes and not isinstance(group.unread_bytes, Missing):
         words.append(f"{show(group.unread_bytes, BYTE)} not read by the process")
     return words
 

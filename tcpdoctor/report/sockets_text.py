@@ -78,8 +78,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
     owner = _short_owner(row)
     if isinstance(row, Listener):
         limit = "?" if isinstance(row.accept_limit, Missing) else str(row.accept_limit)
-        return "LISTEN", row.local.on(entry.device), "", owner, "", str(row.accept_queue), limit, ""
-    timer = f"{_TIMERS[row.timer]} {show(row.expires, SECOND)}" if row.timer in _TIMERS else ""
+        return "LISTEN", row.local.on(entry.device), "", owner, "", _number(row.accept_queue), limit, ""
     remote = str(row.remote) if row.remote.port else ""
     return (
         row.state.name,
@@ -87,10 +86,22 @@ def _row(entry: Entry) -> tuple[str, ...]:
         remote,
         owner,
         _short_age(entry.age),
-        str(row.receive_queue),
-        str(row.send_queue),
-        timer,
+        _number(row.receive_queue),
+        _number(row.send_queue),
+        _timer(row, " "),
     )
+
+
+def _number(number: int) -> str:
+    """A queue; below 0 stands for one that a recording does not tell."""
+    return str(number) if number >= 0 else "?"
+
+
+def _timer(row: Connection, joined: str) -> str:
+    """When its timer ends; nothing where none runs."""
+    if math.isnan(row.expires):
+        return "?" if joined == " " else ""
+    return f"{_TIMERS[row.timer]}{joined}{show(row.expires, SECOND)}" if row.timer in _TIMERS else ""
 
 
 def _short_age(age: Age | None) -> str:
@@ -147,7 +158,8 @@ def owner_words(owner: Owner) -> str:
     """Return the owner as ``nginx (811) fd 6``, or why there is none."""
     match owner:
         case Held(holders):
-            return f"{holders[0].name} ({holders[0].pid}) fd {holders[0].fd}"
+            name = f"{holders[0].name} ({holders[0].pid})"
+            return f"{name} fd {holders[0].fd}" if holders[0].fd >= 0 else name
         case Missing(reason):
             return f"owner unknown: {reason}"
         case _:
@@ -199,13 +211,13 @@ def _condition(row: Connection, entry: Entry) -> list[str]:
     unsent = unacknowledged_bytes(row)
     parts += [f"unsent or unacknowledged {show(unsent, BYTE)}"] if unsent > 0 else []
     parts += _tries(row)
-    parts += [f"{_TIMERS[row.timer]} in {show(row.expires, SECOND)}"] if row.timer in _TIMERS else []
-    return parts
+    timer = _timer(row, " in ")
+    return [*parts, timer] if timer else parts
 
 
 def _tries(row: Connection) -> list[str]:
     """What was sent again in vain: of a socket that probes the kernel counts probes, not segments."""
-    if not row.retransmits:
+    if row.retransmits <= 0:
         return []
     if row.timer in (Timer.KEEPALIVE, Timer.PROBE):
         return [f"{plural(row.retransmits, 'probe')} without answer"]
@@ -221,6 +233,8 @@ def _idle(row: Connection) -> list[str]:
 
 def _unread(row: Connection) -> list[str]:
     """In CLOSE_WAIT the peer's FIN counts as one byte until the program has read the end of file."""
+    if row.receive_queue < 0:
+        return ["unread bytes not told"]
     if row.state is not TcpState.CLOSE_WAIT:
         return [f"unread {show(row.receive_queue, BYTE)}"] if row.receive_queue else []
     if not row.receive_queue:

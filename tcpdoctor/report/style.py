@@ -27,6 +27,8 @@ class Style(NamedTuple):
     """Whether somebody reads it as it comes; then the date goes without saying."""
     netns: str = ""
     """What `--netns` leads to the network namespace that is told of; empty: none is needed."""
+    recorded: tuple[str, ...] = ()
+    """The recordings that are told of, as a shell takes their names; none: it is this host."""
 
     @property
     def room(self) -> int:
@@ -34,15 +36,15 @@ class Style(NamedTuple):
         return self.columns or self.width
 
     def asks(self, command: str) -> str:
-        """Return a command of this program such that it asks the network namespace that is told of.
+        """Return a command of this program such that it asks the recording or namespace that is told of.
 
         Every hint to type one goes through here: what is printed has to answer as it stands. A remark behind
         ``#`` stays behind it.
         """
-        if not self.netns:
-            return command
+        where = [f" --from {name}" for name in self.recorded]
+        where += [f" --netns {self.netns}"] if self.netns else []
         typed, mark, remark = command.partition("   # ")
-        return f"{typed} --netns {self.netns}{mark}{remark}"
+        return f"{typed}{''.join(where)}{mark}{remark}"
 
     def bold(self, text: str) -> str:
         """Return `text`, bold where colour is allowed."""

@@ -33,6 +33,7 @@ QUESTIONS = (
     "explain --connect 127.0.0.1:9443 --from @",
     "explain --pid 49 --from @",
     "explain orders-api --from @",
+    "explain 53 --from @",
     "explain fin-wait-2 --from @",
     "explain bound --from @",
     "explain tcp_fin_timeout --from @",
@@ -129,3 +130,40 @@ def test_a_recording_knows_all_that_reads_the_kernel():
 )
 def test_what_makes_no_sense_is_one_line(words, said):
     assert said in complaint(tcpdoctor(*words))
+
+
+def test_what_a_listing_does_not_tell_of_a_socket_is_null_with_its_reason():
+    told = json.loads(tcpdoctor("sockets", "--json", "--from", str(SAMPLES / "ss-tanp.txt")).stdout)
+    waiting = [one for one in told["sockets"] if one["state"] == "time_wait"]
+    assert len(waiting) == 7
+    for one in waiting:
+        assert (one["timer"], one["expires_s"], one["uid"]) == (None, None, None)
+        assert {"timer", "expires_s", "uid"} <= one["missing"].keys()
+        assert one["age"]["at_least_s"] == 0
+    assert " ends in " not in tcpdoctor("sockets", "--from", str(SAMPLES / "ss-tanp.txt")).stdout
+    told = json.loads(tcpdoctor("sockets", "--json", "--from", str(SAMPLES / "ss-tanoempi.txt")).stdout)
+    left = {round(one["expires_s"]) for one in told["sockets"] if one["state"] == "time_wait"}
+    assert left == {56}
+
+
+@pytest.mark.parametrize("name", ["ss-tanp.txt", "netstat-anp.txt", "ss-tanoempi.txt"])
+def test_who_listens_is_busy_whatever_settings_are_not_told(name):
+    told = json.loads(tcpdoctor("explain", "9443", "--json", "--from", str(SAMPLES / name)).stdout)
+    assert (told["verdict"], told["bind"]["cause"]) == ("busy", "listener")
+    assert next((one["bind"], one["certain"], one["fails"]) for one in told["bind"]["attempts"]) == (
+        "EADDRINUSE",
+        False,
+        True,
+    )
+    text = tcpdoctor("explain", "9443", "--from", str(SAMPLES / name)).stdout
+    assert "BUSY  TCP port 9443" in text
+    assert "--probe" not in text
+    assert "uid -1" not in text
+
+
+def test_commands_ask_the_recording_that_was_read():
+    text = tcpdoctor("explain", "53", "--from", CASE).stdout
+    assert "53 is also the process payments:" in text
+    assert f"tcpdoctor explain --pid 53 --from {CASE}" in " ".join(text.replace("\\\n", " ").split())
+    text = tcpdoctor("states", "--from", CASE).stdout
+    assert f"tcpdoctor explain close-wait --from {CASE}" in " ".join(text.replace("\\\n", " ").split())
