@@ -205,12 +205,12 @@ def at_once_line(settings: int, style: Style) -> str:
 
 
 def _unanswered(diagnosis: Diagnosis, style: Style, indent: str = "") -> list[str]:
-    """Say how many rules were not answered that apply here, with the first reason."""
+    """Say how many rules were not answered that apply here, with the reason of most of them."""
     reasons = {rule.rule: rule.reason for rule in diagnosis.unchecked if rule.applies}
     if not reasons:
         return []
     said = f"{indent} {checked(diagnosis)} of {plural(diagnosis.rules, 'rule')} answered; {len(reasons)} not"
-    reason, end = next(iter(reasons.values())), "): --unanswered"
+    reason, end = Counter(reasons.values()).most_common(1)[0][0], "): --unanswered"
     room = style.width - len(said) - len(" (") - len(end)
     if room < _SHORTEST_REASON:
         return [style.wrap(f"{said.strip()}: --unanswered", f"{indent}  ", f"{indent} ")]
