@@ -99,9 +99,14 @@ class Living(NamedTuple):
         )
 
     def lost_by_size(self) -> Reading[SocketSet]:
-        """Those whose peers answer, and whose full segments get no answer."""
+        """Those whose peers answer, and whose full segments get no answer; tcp_info alone tells them."""
         sockets = self.unanswered()
-        return sockets if isinstance(sockets, Missing) else sockets.where(is_lost_by_size)
+        if isinstance(sockets, Missing):
+            return sockets
+        for row in (*sockets.sure, *sockets.maybe):
+            if isinstance(row.info, Missing) and row.timer is Timer.RETRANSMIT:
+                return row.info
+        return sockets.where(is_lost_by_size)
 
     def fixed_port_destinations(self) -> list[Destination]:
         """Where those lead that get no answer and were made from ports outside the ephemeral range."""

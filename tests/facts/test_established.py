@@ -297,3 +297,11 @@ def test_connections_that_lose_full_segments_are_no_dead_peers():
     assert found["unanswered.by_size_mss"] == 1448
     assert len(found["unanswered.incoming_ages"].at_least) == 0
     assert found["unanswered.sockets"] == 5
+
+
+def test_without_tcp_info_nobody_knows_whether_full_segments_are_lost():
+    rows = several(5, STUCK._replace(info=Missing("no tcp_info here"), local=Endpoint("10.0.0.1", 443)))
+    established = Established(0, 5, 0, 0, Detail(tuple(rows), 5), *[Detail((), 0)] * 4)
+    found = facts(once(snapshot(census=census(established=established))))
+    assert found["unanswered.by_size_ages"] == Missing("no tcp_info here")
+    assert found["unanswered.sockets"] == 5

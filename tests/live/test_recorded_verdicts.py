@@ -43,6 +43,7 @@ SCENARIOS = (
     "connected-to-itself",
     "accept-queue-full",
     "half-open-connections-pile-up",
+    "large-packets-lost",
     "process-does-not-read",
 )
 
