@@ -33,6 +33,8 @@ from tcpdoctor.recordings.recording import Recording
 
 _SHARE = 0.016
 """Of a core, for looks; drawing takes some of the rest up to the 0.02 that are promised."""
+_MOST_SHARE = 0.1
+"""Of a core, for light looks: beside a million sockets one takes a second, and then they come every ten."""
 _RARELY = 30.0
 """Seconds after which the rules are asked whatever they cost."""
 _FIRST = 2
@@ -149,6 +151,10 @@ class Watcher:
         return process
 
     # What it costs.
+
+    def interval(self) -> float:
+        """Return the seconds from one look to the next: longer than asked for where looks cost very much."""
+        return max(self._interval, self._costs.get(False, 0.0) / _MOST_SHARE)
 
     def _is_due(self) -> bool:
         """Whether the rules are to be asked at this look, so that all looks together stay below `_SHARE`."""

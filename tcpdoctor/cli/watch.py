@@ -69,7 +69,7 @@ def watch(
         return
     from tcpdoctor.cli.watch_screen import Live, Recorded, show_screen
 
-    source = Recorded(_recorded(paths, interval)) if paths else Live(_watcher(interval), interval, count)
+    source = Recorded(_recorded(paths, interval)) if paths else Live(_watcher(interval), count)
     ended = show_screen(source, colored=style.color, netns=style.netns)
     if ended is not None and ended != signal.SIGINT:
         signal.signal(ended, signal.SIG_DFL)
@@ -133,7 +133,7 @@ def _print_lines(paths: Sequence[str], interval: float, count: int | None) -> No
             done += 1
             if done == count:
                 return
-            due = max(due + interval, time.monotonic())
+            due = max(due + watcher.interval(), time.monotonic())
             time.sleep(max(0.0, due - time.monotonic()))
     except KeyboardInterrupt:
         return  # whoever watches ends it so: that is no failure

@@ -52,8 +52,8 @@ class Live:
 
     steps = False
 
-    def __init__(self, watcher: Watcher, interval: float, count: int | None) -> None:
-        self.watcher, self._interval, self._left = watcher, interval, count
+    def __init__(self, watcher: Watcher, count: int | None) -> None:
+        self.watcher, self._left = watcher, count
         self._next = time.monotonic()
 
     def next(self) -> Watch | None:
@@ -63,7 +63,7 @@ class Live:
                 return None
             self._left -= 1
         seen = self.watcher.look()
-        self._next = max(self._next + self._interval, time.monotonic())
+        self._next = max(self._next + self.watcher.interval(), time.monotonic())
         return seen
 
     def due(self) -> float:

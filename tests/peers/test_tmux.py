@@ -15,7 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from tcpdoctor.kernel.recorded import pack_samples
+from tcpdoctor.kernel.snapshot import Samples
+from tcpdoctor.kernel.states import TcpState
 from tests.live.crowd import connect, serve
+from tests.report.examples import CENSUS, SNAPSHOT
 
 SECONDS = 60
 LEAKED = 23
@@ -344,3 +348,24 @@ def test_a_python_without_curses_gets_a_line_a_look_and_is_told_why(drive, tmp_p
         assert len(re.findall(r"^\d\d:\d\d:\d\d estab=", text, re.MULTILINE)) == 2
 
     drive(run, {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"})
+
+
+def step_through_recordings(pane):
+    mark = pane.begin("--from $HOME/first.json $HOME/second.json")
+    pane.until(lambda text: "1 of 2: first.json" in text and re.search(r"CLOSE_WAIT +23 ", text), "first")
+    pane.press("]", lambda text: "2 of 2: second.json" in text and re.search(r"CLOSE_WAIT +37 ", text))
+    pane.press("]", lambda text: "2 of 2: second.json" in text)
+    pane.press("[", lambda text: "1 of 2: first.json" in text)
+    pane.press("t", lambda text: "a recording cannot be traced" in text)
+    pane.keys("q")
+    pane.ended(mark, 0)
+
+
+def test_recordings_are_stepped_through(drive, tmp_path):
+    for name, number, seconds in (("first", 23, 0.0), ("second", 37, 60.0)):
+        census = CENSUS._replace(by_state=CENSUS.by_state | {TcpState.CLOSE_WAIT: number})
+        look = SNAPSHOT._replace(
+            taken_at=SNAPSHOT.taken_at + seconds, clock=SNAPSHOT.clock + seconds, census=census
+        )
+        (tmp_path / f"{name}.json").write_bytes(pack_samples(Samples(None, look)))
+    drive(step_through_recordings, {"HOME": str(tmp_path)})
