@@ -127,6 +127,7 @@ _NO_MEMORY = Missing(f"ss without -m does not print it; {ASK_FOR_SS}")
 _NO_DROPS = Missing("this ss prints no drops")
 _NO_INFO = Missing(f"ss without -i prints no times and no counts of a connection; {ASK_FOR_SS}")
 _NO_TCP_INFO = Missing("the kernel tells no more of a socket in this state")
+_NO_TIMES = Missing("this ss -i prints no times of a connection (iproute2 4.1); ask for: tcpdoctor snapshot")
 _NO_BYTES = Missing("this ss does not count the bytes of a connection (iproute2 4.20)")
 _NO_QUEUES = Missing("ss -Q leaves the queues out")
 _NO_CGROUP = Missing("this ss prints no control group")
@@ -155,6 +156,7 @@ class _Asked(NamedTuple):
     memory: bool
     info: bool
     users: bool
+    times: bool
     counts_bytes: bool
     by_root: bool
 
@@ -264,6 +266,7 @@ def _asked(records: Sequence[str], command: Command | None) -> _Asked:
         memory="m" in letters or _mentions(records, "mem:(r"),
         info=_mentions(records, " cwnd:") or _mentions(records, " rto:"),
         users=any("users:((" in record for record in records),
+        times=any(_mentions(records, f" last{what}:") for what in ("ack", "rcv", "snd")),
         counts_bytes=_mentions(records, " bytes_sent:") or _mentions(records, " delivered:"),
         by_root=command is not None and command.by_root,
     )
@@ -425,6 +428,8 @@ class _Rows:
     ) -> Reading[TcpInfo]:
         if not self.asked.info:
             return _NO_INFO
+        if not self.asked.times:
+            return _NO_TIMES
         if state is TcpState.LISTEN or not ("cwnd" in said or "rto" in said or "mss" in said):
             return _NO_TCP_INFO
         get = said.get

@@ -179,11 +179,12 @@ def test_the_star_alone_is_said_to_be_uncertain():
 def test_details_on_the_same_line_and_on_the_next_are_the_same():
     (after,) = of(
         "ESTAB 0 0 10.0.0.1:80 10.0.0.2:999 ino:7 sk:a <->",
-        "\t skmem:(r1,rb2,t3,tb4,f5,w6,o7,bl8,d9) cubic rto:204 rtt:0.5/1 cwnd:10 bytes_sent:7 retrans:1/5",
+        "\t skmem:(r1,rb2,t3,tb4,f5,w6,o7,bl8,d9) cubic rto:204 rtt:0.5/1 cwnd:10 bytes_sent:7"
+        " lastack:3 retrans:1/5",
     ).sockets
     (same,) = of(
         "ESTAB 0 0 10.0.0.1:80 10.0.0.2:999 ino:7 sk:a <-> skmem:(r1,rb2,t3,tb4,f5,w6,o7,bl8,d9)"
-        " cubic rto:204 rtt:0.5/1 cwnd:10 bytes_sent:7 retrans:1/5"
+        " cubic rto:204 rtt:0.5/1 cwnd:10 bytes_sent:7 lastack:3 retrans:1/5"
     ).sockets
     assert after == same
     assert same.memory == (1, 2, 6, 4, 5, 9)
@@ -273,3 +274,8 @@ def test_versions_before_2015_print_the_timer_before_the_processes():
     assert (row.timer, row.expires, row.retransmits) == (Timer.RETRANSMIT, 114.0, 2)
     assert row.owner == Held((Holder(4, "x timer:(on,1,", 3, -1),))
     assert (row.uid, row.inode) == (33, 7)
+
+
+def test_versions_before_2015_print_no_times_and_these_are_not_0():
+    row = only("ESTAB 0 0 10.0.0.1:80 10.0.0.2:999", "\t cubic rto:204 rtt:0.5/1 mss:1448 cwnd:10")
+    assert "no times" in row.info.reason
