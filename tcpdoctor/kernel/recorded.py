@@ -24,6 +24,9 @@ LARGEST_PACKED = 16 << 20
 LARGEST_UNPACKED = 64 << 20
 """Bytes. A look with 100,000 sockets one by one, more than it ever holds, takes 29 MB, packed 6 MB."""
 
+MOST_PARTS = 6_000_000
+"""Lists and objects, which take 80 bytes each; 100,000 sockets are less than two million."""
+
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -130,6 +133,8 @@ def parse_document(text: bytes, source: str) -> Any:
     Raises:
         SnapshotError: It is no JSON of ours.
     """
+    if text.count(b"[") + text.count(b"{") > MOST_PARTS:
+        raise SnapshotError(f"{source}: damaged: more than {MOST_PARTS:,} lists and objects; record again")
     try:
         return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError):  # a JSONDecodeError, no UTF-8, thousands of digits, [[[[[[...

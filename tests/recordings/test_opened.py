@@ -48,10 +48,11 @@ def test_what_an_earlier_version_wrote_is_read(tmp_path):
         (b'{"schema": "tcpdoctor.check/1"}', "its format is tcpdoctor.check/1"),
         (b"{}", "not a recording of tcpdoctor"),
         (b"[" * 100_000, "no JSON"),
+        (b"[" + b"[]," * 6_000_001, "more than 6,000,000 lists and objects"),
         (gzip.compress(b"{}")[:-9], "ends in the middle"),
         (pack_snapshot(RECORDED, gzipped=False)[:-90], "no JSON"),
     ],
-    ids=["newer", "report", "another", "deep", "cut gzip", "cut"],
+    ids=["newer", "report", "another", "deep", "wide", "cut gzip", "cut"],
 )
 def test_anything_else_is_one_line(tmp_path, data, said):
     with pytest.raises(SnapshotError, match=said) as caught:
