@@ -34,7 +34,7 @@ from tcpdoctor.report.finding_page import (
     sources,
     unanswered_by_reason,
 )
-from tcpdoctor.report.host import plural, samples_words, utc
+from tcpdoctor.report.host import plural, samples_words, source_words, utc
 from tcpdoctor.report.page_html import html_page, page_html, pill, section, text
 from tcpdoctor.report.style import PLAIN
 
@@ -84,13 +84,14 @@ def _hero(check: Check, groups: Sequence[Alike], within: str = "") -> str:
     )
     place = f' id="{within}"' if within else ""
     name = f"<h2>{text(check.place.label)}</h2>" if check.place else f"<h1>{text(snapshot.host)}</h1>"
+    read = "" if check.source is None else f'<p class="meta">{text(source_words(check.source))}</p>'
     contents = f'<ul class="toc" aria-label="Findings">{rows}</ul>' if rows else ""
     return (
         f'<header class="hero is-{verdict}"{place}><div class="line">'
         f'<span class="pill">{verdict.upper()}</span>{name}</div>'
         f'<p class="said">{text(said[:1].upper() + said[1:])}.</p>'
         f'<p class="meta">{utc(snapshot.taken_at)}, {looked}, Linux {text(snapshot.kernel)}, '
-        f"network namespace {text(namespace_words(check))}</p>{_tiles(check)}{contents}</header>\n"
+        f"network namespace {text(namespace_words(check))}</p>{read}{_tiles(check)}{contents}</header>\n"
     )
 
 

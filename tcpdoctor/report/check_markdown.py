@@ -16,7 +16,7 @@ from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Finding
 from tcpdoctor.report.check_text import namespace_words, verdict_sentence, verdicts_counted
 from tcpdoctor.report.finding_page import Alike, grouped, more_words, pages_of, unanswered_by_reason
-from tcpdoctor.report.host import plural, samples_words, states_sentence, utc
+from tcpdoctor.report.host import plural, samples_words, source_words, states_sentence, utc
 from tcpdoctor.report.page_markdown import code, escaped, page_markdown
 from tcpdoctor.report.style import PLAIN
 
@@ -36,7 +36,9 @@ def _head(check: Check) -> list[str]:
     looked = samples_words(check.window)
     said = f"{snapshot.host}: {verdict_sentence(check.diagnosis, verdict)}"
     where = f"Linux {snapshot.kernel}, network namespace {namespace_words(check)}, tcpdoctor {check.version}"
-    return [f"# {verdict.upper()}: {escaped(said)}", f"{utc(snapshot.taken_at)}, {looked}, {escaped(where)}"]
+    read = [] if check.source is None else [escaped(source_words(check.source))]
+    head = f"{utc(snapshot.taken_at)}, {looked}, {escaped(where)}"
+    return [f"# {verdict.upper()}: {escaped(said)}", head, *read]
 
 
 def _alike(alike: Alike, check: Check) -> str:

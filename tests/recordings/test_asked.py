@@ -167,3 +167,11 @@ def test_commands_ask_the_recording_that_was_read():
     assert f"tcpdoctor explain --pid 53 --from {CASE}" in " ".join(text.replace("\\\n", " ").split())
     text = tcpdoctor("states", "--from", CASE).stdout
     assert f"tcpdoctor explain close-wait --from {CASE}" in " ".join(text.replace("\\\n", " ").split())
+
+
+@pytest.mark.parametrize("format_of_it", ["markdown", "html"])
+@pytest.mark.parametrize("words", [("check",), ("explain", "8080")], ids=["check", "explain"])
+def test_every_page_says_what_was_read(words, format_of_it):
+    answer = tcpdoctor(*words, "--from", CASE, "--format", format_of_it)
+    assert answer.stderr == ""
+    assert "from pasted output (ss)" in answer.stdout
