@@ -31,7 +31,7 @@ AFTER = {
 }
 ADMINS = b"# mine\nnet.ipv4.tcp_sack = 1\nnet.ipv4.tcp_fin_timeout = 11\n"
 """What the file may hold before: lines of the admin's own, one about a setting of the plan."""
-SOON = 20.0
+SOON = 45.0
 """Seconds within which a guard has ended a change, on the busiest machine."""
 
 
@@ -163,11 +163,12 @@ def others_here() -> list[int]:
 class KilledAt:
     """Calls of the system that count as steps; before or after one of them the process is killed."""
 
-    CALLS = ("fsync", "rename", "unlink", "fork", "write", "mkdir", "close")
+    STEPS = ("fsync", "rename", "unlink", "fork", "mkdir")
+    ALL = (*STEPS, "write", "close")
 
-    def __init__(self, number: int, *, after: bool) -> None:
+    def __init__(self, number: int, *, after: bool, calls: Sequence[str] = STEPS) -> None:
         self.left, self.after, self.pid = number, after, os.getpid()
-        for name in self.CALLS:
+        for name in calls:
             setattr(os, name, self._counting(getattr(os, name)))
 
     def _counting(self, call: Callable[..., Any]) -> Callable[..., Any]:

@@ -44,7 +44,9 @@ def whole(stage: Stage) -> str:
     return "undone"
 
 
-def killed_at_every_step(folder: Path, *, after: bool, undoing: bool = False) -> dict[str, int]:
+def killed_at_every_step(
+    folder: Path, calls: tuple[str, ...], *, after: bool, undoing: bool = False
+) -> dict[str, int]:
     ends: dict[str, int] = {}
     for number in range(1, 400):
         stage = fall_ill(folder, ADMINS)
@@ -52,7 +54,7 @@ def killed_at_every_step(folder: Path, *, after: bool, undoing: bool = False) ->
             assert change(stage).state == "kept"
 
         def die(stage: Stage = stage, number: int = number) -> None:
-            KilledAt(number, after=after)
+            KilledAt(number, after=after, calls=calls)
             undo_fix(stage.place) if undoing else change(stage)
 
         code = exit_of(in_child(die))
@@ -75,17 +77,22 @@ def whole_or_left(stage: Stage) -> str:
     return end
 
 
-@pytest.mark.parametrize(
-    "after", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["before", "after"]
-)
-def test_killed_at_every_step_it_is_undone_or_kept(in_namespace, tmp_path, after):
-    ends = in_namespace(killed_at_every_step, tmp_path, after=after)
+def test_killed_at_every_step_it_is_undone_or_kept(in_namespace, tmp_path):
+    ends = in_namespace(killed_at_every_step, tmp_path, KilledAt.STEPS, after=False)
+    assert ends["undone"] > 5
+    assert ends["kept"] > 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_killed_at_every_call_it_is_undone_or_kept(in_namespace, tmp_path, after):
+    ends = in_namespace(killed_at_every_step, tmp_path, KilledAt.ALL, after=after)
     assert ends["undone"] > ends["kept"] > 2
 
 
 @pytest.mark.slow
-def test_an_undo_that_is_killed_at_every_step_is_done_or_not_begun(in_namespace, tmp_path):
-    ends = in_namespace(killed_at_every_step, tmp_path, after=False, undoing=True)
+def test_an_undo_that_is_killed_at_every_call_is_done_or_not_begun(in_namespace, tmp_path):
+    ends = in_namespace(killed_at_every_step, tmp_path, KilledAt.ALL, after=False, undoing=True)
     assert ends["undone"] > 2
     assert ends["kept"] > 1
 

@@ -16,7 +16,7 @@ from tests.cli.command import environment
 from tests.live.fix_stage import SOON, Stage, fall_ill, held, others_here, wait_until
 
 FIN = "net.ipv4.tcp_fin_timeout"
-LONG = "30"
+LONG = "80"
 """Seconds to confirm that no test waits for."""
 
 
@@ -103,7 +103,12 @@ UNDOES = {
 }
 
 
-@pytest.mark.parametrize("what", UNDOES)
+LONGER = ("any other key", "SIGTERM")
+
+
+@pytest.mark.parametrize(
+    "what", [pytest.param(what, marks=pytest.mark.slow) if what in LONGER else what for what in UNDOES]
+)
 def test_whatever_is_no_yes_undoes_it(in_namespace, tmp_path, what):
     code, _, after, is_there, state = in_namespace(answered, tmp_path, UNDOES[what])
     assert (after, is_there, state) == ("5", False, "undone")
