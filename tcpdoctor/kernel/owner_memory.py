@@ -25,7 +25,7 @@ from tcpdoctor.kernel.text import decode
 SEARCH_AGAIN = 30.0
 """Seconds after which nothing that was found is believed any more."""
 _SOONER, _SHARE = 5.0, 0.005
-"""Where a short search left something over: seconds until one for all, and what that may take of a core."""
+"""Where a search left something over: seconds until one for all, and what that may take of a core."""
 _SECONDS = 1.0
 """Of CPU time, of a search for all."""
 _SHORT = 0.02
@@ -77,7 +77,7 @@ class OwnerMemory:
         )
         if again:
             self._cost = time.thread_time() - began
-        self._left_over = not again and any(isinstance(owner, Missing) for owner in found.values())
+        self._left_over = any(isinstance(owner, Missing) for owner in found.values())
         self._keep({wanted[inode].cookie: owner for inode, owner in found.items()})
 
     def _patience(self) -> float:

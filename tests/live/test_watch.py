@@ -17,7 +17,7 @@ from tcpdoctor.kernel.states import TcpState
 from tests.cli.command import tcpdoctor
 from tests.live.crowd import connect, serve
 
-SECONDS = 30
+SECONDS = 50
 
 
 def leak(server, count):
