@@ -199,11 +199,11 @@ def _kind_of(line: str, shown: str) -> _Kind | None:
 
 
 _LINES: tuple[tuple[_Kind, tuple[re.Pattern[str], ...]], ...] = (
+    ("counts", (COUNT_LINE,)),  # first: the beginning of a socket would do for a state and a number
     ("ss", (SS_SOCKET, SS_HEADER)),
     ("netstat", (NETSTAT_SOCKET, NETSTAT_HEADER, NETSTAT_NOISE)),
     ("summary", (SUMMARY_LINE,)),
     ("lsof", (LSOF_HEADER, LSOF_SOCKET)),
-    ("counts", (COUNT_LINE,)),
 )
 
 
