@@ -18,7 +18,7 @@ from tests.schemas import described
 
 NAMES = schema_names()
 SOURCES = Path(package.__file__).parent
-READ_ONLY = {"samples", "failure", "last"}
+READ_ONLY = {"samples", "failure", "last", "fix-journal"}
 """Forms of files that are read, and printed by no command with --format json."""
 
 
