@@ -34,6 +34,7 @@ from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.origin import began_here
 from tcpdoctor.kernel.addresses import address_text, raw_address
 from tcpdoctor.kernel.destroyed import DestroyedSockets, open_destroyed
+from tcpdoctor.kernel.namespaces import shares_namespace
 from tcpdoctor.kernel.perf_ring import (
     MIB,
     Exited,
@@ -103,7 +104,7 @@ class Trace:
         """What is not known, with the reason."""
         self._question = question
         self._counts = EndingCounts()
-        self._stories = Stories(self._program, question.port)
+        self._stories = Stories(self._program, question.port, shares_namespace)
         self._rings: Rings | None = None
         self._open_rings()
         self._names = ProcessNames()  # who is renamed meanwhile is told by an event

@@ -164,12 +164,19 @@ class _Story:
 class Stories:
     """The connections that are going on; `tell` gives those that have ended."""
 
-    def __init__(self, program: Callable[[int], Program | None], port: int | None = None) -> None:
+    def __init__(
+        self,
+        program: Callable[[int], Program | None],
+        port: int | None = None,
+        is_here: Callable[[int], bool | None] = lambda _: True,
+    ) -> None:
         """Begin.
 
         Args:
             program: Names a process; None where it is nobody, as a thread of the kernel is.
             port: Only connections with this port at either end.
+            is_here: Whether a process is in this network namespace; None where that is not known. Events come
+                of all namespaces, and nothing else tells of a listener which is its own.
         """
         self.known: dict[Ends, Known] = {}
         """Connections that were there before."""
@@ -181,7 +188,7 @@ class Stories:
         """Connections of which the kernel did not deliver all events."""
         self.elsewhere = 0
         """Connections of other network namespaces that ended."""
-        self._program, self._port = program, port
+        self._program, self._port, self._is_here = program, port, is_here
         self._live: dict[int, _Story] = {}
         self._waiting: dict[int, _Story] = {}
         self._unfinished: dict[Ends, _Story] = {}
@@ -261,9 +268,12 @@ class Stories:
     def _listen(self, event: StateChange) -> None:
         """A listener is no connection; one that closes resets what nobody has accepted yet."""
         if event.new == _LISTEN:
-            who = self._who(event.pid)
+            here = self._is_here(event.pid) if event.pid else None
+            who, before = self._who(event.pid) if here else None, self.listeners.get(event.local_port)
             if who is not None:
                 self.listeners[event.local_port] = who
+            elif here is None and before is not None and not self._is_here(before.pid):
+                del self.listeners[event.local_port]  # both are gone: it may have been either
         else:
             self._closed_listeners[event.local_port] = event.at, event.thread
 

@@ -90,6 +90,15 @@ def network_namespace() -> int:
         raise _without_proc(_OWN, error) from error
 
 
+def shares_namespace(pid: int) -> bool | None:
+    """Say whether a process is in the calling thread's network namespace; None where it is gone or hidden."""
+    try:
+        there, own = os.stat(f"/proc/{pid}/ns/net"), os.stat(_OWN)
+    except OSError:
+        return None
+    return (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino)
+
+
 def name_of_namespace(folder: str = _NAMES) -> str | None:
     """Return the name that ``ip netns`` knows for the calling thread's namespace; None without one.
 

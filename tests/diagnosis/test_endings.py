@@ -264,3 +264,24 @@ def test_requests_that_met_a_reset_and_how_long_a_program_keeps_connections_are_
     (key,) = counts.programs
     assert counts.kept_here(key.name) is None  # nobody's: it has no name
     assert group.total == 14
+
+
+@pytest.mark.parametrize(
+    ("here", "ours", "owner"),
+    [
+        (True, True, Program(PID, "app")),
+        (False, True, Program(77, "ours")),
+        (None, True, Program(77, "ours")),
+        (None, None, None),
+    ],
+)
+def test_whose_a_listener_is_needs_to_be_known_of_this_namespace(here, ours, owner):
+    stories = Stories(program, is_here=lambda pid: here if pid == PID else ours)
+    stories.listeners[8080] = Program(77, "ours")
+    stories.add_event(change(0, S.CLOSE, S.LISTEN, PID, socket=SOCKET + 1))
+    for event in (*accepted(1), change(SECOND, S.ESTABLISHED, S.CLOSE)):
+        stories.add_event(event)
+    stories.add_event(Destroyed(SECOND, SOCKET, COOKIE, 0, disconnected=False))
+    stories.add_numbers(numbers(), SECOND)
+    (ending,) = stories.tell(SECOND)
+    assert ending.owner == owner

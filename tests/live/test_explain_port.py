@@ -99,7 +99,7 @@ def test_each_cause_is_named_first_in_the_long_form(in_namespace, way, address, 
     assert answer["verdict"] == "busy"
     assert answer["bind"]["cause"] == cause
     assert answer["bind"]["attempts"][0] == {
-        "options": [], "bind": "EADDRINUSE", "listen": None, "certain": True
+        "options": [], "bind": "EADDRINUSE", "listen": None, "certain": True, "fails": True
     }  # fmt: skip
     assert max(map(len, text.splitlines())) <= 80
     assert "What to do" in text

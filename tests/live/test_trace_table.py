@@ -5,6 +5,8 @@ import os
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import time
 
 from tcpdoctor.answers.ended import EndedConnection
@@ -297,6 +299,32 @@ def test_an_accepted_connection_that_is_reset_is_its_listeners(in_namespace):
     assert server.closed_first == "reset_by_peer"
     assert server.pid == client.pid is not None
     assert server.name == client.name
+
+
+ELSEWHERE = f"""
+import socket, sys
+listener = socket.create_server(("0.0.0.0", {PORT}))
+print("listens", flush=True)
+sys.stdin.read()
+"""
+
+
+def accepted_while_another_namespace_listens():
+    with Pair() as pair:
+        pair.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+        program = ("unshare", "-n", sys.executable, "-c", ELSEWHERE)
+        with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+            assert other.stdout.readline() == b"listens\n"
+            time.sleep(0.2)  # its event is drained while it listens
+            pair.client.close()
+            wait_for(pair.server, TcpState.CLOSE)
+            other.stdin.close()
+
+
+def test_who_listens_at_the_port_in_another_namespace_is_nobody_here(in_namespace):
+    server, client = in_namespace(both, accepted_while_another_namespace_listens)
+    assert server.closed_first == "reset_by_peer"
+    assert server.pid == client.pid is not None
 
 
 def opened_before(killed: bool):
