@@ -182,7 +182,8 @@ class Trace:
         self.missing["bytes_in"] = "whether the peer's FIN counts as a byte in it is not known without events"
         self.missing["idle_at_close_s"] = "it includes the time from the first close to the end of the socket"
         self.missing["connections"] = (
-            "refused ones, and those that were closed with SO_LINGER 0, leave no numbers and are not counted"
+            "one that was closed with SO_LINGER 0, or refused while connect() waited, leaves no ends and is "
+            "not counted"
         )
 
     def _know_before(self) -> None:

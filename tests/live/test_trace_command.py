@@ -5,9 +5,10 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -177,6 +178,35 @@ def test_without_privilege_the_last_numbers_are_told_and_what_is_not_known(in_na
     for key in ("closed_first_here", "closed_first_by_peer", "reset_here", "never_established", "states"):
         assert "run as root" in summary.missing[key]
     assert not isinstance(summary.closed_first_here, int)
+
+
+def without_ends():
+    """Seven clients that abort, five that are refused while connect() waits, and two that are closed."""
+    become_another_user()
+
+    def work():
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            for _ in range(7):
+                client = socket.create_connection(server.getsockname())
+                accepted = server.accept()[0]
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+                accepted.close()
+            free = server.getsockname()
+        for _ in range(5):
+            with socket.socket() as client, suppress(ConnectionRefusedError):
+                client.connect(free)
+        some_connections(1)
+
+    return endings_of(work, 7 + 2)
+
+
+def test_without_privilege_what_leaves_no_ends_is_said(in_namespace):
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    _, summary = in_namespace(without_ends)
+    assert summary.connections == 7 + 2
+    assert "closed with SO_LINGER 0, or refused while connect() waited" in summary.missing["connections"]
 
 
 def crowded():
