@@ -119,8 +119,12 @@ def install(folder: Path, *pip_options: str) -> None:
 def drop_what_nothing_imports(folder: Path) -> None:
     """Leave out half of the files: what typer uses for coloured help, which tcpdoctor writes itself.
 
-    Nor is kept what tells where and when pip has run; licences stay.
+    Nor are kept parts of pyroute2 for other purposes, and what tells where and when pip has run; licences
+    stay.
     """
+    (folder / "typer" / "rich_utils.py").unlink(missing_ok=True)  # of use only where rich is there
+    for name in ("decoder", "dhcp", "ext", "fixtures", "inotify", "wirouting"):
+        shutil.rmtree(folder / "pyroute2" / name, ignore_errors=True)
     for name in ("rich", "pygments", "markdown_it", "mdurl", "bin", "share"):
         shutil.rmtree(folder / name, ignore_errors=True)
         for about in folder.glob(f"{name}*.dist-info"):

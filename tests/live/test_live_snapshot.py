@@ -17,7 +17,7 @@ from tcpdoctor.kernel.counters import read_counters, read_sockstat
 from tcpdoctor.kernel.live import DETAILED_STATES, EARLIER_STATES, take_samples, take_snapshot
 from tcpdoctor.kernel.namespaces import network_namespace, read_identity
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.snapshot import Held, NotHeld
+from tcpdoctor.kernel.snapshot import Detail, Held, NotHeld
 from tcpdoctor.kernel.sockets import read_connections
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.sysctl import MACHINE_WIDE, WANTED, read_sysctl, read_sysctls, sysctl_names
@@ -223,7 +223,7 @@ def test_a_socket_closed_while_its_owner_was_searched_is_not_called_unheld(in_na
 
     detail, inodes = in_namespace(look)
     assert inodes == 5
-    assert detail[TcpState.CLOSE_WAIT][:2] == ((), 0)
+    assert detail[TcpState.CLOSE_WAIT] == Detail((), 0)
     assert detail[TcpState.FIN_WAIT_2].total == 5, "states without such sockets stay as they were seen"
 
 
