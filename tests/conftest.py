@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import contextlib
 import errno
 import fcntl
 import functools
@@ -10,9 +11,10 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Generator
+from importlib import import_module
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -106,7 +108,6 @@ def _noting_absence(function: Callable[..., Any], *args: Any, **kwargs: Any) -> 
 
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-LIVE = CHECKOUT / "tests" / "live"
 
 
 @functools.cache
@@ -201,9 +202,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     workers = getattr(config, "workerinput", {"workercount": 1})["workercount"]
     first = [item for item in items if item.get_closest_marker("first") is not None]
     others = [item for item in items if item.get_closest_marker("first") is None]
-    live = [item for item in others if LIVE in item.path.parents]
-    pure = [item for item in others if LIVE not in item.path.parents]
-    files = [list(tests) for _, tests in groupby(pure, lambda item: item.path)]
+    live = [item for item in others if item.nodeid.startswith("tests/live/")]
+    pure = [item for item in others if not item.nodeid.startswith("tests/live/")]
+    files = [list(tests) for _, tests in groupby(pure, lambda item: item.nodeid.partition("::")[0])]
     order: list[pytest.Item] = []
     for worker in range(workers):
         share = [*live[worker::workers], *chain.from_iterable(files[worker::workers])]
@@ -216,6 +217,43 @@ def pytest_configure() -> None:
     """A shell ignores SIGINT for what it starts in the background, nohup SIGHUP; our commands must not."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Before xdist's workers begin: let as many children as there are processors compile the tests.
+
+    pytest rewrites each `assert`, which takes as long as all of collecting, and keeps that in files. In a new
+    clone every worker would do it for itself, and at each run where Python is told to write no files.
+    """
+    workers = getattr(session.config.option, "numprocesses", None)
+    if hasattr(session.config, "workerinput") or not workers:
+        return
+    missing = [path for path in sorted((CHECKOUT / "tests").rglob("test_*.py")) if not _is_compiled(path)]
+    children = []
+    for first in range(os.cpu_count() or 1):
+        child = os.fork()
+        if child == 0:
+            sys.dont_write_bytecode = False
+            _import_all(missing[first :: os.cpu_count()])
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+
+
+def _is_compiled(path: Path) -> bool:
+    kept = (path.parent / "__pycache__").glob(f"{path.stem}.{sys.implementation.cache_tag}-pytest-*.pyc")
+    return any(file.stat().st_mtime > path.stat().st_mtime for file in kept)
+
+
+def _import_all(paths: list[Path]) -> NoReturn:
+    with contextlib.suppress(BaseException):  # what cannot be imported, collecting will tell
+        sys.path.insert(0, str(CHECKOUT))
+        os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+        for path in paths:
+            with contextlib.suppress(Exception, pytest.skip.Exception):
+                import_module(".".join(path.relative_to(CHECKOUT).with_suffix("").parts))
+    os._exit(0)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

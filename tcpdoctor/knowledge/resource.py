@@ -1,5 +1,6 @@
 """The data files beside this module, wherever the package lies: a folder, a wheel, a zip archive."""
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
@@ -48,7 +49,7 @@ def _locate(name: str) -> Traversable:
 
 def bare(name: str) -> str:
     """Return what all spellings of a name have in common: its letters and digits, in lower case."""
-    return "".join(char for char in name.lower() if char.isascii() and char.isalnum())
+    return re.sub("[^a-z0-9]+", "", name.lower())
 
 
 def find_name(

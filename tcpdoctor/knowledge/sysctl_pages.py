@@ -62,8 +62,7 @@ def sysctl_names() -> tuple[str, ...]:
 @functools.cache
 def all_pages() -> Mapping[str, SysctlPage]:
     """Return every page by its name, those of sysctls that are gone last."""
-    tables = {text: parse_toml(text) for text in dict.fromkeys(_places().values())}
-    return {name: _page(name, tables[text][name]) for name, text in _places().items()}
+    return {name: _page(name, _tables(text)[name]) for name, text in _places().items()}
 
 
 def find_sysctl(asked: str) -> SysctlPage:
@@ -77,8 +76,8 @@ def find_sysctl(asked: str) -> SysctlPage:
     Raises:
         QuestionError: There is no such page; with the nearest, or where the name is told.
     """
-    places, bare_name = _places(), _without_frame(asked)
-    spellings = _spellings(tuple(places))
+    bare_name = _without_frame(asked)
+    spellings = _spellings(sysctl_names())
     known = bare(bare_name) in spellings
     if not known and (option := _option_called(bare_name)) is not None:
         raise QuestionError(
@@ -88,7 +87,7 @@ def find_sysctl(asked: str) -> SysctlPage:
     other = bare_name if known else _other_name(bare_name)
     meant = other if bare(other) in spellings else bare_name
     name = find_name(meant, spellings, "sysctl of TCP", lambda: _spellings(names_to_suggest()))
-    return _page(name, parse_toml(places[name])[name])
+    return _page(name, _tables(_places()[name])[name])
 
 
 def names_to_suggest() -> tuple[str, ...]:
@@ -140,11 +139,17 @@ def _places() -> Mapping[str, str]:
     return {name: text for text in texts for name in re.findall(r'(?m)^\["([^"]+)"\]', text)}
 
 
+@functools.cache
+def _tables(text: str) -> Mapping[str, Any]:
+    return parse_toml(text)
+
+
 def _gone_last(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (name == "gone.toml", name)))
 
 
-def _spellings(names: tuple[str, ...]) -> dict[str, str]:
+@functools.cache
+def _spellings(names: tuple[str, ...]) -> Mapping[str, str]:
     """Every name whole, without ``net.``, and by its last part; of two with the same, the IPv4 one."""
     spellings: dict[str, str] = {}
     for name in sorted(names, key=lambda name: not name.startswith("net.ipv4.")):

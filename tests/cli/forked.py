@@ -6,6 +6,7 @@ What hangs on how a process starts (memory, signals, users, Python's own variabl
 tested with real ones.
 """
 
+import operator
 import os
 import pkgutil
 import selectors
@@ -14,7 +15,8 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -26,10 +28,12 @@ _SECONDS = 60.0
 def _imported() -> dict[str, dict[str, Any]]:
     """Import the whole program, and remember what its modules hold before anything ran."""
     names = [found.name for found in pkgutil.walk_packages(tcpdoctor.__path__, "tcpdoctor.")]
-    return {name: dict(vars(import_module(name))) for name in names if not name.endswith("__main__")}
+    modules = {name: import_module(name) for name in names if not name.endswith("__main__")}
+    return {name: dict(vars(module)) for name, module in modules.items()}
 
 
 _MODULES = _imported()
+_CACHES = [held for module in _MODULES.values() for held in module.values() if hasattr(held, "cache_clear")]
 from tcpdoctor import __main__ as _program  # noqa: E402 - it is no module of the walk
 
 
@@ -38,11 +42,13 @@ def run_forked(
 ) -> "subprocess.CompletedProcess[str]":
     """Run it to its end as `subprocess.run` would; `TimeoutExpired` after a minute."""
     out, err = os.pipe(), os.pipe()
+    changed, filled = _changed(), _filled()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the child needs no thread of ours
         child = os.fork()
     if child == 0:
-        _become_the_program(arguments, environment, folder, out[1], err[1])
+        forget = partial(_forget, changed, filled)
+        _become_the_program(arguments, environment, folder, (out[1], err[1]), forget)
     os.close(out[1])
     os.close(err[1])
     try:
@@ -82,12 +88,12 @@ def _become_the_program(
     arguments: Sequence[str],
     environment: Mapping[str, str],
     folder: str | os.PathLike[str] | None,
-    out: int,
-    err: int,
+    pipes: tuple[int, int],
+    forget: Callable[[], None],
 ) -> NoReturn:
     try:
-        os.dup2(out, 1)
-        os.dup2(err, 2)
+        os.dup2(pipes[0], 1)
+        os.dup2(pipes[1], 2)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         if folder is not None:
             os.chdir(folder)
@@ -97,7 +103,7 @@ def _become_the_program(
             signal.signal(caught, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         warnings.simplefilter("ignore")  # as a new process does
-        _forget()
+        forget()
         sys.argv = [str(_program.__file__), *arguments]
         sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115
@@ -106,11 +112,23 @@ def _become_the_program(
         os._exit(99)
 
 
-def _forget() -> None:
-    for name, held in _MODULES.items():
-        module = sys.modules[name]
-        vars(module).clear()
-        vars(module).update(held)
-        for value in held.values():
-            if hasattr(value, "cache_clear"):
-                value.cache_clear()
+def _changed() -> list[str]:
+    """Modules that no longer hold what they held. The parent looks: a child would copy all their pages."""
+    return [name for name, held in _MODULES.items() if not _is_as_it_was(vars(sys.modules[name]), held)]
+
+
+def _is_as_it_was(module: dict[str, Any], held: dict[str, Any]) -> bool:
+    return len(module) == len(held) and all(map(operator.is_, module.values(), held.values()))
+
+
+def _filled() -> list[Any]:
+    return [cache for cache in _CACHES if cache.cache_info().currsize]
+
+
+def _forget(changed: Iterable[str], filled: Iterable[Any]) -> None:
+    for name in changed:
+        module = vars(sys.modules[name])
+        module.clear()
+        module.update(_MODULES[name])
+    for cache in filled:
+        cache.cache_clear()

@@ -1,13 +1,13 @@
 """Runs the command as a user does, inside the namespace of the calling test."""
 
+import json
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.schemas import described
+from tests.cli.command import tcpdoctor
 
 Report = dict[str, Any]
 Finding = dict[str, Any]
@@ -18,12 +18,9 @@ def check(*options: str, limits: dict[str, dict[str, float]] | None = None) -> R
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.toml"
         config.write_text(_as_config(limits or {}), encoding="ascii")
-        command = [sys.executable, "-m", "tcpdoctor", "check", "--format", "json", *options]
-        done = subprocess.run(
-            [*command, "--config", str(config)], capture_output=True, text=True, check=False, timeout=60
-        )
+        done = tcpdoctor("check", "--format", "json", *options, "--config", config)
     assert done.stderr == ""
-    report: Report = described(done.stdout)
+    report: Report = json.loads(done.stdout)
     assert done.returncode == report["exit_code"]
     return report
 

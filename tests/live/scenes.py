@@ -1,13 +1,12 @@
 """Plays a scenario of the lab for a test: looks at every scene with the real commands."""
 
+import json
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from tcpdoctor.lab.scenario import Asked, Between, Broken, Cured, Scenario, Scene
-from tests.schemas import described
+from tests.cli.command import tcpdoctor
 
 from .checks import Finding, Report, check, lines_of, reason_unchecked, severities, the_finding
 
@@ -62,10 +61,9 @@ def _look(rules: list[str], window: float, limits: dict[str, dict[str, float]]) 
 
 
 def _ask(scene: Asked) -> Any:
-    command = [sys.executable, "-m", "tcpdoctor", *shlex.split(scene.question), "--format", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = tcpdoctor(*shlex.split(scene.question), "--format", "json")
     assert done.stderr == ""
-    answer = described(done.stdout)
+    answer = json.loads(done.stdout)
     for path, expected in scene.answer.items():
         value = _at(answer, path)
         if isinstance(expected, Between):
