@@ -533,7 +533,8 @@ def _unknown_name(text: str) -> str | None:
 
 
 _CLOSED = re.compile(
-    r"closed (?:the )?connection without|connection closed by (?:remote|foreign|peer)|empty reply from server"
+    r"closed (?:the )?connection (?:without|unexpectedly)|closed by (?:the )?remote host"
+    r"|connection closed by (?:remote|foreign|peer)|empty reply from server"
     r"|prematurely closed connection|connection (?:was )?closed (?:unexpectedly|prematurely)|unexpected EOF"
     r"|EOF occurred|end of stream",
     re.IGNORECASE,

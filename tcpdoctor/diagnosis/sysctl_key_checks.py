@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.sysctl_checks import fault, refusal, size_of, stays
-from tcpdoctor.diagnosis.sysctl_look import ALIASES, Fault, Look, Write
+from tcpdoctor.diagnosis.sysctl_look import ALIASES, Fault, Known, Look, Write
 from tcpdoctor.diagnosis.table import nearest
 from tcpdoctor.facts.sysctl_value import is_same, printed_numbers, read_numbers
 from tcpdoctor.kernel.reading import Missing
@@ -26,7 +26,6 @@ _LATE = ("net/netfilter/", "net/nf_conntrack", "net/bridge/")
 _MODULES = (
     ("net/netfilter/nf_conntrack", "nf_conntrack"),
     ("net/nf_conntrack_max", "nf_conntrack"),
-    ("net/ipv4/netfilter/ip_conntrack", "nf_conntrack (under the names net.netfilter.nf_conntrack_*)"),
     ("net/bridge/", "br_netfilter"),
     ("net/sctp/", "sctp"),
     ("net/ipv4/vs/", "ip_vs"),
@@ -35,9 +34,16 @@ _MODULES = (
     ("sunrpc/", "sunrpc"),
     ("fs/nfs/", "nfs"),
 )
+_LOADED = {
+    "nf_conntrack": "net.netfilter.nf_conntrack_count",
+    "ipv6": "net.ipv6.bindv6only",
+}
+"""A setting that is always there where the module is: then it lacks what is missing."""
+_OLD_TRACKING = re.compile(r"net/ipv4/(?:netfilter/)?ip_conntrack_(?P<rest>\w+)")
 _INTERFACE = re.compile(r"net/(?:ipv4|ipv6|mpls)/(?:conf|neigh)/(?P<name>[^/]+)(?P<rest>/.*)?")
 _COMMENT = re.compile(r"[ \t]*(?:[#;]|[ \t]//).*", re.DOTALL)
 _ACTIONS = frozenset({"vm/drop_caches", "vm/compact_memory", "net/ipv4/route/flush", "net/ipv6/route/flush"})
+_NOT_THERE = Missing("it is not among the settings that are read")
 _SHOWN = 80
 _MOST_GUESSES = 100
 """Misspelt names that are compared with all others, at some milliseconds each."""
@@ -91,7 +97,7 @@ def _no_setting(look: Look, place: tuple[str, int], line: Line) -> Fault | None:
         return _no_comment(place, line)
     if line.value is not None and (why := _useless(look, line)) is not None:
         return fault("key-has-no-effect", place, why, "Remove the line.", key=dotted(line.target))
-    if look.known_of(line.target).removed is not None and not is_there:
+    if _known_of(look, line).removed is not None and not is_there:
         return _gone(look, place, line)
     return None if is_there or line.target in look.known else _option(look, place, line)
 
@@ -197,8 +203,16 @@ def _useless(look: Look, line: Line) -> str | None:
     )
 
 
+def _known_of(look: Look, line: Line) -> Known:
+    """What is known of a setting; all of ip_conntrack went at once, and has no pages."""
+    old = _OLD_TRACKING.fullmatch(line.target)
+    if old is None or line.target in look.known:
+        return look.known_of(line.target)
+    return Known(removed="4.9", instead=f"net.netfilter.nf_conntrack_{old['rest']}")
+
+
 def _gone(look: Look, place: tuple[str, int], line: Line) -> Fault:
-    known, key = look.known_of(line.target), dotted(line.target)
+    known, key = _known_of(look, line), dotted(line.target)
     instead = f" Instead: {known.instead}." if known.instead else ""
     if known.removed == "never there":
         what, check = f"No kernel of kernel.org ever had {key}.{instead}", "key-never-existed"
@@ -221,7 +235,7 @@ def _absent(look: Look, place: tuple[str, int], line: Line, names: Collection[st
     if interface is not None and interface["rest"]:
         return _of_interface(place, line, interface)
     module = next((module for start, module in _MODULES if line.target.startswith(start)), None)
-    if module is not None:
+    if module is not None and isinstance(look.running.get(_LOADED.get(module, ""), _NOT_THERE), Missing):
         return _of_module(place, key, module)
     if known.since is not None:
         return fault(

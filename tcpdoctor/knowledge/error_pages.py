@@ -85,7 +85,7 @@ def find_error(asked: str) -> ErrorPage:
     spelled, spellings = _without_number(asked), _spellings(error_names())
     if bare(spelled) not in spellings:
         _refuse_other(spelled)
-        spelled = _translated(asked) or spelled
+        spelled = (error_in_line(asked) if " " in asked.strip() else _translated(asked)) or spelled
     name = find_name(spelled, spellings, "error of TCP")
     return _page(name, parse_toml(read_text(f"{FOLDER}/{name.lower()}.toml")))
 
@@ -147,7 +147,18 @@ _IN_LINES = (
     ("was refused - did you specify", "ECONNREFUSED"),
     ("i/o timeout", "ETIMEDOUT"),
     ("deadline exceeded", "ETIMEDOUT"),
+    ("forcibly closed", "ECONNRESET"),
+    ("error in the pull function", "ECONNRESET"),
+    ("only one usage of each socket address", "EADDRINUSE"),
+    ("actively refused", "ECONNREFUSED"),
+    ("no free ports", "EADDRNOTAVAIL"),
+    ("use of closed network connection", "EBADF"),
+    ("socketexception: socket closed", "EBADF"),
     ("timed out", "ETIMEDOUT"),
+    ("layer4 timeout", "ETIMEDOUT"),
+    ("client.timeout", "ETIMEDOUT"),
+    ("timeout, server", "ETIMEDOUT"),
+    ("did not properly respond after a period of time", "ETIMEDOUT"),
     ("handshake timeout", "ETIMEDOUT"),
     ("timeout reading", "ETIMEDOUT"),
 )

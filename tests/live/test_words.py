@@ -341,6 +341,28 @@ def test_errors_are_understood_in_other_languages(text, name):
     assert find_error(text).name == name
 
 
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("java.net.BindException: Address already in use (Bind failed)", "EADDRINUSE"),
+        ("java.net.SocketException: Socket closed", "EBADF"),
+        ("read tcp 10.0.0.1:5->10.0.0.5:443: use of closed network connection", "EBADF"),
+        ('Get "http://a": request canceled (Client.Timeout exceeded while awaiting headers)', "ETIMEDOUT"),
+        ("Timeout, server 10.0.0.5 not responding.", "ETIMEDOUT"),
+        ("Server app/web1 is DOWN, reason: Layer4 timeout, check duration: 2001ms", "ETIMEDOUT"),
+        ("Connect() failed for backend app: no free ports.", "EADDRNOTAVAIL"),
+        ("connect() to 10.0.0.5:80 failed (99: Cannot assign requested address)", "EADDRNOTAVAIL"),
+        ("GnuTLS recv error (-54): Error in the pull function.", "ECONNRESET"),
+        ("An existing connection was forcibly closed by the remote host.", "ECONNRESET"),
+        ("the target machine actively refused it. 10.0.0.5:5432", "ECONNREFUSED"),
+        ("OSError: [Errno 24] Too many open files", "EMFILE"),
+    ],
+)
+def test_a_whole_line_is_an_error_s_too(line, name):
+    assert find_error(line).name == name
+    assert questions(*line.split())[0] == ("error", name)
+
+
 def test_each_text_of_another_language_is_of_one_error():
     texts = [text for said in parse_toml(read_text("error_texts.toml")).values() for text in said]
     assert len(texts) > 150
