@@ -85,8 +85,7 @@ def diagnose_on_demand(
         The diagnosis, and the samples with the owners that were searched for. What was found of one kind
         of socket may make a rule fire that names another, so this goes on until nothing more is wanted.
     """
-    from tcpdoctor.diagnosis.evaluate import diagnose
-    from tcpdoctor.diagnosis.owners_wanted import owners_wanted
+    from tcpdoctor.diagnosis.evaluate import diagnose, owners_wanted
 
     searched: frozenset[Owned] = frozenset()
     while True:
@@ -155,8 +154,7 @@ def _judge_each(
     rules: Sequence[Rule], samples: "dict[HeldPlace, Samples]", most: int, *, every_owner: bool
 ) -> "dict[HeldPlace, tuple[Diagnosis, Samples]]":
     """Judge all looks; owners are searched for as `diagnose_on_demand` does, for all of them at once."""
-    from tcpdoctor.diagnosis.evaluate import diagnose
-    from tcpdoctor.diagnosis.owners_wanted import owners_wanted
+    from tcpdoctor.diagnosis.evaluate import diagnose, owners_wanted
     from tcpdoctor.kernel.every_namespace import add_owners_to_each
 
     judged: dict[HeldPlace, tuple[Diagnosis, Samples]] = {}
@@ -267,8 +265,7 @@ def checked(diagnosis: Diagnosis) -> int:
 def measures_of(check: Check) -> "Sequence[Measure]":
     """Return how far the worst subject of each rule has gone, rules that do not apply here left out."""
     from tcpdoctor.diagnosis.measure import measures  # two formats need it
-    from tcpdoctor.facts.host import HostFacts
-    from tcpdoctor.facts.subjects import subjects_of
+    from tcpdoctor.facts.host import HostFacts, subjects_of
 
     samples = check.samples
     elsewhere = {unchecked.rule for unchecked in check.diagnosis.unchecked if not unchecked.applies}

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from tcpdoctor.answers.blocker import (
     Blocker,
     SocketHolder,
+    ToldContainer,
     known_holder,
     told_blockers,
+    told_container,
     told_holder,
 )
 from tcpdoctor.answers.ended import TraceSummary
@@ -30,10 +32,6 @@ from tcpdoctor.answers.record import (
     utc,
 )
 from tcpdoctor.answers.states import SocketsByState
-from tcpdoctor.answers.stop import (
-    ToldContainer,
-    told_container,
-)
 from tcpdoctor.diagnosis.bind import ATTEMPTS, Attempt, Target, parse_target
 from tcpdoctor.diagnosis.custody import first_holder
 from tcpdoctor.diagnosis.finding import Diagnosis, Unchecked
@@ -48,8 +46,7 @@ from tcpdoctor.diagnosis.port_verdict import (
 )
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.addresses import interface_indexes
-from tcpdoctor.kernel.bind_probe import Probe, probe_bind
-from tcpdoctor.kernel.bind_rules import find_user
+from tcpdoctor.kernel.bind_rules import Probe, find_user, probe_bind
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.packet_rules import Redirect
 from tcpdoctor.kernel.port_evidence import PortEvidence, PortLook, read_port_evidence, seen_by, take_port_look

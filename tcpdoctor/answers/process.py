@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Annotated, Literal
 
+from tcpdoctor.answers.blocker import ToldPlace, ToldStop, told_place, told_stop
 from tcpdoctor.answers.finding import ToldFinding, told_finding
 from tcpdoctor.answers.record import Count, Host, Is, Pid, Reasons, Time, host_of, told_number, utc
 from tcpdoctor.answers.socket import ToldAge, ToldSocket, told_age, told_socket
 from tcpdoctor.answers.sockets import Entry, entries_of, idle_seconds, outstanding, state_of
-from tcpdoctor.answers.stop import ToldPlace, ToldStop, told_place, told_stop
 from tcpdoctor.diagnosis.finding import Diagnosis, Severity, Unchecked
 from tcpdoctor.diagnosis.holders import who_may_be_stopped
 from tcpdoctor.diagnosis.stopping import Asker
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.facts.origin import began_here
+from tcpdoctor.facts.connection_ages import began_here
 from tcpdoctor.facts.socketset import name_ends
 from tcpdoctor.kernel.cgroups import read_place
 from tcpdoctor.kernel.dead_sockets import ask_process

@@ -31,7 +31,7 @@ from tcpdoctor.diagnosis.endings import (
     ending_without_events,
 )
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.facts.origin import began_here
+from tcpdoctor.facts.connection_ages import began_here
 from tcpdoctor.kernel.addresses import address_text, raw_address
 from tcpdoctor.kernel.destroyed import DestroyedSockets, open_destroyed
 from tcpdoctor.kernel.namespaces import shares_namespace
@@ -40,11 +40,11 @@ from tcpdoctor.kernel.perf_ring import (
     Exited,
     Forked,
     Named,
+    ProcessNames,
     Rings,
     online_processors,
     open_rings,
 )
-from tcpdoctor.kernel.process_names import ProcessNames
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.roll import Wanted, call_roll
 from tcpdoctor.kernel.snapshot import Connection, Endpoint, Held, Listener

@@ -25,7 +25,7 @@ from tcpdoctor.report.style import PLAIN, SGR_CODES, Style, shorten
 if TYPE_CHECKING:  # `--help` needs nothing of the kernel
     from tcpdoctor.kernel.reading import JsonValue
     from tcpdoctor.recordings.source import Source
-    from tcpdoctor.report.json_lines import Written
+    from tcpdoctor.report.document import Written
     from tcpdoctor.report.page import Block
 
 PAGE_FORMAT = Annotated[
@@ -138,7 +138,7 @@ def emit(text: str, output: Output) -> None:
 
             text = with_priorities(text)
         if output.pager and output.format == "text" and _is_too_long(text):
-            from tcpdoctor.cli.pager import page_text
+            from tcpdoctor.cli.terminal import page_text
 
             if page_text(text):
                 return
@@ -208,13 +208,13 @@ def refuse_quiet(quiet: bool, chosen: str) -> None:  # noqa: FBT001 - an option
 
 def emit_json(document: "Mapping[str, JsonValue | Written]", output: Output) -> None:
     """Write an answer as one JSON object; what else may have been meant is its key ``also``. As `emit`."""
-    from tcpdoctor.report.json_lines import json_lines  # text does without it
+    from tcpdoctor.report.document import document_lines  # text does without it
 
     if output.source is not None:
         document = {**document, "recording": _as_told(output.source)}
     if output.also:
         document = {**document, "also": [command for _, command in output.also]}
-    emit_parts(chain(json_lines(document), "\n"), output)
+    emit_parts(chain(document_lines(document), "\n"), output)
 
 
 def _as_told(source: "Source") -> "dict[str, JsonValue]":

@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from tcpdoctor.answers.new_rule import write_template
 from tcpdoctor.answers.rule import list_all_rules, show_one_rule
-from tcpdoctor.answers.rule_checks import lint_rules_of, run_tests_of
+from tcpdoctor.answers.rule_checks import lint_rules_of, run_tests_of, write_template
 from tcpdoctor.cli.output import (
     COLOR,
     FORMAT,

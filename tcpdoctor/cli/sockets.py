@@ -187,7 +187,7 @@ def _print_udp(
         rows = sorted_by(answer.sockets, order[0]) if order else answer.sockets
         return answer._replace(sockets=rows[: limit or (_SHOWN if target.format == "text" else None)])
 
-    from tcpdoctor.report.udp_sockets import udp_sockets_page
+    from tcpdoctor.report.sockets_text import udp_sockets_page
 
     ask(look, lambda answer, style: udp_sockets_page(answer, style, shown), target)
 

@@ -1,10 +1,16 @@
-"""A terminal that shows frames and gives keys, by curses; whatever ends it, it is left as it was found."""
+"""A terminal that shows frames and gives keys, by curses, left as it was found; and a pager for long texts.
+
+The pager is what $PAGER says; as root, whose PATH others may have a say in, it is /usr/bin/less alone.
+"""
 
 import contextlib
 import locale
 import os
 import select
+import shlex
+import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from types import FrameType, ModuleType
@@ -257,3 +263,35 @@ def opened_terminal(*, colored: bool) -> Iterator[Terminal]:
 
 def _ignored(number: int, frame: FrameType | None) -> None:
     """Python writes the number to the wake-up pipe; that is all there is to do."""
+
+
+_LESS = ("/usr/bin/less", "/bin/less")
+_AS_GIT_DOES = "FRX"
+"""$LESS where the user has set none: quit if it fits, keep colours, leave the screen as it is."""
+
+
+def page_text(text: str) -> bool:
+    """Show a text in a pager; False where there is none, or it could not be started."""
+    command = _pager()
+    if command is None:
+        return False
+    environment = {**os.environ, "LESS": os.environ.get("LESS", _AS_GIT_DOES), "LESSSECURE": "1"}
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # it belongs to the pager while that runs
+    try:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as pager:
+            pager.communicate(text.encode("utf-8", "backslashreplace"))
+    except OSError:
+        return False
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return True
+
+
+def _pager() -> Sequence[str] | None:
+    """What to run; None: the text is printed as it is."""
+    wanted = os.environ.get("PAGER") if os.geteuid() else None
+    if wanted is not None:
+        words = shlex.split(wanted) if wanted.strip() else []
+        found = shutil.which(words[0]) if words else None
+        return None if found is None or words[0] == "cat" else [os.path.abspath(found), *words[1:]]
+    return next(([path] for path in _LESS if os.access(path, os.X_OK)), None)

@@ -117,7 +117,7 @@ def _recorded(paths: Sequence[str], interval: float) -> "list[Watch]":
 
 def _print_lines(paths: Sequence[str], interval: float, count: int | None) -> None:
     """Print a line a look until somebody has seen enough."""
-    from tcpdoctor.report.watch_plain import plain_line
+    from tcpdoctor.report.watch_page import plain_line
 
     try:
         if paths:

@@ -313,7 +313,6 @@ def _whole(table: Table, key: str, largest: float = math.inf) -> int:
 
 EXPECTATIONS = ("info", "warning", "critical", "clear", "unknown")
 _SYSCTL_KEYS = ("name", "value", "applies_to", "alternative")
-_PARTS = {2: ("low", "high"), 3: ("min", "pressure", "max")}
 
 
 class AddPort(NamedTuple):

@@ -25,7 +25,6 @@ from tcpdoctor.named_tuples import NamedTuple
 
 First: TypeAlias = Literal["here", "peer", "reset_here", "reset_by_peer", "never_established"]
 Side: TypeAlias = Literal["accepted", "opened"]
-FIRSTS: tuple[First, ...] = ("here", "peer", "reset_here", "reset_by_peer", "never_established")
 Ends: TypeAlias = tuple[bytes, int, bytes, int]
 """Local and remote address and port; addresses of sixteen bytes, IPv4 as ::ffff:a.b.c.d."""
 

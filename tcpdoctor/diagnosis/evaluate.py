@@ -1,4 +1,8 @@
-"""Rules x subjects -> Diagnosis."""
+"""Rules x subjects -> Diagnosis, and whose owners one that was made without them still wants.
+
+A rule that is clear while nobody knows who holds what is clear whoever does: its facts were ranges that held
+the truth. So owners matter for rules that could not be answered, and for the text of those that fired.
+"""
 
 import math
 from collections import Counter
@@ -7,15 +11,14 @@ from operator import itemgetter
 
 from tcpdoctor.diagnosis.closure import join_reasons
 from tcpdoctor.diagnosis.finding import MOST_SUBJECTS, Diagnosis, Finding, Unchecked, Untold
-from tcpdoctor.diagnosis.judge import SubjectsOf, judge, make_judge, observe
+from tcpdoctor.diagnosis.measure import SubjectsOf, judge, make_judge, observe
 from tcpdoctor.diagnosis.rule import NEEDS, Rule, Trigger, read_body
 from tcpdoctor.diagnosis.tree import facts_of
-from tcpdoctor.facts.host import HostFacts
-from tcpdoctor.facts.owned import OWNED_FACTS
+from tcpdoctor.facts.fact import OWNED_FACTS
+from tcpdoctor.facts.host import HostFacts, subjects_of
 from tcpdoctor.facts.subject import Crowd, Scope, Subject
-from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.kernel.reading import Missing, Reading, Refused
-from tcpdoctor.kernel.snapshot import Endpoint, Held, Listener, Samples, Snapshot
+from tcpdoctor.kernel.snapshot import Endpoint, Held, Listener, Owned, Samples, Snapshot
 from tcpdoctor.kernel.text import name_a_few
 from tcpdoctor.named_tuples import NamedTuple
 
@@ -338,3 +341,31 @@ def _diagnose_part(
 
     whole = diagnose_subjects(rules, samples.after, subjects)
     return whole._replace(findings=tuple(filter(concerns, whole.findings)))
+
+
+def owners_wanted(rules: Sequence[Rule], diagnosis: Diagnosis) -> frozenset[Owned]:
+    """The kinds of sockets whose owners could change the diagnosis, or that its findings name."""
+    unknown = {each.rule for each in diagnosis.unchecked}
+    fired = {each.rule for each in diagnosis.findings}
+    wanted: set[Owned] = set()
+    for rule in rules:
+        if rule.id in fired:
+            wanted |= _told_by(rule)
+        elif rule.id in unknown:
+            wanted |= _decided_by(rule)
+    return frozenset(wanted)
+
+
+def _decided_by(rule: Rule) -> set[Owned]:
+    return {
+        owned
+        for trigger in rule.fires
+        for fact in facts_of(trigger.tree)
+        for owned in OWNED_FACTS.get(fact.name, ())
+    }
+
+
+def _told_by(rule: Rule) -> set[Owned]:
+    """What any part of the rule names; listeners on one address are told apart by their owners besides."""
+    named = {owned for name, each in OWNED_FACTS.items() if name in rule.text for owned in each}
+    return named | {Owned.LISTENER} if rule.scope is Scope.LISTENER else named

@@ -1,22 +1,74 @@
-"""How far a rule's worst subject is from the rule's limits, whether it fires or not.
+"""One rule's verdict for one subject, and how far the worst one is from its limits, fired or not.
 
 A rule says itself what it is about (`measure`) and with which of its limits that is compared
 (`measure_limit`, or `measure_below` where less is worse); `rules lint` proves that it fires only there.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 from tcpdoctor.diagnosis import closure as values
-from tcpdoctor.diagnosis.closure import Compute, Facts, Number, Truth, compile_number
+from tcpdoctor.diagnosis.closure import (
+    Compute,
+    Decide,
+    Facts,
+    Number,
+    Observation,
+    Truth,
+    compile_condition,
+    compile_number,
+    join_reasons,
+)
 from tcpdoctor.diagnosis.finding import Severity
-from tcpdoctor.diagnosis.judge import Judge, SubjectsOf, judge, make_judge
 from tcpdoctor.diagnosis.rule import Measured, Rule, Trigger, measured
 from tcpdoctor.facts.dimension import Dimension
-from tcpdoctor.facts.subject import Subject
+from tcpdoctor.facts.subject import Scope, Subject
 from tcpdoctor.facts.value import Range
-from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.named_tuples import NamedTuple
+
+SubjectsOf: TypeAlias = Callable[[Scope], Reading[Sequence[Subject]]]
+
+
+class Judge(NamedTuple):
+    """A rule's conditions, compiled, the worst first."""
+
+    triggers: tuple[tuple[Trigger, Decide], ...]
+
+
+def make_judge(rule: Rule) -> Judge:
+    """Compile a rule's conditions with the limits in force."""
+    limits = rule.limit_values
+    return Judge(tuple((trigger, _compile(trigger, limits)) for trigger in rule.fires))
+
+
+def _compile(trigger: Trigger, limits: Mapping[str, float]) -> Decide:
+    return compile_condition(trigger.tree, limits, at_most=trigger.at_most)
+
+
+def judge(by: Judge, facts: Facts) -> Trigger | Missing | None:
+    """The worst trigger that holds; None where it is clear; `Missing` where nothing holds and something may.
+
+    A lesser trigger that holds fires even where a worse one cannot be told.
+    """
+    unknown: list[Missing] = []
+    for trigger, decide in by.triggers:
+        truth = decide(facts)
+        if truth is True:
+            return trigger
+        if isinstance(truth, Missing):
+            unknown.append(truth)
+    if len(unknown) > 1:
+        return Missing(join_reasons(unknown))
+    return unknown[0] if unknown else None
+
+
+def observe(rule: Rule, trigger: Trigger, facts: Facts) -> list[Observation]:
+    """What evaluating one condition reads, in order and without duplicates."""
+    seen: list[Observation] = []
+    compile_condition(trigger.tree, rule.limit_values, seen.append, at_most=trigger.at_most)(facts)
+    return list(dict.fromkeys(seen))
 
 
 class Measure(NamedTuple):

@@ -23,7 +23,7 @@ from tcpdoctor.diagnosis.occupants import (
     listening_sockets,
     udp_sockets,
 )
-from tcpdoctor.kernel.bind_probe import Probe
+from tcpdoctor.kernel.bind_rules import Probe
 from tcpdoctor.kernel.port_evidence import PortEvidence
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.states import TcpState

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from tcpdoctor.diagnosis.body import Body, FixText, fill
 from tcpdoctor.diagnosis.closure import Facts, compile_condition
 from tcpdoctor.diagnosis.finding import Severity
-from tcpdoctor.diagnosis.judge import make_judge, observe
+from tcpdoctor.diagnosis.measure import make_judge, observe
 from tcpdoctor.diagnosis.rule import Rule, Trigger, read_body
 from tcpdoctor.diagnosis.sysctl_checks import Check
 from tcpdoctor.diagnosis.sysctl_look import Fault, Look, Write

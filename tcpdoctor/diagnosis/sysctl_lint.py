@@ -7,10 +7,16 @@ from typing import NamedTuple
 
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.settings_rules import check_rules
-from tcpdoctor.diagnosis.sysctl_checks import fault, refusal
+from tcpdoctor.diagnosis.sysctl_checks import (
+    check_controls,
+    check_octal,
+    check_ports,
+    check_qdiscs,
+    fault,
+    refusal,
+)
 from tcpdoctor.diagnosis.sysctl_key_checks import DRIFT, check_drift, check_keys
 from tcpdoctor.diagnosis.sysctl_look import ALIASES, Fault, Look, Write
-from tcpdoctor.diagnosis.sysctl_value_checks import check_controls, check_octal, check_ports, check_qdiscs
 from tcpdoctor.facts.sysctl_value import is_same, written_numbers
 from tcpdoctor.kernel.reading import Missing, Refused
 from tcpdoctor.kernel.sysctl_files import Dangling, Line, Reader, SettingsFile, dotted

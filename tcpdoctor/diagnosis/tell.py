@@ -23,8 +23,7 @@ from tcpdoctor.diagnosis.closure import (
     compile_number,
 )
 from tcpdoctor.diagnosis.finding import Evidence, Finding, Fix, JsonValue, SysctlFix, Whereabouts, WrongFix
-from tcpdoctor.diagnosis.judge import observe
-from tcpdoctor.diagnosis.measure import certain, first_limit, value_of
+from tcpdoctor.diagnosis.measure import certain, first_limit, observe, value_of
 from tcpdoctor.diagnosis.rule import Rule, Trigger
 from tcpdoctor.diagnosis.tree import Calculation, branches_of, facts_of
 from tcpdoctor.facts.dimension import COUNT, PER_SECOND, SECOND, Dimension, show, unit_name

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from tcpdoctor.diagnosis.body import NOT_GIVEN, Body, RuleTest
 from tcpdoctor.diagnosis.closure import Facts
-from tcpdoctor.diagnosis.judge import judge, make_judge
+from tcpdoctor.diagnosis.measure import judge, make_judge
 from tcpdoctor.diagnosis.rule import Rule, Trigger
 from tcpdoctor.diagnosis.tree import in_base_unit
 from tcpdoctor.facts.value import Value

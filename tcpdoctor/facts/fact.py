@@ -1,4 +1,4 @@
-"""What a fact is, and how it is told: name, unit, sentence, where to see it, and function, in one call."""
+"""What a fact is, how it is told in one call, and which facts say who holds sockets."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeAlias, TypeVar
@@ -7,6 +7,7 @@ from tcpdoctor.facts.dimension import COUNT, SECOND, Dimension
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.value import Value
 from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import Owned
 from tcpdoctor.named_tuples import NamedTuple
 
 GAUGE, COUNTER, AGES, TEXT = "gauge", "counter", "ages", "text"
@@ -80,3 +81,41 @@ def lift(of: Callable[[S], Reading[T]], value: Callable[[T, S], Value]) -> Calla
         return found if isinstance(found, Missing) else value(found, subject)
 
     return function
+
+
+_CLOSE_WAIT, _FIN_WAIT_2 = frozenset({Owned.CLOSE_WAIT}), frozenset({Owned.FIN_WAIT_2})
+_LISTENER, _SUSPECT = frozenset({Owned.LISTENER}), frozenset({Owned.SUSPECT})
+
+OWNED_FACTS: Mapping[str, frozenset[Owned]] = {
+    "close_wait.owned": _CLOSE_WAIT,
+    "close_wait.eof_read": _CLOSE_WAIT,
+    "close_wait.eof_unread": _CLOSE_WAIT,
+    "close_wait.unread_data": _CLOSE_WAIT,
+    "close_wait.owned_ages": _CLOSE_WAIT,
+    "close_wait.oldest_owned_age": _CLOSE_WAIT,
+    "close_wait.peers": _CLOSE_WAIT,
+    "close_wait.descriptors": _CLOSE_WAIT,
+    "fin_wait_2.owned": _FIN_WAIT_2,
+    "fin_wait_2.owned_ages": _FIN_WAIT_2,
+    "fin_wait_2.oldest_owned_age": _FIN_WAIT_2,
+    "fin_wait_2.peers": _FIN_WAIT_2,
+    "fin_wait_2.descriptors": _FIN_WAIT_2,
+    "unread.owned": _SUSPECT,
+    "unread.owned_ages": _SUSPECT,
+    "unread.oldest_owned_age": _SUSPECT,
+    "unread.owned_bytes": _SUSPECT,
+    "unread.peers": _SUSPECT,
+    "unread.descriptors": _SUSPECT,
+    "listener.owner": _LISTENER,
+    "listener.pid": _LISTENER,
+    "destination.owners": frozenset({Owned.SYN_SENT}),
+    "destination.unanswered_owners": _SUSPECT,
+    "ports.bound_owners": frozenset({Owned.BOUND}),
+    "unanswered.incoming_owners": _SUSPECT,
+    "unanswered.by_size_owners": _SUSPECT,
+    "zero_window.owners": _SUSPECT,
+    "idle.unprobed_owners": _SUSPECT,
+    "self_connected.owners": _SUSPECT,
+    "queues.large_owners": frozenset({*Owned} - {Owned.LISTENER, Owned.BOUND}),
+}
+"""Every fact that says who holds sockets, or how many one process holds."""

@@ -1,15 +1,19 @@
-"""Facts of the host: settings, counters, memory, states. Every scope can use them."""
+"""Facts of the host, which every scope can use, and whom the rules of each scope are asked about."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from tcpdoctor.facts import established, lifetime, namespace
+from tcpdoctor.facts.destinations import destination_subjects
 from tcpdoctor.facts.fact import COUNTER
+from tcpdoctor.facts.listeners import listener_subjects
 from tcpdoctor.facts.namespace import Looks, default_value, sysctl_value
+from tcpdoctor.facts.ports import port_subjects
+from tcpdoctor.facts.processes import process_subjects
 from tcpdoctor.facts.rates import counter, growth
 from tcpdoctor.facts.subject import Scope, Subject
 from tcpdoctor.facts.value import Growth, Value
 from tcpdoctor.facts.vocabulary import COUNTER_GROUPS, fact_names, find_fact
-from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Samples
 
 
@@ -97,3 +101,29 @@ def counter_value(name: str, samples: Samples) -> Value:
     if isinstance(grown, Missing) or not fact.dimension or not fact.dimension.second:
         return grown
     return Growth(grown.delta / 1000, grown.seconds)  # TCPMemoryPressuresChrono counts milliseconds
+
+
+def subjects_of(samples: Samples, scope: Scope, host: HostFacts | None = None) -> Reading[Sequence[Subject]]:
+    """All subjects of one scope; facts are computed when they are read.
+
+    Args:
+        samples: One look, or two for rates and for what lasts.
+        scope: Which kind of subject.
+        host: The host's facts of the same samples, to compute none twice when several scopes are asked.
+
+    Returns:
+        None, one or many subjects; among processes the last one is `hidden` where owners of sockets are.
+        Missing where what the subjects come from could not be read at all.
+    """
+    facts = HostFacts(samples) if host is None else host
+    match scope:
+        case Scope.HOST:
+            return host_subjects(samples, facts)
+        case Scope.LISTENER:
+            return listener_subjects(samples, facts)
+        case Scope.PROCESS:
+            return process_subjects(samples, facts)
+        case Scope.PORT:
+            return port_subjects(samples, facts)
+        case Scope.DESTINATION:
+            return destination_subjects(samples, facts)

@@ -88,7 +88,6 @@ _MOST_ASKED_AGAIN = 300
 """Asking whether one socket is still there costs as much as reading four descriptors."""
 
 _Listeners: TypeAlias = Reading[tuple[Listener, ...]]
-_Details: TypeAlias = Reading[Mapping[TcpState, Detail]]
 
 
 @replayed

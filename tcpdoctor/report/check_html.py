@@ -1,7 +1,9 @@
 """`check` as one HTML file: no script, nothing from the network, light and dark, for screen and paper."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+from tcpdoctor.answers.ages import AgeStep, StateAges, ages_in, ports_usable
 from tcpdoctor.answers.check import (
     Check,
     Checks,
@@ -14,16 +16,12 @@ from tcpdoctor.answers.check import (
     untold_by_rule,
     verdict_of_all,
 )
-from tcpdoctor.answers.states import state_readings
+from tcpdoctor.answers.states import StateReadings, state_readings
 from tcpdoctor.diagnosis.finding import Finding, Severity
-from tcpdoctor.report.check_html_drawings import (
-    CHARTED,
-    ages_section,
-    machine_svg,
-    ports_section,
-    processes_section,
-    states_section,
-)
+from tcpdoctor.facts.subject import Scope
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import Census, Held, Samples
+from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.report.check_text import namespace_words, verdict_sentence, verdicts_counted
 from tcpdoctor.report.finding_page import (
     Alike,
@@ -35,7 +33,7 @@ from tcpdoctor.report.finding_page import (
     unanswered_by_reason,
 )
 from tcpdoctor.report.host import plural, samples_words, source_words, utc
-from tcpdoctor.report.page_html import html_page, page_html, pill, section, text
+from tcpdoctor.report.page_html import GROUPS, bar, html_page, name_of, page_html, pill, section, text
 from tcpdoctor.report.style import PLAIN
 
 
@@ -212,3 +210,274 @@ def checks_html(checks: Checks, *, quiet: bool = False) -> str:
     ]
     footer = _footer(checks.checks[0]) if checks.checks else ""
     return html_page(f"{verdict.upper()}: {host} - tcpdoctor", head + "".join(parts) + footer)
+
+
+_MOST_DESTINATIONS = 8
+
+
+def states_section(samples: Samples, readings: StateReadings) -> str:
+    """Return the bar of states with its legend."""
+    known = {state: reading for state, reading in readings.items() if not isinstance(reading, Missing)}
+    total = sum(known.values())
+    words = ", ".join(f"{name_of(state)} {number:,}" for state, number in known.items() if number) or "none"
+    parts = [(f"c-{GROUPS[state]}", number / total) for state, number in known.items() if total]
+    rows = "".join(_legend_row(state, readings) for state in readings)
+    census = samples.after.census
+    note = f"{total:,} in all." if known else "They could not be counted."
+    if isinstance(census, Missing):
+        note = f"They could not be counted: {census.reason}."
+    elif isinstance(census.complete, Missing):
+        note = f"At least {total:,}: {census.complete.reason}."
+    return section(
+        "Sockets by state", bar(parts, f"Sockets: {words}") + f'<ul class="legend">{rows}</ul>', note
+    )
+
+
+def _legend_row(state: TcpState, readings: StateReadings) -> str:
+    reading = readings[state]
+    unknown = isinstance(reading, Missing)
+    title = f' title="{text(reading.reason)}"' if isinstance(reading, Missing) else ""
+    number = "not known" if unknown else f"{reading:,}"
+    kind = ' class="zero"' if unknown or not reading else ""
+    return (
+        f'<li{kind}{title}><i class="dot c-{GROUPS[state]}"></i>{text(name_of(state))} <b>{number}</b></li>'
+    )
+
+
+def ages_section(samples: Samples, state: TcpState, note: str) -> str:
+    """Return how many sockets of a state have been there for how long, at least."""
+    title = f"How long in {name_of(state)}"
+    ages = ages_in(samples, state)
+    if isinstance(ages, Missing):
+        return section(title, f'<p class="empty">Not known: {text(ages.reason)}.</p>', note)
+    if not ages.known:
+        return section(title, '<p class="empty">No socket is in this state.</p>', note)
+    if ages.total > ages.known:
+        note += f" A sample of {ages.known:,} of {ages.total:,}."
+    return section(title, _age_table(ages, state), note)
+
+
+def _age_table(ages: StateAges, state: TcpState) -> str:
+    unknown = [AgeStep(_UNKNOWN, 0, ages.unknown)] if ages.unknown else []
+    steps = [*ages.steps, *unknown]
+    widest = max(step.sure + step.longer for step in steps)
+    lines = "".join(_age_row(step, widest) for step in steps)
+    remark = '<p class="note">Pale: so long at least; more the kernel does not tell.</p>'
+    table = f'<table class="ages c-{GROUPS[state]}"><tbody>{lines}</tbody></table>'
+    return table + (remark if any(step.longer for step in ages.steps) else "")
+
+
+_UNKNOWN = "not known"
+
+
+def _age_row(step: AgeStep, widest: int) -> str:
+    parts = (("", step.sure), ("pale", step.longer))
+    track = "".join(
+        f'<i class="{kind}" style="width:{number / widest * 100:.1f}%"></i>'
+        for kind, number in parts
+        if number
+    )
+    number = step.sure + step.longer
+    kind = "" if number else ' class="zero"'
+    words = f"{number:,}{'+' if step.longer and step.label != _UNKNOWN else ''}"
+    cells = (text(step.label), f"<div class='track'>{track}</div>", f"<b>{words}</b>")
+    return f"<tr{kind}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+_MOST_PROCESSES = 12
+
+
+def processes_section(samples: Samples) -> str:
+    """Return which process holds how many sockets of each state whose owners were looked up."""
+    title = "Processes by state"
+    note = "Of the states whose owners were looked up. A process that is not here holds none of them."
+    detail = samples.after.detail
+    if isinstance(detail, Missing):
+        return section(title, f'<p class="empty">Not known: {text(detail.reason)}.</p>', note)
+    held: dict[str, dict[TcpState, int]] = {}
+    hidden = 0
+    for state, rows in detail.items():
+        for row in rows.connections:
+            if isinstance(row.owner, Held):
+                first = row.owner.holders[0]
+                counts = held.setdefault(f"{first.name} ({first.pid})", {})
+                counts[state] = counts.get(state, 0) + 1
+            hidden += isinstance(row.owner, Missing)
+    if not held:
+        said = "No verdict hung on whose sockets they are, so nobody was asked." if hidden else "None."
+        return section(title, f'<p class="empty">{said}</p>', note)
+    return section(title, _process_table(held), note)
+
+
+def _process_table(held: Mapping[str, Mapping[TcpState, int]]) -> str:
+    states = [state for state in TcpState if any(state in counts for counts in held.values())]
+    names = sorted(held, key=lambda name: (-sum(held[name].values()), name))
+    rows = "".join(
+        f"<tr><td>{text(name)}</td>"
+        + "".join(f"<td class='num'>{held[name].get(state, 0) or ''}</td>" for state in states)
+        + "</tr>"
+        for name in names[:_MOST_PROCESSES]
+    )
+    head = "".join(f'<th scope="col" class="num">{text(name_of(state))}</th>' for state in states)
+    more = len(names) - _MOST_PROCESSES
+    rest = f'<p class="note">... and {plural(more, "process", "processes")} more.</p>' if more > 0 else ""
+    table = f'<table><thead><tr><th scope="col">Process</th>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    return f'<div class="scroll" tabindex="0">{table}</div>{rest}'
+
+
+def ports_section(samples: Samples) -> str:
+    """Return how many of the ephemeral ports towards each of the busiest destinations are taken."""
+    title = "Local ports used per destination"
+    note = "Ports run out towards one destination at a time: each (source, address, port) has them all."
+    census = samples.after.census
+    if isinstance(census, Missing):
+        return section(title, f'<p class="empty">Not known: {text(census.reason)}.</p>', note)
+    if not census.by_destination:
+        return section(title, '<p class="empty">No connection goes out from an ephemeral port.</p>', note)
+    return section(title, _port_table(census, ports_usable(samples)), note)
+
+
+def _port_table(census: Census, usable: int | None) -> str:
+    shown = list(census.by_destination.items())[:_MOST_DESTINATIONS]
+    rows = []
+    for destination, use in shown:
+        ends = f"{destination.address} port {destination.port}"
+        total = usable or max(use.total for _, use in shown)
+        live = use.total - use.time_wait
+        kinds = [("c-live", live / total), ("c-past", use.time_wait / total)]
+        share = f"{use.total / usable:.1%}" if usable else "not known"
+        label = f"{use.total:,} of {usable:,} ports" if usable else f"{use.total:,} ports"
+        rows.append(
+            f"<tr><td><code>{text(ends)}</code><br><span class='label'>from {text(destination.source)}</span>"
+            f"</td><td>{bar(kinds, label, 'thin')}</td><td class='num'>{use.total:,}</td>"
+            f"<td class='num'>{use.time_wait:,}</td><td class='num'>{share}</td></tr>"
+        )
+    more = len(census.by_destination) - len(shown)
+    rest = f'<p class="note">... and {plural(more, "destination")} more.</p>' if more else ""
+    head = _head(("Destination", ""), ("", ""), ("Used", "num"), ("In TIME_WAIT", "num"), ("Of all", "num"))
+    return f'<table class="ports"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>{rest}'
+
+
+def _head(*columns: tuple[str, str]) -> str:
+    return "".join(f'<th scope="col" class="{kind}">{text(name)}</th>' for name, kind in columns)
+
+
+CHARTED: Sequence[tuple[TcpState, str]] = (
+    (TcpState.CLOSE_WAIT, "The peer has closed; only this host's program can end the state."),
+    (
+        TcpState.FIN_WAIT_2,
+        "This host has closed; the peer has not. With no process left, the kernel ends it.",
+    ),
+)
+"""States whose ages are shown, and what they mean."""
+
+
+# TCP's states and the ways between them, with this host's numbers: a drawing in SVG.
+
+
+_WIDTH, _HEIGHT = 860, 650
+_W, _H = 184, 56
+"""Of one state's box."""
+
+
+class _Node(NamedTuple):
+    x: int
+    y: int
+    """The middle of its box."""
+    wait: str
+    """What a socket in this state waits for."""
+
+
+_NODES = {
+    TcpState.BOUND: _Node(430, 50, "a port, and nothing yet"),
+    TcpState.LISTEN: _Node(130, 130, "waits for clients"),
+    TcpState.SYN_RECV: _Node(130, 245, "waits for the client's ACK"),
+    TcpState.SYN_SENT: _Node(730, 190, "waits for an answer"),
+    TcpState.ESTABLISHED: _Node(430, 300, "data both ways"),
+    TcpState.FIN_WAIT_1: _Node(190, 400, "waits for the ACK of its FIN"),
+    TcpState.CLOSE_WAIT: _Node(700, 400, "waits for its own program"),
+    TcpState.FIN_WAIT_2: _Node(130, 515, "waits for the peer's FIN"),
+    TcpState.CLOSING: _Node(405, 478, "both closed at once"),
+    TcpState.LAST_ACK: _Node(700, 515, "waits for the last ACK"),
+    TcpState.TIME_WAIT: _Node(300, 605, "60 s, then gone"),
+}
+
+
+class _Edge(NamedTuple):
+    path: str
+    x: int
+    y: int
+    words: str
+    anchor: str = "middle"
+
+
+_EDGES = (
+    _Edge("M338 62 C250 70 165 70 143 98", 220, 68, "listen()"),
+    _Edge("M522 62 C640 72 720 100 728 158", 652, 82, "connect()"),
+    _Edge("M130 158 V213", 140, 190, "SYN arrives", "start"),
+    _Edge("M222 250 C290 262 330 270 352 270", 268, 246, "ACK arrives", "start"),
+    _Edge("M700 218 C660 262 590 285 526 293", 655, 272, "SYN+ACK arrives", "start"),
+    _Edge("M360 328 C320 355 260 355 222 370", 262, 340, "we close first", "end"),
+    _Edge("M500 328 C550 355 600 355 652 370", 600, 340, "the peer closes first", "start"),
+    _Edge("M165 428 L140 485", 143, 462, "ACK arrives", "end"),
+    _Edge("M282 415 C330 420 365 428 385 447", 350, 414, "FIN arrives", "start"),
+    _Edge("M150 543 C165 570 180 588 205 596", 168, 584, "FIN arrives", "end"),
+    _Edge("M390 506 C380 535 365 555 345 575", 385, 548, "ACK arrives", "start"),
+    _Edge("M700 428 V483", 710, 462, "close()", "start"),
+    _Edge("M700 543 C700 580 690 598 640 603", 702, 585, "ACK arrives", "start"),
+    _Edge("M392 605 H598", 495, 598, "after 60 s"),
+)
+
+
+def machine_svg(readings: StateReadings, findings: tuple[Finding, ...]) -> str:
+    """Return the drawing; states that a finding is about are marked with its severity."""
+    sick = _sick_states(findings)
+    edges = "".join(
+        f'<path class="edge" d="{edge.path}" marker-end="url(#arrow)"/>'
+        f'<text class="say" x="{edge.x}" y="{edge.y}" text-anchor="{edge.anchor}">{text(edge.words)}</text>'
+        for edge in _EDGES
+    )
+    nodes = "".join(_node(state, readings[state], sick.get(state)) for state in _NODES)
+    words = "; ".join(f"{name_of(state)} {_count(readings[state])}" for state in _NODES)
+    return (
+        '<div class="scroll" tabindex="0" role="group" aria-label="State machine">'
+        f'<svg class="machine" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-labelledby="machine-title">'
+        f'<title id="machine-title">Sockets in each TCP state: {text(words)}</title>'
+        '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" '
+        'orient="auto"><path class="head" d="M0 0 L8 4 L0 8 z"/></marker></defs>'
+        f'{edges}<circle class="end" cx="620" cy="605" r="9"/>'
+        f'<text class="why" x="620" y="632" text-anchor="middle">gone</text>{nodes}</svg></div>'
+    )
+
+
+def _node(state: TcpState, reading: Reading[int], severity: Severity | None) -> str:
+    node, count = _NODES[state], _count(reading)
+    left, top = node.x - _W // 2, node.y - _H // 2
+    kinds = [f"c-{GROUPS[state]}", "idle" if reading == 0 else "full"]
+    if severity is not None:
+        kinds += ["sick", f"is-{severity.key}"]
+    return (
+        f'<g class="{" ".join(kinds)}">'
+        f'<rect class="box" x="{left}" y="{top}" width="{_W}" height="{_H}" rx="10"/>'
+        f'<rect class="stripe" x="{left + 9}" y="{top + 11}" width="4" height="{_H - 22}" rx="2"/>'
+        f'<text class="name" x="{left + 22}" y="{top + 24}">{text(name_of(state))}</text>'
+        f'<text class="why" x="{left + 22}" y="{top + 43}">{text(node.wait)}</text>'
+        f'<text class="count" x="{left + _W - 13}" y="{top + 26}">{count}</text></g>'
+    )
+
+
+def _count(reading: Reading[int]) -> str:
+    return "?" if isinstance(reading, Missing) else f"{reading:,}"
+
+
+def _sick_states(findings: tuple[Finding, ...]) -> Mapping[TcpState, Severity]:
+    """Return the states that findings above info are about, as far as their evidence names them."""
+    sick: dict[TcpState, Severity] = {}
+    for finding in findings:
+        words = " ".join(item.fact for item in finding.evidence)
+        for state in _NODES:
+            named = f"{state.key}." in words or f".{state.key}" in words
+            listens = state is TcpState.LISTEN and finding.scope is Scope.LISTENER
+            if (named or listens) and finding.severity > Severity.INFO:
+                sick[state] = max(finding.severity, sick.get(state, Severity.INFO))
+    return sick

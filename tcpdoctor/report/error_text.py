@@ -9,10 +9,13 @@ from tcpdoctor.report.page import (
     Prose,
     Section,
     Title,
+    as_far_as,
+    labelled,
     listed,
     mistaken,
+    short_form,
+    typed,
 )
-from tcpdoctor.report.short_page import as_far_as, labelled, short_form, typed
 from tcpdoctor.report.style import Style
 
 _SHOWN = 3

@@ -9,8 +9,18 @@ from tcpdoctor.kernel.sockopts import Linger, OptionValue, PortRange
 from tcpdoctor.kernel.text import name_a_few
 from tcpdoctor.knowledge.option_pages import LANGUAGES
 from tcpdoctor.report.host import plural
-from tcpdoctor.report.page import Block, Fields, Item, Prose, Section, Title, mistaken
-from tcpdoctor.report.short_page import as_far_as, labelled, short_form
+from tcpdoctor.report.page import (
+    Block,
+    Fields,
+    Item,
+    Prose,
+    Section,
+    Title,
+    as_far_as,
+    labelled,
+    mistaken,
+    short_form,
+)
 from tcpdoctor.report.style import Style
 
 MOST_NAMED = 5

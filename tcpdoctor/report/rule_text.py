@@ -29,11 +29,14 @@ from tcpdoctor.report.page import (
     Section,
     Table,
     Title,
+    as_far_as,
+    labelled,
     listed,
+    short_form,
     titled,
+    typed,
 )
 from tcpdoctor.report.sarif import SarifResult, SarifRule, sarif
-from tcpdoctor.report.short_page import as_far_as, labelled, short_form, typed
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.table import Column
 

@@ -24,7 +24,7 @@ from tcpdoctor.answers.record import Is
 from tcpdoctor.answers.rule import RuleAnswer, RuleListAnswer
 from tcpdoctor.answers.rule_checks import LintAnswer, RuleTestsAnswer
 from tcpdoctor.answers.settings import SettingsAnswer
-from tcpdoctor.answers.settings_lint import SettingsLint
+from tcpdoctor.answers.settings_files import SettingsLint
 from tcpdoctor.answers.snapshot import SnapshotFile
 from tcpdoctor.answers.socket import SocketsDocument
 from tcpdoctor.answers.state import StateAnswer

@@ -15,9 +15,12 @@ from tcpdoctor.report.page import (
     Prose,
     Section,
     Title,
+    as_far_as,
+    labelled,
     mistaken,
+    short_form,
+    typed,
 )
-from tcpdoctor.report.short_page import as_far_as, labelled, short_form, typed
 from tcpdoctor.report.style import NO_BREAK, Style
 
 _SHOWN_ENDS = 4

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
-from tcpdoctor.answers.settings_lint import LintFault, SettingsLint
+from tcpdoctor.answers.settings_files import LintFault, SettingsLint
 from tcpdoctor.diagnosis.finding import JsonValue, Severity
 from tcpdoctor.diagnosis.sysctl_checks import Check
 from tcpdoctor.kernel.text import clean

@@ -7,7 +7,7 @@ from tcpdoctor.answers.port import PortQuestion, finish
 from tcpdoctor.diagnosis.bind import Target
 from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.diagnosis.port import answer, with_probes
-from tcpdoctor.kernel.bind_probe import Probe
+from tcpdoctor.kernel.bind_rules import Probe
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Endpoint, Held, UdpSocket

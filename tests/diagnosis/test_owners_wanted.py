@@ -5,9 +5,8 @@ import random
 import pytest
 
 from tcpdoctor.answers.rules import load_rules
-from tcpdoctor.diagnosis.evaluate import diagnose
+from tcpdoctor.diagnosis.evaluate import diagnose, owners_wanted
 from tcpdoctor.diagnosis.finding import Diagnosis, Unchecked
-from tcpdoctor.diagnosis.owners_wanted import owners_wanted
 from tcpdoctor.kernel.snapshot import Detail, Endpoint, Held, Holder, NotHeld, Owned
 from tcpdoctor.kernel.sock_diag_rows import NOT_LOOKED_UP
 from tcpdoctor.kernel.states import TcpState, Timer

@@ -8,8 +8,7 @@ from tcpdoctor.diagnosis.port import BindAnswer, answer, with_probes
 from tcpdoctor.diagnosis.port_advice import advise
 from tcpdoctor.diagnosis.port_verdict import verdict, why
 from tcpdoctor.kernel.addresses import LocalAddresses, LocalPrefix
-from tcpdoctor.kernel.bind_probe import Probe
-from tcpdoctor.kernel.bind_rules import BindRules
+from tcpdoctor.kernel.bind_rules import BindRules, Probe
 from tcpdoctor.kernel.cgroups import place_of
 from tcpdoctor.kernel.port_evidence import CONNECTION_STATES, PortEvidence
 from tcpdoctor.kernel.processes import Lineage

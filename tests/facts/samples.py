@@ -4,8 +4,8 @@ import random
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tcpdoctor.facts.host import subjects_of
 from tcpdoctor.facts.subject import Scope, Subject
-from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import (
     Census,

@@ -8,9 +8,8 @@ from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis.evaluate import diagnose_subjects
 from tcpdoctor.facts import destinations, listeners
 from tcpdoctor.facts.fact import TEXT
-from tcpdoctor.facts.host import HostFacts
+from tcpdoctor.facts.host import HostFacts, subjects_of
 from tcpdoctor.facts.subject import Scope
-from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.facts.value import Ages
 from tests.facts.samples import many_destinations, many_listeners
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from tcpdoctor.facts.host import subjects_of
 from tcpdoctor.facts.subject import Scope
-from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.facts.value import Range
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Destination, DestinationUse, Endpoint, NotHeld

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tcpdoctor.facts.host import subjects_of
 from tcpdoctor.facts.subject import Scope
-from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.facts.value import Growth, Range
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Endpoint, Held, Holder, NotHeld

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from tcpdoctor.facts.host import subjects_of
 from tcpdoctor.facts.subject import HIDDEN_LABEL, Scope
-from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.facts.value import Ages, Range
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import (

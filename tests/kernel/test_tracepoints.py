@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from tcpdoctor.kernel.addresses import address_text, raw_address
 from tcpdoctor.kernel.destroyed import decode_messages
-from tcpdoctor.kernel.perf_ring import Exited, Forked, Named, parse_processors
-from tcpdoctor.kernel.process_names import ProcessNames
+from tcpdoctor.kernel.perf_ring import Exited, Forked, Named, ProcessNames, parse_processors
 from tcpdoctor.kernel.tracepoints import (
     RESET_SENT,
     STATE,

@@ -5,8 +5,8 @@ import socket
 import subprocess
 from contextlib import ExitStack, suppress
 
+from tcpdoctor.facts.host import subjects_of
 from tcpdoctor.facts.subject import Scope, Subject
-from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.facts.value import Growth, Range
 from tcpdoctor.facts.vocabulary import fact_names
 from tcpdoctor.kernel.live import take_samples

@@ -10,8 +10,8 @@ import pytest
 from tcpdoctor.answers.record import Host
 from tcpdoctor.answers.udp_sockets import UdpRow, UdpSockets, sorted_by
 from tcpdoctor.report.page import page_text
+from tcpdoctor.report.sockets_text import udp_sockets_page
 from tcpdoctor.report.style import PLAIN
-from tcpdoctor.report.udp_sockets import udp_sockets_page
 from tests.cli.command import complaint, tcpdoctor
 from tests.schemas import described
 

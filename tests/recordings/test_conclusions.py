@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tcpdoctor.facts.host import HostFacts
+from tcpdoctor.facts.host import HostFacts, subjects_of
 from tcpdoctor.facts.subject import Scope
-from tcpdoctor.facts.subjects import subjects_of
 from tcpdoctor.facts.value import Range
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.recordings.opened import open_recording

@@ -11,8 +11,7 @@ from jsonschema import Draft202012Validator
 
 from tcpdoctor.answers.record import ABSENT, NO_REASONS, Absent, Count, Is, Reasons
 from tcpdoctor.kernel.reading import JsonValue, Missing, Reading
-from tcpdoctor.report.document import as_json, as_long_json, schema_of
-from tcpdoctor.report.json_lines import LONG, Written, json_lines
+from tcpdoctor.report.document import LONG, Written, as_json, as_long_json, document_lines, schema_of
 
 
 class Level(IntEnum):
@@ -136,4 +135,4 @@ def test_a_long_list_of_records_is_the_same_text_written_row_by_row(number):
     record = Many(tuple(rows), 5, {"a": "b"})
     told = as_long_json(record)
     assert isinstance(told["rows"], Written) == (number > LONG)
-    assert "".join(json_lines(told)) == "".join(json_lines(as_json(record)))
+    assert "".join(document_lines(told)) == "".join(document_lines(as_json(record)))

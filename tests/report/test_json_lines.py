@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from tcpdoctor.report.json_lines import LONG, json_lines
+from tcpdoctor.report.document import LONG, document_lines
 
 
 def anything(chance, depth=4):
@@ -28,12 +28,12 @@ def anything(chance, depth=4):
 @pytest.mark.parametrize("seed", range(97))
 def test_it_is_what_the_standard_library_writes(seed):
     document = {"first": anything(random.Random(seed)), "second": anything(random.Random(-seed - 1))}
-    assert "".join(json_lines(document)) == json.dumps(document, indent=1)
+    assert "".join(document_lines(document)) == json.dumps(document, indent=1)
 
 
 def test_a_long_list_of_objects_has_each_on_a_line():
     document = {"schema": "x/1", "rows": [{"number": number, "list": [1]} for number in range(LONG + 1)]}
-    text = "".join(json_lines(document))
+    text = "".join(document_lines(document))
     assert json.loads(text) == document
     assert text.splitlines()[3] == '  {"number": 0, "list": [1]},'
     assert len(text.splitlines()) == LONG + 1 + 5
@@ -42,4 +42,4 @@ def test_a_long_list_of_objects_has_each_on_a_line():
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_what_json_has_not_is_refused(value):
     with pytest.raises(ValueError, match="JSON"):
-        list(json_lines({"value": [value]}))
+        list(document_lines({"value": [value]}))

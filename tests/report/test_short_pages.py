@@ -18,9 +18,8 @@ from tcpdoctor.knowledge.state_pages import state_keys
 from tcpdoctor.knowledge.sysctl_pages import sysctl_names
 from tcpdoctor.report.error_text import error_page
 from tcpdoctor.report.option_text import option_page
-from tcpdoctor.report.page import Block, page_text
+from tcpdoctor.report.page import MOST_LINES, Block, as_far_as, page_text
 from tcpdoctor.report.rule_text import rule_page
-from tcpdoctor.report.short_page import MOST_LINES, as_far_as
 from tcpdoctor.report.state_text import state_page
 from tcpdoctor.report.style import PLAIN
 from tcpdoctor.report.sysctl_text import sysctl_page

@@ -11,7 +11,7 @@ from tcpdoctor.knowledge.sysctl_pages import all_pages, find_sysctl
 from tcpdoctor.report.document import as_json
 from tcpdoctor.report.page import page_text
 from tcpdoctor.report.style import PLAIN
-from tcpdoctor.report.sysctl_list_text import settings_page
+from tcpdoctor.report.sysctl_text import settings_page
 from tests.report.test_state_answer import WHO
 
 NOBODY = Origin(None, None)

@@ -4,7 +4,7 @@ import re
 
 from hypothesis import given
 
-from tcpdoctor.report.watch_plain import plain_line
+from tcpdoctor.report.watch_page import plain_line
 from tests.report.watch_records import BUSY, FOUND, UNKNOWN, watches
 
 
