@@ -49,6 +49,8 @@ class PlannedAdvice(NamedTuple):
     subject: str
     title: str
     do: str
+    whom: Annotated[str, Is("Whom it is about, for people: a process rather than an address.")] = ""
+    commands: Annotated[tuple[str, ...], Is("What may be typed.")] = ()
 
 
 class LeftUndone(NamedTuple):

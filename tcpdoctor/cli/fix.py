@@ -1,7 +1,8 @@
 """`tcpdoctor fix`: a plan for what check found; settings are applied, confirmed, kept or undone."""
 
 import os
-from collections.abc import Sequence
+import shlex
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -24,19 +25,33 @@ from tcpdoctor.answers.planned import ToldPlan
 from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.cli.consent import ask_to_apply, ask_to_keep, has_terminal, say_meanwhile
 from tcpdoctor.cli.options import EVERY, NETNS, WINDOW, Path, duration, look_from, refuse_bad_window
-from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, emit, format_of, laid_out, say, style_of
+from tcpdoctor.cli.output import (
+    COLOR,
+    FORMAT,
+    JSON,
+    LONG,
+    OUTPUT,
+    Output,
+    emit,
+    format_of,
+    laid_out,
+    say,
+    style_of,
+)
 from tcpdoctor.cli.waiting import said_to_take
 from tcpdoctor.kernel.fix_journal import JOURNAL
 from tcpdoctor.kernel.guard import watch_journal
 from tcpdoctor.kernel.live import take_samples
 from tcpdoctor.kernel.namespaces import is_initial_namespace
 from tcpdoctor.named_tuples import NamedTuple
-from tcpdoctor.report.fix_text import FORMS, fix_page
+from tcpdoctor.report.fix_text import FORMS, FixWords, fix_page
 
 if TYPE_CHECKING:
     from tcpdoctor.diagnosis.finding import Diagnosis, Finding
     from tcpdoctor.diagnosis.library import Library
     from tcpdoctor.kernel.snapshot import Samples
+    from tcpdoctor.report.page import Block
+    from tcpdoctor.report.style import Style
 
 _Form = Literal["text", "shell", "sysctl.d", "ansible"]
 _LONGEST_CONFIRM = 3600.0
@@ -53,6 +68,7 @@ class _Wanted(NamedTuple):
     window: float
     place: FixPlace
     library: "Library"
+    words: FixWords
 
 
 def fix(
@@ -105,6 +121,7 @@ def fix(
         typer.Option("--config", metavar="FILE", help="Instead of /etc/tcpdoctor/config.toml."),
     ] = None,
     netns: NETNS = None,
+    long: LONG = False,
     guard: Annotated[str | None, typer.Option("--guard", metavar="RUN", hidden=True)] = None,
     output_format: FORMAT = "text",
     as_json: JSON = False,
@@ -132,16 +149,46 @@ def fix(
         return
     if undo:
         undone = undo_fix(place)
-        say(undone, fix_page, target)
+        say(undone, _page(FixWords(long=long)), target)
         raise typer.Exit(undo_exit_code(undone))
     only = frozenset(rule) if rule else None
     library = _library(rules or [], config, only)
-    answer = _answer(_Wanted(only, form, apply, yes, confirm, window, place, library), target)
+    words = FixWords(
+        _typed(
+            "--apply", *(rule or []), *_where(journal, sysctl_d, rules, config, runtime_only=runtime_only)
+        ),
+        _typed("--undo", *_where(journal)),
+        long,
+    )
+    answer = _answer(_Wanted(only, form, apply, yes, confirm, window, place, library, words), target)
     if form == "text":
-        say(answer, fix_page, target)
+        say(answer, _page(words), target)
     else:
         emit(FORMS[form](answer), target._replace(format="plan"))
     raise typer.Exit(fix_exit_code(answer))
+
+
+def _page(words: FixWords) -> "Callable[[FixAnswer, Style], list[Block]]":
+    return lambda answer, style: fix_page(answer, style, words)
+
+
+def _typed(*words: str) -> str:
+    return shlex.join(("tcpdoctor", "fix", *words))
+
+
+def _where(
+    journal: Path | None,
+    sysctl_d: Path | None = None,
+    rules: Sequence[Path] | None = None,
+    config: Path | None = None,
+    *,
+    runtime_only: bool = False,
+) -> list[str]:
+    """What has to be said again, so that the same is applied or undone."""
+    named = (("--journal", journal), ("--sysctl-d", sysctl_d), ("--config", config))
+    words = [word for option, path in named if path is not None for word in (option, str(path))]
+    words += [word for path in rules or () for word in ("--rules", str(path))]
+    return [*words, *(["--runtime-only"] if runtime_only else [])]
 
 
 def _boot_file(folder: Path | None, *, runtime_only: bool) -> str | None:
@@ -204,7 +251,7 @@ def _answer(wanted: _Wanted, target: Output) -> FixAnswer:
     planned = planned_answer(plan, samples.after, place.file)
     if not wanted.apply or not planned.changes:
         return planned
-    if not wanted.yes and not _wants_it(planned, target):
+    if not wanted.yes and not _wants_it(planned, wanted.words, target):
         return planned._replace(reason="Nothing was changed.")
     consent = Consent(
         seconds=wanted.confirm,
@@ -216,10 +263,11 @@ def _answer(wanted: _Wanted, target: Output) -> FixAnswer:
     return apply_fix(planned, plan.needs, diagnosis.findings, place, consent)
 
 
-def _wants_it(planned: FixAnswer, target: Output) -> bool:
+def _wants_it(planned: FixAnswer, words: FixWords, target: Output) -> bool:
     """Show the plan where the question is asked, and ask."""
     text = target._replace(format="text", file=None)
-    return ask_to_apply(laid_out(fix_page(planned, style_of(text)), text), len(planned.changes))
+    page = fix_page(planned, style_of(text), words._replace(apply=""))
+    return ask_to_apply(laid_out(page, text), len(planned.changes))
 
 
 def _plan(wanted: _Wanted, diagnosis: "Diagnosis", samples: "Samples") -> ToldPlan:

@@ -61,6 +61,9 @@ class ProgramAdvice(NamedTuple):
     subject: str
     title: str
     do: str
+    whom: str
+    """As `subject`, for people: a process rather than an address."""
+    commands: tuple[str, ...]
 
 
 class LeftOver(NamedTuple):
@@ -171,9 +174,15 @@ def _settled(
         rules=rules or tuple(dict.fromkeys(wish.rule for wish in wishes)),
         computed=_computed(key, value, served or wishes),
         conflict=_disagreement(key, wishes, value, how),
-        risk=" ".join(dict.fromkeys(_sentence(wish.risk) for wish in (served or wishes) if not wish.holds)),
+        risk=_risk(wish.risk for wish in (served or wishes) if not wish.holds),
         applies_to=wishes[0].fix.applies_to,
     )
+
+
+def _risk(risks: Iterable[str]) -> str:
+    """What a change risks, whoever asks for it; that it risks nothing only where nobody knows better."""
+    said = list(dict.fromkeys(map(_sentence, risks)))
+    return " ".join([text for text in said if not text.lower().startswith("none")] or said[:1])
 
 
 _LARGEST = "the largest serves all of them"
@@ -339,7 +348,7 @@ def _reservation(
         "What the list holds now, and the ports of servers, which the wider range would let "
         f"outgoing connections take.{nodes}"
     )
-    risk = "One ephemeral port fewer for each; the servers themselves may still bind them."
+    risk = "One ephemeral port fewer for each; servers may still bind them."
     if asked is not None:
         return asked._replace(
             value=whole, computed=computed, rules=tuple(dict.fromkeys((*asked.rules, *wider.rules)))
@@ -362,7 +371,10 @@ def _advice(finding: Finding, planned: frozenset[str] | set[str]) -> Iterator[Pr
     by_hand = [fix for fix in finding.fixes if fix.kind == "operational"]
     fixes = in_programs if finding.rule in planned or in_programs else by_hand[:1]
     for fix in fixes:
-        yield ProgramAdvice(finding.rule, finding.label, fix.title, _what_to_do(fix))
+        whom = finding.whom or finding.label
+        yield ProgramAdvice(
+            finding.rule, finding.label, fix.title, _what_to_do(fix), whom, tuple(fix.commands)
+        )
 
 
 def _what_to_do(fix: Fix) -> str:

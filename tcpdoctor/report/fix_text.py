@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 
 from tcpdoctor.answers.fix import FixAnswer
 from tcpdoctor.answers.planned import PlannedAdvice, PlannedChange, write_command
+from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.host import plural
-from tcpdoctor.report.page import Block, Command, Item, Items, Prose, Section, Verdict
-from tcpdoctor.report.plan_text import change_blocks, value_words
+from tcpdoctor.report.page import LABEL, Block, Command, Fields, Item, Items, Prose, Section, Verdict, typed
+from tcpdoctor.report.plan_text import change_blocks, change_lines, change_words, value_words
 from tcpdoctor.report.style import Style
 
 _STATES = {
@@ -19,22 +20,36 @@ _STATES = {
 }
 
 
-def fix_page(answer: FixAnswer, style: Style) -> list[Block]:
-    """Return the plan, or what became of it, as blocks."""
+class FixWords(NamedTuple):
+    """What has to be typed to do, or to undo, what an answer tells of."""
+
+    apply: str = "tcpdoctor fix --apply"
+    """Empty where that is being asked already."""
+    undo: str = "tcpdoctor fix --undo"
+    long: bool = False
+    """Whether all is told of each change."""
+
+
+def fix_page(answer: FixAnswer, style: Style, words: FixWords) -> list[Block]:
+    """Return the plan, or what became of it, as blocks: what changes, what else to do, how it is undone."""
     blocks: list[Block] = [Verdict(_STATES[answer.state], _verdict(answer))]
     if answer.reason:
         blocks.append(Prose(answer.reason))
     if answer.state == "planned" and answer.reason:
         return blocks
-    if answer.state == "planned":
+    if answer.state == "planned" and words.long:
         blocks += [block for change in answer.changes for block in change_blocks(change)]
+    elif answer.changes and answer.state == "planned":
+        blocks.append(
+            Section("", tuple(block for change in answer.changes for block in change_lines(change)))
+        )
     elif answer.changes:
         blocks.append(Section("", (Items(tuple(_made(change, answer) for change in answer.changes)),)))
-    blocks += _advice(answer.advice)
+    blocks += _advice(answer, long=words.long)
     if answer.left:
         items = tuple(Item(each.why, each.rule or each.subject) for each in answer.left)
-        blocks.append(Section("Left", (Items(items),)))
-    return blocks + _ending(answer, style)
+        blocks.append(Section("Not done", (Items(items),)))
+    return blocks + _ending(answer, style, words)
 
 
 def _verdict(answer: FixAnswer) -> str:
@@ -54,40 +69,61 @@ def _verdict(answer: FixAnswer) -> str:
 def _made(change: PlannedChange, answer: FixAnswer) -> Item:
     """A change and whether it is in force."""
     not_made = " (not changed)" if answer.state == "kept" and not change.applied else ""
-    return Item(f"{change.key}: {value_words(change.now)} -> {value_words(change.value)}{not_made}")
+    kept = answer.state == "kept" and change.applied and answer.file is not None
+    boot = (Prose(change.boot, "next boot"),) if kept and change.boot else ()
+    return Item(f"{change_words(change)}{not_made}", blocks=boot)
 
 
 _MOST_ALIKE = 3
 
 
-def _advice(advice: Sequence[PlannedAdvice]) -> list[Block]:
-    """What is to be done in programs; the same for several subjects is said once."""
+def _advice(answer: FixAnswer, *, long: bool) -> list[Block]:
+    """What is to be done in programs; the same for several subjects is said once, in short one of a rule."""
+    planned = {rule for change in answer.changes for rule in change.rules}
     alike: dict[tuple[str, str], list[PlannedAdvice]] = {}
-    for each in advice:
+    for each in answer.advice:
         alike.setdefault((each.rule, each.title), []).append(each)
-    items = []
+    items: dict[str, list[Item]] = {_ALONE: [], _BESIDES: []}
+    told: set[str] = set()
     for (rule, title), group in alike.items():
-        named = ", ".join(dict.fromkeys(each.subject for each in group[:_MOST_ALIKE]))
+        if rule in told and not long:
+            continue
+        told.add(rule)
+        named = ", ".join(dict.fromkeys(each.whom or each.subject for each in group[:_MOST_ALIKE]))
         more = f" and {len(group) - _MOST_ALIKE:,} more" if len(group) > _MOST_ALIKE else ""
-        items.append(Item(f"{title} ({rule})", f"{named}{more}"))
-    return [Section("In programs, or by hand", (Items(tuple(items)),))] if items else []
+        lines = group[0].commands[: None if long else 1]
+        said = Item(
+            f"{title} ({rule})", f"{named}{more}", blocks=(Command(lines, close=True),) if lines else ()
+        )
+        items[_BESIDES if rule in planned else _ALONE].append(said)
+    return [Section(title, (Items(tuple(each)),)) for title, each in items.items() if each]
 
+
+_ALONE, _BESIDES = "What no setting mends", "Better still, in programs"
 
 NO_FILE = "They end with this boot, or with their network namespace: nothing is written to a file."
 
 
-def _ending(answer: FixAnswer, style: Style) -> list[Block]:
-    blocks: list[Block] = []
-    if answer.changes and answer.file is None and answer.state != "undone":
-        blocks.append(Section("", (Prose(NO_FILE),)))
-    command = {"planned": "tcpdoctor fix --apply", "kept": "tcpdoctor fix --undo"}.get(answer.state)
-    if answer.changes and command is not None:
-        what = {
-            "planned": "Sets them, looks again, and undoes them unless somebody confirms:",
-            "kept": "Takes them back, at any later time:",
-        }[answer.state]
-        blocks += [Section("", (Prose(what), Command((style.asks(command),), close=True)))]
-    return blocks
+def _ending(answer: FixAnswer, style: Style, words: FixWords) -> list[Block]:
+    """How it is done, and undone."""
+    rows: list[tuple[str, str]] = []
+    planned, kept = (bool(answer.changes) and answer.state == state for state in ("planned", "kept"))
+    if planned:
+        rows += [("apply", typed([style.asks(words.apply)], style))] if words.apply else []
+        rows.append(("then", "it looks again, asks, and undoes all of it unless you say y"))
+    if planned or kept:
+        rows.append(("undo", typed([style.asks(words.undo)], style)))
+        later = ", written once you confirm" if planned else ""
+        rows.append(("lasts", _NOWHERE if answer.file is None else f"by {answer.file}{later}"))
+    if planned and not words.long:
+        rows.append(("more", "--long: how each was computed, what set it, how to verify it"))
+    if answer.advice:
+        more = f"{style.asks('tcpdoctor check RULE')}: a finding and its remedies in full"
+        rows.append(("" if rows and rows[-1][0] == "more" else "more", more))
+    return [Section("", (Fields(tuple(rows), LABEL),))] if rows else []
+
+
+_NOWHERE = "until the next boot or the namespace's end; no file is written"
 
 
 # as others take it

@@ -432,7 +432,7 @@ _LAYOUTS: Mapping[type, Callable[..., list[str]]] = {
 MOST_LINES = 24
 """Lines of a short form on 80 columns; a test lays out every page."""
 
-_LABEL = 6
+LABEL = 6
 """Columns of the labels."""
 _ENDS = re.compile(r"(?<=[.;!]) (?=[A-Z0-9\"`-])")
 """Between two sentences."""
@@ -443,7 +443,7 @@ def short_form(title: str, means: str, rows: Iterable[tuple[str, str]], more: st
     return [
         Title(title),
         Prose(means),
-        Inset((Fields((*rows, ("more", f"--long: {more}")), _LABEL),)),
+        Inset((Fields((*rows, ("more", f"--long: {more}")), LABEL),)),
     ]
 
 
@@ -454,7 +454,7 @@ def labelled(label: str, texts: Iterable[str]) -> list[tuple[str, str]]:
 
 def typed(commands: Iterable[str], style: Style) -> str:
     """Return commands as a row that keeps its lines; a long one goes on below, its comment stands above."""
-    beside = style._replace(width=style.width - _LABEL - 1, color=False)
+    beside = style._replace(width=style.width - LABEL - 1, color=False)
     lines = (line for command in commands for line in beside.command(command).splitlines())
     return "\n".join(f"    {line}" for line in lines)
 

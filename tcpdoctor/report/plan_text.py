@@ -1,12 +1,50 @@
 """What a plan says of one setting, as blocks: in `fix`, and in the pages of `check`."""
 
+import re
 from typing import TYPE_CHECKING
 
 from tcpdoctor.report.finding_page import setting_words
-from tcpdoctor.report.page import Block, Command, Fields, Section
+from tcpdoctor.report.page import Block, Command, Fields, Inset, Prose, Section, Title
 
 if TYPE_CHECKING:
     from tcpdoctor.answers.planned import PlannedChange
+
+
+def change_lines(change: "PlannedChange") -> list[Block]:
+    """Return a change in two lines: from what to what, who asks for it, and what it risks in a few words."""
+    said = [Prose(risk_words(change.risk), "risk")] if change.risk else []
+    if change.overridden:
+        said.append(Prose(f"{change.conflict}; --runtime-only sets it until then", "not applied"))
+    elif change.conflict:
+        said.append(Prose(change.conflict.rpartition(": ")[2], "settled"))
+    key, _, values = change_words(change).partition(": ")
+    return [Title(f": {values} ({', '.join(change.rules)})", key), Inset(tuple(said), 2)]
+
+
+_SENTENCE_ENDS = re.compile(r"(?<=[.!?]) (?=[A-Z0-9])")
+
+
+def risk_words(risk: str) -> str:
+    """Return a risk in a few words: its first sentence; of none that it is none."""
+    if risk.startswith("none"):
+        return "none"
+    return _SENTENCE_ENDS.split(risk, maxsplit=1)[0].rstrip(".")
+
+
+_LONGEST_VALUE = 60
+
+
+def change_words(change: "PlannedChange") -> str:
+    """Say what a setting holds and shall hold; of a long list its beginning."""
+    now, value = (_beginning(value_words(each)) for each in (change.now, change.value))
+    return f"{change.key}: {now} -> {value}"
+
+
+def _beginning(text: str) -> str:
+    if len(text) <= _LONGEST_VALUE:
+        return text
+    kept = text[:_LONGEST_VALUE].rpartition(",")[0] or text[:_LONGEST_VALUE]
+    return f"{kept},... ({text.count(',') + 1} in all)"
 
 
 def change_blocks(change: "PlannedChange") -> list[Block]:

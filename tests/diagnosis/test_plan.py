@@ -17,6 +17,7 @@ from tcpdoctor.diagnosis.plan import (
 )
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.report.plan_text import risk_words
 
 RULES = Path(__file__).resolve().parents[2] / "rules"
 GROUND = PlanGround(servers=frozenset(), reserved="", kubernetes=False, initial=True)
@@ -183,3 +184,28 @@ def test_what_is_to_be_done_in_programs_is_advice():
 def test_one_rule_alone_changes_what_it_asks_for():
     findings = [found(asking("a", FIN, 60, 5)), found(asking("b", "net.ipv4.tcp_sack", 1, 0))]
     assert values(make_plan(findings, GROUND, frozenset({"b"}))) == {"net.ipv4.tcp_sack": "1"}
+
+
+def test_the_same_risk_is_told_once_and_none_only_where_nobody_knows_one():
+    one, other, third = asking("a", FIN, 60, 5), asking("b", FIN, 60, 5), asking("c", FIN, 60, 5)
+    none = ("c", third[1], third[2]._replace(risk="none: it is the default"))
+    same = ("b", other[1], other[2]._replace(risk="risk of a"))
+    (change,) = make_plan([found(none), found(one), found(same)], GROUND).changes
+    assert change.risk == "risk of a."
+    (alone,) = make_plan([found(none)], GROUND).changes
+    assert risk_words(alone.risk) == "none"
+
+
+def test_the_risk_of_every_setting_begins_with_few_words():
+    """A plan shows the first sentence of it, beside which there has to be room."""
+    risks = [
+        fix["risk"]
+        for path in RULES.rglob("*.toml")
+        for fix in tomllib.loads(path.read_text(encoding="utf-8")).get("fix", [])
+        if fix["kind"] == "sysctl"
+    ]
+    assert len(risks) > LEAST_FIXES
+    assert [risk for risk in map(risk_words, risks) if len(risk) > MOST_WORDS or risk[:1].isspace()] == []
+
+
+LEAST_FIXES, MOST_WORDS = 50, 72

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import socket
 import subprocess
 from pathlib import Path
@@ -74,8 +75,12 @@ def plan_and_forms():
         by_file,
         held(wanted),
         forms["ansible"],
-        tcpdoctor("fix", "--window", "0").stdout,
+        tcpdoctor("fix", "--window", "0", *AGAIN).stdout,
+        tcpdoctor("fix", "--window", "0", "--long").stdout,
     )
+
+
+AGAIN = ("--journal", "/var/lib/tcpdoctor/x y.json", "--runtime-only", "sack-off", "buffer-order")
 
 
 def fall_back(before):
@@ -85,7 +90,7 @@ def fall_back(before):
 
 
 def test_the_forms_of_a_plan_set_what_it_says(in_namespace):
-    wanted, before, by_shell, by_file, undone, tasks, text = in_namespace(plan_and_forms)
+    wanted, before, by_shell, by_file, undone, tasks, text, long = in_namespace(plan_and_forms)
     assert list(wanted)[:2] == ["net.ipv4.ip_local_reserved_ports", "net.ipv4.ip_local_port_range"]
     assert wanted["net.ipv4.ip_local_reserved_ports"] == "7000-7010,33013,34019,35323"
     assert wanted["net.ipv4.ip_local_port_range"] == "32768 60999"
@@ -95,8 +100,23 @@ def test_the_forms_of_a_plan_set_what_it_says(in_namespace):
     assert undone == before
     told = re.findall(r'(?m)^    name: "(.*)"\n    value: "(.*)"$', tasks)
     assert dict(told) == wanted
-    assert max(map(len, text.splitlines())) <= 80
-    assert "nothing is written to a file" in " ".join(text.split())
+    assert max(map(len, [*text.splitlines(), *long.splitlines()])) <= 80
+    assert text.splitlines()[2:6] == [
+        "net.ipv4.tcp_rmem: 4096 67108864 131072 -> 4096 131072 67108864 (buffer-order,",
+        "    tcp-buffers-lowered)",
+        "  risk: Sockets made from then on have these sizes",
+        "  settled: the largest serves all of them",
+    ]
+    assert "net.ipv4.tcp_sack: 0 -> 1 (sack-off)\n  risk: none\n" in text
+    typed = " ".join(text.replace("\\\n", " ").split())
+    assert "apply tcpdoctor fix --apply buffer-order sack-off" not in typed
+    assert f"apply tcpdoctor fix --apply {shlex.join([*AGAIN[3:], *AGAIN[:3]])} then" in typed
+    assert f"undo tcpdoctor fix --undo {shlex.join(AGAIN[:2])} lasts" in typed
+    assert "no file is written" in text
+    assert {f"{key}: " for key in wanted} == {
+        key for key in re.findall(r"(?m)^[a-z0-9_.]+: ", long) if not key.startswith(("undo", "verify"))
+    }
+    assert "  computed   1, as sack-off asks for.\n" in long
 
 
 def test_what_cannot_be_meant_is_refused():
