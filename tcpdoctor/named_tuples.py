@@ -36,10 +36,13 @@ else:
         return made
 
     def _replace(self, /, **changes):
-        made = self._make(map(changes.pop, self._fields, self))
-        if changes:
-            raise ValueError(f"Got unexpected field names: {list(changes)!r}")
-        return made
+        values, place_of = [*self], self._fields.index
+        for name, value in changes.items():  # few of many fields
+            try:
+                values[place_of(name)] = value
+            except ValueError:
+                raise ValueError(f"Got unexpected field names: {[name]!r}") from None
+        return self._make(values)
 
     def _asdict(self):
         return dict(zip(self._fields, self, strict=True))

@@ -129,27 +129,30 @@ def told_socket(entry: Entry, *, options: bool) -> ToldSocket:
             options=known,
             device=ABSENT if entry.device is None else entry.device,
         )
-    timed = row.expires == row.expires  # not NaN, which stands for a timer that a recording does not tell
+    state, family, local, remote, _, cookie, inode, uid, timer, expires, retransmits, unread, unsent = row[
+        :13
+    ]
+    timed = expires == expires  # not NaN, which stands for a timer that a recording does not tell
     return ToldSocket(
-        _STATE_KEYS[row.state],
-        "ipv4" if row.family == 4 else "ipv6",
-        str(row.local),
-        str(row.remote) if row.remote.port else None,
-        row.local.port,
-        row.remote.port or None,
-        told_number(row.uid),
-        told_number(row.inode),
-        row.cookie,
+        _STATE_KEYS[state],
+        "ipv4" if family == 4 else "ipv6",
+        str(local),
+        str(remote) if remote.port else None,
+        local.port,
+        remote.port or None,
+        uid if uid >= 0 else NOT_RECORDED,
+        inode if inode >= 0 else NOT_RECORDED,
+        cookie,
         _owner(row),
         ABSENT,
         ABSENT,
         ABSENT,
         told_age(entry.age),
-        _TIMER_NAMES[row.timer] if timed else NOT_RECORDED,
-        (row.expires if row.timer else None) if timed else NOT_RECORDED,
-        row.retransmits if row.retransmits >= 0 else NOT_RECORDED,
-        row.receive_queue if row.receive_queue >= 0 else NOT_RECORDED,
-        row.send_queue if row.send_queue >= 0 else NOT_RECORDED,
+        _TIMER_NAMES[timer] if timed else NOT_RECORDED,
+        (expires if timer else None) if timed else NOT_RECORDED,
+        retransmits if retransmits >= 0 else NOT_RECORDED,
+        unread if unread >= 0 else NOT_RECORDED,
+        unsent if unsent >= 0 else NOT_RECORDED,
         _round_trip(row),
         idle_seconds(row),
         known,
@@ -174,21 +177,24 @@ def sort_value(entry: Entry, column: str) -> tuple[int, float, str]:
     return (2, 0.0, "") if absent else (1, 0.0, str(value))
 
 
+_UNBOUNDED = ToldAge(0.0, None)
+
+
 def told_age(age: Age | None) -> ToldAge | None:
     """Return the bounds of an age in seconds; None where there is none."""
     if age is None:
         return None
+    if age.low == 0 and age.high == math.inf:
+        return _UNBOUNDED
     return ToldAge(round(age.low, 3), None if math.isinf(age.high) else round(age.high, 3))
 
 
 def _owner(row: Listener | Connection) -> Reading[SocketOwner | None]:
-    match row.owner:
-        case Held(holders):
-            pid, name, fd, uid = holders[0]
-            return SocketOwner(pid, name, told_number(fd), told_number(uid))
-        case Missing() as hidden:
-            return hidden
-    return None
+    owner = row.owner
+    if isinstance(owner, Held):
+        pid, name, fd, uid = owner.holders[0]
+        return SocketOwner(pid, name, told_number(fd), told_number(uid))
+    return owner if isinstance(owner, Missing) else None
 
 
 def _round_trip(row: Connection) -> Reading[float]:

@@ -37,6 +37,8 @@ from tcpdoctor.kernel.snapshot import (
     DeadUse,
     Detail,
     Held,
+    Holder,
+    Owner,
     Process,
     Samples,
     Snapshot,
@@ -179,6 +181,9 @@ def _passed_over(snapshot: Snapshot) -> Value:
     return Range(0.0, snapshot.passed_over, "it is not known which process it is")
 
 
+_NOBODY = -1
+
+
 class _Owners(NamedTuple):
     """The sockets of one state that files refer to, by who holds them."""
 
@@ -188,6 +193,8 @@ class _Owners(NamedTuple):
     reason: str
     """Why owners are not known; empty where all are."""
     unread: Missing | None = None
+    names: Mapping[int, Holder] = {}
+    """By pid the process as it was seen to hold a socket."""
 
     @classmethod
     def of(cls, detail: Mapping[TcpState, Detail], state: TcpState) -> "_Owners":
@@ -196,29 +203,55 @@ class _Owners(NamedTuple):
             return cls({}, Unsure(()), 0, "", Missing(f"sockets in {state.name} were not read one by one"))
         unseen = sockets.total - len(sockets.connections)
         rows = sockets.connections
-        if isinstance(rows, KeptRows) and not rows.decoded:
+        if isinstance(rows, KeptRows) and not rows.owned:
             # nobody looked for owners, so all that a file refers to may be anybody's
             held = rows.with_file()
             reasons = [NOT_LOOKED_UP.reason] * bool(held) + [partly(sockets, state)] * bool(unseen)
             return cls({}, Unsure(held), unseen, join_reasons(reasons))
+        if isinstance(rows, KeptRows) and not rows.decoded:
+            return cls.among_kept(rows, unseen, partly(sockets, state))
         return cls.among(rows, unseen, partly(sockets, state))
+
+    @classmethod
+    def among_kept(cls, rows: KeptRows, unseen: int, why: str) -> "_Owners":
+        """As `among`, of rows that are not decoded for it."""
+        reasons: dict[str, None] = {}
+        names: dict[int, Holder] = {}
+
+        def holder_of(owner: Owner) -> int | None:
+            if isinstance(owner, Held):
+                return names.setdefault(owner.holders[0].pid, owner.holders[0]).pid
+            if isinstance(owner, Missing):
+                reasons[owner.reason] = None
+                return None
+            return _NOBODY
+
+        by_pid = rows.parted(holder_of)
+        hidden: Sequence[Connection] = by_pid.pop(None, ())
+        by_pid.pop(_NOBODY, None)
+        if unseen:
+            reasons[why] = None
+        held = {pid: some for pid, some in by_pid.items() if pid is not None}
+        return cls(held, Unsure(hidden), unseen, join_reasons(reasons), names=names)
 
     @classmethod
     def among(cls, rows: Iterable[Connection], unseen: int = 0, why: str = "") -> "_Owners":
         """The owners of these sockets; `unseen` more are not known one by one, and `why`."""
         by_pid: dict[int, list[Connection]] = {}
+        names: dict[int, Holder] = {}
         hidden: list[Connection] = []
         reasons: dict[str, None] = {}
         for connection in rows:
             match connection.owner:
                 case Held(holders=holders):
                     by_pid.setdefault(holders[0].pid, []).append(connection)
+                    names.setdefault(holders[0].pid, holders[0])
                 case Missing(reason=reason) if connection.inode:
                     hidden.append(connection)
                     reasons[reason] = None
         if unseen:
             reasons[why] = None
-        return cls(by_pid, Unsure(hidden), unseen, join_reasons(reasons))
+        return cls(by_pid, Unsure(hidden), unseen, join_reasons(reasons), names=names)
 
     def held_by(self, pid: int | None) -> Reading[SocketSet]:
         """What a process holds; None stands for the processes that are not seen."""
@@ -230,12 +263,10 @@ class _Owners(NamedTuple):
     def processes(self) -> dict[int, Process]:
         """The holders as far as their descriptors tell: those that could not be read have gone since."""
         gone = Missing("the process ended while it was looked at")
-        found = {}
-        for pid, connections in self.by_pid.items():
-            if isinstance(connections[0].owner, Held):
-                holder = connections[0].owner.holders[0]
-                found[pid] = Process(pid, holder.name, holder.uid, gone, gone, gone, gone, gone, gone, gone)
-        return found
+        return {
+            pid: Process(pid, holder.name, holder.uid, gone, gone, gone, gone, gone, gone, gone)
+            for pid, holder in self.names.items()
+        }
 
 
 def _unread_by_owner(snapshot: Snapshot, roles: Roles) -> _Owners:

@@ -36,6 +36,11 @@ class Earlier:
         """Whether earlier runs tell when some sockets were first seen in their states."""
         return bool(self._first_seen)
 
+    @property
+    def narrows(self) -> bool:
+        """Whether anything but this look tells of ages."""
+        return self.knows_first_seen or not isinstance(self.elapsed, Missing)
+
     def seen_for(self, connection: Connection) -> float:
         """How many seconds ago an earlier run first saw it in its state; 0 where none did."""
         first = self._first_seen.get(connection.cookie)
@@ -210,8 +215,8 @@ def _narrowed(connection: Connection, earlier: Earlier) -> Age:
 
 def age_in_one_look(connection: Connection) -> Age:
     """Bound the time since a socket entered its state, from one sample alone."""
-    info = connection.info
-    if connection.state is TcpState.TIME_WAIT:
+    info, state = connection.info, connection.state
+    if state is _TIME_WAIT:
         from tcpdoctor.facts.deadlines import (
             TIME_WAIT_SECONDS,  # no rule asks for it, and it is a large module
         )
@@ -222,15 +227,23 @@ def age_in_one_look(connection: Connection) -> Age:
         return Age(max(0.0, age - _TICK), age + _TICK, ONLY_BOUNDS)
     if isinstance(info, Missing):
         return Age(0.0, math.inf, info.reason)
-    match connection.state:
-        case TcpState.CLOSE_WAIT:
-            return _between(info.last_ack_recv, info.last_data_recv)
-        case TcpState.FIN_WAIT_2:
-            return _between(info.last_ack_recv, info.last_data_sent)
-        case TcpState.SYN_SENT:
-            return _since_first_syn(connection, info)
-        case _:
-            return Age(0.0, math.inf, ONLY_BOUNDS)
+    if state is _CLOSE_WAIT:
+        return _between(info.last_ack_recv, info.last_data_recv)
+    if state is _FIN_WAIT_2:
+        return _between(info.last_ack_recv, info.last_data_sent)
+    if state is _SYN_SENT:
+        return _since_first_syn(connection, info)
+    return _UNBOUNDED
+
+
+_UNBOUNDED = Age(0.0, math.inf, ONLY_BOUNDS)
+_TIME_WAIT, _CLOSE_WAIT, _FIN_WAIT_2, _SYN_SENT = (
+    TcpState.TIME_WAIT,
+    TcpState.CLOSE_WAIT,
+    TcpState.FIN_WAIT_2,
+    TcpState.SYN_SENT,
+)
+"""A member of an enum takes several times as long as a name."""
 
 
 def _between(low: float, high: float) -> Age:
@@ -356,14 +369,26 @@ class SocketSet(NamedTuple):
 
     def ages(self, earlier: Earlier) -> Ages:
         """How long each has been in its state."""
-        sure = [age_of(c, earlier) for c in self.sure]
-        at_most: Sequence[float] = tuple(sorted(age.high for age in sure))
+        bounds = self._ages_from_columns(earlier)
+        sure = [] if bounds else [age_of(c, earlier) for c in self.sure]
+        lows, at_most = bounds or (
+            tuple(sorted(age.low for age in sure)),
+            tuple(sorted(age.high for age in sure)),
+        )
         if self.maybe or self.unseen:
             at_most = Merged(at_most, self.maybe.highest_ages(earlier), self.unseen)
         reasons = [self.reason] if self.maybe or self.unseen else []
-        reasons += dict.fromkeys(age.reason for age in sure if age.low < age.high)
-        lows = tuple(sorted(age.low for age in sure))
+        reasons += (
+            [ONLY_BOUNDS] if bounds else dict.fromkeys(age.reason for age in sure if age.low < age.high)
+        )
         return Ages(lows, at_most, "; ".join(reasons) or None, _quiet(sure), _hidden(sure))
+
+    def _ages_from_columns(self, earlier: Earlier) -> tuple[tuple[float, ...], Sequence[float]] | None:
+        """Lower and upper ends, ascending, of sockets that nobody looked at; None where more may be known."""
+        if not isinstance(self.sure, KeptRows) or earlier.narrows or not self.sure:
+            return None
+        ages = self.sure.ages()
+        return None if ages is None else (tuple(ages[0]), tuple(age + _TICK for age in ages[1]))
 
     def peers(self, is_client: Callable[[Connection], bool]) -> str | Missing:
         """Peers with most sockets first: ``10.0.0.7:443 (812), 10.0.0.9:443 (3) and 14 more``.

@@ -306,7 +306,9 @@ class DescriptorSearch:
     ) -> None:
         """Read these links; `seen` gets every socket among them as (descriptor, inode)."""
         links, readlink, rest = self.links, os.readlink, iter(names)
+        packed, first = pid << _DESCRIPTOR_BITS, self._first
         while some := list(islice(rest, _LINKS_BETWEEN_CLOCKS)):
+            before = len(links)
             for name in some:
                 try:
                     link = readlink(name, dir_fd=folder)
@@ -315,20 +317,18 @@ class DescriptorSearch:
                 if seen is not None and link.startswith("socket:["):
                     seen.append((int(name), int(link[8:-1])))
                 if link in links:
-                    self._found(links[link], pid, int(name))
+                    if self._every_holder:
+                        holders = self._all.setdefault(links[link], {})
+                        holders[pid] = min(int(name), holders.get(pid, int(name)))
+                        continue
+                    first[links.pop(link)] = packed | int(name)
                     if not links:
-                        return
+                        break
+            UNDERWAY.done += before - len(links)
+            if not links:
+                return
             if len(some) == _LINKS_BETWEEN_CLOCKS:
                 self._check_time()
-
-    def _found(self, inode: int, pid: int, descriptor: int) -> None:
-        if self._every_holder:
-            holders = self._all.setdefault(inode, {})
-            holders[pid] = min(descriptor, holders.get(pid, descriptor))
-            return
-        self._first[inode] = pid << _DESCRIPTOR_BITS | descriptor
-        del self.links[f"socket:[{inode}]"]
-        UNDERWAY.done += 1
 
     def _check_time(self) -> None:
         if UNDERWAY.is_interrupted:

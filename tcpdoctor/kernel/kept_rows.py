@@ -5,12 +5,13 @@ asked but how old the oldest can be. That is a column of numbers at a fixed plac
 """
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar, overload
 
-from tcpdoctor.kernel.snapshot import Connection
-from tcpdoctor.kernel.sock_diag_rows import INFO, decode_row, find_attribute
-from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.reading import Reading
+from tcpdoctor.kernel.snapshot import Connection, Owner
+from tcpdoctor.kernel.sock_diag_rows import INFO, cgroup_of, decode_row, find_attribute, owner_of
+from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.named_tuples import NamedTuple
 
 _INODE, _RECEIVE_QUEUE, _SEND_QUEUE, _COOKIE = 84, 72, 76, 60
@@ -18,6 +19,7 @@ _INODE, _RECEIVE_QUEUE, _SEND_QUEUE, _COOKIE = 84, 72, 76, 60
 _LAST_DATA_SENT, _LAST_DATA_RECEIVED, _LAST_ACK_RECEIVED = 44, 52, 56
 """Offsets in struct tcp_info of times in milliseconds."""
 _INFO_HEADER = 4
+_TIMER, _KEEPALIVE = 18, int(Timer.KEEPALIVE)
 _HANDLE = struct.Struct("=Q12xII")
 """The cookie, and behind timer and queues uid and inode."""
 _NO_INODE = bytes(4)
@@ -41,12 +43,26 @@ def handle_at(data: bytes | bytearray, at: int) -> Handle:
     return Handle(cookie, inode, uid)
 
 
+class KeptSocket(NamedTuple):
+    """The same, and what else a search for its owner asks for."""
+
+    cookie: int
+    inode: int
+    uid: int
+    cgroup: Reading[int]
+    row: bytes
+
+
+K = TypeVar("K")
+
+
 class KeptRows(Sequence[Connection]):
     """Connections in one state; whoever looks at one has all of them decoded, once."""
 
-    def __init__(self, rows: list[bytes], state: TcpState) -> None:
+    def __init__(self, rows: list[bytes], state: TcpState, owners: Mapping[int, Owner] | None = None) -> None:
         self._rows = rows
         self._state = state
+        self._owners = owners
         self._decoded: tuple[Connection, ...] | None = None
 
     def __len__(self) -> int:
@@ -72,13 +88,47 @@ class KeptRows(Sequence[Connection]):
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         if self._decoded is None:  # rows travel between processes as they are
-            return KeptRows, (self._rows, self._state)
+            return KeptRows, (self._rows, self._state, self._owners)
         return tuple, (self._decoded,)
 
     @property
     def decoded(self) -> bool:
         """Whether somebody has looked."""
         return self._decoded is not None
+
+    @property
+    def owned(self) -> bool:
+        """Whether owners were searched for."""
+        return self._owners is not None or self._decoded is not None
+
+    def sought(self) -> Iterable["KeptSocket | Connection"]:
+        """Those to which a file refers, for a search for their owners."""
+        if self._decoded is not None:
+            return [row for row in self._decoded if row.inode]
+        handles = map(handle_at, self._rows, [0] * len(self._rows))
+        return [
+            KeptSocket(*handle, cgroup_of(row), row)
+            for row, handle in zip(self._rows, handles, strict=True)
+            if handle.inode
+        ]
+
+    def with_owners(self, owners: Mapping[int, Owner]) -> "KeptRows":
+        """The same, not decoded, with owners by inode."""
+        return KeptRows(self._rows, self._state, owners)
+
+    def owners(self) -> Iterator[tuple[int, Owner]]:
+        """The inode of each that is not decoded, and its owner as far as it was searched for."""
+        known = self._owners or {}
+        for row in self._rows:
+            inode = int.from_bytes(row[_INODE : _INODE + 4], "little")
+            yield inode, known.get(inode) or owner_of(inode)
+
+    def parted(self, key: Callable[[Owner], K]) -> "dict[K, KeptRows]":
+        """Those that are not decoded, in parts by what `key` makes of their owners."""
+        parts: dict[K, list[bytes]] = {}
+        for row, (_, owner) in zip(self._rows, self.owners(), strict=True):
+            parts.setdefault(key(owner), []).append(row)
+        return {part: KeptRows(rows, self._state, self._owners) for part, rows in parts.items()}
 
     def as_told(self) -> Sequence[bytes]:
         """The rows as the kernel told them; none where somebody has looked at one."""
@@ -94,11 +144,12 @@ class KeptRows(Sequence[Connection]):
         """Those to which no file refers."""
         if self._decoded is not None:
             return [row for row in self._decoded if not row.inode]
-        return _decode_each([row for row in self._rows if row[_INODE : _INODE + 4] == _NO_INODE])
+        return self._each([row for row in self._rows if row[_INODE : _INODE + 4] == _NO_INODE])
 
     def with_file(self) -> "KeptRows":
         """Those to which a file refers."""
-        return KeptRows([row for row in self._rows if row[_INODE : _INODE + 4] != _NO_INODE], self._state)
+        rows = [row for row in self._rows if row[_INODE : _INODE + 4] != _NO_INODE]
+        return KeptRows(rows, self._state, self._owners)
 
     def with_queue(self, least: int) -> Sequence[Connection]:
         """Those with so many bytes in a queue at least."""
@@ -109,7 +160,7 @@ class KeptRows(Sequence[Connection]):
 
         if self._decoded is not None:
             return [row for row in self._decoded if max(row.receive_queue, row.send_queue) >= least]
-        return _decode_each([row for row in self._rows if is_long(row)])
+        return self._each([row for row in self._rows if is_long(row)])
 
     def highest_ages(self) -> Sequence[float] | None:
         """The most that each can have been in its state, in seconds, ascending, from this look alone.
@@ -117,38 +168,56 @@ class KeptRows(Sequence[Connection]):
         None where columns do not tell: in another state than CLOSE_WAIT and FIN_WAIT_2, or where the kernel
         does not describe each connection at the same place.
         """
+        found = self._times(max)
+        return None if found is None else [age / _PER_SECOND for age in found]
+
+    def ages(self) -> tuple[Sequence[float], Sequence[float]] | None:
+        """The least and the most that each can have been in its state, as `highest_ages`.
+
+        None as well where a keepalive timer runs, which may tell more.
+        """
+        if any(row[_TIMER] == _KEEPALIVE for row in self._rows):
+            return None
+        low, high = self._times(min), self._times(max)
+        if low is None or high is None:
+            return None
+        return [age / _PER_SECOND for age in low], [age / _PER_SECOND for age in high]
+
+    def _times(self, choose: Callable[[int, int], int]) -> list[int] | None:
+        """One of the two times of each that bound its age, in milliseconds, ascending."""
         places = {
             TcpState.CLOSE_WAIT: (_LAST_DATA_RECEIVED, _LAST_ACK_RECEIVED),
             TcpState.FIN_WAIT_2: (_LAST_DATA_SENT, _LAST_ACK_RECEIVED),
         }.get(self._state)
         if places is None or self._decoded is not None:
             return None
-        ages: list[int] = []
+        times: list[int] = []
         lengths = set(map(len, self._rows))
         for length in lengths:
             alike = self._rows if len(lengths) == 1 else [row for row in self._rows if len(row) == length]
             for first in range(0, len(alike), _AT_ONCE):
-                found = _greater_of(alike[first : first + _AT_ONCE], places)
+                found = _two_of(alike[first : first + _AT_ONCE], places)
                 if found is None:
                     return None
-                ages += found
-        ages.sort()
-        return [age / _PER_SECOND for age in ages]
+                times += map(choose, *found)
+        times.sort()
+        return times
 
     def _all(self) -> tuple[Connection, ...]:
         if self._decoded is None:
             self._rows.reverse()
             decoded = []
             while self._rows:  # each is let go of on the way: together both forms take half as much again
-                row = decode_row(self._rows.pop())
-                if isinstance(row, Connection):
-                    decoded.append(row)
+                decoded += self._each([self._rows.pop()])
             self._decoded = tuple(decoded)
         return self._decoded
 
-
-def _decode_each(rows: Iterable[bytes]) -> Sequence[Connection]:
-    return [row for row in map(decode_row, rows) if isinstance(row, Connection)]
+    def _each(self, rows: Iterable[bytes]) -> list[Connection]:
+        decoded = [row for row in map(decode_row, rows) if isinstance(row, Connection)]
+        owners = self._owners
+        if not owners:
+            return decoded
+        return [row._replace(owner=owners[row.inode]) if row.inode in owners else row for row in decoded]
 
 
 def without_file(rows: Sequence[Connection]) -> Sequence[Connection]:
@@ -163,8 +232,8 @@ def with_queue(rows: Sequence[Connection], least: int) -> Sequence[Connection]:
     return [row for row in rows if max(row.receive_queue, row.send_queue) >= least]
 
 
-def _greater_of(rows: list[bytes], places: tuple[int, int]) -> list[int] | None:
-    """The greater of two numbers of struct tcp_info of each row; None where it is not there in each."""
+def _two_of(rows: list[bytes], places: tuple[int, int]) -> tuple[list[int], list[int]] | None:
+    """Two numbers of struct tcp_info of each row; None where it is not there in each."""
     at = find_attribute(rows[0], INFO)
     length = len(rows[0])
     if at is None or length % 4 or len(rows[0]) < at + places[1] + 4:
@@ -173,4 +242,4 @@ def _greater_of(rows: list[bytes], places: tuple[int, int]) -> list[int] | None:
     if len(set(words[(at - _INFO_HEADER) // 4 :: step].tolist())) > 1:
         return None
     one, other = (words[(at + place) // 4 :: step].tolist() for place in places)
-    return list(map(max, one, other))
+    return one, other

@@ -15,14 +15,15 @@ Nothing is bound, connected, written or sent to another host, and no process is 
 
 import os
 import time
-from collections.abc import Collection, Iterable, Mapping
-from typing import TypeAlias
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, TypeAlias
 
 from tcpdoctor.kernel.closer_look import fill_in_owners, postpone_owners, worth_an_owner
 from tcpdoctor.kernel.counters import OWN_RESETS, read_counters, read_sockstat, read_softnet
 from tcpdoctor.kernel.descriptor_search import Still
 from tcpdoctor.kernel.entered import replayed
-from tcpdoctor.kernel.kept_rows import KeptRows, without_file
+from tcpdoctor.kernel.kept_rows import KeptRows, KeptSocket, without_file
 from tcpdoctor.kernel.namespaces import read_identity
 from tcpdoctor.kernel.owners import (
     ENDED,
@@ -52,11 +53,17 @@ from tcpdoctor.kernel.snapshot import (
     SysctlValue,
 )
 from tcpdoctor.kernel.sock_diag import DumpRefusedError
-from tcpdoctor.kernel.sock_diag_rows import ask_again, decode_row, name_from
+from tcpdoctor.kernel.sock_diag_rows import ask_again, decode_row, name_from, name_of
 from tcpdoctor.kernel.sockets import read_connections, read_listeners, take_census
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.sysctl import read_sysctls
 from tcpdoctor.kernel.underway import UNDERWAY
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
+Sought: TypeAlias = Listener | Connection | KeptSocket
+"""A socket whose owner is searched for."""
 
 PASSING_STATES = (
     TcpState.FIN_WAIT_1,
@@ -377,9 +384,7 @@ def _reserved(sysctls: Mapping[str, Reading[SysctlValue]]) -> tuple[tuple[int, i
     return tuple((first, last) for first, last in (span for span in spans if isinstance(span, tuple)))
 
 
-def owned_sockets(
-    look: Snapshot, which: Collection[Owned], *, every_listener: bool = False
-) -> list[Listener | Connection]:
+def owned_sockets(look: Snapshot, which: Collection[Owned], *, every_listener: bool = False) -> list[Sought]:
     """Return the sockets of some kinds whose owners are worth a search, those that have an inode."""
     listeners = () if isinstance(look.listeners, Missing) else look.listeners
     detail = {} if isinstance(look.detail, Missing) else look.detail
@@ -396,15 +401,19 @@ def owned_sockets(
     suspects = (
         worth_an_owner(established) if Owned.SUSPECT in which and isinstance(established, Established) else []
     )
-    sockets: list[Listener | Connection] = [*asked, *_rows(detail, _owned_states(which)), *suspects]
-    return [row for row in sockets if row.inode]
+    sockets: list[Sought] = [row for row in asked if row.inode]
+    sockets += [row for row in suspects if row.inode]
+    for state in _owned_states(which):
+        rows = detail[state].connections if state in detail else ()
+        sockets += rows.sought() if isinstance(rows, KeptRows) else [row for row in rows if row.inode]
+    return sockets
 
 
 def _owned_states(which: Collection[Owned]) -> list[TcpState]:
     return [state for owned, state in OWNED_STATES.items() if owned in which]
 
 
-def groups_of(sockets: Iterable[Listener | Connection]) -> dict[int, int]:
+def groups_of(sockets: Iterable[Sought]) -> dict[int, int]:
     """Return by inode the control groups that made these sockets, where they are known."""
     return {row.inode: row.cgroup for row in sockets if not isinstance(row.cgroup, Missing)}
 
@@ -419,9 +428,9 @@ def fill_in(look: Snapshot, which: Collection[Owned], found: Mapping[int, Owner]
     states = _owned_states(which)
     unheld = {inode for inode, owner in found.items() if isinstance(owner, NotHeld) or owner == ENDED}
     if unheld:
-        detail, listeners = _still_there(detail, unheld), _still_listening(listeners, unheld)
+        detail, listeners = _still_there(detail, states, unheld), _still_listening(listeners, unheld)
     detail = {
-        state: rows._replace(connections=with_owners(rows.connections, found)) if state in states else rows
+        state: rows._replace(connections=_with_owners(rows.connections, found)) if state in states else rows
         for state, rows in detail.items()
     }
     census = look.census
@@ -437,16 +446,21 @@ def fill_in(look: Snapshot, which: Collection[Owned], found: Mapping[int, Owner]
     )
 
 
-def still_among(sockets: Iterable[Listener | Connection]) -> Still:
+def _with_owners(rows: Sequence[Connection], found: Mapping[int, Owner]) -> Sequence[Connection]:
+    return rows.with_owners(found) if _is_undecoded(rows) else with_owners(rows, found)
+
+
+def still_among(sockets: Iterable[Sought]) -> Still:
     """Ask about connections one by one, where they are few; listeners are taken to be there."""
-    rows = {row.inode: row for row in sockets if isinstance(row, Connection) and row.cookie}
+    rows = {row.inode: row for row in sockets if not isinstance(row, Listener) and row.cookie}
 
     def still(inodes: Collection[int]) -> Collection[int]:
         asked = [rows[inode] for inode in inodes if inode in rows]
         if len(asked) > _MOST_ASKED_AGAIN:
             return inodes
         try:
-            present = {decode_row(raw).inode for raw in ask_again(map(name_from, asked), 0)}
+            names = (name_of(row.row) if isinstance(row, KeptSocket) else name_from(row) for row in asked)
+            present = {decode_row(raw).inode for raw in ask_again(names, 0)}
         except DumpRefusedError:
             return inodes
         return present.union(inode for inode in inodes if inode not in rows)
@@ -464,7 +478,9 @@ def _is_of_interest(listener: Listener, not_accepted: set[int], ports: tuple[int
     )
 
 
-def _still_there(detail: Mapping[TcpState, Detail], unheld: set[int]) -> Mapping[TcpState, Detail]:
+def _still_there(
+    detail: Mapping[TcpState, Detail], searched: Collection[TcpState], unheld: set[int]
+) -> Mapping[TcpState, Detail]:
     """Look once more at sockets that nobody holds, and give them as they are by then.
 
     One that was closed while its holder was searched for is left out, or has become an orphan: no process
@@ -473,7 +489,8 @@ def _still_there(detail: Mapping[TcpState, Detail], unheld: set[int]) -> Mapping
     states = [
         state
         for state in detail
-        if not _is_undecoded(detail[state]) and any(row.inode in unheld for row in detail[state].connections)
+        if state in searched or not _is_undecoded(detail[state].connections)
+        if any(inode in unheld for inode, _ in _owners_in(detail[state].connections))
     ]
     again = read_connections(states, bound=_BOUNDS) if states else {}
     if isinstance(again, Missing):
@@ -484,9 +501,14 @@ def _still_there(detail: Mapping[TcpState, Detail], unheld: set[int]) -> Mapping
     }
 
 
-def _is_undecoded(detail: Detail) -> bool:
-    """Whether nobody has looked at these sockets, so that no owner of theirs was searched for."""
-    return isinstance(detail.connections, KeptRows) and not detail.connections.decoded
+def _is_undecoded(rows: Sequence[Connection]) -> "TypeGuard[KeptRows]":
+    """Whether nobody has looked at any of these sockets."""
+    return isinstance(rows, KeptRows) and not rows.decoded
+
+
+def _owners_in(rows: Sequence[Connection]) -> Iterable[tuple[int, Owner]]:
+    """Inode and owner of each, none of them decoded for it."""
+    return rows.owners() if _is_undecoded(rows) else ((row.inode, row.owner) for row in rows)
 
 
 def _refresh(
@@ -513,16 +535,8 @@ def _key(row: Connection) -> tuple[int, Endpoint, Endpoint]:
     return row.cookie, row.local, row.remote
 
 
-def _rows(
-    detail: Mapping[TcpState, Detail], states: Iterable[TcpState], *, decoded_only: bool = False
-) -> list[Connection]:
-    """The connections in these states; with `decoded_only` without those at which nobody has looked."""
-    return [
-        row
-        for state in states
-        if state in detail and not (decoded_only and _is_undecoded(detail[state]))
-        for row in detail[state].connections
-    ]
+def _rows(detail: Mapping[TcpState, Detail], states: Iterable[TcpState]) -> list[Connection]:
+    return [row for state in states if state in detail for row in detail[state].connections]
 
 
 def with_holders(look: Snapshot) -> Snapshot:
@@ -534,12 +548,13 @@ def _read_holders(look: Snapshot) -> Mapping[int, Process]:
     """Read the processes that were found to hold sockets, without those that took over their numbers."""
     rows: list[Listener | Connection] = [*_unread(look.census)]
     rows += () if isinstance(look.listeners, Missing) else look.listeners
-    rows += () if isinstance(look.detail, Missing) else _rows(look.detail, look.detail, decoded_only=True)
+    owners = [(row.inode, row.owner) for row in rows]
+    details = () if isinstance(look.detail, Missing) else look.detail.values()
     places: dict[int, list[tuple[int, int]]] = {}
-    for row in rows:
-        if isinstance(row.owner, Held):
-            for holder in row.owner.holders:
-                places.setdefault(holder.pid, []).append((holder.fd, row.inode))
+    for inode, owner in chain(owners, *(_owners_in(detail.connections) for detail in details)):
+        if isinstance(owner, Held):
+            for holder in owner.holders:
+                places.setdefault(holder.pid, []).append((holder.fd, inode))
     read = _read_all(places)
     return {pid: read[pid] for pid in read if not _is_another(read[pid], places[pid], look.clock)}
 

@@ -221,7 +221,7 @@ class _Naming:
             for pid in search.holders_of(inode):
                 self._places.setdefault(pid, []).append(inode)
         self._seen: dict[int, tuple[str, int, int] | None] = {}
-        self._open: dict[int, frozenset[str] | None] = {}
+        self._open: dict[int, frozenset[int] | None] = {}
 
     def holders(self, inode: int, descriptors: Mapping[int, int]) -> tuple[Holder, ...]:
         """Return the holders without processes that ended meanwhile, by pid, but the topmost first.
@@ -229,7 +229,7 @@ class _Naming:
         That is the one that began the others: a pre-fork server's master, whose pid need not be lowest.
         """
         found = []
-        for pid, descriptor in sorted(descriptors.items()):
+        for pid, descriptor in sorted(descriptors.items()) if len(descriptors) > 1 else descriptors.items():
             holder = self._topmost(pid, descriptor, inode) if self._climb else pid
             seen = self._look(holder)
             if seen is not None:
@@ -271,11 +271,11 @@ class _Naming:
             folder = f"/proc/{pid}/fd"
             try:
                 large = os.stat(folder).st_size > _MANY
-                self._open[pid] = None if large else frozenset(os.listdir(folder))
+                self._open[pid] = None if large else frozenset(map(int, os.listdir(folder)))
             except OSError:
                 self._open[pid] = frozenset()  # it does not let us look
         known = self._open[pid]
-        return known is None or str(descriptor) in known
+        return known is None or descriptor in known
 
     def _look(self, pid: int) -> tuple[str, int, int] | None:
         """Return (name, effective uid, parent) of a process; None if it is gone."""

@@ -217,6 +217,14 @@ def find_attribute(data: bytes, wanted: int) -> int | None:
     return None
 
 
+def cgroup_of(data: bytes) -> Reading[int]:
+    """The control group that made the socket that a row is about."""
+    place = find_attribute(data, CGROUP_ID)
+    if place is None or len(data) < place + _CGROUP.size:
+        return _NO_CGROUP
+    return int.from_bytes(data[place : place + _CGROUP.size], "little")
+
+
 def owner_of(inode: int) -> Owner:
     """What the row alone says about the owner: without an inode nobody can hold it."""
     return NOT_LOOKED_UP if inode else _NOT_HELD

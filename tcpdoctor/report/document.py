@@ -7,7 +7,7 @@ field ``missing``, by its place below it: ``owner``, ``options.SO_KEEPALIVE``, `
 import functools
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import partial
 from json import JSONEncoder
@@ -90,46 +90,39 @@ def json_line(record: Any) -> str:
 class _Form(NamedTuple):
     """How records are written whose fields have the same types: nearly all that is done is done once."""
 
-    template: str
-    taken: tuple[int, ...]
-    """The fields that the template takes."""
-    converted: tuple[tuple[int, Callable[[Any], str]], ...]
-    """Those of them, by their place among these, that must be made text first."""
-    special: tuple[tuple[int, int, str], ...]
-    """Place, field and key of those that may have reasons."""
+    write: Callable[[Any, Sequence[str], str], str]
+    """The text of a record, given that of the fields below and of its reasons."""
+    special: tuple[tuple[int, str], ...]
+    """Place and key of those that may have reasons."""
     reasons_at: int
     """The place of ``missing``; -1 without."""
 
 
 @functools.cache
-def _form_of(record: type, kinds: tuple[type, ...], has_reasons: bool) -> _Form:  # noqa: FBT001 - a key
-    heads: list[str] = []
-    taken: list[int] = []
-    converted: list[tuple[int, Callable[[Any], str]]] = []
-    special: list[tuple[int, int, str]] = []
+def _form_of(record: type, kinds: tuple[type, ...]) -> _Form:
+    parts: list[str] = []
+    special: list[tuple[int, str]] = []
     reasons_at = -1
     for number, (key, kind) in enumerate(zip(record._fields, kinds, strict=True)):  # type: ignore[attr-defined]
         if kind is Absent:
             continue
-        place = len(taken)
         if kind is type(None):
-            heads.append(f'"{key}": null')
-            continue
-        heads.append(f'"{key}": %{"d" if kind is int else "s"}')
-        taken.append(number)
-        if key == "missing" and has_reasons:
-            reasons_at = place
+            text = "null"
+        elif kind is int:
+            text = f"{{record[{number}]}}"
         elif kind is str:
-            converted.append((place, encode_string))
-        elif kind is float:
-            converted.append((place, _float_text))
-        elif kind is not int:
-            special.append((place, number, key))
-    return _Form("{" + ", ".join(heads) + "}", tuple(taken), tuple(converted), tuple(special), reasons_at)
-
-
-def _float_text(value: float) -> str:
-    return float.__repr__(value) if math.isfinite(value) else "null"
+            text = f"{{encode(record[{number}])}}"
+        elif kind is float:  # infinite less itself is NaN
+            text = f"{{repr(value) if (value := record[{number}]) - value == 0 else 'null'}}"
+        elif key == "missing" and hasattr(kind, "keys"):  # a fact has one reason, no mapping
+            reasons_at, text = number, "{reasons}"
+        else:
+            text = f"{{below[{len(special)}]}}"
+            special.append((number, key))
+        parts.append(f'"{key}": {text}')
+    source = f"lambda record, below, reasons: f'''{{{{{', '.join(parts)}}}}}'''"
+    write = eval(source, {"encode": encode_string, "repr": float.__repr__})  # noqa: S307 - of names of fields
+    return _Form(write, tuple(special), reasons_at)
 
 
 @functools.lru_cache(64)
@@ -138,26 +131,27 @@ def _reasons_text(reasons: tuple[tuple[str, str], ...]) -> str:
 
 
 def _line(record: Any, above: dict[str, str]) -> str:
-    has_reasons = hasattr(getattr(record, "missing", None), "keys")  # a fact has one reason, no mapping
-    form = _form_of(record.__class__, tuple(map(type, record)), has_reasons)
-    values = [record[number] for number in form.taken]
-    for place, convert in form.converted:
-        values[place] = convert(values[place])
+    form = _form_of(record.__class__, tuple(map(type, record)))
     reasons: dict[str, str] = {}
-    for place, number, key in form.special:
-        value = record[number]
-        if hasattr(value, "_fields"):
-            below: dict[str, str] = {}
-            values[place] = _line(value, below)
-            for name, reason in below.items():
-                reasons[f"{key}.{name}"] = reason
-        else:
-            values[place] = _encode(_plain(value, key, reasons))
+    texts = [_below(record[number], key, reasons) for number, key in form.special]
     if form.reasons_at >= 0:
-        values[form.reasons_at] = _reasons_text(tuple({**record.missing, **reasons}.items()))
-    elif reasons:
-        above |= reasons
-    return form.template % tuple(values)
+        told = record[form.reasons_at]
+        return form.write(record, texts, _reasons_text(tuple({**told, **reasons}.items())))
+    above |= reasons
+    return form.write(record, texts, "")
+
+
+def _below(value: Any, key: str, reasons: dict[str, str]) -> str:
+    if not hasattr(value, "_fields"):
+        return _encode(_plain(value, key, reasons))
+    form = _form_of(value.__class__, tuple(map(type, value)))
+    if not form.special and form.reasons_at < 0:
+        return form.write(value, (), "")
+    below: dict[str, str] = {}
+    text = _line(value, below)
+    for name, reason in below.items():
+        reasons[f"{key}.{name}"] = reason
+    return text
 
 
 def _object(record: Any, above: dict[str, str]) -> dict[str, JsonValue]:

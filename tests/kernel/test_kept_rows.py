@@ -1,13 +1,16 @@
 """Columns of raw rows say what the decoded rows say."""
 
 import contextlib
+import os
 import pickle
 import socket
 
 import pytest
 
-from tcpdoctor.facts.socketset import Earlier, Unsure, age_of
+from tcpdoctor.facts.socketset import Earlier, SocketSet, Unsure, age_of
 from tcpdoctor.kernel.kept_rows import KeptRows, with_queue, without_file
+from tcpdoctor.kernel.owners import find_owners
+from tcpdoctor.kernel.snapshot import Held
 from tcpdoctor.kernel.sockets import read_connections
 from tcpdoctor.kernel.states import TcpState
 from tests.facts.samples import once, snapshot
@@ -88,6 +91,43 @@ def test_columns_say_what_the_decoded_rows_say(in_namespace):
     assert answers[TcpState.CLOSE_WAIT][2] == (23, 23)
     assert answers[TcpState.CLOSE_WAIT][3] == (26, 26)
     assert len(answers[TcpState.CLOSE_WAIT][4][0]) == 3
+
+
+def test_rows_with_owners_say_what_the_decoded_rows_say(in_namespace):
+    def look():
+        with half_closed(23, not_accepted=3):
+            kept = read_connections(CLOSING, undecoded=CLOSING)[TcpState.CLOSE_WAIT].connections
+            sought = [(row.inode, row.uid, row.cookie, row.cgroup) for row in kept.sought()]
+            owners = find_owners({row.inode: row.uid for row in kept.sought()}, seconds=60.0)
+            held = kept.with_owners(owners)
+            parts = held.parted(lambda owner: isinstance(owner, Held))
+            ages = SocketSet(parts[True]).ages(Earlier(once(snapshot())))
+            told = list(held.owners())
+            undecoded = not held.decoded and not parts[True].decoded and held.owned and not kept.owned
+            rows, mine = list(held), list(parts[True])
+            return (
+                undecoded,
+                sought == [(row.inode, row.uid, row.cookie, row.cgroup) for row in rows if row.inode],
+                told == [(row.inode, row.owner) for row in rows],
+                [row.owner.holders[0].pid for row in mine] == [os.getpid()] * 23,
+                len(parts[False]),
+                ages == SocketSet(mine).ages(Earlier(once(snapshot()))),
+            )
+
+    assert in_namespace(look) == (True, True, True, True, 3, True)
+
+
+def test_ages_are_left_to_the_rows_where_a_keepalive_timer_runs(in_namespace):
+    def look():
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            with socket.create_connection(server.getsockname()) as client, server.accept()[0]:
+                client.shutdown(socket.SHUT_WR)
+                until(lambda: read_connections(CLOSING)[TcpState.CLOSE_WAIT].total == 1)
+                kept = read_connections(CLOSING, undecoded=CLOSING)[TcpState.CLOSE_WAIT].connections
+                return kept.ages(), len(kept.highest_ages())
+
+    assert in_namespace(look) == (None, 1)
 
 
 def test_hidden_ages_from_columns_are_those_of_the_rows(in_namespace):
