@@ -7,11 +7,12 @@ field ``missing``, by its place below it: ``owner``, ``options.SO_KEEPALIVE``, `
 import functools
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from functools import partial
 from json import JSONEncoder
 from json.encoder import encode_basestring_ascii as encode_string
+from operator import itemgetter
 from types import UnionType
 from typing import (
     Annotated,
@@ -90,8 +91,12 @@ def json_line(record: Any) -> str:
 class _Form(NamedTuple):
     """How records are written whose fields have the same types: nearly all that is done is done once."""
 
-    write: Callable[[Any, Sequence[str], str], str]
-    """The text of a record, given that of the fields below and of its reasons."""
+    template: str
+    take: Callable[[Any], tuple[Any, ...]]
+    """Gives the fields that the template takes."""
+    texts: tuple[int, ...]
+    """Which of them are text, by their place among these."""
+    floats: tuple[int, ...]
     special: tuple[tuple[int, str], ...]
     """Place and key of those that may have reasons."""
     reasons_at: int
@@ -101,28 +106,31 @@ class _Form(NamedTuple):
 @functools.cache
 def _form_of(record: type, kinds: tuple[type, ...]) -> _Form:
     parts: list[str] = []
+    taken: list[int] = []
+    places: dict[str, list[int]] = {"text": [], "float": []}
     special: list[tuple[int, str]] = []
     reasons_at = -1
     for number, (key, kind) in enumerate(zip(record._fields, kinds, strict=True)):  # type: ignore[attr-defined]
         if kind is Absent:
             continue
         if kind is type(None):
-            text = "null"
-        elif kind is int:
-            text = f"{{record[{number}]}}"
-        elif kind is str:
-            text = f"{{encode(record[{number}])}}"
-        elif kind is float:  # infinite less itself is NaN
-            text = f"{{repr(value) if (value := record[{number}]) - value == 0 else 'null'}}"
+            parts.append(f'"{key}": null')
+            continue
+        parts.append(f'"{key}": %{"d" if kind is int else "s"}')
+        place = len(taken)
+        taken.append(number)
+        if kind is str or kind is float:
+            places["text" if kind is str else "float"].append(place)
         elif key == "missing" and hasattr(kind, "keys"):  # a fact has one reason, no mapping
-            reasons_at, text = number, "{reasons}"
-        else:
-            text = f"{{below[{len(special)}]}}"
-            special.append((number, key))
-        parts.append(f'"{key}": {text}')
-    source = f"lambda record, below, reasons: f'''{{{{{', '.join(parts)}}}}}'''"
-    write = eval(source, {"encode": encode_string, "repr": float.__repr__})  # noqa: S307 - of names of fields
-    return _Form(write, tuple(special), reasons_at)
+            reasons_at = place
+        elif kind is not int:
+            special.append((place, key))
+    # two at least, or what is taken is no tuple
+    getter = itemgetter(*taken) if len(taken) > 1 else lambda record: tuple(record[place] for place in taken)
+    return _Form(
+        "{" + ", ".join(parts) + "}", getter, tuple(places["text"]), tuple(places["float"]),
+        tuple(special), reasons_at,
+    )  # fmt: skip
 
 
 @functools.lru_cache(64)
@@ -131,27 +139,29 @@ def _reasons_text(reasons: tuple[tuple[str, str], ...]) -> str:
 
 
 def _line(record: Any, above: dict[str, str]) -> str:
-    form = _form_of(record.__class__, tuple(map(type, record)))
+    template, take, texts, floats, special, reasons_at = _form_of(record.__class__, tuple(map(type, record)))
+    values = list(take(record))
+    for place in texts:
+        values[place] = encode_string(values[place])
+    for place in floats:
+        values[place] = repr(values[place]) if math.isfinite(values[place]) else "null"
+    if not special and reasons_at < 0:
+        return template % tuple(values)
     reasons: dict[str, str] = {}
-    texts = [_below(record[number], key, reasons) for number, key in form.special]
-    if form.reasons_at >= 0:
-        told = record[form.reasons_at]
-        return form.write(record, texts, _reasons_text(tuple({**told, **reasons}.items())))
-    above |= reasons
-    return form.write(record, texts, "")
-
-
-def _below(value: Any, key: str, reasons: dict[str, str]) -> str:
-    if not hasattr(value, "_fields"):
-        return _encode(_plain(value, key, reasons))
-    form = _form_of(value.__class__, tuple(map(type, value)))
-    if not form.special and form.reasons_at < 0:
-        return form.write(value, (), "")
-    below: dict[str, str] = {}
-    text = _line(value, below)
-    for name, reason in below.items():
-        reasons[f"{key}.{name}"] = reason
-    return text
+    for place, key in special:
+        value = values[place]
+        if hasattr(value, "_fields"):
+            below: dict[str, str] = {}
+            values[place] = _line(value, below)
+            for name, reason in below.items():
+                reasons[f"{key}.{name}"] = reason
+        else:
+            values[place] = _encode(_plain(value, key, reasons))
+    if reasons_at >= 0:
+        values[reasons_at] = _reasons_text(tuple({**values[reasons_at], **reasons}.items()))
+    else:
+        above |= reasons
+    return template % tuple(values)
 
 
 def _object(record: Any, above: dict[str, str]) -> dict[str, JsonValue]:
