@@ -11,7 +11,7 @@ from tcpdoctor.answers.check import Check, checked, count_of, status
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Finding, Severity
 from tcpdoctor.facts.destinations import Left
-from tcpdoctor.facts.trend import Series
+from tcpdoctor.facts.trend import Series, TooFew
 from tcpdoctor.kernel.kept_rows import Handle
 from tcpdoctor.kernel.owner_memory import NOT_YET
 from tcpdoctor.kernel.pulse import HELD_STATES, Pulse
@@ -454,7 +454,7 @@ class Course:
             total += row.drops
         before, self._drops[key] = self._drops.get(key), (self._clock, total)
         if before is None or self._clock <= before[0]:
-            return Missing("needs two looks")
+            return TooFew("needs two looks")
         if total < before[1]:
             return Missing("a listener ended between the looks")
         return (total - before[1]) / (self._clock - before[0])
@@ -632,7 +632,7 @@ def _rates(before: Pulse | None, after: Pulse) -> Rates:
 
 def _rate(name: str, before: Pulse | None, after: Pulse) -> Reading[float]:
     if before is None:
-        return Missing("needs two looks")
+        return TooFew("needs two looks")
     for look in (after, before):
         if isinstance(look.counters, Missing):
             return look.counters
@@ -640,6 +640,6 @@ def _rate(name: str, before: Pulse | None, after: Pulse) -> Reading[float]:
             return Missing(f"this kernel does not count {name}")
     seconds = after.clock - before.clock
     if seconds <= 0:
-        return Missing("needs two looks taken at different times")
+        return TooFew("needs two looks taken at different times")
     grown = after.counters[name] - before.counters[name]  # type: ignore[index]  # neither is Missing
     return Missing(f"{name} went backwards: it was reset") if grown < 0 else grown / seconds

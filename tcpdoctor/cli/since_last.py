@@ -100,7 +100,7 @@ def render_changes(check: Check, changes: Changes, kind: str, style: Style, *, q
     if not shown.any():
         return ""
     if kind == "text":
-        from tcpdoctor.report.changes_text import changes_page
+        from tcpdoctor.report.journal import changes_page
         from tcpdoctor.report.page import page_text
 
         return page_text(changes_page(shown, check.samples.after, style), style) + "\n"

@@ -15,7 +15,7 @@ _FEWEST = 3
 
 
 class TooFew(Missing):
-    """Growth that is not told yet: two looks a moment apart say little."""
+    """Growth that is not told yet: one look says nothing of it, and two a moment apart say little."""
 
     __slots__ = ()
 

@@ -5,20 +5,20 @@ filters them.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from tcpdoctor.kernel.addresses import interface_indexes
 from tcpdoctor.kernel.cgroups import find_cgroup_paths
 from tcpdoctor.kernel.entered import booted_at, is_recording, moment
+from tcpdoctor.kernel.kept_rows import KeptRows
 from tcpdoctor.kernel.listing import WAYS, Way
 from tcpdoctor.kernel.namespaces import (
     Identity,
     read_identity,
 )
-from tcpdoctor.kernel.other_ends import OtherEnds, other_ends_of
 from tcpdoctor.kernel.owners import find_owners, with_owners
 from tcpdoctor.kernel.processes import Lineage, read_lineage, read_process
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -35,6 +35,7 @@ from tcpdoctor.kernel.snapshot import (
     SysctlValue,
     UdpSocket,
 )
+from tcpdoctor.kernel.sock_diag_rows import decode_row, inode_and_uid, name_from, name_of
 from tcpdoctor.kernel.sockets import read_connections, read_listeners
 from tcpdoctor.kernel.sockopts import BIND_OPTIONS, Descriptor, SocketOptions, read_options
 from tcpdoctor.kernel.standing import Standing, read_standings
@@ -52,6 +53,91 @@ from tcpdoctor.kernel.bind_rules import (
     privilege_of,
     read_bind_rules,
 )
+
+Ends: TypeAlias = bytes
+"""Both ports and both addresses; an IPv4-mapped one as IPv4, so that both ends of a connection compare."""
+
+_IPV4, _MAPPED = 2, bytes(10) + b"\xff\xff"
+
+
+class OtherEnds:
+    """Some other ends by their own addresses."""
+
+    def __init__(
+        self,
+        rows: Mapping[Ends, bytes | Connection],
+        owners: Mapping[int, Owner] = MappingProxyType({}),
+    ) -> None:
+        self._rows = rows
+        self._owners = owners
+
+    def inodes(self) -> dict[int, int]:
+        """The uid by inode of those to which a file refers."""
+        found = (
+            inode_and_uid(row) if isinstance(row, bytes) else (row.inode, row.uid)
+            for row in self._rows.values()
+        )
+        return {inode: uid for inode, uid in found if inode}
+
+    def owned_by(self, owners: Mapping[int, Owner]) -> "OtherEnds":
+        """The same with their owners."""
+        return OtherEnds(self._rows, owners)
+
+    def of(self, connection: Connection) -> Connection | None:
+        """Return the other end of one of the connections; None where it is no socket here."""
+        row = self._rows.get(_flipped(*name_from(connection)))
+        if row is None:
+            return None
+        decoded = decode_row(row) if isinstance(row, bytes) else row
+        if not isinstance(decoded, Connection):
+            return None
+        owner = self._owners.get(decoded.inode) if decoded.inode else None
+        return decoded if owner is None else decoded._replace(owner=owner)
+
+
+def other_ends_of(
+    ours: Reading[Mapping[TcpState, Detail]], others: Reading[Mapping[TcpState, Detail]]
+) -> OtherEnds:
+    """Find the other ends of our connections among others."""
+    wanted = {_flipped(*name) for name, _ in _each(ours)}
+    found: dict[Ends, bytes | Connection] = {}
+    for name, row in _each(others) if wanted else ():
+        ends = _ends(*name)
+        if ends in wanted:
+            found.setdefault(ends, row)
+    return OtherEnds(found)
+
+
+def _each(
+    details: Reading[Mapping[TcpState, Detail]],
+) -> Iterator[tuple[tuple[int, bytes], bytes | Connection]]:
+    for detail in () if isinstance(details, Missing) else details.values():
+        rows: Iterable[bytes | Connection] = detail.connections
+        if isinstance(detail.connections, KeptRows):
+            rows = detail.connections.as_told() or rows
+        for row in rows:
+            yield name_of(row) if isinstance(row, bytes) else name_from(row), row
+
+
+def _ends(family: int, name: bytes) -> Ends:
+    source, target = _addresses(family, name)
+    return name[:4] + source + target
+
+
+def _flipped(family: int, name: bytes) -> Ends:
+    source, target = _addresses(family, name)
+    return name[2:4] + name[:2] + target + source
+
+
+def _addresses(family: int, name: bytes) -> tuple[bytes, bytes]:
+    """Our own and the other, out of struct inet_diag_sockid."""
+    if family == _IPV4:
+        return name[4:8], name[20:24]
+    source, target = name[4:20], name[20:36]
+    if source.startswith(_MAPPED) and target.startswith(_MAPPED):
+        return source[12:], target[12:]
+    return source, target
+
 
 CONNECTION_STATES = tuple(state for state in COUNTED_STATES if state is not TcpState.LISTEN)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.lab.lifetime import another_program
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import (
     allow_descriptors,
@@ -17,7 +18,6 @@ from tcpdoctor.lab.pairs import (
     wait_until,
 )
 from tcpdoctor.lab.peers import connect_all, half_close, keeping_open, let_pass, read_for, streaming
-from tcpdoctor.lab.programs import another_program
 from tcpdoctor.lab.scenario import Asked, Between, Broken, Cured, Scenario, Scene, Step
 from tcpdoctor.lab.silence import go_deaf
 

@@ -4,6 +4,9 @@ import ctypes
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, Pipe
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -69,3 +72,30 @@ def _prctl(option: int, value: int) -> None:
     if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
         problem = ctypes.get_errno()
         raise OSError(problem, os.strerror(problem))
+
+
+@contextmanager
+def another_program(work: Callable[[Connection], object], name: str = "lab-peer") -> Iterator[Connection]:
+    """A forked process that does `work`; yields the line to talk to it. It is killed when the block ends.
+
+    Fork it before you open sockets: it inherits what is open. `name` is what findings and `ss -p` call it.
+    """
+    ours, theirs = Pipe()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            die_with(parent)
+            ours.close()
+            with open("/proc/self/comm", "w", encoding="ascii") as comm:
+                comm.write(name)
+            work(theirs)
+        finally:
+            os._exit(0)
+    theirs.close()
+    try:
+        yield ours
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        ours.close()

@@ -15,6 +15,7 @@ from tcpdoctor.lab.packets import send_outside_the_window
 from tcpdoctor.lab.pairs import (
     LOOPBACK,
     NeverCameError,
+    again_and_again,
     allow_descriptors,
     connect,
     connect_pair,
@@ -22,7 +23,6 @@ from tcpdoctor.lab.pairs import (
     state_of,
     wait_until,
 )
-from tcpdoctor.lab.repeat import again_and_again
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene, Step
 
 

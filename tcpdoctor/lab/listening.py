@@ -7,8 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 from tcpdoctor.lab.connecting import attempts
 from tcpdoctor.lab.namespace import write_sysctl
-from tcpdoctor.lab.pairs import LOOPBACK, allow_descriptors, connect, listen
-from tcpdoctor.lab.repeat import again_and_again
+from tcpdoctor.lab.pairs import LOOPBACK, again_and_again, allow_descriptors, connect, listen
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene, Step
 from tcpdoctor.lab.silence import go_deaf
 

@@ -14,9 +14,8 @@ from tcpdoctor.lab.packets import (
     send_damaged_segments,
     send_from_the_wrong_side,
 )
-from tcpdoctor.lab.pairs import LOOPBACK, allow_descriptors, connect_pair, listen, wait_until
+from tcpdoctor.lab.pairs import LOOPBACK, again_and_again, allow_descriptors, connect_pair, listen, wait_until
 from tcpdoctor.lab.peers import let_pass
-from tcpdoctor.lab.repeat import again_and_again
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene, Step
 from tcpdoctor.lab.silence import hear_again, hear_small
 from tcpdoctor.lab.traffic import steady_traffic

@@ -8,8 +8,14 @@ from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.connecting import attempts
 from tcpdoctor.lab.keepalive import connected_to_itself, forgotten_connections, half_open
 from tcpdoctor.lab.namespace import write_sysctl
-from tcpdoctor.lab.pairs import LOOPBACK, allow_descriptors, count_sockets, listen, wait_until
-from tcpdoctor.lab.repeat import again_and_again
+from tcpdoctor.lab.pairs import (
+    LOOPBACK,
+    again_and_again,
+    allow_descriptors,
+    count_sockets,
+    listen,
+    wait_until,
+)
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene, Step
 from tcpdoctor.lab.silence import hear_again
 

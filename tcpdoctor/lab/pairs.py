@@ -2,9 +2,10 @@
 
 import resource
 import socket
+import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from tcpdoctor.kernel.states import TcpState
 
@@ -77,3 +78,31 @@ def connect_pair(stack: ExitStack, server: socket.socket) -> tuple[socket.socket
     accepted, _ = server.accept()
     stack.enter_context(accepted)
     return client, accepted
+
+
+@contextmanager
+def again_and_again(act: Callable[[], None], *, every: float) -> Iterator[None]:
+    """Call `act` in a thread, `every` seconds after it ended, from now until the block is left.
+
+    It has been called once when the block begins. What it raises ends the repetition, and is raised when
+    the block is left.
+    """
+    over, problems = threading.Event(), list[BaseException]()
+
+    def repeat() -> None:
+        try:
+            while not over.wait(every):
+                act()
+        except BaseException as problem:  # whatever it is: it is raised again in the caller's thread
+            problems.append(problem)
+
+    act()
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    if problems:
+        raise problems[0]

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from multiprocessing.connection import Connection
 
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.lab.lifetime import another_program
 from tcpdoctor.lab.pairs import LOOPBACK, NeverCameError, count_sockets, wait_until
-from tcpdoctor.lab.programs import another_program
 from tcpdoctor.lab.scenario import Asked, Between, Scenario, Scene, Step
 
 _PORT, _NEXT_PORT = 7001, 7003

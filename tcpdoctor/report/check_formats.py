@@ -81,7 +81,7 @@ def _text(style: Style, form: TextForm) -> Renderers:
         return check_short(check, style, only) if form == "short" else unanswered_text(check, style)
 
     def many(checks: Checks, quiet: bool) -> str:  # noqa: FBT001 - one of many renderers
-        from tcpdoctor.report.check_everywhere import checks_text
+        from tcpdoctor.report.check_short import checks_text
 
         return checks_text(checks, style, form, quiet=quiet)
 

@@ -23,7 +23,7 @@ MOST_RULES = 12
 _INDENT = " " * 10
 """What stands below a status."""
 _STATUS = 8
-_COLUMNS = (Column("STATUS"), Column("HOST"), Column("FINDINGS", below=True))
+_COLUMNS = (Column("STATUS", severe=True), Column("HOST"), Column("FINDINGS", below=True))
 _MOST_NAMED = 4
 """Hosts that are named in a finding's first line."""
 
@@ -177,7 +177,7 @@ def _hosts(answer: FleetAnswer, most: int, style: Style) -> list[str]:
         return []
     room = style.room - len(_INDENT) - 2 - max(len(host.name) for host in sick) - 2
     rows = [(host.status.upper(), host.name, _found_in(host, room)) for host in sick]
-    lines = [_painted(line, style) for line in table(_COLUMNS, rows, style, " ")]
+    lines = table(_COLUMNS, rows, style, " ")
     more = answer.summary.sick - len(sick)
     if more:
         lines.append(
@@ -192,11 +192,6 @@ def _found_in(host: FleetHost, room: int) -> str:
         if len(words := found_words(host, most)) <= room:
             return words
     return found_words(host, 1)
-
-
-def _painted(line: str, style: Style) -> str:
-    word = line.split(maxsplit=1)[0] if line.startswith(" ") and line[1:2].isupper() else ""
-    return line.replace(word, style.severity(word.lower(), word), 1) if word.lower() in STATUSES else line
 
 
 def _unknown(answer: FleetAnswer, most: int, style: Style) -> list[str]:

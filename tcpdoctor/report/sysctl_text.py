@@ -156,8 +156,8 @@ def origin_words(by: ToldSource | None, later: ToldSource | None) -> str | None:
             else f"{_source(later)} says {later.value or 'nothing'}: not applied, or changed since"
         )
     if later is None:
-        return f"set by {_source(by)}"
-    return f"set by {_source(by)}; {_source(later)} says {later.value or 'nothing'} and has not set it"
+        return _source(by)
+    return f"{_source(by)}; {_source(later)} says {later.value or 'nothing'} and has not set it"
 
 
 def _source(source: ToldSource) -> str:
@@ -235,7 +235,7 @@ def _particulars(answer: SysctlAnswer) -> list[tuple[str, str]]:
     origin = origin_words(answer.set_by, answer.not_set_by)
     if origin is not None:
         label = "Differs" if answer.set_by is None else "Set by"
-        entries.append((label, clean(origin.removeprefix("set by "), 1000)))
+        entries.append((label, clean(origin, 1000)))
     elif answer.is_default is False:
         entries.append(("Set by", "nothing that can be seen: a program or a person did"))
     return entries
@@ -330,7 +330,8 @@ def _set_by(row: ToldSetting) -> str:
     """Say what set it; empty where it is as the kernel made it, or that is not known."""
     origin = origin_words(row.set_by, row.not_set_by)
     if origin is not None:
-        return f"{clean(origin[:1].upper() + origin[1:], 1000)}."
+        lead = "" if row.set_by is None else "Set by "
+        return f"{lead}{clean(origin, 1000)}."
     return "Nothing that can be seen sets it: a program or a person did." if row.is_default is False else ""
 
 

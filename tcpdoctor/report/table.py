@@ -25,6 +25,12 @@ class Column(NamedTuple):
     """It may be left out, the highest first; 0: it stays."""
     below: bool = False
     """It is prose: where it does not fit beside the others, it stands under them, a row of its own."""
+    severe: bool = False
+    """Its cells are a severity in capitals, each coloured as that."""
+
+    def painted(self, cell: str, style: Style) -> str:
+        """Return a cell as it is printed."""
+        return style.severity(cell.lower(), cell) if self.severe else cell
 
 
 def table(
@@ -136,7 +142,8 @@ def _drawn(
     from tabulate import tabulate  # 21 ms: only where a table is printed
 
     align = ["right" if column.right else "left" for column in columns]
-    cells = [[column.name for column in columns], *rows]
+    told = [[column.painted(cell, style) for column, cell in zip(columns, row, strict=True)] for row in rows]
+    cells = [[column.name for column in columns], *told]
     text = tabulate(cells, tablefmt="plain", colalign=align, disable_numparse=True)
     head, *drawn = (f"{margin}{line}".rstrip() for line in text.split("\n"))
     lines = [style.bold(head)]
@@ -156,7 +163,7 @@ def _stacked(
 ) -> list[str]:
     lines: list[str] = []
     for row, said in zip(rows, prose, strict=True):
-        lines += style.wrap(row[0], f"{margin}  ", margin).splitlines()
+        lines += style.wrap(columns[0].painted(row[0], style), f"{margin}  ", margin).splitlines()
         cells = zip(columns[1:], row[1:], strict=True)
         beside = ", ".join(f"{column.name} {cell}" for column, cell in cells if cell)
         lines += style.wrap(beside, f"{margin}    ").splitlines()

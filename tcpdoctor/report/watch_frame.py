@@ -238,7 +238,7 @@ def until_cell(seconds: float | None) -> str:
 def rate_cell(value: Reading[float]) -> str:
     """Return a rate: ``12/s``, ``0.5/s``; ``?`` where it is not known."""
     if isinstance(value, Missing):
-        return "-" if value.reason.startswith("needs two looks") else "?"
+        return "-" if isinstance(value, TooFew) else "?"
     return f"{value:.1f}/s" if 0 < value < 10 else f"{count_cell(value, 7)}/s"
 
 
@@ -578,7 +578,7 @@ def _rates_lines(watch: Watch, width: int) -> list[Line]:
     """What happens a second, in two lines where one is too short."""
     rates = watch.rates
     again = rates.retransmitted
-    share = "-" if isinstance(again, Missing) and again.reason.startswith("needs two") else "?"
+    share = "-" if isinstance(again, TooFew) else "?"
     if not isinstance(again, Missing):
         share = f"{again * 100:.1f} %"
     parts = [

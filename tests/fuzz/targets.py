@@ -31,12 +31,12 @@ from tcpdoctor.kernel.processes import parse_descriptor_limit, parse_start_time,
 from tcpdoctor.kernel.procnet import decode_line
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.recorded import pack, pack_samples, unpack_samples
+from tcpdoctor.kernel.redirects import parse_virtual_servers
 from tcpdoctor.kernel.snapshot import Samples
 from tcpdoctor.kernel.sock_diag_rows import ROW, decode_row
 from tcpdoctor.kernel.survey import NOT_ASKED, Seen
 from tcpdoctor.kernel.sysctl import parse_sysctl
 from tcpdoctor.kernel.sysctl_files import Reader, read_lines
-from tcpdoctor.kernel.virtual_servers import parse_virtual_servers
 from tcpdoctor.recordings.archive import gather
 from tcpdoctor.recordings.assembled import Circumstances, assemble
 from tcpdoctor.recordings.forms import read_forms

@@ -3,10 +3,10 @@
 from tcpdoctor.kernel import redirects
 from tcpdoctor.kernel.packet_rules import Goal
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.redirects import read_redirects
-from tcpdoctor.kernel.virtual_servers import (
+from tcpdoctor.kernel.redirects import (
     VirtualServer,
     parse_virtual_servers,
+    read_redirects,
     read_virtual_servers,
     why_programs_hide_services,
 )

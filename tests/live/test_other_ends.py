@@ -7,8 +7,7 @@ import socket
 import pytest
 
 from tcpdoctor.kernel.listing import Way
-from tcpdoctor.kernel.other_ends import other_ends_of
-from tcpdoctor.kernel.port_evidence import CONNECTION_STATES, connections
+from tcpdoctor.kernel.port_evidence import CONNECTION_STATES, connections, other_ends_of
 from tcpdoctor.kernel.snapshot import NotHeld
 from tcpdoctor.kernel.sockets import read_connections
 

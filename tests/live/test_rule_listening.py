@@ -13,8 +13,7 @@ from tcpdoctor.lab.listening import accept_all, accept_queue, accept_queue_overf
 from tcpdoctor.lab.loss import ELSEWHERE, HERE
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.packets import Endpoints, add_address_to_loopback, send_from_the_wrong_side
-from tcpdoctor.lab.pairs import state_of, wait_until
-from tcpdoctor.lab.repeat import again_and_again
+from tcpdoctor.lab.pairs import again_and_again, state_of, wait_until
 from tcpdoctor.lab.silence import go_deaf, hear_again
 
 from .checks import (

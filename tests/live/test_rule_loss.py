@@ -24,8 +24,8 @@ from tcpdoctor.lab.packets import (
     send_from_the_wrong_side,
     send_stray_segments,
 )
+from tcpdoctor.lab.pairs import again_and_again
 from tcpdoctor.lab.receiving import shrunk_buffers
-from tcpdoctor.lab.repeat import again_and_again
 from tcpdoctor.lab.traffic import steady_traffic, unread_data
 
 from .checks import check, evidence, findings, output_of, reason_unchecked, severities, the_finding

@@ -11,7 +11,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from tcpdoctor.kernel.counters import read_softnet
-from tcpdoctor.lab.repeat import again_and_again
+from tcpdoctor.lab.pairs import again_and_again
 from tests.live.checks import check, evidence, findings, reason_unchecked
 
 RULE = "softnet-drops"
