@@ -1,9 +1,14 @@
 """What reading a recording of very many sockets costs: CPU time and peak memory of `check --from`.
 
     .venv/bin/python bench/recordings.py [SOCKETS]
+    .venv/bin/python bench/recordings.py --sick [SHARE [FORMAT...]]
 
-The recording has 100,000 sockets if nothing else is said: seven of ten established, two in TIME_WAIT, one in
-CLOSE_WAIT, once as `tcpdoctor snapshot` writes them and once as `ss -tanoempi` prints them.
+With --sick there is something to say of each of very many: 200,000 destinations that do not answer,
+30,000 full listeners, 50,000 processes that leak, 1,000 containers that do, or a share of that. All of them
+and half of them are told in every format.
+
+Else the recording has 100,000 sockets if nothing else is said: seven of ten established, two in TIME_WAIT,
+one in CLOSE_WAIT, once as `tcpdoctor snapshot` writes them and once as `ss -tanoempi` prints them.
 """
 
 import multiprocessing
@@ -12,6 +17,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tcpdoctor.recordings.opened import open_recording
@@ -21,8 +27,92 @@ SAMPLE = Path(__file__).resolve().parents[1] / "tests" / "recordings" / "samples
 MIX = ("ESTAB", "ESTAB", "ESTAB", "ESTAB", "ESTAB", "ESTAB", "ESTAB", "TIME-WAIT", "TIME-WAIT", "CLOSE-WAIT")
 
 
+FORMATS = ("text", "json", "jsonl", "nagios", "prometheus", "junit", "markdown", "html", "journal")
+DETAILS = (
+    "\t skmem:(r0,rb131072,t0,tb87040,f0,w0,o0,bl0,d0) ts sack cubic wscale:7,7 rto:{rto} backoff:{backoff} "
+    "rtt:0.5/0.2 mss:1448 pmtu:1500 lastsnd:7200000 lastrcv:7200000 lastack:7100000"
+)
+
+
+def destination(place: int) -> list[str]:
+    """An attempt to connect that is not answered, to an end of its own."""
+    remote = f"192.{place >> 16}.{place >> 8 & 255}.{place & 255}:443"
+    who = (
+        f'users:(("client",pid={100 + place % 7},fd={3 + place // 7})) ino:{place + 9000} sk:{place + 4096:x}'
+    )
+    return [
+        f"SYN-SENT 0 1 10.0.0.1:{1024 + place % 60_000} {remote} timer:(on,6sec,4) {who} cgroup:/ <->",
+        DETAILS.format(rto=16000, backoff=4),
+    ]
+
+
+def listener(place: int) -> list[str]:
+    """A listener whose accept queue is full."""
+    local = f"10.0.{place // 30_000}.1:{1024 + place % 30_000}"
+    line = (
+        f'LISTEN 129 128 {local} 0.0.0.0:* users:(("server",pid={100 + place},fd=3)) ino:{place + 9000} '
+        f"sk:{place + 4096:x} cgroup:/ <->"
+    )
+    return [line]
+
+
+def leak(place: int, group: str = "/", rows: int = 3) -> list[str]:
+    """A process that keeps connections which its peers ended two hours ago."""
+    found = []
+    for row in range(rows):
+        number = place * rows + row
+        remote = f"192.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}:{1024 + number % 60_000}"
+        line = (
+            f'CLOSE-WAIT 1 0 10.0.0.1:8080 {remote} users:(("worker",pid={100 + place},fd={5 + row})) '
+            f"ino:{number + 9000} sk:{number + 4096:x} cgroup:{group} <->"
+        )
+        found += [line, DETAILS.format(rto=204, backoff=0)]
+    return found
+
+
+def container(place: int) -> list[str]:
+    """A leak in a container."""
+    return leak(place, f"/system.slice/docker-{place:064x}.scope", 31)
+
+
+LEAST = {"close-wait-leak": 3, "syn-sent-unanswered": 1}
+"""Sockets of one process or destination from which on it is told here: by default a hundred, and three."""
+
+SICK = {
+    "destinations": (200_000, destination),
+    "listeners": (30_000, listener),
+    "processes": (50_000, leak),
+    "containers": (1_000, container),
+}
+
+
+def tell_sick(share: float, formats: Sequence[str]) -> None:
+    """Print CPU time, peak memory and bytes of each format, of half and of all of them."""
+    config = "".join(f"[rules.{rule}.limits]\nmin_sockets = {least}\n" for rule, least in LEAST.items())
+    head = SAMPLE.read_text(encoding="utf-8").splitlines()[0]
+    for name, (number, one) in SICK.items():
+        for some in (round(number * share / 2), round(number * share)):
+            with tempfile.TemporaryDirectory() as folder:
+                path, told, limits = (Path(folder, name) for name in ("ss.txt", "told", "limits.toml"))
+                limits.write_text(config, encoding="utf-8")
+                with path.open("w", encoding="utf-8") as file:
+                    file.write(head + "\n")
+                    file.writelines(f"{line}\n" for place in range(some) for line in one(place))
+                for kind in formats:
+                    used = cost(
+                        ("check", "--format", kind, "--config", str(limits), "--from", str(path)), told
+                    )
+                    print(
+                        f"{some:>7,} {name:<12}  {kind:<10}  {used}, {told.stat().st_size:>9,} bytes",
+                        flush=True,
+                    )
+
+
 def main() -> None:
     """Print one line for each form and question."""
+    if sys.argv[1:2] == ["--sick"]:
+        tell_sick(float(sys.argv[2]) if sys.argv[2:] else 1.0, sys.argv[3:] or FORMATS)
+        return
     number = int(sys.argv[1]) if sys.argv[1:] else 100_000
     with tempfile.TemporaryDirectory() as folder:
         pasted, recorded = Path(folder, "ss.txt"), Path(folder, "case.json.gz")
@@ -60,9 +150,10 @@ def listing(number: int) -> str:
     return "\n".join(found) + "\n"
 
 
-def cost(words: tuple[str, ...]) -> str:
-    """Run one command; return its CPU time and the most memory that it had."""
-    child = subprocess.Popen([sys.executable, "-m", "tcpdoctor", *words], stdout=subprocess.DEVNULL)
+def cost(words: tuple[str, ...], told: Path = Path(os.devnull)) -> str:
+    """Run one command, with what it prints in a file; return its CPU time and the most memory that it had."""
+    with told.open("wb") as file:
+        child = subprocess.Popen([sys.executable, "-m", "tcpdoctor", *words], stdout=file)
     _, _, used = os.wait4(child.pid, 0)
     return f"{used.ru_utime + used.ru_stime:5.2f} s of CPU, {used.ru_maxrss / 1024:5.0f} MiB"
 

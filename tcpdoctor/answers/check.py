@@ -97,6 +97,7 @@ def diagnose_on_demand(
             from tcpdoctor.kernel import live  # a healthy host does not pay for it
 
             add_owners = live.add_owners
+        del diagnosis  # and with it what was computed for it
         searched |= wanted
         samples = samples._replace(after=add_owners(samples.after, wanted))
 

@@ -115,7 +115,7 @@ def add_owners_to_each(
         every_listener: As `take_snapshot`.
     """
     sockets = {
-        held: owned_sockets(look, which, every_listener=every_listener)
+        held: [*owned_sockets(look, which, every_listener=every_listener)]
         for held, (look, which) in looks.items()
     }
     every = [row for rows in sockets.values() for row in rows]

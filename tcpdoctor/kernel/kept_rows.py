@@ -63,6 +63,7 @@ class KeptRows(Sequence[Connection]):
         self._rows = rows
         self._state = state
         self._owners = owners
+        self._latest: list[KeptRows] | None = None
         self._decoded: tuple[Connection, ...] | None = None
 
     def __len__(self) -> int:
@@ -101,16 +102,15 @@ class KeptRows(Sequence[Connection]):
         """Whether owners were searched for."""
         return self._owners is not None or self._decoded is not None
 
-    def sought(self) -> Iterable["KeptSocket | Connection"]:
+    def sought(self) -> "Iterator[KeptSocket | Connection]":
         """Those to which a file refers, for a search for their owners."""
         if self._decoded is not None:
-            return [row for row in self._decoded if row.inode]
-        handles = map(handle_at, self._rows, [0] * len(self._rows))
-        return [
-            KeptSocket(*handle, cgroup_of(row), row)
-            for row, handle in zip(self._rows, handles, strict=True)
-            if handle.inode
-        ]
+            yield from (row for row in self._decoded if row.inode)
+            return
+        for row in self._rows:
+            handle = handle_at(row, 0)
+            if handle.inode:
+                yield KeptSocket(*handle, cgroup_of(row), row)
 
     def with_owners(self, owners: Mapping[int, Owner]) -> "KeptRows":
         """The same, not decoded, with owners by inode."""
@@ -124,11 +124,19 @@ class KeptRows(Sequence[Connection]):
             yield inode, known.get(inode) or owner_of(inode)
 
     def parted(self, key: Callable[[Owner], K]) -> "dict[K, KeptRows]":
-        """Those that are not decoded, in parts by what `key` makes of their owners."""
+        """Those that are not decoded, in parts by what `key` makes of their owners.
+
+        Only the part that was looked at last is kept decoded: somebody who tells of each, one after the
+        other, needs no more.
+        """
         parts: dict[K, list[bytes]] = {}
         for row, (_, owner) in zip(self._rows, self.owners(), strict=True):
             parts.setdefault(key(owner), []).append(row)
-        return {part: KeptRows(rows, self._state, self._owners) for part, rows in parts.items()}
+        made = {part: KeptRows(rows, self._state, self._owners) for part, rows in parts.items()}
+        latest: list[KeptRows] = []
+        for part in made.values():
+            part._latest = latest
+        return made
 
     def as_told(self) -> Sequence[bytes]:
         """The rows as the kernel told them; none where somebody has looked at one."""
@@ -204,6 +212,11 @@ class KeptRows(Sequence[Connection]):
         return times
 
     def _all(self) -> tuple[Connection, ...]:
+        if self._decoded is None and self._latest is not None:
+            for other in self._latest:
+                other._decoded = None
+            self._latest[:] = [self]
+            self._decoded = tuple(self._each(self._rows))
         if self._decoded is None:
             self._rows.reverse()
             decoded = []

@@ -15,7 +15,7 @@ Nothing is bound, connected, written or sent to another host, and no process is 
 
 import os
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -217,15 +217,21 @@ def add_owners(
         every_listener: As `take_snapshot`.
         seconds: Time budget of the search.
     """
-    sockets = owned_sockets(look, frozenset(which), every_listener=every_listener)
-    if not sockets:
+    wanted: dict[int, int] = {}
+    groups: set[Reading[int]] = set()
+
+    def noted() -> Iterator[Sought]:
+        """Each is let go of: forty thousand would take 6 MiB."""
+        for row in owned_sockets(look, frozenset(which), every_listener=every_listener):
+            wanted[row.inode] = row.uid
+            groups.add(row.cgroup)
+            yield row
+
+    still = still_among(noted())
+    if not wanted:
         return with_holders(look)
-    found = find_owners(
-        {row.inode: row.uid for row in sockets},
-        seconds=seconds,
-        groups=groups_of(sockets),
-        still=still_among(sockets),
-    )
+    known = [group for group in groups if not isinstance(group, Missing)]
+    found = find_owners(wanted, seconds=seconds, groups=known, still=still)
     return with_holders(fill_in(look, frozenset(which), found))
 
 
@@ -384,8 +390,10 @@ def _reserved(sysctls: Mapping[str, Reading[SysctlValue]]) -> tuple[tuple[int, i
     return tuple((first, last) for first, last in (span for span in spans if isinstance(span, tuple)))
 
 
-def owned_sockets(look: Snapshot, which: Collection[Owned], *, every_listener: bool = False) -> list[Sought]:
-    """Return the sockets of some kinds whose owners are worth a search, those that have an inode."""
+def owned_sockets(
+    look: Snapshot, which: Collection[Owned], *, every_listener: bool = False
+) -> Iterator[Sought]:
+    """Give the sockets of some kinds whose owners are worth a search, those that have an inode."""
     listeners = () if isinstance(look.listeners, Missing) else look.listeners
     detail = {} if isinstance(look.detail, Missing) else look.detail
     closed = detail.get(TcpState.CLOSE_WAIT)
@@ -401,21 +409,20 @@ def owned_sockets(look: Snapshot, which: Collection[Owned], *, every_listener: b
     suspects = (
         worth_an_owner(established) if Owned.SUSPECT in which and isinstance(established, Established) else []
     )
-    sockets: list[Sought] = [row for row in asked if row.inode]
-    sockets += [row for row in suspects if row.inode]
+    yield from (row for row in asked if row.inode)
+    yield from (row for row in suspects if row.inode)
     for state in _owned_states(which):
         rows = detail[state].connections if state in detail else ()
-        sockets += rows.sought() if isinstance(rows, KeptRows) else [row for row in rows if row.inode]
-    return sockets
+        yield from rows.sought() if isinstance(rows, KeptRows) else (row for row in rows if row.inode)
 
 
 def _owned_states(which: Collection[Owned]) -> list[TcpState]:
     return [state for owned, state in OWNED_STATES.items() if owned in which]
 
 
-def groups_of(sockets: Iterable[Sought]) -> dict[int, int]:
-    """Return by inode the control groups that made these sockets, where they are known."""
-    return {row.inode: row.cgroup for row in sockets if not isinstance(row.cgroup, Missing)}
+def groups_of(sockets: Iterable[Sought]) -> frozenset[int]:
+    """Return the ids of the control groups that made these sockets, where they are known."""
+    return frozenset(row.cgroup for row in sockets if not isinstance(row.cgroup, Missing))
 
 
 def fill_in(look: Snapshot, which: Collection[Owned], found: Mapping[int, Owner]) -> Snapshot:
@@ -428,7 +435,7 @@ def fill_in(look: Snapshot, which: Collection[Owned], found: Mapping[int, Owner]
     states = _owned_states(which)
     unheld = {inode for inode, owner in found.items() if isinstance(owner, NotHeld) or owner == ENDED}
     if unheld:
-        detail, listeners = _still_there(detail, states, unheld), _still_listening(listeners, unheld)
+        detail, listeners = _still_there(detail, unheld), _still_listening(listeners, unheld)
     detail = {
         state: rows._replace(connections=_with_owners(rows.connections, found)) if state in states else rows
         for state, rows in detail.items()
@@ -452,14 +459,18 @@ def _with_owners(rows: Sequence[Connection], found: Mapping[int, Owner]) -> Sequ
 
 def still_among(sockets: Iterable[Sought]) -> Still:
     """Ask about connections one by one, where they are few; listeners are taken to be there."""
-    rows = {row.inode: row for row in sockets if not isinstance(row, Listener) and row.cookie}
+    rows = {
+        row.inode: row.row if isinstance(row, KeptSocket) else row
+        for row in sockets
+        if not isinstance(row, Listener) and row.cookie
+    }
 
     def still(inodes: Collection[int]) -> Collection[int]:
         asked = [rows[inode] for inode in inodes if inode in rows]
         if len(asked) > _MOST_ASKED_AGAIN:
             return inodes
         try:
-            names = (name_of(row.row) if isinstance(row, KeptSocket) else name_from(row) for row in asked)
+            names = (name_of(row) if isinstance(row, bytes) else name_from(row) for row in asked)
             present = {decode_row(raw).inode for raw in ask_again(names, 0)}
         except DumpRefusedError:
             return inodes
@@ -478,9 +489,7 @@ def _is_of_interest(listener: Listener, not_accepted: set[int], ports: tuple[int
     )
 
 
-def _still_there(
-    detail: Mapping[TcpState, Detail], searched: Collection[TcpState], unheld: set[int]
-) -> Mapping[TcpState, Detail]:
+def _still_there(detail: Mapping[TcpState, Detail], unheld: set[int]) -> Mapping[TcpState, Detail]:
     """Look once more at sockets that nobody holds, and give them as they are by then.
 
     One that was closed while its holder was searched for is left out, or has become an orphan: no process
@@ -489,7 +498,6 @@ def _still_there(
     states = [
         state
         for state in detail
-        if state in searched or not _is_undecoded(detail[state].connections)
         if any(inode in unheld for inode, _ in _owners_in(detail[state].connections))
     ]
     again = read_connections(states, bound=_BOUNDS) if states else {}
@@ -548,15 +556,27 @@ def _read_holders(look: Snapshot) -> Mapping[int, Process]:
     """Read the processes that were found to hold sockets, without those that took over their numbers."""
     rows: list[Listener | Connection] = [*_unread(look.census)]
     rows += () if isinstance(look.listeners, Missing) else look.listeners
-    owners = [(row.inode, row.owner) for row in rows]
     details = () if isinstance(look.detail, Missing) else look.detail.values()
-    places: dict[int, list[tuple[int, int]]] = {}
-    for inode, owner in chain(owners, *(_owners_in(detail.connections) for detail in details)):
-        if isinstance(owner, Held):
-            for holder in owner.holders:
-                places.setdefault(holder.pid, []).append((holder.fd, inode))
-    read = _read_all(places)
-    return {pid: read[pid] for pid in read if not _is_another(read[pid], places[pid], look.clock)}
+
+    def places() -> Iterator[tuple[int, int, int]]:
+        others = ((row.inode, row.owner) for row in rows)
+        for inode, owner in chain(others, *(_owners_in(detail.connections) for detail in details)):
+            if isinstance(owner, Held):
+                for holder in owner.holders:
+                    yield holder.pid, holder.fd, inode
+
+    read = _read_all({pid for pid, _, _ in places()})
+    doubted: dict[int, list[tuple[int, int]]] = {
+        pid: [] for pid, process in read.items() if _began_since(process, look.clock)
+    }
+    for pid, descriptor, inode in places() if doubted else ():
+        if pid in doubted:
+            doubted[pid].append((descriptor, inode))
+    return {
+        pid: process
+        for pid, process in read.items()
+        if pid not in doubted or not _is_another(process, doubted[pid], look.clock)
+    }
 
 
 def _read_all(pids: Iterable[int]) -> dict[int, Process]:
@@ -566,9 +586,11 @@ def _read_all(pids: Iterable[int]) -> dict[int, Process]:
 
 def _is_another(process: Process, places: Iterable[tuple[int, int]], since: float) -> bool:
     """Whether a process only has the number of the one that was found, which ended since."""
-    if isinstance(process.started, Missing) or process.started < since:
-        return False
-    return not holds_any(f"/proc/{process.pid}/fd", places)
+    return _began_since(process, since) and not holds_any(f"/proc/{process.pid}/fd", places)
+
+
+def _began_since(process: Process, since: float) -> bool:
+    return not isinstance(process.started, Missing) and process.started >= since
 
 
 def _unread(census: Reading[Census]) -> Iterable[Connection]:

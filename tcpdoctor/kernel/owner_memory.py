@@ -86,7 +86,7 @@ class OwnerMemory:
 
     def add_owners(self, look: Snapshot, which: Collection[Owned]) -> Snapshot:
         """Do as `tcpdoctor.kernel.live.add_owners`; what is known already is not searched for again."""
-        sockets = owned_sockets(look, which)
+        sockets = [*owned_sockets(look, which)]
         known = {row.inode: self._known[row.cookie] for row in sockets if row.cookie in self._known}
         unknown = [row for row in sockets if row.inode not in known]
         found = find_owners(

@@ -54,7 +54,7 @@ def find_owners(
     *,
     seconds: float = 1.0,
     every_holder: bool = False,
-    groups: Mapping[int, int] | None = None,
+    groups: Collection[int] = (),
     still: Still | None = None,
     likely: Collection[int] = (),
 ) -> Mapping[int, Owner]:
@@ -70,7 +70,7 @@ def find_owners(
         seconds: Budget of CPU time; what is not found by then is `Missing`. A busy host takes longer to
             give it, which is no reason to know less of it, but at most five times as long.
         every_holder: Read all processes and name every holder, each with its lowest descriptor.
-        groups: For each inode the id of the control group that made it, where it is known; a hint too.
+        groups: Ids of the control groups that made them, where they are known; a hint too.
         still: Asks the kernel which inodes are still those of sockets; what has gone is not looked for.
         likely: Processes that come before all others, with those of the control groups.
 
@@ -100,7 +100,7 @@ class FoundOwners:
         seconds: float,
         *,
         every_holder: bool = False,
-        groups: Mapping[int, int] | None = None,
+        groups: Collection[int] = (),
         still: Still | None = None,
         likely: Collection[int] = (),
     ) -> None:
@@ -122,11 +122,10 @@ class FoundOwners:
         return ENDED if found or inode in self._search.gone else self._unfound
 
 
-def _members(groups: Mapping[int, int]) -> frozenset[int]:
+def _members(ids: Collection[int]) -> frozenset[int]:
     """The processes of these control groups; none where that is no hint."""
     from tcpdoctor.kernel.cgroups import find_cgroup2, find_cgroup_paths
 
-    ids = frozenset(groups.values())
     mount = find_cgroup2() if len(ids) <= _MOST_GROUPS else None
     if mount is None:
         return frozenset()
