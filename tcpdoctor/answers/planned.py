@@ -103,7 +103,38 @@ def _ground(snapshot: Snapshot, *, here: bool) -> "PlanGround":
         kubernetes=here and runs_pods(),
         initial=snapshot.initial_namespace,
         udp=here,
+        tcp_pages=_tcp_pages(snapshot),
+        longest_queue=_longest_queue(snapshot),
+        tracked=_tracked(snapshot),
     )
+
+
+def _tcp_pages(snapshot: Snapshot) -> Reading[int]:
+    if isinstance(snapshot.sockstat, Missing):
+        return snapshot.sockstat
+    return snapshot.sockstat.get("TCP.mem", Missing("the kernel does not tell"))
+
+
+def _longest_queue(snapshot: Snapshot) -> Reading[int]:
+    """The longest that a listener may have; Missing where there is none, or one does not tell."""
+    if isinstance(snapshot.listeners, Missing):
+        return snapshot.listeners
+    limits = [listener.accept_limit for listener in snapshot.listeners]
+    unknown = next((limit for limit in limits if isinstance(limit, Missing)), Missing("nothing listens"))
+    known = [limit for limit in limits if not isinstance(limit, Missing)]
+    return max(known) if known and len(known) == len(limits) else unknown
+
+
+def _tracked(snapshot: Snapshot) -> Reading[float]:
+    entries, limit = (
+        snapshot.sysctls.get(f"net.netfilter.nf_conntrack_{name}", Missing("it was not read"))
+        for name in ("count", "max")
+    )
+    if not isinstance(entries, int) or not isinstance(limit, int) or limit <= 0:
+        return next(
+            (each for each in (entries, limit) if isinstance(each, Missing)), Missing("there is no limit")
+        )
+    return entries / limit
 
 
 def _servers(snapshot: Snapshot, *, here: bool) -> Reading[frozenset[int]]:

@@ -33,6 +33,12 @@ class PlanGround(NamedTuple):
     """Whether it is the initial network namespace, where the settings of the machine are."""
     udp: bool = True
     """Whether UDP sockets are among the servers."""
+    tcp_pages: Reading[int] = Missing("the memory of TCP was not looked at")
+    """What all TCP sockets of the machine hold, in pages."""
+    longest_queue: Reading[int] = Missing("accept queues were not looked at")
+    """The longest accept queue that a listener may have."""
+    tracked: Reading[float] = Missing("tracked connections were not counted")
+    """How much of the table of tracked connections is used, as a share."""
 
 
 class SettingChange(NamedTuple):
@@ -111,7 +117,13 @@ def make_plan(findings: Sequence[Finding], ground: PlanGround, only: frozenset[s
         for wish in _wishes(finding, ground, left if chosen else []):
             asked.setdefault(wish.fix.name, []).append(wish)
     settled = [_settled(key, wishes, left, only) for key, wishes in asked.items()]
-    changes = {change.key: change for change in settled if change is not None}
+    changes: dict[str, SettingChange] = {}
+    for change in settled:
+        why = None if change is None else _not_now(change, ground)
+        if change is not None and why is None:
+            changes[change.key] = change
+        elif change is not None:
+            left += [LeftOver(rule, "", f"{change.key}: {why}") for rule in change.rules]
     _reserve_before_widening(changes, ground, left)
     ordered = sorted(changes.values(), key=lambda change: _ORDER.get(change.key, 0))
     planned = {rule for change in ordered for rule in change.rules}
@@ -290,6 +302,41 @@ def _computed(key: str, value: JsonValue, wishes: Sequence[Wish]) -> str:
             formula = f"({wish.fix.formula})" if numbers > 1 else wish.fix.formula
             return f"{formula or _text(value)}, as {wish.rule} asks for."
     return "Put together from what several rules ask for."
+
+
+# what would be worse, or of no use, at this moment
+
+SOMAXCONN_DEFAULT = 4096
+_ROOM_FOR_OLD_ENTRIES = 0.5
+"""Share of the table of tracked connections up to which entries may be kept for longer."""
+
+
+def _not_now(change: SettingChange, ground: PlanGround) -> str | None:
+    """Why a change that is right in itself is wrong while this host is as it is; None where it is not."""
+    now, value = _numbers_or_none(change.now), _numbers_or_none(change.value)
+    if not now or not value:
+        return None
+    if change.key == "net.ipv4.tcp_mem" and value[-1] < now[-1] and _exceeds(ground.tcp_pages, value[1]):
+        return f"TCP holds {ground.tcp_pages:,} pages and would drop data: lower it when it holds less"
+    if change.key == _TRACKED_FOR and value > now and _exceeds(ground.tracked, _ROOM_FOR_OLD_ENTRIES):
+        return (
+            f"the table is full to {ground.tracked:.0%}, and old entries would fill it: raise its size first"
+        )
+    is_long = change.key == "net.core.somaxconn" and now[0] >= SOMAXCONN_DEFAULT
+    if is_long and not isinstance(ground.longest_queue, Missing) and ground.longest_queue < now[0]:
+        return f"no listener asks for more than {ground.longest_queue:,}: raise the backlog in its program"
+    return None
+
+
+_TRACKED_FOR = "net.netfilter.nf_conntrack_tcp_timeout_established"
+
+
+def _exceeds(reading: Reading[int] | Reading[float], most: float) -> bool:
+    return not isinstance(reading, Missing) and reading > most
+
+
+def _numbers_or_none(value: JsonValue) -> tuple[int, ...] | None:
+    return _numbers(value) if all(word.isdecimal() for word in _text(value).split()) else None
 
 
 # ports of servers, before they become ephemeral

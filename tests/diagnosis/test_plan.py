@@ -176,6 +176,28 @@ def test_a_setting_of_the_machine_is_left_to_the_host():
     assert "set it on the host" in plan.left[0].why
 
 
+MEMORY, TRACKED = "net.ipv4.tcp_mem", "net.netfilter.nf_conntrack_tcp_timeout_established"
+NOT_NOW = [
+    (MEMORY, [300, 400, 600], [900, 900, 900], {"tcp_pages": 401}, "TCP holds 401 pages"),
+    (MEMORY, [300, 400, 600], [900, 900, 900], {"tcp_pages": 400}, None),
+    (MEMORY, [300, 400, 600], [90, 90, 90], {"tcp_pages": 401}, None),
+    (TRACKED, 86400, 600, {"tracked": 0.62}, "the table is full to 62%"),
+    (TRACKED, 86400, 600, {"tracked": 0.13}, None),
+    (TRACKED, 86400, 432000, {"tracked": 0.62}, None),
+    ("net.core.somaxconn", 8192, 4096, {"longest_queue": 511}, "no listener asks for more than 511"),
+    ("net.core.somaxconn", 8192, 4096, {"longest_queue": 4096}, None),
+    ("net.core.somaxconn", 4096, 128, {"longest_queue": 5}, None),
+    ("net.core.somaxconn", 8192, 4096, {"longest_queue": Missing("not seen")}, None),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "now", "ground", "why"), NOT_NOW)
+def test_what_would_harm_or_help_nobody_at_this_moment_is_left_and_said(key, value, now, ground, why):
+    plan = make_plan([found(asking("a-rule", key, value, now))], GROUND._replace(**ground))
+    assert [change.key for change in plan.changes] == ([] if why else [key])
+    assert [each.why.startswith(f"{key}: {why}") for each in plan.left] == ([True] if why else [])
+
+
 def test_what_is_to_be_done_in_programs_is_advice():
     plan = make_plan([found(asking("a", FIN, 60, 5), code=("Close it",))], GROUND)
     assert [(each.rule, each.title, each.do) for each in plan.advice] == [("a", "Close it", "do Close it")]
