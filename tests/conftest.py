@@ -1,6 +1,7 @@
 """What every test may use."""
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import functools
@@ -19,7 +20,12 @@ from typing import Any, NamedTuple, NoReturn
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tcpdoctor.lab.namespace import NamespaceRefusedError, in_private_namespace
+from tcpdoctor.lab.namespace import (
+    NamespaceRefusedError,
+    bring_up,
+    in_private_namespace,
+    write_sysctl,
+)
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
@@ -93,7 +99,38 @@ class Lacking(NamedTuple):
     what: str
 
 
+TABLE = 16384
+"""Places for connections; the machine's own table has 262,144 on a host with 32 GiB."""
+OF_THE_TABLE = ("net.ipv4.tcp_max_tw_buckets", "net.ipv4.tcp_max_syn_backlog")
+"""Settings whose default is computed from its size."""
+CLONE_NEWNET = 0x40000000
+
+
+def take_a_small_table() -> None:
+    """Go on into a network namespace with a table of connections of its own, all else being equal.
+
+    A listing goes through the whole table, which takes 8 ms for the machine's, however few sockets a
+    namespace has. Kernels before 6.1, and those that refuse it, leave us where we are.
+    """
+    try:
+        defaults = {name: _path_of(name).read_text() for name in OF_THE_TABLE}
+        write_sysctl("net.ipv4.tcp_child_ehash_entries", TABLE)
+    except OSError:
+        return
+    if ctypes.CDLL(None).unshare(CLONE_NEWNET) != 0:
+        write_sysctl("net.ipv4.tcp_child_ehash_entries", 0)
+        return
+    bring_up("lo")
+    for name, value in defaults.items():
+        write_sysctl(name, value.strip())
+
+
+def _path_of(name: str) -> Path:
+    return Path("/proc/sys", *name.split("."))
+
+
 def _noting_absence(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    take_a_small_table()
     try:
         return function(*args, **kwargs)
     except FileNotFoundError as error:

@@ -15,7 +15,7 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sysctl import look_at, read_fresh, read_sysctl
 from tcpdoctor.kernel.sysctl_files import Reader, SettingsFile
 from tcpdoctor.knowledge.sysctl_pages import all_pages
-from tcpdoctor.lab.namespace import write_sysctl
+from tcpdoctor.lab.namespace import enter_private_namespace, write_sysctl
 from tests.cli.command import tcpdoctor
 from tests.sysctl_tree import cover, held, make_root, predicted, run_reader
 
@@ -172,6 +172,7 @@ def test_where_settings_are_read_only_nobody_is_told_to_apply_anything(in_namesp
 
 
 def changed() -> tuple[str, str]:
+    enter_private_namespace()  # with the machine's table of connections: defaults follow from its size
     fresh = tcpdoctor("sysctl", "show", "--changed")
     write_sysctl("net.ipv4.tcp_retries2", 7)
     write_sysctl("net.ipv4.tcp_max_tw_buckets", 1009)
@@ -189,6 +190,7 @@ def test_a_fresh_namespace_has_nothing_changed_and_a_written_one_has_it(in_names
 
 
 def owners() -> dict[str, tuple[dict | None, dict | None]]:
+    enter_private_namespace()  # with the machine's table of connections: defaults follow from its size
     cover("/etc/sysctl.d", {"60-x.conf": b"# first\nnet.ipv4.tcp_retries2 = 0x9\nnet.ipv4.tcp_sack = 0\n"})
     write_sysctl("net.ipv4.tcp_retries2", 9)
     write_sysctl("net.ipv4.tcp_fin_timeout", 31)
@@ -206,6 +208,7 @@ def test_a_value_has_the_line_that_set_it_or_nobody(in_namespace):
 
 def every_default() -> dict[str, str]:
     """What `show` says of each setting that a fresh namespace has of its own and whose default is known."""
+    enter_private_namespace()  # with the machine's table of connections: defaults follow from its size
     rows = json.loads(tcpdoctor("sysctl", "show", "--format", "json").stdout)["sysctls"]
     known = [row for row in rows if row["scope"] == "namespace" and row["is_default"] is not None]
     assert len(known) > 90
