@@ -230,9 +230,13 @@ def exit_code(check: Check) -> int:
 
 def is_blind(check: Check) -> bool:
     """Whether too little could be answered to call the host healthy."""
-    diagnosis = check.diagnosis
+    return saw_too_little(check.diagnosis, check.samples.after, strict=check.strict)
+
+
+def saw_too_little(diagnosis: Diagnosis, look: Snapshot, *, strict: bool = False) -> bool:
+    """Whether a look in which a rule found nothing says too little: see `status`."""
     hidden = {rule.rule for rule in diagnosis.unchecked if rule.applies}
-    if check.strict and hidden:
+    if strict and hidden:
         return True
     fired = {finding.rule for finding in diagnosis.findings}
     unanswered = hidden - fired
@@ -241,7 +245,7 @@ def is_blind(check: Check) -> bool:
     answered = applying - len(unanswered)
     if not answered or 2 * answered < applying:
         return True
-    return bool(unanswered) and _saw_no_sockets(check.samples.after)
+    return bool(unanswered) and _saw_no_sockets(look)
 
 
 def _saw_no_sockets(look: Snapshot) -> bool:

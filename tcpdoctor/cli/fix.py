@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tcpdoctor.answers.check import diagnose_on_demand
+from tcpdoctor.answers.check import diagnose_on_demand, saw_too_little
 from tcpdoctor.answers.fix import (
     Consent,
     FixAnswer,
@@ -39,12 +39,14 @@ from tcpdoctor.cli.output import (
     style_of,
 )
 from tcpdoctor.cli.waiting import said_to_take
+from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.fix_journal import JOURNAL
 from tcpdoctor.kernel.guard import watch_journal
 from tcpdoctor.kernel.live import take_samples
 from tcpdoctor.kernel.namespaces import is_initial_namespace
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.fix_text import FORMS, FixWords, fix_page
+from tcpdoctor.report.host import plural
 
 if TYPE_CHECKING:
     from tcpdoctor.diagnosis.finding import Diagnosis, Finding
@@ -249,6 +251,8 @@ def _answer(wanted: _Wanted, target: Output) -> FixAnswer:
     diagnosis, samples = _look(wanted)
     plan = _plan(wanted, diagnosis, samples)
     planned = planned_answer(plan, samples.after, place.file)
+    if not planned.changes and not planned.advice:
+        _refuse_blindness(wanted.only, diagnosis, samples)
     if not wanted.apply or not planned.changes:
         return planned
     if not wanted.yes and not _wants_it(planned, wanted.words, target):
@@ -261,6 +265,18 @@ def _answer(wanted: _Wanted, target: Output) -> FixAnswer:
         tell=say_meanwhile,
     )
     return apply_fix(planned, plan.needs, diagnosis.findings, place, consent)
+
+
+def _refuse_blindness(only: frozenset[str] | None, diagnosis: "Diagnosis", samples: "Samples") -> None:
+    """Call it no empty plan where what would fill one could not be looked at.
+
+    Raises:
+        QuestionError: With how much was not answered, and why.
+    """
+    asked = [each for each in diagnosis.unchecked if each.applies and (only is None or each.rule in only)]
+    if asked and (only is not None or saw_too_little(diagnosis, samples.after)):
+        rules = plural(len({each.rule for each in asked}), "rule")
+        raise QuestionError(f"no plan: {rules} could not be answered ({asked[0].reason})")
 
 
 def _wants_it(planned: FixAnswer, words: FixWords, target: Output) -> bool:

@@ -83,7 +83,7 @@ class Encoder:
         records = {record: self.of(record) for record in union.records}
 
         def encode(value: Any) -> Any:
-            if value is None or type(value) is Missing:
+            if value is None or isinstance(value, Missing):
                 return _encode_absent(value)
             code = records.get(type(value))
             return _as_lists(value) if code is None else {type(value).__name__: code(value)}
@@ -147,7 +147,7 @@ def _encode_mapping(key: Code, value: Code, *, text_keys: bool) -> Code:
 
 
 def _encode_optional(code: Code) -> Code:
-    return lambda value: _encode_absent(value) if value is None or type(value) is Missing else code(value)
+    return lambda value: _encode_absent(value) if value is None or isinstance(value, Missing) else code(value)
 
 
 # JSON back into named tuples, by their type hints; the other half of `tcpdoctor.kernel.typed_json`.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tcpdoctor.errors import SnapshotError
 from tcpdoctor.kernel.live import take_samples
-from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.reading import Missing, Refused
 from tcpdoctor.kernel.recorded import LARGEST_UNPACKED, pack_samples, read_samples, unpack_samples
 from tcpdoctor.kernel.snapshot import Detail, Samples
 from tests.facts.samples import CONNECTION, snapshot
@@ -35,6 +35,12 @@ def test_a_real_look_comes_back_whole_and_the_file_is_small(in_namespace):
     assert unpack_samples(data, "x") == samples
     assert len(data) < 20_000
     assert pack_samples(samples) == data
+
+
+def test_what_was_refused_is_missing_from_the_recording_for_the_same_reason():
+    look = SNAPSHOT._replace(counters=Refused("masked here"), census=Refused("masked here"))
+    again = unpack_samples(pack_samples(Samples(None, look)), "x").after
+    assert (again.counters, again.census) == (Missing("masked here"), Missing("masked here"))
 
 
 def document():
