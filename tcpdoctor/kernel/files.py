@@ -16,6 +16,7 @@ from tcpdoctor.kernel.text import clean
 
 if TYPE_CHECKING:  # which takes 4 ms to import
     from pathlib import Path
+    from typing import BinaryIO
 
 # Opening a path as root so that no other user has a say in what is found there.
 #
@@ -200,6 +201,18 @@ def _read_at_once(descriptor: int, most: int) -> bytes:
     while most > 0 and (part := os.read(descriptor, min(most, 1 << 20))):
         parts.append(part)
         most -= len(part)
+    return b"".join(parts)
+
+
+def read_most(stream: "BinaryIO", most: int, begun: bytes = b"") -> bytes:
+    """Read a stream to its end, at most so many bytes with those that were `begun`.
+
+    A stream that is asked for them at once takes memory for all of them, however short it is.
+    """
+    parts, left = [begun], most - len(begun)
+    while left > 0 and (part := stream.read(min(left, 1 << 20))):
+        parts.append(part)
+        left -= len(part)
     return b"".join(parts)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import BinaryIO, Protocol
 
 from tcpdoctor.errors import SnapshotError
+from tcpdoctor.kernel.files import read_most
 from tcpdoctor.kernel.text import clean, decode
 from tcpdoctor.named_tuples import NamedTuple
 
@@ -180,7 +181,7 @@ def _read_file(bare: str, folder: int, name: str, found: "_Gathered") -> None:
         if not stat.S_ISREG(status.st_mode):
             return
         if found.fits(name, status.st_size):
-            found.keep(name, Kept(file.read(LARGEST_FILE), status.st_mtime))
+            found.keep(name, Kept(read_most(file, LARGEST_FILE), status.st_mtime))
 
 
 class _Gathered:

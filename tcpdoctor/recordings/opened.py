@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from tcpdoctor.errors import QuestionError, SnapshotError
 from tcpdoctor.kernel.entered import ENTERED
+from tcpdoctor.kernel.files import is_of_proc, read_most
 from tcpdoctor.kernel.recorded import LARGEST_PACKED, LARGEST_UNPACKED, inflate
 from tcpdoctor.kernel.replay import Replay
 from tcpdoctor.kernel.snapshot import Samples
@@ -164,13 +165,27 @@ def _read(path: str, shown: str) -> tuple[bytes, float]:
     if path == STDIN:
         return _read_stream(sys.stdin.buffer), time.time()
     try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOCTTY)) as file:
+        # Before it is opened: what waits for ever, or acts when it is read, is not even touched.
+        _refuse_device(os.stat(path), shown)
+        with open(path, "rb", opener=_open_quietly) as file:
             status = os.fstat(file.fileno())
-            if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
-                raise SnapshotError(f"{shown}: neither a file nor a folder of a recording")
+            _refuse_device(status, shown)
             return _read_stream(file), status.st_mtime
     except OSError as error:
         raise SnapshotError(f"{shown}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _refuse_device(status: os.stat_result, shown: str) -> None:
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
+        raise SnapshotError(f"{shown}: neither a file nor a folder of a recording")
+    if stat.S_ISREG(status.st_mode) and is_of_proc(status):
+        raise SnapshotError(f"{shown}: a file of /proc is no recording; give a copy, or a pipe and --from -")
+
+
+def _open_quietly(name: str, flags: int) -> int:
+    """Open a file that is never waited for, or a pipe whose other end may take its time."""
+    waits = stat.S_ISFIFO(os.stat(name).st_mode)
+    return os.open(name, flags | os.O_NOCTTY | (0 if waits else os.O_NONBLOCK))
 
 
 def _read_stream(stream: BinaryIO) -> bytes:
@@ -179,4 +194,4 @@ def _read_stream(stream: BinaryIO) -> bytes:
     if is_archive(head):
         return head
     limit = LARGEST_PACKED if head.startswith(_GZIP) else _LARGEST_TEXT
-    return head + stream.read(max(0, limit + 1 - len(head)))
+    return read_most(stream, limit + 1, head)

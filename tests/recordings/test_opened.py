@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 
 import pytest
 
@@ -58,6 +59,23 @@ def test_anything_else_is_one_line(tmp_path, data, said):
     with pytest.raises(SnapshotError, match=said) as caught:
         open_recording(written(tmp_path, "x", data))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["/proc/kmsg", "/proc/self/mem", "/dev/zero", "/dev/tty"])
+def test_what_waits_or_acts_when_it_is_read_is_not_opened(path):
+    with pytest.raises(SnapshotError, match=r"no recording|neither a file nor a folder"):
+        open_recording(path)
+
+
+def test_a_small_recording_takes_little_memory(tmp_path):
+    file = tmp_path / "host.json"
+    file.write_bytes(pack_samples(Samples(None, SNAPSHOT)))
+    tracemalloc.start()
+    try:
+        open_recording(str(file))
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_socket_that_does_not_fit_is_one_line_when_it_is_looked_at(tmp_path):
