@@ -55,7 +55,8 @@ def watch(
     _refuse_nonsense(interval, netns, from_, recordings)
     paths = [*(from_ or []), *(recordings or [])]
     style = style_of(Output("text", None, color, netns=netns))
-    on_screen = not plain and sys.stdout.isatty() and sys.stdin.isatty()
+    streams = (sys.stdin, sys.stdout)  # None where it is closed
+    on_screen = not plain and all(stream is not None and stream.isatty() for stream in streams)
     if on_screen:
         from tcpdoctor.cli.terminal import why_no_screen
 

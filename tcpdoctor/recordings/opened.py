@@ -163,6 +163,8 @@ def is_archive(data: bytes) -> bool:
 def _read(path: str, shown: str) -> tuple[bytes, float]:
     """Return what a file or pipe holds, and when it was written."""
     if path == STDIN:
+        if sys.stdin is None:
+            raise SnapshotError("standard input is closed; give a file instead of -")
         return _read_stream(sys.stdin.buffer), time.time()
     try:
         # Before it is opened: what waits for ever, or acts when it is read, is not even touched.

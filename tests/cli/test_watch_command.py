@@ -1,5 +1,8 @@
 """What `tcpdoctor watch` refuses, and what it does of recordings without a terminal."""
 
+import os
+import subprocess
+
 import pytest
 
 from tcpdoctor.kernel.reading import Missing
@@ -52,3 +55,14 @@ def test_a_recording_that_does_not_tell_it_is_no_zero(tmp_path):
     (tmp_path / "a.json").write_bytes(pack_samples(Samples(None, look)))
     answer = tcpdoctor("watch", "--from", "a.json", "--plain", cwd=tmp_path)
     assert " estab=? tw=?/? cw=?/? fw2=? syn=? " in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("closed", "options", "said"),
+    [(1, ("--count", "1"), "standard output is closed"), (0, ("--from", "-"), "standard input is closed")],
+)
+def test_a_closed_stream_is_one_line(closed, options, said):
+    answer = tcpdoctor("watch", *options, preexec_fn=lambda: os.close(closed), stdin=subprocess.DEVNULL)
+    assert (answer.returncode, answer.stdout) == (3, "")
+    assert answer.stderr.startswith(f"tcpdoctor watch: {said}")
+    assert answer.stderr.count("\n") == 1
