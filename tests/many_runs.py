@@ -30,6 +30,10 @@ COMMANDS = (
     ("facts",),
     ("sysctl", "show"),
     ("check", "--window", "0", "--netns", "all"),
+    ("snapshot", "--window", "0"),
+    ("fix", "--window", "0"),
+    ("watch", "--plain", "--count", "1"),
+    ("trace", "--for", "0.01s"),
 )
 FIRST = 50
 """Looks of one process after which its memory is that of a program that has read everything once."""
@@ -70,15 +74,19 @@ def main() -> int:
 def run_commands(runs: int, listener: socket.socket) -> list[str]:
     """Run the commands in turn; return what is there afterwards that was not before."""
     words = {"port": listener.getsockname()[1], "pid": os.getpid()}
-    in_child(
-        lambda: run_command(("check", "--window", "0"))
-    )  # what the first one loads is no trace of the others
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    # What the first one loads is no trace of the others.
+    in_child(lambda: run_command(("check", "--window", "0"), nowhere))
+    os.close(nowhere)
     before = traces(listener)
     for number in range(runs):
         command = tuple(word.format(**words) for word in COMMANDS[number % len(COMMANDS)])
-        code = in_child(lambda command=command: run_command(command))
+        said = os.memfd_create("said")
+        code = in_child(lambda command=command, said=said: run_command(command, said))
+        words_said = os.pread(said, 1 << 12, 0).decode(errors="replace")
+        os.close(said)
         if code not in (0, 1, 2):
-            return [f"{' '.join(command)}: exit {code}"]
+            return [f"run {number}: {' '.join(command)}: exit {code}: {words_said!r}"]
     after = traces(listener)
     left = [
         f"{kind}: {', '.join(sorted(new))}"
@@ -92,12 +100,12 @@ def run_commands(runs: int, listener: socket.socket) -> list[str]:
     ]
 
 
-def run_command(words: tuple[str, ...]) -> None:
+def run_command(words: tuple[str, ...], said: int) -> None:
+    """Run the program, what it complains of written to `said`, and its answer as well."""
     from tcpdoctor.__main__ import main as run
 
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
     sys.argv = ["tcpdoctor", *words]
     run()
 

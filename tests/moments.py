@@ -23,12 +23,17 @@ from typing import NamedTuple
 from tcpdoctor.errors import SnapshotError
 from tcpdoctor.kernel.last_run import FORMAT, LastRun
 from tcpdoctor.kernel.recorded import unpack
+from tcpdoctor.recordings.snapshot_file import unpack_snapshot
 
 COMMANDS = {
     "check": ("check", "--since-last", "last", "--format", "json", "--output", "answer"),
     "text": ("check", "--window", "0.2"),
     "all": ("check", "--window", "0.2", "--netns", "all", "--format", "json", "--output", "answer"),
     "lab": ("lab", "run", "close-wait-leak", "--no-pause"),
+    "snapshot": ("snapshot", "--window", "0.2", "--output", "recording.gz"),
+    "fix": ("fix", "--window", "0.2", "--format", "json", "--output", "answer"),
+    "trace": ("trace", "--for", "0.3s", "--format", "json"),
+    "watch": ("watch", "--plain", "--interval", "0.2", "--count", "2"),
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 OWN_CODES = frozenset((0, 1, 2, 3, 130))
@@ -123,6 +128,8 @@ def _of_files(folder: Path) -> Iterator[str]:
         try:
             if path.name == "answer":
                 json.loads(data)
+            elif path.name == "recording.gz":
+                unpack_snapshot(data, path.name)
             elif path.name == "last":
                 if data:  # made before it is filled, so that it can be locked
                     unpack(data, FORMAT, LastRun, "last")

@@ -29,6 +29,13 @@ READING = {
     "sysctl show": ("sysctl", "show"),
     "sysctl lint": ("sysctl", "lint", "--fail-on", "never"),
     "rules list": ("rules", "list"),
+    "snapshot": ("snapshot", "--window", "0"),
+    "watch": ("watch", "--plain", "--interval", "0.2", "--count", "2"),
+    "trace": ("trace", "--port", "{port}", "--for", "0.1s"),
+    "diff": ("diff", "{recorded}", "{recorded}"),
+    "check of a recording": ("check", "--from", "{recorded}", "--fail-on", "never"),
+    "sockets of a recording": ("sockets", "--from", "{recorded}"),
+    "explain of a recording": ("explain", "--port", "{port}", "--from", "{recorded}"),
 }
 CALLS = "trace=network,%file,kill,tkill,tgkill,ptrace,execve,init_module,finit_module,delete_module,write"
 ACTS = re.compile(r"\b(listen|kill|tkill|tgkill|ptrace|init_module|finit_module|delete_module)\(")
@@ -62,15 +69,19 @@ def trace(tmp_path, *arguments):
     ]
 
 
-@pytest.fixture
-def server():
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    """What the braces in a command stand for: a recording of this host, and the port of a server."""
+    file = tmp_path_factory.mktemp("recorded") / "host.json"
+    command = (sys.executable, "-m", "tcpdoctor", "snapshot", "--window", "0", "--output", str(file))
+    subprocess.run(command, check=True, capture_output=True)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield listener.getsockname()[1]
+        yield {"port": listener.getsockname()[1], "recorded": file}
 
 
 @pytest.mark.parametrize("arguments", READING.values(), ids=READING)
-def test_it_acts_on_nothing_and_writes_only_its_answer(tmp_path, server, arguments):
-    calls = trace(tmp_path, *(word.format(port=server) for word in arguments))
+def test_it_acts_on_nothing_and_writes_only_its_answer(tmp_path, words, arguments):
+    calls = trace(tmp_path, *(word.format(**words) for word in arguments))
     assert len(calls) > 50, "strace has seen the program"
     acted = [call for call in calls if ACTS.search(call) and "SIGKILL" not in call]
     assert acted == []
@@ -92,12 +103,12 @@ def test_it_acts_on_nothing_and_writes_only_its_answer(tmp_path, server, argumen
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user loads no module at all")
-def test_no_module_is_loaded_but_those_that_list_sockets(tmp_path, server):
+def test_no_module_is_loaded_but_those_that_list_sockets(tmp_path, words):
     def loaded():
         modules = Path("/proc/modules")  # a kernel that can load none has no such file
         return {line.split()[0] for line in modules.read_text().splitlines()} if modules.exists() else set()
 
     before = loaded()
     for arguments in READING.values():
-        trace(tmp_path, *(word.format(port=server) for word in arguments))
+        trace(tmp_path, *(word.format(**words) for word in arguments))
     assert loaded() - before <= {"tcp_diag", "inet_diag"}
