@@ -115,7 +115,7 @@ class Output(NamedTuple):
 def emit(text: str, output: Output) -> None:
     """Write an answer where the user wants it; an empty one writes nothing to stdout.
 
-    A reader that closed the pipe has seen enough: that is no error. Text has its control characters
+    A reader that closed the pipe has seen enough: that is no error. All but JSON has its control characters
     escaped here, whatever was done before; characters that the locale cannot show are replaced.
 
     Raises:
@@ -125,6 +125,8 @@ def emit(text: str, output: Output) -> None:
         style = style_of(output)
         text = _with_what_is_beside(text, output, style)
         text = escape_controls(text, colored=style.color)
+    elif output.format not in ("json", "jsonl"):  # which are ASCII
+        text = escape_controls(text)
     if text and not text.endswith("\n"):
         text += "\n"
     if _names_a_file(output):

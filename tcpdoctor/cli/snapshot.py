@@ -9,6 +9,7 @@ from tcpdoctor.cli.options import EVERY, NETNS, WINDOW, Path, look_from, refuse_
 from tcpdoctor.cli.output import Output, emit, refuse_hopeless_file, style_of
 from tcpdoctor.cli.waiting import said_to_take
 from tcpdoctor.errors import OutputError
+from tcpdoctor.kernel.text import clean
 
 
 def snapshot(
@@ -68,7 +69,7 @@ def snapshot(
     assert output is not None  # noqa: S101 - else it goes to standard output
     write_private(output, data, OutputError)
     kept = "nothing is" if raw else "addresses, and names of host, files and namespaces, are"
-    said = f"Recorded {output}: {len(data) / 1024:,.0f} KiB; {kept} replaced."
+    said = f"Recorded {clean(str(output))}: {len(data) / 1024:,.0f} KiB; {kept} replaced."
     style = style_of(Output())
     judged = style.command(f"tcpdoctor check --from {quoted(str(output))}", "  ")
     emit(f"{style.wrap(said)}\n{judged}", Output())

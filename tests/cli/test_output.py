@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tcpdoctor.cli.output import Output, escape_controls, style_of
+from tcpdoctor.cli.output import Output, emit, escape_controls, style_of
 from tcpdoctor.report.style import Style
 from tests.cli.command import COMMAND, environment, tcpdoctor
 
@@ -80,6 +80,12 @@ def test_only_our_own_colours_pass():
     assert (
         escape_controls(text, colored=True) == "\x1b[31mred\x1b[0m \\x1b[8mhidden\x1b[0m \\x1b]0;title\\x07"
     )
+
+
+@pytest.mark.parametrize("kind", ["nagios", "prometheus", "junit", "markdown", "html", "journal", "plan"])
+def test_no_form_for_people_or_programs_is_steered(capfd, kind):
+    emit("a name: \x1b[2J\u202e\x9b1m\u2028\udcff", Output(kind))
+    assert capfd.readouterr().out == "a name: \\x1b[2J\\u202e\\x9b1m\\u2028\\udcff\n"
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("states",), ("check", "--help")])
