@@ -15,6 +15,7 @@ from tcpdoctor.cli.output import (
     emit_parts,
     format_of,
 )
+from tcpdoctor.cli.waiting import said_to_take
 
 if TYPE_CHECKING:
     from tcpdoctor.answers.sockets import Order, Sockets
@@ -153,7 +154,9 @@ def sockets(
     if target.everywhere:
         ask_everywhere(look, page, target, encoded=lambda answer: "".join(sockets_json_parts(answer)))
     elif all_as_they_come:
-        emit_parts(sockets_roll_parts(call_sockets(names, port, peer_port, number, peer)), target)
+        with said_to_take(0.0):  # the search for owners takes longer than the rest
+            roll = call_sockets(names, port, peer_port, number, peer)
+        emit_parts(sockets_roll_parts(roll), target)
     else:
         emit_parts(sockets_json_parts(look(), target.source), target)
 

@@ -36,11 +36,6 @@ class Earlier:
         """Whether earlier runs tell when some sockets were first seen in their states."""
         return bool(self._first_seen)
 
-    @property
-    def narrows(self) -> bool:
-        """Whether anything but this look tells of ages."""
-        return self.knows_first_seen or not isinstance(self.elapsed, Missing)
-
     def seen_for(self, connection: Connection) -> float:
         """How many seconds ago an earlier run first saw it in its state; 0 where none did."""
         first = self._first_seen.get(connection.cookie)
@@ -53,17 +48,21 @@ class Earlier:
         both ends are. None: it was not there, or in another state. Missing: that cannot be told,
         because there is no first sample or it held only a part of the sockets.
         """
+        return self.find_key(connection.state, _key(connection))
+
+    def find_key(self, state: TcpState, key: _Key) -> Connection | Missing | None:
+        """The same by cookie, or by both ends."""
         if isinstance(self.elapsed, Missing):
             return self.elapsed
-        detail = self._of(connection.state)
+        detail = self._of(state)
         if isinstance(detail, Missing):
             return detail
-        index = self._by_state.get(connection.state)
+        index = self._by_state.get(state)
         if index is None:
-            index = self._by_state[connection.state] = {_key(c): c for c in detail.connections}
-        found = index.get(_key(connection))
+            index = self._by_state[state] = {_key(c): c for c in detail.connections}
+        found = index.get(key)
         if found is None and detail.total > len(detail.connections):
-            return Missing(partly(detail, connection.state))
+            return Missing(partly(detail, state))
         return found
 
     def _of(self, state: TcpState) -> Reading[Detail]:
@@ -198,19 +197,23 @@ _LONG_ROUND_TRIP = 0.25
 
 def _narrowed(connection: Connection, earlier: Earlier) -> Age:
     age = age_in_one_look(connection)
-    if isinstance(earlier.elapsed, Missing):
-        return age
-    before = earlier.find(connection)
-    match before:
-        case Missing():
-            return age
-        case None:
-            high = min(age.high, earlier.elapsed + _LATE)
-            return age._replace(low=min(age.low, high), high=high)
-        case _:
-            then = age_in_one_look(before)
-            low = max(age.low, then.low + max(0.0, earlier.elapsed - _EARLY))
-            return age._replace(low=low, high=max(low, min(age.high, then.high + earlier.elapsed + _LATE)))
+    low, high = _narrow(age.low, age.high, earlier.find(connection), earlier)
+    return age._replace(low=low, high=high)
+
+
+def _narrow(
+    low: float, high: float, before: Connection | Missing | None, earlier: Earlier
+) -> tuple[float, float]:
+    """The bounds of an age by the first of two looks as well."""
+    elapsed = earlier.elapsed
+    if isinstance(before, Missing) or isinstance(elapsed, Missing):
+        return low, high
+    if before is None:
+        high = min(high, elapsed + _LATE)
+        return min(low, high), high
+    then = age_in_one_look(before)
+    low = max(low, then.low + max(0.0, elapsed - _EARLY))
+    return low, max(low, min(high, then.high + elapsed + _LATE))
 
 
 def age_in_one_look(connection: Connection) -> Age:
@@ -370,25 +373,27 @@ class SocketSet(NamedTuple):
     def ages(self, earlier: Earlier) -> Ages:
         """How long each has been in its state."""
         bounds = self._ages_from_columns(earlier)
-        sure = [] if bounds else [age_of(c, earlier) for c in self.sure]
-        lows, at_most = bounds or (
-            tuple(sorted(age.low for age in sure)),
-            tuple(sorted(age.high for age in sure)),
-        )
+        sure = [age_of(c, earlier) for c in self.sure] if bounds is None else []
+        bounds = [(age.low, age.high) for age in sure] if bounds is None else bounds
+        at_most: Sequence[float] = tuple(sorted(high for _, high in bounds))
         if self.maybe or self.unseen:
             at_most = Merged(at_most, self.maybe.highest_ages(earlier), self.unseen)
         reasons = [self.reason] if self.maybe or self.unseen else []
-        reasons += (
-            [ONLY_BOUNDS] if bounds else dict.fromkeys(age.reason for age in sure if age.low < age.high)
-        )
+        reasons += dict.fromkeys(age.reason for age in sure if age.low < age.high)
+        reasons += [ONLY_BOUNDS] * (not sure and any(low < high for low, high in bounds))
+        lows = tuple(sorted(low for low, _ in bounds))
         return Ages(lows, at_most, "; ".join(reasons) or None, _quiet(sure), _hidden(sure))
 
-    def _ages_from_columns(self, earlier: Earlier) -> tuple[tuple[float, ...], Sequence[float]] | None:
-        """Lower and upper ends, ascending, of sockets that nobody looked at; None where more may be known."""
-        if not isinstance(self.sure, KeptRows) or earlier.narrows or not self.sure:
+    def _ages_from_columns(self, earlier: Earlier) -> list[tuple[float, float]] | None:
+        """The bounds of the ages of sockets that nobody looked at; None where more may be known."""
+        if not isinstance(self.sure, KeptRows) or earlier.knows_first_seen or not self.sure:
             return None
-        ages = self.sure.ages()
-        return None if ages is None else (tuple(ages[0]), tuple(age + _TICK for age in ages[1]))
+        ages, state = self.sure.ages(), self.sure.state
+        if ages is None:
+            return None
+        return [
+            _narrow(low, high + _TICK, earlier.find_key(state, cookie), earlier) for cookie, low, high in ages
+        ]
 
     def peers(self, is_client: Callable[[Connection], bool]) -> str | Missing:
         """Peers with most sockets first: ``10.0.0.7:443 (812), 10.0.0.9:443 (3) and 14 more``.

@@ -6,7 +6,7 @@ asked but how old the oldest can be. That is a column of numbers at a fixed plac
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar, overload
+from typing import TypeAlias, TypeVar, overload
 
 from tcpdoctor.kernel.reading import Reading
 from tcpdoctor.kernel.snapshot import Connection, Owner
@@ -54,6 +54,7 @@ class KeptSocket(NamedTuple):
 
 
 K = TypeVar("K")
+_Columns: TypeAlias = "tuple[memoryview[int], memoryview[int], memoryview[int], memoryview[int]]"
 
 
 class KeptRows(Sequence[Connection]):
@@ -61,7 +62,7 @@ class KeptRows(Sequence[Connection]):
 
     def __init__(self, rows: list[bytes], state: TcpState, owners: Mapping[int, Owner] | None = None) -> None:
         self._rows = rows
-        self._state = state
+        self.state = state
         self._owners = owners
         self._latest: list[KeptRows] | None = None
         self._decoded: tuple[Connection, ...] | None = None
@@ -89,7 +90,7 @@ class KeptRows(Sequence[Connection]):
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         if self._decoded is None:  # rows travel between processes as they are
-            return KeptRows, (self._rows, self._state, self._owners)
+            return KeptRows, (self._rows, self.state, self._owners)
         return tuple, (self._decoded,)
 
     @property
@@ -114,7 +115,7 @@ class KeptRows(Sequence[Connection]):
 
     def with_owners(self, owners: Mapping[int, Owner]) -> "KeptRows":
         """The same, not decoded, with owners by inode."""
-        return KeptRows(self._rows, self._state, owners)
+        return KeptRows(self._rows, self.state, owners)
 
     def owners(self) -> Iterator[tuple[int, Owner]]:
         """The inode of each that is not decoded, and its owner as far as it was searched for."""
@@ -132,7 +133,7 @@ class KeptRows(Sequence[Connection]):
         parts: dict[K, list[bytes]] = {}
         for row, (_, owner) in zip(self._rows, self.owners(), strict=True):
             parts.setdefault(key(owner), []).append(row)
-        made = {part: KeptRows(rows, self._state, self._owners) for part, rows in parts.items()}
+        made = {part: KeptRows(rows, self.state, self._owners) for part, rows in parts.items()}
         latest: list[KeptRows] = []
         for part in made.values():
             part._latest = latest
@@ -157,7 +158,7 @@ class KeptRows(Sequence[Connection]):
     def with_file(self) -> "KeptRows":
         """Those to which a file refers."""
         rows = [row for row in self._rows if row[_INODE : _INODE + 4] != _NO_INODE]
-        return KeptRows(rows, self._state, self._owners)
+        return KeptRows(rows, self.state, self._owners)
 
     def with_queue(self, least: int) -> Sequence[Connection]:
         """Those with so many bytes in a queue at least."""
@@ -176,40 +177,44 @@ class KeptRows(Sequence[Connection]):
         None where columns do not tell: in another state than CLOSE_WAIT and FIN_WAIT_2, or where the kernel
         does not describe each connection at the same place.
         """
-        found = self._times(max)
-        return None if found is None else [age / _PER_SECOND for age in found]
+        ages: list[int] = []
+        for columns in self._times():
+            if columns is None:
+                return None
+            ages += map(max, *columns[2:])
+        ages.sort()
+        return [age / _PER_SECOND for age in ages]
 
-    def ages(self) -> tuple[Sequence[float], Sequence[float]] | None:
-        """The least and the most that each can have been in its state, as `highest_ages`.
+    def ages(self) -> list[tuple[int, float, float]] | None:
+        """The cookie of each, and the least and the most that it can have been in its state.
 
-        None as well where a keepalive timer runs, which may tell more.
+        From this look alone; None as of `highest_ages`, and where a keepalive timer runs: it may tell more.
         """
         if any(row[_TIMER] == _KEEPALIVE for row in self._rows):
             return None
-        low, high = self._times(min), self._times(max)
-        if low is None or high is None:
-            return None
-        return [age / _PER_SECOND for age in low], [age / _PER_SECOND for age in high]
+        ages: list[tuple[int, float, float]] = []
+        for columns in self._times():
+            if columns is None:
+                return None
+            for low, high, one, other in zip(*columns, strict=True):
+                least, most = (one, other) if one < other else (other, one)
+                ages.append((low | high << 32, least / _PER_SECOND, most / _PER_SECOND))
+        return ages
 
-    def _times(self, choose: Callable[[int, int], int]) -> list[int] | None:
-        """One of the two times of each that bound its age, in milliseconds, ascending."""
+    def _times(self) -> "Iterator[_Columns | None]":
+        """Both halves of the cookies, and two times that bound an age, in milliseconds; None: not told."""
         places = {
             TcpState.CLOSE_WAIT: (_LAST_DATA_RECEIVED, _LAST_ACK_RECEIVED),
             TcpState.FIN_WAIT_2: (_LAST_DATA_SENT, _LAST_ACK_RECEIVED),
-        }.get(self._state)
+        }.get(self.state)
         if places is None or self._decoded is not None:
-            return None
-        times: list[int] = []
+            yield None
+            return
         lengths = set(map(len, self._rows))
         for length in lengths:
             alike = self._rows if len(lengths) == 1 else [row for row in self._rows if len(row) == length]
             for first in range(0, len(alike), _AT_ONCE):
-                found = _two_of(alike[first : first + _AT_ONCE], places)
-                if found is None:
-                    return None
-                times += map(choose, *found)
-        times.sort()
-        return times
+                yield _columns_of(alike[first : first + _AT_ONCE], places)
 
     def _all(self) -> tuple[Connection, ...]:
         if self._decoded is None and self._latest is not None:
@@ -245,8 +250,8 @@ def with_queue(rows: Sequence[Connection], least: int) -> Sequence[Connection]:
     return [row for row in rows if max(row.receive_queue, row.send_queue) >= least]
 
 
-def _two_of(rows: list[bytes], places: tuple[int, int]) -> tuple[list[int], list[int]] | None:
-    """Two numbers of struct tcp_info of each row; None where it is not there in each."""
+def _columns_of(rows: list[bytes], places: tuple[int, int]) -> "_Columns | None":
+    """The cookie and two numbers of struct tcp_info of each row; None where those are not there in each."""
     at = find_attribute(rows[0], INFO)
     length = len(rows[0])
     if at is None or length % 4 or len(rows[0]) < at + places[1] + 4:
@@ -254,5 +259,6 @@ def _two_of(rows: list[bytes], places: tuple[int, int]) -> tuple[list[int], list
     words, step = memoryview(b"".join(rows)).cast("I"), length // 4
     if len(set(words[(at - _INFO_HEADER) // 4 :: step].tolist())) > 1:
         return None
-    one, other = (words[(at + place) // 4 :: step].tolist() for place in places)
-    return one, other
+    beginnings = (_COOKIE, _COOKIE + 4, at + places[0], at + places[1])
+    low, high, one, other = (words[place // 4 :: step] for place in beginnings)
+    return low, high, one, other

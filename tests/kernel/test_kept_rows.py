@@ -10,7 +10,7 @@ import pytest
 from tcpdoctor.facts.socketset import Earlier, SocketSet, Unsure, age_of
 from tcpdoctor.kernel.kept_rows import KeptRows, with_queue, without_file
 from tcpdoctor.kernel.owners import find_owners
-from tcpdoctor.kernel.snapshot import Held
+from tcpdoctor.kernel.snapshot import Held, Samples
 from tcpdoctor.kernel.sockets import read_connections
 from tcpdoctor.kernel.states import TcpState
 from tests.facts.samples import once, snapshot
@@ -115,6 +115,29 @@ def test_rows_with_owners_say_what_the_decoded_rows_say(in_namespace):
             )
 
     assert in_namespace(look) == (True, True, True, True, 3, True)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_the_first_of_two_looks_narrows_ages_from_columns_as_those_of_rows(in_namespace, complete):
+    def look():
+        with half_closed(12):
+            before = {}
+            for state, one in read_connections(CLOSING).items():
+                rows = tuple(one.connections)[5:]
+                before[state] = one._replace(connections=rows, total=7 if complete else 12)
+            kept = read_connections(CLOSING, undecoded=CLOSING)
+            samples = Samples(snapshot(clock=100.0, detail=before), snapshot(clock=101.0, detail=kept))
+            answers = {}
+            for state, detail in kept.items():
+                columns = SocketSet(detail.connections).ages(Earlier(samples))
+                undecoded = not detail.connections.decoded
+                answers[state] = (
+                    undecoded,
+                    columns == SocketSet(list(detail.connections)).ages(Earlier(samples)),
+                )
+            return answers
+
+    assert in_namespace(look) == dict.fromkeys(CLOSING, (True, True))
 
 
 def test_ages_are_left_to_the_rows_where_a_keepalive_timer_runs(in_namespace):
