@@ -24,6 +24,7 @@ _BATCH = 500
 _FIRST_PORT = 10_000  # below the ports of outgoing connections, as a server's are
 _PR_SET_PDEATHSIG = 1
 _TIME_WAIT_LIMIT = "net.ipv4.tcp_max_tw_buckets"
+_PLENTY = 1 << 18  # no less than the kernel's own, or `check` has something to say
 
 
 class Work(NamedTuple):
@@ -59,7 +60,7 @@ def crowd(total: int, mix: Mapping[str, float], processes: int = 1) -> Iterator[
         RuntimeError: A worker could not make its sockets.
     """
     with contextlib.suppress(OSError):  # this sysctl belongs to the namespace since Linux 4.15 only
-        write_sysctl(_TIME_WAIT_LIMIT, 2 * total)
+        write_sysctl(_TIME_WAIT_LIMIT, max(2 * total, _PLENTY))
     workers: list[int] = []
     try:
         for number, work in enumerate(plan(total, mix, processes)):
