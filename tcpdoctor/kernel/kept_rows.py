@@ -115,7 +115,7 @@ class KeptRows(Sequence[Connection]):
 
     def with_owners(self, owners: Mapping[int, Owner]) -> "KeptRows":
         """The same, not decoded, with owners by inode."""
-        return KeptRows(self._rows, self.state, owners)
+        return KeptRows([*self._rows], self.state, owners)  # which is emptied when they are decoded
 
     def owners(self) -> Iterator[tuple[int, Owner]]:
         """The inode of each that is not decoded, and its owner as far as it was searched for."""

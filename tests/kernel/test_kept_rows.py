@@ -105,7 +105,9 @@ def test_rows_with_owners_say_what_the_decoded_rows_say(in_namespace):
             told = list(held.owners())
             undecoded = not held.decoded and not parts[True].decoded and held.owned and not kept.owned
             rows, mine = list(held), list(parts[True])
+            again = [row.inode for row in kept]
             return (
+                again == [row.inode for row in rows],
                 undecoded,
                 sought == [(row.inode, row.uid, row.cookie, row.cgroup) for row in rows if row.inode],
                 told == [(row.inode, row.owner) for row in rows],
@@ -114,7 +116,7 @@ def test_rows_with_owners_say_what_the_decoded_rows_say(in_namespace):
                 ages == SocketSet(mine).ages(Earlier(once(snapshot()))),
             )
 
-    assert in_namespace(look) == (True, True, True, True, 3, True)
+    assert in_namespace(look) == (True, True, True, True, True, 3, True)
 
 
 @pytest.mark.parametrize("complete", [True, False])
