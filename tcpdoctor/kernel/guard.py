@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tcpdoctor.errors import TcpdoctorError
-from tcpdoctor.kernel.fix_ending import end_journal, time_left
+from tcpdoctor.kernel.fix_ending import end_journal, is_here, is_of_this_boot, time_left
 from tcpdoctor.kernel.fix_journal import is_at_work, locked_journal, read_journal
+from tcpdoctor.kernel.namespaces import name_of_namespace, shares_namespace
 from tcpdoctor.kernel.reading import Missing
 
 SYSTEMD_RUN = "/usr/bin/systemd-run"
@@ -82,6 +83,8 @@ def watch_journal(path: str, run: str, reader: int | None = None) -> None:
                 journal = read_journal(folder)
                 if journal is None or journal.run != run or journal.state not in ("pending", "keeping"):
                     return
+                if is_of_this_boot(journal) and not is_here(journal):
+                    return  # its settings cannot be reached from here: it stays what it is, and is told of
                 is_gone = is_gone or (reader is None and not is_at_work(journal))
                 left = time_left(journal)
                 if journal.state == "keeping" or is_gone or left <= 0:
@@ -104,6 +107,9 @@ def _is_closed_within(reader: int | None, seconds: float) -> bool:
 
 # under systemd
 
+_FINDS_US = ("PYTHONPATH", "PYTHONHOME")
+"""What a unit of systemd does not inherit, and without which Python may not find this program."""
+
 
 def arm_timer(path: str, run: str, seconds: float, netns: str | None) -> Missing | None:
     """Let systemd start a guard after so many seconds; None where it will, or does not run this host.
@@ -116,6 +122,10 @@ def arm_timer(path: str, run: str, seconds: float, netns: str | None) -> Missing
     """
     if not os.path.isdir(_BOOTED) or not os.access(SYSTEMD_RUN, os.X_OK):
         return None
+    if netns is None and shares_namespace(1) is False:
+        netns = name_of_namespace()
+        if netns is None:
+            return Missing("systemd is in another network namespace, and this one has no name")
     inside = [] if netns is None else ["--netns", netns]
     command = [
         SYSTEMD_RUN,
@@ -125,6 +135,7 @@ def arm_timer(path: str, run: str, seconds: float, netns: str | None) -> Missing
         f"--on-active={max(1, round(seconds))}s",
         "--timer-property=AccuracySec=1s",
         f"--working-directory={os.getcwd()}",
+        *(f"--setenv={name}={os.environ[name]}" for name in _FINDS_US if os.environ.get(name)),
         "--",
         *_this_program(),
         *("fix", "--guard", run, "--journal", path, *inside),

@@ -10,6 +10,7 @@ import pytest
 
 from tcpdoctor.answers.fix import refuse_to_apply, undo_fix
 from tcpdoctor.errors import QuestionError
+from tcpdoctor.kernel.guard import watch_journal
 from tests.live.fix_stage import (
     ADMINS,
     AFTER,
@@ -137,6 +138,31 @@ def guard_and_all_are_killed(folder: Path) -> tuple[str, str]:
 
 def test_where_the_guard_is_killed_too_undo_ends_it(in_namespace, tmp_path):
     assert in_namespace(guard_and_all_are_killed, tmp_path) == ("pending", "undone")
+
+
+def left_pending(folder: Path) -> str:
+    stage = fall_ill(folder)
+    child = in_child(lambda: change(stage, confirmed=lambda _seconds: time.sleep(60) is None))
+    wait_until(lambda: (state := stage.state()) is not None and state.state == "pending" and held() == AFTER)
+    for pid in {*others_here(), child}:
+        os.kill(pid, signal.SIGKILL)
+    os.waitpid(child, 0)
+    state = stage.state()
+    assert state is not None
+    return state.run
+
+
+def watched_from_elsewhere(folder: Path, run: str) -> str:
+    stage = Stage(folder)
+    watch_journal(str(stage.journal), run)
+    state = stage.state()
+    assert state is not None
+    return state.state
+
+
+def test_a_guard_in_another_network_namespace_does_not_say_that_it_is_undone(in_namespace, tmp_path):
+    run = in_namespace(left_pending, tmp_path)
+    assert in_namespace(watched_from_elsewhere, tmp_path, run) == "pending"
 
 
 def under_way(folder: Path) -> str:

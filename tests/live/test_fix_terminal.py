@@ -149,15 +149,19 @@ UNIT = """#!/bin/sh
 for word; do echo "$word" >> {log}; done
 while [ "$1" != -- ]; do shift; done
 shift
-setsid "$@" > /dev/null 2>&1 < /dev/null &
+setsid env -i $(sed -n 's/^--setenv=//p' {log}) "$@" > /dev/null 2>&1 < /dev/null &
 """
-"""Stands where systemd would: it starts what it is given, and does not wait."""
+"""Stands where systemd would: it starts what it is given, in an environment of its own, and does not wait."""
 UNDER_SYSTEMD = """
 import tcpdoctor.kernel.guard as guard
 guard.SYSTEMD_RUN, guard._BOOTED = {run!r}, {booted!r}
+guard.shares_namespace = lambda pid: True
 from tcpdoctor.__main__ import main
 main()
 """
+
+
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def by_a_timer(folder):
@@ -165,6 +169,8 @@ def by_a_timer(folder):
     run.write_text(UNIT.format(log=log), encoding="ascii")
     run.chmod(0o755)
     program = ("-c", UNDER_SYSTEMD.format(run=str(run), booted=str(folder)))
+    os.environ["PYTHONPATH"] = str(CHECKOUT)
+    os.chdir("/")
     stage, terminal = asked(folder, program=program)
     terminal.press(b"y")
     terminal.wait_for("Keep it?")
@@ -189,6 +195,7 @@ def test_under_systemd_a_timer_undoes_it_where_all_processes_of_the_session_are_
     in_namespace, tmp_path
 ):
     words, after, state = in_namespace(by_a_timer, tmp_path)
+    assert f"--setenv=PYTHONPATH={CHECKOUT}" in words
     assert (after, state) == ({FIN: "5"}, "undone")
     assert [word for word in words if word.startswith("--on-active=")] == [f"--on-active={int(LONG) + 30}s"]
     assert words[-4:-2][0] == "--guard"
