@@ -8,7 +8,18 @@ from typing import Annotated, Literal
 
 from tcpdoctor.answers.blocker import ToldPlace, ToldStop, told_place, told_stop
 from tcpdoctor.answers.finding import ToldFinding, told_finding
-from tcpdoctor.answers.record import Count, Host, Is, Pid, Reasons, Time, host_of, told_number, utc
+from tcpdoctor.answers.record import (
+    NOT_RECORDED,
+    Count,
+    Host,
+    Is,
+    Pid,
+    Reasons,
+    Time,
+    host_of,
+    told_number,
+    utc,
+)
 from tcpdoctor.answers.socket import ToldAge, ToldSocket, told_age, told_socket
 from tcpdoctor.answers.sockets import Entry, entries_of, idle_seconds, outstanding, state_of
 from tcpdoctor.diagnosis.finding import Diagnosis, Severity, Unchecked
@@ -19,7 +30,7 @@ from tcpdoctor.facts.connection_ages import began_here
 from tcpdoctor.facts.socketset import name_ends
 from tcpdoctor.kernel.cgroups import read_place
 from tcpdoctor.kernel.dead_sockets import ask_process
-from tcpdoctor.kernel.entered import is_recording, moment
+from tcpdoctor.kernel.entered import asking_uid, is_recording, moment
 from tcpdoctor.kernel.live import take_samples, with_known_owners
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.processes import Task, read_process, read_task
@@ -236,7 +247,8 @@ def _survey(pid: int) -> Reading[_Seen]:
     if isinstance(survey, Missing):
         return survey
     nothing = DeadSockets((), 0, 1)
-    return _Seen(owners, survey, _ask_dead(pid) if len(owners) > survey.total else nothing)
+    has_more = is_recording() or len(owners) > survey.total
+    return _Seen(owners, survey, _ask_dead(pid) if has_more else nothing)
 
 
 def _ask_dead(pid: int) -> Reading[DeadSockets]:
@@ -284,7 +296,7 @@ def _answer(
         taken_at=utc(taken_at),
         process=about,
         states=_state_groups(entries, survey.by_state),
-        other_sockets=max(0, len(seen.owners) - survey.total),
+        other_sockets=NOT_RECORDED if is_recording() else max(0, len(seen.owners) - survey.total),
         peers=_peer_groups(entries),
         options=_option_groups(entries),
         sockets=tuple(told_socket(entry, options=True) for entry in entries),
@@ -334,7 +346,7 @@ def _stop(
     holder = Holder(process.pid, process.name, 0, uid)
     above = _above(process.pid, listens) if listens else ()
     standings = read_standings([process.pid, *(one.pid for one in above)])
-    stop = who_may_be_stopped((*above, holder), standings, Asker(os.geteuid(), listens=bool(listens)))
+    stop = who_may_be_stopped((*above, holder), standings, Asker(asking_uid(), listens=bool(listens)))
     return None if stop is None else told_stop(stop, None if above else connections)
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Annotated, Literal
 
 from tcpdoctor.answers.record import Is
@@ -13,7 +14,9 @@ from tcpdoctor.kernel.processes import read_process
 from tcpdoctor.kernel.reading import JsonValue, Missing, Reading
 from tcpdoctor.kernel.snapshot import Held, Owner, Process, UdpSocket
 from tcpdoctor.kernel.states import COUNTED_STATES
+from tcpdoctor.kernel.surroundings import take_surroundings
 from tcpdoctor.kernel.survey import Row, Seen, take_survey
+from tcpdoctor.kernel.text import clean
 from tcpdoctor.kernel.udp import read_udp_sockets
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.recordings.recording import Recording
@@ -22,6 +25,7 @@ from tcpdoctor.recordings.source import Source
 MOST_SOCKETS = 100_000
 """So many are recorded one by one, 300 bytes each; of more, those of the states with most are thinned."""
 _MOST_UDP = 10_000
+_MOST_INTERFACES = 4_096
 _MOST_PROCESSES = 2_000
 """Half a millisecond each."""
 _OWNER_SECONDS = 5.0
@@ -40,7 +44,14 @@ class SnapshotFile(NamedTuple):
     sockets: Annotated[JsonValue, Is("Records Seen, one a TCP socket; or why there are none.")]
     udp: Annotated[JsonValue, Is("Records UdpSocket; or why there are none.")]
     processes: Annotated[JsonValue, Is("Records Process of those that hold these sockets, by pid.")]
-    interfaces: Annotated[Mapping[str, int], Is("Numbers of the interfaces that sockets are bound to.")]
+    interfaces: Annotated[Mapping[str, int], Is("Numbers of the interfaces.")]
+    around: Annotated[
+        JsonValue,
+        Is(
+            "A record Surroundings: routes, packet rules, addresses, what keeps processes running.",
+            optional=True,
+        ),
+    ]
 
 
 def take_recording(window: float) -> Recording:
@@ -60,9 +71,12 @@ def take_recording(window: float) -> Recording:
     rows += [] if isinstance(udp, Missing) else udp
     source = Source("snapshot", (), 1 if samples.before is None else 2)
     processes = _processes(row.owner for row in rows)
-    bound = {getattr(row, "device", 0) for row in rows}
-    interfaces = {name: index for name, index in interface_indexes().items() if index in bound}
-    return Recording(source, samples, sockets, udp, processes, interfaces)
+    around = take_surroundings(
+        [row for row in rows if not isinstance(row, UdpSocket)],
+        [row for row in rows if isinstance(row, UdpSocket)],
+    )
+    interfaces = {clean(name): index for name, index in islice(interface_indexes().items(), _MOST_INTERFACES)}
+    return Recording(source, samples, sockets, udp, processes, interfaces, around=around)
 
 
 def thinned(sockets: Sequence[Seen], most: int = MOST_SOCKETS) -> tuple[Seen, ...]:

@@ -62,6 +62,12 @@ def booted_at() -> float:
 
 
 @replayed
+def asking_uid() -> int:
+    """Return the uid of the user whose question it is: the calling one, or who recorded."""
+    return os.geteuid()
+
+
+@replayed
 def bytes_of_page() -> int:
     """Return the bytes of a page of memory."""
     return os.sysconf("SC_PAGE_SIZE")

@@ -211,6 +211,7 @@ class NftRules:
         for expressions in self._chains.get(place, ()):
             other = re.search(_PORT_COMPARED, expressions)
             if other is not None and other[1] != self._port:
+                self.packet.note_ports(other[1])
                 continue
             step = _Rule(self, place, expressions).step()
             if step is not None:
@@ -325,6 +326,8 @@ class _Rule:
             return True
         have = self._rules.wanted[symbol.name]
         value = value[: len(have)]
+        if symbol.name == "port":
+            self._rules.packet.note_ports(value)
         holds = (have == value, have != value, have < value, have <= value, have > value, have >= value)[
             operation
         ]
@@ -346,6 +349,8 @@ class _Rule:
         if not isinstance(symbol, _Symbol) or symbol.name == "address":
             return True
         have = self._rules.wanted[symbol.name]
+        if symbol.name == "port":
+            self._rules.packet.note_ports(_value(data.get(3)), _value(data.get(4)))
         inside = _value(data.get(3)) <= have <= _value(data.get(4))
         holds = inside is (_number(data.get(2)) == 0)
         self._named = self._named or (holds and symbol.name == "port")
@@ -385,7 +390,12 @@ class _Rule:
             and len(symbols) == 1
             and not any(10 in e for e in elements)
         ):
-            return _within(elements, self._rules.wanted[symbols[0].name]) if 0 in symbols else None
+            if 0 not in symbols:
+                return None
+            if symbols[0].name == "port":
+                for element in elements:
+                    self._rules.packet.note_ports(_value(element.get(1)))
+            return _within(elements, self._rules.wanted[symbols[0].name])
         for element in elements:
             key, end = _value(element.get(1)), _value(element.get(10)) or _value(element.get(1))
             if all(self._fits(symbol, slot * 4, key, end) for slot, symbol in symbols.items()):
@@ -402,6 +412,8 @@ class _Rule:
             value = key[at : at + len(symbol.mask)]
             return len(value) < len(symbol.mask) or self._note_address(value, symbol.mask)
         have = self._rules.wanted[symbol.name]
+        if symbol.name == "port":
+            self._rules.packet.note_ports(key[at:], end[at:])
         return key[at : at + len(have)] <= have <= end[at : at + len(have)]
 
     def _do_immediate(self, data: Mapping[int, bytes]) -> None:
@@ -437,9 +449,7 @@ class _Rule:
 
     def _do_match(self, data: Mapping[int, bytes]) -> bool:
         """Evaluate what iptables-nft left as a match of its own."""
-        named = match_ports(
-            _name(data.get(1)), _number(data.get(2)), data.get(3, b""), self._rules.wanted["port"]
-        )
+        named = match_ports(_name(data.get(1)), _number(data.get(2)), data.get(3, b""), self._rules.packet)
         self._named = self._named or bool(named)
         self._asks |= {MATCHES_ASKED[name] for name in (_name(data.get(1)),) if name in MATCHES_ASKED}
         return named is not False

@@ -81,6 +81,9 @@ class Wanted:
 
     def __init__(self, port: int, protocol: int, local: LocalAddresses | None) -> None:
         self.port, self.protocol = port.to_bytes(2, "big"), protocol
+        self.borders: set[int] = set()
+        """Ports at which a rule that was gone through begins to apply or ceases to: between two of them, and
+        the port asked about, all ports fare alike."""
         ipv4 = local.ipv4 if local is not None else ()
         ipv6 = local.ipv6 if local is not None else ()
         self._any = {
@@ -93,6 +96,12 @@ class Wanted:
             if isinstance(ipv6, Missing)
             else [int.from_bytes(socket.inet_pton(socket.AF_INET6, one.address), "big") for one in ipv6]
         )
+
+    def note_ports(self, low: bytes, high: bytes | None = None) -> None:
+        """Remember that the port was compared with another, or with a range of them."""
+        if len(low) >= 2:
+            first, last = low[:2], (high or low)[:2]
+            self.borders |= {int.from_bytes(first, "big"), int.from_bytes(last, "big") + 1}
 
     def is_for_us(self, address: bytes, bits: int) -> bool:
         """Whether this host has an address of a network."""
@@ -152,16 +161,20 @@ def walk_rules(
 # What iptables left, in its own tables and in nft's
 
 
-def match_ports(name: str, revision: int, info: bytes, port: bytes) -> bool | None:
+def match_ports(name: str, revision: int, info: bytes, wanted: Wanted) -> bool | None:
     """Whether a match of iptables lets the port in; None where it is about something else."""
+    port = wanted.port
     if name in ("tcp", "udp") and len(info) >= 8:
         low, high = struct.unpack_from("=HH", info, 4)
         flags = info[8:9] if name == "udp" else info[11:12]  # struct xt_udp, struct xt_tcp: invflags
         inverted = bool(flags and flags[0] & 2)
         if (low, high) == (0, 0xFFFF):
             return None
+        wanted.borders |= {low, high + 1}
         return (low <= int.from_bytes(port, "big") <= high) is not inverted
     if name == "multiport" and revision == 1 and len(info) >= 48 and info[0] in (1, 2):
+        ports = struct.unpack_from("=15H", info, 2)[: info[1]]
+        wanted.borders |= {*ports, *(port + 1 for port in ports)}
         return _multiport(info, int.from_bytes(port, "big")) is not bool(info[47])
     return None
 

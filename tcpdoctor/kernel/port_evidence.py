@@ -4,7 +4,6 @@ Nothing is bound, connected or written here, and only sockets of the port are li
 filters them.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from types import MappingProxyType
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from tcpdoctor.kernel.addresses import interface_indexes
 from tcpdoctor.kernel.cgroups import find_cgroup_paths
-from tcpdoctor.kernel.entered import booted_at, is_recording, moment
+from tcpdoctor.kernel.entered import asking_uid, booted_at, is_recording, moment
 from tcpdoctor.kernel.kept_rows import KeptRows
 from tcpdoctor.kernel.listing import WAYS, Way
 from tcpdoctor.kernel.namespaces import (
@@ -317,7 +316,7 @@ def read_port_evidence(
     rules = read_bind_rules()
     return PortEvidence(
         port=port,
-        uid=os.geteuid(),
+        uid=asking_uid(),
         listeners=listeners,
         listening=listening,
         local=_owned(local, owners),

@@ -60,19 +60,23 @@ def read_redirects(port: int, protocol: str = "tcp", local: LocalAddresses | Non
         local: This host's addresses: rules for other addresses are left out, of which a Kubernetes node has
             thousands. None: all are returned.
     """
-    number = UDP if protocol == "udp" else TCP
+    found, not_looked = find_redirects(Wanted(port, UDP if protocol == "udp" else TCP, local))
+    return Redirects(tuple(map(_with_container, found)), not_looked)
+
+
+def find_redirects(wanted: Wanted) -> tuple[list[Redirect], tuple[str, ...]]:
+    """Return such rules without the containers that they lead to, and what was not looked at."""
     found: list[Redirect] = []
     not_looked: list[str] = []
     for reader in (read_nft, read_xtables, _read_ipvs):
-        answer = reader(Wanted(port, number, local))
+        answer = reader(wanted)
         if isinstance(answer, Missing):
             not_looked.append(answer.reason)
         else:
             found += answer
     if hidden := why_programs_hide_services():
         not_looked.append(hidden)
-    named = [_with_container(one) for one in list(dict.fromkeys(found))[:_MOST_REDIRECTS]]
-    return Redirects(tuple(named), tuple(not_looked))
+    return list(dict.fromkeys(found))[:_MOST_REDIRECTS], tuple(not_looked)
 
 
 class Filters(NamedTuple):
@@ -99,8 +103,12 @@ def read_filters(port: int, *, local: bool) -> Filters:
         port: The destination's.
         local: The destination is this host: what comes in counts as well.
     """
+    return find_filters(Wanted(port, TCP, None), local=local)
+
+
+def find_filters(wanted: Wanted, *, local: bool) -> Filters:
+    """As `read_filters`; `wanted` learns at which ports the answer is another one."""
     hooks = (PREROUTING, INPUT, OUTPUT, POSTROUTING) if local else (OUTPUT, POSTROUTING)
-    wanted = Wanted(port, TCP, None)
     parts = [_nft_stops(wanted, hooks), read_xtables_stops(wanted, hooks)]
     found = [stop for part in parts if not isinstance(part, Missing) for stop in part]
     named = dict.fromkeys(where for where, names_port in found if names_port)
@@ -134,6 +142,8 @@ def _read_ipvs(wanted: Wanted) -> Reading[list[Redirect]]:
     services = read_virtual_servers("tcp" if wanted.protocol == TCP else "udp")
     if isinstance(services, Missing):
         return services
+    for one in services:
+        wanted.note_ports(one.port.to_bytes(2, "big"))
     port = int.from_bytes(wanted.port, "big")
     return [
         Redirect(

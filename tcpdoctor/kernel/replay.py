@@ -5,15 +5,18 @@
 it promises stands there. Owners are filled in at once, and what the recording does not hold is Missing.
 """
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from tcpdoctor.kernel.addresses import LocalAddresses
 from tcpdoctor.kernel.bind_rules import BindRules
 from tcpdoctor.kernel.cgroups import Place
-from tcpdoctor.kernel.connect_evidence import PortUse, PortUser, Route
+from tcpdoctor.kernel.connect_evidence import NoRoute, PortUse, PortUser, Route
 from tcpdoctor.kernel.groups import NO_PEER, NO_PROCESS, Group, Groups
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.processes import Lineage, Task
@@ -39,6 +42,13 @@ from tcpdoctor.kernel.sockets import DETAIL_BOUND, EVERY_SOCKET, SocketFilter, S
 from tcpdoctor.kernel.sockopts import Descriptor, OptionValue, SocketOptions
 from tcpdoctor.kernel.standing import Standing
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.surroundings import (
+    FiltersFrom,
+    RedirectsFrom,
+    RouteTo,
+    Surroundings,
+    standing_again,
+)
 from tcpdoctor.kernel.survey import Seen
 from tcpdoctor.kernel.sysctl import Held as HeldSetting
 from tcpdoctor.kernel.sysctl import is_secret
@@ -47,6 +57,7 @@ from tcpdoctor.kernel.text import is_whole
 from tcpdoctor.kernel.unlisted import Unlisted
 
 _NOT_TOLD = Missing("the recording does not tell it")
+_NO_RULES: Reading[tuple[RedirectsFrom, ...]] = Missing("they are not in the recording")
 _NO_ADDRESSES = Missing("the addresses of the host are not in the recording")
 _ABSENT = "is not in the recording"
 
@@ -62,6 +73,7 @@ class Replay:
         processes: Mapping[int, Process],
         interfaces: Mapping[str, int],
         settings: Reading[Tree],
+        around: Reading[Surroundings] = _NOT_TOLD,
     ) -> None:
         self._samples = samples
         self._sockets = sockets
@@ -69,6 +81,7 @@ class Replay:
         self._processes = processes
         self._interfaces = interfaces
         self._settings = settings
+        self._around = around
 
     @property
     def _look(self) -> Snapshot:
@@ -85,6 +98,9 @@ class Replay:
 
     def booted_at(self) -> float:
         return self._look.taken_at - self._look.clock
+
+    def asking_uid(self) -> int:
+        return self._look.euid
 
     def bytes_of_page(self) -> int:
         return self._look.page_size
@@ -287,24 +303,48 @@ class Replay:
     def why_elsewhere(self, _pid: int) -> str | None:
         return None
 
-    def ask_process(self, *_which: object, **_how: object) -> DeadSockets:
-        return DeadSockets((), 0, 1)
+    def ask_process(self, pid: int, _root: str = "") -> Reading[DeadSockets]:
+        dead = self._look.dead
+        if isinstance(dead, Missing):
+            return dead
+        found = dead.by_pid.get(pid)
+        return found or (dead.complete if isinstance(dead.complete, Missing) else DeadSockets((), 0, 1))
 
-    def read_lineage(self, _pid: int, _fd: int) -> Reading[Lineage]:
-        return _NOT_TOLD
+    def read_lineage(self, pid: int, fd: int) -> Reading[Lineage]:
+        if isinstance(self._around, Missing):
+            return self._around
+        return self._traces.get((pid, fd), _NOT_TOLD)
 
-    def read_place(self, _pid: int, _root: str = "") -> Reading[Place]:
-        return Missing("where a process stands is not in the recording")
+    @cached_property
+    def _traces(self) -> Mapping[tuple[int, int], Reading[Lineage]]:
+        around = self._around
+        traces = () if isinstance(around, Missing) else around.traces
+        return {(one.pid, one.fd): one.lineage for one in traces}
 
-    def find_cgroup_paths(self, _ids: Collection[int], _mount: str | None = None) -> Mapping[int, str]:
-        return {}
+    def read_place(self, pid: int, _root: str = "") -> Reading[Place]:
+        standing = self.read_standings([pid])[pid]
+        return standing if isinstance(standing, Missing) else standing.place
 
-    def read_standings(self, pids: Iterable[int], *_how: object) -> dict[int, Reading[Standing]]:
-        return dict.fromkeys(pids, Missing("what keeps a process running is not in the recording"))
+    def find_cgroup_paths(self, ids: Collection[int], _mount: str | None = None) -> Mapping[int, str]:
+        groups = {} if isinstance(self._around, Missing) else self._around.groups
+        return {number: path for number, path in groups.items() if number in ids}
+
+    def read_standings(
+        self, pids: Iterable[int], listeners: Mapping[int, int] = MappingProxyType({}), _root: str = ""
+    ) -> dict[int, Reading[Standing]]:
+        around = self._around
+        if isinstance(around, Missing):
+            return dict.fromkeys(pids, Missing("what keeps a process running is not in the recording"))
+        found = {pid: standing_again(pid, around, listeners) for pid in pids}
+        absent = Missing("what keeps this process running is not in the recording")
+        return {pid: absent if standing is None else standing for pid, standing in found.items()}
 
     # What decides about ports, and the way there.
 
     def read_bind_rules(self, uid: int | None = None) -> BindRules:
+        if not isinstance(self._around, Missing):
+            rules = self._around.rules
+            return rules if uid in (None, self._look.euid) else rules._replace(privileged=uid == 0)
         start = self.read_sysctl("net.ipv4.ip_unprivileged_port_start")
         return BindRules(
             addresses=self.read_local_addresses(),
@@ -328,27 +368,59 @@ class Replay:
         return 0 if text == "root" else Missing("names of users are not in the recording")
 
     def read_local_addresses(self, *_where: Any) -> LocalAddresses:
-        return LocalAddresses(_NO_ADDRESSES, _NO_ADDRESSES)
+        if isinstance(self._around, Missing):
+            return LocalAddresses(_NO_ADDRESSES, _NO_ADDRESSES)
+        return self._around.rules.addresses
 
     def is_loopback_down(self) -> bool:
-        return False
+        return not isinstance(self._around, Missing) and self._around.loopback_down
 
     def interface_indexes(self, *_where: Any) -> dict[str, int]:
         return dict(self._interfaces)
 
-    def interface_of(self, _family: int, _address: str) -> int | None:
-        return None
+    def interface_of(self, _family: int, address: str) -> int | None:
+        found = self._routes.get((address, 0))
+        return None if found is None else found.entrance
 
-    def read_redirects(self, *_which: object, **_how: object) -> Redirects:
-        return Redirects((), ("the rules of nft and iptables are not in the recording",))
+    def read_redirects(
+        self, port: int, protocol: str = "tcp", local: LocalAddresses | None = None
+    ) -> Redirects:
+        around, spans = self._around, _NO_RULES
+        if not isinstance(around, Missing):
+            spans = around.redirects_anywhere if local is None else around.redirects
+            spans = around.redirects_udp if protocol == "udp" else spans
+        if isinstance(spans, Missing):
+            return Redirects((), (f"the rules of nft and iptables: {spans.reason}",))
+        return _span_of(port, spans).told if spans else Redirects((), ())
 
-    def read_filters(self, *_which: object, **_how: object) -> Filters:
-        return NO_FILTERS
+    def read_filters(self, port: int, *, local: bool) -> Filters:
+        if isinstance(self._around, Missing):
+            return Filters((), (), "the rules of nft and iptables are not in the recording")
+        spans = self._around.filters_here if local else self._around.filters_out
+        if isinstance(spans, Missing):
+            return Filters((), (), f"the rules of nft and iptables: {spans.reason}")
+        return _span_of(port, spans).told if spans else NO_FILTERS
+
+    @cached_property
+    def _routes(self) -> Mapping[tuple[str, int], RouteTo]:
+        around = self._around
+        routes = () if isinstance(around, Missing) else around.routes
+        return {(one.address, one.interface): one for one in routes}
 
     def find_route(
-        self, _family: int, destination: str, port: int, source: str | None, *_how: object, **_as: object
-    ) -> Reading[Route]:
-        """The address that most of the sockets came from that went there."""
+        self,
+        _family: int,
+        destination: str,
+        port: int,
+        source: str | None,
+        interface: int = 0,
+        **_as: object,
+    ) -> Reading[Route | NoRoute]:
+        """As recorded; else the address that most of the sockets came from that went there."""
+        known = self._routes.get((destination, interface)) or self._routes.get((destination, 0))
+        if known is not None:
+            route = known.route
+            return route._replace(source=source) if source and isinstance(route, Route) else route
         there = Endpoint(destination, port)
         used = Counter(
             _plain(row.local).address
@@ -386,6 +458,14 @@ def _printed(value: SysctlValue) -> str:
         spans = [part for part in value if isinstance(part, tuple)]
         return ",".join(f"{low}-{high}" if low < high else str(low) for low, high in spans)
     return " ".join(map(str, value))
+
+
+_Span = TypeVar("_Span", RedirectsFrom, FiltersFrom)
+
+
+def _span_of(port: int, spans: Sequence[_Span]) -> _Span:
+    """The answer for a port, of those from each port on; a recording that begins above it has the first."""
+    return spans[max(0, bisect_right(spans, port, key=lambda one: one.port) - 1)]
 
 
 def _plain(end: Endpoint) -> Endpoint:

@@ -367,6 +367,27 @@ def _check_address(text: str) -> None:
         raise MisfitError(f"{_shown(text)} is no address") from None
 
 
+def _network(value: Any) -> str:
+    """An address, or a network as ``10.0.0.0/8``."""
+    text = _text(value)
+    address, slash, bits = text.partition("/")
+    _check_address(address)
+    if slash and not (bits.isascii() and bits.isdigit() and int(bits[:4]) <= (128 if ":" in address else 32)):
+        raise MisfitError(f"{_shown(text)} is no network")
+    return text
+
+
+def _or_none(code: Code, value: Any) -> Any:
+    return None if value is None else code(value)
+
+
+def _at_most(largest: int, value: Any) -> int:
+    number = _integer(value)
+    if not 0 <= number <= largest:
+        raise MisfitError(f"{number} is not between 0 and {largest}")
+    return number
+
+
 def _port(value: Any) -> int:
     port = _integer(value)
     if not 0 <= port <= 0xFFFF:
@@ -382,6 +403,15 @@ _CHECKS: Mapping[tuple[str, str], Code] = {
     ("Destination", "source"): _address,
     ("Destination", "address"): _address,
     ("Destination", "port"): _port,
+    ("RouteTo", "address"): _address,
+    ("Route", "source"): partial(_or_none, _address),
+    ("Route", "gateway"): partial(_or_none, _address),
+    ("InterfaceAddress", "address"): _address,
+    ("LocalPrefix", "network"): partial(_at_most, 0xFFFFFFFF),
+    ("LocalPrefix", "length"): partial(_at_most, 32),
+    ("Redirect", "address"): partial(_or_none, _network),
+    ("RedirectsFrom", "port"): _port,
+    ("FiltersFrom", "port"): _port,
 }
 """What a type hint cannot say and the floors above rely on."""
 

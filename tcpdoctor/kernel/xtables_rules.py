@@ -211,7 +211,7 @@ class _Table:
             return False, False, None
         named = False
         for name, revision, info in self._matches(at):
-            answer = match_ports(name, revision, info, self._packet.port)
+            answer = match_ports(name, revision, info, self._packet)
             if answer is False:
                 return False, False, None
             named = named or bool(answer)

@@ -101,6 +101,7 @@ def enter(recording: Recording) -> None:
         recording.processes,
         recording.interfaces,
         recording.settings,
+        recording.around,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Process, Samples, UdpSocket
+from tcpdoctor.kernel.surroundings import Surroundings
 from tcpdoctor.kernel.survey import Seen
 from tcpdoctor.kernel.sysctl_files import Tree
 from tcpdoctor.named_tuples import NamedTuple
@@ -25,3 +26,5 @@ class Recording(NamedTuple):
     """The interfaces that sockets are bound to, with the numbers that stand for them here."""
     settings: Reading[Tree] = Missing("they are not in the recording")
     """The files that set the kernel's settings at boot."""
+    around: Reading[Surroundings] = Missing("it is not in the recording; record with: tcpdoctor snapshot")
+    """Routes, packet rules, addresses, and what keeps the processes running."""

@@ -15,6 +15,7 @@ from tcpdoctor.errors import SnapshotError
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.recorded import SAMPLES, another_format, decode_part, inflate, parse_document
 from tcpdoctor.kernel.snapshot import Process, Samples, UdpSocket
+from tcpdoctor.kernel.surroundings import Surroundings
 from tcpdoctor.kernel.survey import Seen
 from tcpdoctor.kernel.typed_json import Encoder
 from tcpdoctor.recordings.recording import Recording
@@ -24,11 +25,13 @@ from tcpdoctor.recordings.uncollected import uncollected
 SNAPSHOT = "tcpdoctor.snapshot/1"
 _GZIP = 16 + zlib.MAX_WBITS
 _NO_SOCKETS = Missing("the recording has no sockets one by one; record with: tcpdoctor snapshot")
+_NOT_AROUND = Missing("the recording is from a version that did not look at it")
 _NO_UDP = Missing("the recording has no UDP sockets")
 _SOCKETS = Reading[tuple[Seen, ...]]
 _INTERFACES = Mapping[str, int]
 _PROCESSES = Mapping[int, Process]
 _UDP = Reading[tuple[UdpSocket, ...]]
+_AROUND = Reading[Surroundings]
 
 
 def pack_snapshot(recording: Recording, *, gzipped: bool) -> bytes:
@@ -41,6 +44,7 @@ def pack_snapshot(recording: Recording, *, gzipped: bool) -> bytes:
         "udp": encoder.of(_UDP)(recording.udp),
         "processes": encoder.of(_PROCESSES)(recording.processes),
         "interfaces": encoder.of(_INTERFACES)(recording.interfaces),
+        "around": encoder.of(_AROUND)(recording.around),
     }
     document = {"schema": SNAPSHOT, "tool": tcpdoctor.__version__, "layout": encoder.layout, **parts}
     text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
@@ -76,7 +80,8 @@ def unpack_snapshot(data: bytes, shown: str) -> Recording:
     looks = 1 if samples.before is None else 2
     source = Source("snapshot", (), 2 if looks == 2 else 1, (shown,))
     interfaces = decode_part(document, "interfaces", _INTERFACES, shown) if "interfaces" in document else {}
-    return Recording(source, samples, sockets, udp, processes, interfaces)
+    around = decode_part(document, "around", _AROUND, shown) if "around" in document else _NOT_AROUND
+    return Recording(source, samples, sockets, udp, processes, interfaces, around=around)
 
 
 def _decoded(rows: Any, document: dict[str, Any], shown: str) -> Any:

@@ -12,8 +12,12 @@ import pytest
 
 from tcpdoctor.kernel.addresses import read_local_addresses
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.redirects import Redirects, read_redirects
+from tcpdoctor.kernel.redirects import Filters, Redirects, read_filters, read_redirects
+from tcpdoctor.kernel.replay import Replay
+from tcpdoctor.kernel.snapshot import Samples
+from tcpdoctor.kernel.surroundings import take_surroundings
 from tests.live.test_explain_port import ask
+from tests.report.examples import SNAPSHOT
 
 NFT = """
 table ip n {
@@ -278,3 +282,42 @@ def test_rules_for_addresses_of_others_are_left_out_also_among_many(in_namespace
     assert ("10.244.0.2:6443", "203.0.113.5", True) in found[443]
     assert found[443] == in_order([("10.244.0.2:6443", "203.0.113.5", True), ONE_TO_ONE])
     assert found[8081] == [ONE_TO_ONE]
+
+
+def every_port_at_once() -> list[Any]:
+    """Of each port at which an answer changes, and of its neighbours, what is read and what was recorded."""
+    for program, port in (("iptables-legacy", "8090"), ("iptables-nft", "8095")):
+        if shutil.which(program):
+            rule = ["-p", "tcp", "-m", "multiport", "--dports", f"{port}:8099,7100", "-j", "DNAT"]
+            command = [program, "-t", "nat", "-A", "PREROUTING", *rule, "--to-destination", "10.3.3.3"]
+            subprocess.run(command, check=False, capture_output=True)
+    subprocess.run(["nft", "-f", "-"], input=NFT, text=True, check=True)
+    around = take_surroundings(())
+    samples = Samples(None, SNAPSHOT)
+    replay = Replay(samples, Missing("none"), Missing("none"), {}, {}, Missing("none"), around)
+    local = read_local_addresses()
+    ports = {port + near for port in (*BY_PORT, 7100, 8090, 8095, 8099) for near in (-1, 0, 1)}
+    found = []
+    for port in (0, *sorted(ports), 65535):
+        for protocol, here in (("tcp", local), ("tcp", None), ("udp", local)):
+            pair = [read(port, protocol, here) for read in (read_redirects, replay.read_redirects)]
+            found.append((port, protocol, here is None, *pair))
+        for way in (True, False):
+            pair = [read(port, local=way) for read in (read_filters, replay.read_filters)]
+            found.append((port, way, False, *pair))
+    return found
+
+
+def without_container(told: Redirects | Filters) -> Any:
+    if isinstance(told, Filters):
+        return told
+    return told._replace(found=tuple(one._replace(container=None) for one in told.found))
+
+
+@pytest.mark.skipif(not shutil.which("nft"), reason="nft is not installed")
+def test_a_recording_knows_of_every_port_what_the_rules_do_with_it(in_namespace):
+    found = in_namespace(every_port_at_once)
+    # a container that has an address of these by accident may come and go
+    unlike = [one for one in found if without_container(one[-2]) != without_container(one[-1])]
+    assert unlike == []
+    assert len({repr(one[-1]) for one in found}) > len(BY_PORT) - 3

@@ -2,11 +2,20 @@
 
 import json
 import os
+import shutil
+import socket
 import sys
 from pathlib import Path
-from subprocess import run
+from subprocess import PIPE, Popen, run
 
+import pytest
+
+from tcpdoctor.answers.snapshot import take_recording
 from tcpdoctor.lab.closing import close_wait
+from tcpdoctor.recordings.anonymise import anonymised
+from tcpdoctor.recordings.snapshot_file import pack_snapshot, unpack_snapshot
+from tests.cli.command import environment
+from tests.cli.forked import run_forked
 
 from .checks import check
 
@@ -70,10 +79,10 @@ def test_on_standard_output_it_can_be_piped_into_another_program(in_namespace):
 
 
 VARYING = (
-    *("taken_at", "recording", "age", "oldest", "free_at", "timer", "retransmits", "place", "stop", "advice"),
-    *("doubts", "missing", "redirects", "route", "namespace"),
+    *("taken_at", "recording", "age", "oldest", "free_at", "timer", "retransmits", "missing", "namespace"),
+    *("findings", "unchecked", "other_sockets"),
 )
-"""What hangs on the moment, and what keeps a process running, which a recording does not hold."""
+"""What hangs on the moment, and on when the two looks were; sockets of other protocols are not recorded."""
 QUESTIONS = (
     ("states",),
     ("states", "--by", "process"),
@@ -97,17 +106,14 @@ def asked_twice(path):
     """What each question is answered on an ill host, and of its recording."""
     with close_wait(23, read_end=7, keepalive=HOLD) as sockets:
         here = {"PORT": str(sockets[0].getsockname()[1]), "PID": str(os.getpid())}
-        run([*COMMAND, "snapshot", "--raw", "-o", path], check=True, capture_output=True, timeout=60)
+        assert run_forked(["snapshot", "--raw", "-o", path], environment()).returncode == 0
         answers = []
         for question in QUESTIONS:
             words = [*question, "--json"]
             for name, value in here.items():
                 words = [word.replace(name, value) for word in words]
-            pair = [
-                json.loads(run([*COMMAND, *words, *more], capture_output=True, check=True, timeout=60).stdout)
-                for more in ((), ("--from", path))
-            ]
-            answers.append(pair)
+            pair = [run_forked([*words, *more], environment()) for more in ((), ("--from", path))]
+            answers.append([json.loads(each.stdout) for each in pair])
     return answers
 
 
@@ -115,3 +121,56 @@ def test_questions_are_answered_of_a_recording_as_of_the_host(in_namespace, tmp_
     for live, recorded in in_namespace(asked_twice, str(tmp_path / "case.json")):
         assert recorded["recording"]["kind"] == "snapshot"
         assert steady(recorded) == steady(live)
+
+
+RULES = """
+table ip {0}tbl {{
+    chain {0}chain {{ tcp dport 8080 dnat to 198.51.100.77:80; }}
+    chain {0}drops {{ ip daddr 203.0.113.99 drop; }}
+    chain in {{ type nat hook prerouting priority -100; jump {0}chain; }}
+    chain out {{ type filter hook output priority 0; tcp dport 9 jump {0}drops; }}
+}}
+"""
+SERVER = """
+import socket
+server = socket.create_server(("198.51.100.78", 8080))
+print("up", flush=True)
+server.accept()
+"""
+
+
+def recorded_with_planted_names(secret):
+    """What a host holds whose every name is planted, and the bytes of its recording, names kept or not."""
+    for words in (
+        ("link", "add", f"{secret}0", "type", "veth", "peer", "name", "veth77"),
+        ("link", "set", "veth77", "up"),
+        ("addr", "add", "198.51.100.78/24", "dev", f"{secret}0"),
+        ("addr", "add", "2001:db8:77::1/64", "dev", f"{secret}0", "nodad"),
+        ("link", "set", f"{secret}0", "up", "alias", f"{secret} alias"),
+        ("route", "add", "203.0.113.0/24", "via", "198.51.100.1"),
+    ):
+        run(["ip", *words], check=True, timeout=60)
+    run(["nft", "-f", "-"], input=RULES.format(secret), text=True, check=True, timeout=60)
+    variables = {"SUPERVISOR_SERVER_URL": f"unix:///srv/{secret}.sock", "SUPERVISOR_PROCESS_NAME": secret}
+    command = [sys.executable, "-c", SERVER, f"--token={secret}", f"/srv/{secret}/app.py", "198.51.100.79"]
+    with Popen(command, stdout=PIPE, env={**os.environ, **variables}) as server, socket.socket() as client:
+        assert server.stdout.readline() == b"up\n"
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, f"{secret}0".encode())
+        client.setblocking(False)
+        client.connect_ex(("203.0.113.9", 443))
+        recording = take_recording(0)
+        server.kill()
+    raw = pack_snapshot(recording, gzipped=False)
+    hidden = [pack_snapshot(anonymised(recording, b"key", names=names), gzipped=False) for names in (0, 1)]
+    return raw, hidden
+
+
+@pytest.mark.skipif(not shutil.which("nft"), reason="nft is not installed")
+def test_nothing_tells_whose_host_it_is(in_namespace):
+    raw, hidden = in_namespace(recorded_with_planted_names, "acmecorp")
+    planted = ("acmecorp", "198.51.100.", "203.0.113.", "2001:db8:77:", os.uname().nodename)
+    assert [word for word in planted if word.encode() not in raw] == []
+    for data in hidden:
+        assert [word for word in planted if word.encode() in data] == []
+        again = unpack_snapshot(data, "x")
+        assert [one.told.found[0].names_port for one in again.around.redirects if one.told.found] == [True]

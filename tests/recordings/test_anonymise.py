@@ -3,14 +3,18 @@
 import re
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address, ip_network
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 
+from tcpdoctor.diagnosis.keepers import _HELPERS, _SERVANTS
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.recorded import pack_samples, unpack_samples
-from tcpdoctor.kernel.snapshot import Detail, Endpoint, Held, Holder, Samples
-from tcpdoctor.recordings.anonymise import KEPT, Disguise
+from tcpdoctor.kernel.snapshot import Detail, Endpoint, Held, Holder, Samples, UdpSocket
+from tcpdoctor.kernel.surroundings import Surroundings
+from tcpdoctor.kernel.survey import Seen
+from tcpdoctor.recordings.anonymise import KEPT, REPLACED, USUAL_WORDS, Disguise
 from tests.facts.samples import CONNECTION, details, held_by, snapshot
 from tests.kernel.any_samples import values_of
 
@@ -110,17 +114,18 @@ def is_address(text: str) -> bool:
     return True
 
 
-def test_each_field_with_text_is_replaced_or_kept_on_purpose():
+@pytest.mark.parametrize("kind", [Samples, Seen, UdpSocket, Surroundings])
+def test_each_field_with_text_is_replaced_or_kept_on_purpose(kind):
     """A field that is added has to be decided on: this fails until it is."""
-    replaced = {place for place, text in texts_of(whole()) if text == "SECRET"}
-    hidden = {place for place, text in texts_of(anonymise(whole())) if text == "SECRET"}
-    assert hidden <= KEPT
+    whole = secretive(kind)
+    replaced = {place for place, text in texts_of(whole) if text == "SECRET"}
+    hidden = {place for place, text in texts_of(anonymise(whole)) if text == "SECRET"}
+    keyed = {
+        ("Seen", "options"),
+        ("Standing", "variables"),
+    }  # what is kept of them are the kernel's and our keys
+    assert hidden <= KEPT | keyed
     assert replaced
-
-
-def whole():
-    """A look in which every field that may be text says SECRET."""
-    return secretive(Samples)
 
 
 def secretive(hint):
@@ -128,16 +133,36 @@ def secretive(hint):
         return "SECRET"
     if hasattr(hint, "_fields"):
         hints = get_type_hints(hint)
-        ends = {"Endpoint": ("address",), "Destination": ("source", "address")}.get(hint.__name__, ())
+        ends = [
+            name for name in hint._fields if REPLACED.get((hint.__name__, name)) in ("address", "network")
+        ]
         return hint(*["192.0.2.1" if name in ends else secretive(hints[name]) for name in hint._fields])
     if isinstance(hint, type) and not get_args(hint):
         return next(iter(hint)) if hasattr(hint, "__members__") else hint()
     origin, inner = get_origin(hint), [part for part in get_args(hint) if part not in (type(None), Missing)]
+    if origin is Literal:
+        return inner[0]
     if origin in (tuple, Sequence):
         return tuple(secretive(part) for part in inner if part is not Ellipsis)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return {secretive(inner[0]): secretive(inner[1])}
     return secretive(str if str in inner else inner[0])
+
+
+def test_the_words_by_which_a_helper_is_known_stay():
+    assert {*_HELPERS, *_SERVANTS} <= USUAL_WORDS
+    disguise = Disguise(b"the key")
+    line = "/usr/bin/docker-proxy -proto tcp -host-port 8080 -container-ip 172.17.0.2 -container-port 80"
+    assert disguise.name("words", line) == line.replace("172.17.0.2", disguise.name("address", "172.17.0.2"))
+    told = disguise.name("words", "--password=hunter2 https://payroll.corp/x?token=abc 2001:db8:77::1 -pRoot")
+    assert not [word for word in ("hunter2", "payroll", "corp", "abc", ":77:", "Root") if word in told]
+
+
+def test_a_unit_stays_of_its_kind():
+    disguise = Disguise(b"the key", names=True)
+    assert re.fullmatch(r"unit-[0-9a-f]{6}\.service", unit := disguise.name("unit", "payroll.service"))
+    path = "/user.slice/user-1000.slice/user@1000.service/app.slice/payroll.service"
+    assert disguise.name("group", path) == path.replace("payroll.service", unit)
 
 
 def test_what_was_anonymised_is_a_recording_like_any_other():
