@@ -43,6 +43,8 @@ def connect_verdict(journey: Journey, scene: Scene, answer: ConnectPrediction) -
 
 def _how_far(journey: Journey, scene: Scene, answer: ConnectPrediction) -> str:
     sure = "" if answer.certain else "probably "
+    if scene.filters.named and answer.stage in ("peer", "accepted") and not scene.redirects.found:
+        return f"{_lets_out(journey, answer)} unless {_rules(scene)} stops it: see the rule."
     match answer.stage:
         case "peer" if scene.redirects.found:
             one = scene.redirects.found[0]
@@ -61,6 +63,10 @@ def _how_far(journey: Journey, scene: Scene, answer: ConnectPrediction) -> str:
     if answer.verdict == "ECONNREFUSED":
         return f"is {sure}refused (ECONNREFUSED): the address is this host's, and nothing listens there."
     return f"{sure}gets no answer (ETIMEDOUT): {_full_queue(scene)}"
+
+
+def _rules(scene: Scene) -> str:
+    return f"a rule of {' and of '.join(scene.filters.named[:2])} that drops or rejects packets for this port"
 
 
 def _no_port(journey: Journey, scene: Scene, answer: ConnectPrediction) -> str:
@@ -118,7 +124,7 @@ def connect_advice(journey: Journey, scene: Scene, answer: ConnectPrediction) ->
         return (_find_a_way(journey, journey.route),)
     if goes_to_many(journey):
         return ("Give the address of one host.",)
-    advice = list(_arrival_advice(journey, answer))
+    advice = list(_arrival_advice(journey, scene, answer))
     if journey.source_port:
         return tuple(advice + _own_port_advice(answer))
     if not answer.usable:
@@ -136,7 +142,12 @@ def connect_advice(journey: Journey, scene: Scene, answer: ConnectPrediction) ->
     return tuple(advice)
 
 
-def _arrival_advice(journey: Journey, answer: ConnectPrediction) -> Iterator[str]:
+def _arrival_advice(journey: Journey, scene: Scene, answer: ConnectPrediction) -> Iterator[str]:
+    if answer.stage in ("peer", "accepted") and scene.filters.named:
+        yield (
+            f"Look at {' and '.join(scene.filters.named[:2])} (nft list ruleset, iptables-save): what it "
+            "drops ends in ETIMEDOUT, what it rejects in ECONNREFUSED or EHOSTUNREACH at once."
+        )
     if answer.stage != "listener":
         return
     if answer.verdict == "ECONNREFUSED":
@@ -175,6 +186,11 @@ def _find_a_way(journey: Journey, route: NoRoute) -> str:
         return (
             "Give the client a port from net.ipv4.ip_unprivileged_port_start on, or the capability "
             "CAP_NET_BIND_SERVICE (AmbientCapabilities= in its unit)."
+        )
+    if route.errno == "EADDRNOTAVAIL" and journey.destination == "::1":
+        return (
+            "See `ip -6 address show lo`: it has ::1 while lo is up (ip link set lo up) and IPv6 is on there "
+            "(sysctl net.ipv6.conf.lo.disable_ipv6 says 0). Or connect to 127.0.0.1."
         )
     if route.errno == "ETIMEDOUT" or journey.destination.startswith(("127.", "::1")):
         return "Put lo up: ip link set lo up. (A fresh network namespace begins with it down.)"

@@ -247,9 +247,12 @@ def diagnose_port(rules: Sequence[Rule], samples: Samples, port: int, pids: Coll
     def only_here(subject: Subject) -> bool:
         return subject.scope is not Scope.PROCESS or subject.identity.get("pid") in pids
 
+    def is_here(peer: Endpoint) -> bool:
+        return peer.port == port and peer.address.startswith(("127.", "::1"))
+
     def concerns(finding: Finding) -> bool:
         if finding.scope is Scope.HOST:
-            return port in finding.local_ports
+            return port in finding.local_ports or any(map(is_here, finding.peers))
         return finding.scope is Scope.PROCESS or finding.identity.get("port") == port
 
     here = [rule for rule in rules if rule.scope is not Scope.HOST or _tells_of_sockets(rule)]
@@ -261,8 +264,8 @@ def _tells_of_sockets(rule: Rule) -> bool:
     return any(name.partition(".")[0] in _TELL_OF_SOCKETS for name in _numbers_of(rule))
 
 
-_TELL_OF_SOCKETS = frozenset(name.partition(".")[0] for name in OWNED_FACTS)
-"""Families of facts of which one says who holds the sockets."""
+_TELL_OF_SOCKETS = frozenset({"fin_wait_1", "last_ack", *(name.partition(".")[0] for name in OWNED_FACTS)})
+"""Families of facts of which one says who holds the sockets, or, where nobody does, to whom they lead."""
 
 
 def diagnose_process(

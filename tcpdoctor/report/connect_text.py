@@ -57,7 +57,7 @@ def _word(answer: ConnectAnswer) -> str:
     if answer.connect.verdict == "ok":
         if any(found.severity != "info" for found in answer.findings) or _is_unanswered(answer):
             return "OK, BUT"
-        return "OK" if answer.connect.certain else "PROBABLY"
+        return "OK" if answer.connect.certain else "NOT CERTAIN"
     return _WORDS.get(answer.connect.verdict) or _WORDS.get(answer.connect.stage, "NO")
 
 

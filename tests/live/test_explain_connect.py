@@ -449,6 +449,15 @@ def test_without_an_ipv6_address_connect_lacks_a_source_and_no_port(in_namespace
         assert (verdict, certain, kernel) == ("EADDRNOTAVAIL", True, "EADDRNOTAVAIL")
 
 
+def ipv6_off_everywhere():
+    write_sysctl("net.ipv6.conf.all.disable_ipv6", 1)
+    return json.loads(tcpdoctor("explain", "--connect", "[::1]:80", "--format", "json").stdout)["advice"]
+
+
+def test_without_ipv6_it_is_not_only_the_loopback_that_may_be_down(in_namespace):
+    assert "net.ipv6.conf.lo.disable_ipv6" in in_namespace(ipv6_off_everywhere)[0]
+
+
 def loopback_down():
     with socket.create_server(("127.0.0.1", 7001)):
         ip("link", "set", "lo", "down")
@@ -497,6 +506,13 @@ def test_a_rule_that_drops_or_rejects_packets_for_the_port_makes_it_uncertain(in
     )
     assert "chain inner) drops or rejects packets for this port" in named[1]["doubts"][0]
     assert "whether these, was not compared" in named[2]["doubts"][0]
+    assert "unless a rule of nft (table ip f, chain out) that drops or rejects" in named[0]["summary"]
+    assert ["a listener of this host takes it" in report["summary"] for report in named] == [
+        False,
+        False,
+        True,
+    ]
+    assert ["nft list ruleset" in " ".join(report["advice"]) for report in named] == [True, True, False]
 
 
 def to_itself():
