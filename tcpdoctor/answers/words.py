@@ -57,6 +57,15 @@ def meaning_of(words: Sequence[str]) -> tuple[Meaning, tuple[Meaning, ...]]:
     return found[0], tuple(found[1:])
 
 
+class NoPortError(QuestionError):
+    """What was given for a port is none."""
+
+    def __init__(self, asked: str, why: str) -> None:
+        super().__init__(f"--port {asked}: {why}")
+        self.why = why
+        """Without what was asked, for options of other names."""
+
+
 def port_of(text: str) -> tuple[str | None, int]:
     """Read what a flag takes for a port: ``8080``, ``:8080``, ``0.0.0.0:8080``, ``[::1]:8080``, ``http``.
 
@@ -64,13 +73,13 @@ def port_of(text: str) -> tuple[str | None, int]:
         The address, None where none was said, and the port.
 
     Raises:
-        QuestionError: It is none of them.
+        NoPortError: It is none of them.
     """
     asked = text.strip()
     if is_whole(asked):
         if 1 <= int(asked) <= _LARGEST_PORT:
             return None, int(asked)
-        raise QuestionError(f"--port {asked}: ports are 1 to {_LARGEST_PORT}")
+        raise NoPortError(asked, f"ports are 1 to {_LARGEST_PORT}")
     end = _END.match(asked)
     if end and 1 <= int(end["port"]) <= _LARGEST_PORT:
         host = end["six"] or end["host"]
@@ -78,7 +87,7 @@ def port_of(text: str) -> tuple[str | None, int]:
         return named, int(end["port"])
     service = _service(asked)
     if service is None:
-        raise QuestionError(f"--port {clean(asked, 60)}: no port; give it as 8080, :8080, [::1]:8080 or http")
+        raise NoPortError(clean(asked, 60), "no port; give it as 8080, :8080, [::1]:8080 or http")
     return None, service
 
 

@@ -224,21 +224,28 @@ def check(
     )
     output_format = format_of(output_format, as_json)
     target = Output(output_format, output, color, pager=not no_pager, netns=netns)
+    raise typer.Exit(_answer_or_complain(rule or [], request, output_format, target))
+
+
+def _answer_or_complain(words: list[str], request: _Request, kind: CheckFormat, target: Output) -> int:
+    """Return the exit code; what a monitoring system shows is on standard output, complaints included.
+
+    Raises:
+        TcpdoctorError: It could not look, or nothing could be written, and the format is another.
+    """
     try:
-        _refuse_questions(rule or [])
+        _refuse_questions(words)
         try:
-            code = _answer(request, output_format, target)
+            return _answer(request, kind, target)
         except QuestionError as error:
-            raise QuestionError(f"{error}{_other_question(rule or [], str(error))}") from error
+            raise QuestionError(f"{error}{_other_question(words, str(error))}") from error
     except TcpdoctorError as error:
-        if output_format != "nagios" or (isinstance(error, OutputError) and output is None):
+        if kind != "nagios" or (isinstance(error, OutputError) and target.file is None):
             raise
-        # a monitoring system shows what is on stdout
         from tcpdoctor.report.check_nagios import unknown_nagios
 
-        emit(unknown_nagios(str(error)), Output(output_format))
-        code = UNKNOWN
-    raise typer.Exit(code)
+        emit(unknown_nagios(str(error)), Output(kind))
+        return UNKNOWN
 
 
 def _answer(request: _Request, kind: CheckFormat, target: Output) -> int:

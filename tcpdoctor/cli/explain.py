@@ -20,24 +20,38 @@ from tcpdoctor.cli.output import (
 )
 from tcpdoctor.cli.questions import ANSWERED_BY_ONE_WORD, answer_connect, answer_port
 from tcpdoctor.errors import QuestionError
+from tcpdoctor.named_tuples import NamedTuple
 
-_QUESTIONS = "--port, --connect, --pid, --state, --sysctl, --option, --error or --rule"
+_QUESTIONS = ("--port", "--connect", "--pid", "--state", "--sysctl", "--option", "--error", "--rule")
 
 LONGEST_WAIT = 300.0
 """Seconds that --wait looks where --timeout says nothing else."""
 
-_BELONGS_TO = {
-    "--user": "--port or --connect",
-    "--address": "--port",
-    "--probe": "--port",
-    "--probe-listen": "--port",
-    "--device": "--port",
-    "--udp": "--port",
-    "--wait": "--port",
-    "--trace": "--port",
-    "--source": "--connect",
-    "--no-lookup": "--connect",
-}
+
+class Beside(NamedTuple):
+    """What is asked beside the question, and belongs to one or two of them."""
+
+    address: str | None
+    probe: bool
+    probe_listen: bool
+    user: str | None
+    device: str | None
+    udp: bool
+    wait: bool
+    trace: float | None
+    source: str | None
+    no_lookup: bool
+
+    def given(self) -> dict[str, str]:
+        """The options that were given, each with the question it belongs to."""
+        said = zip(self._fields, self, strict=True)
+        names = [name for name, value in said if value is not None and value is not False]
+        return {f"--{name.replace('_', '-')}": _BELONGS_TO.get(name, "--port") for name in names}
+
+
+_BELONGS_TO = {"user": "--port or --connect", "source": "--connect", "no_lookup": "--connect"}
+"""The others belong to ``--port``."""
+_ACTS = ("--probe", "--probe-listen", "--wait", "--device", "--trace")
 
 
 def explain(
@@ -139,31 +153,8 @@ def explain(
     or a line of a log; the options say which is meant. Exits 0 whenever there is an answer, whatever it
     says, and 3 if the question was wrong.
     """
-    given: dict[str, object] = {
-        "--port": port,
-        "--connect": connect,
-        "--pid": pid,
-        "--state": state,
-        "--sysctl": sysctl,
-        "--option": option,
-        "--error": error,
-        "--rule": rule,
-    }
-    extras: dict[str, object] = {
-        "--address": address,
-        "--probe": probe or None,
-        "--probe-listen": probe_listen or None,
-        "--user": user,
-        "--device": device,
-        "--udp": udp or None,
-        "--wait": wait or None,
-        "--trace": trace,
-        "--source": source,
-        "--no-lookup": no_lookup or None,
-    }
-    source_read = source_from(from_, netns)
-    if source_read is not None:
-        _refuse_acts(extras)
+    beside = Beside(address, probe, probe_listen, user, device, udp, wait, trace, source, no_lookup)
+    values = (port, connect, pid, state, sysctl, option, error, rule)
     where = Output(
         format=format_of(output_format, as_json),
         file=output,
@@ -171,29 +162,43 @@ def explain(
         pager=not no_pager,
         long=long,
         netns=netns,
-        source=source_read,
+        source=source_from(from_, netns),
         says_way=True,
     )
-    asked, also, udp_said = _asked(words or [], given, where)
-    udp = udp or udp_said
-    if words:
-        extras["--no-lookup"] = None  # a refusal that has nothing to refuse where no name was said
+    _answer(words or [], dict(zip(_QUESTIONS, values, strict=True)), beside, timeout, where)
+
+
+def _answer(
+    words: Sequence[str], given: Mapping[str, str | None], beside: Beside, timeout: float, where: Output
+) -> None:
+    """Find the one question, refuse what does not go with it, and let it be answered.
+
+    Raises:
+        QuestionError: There is none, or more than one, or something does not belong to it.
+    """
+    if where.source is not None:
+        _refuse_acts(beside)
+    asked, also, udp = _asked(words, given, where)
+    beside = beside._replace(udp=beside.udp or udp)
     question = _the_only_question(asked)
-    _refuse_strays(question, extras)
-    where = where._replace(also=also, also_first=_is_about_a_line(words or [], question))
+    _refuse_strays(question, beside._replace(no_lookup=False) if words else beside)
+    where = where._replace(also=also, also_first=_is_about_a_line(words, question))
     value = str(asked[question])
     if question == "--port":
         from tcpdoctor.answers.port import PortQuestion
         from tcpdoctor.answers.words import port_of
 
         named, number = port_of(value)
-        protocol: Literal["tcp", "udp"] = "udp" if udp else "tcp"
-        about = PortQuestion(number, address or named, protocol, user, device, probe, probe_listen)
-        answer_port(about, where, wait=timeout if wait else None, trace=_trace_seconds(trace, udp=udp))
+        protocol: Literal["tcp", "udp"] = "udp" if beside.udp else "tcp"
+        address, probes = beside.address or named, (beside.probe, beside.probe_listen)
+        about = PortQuestion(number, address, protocol, beside.user, beside.device, *probes)
+        wait = timeout if beside.wait else None
+        answer_port(about, where, wait=wait, trace=_trace_seconds(beside.trace, udp=beside.udp))
     elif question == "--connect":
         from tcpdoctor.answers.connect import Client
 
-        answer_connect(value, Client(source, user, not no_lookup, style_of(where).netns), where)
+        client = Client(beside.source, beside.user, not beside.no_lookup, style_of(where).netns)
+        answer_connect(value, client, where)
     else:
         ANSWERED_BY_ONE_WORD[question](value, where)
 
@@ -208,15 +213,15 @@ def _trace_seconds(seconds: float | None, *, udp: bool) -> float | None:
     return seconds
 
 
-def _refuse_acts(extras: Mapping[str, object]) -> None:
-    for name in ("--probe", "--probe-listen", "--wait", "--device", "--trace"):
-        if extras[name] is not None:
+def _refuse_acts(beside: Beside) -> None:
+    for name in _ACTS:
+        if name in beside.given():
             raise QuestionError(f"{name} asks this host's kernel; it does not go with --from")
 
 
 def _asked(
-    words: Sequence[str], given: Mapping[str, object], where: Output
-) -> tuple[Mapping[str, object], tuple[tuple[str, str], ...], bool]:
+    words: Sequence[str], given: Mapping[str, str | None], where: Output
+) -> tuple[Mapping[str, str | None], tuple[tuple[str, str], ...], bool]:
     """Return the question that words ask, what else they may mean, and whether they say UDP.
 
     Without words it is what options ask.
@@ -242,19 +247,19 @@ def _is_about_a_line(words: Sequence[str], question: str) -> bool:
     return " " in " ".join(words) and question in ("--error", "--rule", "--sysctl")
 
 
-def _the_only_question(given: Mapping[str, object]) -> str:
+def _the_only_question(given: Mapping[str, str | None]) -> str:
     asked = [name for name, value in given.items() if value is not None]
     if not asked:
         raise QuestionError(
             "explain needs a question: a word, such as 8080, db:5432, EADDRINUSE, close-wait or nginx, "
-            f"a line of a log, or one of {_QUESTIONS}"
+            f"a line of a log, or one of {', '.join(_QUESTIONS[:-1])} or {_QUESTIONS[-1]}"
         )
     if len(asked) > 1:
         raise QuestionError(f"explain answers one question at a time, not {' and '.join(asked)}")
     return asked[0]
 
 
-def _refuse_strays(question: str, extras: Mapping[str, object]) -> None:
-    for name, value in extras.items():
-        if value is not None and question not in _BELONGS_TO[name].split(" or "):
-            raise QuestionError(f"{name} belongs to explain {_BELONGS_TO[name]}, not to {question}")
+def _refuse_strays(question: str, beside: Beside) -> None:
+    for name, belongs_to in beside.given().items():
+        if question not in belongs_to.split(" or "):
+            raise QuestionError(f"{name} belongs to explain {belongs_to}, not to {question}")

@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcpdoctor.cli.everywhere import ask
+from tcpdoctor.answers.socket import sort_value
+from tcpdoctor.answers.sockets import Order, _look, call_sockets, parse_peer
+from tcpdoctor.cli.everywhere import ask, ask_everywhere
 from tcpdoctor.cli.options import FROM, NETNS, source_from
 from tcpdoctor.cli.output import (
     COLOR,
@@ -16,18 +18,14 @@ from tcpdoctor.cli.output import (
     format_of,
 )
 from tcpdoctor.cli.waiting import said_to_take
+from tcpdoctor.kernel.text import is_whole
+from tcpdoctor.report.sockets_json import COLUMNS, sockets_json_parts, sockets_roll_parts
 
 if TYPE_CHECKING:
-    from tcpdoctor.answers.sockets import Order, Sockets
+    from tcpdoctor.answers.sockets import Sockets
     from tcpdoctor.answers.udp_sockets import UdpQuestion, UdpSockets
     from tcpdoctor.report.page import Block
     from tcpdoctor.report.style import Style
-from tcpdoctor.answers.socket import sort_value
-from tcpdoctor.answers.sockets import Order, _look, call_sockets, parse_peer
-from tcpdoctor.cli.everywhere import ask_everywhere
-from tcpdoctor.errors import QuestionError
-from tcpdoctor.kernel.text import is_whole
-from tcpdoctor.report.sockets_json import COLUMNS, sockets_json_parts, sockets_roll_parts
 
 _SHOWN = 200
 """More sockets are not read by people; json lists all."""
@@ -39,12 +37,12 @@ def _port(text: str | int) -> int:
     Raises:
         typer.BadParameter: It is none.
     """
-    from tcpdoctor.answers.words import port_of
+    from tcpdoctor.answers.words import NoPortError, port_of
 
     try:
         return port_of(str(text))[1]
-    except QuestionError as error:
-        raise typer.BadParameter(str(error).partition(": ")[2]) from None
+    except NoPortError as error:
+        raise typer.BadParameter(error.why) from None
 
 
 def _process(pid: str | None, name: str | None) -> tuple[int | None, str | None]:
