@@ -49,6 +49,7 @@ from tcpdoctor.cli.output import (
 from tcpdoctor.cli.waiting import ends_with_what_is_known, said_to_take, was_cut_short
 from tcpdoctor.diagnosis.finding import Diagnosis, Severity
 from tcpdoctor.errors import OutputError, QuestionError, SnapshotError, TcpdoctorError
+from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.underway import UNDERWAY
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.check_formats import (
@@ -562,7 +563,6 @@ def _look_at_recording(request: _Request, recording: "Recording", kind: CheckFor
     """Judge what somebody else saw."""
     from tcpdoctor.diagnosis.evaluate import diagnose
     from tcpdoctor.facts.rates import elapsed
-    from tcpdoctor.kernel.reading import Missing
 
     library = _library(request)
     diagnosis = diagnose(library.rules, recording.samples, library.most)

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tcpdoctor.answers.states import StatesAnswer, look_by, look_plain
 from tcpdoctor.cli.everywhere import ask
 from tcpdoctor.cli.options import FROM, NETNS, source_from
 from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, format_of
 
 if TYPE_CHECKING:
-    from tcpdoctor.answers.states import StatesAnswer
     from tcpdoctor.report.page import Block
     from tcpdoctor.report.style import Style
 
@@ -33,13 +33,11 @@ def states(
     Bound sockets are those that neither listen nor are connected. What is not known says so, and why.
     """
     source = source_from(from_, netns)
-    from tcpdoctor.answers.states import look_by, look_plain
-
     target = Output(format_of(output_format, as_json), output, color, netns=netns, source=source)
     ask(look_plain if by is None else partial(look_by, by), _page, target)
 
 
-def _page(answer: "StatesAnswer", style: "Style") -> "list[Block]":
+def _page(answer: StatesAnswer, style: "Style") -> "list[Block]":
     from tcpdoctor.report.states_text import states_page  # JSON does without it
 
     return states_page(answer, style)

@@ -39,7 +39,7 @@ from tcpdoctor.report.watch_frame import (
 from tcpdoctor.report.watch_page import HELP, row_page
 
 if TYPE_CHECKING:
-    from tcpdoctor.answers.watching import Closings
+    from tcpdoctor.answers.trace import Closings
 
 _IDLE = 3600.0
 _WIDEST_PAGE = 100
@@ -238,7 +238,7 @@ class _Screen:
             self._end_trace()
             self._say("the trace has ended")
         else:
-            from tcpdoctor.answers.watching import Closings  # who does not trace does without
+            from tcpdoctor.answers.trace import Closings  # who does not trace does without
 
             try:
                 self._closings = Closings()

@@ -11,7 +11,15 @@ from operator import itemgetter
 
 from tcpdoctor.diagnosis.closure import join_reasons
 from tcpdoctor.diagnosis.finding import MOST_SUBJECTS, Diagnosis, Finding, Unchecked, Untold
-from tcpdoctor.diagnosis.measure import SubjectsOf, judge, make_judge, observe
+from tcpdoctor.diagnosis.measure import (
+    SubjectsOf,
+    certain,
+    first_limit,
+    judge,
+    make_judge,
+    observe,
+    value_of,
+)
 from tcpdoctor.diagnosis.rule import NEEDS, Rule, Trigger, read_body
 from tcpdoctor.diagnosis.tree import facts_of
 from tcpdoctor.facts.fact import OWNED_FACTS
@@ -125,8 +133,6 @@ def _worst(
     """
     if len(fired) <= most:
         return fired, []
-    from tcpdoctor.diagnosis.measure import certain, first_limit, value_of  # so many are seldom
-
     severity = {id(trigger): rule.severity or trigger.severity for _, trigger in fired}
     limit = first_limit(rule)
 
