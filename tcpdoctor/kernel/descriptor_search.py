@@ -8,7 +8,7 @@ everything:
    that fills a process fills it from there.
 3. Every 61st descriptor of the large ones. What it holds tells how old the sockets of that stretch are,
    for inodes are given out in order: then the stretches beside a find, and those as old as what is wanted.
-4. The rest, first of the processes that held most.
+4. The rest, first of the processes that held most, then small tables before large ones.
 
 Before tables are read whole, the kernel is asked again for what is left: a socket that has gone is not
 looked for in a million descriptors.
@@ -185,6 +185,7 @@ class DescriptorSearch:
             return []
         self._forget_gone()
         hits: dict[int, int] = {}
+        small: set[int] = set()
         stretches: list[tuple[int, range]] = []
         for pid in pids:
             if not self.unfinished():
@@ -193,7 +194,10 @@ class DescriptorSearch:
             before = len(self.links)
             seen: list[tuple[int, int]] = []
             with self._table(pid) as folder:
-                if folder is not None and (size := os.fstat(folder).st_size) > _MANY:
+                size = 0 if folder is None else os.fstat(folder).st_size
+                if size <= _MANY:
+                    small.add(pid)
+                elif folder is not None:
                     self._read_names(pid, folder, map(str, range(_LOWEST, size, _STRIDE)), seen)
             hits[pid] = before - len(self.links)
             stretches += ((pid, stretch) for stretch in self._promising(seen))
@@ -205,7 +209,8 @@ class DescriptorSearch:
                 if folder is not None:
                     self._read_names(pid, folder, map(str, stretch))
         self._forget_gone()
-        return sorted(pids, key=lambda pid: -hits[pid])
+        # Two hundred small tables take less than one large one that showed nothing of what is wanted.
+        return sorted(pids, key=lambda pid: (not hits[pid], pid not in small, -hits[pid]))
 
     def _promising(self, seen: list[tuple[int, int]]) -> Iterator[range]:
         """The stretches between probes, which saw these (descriptor, inode), that may hold what is wanted."""
