@@ -59,9 +59,11 @@ def recording_from(
     if not paths:
         look_from(netns)
         return None
+    from tcpdoctor.cli.waiting import said_to_take
     from tcpdoctor.recordings.opened import enter, open_looks
 
-    recording = open_looks(paths, apart, netns)
+    with said_to_take(0.0):
+        recording = open_looks(paths, apart, netns)
     enter(recording)
     return recording
 

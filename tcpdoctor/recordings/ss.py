@@ -24,6 +24,7 @@ from tcpdoctor.kernel.snapshot import (
 )
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.text import clean
+from tcpdoctor.kernel.underway import UNDERWAY
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.recordings.pasted import ASK_FOR_SS, Pasted, PastedSocket, not_understood, seems_whole
 from tcpdoctor.recordings.prompt import Command
@@ -175,7 +176,12 @@ def read_ss(lines: Sequence[str], command: Command | None = None) -> Pasted:
         records.take(line)
     del lines  # a hundred thousand sockets are many megabytes of them
     reader = _Rows(_asked(records.found, command), only)
-    odd = [record for record in records.found if not reader.add(record)]
+    UNDERWAY.begin("sockets of the recording read", len(records.found))
+    odd = []
+    for number, record in enumerate(records.found):
+        UNDERWAY.done = number
+        if not reader.add(record):
+            odd.append(record)
     sockets = reader.settled(header, command)
     notes = [*reader.notes, *not_understood([*records.leftover, *odd])]
     if any(map(_NAMED.match, odd)):

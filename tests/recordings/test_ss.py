@@ -8,6 +8,7 @@ import pytest
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Endpoint, Held, Holder, NotHeld
 from tcpdoctor.kernel.states import TcpState, Timer
+from tcpdoctor.kernel.underway import UNDERWAY
 from tcpdoctor.recordings.forms import read_forms
 from tcpdoctor.recordings.ss import read_ss
 
@@ -42,6 +43,12 @@ def test_every_socket_of_a_sample_is_read(name):
     assert collections.Counter(row.state for row in found.sockets) == STATES
     assert found.notes == ()
     assert {row.receive_queue for row in found.sockets if row.state is TcpState.CLOSE_WAIT} == {19}
+
+
+def test_who_waits_for_a_long_listing_is_told_how_far_it_is():
+    found = sample("ss-tanoempi")
+    assert UNDERWAY.task == "sockets of the recording read"
+    assert UNDERWAY.done == UNDERWAY.of - 1 >= len(found.sockets) - 1 > 0
 
 
 @pytest.mark.parametrize("name", ["ss-tan", "ss-tanp", "ss-tanoempi", "ss-peaonmi"])
