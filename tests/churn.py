@@ -33,7 +33,12 @@ COMMANDS = {
     "check": ("check", "--window", "0.1", "--format", "json"),
     "states": ("states", "--by", "process", "--format", "json"),
     "all": ("check", "--window", "0", "--netns", "all", "--format", "json"),
+    "recorded": ("sockets", "--from", "-", "--format", "json"),
+    "fix": ("fix", "--window", "0", "--format", "json"),
+    "trace": ("trace", "--for", "0.3s", "--format", "json"),
 }
+RECORD = ("snapshot", "--window", "0", "--raw")
+"""What a command that reads standard input is given."""
 INSIDE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 
 
@@ -160,18 +165,23 @@ def look(name: str, runs: int) -> int:
 
 def look_once(name: str) -> tuple[list[str], int]:
     """Run a command once; return what is wrong with its answer, and the number of right owners in it."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tcpdoctor", *COMMANDS[name]], capture_output=True, text=True, check=False
-    )
+    given = run(RECORD).stdout if "-" in COMMANDS[name] else ""
+    done = run(COMMANDS[name], given)
     wrong = [line for line in done.stderr.splitlines() if "Traceback" in line or "a fault of this" in line]
     if done.returncode not in (0, 1, 2) or not done.stdout:
         wrong.append(f"exit {done.returncode}, {len(done.stdout)} bytes: {done.stderr[:300]!r}")
         return wrong, 0
-    document = json.loads(done.stdout)
+    texts = done.stdout.splitlines() if name == "trace" else [done.stdout]
+    document = [json.loads(text) for text in texts]
     wrong += [f"the number {number}" for number in numbers(document) if number < 0 or math.isnan(number)]
     named = list(owners_named(document))
     wrong += [f"port {port} has the owner {owner!r}" for port, owner in named if owner != f"p{port}"]
     return wrong, len(named)
+
+
+def run(words: tuple[str, ...], given: str = "") -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "tcpdoctor", *words]
+    return subprocess.run(command, input=given, capture_output=True, text=True, check=False)
 
 
 def numbers(document: object) -> Iterator[float]:
@@ -192,7 +202,7 @@ def owners_named(document: object) -> Iterator[tuple[int, str]]:
             yield from owners_named(part)
     if not isinstance(document, dict):
         return
-    local, owner = document.get("local"), document.get("owner")
+    local, owner = document.get("local"), document.get("owner", document)  # a row of trace names it itself
     if isinstance(local, str) and isinstance(owner, dict) and owner.get("name"):
         yield int(local.rpartition(":")[2]), owner["name"]
     for part in document.values():

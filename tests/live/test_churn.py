@@ -27,7 +27,9 @@ def test_some_runs_leave_nothing_behind(tmp_path):
     assert "101 runs of 13 commands left 0 traces" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["sockets", "explain", "check", "states", "all"])
+@pytest.mark.parametrize(
+    "command", ["sockets", "explain", "check", "states", "all", "recorded", "fix", "trace"]
+)
 def test_no_owner_is_wrong_and_no_number_negative_while_everything_moves(command):
     churn = (sys.executable, "-m", "tests.churn", "--runs", "3", command)
     done = subprocess.run(churn, capture_output=True, text=True, check=False, cwd=CHECKOUT, timeout=300)
