@@ -394,7 +394,7 @@ def _rendered(
         return render(answer, kind, style, quiet=request.quiet, form=request.form)
     from tcpdoctor.cli.since_last import render_changes
 
-    return render_changes(answer, memory.changes(answer), kind, style, quiet=request.quiet)
+    return render_changes(answer, memory.changes(answer), kind, style, quiet=request.quiet, form=request.form)
 
 
 def _refuse_contradictions(request: _Request, kind: CheckFormat) -> None:

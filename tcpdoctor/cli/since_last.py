@@ -14,7 +14,7 @@ from tcpdoctor.kernel.last_run import LastFile, LastRun, as_earlier, boot_id, la
 from tcpdoctor.kernel.live import take_snapshot
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Samples, Snapshot
-from tcpdoctor.report.style import Style
+from tcpdoctor.report.style import Style, TextForm
 
 if TYPE_CHECKING:  # it need not be the journal
     from tcpdoctor.report.journal import JournalEntry
@@ -94,16 +94,17 @@ def since_last(path: Path, after: int = 1) -> Iterator[SinceLast]:
         yield SinceLast(file, before, after)
 
 
-def render_changes(check: Check, changes: Changes, kind: str, style: Style, *, quiet: bool) -> str:
+def render_changes(
+    check: Check, changes: Changes, kind: str, style: Style, *, quiet: bool, form: TextForm
+) -> str:
     """Return what changed as text, json or jsonl, with `quiet` the loud part only; "" for nothing."""
     shown = changes.at_least(check.fail_on) if quiet else changes
     if not shown.any():
         return ""
     if kind == "text":
-        from tcpdoctor.report.journal import changes_page
-        from tcpdoctor.report.page import page_text
+        from tcpdoctor.report.journal import changes_text
 
-        return page_text(changes_page(shown, check.samples.after, style), style) + "\n"
+        return changes_text(shown, check.samples.after, style, long=form == "long")
     from tcpdoctor.answers.verdict import changes_answer
     from tcpdoctor.report.document import json_text
 

@@ -11,9 +11,10 @@ from tcpdoctor.diagnosis.changes import Changes
 from tcpdoctor.diagnosis.finding import Finding, Severity
 from tcpdoctor.kernel.last_run import Told
 from tcpdoctor.kernel.snapshot import Snapshot
+from tcpdoctor.report.check_short import finding_lines
 from tcpdoctor.report.finding_page import finding_page, grouped, more_words, pages_of
 from tcpdoctor.report.host import plural, utc
-from tcpdoctor.report.page import Block, Entries, Inset, Item, Prose, Section
+from tcpdoctor.report.page import Block, Entries, Inset, Item, Prose, Section, page_text
 from tcpdoctor.report.style import Style
 
 MESSAGE_ID = "9f2b6d1c7a3e4f58b0c4d2e1a6f73b95"
@@ -23,19 +24,20 @@ _PRIORITIES = {"CRITICAL": 2, "WARNING": 4, "UNKNOWN": 4, "GONE": 5}
 """By the word that a finding, or the whole answer, begins with; syslog's numbers (syslog(3))."""
 _OTHER = 6
 """Info: the rest."""
+_BEGIN = {*_PRIORITIES, "INFO"}
 
 
 def with_priorities(text: str) -> str:
     """Put before each line the priority of the finding that it belongs to.
 
-    A line that is not indented begins something and tells the priority; indented and empty lines below
-    belong to it. Empty lines are left out: the journal would drop them.
+    A line that is not indented, or begins with a severity, begins something and tells the priority; indented
+    and empty lines below belong to it. Empty lines are left out: the journal would drop them.
     """
     lines = []
     priority = _OTHER
     for line in text.splitlines():
-        if line and not line[0].isspace():
-            word = line.split(maxsplit=1)[0].rstrip(":,")
+        word = line.split(maxsplit=1)[0].rstrip(":,") if line.strip() else ""
+        if word and (not line[0].isspace() or (word in _BEGIN and line[1:2] == word[0])):
             priority = _PRIORITIES.get(word, _OTHER)
         if line.strip():
             lines.append(f"<{priority}>{line}\n")
@@ -134,11 +136,33 @@ def _entry(
     return JournalEntry(fields)
 
 
-def changes_page(changes: Changes, where: Snapshot, style: Style) -> list[Block]:
-    """Return the changes of one host for people, the worst first; nothing where there are none."""
+def changes_text(changes: Changes, where: Snapshot, style: Style, *, long: bool = False) -> str:
+    """Return the changes of one host for people, the worst first, with `long` in full; nothing for none."""
     if not changes.any():
-        return []
-    blocks: list[Block] = [Prose(_headline(changes, where))]
+        return ""
+    first = style.wrap(_headline(changes, where), "  ", "")
+    new = page_text(_new_in_full(changes, style), style) if long else _new_in_short(changes, style)
+    rest = page_text(_gone_or_unknown(changes), style)
+    return "\n\n".join(part for part in (first, new, rest) if part) + "\n"
+
+
+def _new_in_short(changes: Changes, style: Style) -> str:
+    lines = [line for finding in changes.appeared[:_MOST_NEW] for line in finding_lines(finding, style)]
+    for item in changes.changed[:_MOST_NEW]:
+        lines += [*finding_lines(item.finding, style), style.wrap(f"It was {item.before} before.", "   ")]
+    if not lines:
+        return ""
+    more = sum(max(0, len(each) - _MOST_NEW) for each in (changes.appeared, changes.changed))
+    lines += [f" and {more:,} more: --long"] if more else []
+    full = f"Each in full: {style.asks('tcpdoctor check RULE')}"
+    return "\n".join([*lines, "", style.wrap(full, "  ", " ")])
+
+
+_MOST_NEW = 10
+
+
+def _new_in_full(changes: Changes, style: Style) -> list[Block]:
+    blocks: list[Block] = []
     for alike in grouped(changes.appeared):
         blocks += [_inset(*page.act, *page.know) for page in pages_of(alike, style)]
         blocks += [Prose(more_words(alike), apart=True)] if alike.more else []
@@ -146,7 +170,11 @@ def changes_page(changes: Changes, where: Snapshot, style: Style) -> list[Block]
         page = finding_page(item.finding, style=style)
         was = Prose(f"It was {item.before} before.", apart=True)
         blocks.append(_inset(*page.act, *page.know, was))
-    blocks += map(_gone, changes.gone)
+    return blocks
+
+
+def _gone_or_unknown(changes: Changes) -> list[Block]:
+    blocks: list[Block] = [*map(_gone, changes.gone)]
     for open_one in changes.unanswered:
         told = open_one.told
         lead = f"{told.severity.upper()}, perhaps still there: {told.label}"
