@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from functools import lru_cache, partial
+from itertools import islice
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from tcpdoctor.kernel.reading import Missing
@@ -156,6 +157,8 @@ def _encode_optional(code: Code) -> Code:
 LONGEST_TEXT = 8_192
 """Characters; the longest that is read of a kernel is a command line of 4,096 bytes."""
 _LARGEST = 1 << 64
+_MANY, _AT_ONCE = 50, 10_000
+"""So many records are decoded by columns, and of very many so many at once."""
 
 
 class MisfitError(Exception):
@@ -176,6 +179,7 @@ class Decoder:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._known: dict[Any, Code] = {}
+        self._columns: dict[Any, Code] = {}
 
     def of(self, hint: Any) -> Code:
         """Return what decodes values of this type; it raises `MisfitError`."""
@@ -194,7 +198,7 @@ class Decoder:
             return self._union(Alternatives(hint))
         match get_origin(hint), get_args(hint):
             case (origin, (item, *rest)) if is_list(origin, rest):
-                return partial(_decode_list, self.of(item))
+                return partial(_decode_list, self.of(item), self.column(item) if is_record(item) else None)
             case (origin, items) if origin is tuple:
                 return partial(_decode_tuple, [self.of(item) for item in items])
             case (origin, (key, value)) if is_mapping(origin):
@@ -244,6 +248,123 @@ class Decoder:
 
         return partial(_decode_optional, union, decode)
 
+    # Very many values of one type are decoded at once: checks of whole columns take a quarter of the time.
+
+    def column(self, hint: Any) -> Code:
+        """Return what decodes a list of values of this type; where one does not fit, only that is told."""
+        if hint not in self._columns:
+            self._columns[hint] = lambda values: self._columns[hint](values)  # a type that holds itself
+            self._columns[hint] = self._make_column(hint)
+        return self._columns[hint]
+
+    def _make_column(self, hint: Any) -> Code:
+        if hint in _COLUMNS:
+            return _COLUMNS[hint]
+        if is_record(hint):
+            return self._record_column(hint)
+        if isinstance(hint, type) and issubclass(hint, Enum):
+            return partial(_few, (int, str), self.of(hint))
+        if is_union(hint):
+            return self._union_column(Alternatives(hint))
+        match get_origin(hint), get_args(hint):
+            case (origin, (item, *rest)) if is_list(origin, rest):
+                return partial(_list_column, self.column(item))
+        return partial(_each, self.of(hint))
+
+    def _record_column(self, record: Any) -> Code:
+        if self._layout.get(record.__name__) != list(record._fields):
+            return partial(_each, self.of(record))
+        hints, name = get_type_hints(record), record.__name__
+        columns = [
+            partial(_few, (str, int), _CHECKS[name, field])
+            if (name, field) in _CHECKS
+            else self.column(hints[field])
+            for field in record._fields
+        ]
+        make = partial(tuple.__new__, record)
+
+        def decode(values: Any) -> list[Any]:
+            if not values:
+                return []
+            if set(map(type, values)) != {list} or set(map(len, values)) != {len(columns)}:
+                raise MisfitError("not all are of this kind")
+            if not columns:
+                return [record()] * len(values)
+            parts = [code(part) for code, part in zip(columns, zip(*values, strict=True), strict=True)]
+            return list(map(make, zip(*parts, strict=True)))
+
+        return decode
+
+    def _union_column(self, union: "Alternatives") -> Code:
+        """What is absent, and each kind of record, are taken out, decoded by themselves and put back."""
+        records = {record.__name__: self.column(record) for record in union.records}
+        only = None if union.only is None else self.column(union.only)
+        alone = self.of(union.records[0] if only is None else union.only)
+        rest = partial(_each, partial(_decode_optional, union, alone))
+
+        def decode(values: Any) -> list[Any]:
+            found: list[Any] = [None] * len(values)
+            groups: dict[str, list[int]] = {}
+            absent: dict[Any, Any] = {}
+            for place, value in enumerate(values):
+                kind = type(value)
+                if kind is dict and len(value) == 1:
+                    (name,) = value
+                    if name == "missing" and type(reason := value[name]) is str:
+                        if reason not in absent:
+                            absent[reason] = rest([value])[0]
+                        found[place] = absent[reason]
+                        continue
+                    groups.setdefault(name if only is None else "", []).append(place)
+                elif value is None and union.none:
+                    continue
+                else:
+                    groups.setdefault("", []).append(place)
+            for name, places in groups.items():
+                if only is None and name not in records:
+                    raise MisfitError("not all are of this kind")
+                inner = [values[place][name] if name else values[place] for place in places]
+                code = records[name] if only is None else only
+                for place, value in zip(places, code(inner), strict=True):
+                    found[place] = value
+            return found
+
+        return decode
+
+
+def _each(code: Code, values: Any) -> list[Any]:
+    return [code(value) for value in values]
+
+
+def _few(kinds: tuple[type, ...], code: Code, values: Any) -> list[Any]:
+    """Of few different ones each is decoded once."""
+    if not set(map(type, values)) <= set(kinds):
+        return _each(code, values)
+    known = {value: code(value) for value in set(values)}
+    return [known[value] for value in values]
+
+
+def _list_column(column: Code, values: Any) -> list[Any]:
+    if set(map(type, values)) - {list}:
+        raise MisfitError("not all are lists")
+    inner = iter(column([item for value in values for item in value]))
+    return [tuple(islice(inner, len(value))) for value in values]
+
+
+def _integers(values: Any) -> Any:
+    if set(map(type, values)) - {int} or (values and not -_LARGEST < min(values) <= max(values) < _LARGEST):
+        raise MisfitError("not all are whole numbers of 64 bits")
+    return values
+
+
+def _numbers(values: Any) -> Any:
+    kinds = set(map(type, values))
+    if int in kinds:
+        return _each(_number, values)
+    if kinds - {float} or not all(map(math.isfinite, values)):
+        raise MisfitError("not all are finite numbers")
+    return values
+
 
 def _refuse(what: str, _value: Any) -> Any:
     raise MisfitError(what)
@@ -286,9 +407,13 @@ def _whole_record(record: Any, codes: list[tuple[str, Code]]) -> Code:
     return decode
 
 
-def _decode_list(code: Code, value: Any) -> tuple[Any, ...]:
+def _decode_list(code: Code, column: Code | None, value: Any) -> tuple[Any, ...]:
     if type(value) is not list:
         raise MisfitError(f"{_shown(value)} is no list")
+    if column is not None and len(value) >= _MANY:
+        with suppress(MisfitError):  # which is then told with its place
+            parts = (value[at : at + _AT_ONCE] for at in range(0, len(value), _AT_ONCE))
+            return tuple([one for part in parts for one in column(part)])
     with suppress(MisfitError):  # which is then told with its place
         return tuple([code(item) for item in value])
     return tuple([_at(f"[{place}]", code, item) for place, item in enumerate(value)])
@@ -307,7 +432,7 @@ def _decode_object(_key: Code, code: Code, value: Any) -> dict[str, Any]:
 
 
 def _decode_pairs(key: Code, code: Code, value: Any) -> dict[Any, Any]:
-    pairs = _decode_list(partial(_decode_tuple, [key, code]), value)
+    pairs = _decode_list(partial(_decode_tuple, [key, code]), None, value)
     found = dict(pairs)
     if len(found) != len(pairs):
         raise MisfitError("something is there twice")
@@ -396,6 +521,12 @@ def _port(value: Any) -> int:
 
 
 _PLAIN: Mapping[Any, Code] = {int: _integer, float: _number, bool: _flag, str: _text}
+_COLUMNS: Mapping[Any, Code] = {
+    int: _integers,
+    float: _numbers,
+    bool: partial(_few, (bool,), _flag),
+    str: partial(_few, (str,), _text),
+}
 
 _CHECKS: Mapping[tuple[str, str], Code] = {
     ("Endpoint", "address"): _address,

@@ -12,7 +12,8 @@ from tcpdoctor.errors import SnapshotError
 from tcpdoctor.kernel.live import take_samples
 from tcpdoctor.kernel.reading import Missing, Refused
 from tcpdoctor.kernel.recorded import LARGEST_UNPACKED, pack_samples, read_samples, unpack_samples
-from tcpdoctor.kernel.snapshot import Detail, Samples
+from tcpdoctor.kernel.snapshot import Connection, Detail, Listener, Samples
+from tcpdoctor.kernel.typed_json import Decoder, Encoder, MisfitError
 from tests.facts.samples import CONNECTION, snapshot
 
 from .any_samples import values_of
@@ -234,3 +235,33 @@ def test_a_file_is_read_and_another_kind_of_file_refused(tmp_path):
     with pytest.raises(SnapshotError, match="no such file"):
         read_samples(tmp_path / "none.gz")
     assert unpack_samples(path.read_bytes(), "x") == Samples(None, SNAPSHOT)
+
+
+@given(st.lists(values_of(Connection | Listener), min_size=1, max_size=4), st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_many_records_are_decoded_by_columns_as_they_are_one_by_one(rows, data):
+    """Whatever is in them, whole or with a part exchanged for anything else."""
+    encoder = Encoder()
+    many = [encoder.of(Connection | Listener)(row) for row in rows] * 51
+    if data.draw(st.booleans()):
+        many[-1] = json.loads(json.dumps(many[-1]))
+        places = list(mutations(many[-1]))[1:]
+        target = many[-1]
+        *way, last = data.draw(st.sampled_from(places))
+        for key in way:
+            target = target[key]
+        target[last] = data.draw(st.sampled_from(HOSTILE))
+    decoder = Decoder(encoder.layout)
+    told = []
+    for decode in (decoder.column(Connection | Listener), decoder.of(tuple[Connection | Listener, ...])):
+        try:
+            told.append(repr(list(decode(many))))
+        except MisfitError as error:
+            told.append(type(error))
+    one_by_one = decoder.of(Connection | Listener)
+    try:
+        expected = repr([one_by_one(row) for row in many])
+    except MisfitError as error:
+        expected = type(error)
+    assert told[1] == expected
+    assert told[0] in (expected, MisfitError)
