@@ -465,7 +465,8 @@ def _states(evidence: PortEvidence) -> SocketsByState:
             counts[state.key] = evidence.bound_seen
         else:
             detail = evidence.local.get(state)
-            counts[state.key] = 0 if detail is None else detail.total
+            sampled = "" if detail is None else detail.reason
+            counts[state.key] = 0 if detail is None else Missing(sampled) if sampled else detail.total
     return SocketsByState(**counts)
 
 
@@ -476,4 +477,7 @@ def _total(
         return detail
     if isinstance(listeners, Missing):
         return listeners
+    sampled = "; ".join(one.reason for one in detail.values() if one.reason)
+    if sampled:
+        return Missing(sampled)
     return sum(one.total for one in detail.values()) + len(listeners)

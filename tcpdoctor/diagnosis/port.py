@@ -192,4 +192,6 @@ def _unknowns(evidence: PortEvidence, obstacle: object) -> tuple[str, ...]:
                 found.append(
                     f"of {detail.total} sockets in {state.name} {len(detail.connections)} were looked at"
                 )
+            elif detail.reason:
+                found.append(detail.reason)
     return tuple(found)

@@ -350,7 +350,10 @@ def _read_both_sides(
 
 
 def _totals(details: Reading[Mapping[TcpState, Detail]]) -> Reading[Mapping[TcpState, int]]:
-    return details if isinstance(details, Missing) else {state: one.total for state, one in details.items()}
+    if isinstance(details, Missing):
+        return details
+    sampled = "; ".join(one.reason for one in details.values() if one.reason)
+    return Missing(sampled) if sampled else {state: one.total for state, one in details.items()}
 
 
 def _ports_by_inode(listeners: Reading[Sequence[Listener]]) -> Mapping[int, int]:

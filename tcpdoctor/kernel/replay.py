@@ -60,6 +60,10 @@ _NOT_TOLD = Missing("the recording does not tell it")
 _NO_RULES: Reading[tuple[RedirectsFrom, ...]] = Missing("they are not in the recording")
 _NO_ADDRESSES = Missing("the addresses of the host are not in the recording")
 _ABSENT = "is not in the recording"
+_PORTS_COUNTED = 16_384
+"""So many ports and states are counted at most; of more the rarest count as port 0."""
+_MANY, _NEAR = 10_000, 1.1
+"""Counts and sockets were not taken in one moment: of few, or nearly as many, none was left out."""
 
 
 class Replay:
@@ -196,14 +200,43 @@ class Replay:
                 continue
             if only.accepts(row):
                 found.setdefault(row.state, []).append(row)
-        every = not local_port and not remote_port and only == EVERY_SOCKET
+        others = bool(remote_port) or only != EVERY_SOCKET
         details = {}
         for state, rows in found.items():
-            number = readings.get(state, 0) if every else 0
-            total = max(len(rows), 0 if isinstance(number, Missing) else number)
+            number = None if others else self._counted(state, local_port or 0)
+            reason = self._why_sampled.get(state, "") if number is None else ""
             most = bound if isinstance(bound, int) else bound.get(state, DETAIL_BOUND)
-            details[state] = Detail(tuple(rows[:: -(-len(rows) // most) or 1]), total)
+            kept = tuple(rows[:: -(-len(rows) // most) or 1])
+            details[state] = Detail(kept, max(len(rows), number or 0), reason)
         return details
+
+    def _counted(self, state: TcpState, port: int) -> int | None:
+        """How many sockets the census counted in a state, on a port; None where it does not tell."""
+        census = self._look.census
+        if isinstance(census, Missing):
+            return None
+        if not port:
+            number = self._readings().get(state)
+            return number if isinstance(number, int) else None
+        if census.complete is not True or len(census.by_port) >= _PORTS_COUNTED:
+            return census.by_port.get((state, port))
+        chosen = self._look.sysctls.get("net.ipv4.ip_local_port_range")
+        low, high = chosen if isinstance(chosen, tuple) and len(chosen) == 2 else (1, 0xFFFF)
+        told = (state, port) in census.by_port or (TcpState.LISTEN, port) in census.by_port
+        inside = isinstance(low, int) and isinstance(high, int) and low <= port <= high
+        return census.by_port.get((state, port), 0) if told or not inside else None
+
+    @cached_property
+    def _why_sampled(self) -> Mapping[TcpState, str]:
+        """Of which states not all sockets were recorded one by one, and how many."""
+        kept = Counter(TcpState.LISTEN if isinstance(row, Listener) else row.state for row in self._seen())
+        found = {}
+        for state, number in self._readings().items():
+            if isinstance(number, int) and number > _NEAR * kept[state] and sum(kept.values()) >= _MANY:
+                found[state] = (
+                    f"of {number:,} sockets in {state.name} {kept[state]:,} were recorded one by one"
+                )
+        return found
 
     def _readings(self) -> Mapping[TcpState, Reading[int]]:
         counts = self.count_states()
@@ -445,6 +478,8 @@ class Replay:
             explicit = isinstance(row, Listener) or row.state is TcpState.BOUND
             users.setdefault(row.local.port, set()).add(PortUser(row.family, row.local.address, explicit))
         complete: Reading[bool] = counts if isinstance(counts, Missing) else counts.complete
+        if self._why_sampled and complete is True:
+            complete = Missing("; ".join(self._why_sampled.values()))
         if complete is True and not isinstance(counts, Missing) and isinstance(counts.bound, Missing):
             complete = counts.bound
         return PortUse({port: frozenset(found) for port, found in users.items()}, complete)

@@ -121,11 +121,13 @@ def _list(
     )
     if isinstance(detail, Missing):
         return detail
-    missing = {}
+    missing: dict[str, str] = {}
     for state in COUNTED_STATES:
         if state in detail:
             rows += detail[state].connections
             by_state[state] = detail[state].total
+            if detail[state].reason:
+                missing["sockets"] = "; ".join(filter(None, (missing.get("sockets"), detail[state].reason)))
         elif state in others:
             missing[state.key] = why_not_listed(state).reason
     return rows, by_state, missing

@@ -26,6 +26,8 @@ SNAPSHOT = "tcpdoctor.snapshot/1"
 _GZIP = 16 + zlib.MAX_WBITS
 _NO_SOCKETS = Missing("the recording has no sockets one by one; record with: tcpdoctor snapshot")
 _NOT_AROUND = Missing("the recording is from a version that did not look at it")
+_MANY, _NEAR = 10_000, 1.1
+"""Counts and sockets were not taken in one moment: of few, or nearly as many, none was left out."""
 _NO_UDP = Missing("the recording has no UDP sockets")
 _SOCKETS = Reading[tuple[Seen, ...]]
 _INTERFACES = Mapping[str, int]
@@ -78,10 +80,22 @@ def unpack_snapshot(data: bytes, shown: str) -> Recording:
         udp = decode_part(document, "udp", _UDP, shown)
     processes = decode_part(document, "processes", _PROCESSES, shown) if "processes" in document else {}
     looks = 1 if samples.before is None else 2
-    source = Source("snapshot", (), 2 if looks == 2 else 1, (shown,))
+    source = Source("snapshot", (), 2 if looks == 2 else 1, (shown,), notes=_thinned(samples, sockets))
     interfaces = decode_part(document, "interfaces", _INTERFACES, shown) if "interfaces" in document else {}
     around = decode_part(document, "around", _AROUND, shown) if "around" in document else _NOT_AROUND
     return Recording(source, samples, sockets, udp, processes, interfaces, around=around)
+
+
+def _thinned(samples: Samples, sockets: Reading[Sequence[Seen]]) -> tuple[str, ...]:
+    """What a reader must know where not all sockets were recorded one by one."""
+    census = samples.after.census
+    if isinstance(census, Missing) or isinstance(sockets, Missing) or len(sockets) < _MANY:
+        return ()
+    number = sum(census.by_state.values())
+    if number <= _NEAR * len(sockets):
+        return ()
+    told = f"{len(sockets):,} of {number:,} sockets are in it one by one, each kind thinned alike"
+    return (f"{told}: what is counted by process or peer is of these",)
 
 
 def _decoded(rows: Any, document: dict[str, Any], shown: str) -> Any:

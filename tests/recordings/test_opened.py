@@ -7,7 +7,9 @@ import tracemalloc
 import pytest
 
 from tcpdoctor.errors import QuestionError, SnapshotError
+from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.recorded import pack_samples
+from tcpdoctor.kernel.replay import Replay
 from tcpdoctor.kernel.snapshot import Samples
 from tcpdoctor.kernel.survey import NOT_ASKED, Seen
 from tcpdoctor.recordings.opened import open_looks, open_recording
@@ -103,3 +105,49 @@ def test_two_recordings_of_different_hosts_are_refused(tmp_path):
     ]
     with pytest.raises(QuestionError, match="two looks are of one host"):
         open_looks(paths)
+
+
+def thinned_to(kept):
+    """A recording with so many of 30,021 sockets, of which port 9090 has a third and none was kept."""
+    state, port = CONNECTION.state, CONNECTION.local.port
+    rows = tuple(
+        Seen(CONNECTION._replace(cookie=n + 1, remote=CONNECTION.remote._replace(port=n + 1)), NOT_ASKED)
+        for n in range(kept)
+    )
+    assert not isinstance(SNAPSHOT.census, Missing)
+    by_port = {(state, port): 20_014, (state, 9090): 10_007}
+    census = SNAPSHOT.census._replace(by_state={state: 30_021}, by_port=by_port, complete=True)
+    samples = Samples(None, SNAPSHOT._replace(census=census))
+    return RECORDED._replace(samples=samples, sockets=rows)
+
+
+def test_of_a_thinned_recording_nothing_is_counted_that_was_not(tmp_path):
+    recording = thinned_to(10_007)
+    found = open_recording(written(tmp_path, "x", pack_snapshot(recording, gzipped=True)))
+    assert "10,007 of 30,021 sockets are in it one by one" in found.source.notes[0]
+    replay = Replay(
+        found.samples,
+        found.sockets,
+        found.udp,
+        found.processes,
+        found.interfaces,
+        found.settings,
+        found.around,
+    )
+    state, port = CONNECTION.state, CONNECTION.local.port
+
+    def listed(**which):
+        (detail,) = replay.read_connections([state], bound=100, **which).values()
+        return len(detail.connections), detail.total, bool(detail.reason)
+
+    assert listed() == (100, 30_021, False)
+    assert listed(local_port=port) == (100, 20_014, False)
+    assert listed(local_port=9090) == (0, 10_007, False)
+    assert listed(local_port=40_001) == (0, 0, True), "clients' ports are counted together"
+    assert listed(remote_port=7) == (1, 1, True)
+    assert isinstance(replay.read_port_use(1, 65535).complete, Missing)
+
+
+def test_a_whole_recording_has_no_note(tmp_path):
+    data = pack_snapshot(thinned_to(10_007)._replace(samples=RECORDED.samples), gzipped=True)
+    assert open_recording(written(tmp_path, "x", data)).source.notes == ()
