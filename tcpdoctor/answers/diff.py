@@ -26,8 +26,9 @@ from tcpdoctor.kernel.snapshot import (
 )
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.named_tuples import NamedTuple
+from tcpdoctor.recordings.opened import booted_between
 from tcpdoctor.recordings.recording import Recording
-from tcpdoctor.recordings.source import Source
+from tcpdoctor.recordings.source import Source, another_boot
 
 T = TypeVar("T")
 
@@ -174,7 +175,7 @@ def compare_recordings(one: Recording, other: Recording, apart: float | None = N
         _side(other),
         seconds,
         *findings,
-        states=_states(one, other),
+        states=_states(one, other, _why_others(then, now)),
         processes=_processes(one, other),
         destinations=_destinations(then, now),
         counters=counters,
@@ -192,7 +193,10 @@ def _side(recording: Recording) -> Side:
 
 def _seconds(then: Snapshot, now: Snapshot) -> Reading[float]:
     if then.host != now.host:
-        return Missing(f"the recordings are of different hosts, {then.host} and {now.host}")
+        told = f"the recordings are of different hosts, {then.host} and {now.host}"
+        return Missing(told + another_boot(then.host, now.host))
+    if booted_between(then, now):
+        return Missing("the host was booted between the recordings: its counters began again")
     return elapsed(Samples(then, now))
 
 
@@ -253,10 +257,17 @@ def _state(row: Connection | Listener) -> TcpState:
     return TcpState.LISTEN if isinstance(row, Listener) else row.state
 
 
-def _states(one: Recording, other: Recording) -> tuple[StateDifference, ...]:
+def _why_others(then: Snapshot, now: Snapshot) -> Missing | None:
+    """Say why no socket of one look can be one of the other, whatever its number; None where it may."""
+    if then.host != now.host:
+        return Missing("the recordings are of different hosts" + another_boot(then.host, now.host))
+    return Missing("the host was booted between the recordings") if booted_between(then, now) else None
+
+
+def _states(one: Recording, other: Recording, others: Missing | None) -> tuple[StateDifference, ...]:
     before = state_readings(one.samples.after.census)
     after = state_readings(other.samples.after.census)
-    same = _stayed(_rows(one), _rows(other))
+    same = others or _stayed(_rows(one), _rows(other))
 
     def stayed(state: TcpState) -> Reading[int]:
         unknown = [known for known in (before[state], after[state], same) if isinstance(known, Missing)]

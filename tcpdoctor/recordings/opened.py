@@ -14,14 +14,16 @@ from tcpdoctor.kernel.entered import ENTERED
 from tcpdoctor.kernel.files import is_of_proc, read_most
 from tcpdoctor.kernel.recorded import LARGEST_PACKED, LARGEST_UNPACKED, inflate
 from tcpdoctor.kernel.replay import Replay
-from tcpdoctor.kernel.snapshot import Samples
+from tcpdoctor.kernel.snapshot import Samples, Snapshot
 from tcpdoctor.kernel.text import clean, decode
 from tcpdoctor.recordings.recording import Recording
 from tcpdoctor.recordings.snapshot_file import unpack_snapshot
-from tcpdoctor.recordings.source import Source
+from tcpdoctor.recordings.source import Source, another_boot
 from tcpdoctor.recordings.uncollected import uncollected
 
 STDIN = "-"
+_CLOCK_SET = 60.0
+"""Seconds by which somebody may set a clock between two looks without a boot."""
 _GZIP, _XZ, _BZIP2 = b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh"
 _GZIP_MEMBER = 16 + zlib.MAX_WBITS
 _TAR_AT, _TAR = 257, b"ustar"
@@ -114,7 +116,8 @@ def two_looks(one: Recording, other: Recording, apart: float | None = None) -> R
     names = [recording.source.files[0] for recording in (one, other)]
     if first.host != second.host:
         raise QuestionError(
-            f"{names[0]} is of host {first.host} and {names[1]} of {second.host}: two looks are of one host"
+            f"{names[0]} is of host {first.host} and {names[1]} of {second.host}"
+            f"{another_boot(first.host, second.host)}: two looks are of one host"
         )
     if not dated:
         if apart is None:
@@ -123,6 +126,10 @@ def two_looks(one: Recording, other: Recording, apart: float | None = None) -> R
                 f"{undated} does not say when it was taken: give the seconds between the two with --window"
             )
         first = first._replace(clock=second.clock - apart)
+    if dated and booted_between(first, second):
+        raise QuestionError(
+            f"the host was booted between {names[0]} and {names[1]}: its counters began again"
+        )
     source = Source(
         other.source.kind,
         tuple(dict.fromkeys((*one.source.forms, *other.source.forms))),
@@ -132,6 +139,14 @@ def two_looks(one: Recording, other: Recording, apart: float | None = None) -> R
         tuple(dict.fromkeys((*one.source.notes, *other.source.notes))),
     )
     return other._replace(source=source, samples=Samples(first, second))
+
+
+def booted_between(then: Snapshot, now: Snapshot) -> bool:
+    """Whether a host was booted between two looks that tell when they were; see `_CLOCK_SET`."""
+    if not then.clock or not now.clock:
+        return False
+    later = (now.taken_at - now.clock) - (then.taken_at - then.clock)
+    return now.clock < then.clock or later > _CLOCK_SET
 
 
 def _open_sosreport(path: str, shown: str, netns: str | None) -> Recording:

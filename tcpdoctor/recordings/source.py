@@ -1,5 +1,6 @@
 """Where an answer is from, if it is not from a look at this host."""
 
+import re
 from typing import Literal, TypeAlias
 
 from tcpdoctor.named_tuples import NamedTuple
@@ -7,6 +8,15 @@ from tcpdoctor.named_tuples import NamedTuple
 Form: TypeAlias = Literal["ss", "netstat", "proc", "sysctl", "nstat", "lsof", "counts"]
 """The kinds of text that are understood, as JSON names them."""
 Kind: TypeAlias = Literal["snapshot", "sosreport", "text"]
+
+
+def another_boot(one: str, other: str) -> str:
+    """Say that two hosts may be one; nothing where a name is its own.
+
+    `snapshot` replaces names with a key of the boot, so that after another boot the same host has another.
+    """
+    replaced = all(re.fullmatch("host-[0-9a-f]{6}", name) for name in (one, other))
+    return " (or one host before and after a boot: names are replaced by others then)" if replaced else ""
 
 
 class Source(NamedTuple):

@@ -68,6 +68,23 @@ def test_of_different_hosts_there_are_no_rates():
     found = compare_recordings(BEFORE, AFTER._replace(samples=Samples(None, look)))
     assert isinstance(found.seconds, Missing)
     assert "different hosts" in found.counters[0].per_s.reason
+    assert "boot" not in found.counters[0].per_s.reason
+
+
+def test_replaced_names_may_be_of_one_host_that_was_booted_between():
+    pair = [
+        each._replace(samples=Samples(None, each.samples.after._replace(host=name)))
+        for each, name in ((BEFORE, "host-0a1b2c"), (AFTER, "host-0a1b2d"))
+    ]
+    assert "before and after a boot" in compare_recordings(*pair).seconds.reason
+
+
+def test_between_two_boots_counters_began_again_and_no_socket_stayed():
+    look = AFTER.samples.after
+    for booted in (look._replace(clock=5.0), look._replace(taken_at=look.taken_at + 3600)):
+        found = compare_recordings(BEFORE, AFTER._replace(samples=Samples(None, booted)))
+        assert "booted" in found.seconds.reason
+        assert all(isinstance(each.stayed, Missing) for each in found.states)
 
 
 def test_the_same_recording_twice_is_not_different():
