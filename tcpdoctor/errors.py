@@ -6,6 +6,7 @@
         SnapshotError     a recording cannot be replayed
         ConfigError       the configuration file is wrong
         QuestionError     the user asked for something that does not exist
+            UnknownRuleError  a rule that does not
         OutputError       the answer could not be written where the user wanted it
         DeadlineError     there was no answer in the time that the user gave
 
@@ -36,6 +37,13 @@ class ConfigError(TcpdoctorError):
 
 class QuestionError(TcpdoctorError):
     """The user asked about something that does not exist: what, and the nearest that does."""
+
+
+class UnknownRuleError(QuestionError):
+    """There is no rule of a name that the user gave."""
+
+    name = ""
+    """What was given; set where it is raised, so that the error passes between processes."""
 
 
 class OutputError(TcpdoctorError):

@@ -48,7 +48,7 @@ from tcpdoctor.cli.output import (
 )
 from tcpdoctor.cli.waiting import ends_with_what_is_known, said_to_take, was_cut_short
 from tcpdoctor.diagnosis.finding import Diagnosis, Severity
-from tcpdoctor.errors import OutputError, QuestionError, SnapshotError, TcpdoctorError
+from tcpdoctor.errors import OutputError, QuestionError, SnapshotError, TcpdoctorError, UnknownRuleError
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.underway import UNDERWAY
 from tcpdoctor.named_tuples import NamedTuple
@@ -238,8 +238,8 @@ def _answer_or_complain(words: list[str], request: _Request, kind: CheckFormat, 
         _refuse_questions(words)
         try:
             return _answer(request, kind, target)
-        except QuestionError as error:
-            raise QuestionError(f"{error}{_other_question(words, str(error))}") from error
+        except UnknownRuleError as error:
+            raise QuestionError(f"{error}{_other_question(words, error.name)}") from error
     except TcpdoctorError as error:
         if kind != "nagios" or (isinstance(error, OutputError) and target.file is None):
             raise
@@ -457,17 +457,15 @@ def _refuse_questions(words: list[str]) -> None:
             raise QuestionError(f"no rule is called {word!r}; did you mean: tcpdoctor {_meant(word)}")
 
 
-def _other_question(words: list[str], complaint: str) -> str:
+def _other_question(words: list[str], unknown: str) -> str:
     """What is said behind the complaint that a word is no rule, where it is something else."""
-    if "there is no rule " not in complaint:
+    if unknown not in words:
         return ""
     from tcpdoctor.answers.words import meaning_of  # only a mistake pays for it
 
-    for word in words:
-        if repr(word) in complaint:
-            with suppress(QuestionError):
-                meaning, _ = meaning_of([word])
-                return f"; or is it {meaning.name}? tcpdoctor explain {word}"
+    with suppress(QuestionError):
+        meaning, _ = meaning_of([unknown])
+        return f"; or is it {meaning.name}? tcpdoctor explain {unknown}"
     return ""
 
 

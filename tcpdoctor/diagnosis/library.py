@@ -7,7 +7,7 @@ from tcpdoctor.diagnosis.finding import MOST_SUBJECTS, Severity
 from tcpdoctor.diagnosis.rule import LEVELS, Rule, parse_rule
 from tcpdoctor.diagnosis.table import Table, nearest, parse_toml, suggest
 from tcpdoctor.diagnosis.tree import Vocabulary, in_base_unit
-from tcpdoctor.errors import ConfigError, QuestionError, RuleError, TcpdoctorError
+from tcpdoctor.errors import ConfigError, QuestionError, RuleError, TcpdoctorError, UnknownRuleError
 from tcpdoctor.facts import vocabulary as real_vocabulary
 from tcpdoctor.named_tuples import NamedTuple
 
@@ -126,7 +126,7 @@ class Library(NamedTuple):
             QuestionError: There is none; with the nearest that there is.
         """
         every = self.everything
-        return every[_place(name, [rule for rule, _ in every], "", QuestionError)]
+        return every[_place(name, [rule for rule, _ in every], "", UnknownRuleError)]
 
 
 def load_library(
@@ -165,10 +165,10 @@ def load_library(
     if only is not None:
         if not only:
             raise QuestionError("--only: names no rule; give an id, or leave the option out")
-        kept = {_place(name, rules, "--only: ", QuestionError) for name in only}
+        kept = {_place(name, rules, "--only: ", UnknownRuleError) for name in only}
         off |= {place: "--only" for place in range(len(rules)) if place not in kept}
     for name in skip:
-        off[_place(name, rules, "--skip: ", QuestionError)] = "--skip"
+        off[_place(name, rules, "--skip: ", UnknownRuleError)] = "--skip"
     return Library(
         most=config.most,
         rules=tuple(rule for place, rule in enumerate(rules) if place not in off),
@@ -220,4 +220,7 @@ def _place(name: str, rules: Sequence[Rule], where: str, error: type[TcpdoctorEr
     known = [rule.name if "/" in name else rule.id for rule in rules]
     close = nearest(name, known)
     hint = f"did you mean {close}?" if close else "`tcpdoctor rules list` prints all of them"
-    raise error(f"{where}there is no rule {name[:80]!r}; {hint}")
+    complaint = error(f"{where}there is no rule {name[:80]!r}; {hint}")
+    if isinstance(complaint, UnknownRuleError):
+        complaint.name = name
+    raise complaint
