@@ -102,7 +102,9 @@ def told_stop(stop: Stop, connections: int | None = None) -> ToldStop:
         other_processes=stop.others,
         connections=connections,
         halted=stop.halted,
-        halted_says=f"{sentence(tell_halt(stop.halted, stop.holder.pid))}." if stop.halted else None,
+        halted_says=f"{sentence(tell_halt(stop.halted, stop.holder.pid, stop.tracer))}."
+        if stop.halted
+        else None,
         since=None if stop.since is None else utc(stop.since),
         command=stop.command_line,
         other_ports=stop.other_ports,

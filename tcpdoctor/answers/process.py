@@ -37,7 +37,7 @@ from tcpdoctor.kernel.processes import Task, read_process, read_task
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, DeadSockets, Holder, Listener, Owner, Process, Samples
 from tcpdoctor.kernel.sockopts import OptionValue
-from tcpdoctor.kernel.standing import read_standings
+from tcpdoctor.kernel.standing import Standing, read_standings
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.survey import Survey, held_by, take_survey
 from tcpdoctor.named_tuples import NamedTuple
@@ -344,24 +344,36 @@ def _stop(
         return None
     uid = -1 if isinstance(process.uid, Missing) else process.uid
     holder = Holder(process.pid, process.name, 0, uid)
-    above = _above(process.pid, listens) if listens else ()
-    standings = read_standings([process.pid, *(one.pid for one in above)])
-    stop = who_may_be_stopped((*above, holder), standings, Asker(asking_uid(), listens=bool(listens)))
+    standing = read_standings([process.pid])[process.pid]
+    above = _above(standing, listens)
+    top = above or holder
+    standings = {process.pid: standing} if above is None else read_standings([top.pid])
+    known = standings[top.pid]
+    below = () if isinstance(known, Missing) or not listens else _that_share(known.below, listens)
+    mine = () if above is None or any(one.pid == holder.pid for one in below) else (holder,)
+    stop = who_may_be_stopped((top, *mine, *below), standings, Asker(asking_uid(), listens=bool(listens)))
     return None if stop is None else told_stop(stop, None if above else connections)
 
 
-def _above(pid: int, listens: Set[int]) -> tuple[Holder, ...]:
+def _above(standing: Reading[Standing], listens: Set[int]) -> Holder | None:
     """The topmost ancestor of its name that holds a listener of its, through others of the same kind."""
-    standing = read_standings([pid])[pid]
-    found: tuple[Holder, ...] = ()
-    if isinstance(standing, Missing):
+    found = None
+    if isinstance(standing, Missing) or not listens:
         return found
     for kin in standing.ancestors:
         owned = held_by(kin.pid) if kin.name == standing.kin.name and kin.pid != 1 else Missing("another")
         if isinstance(owned, Missing) or not listens & owned.keys():
             break
-        found = (Holder(kin.pid, kin.name, 0, kin.uid),)
+        found = Holder(kin.pid, kin.name, 0, kin.uid)
     return found
+
+
+def _that_share(pids: Iterable[int], listens: Set[int]) -> tuple[Holder, ...]:
+    """Those of these processes that hold one of the listeners."""
+    holding = [
+        pid for pid in pids if not isinstance(owned := held_by(pid), Missing) and listens & owned.keys()
+    ]
+    return tuple(Holder(pid, "", 0, -1) for pid in holding)
 
 
 def _dead_group(dead: Reading[DeadSockets]) -> Reading[DeadGroup]:

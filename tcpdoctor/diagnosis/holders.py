@@ -19,6 +19,7 @@ from tcpdoctor.diagnosis.stopping import (
     is_wrapper,
     look_up_container,
     name_container,
+    names_of,
     program_of,
     put_inside,
     stop_container,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 _COMMAND_SHOWN = 60
 _PORTS_NAMED = 4
+_PIDS_NAMED = 5
 _CONTROL_PLANE = ("kube-apiserver", "etcd", "kube-scheduler", "kube-controller-manager", "kube-controller")
 _TYPED = frozenset(
     (
@@ -364,11 +366,8 @@ def _service(case: Case) -> Stop | None:
 
 def stop_process(case: Case) -> Stop:
     """End the process itself, because nothing better is known; say who may start it again."""
-    pid, unit = case.holder.pid, case.unit
-    note = None
-    avoid: tuple[str, ...] = ()
-    parent = case.standing.ancestors[0] if case.standing.ancestors else None
-    master = _master_of(case)
+    pid, parent = case.holder.pid, case.standing.ancestors[0] if case.standing.ancestors else None
+    master, again = _master_of(case), _restarter(case)
     if master is not None:
         return Stop(
             "process",
@@ -377,25 +376,138 @@ def stop_process(case: Case) -> Stop:
             note=f"pid {master.pid} {master.name} is its master: its workers end with it, and one that ends "
             "alone is begun anew",
         )
-    if parent is not None and parent.pid != 1 and not is_wrapper(parent):
-        note = f"pid {parent.pid} {parent.name} started it, and may start it again"
-    if unit is not None:
-        members = case.standing.unit_members
-        count = 0 if isinstance(members, Missing) else len(members) - len(case.holders)
-        ends = f"{count} other processes" if count > 1 else "what else runs in it"
-        command = f"{systemctl_of(case)} stop {shlex.quote(unit)}"
-        avoid = (f"{command}: {case.holder.name} is not its main program; that ends {ends}.",)
-    if program_of(case.kin) in _POSTGRES and (parent is None or program_of(parent) not in _POSTGRES):
-        note = (
-            f"INT ends its sessions and stops it (a fast shutdown); plain `kill {pid}` waits until they end "
-            "by themselves, and -KILL makes the next start a recovery"
+    told = _SIGNALS.get(program_of(case.kin)) if parent is None or not _is_its_worker(case, parent) else None
+    kill = _kill(case, told[0] if told else "")
+    if again is not None and again.pid != 1:
+        kill = f"kill {again.pid} {pid}" if kill == f"kill {pid}" else f"kill {again.pid} && {kill}"
+    return Stop(
+        "process",
+        case.holder,
+        (kill,),
+        note="; ".join(
+            filter(None, (told and told[1].format(pid=pid), _why_deaf(case), _who_starts_it(case)))
         )
-        command = f"kill -INT {pid}"
-        return Stop("process", case.holder, (command,), note=note, avoid=avoid, with_children=True)
-    return Stop("process", case.holder, (f"kill {pid}",), note=note, avoid=avoid)
+        or None,
+        avoid=_around(case),
+        with_children=program_of(case.kin) in _POSTGRES and told is not None,
+    )
 
 
+def _kill(case: Case, signal: str) -> str:
+    """The command that ends the process as it stands: one that is stopped has to go on to heed it."""
+    standing, pid = case.standing, case.holder.pid
+    if standing.ignores_term:
+        return f"kill -KILL {pid}"
+    flag = f"{signal} " if signal else ""
+    if standing.halted == "traced" and standing.tracer is not None:
+        return f"kill {standing.tracer.pid} && kill {flag}{pid}"
+    return f"kill {flag}{pid}" + (f" && kill -CONT {pid}" if standing.halted == "stopped" else "")
+
+
+def _is_its_worker(case: Case, parent: Kin) -> bool:
+    return _SIGNALS.get(program_of(parent)) is not None and program_of(parent) == program_of(case.kin)
+
+
+def _restarter(case: Case) -> Kin | None:
+    """The shell's loop, or the program for developers, that starts it again whenever it ends."""
+    if case.standing.loop is not None:
+        return case.standing.loop
+    parent = case.standing.ancestors[0] if case.standing.ancestors else None
+    return parent if parent is not None and names_of(parent) & RESTARTERS else None
+
+
+def _who_starts_it(case: Case) -> str | None:
+    """Say who begins it anew, or may."""
+    parent = case.standing.ancestors[0] if case.standing.ancestors else None
+    if again := _restarter(case):
+        how = "runs it in a loop and starts" if again == case.standing.loop else "starts"
+        return f"pid {again.pid} {again.name} {how} it again, and has to end first"
+    if parent is None or parent.pid == 1 or is_wrapper(parent):
+        return None
+    if names_of(parent) & (NEVER_AGAIN | {"systemd"}):
+        return None
+    who = f"pid {parent.pid} {parent.name}"
+    return f"{who} started it, and may start it again: then kill {parent.pid} {case.holder.pid}"
+
+
+def _why_deaf(case: Case) -> str | None:
+    """Say why plain `kill` does not end it."""
+    if not case.standing.ignores_term:
+        return None
+    if not case.standing.own_pids and case.standing.innermost_pid == 1:
+        whole = "it is process 1 of a PID namespace and does not handle TERM"
+        return f"{whole}: only KILL ends it, and with it all in that namespace"
+    return "it ignores TERM: only KILL ends it"
+
+
+def _around(case: Case) -> tuple[str, ...]:
+    """Warn of the unit in which the process is not the main program."""
+    if case.unit is None:
+        return ()
+    members = case.standing.unit_members
+    count = 0 if isinstance(members, Missing) else len(members) - len(case.holders)
+    ends = f"{count} other processes" if count > 1 else "what else runs in it"
+    command = f"{systemctl_of(case)} stop {shlex.quote(case.unit)}"
+    return (f"{command}: {case.holder.name} is not its main program; that ends {ends}.",)
+
+
+RESTARTERS = frozenset(("watchmedo", "monitor", "nodemon", "respawn", "daemon", "immortal"))
+"""Programs that start their child again; ``monitor`` is that of forever."""
+NEVER_AGAIN = frozenset(
+    (
+        *(
+            "tmux",
+            "tmux: server",
+            "screen",
+            "SCREEN",
+            "zellij",
+            "abduco",
+            "dtach",
+            "login",
+            "bwrap",
+            "unshare",
+        ),
+        *(
+            "firejail",
+            "nsenter",
+            "chroot",
+            "sleep",
+            "cat",
+            "tail",
+            "sshd",
+            "sshd-session",
+            "cron",
+            "crond",
+            "atd",
+        ),
+        *(
+            "xterm",
+            "konsole",
+            "gnome-terminal-",
+            "code",
+            "mysqld_safe",
+            "dbus-run-session",
+            "ssh",
+            "gdb",
+            "rr",
+        ),
+        *("xargs", "parallel", "socat", "nohup", "setsid", "start-stop-daem", "ctest", "pytest"),
+    )
+)
+"""Programs whose child, once it has ended, they do not start again."""
 _POSTGRES = frozenset(("postgres", "postmaster"))
+_FAST_SHUTDOWN = (
+    "INT ends its sessions and stops it (a fast shutdown); plain `kill {pid}` waits until they end "
+    "by themselves, and -KILL makes the next start a recovery"
+)
+_SIGNALS: Mapping[str, tuple[str, str]] = {
+    **dict.fromkeys(_POSTGRES, ("-INT", _FAST_SHUTDOWN)),
+    **dict.fromkeys(
+        ("uwsgi", "uwsgi-core"),
+        ("-INT", "INT stops it; to TERM uWSGI answers with a reload, unless it was told --die-on-term"),
+    ),
+}
+"""What stops a server that takes TERM for something else, and why."""
 _MASTERS_WITHOUT_SOCKET = frozenset(("haproxy", "varnishd", "squid"))
 """Programs of which a worker listens and the master that began it does not hold the socket."""
 
@@ -419,16 +531,30 @@ def _master_of(case: Case) -> Kin | None:
 
 def _with_known(stop: Stop, case: Case) -> Stop:
     """Add what is told of every holder: since when it runs, with which command line, how many share it."""
+    sharing = tuple(holder.pid for holder in case.holders if holder.pid != stop.holder.pid)
     return stop._replace(
         processes=len(case.holders),
         other_ports=tuple(port for port in case.standing.listens_on if port != case.asker.port)
         if stop.commands and stop.way not in ("socket-unit", "user-socket-unit")
         else (),
         halted=case.standing.halted,
+        tracer=case.standing.tracer,
         since=case.standing.since or None,
         command_line=" ".join(case.kin.arguments) or None,
         container=stop.container or (None if case.standing.same_container else case.place.container),
+        sharing=sharing,
+        begun=bool(sharing) and set(sharing) <= set(case.standing.below),
+        warning=_what_is_lost(stop, case),
     )
+
+
+def _what_is_lost(stop: Stop, case: Case) -> str | None:
+    """What ends for whoever follows the advice: the session that asks, or the way by which it came."""
+    if not stop.commands:
+        return None
+    if case.standing.ours and stop.way in ("process", "service", "user-service", "forward"):
+        return "your own session runs below it, and ends with it"
+    return None
 
 
 def name_stop_holder(stop: Stop) -> str:
@@ -445,6 +571,8 @@ def tell_stop(stop: Stop, connections: int | None = None) -> str:
         connections: How many connections the holders have at the port, which end with them.
     """
     sentences = [_order(stop)]
+    if stop.warning:
+        sentences.append(sentence(stop.warning))
     if stop.commands and (ends := what_ends(stop, connections)):
         sentences.append(f"That ends {ends}")
     if stop.other_ports:
@@ -458,7 +586,7 @@ def tell_stop(stop: Stop, connections: int | None = None) -> str:
     if stop.note:
         sentences.append(sentence(stop.note))
     if stop.halted:
-        sentences.append(sentence(tell_halt(stop.halted, stop.holder.pid)))
+        sentences.append(sentence(tell_halt(stop.halted, stop.holder.pid, stop.tracer)))
     return ". ".join(sentences) + "."
 
 
@@ -506,9 +634,16 @@ def who_else(stop: Stop) -> str | None:
     others = stop.processes - 1
     if stop.way != "process" or not others:
         return None
+    pids = f" (pid{'s' if len(stop.sharing) > 1 else ''} {', '.join(map(str, stop.sharing))})"
+    named = pids if 0 < len(stop.sharing) <= _PIDS_NAMED else ""
+    if stop.begun and others == 1:
+        return f"Its child shares the socket{named} and as a rule ends with it, else has to end too"
+    if stop.begun:
+        them = f"Its {others} children share the socket{named} and"
+        return f"{them} as a rule end with it; what is left has to end too"
     if others == 1:
-        return "One other process shares the socket and has to end too"
-    return f"{others} other processes share the socket and have to end too"
+        return f"One other process shares the socket{named} and has to end too"
+    return f"{others} other processes share the socket{named} and have to end too"
 
 
 def sentence(text: str) -> str:

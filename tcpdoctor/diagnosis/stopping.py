@@ -27,9 +27,10 @@ Way: TypeAlias = Literal[
 ]
 """How a holder is stopped: what kind of thing the commands of a `Stop` act on."""
 
-SHELLS = frozenset(
+PLAIN_SHELLS = frozenset(("sh", "bash", "dash", "zsh", "ksh", "fish", "ash"))
+SHELLS = PLAIN_SHELLS | frozenset(
     (
-        *("sh", "bash", "dash", "zsh", "ksh", "fish", "ash", "tini", "dumb-init", "catatonit"),
+        *("tini", "dumb-init", "catatonit"),
         *("docker-init", "doas", "pkexec", "strace", "ltrace", "script", "unbuffer", "xvfb-run"),
         *("su", "sudo", "runuser", "setpriv", "env", "nice", "taskset", "timeout", "flock", "time"),
         *("npm", "npx", "yarn", "pnpm", "uv", "poetry", "pipenv", "bundle", "make", "go", "cargo"),
@@ -72,10 +73,18 @@ class Stop(NamedTuple):
     """Whether the processes that the holder began end with it."""
     halted: Halt | None = None
     """Why the holder runs no instruction: it takes no signal but KILL before it goes on."""
+    tracer: Kin | None = None
+    """The debugger that is attached to it."""
     container: Container | None = None
     """The container that the holder runs in, or serves."""
     container_port: int | None = None
     """Which of that container's ports it is, where it is published."""
+    sharing: tuple[int, ...] = ()
+    """Pids of the other processes that hold the socket."""
+    begun: bool = False
+    """All of those were begun by the holder, directly or not: a server ends its workers itself, as a rule."""
+    warning: str | None = None
+    """What is lost with it for whoever follows the advice: a sentence without its full stop."""
 
 
 class Asker(NamedTuple):
@@ -147,10 +156,14 @@ def arguments_of(kin: Kin) -> tuple[str, ...]:
     return kin.arguments[at + 1 :]
 
 
+def names_of(kin: Kin) -> set[str]:
+    """Return the names that a process goes by: its own, its program's, and its interpreter's."""
+    return {kin.name, program_of(kin), _base(kin.arguments[0]) if kin.arguments else ""}
+
+
 def is_wrapper(kin: Kin) -> bool:
     """Whether a process only started one other and waits for it: a shell with its script, tini, npm."""
-    names = {kin.name, program_of(kin), _base(kin.arguments[0]) if kin.arguments else ""}
-    return bool(names & SHELLS)
+    return bool(names_of(kin) & SHELLS)
 
 
 def _base(path: str) -> str:
@@ -162,7 +175,7 @@ def user_systemctl(user: int, asker: int) -> str:
     return "systemctl --user" if user == asker else f"systemctl --user -M {user}@"
 
 
-def tell_halt(halt: Halt, pid: int) -> str:
+def tell_halt(halt: Halt, pid: int, tracer: Kin | None = None) -> str:
     """Say what keeps a process from running and what lets it go on, without a full stop."""
     if halt == "stopped":
         return (
@@ -170,9 +183,11 @@ def tell_halt(halt: Halt, pid: int) -> str:
             f"on, and before that `kill {pid}` has no effect"
         )
     if halt == "traced":
+        debugger = f"a debugger (TracerPid in /proc/{pid}/status)"
+        who = f"{tracer.name} (pid {tracer.pid})" if tracer else debugger
         return (
-            f"a debugger has stopped it (TracerPid in /proc/{pid}/status): it serves nobody, and `kill "
-            f"{pid}` has no effect before that lets it go on"
+            f"{who} has stopped it: it serves nobody, and `kill {pid}` has no effect before that lets "
+            "it go on"
         )
     return (
         f"its control group is frozen: it serves nobody, and a program that handles TERM heeds `kill {pid}` "

@@ -8,9 +8,11 @@ import shlex
 
 from tcpdoctor.diagnosis.keepers import what_it_costs
 from tcpdoctor.diagnosis.stopping import (
+    PLAIN_SHELLS,
     Case,
     Stop,
     arguments_of,
+    names_of,
     program_of,
 )
 from tcpdoctor.kernel.carriers import option_value
@@ -129,8 +131,20 @@ def _supervised(
         lookup=lookup,
         restart=restart,
         role=f"is kept by {who}",
+        note=_left_by_a_shell(case, keeper),
         avoid=(*all_of_it, f"kill {case.holder.pid}: it is started again."),
     )
+
+
+def _left_by_a_shell(case: Case, keeper: Kin | None) -> str | None:
+    """Supervisors signal what they began: a shell that did not `exec` its server ends, and leaves it."""
+    above = case.standing.ancestors
+    between = above[: above.index(keeper)] if keeper in above else ()
+    shell = next((kin for kin in between if names_of(kin) & PLAIN_SHELLS), None)
+    if shell is None or (keeper is not None and keeper.name.startswith("PM2")):
+        return None
+    it = f"pid {shell.pid} {shell.name} stands between them, and may end alone"
+    return f"{it}: `kill {case.holder.pid}` ends what is left, and exec in its script avoids that"
 
 
 def _of_supervisord(case: Case, keeper: Kin | None) -> Stop:

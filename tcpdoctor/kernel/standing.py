@@ -6,6 +6,8 @@ systemd or of a container runtime: all of it stands in /proc.
 
 import contextlib
 import os
+import re
+import stat
 import time
 from collections.abc import Iterable, Mapping
 from itertools import islice
@@ -28,6 +30,8 @@ _ARGUMENT_BYTES = 16_384
 _ARGUMENTS, _ARGUMENT = 256, 512
 _GENERATIONS = 32
 _MOST_DESCRIPTORS = 2_000
+_MOST_BELOW = 1_000
+_NEAR = 3
 
 KEEPERS_VARIABLES = (
     "SUPERVISOR_PROCESS_NAME",
@@ -83,6 +87,16 @@ class Standing(NamedTuple):
     an address (docker-proxy), or a network namespace (pasta, slirp4netns, rootlessport)."""
     served_ports: tuple[int, ...] = ()
     """Ports that this container listens on, ascending; empty where it is hidden or there are none."""
+    below: tuple[int, ...] = ()
+    """Processes that it began, and that these began, at most `_MOST_BELOW`; empty where that is hidden."""
+    loop: Kin | None = None
+    """The shell above it whose script runs it in a loop."""
+    ignores_term: bool = False
+    """It ignores SIGTERM, or is process 1 of its PID namespace and does not handle it (pid_namespaces(7))."""
+    tracer: Kin | None = None
+    """The debugger that is attached to it."""
+    ours: bool = False
+    """We descend from it, or run in its unit: what ends it may end whoever asks."""
 
 
 @replayed
@@ -118,7 +132,8 @@ class _Reader:
         if isinstance(kin, Missing):
             return kin
         place = self.place(pid)
-        numbers = _numbers(pid, self._root)
+        lines = _status_lines(pid, self._root)
+        numbers = [int(number) for number in lines.get("NSpid", "").split()] or [pid]
         unit_path = None if isinstance(place, Missing) else place.unit_path
         serves = find_served(pid, kin.name, kin.arguments, self._root)
         return Standing(
@@ -135,6 +150,11 @@ class _Reader:
             halted=read_halt(pid, self._root),
             serves=serves,
             served_ports=find_ports_inside(serves, self._root) if isinstance(serves, Container) else (),
+            below=read_below(pid, self._root),
+            loop=self._loop_above(kin),
+            ignores_term=_ignores_term(lines, first_of_its=len(numbers) > 1 and numbers[-1] == 1),
+            tracer=self._tracer(lines),
+            ours=self._has_us(pid, unit_path),
         )
 
     def kin(self, pid: int) -> Reading[Kin]:
@@ -187,6 +207,32 @@ class _Reader:
                     if link.startswith("socket:[") and int(link[8:-1]) in self._listeners:
                         ports.add(self._listeners[int(link[8:-1])])
         return tuple(sorted(ports))
+
+    def _loop_above(self, kin: Kin) -> Kin | None:
+        """Return the shell that runs it in a loop: its parent, but for what only passes signals on."""
+        words = [word.partition(" ")[0] for word in (kin.name, *kin.arguments[:3])]
+        names = {os.path.basename(word) for word in words if not word.startswith("-")} - {""}
+        for parent in self._ancestors(kin)[:_NEAR]:
+            if _SHELLS.fullmatch(os.path.basename(parent.arguments[0]) if parent.arguments else parent.name):
+                script = _script_of(parent, self._root)
+                if script and any(runs_in_loop(script, name) for name in names):
+                    return parent
+            elif parent.name not in _PASS_ON:
+                break
+        return None
+
+    def _tracer(self, lines: Mapping[str, str]) -> Kin | None:
+        pid = int(lines.get("TracerPid", "0"))
+        found = self.kin(pid) if pid else None
+        return found if isinstance(found, Kin) else None
+
+    def _has_us(self, pid: int, unit_path: str | None) -> bool:
+        ours = self.kin(os.getpid())
+        if isinstance(ours, Missing):
+            return False
+        return pid in [kin.pid for kin in self._ancestors(ours)] or (
+            unit_path is not None and ours.unit_path == unit_path
+        )
 
     def _shares_container(self, place: Reading[Place]) -> bool:
         if isinstance(place, Missing) or not place.containers:
@@ -254,14 +300,84 @@ def read_halt(pid: int, root: str = "/proc") -> Halt | None:
     return "frozen" if waits.startswith((b"do_freezer_trap", b"get_signal", b"__refrigerator")) else None
 
 
-def _numbers(pid: int, root: str) -> list[int]:
-    """Return its pid in each PID namespace from that of /proc inwards (NSpid, proc(5))."""
+def _status_lines(pid: int, root: str) -> dict[str, str]:
+    """Return /proc/PID/status by its lines' names; empty where the process has ended.
+
+    A process's name cannot fake a line: the kernel escapes newlines in ``Name:``.
+    """
     try:
-        lines = read_kernel_file(f"{root}/{pid}/status").splitlines()
+        text = decode(read_kernel_file(f"{root}/{pid}/status"))
     except OSError:
-        return [pid]  # it ended
-    numbers = [line.split()[1:] for line in lines if line.startswith(b"NSpid:")]
-    return [int(number) for number in numbers[0]] if numbers and numbers[0] else [pid]
+        return {}
+    return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+
+
+_TERM = 1 << 14
+"""SIGTERM's bit in the masks of /proc/PID/status."""
+
+
+def _ignores_term(lines: Mapping[str, str], *, first_of_its: bool) -> bool:
+    ignored, caught = (int(lines.get(name, "0"), 16) for name in ("SigIgn", "SigCgt"))
+    return bool(ignored & _TERM) or (first_of_its and not caught & _TERM)
+
+
+def read_below(pid: int, root: str = "/proc") -> tuple[int, ...]:
+    """Return the pids of what a process began and of what these began, nearest first.
+
+    Empty where the kernel does not list children (CONFIG_PROC_CHILDREN), or it has none.
+    """
+    found = [pid]
+    for each in found:
+        with contextlib.suppress(OSError):  # it ended
+            for task in os.listdir(f"{root}/{each}/task"):
+                text = read_kernel_file(f"{root}/{each}/task/{task}/children")
+                found += [int(number) for number in text.split()]
+        if len(found) > _MOST_BELOW:
+            break
+    return tuple(found[1 : _MOST_BELOW + 1])
+
+
+_SHELLS = re.compile(r"-?(?:ba|da|z|k|mk|a|fi)?sh|busybox")
+_PASS_ON = frozenset(
+    ("sudo", "su", "runuser", "env", "nice", "timeout", "setsid", "tini", "dumb-init", "strace")
+)
+"""Programs that run one other and wait for it: a loop may stand above them."""
+_SCRIPT_DESCRIPTORS = (255, 10, 11)
+"""Where bash, and where dash, ksh and busybox keep the script that they read."""
+_SCRIPT_BYTES = 1 << 18
+_LOOP = r"(?:^|[\s;&|({])(?:while|until|for\s*\(\(\s*;\s*;\s*\)\))[\s;](.*?)(?:[\s;]done\b|$)"
+_VARIABLE_COMMAND = r"(?:^|[;&|\n!]|\b(?:do|then|else))\s*\"?\$[\w@*{]"
+
+
+def runs_in_loop(script: str, program: str) -> bool:
+    """Whether a shell's script runs a program in a loop that has no end of its own: ``while``, ``until``.
+
+    Args:
+        script: Its text.
+        program: A name by which the script may call it; a variable may stand for it as well.
+    """
+    text = re.sub(r"(?m)(?:^|(?<=\s))#.*$", "", script)
+    return any(
+        re.search(rf"(?<![\w.-]){re.escape(program)}(?!\w)", span) or re.search(_VARIABLE_COMMAND, span)
+        for span in re.findall(_LOOP, text, re.DOTALL)
+    )
+
+
+def _script_of(shell: Kin, root: str) -> str:
+    """Return what a shell was given to run, its text or its file's; empty for one that people type in."""
+    words = shell.arguments[2 if shell.arguments[:1] and shell.arguments[0].endswith("busybox") else 1 :]
+    for number, word in enumerate(words):
+        if not word.startswith("-"):
+            break
+        if re.fullmatch("-[a-z]*c", word):
+            return " ".join(words[number + 1 : number + 2])
+    for descriptor in _SCRIPT_DESCRIPTORS:
+        path = f"{root}/{shell.pid}/fd/{descriptor}"
+        with contextlib.suppress(OSError):  # it has none there, or is another's
+            if stat.S_ISREG(os.stat(path).st_mode):
+                with open(path, "rb") as file:
+                    return decode(file.read(_SCRIPT_BYTES))
+    return ""
 
 
 def _read_variables(pid: int, root: str) -> dict[str, str]:

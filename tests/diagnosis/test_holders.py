@@ -600,7 +600,8 @@ def test_the_advice_says_since_when_it_runs_as_what_and_what_ends():
     found = stop_of(kin(20, "/opt/app --port 8080", parent=10), "/", parent)
     assert tell_stop(found, 137) == (
         "end pid 20 app (kill 20); it runs since 2023-11-14 22:13 UTC, as /opt/app --port 8080. "
-        "That ends 137 connections. Pid 10 keeper started it, and may start it again."
+        "That ends 137 connections. Pid 10 keeper started it, and may start it again: "
+        "then kill 10 20."
     )
 
 
@@ -631,3 +632,73 @@ def test_a_worker_that_listens_for_a_master_without_the_socket_goes_with_its_mas
     assert stop_of(kin(19, worker, parent=11), "/", above, asker=Asker(0, listens=True)).commands == (
         "kill 11",
     )
+
+
+def test_workers_end_with_their_master_and_others_do_not():
+    master = kin(20, NGINX, name="nginx")
+    standing = Standing(master, 0.0, Missing("hidden"), innermost_pid=20, below=(21, 23))
+    holders = tuple(Holder(pid, "nginx", 3, 0) for pid in (20, 21, 23))
+    found = who_may_be_stopped(holders, {20: standing})
+    assert found is not None
+    told = "Its 2 children share the socket (pids 21, 23) and as a rule end with it; "
+    assert tell_stop(found).endswith(f"{told}what is left has to end too.")
+    apart = who_may_be_stopped(holders, {20: standing._replace(below=(21,))})
+    assert apart is not None
+    assert tell_stop(apart).endswith("2 other processes share the socket (pids 21, 23) and have to end too.")
+
+
+SHELL = kin(10, "/bin/bash ./loop.sh", name="loop.sh")
+
+
+def test_a_loop_of_a_shell_ends_before_what_it_starts_again():
+    found = stop_of(kin(20, "/opt/app", parent=10), "/", SHELL, loop=SHELL)
+    assert found.commands == ("kill 10 20",)
+    assert found.note == "pid 10 loop.sh runs it in a loop and starts it again, and has to end first"
+    signalled = stop_of(kin(20, "uwsgi --master", parent=10), "/", SHELL, loop=SHELL)
+    assert signalled.commands == ("kill 10 && kill -INT 20",)
+    first = SHELL._replace(pid=1)
+    assert stop_of(kin(20, "/opt/app", parent=1), "/", first, loop=first).commands == ("kill 20",)
+
+
+@pytest.mark.parametrize(
+    ("parent", "command", "told"),
+    [
+        ("python3 /usr/bin/watchmedo auto-restart -- app", "kill 10 20", "starts it again"),
+        ("node /usr/lib/node_modules/forever/bin/monitor srv.js", "kill 10 20", "starts it again"),
+        ("/opt/launcher", "kill 20", "may start it again: then kill 10 20"),
+        ("tmux new-session", "kill 20", None),
+        ("SCREEN -dmS web", "kill 20", None),
+        ("/usr/bin/bwrap --dev-bind / / app", "kill 20", None),
+        ("/lib/systemd/systemd --user", "kill 20", None),
+        ("/bin/bash", "kill 20", None),
+    ],
+)
+def test_who_starts_it_again_is_told_and_who_never_does_is_not(parent, command, told):
+    found = stop_of(kin(20, "/opt/app", parent=10), "/", kin(10, parent))
+    assert found.commands == (command,)
+    assert told in found.note if told else found.note is None
+
+
+def test_the_command_ends_the_process_as_it_stands():
+    app = kin(20, "/opt/app")
+    assert stop_of(app, halted="stopped").commands == ("kill 20 && kill -CONT 20",)
+    deaf = stop_of(app, ignores_term=True)
+    assert (deaf.commands, deaf.note) == (("kill -KILL 20",), "it ignores TERM: only KILL ends it")
+    first = stop_of(app, ignores_term=True, own_pids=False, innermost_pid=1)
+    assert "with it all in that namespace" in first.note
+    traced = stop_of(app, halted="traced", tracer=kin(30, "gdb -p 20"))
+    assert traced.commands == ("kill 30 && kill 20",)
+    assert "Gdb (pid 30) has stopped it" in tell_stop(traced)
+
+
+def test_a_shell_between_a_supervisor_and_its_program_may_leave_it_behind():
+    keeper, shell = kin(10, "runsv web"), kin(11, "/bin/sh ./run", name="run", parent=10)
+    found = stop_of(kin(20, "/opt/app", parent=11), "/", shell, keeper)
+    assert found.commands == ("sv stop web",)
+    assert "pid 11 run stands between them, and may end alone: `kill 20` ends what is left" in found.note
+    assert stop_of(kin(20, "/opt/app", parent=10), "/", keeper).note is None
+
+
+def test_whoever_asks_is_warned_of_the_end_of_his_own_session():
+    found = stop_of(kin(20, "/usr/bin/ttyd bash"), ours=True)
+    assert "Your own session runs below it, and ends with it." in tell_stop(found)
