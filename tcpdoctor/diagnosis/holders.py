@@ -109,6 +109,25 @@ _COSTLY: Mapping[str, tuple[str, str]] = {
 }
 """Services that nobody stops for the sake of a port: what it would cost, and what to do instead."""
 
+_TUNNEL = "whoever comes through its tunnel loses his way in, you perhaps too"
+_AGENT = "who manages this host through it loses his way in, you perhaps too"
+_SESSIONS = "people work through it: their sessions end with it, yours perhaps too"
+_LEASE = "this host loses its address when the lease ends, and with it whoever comes from outside"
+_CLUSTER = "this node leaves its cluster, which may move or restart what runs here"
+_WAYS_IN: Mapping[str, str] = {
+    **dict.fromkeys(("openvpn", "openvpn-client", "openvpn-server", "wireguard-go", "wg-quick"), _TUNNEL),
+    **dict.fromkeys(("tailscaled", "zerotier-one", "charon", "charon-systemd", "pluto", "netbird"), _TUNNEL),
+    **dict.fromkeys(("nebula", "tincd", "cloudflared", "ocserv", "openconnect", "xl2tpd", "frpc"), _TUNNEL),
+    **dict.fromkeys(("teleport", "autossh", "sshuttle", "stunnel", "stunnel4"), _TUNNEL),
+    **dict.fromkeys(("amazon-ssm-agent", "ssm-agent-worker", "ssm-session-worker", "waagent"), _AGENT),
+    **dict.fromkeys(("google_guest_agent", "qemu-ga", "salt-minion", "node-agent", "walinuxagent"), _AGENT),
+    **dict.fromkeys(("cockpit-ws", "cockpit", "ttyd", "gotty", "shellinaboxd", "xrdp", "Xvnc"), _SESSIONS),
+    **dict.fromkeys(("x11vnc", "Xtigervnc", "code-server", "jupyter-lab", "jupyterhub", "guacd"), _SESSIONS),
+    **dict.fromkeys(("dhclient", "dhcpcd", "udhcpc", "connmand"), _LEASE),
+    **dict.fromkeys(("corosync", "pacemakerd", "keepalived", "patroni", "consul"), _CLUSTER),
+}
+"""Programs, and units, whose end takes more from an admin than a port."""
+
 _KEEPERS: Mapping[str, tuple[str, ...]] = {
     "ssh": ("sshd",),
     "sshd": ("sshd",),
@@ -554,7 +573,8 @@ def _what_is_lost(stop: Stop, case: Case) -> str | None:
         return None
     if case.standing.ours and stop.way in ("process", "service", "user-service", "forward"):
         return "your own session runs below it, and ends with it"
-    return None
+    unit = (case.place.unit or "").partition(".service")[0].partition("@")[0]
+    return next((_WAYS_IN[name] for name in sorted({*names_of(case.kin), unit}) if name in _WAYS_IN), None)
 
 
 def name_stop_holder(stop: Stop) -> str:

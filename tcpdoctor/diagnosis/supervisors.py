@@ -204,6 +204,10 @@ def _of_pm2(case: Case, keeper: Kin | None, *, own: bool) -> Stop:
 
 def _by_unit(case: Case) -> Stop | None:
     """Go by the unit where the supervisor itself is out of sight; it may serve its own interface."""
+    if found := re.fullmatch(r"/openrc\.([^/]+)(?:/.*)?", case.place.path):
+        name = shlex.quote(found[1])
+        stop = _supervised(case, None, f"rc-service {name} stop", f"rc-service {name} restart", name="OpenRC")
+        return stop._replace(role=f"belongs to the service {found[1]} of OpenRC", avoid=())
     unit = case.unit
     if unit is None or program_of(case.kin) in ("supervisord", "dockerd", "containerd"):
         return None

@@ -702,3 +702,37 @@ def test_a_shell_between_a_supervisor_and_its_program_may_leave_it_behind():
 def test_whoever_asks_is_warned_of_the_end_of_his_own_session():
     found = stop_of(kin(20, "/usr/bin/ttyd bash"), ours=True)
     assert "Your own session runs below it, and ends with it." in tell_stop(found)
+
+
+@pytest.mark.parametrize(
+    ("line", "cgroup", "lost"),
+    [
+        (
+            "/usr/sbin/openvpn --config a.conf",
+            "/system.slice/openvpn-server@a.service",
+            "comes through its tunnel",
+        ),
+        ("/usr/sbin/tailscaled", "/", "comes through its tunnel"),
+        ("/opt/wrapped", "/system.slice/cockpit.service", "their sessions end with it"),
+        (
+            "/usr/bin/amazon-ssm-agent",
+            "/system.slice/amazon-ssm-agent.service",
+            "manages this host through it",
+        ),
+        ("/sbin/dhclient -v eth0", "/system.slice/networking.service", "when the lease ends"),
+        ("/opt/app", "/system.slice/app.service", None),
+    ],
+)
+def test_what_its_end_takes_from_an_admin_is_told(line, cgroup, lost):
+    found = stop_of(kin(20, line, cgroup), cgroup)
+    assert found.commands
+    assert lost in found.warning if lost else found.warning is None
+
+
+def test_a_service_of_openrc_is_stopped_by_its_name():
+    found = stop_of(kin(20, NGINX, name="nginx"), "/openrc.nginx")
+    assert (found.way, found.commands) == ("supervised", ("rc-service nginx stop",))
+    assert (found.restart, found.role) == (
+        "rc-service nginx restart",
+        "belongs to the service nginx of OpenRC",
+    )
