@@ -41,7 +41,14 @@ def fix_page(answer: FixAnswer, style: Style, words: FixWords) -> list[Block]:
         blocks += [block for change in answer.changes for block in change_blocks(change)]
     elif answer.changes and answer.state == "planned":
         blocks.append(
-            Section("", tuple(block for change in answer.changes for block in change_lines(change)))
+            Section(
+                "",
+                tuple(
+                    block
+                    for change in answer.changes
+                    for block in change_lines(change, lasts=not _would_not_last(change, answer))
+                ),
+            )
         )
     elif answer.changes:
         blocks.append(Section("", (Items(tuple(_made(change, answer) for change in answer.changes)),)))
@@ -53,25 +60,39 @@ def fix_page(answer: FixAnswer, style: Style, words: FixWords) -> list[Block]:
 
 
 def _verdict(answer: FixAnswer) -> str:
-    number = plural(len(answer.changes), "setting")
+    whole = len(answer.changes)
+    lasting = sum(not _would_not_last(change, answer) for change in answer.changes)
+    made = sum(change.applied for change in answer.changes)
     said = {
-        "planned": f"{number} to change; nothing is changed yet"
+        "planned": f"{plural(lasting, 'setting')} to change; nothing is changed yet"
         if answer.changes
         else "no setting to change",
-        "pending": f"{number} changed, and undone unless somebody confirms",
-        "kept": f"{number} changed",
-        "undone": "all is as it was before",
+        "pending": f"{plural(whole, 'setting')} changed, and undone unless somebody confirms",
+        "kept": f"{plural(whole, 'setting')} changed"
+        if made == whole
+        else f"{made} of {whole} settings changed",
+        "undone": "as it was before, but for what is named below"
+        if answer.left
+        else "all is as it was before",
         "failed": "not all was changed",
     }[answer.state]
     return f"{answer.host.name}: {said}"
 
 
+def _would_not_last(change: PlannedChange, answer: FixAnswer) -> bool:
+    """Whether it is not applied, because something else wins at the next boot, which is to be survived."""
+    return change.overridden and answer.file is not None
+
+
 def _made(change: PlannedChange, answer: FixAnswer) -> Item:
     """A change and whether it is in force."""
-    not_made = " (not changed)" if answer.state == "kept" and not change.applied else ""
-    kept = answer.state == "kept" and change.applied and answer.file is not None
-    boot = (Prose(change.boot, "next boot"),) if kept and change.boot else ()
-    return Item(f"{change_words(change)}{not_made}", blocks=boot)
+    kept = answer.state == "kept" and change.applied
+    lost = answer.state == "kept" and not change.applied
+    lost = lost or (
+        answer.state == "undone" and any(each.why.startswith(f"{change.key} ") for each in answer.left)
+    )
+    boot = (Prose(change.boot, "next boot"),) if kept and answer.file is not None and change.boot else ()
+    return Item(f"{change_words(change)}{' (not changed)' if lost else ''}", blocks=boot)
 
 
 _MOST_ALIKE = 3

@@ -10,10 +10,15 @@ if TYPE_CHECKING:
     from tcpdoctor.answers.planned import PlannedChange
 
 
-def change_lines(change: "PlannedChange") -> list[Block]:
-    """Return a change in two lines: from what to what, who asks for it, and what it risks in a few words."""
+def change_lines(change: "PlannedChange", *, lasts: bool = True) -> list[Block]:
+    """Return a change in two lines: from what to what, who asks for it, and what it risks in a few words.
+
+    Args:
+        change: One of a plan.
+        lasts: Whether it outlives what else sets it at the next boot; without that it is not applied.
+    """
     said = [Prose(risk_words(change.risk), "risk")] if change.risk else []
-    if change.overridden:
+    if not lasts:
         said.append(Prose(f"{change.conflict}; --runtime-only sets it until then", "not applied"))
     elif change.conflict:
         said.append(Prose(change.conflict.rpartition(": ")[2], "settled"))

@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -22,6 +23,9 @@ from tcpdoctor.diagnosis.finding import Finding, Severity
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.lab.namespace import write_sysctl
+from tcpdoctor.report.fix_text import FixWords, fix_page
+from tcpdoctor.report.page import page_text
+from tcpdoctor.report.style import PLAIN
 from tests.cli.command import complaint, run_process, tcpdoctor
 from tests.live.fix_stage import (
     ADMINS,
@@ -122,13 +126,17 @@ def changed_by_somebody(folder):
         undo_exit_code(answer),
         held(),
         stage.file.exists(),
+        page_text(fix_page(answer, PLAIN, FixWords()), PLAIN),
     )
 
 
 def test_what_somebody_has_changed_meanwhile_is_left_and_said(in_namespace, tmp_path):
-    state, left, code, after, is_there = in_namespace(changed_by_somebody, tmp_path)
+    state, left, code, after, is_there, shown = in_namespace(changed_by_somebody, tmp_path)
     assert (state, code, is_there) == ("undone", 1, False)
     (said,) = left
+    assert "as it was before, but for what is named below" in shown
+    assert f"- {FIN}: 61 -> 7 (not changed)" in shown
+    assert "- net.ipv4.ip_local_port_range: 32771 60999 -> 50011 50503\n" in shown
     assert said.startswith(f"{FIN} is 43 by now, neither 61 (ours) nor 7 (before): left; set by ")
     assert after == BEFORE | {FIN: "43"}
 
@@ -476,16 +484,29 @@ def overridden(folder):
     cover("/etc/sysctl.d", later)
     options = ("--journal", stage.journal, "--sysctl-d", "/etc/sysctl.d", "--window", "0", "--format", "json")
     plan = tcpdoctor("fix", *options)
+    for_people = [
+        tcpdoctor("fix", *more, *options[:-2]).stdout for more in ((), ("--runtime-only",), RULES_OF_SICK)
+    ]
     made = tcpdoctor("fix", "--apply", "--yes", *options)
     after, text = held(tuple(SICK)), Path("/etc/sysctl.d/60-tcpdoctor.conf").read_text(encoding="ascii")
     alone = tcpdoctor("fix", "--apply", "--yes", *options, "fin-timeout-short")
     now = tcpdoctor("fix", "--apply", "--yes", "--runtime-only", *options)
-    return plan, made, after, text, alone, now, held(tuple(SICK))
+    return plan, made, after, text, alone, now, held(tuple(SICK)), for_people
+
+
+RULES_OF_SICK = ("--apply", "--yes", "fin-timeout-short", "ephemeral-range-narrow")
 
 
 @root_only
 def test_what_another_file_would_undo_at_boot_is_not_changed(in_namespace, tmp_path, mount_namespace):
-    plan, made, after, text, alone, now, at_last = in_namespace(overridden, tmp_path)
+    plan, made, after, text, alone, now, at_last, for_people = in_namespace(overridden, tmp_path)
+    lasting, here, part = for_people
+    number = re.compile(r": (\d+) settings to change; nothing is changed yet")
+    assert int(number.findall(here)[0]) == int(number.findall(lasting)[0]) + 1
+    assert "  not applied: at the next boot /etc/sysctl.d/70-tuning.conf line 2 sets it to" in lasting
+    assert "not applied" not in here
+    assert ": 1 of 2 settings changed" in part
+    assert f"{FIN}: 5 -> 60 (not changed)" in part
     told = {each["key"]: each for each in json.loads(plan.stdout)["changes"]}
     assert told[FIN]["conflict"] == "at the next boot /etc/sysctl.d/70-tuning.conf line 2 sets it to 5"
     assert told[FIN]["set_by"] == "/etc/sysctl.d/70-tuning.conf line 2"
