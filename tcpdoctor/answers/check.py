@@ -1,6 +1,6 @@
 """What `check` concludes from a diagnosis: status and exit code, the same in every format."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.vocabulary import MACHINE_WIDE
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Owned, Samples, Snapshot
+from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.named_tuples import NamedTuple
 
 if TYPE_CHECKING:  # one namespace does without those of many
@@ -55,6 +56,29 @@ class Check(NamedTuple):
     """Which recordings were read, where it was no look at this host (`--from`)."""
     netns: str = ""
     """The value of `--netns` that leads to where was looked, as a shell takes it; empty: none is needed."""
+
+
+CROWD = 1_000
+"""Sockets: ten times what the rules below ask for of one process, and more than pass through at once."""
+JUDGES = {
+    "close-wait-leak": TcpState.CLOSE_WAIT,
+    "fin-wait-1-stuck": TcpState.FIN_WAIT_1,
+    "half-open-connections-pile-up": TcpState.SYN_RECV,
+    "last-ack-stuck": TcpState.LAST_ACK,
+    "syn-sent-unanswered": TcpState.SYN_SENT,
+}
+"""Of states that sockets of a healthy host leave soon, the rule that says whether they do."""
+
+
+class Unjudged(NamedTuple):
+    """Sockets of which nobody could say whether they are a disease, in a number that seldom is none."""
+
+    number: int
+    state: TcpState
+    rule: str
+    """Which would have said it."""
+    reason: str
+    """Why it could not, and what to ask for."""
 
 
 class Checks(NamedTuple):
@@ -207,7 +231,8 @@ def status(check: Check) -> str:
     """Return the worst severity above info, else ``ok``; ``unknown`` where we could not look.
 
     We could not look where fewer than half of the rules that apply here were answered, where one was not and
-    no socket could be listed at all, and under `--strict` where one was not.
+    no socket could be listed at all, where a crowd of sockets was not judged, and under `--strict` where one
+    rule was not answered.
     """
     worst = worst_severity(check.diagnosis)
     if worst is not None and worst > Severity.INFO:
@@ -243,9 +268,29 @@ def saw_too_little(diagnosis: Diagnosis, look: Snapshot, *, strict: bool = False
     elsewhere = unchecked_rules(diagnosis) - hidden - fired
     applying = diagnosis.rules - len(elsewhere)
     answered = applying - len(unanswered)
-    if not answered or 2 * answered < applying:
+    if not answered or 2 * answered < applying or unjudged(diagnosis, look):
         return True
     return bool(unanswered) and _saw_no_sockets(look)
+
+
+def unjudged(diagnosis: Diagnosis, look: Snapshot) -> list[Unjudged]:
+    """Return the crowds in a state that no socket should stay in, whose rule gave no answer."""
+    census = look.census
+    if isinstance(census, Missing):
+        return []
+    fired = {finding.rule for finding in diagnosis.findings}
+    found = [
+        Unjudged(census.by_state.get(JUDGES[one.rule], 0), JUDGES[one.rule], one.rule, one.reason)
+        for one in diagnosis.unchecked
+        if one.applies and one.rule in JUDGES and one.rule not in fired
+    ]
+    return sorted((one for one in found if one.number >= CROWD), key=lambda one: -one.number)
+
+
+def crowd_words(crowds: Iterable[tuple[int, TcpState]]) -> str:
+    """Say that nobody can tell whether sockets are a disease: ``5,000 in CLOSE_WAIT, and ...``."""
+    said = " and ".join(f"{number:,} in {state.name}" for number, state in crowds)
+    return f"{said}, and it is not told whether they stay"
 
 
 def _saw_no_sockets(look: Snapshot) -> bool:

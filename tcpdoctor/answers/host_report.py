@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Literal, NoReturn, TypeAlias
 
+from tcpdoctor.answers.check import CROWD, JUDGES, crowd_words
 from tcpdoctor.answers.record import Time
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -196,15 +197,21 @@ def _check(document: dict[str, object]) -> HostLook:
         namespace=" ".join(name for name in names if name),
         taken_at=_taken_at(document),
         status=status,
-        reason=_blindness(unchecked) if status == "unknown" else None,
+        reason=_blindness(unchecked, document.get("states")) if status == "unknown" else None,
         findings=findings,
         unanswered=len({_text(_object(one, "unchecked"), "rule", 80) for one in unchecked}),
         beyond=tuple(_beyond(_object(one, "untold")) for one in _list(document, "untold", optional=True)),
     )
 
 
-def _blindness(unchecked: list[object]) -> str:
-    """Return why too little was answered there: the reason that most rules give."""
+def _blindness(unchecked: list[object], states: object) -> str:
+    """Return why nobody can tell: sockets that were not judged, else the reason that most rules give."""
+    rules = {_text(_object(one, "unchecked"), "rule", 80) for one in unchecked}
+    counted = states if isinstance(states, dict) else {}
+    for rule, state in JUDGES.items():
+        number = counted.get(state.key)
+        if rule in rules and type(number) is int and number >= CROWD:
+            return crowd_words([(number, state)])
     reasons = [_text(_object(one, "unchecked"), "reason", 200) for one in unchecked]
     if not reasons:
         return "too little could be checked there"

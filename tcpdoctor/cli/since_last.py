@@ -125,6 +125,7 @@ def _entries(
     only_changes: bool,  # noqa: FBT001 - named where it is told
     quiet: bool,  # noqa: FBT001 - likewise
 ) -> "Iterator[JournalEntry]":
+    from tcpdoctor.report.check_text import blindness
     from tcpdoctor.report.journal import blind_entry, changed_findings, entries
 
     changes = None if memory is None else memory.changes(check)
@@ -136,7 +137,8 @@ def _entries(
     where = check.place.short if check.place else None
     yield from entries(findings, changes, where)
     if is_blind(check):
-        yield blind_entry(check.samples.after.host, len(unchecked_rules(check.diagnosis)), where)
+        rules, why = len(unchecked_rules(check.diagnosis)), blindness(check)
+        yield blind_entry(check.samples.after.host, rules, where, why)
 
 
 def _another_host(before: Snapshot, after: Snapshot) -> str:

@@ -73,7 +73,7 @@ def _part(check: Check, name: str, only: Sequence[Finding] | None = None, *, ope
 def _hero(check: Check, groups: Sequence[Alike], within: str = "") -> str:
     snapshot, verdict = check.samples.after, status(check)
     looked = samples_words(check.window)
-    said = verdict_sentence(check.diagnosis, verdict)
+    said = verdict_sentence(check, verdict)
     rows = "".join(
         f"<li>{pill(alike.shown[0].severity)}"
         f'<a href="#{_anchor(alike.shown[0], within)}">{text(alike.shown[0].title)} '

@@ -34,7 +34,7 @@ def _head(check: Check) -> list[str]:
     snapshot = check.samples.after
     verdict = status(check)
     looked = samples_words(check.window)
-    said = f"{snapshot.host}: {verdict_sentence(check.diagnosis, verdict)}"
+    said = f"{snapshot.host}: {verdict_sentence(check, verdict)}"
     where = f"Linux {snapshot.kernel}, network namespace {namespace_words(check)}, tcpdoctor {check.version}"
     read = [] if check.source is None else [escaped(source_words(check.source))]
     head = f"{utc(snapshot.taken_at)}, {looked}, {escaped(where)}"

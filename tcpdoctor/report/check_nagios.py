@@ -16,6 +16,7 @@ from tcpdoctor.answers.check import (
     exit_code,
     exit_code_of_all,
     measures_of,
+    unjudged,
     untold_by_rule,
 )
 from tcpdoctor.answers.states import state_readings
@@ -134,7 +135,9 @@ def _headline(check: Check) -> str:
     asked = len({rule.rule for rule in diagnosis.unchecked if rule.applies})
     unanswered = f"; {plural(asked, 'rule')} not answered" if asked else ""
     if not diagnosis.findings:
-        return f"{head}no findings, {plural(checked(diagnosis), 'rule')} checked{unanswered}"
+        left = unjudged(diagnosis, check.samples.after)
+        crowds = "".join(f"{one.number:,} in {one.state.name} not judged, " for one in left)
+        return f"{head}no findings, {crowds}{plural(checked(diagnosis), 'rule')} checked{unanswered}"
     total = len(diagnosis.findings) + sum(each.number for each in diagnosis.untold)
     found = f"{head}{plural(total, 'finding')}: "
     worst, *others = diagnosis.findings

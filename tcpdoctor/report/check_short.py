@@ -14,6 +14,7 @@ from tcpdoctor.facts.dimension import SECOND, show
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.kernel.states import TcpState
+<<<<<<< HEAD
 from tcpdoctor.report.check_text import (
     check_text,
     finding_texts,
@@ -22,6 +23,9 @@ from tcpdoctor.report.check_text import (
     way_line,
     worst_line,
 )
+=======
+from tcpdoctor.report.check_text import blindness, unchecked_lines, unjudged_lines, way_line, worst_line
+>>>>>>> 9e91b67 (check: a crowd of sockets that no rule could judge is not called well)
 from tcpdoctor.report.host import clock, plural, source_words, utc
 from tcpdoctor.report.style import Style, TextForm
 from tcpdoctor.report.table import cut
@@ -112,7 +116,7 @@ def _verdict_words(check: Check, findings: Sequence[Finding], untold: Sequence[U
     if findings:
         return counts_words(findings, untold)
     if verdict == "unknown":
-        return "too little could be checked to say that TCP is well"
+        return blindness(check)
     return "nothing wrong" if check.diagnosis.rules else "no rule was asked for"
 
 
@@ -194,7 +198,7 @@ def _more(findings: Sequence[Finding], untold: Sequence[Untold], style: Style) -
 def _ending(check: Check, findings: Sequence[Finding], style: Style, *, told: bool) -> list[str]:
     lines = [""]
     if told:
-        lines += _unanswered(check.diagnosis, style)
+        lines += [*unjudged_lines(check, style, " "), *_unanswered(check.diagnosis, style)]
     if told and check.settable:
         lines.append(at_once_line(check.settable, style))
     if len(findings) > 1:
@@ -236,7 +240,8 @@ def _nothing(check: Check, style: Style) -> list[str]:
     unanswered = _unanswered(check.diagnosis, style, "   ")
     if not unanswered:
         sockets += f"    {checked(check.diagnosis)} of {plural(check.diagnosis.rules, 'rule')} answered"
-    lines = [style.wrap(sockets.replace("  ", "\u00a0\u00a0"), "    "), *unanswered]
+    lines = [style.wrap(sockets.replace("  ", "\u00a0\u00a0"), "    ")]
+    lines += [*unjudged_lines(check, style, "    "), *unanswered]
     if status(check) == "ok" and check.samples.after.namespace_name is None:
         lines += _hints(style)
     return lines

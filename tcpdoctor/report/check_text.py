@@ -7,9 +7,11 @@ from tcpdoctor.answers.check import (
     Checks,
     checked,
     count_of,
+    crowd_words,
     list_rows,
     status,
     unchecked_rules,
+    unjudged,
     untold_by_rule,
 )
 from tcpdoctor.answers.states import state_readings
@@ -19,6 +21,8 @@ from tcpdoctor.report.finding_page import finding_page, grouped, more_words, pag
 from tcpdoctor.report.host import plural, samples_words, source_words, states_sentence, utc
 from tcpdoctor.report.page import page_text
 from tcpdoctor.report.style import Style
+
+_TOO_LITTLE = "too little could be checked to say that TCP is well"
 
 
 def check_text(check: Check, style: Style) -> str:
@@ -79,23 +83,42 @@ def _header(check: Check, style: Style) -> str:
     verdict = status(check)
     looked = samples_words(check.window)
     word = verdict.upper()
-    found = f"{style.severity(verdict, word)}: {snapshot.host}: {verdict_sentence(check.diagnosis, verdict)}"
+    found = f"{style.severity(verdict, word)}: {snapshot.host}: {verdict_sentence(check, verdict)}"
     where = f"network namespace {namespace_words(check)}"
     circumstances = f"{utc(snapshot.taken_at)}, {looked}, Linux {snapshot.kernel}, {where}"
     read = "" if check.source is None else "\n" + style.wrap(source_words(check.source))
     return style.wrap(found) + "\n" + style.wrap(circumstances) + read
 
 
-def verdict_sentence(diagnosis: Diagnosis, verdict: str) -> str:
+def verdict_sentence(check: Check, verdict: str) -> str:
     """Say in half a sentence what was found, and that something could not be answered."""
+    diagnosis = check.diagnosis
     if diagnosis.findings:
         kinds = [(count_of(diagnosis, severity), severity.key) for severity in reversed(Severity)]
         found = ", ".join(f"{number} {key}" for number, key in kinds if number)
         total = plural(sum(number for number, _ in kinds), "finding")
         return f"{total} ({found}){_but_unanswered(diagnosis, '; ')}"
     if verdict == "unknown":
-        return "too little could be checked to say that TCP is well"
+        return blindness(check)
     return f"nothing wrong was found{_but_unanswered(diagnosis, ', but ')}"
+
+
+def blindness(check: Check) -> str:
+    """Say in half a sentence why nobody can tell whether the host is well."""
+    crowds = unjudged(check.diagnosis, check.samples.after)
+    return crowd_words((one.number, one.state) for one in crowds) if crowds else _TOO_LITTLE
+
+
+def unjudged_lines(check: Check, style: Style, indent: str) -> list[str]:
+    """Return for each crowd of sockets that was not judged which rule could not, and why."""
+    return [
+        style.wrap(
+            f"{one.number:,} in {one.state.name} not judged by {one.rule}: {one.reason}",
+            f"{indent}  ",
+            indent,
+        )
+        for one in unjudged(check.diagnosis, check.samples.after)
+    ]
 
 
 def _but_unanswered(diagnosis: Diagnosis, joined: str) -> str:
@@ -124,7 +147,8 @@ def namespace_words(check: Check) -> str:
 
 def _tail(check: Check, style: Style) -> str:
     diagnosis, census = check.diagnosis, check.samples.after.census
-    lines = [style.wrap(states_sentence(state_readings(census)))]
+    lines = unjudged_lines(check, style, "")
+    lines += [style.wrap(states_sentence(state_readings(census)))]
     if not isinstance(census, Missing) and isinstance(census.complete, Missing):
         lines.append(style.wrap(f"There may be more sockets than counted: {census.complete.reason}."))
     lines.append("")

@@ -94,10 +94,12 @@ def entries(
         yield _entry(words, _NOTICE, told.rule, told.label, told.fingerprint, "gone", "")
 
 
-def blind_entry(host: str, rules: int, where: str | None = None) -> JournalEntry:
-    """Return the entry of a run that could not tell whether the host is well."""
+def blind_entry(
+    host: str, rules: int, where: str | None = None, why: str = "too little could be checked"
+) -> JournalEntry:
+    """Return the entry of a run that could not tell whether the host is well; `why` is the reason."""
     lead = f"{host}: {where}" if where else host
-    text = f"UNKNOWN: {lead}: too little could be checked: {rules} rules could not be answered"
+    text = f"UNKNOWN: {lead}: {why}: {rules} rules could not be answered"
     fields = {"MESSAGE": text, "MESSAGE_ID": MESSAGE_ID, "PRIORITY": "4", "SYSLOG_IDENTIFIER": "tcpdoctor"}
     return JournalEntry(fields | ({"TCPDOCTOR_NAMESPACE": where} if where else {}))
 

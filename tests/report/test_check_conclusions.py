@@ -2,9 +2,24 @@
 
 import pytest
 
-from tcpdoctor.answers.check import checked, exit_code, loud_findings, status, unchecked_rules
-from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.answers.check import (
+    CROWD,
+    JUDGES,
+    checked,
+    exit_code,
+    loud_findings,
+    status,
+    unchecked_rules,
+    unjudged,
+)
+from tcpdoctor.answers.rules import shipped_texts
+from tcpdoctor.diagnosis.finding import Severity, Unchecked
+from tcpdoctor.diagnosis.library import Config, load_library
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.report.check_short import check_short
+from tcpdoctor.report.check_text import check_text
+from tcpdoctor.report.style import PLAIN
 from tests.report.examples import CRITICAL, FINDING, HIDDEN, INAPPLICABLE, INFO, SNAPSHOT, check
 
 
@@ -107,3 +122,43 @@ def test_a_rule_unanswered_for_two_reasons_is_one_unchecked_rule():
 )
 def test_quiet_keeps_the_findings_at_or_above_fail_on(fail_on, loud):
     assert loud_findings(check(CRITICAL, FINDING, INFO, fail_on=fail_on)) == loud
+
+
+AGELESS = Unchecked("close-wait-leak", "netstat does not print it; ask for: ss -tanoempi")
+
+
+def waiting(number):
+    counted = {**SNAPSHOT.census.by_state, TcpState.CLOSE_WAIT: number}
+    return SNAPSHOT._replace(census=SNAPSHOT.census._replace(by_state=counted))
+
+
+@pytest.mark.parametrize(("number", "verdict"), [(CROWD - 1, ("ok", 0)), (CROWD, ("unknown", 3))])
+def test_a_crowd_that_no_rule_could_judge_is_not_called_well(number, verdict):
+    run = check(unchecked=[AGELESS], snapshot=waiting(number))
+    assert (status(run), exit_code(run)) == verdict
+
+
+@pytest.mark.parametrize(
+    "unchecked", [[], [AGELESS._replace(applies=False)], [AGELESS._replace(rule="last-ack-stuck")]]
+)
+def test_a_crowd_that_was_judged_or_is_of_another_state_changes_nothing(unchecked):
+    assert status(check(unchecked=unchecked, snapshot=waiting(100 * CROWD))) == "ok"
+
+
+def test_a_crowd_is_told_first_and_beside_findings_with_what_to_ask_for():
+    look = waiting(100_003)
+    for form in (check_short, check_text):
+        alone = form(check(unchecked=[AGELESS], snapshot=look), PLAIN)
+        assert "100,003 in CLOSE_WAIT, and it is not told" in " ".join(alone.split("\n\n")[0].split())
+        for found in (alone, form(check(INFO, unchecked=[AGELESS], snapshot=look), PLAIN)):
+            assert "100,003 in CLOSE_WAIT not judged by close-wait-leak: netstat" in " ".join(found.split())
+            assert "ask for: ss -tanoempi" in " ".join(found.split())
+
+
+def test_a_rule_that_found_some_has_judged_the_crowd():
+    found = FINDING._replace(rule=AGELESS.rule)
+    assert unjudged(check(found, unchecked=[AGELESS]).diagnosis, waiting(CROWD)) == []
+
+
+def test_the_rules_that_judge_a_state_are_shipped():
+    assert set(JUDGES) <= {rule.id for rule in load_library(shipped_texts(), Config("none", {})).rules}
