@@ -1,19 +1,19 @@
 """Pasted text told apart by content, several forms behind each other.
 
-What people paste has been through terminals, chats and trackers: prompts, colours, quotation marks of mail,
-fences of Markdown, carriage returns and no-break spaces are taken off before anything is read.
+What people paste has been through terminals, chats and trackers: what those add is taken off before anything
+is read (`tcpdoctor.recordings.tidied`), and what a terminal cut in two is put together.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
 from tcpdoctor.errors import SnapshotError
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.recordings.counts import COUNT_LINE, read_counts
-from tcpdoctor.recordings.lsof import LSOF_HEADER, LSOF_SOCKET, read_lsof
+from tcpdoctor.recordings.lsof import LSOF_FIELD, LSOF_HEADER, LSOF_NOISE, LSOF_SOCKET, read_lsof
 from tcpdoctor.recordings.netstat import NETSTAT_HEADER, NETSTAT_NOISE, NETSTAT_SOCKET, read_netstat
-from tcpdoctor.recordings.nstat import is_conntrack_line, is_nstat_line, read_counters_text
+from tcpdoctor.recordings.nstat import is_conntrack_line, is_nstat_line, read_counters_text, spelt_out
 from tcpdoctor.recordings.pasted import Pasted, not_understood
 from tcpdoctor.recordings.procfiles import kind_of_line, read_proc_text
 from tcpdoctor.recordings.prompt import Command, command_in
@@ -21,17 +21,22 @@ from tcpdoctor.recordings.settings import is_setting_line, read_settings_text
 from tcpdoctor.recordings.ss import SS_BARE, SS_HEADER, SS_SOCKET, read_ss
 from tcpdoctor.recordings.ss_summary import SUMMARY_LINE, read_summary
 from tcpdoctor.recordings.statistics import is_section
+from tcpdoctor.recordings.tidied import is_of_a_shell, tidied
 
 _Kind: TypeAlias = Literal["ss", "summary", "netstat", "lsof", "counts", "proc", "counters", "settings"]
 
-_COLOURS = re.compile(r"\x1b(?:\[[0-9;?]{0,20}[A-Za-z]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)|[()][A-Z0-9])")
-_QUOTE = re.compile(r"(?:> ?){1,9}(?=\S|\s|$)")
-_FENCE = re.compile(r"\s*(?:```|~~~)[\w-]{0,20}\s*$|\s*</?(?:pre|code)>\s*$")
-_NUMBERED = re.compile(
-    r"\s{0,6}\d{1,6}(?::|\t)\s{0,2}(?=(?:(?:tcp|udp)6?|[A-Z][A-Z-]{4,9}[12]?)\s+(?:[A-Z]+\s+)?\d+\s+\d+\s)"
-)
-"""The number of the line, as ``grep -n`` and ``cat -n`` print it before a socket."""
 _PROC_SYS = "/proc/sys/"
+_FILE = re.compile(r"==> (/\S{1,200}) <==$")
+"""What ``head`` and ``tail`` print above each of several files."""
+_OF_FILE = re.compile(r"(/proc/(?:sys|net|[\w-]{1,20}/net)/[\w./-]{1,200}):(.*)$", re.DOTALL)
+"""What ``grep . FILE...`` prints: the file's name before each of its lines."""
+_NARROWEST, _WIDEST = 60, 400
+"""Columns of terminals that cut lines."""
+_USUAL = (80, 100, 120, 132, 160)
+"""Of these one is meant where no line is quite as long, for blanks at the edge are gone."""
+_BLANKS_AT_EDGE = {"netstat": 40, "lsof": 40, "proc": 40, "counters": 0, "settings": 0}
+"""How many blanks, which are taken off, may have stood before the edge, by form: of those whose lines stand
+alone, so that one that means nothing may be the rest of the one above it."""
 _ASK = "take it there with: ss -tanoempi"
 _FOREIGN = (
     (
@@ -65,6 +70,7 @@ class _Section:
         self.sockets = False
         self.bare = False
         """Its headings have no column for the state."""
+        self._rests: set[int] = set()
 
     def add(self, line: str) -> None:
         """Take a line of which it is known that it is of this form."""
@@ -73,6 +79,29 @@ class _Section:
             self.sockets = True
         elif (match := SS_HEADER.match(line)) is not None:
             self.bare = match["state"] is None
+
+    def add_rest(self, line: str) -> None:
+        """Take a line that says nothing alone: the rest of one that a terminal cut, or a remark."""
+        if line and not (self.kind == "counters" and line[0].isspace()):  # as netstat -s prints its words
+            self._rests.add(len(self.lines))
+        self.lines.append(line)
+
+    def whole_lines(self) -> list[str]:
+        """The lines, those that the edge of a terminal cut put together."""
+        lines, self.lines = self.lines, []
+        longest = max(map(len, lines), default=0)
+        edge = next((columns for columns in _USUAL if 0 <= columns - longest <= 4), longest)
+        if not self._rests or self.kind not in _BLANKS_AT_EDGE or not _NARROWEST <= edge <= _WIDEST:
+            return lines
+        found: list[str] = []
+        width = 0
+        for place, line in enumerate(lines):
+            if found and place in self._rests and 0 <= edge - width <= _BLANKS_AT_EDGE[self.kind]:
+                found[-1] += " " * (edge - width) + line
+            else:
+                found.append(line)
+            width = len(line)
+        return found
 
     def goes_on(self, line: str) -> bool:
         """Whether a line is surely one of it, whatever else it looks like."""
@@ -91,7 +120,7 @@ def read_forms(text: str, shown: str) -> list[Pasted]:
     Raises:
         SnapshotError: Nothing in it is understood, or it is of another system; one line.
     """
-    sections, leftover = _sections(_tidied(text), shown)
+    sections, leftover = _sections(tidied(spelt_out(text)), shown)
     found = [_read(section) for section in sections]
     sections.clear()
     if not found:
@@ -104,60 +133,71 @@ def read_forms(text: str, shown: str) -> list[Pasted]:
     return found
 
 
-def _tidied(text: str) -> Iterator[str]:
-    """The lines of a text without what a terminal, a mail or a tracker added."""
-    if "\x1b" in text:
-        text = _COLOURS.sub("", text)
-    for odd, plain in (("\xa0", " "), ("\ufeff", ""), ("\u200b", ""), ("&gt;", ">"), ("&lt;", "<")):
-        if odd in text:
-            text = text.replace(odd, plain)
-    place, end = 0, len(text)
-    while place < end:
-        after = text.find("\n", place)
-        after = end if after < 0 else after
-        line = text[place:after].rstrip()
-        place = after + 1
-        if line[:1] == ">":
-            line = line[_quoted(line) :]
-        if len(line) < 40 and _FENCE.match(line):
-            continue
-        if line[:1].isdecimal() or line[:2] == "  ":
-            line = _NUMBERED.sub("", line, count=1)
-        yield line
-
-
-def _quoted(line: str) -> int:
-    match = _QUOTE.match(line)
-    return match.end() if match else 0
-
-
 def _sections(lines: Iterable[str], shown: str) -> tuple[list[_Section], list[str]]:
     """Part lines into forms; return them, and the lines before the first."""
-    sections: list[_Section] = []
-    leftover: list[str] = []
-    current: _Section | None = None
-    command: Command | None = None
+    parts = _Parts(shown)
     for line in lines:
+        parts.take(line)
+    return parts.sections, parts.leftover
+
+
+class _Parts:
+    """The forms in the lines read so far."""
+
+    def __init__(self, shown: str) -> None:
+        self.sections: list[_Section] = []
+        self.leftover: list[str] = []
+        self._shown = shown
+        self._current: _Section | None = None
+        self._command: Command | None = None
+
+    def take(self, line: str) -> None:
+        """Take the next line."""
+        current = self._current
         if current is not None and current.goes_on(line):
             current.sockets = True
             current.lines.append(line)
-            continue
-        kind = _kind_of(line, shown)
-        if kind is None and (setting := _setting(line, command)) is not None:
+            return
+        line = self._without_file(line)
+        kind = _kind_of(line, self._shown)
+        if kind is None and (setting := _setting(line, self._command)) is not None:
             kind, line = "settings", setting
         if kind is not None:
-            current = _continued(sections, current, kind, line)
-            if current is None:
-                current = _Section(kind, command)
-                sections.append(current)
-            current.add(line)
+            self._begin(kind, line)
+        else:
+            self._take_other(line)
+
+    def _without_file(self, line: str) -> str:
+        """The line without the file that grep put before it; what head put above a file is a command."""
+        if line[:4] == "==> " and (match := _FILE.match(line)):
+            self._command, self._current = Command("cat", frozenset(), (match[1],), "", by_root=False), None
+            return ""
+        if line[:6] == "/proc/" and (match := _OF_FILE.match(line)):
+            self._command = Command("cat", frozenset(), (match[1],), "", by_root=False)
+            return match[2]
+        return line
+
+    def _begin(self, kind: _Kind, line: str) -> None:
+        """Take a line of which it is known of what form it is."""
+        self._current = _continued(self.sections, self._current, kind, line)
+        if self._current is None:
+            self._current = _Section(kind, self._command)
+            self.sections.append(self._current)
+        self._current.add(line)
+
+    def _take_other(self, line: str) -> None:
+        """Take a line that is of no form by itself."""
+        current = self._current
+        if current is not None and not current.sockets and line and "Process".endswith(line.strip()):
+            current.lines.append(line)  # the rest of the headings of ss, which is no command
         elif (typed := command_in(line)) is not None:
-            command, current = typed, None
+            self._command, self._current = typed, None
+        elif is_of_a_shell(line):
+            self._command = self._current = None
         elif current is not None:
-            current.lines.append(line)
-        elif line:
-            leftover.append(line)
-    return sections, leftover
+            current.add_rest(line)
+        elif line and not LSOF_NOISE.match(line):
+            self.leftover.append(line)
 
 
 def _setting(line: str, command: Command | None) -> str | None:
@@ -203,7 +243,7 @@ _LINES: tuple[tuple[_Kind, tuple[re.Pattern[str], ...]], ...] = (
     ("ss", (SS_SOCKET, SS_HEADER)),
     ("netstat", (NETSTAT_SOCKET, NETSTAT_HEADER, NETSTAT_NOISE)),
     ("summary", (SUMMARY_LINE,)),
-    ("lsof", (LSOF_HEADER, LSOF_SOCKET)),
+    ("lsof", (LSOF_HEADER, LSOF_SOCKET, LSOF_FIELD)),
 )
 
 
@@ -211,7 +251,7 @@ def _read(section: _Section) -> Pasted:
     """Read one form."""
     if section.kind in ("proc", "counters", "settings"):
         read = {"proc": read_proc_text, "counters": read_counters_text, "settings": read_settings_text}
-        return read[section.kind]("\n".join(section.lines))
+        return read[section.kind]("\n".join(section.whole_lines()))
     sockets = {
         "ss": read_ss,
         "netstat": read_netstat,
@@ -219,5 +259,4 @@ def _read(section: _Section) -> Pasted:
         "summary": read_summary,
         "counts": read_counts,
     }
-    lines, section.lines = section.lines, []
-    return sockets[section.kind](lines, section.command)
+    return sockets[section.kind](section.whole_lines(), section.command)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from tcpdoctor.kernel.counters import COUNTED
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.recordings.pasted import Pasted
+from tcpdoctor.recordings.pasted import Pasted, not_understood
 from tcpdoctor.recordings.statistics import FOREIGN, is_section, read_statistics
 
 _GROUPS = ("UdpLite6", "UdpLite", "MPTcpExt", "TcpExt", "IpExt", "IcmpMsg", "Icmp6", "Icmp", "Ip6", "Ip")
@@ -17,7 +17,9 @@ _MORE_GROUPS = ("Udp6", "Udp", "Tcp")
 _RATE = r"\d{1,20}(?:\.\d{1,20})?"
 _NSTAT = re.compile(rf"({'|'.join(_GROUPS + _MORE_GROUPS)})(\w+)[ \t]+(\d{{1,20}})[ \t]+({_RATE})[ \t]*\r?$")
 _NSTAT_BEGIN = re.compile(r"#(?:kernel|[\d.]+ sampling_interval=\d+ time_const=\d+)\s*$")
-_TRACKED = re.compile(r"cpu=\d+(?:[ \t]+[a-z_]+=\d{1,20})+[ \t]*\r?$")
+_JSON = re.compile(r'\{"kernel":\{([^{}]*)\}\}')
+_MEMBER = re.compile(r'"(\w{1,60})":\s*(\d{1,20})(?:,|$)')
+_TRACKED = re.compile(r"cpu=\d+[ \t]+[a-z_]+=\d")
 
 _NO_COUNTERS = Missing("the recording has no counters")
 _DELTAS = "nstat printed what was counted since its last run, which is no total; ask for: nstat -az"
@@ -34,6 +36,15 @@ def is_conntrack_line(line: str) -> bool:
     return bool(_TRACKED.match(line))
 
 
+def spelt_out(text: str) -> str:
+    """Return a text in which what ``nstat -j`` printed stands as ``nstat`` prints it."""
+    if '{"kernel":{' not in text:
+        return text
+    return _JSON.sub(
+        lambda found: "#kernel\n" + _MEMBER.sub(lambda one: f"{one[1]} {one[2]} 0.0\n", found[1]), text
+    )
+
+
 def is_counters_text(text: str) -> bool:
     """Whether a text begins with counters that `read_counters_text` reads."""
     lines = text[:65536].splitlines()[:20]
@@ -48,10 +59,26 @@ def read_counters_text(text: str) -> Pasted:
     if not isinstance(statistics, Missing):
         found = {**statistics, **found}
     found.update(_conntrack(text))
+    notes = (*notes, *not_understood(_unread(text)))
     if found:
         return Pasted(form="nstat", counters=found, notes=notes)
     foreign = isinstance(statistics, Missing) and statistics.reason == FOREIGN
     return Pasted(form="nstat", counters=statistics if foreign else totals, notes=notes)
+
+
+def _unread(text: str) -> list[str]:
+    """The lines that are of none of these programs."""
+    found = []
+    section = False
+    for line in text.split("\n"):
+        if is_section(line):
+            section = True
+        elif section and line[:1].isspace():
+            continue  # which words are known is told by what is missing
+        elif line.strip() and not is_nstat_line(line) and not is_conntrack_line(line):
+            section = False
+            found.append(line)
+    return found
 
 
 def _nstat(text: str) -> tuple[Reading[Mapping[str, int]], tuple[str, ...]]:
@@ -71,13 +98,19 @@ def _nstat(text: str) -> tuple[Reading[Mapping[str, int]], tuple[str, ...]]:
 
 
 def _conntrack(text: str) -> Mapping[str, int]:
+    """The sums over all CPUs; of what a line that was cut does not show there is none."""
     sums: dict[str, int] = {}
+    cut: list[set[str]] = []
     for line in text.split("\n"):
         if not _TRACKED.match(line):
             continue
-        for word in line.split():
-            name, _, number = word.partition("=")
-            if name in COUNTED or name == "clash_resolve":
+        told = set()
+        words = [word.partition("=") for word in line.split()]
+        for name, _, number in words:
+            if (name in COUNTED or name == "clash_resolve") and number.isdecimal() and len(number) <= 20:
                 key = f"nf_conntrack.{'clashres' if name == 'clash_resolve' else name}"
                 sums[key] = sums.get(key, 0) + int(number)
-    return sums
+                told.add(key)
+        if not words[-1][2]:
+            cut.append(told)
+    return {key: number for key, number in sums.items() if all(key in told for told in cut)}

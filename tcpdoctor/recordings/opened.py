@@ -1,5 +1,6 @@
 """From a path to what was recorded there: our own snapshot, a sosreport or a paste, told apart by content."""
 
+import codecs
 import os
 import re
 import stat
@@ -34,6 +35,9 @@ _JSON = re.compile(rb"\s*(?:\{|\[\s*[{\[\]\"])")
 """How JSON begins, and the prompt ``[root@web1 ~]#`` does not."""
 
 
+_NSTAT_JSON = b'{"kernel":{'
+
+
 def open_recording(path: str, netns: str | None = None) -> Recording:
     """Return what was recorded at a path; ``-`` is standard input.
 
@@ -64,7 +68,9 @@ def _opened(path: str, netns: str | None) -> Recording:
         )
     if data.startswith(_GZIP):
         data = inflate(data, shown)
-    is_json = _JSON.match(data) is not None
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # what PowerShell writes to a file
+        data = data.decode("utf-16", "replace").encode()
+    is_json = _JSON.match(data) is not None and not data.lstrip().startswith(_NSTAT_JSON)
     if len(data) > (largest := LARGEST_UNPACKED if is_json else _LARGEST_TEXT):
         raise SnapshotError(f"{shown}: more than {largest} bytes; no recording is so large")
     if is_json:

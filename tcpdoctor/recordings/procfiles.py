@@ -22,7 +22,7 @@ from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, NotHeld, UdpSocket
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.udp import decode_udp_line
-from tcpdoctor.recordings.pasted import Pasted, PastedSocket
+from tcpdoctor.recordings.pasted import Pasted, PastedSocket, not_understood
 
 Line: TypeAlias = Literal[
     "tcp heading", "udp heading", "row", "names", "values", "six", "sockstat", "softnet", "tracked", "cut"
@@ -41,10 +41,10 @@ _SHORT_ROW = re.compile(
     r"| [0-9A-F]{8,32}:[0-9A-F]{4} [0-9A-F]{0,7})?$"
 )
 _HEADING = re.compile(r"\s*sl\s+local_address\s+rem(?:ote)?_address\s+st\b")
-_NAMES = re.compile(r"[A-Z]\w*:(?: [A-Za-z]\w*)+ *$")
-_VALUES = re.compile(r"[A-Z]\w*:(?: -?\d{1,20})+ *$")
+_NAMES = re.compile(r"[A-Z]\w*:(?: +[A-Za-z]\w*)+ *$")
+_VALUES = re.compile(r"[A-Z]\w*:(?: +-?\d{1,20})+ *$")
 _SIX = re.compile(r"(?:Ip6|Icmp6|Udp6|UdpLite6)\w+\s+\d{1,20} *$")
-_SOCKSTAT = re.compile(r"[A-Za-z]\w*:(?: [a-z]+ -?\d{1,20})+ *$")
+_SOCKSTAT = re.compile(r"[A-Za-z]\w*:(?: +[a-z]+ +-?\d{1,20})+ *$")
 _SOFTNET = re.compile(r"[0-9a-f]{8}(?: +[0-9a-f]{8}){8,} *$")
 _TRACKED = re.compile(r"entries +(?:\w+ +)*(?:drop|insert_failed)\b")
 
@@ -122,6 +122,7 @@ class _ProcParts:
         self._in = ""
         self._cut = 0
         self._odd = 0
+        self._unread: list[str] = []
 
     def take(self, line: str) -> None:
         kind = kind_of_line(line)
@@ -137,6 +138,8 @@ class _ProcParts:
             self._take_pair(line)
         elif kind == "cut":
             self._cut += bool(self._in)
+        elif kind is None:
+            self._unread += [line] if line.strip() else []
         else:
             self._take_numbers(line, kind)
 
@@ -210,7 +213,9 @@ class _ProcParts:
         return f"{count:,} line{'s' if count != 1 else ''} of /proc/net cut short or not as Linux writes them"
 
     def notes(self) -> tuple[str, ...]:
-        return (self._lost(),) if self._cut or self._odd else ()
+        found = self.headings or self.sockets or self.counters or self.sockstat or self.softnet
+        lost = (self._lost(),) if self._cut or self._odd else ()
+        return (*lost, *not_understood(self._unread if found else ()))
 
 
 def _softnet(lines: Iterable[str]) -> Reading[tuple[CpuPackets, ...]]:

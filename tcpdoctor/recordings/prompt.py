@@ -8,10 +8,10 @@ import re
 from tcpdoctor.named_tuples import NamedTuple
 
 _COMMAND = re.compile(
-    r"(?:^\s{0,16}|[#$%>\u276f\u279c]\s?|^\+{1,3} |^Every [\d.,]{1,9}s: )"
+    r"(?:^\s{0,16}|[#$%>\u276f]\s?|\u279c\s{1,3}(?:\S{1,40}\s{1,3}){0,3}?|^\+{1,3} |^Every [\d.,]{1,9}s: )"
     r"(?:(?:sudo|time|watch|nice|timeout|docker|podman|kubectl|oc|crictl|lxc|incus|nsenter|ip netns|ssh|LANG="
     r"|LC_ALL=)\S{0,40}\s(?:[^|\s]{1,60}\s{1,4}){0,12}?){0,3}"
-    r"(?:/\S{0,60}/)?(?P<program>ss|netstat|lsof|nstat|sysctl|cat|sockstat)(?P<rest>\s.*|)$"
+    r"(?:/\S{0,60}/)?(?P<program>ss|netstat|lsof|nstat|sysctl|cat|head|tail|conntrack|sockstat)(?P<rest>\s.*|)$"
 )
 _ROOT = re.compile(r"\s{0,16}(?:\[?root@|#)|.*# ?(?:ss|netstat|lsof)\b|.*\bsudo ")
 _LONG = {
@@ -60,7 +60,10 @@ def command_in(line: str) -> Command | None:
     """Return the command of a line that is one (with a prompt, with sudo, or bare), else None."""
     if len(line) > 400 or (match := _COMMAND.search(line)) is None:
         return None
-    own, *piped = match["rest"].split("|")
+    rest = match["rest"]
+    if line.startswith("Every "):  # watch ends its heading with the host and the time
+        rest = re.split(r"\s{2,}|\.{3}", rest.strip(), maxsplit=1)[0]
+    own, *piped = rest.split("|")
     letters: set[str] = set()
     words = []
     for word in own.split():
@@ -72,7 +75,7 @@ def command_in(line: str) -> Command | None:
             break
         else:
             words.append(word)
-    if not letters and "|" not in match["rest"] and not _asks(match["program"], words):
+    if not letters and "|" not in rest and not _asks(match["program"], words):
         return None
     through = next(iter(piped[0].split()), "") if piped else ""
     return Command(match["program"], frozenset(letters), tuple(words), through, _ROOT.match(line) is not None)
@@ -80,6 +83,6 @@ def command_in(line: str) -> Command | None:
 
 def _asks(program: str, words: list[str]) -> bool:
     """Whether words without an option are a command, and no sentence that begins with a program's name."""
-    if program == "cat":
+    if program in ("cat", "head", "tail"):
         return bool(words) and words[0].startswith(("/", "~", "."))
     return not words or (program == "ss" and words[0] in _FILTERS)

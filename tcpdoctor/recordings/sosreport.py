@@ -11,13 +11,14 @@ from collections.abc import Iterable, Sequence
 
 from tcpdoctor.errors import QuestionError, SnapshotError
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.snapshot import Held, Process
+from tcpdoctor.kernel.snapshot import Held, Holder, Process
 from tcpdoctor.kernel.text import clean, decode, name_a_few
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.recordings.archive import Files, read_archive, read_folder
 from tcpdoctor.recordings.assembled import assemble
 from tcpdoctor.recordings.circumstances import read_circumstances
 from tcpdoctor.recordings.forms import read_forms
+from tcpdoctor.recordings.lsof import inodes_held
 from tcpdoctor.recordings.nstat import read_counters_text
 from tcpdoctor.recordings.pasted import Pasted, PastedSocket
 from tcpdoctor.recordings.procfiles import read_proc_text
@@ -53,7 +54,7 @@ AT_TOP = frozenset(
 _PROC_TABLES = ("tcp", "tcp6", "udp", "udp6")
 _PROC_NUMBERS = ("netstat", "snmp", "snmp6", "sockstat", "sockstat6", "softnet_stat", "stat/nf_conntrack")
 _NO_IPV6_TABLE = "  sl  local_address remote_address st\n"
-_COMMANDS = "ss_|netstat_|nstat_|conntrack_|sysctl_-a|ps_a|date|hostname|uname|uptime"
+_COMMANDS = "ss_|lsof|netstat_|nstat_|conntrack_|sysctl_-a|ps_a|date|hostname|uname|uptime"
 _SETTINGS = re.compile(r"etc/sysctl\.(?:conf|d/.+)|(?:(?:usr/)?(?:local/)?lib|run)/sysctl\.d/.+")
 _WANTED = re.compile(
     rf"proc/(?:[\w-]+/)?net/(?:{'|'.join(_PROC_TABLES + _PROC_NUMBERS)}|if_inet6)"
@@ -118,7 +119,8 @@ def recording_of(files: Files, shown: str, netns: str | None, *, trust_times: bo
     if netns is not None:
         told = told._replace(initial_namespace=False, namespace_name=netns)
     programs = read_programs(files, shown, told)
-    forms = [_with_programs(form, programs) for form in forms]
+    holders = _holders(report)
+    forms = [_with_programs(_with_holders(form, holders), programs) for form in forms]
     found = assemble(forms, told._replace(processes=_held_by(forms, programs)))
     source = found.source._replace(kind="sosreport", files=(shown,))
     if isinstance(found.udp, Missing) and netns is None and report.text("proc/net/udp"):
@@ -277,6 +279,34 @@ def _proc(report: _Report, *, tables: bool) -> list[Pasted]:
 def _is_big_endian(report: _Report) -> bool:
     """Whether the kernel wrote addresses in /proc/net in another order than this host would."""
     return bool(re.search(r"\b(?:s390x?|ppc64|ppc|sparc64|mips)\b", report.text("uname")))
+
+
+def _holders(report: _Report) -> dict[int, tuple[Holder, ...]]:
+    """Who holds which socket, by inode, of the first ``lsof`` that tells any.
+
+    It looks at the whole machine, so that it is right for every network namespace.
+    """
+    for name in sorted(report.files.kept):
+        if name.rpartition("/")[2].startswith("lsof") and (found := inodes_held(report.text(name))):
+            return found
+    return {}
+
+
+def _with_holders(form: Pasted, holders: dict[int, tuple[Holder, ...]]) -> Pasted:
+    """A listing with the holders that only ``lsof`` names: netstat has one of several, /proc/net none."""
+    if isinstance(form.sockets, Missing) or not holders:
+        return form
+    return form._replace(sockets=tuple(_with_holder(one, holders) for one in form.sockets))
+
+
+def _with_holder(socket: PastedSocket, holders: dict[int, tuple[Holder, ...]]) -> PastedSocket:
+    found = holders.get(socket.inode) if isinstance(socket.inode, int) and socket.inode > 0 else None
+    if found is None:
+        return socket
+    if isinstance(socket.owner, Held):
+        by_pid = {holder.pid: holder for holder in (*socket.owner.holders, *found)}
+        found = tuple(by_pid[pid] for pid in sorted(by_pid))
+    return socket._replace(owner=Held(found))
 
 
 def _with_programs(form: Pasted, programs: dict[int, Process]) -> Pasted:

@@ -91,10 +91,11 @@ _OTHER = re.compile(rf"\s*(?:{_OTHERS}|\?\?\?)\s")
 _END = r"(?=\s{0,999}[a-z<-]|\s{0,999}$)"
 """What follows the processes: a name of 15 letters has no room for it behind a false end."""
 _HOLDER = re.compile(
-    r'\("(.{0,64}?)",pid=(\d{1,10})(?:,tid=\d{1,10})?(?:,proc_ctx=[^\s"]+?)?,fd=(\d{1,10})(?:,sock_ctx=[^\s"]+?)?'
+    r'\("((?s:.){0,64}?)",pid=(\d{1,10})(?:,tid=\d{1,10})?(?:,proc_ctx=[^\s"]+?)?,fd=(\d{1,10})(?:,sock_ctx=[^\s"]+?)?'
     rf"\)(?:,(?=\(\")|(\)){_END})"
 )
-_OLD_HOLDER = re.compile(rf"\(\"(.{{0,64}}?)\",(\d{{1,10}}),(\d{{1,10}})\)(?:,(?=\(\")|(\)){_END})")
+_OLD_HOLDER = re.compile(rf"\(\"((?s:.){{0,64}}?)\",(\d{{1,10}}),(\d{{1,10}})\)(?:,(?=\(\")|(\)){_END})")
+_CLOSED = re.compile(r",(?:fd=)?\d{1,10}(?:,sock_ctx=[^\s\"]+)?\)\)")
 _TOKEN = re.compile(
     r"\s(timer|uid|ino|sk|v6only|skmem|r(?:to|tt|etrans)|backoff|bytes_(?:acked|received|sent|retrans)|unacked"
     r"|notsent|last(?:snd|rcv|ack)|mss|sacked|cwnd):([(\da-f]\S{0,119})"
@@ -234,8 +235,16 @@ class _Records:
         elif self._width >= _NARROWEST and self._is_cut(line):
             self.found[-1] += line if self._width == self._edge else f" {line}"
             self._width = len(line)
+        elif self._is_open():
+            self.found[-1] += "\n" + line
+            self._width = len(line)
         else:
             self.leftover.append(line)
+
+    def _is_open(self) -> bool:
+        """Whether the name of a process has not ended: it may hold the end of a line."""
+        _, users, names = self.found[-1].partition("users:((")
+        return bool(users) and len(names) < _LONG and _CLOSED.search(names) is None
 
     def _begins(self, line: str) -> bool:
         """Take a line that begins something; return whether it does."""
@@ -256,7 +265,12 @@ class _Records:
     def _is_cut(self, line: str) -> bool:
         """Whether the terminal's edge cut the last line of a record, so that this one goes on with it."""
         record = self.found[-1]
-        if len(record) > _LONGEST_CUT or self._edge > _WIDEST or self._edge - self._width > 1:
+        if (
+            record.endswith("))")
+            or len(record) > _LONGEST_CUT
+            or self._edge > _WIDEST
+            or self._edge - self._width > 1
+        ):
             return False
         if (match := _SOCKET.match(record)) is None:
             return True

@@ -14,18 +14,16 @@ from tcpdoctor.facts.dimension import SECOND, show
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.kernel.states import TcpState
-<<<<<<< HEAD
 from tcpdoctor.report.check_text import (
+    blindness,
     check_text,
     finding_texts,
     unchecked_lines,
+    unjudged_lines,
     verdicts_counted,
     way_line,
     worst_line,
 )
-=======
-from tcpdoctor.report.check_text import blindness, unchecked_lines, unjudged_lines, way_line, worst_line
->>>>>>> 9e91b67 (check: a crowd of sockets that no rule could judge is not called well)
 from tcpdoctor.report.host import clock, plural, source_words, utc
 from tcpdoctor.report.style import Style, TextForm
 from tcpdoctor.report.table import cut

@@ -1,5 +1,6 @@
 """Pastes: forms told apart by content, several behind each other, and what trackers and terminals add."""
 
+import html
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,44 @@ def test_several_behind_each_other():
         lambda text: text.replace("\t", "        "),
         lambda text: "".join(f"\x1b[01;32m\x1b[K{line}\x1b[m\x1b[K\n" for line in text.splitlines()),
         lambda text: "\ufeff" + text,
+        html.escape,
+        lambda text: html.escape(html.escape(text)).replace("  ", "&nbsp; "),
+        lambda text: "".join(f"    {line}\n" for line in text.splitlines()),
+        lambda text: "".join(f"\t{line}\n" for line in text.splitlines()),
+        lambda text: "".join(f"| {line}\n" for line in text.splitlines()),
+        lambda text: "".join(f"2026-11-30T03:00:00.123456Z {line}\n" for line in text.splitlines()),
+        lambda text: "".join(f"Nov 30 03:00:00 web1 cron[17]: {line}\n" for line in text.splitlines()),
+        lambda text: "".join(f"{place}:{line}\n" for place, line in enumerate(text.splitlines(), start=1)),
+        lambda text: "".join(f"{place:6}\t{line}\n" for place, line in enumerate(text.splitlines(), start=1)),
+        lambda text: (
+            f"Last login: Mon Nov 30\n{text}[root@web1 ~]# exit\nlogout\nConnection to web1 closed.\n"
+        ),
+        lambda text: f"{{noformat}}\n{text}{{noformat}}\n",
+        lambda text: f"<pre><code>\n{text}</code></pre>\n",
+        lambda text: text.replace("\nsysctl", "\n--More--\r        \rsysctl"),
     ],
-    ids=["carriage returns", "quoted", "fenced", "no-break spaces", "no tabs", "coloured", "byte order mark"],
+    ids=[
+        "carriage returns",
+        "quoted",
+        "fenced",
+        "no-break spaces",
+        "no tabs",
+        "coloured",
+        "byte order mark",
+        "entities",
+        "entities twice",
+        "indented",
+        "indented by tabs",
+        "bars",
+        "time stamps",
+        "syslog",
+        "grep -n",
+        "cat -n",
+        "session",
+        "Jira",
+        "HTML",
+        "pager",
+    ],
 )
 def test_what_terminals_and_trackers_add_changes_nothing(dress):
     assert read(dress(BEHIND_EACH_OTHER)) == read(BEHIND_EACH_OTHER)
@@ -180,6 +217,7 @@ def test_numbers_of_lines_are_no_part_of_them(numbered):
         "/ # ss -tan",
         "> $ kubectl exec -it web-7d4 -n prod -- ss -tan",
         "Every 2.0s: ss -tan",
+        "\u279c  ~ git:(main) ss -tan",
         "root@web1:/# ip netns exec blue /usr/sbin/ss -tan",
     ],
 )
@@ -191,9 +229,87 @@ def test_prompts(prompt):
     assert "grep" in part.every_socket.reason
 
 
-def test_a_value_of_proc_is_a_setting():
-    (found,) = read("# cat /proc/sys/net/core/somaxconn\n4096\n")
+def test_the_heading_of_watch_is_a_command_and_when_it_ran():
+    heading = "Every 2.0s: ss -tan               web1: Mon Nov 30 03:00:00 2026"
+    (found,) = read(f"{heading}\n\n{(SAMPLES / 'ss-tan.txt').read_text()}")
+    assert found.every_socket is True
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# cat /proc/sys/net/core/somaxconn\n4096\n",
+        "==> /proc/sys/net/core/somaxconn <==\n4096\n",
+        "/proc/sys/net/core/somaxconn:4096\n",
+    ],
+)
+def test_a_value_of_proc_is_a_setting(text):
+    (found,) = read(text)
     assert found.sysctls == {"net.core.somaxconn": 4096}
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize("name", ["proc-net-tcp", "proc-net-sockstat"])
+@pytest.mark.parametrize(
+    "dress",
+    [
+        lambda lines: ["==> /proc/net/file <==", *lines, ""],
+        lambda lines: [f"/proc/net/file:{line}" for line in lines],
+    ],
+    ids=["head", "grep"],
+)
+def test_names_of_files_are_no_part_of_them(name, dress):
+    plain = (SAMPLES / f"{name}.txt").read_text()
+    assert read("\n".join(dress(plain.splitlines()))) == read(plain)
+
+
+def test_what_the_edge_of_a_terminal_cut_is_put_together():
+    for name in ("netstat-W-neopa", "netstat-tanpo", "proc-net-tcp", "ss-tanp", "sysctl-a"):
+        plain = (SAMPLES / f"{name}.txt").read_text().expandtabs()
+        for columns in (80, 100, 132):
+            pieces = [
+                line[place : place + columns].rstrip()
+                for line in plain.splitlines()
+                for place in range(0, max(1, len(line)), columns)
+            ]
+            assert read("\n".join(pieces)) == read(plain), (name, columns)
+
+
+def test_a_setting_that_was_cut_is_not_known():
+    line = "net.ipv4.ip_local_reserved_ports = " + ",".join(map(str, range(7001, 7031, 2)))
+    other = "net.ipv4.tcp_available_congestion_control = " + "reno cubic bbr dctcp vegas westwoodplus"
+    (found,) = read("\n".join(["net.core.somaxconn = 4096", line[:80], other[:80]]))
+    assert "cut" in found.sysctls["net.ipv4.ip_local_reserved_ports"].reason
+    assert found.sysctls["net.core.somaxconn"] == 4096
+
+
+def test_a_line_of_a_file_of_settings_is_no_value_and_is_said():
+    (found,) = read("net.ipv4.tcp_fin_timeout = 60\nnet.core.somaxconn=4096\nwhat is this\n")
+    assert found.sysctls == {"net.ipv4.tcp_fin_timeout": 60}
+    assert found.notes[0].startswith("2 lines not understood, first: net.core.somaxconn=4096")
+    assert "ask for: sysctl -a" in found.notes[1]
+
+
+@pytest.mark.parametrize("name", ["nstat-az", "proc-net-sockstat", "sysctl-a"])
+def test_a_line_that_no_reader_takes_is_counted_in_every_form(name):
+    *others, last = read(f"{(SAMPLES / f'{name}.txt').read_text()}what is this\n")
+    assert last.notes == ("1 line not understood, first: what is this",)
+    assert others == []
+
+
+def test_nstat_in_json():
+    plain = "#kernel\nTcpActiveOpens 17 0.0\nTcpExtListenOverflows 0 0.0\n"
+    (found,) = read('root@web1:~# nstat -azj\n{"kernel":{"TcpActiveOpens":17,"TcpExtListenOverflows":0}}\n')
+    assert found == read(plain)[0]
+
+
+@pytest.mark.parametrize("text", ['{"kernel":{"TcpActiveOpens":17}}', "#kernel\nTcpActiveOpens 17 0.0\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_file_as_powershell_writes_it(tmp_path, text, encoding):
+    paste = tmp_path / "paste"
+    paste.write_bytes(text.encode(encoding))
+    assert open_recording(str(paste)).samples.after.counters == {"Tcp.ActiveOpens": 17}
 
 
 def test_two_listings_of_the_same_program_are_two():

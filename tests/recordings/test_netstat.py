@@ -9,7 +9,7 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Endpoint, Held, Holder, NotHeld
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.recordings.forms import read_forms
-from tcpdoctor.recordings.lsof import read_lsof
+from tcpdoctor.recordings.lsof import inodes_held, read_lsof
 from tcpdoctor.recordings.netstat import STATE_WORDS, read_netstat
 from tests.recordings.test_ss import STATES, sample
 
@@ -158,6 +158,61 @@ helper     60 root    4u  IPv6 18801335      0t0  TCP [::1]:9090->[::1]:52768 (C
 systemd     1 root   40u  IPv4    12345      0t0  UDP 127.0.0.53:53
 bash       70 root  cwd    DIR      8,1     4096    2 /
 """
+
+
+LSOF_FIELDS = """\
+p49
+corders-api
+u0
+f3
+tIPv4
+d18801330
+PTCP
+n127.0.0.1:8080
+TST=LISTEN
+TQR=0
+TQS=0
+p51
+cgr\\xc3\\xbcn x
+u1000
+f4
+tIPv6
+d18801335
+PTCP
+n[::1]:9090->[::1]:52768
+TST=CLOSE_WAIT
+TQR=19
+TQS=23
+f5
+tREG
+n/var/log/messages
+"""
+
+
+def test_lsof_a_field_a_line():
+    listener, waiting = read_lsof(LSOF_FIELDS.splitlines()).sockets
+    assert listener.owner == Held((Holder(49, "orders-api", 3, 0),))
+    assert waiting.owner == Held((Holder(51, "gr\u00fcn x", 4, 1000),))
+    assert (waiting.state, waiting.receive_queue, waiting.send_queue) == (TcpState.CLOSE_WAIT, 19, 23)
+    (form,) = read_forms(LSOF_FIELDS, "paste")
+    assert (form.form, len(form.sockets), form.notes) == ("lsof", 2, ())
+
+
+def test_lsof_with_queues_behind_the_state_and_warnings_above():
+    text = LSOF.replace("(CLOSE_WAIT)", "(CLOSE_WAIT QR=19 QS=0)")
+    warned = "lsof: WARNING: can't stat() fuse file system\n      Output information may be incomplete.\n"
+    (form,) = read_forms(warned + text, "paste")
+    assert [row.state for row in form.sockets] == [row.state for row in read_lsof(LSOF.splitlines()).sockets]
+    assert form.sockets[2].receive_queue == 19
+    assert form.notes == ()
+
+
+@pytest.mark.parametrize("columns", ["51 1000", "51 99 other 1000"])
+def test_lsof_tells_holders_by_inode_where_ports_are_names(columns):
+    text = LSOF.replace("127.0.0.1:8080", "localhost:http-alt").replace("51 1000", columns)
+    held = inodes_held(text)
+    assert held[18801330] == (Holder(49, "orders-ap", 3, -1),)
+    assert held[18801335] == (Holder(51, 'od"d (', 4, 1000), Holder(60, "helper", 4, -1))
 
 
 def test_lsof_tells_who_holds_what():

@@ -264,6 +264,25 @@ def test_who_holds_a_socket_is_told_by_a_listing(tmp_path, listings):
     assert {one.receive_queue for one in leaked} == {19}
 
 
+@pytest.mark.parametrize("name", ["lsof_M_-n_-l_-c", "lsof_-b_M_-n_-l_-c", "lsof_-b_M_-n_-l"])
+def test_lsof_names_holders_where_only_the_tables_of_proc_list_sockets(tmp_path, name):
+    files, links = debian_4_0()
+    inodes = {line.split()[9] for line in files["proc/8835/net/tcp"].splitlines() if line.split()[3] == "08"}
+    rows = [
+        f"orders-ap {pid:5}   0   {fd}u  IPv4 {inode:>8}   0t0   TCP localhost:http-alt (CLOSE_WAIT)\n"
+        for fd, inode in enumerate(sorted(inodes), start=5)
+        for pid in (49, 53)
+    ]
+    files[f"sos_commands/process/{name}"] = "COMMAND PID USER FD TYPE DEVICE SIZE/OFF NODE NAME\n" + "".join(
+        rows
+    )
+    look = open_sosreport(packed(tmp_path, "tar.gz", files, links), "report").samples.after
+    leaked = look.detail[TcpState.CLOSE_WAIT].connections
+    owners = {tuple((holder.pid, holder.name) for holder in one.owner.holders) for one in leaked}
+    assert owners == {((49, "orders-ap"), (53, "orders-ap"))}
+    assert {holder.fd for one in leaked for holder in one.owner.holders} == set(range(5, 5 + len(inodes)))
+
+
 def test_a_listing_of_ss_tells_ages_and_limits_too(tmp_path):
     look = open_sosreport(packed(tmp_path, "tar.gz", *with_listings(SS)), "report").samples.after
     (full,) = [one for one in look.listeners if one.local.port == 9443]

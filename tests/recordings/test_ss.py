@@ -139,6 +139,18 @@ def test_a_name_may_hold_whatever_it_likes(name):
     assert isinstance(row.timer, Missing)
 
 
+@pytest.mark.parametrize("name", ["a\nb", "\nb", "a\n b", "a\n"])
+def test_a_name_may_hold_the_end_of_a_line(name):
+    heading = "State Recv-Q Send-Q Local Address:Port Peer Address:Port Process"
+    line = f'LISTEN 0 128 10.0.0.1:80 0.0.0.0:* users:(("{name}",pid=49,fd=3)) ino:17 sk:1f <->'
+    text = f"{heading}\n{line}\nLISTEN 0 128 10.0.0.1:81 0.0.0.0:*\n"
+    (found,) = read_forms(text, "paste")
+    first, second = found.sockets
+    assert [holder.pid for holder in first.owner.holders] == [49]
+    assert (first.inode, first.cookie, second.local.port) == (17, 31, 81)
+    assert found.notes == ()
+
+
 @pytest.mark.parametrize(
     ("printed", "seconds"),
     [

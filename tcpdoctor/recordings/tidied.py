@@ -1,0 +1,141 @@
+"""A paste without what terminals, mails, logs and trackers added to it.
+
+Colours, quotation marks, fences, entities of HTML, line numbers, time stamps, indentation and prompts: what
+is taken off is known to be no part of what a program printed.
+"""
+
+import html
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice, pairwise
+
+_COLOURS = re.compile(r"\x1b(?:\[[0-9;?]{0,20}[A-Za-z]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)|[()][A-Z0-9])")
+_ENTITY = re.compile(r"&(?:quot|apos|nbsp|gt|lt|amp|#\d{1,5}|#[xX][0-9a-fA-F]{1,4});")
+_ODD = (("\xa0", " "), ("\ufeff", ""), ("\u200b", ""))
+_QUOTE = re.compile(r"(?:> ?){1,9}(?=\S|\s|$)")
+_FENCE = re.compile(
+    r"\s*(?:(?:```|~~~)[\w-]{0,20}|\{(?:noformat|code|quote)(?::[^}]{0,20})?\}|(?:</?(?:pre|code)>)+|\(END\)|--More--.{0,20})\s*$"
+)
+_SHELL = re.compile(
+    r"\s{0,16}(?:\[?[\w.-]{1,40}@[\w.-]{1,70}[^#$%>]{0,80}[#$%>](?:\s.*)?|[#$%>\u276f]|\u279c\s.{0,80}|exit|logout|\(END\)"
+    r"|Last login: .*|Connection to \S+ closed\.|Script (?:started|done) on .*)$"
+)
+"""A prompt with nothing behind it that prints what is read here, and how a session begins and ends."""
+_NUMBERED = re.compile(
+    r"\s{0,6}\d{1,6}(?::|\t)\s{0,2}(?=(?:(?:tcp|udp)6?|[A-Z][A-Z-]{4,9}[12]?)\s+(?:[A-Z]+\s+)?\d+\s+\d+\s)"
+)
+"""The number of the line, as ``grep -n`` and ``cat -n`` print it before a socket."""
+_NUMBER = re.compile(r"\s{0,6}(\d{1,7})(?:\t|:(?! [0-9A-F]{8})|$)")
+"""The same before anything but a row of /proc/net/tcp, which has a number of its own."""
+_STAMP = re.compile(
+    r"(?:\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?: ?Z|[+-]\d\d:?\d\d)?\]?"
+    r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d)"
+    r"(?: (?=\S+ [\w./@-]{1,60}(?:\[\d{1,8}\])?:(?: |$))\S+ [^:]{1,70}:)?(?: |$)"
+)
+"""When a line was printed, from ``ts``, journald or syslog, which name host and program too."""
+_BAR = re.compile(r"(?:[\w.-]{1,40} {0,20})?\|(?: |$)")
+"""A quotation of some mailers, and the container in front of what it printed."""
+_INDENTED = re.compile(
+    r"([ \t]+)(?:State\s+Recv-Q|Netid\s+State|Recv-Q\s+Send-Q|Proto\s+Recv-Q|COMMAND\s+PID|Active Internet"
+    r"|Every \d|[$#] \S|(?:ESTAB|LISTEN|[A-Z]{3,5}-[A-Z]{3,4}(?:-[12])?)\s+\d+\s+\d+"
+    r"|(?:tcp|udp)6?\s+(?:\d+\s+\d+|[A-Z])"
+    r"|#kernel|cpu=\d+\s+\w+=|(?:Tcp|Udp|Ip|Icmp)\w*(?::\s*$|:(?: +[A-Za-z]\w*){2}|\w\s+\d+\s+\d)"
+    r"|sockets: used"
+    r"|(?:net|fs|kernel|vm|abi|debug|dev)\.[\w./-]+ ?= ?|==> /"
+    r"|[0-9a-f]{8} [0-9a-f]{8} | {2}sl  local_address)"
+)
+"""What no program indents, with what somebody put before all of it."""
+_INITIALS = frozenset("SNRPCAE$#LTtuFKcUIsnfkvad=lbe0123456789")
+_BLANKS = (" ", "\t")
+_LEADING = frozenset(" \t0123456789")
+_SAMPLE = 400
+_MOST = 0.9
+"""Share of lines that have something in front of them where all were printed so."""
+
+
+def tidied(text: str) -> Iterator[str]:
+    """Yield the lines of a paste as the programs printed them, blanks at their ends taken off."""
+    text = _plain(text)
+    fronts = _fronts(text)
+    margin = _Margin()
+    for line in _lines(text):
+        if line[:1] == ">" and (match := _QUOTE.match(line)):
+            line = line[match.end() :]
+        for front in fronts:
+            line = front.sub("", line, count=1)
+        if len(line) >= 40 or not _FENCE.match(line):
+            yield margin.taken_off(line) if margin.width or line[:1] in _LEADING else line
+
+
+class _Margin:
+    """What stands before each line of a block: blanks, or the number of the line."""
+
+    def __init__(self) -> None:
+        self._indent = ""
+        self.width = 0
+
+    def taken_off(self, line: str) -> str:
+        """Return the next line without it."""
+        if self.width:
+            if line.startswith(self._indent):
+                line = line[self.width :]
+            elif line:
+                self.width = 0
+        if line[:1] in _BLANKS:
+            if not self.width and line.lstrip()[:1] in _INITIALS and (match := _INDENTED.match(line)):
+                self._indent, self.width = match[1], len(match[1])
+                return line[self.width :]
+            return _NUMBERED.sub("", line, count=1) if line[:2] == "  " else line
+        return _NUMBERED.sub("", line, count=1) if line[:1].isdecimal() else line
+
+
+def _plain(text: str) -> str:
+    """A text without colours, entities and odd blanks."""
+    if "\x1b" in text:
+        text = _COLOURS.sub("", text)
+    if "&" in text and _ENTITY.search(text):
+        text = _ENTITY.sub(_character, _ENTITY.sub(_character, text))  # some trackers do it twice
+    for odd, plain in _ODD:
+        if odd in text:
+            text = text.replace(odd, plain)
+    return text
+
+
+def is_of_a_shell(line: str) -> bool:
+    """Whether a line is a prompt, or how a session began or ended: nothing that a program printed."""
+    return len(line) < 400 and _SHELL.match(line) is not None
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines; of one that a pager has overwritten, what was seen last."""
+    place, end = 0, len(text)
+    while place < end:
+        after = text.find("\n", place)
+        after = end if after < 0 else after
+        line = text[place:after].rstrip()
+        place = after + 1
+        yield line.rpartition("\r")[2] if "\r" in line else line
+
+
+def _character(match: "re.Match[str]") -> str:
+    return html.unescape(match[0])
+
+
+def _fronts(text: str) -> list["re.Pattern[str]"]:
+    """What stands before all lines but a few, and is to be taken off in this order."""
+    sample = [line for line in islice(_lines(text), _SAMPLE) if line]
+    found = []
+    for front in (_BAR, _STAMP, _NUMBER):
+        matches = [match for line in sample if (match := front.match(line))]
+        if not matches or len(matches) < _MOST * len(sample):
+            continue
+        if front is _NUMBER and not _rises([int(match[1]) for match in matches]):
+            continue
+        found.append(front)
+        sample = [front.sub("", line, count=1) for line in sample]
+    return found
+
+
+def _rises(numbers: Iterable[int]) -> bool:
+    told = list(numbers)
+    return len(told) > 1 and all(one < another for one, another in pairwise(told))
