@@ -18,7 +18,7 @@ from tcpdoctor.recordings.pasted import Pasted, not_understood
 from tcpdoctor.recordings.procfiles import kind_of_line, read_proc_text
 from tcpdoctor.recordings.prompt import Command, command_in
 from tcpdoctor.recordings.settings import is_setting_line, read_settings_text
-from tcpdoctor.recordings.ss import SS_BARE, SS_HEADER, SS_SOCKET, read_ss
+from tcpdoctor.recordings.ss import SS_BARE, SS_HEADER, SS_SOCKET, SS_STARTS, read_ss
 from tcpdoctor.recordings.ss_summary import SUMMARY_LINE, read_summary
 from tcpdoctor.recordings.statistics import is_section
 from tcpdoctor.recordings.tidied import is_of_a_shell, tidied
@@ -107,7 +107,9 @@ class _Section:
         """Whether a line is surely one of it, whatever else it looks like."""
         if not line or line[0] == "\t":
             return True
-        return self.kind == "ss" and (SS_BARE if self.bare else SS_SOCKET).match(line) is not None
+        if self.kind != "ss":
+            return False
+        return line[:6] in SS_STARTS or (SS_BARE if self.bare else SS_SOCKET).match(line) is not None
 
 
 def read_forms(text: str, shown: str) -> list[Pasted]:

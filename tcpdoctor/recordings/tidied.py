@@ -109,12 +109,13 @@ def is_of_a_shell(line: str) -> bool:
 def _lines(text: str) -> Iterator[str]:
     """The lines; of one that a pager has overwritten, what was seen last."""
     place, end = 0, len(text)
+    overwritten = "\r" in text
     while place < end:
         after = text.find("\n", place)
         after = end if after < 0 else after
         line = text[place:after].rstrip()
         place = after + 1
-        yield line.rpartition("\r")[2] if "\r" in line else line
+        yield line.rpartition("\r")[2] if overwritten else line
 
 
 def _character(match: "re.Match[str]") -> str:

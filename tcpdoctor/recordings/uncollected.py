@@ -14,4 +14,5 @@ def uncollected() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            gc.freeze()  # else it would go through all of it as soon as it may
             gc.enable()
