@@ -83,8 +83,8 @@ def diagnose_subjects(
         every.append(_Fired(rule, fired))
         if unknown:
             unchecked.append(Unchecked(rule.id, _summarise(unknown, subjects)))
-        elif rule.scope.value in snapshot.untold:
-            unchecked.append(Unchecked(rule.id, snapshot.untold[rule.scope.value]))
+        elif snapshot.untold and (reason := _why_a_part(rule, snapshot.untold)) is not None:
+            unchecked.append(Unchecked(rule.id, reason))
     findings: list[Finding] = []
     untold: list[Untold] = []
     firing = _without_explained(every)
@@ -156,6 +156,29 @@ def _why_not_here(rule: Rule, snapshot: Snapshot) -> str | None:
         if isinstance(sign, Missing) and not isinstance(sign, Refused):
             return sign.reason
     return None
+
+
+def _why_a_part(rule: Rule, untold: Mapping[str, str]) -> str | None:
+    """Say why there may be others than those that were found well; None: these are all."""
+    if rule.scope is Scope.HOST:
+        families = {name.partition(".")[0] for name in _numbers_of(rule)}
+        return None if families.isdisjoint(_OF_LISTED) else untold.get("sockets")
+    return untold.get(rule.scope.value)
+
+
+_OF_LISTED = frozenset(
+    {
+        "fin_wait_1",
+        "fin_wait_2",
+        "idle",
+        "last_ack",
+        "self_connected",
+        "syn_recv",
+        "unanswered",
+        "zero_window",
+    }
+)
+"""Families of facts about the host that are about its sockets, one by one."""
 
 
 def _apply(

@@ -448,8 +448,8 @@ class Snapshot(NamedTuple):
     """Pages of memory of the whole machine."""
     untold: Mapping[str, str] = {}
     """By the name of a fact why it is not known, although what it is computed from is there; by the name of a
-    scope (``listener``) why there may be others than those that are listed. Empty but where a recording
-    leaves something out (queues, timers, states)."""
+    scope (``listener``), or as ``sockets``, why there may be others than those that are listed. Empty but
+    where a recording leaves something out (queues, timers, states)."""
 
 
 class Samples(NamedTuple):

@@ -70,7 +70,7 @@ _PART = Missing("the listing is a part: states that it does not show may be ther
 _NO_QUEUES = f"the listing has no queues; {ASK_SS}"
 _NO_INODES = f"the listing does not tell which connections were accepted; {ASK_SS}"
 _OF_INODES = ("close_wait.not_accepted", "close_wait.not_accepted_ages")
-_SCOPES = ("listener", "port", "destination", "process")
+_SCOPES = ("listener", "port", "destination", "process", "sockets")
 """What there may be others of than those that part of a listing shows."""
 _OF_QUEUES = ("close_wait.eof_read", "close_wait.eof_unread", "close_wait.unread_data")
 _OF_ACCEPT_QUEUES = ("accept_queue.length", "accept_queue.length_before", "accept_queue.least")

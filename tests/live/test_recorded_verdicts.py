@@ -112,7 +112,7 @@ class Comparison:
         live = [severities(first), severities(diagnose(library.rules, both, library.most))]
         single = severities(diagnose(library.rules, Samples(None, both.after), library.most))
         known = set[str]().union(*live, single)
-        explained = {name for rule in library.rules if rule.name in known for name in rule.explains}
+        explained = {name for rule in library.rules if rule.id in known for name in rule.explains}
         for parts in (*((name,) for name in ALONE), *TOGETHER):
             texts = ["\n".join(look[part] for part in parts) for look in looks]
             if not all(text.strip() for text in texts):

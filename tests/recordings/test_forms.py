@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tcpdoctor.answers.rules import shipped_texts
+from tcpdoctor.diagnosis.evaluate import diagnose
+from tcpdoctor.diagnosis.library import Config, load_library
 from tcpdoctor.errors import SnapshotError
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import TcpState
@@ -321,3 +324,21 @@ def test_a_paste_that_begins_with_a_bracket_is_no_json(tmp_path):
     paste = tmp_path / "paste"
     paste.write_text(f"[root@web1 ~]# ss -tan\n{(SAMPLES / 'ss-tan.txt').read_text()}")
     assert open_recording(str(paste)).source.forms == ("ss",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Netid State Recv-Q Send-Q Local Address:Port Peer Address:Port Process\nu_str ESTAB 0 0 * 17 * 19\n",
+        "COMMAND PID USER FD TYPE DEVICE SIZE/OFF NODE NAME\nbash 70 root cwd DIR 8,1 4096 2 /\n",
+        "".join((SAMPLES / "ss-tan.txt").read_text().partition("\n")[2]),
+    ],
+    ids=["no TCP", "no sockets", "no headings"],
+)
+def test_of_a_part_of_the_sockets_no_rule_about_sockets_is_clear(tmp_path, text):
+    paste = tmp_path / "paste"
+    paste.write_text(text)
+    library = load_library(shipped_texts(), Config("none", {}))
+    found = diagnose(library.rules, open_recording(str(paste)).samples, library.most)
+    answered = {rule.id for rule in library.rules} - {one.rule for one in found.unchecked}
+    assert answered <= {finding.rule for finding in found.findings}
