@@ -19,7 +19,7 @@ from tcpdoctor.answers.rules import shipped_texts
 from tcpdoctor.diagnosis.evaluate import diagnose
 from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.diagnosis.library import Config, Library, Override, load_library
-from tcpdoctor.kernel.live import boottime, look_lightly, take_samples, take_snapshot
+from tcpdoctor.kernel.live import look_lightly, take_samples, take_snapshot
 from tcpdoctor.kernel.snapshot import Samples
 from tcpdoctor.lab.catalogue import LAB
 from tcpdoctor.lab.scenario import Broken, Cured
@@ -105,10 +105,9 @@ class Comparison:
     def _faults(self, library: Library, folder: str) -> Iterable[Fault]:
         first = diagnose(library.rules, take_samples(0), library.most)
         before = look_lightly()
-        looks = [collected(folder)]
-        between = boottime()
-        looks.append(collected(folder))
+        looks = [collected(folder), collected(folder)]
         both = Samples(before, take_snapshot(before=before))
+        apart = both.after.clock - before.clock  # not shorter than between any two of the recordings
         live = [severities(first), severities(diagnose(library.rules, both, library.most))]
         single = severities(diagnose(library.rules, Samples(None, both.after), library.most))
         known = set[str]().union(*live, single)
@@ -122,7 +121,7 @@ class Comparison:
                 file.write_text(text, errors="surrogateescape")
             for number in (1, 2):
                 paths = [str(file) for file in files[:number]]
-                samples = open_looks(paths, apart=both.after.clock - between).samples
+                samples = open_looks(paths, apart=apart).samples
                 found = diagnose(library.rules, samples, library.most)
                 expected = [live[0], single] if number == 1 else [*live, single]
                 yield from compared(" + ".join(parts), number, found, expected, [*live, single], explained)
