@@ -35,6 +35,7 @@ from tests.live.fix_stage import (
     exit_of,
     fall_ill,
     held,
+    in_another_namespace,
     in_child,
     others_here,
     wait_until,
@@ -286,12 +287,10 @@ def test_what_was_kept_is_undone_on_any_boot(in_namespace, tmp_path, mount_names
 def kept_here(folder):
     stage = fall_ill(folder)
     assert change(stage).state == "kept"
+    return in_another_namespace(folder, lambda: in_another(stage))
 
 
-def in_another(folder):
-    from tests.live.fix_stage import Stage
-
-    stage = Stage(folder)
+def in_another(stage):
     before = stage.journal.read_bytes(), stage.file.read_bytes()
     write_sysctl(FIN, "5")
     undo, made = (tcpdoctor("fix", *words, *stage.options) for words in (("--undo",), ("--apply", "--yes")))
@@ -299,8 +298,7 @@ def in_another(folder):
 
 
 def test_a_journal_of_another_network_namespace_is_told_of_only(in_namespace, tmp_path):
-    in_namespace(kept_here, tmp_path)
-    undo, made, after, is_untouched = in_namespace(in_another, tmp_path)
+    undo, made, after, is_untouched = in_namespace(kept_here, tmp_path)
     assert "what was changed is in network namespace" in complaint(undo)
     assert "undo it there" in complaint(made)
     assert (after, is_untouched) == ({FIN: "5"}, True)

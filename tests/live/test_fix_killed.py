@@ -21,6 +21,7 @@ from tests.live.fix_stage import (
     exit_of,
     fall_ill,
     held,
+    in_another_namespace,
     in_child,
     others_here,
     wait_until,
@@ -149,20 +150,14 @@ def left_pending(folder: Path) -> str:
     os.waitpid(child, 0)
     state = stage.state()
     assert state is not None
-    return state.run
-
-
-def watched_from_elsewhere(folder: Path, run: str) -> str:
-    stage = Stage(folder)
-    watch_journal(str(stage.journal), run)
+    in_another_namespace(folder, lambda: watch_journal(str(stage.journal), state.run))
     state = stage.state()
     assert state is not None
     return state.state
 
 
 def test_a_guard_in_another_network_namespace_does_not_say_that_it_is_undone(in_namespace, tmp_path):
-    run = in_namespace(left_pending, tmp_path)
-    assert in_namespace(watched_from_elsewhere, tmp_path, run) == "pending"
+    assert in_namespace(left_pending, tmp_path) == "pending"
 
 
 def under_way(folder: Path) -> str:
