@@ -29,7 +29,7 @@ from tcpdoctor.facts.socketset import (
 )
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.sysctl_value import least_default
-from tcpdoctor.facts.value import Value
+from tcpdoctor.facts.value import Range, Value
 from tcpdoctor.kernel.kept_rows import without_file
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
@@ -98,7 +98,14 @@ def default_value(name: str, snapshot: Snapshot) -> Value:
 
     whole, _, part = name.rpartition(".")
     sysctl = whole if part in PARTS.get(whole, ()) else name
-    return _in_units_of_facts(name, sysctl, _default_of(sysctl, snapshot))
+    least = _in_units_of_facts(name, sysctl, _default_of(sysctl, snapshot))
+    if isinstance(snapshot.memory, Missing) and part == "max" and sysctl in _MOST_OF_BUFFERS:
+        return Range(least, _MOST_OF_BUFFERS[sysctl], snapshot.memory.reason) if type(least) is int else least
+    return least
+
+
+_MOST_OF_BUFFERS = {"net.ipv4.tcp_rmem": 6 << 20, "net.ipv4.tcp_wmem": 4 << 20}
+"""Where the defaults end on a machine with much memory, at least; with little they end earlier."""
 
 
 def _default_of(sysctl: str, snapshot: Snapshot) -> Reading[SysctlValue]:

@@ -94,7 +94,9 @@ class Circumstances(NamedTuple):
     initial_namespace: Reading[bool] = Missing("the recording does not tell whether it is of the whole host")
     processes: Mapping[int, Process] = {}
     page_size: int = 4096
-    memory: Reading[int] = Missing("the recording does not tell the machine's memory; ask for: free")
+    memory: Reading[int] = Missing(
+        "the recording does not tell the machine's memory; record with: tcpdoctor snapshot"
+    )
 
 
 def assemble(forms: Sequence[Pasted], told: Circumstances) -> Recording:

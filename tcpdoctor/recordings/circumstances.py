@@ -19,7 +19,7 @@ _LISTINGS = ("proc/net/tcp", "netstat")
 _SLACK = 3600.0
 """Seconds that a report may take from its first command to its last, at most."""
 _PAGE_SIZES = (4096, 16384, 65536)
-_NO_MEMORY = Missing("the recording does not tell the machine's memory; ask for: free")
+_NO_MEMORY = Missing("the recording does not tell the machine's memory; record with: tcpdoctor snapshot")
 
 
 def read_circumstances(files: Files, shown: str, *, trust_times: bool) -> Circumstances:

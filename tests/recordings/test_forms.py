@@ -342,3 +342,17 @@ def test_of_a_part_of_the_sockets_no_rule_about_sockets_is_clear(tmp_path, text)
     found = diagnose(library.rules, open_recording(str(paste)).samples, library.most)
     answered = {rule.id for rule in library.rules} - {one.rule for one in found.unchecked}
     assert answered <= {finding.rule for finding in found.findings}
+
+
+@pytest.mark.parametrize(
+    ("rmem", "told"),
+    [("6291456", "clear"), ("33554432", "clear"), ("4194304", "unknown"), ("100000", "found")],
+)
+def test_without_the_machines_memory_a_default_of_buffers_is_known_within_bounds(tmp_path, rmem, told):
+    paste = tmp_path / "paste"
+    paste.write_text(f"net.ipv4.tcp_rmem = 4096 87380 {rmem}\nnet.ipv4.tcp_wmem = 4096 16384 4194304\n")
+    library = load_library(shipped_texts(), Config("none", {}))
+    found = diagnose(library.rules, open_recording(str(paste)).samples, library.most)
+    fired = "tcp-buffers-lowered" in {finding.rule for finding in found.findings}
+    unknown = "tcp-buffers-lowered" in {one.rule for one in found.unchecked}
+    assert ("found" if fired else "unknown" if unknown else "clear") == told
