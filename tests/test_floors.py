@@ -1,6 +1,7 @@
 """The house has seven floors, imports only go down, and never in a circle."""
 
 import ast
+import functools
 from enum import Enum
 from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
@@ -23,10 +24,16 @@ BESIDE = {"knowledge": ("kernel", "facts", "knowledge"), "lab": ("kernel", "lab"
 MAY_REACH_KNOWLEDGE = ("answers", "report", "cli", "knowledge")
 
 
+@functools.lru_cache(maxsize=1)
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    """All of a module's syntax; of one module at a time, which is parsed once for all that is asked of it."""
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def imported_rooms(path: Path) -> set[str]:
     """The folders of the package that a module imports from, at its top or inside a function."""
     rooms = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes_of(path):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             names = [f"{node.module}.{alias.name}" for alias in node.names]
@@ -45,8 +52,7 @@ def modules() -> list[Path]:
     return sorted(PACKAGE.glob("*/**/*.py"))
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_only_point_down(path):
+def check_imports_only_point_down(path):
     room = path.relative_to(PACKAGE).parts[0]
     reached = imported_rooms(path)
     if room in BESIDE:
@@ -61,7 +67,7 @@ def test_imports_only_point_down(path):
 def imported_modules(path: Path) -> set[str]:
     """The modules of the package that a module imports, at its top or inside a function."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes_of(path):
         if isinstance(node, ast.ImportFrom):
             names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
@@ -100,13 +106,9 @@ ARITHMETIC = {
 SECONDS_GIVEN = {"gmtime": 1, "strftime": 2}
 """Calls that read the clock where they have fewer arguments."""
 
-PURE = [path for path in modules() if path.relative_to(PACKAGE).parts[0] in ("facts", "diagnosis", "report")]
 
-
-@pytest.mark.parametrize("path", PURE, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_floors_above_the_kernel_do_no_input_or_output(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = list(ast.walk(tree))
+def check_no_input_or_output(path):
+    nodes = nodes_of(path)
     imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names} & IMPURE
     for node in nodes:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in imported:
@@ -118,9 +120,8 @@ def test_floors_above_the_kernel_do_no_input_or_output(path):
         assert used <= ARITHMETIC.get(module, set()), f"{path.name} line {node.lineno} uses {module}: {used}"
 
 
-@pytest.mark.parametrize("path", PURE, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_floors_above_the_kernel_open_nothing_and_read_no_clock(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def check_nothing_is_opened_and_no_clock_read(path):
+    for node in nodes_of(path):
         if not isinstance(node, ast.Call):
             continue
         name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
@@ -132,9 +133,8 @@ LOOKS = ("read_", "take_", "probe_", "write_", "find_owners", "find_unlisted")
 """How functions of the kernel's floor begin that read the machine."""
 
 
-@pytest.mark.parametrize("path", PURE, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_floors_above_the_kernel_take_no_look(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def check_no_look_is_taken(path):
+    for node in nodes_of(path):
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("tcpdoctor.kernel"):
             looks = {alias.name for alias in node.names if alias.name.startswith(LOOKS)}
             assert not looks, f"{path.name} line {node.lineno} reads the machine by {looks}"
@@ -161,7 +161,7 @@ def is_a_type(value: object) -> bool:
 def computed_below(path: Path) -> set[str]:
     """What a page imports of the floors below `answers` that is no type and no wording."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes_of(path):
         module = str(node.module) if isinstance(node, ast.ImportFrom) else ""
         if module.split(".")[1:2] and module.split(".")[1] in ("kernel", "facts", "diagnosis"):
             names = {alias.name for alias in node.names} - WORDING.get(module, set())
@@ -169,8 +169,7 @@ def computed_below(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "report").glob("*.py")), ids=lambda path: path.name)
-def test_a_page_computes_nothing(path):
+def check_a_page_computes_nothing(path):
     assert computed_below(path) == set()
 
 
@@ -246,11 +245,7 @@ Measured as CPU time of a process that imports it, above one that has `typing`, 
 
 def lazy_imports(path: Path) -> set[str]:
     """The modules that are imported inside functions of this one."""
-    functions = [
-        node
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.FunctionDef)
-    ]
+    functions = [node for node in nodes_of(path) if isinstance(node, ast.FunctionDef)]
     inside = [node for function in functions for node in ast.walk(function)]
     found = {str(node.module) for node in inside if isinstance(node, ast.ImportFrom)}
     return found | {alias.name for node in inside if isinstance(node, ast.Import) for alias in node.names}
@@ -262,11 +257,23 @@ def reason_of(room: str, module: str) -> str | None:
     return next(begins, None)
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_what_is_imported_late_has_a_reason(path):
+def check_what_is_imported_late_has_a_reason(path):
     room = path.relative_to(PACKAGE).parts[0]
     unexplained = {module for module in lazy_imports(path) if reason_of(room, module) is None}
     assert not unexplained, f"import it at the top of {path.name}, or say in LAZY what that would cost"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_keeps_to_its_floor(path):
+    room = path.relative_to(PACKAGE).parts[0]
+    check_imports_only_point_down(path)
+    check_what_is_imported_late_has_a_reason(path)
+    if room in ("facts", "diagnosis", "report"):
+        check_no_input_or_output(path)
+        check_nothing_is_opened_and_no_clock_read(path)
+        check_no_look_is_taken(path)
+    if room == "report":
+        check_a_page_computes_nothing(path)
 
 
 def test_every_reason_for_a_late_import_has_such_an_import():
