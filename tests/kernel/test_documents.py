@@ -59,7 +59,7 @@ def test_a_damaged_first_line_does_not_hide_the_others(tmp_path):
         ('{"a": 1', "damaged at line 1 column 8"),
         ('{\n "a": 1,\n "b', "damaged at line 3 column 2"),
         ("[" * 200_000, "nested too deeply"),
-        ('{\n"a":' * 50_000, "nested too deeply"),
+        ('{\n"a":' * 200_000, "nested too deeply"),
         ("[" + "[]," * 300_000 + "[]]", "it has more parts than any report"),
         ("[NaN]", "NaN is no JSON"),
         ("[-Infinity]", "-Infinity is no JSON"),
