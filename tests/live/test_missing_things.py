@@ -244,12 +244,12 @@ def test_a_file_of_counters_that_cannot_be_read_is_told_of_and_the_others_are(po
     assert not [reason for reason in told.values() if "net/snmp" in reason or "softnet_stat" in reason]
 
 
-@pytest.mark.parametrize("most", [7, 8, 9])
+@pytest.mark.parametrize("most", [5, 7, 8, 9])
 def test_too_few_descriptors_for_all_namespaces_are_told_with_what_to_raise(port, most):
     limits = (functools.partial(resource.setrlimit, resource.RLIMIT_NOFILE, (most, most)),)
     answer = ask(("check", "--window", "0", "--netns", "all"), refusals=limits)
-    if most > 7 and answer.returncode != 3:  # with few namespaces it may do with these
-        assert "network namespaces: " in answer.stdout
+    if most > 5 and answer.returncode != 3:  # with few namespaces it may do with these
+        assert re.search(r"\b[0-9]+ network namespaces?: ", answer.stdout)
         return
     assert (answer.returncode, answer.stdout) == (3, "")
     assert answer.stderr.endswith("too many files are open for this process's limit; raise it (ulimit -n)\n")
