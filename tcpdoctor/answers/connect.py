@@ -57,7 +57,7 @@ from tcpdoctor.kernel.snapshot import (
     Listener,
     NotHeld,
 )
-from tcpdoctor.kernel.sockets import SocketFilter, read_connections, read_listeners
+from tcpdoctor.kernel.sockets import SocketFilter, find_signers, read_connections, read_listeners
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.sysctl import read_sysctls
 
@@ -461,6 +461,7 @@ def _scene(journey: Journey, settings: Settings, uid: int | None) -> Scene:
         towards = tuple(row for found in detail.values() for row in found.connections if _goes(row, journey))
         complete = _completeness(detail.values())
     local = isinstance(journey.route, Route) and journey.route.kind == "local"
+    listeners = _listeners(journey) if local else None
     return Scene(
         Ports(ends[0], ends[1], reserved),
         towards,
@@ -468,7 +469,8 @@ def _scene(journey: Journey, settings: Settings, uid: int | None) -> Scene:
         port_reuse(settings, journey.source or "", journey.destination),
         complete,
         settings.sysctls,
-        listeners=_listeners(journey) if local else None,
+        listeners=listeners,
+        signed=_signed(journey, listeners) if isinstance(listeners, tuple) else False,
         redirects=_redirects(journey) if local else Redirects((), ()),
         binds=_binds(journey, uid),
         filters=read_filters(journey.port, local=local) if isinstance(journey.route, Route) else NO_FILTERS,
@@ -535,6 +537,14 @@ def _listeners(journey: Journey) -> Reading[tuple[Listener, ...]]:
     entrance = journey.interface or (interface_of(journey.family, journey.destination) if tied else None)
     there = _nearest([row for row in every if _answers(row, journey, entrance)])
     return with_owners(there, find_owners({row.inode: row.uid for row in there}, seconds=_OWNER_SECONDS))
+
+
+def _signed(journey: Journey, listeners: Iterable[Listener]) -> bool:
+    """Whether a listener there takes what comes from the source with a TCP-MD5 signature only."""
+    signers = find_signers(journey.port)
+    networks = [network for row in listeners for network in signers.get(row.inode, ())]
+    source = None if journey.source is None else ip_address(journey.source)
+    return any(source is None or source in ip_network(network, strict=False) for network in networks)
 
 
 def _answers(row: Listener, journey: Journey, entrance: int | None) -> bool:

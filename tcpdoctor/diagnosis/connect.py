@@ -87,6 +87,8 @@ class Scene(NamedTuple):
     """By dotted name; they decide when what nobody holds is gone."""
     listeners: Reading[tuple[Listener, ...]] | None = None
     """Those of this host that the destination leads to; None where it leads to another host."""
+    signed: bool = False
+    """Whether one of them takes what comes from the source with a TCP-MD5 signature only."""
     redirects: Redirects = Redirects((), ())
     """Rules of nft and iptables that may send the connection elsewhere before it comes to a listener."""
     filters: Filters = NO_FILTERS
@@ -265,7 +267,7 @@ _WHY_BIND_DOUBTFUL = (
 def _arrive(journey: Journey, scene: Scene, doubts: tuple[str, ...]) -> _Judgement:
     """What a connection that gets out meets: another host's answer, or this host's own listener."""
     listeners = scene.listeners
-    doubts = (*doubts, *_filtered(scene))
+    doubts = (*doubts, *_filtered(scene), *((_SIGNED,) if scene.signed else ()))
     if listeners is None:
         return "peer", OK, doubts
     if scene.redirects.found:
@@ -321,6 +323,10 @@ def _may_not_be_refused(journey: Journey, scene: Scene) -> Iterator[str]:
 _PERHAPS_TO_ITSELF = (
     "the port is one of those that the kernel chooses from, and a client that gets this very port connects "
     "to itself"
+)
+_SIGNED = (
+    "a listener there takes segments from this source with a TCP-MD5 signature only (TCP_MD5SIG); whether "
+    "the client has its key is not known"
 )
 _REDIRECTED = (
     "a rule of this host may send the connection elsewhere; whether it acts on connections that begin here, "

@@ -45,6 +45,18 @@ def _how_far(journey: Journey, scene: Scene, answer: ConnectPrediction) -> str:
     sure = "" if answer.certain else "probably "
     if scene.filters.named and answer.stage in ("peer", "accepted") and not scene.redirects.found:
         return f"{_lets_out(journey, answer)} unless {_rules(scene)} stops it: see the rule."
+    if scene.signed and answer.stage == "accepted":
+        return (
+            f"{_lets_out(journey, answer)}; a listener of this host takes it if the client signs with its "
+            "TCP-MD5 key, and without one it gets no answer (ETIMEDOUT)."
+        )
+    if scene.filters.others and answer.stage in ("peer", "accepted") and not scene.redirects.found:
+        reached = "" if answer.stage == "peer" else ", and a listener of this host would take it"
+        others = " and of ".join(scene.filters.others[:2])
+        return (
+            f"{_lets_out(journey, answer)}{reached}; whether rules of {others} that drop or reject packets "
+            "stop it was not compared."
+        )
     match answer.stage:
         case "peer" if scene.redirects.found:
             one = scene.redirects.found[0]

@@ -177,6 +177,9 @@ class Replay:
             if isinstance(row, Listener) and local_port in (None, 0, row.local.port) and only.accepts(row)
         )
 
+    def find_signers(self, _port: int) -> Mapping[int, tuple[str, ...]]:
+        return {}  # keys are not recorded
+
     def read_connections(
         self,
         states: Iterable[TcpState],

@@ -33,7 +33,7 @@ from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.tally import Column, GroupTally, Key, KeysWhere, StateTally, both
 from tcpdoctor.named_tuples import NamedTuple
 
-INFO, SKMEMINFO, SKV6ONLY, ULP_INFO, CGROUP_ID = 2, 7, 11, 19, 21
+INFO, SKMEMINFO, SKV6ONLY, MD5SIG, ULP_INFO, CGROUP_ID = 2, 7, 11, 18, 19, 21
 WITH_INFO = 1 << (INFO - 1)
 """Ask for struct tcp_info."""
 WITH_MEMORY = 1 << (SKMEMINFO - 1)
@@ -41,6 +41,8 @@ WITH_MEMORY = 1 << (SKMEMINFO - 1)
 
 _MESSAGE = struct.Struct("=BBBB2s2s16s16sIIIIIIII")  # from byte 16 of the row, 72 bytes
 _ATTRIBUTE = struct.Struct("=HH")
+_MD5_KEY = struct.Struct("=BBH16s80x")
+"""struct tcp_diag_md5sig: family, length of the prefix, length of the key, address. The key is skipped."""
 _WORD, _CGROUP = struct.Struct("=I"), struct.Struct("=Q")
 _MPTCP = b"mptcp\0"  # INET_ULP_INFO_NAME inside INET_DIAG_ULP_INFO
 _MESSAGE_LAYOUT, _MESSAGE_FIELDS = "=16xBBBB2s2s16s16sIIIIIIII", 16
@@ -215,6 +217,19 @@ def find_attribute(data: bytes, wanted: int) -> int | None:
             return at + _ATTRIBUTE.size
         at += (length + 3) & ~3
     return None
+
+
+def signers_of(data: bytes) -> tuple[str, ...]:
+    """The networks, as ``10.0.0.0/8``, whose segments a socket takes with a TCP-MD5 signature only.
+
+    The kernel tells them to CAP_NET_ADMIN alone, where tcp_info was asked for; else there are none.
+    """
+    keys = _attributes(data).get(MD5SIG, b"")
+    whole = keys[: len(keys) - len(keys) % _MD5_KEY.size]
+    return tuple(
+        f"{socket.inet_ntop(family, address[: 4 if family == socket.AF_INET else 16])}/{prefix}"
+        for family, prefix, _, address in _MD5_KEY.iter_unpack(whole)
+    )
 
 
 def cgroup_of(data: bytes) -> Reading[int]:

@@ -29,6 +29,7 @@ from tcpdoctor.kernel.sock_diag_rows import (
     add_states,
     align,
     decode_row,
+    signers_of,
 )
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.tally import LISTED_STATES, GroupTally, StateTally
@@ -292,6 +293,29 @@ def read_listeners(
         return answer
     listeners, _, complete = answer
     return complete if isinstance(complete, Missing) else tuple(filter(only.accepts, listeners))
+
+
+@replayed
+def find_signers(port: int) -> Mapping[int, tuple[str, ...]]:
+    """By inode, the networks whose segments a listener on this port takes with a TCP-MD5 signature only.
+
+    Only listeners with such keys are in it; none is where the kernel does not tell: without CAP_NET_ADMIN,
+    through /proc/net/tcp, in a recording. Keys of TCP-AO no kernel lists.
+    """
+    request = Request(1 << TcpState.LISTEN, WITH_INFO, port)
+    signers: dict[int, tuple[str, ...]] = {}
+
+    def look(way: Way) -> tuple[None, bool]:
+        def take(rows: Rows) -> None:
+            for at, end in each_row(rows, request):
+                networks = signers_of(bytes(rows.data[at:end]))
+                if networks:
+                    signers[_INODE_NUMBER.unpack_from(rows.data, at + _INODE_AT)[0]] = networks
+
+        return None, list_rows(way, request, take)
+
+    first_answer([way for way in WAYS if way is not Way.PROC], look)
+    return signers
 
 
 @replayed

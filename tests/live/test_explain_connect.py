@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -510,9 +511,52 @@ def test_a_rule_that_drops_or_rejects_packets_for_the_port_makes_it_uncertain(in
     assert ["a listener of this host takes it" in report["summary"] for report in named] == [
         False,
         False,
-        True,
+        False,
     ]
+    assert "whether rules of nft (table ip f, chain out)" in named[2]["summary"]
     assert ["nft list ruleset" in " ".join(report["advice"]) for report in named] == [True, True, False]
+
+
+TCP_MD5SIG = 14
+
+
+def set_md5_key(sock, peer):
+    address = struct.pack("=H2x4s", socket.AF_INET, socket.inet_aton(peer)).ljust(128, b"\0")
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_MD5SIG, address + struct.pack("=BBHi80s", 0, 0, 7, 0, b"testing"))
+
+
+def signing_listeners():
+    answers = []
+    with ExitStack() as stack:
+        for port, peer in ((7001, "127.0.0.1"), (7002, "127.0.0.9")):
+            server = stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            try:
+                set_md5_key(server, peer)
+            except OSError as error:
+                return error.errno
+            report = json.loads(
+                tcpdoctor("explain", "--connect", f"127.0.0.1:{port}", "--format", "json").stdout
+            )
+            client = stack.enter_context(socket.socket())
+            client.settimeout(1)
+            try:
+                kernel = client.connect_ex(("127.0.0.1", port))
+            except TimeoutError:
+                kernel = errno.EAGAIN
+            answers.append((report, kernel))
+    return answers
+
+
+def test_a_listener_that_takes_signed_segments_only_is_not_certain_to_answer(in_namespace):
+    answers = in_namespace(signing_listeners)
+    if answers in (errno.ENOPROTOOPT, errno.EOPNOTSUPP):
+        pytest.skip("this kernel has no TCP-MD5")
+    (signed, unheard), (plain, heard) = answers
+    assert (unheard, heard) == (errno.EAGAIN, 0)
+    assert (signed["connect"]["verdict"], signed["connect"]["certain"]) == ("ok", False)
+    assert "TCP-MD5 signature only" in signed["doubts"][0]
+    assert "if the client signs with its TCP-MD5 key" in signed["summary"]
+    assert (plain["connect"]["certain"], plain["doubts"]) == (True, [])
 
 
 def to_itself():
