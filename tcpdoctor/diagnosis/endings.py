@@ -317,7 +317,9 @@ class Stories:
         """
         for cookie in [cookie for cookie in self._numbers if cookie in self._waiting]:
             _, numbers = self._numbers.pop(cookie)
-            yield from self._tell_socket(self._waiting.pop(cookie), numbers)
+            story = self._waiting.pop(cookie)
+            self.undelivered += story.ended is None  # every socket changes to CLOSE before it is destroyed
+            yield from self._tell_socket(story, numbers)
         late = [cookie for cookie, (at, _) in self._numbers.items() if now - at >= EVENTS_TAKE]
         yield from self._tell_late([self._numbers.pop(cookie) for cookie in late])
         while self._waiting:

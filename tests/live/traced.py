@@ -1,5 +1,6 @@
 """Connections that end in this namespace while they are traced."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,12 +51,17 @@ def delivered_endings_of(
     """The same of work that can be done again, where the kernel delivered every event of it.
 
     perf drops what interrupts do on a task that it believes to be inside an event, for ever where a task was
-    left so: a timer that ends a connection is then seen only where it runs on another.
+    left so, as the idle task of one processor: each try is on another one, where its timers then run.
     """
-    for _ in range(7):
-        ended, summary = endings_of(work, number, question)
-        if "undelivered" not in summary.missing:
-            break
+    allowed = sorted(os.sched_getaffinity(0))
+    try:
+        for number_of_try in range(8):
+            os.sched_setaffinity(0, {allowed[number_of_try % len(allowed)]})
+            ended, summary = endings_of(work, number, question)
+            if "undelivered" not in summary.missing:
+                break
+    finally:
+        os.sched_setaffinity(0, allowed)
     return ended, summary
 
 
