@@ -57,10 +57,9 @@ def build(target: Path, *pip_options: str, every_python: bool = False) -> None:
         (folder / "__main__.py").write_text(START)
         # `legacy` puts the .pyc beside the .py, the only place where zipimport looks for it; it holds a hash
         # of the source in place of its time.
-        unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
-        compileall.compile_dir(
-            folder, quiet=2, legacy=True, stripdir=str(folder), invalidation_mode=unchecked, workers=1
-        )
+        compile_beside(folder)
+        for room in WITHOUT_DOCSTRINGS:
+            compile_beside(folder / "tcpdoctor" / room, optimize=2, within=folder)
         for python in other_pythons() if every_python else ():
             add_compiled(folder, python)
         for compiled in (folder / "pyroute2").rglob("*.pyc"):
@@ -71,6 +70,27 @@ def build(target: Path, *pip_options: str, every_python: bool = False) -> None:
         # adds is not needed, and Ctrl-C in the midst of it would end in Python's traceback and exit code 1.
         zipapp.create_archive(folder, target, interpreter="/usr/bin/env -S python3 -IS", compressed=True)
         target.chmod(0o755)  # zipapp lets only the owner run it
+
+
+WITHOUT_DOCSTRINGS = ("answers", "diagnosis", "facts", "kernel", "lab", "recordings", "report")
+"""Rooms whose docstrings nobody reads while they run, 4 % of the file; typer prints those of `cli`.
+
+Assertions go with them: those of the package tell a type checker what cannot be otherwise.
+"""
+
+
+def compile_beside(folder: Path, *, optimize: int = -1, within: Path | None = None) -> None:
+    """Put compiled code beside the sources of a folder, over what is there; paths begin at `within`."""
+    compileall.compile_dir(
+        folder,
+        force=True,
+        quiet=2,
+        legacy=True,
+        optimize=optimize,
+        stripdir=str(within or folder),
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        workers=1,
+    )
 
 
 def other_pythons() -> list[str]:

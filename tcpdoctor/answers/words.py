@@ -569,8 +569,8 @@ def _several(text: str) -> str | None:
 
 
 _MOST_NEAR = 6
-_BEGINS = 4
-"""Letters of a word that is only begun."""
+_BEGINS, _BEGINS_A_STATE = 4, 3
+"""Letters of a word that is only begun; of states there are few."""
 
 
 def _near(text: str) -> list[str]:
@@ -597,6 +597,9 @@ def _near(text: str) -> list[str]:
     said = list(dict.fromkeys([*begun, *parts])) if len(bare(text)) >= _BEGINS else []
     if 0 < len(said) <= _MOST_NEAR:
         return said
+    states = [name for name in state_keys() if name in begun]
+    if len(bare(text)) >= _BEGINS_A_STATE and 0 < len(states) <= _MOST_NEAR:
+        return states
     near = get_close_matches(bare(text), spelled, n=1, cutoff=0.78)
     if near:
         return [spelled[near[0]]]

@@ -24,6 +24,7 @@ from tcpdoctor.diagnosis.rule import NEEDS, Rule, Trigger, read_body
 from tcpdoctor.diagnosis.tree import facts_of
 from tcpdoctor.facts.fact import OWNED_FACTS
 from tcpdoctor.facts.host import HostFacts, subjects_of
+from tcpdoctor.facts.portrange import is_loopback
 from tcpdoctor.facts.subject import Crowd, Scope, Subject
 from tcpdoctor.kernel.reading import Missing, Reading, Refused
 from tcpdoctor.kernel.snapshot import Endpoint, Held, Listener, Owned, Samples, Snapshot
@@ -277,7 +278,7 @@ def diagnose_port(rules: Sequence[Rule], samples: Samples, port: int, pids: Coll
         return subject.scope is not Scope.PROCESS or subject.identity.get("pid") in pids
 
     def is_here(peer: Endpoint) -> bool:
-        return peer.port == port and peer.address.startswith(("127.", "::1"))
+        return peer.port == port and is_loopback(peer.address)
 
     def concerns(finding: Finding) -> bool:
         if finding.scope is Scope.HOST:

@@ -194,11 +194,10 @@ def _case(holders: tuple[Holder, ...], standings: Mapping[int, Reading[Standing]
     systemd = [h for h in known if is_service_manager(h, standings[h.pid])]
     holder = next(iter(systemd), holders[0])
     standing = standings.get(holder.pid)
-    if standing is None or isinstance(standing, Missing):
-        standing = Standing(
-            Kin(holder.pid, holder.name, 0, 0.0, uid=holder.uid), 0.0, Missing("not looked at")
-        )
-    return Case(holder, standing, holders, asker)
+    if isinstance(standing, Standing):
+        return Case(holder, standing, holders, asker)
+    nothing = Standing(Kin(holder.pid, holder.name, 0, 0.0, uid=holder.uid), 0.0, Missing("not looked at"))
+    return Case(holder, nothing, holders, asker, unseen=standing is not None)
 
 
 def is_service_manager(holder: Holder, standing: Reading[Standing] | None) -> bool:
@@ -404,12 +403,26 @@ def stop_process(case: Case) -> Stop:
         case.holder,
         (kill,),
         note="; ".join(
-            filter(None, (told and told[1].format(pid=pid), _why_deaf(case), _who_starts_it(case)))
+            filter(
+                None,
+                (
+                    told and told[1].format(pid=pid),
+                    _why_deaf(case),
+                    _who_starts_it(case),
+                    _NOT_SEEN.format(pid=pid) if case.unseen else None,
+                ),
+            )
         )
         or None,
         avoid=_around(case),
         with_children=program_of(case.kin) in _POSTGRES and told is not None,
     )
+
+
+_NOT_SEEN = (
+    "whether a unit, a container or a master process keeps it is not told here: see `systemctl status {pid}` "
+    "first, and stop that"
+)
 
 
 def _kill(case: Case, signal: str) -> str:
@@ -474,43 +487,11 @@ RESTARTERS = frozenset(("watchmedo", "monitor", "nodemon", "respawn", "daemon", 
 """Programs that start their child again; ``monitor`` is that of forever."""
 NEVER_AGAIN = frozenset(
     (
-        *(
-            "tmux",
-            "tmux: server",
-            "screen",
-            "SCREEN",
-            "zellij",
-            "abduco",
-            "dtach",
-            "login",
-            "bwrap",
-            "unshare",
-        ),
-        *(
-            "firejail",
-            "nsenter",
-            "chroot",
-            "sleep",
-            "cat",
-            "tail",
-            "sshd",
-            "sshd-session",
-            "cron",
-            "crond",
-            "atd",
-        ),
-        *(
-            "xterm",
-            "konsole",
-            "gnome-terminal-",
-            "code",
-            "mysqld_safe",
-            "dbus-run-session",
-            "ssh",
-            "gdb",
-            "rr",
-        ),
-        *("xargs", "parallel", "socat", "nohup", "setsid", "start-stop-daem", "ctest", "pytest"),
+        *("tmux", "tmux: server", "screen", "SCREEN", "zellij", "abduco", "dtach", "login", "bwrap"),
+        *("unshare", "firejail", "nsenter", "chroot", "sleep", "cat", "tail", "sshd", "sshd-session"),
+        *("cron", "crond", "atd", "xterm", "konsole", "gnome-terminal-", "code", "mysqld_safe"),
+        *("dbus-run-session", "ssh", "gdb", "rr", "xargs", "parallel", "socat", "nohup", "setsid"),
+        *("start-stop-daem", "ctest", "pytest"),
     )
 )
 """Programs whose child, once it has ended, they do not start again."""

@@ -165,7 +165,7 @@ def load_library(
     if only is not None:
         if not only:
             raise QuestionError("--only: names no rule; give an id, or leave the option out")
-        kept = {_place(name, rules, "--only: ", UnknownRuleError) for name in only}
+        kept = {_place(name, rules, "", UnknownRuleError) for name in only}  # `check RULE` is it too
         off |= {place: "--only" for place in range(len(rules)) if place not in kept}
     for name in skip:
         off[_place(name, rules, "--skip: ", UnknownRuleError)] = "--skip"

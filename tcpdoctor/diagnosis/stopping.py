@@ -109,6 +109,8 @@ class Case(NamedTuple):
     standing: Standing
     holders: tuple[Holder, ...]
     asker: Asker
+    unseen: bool = False
+    """What stands about the holder could not be read, and its `standing` says nothing."""
 
     @property
     def kin(self) -> Kin:

@@ -29,9 +29,13 @@ T = TypeVar("T")
 _SECONDS = 1.0
 """CPU time for the rules of each kind, some of which are read again for every port that they name."""
 _MOST_SPANS = 4_096
+"""Ports at which the answer changes."""
 _MOST_ROUTES, _MOST_HERE = 1_000, 64
+"""Destinations, and addresses of this host among them."""
 _MOST_PROCESSES, _MOST_KIN, _MOST_LINEAGES = 500, 5_000, 2_000
+"""Holders, processes around them, and descriptors of theirs. What was left out is told as not looked at."""
 _CONTAINERS = 32
+"""Addresses that packets are sent to of which the container is looked up."""
 
 
 class RedirectsFrom(NamedTuple):

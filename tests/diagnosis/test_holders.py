@@ -595,6 +595,12 @@ def test_a_holder_of_whom_nothing_is_known_is_a_process():
     assert who_may_be_stopped((), {}) is None
 
 
+def test_where_nobody_can_tell_what_keeps_a_process_it_is_said_before_anything_is_killed():
+    found = who_may_be_stopped((Holder(20, "app", 3, 0),), {20: Missing("not in the recording")})
+    assert found.commands == ("kill 20",)
+    assert "is not told here: see `systemctl status 20` first" in found.note
+
+
 def test_the_advice_says_since_when_it_runs_as_what_and_what_ends():
     parent = kin(10, "/usr/bin/keeper")
     found = stop_of(kin(20, "/opt/app --port 8080", parent=10), "/", parent)

@@ -48,7 +48,7 @@ def test_only_and_skip_choose_by_id_or_by_family_and_id():
 @pytest.mark.parametrize(
     ("choice", "says"),
     [
-        ({"only": ["socket-leak"]}, "--only: there is no rule 'socket-leak'; did you mean sockets-leak?"),
+        ({"only": ["socket-leak"]}, "there is no rule 'socket-leak'; did you mean sockets-leak?"),
         ({"only": ["close/socket-leak"]}, "did you mean close/sockets-leak?"),
         ({"skip": ["xyzzy"]}, "--skip: there is no rule 'xyzzy'; `tcpdoctor rules list` prints all of them"),
         ({"only": []}, "--only: names no rule; give an id, or leave the option out"),

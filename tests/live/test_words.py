@@ -294,6 +294,7 @@ def test_lines_of_logs_name_the_error_and_the_end_they_are_about(line, asked):
         ("8080 9090", "one question at a time: tcpdoctor explain 8080"),
         ("EADDR", "EADDRINUSE or EADDRNOTAVAIL"),
         ("tcp_fin", "explain tcp_fin_timeout$"),
+        ("syn", "explain syn_sent or syn_recv$"),
         ("net.ipv4.tcp_fin_timeot", "explain tcp_fin_timeout$"),
         ("orphans", "orphans-near-limit, orphans-reset, .* or tcp_max_orphans"),
         ("backlog", "tcp_max_syn_backlog"),
