@@ -55,6 +55,8 @@ def build(target: Path, *pip_options: str, every_python: bool = False) -> None:
         folder = Path(name) / "files"
         install(folder, *pip_options)
         (folder / "__main__.py").write_text(START)
+        for page in (folder / "tcpdoctor" / "knowledge").rglob("*.toml"):
+            page.unlink()  # compiled.bin has what they say
         # `legacy` puts the .pyc beside the .py, the only place where zipimport looks for it; it holds a hash
         # of the source in place of its time.
         compile_beside(folder)

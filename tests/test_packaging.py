@@ -90,6 +90,30 @@ def test_rules_are_compiled_in_what_is_installed(form, installed, one_file, tmp_
     ]
 
 
+@pytest.mark.parametrize("form", ["wheel", "one file"])
+def test_pages_are_compiled_in_what_is_installed(form, installed, one_file, tmp_path):
+    words = ("TIME_WAIT", "tcp_fin_timeout", "SO_REUSEADDR", "EADDRINUSE", "tcp_tw_recycle")
+    code = (
+        "import os, sys; from tcpdoctor.__main__ import main\n"
+        "leave, seen = os._exit, ('tomllib', 'importlib.resources')\n"
+        "def listing(code):\n"
+        "    print(*(name in sys.modules for name in seen), file=sys.stderr, flush=True)\n"
+        "    leave(code)\n"
+        "os._exit = listing\n"
+        "main()"
+    )
+    path = installed if form == "wheel" else one_file
+    environment = os.environ | {
+        "PYTHONPATH": f"{path}:{dependencies(tmp_path)}",
+        "PYTHONNOUSERSITE": "1",
+    }
+    for word in words:
+        command = (sys.executable, "-S", "-c", code, "explain", word)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd="/")
+        assert (done.returncode, done.stderr.split()) == (0, ["False", "False"])
+        assert word in done.stdout
+
+
 def test_the_wheel_ships_its_manual_pages(installed):
     pages = sorted(path.name for path in (installed / "share" / "man").glob("*/*"))
     assert pages == ["tcpdoctor-rules.5", "tcpdoctor.1"]

@@ -50,6 +50,7 @@ def load_compiled(rules: str | None) -> Sequence[Rule] | None:
         data = loader.get_data(os.path.join(package, FILE))  # type: ignore[union-attr]  # of a folder or a zip
         stream = BytesIO(data)
         _pickle.load(stream)  # texts (tcpdoctor.prepared); all of it is as much ours as the code
+        _pickle.load(stream)  # pages (tcpdoctor.knowledge.resource)
         found = Compiled(*_pickle.load(stream))
     except (
         OSError,

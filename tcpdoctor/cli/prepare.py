@@ -3,7 +3,7 @@
     python -m tcpdoctor.cli.prepare [TARGET]
 
 Without a target it is for the checkout that it runs from, with the times of its files, so that a change is
-seen. The file holds two pickles: texts that are printed without importing anything, and the rules.
+seen. The file holds three pickles: texts that are printed without importing anything, pages, and the rules.
 """
 
 import _pickle
@@ -17,6 +17,7 @@ from tcpdoctor.answers.compiled import FILE, compile_rules
 from tcpdoctor.cli import app
 from tcpdoctor.cli.app import build_command, help_text
 from tcpdoctor.cli.hot import HOT_COMMANDS, declared
+from tcpdoctor.knowledge.resource import compile_tables
 from tcpdoctor.prepared import COMMANDS, HELP, LOOK, look_at_texts
 
 
@@ -33,7 +34,8 @@ def prepare(package: Path, rules: Path, *, here: bool) -> bytes:
         COMMANDS: {name: declared(build_command(name, app.COMMANDS[name]).params) for name in HOT_COMMANDS},
         LOOK: look_at_texts(str(package)) if here else "",
     }
-    return _pickle.dumps(prepared, 5) + compile_rules(package, rules, here=here)
+    pages = compile_tables(package / "knowledge", here=here)
+    return _pickle.dumps(prepared, 5) + pages + compile_rules(package, rules, here=here)
 
 
 def main(arguments: Sequence[str]) -> int:

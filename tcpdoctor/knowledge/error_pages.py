@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.knowledge.resource import bare, find_name, list_names, parse_toml, read_text
+from tcpdoctor.knowledge.resource import bare, find_name, list_names, read_table
 from tcpdoctor.knowledge.state_pages import Mistake
 
 FOLDER = "errors"
@@ -87,7 +87,7 @@ def find_error(asked: str) -> ErrorPage:
         _refuse_other(spelled)
         spelled = (error_in_line(asked) if " " in asked.strip() else _translated(asked)) or spelled
     name = find_name(spelled, spellings, "error of TCP")
-    return _page(name, parse_toml(read_text(f"{FOLDER}/{name.lower()}.toml")))
+    return _page(name, read_table(f"{FOLDER}/{name.lower()}.toml"))
 
 
 def error_in_line(line: str) -> str | None:
@@ -110,7 +110,7 @@ def _translated(text: str) -> str | None:
     if len(text) > _LONGEST_LINE:
         return None
     folded = _folded(text)
-    texts = parse_toml(read_text("error_texts.toml"))
+    texts = read_table("error_texts.toml")
     return next((name for name, said in texts.items() if any(_folded(one) in folded for one in said)), None)
 
 

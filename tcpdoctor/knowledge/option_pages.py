@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tcpdoctor.kernel.sockopts import Option
-from tcpdoctor.knowledge.resource import bare, find_name, list_names, parse_toml, read_text
+from tcpdoctor.knowledge.resource import bare, find_name, list_names, read_table
 from tcpdoctor.knowledge.state_pages import Mistake
 
 FOLDER = "options"
@@ -99,7 +99,7 @@ def find_option(asked: str) -> OptionPage:
     """
     last = asked.strip().replace("/", ".").rpartition(".")[2] or asked
     name = find_name(last, _spellings(option_names()), "socket option")
-    return _page(parse_toml(read_text(f"{FOLDER}/{name.lower()}.toml")))
+    return _page(read_table(f"{FOLDER}/{name.lower()}.toml"))
 
 
 def _spellings(names: tuple[str, ...]) -> dict[str, str]:
@@ -166,7 +166,7 @@ class Runtime(NamedTuple):
 
 def read_runtimes() -> tuple[Runtime, ...]:
     """Return all that were looked at, servers first."""
-    tables = parse_toml(read_text("runtimes.toml"))
+    tables = read_table("runtimes.toml")
     return tuple(_runtime(table) for kind in ("server", "client") for table in tables[kind])
 
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from tcpdoctor.knowledge.resource import bare, find_name, parse_toml, read_text
+from tcpdoctor.knowledge.resource import bare, find_name, read_table, read_text
 
 
 class Mistake(NamedTuple):
@@ -66,7 +66,7 @@ _NUMBERS = (
 
 def state_keys() -> tuple[str, ...]:
     """Return the keys of all states that have a page."""
-    return tuple(parse_toml(read_text("states.toml")))
+    return tuple(read_table("states.toml"))
 
 
 def find_state(asked: str) -> StatePage:
@@ -77,7 +77,7 @@ def find_state(asked: str) -> StatePage:
     Raises:
         QuestionError: There is no such state; with the nearest.
     """
-    tables = parse_toml(read_text("states.toml"))
+    tables = read_table("states.toml")
     spellings: dict[str, str] = {}
     for key, table in tables.items():
         for spelling in (key, table["rfc"] if key != "bound" else key, *_ALSO.get(key, ())):

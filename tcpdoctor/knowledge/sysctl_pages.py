@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.knowledge.resource import bare, find_name, list_names, parse_toml, read_text
+from tcpdoctor.knowledge.resource import bare, find_name, list_names, read_table
 
 FOLDER = "sysctls"
 
@@ -56,13 +56,13 @@ class SysctlPage(NamedTuple):
 
 def sysctl_names() -> tuple[str, ...]:
     """Return the names of all sysctls that have a page, those that are gone last."""
-    return tuple(_places())
+    return tuple(_tables())
 
 
 @functools.cache
 def all_pages() -> Mapping[str, SysctlPage]:
     """Return every page by its name, those of sysctls that are gone last."""
-    return {name: _page(name, _tables(text)[name]) for name, text in _places().items()}
+    return {name: _page(name, table) for name, table in _tables().items()}
 
 
 def find_sysctl(asked: str) -> SysctlPage:
@@ -87,7 +87,7 @@ def find_sysctl(asked: str) -> SysctlPage:
     other = bare_name if known else _other_name(bare_name)
     meant = other if bare(other) in spellings else bare_name
     name = find_name(meant, spellings, "sysctl of TCP", lambda: _spellings(names_to_suggest()))
-    return _page(name, _tables(_places()[name])[name])
+    return _page(name, _tables()[name])
 
 
 def names_to_suggest() -> tuple[str, ...]:
@@ -133,15 +133,10 @@ def _without_frame(asked: str) -> str:
 
 
 @functools.cache
-def _places() -> Mapping[str, str]:
-    """The text of the file that holds a sysctl's page, by name."""
-    texts = [read_text(f"{FOLDER}/{name}") for name in _gone_last(list_names(FOLDER))]
-    return {name: text for text in texts for name in re.findall(r'(?m)^\["([^"]+)"\]', text)}
-
-
-@functools.cache
-def _tables(text: str) -> Mapping[str, Any]:
-    return parse_toml(text)
+def _tables() -> Mapping[str, Mapping[str, Any]]:
+    """What the files say of each sysctl, by its name."""
+    files = [read_table(f"{FOLDER}/{name}") for name in _gone_last(list_names(FOLDER))]
+    return {name: table for file in files for name, table in file.items()}
 
 
 def _gone_last(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """What is printed without importing the command line is what the command line would print."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -102,3 +103,53 @@ def test_other_words_are_left_to_typer(monkeypatch):
     assert prepared_text(["--version"]) == f"tcpdoctor {tcpdoctor.__version__}\n"
     for words in (["--version", "--help"], ["check", "--help"], ["--vers"], ["help"]):
         assert prepared_text(words) is None
+
+
+_TABLES = """
+import json, sys
+from pathlib import Path
+from tcpdoctor.knowledge import resource
+room = Path(resource.__file__).parent
+names = [path.relative_to(room).as_posix() for path in sorted(room.rglob("*.toml"))]
+tables = {name: resource.read_table(name) for name in names}
+print(json.dumps([tables, "tomllib" in sys.modules or "tomli" in sys.modules]))
+"""
+
+
+def tables_of(folder):
+    """What the pages' files say to a program in this folder, and whether any was parsed."""
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    command = (sys.executable, "-c", _TABLES)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    tables, parsed = json.loads(done.stdout)
+    return tables, parsed
+
+
+def test_compiled_pages_are_those_of_their_files(prepared):
+    target = prepared / "tcpdoctor" / FILE
+    kept = target.read_bytes()
+    compiled, parsed = tables_of(prepared)
+    assert not parsed
+    target.unlink()
+    try:
+        assert tables_of(prepared) == (compiled, True)
+        target.write_bytes(b"garbage")
+        assert tables_of(prepared) == (compiled, True)
+    finally:
+        target.write_bytes(kept)
+    assert len(compiled) > 70
+
+
+def test_a_page_that_was_changed_is_read_and_one_that_was_touched_is_not(prepared):
+    path, target = prepared / "tcpdoctor" / "knowledge" / "states.toml", prepared / "tcpdoctor" / FILE
+    text, kept = path.read_text(), target.read_bytes()
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_007))
+    try:
+        assert not tables_of(prepared)[1]
+        path.write_text(text + '\n[another]\nname = "ANOTHER"\n')
+        tables, parsed = tables_of(prepared)
+    finally:
+        path.write_text(text)
+    assert (parsed, tables["states.toml"]["another"]) == (True, {"name": "ANOTHER"})
+    assert target.read_bytes() == kept

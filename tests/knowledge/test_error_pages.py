@@ -88,9 +88,9 @@ def test_an_error_of_other_calls_is_said_to_be_one(asked, complaint):
 
 def test_only_the_page_that_was_asked_for_is_read(monkeypatch):
     seen = []
-    original = resource.read_text
+    original = resource.read_table
     monkeypatch.setattr(
-        "tcpdoctor.knowledge.error_pages.read_text", lambda name: seen.append(name) or original(name)
+        "tcpdoctor.knowledge.error_pages.read_table", lambda name: seen.append(name) or original(name)
     )
     find_error("98")
     assert seen == ["errors/eaddrinuse.toml"]

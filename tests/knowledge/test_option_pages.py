@@ -58,9 +58,9 @@ def test_an_unknown_option_gets_the_nearest(asked, nearest):
 
 def test_only_the_page_that_was_asked_for_is_read(monkeypatch):
     seen = []
-    original = resource.read_text
+    original = resource.read_table
     monkeypatch.setattr(
-        "tcpdoctor.knowledge.option_pages.read_text", lambda name: seen.append(name) or original(name)
+        "tcpdoctor.knowledge.option_pages.read_table", lambda name: seen.append(name) or original(name)
     )
     find_option("reuseport")
     assert seen == ["options/so_reuseport.toml"]
