@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tcpdoctor.lab.closing import fin_wait_1_stuck, last_ack_stuck
 from tcpdoctor.lab.namespace import write_sysctl
 from tests.cli.command import tcpdoctor
 from tests.live.port_holders import SO_BINDTODEVICE, Recipe, acting_as, fast_open, hold_port, simultaneous
@@ -360,3 +361,23 @@ def test_findings_of_check_at_this_port_come_with_its_severity(in_namespace):
     answer = in_namespace(a_full_accept_queue)
     found = {finding["rule"]: finding["severity"] for finding in answer["findings"]}
     assert any(rule.startswith("accept-queue") for rule in found), found
+
+
+def findings_of_check_and_port(disease) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+    """Rules of the host and their severities, once `check` finds the disease."""
+    with disease(23) as peers:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            report = described(tcpdoctor("check", "--window", "0", "--json").stdout)
+            stuck = {(one["rule"], one["severity"]) for one in report["findings"] if "stuck" in one["rule"]}
+            if stuck:
+                break
+            assert time.monotonic() < deadline
+        told = ask(port=peers[0].getsockname()[1])["findings"]
+        return stuck, {(one["rule"], one["severity"]) for one in told if "stuck" in one["rule"]}
+
+
+@pytest.mark.parametrize("disease", [fin_wait_1_stuck, last_ack_stuck], ids=lambda disease: disease.__name__)
+def test_what_is_found_of_the_host_is_told_at_the_port_where_its_peers_are(in_namespace, disease):
+    by_check, at_the_port = in_namespace(findings_of_check_and_port, disease)
+    assert by_check == at_the_port != set()
