@@ -313,7 +313,11 @@ def checked(diagnosis: Diagnosis) -> int:
 
 
 def measures_of(check: Check) -> "Sequence[Measure]":
-    """Return how far the worst subject of each rule has gone, rules that do not apply here left out."""
+    """Return how far the worst subject of each rule has gone, rules that do not apply here left out.
+
+    Where a recording is a part, those that it does not show may have gone further: Missing, if nothing fired.
+    """
+    from tcpdoctor.diagnosis.evaluate import why_a_part
     from tcpdoctor.diagnosis.measure import measures  # two formats need it
     from tcpdoctor.facts.host import HostFacts, subjects_of
 
@@ -321,7 +325,14 @@ def measures_of(check: Check) -> "Sequence[Measure]":
     elsewhere = {unchecked.rule for unchecked in check.diagnosis.unchecked if not unchecked.applies}
     host = HostFacts(samples)
     rules = [rule for rule in check.rules if rule.id not in elsewhere]
-    return measures(rules, lambda scope: subjects_of(samples, scope, host))
+    found = measures(rules, lambda scope: subjects_of(samples, scope, host))
+    untold = samples.after.untold
+    fired = {finding.rule for finding in check.diagnosis.findings}
+    parts = {rule.id: why_a_part(rule, untold) for rule in rules if untold and rule.id not in fired}
+    return [
+        measure if (reason := parts.get(measure.rule)) is None else measure._replace(value=Missing(reason))
+        for measure in found
+    ]
 
 
 def destinations_left(check: Check) -> "Sequence[PortsLeft]":

@@ -84,7 +84,7 @@ def diagnose_subjects(
         every.append(_Fired(rule, fired))
         if unknown:
             unchecked.append(Unchecked(rule.id, _summarise(unknown, subjects)))
-        elif snapshot.untold and (reason := _why_a_part(rule, snapshot.untold)) is not None:
+        elif snapshot.untold and (reason := why_a_part(rule, snapshot.untold)) is not None:
             unchecked.append(Unchecked(rule.id, reason))
     findings: list[Finding] = []
     untold: list[Untold] = []
@@ -159,7 +159,7 @@ def _why_not_here(rule: Rule, snapshot: Snapshot) -> str | None:
     return None
 
 
-def _why_a_part(rule: Rule, untold: Mapping[str, str]) -> str | None:
+def why_a_part(rule: Rule, untold: Mapping[str, str]) -> str | None:
     """Say why there may be others than those that were found well; None: these are all."""
     if rule.scope is Scope.HOST:
         families = {name.partition(".")[0] for name in _numbers_of(rule)}

@@ -311,8 +311,8 @@ def seconds(number: float) -> str:
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
-    """Return ``one connection`` for 1, else ``3 connections``."""
-    return f"one {one}" if number == 1 else f"{number} {many or one + 's'}"
+    """Return ``one connection`` for 1, else ``2,003 connections``."""
+    return f"one {one}" if number == 1 else f"{number:,} {many or one + 's'}"
 
 
 def count_causes(numbers: Mapping[str, int]) -> str:

@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -159,6 +160,19 @@ def test_who_listens_is_busy_whatever_settings_are_not_told(name):
     assert "BUSY  TCP port 9443" in text
     assert "--probe" not in text
     assert "uid -1" not in text
+
+
+def test_what_a_part_of_a_listing_does_not_show_has_no_number_either(tmp_path):
+    part = tmp_path / "part.txt"
+    part.write_text(
+        "Proto Recv-Q Send-Q Local Address    Foreign Address  State       PID/Program name\n"
+        "tcp        0      0 10.0.0.5:8080    10.0.0.9:40000   CLOSE_WAIT  811/java\n"
+    )
+    printed = tcpdoctor("check", "--from", str(part), "--format", "nagios").stdout
+    rules = {rule["id"] for rule in json.loads(tcpdoctor("rules", "list", "--json").stdout)["rules"]}
+    values = dict(re.findall(r"'([a-z-]+)'=([^;]+);", printed))
+    assert rules & values.keys() > {"peers-do-not-read", "connected-to-itself"}
+    assert {value for rule, value in values.items() if rule in rules} == {"U"}
 
 
 def test_commands_ask_the_recording_that_was_read():
