@@ -273,7 +273,7 @@ def _option(text: str) -> str:
 def _rule(text: str) -> str:
     from tcpdoctor.answers.rules import load_rules
 
-    spelt = text.lower().replace("_", "-")
+    spelt = re.sub("[_ ]", "-", text.lower())
     if not re.fullmatch(r"(?:[a-z0-9-]+/)?[a-z][a-z0-9]*(?:-[a-z0-9]+)+", spelt):
         raise QuestionError("rules are called so-and-so")
     rule, _ = load_rules().find(spelt)

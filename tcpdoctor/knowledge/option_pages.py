@@ -1,5 +1,6 @@
 """The page of each socket option: one file in options/ for each, and only the one asked for is read."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -89,6 +90,11 @@ def option_names() -> tuple[str, ...]:
     return tuple(name.removesuffix(".toml").upper() for name in list_names(FOLDER))
 
 
+def is_option(asked: str) -> bool:
+    """Whether an option is called so, in any usual spelling."""
+    return bare(asked) in _spellings(option_names())
+
+
 def find_option(asked: str) -> OptionPage:
     """Return the page of the option that is called so, in any usual spelling.
 
@@ -102,7 +108,8 @@ def find_option(asked: str) -> OptionPage:
     return _page(read_table(f"{FOLDER}/{name.lower()}.toml"))
 
 
-def _spellings(names: tuple[str, ...]) -> dict[str, str]:
+@functools.cache
+def _spellings(names: tuple[str, ...]) -> Mapping[str, str]:
     spellings: dict[str, str] = {bare(name): name for name in names}
     for name in names:
         prefix, _, rest = name.partition("_")

@@ -143,13 +143,33 @@ def _gone_last(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (name == "gone.toml", name)))
 
 
+_ALSO: dict[str, tuple[str, ...]] = {
+    "net.ipv4.ip_local_port_range": ("ephemeral", "ephemeralports", "ephemeralportrange", "portrange"),
+    "net.netfilter.nf_conntrack_max": ("conntrack",),
+    "net.ipv4.tcp_congestion_control": ("bbr", "cubic"),
+    "net.ipv4.tcp_mtu_probing": ("mtu", "pmtu", "pathmtu"),
+}
+"""What people call what a sysctl is about."""
+
+
 @functools.cache
 def _spellings(names: tuple[str, ...]) -> Mapping[str, str]:
-    """Every name whole, without ``net.``, and by its last part; of two with the same, the IPv4 one."""
+    """Every name whole, without ``net.``, by its last part, and that without ``tcp_``, as people say it.
+
+    Of two with the same the IPv4 one; nothing that an option of sockets is called (``user timeout``).
+    """
+    from tcpdoctor.knowledge.option_pages import is_option
+
     spellings: dict[str, str] = {}
-    for name in sorted(names, key=lambda name: not name.startswith("net.ipv4.")):
+    first = sorted(names, key=lambda name: not name.startswith("net.ipv4."))
+    for name in first:
         for spelling in (name, name.removeprefix("net."), name.rpartition(".")[2]):
             spellings.setdefault(bare(spelling), name)
+    for name in first:
+        said = (name.rpartition(".")[2].removeprefix("tcp_"), *_ALSO.get(name, ()))
+        for spelling in map(bare, said):
+            if not is_option(spelling):
+                spellings.setdefault(spelling, name)
     return spellings
 
 

@@ -41,6 +41,9 @@ _USUAL: Mapping[str, OptionValue] = {
 _ONLY_WITH_KEEPALIVE = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
 _LABEL, _IDENTITY, _STATES = 7, 11, 23
 """Columns of labels: in the short form, of who it is, and of states."""
+_MORE = ("more", "--long: command, options of its sockets, every peer; --format json has each socket")
+_IDLE = ("ELSEWHERE", "OK")
+"""Of one that holds nothing here and has no finding nobody asks how to end it."""
 _T = TypeVar("_T")
 
 
@@ -50,7 +53,10 @@ def process_page(answer: ProcessAnswer | ProcessesAnswer, style: Style, *, long:
     shown = answers if long else answers[:_SHOWN]
     pages = [tuple(_long(each, style) if long else _short(each, style)) for each in shown]
     rest = tuple(Prose(f"{_word(each)}  {_headline(each)}") for each in answers[len(shown) :])
-    return [Section("", page) for page in (*pages, *([rest] if rest else []))]
+    more = [] if long else [(Inset((Fields((_MORE,), _LABEL),)),)]
+    if len(answers) == 1:
+        return [Section("", tuple(block for page in (*pages, *more) for block in page))]
+    return [Section("", page) for page in (*pages, *([rest] if rest else []), *more)]
 
 
 def _verdict(answer: ProcessAnswer) -> Verdict:
@@ -143,12 +149,12 @@ def _short(answer: ProcessAnswer, style: Style) -> list[Block]:
     rows += [("netns", _elsewhere(answer))] if _is_elsewhere(answer) else []
     rows += [("halt", words) for words in _halt_words(answer)]
     rows += _short_holdings(answer)
-    more = "--long: command, options of its sockets, every peer; --format json has each socket"
+    ending = _how_to_end(answer) if sockets_in_all(answer) != 0 or _word(answer) not in _IDLE else ()
     return [
         _verdict(answer),
         Inset((Fields(tuple(rows), _LABEL),)),
         _findings_briefly(answer, style),
-        Inset((Fields((*_how_to_end(answer), ("more", more)), _LABEL),)),
+        *([Inset((Fields(tuple(ending), _LABEL),))] if ending else []),
     ]
 
 

@@ -72,6 +72,14 @@ def test_every_usual_spelling_is_understood(asked):
     assert find_sysctl(asked).name == "net.ipv4.tcp_fin_timeout"
 
 
+def test_a_name_without_its_prefix_and_what_people_say_instead_are_understood_unless_an_option_is_called_so():
+    assert find_sysctl("window scaling").name == "net.ipv4.tcp_window_scaling"
+    assert find_sysctl("conntrack").name == "net.netfilter.nf_conntrack_max"
+    for option in ("user timeout", "congestion control", "keepalive time", "fastopen"):
+        with pytest.raises(QuestionError):
+            find_sysctl(option)
+
+
 def test_of_two_with_the_same_last_part_the_ipv4_one_is_meant():
     assert find_sysctl("ip_nonlocal_bind").name == "net.ipv4.ip_nonlocal_bind"
     assert find_sysctl("ipv6.ip_nonlocal_bind").name == "net.ipv6.ip_nonlocal_bind"

@@ -190,7 +190,9 @@ def test_a_process_of_another_namespace_is_not_called_idle(in_namespace):
     text = " ".join(in_namespace(in_another_namespace).split())
     assert "lives in another network namespace" in text
     assert "0 TCP sockets in this network namespace, its own is another" in text
-    assert f"--netns {text.split('(pid ')[1].split(',')[0]}" in text
+    pid = text.split("(pid ")[1].split(",")[0]
+    assert f"--netns {pid}" in text
+    assert f"kill {pid}" not in text  # it holds nothing here: nobody asks how to end it
 
 
 @pytest.mark.parametrize("pid", ["0", "-3", "4194305", "seven"])
@@ -356,6 +358,7 @@ def test_several_processes_are_answered_one_behind_the_other(in_namespace):
     assert [one["process"]["name"] for one in document["processes"]][1] == "sleep"
     text = page_text(process_page(answers, PLAIN, long=False), PLAIN)
     assert text.count("\nOK  ") + text.startswith("OK  ") == 2
+    assert [text.count(f"\n {label} ") for label in ("more", "end")] == [1, 1]
     assert max(map(len, text.splitlines())) <= 80
     assert len(text.splitlines()) <= 24
 
