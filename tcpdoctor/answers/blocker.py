@@ -1,7 +1,7 @@
 """What stands in bind()'s way, and how the process, unit or container that holds it is stopped, as told."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from tcpdoctor.answers.record import (
     Count,
@@ -27,9 +27,6 @@ from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Holder, Listener, UdpSocket
 from tcpdoctor.kernel.standing import Halt
 from tcpdoctor.named_tuples import NamedTuple
-
-if TYPE_CHECKING:
-    pass
 
 
 class ToldContainer(NamedTuple):

@@ -37,10 +37,11 @@ class Sets(NamedTuple):
 
     name: str
     software: str
-    seen_with: Annotated[str | None, Is("The version.")]
+    seen_with: Annotated[str | None, Is("The versions.")]
     sets: Annotated[bool, Is("false: it leaves the option as it is.")]
     value: Annotated[JsonValue, Is("The value that was seen; null where it sets none.")]
     note: str | None
+    oldest: Annotated[str, Is("The first of the versions.")]
 
 
 class OptionAnswer(NamedTuple):
@@ -75,6 +76,9 @@ class OptionAnswer(NamedTuple):
     set_by_is: str | None
     see_also: tuple[str, ...]
     missing: Reasons
+    said: Annotated[
+        tuple[str, ...], Is("Languages in whose place of `code` a sentence says why there is none.")
+    ]
 
 
 class OptionHere(NamedTuple):
@@ -99,7 +103,16 @@ def who_sets(name: str, runtimes: Sequence[Runtime]) -> Mapping[str, tuple[Sets,
             if options is None:
                 continue
             sets = name in options
-            one = Sets(runtime.name, runtime.software, runtime.version, sets, options.get(name), runtime.note)
+            seen_with = ", ".join(runtime.versions)
+            one = Sets(
+                runtime.name,
+                runtime.software,
+                seen_with,
+                sets,
+                options.get(name),
+                runtime.note,
+                runtime.versions[0],
+            )
             (seen if sets else plain).append(one)
         told[socket] = (*seen, *plain)
     return told
@@ -157,6 +170,7 @@ def option_answer(page: OptionPage, who: Identity, taken_at: float, here: Option
         set_by_is=page.runtimes,
         see_also=page.see,
         missing=NO_REASONS,
+        said=page.said,
     )
 
 

@@ -6,7 +6,7 @@ The look is taken once and judged for each address that is asked about; without 
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from tcpdoctor.answers.blocker import (
     Blocker,
@@ -57,9 +57,6 @@ from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.kernel.underway import UNDERWAY
 from tcpdoctor.named_tuples import NamedTuple
-
-if TYPE_CHECKING:
-    pass
 
 _ANYWHERE = ("0.0.0.0", "::")
 _WINDOW = 1.0

@@ -173,7 +173,7 @@ def _oldest_first(entry: Entry) -> tuple[float, float]:
 # `tcpdoctor sockets`: the sockets one by one.
 
 
-def _look(
+def look_for_sockets(
     names: list[str],
     port: int | None,
     peer_port: int | None,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tcpdoctor.answers.socket import sort_value
-from tcpdoctor.answers.sockets import Order, _look, call_sockets, parse_peer
+from tcpdoctor.answers.sockets import Order, call_sockets, look_for_sockets, parse_peer
 from tcpdoctor.cli.everywhere import ask, ask_everywhere
 from tcpdoctor.cli.options import FROM, NETNS, source_from
 from tcpdoctor.cli.output import (
@@ -136,7 +136,9 @@ def sockets(
 
     def look() -> "Sockets":
         order = _order(sort, limit or (_SHOWN if target.format == "text" else None))
-        return _look(names, port, peer_port, number, peer, older, options=options, name=name, order=order)
+        return look_for_sockets(
+            names, port, peer_port, number, peer, older, options=options, name=name, order=order
+        )
 
     def page(answer: "Sockets", style: "Style") -> "list[Block]":
         from tcpdoctor.report.sockets_text import sockets_page

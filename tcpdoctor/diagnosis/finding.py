@@ -55,6 +55,8 @@ class SysctlFix(NamedTuple):
     """How the value is computed, as the rule has it; nothing for a plain number."""
     alternative: bool = False
     """Whether it is instead of a sysctl fix above it."""
+    why_not: str | None = None
+    """Why the value could not be computed."""
 
 
 class Fix(NamedTuple):

@@ -86,11 +86,6 @@ class Inheritance(NamedTuple):
     """The listener is still there."""
 
 
-def port_sockets(evidence: PortEvidence, wanted: Wanted) -> tuple[PortSocket, ...]:
-    """Return every socket at the port that is known one by one, listeners first, as `wanted` meets them."""
-    return listening_sockets(evidence, wanted) + connected_sockets(evidence)
-
-
 def listening_sockets(evidence: PortEvidence, wanted: Wanted) -> tuple[PortSocket, ...]:
     """Return the listeners at the port, as `wanted` meets them."""
     listeners = () if isinstance(evidence.listeners, Missing) else evidence.listeners

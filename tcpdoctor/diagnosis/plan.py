@@ -155,7 +155,7 @@ def _wishes(finding: Finding, ground: PlanGround, left: list[LeftOver]) -> Itera
 
 def _refused(change: SysctlFix, ground: PlanGround) -> str | None:
     if change.value is None or change.current is None:
-        return change.persist.partition(": ")[2] if change.value is None else "what it is could not be read"
+        return change.why_not or "what it is could not be read"
     if change.applies_to == "host" and ground.initial is False:
         return "it is a setting of the whole machine: set it on the host"
     return None

@@ -309,6 +309,7 @@ def _sysctl_fix(
         applies_to=change.applies_to,
         formula=change.formula,
         alternative=change.alternative,
+        why_not=new.reason if isinstance(new, Missing) else None,
         command=None if isinstance(new, Missing) else _command(change.name, new.text, snapshot),
     )
 

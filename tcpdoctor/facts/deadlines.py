@@ -115,28 +115,24 @@ def modelled_timeout(boundary: int, rto_base: float, rto_max: float) -> float:
     return ((1 << doublings + 1) - 1) * rto_base + (boundary - doublings) * rto_max
 
 
-def orphan_limit(retries: int, rto_max: float, user_timeout: float) -> Callable[[float], float]:
+def orphan_limit(retries: int, rto_max: float) -> Callable[[float], float]:
     """The limit that holds at a firing whose wait was given: 0 retries count as 8 below rto_max only."""
 
     def limit(wait: float) -> float:
-        if user_timeout:
-            return user_timeout
         boundary = retries if wait >= rto_max else effective_orphan_retries(retries)
         return modelled_timeout(boundary, RTO_MIN_SECONDS, rto_max)
 
     return limit
 
 
-def after_first_loss(
-    limit: Callable[[float], float], rto: float | None, rto_max: float, user_timeout: float, tick: float
-) -> Life:
+def after_first_loss(limit: Callable[[float], float], rto: float | None, rto_max: float, tick: float) -> Life:
     """Add the wait for the first retransmission, from which the kernel counts.
 
     That is one RTO, or two where a tail loss probe goes out first and starts the timer again.
     """
     base = min(lan_rto(tick=tick) if rto is None else rto, rto_max)
     first = timer(base, tick)
-    rest = until(limit, doubling(base, 1, rto_max), AT_ONCE, user_timeout, tick)
+    rest = until(limit, doubling(base, rto_max), AT_ONCE, tick)
     return Life(base + rest.low, 2 * first.high + rest.high)
 
 
@@ -146,37 +142,31 @@ class Retrying(NamedTuple):
     rto: float
     backoff: int
     expires: float
-    user_timeout: float
 
 
 def time_left(limit: Callable[[float], float], socket: Retrying, rto_max: float, tick: float) -> Life:
     """When the limit will be reached, in seconds from the moment the socket was read."""
     base = base_rto(socket.rto, socket.backoff, rto_max)
     if socket.backoff == 0:
-        rest = until(limit, doubling(base, 1, rto_max), AT_ONCE, socket.user_timeout, tick)
+        rest = until(limit, doubling(base, rto_max), AT_ONCE, tick)
         # The timer that runs may be that of a tail loss probe, with a whole RTO after it.
         return Life(socket.expires + rest.low, timer(socket.expires + base, tick).high + rest.high)
-    waits = doubling(base, 1, rto_max)
+    waits = doubling(base, rto_max)
     passed = [timer(next(waits), tick) for _ in range(socket.backoff - 1)]
     before = Life(sum(step.low for step in passed), sum(step.high for step in passed))
-    whole = until(limit, waits, before, socket.user_timeout, tick)
+    whole = until(limit, waits, before, tick)
     running = max(0.0, socket.rto - socket.expires)
     # It cannot end before the timer that runs now.
     low, high = whole.low - before.high - running, whole.high - before.low - running
     return Life(max(socket.expires, low), max(socket.expires, high))
 
 
-def until(
-    limit: Callable[[float], float], waits: Iterator[float], start: Life, user_timeout: float, tick: float
-) -> Life:
-    """Let a timer fire after each wait until the time since the first retransmission is past the limit.
-
-    No wait runs past the user timeout where there is one (tcp_clamp_rto_to_user_timeout()).
-    """
+def until(limit: Callable[[float], float], waits: Iterator[float], start: Life, tick: float) -> Life:
+    """Let a timer fire after each wait until the time since the first retransmission is past the limit."""
     low, high = start
     earliest: float | None = None
     for _, wait in zip(range(_MOST_FIRINGS), waits, strict=False):
-        step = timer(min(wait, max(user_timeout - low, tick)) if user_timeout else wait, tick)
+        step = timer(wait, tick)
         low, high = low + step.low, high + step.high
         bound = limit(wait)
         if earliest is None and high >= bound:
@@ -186,9 +176,9 @@ def until(
     return NEVER
 
 
-def doubling(base: float, done: int, most: float) -> Iterator[float]:
-    """Waits after `done` doublings of `base`, each twice the one before, none above `most`."""
-    wait: float = min(base * 2**done, most)
+def doubling(base: float, most: float) -> Iterator[float]:
+    """Waits after the first, `base`: each twice the one before, none above `most`."""
+    wait: float = min(base * 2, most)
     while True:
         yield wait
         wait = min(2 * wait, most)
@@ -198,7 +188,6 @@ TIME_WAIT_SECONDS = 60.0
 """TCP_TIMEWAIT_LEN of include/net/tcp.h: a constant, no sysctl changes it."""
 
 _FIRST_SYN_TIMEOUT = 1.0
-_LINGER2_MAX = 120
 _LONGEST = 1_000
 """More SYNs than tcp_syn_retries (127) and tcp_syn_linear_timeouts (127) can ask for."""
 
@@ -208,9 +197,7 @@ def time_wait_life(tick: float = TICK_SECONDS) -> Life:
     return timer(TIME_WAIT_SECONDS, tick)
 
 
-def fin_wait_2_orphan_life(
-    fin_timeout: float, linger2: int = 0, rto: float | None = None, tick: float = TICK_SECONDS
-) -> Life:
+def fin_wait_2_orphan_life(fin_timeout: float, rto: float | None = None, tick: float = TICK_SECONDS) -> Life:
     """A FIN_WAIT_2 socket that no process holds, from close() or from the acknowledgement of its FIN.
 
     Up to 60 s it lasts what it is told, but never below 3.5 RTO. Above 60 s the kernel keeps the
@@ -219,14 +206,11 @@ def fin_wait_2_orphan_life(
 
     Args:
         fin_timeout: net.ipv4.tcp_fin_timeout; zero and negative values are accepted by the kernel.
-        linger2: TCP_LINGER2 of the socket: 0 uses the sysctl, below 0 there is no FIN_WAIT_2 at all.
         rto: Its retransmission timeout; without it that of a LAN.
         tick: Length of a jiffy.
     """
-    if linger2 < 0:
-        return AT_ONCE
     least = 3.5 * (lan_rto(tick=tick) if rto is None else rto)
-    asked = max(float(min(linger2, _LINGER2_MAX) or fin_timeout), least)
+    asked = max(fin_timeout, least)
     if asked <= TIME_WAIT_SECONDS:
         return timer(asked, tick)
     whole = timer(asked - TIME_WAIT_SECONDS, tick)
@@ -238,8 +222,6 @@ def orphan_retry_life(
     retries: int,
     rto: float | None = None,
     rto_max: float = RTO_MAX_SECONDS,
-    *,
-    user_timeout: float = 0.0,
     tick: float = TICK_SECONDS,
 ) -> Life:
     """An orphan (FIN_WAIT_1, CLOSING, LAST_ACK) whose peer is silent, from the sending of its FIN.
@@ -248,19 +230,16 @@ def orphan_retry_life(
         retries: net.ipv4.tcp_orphan_retries as it stands; 0 means 8.
         rto: Its retransmission timeout before any doubling; without it that of a LAN.
         rto_max: net.ipv4.tcp_rto_max_ms in seconds.
-        user_timeout: TCP_USER_TIMEOUT in seconds; 0 for none.
         tick: Length of a jiffy.
     """
-    limit = orphan_limit(retries, rto_max, user_timeout)
-    return after_first_loss(limit, rto, rto_max, user_timeout, tick)
+    limit = orphan_limit(retries, rto_max)
+    return after_first_loss(limit, rto, rto_max, tick)
 
 
 def owned_retry_life(
     retries2: int,
     rto: float | None = None,
     rto_max: float = RTO_MAX_SECONDS,
-    *,
-    user_timeout: float = 0.0,
     tick: float = TICK_SECONDS,
 ) -> Life:
     """A socket that a process holds and whose data or FIN nobody acknowledges, from the sending of it.
@@ -269,11 +248,10 @@ def owned_retry_life(
         retries2: net.ipv4.tcp_retries2.
         rto: Its retransmission timeout before any doubling; without it that of a LAN.
         rto_max: net.ipv4.tcp_rto_max_ms in seconds.
-        user_timeout: TCP_USER_TIMEOUT in seconds, which replaces tcp_retries2; 0 for none.
         tick: Length of a jiffy.
     """
-    limit = user_timeout or modelled_timeout(retries2, RTO_MIN_SECONDS, rto_max)
-    return after_first_loss(lambda _: limit, rto, rto_max, user_timeout, tick)
+    limit = modelled_timeout(retries2, RTO_MIN_SECONDS, rto_max)
+    return after_first_loss(lambda _: limit, rto, rto_max, tick)
 
 
 def orphan_time_left(
@@ -282,8 +260,6 @@ def orphan_time_left(
     backoff: int,
     expires: float,
     rto_max: float = RTO_MAX_SECONDS,
-    *,
-    user_timeout: float = 0.0,
     tick: float = TICK_SECONDS,
 ) -> Life:
     """What an orphan whose peer stays silent has left, in seconds from the moment it was read.
@@ -294,34 +270,16 @@ def orphan_time_left(
         backoff: tcpi_backoff as read: retransmissions so far.
         expires: Seconds until the retransmission timer fires (idiag_expires).
         rto_max: net.ipv4.tcp_rto_max_ms in seconds.
-        user_timeout: TCP_USER_TIMEOUT in seconds; 0 for none.
         tick: Length of a jiffy.
     """
-    limit = orphan_limit(retries, rto_max, user_timeout)
-    return time_left(limit, Retrying(rto, backoff, expires, user_timeout), rto_max, tick)
-
-
-def owned_time_left(
-    retries2: int,
-    rto: float,
-    backoff: int,
-    expires: float,
-    rto_max: float = RTO_MAX_SECONDS,
-    *,
-    user_timeout: float = 0.0,
-    tick: float = TICK_SECONDS,
-) -> Life:
-    """As `orphan_time_left`, for a socket that a process holds: tcp_retries2 or TCP_USER_TIMEOUT."""
-    limit = user_timeout or modelled_timeout(retries2, RTO_MIN_SECONDS, rto_max)
-    return time_left(lambda _: limit, Retrying(rto, backoff, expires, user_timeout), rto_max, tick)
+    limit = orphan_limit(retries, rto_max)
+    return time_left(limit, Retrying(rto, backoff, expires), rto_max, tick)
 
 
 def syn_sent_life(
     syn_retries: int,
     linear_timeouts: int,
     rto_max: float = RTO_MAX_SECONDS,
-    *,
-    user_timeout: float = 0.0,
     tick: float = TICK_SECONDS,
 ) -> Life:
     """A connect() that nobody answers, from the first SYN.
@@ -331,16 +289,14 @@ def syn_sent_life(
         linear_timeouts: net.ipv4.tcp_syn_linear_timeouts: so many retries come a second apart before the
             waits double; 0 on kernels that lack it (before 6.5).
         rto_max: net.ipv4.tcp_rto_max_ms in seconds.
-        user_timeout: TCP_USER_TIMEOUT in seconds; 0 for none.
         tick: Length of a jiffy.
     """
-    limit = user_timeout or modelled_timeout(syn_retries, _FIRST_SYN_TIMEOUT, rto_max)
+    limit = modelled_timeout(syn_retries, _FIRST_SYN_TIMEOUT, rto_max)
     most = syn_retries + linear_timeouts
     wait, low, high = _FIRST_SYN_TIMEOUT, 0.0, 0.0
     earliest: float | None = None
     for sent in range(_LONGEST):
-        # The user timeout shortens the waits only once there was a retransmission.
-        step = timer(min(wait, max(user_timeout - low, tick)) if user_timeout and sent else wait, tick)
+        step = timer(wait, tick)
         low, high = low + step.low, high + step.high
         if earliest is None and sent and high >= limit:
             earliest = max(low, limit)
@@ -362,9 +318,7 @@ def syn_recv_life(synack_retries: int, tick: float = TICK_SECONDS) -> Life:
     return Life(sum(step.low for step in steps), sum(step.high for step in steps))
 
 
-def keepalive_life(
-    time: float, interval: float, probes: int, *, user_timeout: float = 0.0, tick: float = TICK_SECONDS
-) -> Life:
+def keepalive_life(time: float, interval: float, probes: int, tick: float = TICK_SECONDS) -> Life:
     """An idle connection with SO_KEEPALIVE whose peer is gone, from the last sign of the peer.
 
     The kernel takes negative times and reads them as unsigned: the first or the next probe is then months
@@ -374,16 +328,12 @@ def keepalive_life(
         time: net.ipv4.tcp_keepalive_time or TCP_KEEPIDLE: idle seconds before the first probe.
         interval: net.ipv4.tcp_keepalive_intvl or TCP_KEEPINTVL: seconds between probes.
         probes: net.ipv4.tcp_keepalive_probes or TCP_KEEPCNT: unanswered probes that end it.
-        user_timeout: TCP_USER_TIMEOUT in seconds, which replaces the number of probes; 0 for none.
         tick: Length of a jiffy.
     """
     if time < 0 or (interval < 0 and probes > 0):
         return NEVER
-    unanswered = probes
-    if user_timeout:
-        unanswered = max(1, math.ceil((user_timeout - time) / interval - 1e-9))
     first, next_one = timer(time, tick), timer(interval, tick)
-    return Life(first.low + unanswered * next_one.low, first.high + unanswered * next_one.high)
+    return Life(first.low + probes * next_one.low, first.high + probes * next_one.high)
 
 
 def zero_window_orphan_life(
@@ -391,7 +341,6 @@ def zero_window_orphan_life(
     retries2: int,
     rto: float | None = None,
     rto_max: float = RTO_MAX_SECONDS,
-    *,
     tick: float = TICK_SECONDS,
 ) -> Life:
     """An orphan with unsent data whose peer answers probes and keeps its window shut, from the shutting.

@@ -58,6 +58,8 @@ class OptionPage(NamedTuple):
     since: str
     code: Mapping[str, str]
     """By the keys of `LANGUAGES`."""
+    said: tuple[str, ...]
+    """Those of which it is a sentence: why there is no code."""
     runtimes: str | None
     """A word on who sets it, beside what was seen."""
     see: tuple[str, ...]
@@ -142,6 +144,7 @@ def _page(table: Mapping[str, Any]) -> OptionPage:
         beware=table.get("beware"),
         since=table["since"],
         code=table["code"],
+        said=tuple(table.get("said", ())),
         runtimes=table.get("runtimes"),
         see=tuple(table.get("see", ())),
     )
@@ -161,7 +164,7 @@ class Runtime(NamedTuple):
 
     name: str
     software: str
-    version: str
+    versions: tuple[str, ...]
     listener: Mapping[str, Value] | None
     """None for a client."""
     accepted: Mapping[str, Value] | None
@@ -181,7 +184,7 @@ def _runtime(table: Mapping[str, Any]) -> Runtime:
     return Runtime(
         name=table["name"],
         software=table["software"],
-        version=table["version"],
+        versions=tuple(table["version"]),
         listener=table.get("listener"),
         accepted=table.get("accepted"),
         client=table.get("socket"),

@@ -29,7 +29,7 @@ def error_page(answer: ErrorAnswer, style: Style, *, long: bool = True) -> list[
 
 def _short(answer: ErrorAnswer, style: Style) -> list[Block]:
     """What it means, what to type, what to do, and the likeliest reasons of the calls that give it."""
-    ask = [style.asks(one) if one.startswith("tcpdoctor ") else one for one in answer.ask[:2]]
+    ask = [style.asks(one) for one in answer.ask[:2]]
     each = max(1, _SHOWN // max(1, len(answer.calls)))
     reasons = [f"{call.call}: {why}" for call in answer.calls for why in call.why[:each]]
     rows = [
@@ -49,9 +49,7 @@ def _headline(answer: ErrorAnswer) -> str:
 
 def _long(answer: ErrorAnswer, style: Style) -> list[Block]:
     here: tuple[Block, ...] = (
-        Command(
-            tuple(style.asks(one) if one.startswith("tcpdoctor ") else one for one in answer.ask), close=True
-        ),
+        Command(tuple(map(style.asks, answer.ask)), close=True),
         *(Item(_here(one)) for one in answer.here),
     )
     see = ((("See also", ", ".join(answer.see_also)),),) if answer.see_also else ()

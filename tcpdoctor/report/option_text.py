@@ -39,7 +39,7 @@ def option_page(answer: OptionAnswer, _style: Style, *, long: bool = True) -> li
 
 def _short(answer: OptionAnswer) -> list[Block]:
     """What it does, who has it here, when it must be set, who sets it anyway, and two lines of code."""
-    code = (_code(name, answer.code[key]) for key, name in LANGUAGES.items() if key in _SHOWN_LANGUAGES)
+    code = (_code(answer, key, name) for key, name in LANGUAGES.items() if key in _SHOWN_LANGUAGES)
     inherited = [_inherited(answer)] if answer.inherited_by_accepted is not None else []
     set_when = f"{answer.set_when[:1].upper()}{answer.set_when[1:]}"
     rows = [
@@ -60,7 +60,7 @@ def _short(answer: OptionAnswer) -> list[Block]:
 
 def _long(answer: OptionAnswer) -> list[Block]:
     who = tuple(Item(text) for text in _who(answer))
-    code = tuple(_code(name, answer.code[key]) for key, name in LANGUAGES.items())
+    code = tuple(_code(answer, key, name) for key, name in LANGUAGES.items())
     return [
         Title(_headline(answer)),
         Prose(answer.does),
@@ -202,7 +202,7 @@ def _by_value(seen: Iterable[Sets], unit: str | None) -> str:
 
 
 def _names(those: Iterable[Sets]) -> str:
-    return ", ".join(f"{one.name} ({(one.seen_with or '').partition(',')[0]})" for one in those)
+    return ", ".join(f"{one.name} ({one.oldest})" for one in those)
 
 
 def show_option(value: OptionValue | JsonValue, unit: str | None) -> str:
@@ -222,10 +222,10 @@ def show_option(value: OptionValue | JsonValue, unit: str | None) -> str:
 _UNITS = {"second": "s", "millisecond": "ms", "microsecond": "us", "byte": "bytes"}
 
 
-def _code(name: str, code: str) -> tuple[str, str]:
+def _code(answer: OptionAnswer, key: str, name: str) -> tuple[str, str]:
     """Code keeps its lines, whatever their width; a sentence (where it cannot be set) is wrapped."""
-    lines = code.strip("\n").expandtabs(2).splitlines()
-    if len(lines) == 1 and code.startswith("not "):
+    lines = answer.code[key].strip("\n").expandtabs(2).splitlines()
+    if key in answer.said:
         return name, lines[0]
     if name == "C":
         lines = [line for line in lines if not line.startswith("#include")]

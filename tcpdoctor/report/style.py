@@ -36,11 +36,13 @@ class Style(NamedTuple):
         return self.columns or self.width
 
     def asks(self, command: str) -> str:
-        """Return a command of this program such that it asks the recording or namespace that is told of.
+        """Return a command such that this program asks the recording or namespace that is told of.
 
         Every hint to type one goes through here: what is printed has to answer as it stands. A remark behind
-        ``#`` stays behind it.
+        ``#`` stays behind it, and a command of another program stays as it is.
         """
+        if not command.startswith("tcpdoctor "):
+            return command
         where = [f" --from {name}" for name in self.recorded]
         where += [f" --netns {self.netns}"] if self.netns else []
         typed, mark, remark = command.partition("   # ")

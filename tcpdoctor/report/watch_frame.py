@@ -28,7 +28,6 @@ Span: TypeAlias = tuple[str, str]
 Line: TypeAlias = list[Span]
 
 SORTS = ("growth", "size", "name")
-NARROWEST, LOWEST = 40, 10
 _SPLIT_AT = 120
 """Columns from which on the row under the cursor is open beside the list."""
 _LIST = 100

@@ -354,9 +354,10 @@ def test_a_sysctl_fix_whose_value_cannot_be_computed_says_why():
     for value in (Missing("only root may read it"), Range(3, 9, "only root may read it")):
         (finding,) = look(leak(120, sysctl__net__ipv4__timeout=value)).findings
         fix = finding.fixes[1]
-        reason = "# net.ipv4.timeout: the value could not be computed: only root may read it"
+        why_not = "the value could not be computed: only root may read it"
+        reason = f"# net.ipv4.timeout: {why_not}"
         assert fix.sysctl == SysctlFix(
-            "net.ipv4.timeout", None, None, reason, "namespace", formula="net.ipv4.timeout / 2"
+            "net.ipv4.timeout", None, None, reason, "namespace", None, "net.ipv4.timeout / 2", why_not=why_not
         )
         assert fix.do == reason
 

@@ -189,22 +189,19 @@ def owned_last_ack() -> Watched:
     return watched
 
 
-def unacknowledged_data(user_timeout: float = 0) -> Watched:
+def unacknowledged_data() -> Watched:
     client, server = pair()
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(user_timeout * 1000))
     go_deaf(server)
     watched = watch(client, client, server)
     client.send(b"x")
     return watched
 
 
-def orphan_fin_wait_2(linger2: int = 0) -> Watched:
+def orphan_fin_wait_2() -> Watched:
     client, server = pair()
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, linger2)
     watched = watch(client, server)
     client.close()
-    if linger2 >= 0:
-        wait_for_state(watched.local_port, watched.remote_port, 5)
+    wait_for_state(watched.local_port, watched.remote_port, 5)
     return watched
 
 
@@ -242,12 +239,11 @@ def time_wait() -> Watched:
     return watched._replace(started=started)
 
 
-def idle_with_keepalive(idle: int, interval: int, probes: int, user_timeout: float = 0) -> Watched:
+def idle_with_keepalive(idle: int, interval: int, probes: int) -> Watched:
     client, server = pair()
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(user_timeout * 1000))
     go_deaf(server)
     return _with_keepalive(client, server)
 
@@ -265,12 +261,11 @@ def _with_keepalive(client: socket.socket, server: socket.socket) -> Watched:
     return watched
 
 
-def syn_sent(user_timeout: float = 0, syncnt: int = 0) -> Watched:
+def syn_sent(syncnt: int = 0) -> Watched:
     listener = socket.create_server((LOCALHOST, 0))
     go_deaf(listener)
     client = socket.socket()
     client.setblocking(False)
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(user_timeout * 1000))
     if syncnt:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, syncnt)
     started = time.monotonic()

@@ -168,13 +168,13 @@ CLIENTS = (
 )
 
 
-def is_the_one_that_was_seen(program: Program, seen: str) -> bool:
+def is_the_one_that_was_seen(program: Program, seen: tuple[str, ...]) -> bool:
     """Whether this machine has the program, in one of the versions (major.minor) that were looked at."""
     if program.version is None:
         return True
     if shutil.which(program.version[0]) is None:
         return False
-    return _short(_version(program.version)) in {_short(version) for version in seen.split(", ")}
+    return _short(_version(program.version)) in set(map(_short, seen))
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from tcpdoctor.diagnosis.bind import ATTEMPTS, Flag, Target, find_obstacle, predict
-from tcpdoctor.diagnosis.occupants import port_sockets
+from tcpdoctor.diagnosis.occupants import connected_sockets, listening_sockets
 from tcpdoctor.diagnosis.port import answer, wanted_socket
 from tcpdoctor.kernel.listing import WAYS as WAYS_TO_LIST
 from tcpdoctor.kernel.listing import Way, lists_bound_sockets
@@ -136,17 +136,18 @@ def uids() -> tuple[int, ...]:
 
 def predict_with(evidence: PortEvidence, target: Target, recipe: Recipe):
     """Predict with the flags that the test knows and the kernel hides; v6only stays as inferred."""
+    wanted = wanted_socket(target, evidence)
     known = [
         s.existing._replace(
             reuseaddr=Flag(recipe.reuseaddr, known=True), reuseport=Flag(recipe.reuseport, known=True)
         )
-        for s in port_sockets(evidence, wanted_socket(target, evidence))
+        for s in listening_sockets(evidence, wanted) + connected_sockets(evidence)
     ]
     obstacle = find_obstacle(target, evidence.rules)
     if isinstance(obstacle, Missing):
         assert target.device, "only of a VRF's addresses nothing is known"
         return answer(target, evidence).attempts
-    return predict(wanted_socket(target, evidence), known, obstacle)
+    return predict(wanted, known, obstacle)
 
 
 def really(

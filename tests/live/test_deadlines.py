@@ -5,10 +5,7 @@ import math
 import socket
 import time
 
-import pytest
-
 from tcpdoctor.facts.deadlines import (
-    AT_ONCE,
     NEVER,
     Life,
     fin_wait_2_orphan_life,
@@ -16,7 +13,6 @@ from tcpdoctor.facts.deadlines import (
     orphan_retry_life,
     orphan_time_left,
     owned_retry_life,
-    owned_time_left,
     syn_recv_life,
     syn_sent_life,
     zero_window_orphan_life,
@@ -61,11 +57,11 @@ def owned(scene, retries2: int, rto_max_ms: int = 120_000) -> Case:
     )
 
 
-def fin_wait_2(fin_timeout: int, linger2: int = 0) -> Case:
+def fin_wait_2(fin_timeout: int) -> Case:
     return Case(
-        f"FIN_WAIT_2 orphan fin_timeout={fin_timeout} linger2={linger2}",
-        functools.partial(lifetimes.orphan_fin_wait_2, linger2),
-        lambda rto: fin_wait_2_orphan_life(fin_timeout, linger2, rto, TICK),
+        f"FIN_WAIT_2 orphan fin_timeout={fin_timeout}",
+        lifetimes.orphan_fin_wait_2,
+        lambda rto: fin_wait_2_orphan_life(fin_timeout, rto, TICK),
         {"tcp_fin_timeout": fin_timeout},
     )
 
@@ -74,9 +70,7 @@ def syn_sent(retries: int, linear: int, **options) -> Case:
     return Case(
         f"SYN_SENT syn_retries={retries} linear={linear} {options or ''}",
         functools.partial(lifetimes.syn_sent, **options),
-        lambda _: syn_sent_life(
-            options.get("syncnt", retries), linear, user_timeout=options.get("user_timeout", 0), tick=TICK
-        ),
+        lambda _: syn_sent_life(options.get("syncnt", retries), linear, tick=TICK),
         {"tcp_syn_retries": retries, "tcp_syn_linear_timeouts": linear},
     )
 
@@ -99,11 +93,11 @@ def shut_window(retries: int, retries2: int, rto_max_ms: int) -> Case:
     )
 
 
-def keepalive(*times: int, user_timeout: float = 0) -> Case:
+def keepalive(*times: int) -> Case:
     return Case(
-        f"keepalive {times} user_timeout={user_timeout}",
-        functools.partial(lifetimes.idle_with_keepalive, *times, user_timeout=user_timeout),
-        lambda _: keepalive_life(*times, user_timeout=user_timeout, tick=TICK),
+        f"keepalive {times}",
+        functools.partial(lifetimes.idle_with_keepalive, *times),
+        lambda _: keepalive_life(*times, tick=TICK),
     )
 
 
@@ -113,14 +107,6 @@ def keepalive_by_sysctl(time: int, interval: int, probes: int) -> Case:
         lifetimes.keepalive_by_sysctl,
         lambda _: keepalive_life(time, interval, probes, tick=TICK),
         {"tcp_keepalive_time": time, "tcp_keepalive_intvl": interval, "tcp_keepalive_probes": probes},
-    )
-
-
-def user_timeout(seconds: float) -> Case:
-    return Case(
-        f"unacknowledged data, user_timeout={seconds}",
-        functools.partial(lifetimes.unacknowledged_data, seconds),
-        lambda rto: owned_retry_life(15, rto, user_timeout=seconds, tick=TICK),
     )
 
 
@@ -138,22 +124,14 @@ CASES = [
     owned(lifetimes.unacknowledged_data, 4),
     owned(lifetimes.unacknowledged_data, 15, 1_000),
     *[fin_wait_2(seconds) for seconds in (-1, 0, 1, 2, 3, 61, 65, 70)],
-    fin_wait_2(60, 2),
-    fin_wait_2(3, 62),
     *[syn_sent(retries, linear) for retries, linear in ((1, 0), (1, 4), (2, 0), (2, 4), (3, 1), (3, 0))],
-    syn_sent(6, 4, user_timeout=3.3),
     syn_sent(6, 0, syncnt=1),
     *[syn_recv(retries) for retries in (0, 1, 2, 3)],
     syn_recv(3, 2_000),
     syn_recv(5, syncnt=1),
     keepalive(2, 1, 3),
     keepalive(1, 3, 2),
-    keepalive(2, 1, 9, user_timeout=4),
-    keepalive(2, 3, 2, user_timeout=3),
     *[keepalive_by_sysctl(*times) for times in ((3, 2, 2), (1, 1, 0), (-1, 1, 2), (1, -1, 2))],
-    user_timeout(1.0),
-    user_timeout(3.0),
-    user_timeout(0.1),
     shut_window(0, 15, 1_000),
     shut_window(0, 15, 2_000),
     shut_window(5, 15, 1_000),
@@ -202,7 +180,6 @@ def close_with_negative_linger2() -> bool:
 
 
 def test_a_negative_linger2_leaves_no_fin_wait_2(in_namespace):
-    assert fin_wait_2_orphan_life(60, -1) == AT_ONCE
     assert in_namespace(close_with_negative_linger2) is False
 
 
@@ -235,19 +212,9 @@ def orphan_left(rto, backoff, expires):
     return orphan_time_left(3, rto, backoff, expires, tick=TICK)
 
 
-def owned_left(rto, backoff, expires):
-    return owned_time_left(3, rto, backoff, expires, tick=TICK)
-
-
-@pytest.mark.parametrize(
-    ("scene", "time_left", "sysctls"),
-    [
-        (lifetimes.orphan_fin_wait_1, orphan_left, {"tcp_orphan_retries": 3, "tcp_retries2": 9}),
-        (lifetimes.unacknowledged_data, owned_left, {"tcp_orphan_retries": 9, "tcp_retries2": 3}),
-    ],
-)
-def test_the_end_is_foreseen_at_every_moment_of_a_life(in_namespace, scene, time_left, sysctls):
-    looks = in_namespace(foresee, scene, sysctls, time_left)
+def test_the_end_is_foreseen_at_every_moment_of_a_life(in_namespace):
+    sysctls = {"tcp_orphan_retries": 3, "tcp_retries2": 9}
+    looks = in_namespace(foresee, lifetimes.orphan_fin_wait_1, sysctls, orphan_left)
     assert len(looks) > 23
     for when, (low, high), end in looks:
         assert low - EARLY_SECONDS - 0.02 <= end <= high + LATE_SECONDS, f"foreseen after {when:.2f} s"

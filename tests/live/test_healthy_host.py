@@ -1,8 +1,7 @@
 """What is well is not complained about."""
 
-from tcpdoctor.lab.traffic import coming_and_going, healthy_traffic
-
 from .checks import check, lines_of
+from .traffic import coming_and_going, healthy_traffic
 
 
 def quiet():

@@ -26,10 +26,11 @@ from tcpdoctor.lab.packets import (
 )
 from tcpdoctor.lab.pairs import again_and_again
 from tcpdoctor.lab.receiving import shrunk_buffers
-from tcpdoctor.lab.traffic import steady_traffic, unread_data
+from tcpdoctor.lab.traffic import steady_traffic
 
 from .checks import check, evidence, findings, output_of, reason_unchecked, severities, the_finding
 from .slow_pages import reading_into_late_pages
+from .traffic import unread_data
 
 CHECKSUMS, RESETS, STUCK = "checksum-errors", "reset-burst", "packets-stuck-in-host-queues"
 BACKLOG = "socket-backlog-drops"

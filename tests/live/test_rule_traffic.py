@@ -7,9 +7,10 @@ import pytest
 
 from tcpdoctor.kernel.namespaces import is_initial_namespace
 from tcpdoctor.lab.closing import fin_wait_1_stuck
-from tcpdoctor.lab.traffic import steady_traffic, unread_data
+from tcpdoctor.lab.traffic import steady_traffic
 
 from .checks import check, evidence, findings, only_finding, reason_unchecked, severities, the_finding
+from .traffic import unread_data
 
 RETRANSMISSIONS = "retransmissions-above-normal"
 MEMORY = "tcp-memory-nearly-full"

@@ -39,7 +39,7 @@ def cases(programs: tuple[Program, ...]) -> list[Any]:
     return [
         pytest.param(program, RUNTIMES[program.name], id=program.name.replace(" ", "-"))
         for program in programs
-        if is_the_one_that_was_seen(program, RUNTIMES[program.name].version)
+        if is_the_one_that_was_seen(program, RUNTIMES[program.name].versions)
     ]
 
 
@@ -180,4 +180,4 @@ def told_options(runtime: Runtime) -> set[str]:
 
 def test_the_data_names_only_options_that_have_a_page():
     assert {name for runtime in RUNTIMES.values() for name in told_options(runtime)} <= set(option_names())
-    assert all(runtime.version and runtime.software for runtime in RUNTIMES.values())
+    assert all(runtime.versions and runtime.software for runtime in RUNTIMES.values())
