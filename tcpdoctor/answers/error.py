@@ -16,7 +16,7 @@ from tcpdoctor.kernel.snapshot import SysctlValue
 from tcpdoctor.kernel.sysctl import read_sysctl, read_sysctls
 from tcpdoctor.knowledge.error_pages import Call, ErrorPage, Look, find_error
 from tcpdoctor.knowledge.log_lines import log_line_of
-from tcpdoctor.knowledge.state_pages import Mistake
+from tcpdoctor.knowledge.resource import Mistake
 
 
 class Here(NamedTuple):

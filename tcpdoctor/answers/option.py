@@ -13,7 +13,7 @@ from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.survey import Seen, take_survey
 from tcpdoctor.kernel.sysctl import read_sysctls
 from tcpdoctor.knowledge.option_pages import OptionPage, Runtime, Value, find_option, read_runtimes
-from tcpdoctor.knowledge.state_pages import Mistake
+from tcpdoctor.knowledge.resource import Mistake
 
 
 class ListenerOption(NamedTuple):

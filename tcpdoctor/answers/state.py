@@ -24,7 +24,8 @@ from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld, Sysct
 from tcpdoctor.kernel.sockets import StateCounts, count_states, read_connections, read_listeners, take_census
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.sysctl import read_sysctl, read_sysctls
-from tcpdoctor.knowledge.state_pages import Mistake, StatePage, draw_states, find_state
+from tcpdoctor.knowledge.resource import Mistake
+from tcpdoctor.knowledge.state_pages import StatePage, draw_states, find_state
 
 
 class ProcessCount(NamedTuple):

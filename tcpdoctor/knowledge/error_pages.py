@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.knowledge.resource import bare, find_name, list_names, read_table
-from tcpdoctor.knowledge.state_pages import Mistake
+from tcpdoctor.knowledge.resource import Mistake, bare, filled, find_name, list_names, read_table
 
 FOLDER = "errors"
 
@@ -51,7 +50,7 @@ class ErrorPage(NamedTuple):
     """Commands that show more of it on this host."""
     mistaken: tuple[Mistake, ...]
     remedy: tuple[str, ...]
-    see: tuple[str, ...]
+    see: tuple[str, ...] = ()
 
 
 _ALSO: dict[str, tuple[str, ...]] = {
@@ -202,15 +201,12 @@ def _spellings(names: tuple[str, ...]) -> dict[str, str]:
 
 def _page(name: str, table: Mapping[str, Any]) -> ErrorPage:
     number: int = getattr(errno, name)
-    return ErrorPage(
+    return filled(
+        ErrorPage,
+        table,
         name=name,
         number=number,
         text=os.strerror(number),
-        means=table["means"],
         calls=tuple(Call(item["call"], tuple(item["why"])) for item in table["calls"]),
         here=tuple(Look(**item) for item in table.get("here", ())),
-        ask=tuple(table["ask"]),
-        mistaken=tuple(Mistake(item["claim"], item["truth"]) for item in table["mistaken"]),
-        remedy=tuple(table["remedy"]),
-        see=tuple(table.get("see", ())),
     )

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tcpdoctor.kernel.sockopts import Option
-from tcpdoctor.knowledge.resource import bare, find_name, list_names, read_table
-from tcpdoctor.knowledge.state_pages import Mistake
+from tcpdoctor.knowledge.resource import Mistake, bare, filled, find_name, list_names, read_table
 
 FOLDER = "options"
 
@@ -33,36 +32,36 @@ class OptionPage(NamedTuple):
     """As C writes it: ``SOL_SOCKET``."""
     number: int
     """On x86 and ARM; a few architectures number SOL_SOCKET options differently."""
-    c_type: str
-    """``int``, ``struct linger`` ..."""
     kind: str
     """As `kernel.sockopts.Option` has it."""
-    unit: str | None
     does: str
-    limits: tuple[int, int] | None
-    """Smallest and largest number that is taken as it is."""
-    outside: str | None
-    """What becomes of other numbers: ``EINVAL``, or a sentence."""
-    accepts: str | None
-    """What it takes, where two numbers do not say it."""
-    default: str | None
-    """A word on the default, where the value of a fresh socket does not say it."""
-    sysctls: tuple[str, ...]
-    """The first gives the default or a limit."""
     set_when: str
-    inherited: bool | None
-    """Whether a socket from accept() has the listener's value; None where the question makes no sense."""
-    inherited_is: str | None
     mistaken: tuple[Mistake, ...]
-    beware: str | None
     since: str
     code: Mapping[str, str]
     """By the keys of `LANGUAGES`."""
-    said: tuple[str, ...]
+    said: tuple[str, ...] = ()
     """Those of which it is a sentence: why there is no code."""
-    runtimes: str | None
+    c_type: str = "int"
+    """``int``, ``struct linger`` ..."""
+    unit: str | None = None
+    limits: tuple[int, int] | None = None
+    """Smallest and largest number that is taken as it is."""
+    outside: str | None = None
+    """What becomes of other numbers: ``EINVAL``, or a sentence."""
+    accepts: str | None = None
+    """What it takes, where two numbers do not say it."""
+    default: str | None = None
+    """A word on the default, where the value of a fresh socket does not say it."""
+    sysctls: tuple[str, ...] = ()
+    """The first gives the default or a limit."""
+    inherited: bool | None = None
+    """Whether a socket from accept() has the listener's value; None where the question makes no sense."""
+    inherited_is: str | None = None
+    beware: str | None = None
+    runtimes: str | None = None
     """A word on who sets it, beside what was seen."""
-    see: tuple[str, ...]
+    see: tuple[str, ...] = ()
 
     def option(self) -> Option:
         """Return how its value is read."""
@@ -123,31 +122,7 @@ def _spellings(names: tuple[str, ...]) -> Mapping[str, str]:
 
 
 def _page(table: Mapping[str, Any]) -> OptionPage:
-    limits = table.get("range")
-    return OptionPage(
-        name=table["name"],
-        level=table["level"],
-        number=table["number"],
-        c_type=table.get("c_type", "int"),
-        kind=table["kind"],
-        unit=table.get("unit"),
-        does=table["does"],
-        limits=(limits[0], limits[1]) if limits else None,
-        outside=table.get("outside"),
-        accepts=table.get("accepts"),
-        default=table.get("default"),
-        sysctls=tuple(table.get("sysctls", ())),
-        set_when=table["set_when"],
-        inherited=table.get("inherited"),
-        inherited_is=table.get("inherited_is"),
-        mistaken=tuple(Mistake(item["claim"], item["truth"]) for item in table["mistaken"]),
-        beware=table.get("beware"),
-        since=table["since"],
-        code=table["code"],
-        said=tuple(table.get("said", ())),
-        runtimes=table.get("runtimes"),
-        see=tuple(table.get("see", ())),
-    )
+    return filled(OptionPage, table, limits=tuple(table["range"]) if "range" in table else None)
 
 
 # Which programs and libraries set socket options by themselves, as seen: from runtimes.toml.
@@ -165,13 +140,13 @@ class Runtime(NamedTuple):
     name: str
     software: str
     versions: tuple[str, ...]
-    listener: Mapping[str, Value] | None
+    listener: Mapping[str, Value] | None = None
     """None for a client."""
-    accepted: Mapping[str, Value] | None
-    client: Mapping[str, Value] | None
-    backlog: int | None
+    accepted: Mapping[str, Value] | None = None
+    client: Mapping[str, Value] | None = None
+    backlog: int | None = None
     """Limit of the accept queue that was seen where net.core.somaxconn is 4096."""
-    note: str | None
+    note: str | None = None
 
 
 def read_runtimes() -> tuple[Runtime, ...]:
@@ -181,13 +156,4 @@ def read_runtimes() -> tuple[Runtime, ...]:
 
 
 def _runtime(table: Mapping[str, Any]) -> Runtime:
-    return Runtime(
-        name=table["name"],
-        software=table["software"],
-        versions=tuple(table["version"]),
-        listener=table.get("listener"),
-        accepted=table.get("accepted"),
-        client=table.get("socket"),
-        backlog=table.get("backlog"),
-        note=table.get("note"),
-    )
+    return filled(Runtime, table, versions=tuple(table["version"]), client=table.get("socket"))

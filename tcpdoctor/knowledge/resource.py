@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import tcpdoctor
 from tcpdoctor.errors import QuestionError
@@ -130,6 +130,26 @@ def parse_toml(text: str) -> Mapping[str, Any]:
 
     parsed: Mapping[str, Any] = tomllib.loads(text)
     return parsed
+
+
+class Mistake(NamedTuple):
+    """What something is often taken for, and what it is."""
+
+    claim: str
+    truth: str
+
+
+_Page = TypeVar("_Page", bound=tuple[Any, ...])
+
+
+def filled(kind: type[_Page], table: Mapping[str, Any], **known: Any) -> _Page:
+    """Return a record of the keys of a data file, its lists as tuples, and of what is `known` beside it."""
+    fields: tuple[str, ...] = vars(kind)["_fields"]
+    told = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    told = {key: told[key] for key in fields if key in told}
+    if "mistaken" in told:
+        told["mistaken"] = tuple(Mistake(**item) for item in told["mistaken"])
+    return kind(**{**told, **known})
 
 
 # Names as people type them: FIN_WAIT_2, fin-wait-2 and FINWAIT2 are the same.

@@ -2,14 +2,7 @@
 
 from typing import NamedTuple
 
-from tcpdoctor.knowledge.resource import bare, find_name, read_table, read_text
-
-
-class Mistake(NamedTuple):
-    """What a state is often taken for, and what it is."""
-
-    claim: str
-    truth: str
+from tcpdoctor.knowledge.resource import Mistake, bare, filled, find_name, read_table, read_text
 
 
 class StatePage(NamedTuple):
@@ -87,20 +80,7 @@ def find_state(asked: str) -> StatePage:
     without_prefix = bare(asked).removeprefix("tcp") or asked
     name = find_name(without_prefix if bare(without_prefix) in names else asked, names, "TCP state")
     key = next(key for key, table in tables.items() if table["name"] == name)
-    table = tables[key]
-    return StatePage(
-        key=key,
-        name=name,
-        rfc=table["rfc"],
-        means=table["means"],
-        enter=tuple(table["enter"]),
-        leave=tuple(table["leave"]),
-        owned=table["owned"],
-        orphan=table["orphan"],
-        costs=table["costs"],
-        mistaken=tuple(Mistake(item["claim"], item["truth"]) for item in table["mistaken"]),
-        look=tuple(table["look"]),
-    )
+    return filled(StatePage, tables[key], key=key)
 
 
 def draw_states(key: str) -> str:
