@@ -191,12 +191,10 @@ def _listeners(page: OptionPage) -> Reading[tuple[ListenerOption, ...]]:
 
 
 def _owner(seen: Seen) -> Reading[str | None]:
-    match seen.row.owner:
-        case Held(holders):
-            return f"{holders[0].name} ({holders[0].pid})"
-        case Missing() as hidden:
-            return hidden
-    return None
+    owner = seen.row.owner
+    if isinstance(owner, Held):
+        return owner.label
+    return owner if isinstance(owner, Missing) else None
 
 
 def _value(seen: Seen, name: str) -> Reading[OptionValue]:

@@ -588,7 +588,7 @@ def _owner_of_listener(group: Sequence[Listener], sight: Sight) -> str:
         if not isinstance(owner, Held):
             owner = sight.owner_of(Handle(row.cookie, row.inode, row.uid))
         if isinstance(owner, Held):
-            return f"{owner.holders[0].name} ({owner.holders[0].pid})"
+            return owner.label
     return ""
 
 

@@ -4,7 +4,6 @@ A port is taken per (source address, peer, peer's port): other destinations may 
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from heapq import nsmallest
 from itertools import islice
@@ -18,6 +17,7 @@ from tcpdoctor.facts.socketset import (
     NONE,
     Earlier,
     SocketSet,
+    count_holders,
     lasting,
     most_common,
     oldest,
@@ -25,7 +25,7 @@ from tcpdoctor.facts.socketset import (
     pids_of,
     plain_address,
 )
-from tcpdoctor.facts.subject import HIDDEN_LABEL, Crowd, LazyFacts, Scope, Subject
+from tcpdoctor.facts.subject import Crowd, LazyFacts, Scope, Subject
 from tcpdoctor.facts.value import NamedText, Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
@@ -35,8 +35,6 @@ from tcpdoctor.kernel.snapshot import (
     DestinationUse,
     Detail,
     Endpoint,
-    Held,
-    NotHeld,
     Samples,
     Snapshot,
 )
@@ -273,20 +271,9 @@ def _owners(towards: Towards) -> Value:
     attempts = towards.attempts
     if isinstance(attempts, Missing):
         return attempts
-    numbers: Counter[str] = Counter()
-    unknown: list[Missing] = []
-    for connection in attempts.connections:
-        match connection.owner:
-            case Held(holders=holders):
-                numbers[f"{holders[0].name} ({holders[0].pid})"] += 1
-            case NotHeld():
-                numbers["no process"] += 1
-            case Missing():
-                unknown.append(connection.owner)
+    numbers, hidden = count_holders(attempts.connections)
     if not numbers:
-        return unknown[0] if unknown else NONE
-    if unknown:
-        numbers[HIDDEN_LABEL] = len(unknown)
+        return hidden[0] if hidden else NONE
     return NamedText(most_common(numbers, "{name}: {number:,}"), pids=pids_of(attempts.connections))
 
 

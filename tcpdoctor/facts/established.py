@@ -30,7 +30,9 @@ from tcpdoctor.facts.socketset import (
     NONE,
     Age,
     SocketSet,
+    count_holders,
     enumerate_some,
+    holder_name,
     most_common,
     oldest,
     pids_of,
@@ -47,8 +49,6 @@ from tcpdoctor.kernel.snapshot import (
     Detail,
     Endpoint,
     Established,
-    Held,
-    NotHeld,
     Snapshot,
 )
 from tcpdoctor.kernel.sock_diag_rows import NOT_LOOKED_UP
@@ -194,20 +194,9 @@ def _of_all(lows: list[float], sockets: SocketSet) -> tuple[float, ...]:
 
 def holders_text(sockets: SocketSet) -> Value:
     """Who holds the sockets: ``orders-api (811): 23, worker (97): 2``."""
-    numbers: Counter[str] = Counter()
-    unknown: list[Missing] = []
-    for row in sockets.sure:
-        match row.owner:
-            case Held(holders=holders):
-                numbers[f"{holders[0].name} ({holders[0].pid})"] += 1
-            case NotHeld():
-                numbers["no process" if row.inode else "not accepted yet"] += 1
-            case Missing():
-                unknown.append(row.owner)
+    numbers, hidden = count_holders(sockets.sure, "not accepted yet")
     if not numbers:
-        return unknown[0] if unknown else NONE
-    if unknown:
-        numbers[HIDDEN_LABEL] = len(unknown)
+        return hidden[0] if hidden else NONE
     text = most_common(numbers, "{name}: {number:,}")
     return NamedText(text, pids=pids_of(sockets.sure), ports=(row.local.port for row in sockets.sure))
 
@@ -278,13 +267,8 @@ def _large_owners(sockets: SocketSet) -> Value:
     numbers: Counter[str] = Counter()
     held: Counter[str] = Counter()
     for row in sockets.sure:
-        match row.owner:
-            case Held(holders=holders):
-                name = f"{holders[0].name} ({holders[0].pid})"
-            case NotHeld():
-                name = "no process"
-            case Missing():
-                name = HIDDEN_LABEL
+        name = holder_name(row.owner)
+        name = HIDDEN_LABEL if isinstance(name, Missing) else name
         numbers[name] += 1
         held[name] += row.receive_queue + row.send_queue
     if not numbers:

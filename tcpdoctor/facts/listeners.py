@@ -137,7 +137,6 @@ def _ends(number: Value) -> tuple[float, float, str]:
     return number, number, ""
 
 
-_WILDCARDS = frozenset({"0.0.0.0", "::", "::ffff:0.0.0.0"})
 _APART = frozenset({"listener.port"})
 """The only number by which listeners differ that are alike in all else."""
 _SHARED = (
@@ -335,7 +334,7 @@ def owner_text(owner: Owner) -> str | Missing:
     """Who holds a socket: ``nginx (811)``, ``nginx (811) and 3 more processes``, ``no process``."""
     match owner:
         case Held(holders=holders):
-            first, more = f"{holders[0].name} ({holders[0].pid})", len(holders) - 1
+            first, more = owner.label, len(holders) - 1
             text = f"{first} and {more} more process{'es' if more > 1 else ''}" if more else first
             return NamedText(text, pids=(holder.pid for holder in holders))
         case NotHeld():

@@ -1,14 +1,13 @@
 """Which ports the kernel hands out by itself."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from tcpdoctor.facts.socketset import NONE, most_common, partly, pids_of
+from tcpdoctor.facts.socketset import NONE, count_holders, most_common, partly, pids_of
 from tcpdoctor.facts.subject import HIDDEN_LABEL
 from tcpdoctor.facts.value import NamedText, Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Detail, Held, Listener, NotHeld, Snapshot, SysctlValue
+from tcpdoctor.kernel.snapshot import Connection, Detail, Listener, Snapshot, SysctlValue
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.named_tuples import NamedTuple
 
@@ -255,15 +254,9 @@ def owners_bound(snapshot: Snapshot) -> Value:
     bound = bound_ports(snapshot)
     if isinstance(bound, Missing):
         return bound
-    numbers: Counter[str] = Counter()
-    for row in bound.sockets:
-        match row.owner:
-            case Held(holders=holders):
-                numbers[f"{holders[0].name} ({holders[0].pid})"] += 1
-            case NotHeld():
-                numbers["no process"] += 1
-            case Missing():
-                numbers[HIDDEN_LABEL] += 1
+    numbers, hidden = count_holders(bound.sockets)
+    if hidden:
+        numbers[HIDDEN_LABEL] = len(hidden)
     if not numbers:
         return NONE
     return NamedText(most_common(numbers, "{name}: {number:,}"), pids=pids_of(bound.sockets))

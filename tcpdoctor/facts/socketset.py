@@ -6,10 +6,21 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import overload
 
 from tcpdoctor.facts.rates import elapsed
+from tcpdoctor.facts.subject import HIDDEN_LABEL
 from tcpdoctor.facts.value import Ages, Merged, NamedText, Range
 from tcpdoctor.kernel.kept_rows import KeptRows
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Detail, Endpoint, Held, Listener, Samples, TcpInfo
+from tcpdoctor.kernel.snapshot import (
+    Connection,
+    Detail,
+    Endpoint,
+    Held,
+    Listener,
+    NotHeld,
+    Owner,
+    Samples,
+    TcpInfo,
+)
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.text import name_a_few
 from tcpdoctor.named_tuples import NamedTuple
@@ -446,6 +457,30 @@ def pids_of(rows: Iterable[Connection | Listener]) -> frozenset[int]:
     return frozenset(
         holder.pid for row in rows if isinstance(row.owner, Held) for holder in row.owner.holders
     )
+
+
+def holder_name(owner: Owner) -> Reading[str]:
+    """Who holds a socket: ``nginx (811)``, ``no process``; Missing where that is hidden."""
+    if isinstance(owner, Held):
+        return owner.label
+    return owner if isinstance(owner, Missing) else "no process"
+
+
+def count_holders(
+    rows: Iterable[Connection | Listener], loose: str = "no process"
+) -> tuple[Counter[str], list[Missing]]:
+    """How many of these sockets each process holds, `loose` those without a descriptor; why some are hidden."""
+    numbers: Counter[str] = Counter()
+    hidden: list[Missing] = []
+    for row in rows:
+        name = holder_name(row.owner)
+        if isinstance(name, Missing):
+            hidden.append(name)
+        else:
+            numbers[loose if isinstance(row.owner, NotHeld) and not row.inode else name] += 1
+    if hidden and numbers:
+        numbers[HIDDEN_LABEL] = len(hidden)
+    return numbers, hidden
 
 
 def oldest(ages: Ages) -> float | Range:

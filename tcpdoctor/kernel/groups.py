@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from tcpdoctor.kernel import procnet
 from tcpdoctor.kernel.entered import replayed
@@ -47,6 +47,7 @@ _NUMBERS = {state: number for number, state in _STATES.items()}
 _LINKS_BETWEEN_CLOCKS = 512
 _MAPPED = bytes(10) + b"\xff\xff"
 
+_Tally = TypeVar("_Tally", "_PeerTally", "_OwnerTally")
 _Take = Callable[[TcpState, bytes, int, int], None]
 """Takes a socket's state, remote address as bytes, inode and uid."""
 
@@ -71,14 +72,7 @@ class Groups(NamedTuple):
 @replayed
 def count_by_peer() -> Reading[Groups]:
     """Count the sockets by the address at their other end; IPv4 and its mapped form are one peer."""
-
-    def look(way: Way) -> tuple[_PeerTally, bool]:
-        tally = _PeerTally()
-        if way is Way.PROC:
-            return tally, _each_socket(way, tally.take)
-        return tally, list_rows(way, _EVERYTHING, tally.take_rows)
-
-    found = first_answer(WAYS, look)
+    found = _tallied(_PeerTally)
     if isinstance(found, Missing):
         return found
     tally, way, complete = found
@@ -94,14 +88,7 @@ def count_by_process(*, seconds: float = 5.0) -> Reading[Groups]:
     A socket that several processes share counts for the topmost of them. Where an owner cannot be
     found the key is ``unknown:`` and the reason. Looking for owners takes `seconds` at most.
     """
-
-    def look(way: Way) -> tuple[_OwnerTally, bool]:
-        tally = _OwnerTally()
-        if way is Way.PROC:
-            return tally, _each_socket(way, tally.take)
-        return tally, list_rows(way, _EVERYTHING, tally.take_rows)
-
-    found = first_answer(WAYS, look)
+    found = _tallied(_OwnerTally)
     if isinstance(found, Missing):
         return found
     tally, way, complete = found
@@ -111,13 +98,25 @@ def count_by_process(*, seconds: float = 5.0) -> Reading[Groups]:
         counted.update({(key, _STATES[number]): many for number, many in states.items()})
     left = seconds - (time.thread_time() - begun)
     owners = find_owners(dict.fromkeys(tally.held, 0), seconds=max(1.0, left))
-    present = _listed(inode for inode, owner in owners.items() if _owner_key(owner) == NO_PROCESS)
+    present = _listed(inode for inode, owner in owners.items() if owner_key(owner) == NO_PROCESS)
     for inode, number in tally.held.items():
-        key = _owner_key(owners[inode])
+        key = owner_key(owners[inode])
         counted[GONE if key == NO_PROCESS and inode not in present else key, _STATES[number]] += 1
     counted.update({(NO_PROCESS, state): number for state, number in tally.unheld.items()})
     counted.update({(NOT_LOOKED_UP, state): number for state, number in tally.beyond.items()})
     return Groups(_totals(counted, way, complete), _grouped(counted))
+
+
+def _tallied(new: Callable[[], _Tally]) -> tuple[_Tally, Way, Reading[bool]] | Missing:
+    """Show every socket to a tally, a new one for each way that is tried."""
+
+    def look(way: Way) -> tuple[_Tally, bool]:
+        tally = new()
+        if way is Way.PROC:
+            return tally, _each_socket(way, tally.take)
+        return tally, list_rows(way, _EVERYTHING, tally.take_rows)
+
+    return first_answer(WAYS, look)
 
 
 def held_by_topmost(held: dict[int, int], seconds: float) -> Iterator[tuple[str, Counter[int]]]:
@@ -336,9 +335,10 @@ def _listed(inodes: Iterable[int]) -> set[int]:
     return set(wanted) if isinstance(found, Missing) else found[0]
 
 
-def _owner_key(owner: Owner) -> str:
+def owner_key(owner: Owner) -> str:
+    """Return by what a socket's holder is told from others."""
     if isinstance(owner, Held):
-        return f"{owner.holders[0].name} ({owner.holders[0].pid})"
+        return owner.label
     return f"unknown: {owner.reason}" if isinstance(owner, Missing) else NO_PROCESS
 
 

@@ -17,7 +17,7 @@ from tcpdoctor.kernel.addresses import LocalAddresses
 from tcpdoctor.kernel.bind_rules import BindRules
 from tcpdoctor.kernel.cgroups import Place
 from tcpdoctor.kernel.connect_evidence import NoRoute, PortUse, PortUser, Route
-from tcpdoctor.kernel.groups import NO_PEER, NO_PROCESS, Group, Groups
+from tcpdoctor.kernel.groups import NO_PEER, Group, Groups, owner_key
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.processes import Lineage, Task
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -265,7 +265,7 @@ class Replay:
         return self._grouped(_peer_of)
 
     def count_by_process(self, **_how: object) -> Reading[Groups]:
-        return self._grouped(_holder_of)
+        return self._grouped(lambda row: owner_key(row.owner))
 
     def _grouped(self, key: Callable[[Connection | Listener], str]) -> Reading[Groups]:
         counts = self.count_states()
@@ -513,15 +513,6 @@ def _plain(end: Endpoint) -> Endpoint:
 
 def _peer_of(row: Connection | Listener) -> str:
     return _plain(row.remote).address if isinstance(row, Connection) and row.remote.port else NO_PEER
-
-
-def _holder_of(row: Connection | Listener) -> str:
-    match row.owner:
-        case Held(holders):
-            return f"{holders[0].name} ({holders[0].pid})"
-        case Missing(reason):
-            return f"unknown: {reason}"
-    return NO_PROCESS
 
 
 def _chosen(told: Reading[SocketOptions], names: Collection[str] | None) -> Reading[SocketOptions]:

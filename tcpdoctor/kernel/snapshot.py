@@ -64,6 +64,11 @@ class Held(NamedTuple):
     holders: tuple[Holder, ...]
     complete: bool = False
 
+    @property
+    def label(self) -> str:
+        """The topmost holder, for people: ``nginx (811)``."""
+        return f"{self.holders[0].name} ({self.holders[0].pid})"
+
 
 class NotHeld(NamedTuple):
     """No process holds a descriptor of the socket, and that is certain.

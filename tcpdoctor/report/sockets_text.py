@@ -118,12 +118,9 @@ def _short_age(age: Age | None) -> str:
 def _short_owner(row: Listener | Connection) -> str:
     if _waits_for_accept(row):
         return "(not accepted)"
-    match row.owner:
-        case Held(holders):
-            return f"{holders[0].name} ({holders[0].pid})"
-        case Missing():
-            return "(hidden)"
-    return "(no process)"
+    if isinstance(row.owner, Held):
+        return row.owner.label
+    return "(hidden)" if isinstance(row.owner, Missing) else "(no process)"
 
 
 def _cell(row: ToldSocket, column: str) -> str:
@@ -159,8 +156,7 @@ def owner_words(owner: Owner) -> str:
     """Return the owner as ``nginx (811) fd 6``, or why there is none."""
     match owner:
         case Held(holders):
-            name = f"{holders[0].name} ({holders[0].pid})"
-            return f"{name} fd {holders[0].fd}" if holders[0].fd >= 0 else name
+            return f"{owner.label} fd {holders[0].fd}" if holders[0].fd >= 0 else owner.label
         case Missing(reason):
             return f"owner unknown: {reason}"
         case _:
