@@ -11,10 +11,9 @@ from tcpdoctor.answers.check import Check, checked, count_of, status
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Finding, Severity
 from tcpdoctor.facts.destinations import Left
-from tcpdoctor.facts.trend import Series, TooFew
+from tcpdoctor.facts.rates import Series, TooFew
 from tcpdoctor.kernel.kept_rows import Handle
-from tcpdoctor.kernel.owner_memory import NOT_YET
-from tcpdoctor.kernel.pulse import HELD_STATES, Pulse
+from tcpdoctor.kernel.pulse import HELD_STATES, NOT_YET, Pulse
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Held, Listener, NotHeld, Owner, Process
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState

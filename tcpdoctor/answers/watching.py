@@ -23,9 +23,8 @@ from tcpdoctor.facts.dimension import SECOND, show
 from tcpdoctor.facts.socketset import Earlier, age_of
 from tcpdoctor.kernel.kept_rows import Handle, KeptRows
 from tcpdoctor.kernel.live import take_snapshot
-from tcpdoctor.kernel.owner_memory import OwnerMemory
 from tcpdoctor.kernel.processes import count_descriptors, read_process, size_counts_descriptors
-from tcpdoctor.kernel.pulse import HELD_STATES, Pulse, pulse_of, take_pulse
+from tcpdoctor.kernel.pulse import HELD_STATES, OwnerMemory, Pulse, pulse_of, take_pulse
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Held, NotHeld, Owner, Process, Samples, Snapshot
 from tcpdoctor.kernel.states import TcpState

@@ -1,9 +1,12 @@
 """What counters did between two samples."""
 
+from itertools import pairwise
+
 from tcpdoctor.facts.value import Growth, Value
 from tcpdoctor.kernel.counters import WRAP
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Samples, Snapshot
+from tcpdoctor.named_tuples import NamedTuple
 
 NEEDS_TWO_SAMPLES = "needs two samples"
 
@@ -94,3 +97,105 @@ def packets(samples: Samples, column: str) -> Value:
         return Missing("a CPU came or went between the samples")
     pairs = zip(before, after, strict=True)
     return Growth(sum((getattr(new, column) - getattr(old, column)) % WRAP for old, new in pairs), seconds)
+
+
+# how a number goes: what it was at each look, how fast it grows, and when it will have reached a limit
+
+RECENT = 300.0
+"""Seconds of which every look is kept; the last three are whenever they were."""
+_MOST_RECENT = 600
+_MOST_IN_ALL = 240
+_GROWTH = 60.0
+"""Seconds over which growth is measured, where there were `_FEWEST` looks in them."""
+_FEWEST = 3
+
+
+class TooFew(Missing):
+    """Growth that is not told yet: one look says nothing of it, and two a moment apart say little."""
+
+    __slots__ = ()
+
+
+_TOO_FEW = TooFew("needs three looks")
+
+
+class Point(NamedTuple):
+    """A number at one look."""
+
+    clock: float
+    """Seconds of CLOCK_BOOTTIME."""
+    value: float | None
+    """None where it was not known."""
+
+
+class Series(NamedTuple):
+    """What a number was: the last five minutes, and all of the time in at most 240 points.
+
+    Where the latter are full every second one goes, and from then on only every second look is kept: hours
+    and minutes take the same memory.
+    """
+
+    recent: tuple[Point, ...] = ()
+    whole: tuple[Point, ...] = ()
+    stride: int = 1
+    """Of so many looks one is in `whole`."""
+    looks: int = 0
+
+    def add(self, clock: float, value: float | None) -> "Series":
+        """Return the series with one look more."""
+        point = Point(clock, value)
+        recent = (*self.recent, point)
+        first = next(place for place, one in enumerate(recent) if one.clock >= clock - RECENT)
+        recent = recent[min(max(first, len(recent) - _MOST_RECENT), max(0, len(recent) - _FEWEST)) :]
+        whole, stride = self.whole, self.stride
+        if self.looks % stride == 0:
+            whole = (*whole, point)
+            if len(whole) > _MOST_IN_ALL:
+                whole, stride = whole[::2], stride * 2
+        return Series(recent, whole, stride, self.looks + 1)
+
+    def per_minute(self) -> Reading[float]:
+        """Growth per minute over the last minute, or over the last three looks where those took longer."""
+        known = [point for point in self.recent if point.value is not None]
+        if not self.recent or self.recent[-1].value is None:
+            return Missing("it is not known at this look")
+        if len(known) < _FEWEST:
+            return _TOO_FEW
+        last = known[-1]
+        since = [point for point in known if point.clock >= last.clock - _GROWTH]
+        first = since[0] if len(since) >= _FEWEST else known[-_FEWEST]
+        if last.clock <= first.clock:
+            return Missing("needs looks taken at different times")
+        return ((last.value or 0.0) - (first.value or 0.0)) / (last.clock - first.clock) * 60
+
+    def seconds_until(self, limit: float) -> float | None:
+        """In how many seconds it reaches a limit above it if it goes on like this; None: it does not."""
+        growth = self.per_minute()
+        value = self.recent[-1].value if self.recent else None
+        if value is None or isinstance(growth, Missing) or growth <= 0:
+            return None
+        return max(0.0, limit - value) / growth * 60
+
+    def steps(self, number: int, until: float, since: float | None = None) -> list[float | None]:
+        """Return `number` values for equal parts of a time, the latest last.
+
+        A part has the last value known in it; one without any look has that of the part before it, as long as
+        no look said that it is not known; None before the first look.
+
+        Args:
+            number: Of parts.
+            until: End of the time, in seconds of CLOCK_BOOTTIME.
+            since: Its beginning; None: five minutes before.
+        """
+        points = self.recent if since is None else self.whole
+        width = (RECENT if since is None else max(1.0, until - since)) / number
+        parts: list[float | None] = [None] * number
+        met = [False] * number
+        for point in points:
+            place = number - 1 - int((until - point.clock) / width)
+            if 0 <= place < number:
+                parts[place], met[place] = point.value, True
+        for before, place in pairwise(range(number)):
+            if not met[place]:
+                parts[place] = parts[before]
+        return parts

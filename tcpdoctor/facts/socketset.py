@@ -469,7 +469,7 @@ def holder_name(owner: Owner) -> Reading[str]:
 def count_holders(
     rows: Iterable[Connection | Listener], loose: str = "no process"
 ) -> tuple[Counter[str], list[Missing]]:
-    """How many of these sockets each process holds, `loose` those without a descriptor; why some are hidden."""
+    """How many of these sockets each process holds, `loose` those without a descriptor; what hides others."""
     numbers: Counter[str] = Counter()
     hidden: list[Missing] = []
     for row in rows:

@@ -9,8 +9,7 @@ from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.closing import close_wait, close_wait_not_accepted, ended_and_not_closed
 from tcpdoctor.lab.lifetime import another_program
 from tcpdoctor.lab.listening import accept_all
-from tcpdoctor.lab.pairs import wait_for_state
-from tcpdoctor.lab.peers import answering, connect_all, let_pass
+from tcpdoctor.lab.pairs import answering, connect_all, let_pass, wait_for_state
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene
 
 _MANY = 113

@@ -8,18 +8,23 @@ from contextlib import ExitStack, contextmanager
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.lifetime import another_program
 from tcpdoctor.lab.namespace import write_sysctl
+from tcpdoctor.lab.packets import go_deaf
 from tcpdoctor.lab.pairs import (
     allow_descriptors,
     connect,
+    connect_all,
     connect_pair,
     count_sockets,
+    half_close,
+    keeping_open,
+    let_pass,
     listen,
+    read_for,
+    streaming,
     wait_for_state,
     wait_until,
 )
-from tcpdoctor.lab.peers import connect_all, half_close, keeping_open, let_pass, read_for, streaming
 from tcpdoctor.lab.scenario import Asked, Between, Broken, Cured, Scenario, Scene, Step
-from tcpdoctor.lab.silence import go_deaf
 
 
 @contextmanager

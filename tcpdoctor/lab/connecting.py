@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.binding import try_connect
 from tcpdoctor.lab.namespace import write_sysctl
+from tcpdoctor.lab.packets import go_deaf, hear_again
 from tcpdoctor.lab.pairs import LOOPBACK, allow_descriptors, connect_pair, count_sockets, listen, wait_until
 from tcpdoctor.lab.scenario import Asked, Broken, Cured, Scenario, Scene
-from tcpdoctor.lab.silence import go_deaf, hear_again
 
 
 @contextmanager

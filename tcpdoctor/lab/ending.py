@@ -14,10 +14,9 @@ from tcpdoctor.lab.closing import (
 )
 from tcpdoctor.lab.listening import accept_all
 from tcpdoctor.lab.namespace import write_sysctl
-from tcpdoctor.lab.pairs import count_sockets, wait_until
-from tcpdoctor.lab.peers import let_pass
+from tcpdoctor.lab.packets import hear_again
+from tcpdoctor.lab.pairs import count_sockets, let_pass, wait_until
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene
-from tcpdoctor.lab.silence import hear_again
 from tcpdoctor.lab.traffic import closed_before_sent
 
 _FEW = 23

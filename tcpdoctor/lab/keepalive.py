@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.firewall import nothing_leaves
-from tcpdoctor.lab.packets import add_address_to_loopback
+from tcpdoctor.lab.packets import add_address_to_loopback, go_deaf, hear_again
 from tcpdoctor.lab.pairs import (
     LOOPBACK,
     NeverCameError,
@@ -21,7 +21,6 @@ from tcpdoctor.lab.pairs import (
     wait_until,
 )
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene, Step
-from tcpdoctor.lab.silence import go_deaf, hear_again
 
 HERE, THERE = "10.77.0.1", "10.77.0.2"
 """Two addresses of one namespace that stand for two hosts: not loopback, and not the same."""

@@ -7,9 +7,9 @@ from contextlib import ExitStack, contextmanager
 
 from tcpdoctor.lab.connecting import attempts
 from tcpdoctor.lab.namespace import write_sysctl
+from tcpdoctor.lab.packets import go_deaf
 from tcpdoctor.lab.pairs import LOOPBACK, again_and_again, allow_descriptors, connect, listen
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene, Step
-from tcpdoctor.lab.silence import go_deaf
 
 
 @contextmanager

@@ -11,13 +11,21 @@ from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.packets import (
     Endpoints,
     add_address_to_loopback,
+    hear_again,
+    hear_small,
     send_damaged_segments,
     send_from_the_wrong_side,
 )
-from tcpdoctor.lab.pairs import LOOPBACK, again_and_again, allow_descriptors, connect_pair, listen, wait_until
-from tcpdoctor.lab.peers import let_pass
+from tcpdoctor.lab.pairs import (
+    LOOPBACK,
+    again_and_again,
+    allow_descriptors,
+    connect_pair,
+    let_pass,
+    listen,
+    wait_until,
+)
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene, Step
-from tcpdoctor.lab.silence import hear_again, hear_small
 from tcpdoctor.lab.traffic import steady_traffic
 
 HERE, ELSEWHERE = "192.0.2.1", "198.51.100.7"

@@ -8,6 +8,7 @@ from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.connecting import attempts
 from tcpdoctor.lab.keepalive import connected_to_itself, forgotten_connections, half_open
 from tcpdoctor.lab.namespace import write_sysctl
+from tcpdoctor.lab.packets import hear_again
 from tcpdoctor.lab.pairs import (
     LOOPBACK,
     again_and_again,
@@ -17,7 +18,6 @@ from tcpdoctor.lab.pairs import (
     wait_until,
 )
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene, Step
-from tcpdoctor.lab.silence import hear_again
 
 _ITSELF, _OLD = "connected-to-itself", "new-connections-meet-old-ones"
 _PILE, _AGAIN = "half-open-connections-pile-up", "connection-attempts-repeated"

@@ -4,8 +4,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from tcpdoctor.lab.pairs import again_and_again, allow_descriptors, connect_pair, listen
-from tcpdoctor.lab.peers import let_pass
+from tcpdoctor.lab.pairs import again_and_again, allow_descriptors, connect_pair, let_pass, listen
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene
 
 _SMALLEST = 2304

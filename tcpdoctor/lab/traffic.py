@@ -5,8 +5,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from tcpdoctor.lab.packets import hear_partly
 from tcpdoctor.lab.pairs import connect_pair, listen
-from tcpdoctor.lab.silence import hear_partly
 
 _SEGMENT = 1000
 """Bytes a segment, small enough that each write leaves as one."""

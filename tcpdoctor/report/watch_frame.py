@@ -16,7 +16,7 @@ from tcpdoctor.answers.watch import (
     StateRow,
     Watch,
 )
-from tcpdoctor.facts.trend import Series, TooFew
+from tcpdoctor.facts.rates import Series, TooFew
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.cells import columns_of, cut_to, drawable, left, right

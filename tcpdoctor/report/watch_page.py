@@ -13,8 +13,8 @@ from tcpdoctor.answers.watch import (
 )
 from tcpdoctor.diagnosis.finding import Finding
 from tcpdoctor.facts.dimension import SECOND, show
+from tcpdoctor.facts.rates import Series, TooFew
 from tcpdoctor.facts.subject import Scope
-from tcpdoctor.facts.trend import Series, TooFew
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.report.cells import drawable

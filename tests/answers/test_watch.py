@@ -7,8 +7,7 @@ from tcpdoctor.answers.watch import STAYS, Course, Sight
 from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.facts.destinations import Left
 from tcpdoctor.kernel.kept_rows import Handle
-from tcpdoctor.kernel.owner_memory import NOT_YET
-from tcpdoctor.kernel.pulse import Pulse
+from tcpdoctor.kernel.pulse import NOT_YET, Pulse
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Endpoint, Held, Holder, Listener, NotHeld, Samples
 from tcpdoctor.kernel.states import TcpState

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcpdoctor.facts.trend import RECENT, Point, Series, TooFew
+from tcpdoctor.facts.rates import RECENT, Point, Series, TooFew
 from tcpdoctor.kernel.reading import Missing
 
 

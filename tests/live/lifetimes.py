@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tcpdoctor.facts.deadlines import Life
 from tcpdoctor.lab.namespace import enter_private_namespace, write_sysctl
-from tcpdoctor.lab.silence import go_deaf
+from tcpdoctor.lab.packets import go_deaf
 
 POLL_SECONDS = 0.02
 FAR_POLL_SECONDS = 0.3

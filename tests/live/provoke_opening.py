@@ -11,7 +11,7 @@ from contextlib import suppress
 from pyroute2 import IPRoute
 
 from tcpdoctor.lab.namespace import write_sysctl
-from tcpdoctor.lab.silence import go_deaf
+from tcpdoctor.lab.packets import go_deaf
 
 Provocation = Callable[[], object]
 

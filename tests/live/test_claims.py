@@ -14,7 +14,7 @@ from tcpdoctor.kernel.counters import read_counters
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.namespace import write_sysctl
-from tcpdoctor.lab.silence import go_deaf, hear_again
+from tcpdoctor.lab.packets import go_deaf, hear_again
 
 from . import lifetimes
 from .checks import check, severities

@@ -10,7 +10,7 @@ from tcpdoctor.answers.state import look_at_state
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.namespace import write_sysctl
-from tcpdoctor.lab.silence import go_deaf
+from tcpdoctor.lab.packets import go_deaf
 from tcpdoctor.report.document import as_json
 from tcpdoctor.report.page import page_text
 from tcpdoctor.report.state_text import state_page

@@ -23,8 +23,7 @@ from tcpdoctor.lab.closing import (
 from tcpdoctor.lab.connecting import connections, unanswered
 from tcpdoctor.lab.listening import accept_queue, accept_queue_overflowing
 from tcpdoctor.lab.namespace import write_sysctl
-from tcpdoctor.lab.pairs import connect_pair, listen, wait_for_state, wait_until
-from tcpdoctor.lab.peers import half_close
+from tcpdoctor.lab.pairs import connect_pair, half_close, listen, wait_for_state, wait_until
 
 from .checks import lines_of
 

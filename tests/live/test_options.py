@@ -12,7 +12,7 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sockopts import OPTIONS, read_fresh_option
 from tcpdoctor.knowledge.option_pages import OptionPage, find_option, option_names
 from tcpdoctor.lab.namespace import write_sysctl
-from tcpdoctor.lab.silence import go_deaf
+from tcpdoctor.lab.packets import go_deaf
 
 PAGES = [find_option(name) for name in option_names()]
 LO = ("127.0.0.1", 0)

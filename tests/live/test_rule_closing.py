@@ -21,8 +21,7 @@ from tcpdoctor.lab.closing import (
     time_wait,
 )
 from tcpdoctor.lab.namespace import write_sysctl
-from tcpdoctor.lab.pairs import allow_descriptors, connect_pair, listen, wait_for_state, wait_until
-from tcpdoctor.lab.peers import let_pass
+from tcpdoctor.lab.pairs import allow_descriptors, connect_pair, let_pass, listen, wait_for_state, wait_until
 from tcpdoctor.lab.proxying import half_closed_pairs
 from tcpdoctor.lab.traffic import closed_before_sent
 

@@ -9,8 +9,8 @@ import pytest
 from tcpdoctor.lab.closing import time_wait
 from tcpdoctor.lab.connecting import connections, unanswered
 from tcpdoctor.lab.namespace import write_sysctl
+from tcpdoctor.lab.packets import hear_again
 from tcpdoctor.lab.pairs import connect_pair, listen, wait_until
-from tcpdoctor.lab.silence import hear_again
 
 from .checks import (
     check,

@@ -43,10 +43,17 @@ from tcpdoctor.lab.keepalive import (
     requests_that_never_left,
 )
 from tcpdoctor.lab.namespace import write_sysctl
-from tcpdoctor.lab.pairs import allow_descriptors, connect, connect_pair, count_sockets, listen, wait_until
-from tcpdoctor.lab.peers import let_pass
+from tcpdoctor.lab.packets import go_deaf, hear_again
+from tcpdoctor.lab.pairs import (
+    allow_descriptors,
+    connect,
+    connect_pair,
+    count_sockets,
+    let_pass,
+    listen,
+    wait_until,
+)
 from tcpdoctor.lab.receiving import left_unread
-from tcpdoctor.lab.silence import go_deaf, hear_again
 from tcpdoctor.lab.traffic import steady_traffic
 
 from .checks import check, evidence, findings, lines_of, only_finding, the_finding

@@ -12,9 +12,14 @@ from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.listening import accept_all, accept_queue, accept_queue_overflowing, bursts, half_open
 from tcpdoctor.lab.loss import ELSEWHERE, HERE
 from tcpdoctor.lab.namespace import write_sysctl
-from tcpdoctor.lab.packets import Endpoints, add_address_to_loopback, send_from_the_wrong_side
+from tcpdoctor.lab.packets import (
+    Endpoints,
+    add_address_to_loopback,
+    go_deaf,
+    hear_again,
+    send_from_the_wrong_side,
+)
 from tcpdoctor.lab.pairs import again_and_again, state_of, wait_until
-from tcpdoctor.lab.silence import go_deaf, hear_again
 
 from .checks import (
     check,

@@ -13,8 +13,8 @@ from tcpdoctor.answers.ended import EndedConnection
 from tcpdoctor.answers.trace import TraceQuestion
 from tcpdoctor.diagnosis.endings import Why
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.lab.packets import go_deaf
 from tcpdoctor.lab.pairs import wait_for_state
-from tcpdoctor.lab.silence import go_deaf
 from tests.live.traced import comm, delivered_endings_of, endings_of, needs_events
 
 pytestmark = needs_events

@@ -15,7 +15,7 @@ from tcpdoctor.answers.watch import (
     Verdict,
     Watch,
 )
-from tcpdoctor.facts.trend import Series, TooFew
+from tcpdoctor.facts.rates import Series, TooFew
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import COUNTED_STATES
 from tcpdoctor.report.watch_frame import SORTS, View
