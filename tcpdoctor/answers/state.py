@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal, NamedTuple
 
 from tcpdoctor.answers.record import Count, Host, Is, Pid, Reasons, Seconds, StateKey, Time, host_of, utc
+from tcpdoctor.answers.states import census_by_port
 from tcpdoctor.facts.deadlines import show_life
 from tcpdoctor.facts.state_deadlines import (
     DEADLINE_SYSCTLS,
@@ -20,10 +21,10 @@ from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.procfile import read_tick
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld, SysctlValue
-from tcpdoctor.kernel.sockets import StateCounts, count_states, read_connections, read_listeners, take_census
+from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld
+from tcpdoctor.kernel.sockets import StateCounts, count_states, read_connections, read_listeners
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.kernel.sysctl import read_sysctl, read_sysctls
+from tcpdoctor.kernel.sysctl import read_sysctls
 from tcpdoctor.knowledge.resource import Mistake
 from tcpdoctor.knowledge.state_pages import StatePage, draw_states, find_state
 
@@ -113,8 +114,6 @@ class StateAnswer(NamedTuple):
     look: tuple[str, ...]
     diagram: tuple[str, ...]
 
-
-_PORT_RANGE = "net.ipv4.ip_local_port_range"
 
 _NEVER_HELD = (TcpState.TIME_WAIT, TcpState.SYN_RECV)
 _SECONDS_FOR_OWNERS = 2.0
@@ -256,17 +255,9 @@ def _count_owners(rows: tuple[Connection | Listener, ...], total: int) -> Whose:
 
 
 def _ports(state: TcpState) -> Reading[Whose]:
-    value: Reading[SysctlValue] = read_sysctl(_PORT_RANGE)
-    ephemeral: Reading[tuple[int, int]] = Missing(f"{_PORT_RANGE} is not known")
-    match value:
-        case (int(low), int(high)):
-            ephemeral = low, high
-    listeners = read_listeners()
-    listening = () if isinstance(listeners, Missing) else listeners
-    census = take_census(ephemeral, frozenset(listener.local.port for listener in listening))
+    census, _ = census_by_port()
     if isinstance(census, Missing):
         return census
-    by_port: Mapping[tuple[TcpState, int], int] = census.by_port
-    ports = [(-number, port) for (its, port), number in by_port.items() if its is state]
+    ports = [(-number, port) for (its, port), number in census.by_port.items() if its is state]
     counts = tuple(PortCount(port or None, -number) for number, port in sorted(ports))
     return Whose(not_held=census.by_state.get(state, 0), ports=counts)

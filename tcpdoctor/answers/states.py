@@ -99,17 +99,21 @@ def look_by(by: By) -> StatesAnswer:
     return states_answer(read_identity(), moment(), counts, by, grouped, remarks)
 
 
-def _by_port() -> tuple[Reading[StateCounts], Reading[Grouped], str]:
+def census_by_port() -> tuple[Reading[Census], Reading[tuple[int, int]]]:
+    """Count every socket, by local port as well; and say which ports connect() may choose, told as one."""
     from tcpdoctor.kernel.sysctl import read_sysctl
 
-    value = read_sysctl(_PORT_RANGE)
     ephemeral: Reading[tuple[int, int]] = Missing(f"{_PORT_RANGE} is not known")
-    match value:
+    match read_sysctl(_PORT_RANGE):
         case (int(low), int(high)):
             ephemeral = low, high
     listeners = read_listeners()
     listening = () if isinstance(listeners, Missing) else listeners
-    census = take_census(ephemeral, frozenset(listener.local.port for listener in listening))
+    return take_census(ephemeral, frozenset(row.local.port for row in listening)), ephemeral
+
+
+def _by_port() -> tuple[Reading[StateCounts], Reading[Grouped], str]:
+    census, ephemeral = census_by_port()
     if isinstance(census, Missing):
         return census, census, ""
     rest = "client ports" if isinstance(ephemeral, Missing) else f"client ports {ephemeral[0]}-{ephemeral[1]}"

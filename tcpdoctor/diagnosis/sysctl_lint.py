@@ -245,14 +245,18 @@ def _disagreement(
     )
 
 
+def _settings_in_order(look: Look) -> Iterator[tuple[str, str, Line]]:
+    """What lines set that count and are no patterns, each with its file, in the order they are read in."""
+    order = {file.path: number for number, file in enumerate(look.files)}
+    for path, line in sorted(look.every_line(), key=lambda item: (order[item[0]], item[1].number)):
+        if line.path is not None and line.value is not None and not line.is_glob and _counts(look, line):
+            yield ALIASES.get(line.target, line.target), path, line
+
+
 def _set_twice(look: Look) -> Iterator[Fault]:
     """A key that several lines name: what was set earlier has no effect."""
     seen: dict[str, tuple[str, Line]] = {}
-    order = {file.path: number for number, file in enumerate(look.files)}
-    for path, line in sorted(look.every_line(), key=lambda item: (order[item[0]], item[1].number)):
-        if line.path is None or line.value is None or line.is_glob or not _counts(look, line):
-            continue
-        variable = ALIASES.get(line.target, line.target)
+    for variable, path, line in _settings_in_order(look):
         before = seen.get(variable)
         seen[variable] = (path, line)
         if before is None or (before[0], before[1].number) == (path, line.number):
@@ -275,14 +279,10 @@ _REDIRECTS4 = "net/ipv4/conf/all/accept_redirects"
 def _resets(look: Look) -> Iterator[Fault]:
     """Lines that a later one undoes although it names another setting."""
     earlier: dict[str, tuple[str, Line]] = {}
-    order = {file.path: number for number, file in enumerate(look.files)}
-    for path, line in sorted(look.every_line(), key=lambda item: (order[item[0]], item[1].number)):
-        if line.path is None or line.value is None or line.is_glob or not _counts(look, line):
-            continue
-        variable = ALIASES.get(line.target, line.target)
+    for variable, path, line in _settings_in_order(look):
         # few lines reset others, and there may be very many lines
         for target in [each for each in earlier if each != variable] if variable in _RESETS else ():
-            becomes = _reset_to(variable, line.value, target)
+            becomes = _reset_to(variable, line.value or "", target)
             if becomes is not None and not is_same(earlier[target][1].value or "", becomes):
                 yield _reset(earlier.pop(target), path, line, becomes)
         earlier[variable] = (path, line)

@@ -220,27 +220,28 @@ def _kept_alive(living: Living) -> Reading[SocketSet]:
     return SocketSet([row for row in sample if row.timer is Timer.KEEPALIVE and not on_this_host(row)])
 
 
-def _kept_alive_longest(living: Living) -> Reading[SocketSet]:
-    sockets = _kept_alive(living)
-    if isinstance(sockets, Missing):
-        return sockets
-    ordered = sorted(sockets.sure, key=lambda row: silence_age(row).low, reverse=True)
-    return SocketSet(ordered[:_MOST_IDLE])
+def _longest(
+    of: Callable[[Living], Reading[SocketSet]], age: Callable[[Connection], Age]
+) -> Callable[[Living], Reading[SocketSet]]:
+    """The sixteen of these that are so for longest."""
+
+    def longest(living: Living) -> Reading[SocketSet]:
+        sockets = of(living)
+        if isinstance(sockets, Missing):
+            return sockets
+        ordered = sorted(sockets.sure, key=lambda row: age(row).low, reverse=True)
+        return SocketSet(ordered[:_MOST_IDLE])
+
+    return longest
+
+
+_kept_alive_longest, _idle_longest = _longest(_kept_alive, silence_age), _longest(_idle_unprobed, idle_age)
 
 
 def _latest_probe(sockets: SocketSet) -> Value:
     """The longest time from the last packet to the next probe: TCP_KEEPIDLE of that connection."""
     waits = [silence_age(row).low + row.expires for row in sockets.sure if not isinstance(row.info, Missing)]
     return max(waits, default=0.0)
-
-
-def _idle_longest(living: Living) -> Reading[SocketSet]:
-    """The sixteen of these that have been idle longest."""
-    sockets = _idle_unprobed(living)
-    if isinstance(sockets, Missing):
-        return sockets
-    ordered = sorted(sockets.sure, key=lambda row: idle_age(row).low, reverse=True)
-    return SocketSet(ordered[:_MOST_IDLE])
 
 
 def _looked_up_holders(sockets: SocketSet) -> Value:

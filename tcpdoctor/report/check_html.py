@@ -33,8 +33,10 @@ from tcpdoctor.report.finding_page import (
     unanswered_by_reason,
 )
 from tcpdoctor.report.host import plural, samples_words, source_words, utc
+from tcpdoctor.report.page import Block, Prose, Table
 from tcpdoctor.report.page_html import GROUPS, bar, html_page, name_of, page_html, pill, section, text
 from tcpdoctor.report.style import PLAIN
+from tcpdoctor.report.table import Column
 
 
 def check_html(check: Check, only: Sequence[Finding] | None = None) -> str:
@@ -312,17 +314,14 @@ def processes_section(samples: Samples) -> str:
 def _process_table(held: Mapping[str, Mapping[TcpState, int]]) -> str:
     states = [state for state in TcpState if any(state in counts for counts in held.values())]
     names = sorted(held, key=lambda name: (-sum(held[name].values()), name))
-    rows = "".join(
-        f"<tr><td>{text(name)}</td>"
-        + "".join(f"<td class='num'>{held[name].get(state, 0) or ''}</td>" for state in states)
-        + "</tr>"
-        for name in names[:_MOST_PROCESSES]
-    )
-    head = "".join(f'<th scope="col" class="num">{text(name_of(state))}</th>' for state in states)
-    more = len(names) - _MOST_PROCESSES
-    rest = f'<p class="note">... and {plural(more, "process", "processes")} more.</p>' if more > 0 else ""
-    table = f'<table><thead><tr><th scope="col">Process</th>{head}</tr></thead><tbody>{rows}</tbody></table>'
-    return f'<div class="scroll" tabindex="0">{table}</div>{rest}'
+    columns = (Column("Process"), *(Column(name_of(state), right=True) for state in states))
+    rows = [
+        (name, *(str(held[name].get(state, 0) or "") for state in states)) for name in names[:_MOST_PROCESSES]
+    ]
+    blocks: list[Block] = [Table(columns, tuple(rows))]
+    if more := len(names[_MOST_PROCESSES:]):
+        blocks.append(Prose(f"... and {plural(more, 'process', 'processes')} more.", faint=True))
+    return page_html(blocks)
 
 
 def ports_section(samples: Samples) -> str:

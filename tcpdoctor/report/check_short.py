@@ -100,14 +100,18 @@ def finding_lines(finding: Finding, style: Style) -> list[str]:
 def _verdict_line(check: Check, findings: Sequence[Finding], untold: Sequence[Untold], style: Style) -> str:
     snapshot = check.samples.after
     verdict = status(check)
-    word = verdict.upper()
-    said = f"{word}  {snapshot.host}: {_verdict_words(check, findings, untold, verdict)}"
+    said = f"{verdict.upper()}  {snapshot.host}: {_verdict_words(check, findings, untold, verdict)}"
     looked = when_looked(check, snapshot, style)
+    return "\n".join(_first_lines(verdict, said, looked, style))
+
+
+def _first_lines(verdict: str, said: str, looked: str, style: Style) -> list[str]:
+    """What is said, in colours, and when was looked behind it, or below where there is no room."""
     gap = style.width - len(said) - len(looked)
     line = f"{said}{' ' * gap}{looked}" if gap >= 2 else style.wrap(f"{said}\n\n{looked}", "  ", "")
     lines = [part for part in line.splitlines() if part.strip()]
-    lines[0] = style.severity(verdict, word) + style.bold(lines[0][len(word) :])
-    return "\n".join(lines)
+    lines[0] = style.severity(verdict, verdict.upper()) + style.bold(lines[0][len(verdict) :])
+    return lines
 
 
 def _verdict_words(check: Check, findings: Sequence[Finding], untold: Sequence[Untold], verdict: str) -> str:
@@ -303,15 +307,10 @@ def checks_text(checks: Checks, style: Style, form: TextForm, *, quiet: bool = F
 
 def _head(checks: Checks, style: Style) -> list[str]:
     verdict = verdict_of_all(checks)
-    word = verdict.upper()
     host = f"{checks.checks[0].samples.after.host}: " if checks.checks else ""
-    said = f"{word}  {host}{verdicts_counted(checks)}"
+    said = f"{verdict.upper()}  {host}{verdicts_counted(checks)}"
     looked = when_looked(checks.checks[0], checks.checks[0].samples.after, style) if checks.checks else ""
-    gap = style.width - len(said) - len(looked)
-    line = f"{said}{' ' * gap}{looked}" if gap >= 2 else style.wrap(f"{said}\n\n{looked}", "  ", "")
-    lines = [part for part in line.splitlines() if part.strip()]
-    lines[0] = style.severity(verdict, word) + style.bold(lines[0][len(word) :])
-    return [*lines, "", *_list(checks, style)]
+    return [*_first_lines(verdict, said, looked, style), "", *_list(checks, style)]
 
 
 def _list(checks: Checks, style: Style) -> list[str]:
