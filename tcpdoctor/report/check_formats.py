@@ -1,6 +1,6 @@
 """The formats of `check`: one module each, imported when it is asked for, and one way in."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 from tcpdoctor.answers.check import Check, Checks, loud_findings
@@ -67,7 +67,31 @@ def _renderers(kind: CheckFormat, style: Style, form: TextForm) -> Renderers:
         )
     if kind in ("json", "jsonl"):
         return _documents(1 if kind == "json" else None)
-    return _OF_OTHERS[kind]()
+    return _of_programs(kind)
+
+
+def _of_programs(kind: CheckFormat) -> Renderers:
+    if kind == "nagios":
+        from tcpdoctor.report.check_nagios import check_nagios, checks_nagios
+
+        return Renderers(lambda check, _: check_nagios(check), lambda checks, _: checks_nagios(checks))
+    if kind == "prometheus":
+        from tcpdoctor.report.check_prometheus import check_prometheus, checks_prometheus
+
+        return Renderers(
+            lambda check, _: check_prometheus(check), lambda checks, _: checks_prometheus(checks)
+        )
+    if kind == "junit":
+        from tcpdoctor.report.check_junit import check_junit, checks_junit
+
+        return Renderers(lambda check, _: check_junit(check), lambda checks, _: checks_junit(checks))
+    if kind == "markdown":
+        from tcpdoctor.report.check_markdown import check_markdown, checks_markdown
+
+        return Renderers(check_markdown, lambda checks, quiet: checks_markdown(checks, quiet=quiet))
+    from tcpdoctor.report.check_html import check_html, checks_html
+
+    return Renderers(check_html, lambda checks, quiet: checks_html(checks, quiet=quiet))
 
 
 def _text(style: Style, form: TextForm) -> Renderers:
@@ -96,42 +120,3 @@ def _documents(indent: int | None) -> Renderers:
         lambda check, only: json_text(check_answer(check, only), indent),
         lambda checks, quiet: json_text(checks_answer(checks, quiet=quiet), indent),
     )
-
-
-def _nagios() -> Renderers:
-    from tcpdoctor.report.check_nagios import check_nagios, checks_nagios
-
-    return Renderers(lambda check, _: check_nagios(check), lambda checks, _: checks_nagios(checks))
-
-
-def _prometheus() -> Renderers:
-    from tcpdoctor.report.check_prometheus import check_prometheus, checks_prometheus
-
-    return Renderers(lambda check, _: check_prometheus(check), lambda checks, _: checks_prometheus(checks))
-
-
-def _junit() -> Renderers:
-    from tcpdoctor.report.check_junit import check_junit, checks_junit
-
-    return Renderers(lambda check, _: check_junit(check), lambda checks, _: checks_junit(checks))
-
-
-def _markdown() -> Renderers:
-    from tcpdoctor.report.check_markdown import check_markdown, checks_markdown
-
-    return Renderers(check_markdown, lambda checks, quiet: checks_markdown(checks, quiet=quiet))
-
-
-def _html() -> Renderers:
-    from tcpdoctor.report.check_html import check_html, checks_html
-
-    return Renderers(check_html, lambda checks, quiet: checks_html(checks, quiet=quiet))
-
-
-_OF_OTHERS: Mapping[CheckFormat, Callable[[], Renderers]] = {
-    "nagios": _nagios,
-    "prometheus": _prometheus,
-    "junit": _junit,
-    "markdown": _markdown,
-    "html": _html,
-}
