@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from tcpdoctor.errors import ConfigError, TcpdoctorError
@@ -368,8 +368,11 @@ def _kept_mode(before: os.stat_result | None) -> int | None:
 def _status(name: str, folder: int | None = None) -> os.stat_result | None:
     """Return what is there itself, a link not followed; None for nothing and for a link to nothing."""
     try:
-        os.stat(name, dir_fd=folder)
-        return os.lstat(name, dir_fd=folder)
+        status = os.lstat(name, dir_fd=folder)
+        if stat.S_ISLNK(status.st_mode):
+            with suppress(PermissionError):  # fs.protected_symlinks: the link is there, and somebody else's
+                os.stat(name, dir_fd=folder)
+        return status
     except FileNotFoundError:
         return None
 
