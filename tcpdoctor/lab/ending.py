@@ -2,7 +2,9 @@
 
 import os
 import resource
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.closing import (
@@ -12,7 +14,6 @@ from tcpdoctor.lab.closing import (
     last_ack_stuck,
     time_wait,
 )
-from tcpdoctor.lab.listening import accept_all
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.packets import hear_again
 from tcpdoctor.lab.pairs import count_sockets, let_pass, wait_until
@@ -177,10 +178,18 @@ def _closed_at_a_full_queue() -> Iterator[Scene]:
             fires={stuck: "warning", full: "critical"},
             show=("sockets --state fin-wait-1,listen",),
         )
-        for connection in accept_all(server, quiet=2.5):
-            connection.close()
-        wait_until(lambda: count_sockets(TcpState.FIN_WAIT_1) == 0, "the clients' FINs to be answered", 20)
+        server.settimeout(0)
+        wait_until(lambda: _have_been_taken(server), "the clients' FINs to be answered", 60)
         yield Cured("The server accepts: what the clients repeat finds a place, and their FINs are answered.")
+
+
+def _have_been_taken(server: socket.socket) -> bool:
+    """Accept what waits; whether no client was left before that repeats its FIN, later each time."""
+    answered = count_sockets(TcpState.FIN_WAIT_1) == 0
+    with suppress(BlockingIOError):
+        while True:
+            server.accept()[0].close()
+    return answered
 
 
 SCENARIOS = (

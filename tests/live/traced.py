@@ -34,13 +34,21 @@ needs_events = pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
 
 
 def endings_of(
-    work: Callable[[], object], number: int, question: TraceQuestion | None = None
+    work: Callable[[], object],
+    number: int,
+    question: TraceQuestion | None = None,
+    told: Callable[[int], object] = int,
 ) -> tuple[list[EndedConnection], TraceSummary]:
-    """What a trace tells while `work` is done, until so many connections have ended."""
+    """What a trace tells while `work` is done, until `number` connections ended; `told` hears how many."""
     with Trace(question or TraceQuestion()) as trace:
         work()
         until = time.monotonic() + LONGEST
-        *ended, summary = trace.follow(lambda: trace.connections >= number or time.monotonic() > until)
+
+        def is_enough() -> bool:
+            told(trace.connections)
+            return trace.connections >= number or time.monotonic() > until
+
+        *ended, summary = trace.follow(is_enough)
     assert isinstance(summary, TraceSummary)
     return [each for each in ended if isinstance(each, EndedConnection)], summary
 
