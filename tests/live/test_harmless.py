@@ -37,24 +37,25 @@ READING = {
     "sockets of a recording": ("sockets", "--from", "{recorded}"),
     "explain of a recording": ("explain", "--port", "{port}", "--from", "{recorded}"),
 }
-CALLS = "trace=network,%file,kill,tkill,tgkill,ptrace,execve,init_module,finit_module,delete_module,write"
-ACTS = re.compile(r"\b(listen|kill|tkill|tgkill|ptrace|init_module|finit_module|delete_module)\(")
-CHANGES = re.compile(
-    r"\b(unlink|unlinkat|rename|renameat2?|mkdir|mkdirat|rmdir|chmod|fchmodat|chown|fchownat|symlink|symlinkat"
-    r"|link|linkat|truncate|mknod|mknodat|utimensat|mount|umount2|pivot_root|chroot)\("
-)
+ACTING = ("listen", "kill", "tkill", "tgkill", "ptrace", "init_module", "finit_module", "delete_module")
+MOVING = ("unlink", "unlinkat", "rename", "renameat", "renameat2", "mkdir", "mkdirat", "rmdir", "truncate")
+OWNING = ("chmod", "fchmodat", "chown", "fchownat", "utimensat", "mount", "umount2", "pivot_root", "chroot")
+LINKING = ("symlink", "symlinkat", "link", "linkat", "mknod", "mknodat")
+CHANGING = (*MOVING, *OWNING, *LINKING)
+OPENING = ("open", "openat", "creat")
+CALLS = f"trace=network,execve,{','.join(f'?{name}' for name in (*ACTING, *CHANGING, *OPENING))}"
+"""What is looked at below and no more: each call that strace prints stops the program."""
+STRACE = ("strace", "-f", "--seccomp-bpf", "-qq", "-s", "120")
+ACTS, CHANGES = (re.compile(rf"\b({'|'.join(names)})\(") for names in (ACTING, CHANGING))
 NAMES = re.compile(r"\b(?:bind|connect|sendto)\(\d+, .*\{sa_family=(AF_\w+)")
-OPENS = re.compile(r'\b(?:open|openat|creat)\((?:AT_FDCWD, )?"([^"]*)", ([A-Z_|]+)')
+OPENS = re.compile(rf'\b(?:{"|".join(OPENING)})\((?:AT_FDCWD, )?"([^"]*)", ([A-Z_|]+)')
 SETS = re.compile(r"\bsetsockopt\(\d+, (\w+), (\w+)")
 
 
-def trace(tmp_path, *arguments):
-    """The system calls of a command and its children, those that the program's start makes included."""
-    file = tmp_path / "trace"
+def run(tmp_path, arguments, *tracer):
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(tmp_path)}
-    command = ["strace", "-f", "-qq", "-s", "120", "-e", CALLS, "-o", str(file)]
     done = subprocess.run(
-        [*command, sys.executable, "-m", "tcpdoctor", *arguments],
+        [*tracer, sys.executable, "-m", "tcpdoctor", *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -62,6 +63,12 @@ def trace(tmp_path, *arguments):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def trace(tmp_path, *arguments):
+    """The system calls of a command and its children, those that the program's start makes included."""
+    file = tmp_path / "trace"
+    run(tmp_path, arguments, *STRACE, "-e", CALLS, "-o", str(file))
     return [
         line
         for line in Path(file).read_text().splitlines()
@@ -110,5 +117,5 @@ def test_no_module_is_loaded_but_those_that_list_sockets(tmp_path, words):
 
     before = loaded()
     for arguments in READING.values():
-        trace(tmp_path, *(word.format(**words) for word in arguments))
+        run(tmp_path, [word.format(**words) for word in arguments])
     assert loaded() - before <= {"tcp_diag", "inet_diag"}
