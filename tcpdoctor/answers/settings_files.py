@@ -194,7 +194,11 @@ def _known(page: SysctlPage, tick: float) -> Known:
     numbers = printed_numbers(page.default or "")
     size = len(numbers) if numbers else 3 if page.name in _TRIPLES else 1 if page.limits else None
     since = page.since if page.since and page.since.replace(".", "").isdigit() else None
-    return Known(page.unit, bounds_of(page, tick), size, page.scope, page.removed, page.instead, since)
+    known = Known(page.unit, bounds_of(page, tick), size, page.scope, page.removed, page.instead, since)
+    if page.others is None:
+        return known
+    acts_as = f"{page.others}, {page.values[page.others]}"
+    return known._replace(largest=max(map(int, page.values)), acts_as=acts_as)
 
 
 def _look(files: tuple[SettingsFile, ...], applied: Applied, *, is_here: bool = True) -> Look:
@@ -226,7 +230,12 @@ def fresh_defaults() -> Mapping[str, Value]:
     return {f"default.{name}": value for name, value in found.items() if isinstance(value, int)}
 
 
-_OWN_OF_EACH = ("net.core.somaxconn", "net.core.optmem_max", "net.ipv4.tcp_max_tw_buckets")
+_OWN_OF_EACH = (
+    "net.core.somaxconn",
+    "net.core.optmem_max",
+    "net.ipv4.tcp_limit_output_bytes",
+    "net.ipv4.tcp_max_tw_buckets",
+)
 """Settings with a default of interest that a new namespace does not take over from the initial one."""
 
 

@@ -378,14 +378,17 @@ def _listens(port: int) -> bool:
 def _lines_of_logs(text: str) -> Iterator[Meaning]:
     """A line of the kernel's log, or one that holds an error as programs write it."""
     from tcpdoctor.knowledge.error_pages import error_in_line
-    from tcpdoctor.knowledge.log_lines import log_line_of
+    from tcpdoctor.knowledge.log_lines import log_line_of, own_limit_of
 
-    if " " not in text and text.isascii():  # some languages do without
+    if " " not in text and text.isascii() and not _ATOMS.search(text):  # some languages do without
         return
+    if own_limit_of(text) is not None:
+        return  # whatever address stands in it
     line = log_line_of(text)
     if line is not None:
         yield Meaning(line.flag.removeprefix("--"), line.name, line.name)
-    name = error_in_line(text)
+    # what the kernel's log says is no error of a call, even where it says "timed out"
+    name = error_in_line(text) if line is None else None
     if name is not None:
         yield Meaning("error", name, name)
     if line is not None or name is not None or _OPENS.search(text):
@@ -393,6 +396,8 @@ def _lines_of_logs(text: str) -> Iterator[Meaning]:
         yield from _ends_to_bind(ends) if name == "EADDRINUSE" or _BINDS.search(text) else ends
 
 
+_ATOMS = re.compile(r"[{,]e[a-z]{7,}[},]|\bWSAE[A-Z]+\b")
+"""Erlang's ``{listen_error,eaddrinuse}`` and Winsock's names, which stand without blanks."""
 _OPENS = re.compile(r"\b(?:bind|binding|listen|listening|connect|connecting|curl)\b", re.IGNORECASE)
 """A line that has one of them and an end is about that end, also where it names no error."""
 _BINDS = re.compile(r"\b(?:bind|listen|make_sock)\b", re.IGNORECASE)
@@ -487,6 +492,7 @@ def _unknown(text: str) -> str:
         _unknown_number(text)
         or _unknown_host(text)
         or _unknown_name(text)
+        or _own_limit(text)
         or _closed_in_order(text)
         or _several(text)
     )
@@ -529,7 +535,7 @@ def _unknown_host(text: str) -> str | None:
 
 _NOT_RESOLVED = re.compile(
     r"\b(?:ENOTFOUND|EAI_AGAIN|no such host|could not resolve|UnknownHostException|name resolution"
-    r"|(?:name|nodename) (?:or|nor) (?:service|servname))",
+    r"|(?:name|nodename) (?:or|nor) (?:service|servname)|host not found in upstream)",
     re.IGNORECASE,
 )
 
@@ -541,11 +547,18 @@ def _unknown_name(text: str) -> str | None:
     return "a name was not found, before any TCP: see getent ahosts NAME, and /etc/resolv.conf"
 
 
+def _own_limit(text: str) -> str | None:
+    """A line that tells of a limit or a timer of the program itself."""
+    from tcpdoctor.knowledge.log_lines import own_limit_of
+
+    return own_limit_of(text)
+
+
 _CLOSED = re.compile(
     r"closed (?:the )?connection (?:without|unexpectedly)|closed by (?:the )?remote host"
     r"|connection closed by (?:remote|foreign|peer)|empty reply from server"
     r"|prematurely closed connection|connection (?:was )?closed (?:unexpectedly|prematurely)|unexpected EOF"
-    r"|EOF occurred|end of stream",
+    r"|EOF occurred|EOF detected|end of stream|server has gone away|lost connection to mysql server",
     re.IGNORECASE,
 )
 

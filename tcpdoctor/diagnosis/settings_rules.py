@@ -32,6 +32,7 @@ _DERIVED: Mapping[str, tuple[str, ...]] = {
     "files.default_limit": (),
     "kernel.memory": (),
     "kernel.page_size": (),
+    "retransmission.longest": ("net/ipv4/tcp_rto_max_ms", "net/ipv4/tcp_retries2"),
     "ports.in_range": (_RANGE,),
     "ports.reserved": (_RESERVED, _RANGE),
     "ports.usable": (_RESERVED, _RANGE),

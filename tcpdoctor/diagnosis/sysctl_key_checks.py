@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterator, Sequence
 
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.sysctl_checks import fault, refusal, size_of, stays
-from tcpdoctor.diagnosis.sysctl_look import ALIASES, Fault, Known, Look, Write
+from tcpdoctor.diagnosis.sysctl_look import ALIASES, UNKNOWN, Fault, Known, Look, Write
 from tcpdoctor.diagnosis.table import nearest
 from tcpdoctor.facts.sysctl_value import is_same, printed_numbers, read_numbers
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.sysctl import Held
+from tcpdoctor.kernel.sysctl import Held, is_machine_wide
 from tcpdoctor.kernel.sysctl_files import Line, dotted
 from tcpdoctor.kernel.text import blank_split, clean, name_a_few
 
@@ -154,7 +154,9 @@ def _drift(place: tuple[str, int], found: Sequence[tuple[Write, str]], look: Loo
     if len({other.path for other, _ in found}) == 1:
         what = f"{key}: the file says {says}, the kernel has {clean(held, _SHOWN) or 'nothing'}.{where}"
         do = f"Apply it ({command}) or correct the line. `tcpdoctor sysctl show {key}` tells what set it."
-        if not look.is_initial and write.path.startswith("net/"):  # whoever set it left no file
+        if look.known_of(write.path) is UNKNOWN:
+            do = f"If it is meant ({command}); this program does not judge {key}. Else correct the line."
+        elif not look.is_initial and write.path.startswith("net/"):  # whoever set it left no file
             do = f"Apply it in this network namespace ({command}) or correct the line."
         if write.path.startswith(_LATE):
             do += (
@@ -223,7 +225,7 @@ def _gone(look: Look, place: tuple[str, int], line: Line) -> Fault:
 
 def _absent(look: Look, place: tuple[str, int], line: Line, names: Collection[str]) -> Fault:
     known, key = look.known_of(line.target), dotted(line.target)
-    if known.scope == "initial" and not look.is_initial:
+    if not look.is_initial and (known.scope == "initial" or is_machine_wide(line.target)):
         return fault(
             "key-of-initial-namespace",
             place,
@@ -232,7 +234,7 @@ def _absent(look: Look, place: tuple[str, int], line: Line, names: Collection[st
             key=key,
         )
     interface = _INTERFACE.match(line.target)
-    if interface is not None and interface["rest"]:
+    if interface is not None and interface["rest"] and interface["name"] not in ("all", "default"):
         return _of_interface(place, line, interface)
     module = next((module for start, module in _MODULES if line.target.startswith(start)), None)
     if module is not None and isinstance(look.running.get(_LOADED.get(module, ""), _NOT_THERE), Missing):
@@ -346,6 +348,7 @@ def _value(look: Look, place: tuple[str, int], line: Line, held: Held | None) ->
         yield fault("value-refused", place, what, "Correct the value.", key=key, severity=_milder(line))
     else:
         yield from _count(place, line, size_of(known, reading))
+        yield from _no_such_mode(place, key, value, known)
 
 
 def _read_only(look: Look, place: tuple[str, int], line: Line) -> Fault:
@@ -381,6 +384,14 @@ def _count(place: tuple[str, int], line: Line, size: int | None) -> Iterator[Fau
             f"{key} holds {wants}: of '{clean(value, _SHOWN)}' the kernel takes {taken} and ignores the rest."
         )
         yield fault("wrong-count", place, what, f"Write {wants}.", key=key, severity=_milder(line))
+
+
+def _no_such_mode(place: tuple[str, int], key: str, value: str, known: Known) -> Iterator[Fault]:
+    """A number that stands for nothing, and that the kernel takes for another."""
+    numbers = read_numbers(value, 1).numbers
+    if known.largest is not None and numbers and numbers[0] > known.largest:
+        what = f"{key} = {numbers[0]} stands for nothing of its own: the kernel takes it as {known.acts_as}."
+        yield fault("value-acts-as-another", place, what, "Write the number that is meant.", key=key)
 
 
 def _unseen(text: str) -> str:

@@ -1,5 +1,6 @@
 """Everything that the lint of settings judges: files as both readers take them, and this kernel's values."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -32,6 +33,10 @@ class Known(NamedTuple):
     instead: str | None = None
     since: str | None = None
     """The kernel that brought it, ``6.15``; None where it was always there or that is not known."""
+    largest: int | None = None
+    """The largest number that stands for something, where the kernel takes more and is asked for one."""
+    acts_as: str | None = None
+    """What a larger one acts as: ``2, loose: back by any interface``."""
 
 
 UNKNOWN = Known()
@@ -238,7 +243,7 @@ class Look(NamedTuple):
 
     def known_of(self, path: str) -> Known:
         """What is known of a setting."""
-        return self.known.get(path, UNKNOWN)
+        return self.known.get(re.sub("(?<=/conf/)[^/]+(?=/rp_filter$)", "all", path), UNKNOWN)
 
 
 # Who set a running value: a line of a file of settings, TuneD's profile, the kernel's command line.

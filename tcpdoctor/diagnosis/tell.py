@@ -28,6 +28,7 @@ from tcpdoctor.diagnosis.rule import Rule, Trigger
 from tcpdoctor.diagnosis.tree import Calculation, branches_of, facts_of
 from tcpdoctor.facts.dimension import COUNT, PER_SECOND, SECOND, Dimension, show, unit_name
 from tcpdoctor.facts.fact import Fact
+from tcpdoctor.facts.namespace import scale_of
 from tcpdoctor.facts.subject import Scope, Subject
 from tcpdoctor.facts.value import NamedText, Range, Value
 from tcpdoctor.kernel.reading import Missing
@@ -298,7 +299,7 @@ def _sysctl_fix(
     if isinstance(change.value, AddPort):
         new = _with_ports(compile_number(change.value.port, rule.limit_values), facts, others, current)
     else:
-        new = _new_value(change.value, rule, facts)
+        new = _new_value(change, change.value, rule, facts)
     return SysctlFix(
         name=change.name,
         current=None if isinstance(current, Missing) else _sysctl_json(current),
@@ -329,17 +330,19 @@ def value_text(change: SysctlChange, rule: Rule, facts: Facts) -> str | Missing:
     """Return what a fix would write, as sysctl(8) wants it; `Missing` where it cannot be computed."""
     if isinstance(change.value, AddPort):
         return Missing("the value could not be computed: it is for one port at a time")
-    new = _new_value(change.value, rule, facts)
+    new = _new_value(change, change.value, rule, facts)
     return new if isinstance(new, Missing) else new.text
 
 
-def _new_value(trees: Iterable[Calculation], rule: Rule, facts: Facts) -> _NewValue | Missing:
-    numbers = []
+def _new_value(
+    change: SysctlChange, trees: Iterable[Calculation], rule: Rule, facts: Facts
+) -> _NewValue | Missing:
+    numbers, scale = [], scale_of(change.name)
     for tree in trees:
         number = compile_number(tree, rule.limit_values)(facts)
         if isinstance(number, Missing | Range):
             return Missing(f"the value could not be computed: {number.reason}")
-        numbers.append(round(number))
+        numbers.append(round(number * scale))
     value: JsonValue = list[JsonValue](numbers) if len(numbers) > 1 else numbers[0]
     return _NewValue(value, " ".join(map(str, numbers)))
 

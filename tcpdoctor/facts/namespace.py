@@ -1,10 +1,11 @@
 """Facts of the host, or rather of one network namespace, that have no name in the kernel: computed here."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 from tcpdoctor.facts.connection_ages import closed_window_age, on_this_host
-from tcpdoctor.facts.dimension import BYTE, COUNT, PAGE, Dimension
+from tcpdoctor.facts.deadlines import RTO_MAX_SECONDS, RTO_MIN_SECONDS, modelled_timeout
+from tcpdoctor.facts.dimension import BYTE, COUNT, PAGE, SECOND, Dimension
 from tcpdoctor.facts.established import Living, ages_of, as_set
 from tcpdoctor.facts.fact import Teller, Told, functions_of, lift
 from tcpdoctor.facts.portrange import (
@@ -76,6 +77,23 @@ class Looks:
     def stuck(self, state: TcpState) -> Reading[SocketSet]:
         """The sockets that last in a passing state."""
         return lasting(self.sockets(state), state, self.earlier)
+
+
+def _longest_retransmission(sysctls: Mapping[str, Reading[SysctlValue]]) -> Value:
+    retries = sysctls.get("net.ipv4.tcp_retries2", Missing("tcp_retries2 was not read"))
+    if not isinstance(retries, int):
+        return retries if isinstance(retries, Missing) else Missing("tcp_retries2 is no number")
+    most = sysctls.get("net.ipv4.tcp_rto_max_ms")  # older kernels have the constant
+    return modelled_timeout(
+        retries, RTO_MIN_SECONDS, most / 1000 if isinstance(most, int) else RTO_MAX_SECONDS
+    )
+
+
+def scale_of(sysctl: str) -> float:
+    """How many units of the file one unit of a setting's fact is: 1000 where the file has milliseconds."""
+    from tcpdoctor.facts.sysctl_facts import SYSCTL_FACTS
+
+    return _SCALES.get(SYSCTL_FACTS[sysctl][0], 1) if sysctl in SYSCTL_FACTS else 1
 
 
 _ABSENT = "this kernel or network namespace does not have it"
@@ -311,6 +329,14 @@ FACTS: Sequence[Told[Looks]] = (
         "The least that a kernel takes for fs.file-max by itself, with this machine's memory.",
         "/proc/meminfo (MemTotal in kB), a tenth of it",
         lambda host: default_value("fs.file-max", host.samples.after),
+    ),
+    _of_host.gauge(
+        "retransmission.longest",
+        SECOND,
+        "How long data of an owned connection is sent again without an answer, on a near path: tcp_retries2 "
+        "doubling waits from 200 ms, none above tcp_rto_max_ms.",
+        "/proc/sys/net/ipv4/tcp_retries2, /proc/sys/net/ipv4/tcp_rto_max_ms",
+        lambda host: _longest_retransmission(host.samples.after.sysctls),
     ),
     _of_host.counter(
         "softnet.processed",

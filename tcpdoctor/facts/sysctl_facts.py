@@ -313,6 +313,16 @@ SYSCTL_FACTS: dict[str, tuple[str, str]] = {
         "Connection table's buckets in namespaces made from here; 0: shared with the initial one's.",
     ),
     "net.core.netdev_max_backlog": ("count", "Packets that may wait for the CPU on the way in."),
+    "net.core.netdev_budget": ("count", "Packets that one round of network processing may take."),
+    "net.core.netdev_budget_usecs": (
+        "microsecond",
+        "Time that one round of network processing may take; microseconds in the file.",
+    ),
+    "net.ipv4.ip_default_ttl": ("count", "Hops that an IPv4 packet of this host may take."),
+    "net.ipv4.ip_no_pmtu_disc": ("switch", "Path MTU discovery: 0 on, 1 and 2 off, 3 on and stricter."),
+    "net.ipv4.neigh.default.gc_thresh1": ("count", "Neighbours (ARP) below which none is taken out."),
+    "net.ipv4.neigh.default.gc_thresh2": ("count", "Neighbours above which old ones are taken out at once."),
+    "net.ipv4.neigh.default.gc_thresh3": ("count", "Neighbours that the machine may know at most."),
     "net.core.default_qdisc": ("text", "Queueing discipline of new devices."),
     "net.netfilter.nf_conntrack_count": ("count", "Connections that this namespace tracks now."),
     "net.netfilter.nf_conntrack_max": (

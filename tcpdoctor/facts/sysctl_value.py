@@ -269,6 +269,8 @@ LOWERED = (
     "net.core.wmem_max",
     "net.core.optmem_max",
     "net.core.netdev_max_backlog",
+    "net.ipv4.tcp_limit_output_bytes",
+    "net.ipv4.neigh.default.gc_thresh3",
     "net.ipv4.tcp_rmem",
     "net.ipv4.tcp_wmem",
     "net.ipv4.tcp_mem",
@@ -283,6 +285,8 @@ _FIXED: Mapping[str, int] = {
     "net.core.somaxconn": 4096,
     "net.core.optmem_max": 20480,
     "net.core.netdev_max_backlog": 1000,
+    "net.ipv4.tcp_limit_output_bytes": 1 << 20,
+    "net.ipv4.neigh.default.gc_thresh3": 1024,
     "fs.nr_open": 1 << 20,
 }
 _MARK_OF_6_18 = "net.ipv4.tcp_tw_reuse_delay"

@@ -37,8 +37,15 @@ WANTED = (
     "net.core.wmem_default",
     "net.core.wmem_max",
     "net.core.optmem_max",
+    "net.core.netdev_budget",
+    "net.core.netdev_budget_usecs",
     "net.core.netdev_max_backlog",
     "net.core.default_qdisc",
+    "net.ipv4.ip_default_ttl",
+    "net.ipv4.ip_no_pmtu_disc",
+    "net.ipv4.neigh.default.gc_thresh1",
+    "net.ipv4.neigh.default.gc_thresh2",
+    "net.ipv4.neigh.default.gc_thresh3",
     "net.netfilter.nf_conntrack_buckets",
     "net.netfilter.nf_conntrack_count",
     "net.netfilter.nf_conntrack_max",
@@ -86,12 +93,33 @@ MACHINE_WIDE = frozenset(
         "net.core.netdev_budget",
         "net.core.netdev_budget_usecs",
         "net.core.netdev_max_backlog",
+        "net.ipv4.neigh.default.gc_thresh1",
+        "net.ipv4.neigh.default.gc_thresh2",
+        "net.ipv4.neigh.default.gc_thresh3",
     }
 )
 """Settings of the machine that only the initial network namespace shows (net/ipv4/sysctl_net_ipv4.c
 ipv4_table, net/core/sysctl_net_core.c net_core_table). Older kernels keep more of net.core to it, the limits
 of buffers among them."""
 
+
+def is_machine_wide(path: str) -> bool:
+    """Whether a place below /proc/sys is shown by the initial network namespace only.
+
+    A test compares this with what a fresh namespace of this kernel lacks.
+    """
+    return path.replace("/", ".") in MACHINE_WIDE or bool(_OF_THE_MACHINE.fullmatch(path))
+
+
+_OF_THE_MACHINE = re.compile(
+    r"net/ipv[46]/neigh/default/[^/]+|net/ipv4/route/(?!flush$|min_adv_mss$|min_pmtu$|mtu_expires$)[^/]+"
+    r"|net/core/(?:bpf_jit_\w+|busy_poll|busy_read|dev_weight\w*|devconf_\w+|fb_tunnels_\w+|flow_limit_\w+"
+    r"|gro_normal_batch|high_order_alloc_disable|max_skb_frags|mem_pcpu_rsv|message_\w+|netdev_\w+"
+    r"|rps_sock_flow_entries|skb_defer_max|warnings)"
+    r"|net/ipv[46]/(?:cipso|calipso)_\w+|net/ipv4/(?:fib_sync_mem|inet_peer_\w+|ipfrag_secret_interval)"
+    r"|net/ipv6/(?:ip6frag_secret_interval|mld_max_msf|mld_qrv)|net/nf_conntrack_max"
+    r"|net/netfilter/nf_log_all_netns"
+)
 _PAIRS = frozenset({"net.ipv4.ip_local_port_range", "net.ipv4.ping_group_range"})
 _TRIPLES = frozenset(
     {"net.ipv4.tcp_mem", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem", "net.ipv4.udp_mem", "fs.file-nr"}

@@ -84,7 +84,7 @@ def find_error(asked: str) -> ErrorPage:
     spelled, spellings = _without_number(asked), _spellings(error_names())
     if bare(spelled) not in spellings:
         _refuse_other(spelled)
-        spelled = (error_in_line(asked) if " " in asked.strip() else _translated(asked)) or spelled
+        spelled = error_in_line(asked) or spelled
     name = find_name(spelled, spellings, "error of TCP")
     return _page(name, read_table(f"{FOLDER}/{name.lower()}.toml"))
 
@@ -92,13 +92,19 @@ def find_error(asked: str) -> ErrorPage:
 def error_in_line(line: str) -> str | None:
     """Return the error that a line of a log tells of, by its text, name or number; None for none."""
     lowered = line.lower()
+    texts: dict[str, str] = {}
     for name in error_names():
-        number: int = getattr(errno, name)
         atom = f"{name.lower()}|{name}" if len(name) >= _ATOM else name  # Erlang's {error,eaddrinuse}
-        if re.search(rf"\b(?:{atom})\b", line) or os.strerror(number).lower() in lowered:
+        if re.search(rf"\b(?:WSA)?(?:{atom})\b", line):
             return name
+        text = os.strerror(getattr(errno, name)).lower()
+        if text in lowered:
+            texts[text] = name
+    if texts:  # "Too many open files in system" holds another error's text
+        return texts[max(texts, key=len)]
     found = _NUMBER.search(line)
-    meant = errno.errorcode.get(int(next(filter(None, found.groups())))) if found else None
+    number = int(next(filter(None, found.groups()))) if found else None
+    meant = _WINSOCK.get(number, errno.errorcode.get(number)) if number is not None else None
     if meant in error_names():
         return meant
     return next((name for words, name in _IN_LINES if words in lowered), None) or _translated(line)
@@ -129,14 +135,24 @@ _ATOM = 8
 
 
 _NUMBER = re.compile(
-    r"(?:errno|os error|error)\W{1,2}(\d{1,3})\b|\((\d{1,3}): |connect to .*\((\d{1,3})\)$", re.IGNORECASE
+    r"(?:errno|os error|error|socketexception|WSA\w+)\W{1,2}(\d{1,3}|1\d{4})\b|\((\d{1,3}): "
+    r"|connect to .*\((\d{1,3})\)$",
+    re.IGNORECASE,
 )
 """``[Errno 98]``, nginx's ``(98: ...)``, and MySQL's ``Can't connect to MySQL server on 'db' (111)``."""
+_WINSOCK: Mapping[int | None, str] = {
+    10013: "EACCES", 10024: "EMFILE", 10048: "EADDRINUSE", 10049: "EADDRNOTAVAIL", 10050: "ENETDOWN",
+    10051: "ENETUNREACH", 10053: "ECONNABORTED", 10054: "ECONNRESET", 10055: "ENOBUFS", 10057: "ENOTCONN",
+    10060: "ETIMEDOUT", 10061: "ECONNREFUSED", 10065: "EHOSTUNREACH",
+}  # fmt: skip
+"""What a client on Windows says of the same: .NET, Python and Java print Winsock's numbers."""
 _IN_LINES = (
     ("connection reset", "ECONNRESET"),
     ("socket hang up", "ECONNRESET"),
     ("address in use", "EADDRINUSE"),
     ("port in use", "EADDRINUSE"),
+    ("connection in use: (", "EADDRINUSE"),
+    ("port may already be in use", "EADDRINUSE"),
     ("port is already allocated", "EADDRINUSE"),
     ("was already in use", "EADDRINUSE"),
     ("already in use by", "EADDRINUSE"),
@@ -160,6 +176,8 @@ _IN_LINES = (
     ("did not properly respond after a period of time", "ETIMEDOUT"),
     ("handshake timeout", "ETIMEDOUT"),
     ("timeout reading", "ETIMEDOUT"),
+    ("net::readtimeout", "ETIMEDOUT"),
+    ("net::opentimeout", "ETIMEDOUT"),
 )
 """What programs say instead of the C library's text."""
 

@@ -36,12 +36,6 @@ LOG_LINES = (
         "orphans-near-limit",
     ),
     LogLine(
-        "out of memory -- consider tuning tcp_mem",
-        "TCP held more memory than tcp_mem allows, so closing connections were reset.",
-        "--rule",
-        "tcp-memory-nearly-full",
-    ),
-    LogLine(
         "consider tuning tcp_mem",
         "TCP held more memory than tcp_mem allows, so closing connections were reset.",
         "--rule",
@@ -91,9 +85,9 @@ LOG_LINES = (
     ),
     LogLine(
         "neighbor table overflow",
-        "The table of neighbours was full; this is no setting of TCP: net.ipv4.neigh.default.gc_thresh3.",
-        "--error",
-        "ENOBUFS",
+        "The table of neighbours (ARP, NDP) was full: packets to hosts that are not in it were dropped.",
+        "--sysctl",
+        "net.ipv4.neigh.default.gc_thresh3",
     ),
     LogLine(
         "cannot expose privileged port",
@@ -109,15 +103,9 @@ LOG_LINES = (
     ),
     LogLine(
         "neighbour table overflow",
-        "The table of neighbours was full; this is no setting of TCP: net.ipv4.neigh.default.gc_thresh3.",
-        "--error",
-        "ENOBUFS",
-    ),
-    LogLine(
-        "neighbor table overflow",
-        "The table of neighbours was full; this is no setting of TCP: net.ipv4.neigh.default.gc_thresh3.",
-        "--error",
-        "ENOBUFS",
+        "The table of neighbours (ARP, NDP) was full: packets to hosts that are not in it were dropped.",
+        "--sysctl",
+        "net.ipv4.neigh.default.gc_thresh3",
     ),
     LogLine(
         "martian source",
@@ -143,6 +131,12 @@ LOG_LINES = (
         "--rule",
         "packets-stuck-in-host-queues",
     ),
+    LogLine(
+        "listen queue of socket",
+        "uWSGI: as many connections waited for it as its listen option allows.",
+        "--rule",
+        "accept-queue-full",
+    ),
 )
 _LEAST = 8
 """Letters that a part of a message has at least, to be taken for it."""
@@ -159,6 +153,96 @@ def log_line_of(asked: str) -> LogLine | None:
     if whole is not None or len(text) < _LEAST:
         return whole
     return next((line for line in LOG_LINES if text in _plain(line.words)), None)
+
+
+class OwnLimit(NamedTuple):
+    """What a program says when a limit or a timer of its own is reached."""
+
+    words: str
+    """A pattern, in small letters."""
+    means: str
+    """What it is, and what to ask."""
+
+
+OWN_LIMITS = (
+    OwnLimit(
+        "worker_connections are not enough",
+        "nginx holds as many connections as its worker_connections allows, those of clients and of upstreams "
+        "together: a limit of nginx.conf. What it holds: tcpdoctor explain nginx",
+    ),
+    OwnLimit(
+        r"no live upstreams|no healthy upstream|has no server available",
+        "the proxy has taken every server of that group out, or never had one: its lines before say why each "
+        "failed. Ask about one of them: tcpdoctor explain HOST:PORT",
+    ),
+    OwnLimit(
+        "upstream connect error or disconnect/reset",
+        "Envoy's connection to the upstream failed or ended; what it calls the reset reason says which. Ask "
+        "about the upstream: tcpdoctor explain HOST:PORT",
+    ),
+    OwnLimit(
+        r"too many clients already|remaining connection slots|max number of clients reached"
+        r"|(?<!have )\btoo many connections\b",
+        "the server holds as many connections as its own setting allows (max_connections, maxclients): no "
+        "limit of TCP. Who holds them: tcpdoctor explain PORT, on the server's host",
+    ),
+    OwnLimit(
+        r"maxrequestworkers setting|pm\.max_children setting",
+        "every worker of the server is busy: a limit of its own. New connections wait in the accept queue: "
+        "tcpdoctor check, and tcpdoctor explain PORT",
+    ),
+    OwnLimit(
+        r"\bworker timeout\b",
+        "the server's master ended a worker that was busy for too long: its own timer. What it waits for: "
+        "tcpdoctor explain PID, while it hangs",
+    ),
+    OwnLimit(
+        r"connection pool is full|connection is not available, request timed out"
+        r"|timeout waiting for connection from pool|queuepool limit|pool (?:exhausted|timed out)",
+        "every connection of the program's own pool was in use, or leaked: no error of TCP. What it holds, "
+        "and for how long: tcpdoctor explain PID",
+    ),
+    OwnLimit(
+        "missed heartbeats",
+        "RabbitMQ heard nothing on that connection for its own heartbeat timeout: the client's thread was "
+        "busy, or the network lost the connection. Ask on the client: tcpdoctor check",
+    ),
+    OwnLimit(
+        "lost connection to pod",
+        "kubectl's tunnel through the API server ended, or nothing listens in the pod: ask there, in its "
+        "network namespace: tcpdoctor explain PORT --netns PID",
+    ),
+    OwnLimit(
+        r"^(?!.*address already in use).*error forwarding port \d+ to pod",
+        "kubectl reached the pod, and what it forwards to did not answer: ask there, in its network "
+        "namespace: tcpdoctor explain PORT --netns PID",
+    ),
+    OwnLimit(
+        r"^(?:\S+ )*failed to listen on (?!.*errno)[^:]*$|could not create any tcp/ip sockets",
+        "a socket could not be opened; the line before says which and why: journalctl -u UNIT -b, and "
+        "tcpdoctor explain with that line",
+    ),
+    OwnLimit(
+        r"cannot bind unix socket|bind on unix socket",
+        "a socket of a path, not of TCP: the path is there already, or its folder cannot be written: "
+        "ls -l, ss -xl",
+    ),
+    OwnLimit(
+        "suspect gro implementation",
+        "a driver told the kernel a packet size that is none: receive windows may stay small. It is the "
+        "driver's: update it, or ethtool -K INTERFACE gro off",
+    ),
+    OwnLimit(
+        "callbacks suppressed",
+        "so many messages of that kind were left out of the log: the lines before it say of what",
+    ),
+)
+
+
+def own_limit_of(text: str) -> str | None:
+    """Return what a line means that tells of a program's own limit, and no error of TCP; None for others."""
+    lowered = " ".join(text[:1000].lower().split())
+    return next((one.means for one in OWN_LIMITS if re.search(one.words, lowered)), None)
 
 
 def _plain(text: str) -> str:

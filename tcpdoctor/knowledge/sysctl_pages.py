@@ -46,6 +46,8 @@ class SysctlPage(NamedTuple):
     the machine's, wherever one is."""
     values: Mapping[str, str] = {}
     """What single values stand for."""
+    others: str | None = None
+    """Which of these every larger number acts as, where that is not what its writer can have meant."""
     since: str | None = None
     """The kernel that brought it (``6.15``), or a sentence on changes of its values."""
     removed: str | None = None
@@ -192,6 +194,7 @@ def _page(name: str, table: Mapping[str, Any]) -> SysctlPage:
         limits_are=table.get("range_is"),
         scope=table.get("scope", "namespace"),
         values=table.get("values", {}),
+        others=table.get("others"),
         since=table.get("since"),
         removed=table.get("removed"),
         instead=table.get("instead"),

@@ -169,6 +169,95 @@ SCENARIOS = (
         ),
     ),
     Scenario(
+        "needless-retransmissions-untold",
+        "Nobody tells what was sent twice",
+        _setting(
+            "needless-retransmissions-untold",
+            {"net.ipv4.tcp_dsack": 0},
+            {"net.ipv4.tcp_dsack": 1},
+            """
+            tcp_dsack is 0: a segment that comes twice is not reported, so its sender takes what was only late
+            for lost, and stays slow.
+            """,
+            "tcp_dsack is 1 again, the default.",
+            "info",
+        ),
+    ),
+    Scenario(
+        "output-limit-lowered",
+        "A socket may queue less than one full packet",
+        _setting(
+            "output-limit-lowered",
+            {"net.ipv4.tcp_limit_output_bytes": 4099},
+            {"net.ipv4.tcp_limit_output_bytes": 4 << 20},
+            """
+            tcp_limit_output_bytes is 4099: once so much of a connection waits in this host's queues, it sends
+            nothing before that has left.
+            """,
+            "It is 4 MiB, the default of Linux 6.18; earlier ones have 1 MiB.",
+            "info",
+        ),
+    ),
+    Scenario(
+        "tcp-buffers-start-large",
+        "Every connection may be sent 17 MB that nobody reads",
+        _setting(
+            "tcp-buffers-start-large",
+            {"net.ipv4.tcp_rmem": "17000000 17000000 17000000"},
+            {"net.ipv4.tcp_rmem": "4096 131072 33554432"},
+            """
+            All three numbers of tcp_rmem are 17 MB. Only the last makes fast, far connections fast: the
+            second is where each begins, whoever its peer is.
+            """,
+            "tcp_rmem is 4096 131072 33554432, the default: buffers begin small and grow as far.",
+            "info",
+        ),
+    ),
+    Scenario(
+        "segment-floor-high",
+        "Segments may not become as small as a tunnel needs",
+        _setting(
+            "segment-floor-high",
+            {"net.ipv4.tcp_min_snd_mss": 1399},
+            {"net.ipv4.tcp_min_snd_mss": 48},
+            """
+            tcp_min_snd_mss is 1399: on a path that carries 1000 bytes full segments are dropped on this host
+            itself, and the connection hangs.
+            """,
+            "tcp_min_snd_mss is 48, the default.",
+            "warning",
+        ),
+    ),
+    Scenario(
+        "path-mtu-discovery-off",
+        "TCP does not learn what paths carry",
+        _setting(
+            "path-mtu-discovery-off",
+            {"net.ipv4.ip_no_pmtu_disc": 1},
+            {"net.ipv4.ip_no_pmtu_disc": 0},
+            """
+            ip_no_pmtu_disc is 1: packets may be cut up on their way, and a report of a router makes the
+            path as small as 552 bytes.
+            """,
+            "ip_no_pmtu_disc is 0, the default.",
+            "info",
+        ),
+    ),
+    Scenario(
+        "ttl-low",
+        "Far hosts cannot be reached",
+        _setting(
+            "ttl-low",
+            {"net.ipv4.ip_default_ttl": 7},
+            {"net.ipv4.ip_default_ttl": 64},
+            """
+            ip_default_ttl is 7: the eighth router drops what this host sends.
+            """,
+            "ip_default_ttl is 64, the default.",
+            "warning",
+        ),
+    ),
+    Scenario(
         "retries2-low",
         "A short outage ends every connection",
         _setting(

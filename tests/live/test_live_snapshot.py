@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -20,7 +21,14 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Detail, Held, NotHeld
 from tcpdoctor.kernel.sockets import read_connections
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.kernel.sysctl import MACHINE_WIDE, WANTED, read_sysctl, read_sysctls, sysctl_names
+from tcpdoctor.kernel.sysctl import (
+    MACHINE_WIDE,
+    WANTED,
+    is_machine_wide,
+    read_sysctl,
+    read_sysctls,
+    sysctl_names,
+)
 from tcpdoctor.lab.namespace import write_sysctl
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
@@ -290,6 +298,21 @@ def test_an_ordinary_user_sees_all_sockets_and_is_told_whose_are_hidden(in_names
     (reason,) = reasons
     assert all(word in reason for word in ("run as root", "CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE"))
     assert missing <= MACHINE_WIDE | {"net.ipv4.tcp_fastopen_key", "net.ipv6.bindv6only"}
+
+
+def settings_of_the_network():
+    """Places below /proc/sys of what is no interface's."""
+    found = {
+        str(path.relative_to("/proc/sys")) for path in Path("/proc/sys/net").rglob("*") if path.is_file()
+    }
+    return {path for path in found if not re.search("/(?:conf|neigh)/(?!all/|default/)", path)}
+
+
+def test_settings_of_the_machine_are_those_that_a_fresh_namespace_lacks(in_namespace):
+    inside = in_namespace(settings_of_the_network)
+    assert [path for path in sorted(inside) if is_machine_wide(path)] == []
+    lacking = settings_of_the_network() - inside  # none, where this is no initial namespace itself
+    assert [path for path in sorted(lacking) if not is_machine_wide(path)] == []
 
 
 def test_a_thread_in_another_namespace_reads_its_own_files(in_namespace):

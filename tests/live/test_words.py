@@ -279,7 +279,7 @@ def test_a_port_of_udp_is_asked_as_one(words):
             [("connect", "db:80")],
         ),
         ("channel_setup_fwd_listener_tcpip: cannot listen to port: 6379", [("port", "6379")]),
-        ("neighbour: arp_cache: neighbor table overflow!", [("error", "ENOBUFS")]),
+        ("neighbour: arp_cache: neighbor table overflow!", [("sysctl", "net.ipv4.neigh.default.gc_thresh3")]),
         ("12:30 worker: Address already in use", [("error", "EADDRINUSE")]),
     ],
 )
@@ -361,6 +361,13 @@ def test_errors_are_understood_in_other_languages(text, name):
         ("An existing connection was forcibly closed by the remote host.", "ECONNRESET"),
         ("the target machine actively refused it. 10.0.0.5:5432", "ECONNREFUSED"),
         ("OSError: [Errno 24] Too many open files", "EMFILE"),
+        ("socket: Too many open files in system", "ENFILE"),
+        ("System.Net.Sockets.SocketException (10048): in use", "EADDRINUSE"),
+        ("[Errno 10061] connect call failed", "ECONNREFUSED"),
+        ("WSAECONNRESET 10054", "ECONNRESET"),
+        ("WSAEADDRINUSE", "EADDRINUSE"),
+        ("{failed_to_start_child,listener,{listen_error,eaddrinuse}}", "EADDRINUSE"),
+        ("Net::OpenTimeout: execution expired", "ETIMEDOUT"),
     ],
 )
 def test_a_whole_line_is_an_error_s_too(line, name):
@@ -380,6 +387,49 @@ def test_a_line_of_a_log_names_its_end_before_the_page_of_its_error():
     first, rest = done.stdout.split("\n", 1)
     assert first == "This line is about port 80 here: tcpdoctor explain --port 203.0.113.7:80"
     assert rest.startswith("\nEADDRINUSE (98")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "[alert] 7#7: 7 worker_connections are not enough while connecting, server: 0.0.0.0:80",
+            "nginx",
+        ),
+        ("no live upstreams while connecting to upstream, client: 10.0.0.1", "every server of that group"),
+        ("backend app has no server available!", "every server of that group"),
+        ("FATAL: sorry, too many clients already", "max_connections"),
+        ("ERROR 1040 (HY000): Too many connections", "max_connections"),
+        ("ERR max number of clients reached", "max_connections"),
+        ("WARNING: [pool www] server reached pm.max_children setting (5)", "accept queue"),
+        ("HikariPool-1 - Connection is not available, request timed out after 30000ms.", "own pool"),
+        ("Failed to listen on OpenBSD Secure Shell server socket.", "journalctl"),
+        ("FATAL: could not create any TCP/IP sockets", "line before"),
+        ("error: lost connection to pod", "--netns"),
+        ('nginx: [emerg] host not found in upstream "app"', "before any TCP"),
+        ("SSL SYSCALL error: EOF detected", "recv\\(\\) returned 0"),
+        ("MySQL server has gone away", "recv\\(\\) returned 0"),
+    ],
+)
+def test_a_limit_of_a_program_s_own_is_told_as_that_whatever_address_stands_beside_it(line, said):
+    with pytest.raises(QuestionError, match=said):
+        meaning_of(line.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "first", "others"),
+    [
+        ("NETDEV WATCHDOG: eth0: transmit queue 0 timed out", ("rule", "packets-stuck-in-host-queues"), []),
+        (
+            '*** uWSGI listen queue of socket ":7" (fd: 3) full !!! (101/100)',
+            ("rule", "accept-queue-full"),
+            [("port", "7")],
+        ),
+        ("Connection in use: ('0.0.0.0', 8000)", ("error", "EADDRINUSE"), [("port", "0.0.0.0:8000")]),
+    ],
+)
+def test_a_line_is_of_what_it_tells_and_of_no_error_that_its_words_hold(line, first, others):
+    assert questions(*line.split()) == [first, *others]
 
 
 def test_a_password_in_a_url_is_not_said_again():
