@@ -18,6 +18,7 @@ from tcpdoctor.report.check_text import (
     blindness,
     check_text,
     finding_texts,
+    too_early_lines,
     unchecked_lines,
     unjudged_lines,
     verdicts_counted,
@@ -243,7 +244,7 @@ def _nothing(check: Check, style: Style) -> list[str]:
     if not unanswered:
         sockets += f"    {checked(check.diagnosis)} of {plural(check.diagnosis.rules, 'rule')} answered"
     lines = [style.wrap(sockets.replace("  ", "\u00a0\u00a0"), "    ")]
-    lines += [*unjudged_lines(check, style, "    "), *unanswered]
+    lines += [*unjudged_lines(check, style, "    "), *too_early_lines(check, style, "    "), *unanswered]
     if status(check) == "ok" and check.samples.after.namespace_name is None:
         lines += _hints(style)
     return lines

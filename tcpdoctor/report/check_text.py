@@ -16,6 +16,7 @@ from tcpdoctor.answers.check import (
 )
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Severity, Unchecked
+from tcpdoctor.facts.dimension import SECOND, show
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.finding_page import finding_page, grouped, more_words, pages_of, unanswered_by_reason
 from tcpdoctor.report.host import plural, samples_words, source_words, states_sentence, utc
@@ -121,6 +122,21 @@ def unjudged_lines(check: Check, style: Style, indent: str) -> list[str]:
     ]
 
 
+def too_early_lines(check: Check, style: Style, indent: str) -> list[str]:
+    """Return for each leak that only its age hides how long to wait before it can be told."""
+    from tcpdoctor.answers.too_early import too_early  # a host with few closing sockets is not asked
+
+    return [
+        style.wrap(
+            f"{one.number:,} in {one.state.name}, but not {one.least:,} of them for "
+            f"{show(one.seconds, SECOND)} yet: too early to tell; look again then ({one.rule})",
+            f"{indent}  ",
+            indent,
+        )
+        for one in too_early(check)
+    ]
+
+
 def _but_unanswered(diagnosis: Diagnosis, joined: str) -> str:
     open_questions = len({rule.rule for rule in diagnosis.unchecked if rule.applies})
     return f"{joined}{plural(open_questions, 'rule')} could not be answered" if open_questions else ""
@@ -147,7 +163,7 @@ def namespace_words(check: Check) -> str:
 
 def _tail(check: Check, style: Style) -> str:
     diagnosis, census = check.diagnosis, check.samples.after.census
-    lines = unjudged_lines(check, style, "")
+    lines = [*unjudged_lines(check, style, ""), *too_early_lines(check, style, "")]
     lines += [style.wrap(states_sentence(state_readings(census)))]
     if not isinstance(census, Missing) and isinstance(census.complete, Missing):
         lines.append(style.wrap(f"There may be more sockets than counted: {census.complete.reason}."))
