@@ -14,6 +14,7 @@ from tcpdoctor.lab.pairs import (
     connect,
     connect_all,
     connect_pair,
+    connected,
     count_sockets,
     half_close,
     keeping_open,
@@ -153,17 +154,12 @@ def closed_at_a_full_queue(count: int) -> Iterator[socket.socket]:
 @contextmanager
 def last_ack_stuck(count: int) -> Iterator[list[socket.socket]]:
     """`count` peers closed first and vanished before this side closed; yields the peers' deaf sockets."""
-    allow_descriptors(2 * count + 64)
-    with ExitStack() as stack:
-        server = listen(stack)
-        clients, peers = [], []
-        for _ in range(count):
-            client, peer = connect_pair(stack, server)
+    with connected(count) as (_, pairs):
+        peers = [peer for _, peer in pairs]
+        for peer in peers:
             peer.shutdown(socket.SHUT_WR)
-            clients.append(client)
-            peers.append(peer)
         wait_for_state(peers, TcpState.FIN_WAIT_2)  # before, the peer would repeat its own FIN as well
-        for client, peer in zip(clients, peers, strict=True):
+        for client, peer in pairs:
             go_deaf(peer)
             client.recv(1)
             client.close()

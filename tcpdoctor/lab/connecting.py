@@ -9,18 +9,22 @@ from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.binding import try_connect
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.packets import go_deaf, hear_again
-from tcpdoctor.lab.pairs import LOOPBACK, allow_descriptors, connect_pair, count_sockets, listen, wait_until
+from tcpdoctor.lab.pairs import (
+    LOOPBACK,
+    allow_descriptors,
+    connect_pair,
+    connected,
+    count_sockets,
+    listen,
+    wait_until,
+)
 from tcpdoctor.lab.scenario import Asked, Broken, Cured, Scenario, Scene
 
 
 @contextmanager
 def connections(count: int) -> Iterator[socket.socket]:
     """`count` established connections towards one destination; yields its listener."""
-    allow_descriptors(2 * count + 64)
-    with ExitStack() as stack:
-        server = listen(stack)
-        for _ in range(count):
-            connect_pair(stack, server)
+    with connected(count) as (server, _):
         yield server
 
 

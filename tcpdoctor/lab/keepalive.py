@@ -15,12 +15,13 @@ from tcpdoctor.lab.pairs import (
     NeverCameError,
     allow_descriptors,
     connect,
-    connect_pair,
+    connected,
     count_sockets,
     listen,
     wait_until,
 )
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene, Step
+from tcpdoctor.lab.traffic import fill
 
 HERE, THERE = "10.77.0.1", "10.77.0.2"
 """Two addresses of one namespace that stand for two hosts: not loopback, and not the same."""
@@ -37,18 +38,12 @@ def dead_server(count: int, *, retries: int = 3) -> Iterator[list[socket.socket]
 
     Each has sent it `retries` times in vain when the block begins.
     """
-    allow_descriptors(2 * count + 64)
-    with ExitStack() as stack:
-        server = listen(stack)
-        clients, peers = [], []
-        for _ in range(count):
-            client, peer = connect_pair(stack, server)
+    with connected(count) as (_, pairs):
+        for client, peer in pairs:
             go_deaf(peer)
             client.sendall(b"request")
-            clients.append(client)
-            peers.append(peer)
-        wait_for_retries(clients, retries)
-        yield peers
+        wait_for_retries([client for client, _ in pairs], retries)
+        yield [peer for _, peer in pairs]
 
 
 @contextmanager
@@ -60,11 +55,7 @@ def requests_that_never_left(
     Each has been tried `probes` times more when the block begins. Yields what ends the firewall when closed,
     and the server's sockets.
     """
-    allow_descriptors(2 * count + 64)
-    with ExitStack() as stack:
-        server = listen(stack)
-        pairs = [connect_pair(stack, server) for _ in range(count)]
-        firewall = stack.enter_context(ExitStack())
+    with connected(count) as (_, pairs), ExitStack() as firewall:
         firewall.enter_context(nothing_leaves())
         for client, _ in pairs:
             client.sendall(b"request")
@@ -79,35 +70,25 @@ def requests_that_never_left(
 @contextmanager
 def dead_clients(count: int, *, retries: int = 3) -> Iterator[list[socket.socket]]:
     """A server has sent an answer to `count` clients that vanished; yields the clients' deaf sockets."""
-    allow_descriptors(2 * count + 64)
-    with ExitStack() as stack:
-        server = listen(stack)
-        clients, accepted = [], []
-        for _ in range(count):
-            client, ours = connect_pair(stack, server)
+    with connected(count) as (_, pairs):
+        for client, ours in pairs:
             go_deaf(client)
             ours.sendall(_ANSWER)
-            clients.append(client)
-            accepted.append(ours)
-        wait_for_retries(accepted, retries)
-        yield clients
+        wait_for_retries([ours for _, ours in pairs], retries)
+        yield [client for client, _ in pairs]
 
 
 @contextmanager
 def closed_windows(count: int) -> Iterator[list[socket.socket]]:
     """`count` connections are full, as nobody reads; yields the readers' sockets."""
-    allow_descriptors(2 * count + 64)
-    with ExitStack() as stack:
-        server = listen(stack)
-        senders, readers = [], []
-        for _ in range(count):
-            sender, reader = connect_pair(stack, server)
+    with connected(count) as (_, pairs):
+        for sender, reader in pairs:
             reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
-            _fill(sender)
-            senders.append(sender)
-            readers.append(reader)
-        wait_until(lambda: all(_info(sender)[_BACKOFF] >= 2 for sender in senders), f"{count} closed windows")
-        yield readers
+            fill(sender)
+        wait_until(
+            lambda: all(_info(sender)[_BACKOFF] >= 2 for sender, _ in pairs), f"{count} closed windows"
+        )
+        yield [reader for _, reader in pairs]
 
 
 def read_what_is_there(sockets: list[socket.socket], *, quiet: float = 0.3) -> None:
@@ -239,19 +220,14 @@ def forgotten_connections(count: int) -> Iterator[tuple[socket.socket, list[sock
 
     Yields the listener, the server's sockets, and the ports that the clients had.
     """
-    allow_descriptors(2 * count + 64)
-    with ExitStack() as stack:
-        server = listen(stack)
-        held, ports = [], []
-        for _ in range(count):
-            client, accepted = connect_pair(stack, server)
-            ports.append(client.getsockname()[1])
+    with connected(count) as (server, pairs):
+        ports = [client.getsockname()[1] for client, _ in pairs]
+        for client, accepted in pairs:
             go_deaf(accepted)  # so that the reset does not arrive
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             client.close()
             hear_again(accepted)
-            held.append(accepted)
-        yield server, held, ports
+        yield server, [accepted for _, accepted in pairs], ports
 
 
 def wait_for_retries(sockets: list[socket.socket], retries: int) -> None:
@@ -270,15 +246,6 @@ def _info(sock: socket.socket) -> bytes:
 def _segments(sock: socket.socket) -> tuple[int, int]:
     out, came = _SEGMENTS.unpack_from(_info(sock), _SEGMENTS_AT)
     return out, came
-
-
-def _fill(sender: socket.socket) -> None:
-    sender.settimeout(0)
-    try:
-        while True:
-            sender.send(bytes(1 << 16))
-    except BlockingIOError:
-        return
 
 
 # Connections that stay open: dead peers, peers that do not read, and a path that forgets.

@@ -19,6 +19,7 @@ from tcpdoctor.lab.pairs import (
     allow_descriptors,
     connect,
     connect_pair,
+    connected,
     listen,
     state_of,
     wait_until,
@@ -42,14 +43,10 @@ def descriptors_used(count: int, *, limit: int) -> Iterator[list[socket.socket]]
 @contextmanager
 def tracked(count: int) -> Iterator[socket.socket]:
     """A firewall tracks `count` connections; one that ends is forgotten a second later. Yields the server."""
-    allow_descriptors(2 * count + 64)
     drop_untracked_packets()
     for state in ("time_wait", "close"):
         write_sysctl(f"net.netfilter.nf_conntrack_tcp_timeout_{state}", 1)
-    with ExitStack() as stack:
-        server = listen(stack)
-        for _ in range(count):
-            connect_pair(stack, server)
+    with connected(count) as (server, _):
         yield server
 
 

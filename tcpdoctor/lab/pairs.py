@@ -82,6 +82,15 @@ def connect_pair(stack: ExitStack, server: socket.socket) -> tuple[socket.socket
 
 
 @contextmanager
+def connected(count: int) -> Iterator[tuple[socket.socket, list[tuple[socket.socket, socket.socket]]]]:
+    """A listener and `count` connections to it: the client and the accepted other end of each."""
+    allow_descriptors(2 * count + 64)
+    with ExitStack() as stack:
+        server = listen(stack)
+        yield server, [connect_pair(stack, server) for _ in range(count)]
+
+
+@contextmanager
 def again_and_again(act: Callable[[], None], *, every: float) -> Iterator[None]:
     """Call `act` in a thread, `every` seconds after it ended, from now until the block is left.
 

@@ -4,7 +4,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from tcpdoctor.lab.pairs import again_and_again, allow_descriptors, connect_pair, let_pass, listen
+from tcpdoctor.lab.pairs import again_and_again, connect_pair, connected, let_pass, listen
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene
 
 _SMALLEST = 2304
@@ -35,15 +35,10 @@ def _overfill(server: socket.socket, count: int) -> None:
 @contextmanager
 def left_unread(count: int, *, size: int) -> Iterator[list[socket.socket]]:
     """This process has accepted `count` connections, `size` bytes came in on each, and it does not read."""
-    allow_descriptors(2 * count + 64)
-    with ExitStack() as stack:
-        server = listen(stack)
-        readers = []
-        for _ in range(count):
-            client, accepted = connect_pair(stack, server)
+    with connected(count) as (_, pairs):
+        for client, _ in pairs:
             client.sendall(b"x" * size)
-            readers.append(accepted)
-        yield readers
+        yield [accepted for _, accepted in pairs]
 
 
 # Buffers that are too small for what arrives.
