@@ -235,7 +235,8 @@ class Course:
         self._findings: dict[str, FindingRow] = {}
         self._events: list[Event] = []
         self._low: set[str] = set()
-        self._cookies: dict[str, frozenset[int]] = {}
+        self._heard: dict[str, tuple[str, frozenset[int]]] = {}
+        """The listeners of the look before by the key of their row: address and cookies."""
         self._clock = 0.0
 
     def add(self, sight: Sight) -> Watch:
@@ -462,18 +463,28 @@ class Course:
         self, sight: Sight, groups: Mapping[str, Sequence[Listener]], owners: Mapping[str, str]
     ) -> None:
         """Say which listeners began, ended, or are other sockets than at the look before."""
-        now = {key: frozenset(row.cookie for row in group) for key, group in groups.items()}
-        before, self._cookies = self._cookies, now
+        now = {
+            key: (str(group[0].local), frozenset(row.cookie for row in group))
+            for key, group in groups.items()
+        }
+        before, self._heard = self._heard, now
         if self._before is None or isinstance(self._before.listeners, Missing):
             return
-        moved = [key for key in now if key in before and not now[key] & before[key] and all(now[key])]
+        moved = [
+            key
+            for key, (_, cookies) in now.items()
+            if key in before and not cookies & before[key][1] and all(cookies)
+        ]
         for words, keys in (
             ("began", [key for key in now if key not in before]),
             ("ended", [key for key in before if key not in now]),
             ("moved", moved),
         ):
-            for owner, theirs in _by_owner(keys, owners).items():
-                self._say(sight.pulse, _listeners_words(words, theirs, owner))
+            told: dict[str, list[str]] = {}
+            for key in keys:
+                told.setdefault(owners.get(key, ""), []).append((now.get(key) or before[key])[0])
+            for owner, addresses in told.items():
+                self._say(sight.pulse, _listeners_words(words, addresses, owner))
 
     # What is remembered.
 
@@ -494,8 +505,9 @@ class Course:
                 if self._clock - ended < STAYS:
                     current[key] = row._replace(ended=ended)
                 else:
-                    for name in (key, key.replace("owner ", "descriptors ")):
-                        self._series.pop(name, None)
+                    self._series.pop(key, None)
+                    if isinstance(row, OwnerRow):
+                        self._series.pop(f"descriptors {row.pid}", None)
                     self._most.pop(key, None)
                     self._drops.pop(key, None)
         self._shown[part] = current
@@ -593,13 +605,6 @@ def _owner_of_listener(group: Sequence[Listener], sight: Sight) -> str:
 
 def _share_closed(closed: Mapping[int, float], port: int) -> Reading[float]:
     return closed.get(port, Missing("no connection at this port has ended since the trace began"))
-
-
-def _by_owner(keys: Iterable[str], owners: Mapping[str, str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for key in keys:
-        found.setdefault(owners.get(key, ""), []).append(key.split()[1])
-    return found
 
 
 def _listeners_words(what: str, addresses: Sequence[str], owner: str) -> str:

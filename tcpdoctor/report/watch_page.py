@@ -191,7 +191,7 @@ def _about(watch: Watch, row: Row) -> Iterator[Finding]:
             case ListenerRow():
                 about = finding.identity.get("port") == row.port and finding.scope is not Scope.DESTINATION
             case StateRow():
-                state = row.key.removeprefix("state ")
+                state = TcpState[row.label].key
                 about = any(state in item.fact for item in finding.evidence)
             case FindingRow():
                 about = False
