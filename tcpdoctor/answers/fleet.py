@@ -10,14 +10,13 @@ from typing import Annotated, Literal, TypeVar
 from tcpdoctor.answers.host_report import (
     STATUSES,
     FleetFix,
-    FleetWrongFix,
     HostLook,
     Status,
     ToldFinding,
     looks_of,
 )
 from tcpdoctor.answers.record import Count, Is, Time, utc
-from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.diagnosis.finding import Severity, WrongFix
 from tcpdoctor.kernel.documents import Document
 from tcpdoctor.named_tuples import NamedTuple
 
@@ -82,7 +81,7 @@ class FleetFinding(NamedTuple):
     explanation: str
     impact: str
     fixes: tuple[FleetFix, ...]
-    wrong_fixes: tuple[FleetWrongFix, ...]
+    wrong_fixes: tuple[WrongFix, ...]
 
 
 class HostFinding(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Literal, NoReturn, TypeAlias
 
 from tcpdoctor.answers.check import CROWD, JUDGES, crowd_words
 from tcpdoctor.answers.record import Time
-from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.diagnosis.finding import Severity, WrongFix
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.named_tuples import NamedTuple
@@ -69,13 +69,6 @@ class FleetFix(NamedTuple):
     undo_commands: tuple[str, ...]
 
 
-class FleetWrongFix(NamedTuple):
-    """What does not help, and why."""
-
-    title: str
-    why: str
-
-
 class ToldFinding(NamedTuple):
     """One finding of one host: what is the same on every host, and what was seen on this one."""
 
@@ -90,7 +83,7 @@ class ToldFinding(NamedTuple):
     explanation: str
     impact: str
     fixes: tuple[FleetFix, ...]
-    wrong_fixes: tuple[FleetWrongFix, ...]
+    wrong_fixes: tuple[WrongFix, ...]
 
 
 class HostLook(NamedTuple):
@@ -240,7 +233,7 @@ def _finding(value: object, number: int) -> ToldFinding:
         explanation=_block(finding, "explanation", 2400),
         impact=_block(finding, "impact", 1200),
         fixes=tuple(_fix(_object(one, "fixes")) for one in fixes),
-        wrong_fixes=tuple(FleetWrongFix(_text(one, "title", 160), _block(one, "why", 800)) for one in wrong),
+        wrong_fixes=tuple(WrongFix(_text(one, "title", 160), _block(one, "why", 800)) for one in wrong),
     )
 
 

@@ -18,7 +18,7 @@ from tcpdoctor.cli.output import (
     format_of,
     style_of,
 )
-from tcpdoctor.cli.questions import ANSWERED_BY_ONE_WORD, answer_connect, answer_port
+from tcpdoctor.cli.questions import answer_connect, answer_port, answer_word
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.named_tuples import NamedTuple
 
@@ -200,7 +200,7 @@ def _answer(
         client = Client(beside.source, beside.user, not beside.no_lookup, style_of(where).netns)
         answer_connect(value, client, where)
     else:
-        ANSWERED_BY_ONE_WORD[question](value, where)
+        answer_word(question, value, where)
 
 
 def _trace_seconds(seconds: float | None, *, udp: bool) -> float | None:

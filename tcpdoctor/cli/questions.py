@@ -49,88 +49,43 @@ def answer_connect(host_port: str, client: "Client", output: Output) -> None:
     ask(look, partial(connect_page, long=output.long), output, takes=1.0)
 
 
-def answer_pid(asked: str, output: Output) -> None:
-    """Say what TCP sockets processes hold, how they are, which options they set, and what is wrong.
+def answer_word(question: str, word: str, output: Output) -> None:
+    """Answer a question that nothing belongs to but its word, in any usual spelling.
 
     Raises:
-        QuestionError: There is no such process, or too many are called so.
-    """
-    from tcpdoctor.answers.process import look_at_processes
-    from tcpdoctor.answers.words import pids_of
-    from tcpdoctor.report.process_text import process_page
-
-    look = partial(look_at_processes, pids_of(asked))
-    ask(look, partial(process_page, long=output.long), output, takes=1.0)
-
-
-def answer_state(name: str, output: Output) -> None:
-    """Explain the state that is called so, in any usual spelling.
-
-    Raises:
-        QuestionError: There is no such state.
-    """
-    from tcpdoctor.answers.state import look_at_state
-    from tcpdoctor.report.state_text import state_page
-
-    ask(lambda: look_at_state(name), partial(state_page, long=output.long), output)
-
-
-def answer_sysctl(name: str, output: Output) -> None:
-    """Explain the sysctl that is called so, in any usual spelling.
-
-    Raises:
-        QuestionError: There is no such sysctl.
-    """
-    from tcpdoctor.answers.sysctl import look_at_sysctl
-    from tcpdoctor.report.sysctl_text import sysctl_page
-
-    ask(lambda: look_at_sysctl(name), partial(sysctl_page, long=output.long), output)
-
-
-def answer_option(name: str, output: Output) -> None:
-    """Explain the socket option that is called so, in any usual spelling.
-
-    Raises:
-        QuestionError: There is no such option.
-    """
-    from tcpdoctor.answers.option import look_at_option
-    from tcpdoctor.report.option_text import option_page
-
-    ask(lambda: look_at_option(name), partial(option_page, long=output.long), output)
-
-
-def answer_error(name: str, output: Output) -> None:
-    """Explain the error that is called so, in any usual spelling.
-
-    Raises:
-        QuestionError: There is no such error.
-    """
-    from tcpdoctor.answers.error import look_at_error
-    from tcpdoctor.report.error_text import error_page
-
-    ask(lambda: look_at_error(name), partial(error_page, long=output.long), output)
-
-
-def answer_rule(name: str, output: Output) -> None:
-    """Print a rule as a page, with its findings on this host.
-
-    Raises:
-        QuestionError: There is no such rule.
+        QuestionError: Nothing is called so, or too much.
         RuleError: A rule file is wrong.
         ConfigError: The configuration is wrong.
     """
-    from tcpdoctor.answers.rule import look_at_rule
-    from tcpdoctor.report.rule_text import rule_page
+    long = output.long
+    if question == "--pid":
+        from tcpdoctor.answers.process import look_at_processes
+        from tcpdoctor.answers.words import pids_of
+        from tcpdoctor.report.process_text import process_page
 
-    ask(lambda: look_at_rule(name), partial(rule_page, long=output.long), output, takes=1.0)
+        ask(partial(look_at_processes, pids_of(word)), partial(process_page, long=long), output, takes=1.0)
+    elif question == "--state":
+        from tcpdoctor.answers.state import look_at_state
+        from tcpdoctor.report.state_text import state_page
 
+        ask(partial(look_at_state, word), partial(state_page, long=long), output)
+    elif question == "--sysctl":
+        from tcpdoctor.answers.sysctl import look_at_sysctl
+        from tcpdoctor.report.sysctl_text import sysctl_page
 
-ANSWERED_BY_ONE_WORD = {
-    "--pid": answer_pid,
-    "--state": answer_state,
-    "--sysctl": answer_sysctl,
-    "--option": answer_option,
-    "--error": answer_error,
-    "--rule": answer_rule,
-}
-"""The questions that nothing belongs to but their word."""
+        ask(partial(look_at_sysctl, word), partial(sysctl_page, long=long), output)
+    elif question == "--option":
+        from tcpdoctor.answers.option import look_at_option
+        from tcpdoctor.report.option_text import option_page
+
+        ask(partial(look_at_option, word), partial(option_page, long=long), output)
+    elif question == "--error":
+        from tcpdoctor.answers.error import look_at_error
+        from tcpdoctor.report.error_text import error_page
+
+        ask(partial(look_at_error, word), partial(error_page, long=long), output)
+    else:
+        from tcpdoctor.answers.rule import look_at_rule
+        from tcpdoctor.report.rule_text import rule_page
+
+        ask(partial(look_at_rule, word), partial(rule_page, long=long), output, takes=1.0)
