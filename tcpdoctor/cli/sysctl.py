@@ -72,7 +72,9 @@ def show_settings(
     """
     source = source_from(from_, netns)
     target = Output(format_of(output_format, as_json), output, color, netns=netns, source=source)
-    answer_show(names or [], target, only_changed=changed)
+    from tcpdoctor.report.sysctl_text import settings_page
+
+    ask(partial(look_at_settings, names or [], only_changed=changed), settings_page, target)
 
 
 @app.command("lint")
@@ -115,17 +117,6 @@ def lint_settings(
     code = answer_lint(files or [], root, fail_on, target, quiet=quiet)
     if code:
         raise typer.Exit(code)
-
-
-def answer_show(names: Sequence[str], output: Output, *, only_changed: bool) -> None:
-    """Show these settings, or all of TCP.
-
-    Raises:
-        QuestionError: A name or pattern stands for nothing; with the nearest.
-    """
-    from tcpdoctor.report.sysctl_text import settings_page
-
-    ask(lambda: look_at_settings(names, only_changed=only_changed), settings_page, output)
 
 
 _FAIL_ON = {severity.key: severity for severity in Severity}
