@@ -402,6 +402,8 @@ class SocketSet(NamedTuple):
         ages, state = self.sure.ages(), self.sure.state
         if ages is None:
             return None
+        if isinstance(earlier.elapsed, Missing):
+            return [(low, high + _TICK) for _, low, high in ages]
         return [
             _narrow(low, high + _TICK, earlier.find_key(state, cookie), earlier) for cookie, low, high in ages
         ]

@@ -126,6 +126,11 @@ class DescriptorSearch:
         """Give the inodes that have a holder."""
         return self._all or self._first
 
+    def only_holder_of(self, inode: int) -> tuple[int, int] | None:
+        """Give pid and descriptor of the one holder that was found; None where all are wanted."""
+        packed = self._first.get(inode)
+        return None if packed is None else (packed >> _DESCRIPTOR_BITS, packed & _DESCRIPTOR_MASK)
+
     def holders_of(self, inode: int) -> Mapping[int, int]:
         """Give the lowest descriptor by pid of those that hold it; one of them, unless all are wanted."""
         packed = self._first.get(inode)

@@ -10,11 +10,11 @@ from typing import TypeAlias, TypeVar, overload
 
 from tcpdoctor.kernel.reading import Reading
 from tcpdoctor.kernel.snapshot import Connection, Owner
-from tcpdoctor.kernel.sock_diag_rows import INFO, cgroup_of, decode_row, find_attribute, owner_of
+from tcpdoctor.kernel.sock_diag_rows import CGROUP_ID, INFO, cgroup_of, decode_row, find_attribute, owner_of
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.named_tuples import NamedTuple
 
-_INODE, _RECEIVE_QUEUE, _SEND_QUEUE, _COOKIE = 84, 72, 76, 60
+_INODE, _UID, _RECEIVE_QUEUE, _SEND_QUEUE, _COOKIE = 84, 80, 72, 76, 60
 """Offsets in a row: struct inet_diag_msg after the 16 bytes of struct nlmsghdr."""
 _LAST_DATA_SENT, _LAST_DATA_RECEIVED, _LAST_ACK_RECEIVED = 44, 52, 56
 """Offsets in struct tcp_info of times in milliseconds."""
@@ -113,6 +113,27 @@ class KeptRows(Sequence[Connection]):
             if handle.inode:
                 yield KeptSocket(*handle, cgroup_of(row), row)
 
+    def uids(self) -> dict[int, int]:
+        """By inode the uid of those to which a file refers; of rows that are not decoded."""
+        found: dict[int, int] = {}
+        for rows in self._blocks():
+            words, step = _words(rows)
+            found.update(zip(words[_INODE >> 2 :: step], words[_UID >> 2 :: step], strict=True))
+        found.pop(0, None)
+        return found
+
+    def groups(self) -> set[Reading[int]]:
+        """The control groups that made those to which a file refers; of rows that are not decoded."""
+        found: set[Reading[int]] = set()
+        for rows in self._blocks():
+            at, (words, step) = find_attribute(rows[0], CGROUP_ID), _words(rows)
+            if at is None or len(rows[0]) < at + 8 or not _is_same_in_all(words[at // 4 - 1 :: step]):
+                found.update(cgroup_of(row) for row in rows if row[_INODE : _INODE + 4] != _NO_INODE)
+                continue
+            columns = words[_INODE >> 2 :: step], words[at // 4 :: step], words[at // 4 + 1 :: step]
+            found.update(low | high << 32 for inode, low, high in {*zip(*columns, strict=True)} if inode)
+        return found
+
     def with_owners(self, owners: Mapping[int, Owner]) -> "KeptRows":
         """The same, not decoded, with owners by inode."""
         return KeptRows([*self._rows], self.state, owners)  # which is emptied when they are decoded
@@ -210,11 +231,16 @@ class KeptRows(Sequence[Connection]):
         if places is None or self._decoded is not None:
             yield None
             return
+        for rows in self._blocks():
+            yield _columns_of(rows, places)
+
+    def _blocks(self) -> Iterator[list[bytes]]:
+        """Those that are not decoded, in blocks of one length each."""
         lengths = set(map(len, self._rows))
         for length in lengths:
             alike = self._rows if len(lengths) == 1 else [row for row in self._rows if len(row) == length]
             for first in range(0, len(alike), _AT_ONCE):
-                yield _columns_of(alike[first : first + _AT_ONCE], places)
+                yield alike[first : first + _AT_ONCE]
 
     def _all(self) -> tuple[Connection, ...]:
         if self._decoded is None and self._latest is not None:
@@ -250,14 +276,22 @@ def with_queue(rows: Sequence[Connection], least: int) -> Sequence[Connection]:
     return [row for row in rows if max(row.receive_queue, row.send_queue) >= least]
 
 
+def _words(rows: list[bytes]) -> tuple["memoryview[int]", int]:
+    """Rows of one length as numbers of 32 bits, and how many each has: netlink aligns all to them."""
+    return memoryview(b"".join(rows)).cast("I"), len(rows[0]) // 4
+
+
+def _is_same_in_all(column: "memoryview[int]") -> bool:
+    return len(set(column.tolist())) == 1
+
+
 def _columns_of(rows: list[bytes], places: tuple[int, int]) -> "_Columns | None":
     """The cookie and two numbers of struct tcp_info of each row; None where those are not there in each."""
     at = find_attribute(rows[0], INFO)
-    length = len(rows[0])
-    if at is None or length % 4 or len(rows[0]) < at + places[1] + 4:
+    if at is None or len(rows[0]) < at + places[1] + 4:
         return None
-    words, step = memoryview(b"".join(rows)).cast("I"), length // 4
-    if len(set(words[(at - _INFO_HEADER) // 4 :: step].tolist())) > 1:
+    words, step = _words(rows)
+    if not _is_same_in_all(words[(at - _INFO_HEADER) // 4 :: step]):
         return None
     beginnings = (_COOKIE, _COOKIE + 4, at + places[0], at + places[1])
     low, high, one, other = (words[place // 4 :: step] for place in beginnings)

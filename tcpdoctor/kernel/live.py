@@ -217,22 +217,22 @@ def add_owners(
         every_listener: As `take_snapshot`.
         seconds: Time budget of the search.
     """
+    kinds = frozenset(which)
     wanted: dict[int, int] = {}
     groups: set[Reading[int]] = set()
-
-    def noted() -> Iterator[Sought]:
-        """Each is let go of: forty thousand would take 6 MiB."""
-        for row in owned_sockets(look, frozenset(which), every_listener=every_listener):
-            wanted[row.inode] = row.uid
-            groups.add(row.cgroup)
-            yield row
-
-    still = still_among(noted())
+    for rows in _owned_rows(look, kinds, every_listener=every_listener):
+        if _is_undecoded(rows):
+            wanted |= rows.uids()
+            groups |= rows.groups()
+        else:
+            wanted |= {row.inode: row.uid for row in rows if row.inode}
+            groups |= {row.cgroup for row in rows if row.inode}
     if not wanted:
         return with_holders(look)
     known = [group for group in groups if not isinstance(group, Missing)]
+    still = still_among(owned_sockets(look, kinds, every_listener=every_listener))
     found = find_owners(wanted, seconds=seconds, groups=known, still=still)
-    return with_holders(fill_in(look, frozenset(which), found))
+    return with_holders(fill_in(look, kinds, found))
 
 
 def _postpone(look: Snapshot) -> Snapshot:
@@ -394,6 +394,13 @@ def owned_sockets(
     look: Snapshot, which: Collection[Owned], *, every_listener: bool = False
 ) -> Iterator[Sought]:
     """Give the sockets of some kinds whose owners are worth a search, those that have an inode."""
+    for rows in _owned_rows(look, which, every_listener=every_listener):
+        yield from rows.sought() if isinstance(rows, KeptRows) else (row for row in rows if row.inode)
+
+
+def _owned_rows(
+    look: Snapshot, which: Collection[Owned], *, every_listener: bool
+) -> Iterator[Sequence[Listener] | Sequence[Connection]]:
     listeners = () if isinstance(look.listeners, Missing) else look.listeners
     detail = {} if isinstance(look.detail, Missing) else look.detail
     closed = detail.get(TcpState.CLOSE_WAIT)
@@ -409,11 +416,9 @@ def owned_sockets(
     suspects = (
         worth_an_owner(established) if Owned.SUSPECT in which and isinstance(established, Established) else []
     )
-    yield from (row for row in asked if row.inode)
-    yield from (row for row in suspects if row.inode)
-    for state in _owned_states(which):
-        rows = detail[state].connections if state in detail else ()
-        yield from rows.sought() if isinstance(rows, KeptRows) else (row for row in rows if row.inode)
+    yield asked
+    yield suspects
+    yield from (detail[state].connections for state in _owned_states(which) if state in detail)
 
 
 def _owned_states(which: Collection[Owned]) -> list[TcpState]:
@@ -458,17 +463,22 @@ def _with_owners(rows: Sequence[Connection], found: Mapping[int, Owner]) -> Sequ
 
 
 def still_among(sockets: Iterable[Sought]) -> Still:
-    """Ask about connections one by one, where they are few; listeners are taken to be there."""
-    rows = {
-        row.inode: row.row if isinstance(row, KeptSocket) else row
-        for row in sockets
-        if not isinstance(row, Listener) and row.cookie
-    }
+    """Ask about connections one by one, where they are few; listeners are taken to be there.
+
+    Nobody looks at the sockets before few are left, which mostly none are.
+    """
+    rows: dict[int, bytes | Connection] = {}
+    unread = iter(sockets)
 
     def still(inodes: Collection[int]) -> Collection[int]:
-        asked = [rows[inode] for inode in inodes if inode in rows]
-        if len(asked) > _MOST_ASKED_AGAIN:
+        if len(inodes) > _MOST_ASKED_AGAIN:
             return inodes
+        rows.update(
+            (row.inode, row.row if isinstance(row, KeptSocket) else row)
+            for row in unread
+            if not isinstance(row, Listener) and row.cookie
+        )
+        asked = [rows[inode] for inode in inodes if inode in rows]
         try:
             names = (name_of(row) if isinstance(row, bytes) else name_from(row) for row in asked)
             present = {decode_row(raw).inode for raw in ask_again(names, 0)}
@@ -509,7 +519,7 @@ def _still_there(detail: Mapping[TcpState, Detail], unheld: set[int]) -> Mapping
     }
 
 
-def _is_undecoded(rows: Sequence[Connection]) -> "TypeGuard[KeptRows]":
+def _is_undecoded(rows: Sequence[Connection] | Sequence[Listener]) -> "TypeGuard[KeptRows]":
     """Whether nobody has looked at any of these sockets."""
     return isinstance(rows, KeptRows) and not rows.decoded
 

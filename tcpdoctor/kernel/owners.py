@@ -116,6 +116,9 @@ class FoundOwners:
 
     def owner_of(self, inode: int) -> Owner:
         """Return the owner of a socket that was looked for."""
+        place = self._search.only_holder_of(inode)
+        if place is not None and (holder := self._naming.holder(*place)) is not None:
+            return Held((holder,))
         found = self._search.holders_of(inode)
         if found and (holders := self._naming.holders(inode, found)):
             return Held(holders, complete=self._complete)
@@ -221,6 +224,20 @@ class _Naming:
                 self._places.setdefault(pid, []).append(inode)
         self._seen: dict[int, tuple[str, int, int] | None] = {}
         self._open: dict[int, frozenset[int] | None] = {}
+        self._beneath: dict[int, tuple[str, int, frozenset[int]] | None] = {}
+
+    def holder(self, pid: int, descriptor: int) -> Holder | None:
+        """Return the holder where it cannot have inherited this descriptor; else `holders` tells."""
+        if pid not in self._beneath:
+            seen, table = self._look(pid), None
+            if seen is not None:
+                self._may_have(seen[2], descriptor)
+                table = self._open[seen[2]]
+            self._beneath[pid] = None if seen is None or table is None else (seen[0], seen[1], table)
+        known = self._beneath[pid]
+        if known is None or descriptor in known[2]:
+            return None
+        return Holder(pid, known[0], descriptor, known[1])
 
     def holders(self, inode: int, descriptors: Mapping[int, int]) -> tuple[Holder, ...]:
         """Return the holders without processes that ended meanwhile, by pid, but the topmost first.
