@@ -11,7 +11,7 @@ from tcpdoctor.answers.rules import added_texts, family_of, load_rules, shipped_
 from tcpdoctor.diagnosis.body import Body
 from tcpdoctor.diagnosis.library import RuleText
 from tcpdoctor.diagnosis.lint import Complaint, lint_facts, lint_rule, lint_together
-from tcpdoctor.diagnosis.rule import ID, Rule, parse_rule, read_body
+from tcpdoctor.diagnosis.rule import Rule, is_id, parse_rule, read_body
 from tcpdoctor.diagnosis.table import empty_texts, parse_toml
 from tcpdoctor.diagnosis.trial import failures
 from tcpdoctor.errors import QuestionError, RuleError
@@ -256,7 +256,7 @@ def write_template(name: str, into: Path | None) -> Path:
 
 def _split(name: str) -> tuple[str, str]:
     family, _, rule = name.partition("/")
-    if not ID.fullmatch(family) or not ID.fullmatch(rule):
+    if not is_id(family) or not is_id(rule):
         raise QuestionError(f"{name[:80]!r} is no FAMILY/ID; write one such as close/my-symptom")
     return family, rule
 

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import tcpdoctor
 from tcpdoctor.diagnosis.library import NO_CONFIG, Config, Library, RuleText, load_library, parse_config
-from tcpdoctor.diagnosis.rule import ID
+from tcpdoctor.diagnosis.rule import is_id
 from tcpdoctor.errors import ConfigError, RuleError
-from tcpdoctor.kernel.files import list_files, read_text_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +70,10 @@ def added_texts(extra_dirs: "Sequence[Path]") -> Iterator[RuleText]:
         RuleError: A folder or file cannot be read, or another user can write it.
     """
     folders: Sequence[str | Path] = [ADMIN_RULES, *extra_dirs] if os.path.lexists(ADMIN_RULES) else extra_dirs
+    if not folders:
+        return
+    from tcpdoctor.kernel.files import list_files  # few have rules of their own
+
     for folder in folders:
         for path in list_files(folder, _SUFFIX, error=RuleError):
             yield read_rule(path)
@@ -82,13 +85,15 @@ def read_rule(path: "Path") -> RuleText:
     Raises:
         RuleError: It cannot be read, or another user can write it.
     """
+    from tcpdoctor.kernel.files import read_text_file
+
     return RuleText(str(path), family_of(path), read_text_file(path, error=RuleError))
 
 
 def family_of(path: "Path") -> str:
     """The family that a rule file belongs to by the folder it lies in."""
     folder = path.absolute().parent.name
-    return folder if ID.fullmatch(folder) else LOCAL_FAMILY
+    return folder if is_id(folder) else LOCAL_FAMILY
 
 
 def shipped_texts() -> Iterator[RuleText]:
@@ -101,6 +106,8 @@ def shipped_texts() -> Iterator[RuleText]:
     if folder is None:
         yield from packed_texts("tcpdoctor")
         return
+    from tcpdoctor.kernel.files import list_files
+
     for path in list_files(folder, _SUFFIX, trusted_owner=False, error=RuleError):
         try:
             # ours: read without suspicion, which takes a third of the time
@@ -146,8 +153,9 @@ def read_config(path: "Path | None") -> Config:
     Raises:
         ConfigError: It cannot be read, another user can write it, or it is wrong.
     """
-    if path is None:
-        if not os.path.lexists(ADMIN_CONFIG):
-            return NO_CONFIG
-        return parse_config(read_text_file(ADMIN_CONFIG, error=ConfigError), str(ADMIN_CONFIG))
-    return parse_config(read_text_file(path, error=ConfigError), str(path))
+    if path is None and not os.path.lexists(ADMIN_CONFIG):
+        return NO_CONFIG
+    file = ADMIN_CONFIG if path is None else path
+    from tcpdoctor.kernel.files import read_text_file
+
+    return parse_config(read_text_file(file, error=ConfigError), str(file))

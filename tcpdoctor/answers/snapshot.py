@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 from tcpdoctor.answers.record import Is
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.addresses import interface_indexes
+from tcpdoctor.kernel.kept_rows import with_owners
 from tcpdoctor.kernel.live import take_samples
-from tcpdoctor.kernel.owners import find_owners, with_owners
+from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.processes import read_process
 from tcpdoctor.kernel.reading import JsonValue, Missing, Reading
 from tcpdoctor.kernel.snapshot import Held, Owner, Process, UdpSocket

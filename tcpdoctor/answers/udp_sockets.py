@@ -19,8 +19,9 @@ from tcpdoctor.answers.record import (
 from tcpdoctor.answers.sockets import Peer, plain_address
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.entered import moment
+from tcpdoctor.kernel.kept_rows import with_owners
 from tcpdoctor.kernel.namespaces import read_identity
-from tcpdoctor.kernel.owners import find_owners, with_owners
+from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Held, NotHeld, Owner, UdpSocket
 from tcpdoctor.kernel.survey import held_by

@@ -390,9 +390,11 @@ def owners_wanted(rules: Sequence[Rule], diagnosis: Diagnosis) -> frozenset[Owne
 
 
 def _decided_by(rule: Rule) -> set[Owned]:
+    """What its conditions ask; a tree is walked only where its text names such a fact."""
     return {
         owned
         for trigger in rule.fires
+        if any(name in trigger.text for name in OWNED_FACTS)
         for fact in facts_of(trigger.tree)
         for owned in OWNED_FACTS.get(fact.name, ())
     }

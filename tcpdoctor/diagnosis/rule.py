@@ -67,10 +67,15 @@ KEYS = (
 )
 NEEDS: Mapping[str, str] = {"connection-tracking": "net.netfilter.nf_conntrack_count"}
 """What a rule may need, and the setting that is there exactly where that is."""
-ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_LIMIT_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_ID = r"[a-z0-9]+(-[a-z0-9]+)*"
+_LIMIT_NAME = r"[a-z][a-z0-9_]*"
 _MAX_ID = 64
 """Characters of an id, and of the name of a limit."""
+
+
+def is_id(text: str) -> bool:
+    """Whether a text may be the id of a rule, or the name of a family."""
+    return re.fullmatch(_ID, text) is not None
 
 
 class Limit(NamedTuple):
@@ -303,14 +308,14 @@ def _measure_limits(table: Table) -> Mapping[Severity, str]:
 
 def _id(table: Table, key: str) -> str:
     value = table.line(key)
-    if not ID.fullmatch(value) or len(value) > _MAX_ID:
+    if not is_id(value) or len(value) > _MAX_ID:
         raise table.complaint(key, f"{value[:80]!r} is no id; write lower-case words joined by hyphens")
     return value
 
 
 def _ids(table: Table, key: str) -> Iterator[str]:
     for value in table.texts(key):
-        if not ID.fullmatch(value):
+        if not is_id(value):
             raise table.complaint(key, f"{value[:80]!r} is no id of a rule")
         yield value
 
@@ -318,7 +323,7 @@ def _ids(table: Table, key: str) -> Iterator[str]:
 def _limits(table: Table) -> Mapping[str, Limit]:
     part = table.open_table("limits")
     for name in part.values:
-        if not _LIMIT_NAME.fullmatch(name) or len(name) > _MAX_ID or iskeyword(name):
+        if not re.fullmatch(_LIMIT_NAME, name) or len(name) > _MAX_ID or iskeyword(name):
             raise part.complaint(name, "is no name for a limit; write lower-case words joined by underscores")
     return {name: _limit(part.table(name, ("default", "unit", "reason"))) for name in part.values}
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from tcpdoctor.kernel.established import LARGE_QUEUE, UNANSWERED_RETRIES, EstablishedTally, Sample
-from tcpdoctor.kernel.owners import ENDED, with_owners
+from tcpdoctor.kernel.kept_rows import with_owners
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.snapshot import Connection, Detail, Established, Listener, NotHeld, Owner
+from tcpdoctor.kernel.snapshot import ENDED, Connection, Detail, Established, Listener, NotHeld, Owner
 from tcpdoctor.kernel.sock_diag import DumpRefusedError
 from tcpdoctor.kernel.sock_diag_rows import WITH_INFO, WITH_MEMORY, ask_again, decode_row, name_from, name_of
 from tcpdoctor.kernel.states import TcpState, Timer

@@ -252,6 +252,24 @@ def read_sockstat(root: str = THREAD_NET) -> Reading[Mapping[str, int]]:
         return numbers
 
 
+FEWEST_UNLISTED = 64
+"""Descriptors of a process, and unlisted sockets of the machine, below which there is no leak."""
+
+
+def may_hold_dead_sockets(sockstat: Reading[Mapping[str, int]]) -> bool:
+    """Whether so many TCP sockets may be in no table of this namespace that it is worth a look.
+
+    ``alloc`` counts TCP sockets of the whole machine, ``used`` sockets of every kind in this namespace,
+    ``inuse`` TCP sockets in the tables of this namespace. Neither difference is less than the number of
+    those that are over, so a "no" is certain.
+    """
+    if isinstance(sockstat, Missing):
+        return True
+    listed = sockstat.get("TCP.inuse", 0) + sockstat.get("TCP6.inuse", 0)
+    most = [sockstat[name] - listed for name in ("TCP.alloc", "sockets.used") if name in sockstat]
+    return min(most, default=FEWEST_UNLISTED) >= FEWEST_UNLISTED
+
+
 def parse_sockstat(text: str, source: str) -> dict[str, int]:
     """Parse lines such as ``TCP: inuse 5 orphan 0 tw 0 alloc 7 mem 1``.
 

@@ -15,11 +15,13 @@ import os
 import struct
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import closing
 
+from tcpdoctor.kernel.counters import FEWEST_UNLISTED
+from tcpdoctor.kernel.descriptor_use import is_elsewhere
 from tcpdoctor.kernel.entered import replayed
-from tcpdoctor.kernel.owners import hides_from_us, is_elsewhere, whether_all_are_seen
+from tcpdoctor.kernel.processes import hides_from_us, whether_all_are_seen
 from tcpdoctor.kernel.procfile import is_absent
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import DeadSocket, DeadSockets, DeadUse, Endpoint
@@ -27,28 +29,12 @@ from tcpdoctor.kernel.sockopts import duplicates
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.named_tuples import NamedTuple
 
-FEWEST = 64
-"""Descriptors of a process, and unlisted sockets of the machine, below which there is no leak."""
 MOST_LOOKED_AT = 1024
 """Descriptors of one process that are asked, 10 us each; of more every second, fourth ... is."""
 _SO_PROTOCOL = 38
 _SO_NETNS_COOKIE = 71
 _LAST_DATA_RECV, _LAST_ACK_RECV, _BYTES_ACKED, _BYTES_RECEIVED = 52, 56, 120, 128
 """Offsets in struct tcp_info (include/uapi/linux/tcp.h)."""
-
-
-def may_hold_dead_sockets(sockstat: Reading[Mapping[str, int]]) -> bool:
-    """Whether so many TCP sockets may be in no table of this namespace that it is worth a look.
-
-    ``alloc`` counts TCP sockets of the whole machine, ``used`` sockets of every kind in this namespace,
-    ``inuse`` TCP sockets in the tables of this namespace. Neither difference is less than the number of
-    those that are over, so a "no" is certain.
-    """
-    if isinstance(sockstat, Missing):
-        return True
-    listed = sockstat.get("TCP.inuse", 0) + sockstat.get("TCP6.inuse", 0)
-    most = [sockstat[name] - listed for name in ("TCP.alloc", "sockets.used") if name in sockstat]
-    return min(most, default=FEWEST) >= FEWEST
 
 
 def find_dead_sockets(seconds: float, only: Iterable[int] | None = None, root: str = "/proc") -> DeadUse:
@@ -74,7 +60,7 @@ def find_dead_sockets(seconds: float, only: Iterable[int] | None = None, root: s
             why = f"the time budget of {seconds:g} s ran out after {number} of {len(pids)} processes"
             return DeadUse(found, Missing(why))
         try:
-            if os.stat(f"{root}/{pid}/fd").st_size not in range(1, FEWEST) and not is_elsewhere(
+            if os.stat(f"{root}/{pid}/fd").st_size not in range(1, FEWEST_UNLISTED) and not is_elsewhere(
                 pid, own, root
             ):
                 dead = ask_process(pid, root)

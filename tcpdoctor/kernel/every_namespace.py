@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
+from tcpdoctor.kernel.descriptor_use import survey_descriptors
 from tcpdoctor.kernel.live import (
     add_heavy_users,
     fill_in,
@@ -25,7 +26,7 @@ from tcpdoctor.kernel.namespace_entry import (
     make_room_for,
     who_is_inside,
 )
-from tcpdoctor.kernel.owners import find_owners, survey_descriptors
+from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Owned, Samples, Snapshot
 from tcpdoctor.kernel.workers import Look, look_in_each

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias, TypeVar, overload
 
 from tcpdoctor.kernel.reading import Reading
-from tcpdoctor.kernel.snapshot import Connection, Owner
+from tcpdoctor.kernel.snapshot import Connection, Listener, Owner, UdpSocket
 from tcpdoctor.kernel.sock_diag_rows import CGROUP_ID, INFO, cgroup_of, decode_row, find_attribute, owner_of
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.named_tuples import NamedTuple
@@ -54,6 +54,7 @@ class KeptSocket(NamedTuple):
 
 
 K = TypeVar("K")
+Row = TypeVar("Row", Connection, Listener, UdpSocket)
 _Columns: TypeAlias = "tuple[memoryview[int], memoryview[int], memoryview[int], memoryview[int]]"
 
 
@@ -262,6 +263,13 @@ class KeptRows(Sequence[Connection]):
         if not owners:
             return decoded
         return [row._replace(owner=owners[row.inode]) if row.inode in owners else row for row in decoded]
+
+
+def with_owners(rows: Iterable[Row], owners: Mapping[int, Owner]) -> tuple[Row, ...]:
+    """Return the sockets with their owners filled in; those whose inode is not in `owners` as they are."""
+    return tuple(
+        row._replace(owner=owners[row.inode]) if row.inode and row.inode in owners else row for row in rows
+    )
 
 
 def without_file(rows: Sequence[Connection]) -> Sequence[Connection]:

@@ -20,22 +20,21 @@ from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
 from tcpdoctor.kernel.closer_look import fill_in_owners, postpone_owners, worth_an_owner
-from tcpdoctor.kernel.counters import OWN_RESETS, read_counters, read_sockstat, read_softnet
-from tcpdoctor.kernel.descriptor_search import Still
-from tcpdoctor.kernel.entered import replayed
-from tcpdoctor.kernel.kept_rows import KeptRows, KeptSocket, without_file
-from tcpdoctor.kernel.namespaces import read_identity
-from tcpdoctor.kernel.owners import (
-    ENDED,
-    DescriptorUse,
-    find_heavy_users,
-    find_owners,
-    holds_any,
-    with_owners,
+from tcpdoctor.kernel.counters import (
+    OWN_RESETS,
+    may_hold_dead_sockets,
+    read_counters,
+    read_sockstat,
+    read_softnet,
 )
+from tcpdoctor.kernel.descriptor_use import DescriptorUse, find_heavy_users
+from tcpdoctor.kernel.entered import replayed
+from tcpdoctor.kernel.kept_rows import KeptRows, KeptSocket, with_owners, without_file
+from tcpdoctor.kernel.namespaces import read_identity
 from tcpdoctor.kernel.processes import read_process
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
+    ENDED,
     Census,
     Connection,
     DeadUse,
@@ -61,6 +60,8 @@ from tcpdoctor.kernel.underway import UNDERWAY
 
 if TYPE_CHECKING:
     from typing import TypeGuard
+
+    from tcpdoctor.kernel.descriptor_search import Still
 
 Sought: TypeAlias = Listener | Connection | KeptSocket
 """A socket whose owner is searched for."""
@@ -229,6 +230,8 @@ def add_owners(
             groups |= {row.cgroup for row in rows if row.inode}
     if not wanted:
         return with_holders(look)
+    from tcpdoctor.kernel.owners import find_owners
+
     known = [group for group in groups if not isinstance(group, Missing)]
     still = still_among(owned_sockets(look, kinds, every_listener=every_listener))
     found = find_owners(wanted, seconds=seconds, groups=known, still=still)
@@ -301,10 +304,10 @@ _SAME_RUN = 10.0
 
 def _find_dead(look: Snapshot, before: Snapshot | None) -> DeadUse:
     """Find descriptors of connections that are over; nothing is touched where there cannot be many."""
-    from tcpdoctor.kernel.dead_sockets import find_dead_sockets, may_hold_dead_sockets
-
     if not may_hold_dead_sockets(look.sockstat):
         return DeadUse({}, complete=True)
+    from tcpdoctor.kernel.dead_sockets import find_dead_sockets
+
     earlier = None if before is None or look.clock - before.clock > _SAME_RUN else before.dead
     if isinstance(earlier, DeadUse):
         again = find_dead_sockets(_DEAD_SECONDS, earlier.by_pid)
@@ -462,7 +465,7 @@ def _with_owners(rows: Sequence[Connection], found: Mapping[int, Owner]) -> Sequ
     return rows.with_owners(found) if _is_undecoded(rows) else with_owners(rows, found)
 
 
-def still_among(sockets: Iterable[Sought]) -> Still:
+def still_among(sockets: Iterable[Sought]) -> "Still":
     """Ask about connections one by one, where they are few; listeners are taken to be there.
 
     Nobody looks at the sockets before few are left, which mostly none are.
@@ -596,7 +599,11 @@ def _read_all(pids: Iterable[int]) -> dict[int, Process]:
 
 def _is_another(process: Process, places: Iterable[tuple[int, int]], since: float) -> bool:
     """Whether a process only has the number of the one that was found, which ended since."""
-    return _began_since(process, since) and not holds_any(f"/proc/{process.pid}/fd", places)
+    if not _began_since(process, since):
+        return False
+    from tcpdoctor.kernel.owners import holds_any
+
+    return not holds_any(f"/proc/{process.pid}/fd", places)
 
 
 def _began_since(process: Process, since: float) -> bool:

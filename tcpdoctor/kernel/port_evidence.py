@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 from tcpdoctor.kernel.addresses import interface_indexes
 from tcpdoctor.kernel.cgroups import find_cgroup_paths
 from tcpdoctor.kernel.entered import asking_uid, booted_at, is_recording, moment
-from tcpdoctor.kernel.kept_rows import KeptRows
+from tcpdoctor.kernel.kept_rows import KeptRows, with_owners
 from tcpdoctor.kernel.listing import WAYS, Way
 from tcpdoctor.kernel.namespaces import (
     Identity,
     read_identity,
 )
-from tcpdoctor.kernel.owners import find_owners, with_owners
+from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.processes import Lineage, read_lineage, read_process
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.redirects import Redirects, read_redirects

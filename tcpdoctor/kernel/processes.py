@@ -2,10 +2,17 @@
 
 import functools
 import os
+import re
 from collections.abc import Callable, Mapping
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.entered import replayed
+from tcpdoctor.kernel.namespaces import (
+    CAP_SYS_PTRACE,
+    effective_capabilities,
+    in_first_user_namespace,
+    sees_all_processes_of_machine,
+)
 from tcpdoctor.kernel.procfile import is_absent, read_kernel_file, why_unreadable
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Process
@@ -82,6 +89,53 @@ def how_to_see() -> str:
     if os.geteuid() != 0:
         return "run as root, or with CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE"
     return "run as root of the host with CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE"
+
+
+# What hides processes from us, or their descriptors.
+
+
+OUTSIDE = (
+    "processes outside this PID namespace are not visible; run as root in the host's PID namespace, "
+    "with CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE"
+)
+
+
+def hides_from_us(pids: frozenset[int] = frozenset()) -> str:
+    """Say that these processes, or some, hide their descriptors, and what would lift that."""
+    if is_proc_hiding():
+        return _invisible()
+    if os.geteuid() != 0:
+        return f"other users' processes hide their descriptors from uid {os.geteuid()}; {how_to_see()}"
+    whose = f"process {min(pids)} hides its" if len(pids) == 1 else "some processes hide their"
+    return f"{whose} descriptors even from root here; {how_to_see()}"
+
+
+def _invisible() -> str:
+    return f"/proc is mounted with hidepid, so others' processes do not even appear; {how_to_see()}"
+
+
+def whether_all_are_seen() -> Reading[bool]:
+    """A process that /proc does not show may be in this network namespace all the same, as in a pod."""
+    if not sees_all_processes_of_machine():
+        return Missing(OUTSIDE)
+    return Missing(_invisible()) if is_proc_hiding() else True
+
+
+def is_proc_hiding() -> bool:
+    """Whether /proc is mounted so that some processes do not even appear (hidepid=2 or 4, proc(5)).
+
+    Under hidepid=1 they appear, and refuse what is asked of them.
+    """
+    if CAP_SYS_PTRACE in effective_capabilities() and in_first_user_namespace():
+        return False
+    mounts = read_kernel_file("/proc/thread-self/mountinfo").decode("utf-8", "replace")
+    return any(
+        line.split(" ")[4] == "/proc" and re.search(_HIDEPID, line.partition(" - ")[2])
+        for line in mounts.splitlines()
+    )
+
+
+_HIDEPID = r"\bhidepid=(?:2|4|invisible|ptraceable)\b"
 
 
 class Task(NamedTuple):

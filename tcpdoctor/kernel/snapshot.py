@@ -80,6 +80,8 @@ class NotHeld(NamedTuple):
 
 Owner: TypeAlias = Held | NotHeld | Missing
 
+ENDED = Missing("the process that held it ended while it was looked up")
+
 
 class TcpBytes(NamedTuple):
     """What a connection has moved in its life, in bytes: the counters of struct tcp_info."""

@@ -191,7 +191,7 @@ def read_sysctl(name: str, root: str = PROC_SYS) -> Reading[SysctlValue]:
 
 def is_secret(name: str) -> bool:
     """Whether a setting, by its name or its place, is a key that opens something: none is read, or kept."""
-    return bool(_SECRET.search(name))
+    return name.endswith(_SECRETS)
 
 
 def parse_sysctl(name: str, text: str, source: str) -> SysctlValue:
@@ -331,7 +331,7 @@ def is_read_only(root: str = PROC_SYS) -> bool:
 
 _LONGEST = 1 << 19
 
-_SECRET = re.compile(r"(?:tcp_fastopen_key|stable_secret)$")
+_SECRETS = ("tcp_fastopen_key", "stable_secret")
 """Keys that open something are never read: the Fast Open key, and RFC 7217's secret of each interface."""
 
 _ACTS_WHEN_READ = frozenset({"vm/stat_refresh"})

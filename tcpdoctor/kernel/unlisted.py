@@ -17,8 +17,7 @@ from collections.abc import Callable, Iterator
 from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.listing import WAYS, Way, first_answer, list_rows
 from tcpdoctor.kernel.namespaces import sees_all_processes_of_machine
-from tcpdoctor.kernel.owners import OUTSIDE, hides_from_us, is_proc_hiding
-from tcpdoctor.kernel.processes import size_counts_descriptors
+from tcpdoctor.kernel.processes import OUTSIDE, hides_from_us, is_proc_hiding, size_counts_descriptors
 from tcpdoctor.kernel.procfile import is_absent
 from tcpdoctor.kernel.procnet import read_rows
 from tcpdoctor.kernel.reading import Missing, Reading

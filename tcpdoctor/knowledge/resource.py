@@ -74,7 +74,7 @@ def compile_tables(room: "Path", *, here: bool) -> bytes:
     """
     paths = sorted(room.rglob("*.toml"))
     tables = {path.relative_to(room).as_posix(): tuple(_compile_table(path, here=here)) for path in paths}
-    return _pickle.dumps(tables, 5)
+    return _pickle.dumps(_pickle.dumps(tables, 5), 5)  # who wants what follows passes over them at once
 
 
 def _compile_table(path: "Path", *, here: bool) -> CompiledTable:
@@ -98,7 +98,7 @@ def _compiled_tables() -> Mapping[str, CompiledTable]:
 
 def _second_of(file: Any) -> Mapping[str, CompiledTable]:
     _pickle.load(file)  # texts (tcpdoctor.prepared); all of it is as much ours as the code
-    return {name: CompiledTable(*table) for name, table in _pickle.load(file).items()}
+    return {name: CompiledTable(*table) for name, table in _pickle.loads(_pickle.load(file)).items()}
 
 
 def _is_about(compiled: CompiledTable, path: str) -> bool:

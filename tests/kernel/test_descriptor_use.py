@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tcpdoctor.kernel import owners as descriptor_use
-from tcpdoctor.kernel.owners import find_heavy_users
+from tcpdoctor.kernel import descriptor_use
+from tcpdoctor.kernel.descriptor_use import find_heavy_users
 from tcpdoctor.kernel.reading import Missing
 
 HOLDER = """

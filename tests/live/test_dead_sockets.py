@@ -10,12 +10,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from tcpdoctor.kernel.counters import read_sockstat
+from tcpdoctor.kernel.counters import FEWEST_UNLISTED, may_hold_dead_sockets, read_sockstat
 from tcpdoctor.kernel.dead_sockets import (
-    FEWEST,
     ask_process,
     find_dead_sockets,
-    may_hold_dead_sockets,
 )
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.lab.catalogue import LAB
@@ -102,7 +100,7 @@ def test_of_very_many_every_so_many_th_is_asked(in_namespace):
 
 def whether_worth_a_look():
     before = may_hold_dead_sockets(read_sockstat())
-    with ended_and_not_closed(FEWEST + 3):
+    with ended_and_not_closed(FEWEST_UNLISTED + 3):
         during = may_hold_dead_sockets(read_sockstat())
     return before, during
 

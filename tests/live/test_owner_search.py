@@ -14,8 +14,8 @@ import pytest
 from tcpdoctor.kernel import descriptor_search, owners
 from tcpdoctor.kernel.cgroups import find_cgroup2
 from tcpdoctor.kernel.descriptor_search import DescriptorSearch
-from tcpdoctor.kernel.owners import ENDED, find_owners, holds_any
-from tcpdoctor.kernel.snapshot import Held
+from tcpdoctor.kernel.owners import find_owners, holds_any
+from tcpdoctor.kernel.snapshot import ENDED, Held
 from tests.live.test_owners import as_root, forked, inode_of
 
 MANY = 7_000

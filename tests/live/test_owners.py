@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tcpdoctor.kernel.owners import find_owners, why_hidden, with_owners
+from tcpdoctor.kernel.kept_rows import with_owners
+from tcpdoctor.kernel.owners import find_owners, why_hidden
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Endpoint, Held, Listener, NotHeld
 
