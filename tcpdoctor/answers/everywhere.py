@@ -131,6 +131,7 @@ def look_everywhere(
     *,
     each_waits: bool = False,
     waiting: AbstractContextManager[None] | None = None,
+    in_part: bool = False,
 ) -> Everywhere:
     """Ask the same of every network namespace; arguments as of `look_in_each`.
 
@@ -138,7 +139,7 @@ def look_everywhere(
         QuestionError: It could be answered nowhere, for the same reason: the question is wrong.
     """
     with every_place() as places:
-        seen = look_in_each(places.held, look, each_waits=each_waits, waiting=waiting)
+        seen = look_in_each(places.held, look, each_waits=each_waits, waiting=waiting, in_part=in_part)
         return gathered(places, seen)
 
 

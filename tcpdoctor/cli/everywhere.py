@@ -17,6 +17,7 @@ from tcpdoctor.cli.output import (
     style_of,
 )
 from tcpdoctor.cli.waiting import ends_with_what_is_known, said_to_take, was_cut_short
+from tcpdoctor.kernel.underway import INTERRUPTED
 from tcpdoctor.report.host import plural
 
 if TYPE_CHECKING:  # most ask one namespace
@@ -51,14 +52,21 @@ def ask(
     if output.everywhere:
         ask_everywhere(look, page, output, takes=takes)
         return
-    in_part = output.format == "text" and output.file is None
+    in_part = _is_wanted_in_part(output)
     with said_to_take(takes), ends_with_what_is_known(wanted=in_part):
         answer = look()
     if in_part and was_cut_short():
-        cut_short = "INCOMPLETE: interrupted before all was read\n"
-        emit(cut_short + laid_out(page(answer, style_of(output)), output), output)
+        emit(_CUT_SHORT + laid_out(page(answer, style_of(output)), output), output)
         raise typer.Exit(UNKNOWN)
     say(answer, page, output)
+
+
+_CUT_SHORT = f"INCOMPLETE: {INTERRUPTED.reason}\n"
+
+
+def _is_wanted_in_part(output: Output) -> bool:
+    """Whether somebody may read an answer in part: a document or a file is all or nothing."""
+    return output.format == "text" and output.file is None
 
 
 def ask_everywhere(
@@ -76,7 +84,12 @@ def ask_everywhere(
     from tcpdoctor.answers.everywhere import look_everywhere
     from tcpdoctor.kernel.workers import at_once
 
-    found = look_everywhere(at_once(look), each_waits=takes > 0, waiting=said_to_take(takes))
+    found = look_everywhere(
+        at_once(look),
+        each_waits=takes > 0,
+        waiting=said_to_take(takes),
+        in_part=_is_wanted_in_part(output),
+    )
     print_everywhere(found, page, output, encoded=encoded)
     end_of_all(found)
 
@@ -101,7 +114,9 @@ def print_everywhere(
 
         emit_parts(namespaces_parts(found, map(encoded or encode, (each for _, each in found.told))), output)
     else:
-        emit(laid_out(_under_headings(found, page, style_of(output)), output), output)
+        cut_short = any(one.reason == INTERRUPTED.reason for one in found.unseen)
+        text = laid_out(_under_headings(found, page, style_of(output)), output)
+        emit(_CUT_SHORT * cut_short + text, output)
 
 
 def end_of_all(found: "Everywhere") -> None:

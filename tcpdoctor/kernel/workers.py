@@ -16,7 +16,7 @@ import select
 import signal
 import struct
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
@@ -24,7 +24,7 @@ from tcpdoctor.errors import TcpdoctorError
 from tcpdoctor.kernel.namespace_entry import HeldPlace, coming_back, enter_held
 from tcpdoctor.kernel.namespaces import call_namespace
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.underway import UNDERWAY
+from tcpdoctor.kernel.underway import INTERRUPTED, UNDERWAY
 from tcpdoctor.named_tuples import NamedTuple
 
 T = TypeVar("T")
@@ -76,6 +76,7 @@ def look_in_each(
     each_waits: bool = False,
     waiting: AbstractContextManager[None] | None = None,
     interrupted: Callable[[], None] | None = None,
+    in_part: bool = False,
 ) -> list[Reading[T]]:
     """Look from inside each place; return what was seen, in the order of the places.
 
@@ -86,6 +87,7 @@ def look_in_each(
         waiting: Entered when all have begun.
         interrupted: Told once when somebody interrupts the wait; the looks then go on at once. Without it
             an interrupt ends everything.
+        in_part: An interrupt ends the looks; places that have no answer by then are `INTERRUPTED`.
 
     Returns:
         For each place the answer, or Missing with the reason why there is none.
@@ -97,8 +99,13 @@ def look_in_each(
             break
         crew = _Crew(left, look, each_waits=each_waits)
         with waiting or nullcontext():
-            answers |= crew.answers(interrupted)
-            answers |= _look_here(crew.unmanned, look, interrupted)
+            try:
+                crew.collect(answers, interrupted)
+                _look_here(answers, crew.unmanned, look, interrupted)
+            except KeyboardInterrupt:
+                if not in_part:
+                    raise
+                return [answers.get(number, INTERRUPTED) for number in range(len(places))]
         waiting = None
     gone = Missing("the processes that were to look ended before they came there")
     return [answers.get(number, gone) for number in range(len(places))]
@@ -174,9 +181,8 @@ class _Crew:
         os.close(writer)
         return _Worker(pid, reader, share)
 
-    def answers(self, interrupted: Callable[[], None] | None) -> Mapping[int, Reading[Any]]:
-        """Wait for all; return what they saw, and why the place has no answer in which one ended."""
-        answers: dict[int, Reading[Any]] = {}
+    def collect(self, answers: dict[int, Reading[Any]], interrupted: Callable[[], None] | None) -> None:
+        """Wait for all; add what they saw, and why the place has no answer in which one ended."""
         UNDERWAY.begin("network namespaces looked at", sum(len(worker.left) for worker in self.workers))
         waiting = {worker.reader: worker for worker in self.workers}
         poll = select.poll()
@@ -193,7 +199,7 @@ class _Crew:
                         if not data:
                             poll.unregister(reader)
                             del waiting[reader]
-                            answers |= _epitaph(worker)
+                            answers.update(_epitaph(worker))
                 except KeyboardInterrupt:
                     if interrupted is None or self._hurry is None:
                         raise
@@ -207,7 +213,6 @@ class _Crew:
             for worker in self.workers:
                 os.close(worker.reader)
             self._go_on()
-        return answers
 
     def _go_on(self) -> None:
         """Let the workers wait no longer."""
@@ -233,11 +238,14 @@ def _epitaph(worker: _Worker) -> dict[int, Reading[Any]]:
 
 
 def _look_here(
-    share: _Share, look: Look[Any], interrupted: Callable[[], None] | None
-) -> Mapping[int, Reading[Any]]:
+    answers: dict[int, Reading[Any]],
+    share: _Share,
+    look: Look[Any],
+    interrupted: Callable[[], None] | None,
+) -> None:
     """Do the work of a worker in this thread, and come back."""
     if not share:
-        return {}
+        return
     hurried: list[bool] = []
 
     def wait(until: float) -> None:
@@ -254,7 +262,7 @@ def _look_here(
     with coming_back():
         try:
             steps = _steps(share, look, wait)
-            return {number: answer for number, answer in steps if answer is not None}
+            answers.update((number, answer) for number, answer in steps if answer is not None)
         finally:
             call_namespace(None)
 

@@ -94,6 +94,15 @@ def test_an_interrupted_search_for_owners_lists_the_sockets_without(in_namespace
     assert "(hidden)" in output
 
 
+def test_an_interrupt_among_network_namespaces_tells_those_looked_at_by_then(in_namespace):
+    question = ("explain", "--port", "47", "--netns", "all")
+    code, output, errors = in_namespace(among_sockets, *question, task="network namespaces looked at")
+    assert code == 3
+    assert output.startswith("INCOMPLETE: interrupted before all was read\n")
+    assert "TCP port 47" in output
+    assert re.search(r"^tcpdoctor: network namespace .*: interrupted before all was read$", errors, re.M)
+
+
 @pytest.mark.parametrize("output", [("--format", "json"), ("--output", "answer.txt")])
 def test_what_is_for_machines_or_a_file_is_all_or_nothing(output, in_namespace, tmp_path):
     os.chdir(tmp_path)

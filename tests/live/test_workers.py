@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -19,6 +20,7 @@ from tcpdoctor.kernel.every_namespace import every_place, two_looks
 from tcpdoctor.kernel.namespace_entry import HeldPlace, NamespacePlace
 from tcpdoctor.kernel.namespaces import network_namespace
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.underway import INTERRUPTED, UNDERWAY
 from tcpdoctor.kernel.workers import at_once, look_in_each
 from tcpdoctor.lab.namespace import NamespaceRefusedError, in_private_namespace
 from tests.cli.command import COMMAND, environment
@@ -277,3 +279,26 @@ def test_an_interrupted_wait_ends_with_what_is_known_marked_incomplete():
     told, _ = look.communicate(timeout=30)
     assert look.returncode == 3
     assert told.startswith(b"INCOMPLETE: interrupted after ")
+
+
+def test_an_interrupt_ends_the_looks_and_what_was_seen_by_then_is_told(in_namespace):
+    def look():
+        while network_namespace() == here:
+            time.sleep(60)
+        return network_namespace()
+
+    def interrupt_once_the_others_are_told(count):
+        until(lambda: UNDERWAY.done == count)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def run():
+        nonlocal here
+        here = network_namespace()
+        with places(3) as held:
+            threading.Thread(target=interrupt_once_the_others_are_told, args=(3,)).start()
+            seen = look_in_each(held, at_once(look), each_waits=True, in_part=True)
+            return seen, [each.place.inode for each in held], children_of(os.getpid())
+
+    here = 0
+    seen, inodes, left = in_namespace(run)
+    assert (seen[0], seen[1:], left) == (INTERRUPTED, inodes[1:], [])
