@@ -90,13 +90,16 @@ def checks_of(rules: Sequence[Rule]) -> Mapping[str, Check]:
 def check_rules(look: Look) -> Iterator[Fault]:
     """Judge what files would set by every rule that reads settings only."""
     rules = settings_rules(look.rules)
+    told: dict[tuple[str, str, int | None], Fault] = {}
     for reader in Reader:
         last = look.last.get(reader, {})
         if not last:
             continue
         facts = _Facts(as_set(look, last), look.fresh)
         for rule in rules:
-            yield from _judged(rule, facts, last)
+            for one in _judged(rule, facts, last):
+                told.setdefault((one.check, one.file, one.line), one)  # the readers may part ways elsewhere
+    yield from told.values()
 
 
 def _judged(rule: Rule, facts: Facts, last: Mapping[str, Write]) -> Iterator[Fault]:

@@ -212,6 +212,12 @@ def test_a_check_finds_what_it_is_for(check, text, changed):
         assert fault.do[0].isupper()
 
 
+def test_a_line_is_told_once_where_the_readers_end_with_other_numbers_beside_it():
+    refused = "net.ipv4.tcp_fin_timeout = 25\nnet.ipv4.tcp_fin_timeout = 9999999999"
+    told = faults(f"net.ipv4.tcp_keepalive_time = 7200000\n{refused}")
+    assert [one.line for one in told if one.check == "timeouts-look-like-milliseconds"] == [1]
+
+
 @pytest.mark.parametrize(
     "text",
     [
