@@ -35,13 +35,14 @@ class ToldContainer(NamedTuple):
     runtime: Annotated[
         str,
         Is(
-            "docker, containerd, cri-o, podman, lxc, nspawn, libvirt, libvirt-lxc, proxmox, nomad, ecs, "
-            "buildkit, kubernetes (which runtime is not told) or unknown."
+            "docker, containerd, cri-o, podman, lxc, nspawn, libvirt, libvirt-lxc, libvirt-ch, libvirt-xen, "
+            "proxmox, firecracker, kata, nomad, ecs, garden, mesos, yarn, slurm (a job), buildkit, "
+            "kubernetes (which runtime is not told) or unknown."
         ),
     ]
     id: Annotated[str, Is("Its full id, or its name where it has none.")]
     pod: Annotated[str | None, Is("Uid of its Kubernetes pod, or id of its Podman pod.")]
-    task: Annotated[str | None, Is("Task of Amazon ECS (id) or of Nomad (name).")]
+    task: Annotated[str | None, Is("Task of Amazon ECS (id) or of Nomad (name), or step of Slurm's job.")]
     user: Annotated[int | None, Is("Uid of the ordinary user who runs it.", minimum=0)]
 
 

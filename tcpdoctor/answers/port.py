@@ -48,7 +48,7 @@ from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.addresses import interface_indexes
 from tcpdoctor.kernel.bind_rules import Probe, find_user, probe_bind
 from tcpdoctor.kernel.namespaces import Identity
-from tcpdoctor.kernel.packet_rules import Redirect
+from tcpdoctor.kernel.packet_rules import Asked, Redirect
 from tcpdoctor.kernel.port_evidence import PortEvidence, PortLook, read_port_evidence, seen_by, take_port_look
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Detail, Held, Listener
@@ -170,10 +170,10 @@ class ToldRedirect(NamedTuple):
     to_port: Annotated[int | None, Is("null: the same port, or it hangs on the packet.", minimum=0)]
     where: Annotated[str, Is("Program, table and chain of the rule.")]
     only_for: Annotated[str | None, Is("Address or network that clients ask for; null: any of this host's.")]
-    names_port: Annotated[bool, Is("false: it leads every port of that address away.")]
+    names_port: Annotated[bool, Is("false: it leads others of that address away too.")]
     container: ToldContainer | None
     asks: Annotated[
-        tuple[Literal["interface", "mark", "sender"], ...],
+        tuple[Asked, ...],
         Is("What else the rule compares and was not evaluated: it may be for some clients only."),
     ]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tcpdoctor.diagnosis.keepers import stop_of_helper
 from tcpdoctor.diagnosis.stopping import (
+    VIRTUAL_MACHINES,
     Asker,
     Case,
     Stop,
@@ -25,6 +26,7 @@ from tcpdoctor.diagnosis.stopping import (
     stop_container,
     systemctl_of,
     tell_halt,
+    tell_who_starts_again,
     told_apart,
     user_systemctl,
 )
@@ -58,6 +60,10 @@ _TYPED = frozenset(
         "aws",
         "kubectl",
         "qm",
+        "scancel",
+        "yarn",
+        "cfdot",
+        "scontrol",
         "supervisorctl",
         "pm2",
         "sudo",
@@ -79,8 +85,6 @@ _TYPED = frozenset(
     )
 )
 """Words that a sentence keeps small at its beginning: commands are typed as they stand."""
-_MACHINES = ("libvirt", "proxmox")
-"""Who makes virtual machines: what holds a socket there runs one, and is not in it."""
 _COSTLY: Mapping[str, tuple[str, str]] = {
     "systemd-resolved": (
         "ends name resolution on this host",
@@ -223,7 +227,7 @@ def _systemd(case: Case) -> Stop | None:
         whose = name_container(box) if box else "a container"
         enter = f"nsenter -t {pid} -a " if box is None else ""
         stop, look = (
-            enter + put_inside(place.containers if box else (), command)
+            enter + put_inside(place.containers if box else (), command, case.asker.uid)
             for command in (f"systemctl stop {unit}", "systemctl list-sockets")
         )
         role = f"is the systemd of {whose}, and this a socket unit there"
@@ -284,9 +288,7 @@ def _in_container(case: Case) -> Stop | None:
         )
     stop, restart = stop_container(box, case.asker.uid, case.standing.ancestors)
     around = [told_apart(outer, case.standing.ancestors) for outer in place.containers[:-1]]
-    note = _alone_in_container(case)
-    if box.pod is not None and box.runtime != "podman":
-        note = f"the kubelet starts it again: scale down or delete what made pod {box.pod}"
+    note = tell_who_starts_again(box) or _alone_in_container(case)
     if (unit := _unit_that_runs(case)) is not None:
         control = systemctl_of(case)
         return Stop(
@@ -301,11 +303,13 @@ def _in_container(case: Case) -> Stop | None:
     return Stop(
         "container",
         case.holder,
-        tuple(put_inside(around, command) for command in stop),
-        lookup=tuple(put_inside(around, command) for command in look_up_container(box, case.asker.uid)),
-        role=f"{'runs' if box.runtime in _MACHINES else 'runs in'} {name_container(box)}",
+        tuple(put_inside(around, command, case.asker.uid) for command in stop),
+        lookup=tuple(
+            put_inside(around, command, case.asker.uid) for command in look_up_container(box, case.asker.uid)
+        ),
+        role=f"{'runs' if box.runtime in VIRTUAL_MACHINES else 'runs in'} {name_container(box)}",
         note=note,
-        restart=put_inside(around, restart) if restart else None,
+        restart=put_inside(around, restart, case.asker.uid) if restart else None,
         container=box,
     )
 
@@ -331,7 +335,7 @@ def _alone_in_container(case: Case) -> str | None:
     if boxes[-1].runtime == "nspawn":
         command = f"systemctl -M {shlex.quote(boxes[-1].id)} stop {shlex.quote(unit)}"
         return f"to end its {unit} alone: {command}"
-    return f"to end its {unit} alone: {put_inside(boxes, command)}"
+    return f"to end its {unit} alone: {put_inside(boxes, command, case.asker.uid)}"
 
 
 def _first_process(case: Case) -> Stop | None:
@@ -681,9 +685,12 @@ def redirects_for(found: Iterable[Redirect], address: str, local: LocalAddresses
 
 
 def _asked_for(parts: Sequence[str]) -> str:
-    """``an interface and a sender``."""
-    named = [f"{'an' if part[0] in 'aeiou' else 'a'} {part}" for part in parts]
-    return " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))
+    """``it asks for an interface and a sender too, which was not compared``."""
+    named = [f"{'an' if part[0] in 'aeiou' else 'a'} {part}" for part in parts if part != "other"]
+    if not named:
+        return "it, or a rule before it, compares more than could be followed"
+    every = " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))
+    return f"it asks for {every} too, which was not compared"
 
 
 def _is_here(network: "IPv4Network | IPv6Network", local: LocalAddresses) -> bool:
@@ -702,11 +709,11 @@ def _is_here(network: "IPv4Network | IPv6Network", local: LocalAddresses) -> boo
 
 def tell_redirect(one: Redirect, port: int) -> str:
     """Say where a rule leads the clients, and what ends that, in sentences."""
-    asked = f"port {port}" if one.names_port else "every port"
+    asked = f"port {port}" if one.names_port else f"port {port} and others"
     asked += f" of {one.address}" if one.address else ""
     whose = f", {name_container(one.container)}" if one.container else ""
     text = f"a rule of {one.where} sends what comes for {asked} to {one.to}{whose}"
     if one.asks:
-        text += f", of some clients perhaps: it asks for {_asked_for(one.asks)} too, which was not compared"
+        text += f", of some clients perhaps: {_asked_for(one.asks)}"
     commands = stop_container(one.container, 0)[0] if one.container else ()
     return f"{text} ({commands[0]} ends that)." if commands else f"{text}."

@@ -96,7 +96,7 @@ def _inside_own(case: Case, commands: Sequence[str]) -> tuple[str, ...]:
     """Run commands where the helper is: a Docker inside a container knows what the host's does not."""
     if case.standing.same_container:
         return tuple(commands)
-    return tuple(put_inside(case.place.containers, command) for command in commands)
+    return tuple(put_inside(case.place.containers, command, case.asker.uid) for command in commands)
 
 
 def _owner(case: Case) -> int | None:

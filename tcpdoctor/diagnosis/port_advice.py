@@ -335,7 +335,8 @@ def _datagram(answer: BindAnswer) -> Advice:
 
 def led_elsewhere(one: Redirect, port: int) -> str:
     """Say that bind() is not all: the clients never come to the socket."""
-    return f"Take the rule out, or use another port: {tell_redirect(one, port)}"
+    way_out = "use another port" if one.names_port else "let it spare this port"
+    return f"Take the rule out, or {way_out}: {tell_redirect(one, port)}"
 
 
 _BY_CAUSE: Mapping[str, Callable[[BindAnswer], Advice]] = {

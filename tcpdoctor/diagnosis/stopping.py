@@ -198,40 +198,58 @@ def tell_halt(halt: Halt, pid: int, tracer: Kin | None = None) -> str:
 
 
 _COMMANDS: Mapping[str, tuple[str, str | None]] = {
-    "docker": ("{client} stop {name}", "{client} restart {name}"),
-    "podman": ("{client} stop {name}", "{client} restart {name}"),
-    "containerd": ("nerdctl stop {name}", "nerdctl restart {name}"),
+    "docker": ("{su}docker stop {name}", "{su}docker restart {name}"),
+    "podman": ("{su}podman stop {name}", "{su}podman restart {name}"),
+    "containerd": ("{su}nerdctl stop {name}", "{su}nerdctl restart {name}"),
     "cri-o": ("crictl stop {name}", None),
     "kubernetes": ("crictl stop {name}", None),
-    "lxc": ("lxc-stop -n {name}", "lxc-stop -r -n {name}"),
+    "lxc": ("{su}lxc-stop -n {name}", "{su}lxc-stop -r -n {name}"),
     "lxd": ("lxc stop {name}", "lxc restart {name}"),
     "incus": ("incus stop {name}", "incus restart {name}"),
     "nspawn": ("machinectl poweroff {name}", "machinectl reboot {name}"),
     "libvirt": ("virsh shutdown {name}", "virsh reboot {name}"),
     "libvirt-lxc": ("virsh -c lxc:/// shutdown {name}", "virsh -c lxc:/// reboot {name}"),
     "proxmox": ("qm shutdown {name}", "qm reboot {name}"),
+    "libvirt-ch": ("virsh -c ch:///system shutdown {name}", "virsh -c ch:///system reboot {name}"),
+    "libvirt-xen": ("virsh -c xen:///system shutdown {name}", "virsh -c xen:///system reboot {name}"),
     "nomad": ("nomad alloc stop {name}", "nomad alloc restart {name}"),
+    "kata": ("crictl stopp {name}", None),
+    "slurm": ("scancel {name}", None),
+    "yarn": ("yarn container -signal {name} GRACEFUL_SHUTDOWN", None),
 }
 """What stops and restarts a container, by who runs it."""
 
+_STARTED_AGAIN: Mapping[str, str] = {
+    "yarn": "its application may start another: yarn application -kill {application} ends all of it",
+    "garden": "Cloud Foundry, or Concourse, starts another: stop the app or the job that it belongs to",
+    "mesos": "its framework (Marathon, Aurora ...) starts another: scale the task down there",
+}
+"""What a scheduler does when one of its containers ends, a sentence without its full stop."""
+
 _LOOK_UPS: Mapping[str, tuple[str, ...]] = {
-    "docker": ("{client} ps --filter id={name}",),
-    "containerd": ("nerdctl ps --filter id={name}",),
+    "docker": ("{su}docker ps --filter id={name}",),
+    "containerd": ("{su}nerdctl ps --filter id={name}",),
     "cri-o": ("crictl ps --id {name}",),
     "kubernetes": ("crictl ps --id {name}",),
+    "slurm": ("scontrol show job {name}",),
+    "garden": ("cfdot actual-lrps | grep {name}",),
     "unknown": ("docker ps --filter id={name}", "podman ps --filter id={name}", "crictl ps --id {name}"),
 }
 _ENTRIES: Mapping[str, str] = {
-    "docker": "docker exec {name} {command}",
-    "podman": "podman exec {name} {command}",
-    "containerd": "nerdctl exec {name} {command}",
+    "docker": "{su}docker exec {name} {command}",
+    "podman": "{su}podman exec {name} {command}",
+    "containerd": "{su}nerdctl exec {name} {command}",
     "cri-o": "crictl exec {name} {command}",
     "kubernetes": "crictl exec {name} {command}",
     "nspawn": "systemd-run -M {name} --wait -P {command}",
-    "lxc": "lxc-attach -n {name} -- {command}",
+    "lxc": "{su}lxc-attach -n {name} -- {command}",
     "lxd": "lxc exec {name} -- {command}",
     "incus": "incus exec {name} -- {command}",
 }
+
+
+VIRTUAL_MACHINES = ("libvirt", "libvirt-ch", "libvirt-xen", "proxmox", "firecracker", "kata")
+"""Who makes virtual machines: what holds a socket there runs one, and is not in it."""
 
 
 def stop_container(
@@ -248,7 +266,7 @@ def stop_container(
     stop, restart = _COMMANDS.get(runtime, (None, None))
     if stop is None:
         return (), None
-    filled = {"client": _client_of(box, asker), "name": _typed_name(box)}
+    filled = {"su": _as_its_user(box, asker), "name": _typed_name(box)}
     restart = None if box.pod is not None and runtime != "podman" else restart
     return (stop.format(**filled),), restart.format(**filled) if restart else None
 
@@ -258,14 +276,14 @@ def _client_name(box: Container) -> str:
     return "kubernetes" if box.runtime == "containerd" and box.pod is not None else box.runtime
 
 
-def _client_of(box: Container, asker: int) -> str:
-    """Return how to reach the runtime of the container: that of its user, who may be another than we."""
+def _as_its_user(box: Container, asker: int) -> str:
+    """Return what stands before a command so that it reaches the runtime of the container's user."""
     user = box.user
     if user is None or user == asker:
-        return box.runtime
-    if box.runtime == "podman":
-        return f"sudo -u '#{user}' XDG_RUNTIME_DIR=/run/user/{user} podman"
-    return f"DOCKER_HOST=unix:///run/user/{user}/docker.sock docker"
+        return ""
+    if box.runtime == "docker":
+        return f"DOCKER_HOST=unix:///run/user/{user}/docker.sock "
+    return f"sudo -u '#{user}' XDG_RUNTIME_DIR=/run/user/{user} "
 
 
 def told_apart(box: Container, ancestors: Sequence[Kin]) -> Container:
@@ -277,7 +295,13 @@ def told_apart(box: Container, ancestors: Sequence[Kin]) -> Container:
 
 
 def _typed_name(box: Container) -> str:
-    """Return a container's name as its commands take it: of LXD's and Incus' projects ``PROJECT_NAME``."""
+    """Return a container's name as its commands take it.
+
+    Of LXD's and Incus' projects the path has ``PROJECT_NAME``; of Slurm's steps the numbered ones may be
+    cancelled alone.
+    """
+    if box.runtime == "slurm" and box.task is not None and box.task.isdigit():
+        return f"{box.id}.{box.task}"
     project, _, instance = box.id.rpartition("_")
     if project and box.runtime in ("lxd", "incus"):
         return f"--project {shlex.quote(project)} {shlex.quote(instance)}"
@@ -293,15 +317,25 @@ def _lxc_flavour(ancestors: Sequence[Kin]) -> str:
 
 def look_up_container(box: Container, asker: int) -> tuple[str, ...]:
     """Return the commands that tell a container's name and image by its id."""
-    filled = {"client": _client_of(box, asker), "name": shlex.quote(box.short)}
+    filled = {"su": _as_its_user(box, asker), "name": shlex.quote(box.short)}
     return tuple(command.format(**filled) for command in _LOOK_UPS.get(_client_name(box), ()))
 
 
-def put_inside(boxes: Sequence[Container], command: str) -> str:
+def tell_who_starts_again(box: Container) -> str | None:
+    """Say who makes another container when this one ends, without a full stop; None where nobody is known."""
+    if box.pod is not None and box.runtime != "podman":
+        return f"the kubelet starts it again: scale down or delete what made pod {box.pod}"
+    numbers = re.findall("[0-9]{4,}", box.id) if box.runtime == "yarn" else []
+    application = f"application_{numbers[0]}_{numbers[1]}" if len(numbers) > 1 else ""
+    text = _STARTED_AGAIN.get(box.runtime)
+    return text.format(application=application) if text else None
+
+
+def put_inside(boxes: Sequence[Container], command: str, asker: int) -> str:
     """Return a command as it is run inside of containers, the outermost first."""
     for box in reversed(boxes):
         entry = _ENTRIES.get(_client_name(box), _ENTRIES["docker"])
-        command = entry.format(name=_typed_name(box), command=command)
+        command = entry.format(su=_as_its_user(box, asker), name=_typed_name(box), command=command)
     return command
 
 
@@ -312,13 +346,16 @@ def name_container(box: Container) -> str:
         "containerd": "containerd container", "cri-o": "CRI-O container", "kubernetes": "container",
         "lxc": "LXC container", "nspawn": "nspawn container", "libvirt": "virtual machine",
         "libvirt-lxc": "libvirt container", "proxmox": "virtual machine",
+        "libvirt-ch": "virtual machine", "libvirt-xen": "virtual machine", "firecracker": "virtual machine",
         "buildkit": "BuildKit's build step", "nomad": "Nomad allocation", "ecs": "ECS container",
+        "kata": "Kata sandbox", "garden": "Garden container", "mesos": "Mesos container", "yarn": "YARN's",
+        "slurm": "Slurm job",
     }  # fmt: skip
     text = f"{names.get(box.runtime, 'container')} {box.short}"
     if box.pod is not None:
         text += f" of pod {box.pod[:12] if box.runtime == 'podman' else box.pod}"
     if box.task is not None:
-        text += f" (task {box.task})"
+        text += f" ({'step' if box.runtime == 'slurm' else 'task'} {box.task})"
     return text
 
 

@@ -31,8 +31,12 @@ _PODMAN_POD = rf"(?:machine-|user-)?libpod_pod_(?P<uid>{_HEX})(?:\.slice)?"
 _ECS_TASK = rf"ecstasks-(?P<task>[0-9a-f]{{32}}|{_UUID})\.slice"
 _ECS = r"[0-9a-f]{32}-[0-9]+"
 _NOMAD = rf"(?P<id>{_UUID})(?:[.-](?P<task>.+?))?(?:\.scope)?"
-_MANAGED = r"(?P<kind>qemu|lxc)-(?:\d+-)?(?P<id>.+)"
+_MANAGED = r"(?P<kind>qemu|lxc|ch|xen)-(?:\d+-)?(?P<id>.+)"
 """What libvirt registers with systemd-machined, unescaped: ``qemu-1-web``."""
+_HANDLE = rf"{_UUID}|[0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{4}}"
+"""What Garden and Mesos call a container: Garden's four groups after the first are short ones."""
+_YARN = r"container_(?:e\d+_)?\d+_\d+_\d+_\d+"
+_SLURM_STEP = r"step_(?P<step>\w+)"
 _USER_SLICE = r"user-(\d{1,10})\.slice"
 _USER_MANAGER = r"user@(\d{1,10})\.service"
 
@@ -49,6 +53,9 @@ _MAKERS = {
     "libpod": "podman",
     "libpod-payload": "podman",
     "libpod_parent": "podman",
+    "azpl_job": "docker",
+    "kata": "kata",
+    "kata_overhead": "kata",
 }
 """Who makes a container, by what stands before its id; or by the folder that it lies in."""
 
@@ -58,15 +65,16 @@ class Container(NamedTuple):
 
     runtime: str
     """``docker``, ``containerd``, ``cri-o``, ``podman``, ``lxc``, ``nspawn``, ``libvirt``,
-    ``libvirt-lxc``, ``proxmox``, ``nomad``, ``ecs``, ``buildkit`` (a step of a build), ``kubernetes`` (which
-    runtime is not told), or ``unknown``."""
+    ``libvirt-lxc``, ``libvirt-ch``, ``libvirt-xen``, ``proxmox``, ``firecracker``, ``kata``, ``nomad``,
+    ``ecs``, ``garden``, ``mesos``, ``yarn``, ``slurm`` (a job), ``buildkit`` (a step of a build),
+    ``kubernetes`` (which runtime is not told), or ``unknown``."""
     id: str
-    """Its full id; with LXC, nspawn and libvirt its name, with Proxmox its number, with Nomad the
+    """Its full id; with LXC, nspawn and libvirt its name, with Proxmox and Slurm its number, with Nomad the
     allocation."""
     pod: str | None = None
     """Uid of its Kubernetes pod, with dashes, or id of its Podman pod."""
     task: str | None = None
-    """Task of Amazon ECS (its id), or of Nomad (its name)."""
+    """Task of Amazon ECS (its id), or of Nomad (its name), or step of Slurm's job."""
     user: int | None = None
     """The user whose service manager or session made it; None: the system's."""
 
@@ -145,6 +153,7 @@ def parse_place(text: str) -> Place:
     boxed = next((place for place in places if place.containers), named)
     beside = next((place.watches for place in places if place.watches), None)
     if not named.containers and named.unit is None:
+        boxed = boxed if boxed.containers else next((one for one in places if one.path != "/"), boxed)
         return boxed._replace(watches=beside)
     return named._replace(containers=named.containers or boxed.containers, watches=beside)
 
@@ -156,11 +165,12 @@ def place_of(path: str) -> Place:
     found = [(number, box) for number in range(len(parts)) if (box := _container_at(parts, number))]
     inside = [(number, box) for number, box in found if not _is_beside(parts, number)]
     start = inside[-1][0] + 1 if inside else 0
-    units = [number for number, part in enumerate(parts) if "." in part and re.fullmatch(_UNIT, part)]
-    last = units[-1] if units else None
-    in_container = last is not None and bool(inside) and last >= start
+    last = _unit_below(parts, start) if inside else None
+    in_container = last is not None
+    for number in (*(number + 1 for number, _ in inside[-2:-1]), 0):
+        last = _unit_below(parts, number) if last is None else last
     begin = start if in_container else 0
-    slices = [part for part in parts[begin:] if part.endswith(".slice")]
+    slices = [part for part in parts[begin:last] if part.endswith(".slice")]
     user, managed = _user_of(parts[begin : len(parts) if last is None else last])
     return Place(
         path=clean(path, 4096),
@@ -170,9 +180,28 @@ def place_of(path: str) -> Place:
         slice=clean(slices[-1]) if slices else None,
         user=user,
         of_user_manager=managed,
-        containers=tuple(box._replace(user=_user_of(parts[:number])[0]) for number, box in inside),
+        containers=tuple(
+            box._replace(user=_user_of(parts[outer:number])[0])
+            for outer, (number, box) in zip((0, *(number for number, _ in inside)), inside, strict=False)
+        ),
         watches=next((box for number, box in found if _is_beside(parts, number)), None),
     )
+
+
+def _unit_below(parts: Sequence[str], start: int) -> int | None:
+    """Return the place of the unit that the service manager at `start` has there.
+
+    Managers put no unit below another; what lies so is of a manager that a unit runs (nspawn within a
+    service), and its names are not those of ours. Only a user's own manager is a unit with units below.
+    """
+    last = None
+    for number in range(start, len(parts)):
+        part = parts[number]
+        if "." in part and re.fullmatch(_UNIT, part):
+            last = number
+            if not re.fullmatch(_USER_MANAGER, part):
+                break
+    return last
 
 
 def _user_of(parts: Sequence[str]) -> tuple[int | None, bool]:
@@ -201,7 +230,7 @@ def _container_at(parts: Sequence[str], number: int) -> Container | None:
         return _machine(_unescape(part[len("machine-") : -len(".scope")]))
     if part.startswith("systemd-nspawn@") and part.endswith(".service"):
         return Container("nspawn", _unescape(part[len("systemd-nspawn@") : -len(".service")]))
-    return _lxc(part, above) or _scheduled(part, above) or _by_folder(part, above)
+    return _lxc(part, above) or _scheduled(parts, number) or _by_folder(part, above)
 
 
 def _lxc(part: str, above: Sequence[str]) -> Container | None:
@@ -214,20 +243,32 @@ def _lxc(part: str, above: Sequence[str]) -> Container | None:
 
 
 def _by_folder(part: str, above: Sequence[str]) -> Container | None:
-    """Return what the folder alone tells: a virtual machine of Proxmox, and a step of a build."""
-    if above[-1:] == ["qemu.slice"] and re.fullmatch(r"\d+\.scope", part):
+    """Return what the folder alone tells: virtual machines without a name, and a step of a build."""
+    folder = above[-1] if above else ""
+    if folder == "qemu.slice" and re.fullmatch(r"\d+\.scope", part):
         return Container("proxmox", part.removesuffix(".scope"))
-    if above[-1:] == ["buildkit"] and re.fullmatch(r"[0-9a-z]{25}", part):
+    if folder == "buildkit" and re.fullmatch(r"[0-9a-z]{25}", part):
         return Container("buildkit", part)
+    if folder == "firecracker" and re.fullmatch(r"[0-9A-Za-z-]{1,64}", part):
+        return Container("firecracker", part)
     return None
 
 
-def _scheduled(part: str, above: Sequence[str]) -> Container | None:
-    """Return what Amazon's or HashiCorp's schedulers made without Docker."""
+def _scheduled(parts: Sequence[str], number: int) -> Container | None:
+    """Return what schedulers made without Docker: Amazon's, HashiCorp's, Cloud Foundry's and of clusters."""
+    part, above = parts[number], parts[:number]
     if "ecs" in above[-3:] and re.fullmatch(_ECS, part):
         return Container("ecs", part, None, _ecs_task(above) or part.partition("-")[0])
     if ("nomad" in above or "nomad.slice" in above) and (found := re.fullmatch(_NOMAD, part)):
         return Container("nomad", found["id"], None, clean(found["task"]) if found["task"] else None)
+    for runtime in ("garden", "mesos"):
+        if runtime in above[-3:] and re.fullmatch(_HANDLE, part):
+            return Container(runtime, part)
+    if part.startswith("container_") and re.fullmatch(_YARN, part):
+        return Container("yarn", part)
+    if part.startswith("job_") and part[4:].isdigit() and any("slurm" in name for name in above[-2:]):
+        found = re.fullmatch(_SLURM_STEP, parts[number + 1]) if number + 1 < len(parts) else None
+        return Container("slurm", part[4:], None, found["step"] if found else None)
     return None
 
 
@@ -287,7 +328,7 @@ def _machine(name: str) -> Container:
     found = re.fullmatch(_MANAGED, name)
     if found is None:
         return Container("nspawn", name)
-    return Container("libvirt-lxc" if found["kind"] == "lxc" else "libvirt", found["id"])
+    return Container("libvirt" if found["kind"] == "qemu" else f"libvirt-{found['kind']}", found["id"])
 
 
 def _unescape(name: str) -> str:
@@ -328,7 +369,8 @@ def _paths(text: str) -> Iterator[str]:
     lines = [line.split(":", 2) for line in text.splitlines()]
     order = {"": 0, "name=systemd": 1}
     for line in sorted((line for line in lines if len(line) == 3), key=lambda line: order.get(line[1], 2)):
-        yield line[2].removesuffix(" (deleted)")[:_LONGEST_PATH]
+        path = line[2].removesuffix(" (deleted)")[:_LONGEST_PATH]
+        yield f"/openrc.{path[1:]}" if line[1] == "name=openrc" and path != "/" else path
 
 
 def _is_whole_tree_visible() -> bool:

@@ -101,6 +101,8 @@ class DescriptorSearch:
         try:
             known = set(pids := _pids())
             ordered = _ordered(pids, uids, skip_empty=True)
+            if self._every_holder:
+                ordered.reverse()  # a budget that runs out in the largest has seen all others
             self.total = len(ordered)
             first = frozenset(likely)
             self._search([pid for pid in ordered if pid in first])

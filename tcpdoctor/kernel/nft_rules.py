@@ -10,6 +10,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 from tcpdoctor.kernel.packet_rules import (
     MATCHES_ASKED,
@@ -45,6 +46,9 @@ _SUBSYSTEM = 10 << 8
 _GET_CHAIN, _GET_RULE, _GET_SET, _GET_ELEMENTS = 4, 7, 10, 13
 _FAMILIES = {"1": ("inet", (4, 6)), "2": ("ip", (4,)), "10": ("ip6", (6,))}
 _NF_DROP = 0
+_ENDS: Mapping[int, Literal["chain", "hook"]] = {1: "hook", -4: "chain", -5: "chain"}
+"""NF_ACCEPT, NFT_GOTO (what follows it in its chain is not reached) and NFT_RETURN."""
+_COMPARE_NOTHING = ("counter", "log", "notrack", "objref", "last")
 _FAMILY_NETDEV = 5
 _META_PROTOCOL, _TRANSPORT, _NETWORK = 16, 2, 1
 _META_ASKED: Mapping[int, Asked] = {3: "mark", 4: "interface", 6: "interface"}
@@ -145,11 +149,11 @@ class NftRules:
 
     def redirects(self) -> Iterator[Redirect]:
         """Yield what sends the port elsewhere."""
-        begin = []
+        begin: dict[str, int] = {}
         for family, chain in self._dump(_GET_CHAIN):
             hook = dict(_attributes(chain.get(4, b"")))
-            if hook and _number(hook.get(1)) in (PREROUTING, OUTPUT):
-                begin.append(_place(family, chain.get(1), chain.get(3)))
+            if hook and family != _FAMILY_NETDEV and _number(hook.get(1)) in (PREROUTING, OUTPUT):
+                begin[_place(family, chain.get(1), chain.get(3))] = _number(hook.get(1))
         if not begin:
             return
         for family, rule in self._dump(_GET_RULE):
@@ -267,6 +271,8 @@ class _Rule:
         self._named = False
         self._asks: set[Asked] = set()
         self._stops = False
+        self._sure = True
+        self._ends: Literal["chain", "hook"] | None = None
         self._address: str | None = None
         self._to: Goal | None = None
         self._jump: str | None = None
@@ -279,9 +285,19 @@ class _Rule:
             evaluate = getattr(self, f"_do_{name}", None)
             if evaluate is not None and evaluate(data) is False:
                 return None
-        if self._to is None and self._jump is None and not self._stops:
+            self._sure = self._sure and (evaluate is not None or name in _COMPARE_NOTHING)
+        if self._to is None and self._jump is None and not self._stops and self._ends is None:
             return None
-        return Step(self._named, self._address, self._to, self._jump, tuple(self._asks), self._stops)
+        return Step(
+            self._named,
+            self._address,
+            self._to,
+            self._jump,
+            tuple(self._asks),
+            self._stops,
+            self._sure and not self._asks,
+            self._ends,
+        )
 
     def _do_meta(self, data: Mapping[int, bytes]) -> None:
         if 1 in data:
@@ -318,8 +334,10 @@ class _Rule:
 
     def _compare(self, symbol: _Symbol | bytes | None, operation: int, value: bytes) -> bool:
         if not isinstance(symbol, _Symbol):
+            self._sure = False
             return True
         if symbol.name == "address":
+            self._sure = self._sure and operation == 0
             return self._note_address(value, symbol.mask) if operation == 0 else True
         if symbol.name in _ASKED:
             self._asks.add(_ASKED[symbol.name])
@@ -347,6 +365,7 @@ class _Rule:
             self._asks.add(_ASKED[symbol.name])
             return True
         if not isinstance(symbol, _Symbol) or symbol.name == "address":
+            self._sure = False
             return True
         have = self._rules.wanted[symbol.name]
         if symbol.name == "port":
@@ -363,7 +382,9 @@ class _Rule:
             for slot, s in self._registers.items()
             if isinstance(s, _Symbol) and slot >= source
         }
+        self._sure = self._sure and all(s.name in ("port", "protocol") for s in symbols.values())
         if not any(symbol.name in ("port", "protocol") for symbol in symbols.values()):
+            self._sure = False
             if isinstance(self._registers.get(source), _Symbol):
                 self._asks |= {_ASKED[name] for name in (symbols[0].name,) if name in _ASKED}
             return True
@@ -425,7 +446,9 @@ class _Rule:
 
     def _verdict(self, data: bytes) -> None:
         parts = dict(_attributes(data))
-        self._stops = self._stops or _number(parts.get(1)) == _NF_DROP
+        code = struct.unpack(">i", parts.get(1, b"").rjust(4, b"\0"))[0]
+        self._stops = self._stops or code == _NF_DROP
+        self._ends = _ENDS.get(code)
         if 2 in parts:  # jump and goto name a chain of the same table
             family, table, _ = self._place.split("\0")
             self._jump = f"{family}\0{table}\0{_name(parts[2])}"
@@ -451,6 +474,7 @@ class _Rule:
         """Evaluate what iptables-nft left as a match of its own."""
         named = match_ports(_name(data.get(1)), _number(data.get(2)), data.get(3, b""), self._rules.packet)
         self._named = self._named or bool(named)
+        self._sure = self._sure and (bool(named) or _name(data.get(1)) == "comment")
         self._asks |= {MATCHES_ASKED[name] for name in (_name(data.get(1)),) if name in MATCHES_ASKED}
         return named is not False
 

@@ -3,7 +3,7 @@
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, TypeAlias
 
 from tcpdoctor.kernel.addresses import LocalAddresses
@@ -22,8 +22,9 @@ PREROUTING, OUTPUT = 0, 3
 INPUT, POSTROUTING = 1, 4
 
 
-Asked: TypeAlias = Literal["interface", "mark", "sender"]
-"""A part of a packet that is named where a rule compares it, and not evaluated."""
+Asked: TypeAlias = Literal["interface", "mark", "sender", "other"]
+"""A part of a packet that is named where a rule compares it, and not evaluated; ``other``: what has no name
+here, or what a rule before it compares that lets packets pass."""
 
 
 class Goal(NamedTuple):
@@ -74,6 +75,10 @@ class Step(NamedTuple):
     """As `Redirect.asks`."""
     stops: bool = False
     """It drops or rejects the packet."""
+    sure: bool = False
+    """All that it compares was evaluated, and holds for each packet that is asked about."""
+    ends: Literal["chain", "hook"] | None = None
+    """It ends the chain for the packet (return), or all chains of the hook (accept)."""
 
 
 class Wanted:
@@ -131,31 +136,64 @@ class TooLongError(Exception):
     """The rules could not be gone through in the time that there is."""
 
 
-_Walked: TypeAlias = tuple[str, bool, str | None, tuple[Asked, ...]]
-"""A chain, and what was compared on the way to it."""
+class _Way(NamedTuple):
+    """A chain, and what was compared on the way to it."""
+
+    chain: str
+    named: bool = False
+    address: str | None = None
+    asks: tuple[Asked, ...] = ()
+    sure: bool = True
+
+    def onward(self, step: Step, *, sure: bool) -> "_Way":
+        """The way on through a rule; one for whatever comes is in doubt where more was compared."""
+        named, address = self.named or step.names_port, step.address or self.address
+        asks = {*self.asks, *step.asks}
+        if not sure and not asks and not named and address is None:
+            asks.add("other")
+        return _Way(step.jump or "", named, address, tuple(sorted(asks)), sure)
 
 
 def walk_rules(
-    begin: Sequence[str],
+    begin: Mapping[str, int],
     steps_of: Callable[[str], Iterator[Step]],
     where: Callable[[str], tuple[str, tuple[int, ...]]],
 ) -> Iterator[Redirect]:
-    """Follow the rules from the hooks on, and yield each place that the port can be sent to."""
-    waiting: list[_Walked] = [(chain, False, None, ()) for chain in begin]
-    seen = set(waiting)
-    while waiting:
-        if len(seen) > MOST_CHAINS:
+    """Follow the rules from the hooks on, and yield each place that the port can be sent to.
+
+    A rule for every port counts where packets come in: of what is sent from here only one for the port, or
+    for an address of this host, since the others are about servers elsewhere.
+
+    Args:
+        begin: The first chains, each with its hook.
+        steps_of: The rules of a chain, in order.
+        where: The words for a chain, and its families.
+    """
+    ended: dict[_Way, bool] = {}
+
+    def follow(way: _Way, hook: int) -> Iterator[Redirect]:
+        """Go through a chain; `ended` says whether a packet surely comes no further at the hook."""
+        if len(ended) > MOST_CHAINS:
             raise TooLongError
-        chain, named, address, asks = waiting.pop()
-        for step in steps_of(chain):
-            asked = tuple(sorted({*asks, *step.asks}))
-            state = (named or step.names_port, step.address or address, asked)
-            if step.to is not None and (state[0] or state[1]):
-                told, families = where(chain)
-                yield Redirect(step.to, told, state[1], state[0], families, asks=asked)
-            if step.jump is not None and (step.jump, *state) not in seen:
-                seen.add((step.jump, *state))
-                waiting.append((step.jump, *state))
+        ended[way] = passing = False
+        for step in steps_of(way.chain):
+            sure = way.sure and step.sure and not passing
+            on = way.onward(step, sure=sure)
+            if step.to is not None and (on.named or on.address is not None or hook == PREROUTING):
+                told, families = where(way.chain)
+                yield Redirect(step.to, told, on.address, on.named, families, asks=on.asks)
+            if step.jump is not None and on not in ended:
+                yield from follow(on, hook)
+            leaves = step.to is not None or step.stops or step.ends == "hook"
+            if sure and on.address is None and (leaves or ended.get(on, False)):
+                ended[way] = True
+                return
+            if step.ends is not None and step.sure and step.address is None:
+                return
+            passing = passing or step.ends is not None
+
+    for chain, hook in begin.items():
+        yield from follow(_Way(chain), hook)
 
 
 # What iptables left, in its own tables and in nft's
@@ -196,6 +234,9 @@ def _multiport(info: bytes, port: int) -> bool:
 
 def xt_target(name: str, revision: int, info: bytes) -> Goal | None:
     """Read where a target of iptables sends a packet; None where it sends it nowhere."""
+    if name == "TPROXY":  # struct xt_tproxy_target_info and its next revision: marks, address, port
+        at = 12 if revision == 0 else 24
+        return goal_of(None, info[at : at + 2]) if len(info) >= at + 2 else None
     if name not in ("DNAT", "REDIRECT"):
         return None
     old = name == "REDIRECT" or revision == 0

@@ -76,7 +76,12 @@ def find_redirects(wanted: Wanted) -> tuple[list[Redirect], tuple[str, ...]]:
             found += answer
     if hidden := why_programs_hide_services():
         not_looked.append(hidden)
-    return list(dict.fromkeys(found))[:_MOST_REDIRECTS], tuple(not_looked)
+    for one in found:
+        if one.to.address is None and one.to.port:
+            wanted.note_ports(one.to.port.to_bytes(2, "big"))
+    itself = Goal(None, int.from_bytes(wanted.port, "big"))
+    elsewhere = [one for one in dict.fromkeys(found) if one.to != itself]
+    return elsewhere[:_MOST_REDIRECTS], tuple(not_looked)
 
 
 class Filters(NamedTuple):

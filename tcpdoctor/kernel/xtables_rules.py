@@ -3,7 +3,8 @@
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 from tcpdoctor.kernel.packet_rules import (
     MATCHES_ASKED,
@@ -59,28 +60,30 @@ LAYOUTS = (
 _GET_INFO, _GET_ENTRIES = 64, 65
 _DROP = -1
 """The verdict of a standard target is kept as -verdict - 1; NF_DROP is 0."""
+_ENDS: Mapping[int, Literal["chain", "hook"]] = {-2: "hook", -5: "chain"}
+"""ACCEPT, and RETURN (XT_RETURN)."""
 _HOOKS = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")
 
 
 def read_xtables(wanted: Wanted) -> Reading[list[Redirect]]:
-    """Read the table nat of iptables' own interface, where it is in use: asking for it would make it."""
+    """Read the tables nat and mangle of iptables' own interface where they are in use: asking makes them."""
     found: list[Redirect] = []
     for layout in LAYOUTS:
         try:
-            if "nat" not in decode(read_kernel_file(layout.names)).split():
-                continue
+            tables = decode(read_kernel_file(layout.names)).split()
         except FileNotFoundError:
             continue  # the module is not there, so no rule is
         except OSError as error:
             return Missing(why_unreadable(error))
-        if not may_ask_for_rules():
-            return no_privilege(f"{layout.word}-legacy's rules")
-        try:
-            found += _Table(layout, wanted, "nat", (PREROUTING, OUTPUT)).redirects()
-        except TooLongError:
-            return Missing(f"{layout.word}-legacy's rules are too many to go through")
-        except OSError as error:
-            return Missing(f"{layout.word}-legacy's rules: {error.strerror or error}")
+        for table in sorted({"mangle", "nat"} & {*tables}):
+            if not may_ask_for_rules():
+                return no_privilege(f"{layout.word}-legacy's rules")
+            try:
+                found += _Table(layout, wanted, table, (PREROUTING, OUTPUT)).redirects()
+            except TooLongError:
+                return Missing(f"{layout.word}-legacy's rules are too many to go through")
+            except OSError as error:
+                return Missing(f"{layout.word}-legacy's rules: {error.strerror or error}")
     return found
 
 
@@ -109,6 +112,10 @@ def read_xtables_stops(wanted: Wanted, hooks: Sequence[int]) -> Reading[list[tup
     return found
 
 
+_EVERY_PORT = b"\0\0\xff\xff"
+"""How a match for TCP or UDP begins that lets every port of the sender in."""
+
+
 class _Table:
     """A table as getsockopt() gives it: one block of entries that jump to offsets."""
 
@@ -117,7 +124,7 @@ class _Table:
         name = table.encode().ljust(32, b"\0")
         info = _get_option(layout, _GET_INFO, name.ljust(84, b"\0"))
         self._hooks, *entries = struct.unpack_from("=I5I", info, 32)
-        self._begin = {str(entries[hook]): _HOOKS[hook] for hook in hooks if self._hooks >> hook & 1}
+        self._begin = {str(entries[hook]): hook for hook in hooks if self._hooks >> hook & 1}
         size = struct.unpack_from("=I", info, 80)[0]
         asked = (name + struct.pack("=I", size)).ljust(40 + size, b"\0")
         self._block = _get_option(layout, _GET_ENTRIES, asked)[40:]
@@ -125,7 +132,7 @@ class _Table:
 
     def redirects(self) -> Iterator[Redirect]:
         """Yield what sends the port elsewhere."""
-        return walk_rules(list(self._begin), self._steps, self._told)
+        return walk_rules(self._begin, self._steps, self._told)
 
     def stops(self) -> Iterator[tuple[str, bool]]:
         """Yield where a packet for the port may be dropped or rejected, and whether its port is named."""
@@ -144,7 +151,7 @@ class _Table:
                     waiting.append(state)
 
     def _told(self, chain: str) -> tuple[str, tuple[int, ...]]:
-        name = self._chains.get(int(chain)) or self._begin[chain]
+        name = self._chains.get(int(chain)) or _HOOKS[self._begin[chain]]
         families = (4,) if self._layout.size == 4 else (6,)
         return clean(f"{self._layout.word}-legacy (table {self._table}, chain {name})"), families
 
@@ -174,15 +181,16 @@ class _Table:
         for at, following, name, revision, data in self._entries(int(chain)):
             if name == "ERROR":
                 return  # the next chain begins
-            jump, stops = None, name == "REJECT"
+            jump, stops, ends = None, name == "REJECT", None
             if name == "":
                 verdict = struct.unpack_from("=i", data)[0]
                 jump = str(verdict) if verdict >= 0 and verdict != following else None
-                stops = verdict == _DROP
+                stops, ends = verdict == _DROP, _ENDS.get(verdict)
             to = xt_target(name, revision, data)
-            applies, named, address = self._conditions(at)
-            if applies and (to is not None or jump is not None or stops):
-                yield Step(named, address, to, jump, self._asked(at), stops)
+            applies, named, address, sure = self._conditions(at)
+            if applies and (to is not None or jump is not None or stops or ends):
+                asks = self._asked(at)
+                yield Step(named, address, to, jump, asks, stops, sure and not asks, ends)
             if (
                 name == ""
                 and jump is None
@@ -194,28 +202,29 @@ class _Table:
     def _is_bare(self, at: int) -> bool:
         return not any(self._block[at : at + self._layout.offsets - 4])
 
-    def _conditions(self, at: int) -> tuple[bool, bool, str | None]:
-        """Return whether a packet for the port can pass, whether its port is named, and for which address."""
+    def _conditions(self, at: int) -> tuple[bool, bool, str | None, bool]:
+        """Whether a packet for the port can pass, its port is named, for which address, and that is all."""
         layout, block = self._layout, self._block
         protocol, inverted = (
             struct.unpack_from("=H", block, at + layout.protocol)[0],
             block[at + layout.inverted],
         )
         if protocol not in (0, self._packet.protocol) and not inverted & 0x40:
-            return False, False, None
+            return False, False, None, False
         mask = block[at + 3 * layout.size : at + 4 * layout.size]
         bits = bin(int.from_bytes(mask, "big")).count("1")
         packed = block[at + layout.size : at + 2 * layout.size]
         address = told_network(packed, bits) if bits and not inverted & 0x10 else None
         if address is not None and not self._packet.is_for_us(packed, bits):
-            return False, False, None
-        named = False
+            return False, False, None, False
+        named, sure = False, not inverted & 0x50
         for name, revision, info in self._matches(at):
             answer = match_ports(name, revision, info, self._packet)
             if answer is False:
-                return False, False, None
+                return False, False, None, False
             named = named or bool(answer)
-        return True, named, address
+            sure = sure and (bool(answer) or name == "comment" or info[:4] == _EVERY_PORT)
+        return True, named, address, sure
 
     def _asked(self, at: int) -> tuple[Asked, ...]:
         """Name what a packet must have besides: struct ipt_ip is src, dst, their masks, the interface."""

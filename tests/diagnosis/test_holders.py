@@ -417,12 +417,34 @@ CONTAINERS = {
     ),
     f"/ecs/{'a' * 32}/{ID}": f"aws ecs stop-task --cluster CLUSTER --task {'a' * 32}",
     f"/docker/{ID}/docker/{'f' * 64}": "docker exec 0123456789ab docker stop ffffffffffff",
+    "/user.slice/user-1000.slice/user@1000.service/lxc.payload.web": (
+        "sudo -u '#1000' XDG_RUNTIME_DIR=/run/user/1000 lxc-stop -n web"
+    ),
+    f"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/docker/{'f' * 64}": (
+        "sudo -u '#1000' XDG_RUNTIME_DIR=/run/user/1000 podman exec 0123456789ab docker stop ffffffffffff"
+    ),
+    "/slurm/uid_1000/job_123/step_0/task_0": "scancel 123.0",
+    "/slurm/uid_1000/job_123/step_batch/task_0": "scancel 123",
+    "/hadoop-yarn/container_e17_1410901177871_0001_01_000005": (
+        "yarn container -signal container_e17_1410901177871_0001_01_000005 GRACEFUL_SHUTDOWN"
+    ),
+    r"/machine.slice/machine-ch\x2d2\x2dvm.scope": "virsh -c ch:///system shutdown vm",
 }
 
 
 @pytest.mark.parametrize(("cgroup", "command"), CONTAINERS.items())
 def test_a_container_is_stopped_by_what_runs_it(cgroup, command):
     assert stop_of(kin(20, "/opt/app"), cgroup).commands == (command,)
+
+
+def test_what_a_scheduler_runs_comes_back_and_a_service_manager_around_it_is_left_alone():
+    yarn = stop_of(kin(20, "/usr/bin/java"), "/hadoop-yarn/container_e17_1410901177871_0001_01_000005")
+    assert "yarn application -kill application_1410901177871_0001" in yarn.note
+    handle = "d3ff5e6f-6b2b-4f2e-7dc3-b96f"
+    garden = stop_of(kin(20, "/app/server"), f"/system.slice/garden.service/garden/{handle}")
+    assert garden.commands == ()
+    assert garden.role == f"runs in Garden container {handle}"
+    assert "garden.service" not in tell_stop(garden)
 
 
 def test_a_pod_comes_back_unless_its_maker_is_told():

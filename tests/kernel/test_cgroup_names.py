@@ -15,6 +15,8 @@ UID, UID_ = "2f4a3b1c-9d8e-4c11-b9a0-0123456789ab", "2f4a3b1c_9d8e_4c11_b9a0_012
 STATIC = "0123456789abcdef0123456789abcdef"
 TASK = "fedcba9876543210fedcba9876543210"
 ALLOC = "0f1e2d3c-1111-2222-3333-444455556666"
+HANDLE = "d3ff5e6f-6b2b-4f2e-7dc3-b96f"
+YARN = "container_e17_1410901177871_0001_01_000005"
 USER = "/user.slice/user-1000.slice/user@1000.service"
 PODS = "kubepods-burstable.slice"
 
@@ -31,7 +33,10 @@ PATHS = {
     ),
     f"/moby/{ID}": "docker 5974e0d8c1e7",
     f"/actions_job/{ID}": "docker 5974e0d8c1e7",
+    f"/azpl_job/{ID}": "docker 5974e0d8c1e7",
     f"/custom/{ID}": "unknown 5974e0d8c1e7",
+    f"/../docker-{ID}.scope": f"docker 5974e0d8c1e7 unit=docker-{ID}.scope",
+    f"/system.slice/docker-{ID}.scope/init.scope": "docker 5974e0d8c1e7 unit@init.scope",
     f"/docker/{ID}/docker/{INNER}": "docker 5974e0d8c1e7 docker abababababab",
     "/system.slice/docker.service": "unit=docker.service slice=system.slice",
     # containerd
@@ -80,6 +85,19 @@ PATHS = {
     f"/docker/{ID}/kubelet/kubepods/burstable/pod{UID}/{INNER}": (
         f"docker 5974e0d8c1e7 kubernetes abababababab pod={UID}"
     ),
+    f"/system.slice/docker-{ID}.scope/kubelet.slice/kubelet-kubepods.slice/"
+    f"kubelet-kubepods-pod{UID_}.slice/cri-containerd-{INNER}.scope": (
+        f"docker 5974e0d8c1e7 containerd abababababab pod={UID} unit=cri-containerd-{INNER}.scope "
+        f"slice=kubelet-kubepods-pod{UID_}.slice"
+    ),
+    f"/docker/{ID}/system.slice/kubelet.service": (
+        "docker 5974e0d8c1e7 unit@kubelet.service slice=system.slice"
+    ),
+    f"{USER}/app.slice/k3s-rootless.service/kubepods/besteffort/pod{UID}/{ID}": (
+        f"kubernetes 5974e0d8c1e7 pod={UID} of=1000 unit~k3s-rootless.service slice=app.slice user=1000"
+    ),
+    f"/kubepods/burstable/pod{UID}/kata_{ID}": f"kata 5974e0d8c1e7 pod={UID}",
+    f"/kata_overhead/{ID}": "kata 5974e0d8c1e7",
     "/system.slice/kubelet.service": "unit=kubelet.service slice=system.slice",
     # Podman
     f"/machine.slice/libpod-{ID}.scope": f"podman 5974e0d8c1e7 unit=libpod-{ID}.scope slice=machine.slice",
@@ -124,7 +142,23 @@ PATHS = {
     r"/machine.slice/machine-my\x2dweb.scope/supervisor": (
         r"watches=nspawn:my-web: unit=machine-my\x2dweb.scope slice=machine.slice"
     ),
+    "/machine.slice/systemd-nspawn@deb.service/payload/machine.slice/systemd-nspawn@in.service/payload/"
+    "system.slice/x.service": "nspawn deb nspawn in unit@x.service slice=system.slice",
+    # a systemd that a unit runs names units of its own, which are not ours
+    "/system.slice/web.service/payload/system.slice/nginx.service": "unit=web.service slice=system.slice",
+    "/system.slice/web.service/payload/init.scope": "unit=web.service slice=system.slice",
+    "/user.slice/user-1000.slice/session-1.scope/payload/system.slice/nginx.service": (
+        "unit=session-1.scope slice=user-1000.slice user=1000"
+    ),
+    f"{USER}/app.slice/box.service/user.slice/x.scope": "unit~box.service slice=app.slice user=1000",
     # LXC, LXD, Proxmox
+    f"{USER}/lxc.payload.web/system.slice/nginx.service": (
+        "lxc web of=1000 unit@nginx.service slice=system.slice"
+    ),
+    "/lxc.payload.outer/lxc.payload.inner/system.slice/ssh.service": (
+        "lxc outer lxc inner unit@ssh.service slice=system.slice"
+    ),
+    f"/lxc/101/ns/docker/{ID}": "lxc 101 docker 5974e0d8c1e7",
     "/lxc.payload.web1": "lxc web1",
     "/lxc.payload.web1/system.slice/nginx.service": "lxc web1 unit@nginx.service slice=system.slice",
     "/lxc/web1": "lxc web1",
@@ -132,7 +166,8 @@ PATHS = {
     "/lxc.payload/web1": "lxc web1",
     "/lxc.monitor.web1": "watches=lxc:web1:",
     "/lxc.monitor/web1": "watches=lxc:web1:",
-    # Proxmox' virtual machines, and steps of builds
+    # Proxmox' and Firecracker's virtual machines, and steps of builds
+    f"/firecracker/{ALLOC}": f"firecracker {ALLOC}",
     "/qemu.slice/100.scope": "proxmox 100 unit=100.scope slice=qemu.slice",
     "/docker/buildkit/k5xa2ghz2mx5zl3sgj9ha4pz9": "buildkit k5xa2ghz2mx5zl3sgj9ha4pz9",
     "/system.slice/docker.service/docker/buildkit/k5xa2ghz2mx5zl3sgj9ha4pz9": (
@@ -149,6 +184,9 @@ PATHS = {
     r"/machine.slice/machine-lxc\x2d4\x2dbox.scope": (
         r"libvirt-lxc box unit=machine-lxc\x2d4\x2dbox.scope slice=machine.slice"
     ),
+    r"/machine.slice/machine-ch\x2d2\x2dvm.scope": (
+        r"libvirt-ch vm unit=machine-ch\x2d2\x2dvm.scope slice=machine.slice"
+    ),
     "/machine/qemu-1-name.libvirt-qemu/emulator": "libvirt name",
     "/machine/my-vm.libvirt-qemu": "libvirt my-vm",
     # Nomad
@@ -163,6 +201,22 @@ PATHS = {
     f"/nomad.slice/share.slice/docker-{ID}.scope": (
         f"docker 5974e0d8c1e7 unit=docker-{ID}.scope slice=share.slice"
     ),
+    # Cloud Foundry, Mesos, YARN, Slurm
+    f"/garden/{HANDLE}": f"garden {HANDLE}",
+    f"/system.slice/garden.service/garden/good/{HANDLE}": (
+        f"garden {HANDLE} unit=garden.service slice=system.slice"
+    ),
+    f"/garden/garden-{ALLOC}/{HANDLE}": f"garden {HANDLE}",
+    f"/mesos/{ALLOC}": f"mesos {ALLOC}",
+    f"/mesos/{ALLOC}/mesos/{UID}": f"mesos {ALLOC} mesos {UID}",
+    f"/hadoop-yarn/{YARN}": f"yarn {YARN}",
+    "/slurm/uid_1000/job_123/step_0/task_0": "slurm 123 task=0",
+    "/slurm_node1/uid_1000/job_123/step_batch/task_0": "slurm 123 task=batch",
+    "/slurm/uid_1000/job_123": "slurm 123",
+    "/system.slice/node1_slurmstepd.scope/job_123/step_extern/user/task_special": (
+        "slurm 123 task=extern unit=node1_slurmstepd.scope slice=system.slice"
+    ),
+    "/system.slice/slurmd.service": "unit=slurmd.service slice=system.slice",
     # Amazon ECS and Fargate
     f"/ecs/{TASK}/{ID}": f"ecs 5974e0d8c1e7 task={TASK}",
     f"/ecs/my-cluster/{TASK}/{ID}": f"ecs 5974e0d8c1e7 task={TASK}",
@@ -215,6 +269,12 @@ def test_version_1_and_a_hybrid_tree_say_the_same(path, names):
     old = f"9:pids:{path}\n4:memory:{path}\n1:name=systemd:{path}\n"
     assert told(parse_place(old)) == names
     assert told(parse_place(f"{old}0::/\n")) == names
+
+
+def test_a_service_of_openrc_is_told_by_the_hierarchy_that_it_has_for_itself():
+    assert parse_place("5:cpu:/\n2:name=openrc:/nginx\n0::/\n").path == "/openrc.nginx"
+    assert parse_place("0::/openrc.nginx\n").path == "/openrc.nginx"
+    assert parse_place("2:name=openrc:/\n").path == "/"
 
 
 def test_unit_and_container_may_stand_in_different_hierarchies():

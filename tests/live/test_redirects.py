@@ -123,6 +123,54 @@ def test_what_else_a_rule_of_nft_compares_is_named(in_namespace):
     }
 
 
+EVERY = """
+table ip n {
+    chain red { meta l4proto tcp redirect to :15006; }
+    chain sidecar {
+        tcp dport { 22, 15090 } return
+        tcp dport 8091 accept
+        tcp dport 8092 dnat to 10.0.0.2:80
+        tcp dport != 8093 counter jump red
+        ip daddr 203.0.113.9 dnat to 10.0.0.3
+    }
+    chain before { type nat hook prerouting priority -100; meta l4proto tcp jump sidecar; }
+    chain out { type nat hook output priority -100; meta l4proto tcp redirect to :15001; }
+}
+table ip n2 {
+    set spared { type ipv4_addr; }
+    chain before {
+        type nat hook prerouting priority -90;
+        ip daddr @spared return
+        meta l4proto udp redirect to :53
+    }
+}
+"""
+
+
+def what_names_no_port() -> dict[int | str, Any]:
+    subprocess.run(["nft", "-f", "-"], input=EVERY, text=True, check=True)
+    ports = (22, 80, 8091, 8092, 8093, 15006)
+    found: dict[int | str, Any] = {port: told(read_redirects(port)) for port in ports}
+    found["udp"] = [(str(one.to), one.asks) for one in read_redirects(80, "udp").found]
+    return found
+
+
+@pytest.mark.skipif(not shutil.which("nft"), reason="nft is not installed")
+def test_a_rule_that_names_no_port_takes_all_that_no_rule_before_it_spares(in_namespace):
+    """As a sidecar of a service mesh has them; of what is sent from here it is about servers elsewhere."""
+    single = ("10.0.0.3", "203.0.113.9", False)
+    every = ("port 15006 of this host", None, False)
+    assert in_namespace(what_names_no_port) == {
+        22: [],
+        80: [every],
+        8091: [],
+        8092: [("10.0.0.2:80", None, True)],
+        8093: [single],
+        15006: [],
+        "udp": [("port 53 of this host", ("other",))],
+    }
+
+
 def what_iptables_asks(program: str) -> list[Any]:
     for number, rule in enumerate(("! -i docker0", "-s 192.0.2.7", "-m mark --mark 7", "")):
         line = f"-A PREROUTING {rule} -p tcp --dport {8001 + number} -j REDIRECT --to-ports 81"
@@ -284,6 +332,31 @@ def test_rules_for_addresses_of_others_are_left_out_also_among_many(in_namespace
     assert found[8081] == [ONE_TO_ONE]
 
 
+TRANSPARENT = (
+    "-t mangle -A PREROUTING -p tcp --dport 8094 -j TPROXY --on-port 15001 --tproxy-mark 1",
+    "-t nat -A PREROUTING -p tcp --dport 22 -j RETURN",
+    "-t nat -A PREROUTING -p tcp -j REDIRECT --to-ports 15006",
+)
+
+
+def what_iptables_takes_for_itself(program: str) -> list[Any]:
+    for rule in TRANSPARENT:
+        subprocess.run([program, *rule.split()], check=True)
+    return [told(read_redirects(port)) for port in (22, 8094, 80)]
+
+
+@pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
+def test_a_transparent_proxy_of_iptables_is_told(in_namespace, program):
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed")
+    every = ("port 15006 of this host", None, False)
+    assert in_namespace(what_iptables_takes_for_itself, program) == [
+        [],
+        in_order([every, ("port 15001 of this host", None, True)]),
+        [every],
+    ]
+
+
 def every_port_at_once() -> list[Any]:
     """Of each port at which an answer changes, and of its neighbours, what is read and what was recorded."""
     for program, port in (("iptables-legacy", "8090"), ("iptables-nft", "8095")):
@@ -291,12 +364,12 @@ def every_port_at_once() -> list[Any]:
             rule = ["-p", "tcp", "-m", "multiport", "--dports", f"{port}:8099,7100", "-j", "DNAT"]
             command = [program, "-t", "nat", "-A", "PREROUTING", *rule, "--to-destination", "10.3.3.3"]
             subprocess.run(command, check=False, capture_output=True)
-    subprocess.run(["nft", "-f", "-"], input=NFT, text=True, check=True)
+    subprocess.run(["nft", "-f", "-"], input=NFT + EVERY.replace(" n ", " o "), text=True, check=True)
     around = take_surroundings(())
     samples = Samples(None, SNAPSHOT)
     replay = Replay(samples, Missing("none"), Missing("none"), {}, {}, Missing("none"), around)
     local = read_local_addresses()
-    ports = {port + near for port in (*BY_PORT, 7100, 8090, 8095, 8099) for near in (-1, 0, 1)}
+    ports = {port + near for port in (*BY_PORT, 22, 15006, 7100, 8090, 8095, 8099) for near in (-1, 0, 1)}
     found = []
     for port in (0, *sorted(ports), 65535):
         for protocol, here in (("tcp", local), ("tcp", None), ("udp", local)):
