@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Generator
 from importlib import import_module
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -26,7 +27,6 @@ from tcpdoctor.lab.namespace import (
     in_private_namespace,
     write_sysctl,
 )
-from tests.workers import Workers, whole_run
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
@@ -182,8 +182,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
-    """Fill a folder by a slow step once in the whole run, whichever worker gets there first."""
-    root = whole_run(tmp_path_factory.getbasetemp())
+    """Fill a folder by a slow step once in the whole run, whichever worker of xdist gets there first."""
+    root = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        root = root.parent  # all workers have that
 
     def make(name: str, fill: Callable[[Path], None]) -> Path:
         folder, done = root / f"made-{name}", root / f"made-{name}.done"
@@ -228,14 +230,25 @@ def one_file(made_once: Callable[..., Path]) -> Path:
     return made_once("one-file", build) / "tcpdoctor.pyz"
 
 
-def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    if not pluginmanager.hasplugin("xdist"):
-        parser.getgroup("workers")._addoption(
-            *("-n", "--numprocesses"),
-            type=int,
-            default=0,
-            help="tests that are run at a time, each by a child",
-        )
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes longest starts first, and each worker of xdist gets of everything, in another order.
+
+    Most live tests wait and most others compute: while one worker waits the next computes. In the order of
+    the files all would compute at once, and wait for the kernel together at the end. A worker's share is one
+    stretch of the list (``--dist worksteal``); what others take of it once they are done lies at its end.
+    """
+    workers = getattr(config, "workerinput", {"workercount": 1})["workercount"]
+    first = [item for item in items if item.get_closest_marker("first") is not None]
+    others = [item for item in items if item.get_closest_marker("first") is None]
+    live = [item for item in others if item.nodeid.startswith("tests/live/")]
+    pure = [item for item in others if not item.nodeid.startswith("tests/live/")]
+    files = [list(tests) for _, tests in groupby(pure, lambda item: item.nodeid.partition("::")[0])]
+    order: list[pytest.Item] = []
+    for worker in range(workers):
+        share = [*live[worker::workers], *chain.from_iterable(files[worker::workers])]
+        begin = len(share) * worker // workers
+        order += first[worker::workers] + share[begin:] + share[:begin]
+    items[:] = order
 
 
 def pytest_collection_finish() -> None:
@@ -248,21 +261,21 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """A shell ignores SIGINT for what it starts in the background, nohup SIGHUP; our commands must not."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    if config.option.numprocesses and not config.pluginmanager.hasplugin("xdist"):
-        config.pluginmanager.register(Workers(config.option.numprocesses), "workers")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Let as many children as there are processors compile the tests.
+    """Before xdist's workers begin: let as many children as there are processors compile the tests.
 
-    pytest rewrites each `assert`, which takes as long as all of collecting, and keeps that in files.
+    pytest rewrites each `assert`, which takes as long as all of collecting, and keeps that in files. In a new
+    clone every worker would do it for itself, and at each run where Python is told to write no files.
     """
-    if not session.config.option.numprocesses:
+    workers = getattr(session.config.option, "numprocesses", None)
+    if hasattr(session.config, "workerinput") or not workers:
         return
     missing = [path for path in sorted((CHECKOUT / "tests").rglob("test_*.py")) if not _is_compiled(path)]
     children = []
@@ -293,7 +306,7 @@ def _import_all(paths: list[Path]) -> NoReturn:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """In CI every test with a live kernel or a real peer has to run: one that skips itself fails the run."""
-    if not os.environ.get("CI"):
+    if not os.environ.get("CI") or hasattr(session.config, "workerinput"):
         return
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = [

@@ -35,7 +35,7 @@ def test_every_branch_of_the_language_and_of_the_format_is_tested(tmp_path):
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
     tests = [f"tests/diagnosis/test_{name}.py" for name in TESTS]
-    plain = ("-q", "-p", "no:cacheprovider", "-o", "addopts=")
+    plain = ("-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts=")
     ran = coverage("run", "--branch", f"--include={files}", "-m", "pytest", *plain, *tests)
     assert ran.returncode == 0, ran.stdout
     report = coverage("report", "--show-missing", "--fail-under=100", "--precision=2")

@@ -32,9 +32,7 @@ PREPARING_SHARE = 0.6
 """How much of the time may go into downloads."""
 MATRICES_MAY = 1.5
 """How much of the time that is left the matrices may take before their machine is ended all the same."""
-PYTEST = (
-    "python3 -u -m pytest -v -p no:xdist -o cache_dir=/tmp/cache --tb=short -rfEs --override-ini=addopts="
-)
+PYTEST = "python3 -u -m pytest -v -o cache_dir=/tmp/cache --tb=short -rfEs --override-ini=addopts="
 KNOWS = 'echo "KNOWS $(python3 -m tests.kernels.knowledge)" || exit 1'
 FIRST = f"""\
 timeout 300 python3 -m tcpdoctor check --fail-on never || exit 1
@@ -63,7 +61,7 @@ ALL = f"""\
 {FIRST}
 worst=0
 passes $(cat tests/kernels/matrices) && echo "{MATRICES_PASSED}" || worst=$?
-passes -n 3 -m 'not peers' tests/live || worst=$?
+passes -n 3 --dist worksteal -m 'not peers' tests/live || worst=$?
 timeout 1200 python3 -m tcpdoctor lab prove || worst=$?
 exit $worst
 """

@@ -14,7 +14,7 @@ _MAY_BE_SKIPPED = re.compile(
 )
 _WORDS = "PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS"
 _ENDED = re.compile(rf"^(?:\[gw\d+\] \[ *\d+%\] ({_WORDS}) )?(tests/\S+?::.+?)(?: ({_WORDS})\b.*)?$", re.M)
-"""A line of `pytest -v`, with workers or without."""
+"""A line of `pytest -v`, with xdist or without."""
 
 
 def last_words(output: str) -> dict[str, str]:
