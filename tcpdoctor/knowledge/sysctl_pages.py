@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.knowledge.resource import bare, find_name, list_names, read_table
+from tcpdoctor.knowledge.resource import bare, filled, find_name, list_names, read_table
 
 FOLDER = "sysctls"
 
@@ -179,26 +179,14 @@ def _page(name: str, table: Mapping[str, Any]) -> SysctlPage:
     from tcpdoctor.facts.sysctl_facts import SYSCTL_FACTS
 
     words = SYSCTL_FACTS.get(name) or (table["unit"], table["meaning"])
-    limits = table.get("range")
-    return SysctlPage(
+    return filled(
+        SysctlPage,
+        table,
         name=name,
         unit=words[0],
         meaning=words[1] if words[1].endswith(".") else f"{words[1]}.",
-        governs=table["governs"],
-        does_not=table["does_not"],
-        beware=table.get("beware"),
-        default=table.get("default"),
-        default_is=table.get("default_is"),
-        default_among=tuple(table.get("default_among", ())),
-        limits=(limits[0], limits[1]) if limits else None,
+        limits=tuple(table["range"]) if "range" in table else None,
         limits_are=table.get("range_is"),
-        scope=table.get("scope", "namespace"),
-        values=table.get("values", {}),
-        others=table.get("others"),
-        since=table.get("since"),
-        removed=table.get("removed"),
-        instead=table.get("instead"),
-        see=tuple(table.get("see", ())),
     )
 
 
@@ -211,15 +199,3 @@ def unknown_sysctl(name: str) -> SysctlPage:
         governs="Documentation/networking/ip-sysctl.rst of that kernel says.",
         does_not="Not known.",
     )
-
-
-__all__ = [
-    "QuestionError",
-    "SysctlPage",
-    "all_pages",
-    "dotted",
-    "find_sysctl",
-    "names_to_suggest",
-    "sysctl_names",
-    "unknown_sysctl",
-]

@@ -25,7 +25,6 @@ from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.report.check_text import namespace_words, verdict_sentence, verdicts_counted
 from tcpdoctor.report.finding_page import (
     Alike,
-    FindingPage,
     grouped,
     more_words,
     pages_of,
@@ -112,7 +111,7 @@ def _article(alike: Alike, check: Check, *, folded: bool, within: str = "") -> s
     """
     first, *others = pages_of(alike, PLAIN._replace(netns=check.netns))
     head, *rest = first.act
-    also = "".join(map(_also, others))
+    also = "".join(f'<div class="also">{page_html((*page.act, *page.know))}</div>' for page in others)
     if alike.more:
         also += f'<p class="also">{text(more_words(alike))}</p>'
     body = page_html(rest) + also + page_html((*first.know, *sources(alike.shown[0])))
@@ -120,10 +119,6 @@ def _article(alike: Alike, check: Check, *, folded: bool, within: str = "") -> s
     if folded:
         return f"<details {kind}><summary>{page_html([head])}</summary>{body}</details>\n"
     return f"<article {kind}>{page_html([head])}{body}</article>\n"
-
-
-def _also(page: FindingPage) -> str:
-    return f'<div class="also">{page_html((*page.act, *page.know))}</div>'
 
 
 def _tiles(check: Check) -> str:

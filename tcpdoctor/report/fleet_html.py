@@ -23,7 +23,7 @@ from tcpdoctor.report.fleet import (
     why,
 )
 from tcpdoctor.report.host import plural
-from tcpdoctor.report.page import More, Section
+from tcpdoctor.report.page import More
 from tcpdoctor.report.page_html import bar, html_page, page_html, pill, section, text
 
 _MOST_SEPARATE = 1000
@@ -229,6 +229,7 @@ def _unknown(answer: FleetAnswer, most: int) -> Iterable[str]:
 def _article(number: int, finding: FleetFinding, answer: FleetAnswer, most: int) -> str:
     seen = example_words(finding)
     offered = len(answer.findings) > 1 and number < _MOST_CHOICES
+    apart = [block._replace(run_in=False) for block in why(finding)]
     return "".join(
         [
             f'<article class="finding is-{finding.severity.key}" id="finding-{number}">',
@@ -236,14 +237,10 @@ def _article(number: int, finding: FleetFinding, answer: FleetAnswer, most: int)
             f"<h2>{text(finding.title)}</h2>{_names(finding.hosts, finding.hosts_total, most)}",
             f'<label class="only" for="only-{number}">only {text(finding.rule)}</label>' if offered else "",
             f'<p class="summary">{text(seen)}</p>' if seen else "",
-            page_html([*advice(finding), *_apart(finding), More(f"tcpdoctor explain --rule {finding.rule}")]),
+            page_html([*advice(finding), *apart, More(f"tcpdoctor explain --rule {finding.rule}")]),
             "</article>\n",
         ]
     )
-
-
-def _apart(finding: FleetFinding) -> Iterable[Section]:
-    return (block._replace(run_in=False) for block in why(finding))
 
 
 def _names(hosts: Sequence[str], total: int, most: int) -> str:
