@@ -6,9 +6,10 @@ makes them count without being known one by one, or makes the facts Missing that
 """
 
 import math
+import sys
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import count
 from typing import Any, TypeAlias, TypeVar
 
 from tcpdoctor.errors import SnapshotError
@@ -41,7 +42,7 @@ from tcpdoctor.kernel.sysctl import WANTED
 from tcpdoctor.kernel.tally import LISTED_STATES, MOST_DESTINATIONS
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.recordings.pasted import Pasted, PastedSocket
-from tcpdoctor.recordings.recording import Recording
+from tcpdoctor.recordings.recording import Later, Recording
 from tcpdoctor.recordings.source import Form, Source
 
 ASK_SS = "ask for: ss -tanoempi (as root)"
@@ -75,7 +76,9 @@ _SCOPES = ("listener", "port", "destination", "process", "sockets")
 _OF_QUEUES = ("close_wait.eof_read", "close_wait.eof_unread", "close_wait.unread_data")
 _OF_ACCEPT_QUEUES = ("accept_queue.length", "accept_queue.length_before", "accept_queue.least")
 
-T = TypeVar("T", Connection, Listener)
+_LISTEN, _FIN_WAIT_2 = TcpState.LISTEN, TcpState.FIN_WAIT_2
+_NO_CONNECTIONS = (_LISTEN, TcpState.CLOSE, TcpState.BOUND)
+
 N = TypeVar("N", int, float)
 _Ends: TypeAlias = tuple[str, Endpoint, Endpoint]
 
@@ -132,7 +135,7 @@ def assemble(forms: Sequence[Pasted], told: Circumstances) -> Recording:
         softnet=next((form.softnet for form in forms if not isinstance(form.softnet, Missing)), _NO_SOFTNET),
         memory=told.memory,
     )
-    seen: Reading[tuple[Seen, ...]] = _NO_SOCKETS
+    seen: Reading[Sequence[Seen]] = _NO_SOCKETS
     if sockets is not None:
         listings = _listings(forms)
         complete = _PART if isinstance(listings[0].every_socket, Missing) else listings[0].every_socket
@@ -239,30 +242,17 @@ def _completed(socket: PastedSocket, other: PastedSocket) -> PastedSocket:
 
 def _with_sockets(
     look: Snapshot, sockets: Sequence[PastedSocket], complete: Reading[bool]
-) -> tuple[Snapshot, tuple[Seen, ...]]:
-    devices, unknown = _numbered_devices(sockets), count(NOT_TOLD, -1)
-    listening = (_listener(one, devices) for one in sockets if one.state is TcpState.LISTEN)
-    listeners = tuple(_numbered(row, unknown) for row in listening)
-    judge = _Inodes(listeners, known=complete is True)
-    rows: list[Connection] = []
-    sure: dict[TcpState, list[Connection]] = {}
+) -> tuple[Snapshot, Sequence[Seen]]:
+    devices = _numbered_devices(sockets)
+    listeners = tuple(
+        _listener(one, place, devices) for place, one in enumerate(sockets, 1) if one.state is _LISTEN
+    )
+    rows = _Rows(sockets, devices, _Inodes(listeners, known=complete is True))
     untold = {} if complete is True else dict.fromkeys(_SCOPES, _PART.reason)
-    for one in sockets:
-        if one.state in (TcpState.LISTEN, TcpState.CLOSE, TcpState.BOUND):
-            continue
-        row = _numbered(_connection(one, devices, judge), unknown)
-        rows.append(row)
-        if row.state is TcpState.CLOSE_WAIT and judge.of(one) is None:
-            untold |= dict.fromkeys(_OF_INODES, _NO_INODES)
-        if _is_known(one, row):
-            sure.setdefault(row.state, []).append(row)
-    timers = not any(isinstance(one.timer, Missing) for one in sockets if one.state is TcpState.ESTABLISHED)
-    queues = all(row.receive_queue >= 0 and row.send_queue >= 0 for row in rows)
-    established: Reading[Established] = _NO_TIMERS
-    if timers:
-        established = _established(rows) if queues else Missing(_NO_QUEUES)
-    census = _census(look, rows, listeners, complete)._replace(established=established)
-    totals = Counter(row.state for row in rows)
+    if rows.not_accepted_open:
+        untold |= dict.fromkeys(_OF_INODES, _NO_INODES)
+    census = _census(look, rows.live, listeners, complete)._replace(established=_established(rows))
+    totals = Counter(one.state for one in rows.live)
     states = [state for state in DETAILED_STATES if state is not TcpState.BOUND]
     if complete is not True:
         states = [state for state in states if totals[state]]
@@ -271,12 +261,64 @@ def _with_sockets(
     look = look._replace(
         census=census,
         listeners=listeners if complete is True or listeners else _PART,
-        detail={state: _detail(sure.get(state, []), totals[state]) for state in states},
-        processes={**_holders((*listeners, *rows)), **look.processes},
+        detail={state: rows.detail(state, totals[state]) for state in states},
+        processes={**_holders((*listeners, *rows.live)), **look.processes},
         untold=untold,
     )
-    every: list[Listener | Connection] = [*listeners, *rows]
-    return look, tuple(Seen(row, _NO_OPTIONS) for row in every)
+
+    def every() -> tuple[Seen, ...]:
+        made: list[Listener | Connection] = [*listeners, *rows.all()]
+        return tuple(Seen(row, _NO_OPTIONS) for row in made)
+
+    return look, Later(len(listeners) + len(rows.live), every)
+
+
+class _Rows:
+    """The sockets that do not listen, as connections: made when somebody asks, for most are only counted."""
+
+    def __init__(self, sockets: Sequence[PastedSocket], devices: Mapping[str, int], judge: "_Inodes") -> None:
+        self.live: list[PastedSocket] = []
+        self.not_accepted_open = False
+        """Of some in CLOSE_WAIT nothing tells whether they were accepted."""
+        self._devices = devices
+        self._judge = judge
+        self._places: list[int] = []
+        self._sure: dict[TcpState, list[int]] = {}
+        close_wait, passing = TcpState.CLOSE_WAIT, PASSING_STATES
+        for place, one in enumerate(sockets, 1):
+            state = one.state
+            if state in _NO_CONNECTIONS:
+                continue
+            if state is close_wait and judge.of(one) is None:
+                self.not_accepted_open = True
+            if self._is_known(one) if state in passing or state is _FIN_WAIT_2 else True:
+                self._sure.setdefault(state, []).append(len(self.live))
+            self.live.append(one)
+            self._places.append(place)
+
+    def row(self, number: int) -> Connection:
+        """Return one of `live` by its number."""
+        return _connection(self.live[number], self._places[number], self._devices, self._judge)
+
+    def all(self) -> Iterator[Connection]:
+        """Make all of them."""
+        return map(self.row, range(len(self.live)))
+
+    def detail(self, state: TcpState, total: int) -> Detail:
+        """Return those of which nothing is open, of very many a part."""
+        sure = self._sure.get(state, [])
+        if len(sure) > DETAIL_BOUND:
+            return Detail(tuple(map(self.row, sure[:: -(-len(sure) // DETAIL_BOUND)])), total)
+        reason = "" if len(sure) == total else f"the listing does not tell all of them apart; {ASK_SS}"
+        return Detail(tuple(map(self.row, sure)), total, reason)
+
+    def _is_known(self, one: PastedSocket) -> bool:
+        """Whether nothing is open about a socket on which rules hang that look at single sockets."""
+        if one.state in PASSING_STATES:
+            return not isinstance(one.send_queue, Missing)
+        if self._judge.of(one) in (None, NOT_TOLD):
+            return isinstance(one.owner, Held) or one.timer is Timer.NONE
+        return True
 
 
 def _numbered_devices(sockets: Iterable[PastedSocket]) -> Mapping[str, int]:
@@ -292,13 +334,13 @@ def _known(value: Reading[N], otherwise: N) -> N:
     return otherwise if isinstance(value, Missing) else value
 
 
-def _listener(one: PastedSocket, devices: Mapping[str, int]) -> Listener:
+def _listener(one: PastedSocket, place: int, devices: Mapping[str, int]) -> Listener:
     return Listener(
         family=one.family,
         local=one.local,
         device=_device(one, devices),
         cookie=_known(one.cookie, 0),
-        inode=_known(one.inode, NOT_TOLD),
+        inode=_known(one.inode, -place),
         uid=_known(one.uid, NOT_TOLD),
         accept_queue=_known(one.receive_queue, 0),
         accept_limit=one.accept_limit,
@@ -334,7 +376,8 @@ class _Inodes:
         return NOT_TOLD
 
 
-def _connection(one: PastedSocket, devices: Mapping[str, int], judge: _Inodes) -> Connection:
+def _connection(one: PastedSocket, place: int, devices: Mapping[str, int], judge: _Inodes) -> Connection:
+    """Return it with an inode of its own below 0 where that is not told, so that sockets are told apart."""
     inode = judge.of(one)
     stub = one.state is TcpState.TIME_WAIT and isinstance(one.timer, Missing)
     timed = one.timer is Timer.NONE or not isinstance(one.expires, Missing)
@@ -345,7 +388,7 @@ def _connection(one: PastedSocket, devices: Mapping[str, int], judge: _Inodes) -
         remote=one.remote,
         device=_device(one, devices),
         cookie=_known(one.cookie, 0),
-        inode=NOT_TOLD if inode is None else inode,
+        inode=-place if inode in (None, NOT_TOLD) else inode,
         uid=_known(one.uid, NOT_TOLD),
         timer=Timer.TIME_WAIT if stub else Timer.NONE if isinstance(one.timer, Missing) else one.timer,
         expires=_known(one.expires, 0.0) if timed else math.nan,
@@ -360,29 +403,8 @@ def _connection(one: PastedSocket, devices: Mapping[str, int], judge: _Inodes) -
     )
 
 
-def _numbered(row: T, unknown: Iterator[int]) -> T:
-    """Tell apart the sockets whose inode is not told: each gets a number of its own below 0."""
-    return row._replace(inode=next(unknown)) if row.inode == NOT_TOLD else row
-
-
-def _is_known(one: PastedSocket, row: Connection) -> bool:
-    """Whether nothing is open about a socket on which rules hang that look at single sockets."""
-    if row.state in PASSING_STATES:
-        return not isinstance(one.send_queue, Missing)
-    if row.state is TcpState.FIN_WAIT_2 and row.inode < 0:
-        return isinstance(one.owner, Held) or one.timer is Timer.NONE
-    return True
-
-
-def _detail(rows: Sequence[Connection], total: int) -> Detail:
-    if len(rows) > DETAIL_BOUND:
-        return Detail(tuple(rows[:: -(-len(rows) // DETAIL_BOUND)]), total)
-    reason = "" if len(rows) == total else f"the listing does not tell all of them apart; {ASK_SS}"
-    return Detail(tuple(rows), total, reason)
-
-
 def _census(
-    look: Snapshot, rows: Sequence[Connection], listeners: Sequence[Listener], complete: Reading[bool]
+    look: Snapshot, rows: Sequence[PastedSocket], listeners: Sequence[Listener], complete: Reading[bool]
 ) -> Census:
     listening = {row.local.port for row in listeners}
     low, high = _range(look.sysctls)
@@ -428,35 +450,51 @@ def _plain(address: str) -> str:
     return address.removeprefix("::ffff:") if "." in address else address
 
 
-def _established(rows: Sequence[Connection]) -> Established:
-    tally = EstablishedTally[Connection]()
-    live = [row for row in rows if row.state is TcpState.ESTABLISHED]
-    receive, send = [row.receive_queue for row in live], [row.send_queue for row in live]
-    local, remote = [row.local.port for row in live], [row.remote.port for row in live]
+def _established(rows: _Rows) -> Reading[Established]:
+    established = TcpState.ESTABLISHED
+    places = [place for place, row in enumerate(rows.live) if row.state is established]
+    live = [rows.live[place] for place in places]
+    timers = [row.timer for row in live if not isinstance(row.timer, Missing)]
+    if len(timers) < len(live):
+        return _NO_TIMERS
+    unread = [row.receive_queue for row in live if not isinstance(row.receive_queue, Missing)]
+    unsent = [row.send_queue for row in live if not isinstance(row.send_queue, Missing)]
+    if len(unread) < len(live) or len(unsent) < len(live):
+        return Missing(_NO_QUEUES)
+    tries = [_known(row.retransmits, 0) for row in live]
+    receive, send = _bytes_of(unread), _bytes_of(unsent)
+    local, remote = _bytes_of(row.local.port for row in live), _bytes_of(row.remote.port for row in live)
+    tally = EstablishedTally[int]()
     tally.add(
         Columns(
-            bytes([row.state for row in live]),
-            bytes([row.timer for row in live]),
-            bytes([min(255, row.retransmits) for row in live]),
-            (_byte(local, 8), _byte(local, 0), _byte(remote, 8), _byte(remote, 0)),
-            (_byte(receive, 16), _byte(receive, 24), _byte(send, 16), _byte(send, 24)),
-            tuple(_byte(receive, place) for place in (0, 8, 16, 24)),
+            bytes([established]) * len(live),
+            bytes(timers),
+            bytes([min(255, number) for number in tries]),
+            (local[1], local[0], remote[1], remote[0]),
+            (receive[2], receive[3], send[2], send[3]),
+            receive[:4],
         ),
-        live.__getitem__,
+        places.__getitem__,
     )
-    return take_apart(tally, lambda row: row)
+    return take_apart(tally, rows.row)
 
 
-def _byte(numbers: Iterable[int], place: int) -> bytes:
-    return bytes([number >> place & 0xFF for number in numbers])
+def _bytes_of(numbers: Iterable[int]) -> tuple[bytes, ...]:
+    """Return columns of the bytes of numbers, the lowest first."""
+    column = array("Q", numbers)
+    if sys.byteorder == "big":
+        column.byteswap()
+    every = column.tobytes()
+    return tuple(every[place::8] for place in range(8))
 
 
-def _holders(rows: Iterable[Connection | Listener]) -> Mapping[int, Process]:
+def _holders(rows: Iterable[PastedSocket | Listener]) -> Mapping[int, Process]:
     """The processes that the listing names."""
     found: dict[int, Process] = {}
     for row in rows:
         for holder in row.owner.holders if isinstance(row.owner, Held) else ():
-            found.setdefault(holder.pid, process_named(holder))
+            if holder.pid not in found:
+                found[holder.pid] = process_named(holder)
     return found
 
 

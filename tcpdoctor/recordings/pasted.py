@@ -5,7 +5,7 @@ of /proc. Each of them leaves things out: what it leaves out is Missing here, wi
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 from tcpdoctor.kernel.counters import CpuPackets
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -17,6 +17,13 @@ from tcpdoctor.recordings.source import Form as Form
 
 ASK_FOR_SS = "ask for: ss -tanoempi"
 """Ends the reason of what a form of sockets leaves out: this prints it."""
+
+
+class Unread(Protocol):
+    """What is printed of a connection, read when somebody asks: of very many nobody asks for most."""
+
+    def read(self) -> Reading[TcpInfo]:
+        """Return what it says."""
 
 
 class PastedSocket(NamedTuple):
@@ -51,8 +58,13 @@ class PastedSocket(NamedTuple):
     v6only: Reading[bool]
     cgroup: Reading[str]
     """Path of its creator's control group (``ss --cgroup``, or ``-e`` of late versions)."""
-    info: Reading[TcpInfo]
+    details: Reading[Unread]
     memory: Reading[SocketMemory]
+
+    @property
+    def info(self) -> Reading[TcpInfo]:
+        """What the kernel tells of the connection (``ss -i``)."""
+        return self.details if isinstance(self.details, Missing) else self.details.read()
 
 
 class Pasted(NamedTuple):

@@ -283,6 +283,6 @@ _BLANK_SOCKET = PastedSocket(
     cookie=_UNTOLD,
     v6only=_UNTOLD,
     cgroup=_UNTOLD,
-    info=_UNTOLD,
+    details=_UNTOLD,
     memory=_UNTOLD,
 )

@@ -1,6 +1,7 @@
 """What somebody else's look at a host says, whatever it was recorded with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import overload
 
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Process, Samples, UdpSocket
@@ -9,6 +10,7 @@ from tcpdoctor.kernel.survey import Seen
 from tcpdoctor.kernel.sysctl_files import Tree
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.recordings.source import Source
+from tcpdoctor.recordings.uncollected import uncollected
 
 
 class Recording(NamedTuple):
@@ -28,3 +30,31 @@ class Recording(NamedTuple):
     """The files that set the kernel's settings at boot."""
     around: Reading[Surroundings] = Missing("it is not in the recording; record with: tcpdoctor snapshot")
     """Routes, packet rules, addresses, and what keeps the processes running."""
+
+
+class Later(Sequence[Seen]):
+    """Sockets that are made of what was read when somebody looks at one."""
+
+    def __init__(self, length: int, make: Callable[[], tuple[Seen, ...]]) -> None:
+        self._length = length
+        self._make: Callable[[], tuple[Seen, ...]] | None = make
+        self._found: tuple[Seen, ...] = ()
+
+    def _all(self) -> tuple[Seen, ...]:
+        if self._make is not None:
+            with uncollected():
+                self._found, self._make = self._make(), None
+        return self._found
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, place: int) -> Seen: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Seen, ...]: ...
+    def __getitem__(self, place: int | slice) -> Seen | tuple[Seen, ...]:
+        return self._all()[place]
+
+    def __iter__(self) -> Iterator[Seen]:
+        return iter(self._all())

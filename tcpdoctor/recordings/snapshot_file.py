@@ -7,8 +7,8 @@
 
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, overload
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tcpdoctor
 from tcpdoctor.errors import SnapshotError
@@ -18,9 +18,8 @@ from tcpdoctor.kernel.snapshot import Process, Samples, UdpSocket
 from tcpdoctor.kernel.surroundings import Surroundings
 from tcpdoctor.kernel.survey import Seen
 from tcpdoctor.kernel.typed_json import Encoder
-from tcpdoctor.recordings.recording import Recording
+from tcpdoctor.recordings.recording import Later, Recording
 from tcpdoctor.recordings.source import Source
-from tcpdoctor.recordings.uncollected import uncollected
 
 SNAPSHOT = "tcpdoctor.snapshot/1"
 _GZIP = 16 + zlib.MAX_WBITS
@@ -75,7 +74,13 @@ def unpack_snapshot(data: bytes, shown: str) -> Recording:
     udp: Reading[tuple[UdpSocket, ...]] = _NO_UDP
     if "sockets" in document:
         rows = document.pop("sockets")
-        sockets = _Later(rows, document, shown) if type(rows) is list else _decoded(rows, document, shown)
+
+        def decoded() -> Any:
+            return decode_part({**document, "sockets": rows}, "sockets", _SOCKETS, shown)
+
+        # Rules are asked about the samples alone, and a hundred thousand sockets take two seconds.
+        is_list = type(rows) is list
+        sockets = Later(len(rows), decoded) if is_list else decoded()
     if "udp" in document:
         udp = decode_part(document, "udp", _UDP, shown)
     processes = decode_part(document, "processes", _PROCESSES, shown) if "processes" in document else {}
@@ -96,38 +101,3 @@ def _thinned(samples: Samples, sockets: Reading[Sequence[Seen]]) -> tuple[str, .
         return ()
     told = f"{len(sockets):,} of {number:,} sockets are in it one by one, each kind thinned alike"
     return (f"{told}: what is counted by process or peer is of these",)
-
-
-def _decoded(rows: Any, document: dict[str, Any], shown: str) -> Any:
-    return decode_part({**document, "sockets": rows}, "sockets", _SOCKETS, shown)
-
-
-class _Later(Sequence[Seen]):
-    """Sockets as they stand in the file: checked and decoded when somebody looks at one.
-
-    Rules are asked about the samples alone, and a hundred thousand sockets take two seconds.
-    """
-
-    def __init__(self, rows: list[Any], document: dict[str, Any], shown: str) -> None:
-        self._length = len(rows)
-        self._decode: Callable[[], Any] | None = lambda: _decoded(rows, document, shown)
-        self._found: tuple[Seen, ...] = ()
-
-    def _all(self) -> tuple[Seen, ...]:
-        if self._decode is not None:
-            with uncollected():
-                self._found, self._decode = self._decode(), None
-        return self._found
-
-    def __len__(self) -> int:
-        return self._length
-
-    @overload
-    def __getitem__(self, place: int) -> Seen: ...
-    @overload
-    def __getitem__(self, place: slice) -> tuple[Seen, ...]: ...
-    def __getitem__(self, place: int | slice) -> Seen | tuple[Seen, ...]:
-        return self._all()[place]
-
-    def __iter__(self) -> Iterator[Seen]:
-        return iter(self._all())

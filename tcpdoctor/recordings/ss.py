@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_pton
+from typing import TypeAlias
 
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
@@ -26,7 +27,14 @@ from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.kernel.underway import UNDERWAY
 from tcpdoctor.named_tuples import NamedTuple
-from tcpdoctor.recordings.pasted import ASK_FOR_SS, Pasted, PastedSocket, not_understood, seems_whole
+from tcpdoctor.recordings.pasted import (
+    ASK_FOR_SS,
+    Pasted,
+    PastedSocket,
+    Unread,
+    not_understood,
+    seems_whole,
+)
 from tcpdoctor.recordings.prompt import Command
 
 _STATES = {
@@ -76,14 +84,23 @@ SS_STARTS = frozenset(
 )
 """The first six letters of nearly all of them: found in a tenth of the time."""
 _SOCKET = re.compile(
-    rf"\s*(?:(tcp|udp)\s*)?({_STATE})\s*(?:(\d{{1,10}})\s+(\d{{1,10}})\s+)?([^\s\"]{{1,99}}:(?:\d{{1,5}}|\*))"
-    r"\s+([^\s\"]{1,99}:(?:\d{1,5}|\*))"
-    r"(?:\s+(\S.*))?$",
+    rf"\s*(?:(tcp|udp)\s*)?({_STATE})\s*(?:(\d{{1,10}})\s+(\d{{1,10}})\s+)?([^\s\"]{{1,99}}):(\d{{1,5}}|\*)"
+    r"\s+([^\s\"]{1,99}):(\d{1,5}|\*)"
+    r"(?:\s+(?P<rest>\S.*))?$",
     re.DOTALL,
 )
+_USUAL = re.compile(
+    r"(?:(tcp|udp) +)?(ESTAB|TIME-WAIT|CLOSE-WAIT|LISTEN|FIN-WAIT-[12]|SYN-SENT|SYN-RECV|LAST-ACK|CLOSING)"
+    r" +(\d{1,10}) +(\d{1,10}) +([^\s\"]{1,99}):(\d{1,5}) +([^\s\"]{1,99}):(\d{1,5}|\*)"
+    r"(?: +users:\(\(\"([^\"(),\\\t\n]{1,15})\",pid=(\d{1,10}),fd=(\d{1,10})\)\))?"
+    r"(?: timer:(\([a-z]+,[\da-z.]+,\d{1,10}\)))?(?: uid:(\d{1,10}))?"
+    r"(?: ino:(\d{1,10}))?(?: sk:([\da-f]{1,16}))?(?: cgroup:(\S+))?(?: v6only:([01]))?"
+    r"(?: [<-]-[->])?(?=\Z|\n\s*(?:skmem:|\w+\s|wscale:|rto:))"
+)
+"""A socket as today's ss prints nearly all of them: a single look at what else takes several."""
 SS_BARE = re.compile(
-    r"\s*(?:(tcp|udp)\s+)?()(\d{1,10})\s+(\d{1,10})\s+([^\s\"]{1,99}:(?:\d{1,5}|\*))"
-    r"\s+([^\s\"]{1,99}:(?:\d{1,5}|\*))(?:\s+(\S.*))?$",
+    r"\s*(?:(tcp|udp)\s+)?()(\d{1,10})\s+(\d{1,10})\s+([^\s\"]{1,99}):(\d{1,5}|\*)"
+    r"\s+([^\s\"]{1,99}):(\d{1,5}|\*)(?:\s+(?P<rest>\S.*))?$",
     re.DOTALL,
 )
 """A socket of a listing without states: all have the one that was asked for."""
@@ -100,10 +117,14 @@ _HOLDER = re.compile(
 )
 _OLD_HOLDER = re.compile(rf"\(\"((?s:.){{0,64}}?)\",(\d{{1,10}}),(\d{{1,10}})\)(?:,(?=\(\")|(\)){_END})")
 _CLOSED = re.compile(r",(?:fd=)?\d{1,10}(?:,sock_ctx=[^\s\"]+)?\)\)")
-_TOKEN = re.compile(
-    r"\s(timer|uid|ino|sk|v6only|skmem|r(?:to|tt|etrans)|backoff|bytes_(?:acked|received|sent|retrans)|unacked"
-    r"|notsent|last(?:snd|rcv|ack)|mss|sacked|cwnd):([(\da-f]\S{0,119})"
+_TOKEN = re.compile(r"\s(timer|uid|ino|sk|v6only):([(\da-f]\S{0,119})")
+_SKMEM = re.compile(r"\sskmem:(\(\S{0,119})")
+_INFO_TOKEN = re.compile(
+    r"\s(r(?:to|tt|etrans)|backoff|bytes_(?:acked|received|sent|retrans)|unacked|notsent|last(?:snd|rcv|ack)"
+    r"|mss|sacked):([\d/]\S{0,119})"
 )
+_FIRST_INFO = re.compile(r"(?<=\s)(?:rto|mss|cwnd):[\da-f]")
+"""The first of these that is printed; a listener has none."""
 _DURATION = re.compile(r"(?:(\d{1,9})min)?(?:(\d{1,9})(?:\.(\d{3})(?:ms|sec)|sec))?(?:(\d{3})ms)?$")
 _MEMORY = re.compile(
     r"\(r(\d{1,10}),rb(\d{1,10}),t\d+,tb(\d{1,10}),f(\d{1,10}),w(\d{1,10}),o\d+(?:,bl\d+)?(?:,d(\d{1,10}))?\)$"
@@ -152,6 +173,10 @@ _NO_STATES = (
     "($ ss -tan state time-wait)"
 )
 _DUAL = "*"
+_LISTEN, _WAITING = TcpState.LISTEN, TcpState.TIME_WAIT
+_NO_TIMER_RUNS, _WAITS = Timer.NONE, Timer.TIME_WAIT
+_PROBES = (Timer.PROBE, Timer.KEEPALIVE)
+"""Looked up once: an enumeration's name costs ten times as much as a variable, and rows are many."""
 
 
 class _Asked(NamedTuple):
@@ -284,7 +309,7 @@ class _Records:
             return False
         if (match := _SOCKET.match(record)) is None:
             return True
-        return bool(match[7]) or line.strip().isdecimal()
+        return bool(match["rest"]) or line.strip().isdecimal()
 
 
 def _asked(records: Sequence[str], command: Command | None) -> _Asked:
@@ -311,161 +336,23 @@ def _mentions(records: Iterable[str], word: str) -> bool:
     )
 
 
-class _Rows:
-    """The sockets read so far."""
+_Said: TypeAlias = tuple[str | None, str | None, str | None, str | None, str | None]
+"""Timer, uid, inode, cookie and IPV6_V6ONLY as they are printed; None: not."""
 
-    def __init__(self, asked: _Asked, only: TcpState | None) -> None:
-        self.asked = asked
-        self.only = only
-        self.sockets: list[PastedSocket] = []
-        self.notes: list[str] = []
-        self._hosts: dict[str, tuple[str, int, str | None] | None] = {}
-        self._starred: list[int] = []
-        self._named_protocol = False
-        self._match = (SS_BARE if only is not None else _SOCKET).match
 
-    def add(self, record: str) -> bool:
-        """Take a socket; return False where it cannot be understood."""
-        if (match := self._match(record)) is None:
-            return False
-        protocol, word, received, sent, local, remote, rest = match.groups()
-        near, _, port = local.rpartition(":")
-        far, _, far_port = remote.rpartition(":")
-        here, there = self._host(near), self._host(far)
-        number, far_number = _port(port), _port(far_port)
-        if here is None or there is None or number > _LAST_PORT or far_number > _LAST_PORT:
-            return False
-        address, family, device = here
-        other = there[0]
-        if other == _DUAL and address != _DUAL:
-            other = "0.0.0.0" if family == 4 else "::"
-        state = _STATES[word] if self.only is None else self.only
-        owner, tail = self._owner(rest or "")
-        if protocol:
-            self._named_protocol = True
-        if address == _DUAL:
-            self._starred.append(len(self.sockets))
-        self.sockets.append(
-            self._row(
-                protocol or "tcp",
-                state,
-                family,
-                Endpoint(address, number),
-                Endpoint(other, far_number),
-                device,
-                int(received) if received else _NO_QUEUES,
-                int(sent) if sent else _NO_QUEUES,
-                owner,
-                tail,
-            )
-        )
-        return True
+class _Details(NamedTuple):
+    """What ss -i printed of a connection."""
 
-    def _host(self, text: str) -> tuple[str, int, str | None] | None:
-        try:
-            return self._hosts[text]
-        except KeyError:
-            found = self._hosts[text] = _host(text)
-            return found
+    text: str
+    probes: int
+    counts_bytes: bool
 
-    def _owner(self, rest: str) -> tuple[Owner, str]:
-        at = rest.find("users:((")
-        if at < 0 or (at and not rest[at - 1].isspace()):
-            return (_NOT_NAMED if self.asked.users else _NO_USERS), f" {rest}" if rest else ""
-        before = f" {rest[:at]}" if at else ""  # versions before 2015 print the timer first
-        if (found := _holders(rest[at:])) is None:
-            return _BROKEN_USERS, before + rest.rpartition("))")[2]
-        holders, end = found
-        return Held(holders, complete=self.asked.by_root), before + rest[at + end :]
-
-    def _row(
-        self,
-        protocol: str,
-        state: TcpState,
-        family: int,
-        local: Endpoint,
-        remote: Endpoint,
-        device: str | None,
-        received: Reading[int],
-        sent: Reading[int],
-        owner: Owner,
-        tail: str,
-    ) -> PastedSocket:
-        cgroup: Reading[str] = _NO_CGROUP if self.asked.details else _NO_DETAILS
-        if "cgroup:" in tail:
-            cgroup, tail = _cgroup(tail)
-        said = dict(_TOKEN.findall(tail)) if tail else {}
-        timer, expires, tries = self._timer(state, said.get("timer"))
-        listens = state is TcpState.LISTEN
-        inode: Reading[int] = _NO_DETAILS
-        uid: Reading[int] = _NO_DETAILS
-        cookie: Reading[int] = _NO_DETAILS
-        if "ino" in said:
-            inode, uid, cookie = (
-                _number(said["ino"]),
-                _number(said.get("uid", "0")),
-                _cookie(said.get("sk", "")),
-            )
-        if not isinstance(owner, Held) and (
-            state is TcpState.TIME_WAIT or timer is Timer.TIME_WAIT or (inode == 0 and protocol == "tcp")
-        ):
-            owner = NotHeld()
-        return PastedSocket(
-            "udp" if protocol == "udp" else "tcp",
-            state,
-            family,
-            local,
-            remote,
-            device,
-            received,
-            0 if listens else sent,
-            sent if listens else _LIMIT_OF_LISTENERS,
-            timer,
-            expires,
-            tries,
-            owner,
-            inode,
-            uid,
-            cookie,
-            (said["v6only"] == "1" if "v6only" in said else _NO_DETAILS) if family == 6 else _IPV4,
-            cgroup,
-            self._info(state, timer, tries, said),
-            _memory(said["skmem"]) if "skmem" in said else _NO_MEMORY,
-        )
-
-    def _timer(
-        self, state: TcpState, said: str | None
-    ) -> tuple[Reading[Timer], Reading[float], Reading[int]]:
-        if said is None:
-            if self.asked.timers:
-                return Timer.NONE, 0.0, 0
-            if state is TcpState.TIME_WAIT:
-                return Timer.TIME_WAIT, _NO_TIMER, 0
-            return _NO_TIMER, _NO_TIMER, _NO_TIMER
-        name, _, rest = said.strip("()").partition(",")
-        duration, _, tries = rest.partition(",")
-        timer = _TIMERS.get(name)
-        seconds = _seconds(duration)
-        if timer is None or seconds is None or not tries.isdecimal() or len(tries) > 10:
-            unclear = Missing(f"ss prints a timer that is not known: {clean(said, 40)}")
-            return unclear, unclear, unclear
-        if timer is Timer.NONE:
-            return timer, 0.0, 0
-        return timer, seconds, int(tries)
-
-    def _info(
-        self, state: TcpState, timer: Reading[Timer], tries: Reading[int], said: dict[str, str]
-    ) -> Reading[TcpInfo]:
-        if not self.asked.info:
-            return _NO_INFO
-        if not self.asked.times:
-            return _NO_TIMES
-        if state is TcpState.LISTEN or not ("cwnd" in said or "rto" in said or "mss" in said):
-            return _NO_TCP_INFO
-        get = said.get
+    def read(self) -> Reading[TcpInfo]:
+        """Return what it says."""
+        get = dict(_INFO_TOKEN.findall(self.text)).get
         try:
             counted: Reading[TcpBytes] = _NO_BYTES
-            if self.asked.counts_bytes:
+            if self.counts_bytes:
                 counted = TcpBytes(
                     int(get("bytes_acked", 0)),
                     int(get("bytes_received", 0)),
@@ -479,7 +366,7 @@ class _Rows:
                 timeout,
                 trip,
                 int(get("backoff", 0)),
-                tries if isinstance(tries, int) and timer in (Timer.PROBE, Timer.KEEPALIVE) else 0,
+                self.probes,
                 int(get("retrans", "/0").partition("/")[2]),
                 int(get("unacked", 0)),
                 int(get("notsent", 0)),
@@ -492,6 +379,151 @@ class _Rows:
             )
         except ValueError:
             return Missing("a number that ss -i prints is damaged in the recording")
+
+
+class _Rows:
+    """The sockets read so far."""
+
+    def __init__(self, asked: _Asked, only: TcpState | None) -> None:
+        self.asked = asked
+        self.only = only
+        self.sockets: list[PastedSocket] = []
+        self.notes: list[str] = []
+        self._hosts: dict[str, tuple[str, int, str | None] | None] = {}
+        self._starred: list[int] = []
+        self._named_protocol = False
+        self._match = (SS_BARE if only is not None else _SOCKET).match
+        self._not_named = _NOT_NAMED if asked.users else _NO_USERS
+        self._no_cgroup: Reading[str] = _NO_CGROUP if asked.details else _NO_DETAILS
+
+    def add(self, record: str) -> bool:
+        """Take a socket; return False where it cannot be understood."""
+        if self.only is None and (usual := _USUAL.match(record)) is not None:
+            name, pid, fd, timer, uid, inode, cookie, path, v6only = usual.groups()[8:]
+            owner: Owner = self._not_named
+            if name is not None:
+                owner = Held((Holder(int(pid), _shown(name), int(fd), -1),), complete=self.asked.by_root)
+            cgroup = self._no_cgroup if path is None else _shown(path, 4_096)
+            said = timer, uid, inode, cookie, v6only
+            return self._take(usual.groups()[:8], owner, cgroup, said, record[usual.end() :])
+        if (match := self._match(record)) is None:
+            return False
+        owner, tail = self._owner(match["rest"] or "")
+        cgroup = self._no_cgroup
+        if "cgroup:" in tail:
+            cgroup, tail = _cgroup(tail)
+        get = dict(_TOKEN.findall(tail)).get
+        said = get("timer"), get("uid"), get("ino"), get("sk"), get("v6only")
+        return self._take(match.groups()[:8], owner, cgroup, said, tail)
+
+    def _owner(self, rest: str) -> tuple[Owner, str]:
+        at = rest.find("users:((")
+        if at < 0 or (at and not rest[at - 1].isspace()):
+            return self._not_named, f" {rest}" if rest else ""
+        before = f" {rest[:at]}" if at else ""  # versions before 2015 print the timer first
+        if (found := _holders(rest[at:])) is None:
+            return _BROKEN_USERS, before + rest.rpartition("))")[2]
+        holders, end = found
+        return Held(holders, complete=self.asked.by_root), before + rest[at + end :]
+
+    def _take(
+        self,
+        ends: Sequence[str],
+        owner: Owner,
+        cgroup: Reading[str],
+        said: _Said,
+        tail: str,
+    ) -> bool:
+        protocol, word, received, sent, near, near_port, far, far_port = ends
+        here, there = self._host(near), self._host(far)
+        number, far_number = _port(near_port), _port(far_port)
+        if here is None or there is None or number > _LAST_PORT or far_number > _LAST_PORT:
+            return False
+        address, family, device = here
+        other = there[0]
+        if other == _DUAL and address != _DUAL:
+            other = "0.0.0.0" if family == 4 else "::"
+        if protocol:
+            self._named_protocol = True
+        if address == _DUAL:
+            self._starred.append(len(self.sockets))
+        state = _STATES[word] if self.only is None else self.only
+        told_timer, told_uid, told_inode, told_cookie, v6only = said
+        timer, expires, tries = self._timer(state, told_timer)
+        inode: Reading[int] = _NO_DETAILS
+        uid: Reading[int] = _NO_DETAILS
+        cookie: Reading[int] = _NO_DETAILS
+        if told_inode is not None:
+            inode, uid, cookie = _number(told_inode), _number(told_uid or "0"), _cookie(told_cookie or "")
+        if not isinstance(owner, Held) and (
+            state is _WAITING or timer is _WAITS or (inode == 0 and protocol != "udp")
+        ):
+            owner = NotHeld()
+        queued: Reading[int] = int(sent) if sent else _NO_QUEUES
+        listens = state is _LISTEN
+        memory = _SKMEM.search(tail) if "skmem:" in tail else None
+        self.sockets.append(
+            PastedSocket(
+                "udp" if protocol == "udp" else "tcp",
+                state,
+                family,
+                Endpoint(address, number),
+                Endpoint(other, far_number),
+                device,
+                int(received) if received else _NO_QUEUES,
+                0 if listens else queued,
+                queued if listens else _LIMIT_OF_LISTENERS,
+                timer,
+                expires,
+                tries,
+                owner,
+                inode,
+                uid,
+                cookie,
+                (_NO_DETAILS if v6only is None else v6only == "1") if family == 6 else _IPV4,
+                cgroup,
+                self._details(state, timer, tries, tail),
+                _NO_MEMORY if memory is None else _memory(memory[1]),
+            )
+        )
+        return True
+
+    def _host(self, text: str) -> tuple[str, int, str | None] | None:
+        if (found := self._hosts.get(text, ())) == ():
+            found = self._hosts[text] = _host(text)
+        return found or None
+
+    def _timer(
+        self, state: TcpState, said: str | None
+    ) -> tuple[Reading[Timer], Reading[float], Reading[int]]:
+        if said is None:
+            if self.asked.timers:
+                return _NO_TIMER_RUNS, 0.0, 0
+            if state is _WAITING:
+                return _WAITS, _NO_TIMER, 0
+            return _NO_TIMER, _NO_TIMER, _NO_TIMER
+        name, _, rest = said.strip("()").partition(",")
+        duration, _, tries = rest.partition(",")
+        timer = _TIMERS.get(name)
+        seconds = _seconds(duration)
+        if timer is None or seconds is None or not tries.isdecimal() or len(tries) > 10:
+            unclear = Missing(f"ss prints a timer that is not known: {clean(said, 40)}")
+            return unclear, unclear, unclear
+        if timer is _NO_TIMER_RUNS:
+            return timer, 0.0, 0
+        return timer, seconds, int(tries)
+
+    def _details(
+        self, state: TcpState, timer: Reading[Timer], tries: Reading[int], tail: str
+    ) -> Reading[Unread]:
+        if not self.asked.info:
+            return _NO_INFO
+        if not self.asked.times:
+            return _NO_TIMES
+        if state is _LISTEN or (begins := _FIRST_INFO.search(tail)) is None:
+            return _NO_TCP_INFO
+        probes = tries if isinstance(tries, int) and timer in _PROBES else 0
+        return _Details(tail[begins.start() - 1 :], probes, self.asked.counts_bytes)
 
     def settled(self, header: "re.Match[str] | None", command: Command | None) -> list[PastedSocket]:
         """Decide what only the whole listing tells, and return the sockets."""
