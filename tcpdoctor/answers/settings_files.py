@@ -2,7 +2,6 @@
 
 import os
 import struct
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple
 
@@ -30,7 +29,7 @@ from tcpdoctor.diagnosis.sysctl_look import (
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.sysctl_value import printed_numbers, value_as_printed
 from tcpdoctor.facts.value import Value
-from tcpdoctor.kernel.entered import is_recording
+from tcpdoctor.kernel.entered import is_recording, moment
 from tcpdoctor.kernel.namespaces import Identity, is_initial_namespace, read_identity
 from tcpdoctor.kernel.procfile import read_tick
 from tcpdoctor.kernel.reading import Missing, Reading, Refused
@@ -121,10 +120,31 @@ def look_at_tree(root: str = "/") -> Look:
     """
     tree = read_tree(root)
     is_here = os.path.realpath(root) == "/"
-    files = tree.files if tree.last is None or tree.links_last() else (*tree.files, tree.last)
+    return _look_at(tree, root, is_here=is_here, links_last=tree.links_last())
+
+
+def _look_at_recorded() -> Look:
+    """Read the files of a recording, whose values say too little of what its kernel has to judge them by.
+
+    Raises:
+        QuestionError: It has none.
+    """
+    tree = read_own_tree()
+    if isinstance(tree, Missing):
+        raise QuestionError(
+            f"files of settings: {tree.reason}, only a sosreport has them; "
+            "check --from judges values, sysctl show --changed --from lists them"
+        )
+    if tree.last is not None and any(file.content == tree.last.content for file in tree.files):
+        tree = tree._replace(last=None)  # the folder's file is a link to it, as Debian has it
+    return _look_at(tree, "/", is_here=False, links_last=False)
+
+
+def _look_at(tree: Tree, root: str, *, is_here: bool, links_last: bool) -> Look:
+    files = tree.files if tree.last is None or links_last else (*tree.files, tree.last)
     applied = apply_files({reader: tree.of(reader) for reader in Reader}, is_here=is_here)
     return _look(files, applied, is_here=is_here)._replace(
-        unread_last=_is_unread(tree, applied),
+        unread_last=not links_last and _is_unread(tree, applied),
         last_path=os.path.join(root, "etc/sysctl.conf"),
         skipped=tree.skipped,
     )
@@ -271,7 +291,7 @@ def _listening() -> Reading[tuple[Listening, ...]]:
 
 def _is_unread(tree: Tree, applied: Applied) -> bool:
     """Whether /etc/sysctl.conf sets something, and systemd-sysctl does not read it."""
-    if tree.last is None or tree.links_last():
+    if tree.last is None:
         return False
     lines = applied.lines[Reader.PROCPS].get(tree.last.path, Lines(())).lines
     return any(line.path is not None and line.value is not None for line in lines)
@@ -388,7 +408,7 @@ def lint_these(
 
     Args:
         files: That the user named; none for those of a system.
-        root: Of the system; None for this one.
+        root: Of the system; None for this one, or that of the recording that is asked.
         fail_on: The least severity that changes the exit code; None for none.
 
     Raises:
@@ -398,9 +418,14 @@ def lint_these(
         raise QuestionError(
             "--root takes no files: it looks at those of a whole system; leave one of the two out"
         )
-    look = look_at_files(files) if files else look_at_tree(root or "/")
+    if is_recording():
+        if files or root is not None:
+            raise QuestionError("--from is asked about the recording's own files; leave FILE and --root out")
+        look = _look_at_recorded()
+    else:
+        look = look_at_files(files) if files else look_at_tree(root or "/")
     linted = lint_settings(look, nearby_names(look))
-    answer = settings_lint(linted, look, read_identity(), time.time(), fail_on)
+    answer = settings_lint(linted, look, read_identity(), moment(), fail_on)
     return answer, (*CHECKS.values(), *checks_of(look.rules).values())
 
 

@@ -26,7 +26,7 @@ import typer
 
 from tcpdoctor.answers.settings import look_at_settings
 from tcpdoctor.cli.everywhere import ask
-from tcpdoctor.cli.options import FROM, NETNS, look_from, source_from
+from tcpdoctor.cli.options import FROM, NETNS, source_from
 from tcpdoctor.cli.output import (
     COLOR,
     FORMAT,
@@ -97,6 +97,7 @@ def lint_settings(
     ] = "warning",
     quiet: QUIET = False,
     netns: NETNS = None,
+    from_: FROM = None,
     output_format: LINT_FORMAT = "text",
     as_json: JSON = False,
     output: OUTPUT = None,
@@ -110,9 +111,9 @@ def lint_settings(
     Exits 0 if nothing at or above --fail-on was found, 1 for a warning, 2 if it is critical, and 3 if the
     files could not be read.
     """
-    target = Output(format_of(output_format, as_json), output, color, netns=netns)
+    source = source_from(from_, netns)
+    target = Output(format_of(output_format, as_json), output, color, netns=netns, source=source)
     refuse_quiet(quiet, target.format)
-    look_from(netns)
 
     code = answer_lint(files or [], root, fail_on, target, quiet=quiet)
     if code:

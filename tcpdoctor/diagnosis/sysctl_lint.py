@@ -436,7 +436,7 @@ def _unchecked(look: Look) -> list[Unchecked]:
         Unchecked(file.path, file.content.reason) for file in look.files if isinstance(file.content, Refused)
     ]
     if not look.is_here:
-        found.append(Unchecked("running values", "the files below --root are another system's"))
+        found.append(Unchecked("running values", "the files are another system's"))
     elif isinstance(look.listeners, Missing):
         found.append(Unchecked("range-holds-listener", look.listeners.reason))
     return found

@@ -14,7 +14,15 @@ from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Endpoint, Held, Holder, NotHeld, Owner
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.text import clean
-from tcpdoctor.recordings.pasted import ASK_FOR_SS, Pasted, PastedSocket, not_understood, seems_whole
+from tcpdoctor.recordings.pasted import (
+    ASK_FOR_SS,
+    Pasted,
+    PastedSocket,
+    cut_lines,
+    not_understood,
+    note_of_cut,
+    seems_whole,
+)
 from tcpdoctor.recordings.prompt import Command
 
 STATE_WORDS = {
@@ -33,6 +41,10 @@ STATE_WORDS = {
 }
 """The words of net-tools' translations for each state, with ``_`` for what parts them."""
 STATES = {word: state for state, words in STATE_WORDS.items() for word in words.split()}
+_WHOLE_STATES = frozenset(
+    word for word in STATES if not any(other != word and other.startswith(word) for other in STATES)
+)
+"""Those that are not the beginning of another, as CLOSE is."""
 
 _TIMERS = {
     Timer.NONE: "off aus aturada vyp eikäi オフ გამორთული desligado av apagado",
@@ -41,6 +53,8 @@ _TIMERS = {
     Timer.TIME_WAIT: "timewait 時間待ち",
     Timer.PROBE: "probe",
 }
+_LAST_HEADINGS = (" name", "State", "Timer", "Inode", "Status", "Etat", "État", "Estado", "Stato", "Stav")
+_HALF_TIMERS = ("off", "keepalive", "timewait", "probe")
 _TIMER_WORDS = {word: timer for timer, words in _TIMERS.items() for word in words.split()}
 
 NETSTAT_SOCKET = re.compile(r"\s*(?:tcp|udp)6?\s+\d+\s+\d+\s+\S+[:.](?:\S+)\s+\S+")
@@ -63,6 +77,7 @@ _TIMER = re.compile(r"(?:^|\s)(\S+(?: d'espera)?) \({1,2}(\d{1,12})[.,](\d{1,9})
 _USER = re.compile(r"([^\s/]{1,99})\s+(\d{1,20})(?=\s|$)")
 _PROGRAM = re.compile(r"(\d{1,10})/(.*)$")
 _NAMES = re.compile(r"\s*(?:tcp|udp)6?\s+\d+\s+\d+\s+\S+:[A-Za-z*0-9]\S*\s+\S+:[A-Za-z*0-9]")
+_HALF_TIMER = re.compile(r"\s\S+ \(\d*[.,]?\d*(?:/\d*){0,2}$")
 _BEGINNING = re.compile(r"\s*tcp6?\s+\d+\s+\d+\s")
 _NOT_ROOT = re.compile(r"\(Not all processes could be identified|\(No info could be read")
 _CUT_AT = 23
@@ -96,7 +111,12 @@ def read_netstat(lines: Sequence[str], command: Command | None = None) -> Pasted
     """
     reader = _Rows(wide=command is not None and "W" in command.letters)
     leftover, headings, named, odd = [], False, 0, 0
-    for line in lines:
+    heading = next((line for line in lines[:40] if NETSTAT_HEADER.match(line)), "")
+    cut, edge = cut_lines(lines, lambda line: _is_unfinished(line, heading), _begins)
+    for place, line in enumerate(lines):
+        if edge and place in cut:
+            odd += 1
+            continue
         if not line or line.isspace() or reader.add(line):
             continue
         if NETSTAT_HEADER.match(line):
@@ -111,12 +131,33 @@ def read_netstat(lines: Sequence[str], command: Command | None = None) -> Pasted
         notes.append("netstat without -n prints names instead of numbers; ask for: ss -tanoempi")
     if reader.cut:
         notes.append(_CUT)
+    if edge:
+        notes.append(note_of_cut(odd, edge))
     return Pasted(
         "netstat",
         sockets=tuple(sockets),
         every_socket=_NOT_ALL if odd else _whole(sockets, command, headings=headings),
         notes=tuple(notes),
         whole_addresses=Missing(_CUT) if reader.cut else True,
+    )
+
+
+def _is_unfinished(line: str, heading: str) -> bool:
+    """Whether a socket's line may be cut: the headings end at the same column, or it ends in a timer."""
+    if not NETSTAT_SOCKET.match(line) and not _BEGINNING.match(line):
+        return False
+    last = line.rpartition(" ")[2]
+    if last in STATES and last not in _WHOLE_STATES:
+        return True
+    if _HALF_TIMER.search(line) or (len(last) > 2 and any(word.startswith(last) for word in _HALF_TIMERS)):
+        return True
+    ended = last in _WHOLE_STATES or last in ("-", "*") or last.endswith((")", ":*"))
+    return len(heading) >= len(line) - 1 and not heading.endswith(_LAST_HEADINGS) and not ended
+
+
+def _begins(line: str) -> bool:
+    return not line or any(
+        pattern.match(line) for pattern in (NETSTAT_SOCKET, NETSTAT_HEADER, NETSTAT_NOISE, _BEGINNING)
     )
 
 

@@ -4,7 +4,7 @@ A form is the output of one program (``ss``, ``netstat``, ``nstat``, ``sysctl``,
 of /proc. Each of them leaves things out: what it leaves out is Missing here, with what to ask for next.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from tcpdoctor.kernel.counters import CpuPackets
@@ -17,6 +17,11 @@ from tcpdoctor.recordings.source import Form as Form
 
 ASK_FOR_SS = "ask for: ss -tanoempi"
 """Ends the reason of what a form of sockets leaves out: this prints it."""
+_NARROWEST, _WIDEST = 40, 400
+"""Columns to which somebody may have cut lines."""
+_SEVERAL = 3
+"""Lines that end at one column by chance are fewer, or end as the program ends them."""
+_ASK_COMMAND = "put the command that printed it on the line above it ($ ss -tanoempi)"
 
 
 class Unread(Protocol):
@@ -97,6 +102,39 @@ def not_understood(lines: Sequence[str]) -> tuple[str, ...]:
     return (f"{many} not understood, first: {clean(lines[0].strip(), 60)}",)
 
 
+def cut_lines(
+    lines: Sequence[str], is_unfinished: Callable[[str], bool], begins: Callable[[str], bool]
+) -> tuple[Container[int], int]:
+    """Find what ``cut -c`` or ``less -S`` left of a listing: numbers and names at the edge may be parts.
+
+    Args:
+        lines: The listing. A terminal that wraps leaves the rest of each on the next line: not meant here.
+        is_unfinished: Whether no program ends a line so.
+        begins: Whether a line is no rest of the one before.
+
+    Returns:
+        The places of lines that are cut, and the column; nothing and 0 where they are not.
+    """
+    edge = max(map(len, lines), default=0)
+    if not _NARROWEST <= edge <= _WIDEST:
+        return (), 0
+    near = edge - 1  # a blank at the edge is taken off
+    cut = {place for place, line in enumerate(lines) if len(line) >= near and is_unfinished(line)}
+    if len(cut) < _SEVERAL or not all(begins(line) for line in _next_of(lines, cut)):
+        return (), 0
+    return cut, edge
+
+
+def _next_of(lines: Sequence[str], places: Iterable[int]) -> Iterable[str]:
+    return (lines[place + 1] for place in places if place + 1 < len(lines))
+
+
+def note_of_cut(number: int, edge: int) -> str:
+    """Say that lines were cut."""
+    lines = "1 line is" if number == 1 else f"{number} lines are"
+    return f"{lines} cut at column {edge}, and left out; write it to a file: ss -tanoempi > FILE"
+
+
 def seems_whole(sockets: Sequence[PastedSocket], *, headings: bool) -> Reading[bool]:
     """Whether a listing above which no command stands has every TCP socket.
 
@@ -117,4 +155,7 @@ def seems_whole(sockets: Sequence[PastedSocket], *, headings: bool) -> Reading[b
         return Missing(f"the listing has listeners only, {part}")
     if len({row.local.port for row in tcp}) == 1:
         return Missing(f"all sockets listed have port {tcp[0].local.port}, {part}")
+    if len(families := {row.family for row in tcp}) == 1:
+        (family,) = families
+        return Missing(f"all sockets listed are of IPv{family}, so it may be a part; {_ASK_COMMAND}")
     return True

@@ -32,7 +32,9 @@ from tcpdoctor.recordings.pasted import (
     Pasted,
     PastedSocket,
     Unread,
+    cut_lines,
     not_understood,
+    note_of_cut,
     seems_whole,
 )
 from tcpdoctor.recordings.prompt import Command
@@ -123,6 +125,10 @@ _INFO_TOKEN = re.compile(
     r"\s(r(?:to|tt|etrans)|backoff|bytes_(?:acked|received|sent|retrans)|unacked|notsent|last(?:snd|rcv|ack)"
     r"|mss|sacked):([\d/]\S{0,119})"
 )
+_LAST_INFO = re.compile(r"\s(?:rcv_space|rcv_ssthresh|minrtt|snd_wnd):\d")
+"""What ss -i ends with; nothing that is read here stands behind it."""
+_FINISHED = re.compile(r"(?:\)|[<-]-[->]|:\*|[\d\]*]:\d{5}|\sino:0 sk:[\da-f]+|v6only:[01]|cgroup:/\S*)$")
+"""How a socket's line ends: with a port of five digits no more can follow."""
 _FIRST_INFO = re.compile(r"(?<=\s)(?:rto|mss|cwnd):[\da-f]")
 """The first of these that is printed; a listener has none."""
 _DURATION = re.compile(r"(?:(\d{1,9})min)?(?:(\d{1,9})(?:\.(\d{3})(?:ms|sec)|sec))?(?:(\d{3})ms)?$")
@@ -167,6 +173,7 @@ _IPV4 = Missing("an IPv4 socket has no IPV6_V6ONLY")
 _LIMIT_OF_LISTENERS = Missing("only a listener has one")
 _UNCLEAR_STAR = Missing("whether * is IPv4, or IPv6 that takes IPv4 too, is not certain")
 _NOT_ALL = Missing(f"some of its sockets could not be read; {ASK_FOR_SS}")
+_CUT_DETAILS = f"the details of sockets are cut at the edge of a terminal; {ASK_FOR_SS} > FILE"
 _NO_NUMBERS = "ss without -n prints names of services instead of port numbers; ask for: ss -tanoempi"
 _NO_STATES = (
     "the listing has no column for the state: put the command that printed it on the line above it "
@@ -202,10 +209,19 @@ def read_ss(lines: Sequence[str], command: Command | None = None) -> Pasted:
     header = next((match for line in lines[:40] if (match := SS_HEADER.match(line))), None)
     only = _only_state(header, command)
     records = _Records(max(map(len, lines), default=0), bare=only is not None)
-    for line in lines:
-        records.take(line)
+    cut, edge = cut_lines(lines, _is_unfinished, records.begins)
+    whole_details, lost = True, 0
+    for place, line in enumerate(lines):
+        if not edge or place not in cut:
+            records.take(line)
+        elif line[:1] in (" ", "\t"):
+            whole_details = False
+        else:
+            lost += 1
+            records.skip()
     del lines  # a hundred thousand sockets are many megabytes of them
-    reader = _Rows(_asked(records.found, command), only)
+    asked = _asked(records.found, command)
+    reader = _Rows(asked if whole_details else asked._replace(info=False), only)
     UNDERWAY.begin("sockets of the recording read", len(records.found))
     odd = []
     for number, record in enumerate(records.found):
@@ -214,6 +230,8 @@ def read_ss(lines: Sequence[str], command: Command | None = None) -> Pasted:
             odd.append(record)
     sockets = reader.settled(header, command)
     notes = [*reader.notes, *not_understood([*records.leftover, *odd])]
+    if lost or not whole_details:
+        notes.append(note_of_cut(lost, edge) if lost else _CUT_DETAILS)
     if any(map(_NAMED.match, odd)):
         notes.append(_NO_NUMBERS)
     if header is not None and not header["state"] and only is None:
@@ -221,9 +239,16 @@ def read_ss(lines: Sequence[str], command: Command | None = None) -> Pasted:
     return Pasted(
         "ss",
         sockets=tuple(sockets),
-        every_socket=_NOT_ALL if odd else _whole(sockets, header, command),
+        every_socket=_NOT_ALL if odd or lost else _whole(sockets, header, command),
         notes=tuple(notes),
     )
+
+
+def _is_unfinished(line: str) -> bool:
+    """Whether ss ends no line so."""
+    if line[:1] in (" ", "\t"):
+        return _FIRST_INFO.search(line) is not None and _LAST_INFO.search(line) is None
+    return _FINISHED.search(line) is None and SS_HEADER.match(line) is None
 
 
 def _only_state(header: "re.Match[str] | None", command: Command | None) -> TcpState | None:
@@ -275,6 +300,17 @@ class _Records:
             self._width = len(line)
         else:
             self.leftover.append(line)
+
+    def begins(self, line: str) -> bool:
+        """Whether a line is no rest of the one before, which a terminal wrapped."""
+        starts = (
+            self._is_start(line) or _OTHER.match(line) or SS_HEADER.match(line) or line[:1] in (" ", "\t")
+        )
+        return not line or bool(starts)
+
+    def skip(self) -> None:
+        """Leave out a socket, and the details that follow."""
+        self._skipped, self._headings = True, False
 
     def _is_open(self) -> bool:
         """Whether the name of a process has not ended: it may hold the end of a line."""

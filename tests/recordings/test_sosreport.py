@@ -435,6 +435,12 @@ def test_what_set_a_value_is_told_from_the_files_in_the_report(tmp_path, kind):
     (setting,) = json.loads(shown.stdout)["sysctls"]
     assert "/etc/sysctl.d/90-local.conf" in json.dumps(setting)
     assert "50-vendor" not in json.dumps(setting)
+    linted = json.loads(tcpdoctor("sysctl", "lint", "--from", path, "--json").stdout)
+    assert linted["host"]["name"] == "orders-01"
+    assert [(fault["file"], fault["check"]) for fault in linted["faults"]] == [
+        ("/etc/sysctl.d/90-local.conf", "somaxconn-lowered"),
+        ("/etc/sysctl.d/99-sysctl.conf", "fin-timeout-between-61-and-89"),
+    ]
 
 
 def test_a_report_without_files_of_settings_says_so(tmp_path):
@@ -446,6 +452,9 @@ def test_a_report_without_files_of_settings_says_so(tmp_path):
     path = packed(tmp_path, "tar", bare, links)
     assert isinstance(open_sosreport(path, "report").settings, Missing)
     assert "they are not in the recording" in tcpdoctor("sysctl", "show", "somaxconn", "--from", path).stdout
+    refused = tcpdoctor("sysctl", "lint", "--from", path)
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (3, "", 1)
+    assert "sysctl show --changed --from" in refused.stderr
 
 
 def test_no_udp_sockets_in_whole_tables_are_none(tmp_path):
