@@ -9,7 +9,7 @@ from tcpdoctor.answers.record import NO_REASONS, Count, Host, Is, Reasons, Secon
 from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.evaluate import diagnose
-from tcpdoctor.diagnosis.finding import Finding
+from tcpdoctor.diagnosis.finding import Diagnosis, Finding
 from tcpdoctor.facts.counter_facts import GAUGES
 from tcpdoctor.facts.rates import elapsed
 from tcpdoctor.facts.sysctl_value import value_as_printed
@@ -26,9 +26,10 @@ from tcpdoctor.kernel.snapshot import (
 )
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.named_tuples import NamedTuple
+from tcpdoctor.recordings.assembled import DEFAULT_RANGE
 from tcpdoctor.recordings.opened import booted_between
 from tcpdoctor.recordings.recording import Recording
-from tcpdoctor.recordings.source import Source, another_boot
+from tcpdoctor.recordings.source import UNNAMED, Source, another_boot
 
 T = TypeVar("T")
 
@@ -92,8 +93,9 @@ class HolderDifference(NamedTuple):
 
     process: Annotated[str, Is("Name and pid: nginx (811).")]
     state: StateKey
-    before: Count
-    after: Count
+    before: Reading[Count]
+    after: Reading[Count]
+    missing: Reasons = NO_REASONS
 
 
 class DestinationDifference(NamedTuple):
@@ -101,8 +103,9 @@ class DestinationDifference(NamedTuple):
 
     destination: str
     source: str
-    before: Count
-    after: Count
+    before: Reading[Count]
+    after: Reading[Count]
+    missing: Reasons = NO_REASONS
 
 
 class CounterDifference(NamedTuple):
@@ -131,10 +134,17 @@ class DiffAnswer(NamedTuple):
     after: Side
     seconds: Annotated[Reading[Seconds], Is("From the earlier one to the later one.")]
     appeared: Annotated[tuple[ToldFinding, ...], Is("Findings of the later one alone, the worst first.")]
+    not_asked_before: Annotated[
+        tuple[ToldFinding, ...], Is("The same of rules that the earlier one leaves open: new, or not.")
+    ]
     gone: Annotated[tuple[FindingThen, ...], Is("Findings of the earlier one alone.")]
     changed: tuple[FindingChanged, ...]
     unanswered: tuple[FindingUnanswered, ...]
     stayed: Annotated[Count, Is("Findings of both, of the same severity.")]
+    unchecked: Annotated[
+        tuple[Count, Count], Is("Rules that the earlier and the later recording leave open.")
+    ]
+    checked: Annotated[tuple[Count, Count], Is("Rules that they answer.")]
     states: tuple[StateDifference, ...]
     processes: Annotated[
         Reading[tuple[HolderDifference, ...]], Is("That hold more or fewer, most different first.")
@@ -192,12 +202,27 @@ def _side(recording: Recording) -> Side:
 
 
 def _seconds(then: Snapshot, now: Snapshot) -> Reading[float]:
-    if then.host != now.host:
-        told = f"the recordings are of different hosts, {then.host} and {now.host}"
-        return Missing(told + another_boot(then.host, now.host))
+    if (others := _other_hosts(then, now)) is not None:
+        return others
     if booted_between(then, now):
         return Missing("the host was booted between the recordings: its counters began again")
     return elapsed(Samples(then, now))
+
+
+def _other_hosts(then: Snapshot, now: Snapshot) -> Missing | None:
+    """Say that two looks are of different hosts, or may be; None where they are of one as far as is told."""
+    if then.host == now.host:
+        return None
+    if UNNAMED in (then.host, now.host):
+        return Missing(
+            f"one does not tell its host, the other is of {max(then.host, now.host, key=_is_named)}"
+        )
+    told = f"the recordings are of different hosts, {then.host} and {now.host}"
+    return Missing(told + another_boot(then.host, now.host))
+
+
+def _is_named(host: str) -> bool:
+    return host != UNNAMED
 
 
 # Findings.
@@ -207,10 +232,13 @@ def _findings(
     one: Recording, other: Recording, then: Snapshot, seconds: Reading[float]
 ) -> tuple[
     tuple[ToldFinding, ...],
+    tuple[ToldFinding, ...],
     tuple[FindingThen, ...],
     tuple[FindingChanged, ...],
     tuple[FindingUnanswered, ...],
     int,
+    tuple[int, int],
+    tuple[int, int],
 ]:
     rules = load_rules().rules
     samples = other.samples
@@ -222,8 +250,11 @@ def _findings(
     reasons = {rule.rule: rule.reason for rule in after.unchecked}
     lost = [finding for fingerprint, finding in old.items() if fingerprint not in new]
     both = [(old[one], new[one]) for one in old if one in new]
+    found = [finding for fingerprint, finding in new.items() if fingerprint not in old]
+    open_before = {rule.rule for rule in before.unchecked}
     return (
-        tuple(told_finding(finding) for fingerprint, finding in new.items() if fingerprint not in old),
+        tuple(told_finding(finding) for finding in found if finding.rule not in open_before),
+        tuple(told_finding(finding) for finding in found if finding.rule in open_before),
         tuple(FindingThen(*_told(finding)) for finding in lost if finding.rule not in reasons),
         tuple(_changed(*pair) for pair in both if pair[0].severity != pair[1].severity),
         tuple(
@@ -232,7 +263,19 @@ def _findings(
             if finding.rule in reasons
         ),
         sum(earlier.severity == later.severity for earlier, later in both),
+        (_open(before), _open(after)),
+        (len(rules) - _left_out(before), len(rules) - _left_out(after)),
     )
+
+
+def _left_out(diagnosis: Diagnosis) -> int:
+    """How many rules are not answered, whether or not they apply."""
+    return len({rule.rule for rule in diagnosis.unchecked})
+
+
+def _open(diagnosis: Diagnosis) -> int:
+    """How many rules are left open that apply."""
+    return len({rule.rule for rule in diagnosis.unchecked if rule.applies})
 
 
 def _told(finding: Finding) -> tuple[str, Severity, str, str, str]:
@@ -259,8 +302,8 @@ def _state(row: Connection | Listener) -> TcpState:
 
 def _why_others(then: Snapshot, now: Snapshot) -> Missing | None:
     """Say why no socket of one look can be one of the other, whatever its number; None where it may."""
-    if then.host != now.host:
-        return Missing("the recordings are of different hosts" + another_boot(then.host, now.host))
+    if (others := _other_hosts(then, now)) is not None:
+        return others
     return Missing("the host was booted between the recordings") if booted_between(then, now) else None
 
 
@@ -310,20 +353,41 @@ def _processes(one: Recording, other: Recording) -> Reading[tuple[HolderDifferen
         return before
     if isinstance(after, Missing):
         return after
-    old, new = Counter(map(_holding, before)), Counter(map(_holding, after))
-    changed = _most_different(old, new)
+    old, new = _Holdings(one, before), _Holdings(other, after)
+    if bool(old.held) != bool(new.held) and (mute := new if old.held else old).rows:
+        return Missing(f"{mute.file} names no process; ask for: ss -tanoempi (as root)")
     return tuple(
-        HolderDifference(key[0], key[1].key, old[key], new[key])  # type: ignore[arg-type]  # one of them
-        for key in changed
-        if key is not None
+        HolderDifference(process, state.key, old.number(process, state), new.number(process, state))  # type: ignore[arg-type]  # one of them
+        for process, state in _most_different(old.held, new.held)
     )
 
 
-def _holding(row: Connection | Listener) -> tuple[str, TcpState] | None:
-    if not isinstance(row.owner, Held):
-        return None
-    holder = row.owner.holders[0]
-    return f"{holder.name} ({holder.pid})", _state(row)
+class _Holdings:
+    """Sockets of one recording by process and state."""
+
+    def __init__(self, recording: Recording, rows: Sequence[Connection | Listener]) -> None:
+        self.rows = rows
+        self.file = next(iter(recording.source.files), "one recording")
+        census = recording.samples.after.census
+        self._complete = census if isinstance(census, Missing) else census.complete
+        self.held: Counter[tuple[str, TcpState]] = Counter()
+        self._unnamed: dict[TcpState, Missing] = {}
+        for row in rows:
+            if isinstance(row.owner, Held):
+                holder = row.owner.holders[0]
+                self.held[f"{holder.name} ({holder.pid})", _state(row)] += 1
+            elif isinstance(row.owner, Missing):
+                self._unnamed[_state(row)] = row.owner
+
+    def number(self, process: str, state: TcpState) -> Reading[int]:
+        """How many it holds; none are none only where all are listed and named."""
+        number = self.held[process, state]
+        if number or (self._complete is True and state not in self._unnamed):
+            return number
+        return self._complete if isinstance(self._complete, Missing) else self._unnamed.get(state, _NOT_ALL)
+
+
+_NOT_ALL = Missing("not all sockets are listed")
 
 
 def _most_different(old: Mapping[T, int], new: Mapping[T, int]) -> list[T]:
@@ -338,13 +402,30 @@ def _destinations(then: Snapshot, now: Snapshot) -> Reading[tuple[DestinationDif
         return then.census
     if isinstance(now.census, Missing):
         return now.census
+    if _client_ports(then) != _client_ports(now):
+        return Missing("net.ipv4.ip_local_port_range, which tells who connects, was changed between the two")
     old, new = _uses(then.census), _uses(now.census)
+
+    def number(look: Snapshot, uses: Mapping[Destination, int], key: Destination) -> Reading[int]:
+        if key not in uses and "destination" in look.untold:
+            return Missing(look.untold["destination"])
+        return uses.get(key, 0)
+
     return tuple(
         DestinationDifference(
-            str(Endpoint(key.address, key.port)), key.source, old.get(key, 0), new.get(key, 0)
+            str(Endpoint(key.address, key.port)),
+            key.source,
+            number(then, old, key),
+            number(now, new, key),
         )
         for key in _most_different(old, new)
     )
+
+
+def _client_ports(look: Snapshot) -> object:
+    """The range of ephemeral ports; where it is not told the kernel's own, by which sockets were sorted."""
+    chosen = look.sysctls.get("net.ipv4.ip_local_port_range")
+    return chosen if isinstance(chosen, tuple) else DEFAULT_RANGE
 
 
 def _uses(census: Census) -> Mapping[Destination, int]:
@@ -392,5 +473,11 @@ def _settings(then: Snapshot, now: Snapshot) -> tuple[SettingDifference, ...]:
     return tuple(found)
 
 
-_MEASURES = frozenset({"fs.file-nr", "net.netfilter.nf_conntrack_count"})
+_MEASURES = frozenset(
+    {
+        *("fs.file-nr", "fs.aio-nr", "fs.dentry-state", "fs.inode-nr", "fs.inode-state"),
+        *("kernel.ns_last_pid", "kernel.pty.nr", "kernel.random.uuid", "kernel.random.entropy_avail"),
+        *("kernel.random.boot_id", "net.netfilter.nf_conntrack_count", "vm.stat_refresh"),
+    }
+)
 """What /proc/sys holds that nobody sets."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from tcpdoctor.answers.finding import SysctlNumber
 from tcpdoctor.answers.record import Is
 from tcpdoctor.diagnosis.finding import Finding
+from tcpdoctor.kernel.entered import is_recording
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.named_tuples import NamedTuple
@@ -92,9 +93,11 @@ def _ground(snapshot: Snapshot, *, here: bool) -> "PlanGround":
     from tcpdoctor.facts.sysctl_value import value_as_printed
     from tcpdoctor.kernel.cgroups import runs_pods
 
+    listed = here or (is_recording() and "port" not in snapshot.untold)
+    udp = _udp_ports() if listed else Missing("not looked at")
     reserved = snapshot.sysctls.get(RESERVED_PORTS, Missing(f"{RESERVED_PORTS} was not read"))
     return PlanGround(
-        servers=_servers(snapshot, here=here),
+        servers=udp if here and isinstance(udp, Missing) else _servers(snapshot, udp),
         reserved=reserved
         if isinstance(reserved, Missing)
         else value_as_printed(reserved)
@@ -102,7 +105,7 @@ def _ground(snapshot: Snapshot, *, here: bool) -> "PlanGround":
         else "",
         kubernetes=here and runs_pods(),
         initial=snapshot.initial_namespace,
-        udp=here,
+        udp=not isinstance(udp, Missing),
         tcp_pages=_tcp_pages(snapshot),
         longest_queue=_longest_queue(snapshot),
         tracked=_tracked(snapshot),
@@ -137,19 +140,22 @@ def _tracked(snapshot: Snapshot) -> Reading[float]:
     return entries / limit
 
 
-def _servers(snapshot: Snapshot, *, here: bool) -> Reading[frozenset[int]]:
-    """Local ports of servers: TCP listeners, and where that can be asked UDP sockets without a peer."""
+def _servers(snapshot: Snapshot, udp: Reading[frozenset[int]]) -> Reading[frozenset[int]]:
+    """Local ports of servers: TCP listeners, and where that is known UDP sockets without a peer."""
     if isinstance(snapshot.listeners, Missing):
         return snapshot.listeners
-    ports = {listener.local.port for listener in snapshot.listeners}
-    if here:
-        from tcpdoctor.kernel.udp import read_udp_sockets
+    ports = frozenset(listener.local.port for listener in snapshot.listeners)
+    return ports if isinstance(udp, Missing) else ports | udp
 
-        sockets = read_udp_sockets()
-        if isinstance(sockets, Missing):
-            return sockets
-        ports |= {socket.local.port for socket in sockets if not socket.remote.port}
-    return frozenset(ports)
+
+def _udp_ports() -> Reading[frozenset[int]]:
+    """Local ports of UDP sockets without a peer."""
+    from tcpdoctor.kernel.udp import read_udp_sockets
+
+    sockets = read_udp_sockets()
+    if isinstance(sockets, Missing):
+        return sockets
+    return frozenset(socket.local.port for socket in sockets if not socket.remote.port)
 
 
 def write_command(key: str, value: str) -> str:

@@ -43,7 +43,7 @@ from tcpdoctor.kernel.tally import LISTED_STATES, MOST_DESTINATIONS
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.recordings.pasted import Pasted, PastedSocket
 from tcpdoctor.recordings.recording import Later, Recording
-from tcpdoctor.recordings.source import Form, Source
+from tcpdoctor.recordings.source import UNNAMED, Form, Source
 
 ASK_SS = "ask for: ss -tanoempi (as root)"
 ASK_SYSCTL = "ask for: sysctl -a"
@@ -54,7 +54,7 @@ NOT_TOLD = -1
 below 0 of their own, so that owners are found by them. A timer that is not told ends in NaN seconds."""
 _RICHEST: Sequence[Form] = ("ss", "netstat", "proc", "lsof")
 """Listings, the one that tells most first."""
-_DEFAULT_RANGE = 32_768, 60_999
+DEFAULT_RANGE = 32_768, 60_999
 """Of client ports, where no form tells net.ipv4.ip_local_port_range: only to sort the sockets by it."""
 
 _NO_BOUND = Missing("bound sockets are in no printed listing; record with: tcpdoctor snapshot")
@@ -90,7 +90,7 @@ class Circumstances(NamedTuple):
     """Seconds since 1970; that of the file where nothing else tells."""
     clock: float = 0.0
     """Seconds since boot; 0 where that is not told."""
-    host: str = "unknown"
+    host: str = UNNAMED
     kernel: str = "unknown"
     namespace: int = 0
     namespace_name: str | None = None
@@ -442,7 +442,7 @@ def _range(sysctls: Mapping[str, Reading[SysctlValue]]) -> tuple[int, int]:
     match sysctls.get("net.ipv4.ip_local_port_range"):
         case (int(low), int(high)):
             return low, high
-    return _DEFAULT_RANGE
+    return DEFAULT_RANGE
 
 
 def _plain(address: str) -> str:

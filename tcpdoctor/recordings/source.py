@@ -10,13 +10,19 @@ Form: TypeAlias = Literal["ss", "netstat", "proc", "sysctl", "nstat", "lsof", "c
 Kind: TypeAlias = Literal["snapshot", "sosreport", "text"]
 
 
+UNNAMED = "unknown"
+"""Stands for the name of a host that is not told."""
+
+
 def another_boot(one: str, other: str) -> str:
     """Say that two hosts may be one; nothing where a name is its own.
 
     `snapshot` replaces names with a key of the boot, so that after another boot the same host has another.
     """
-    replaced = all(re.fullmatch("host-[0-9a-f]{6}", name) for name in (one, other))
-    return " (or one host before and after a boot: names are replaced by others then)" if replaced else ""
+    replaced = [re.fullmatch("host-[0-9a-f]{6}", name) is not None for name in (one, other)]
+    if all(replaced):
+        return " (or one host before and after a boot: names are replaced by others then)"
+    return " (or one host, whose name was replaced in one of them)" if any(replaced) else ""
 
 
 class Source(NamedTuple):

@@ -24,6 +24,7 @@ def diff_page(answer: DiffAnswer, style: Style) -> list[Block]:
         Title(_headline(answer)),
         Prose(over),
         Fields((("before", _side(answer.before)), ("after", _side(answer.after))), _LABEL),
+        *_open(answer),
         *_findings(answer, style),
         *_states(answer.states),
         *_processes(answer),
@@ -40,6 +41,7 @@ def _headline(answer: DiffAnswer) -> str:
     host = answer.after.host.name
     numbers = (
         (len(answer.appeared), "new"),
+        (len(answer.not_asked_before), "not known before"),
         (len(answer.gone), "gone"),
         (len(answer.changed), "changed"),
         (answer.stayed, "as before"),
@@ -48,16 +50,30 @@ def _headline(answer: DiffAnswer) -> str:
     return f"{host}: findings: {found}" if found else f"{host}: no findings, before or after"
 
 
+def _open(answer: DiffAnswer) -> list[Block]:
+    """What silence may hide: rules that one of the two leaves open."""
+    (then, now), (told_then, told_now) = answer.unchecked, answer.checked
+    if not then and not now:
+        return []
+    rules = f"{told_then} of {then + told_then} rules answered before, {told_now} after"
+    return [Prose(f"{rules}: check --from FILE --unanswered says what to ask for")]
+
+
 def _side(side: Side) -> str:
     return f"{side.taken_at}, {side.host.name}, {source_words(side.recording)}"
 
 
 def _findings(answer: DiffAnswer, style: Style) -> list[Block]:
-    new = tuple(
-        Found(
-            one.severity, f"{one.subject['label']}: {one.title}", style.asks(f"tcpdoctor explain {one.rule}")
+    new, unknown = (
+        tuple(
+            Found(
+                one.severity,
+                f"{one.subject['label']}: {one.title}",
+                style.asks(f"tcpdoctor explain {one.rule}"),
+            )
+            for one in found[:_MOST]
         )
-        for one in answer.appeared[:_MOST]
+        for found in (answer.appeared, answer.not_asked_before)
     )
     gone = tuple(Found(one.severity, f"{one.label}: {one.title}") for one in answer.gone[:_MOST])
     changed = tuple(
@@ -67,25 +83,39 @@ def _findings(answer: DiffAnswer, style: Style) -> list[Block]:
     unanswered = tuple(
         Found(one.severity, f"{one.label}: {one.title} ({one.reason})") for one in answer.unanswered[:_MOST]
     )
-    named = (("New", new), ("Gone", gone), ("Changed", changed), ("Not answered any more", unanswered))
+    named = (
+        ("New", new),
+        ("There now, and not known before", unknown),
+        ("Gone", gone),
+        ("Changed", changed),
+        ("Not answered any more", unanswered),
+    )
     return [Section(title, rows) for title, rows in named if rows]
 
 
 def _states(states: Sequence[StateDifference]) -> list[Block]:
     rows = tuple(
-        (each.state, _number(each.before), _number(each.after), _change(each), _number(each.stayed))
+        (
+            each.state,
+            _number(each.before),
+            _number(each.after),
+            _change(each.before, each.after),
+            _number(each.stayed),
+        )
         for each in states
         if each.before != 0 or each.after != 0
     )
     if not rows:
         return [Section("Sockets", (Prose("None, before or after."),))]
+    if all(isinstance(side, Missing) for each in states for side in (each.before, each.after)):
+        return []  # the reason is said of the processes
     return [_table("Sockets", ("STATE", "BEFORE", "AFTER", "CHANGE", "THE SAME"), rows, len(rows))]
 
 
-def _change(each: StateDifference) -> str:
-    if isinstance(each.before, Missing) or isinstance(each.after, Missing):
+def _change(before: Reading[int], after: Reading[int]) -> str:
+    if isinstance(before, Missing) or isinstance(after, Missing):
         return "unknown"
-    return _signed(each.after - each.before)
+    return _signed(after - before)
 
 
 def _number(number: Reading[int]) -> str:
@@ -100,7 +130,13 @@ def _processes(answer: DiffAnswer) -> list[Block]:
     if isinstance(answer.processes, Missing):
         return [Section("By process", (Prose(f"Not known: {answer.processes.reason}."),))]
     rows = tuple(
-        (each.process, each.state, f"{each.before:,}", f"{each.after:,}", _signed(each.after - each.before))
+        (
+            each.process,
+            each.state,
+            _number(each.before),
+            _number(each.after),
+            _change(each.before, each.after),
+        )
         for each in answer.processes[:_MOST]
     )
     heads = ("PROCESS", "STATE", "BEFORE", "AFTER", "CHANGE")
@@ -108,15 +144,19 @@ def _processes(answer: DiffAnswer) -> list[Block]:
 
 
 def _destinations(answer: DiffAnswer) -> list[Block]:
-    if isinstance(answer.destinations, Missing) or not answer.destinations:
+    if isinstance(answer.destinations, Missing):
+        if isinstance(answer.processes, Missing):
+            return []
+        return [Section("Outgoing connections", (Prose(f"Not compared: {answer.destinations.reason}."),))]
+    if not answer.destinations:
         return []
     rows = tuple(
         (
             each.destination,
             each.source,
-            f"{each.before:,}",
-            f"{each.after:,}",
-            _signed(each.after - each.before),
+            _number(each.before),
+            _number(each.after),
+            _change(each.before, each.after),
         )
         for each in answer.destinations[:_MOST]
     )

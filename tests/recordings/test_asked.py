@@ -189,3 +189,24 @@ def test_every_page_says_what_was_read(words, format_of_it):
     answer = tcpdoctor(*words, "--from", CASE, "--format", format_of_it)
     assert answer.stderr == ""
     assert "from pasted output (ss)" in answer.stdout
+
+
+RANGE_IN_THE_WAY = """\
+$ ss -tuan
+Netid State  Recv-Q Send-Q Local Address:Port Peer Address:Port Process
+udp   UNCONN 0      0      0.0.0.0:33333      0.0.0.0:*
+tcp   LISTEN 0      128    0.0.0.0:22         0.0.0.0:*
+tcp   LISTEN 0      128    [::]:22            [::]:*
+tcp   ESTAB  0      0      10.0.0.1:22        10.0.0.9:55123
+$ sysctl net.ipv4
+net.ipv4.ip_local_port_range = 50000	50999
+net.ipv4.ip_local_reserved_ports =
+"""
+
+
+def test_a_plan_reserves_the_udp_servers_of_the_recording(tmp_path):
+    (tmp_path / "ss.txt").write_text(RANGE_IN_THE_WAY, encoding="utf-8")
+    report = json.loads(tcpdoctor("check", "--from", str(tmp_path / "ss.txt"), "--json").stdout)
+    reserved, wider = report["plan"]
+    assert (reserved["key"], reserved["value"]) == ("net.ipv4.ip_local_reserved_ports", "33333")
+    assert "was not looked at" not in wider["risk"]

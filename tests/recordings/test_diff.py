@@ -121,3 +121,54 @@ def test_what_cannot_be_read_is_one_line_and_3(tmp_path):
     (tmp_path / "a").write_text(json.dumps({"schema": "tcpdoctor.check/1"}))
     assert "tcpdoctor.check/1" in complaint(tcpdoctor("diff", str(tmp_path / "a"), str(tmp_path / "a")))
     assert "standard input is one recording" in complaint(tcpdoctor("diff", "-", "-"))
+
+
+def listed(text, tmp_path, name):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    return str(tmp_path / name)
+
+
+@pytest.fixture
+def forms(tmp_path):
+    """The same moment as several programs tell it."""
+    names = ("ss-tanoempi", "ss-tan", "pipeline-awk-uniq", "sysctl-a")
+    paths = {name: str(SAMPLES / f"{name}.txt") for name in names}
+    lines = (SAMPLES / "ss-tanp.txt").read_text(encoding="utf-8").splitlines(keepends=True)
+    return paths | {"part": listed("".join(line for line in lines if "TIME-WAIT" in line), tmp_path, "part")}
+
+
+def compared(one, other):
+    answer = tcpdoctor("diff", one, other, "--format", "json")
+    assert answer.returncode == 0
+    return described(answer.stdout)
+
+
+def test_a_listing_without_names_does_not_say_that_a_process_had_none(forms):
+    found = compared(forms["ss-tan"], forms["ss-tanoempi"])
+    assert found["processes"] is None
+    assert "names no process" in found["missing"]["processes"]
+
+
+def test_counts_and_parts_do_not_say_that_there_was_no_connection(forms):
+    for form in ("pipeline-awk-uniq", "part"):
+        found = compared(forms[form], forms["ss-tanoempi"])
+        assert found["destinations"]
+        assert {each["before"] for each in found["destinations"]} <= {None, 7}
+
+
+def test_a_finding_of_a_rule_that_was_open_before_is_not_called_new(forms):
+    found = compared(forms["sysctl-a"], forms["ss-tanoempi"])
+    assert found["appeared"] == []
+    assert "accept-queue-full" in {each["rule"] for each in found["not_asked_before"]}
+    assert found["unchecked"][0] > 0
+    text = tcpdoctor("diff", forms["sysctl-a"], forms["ss-tanoempi"]).stdout
+    assert "There now, and not known before" in text
+    assert "rules answered before" in text
+
+
+def test_who_connects_is_not_compared_across_another_range_of_ports():
+    wider = {"net.ipv4.ip_local_port_range": (40_000, 40_999)}
+    look = AFTER.samples.after
+    changed = look._replace(sysctls={**look.sysctls, **wider})
+    found = compare_recordings(BEFORE, AFTER._replace(samples=Samples(None, changed)))
+    assert "ip_local_port_range" in found.destinations.reason
