@@ -558,7 +558,8 @@ _CLOSED = re.compile(
     r"closed (?:the )?connection (?:without|unexpectedly)|closed by (?:the )?remote host"
     r"|connection closed by (?:remote|foreign|peer)|empty reply from server"
     r"|prematurely closed connection|connection (?:was )?closed (?:unexpectedly|prematurely)|unexpected EOF"
-    r"|EOF occurred|EOF detected|end of stream|server has gone away|lost connection to mysql server",
+    r"|EOF occurred|EOF detected|end of stream|server has gone away|lost connection to mysql server"
+    r"|server disconnected|ClosedChannelException|handshake error from .*: EOF$",
     re.IGNORECASE,
 )
 

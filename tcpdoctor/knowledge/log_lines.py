@@ -171,6 +171,11 @@ OWN_LIMITS = (
         "together: a limit of nginx.conf. What it holds: tcpdoctor explain nginx",
     ),
     OwnLimit(
+        "worker_connections exceed open file resource limit",
+        "nginx may open fewer descriptors than it may hold connections: worker_rlimit_nofile in nginx.conf, "
+        "or LimitNOFILE= of its unit. What it holds: tcpdoctor explain nginx",
+    ),
+    OwnLimit(
         r"no live upstreams|no healthy upstream|has no server available",
         "the proxy has taken every server of that group out, or never had one: its lines before say why each "
         "failed. Ask about one of them: tcpdoctor explain HOST:PORT",
@@ -218,7 +223,8 @@ OWN_LIMITS = (
         "namespace: tcpdoctor explain PORT --netns PID",
     ),
     OwnLimit(
-        r"^(?:\S+ )*failed to listen on (?!.*errno)[^:]*$|could not create any tcp/ip sockets",
+        r"^(?:\S+ )*failed to listen on (?!.*errno)[^:]*$|could not create any tcp/ip sockets"
+        r"|still could not bind|cannot bind any address",
         "a socket could not be opened; the line before says which and why: journalctl -u UNIT -b, and "
         "tcpdoctor explain with that line",
     ),
