@@ -15,6 +15,7 @@ from tcpdoctor.answers.plan import setter_of
 from tcpdoctor.answers.planned import LeftUndone, PlannedAdvice, PlannedChange, ToldPlan, write_command
 from tcpdoctor.answers.record import Host, Is, Time, host_of, utc
 from tcpdoctor.diagnosis.finding import Finding, Severity
+from tcpdoctor.diagnosis.plan import RESERVED_PORTS
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.sysctl_value import is_same
 from tcpdoctor.kernel.boot_lines import BootLine, boot_line, lines_replaced
@@ -23,6 +24,8 @@ from tcpdoctor.kernel.fix_ending import (
     is_here,
     is_of_this_boot,
     is_under_way,
+    lasts_in_file,
+    leads_there,
     read_boot_file,
     roll_back,
     roll_forward,
@@ -35,7 +38,9 @@ from tcpdoctor.kernel.fix_journal import (
     JournalFolder,
     boot_id,
     boottime,
+    close_journal,
     locked_journal,
+    namespace_cookie,
     own_process,
     read_journal,
     sweep_folder,
@@ -48,7 +53,11 @@ from tcpdoctor.kernel.guard import (
     ends_by_signal,
     unsignalled,
 )
-from tcpdoctor.kernel.namespaces import is_initial_namespace, network_namespace, read_identity
+from tcpdoctor.kernel.namespaces import (
+    is_initial_namespace,
+    network_namespace,
+    read_identity,
+)
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.kernel.sysctl import is_read_only
@@ -99,19 +108,43 @@ class Consent(NamedTuple):
     """Says what is being done."""
 
 
-def planned_answer(plan: ToldPlan, snapshot: Snapshot, file: str | None) -> FixAnswer:
-    """Return a plan as an answer; nothing is changed."""
+def planned_answer(
+    plan: ToldPlan, snapshot: Snapshot, file: str | None, untold: Mapping[str, int] | None = None
+) -> FixAnswer:
+    """Return a plan as an answer; nothing is changed.
+
+    Args:
+        plan: What is to be done.
+        snapshot: Of the host.
+        file: Where the lines for the next boot go.
+        untold: By rule, how many findings there are besides those that the plan is made for.
+    """
     return FixAnswer(
         schema="tcpdoctor.fix/1",
         host=Host(snapshot.host, snapshot.kernel, str(snapshot.namespace), snapshot.namespace_name),
         state="planned",
         changes=plan.changes,
         advice=plan.advice,
-        left=plan.left,
+        left=(*plan.left, *_beyond(plan, untold or {})),
         taken_at=utc(snapshot.taken_at),
         reason=None,
         file=file,
     )
+
+
+_READ_ONLY = "/proc/sys is mounted read-only here, as in most containers; do it on the host"
+
+
+def _beyond(plan: ToldPlan, untold: Mapping[str, int]) -> list[LeftUndone]:
+    """What cannot be done from here, or yet: findings of one rule are told up to a number."""
+    if plan.changes and is_read_only():
+        return [LeftUndone(None, "--apply", _READ_ONLY)]
+    rules = {rule for change in plan.changes if change.key == RESERVED_PORTS for rule in change.rules}
+    return [
+        LeftUndone(rule, "", f"{number:,} more ports: run it again once these are reserved")
+        for rule, number in untold.items()
+        if rule in rules
+    ]
 
 
 def fix_exit_code(answer: FixAnswer) -> int:
@@ -133,7 +166,7 @@ def refuse_to_apply(place: FixPlace) -> None:
     if os.geteuid() != 0:
         raise QuestionError("only root may change settings; run as root")
     if is_read_only():
-        raise QuestionError("/proc/sys is mounted read-only here, as in most containers; do it on the host")
+        raise QuestionError(_READ_ONLY)
     if place.file is not None:
         folder = os.path.dirname(place.file)
         above = folder if os.path.isdir(folder) else os.path.dirname(folder)
@@ -175,11 +208,28 @@ def _end_earlier(folder: JournalFolder) -> FixJournal | None:
     if not is_of_this_boot(journal) and journal.state == "pending":
         return end_journal(folder, journal)
     if journal.state in ("pending", "keeping", "kept") and not is_here(journal):
-        raise QuestionError(
-            f"{clean(folder.path, 300)} is of network namespace {journal.namespace}; "
-            "undo it there (tcpdoctor fix --undo --netns), or give another --journal"
-        )
+        return _of_elsewhere(folder, journal)
     return end_journal(folder, journal)
+
+
+def _of_elsewhere(folder: JournalFolder, journal: FixJournal) -> FixJournal:
+    """Forget what was changed in a network namespace that is gone, and nowhere else.
+
+    Raises:
+        QuestionError: It is still there, or its lines are in a file.
+        OSError: The journal could not be written.
+    """
+    where = leads_there(journal)
+    if where is None and not lasts_in_file(journal):
+        gone = journal._replace(state="undone", changes=(), earlier=())
+        close_journal(folder, gone)
+        return gone
+    netns = "NAME" if isinstance(where, Missing) else where
+    how = "first (tcpdoctor fix --undo)" if netns is None else f"there (tcpdoctor fix --undo --netns {netns})"
+    raise QuestionError(
+        f"{clean(folder.path, 300)} is of network namespace {journal.namespace}; "
+        f"undo it {how}, or give another --journal"
+    )
 
 
 def apply_fix(
@@ -198,9 +248,9 @@ def apply_fix(
         QuestionError: Nothing was changed: another run is under way, a setting is no more what was looked at,
             or the journal cannot be written.
     """
-    chosen = _applicable(planned.changes, needs, place)
+    chosen = applicable(planned.changes, needs, place)
     if not chosen:
-        return planned._replace(state="failed", reason="Nothing was changed: nothing of it would last.")
+        return _told(planned, chosen, Ended("failed", "Nothing was changed: nothing of it would last."))
     run = os.urandom(8).hex()
     with ends_by_signal():
         try:
@@ -240,10 +290,10 @@ class Ended(NamedTuple):
     """What is found afterwards, of what was kept."""
 
 
-def _applicable(
+def applicable(
     changes: Sequence[PlannedChange], needs: Mapping[str, str], place: FixPlace
 ) -> tuple[PlannedChange, ...]:
-    """Those that last as long as they are meant to, without those that lack what they need."""
+    """Return what of a plan lasts as long as it is meant to, without what lacks the change that it needs."""
     lasting = [change for change in changes if place.file is None or not change.overridden]
     keys = {change.key for change in lasting}
     return tuple(change for change in lasting if needs.get(change.key, change.key) in keys)
@@ -281,6 +331,7 @@ def _begin(run: str, chosen: Sequence[PlannedChange], place: FixPlace, consent: 
                 file=place.file or own,
                 changes=changes,
                 earlier=kept,
+                cookie=namespace_cookie(),
             )
             write_journal(folder, journal)
         except OSError as error:
@@ -298,7 +349,8 @@ def _noted(change: PlannedChange, content: bytes, place: FixPlace) -> Changed:
     if isinstance(now, Missing):
         raise QuestionError(f"{change.key}: {now.reason}: nothing was changed")
     if not is_same(_value_text(change.now), now):
-        raise QuestionError(f"{change.key} has become {now} meanwhile: nothing was changed; look again")
+        shown = clean(now, 60)
+        raise QuestionError(f"{change.key} has become {shown} meanwhile: nothing was changed; look again")
     line = None
     if place.file is not None:
         line = BootLine(change.key, change.persist, lines_replaced(content, change.key, change.persist))
@@ -347,8 +399,8 @@ def _set_all(run: str, place: FixPlace) -> Missing | None:
             if refused is not None:
                 return refused
             if isinstance(now, Missing) or not is_same(change.after, now):
-                shown = now.reason if isinstance(now, Missing) else now
-                return Missing(f"{change.key} is {shown} after writing {change.after}")
+                shown = clean(now.reason if isinstance(now, Missing) else now, 200)
+                return Missing(f"{change.key} is {shown} after writing {clean(change.after, 200)}")
     return None
 
 
@@ -380,14 +432,27 @@ def _extend(run: str, place: FixPlace, seconds: float) -> bool:
 def _back(run: str, place: FixPlace, reason: str, state: Literal["undone", "failed"] = "undone") -> Ended:
     with unsignalled(), locked_journal(place.journal) as folder:
         journal = _mine(folder, run)
-        if journal is None:
-            return Ended(state, reason)
-        try:
-            ended = roll_back(folder, journal, state)
-        except OSError as error:
-            why = (error.strerror or str(error)).lower()
-            return Ended(state, f"{reason} {clean(place.journal, 300)} could not be written: {why}.")
+        return Ended(state, reason) if journal is None else _gone_back(folder, journal, reason, state)
+
+
+def _gone_back(
+    folder: JournalFolder, journal: FixJournal, reason: str, state: Literal["undone", "failed"] = "undone"
+) -> Ended:
+    try:
+        ended = roll_back(folder, journal, state)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        return Ended(state, f"{reason} {clean(folder.path, 300)} could not be written: {why}.")
     return Ended("failed" if ended.state == "failed" else state, reason, ended.said)
+
+
+def _set_by_others(journal: FixJournal) -> str | None:
+    """Say which setting somebody else has set since it was changed; None where each has our value."""
+    for change in journal.changes:
+        now = held_text(change.key)
+        if isinstance(now, Missing) or not is_same(change.after, now):
+            return f"{change.key} is {clean(now.reason if isinstance(now, Missing) else now, 200)} by now"
+    return None
 
 
 def _keep(run: str, place: FixPlace) -> Ended:
@@ -395,6 +460,9 @@ def _keep(run: str, place: FixPlace) -> Ended:
         journal = _mine(folder, run)
         if journal is None:
             return Ended("undone", "Undone by its guard: the time was over.")
+        other = _set_by_others(journal)
+        if other is not None:
+            return _gone_back(folder, journal, f"Undone at once: {other}, somebody else has set it.")
         keeping = journal._replace(state="keeping")
         try:
             write_journal(folder, keeping)
@@ -428,17 +496,25 @@ def _told(planned: FixAnswer, chosen: Sequence[PlannedChange], ended: Ended) -> 
     ]
     left += [LeftUndone(None, "", text) for text in ended.said]
     rules = {rule for change in chosen for rule in change.rules}
-    left += [
-        LeftUndone(finding.rule, finding.label, f"still found: {finding.headline or finding.title}")
-        for finding in ended.after
-        if finding.rule in rules
-    ]
+    left += _still_found([finding for finding in ended.after if finding.rule in rules])
     return planned._replace(
         state=ended.state,
         reason=ended.reason,
         changes=changes,
         left=(*planned.left, *dict.fromkeys(left)),
     )
+
+
+def _still_found(findings: Sequence[Finding]) -> list[LeftUndone]:
+    """What the rules that asked for a change still find, the worst of each and how many."""
+    of: dict[str, list[Finding]] = {}
+    for finding in findings:
+        of.setdefault(finding.rule, []).append(finding)
+    left = []
+    for rule, (worst, *others) in of.items():
+        more = f" (and {len(others):,} more)" if others else ""
+        left.append(LeftUndone(rule, worst.label, f"still found: {worst.headline or worst.title}{more}"))
+    return left
 
 
 # undo, and what is pending
@@ -459,12 +535,29 @@ def undo_fix(place: FixPlace) -> FixAnswer:
         if is_under_way(journal):
             raise QuestionError(f"tcpdoctor fix --apply is under way (pid {journal.applier[0]}); end that")
         if not is_here(journal) and (is_of_this_boot(journal) or journal.state != "pending"):
-            raise QuestionError(f"what was changed is in network namespace {journal.namespace}; give --netns")
+            _refuse_elsewhere(folder, journal)
         if not is_of_this_boot(journal) and journal.state == "pending" and not journal.undoing:
             end_journal(folder, journal)
             raise QuestionError("there is nothing to undo: this host has been started since")
         ended, changes = _undone(folder, journal)
     return _undone_answer(ended, changes)
+
+
+def _refuse_elsewhere(folder: JournalFolder, journal: FixJournal) -> None:
+    """Let lines of a namespace that is gone be taken out of their file; all else is undone in its namespace.
+
+    Raises:
+        QuestionError: There is nothing to take out, or the namespace is there, and how to enter it.
+        OSError: The journal could not be written.
+    """
+    where = leads_there(journal)
+    if where is None and lasts_in_file(journal):
+        return
+    if where is None:
+        _of_elsewhere(folder, journal)
+        raise QuestionError(f"there is nothing to undo: network namespace {journal.namespace} is gone")
+    netns = "NAME" if isinstance(where, Missing) else where
+    raise QuestionError(f"what was changed is in network namespace {journal.namespace}; give --netns {netns}")
 
 
 def _undone(folder: JournalFolder, journal: FixJournal) -> tuple[FixJournal, tuple[Changed, ...]]:
@@ -484,7 +577,10 @@ def _undone(folder: JournalFolder, journal: FixJournal) -> tuple[FixJournal, tup
         guard = arm_guard(folder.path, pending.run)
         return roll_back(folder, pending), changes
     except (OSError, QuestionError) as error:
-        why = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+        why = str(error)
+        if isinstance(error, OSError):
+            path = folder.path if guard is None else journal.file or folder.path
+            why = f"{path}: {(error.strerror or str(error)).lower()}"
         _restore(folder, journal)
         raise QuestionError(f"nothing was undone: {clean(why, 300)}") from None
     finally:

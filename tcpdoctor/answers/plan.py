@@ -12,16 +12,17 @@ from tcpdoctor.answers.planned import (
     write_command,
 )
 from tcpdoctor.answers.settings import ToldSetting, look_at_settings
-from tcpdoctor.answers.settings_files import apply_files
+from tcpdoctor.answers.settings_files import Applied, apply_files
 from tcpdoctor.diagnosis.finding import Finding
 from tcpdoctor.diagnosis.plan import Plan, SettingChange, setting_text
-from tcpdoctor.diagnosis.sysctl_look import Source, Sources, origin
+from tcpdoctor.diagnosis.sysctl_look import ALIASES, Source, Sources, Write, origin
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.sysctl_value import is_same
 from tcpdoctor.kernel.boot_lines import BootLine, boot_line, put_lines
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.kernel.sysctl_files import FOLDERS, Reader, SettingsFile, Tree, read_boot_settings, read_tree
+from tcpdoctor.kernel.text import clean
 from tcpdoctor.kernel.tuned import Tuned, read_reapplied, read_tuned
 
 SYSCTL_FOLDER = "/etc/sysctl.d"
@@ -100,6 +101,7 @@ def _told_change(
         undo=("tcpdoctor fix --undo", write_command(change.key, before)),
         boot=_at_boot(change.key, snapshot),
         overridden=wins is not None,
+        owned=None if setting is None else setting.set_by is not None,
     )
 
 
@@ -148,7 +150,8 @@ def overrides_at_boot(changes: Sequence[SettingChange], folder: str) -> Mapping[
     ours = os.path.join(folder, BOOT_FILE)
     lines = [BootLine(each.key, boot_line(each.key, setting_text(each.value))) for each in changes]
     tree = _with_ours(read_tree(), ours, lines)
-    applied = apply_files({reader: tree.of(reader) for reader in Reader})
+    order = {reader: tree.of(reader) for reader in Reader}
+    applied = apply_files(order)
     tuned = read_tuned()
     tuned = None if isinstance(tuned, Missing) else tuned
     files = [applied.last[reader] for reader in Reader]
@@ -156,19 +159,46 @@ def overrides_at_boot(changes: Sequence[SettingChange], folder: str) -> Mapping[
     found: dict[str, str] = {}
     for change in changes:
         path, value = change.key.replace(".", "/"), setting_text(change.value)
-        winner = _other_winner(path, value, sources)
+        for reader in Reader:
+            why = _kept_from(path, value, order[reader], applied, reader)
+            if why is not None:
+                found.setdefault(change.key, f"{_WHEN[reader]} {why}")
+        winner = origin(path, value, sources).later
         if winner is not None:
-            found[change.key] = f"at the next boot {_called(winner)} sets it to {winner.value}"
+            shown = clean(winner.value, 100)
+            found.setdefault(change.key, f"at the next boot {_called(winner)} sets it to {shown}")
     return found
 
 
-def _other_winner(path: str, value: str, sources: Sources) -> Source | None:
-    """What sets something else in the end: by one of the readers of files, or after them."""
-    for last in sources.files:
-        write = last.get(path)
-        if write is not None and not is_same(write.value, value):
-            return Source("file", write.by.file, write.by.line.number, write.value)
-    return origin(path, value, sources).later
+_WHEN = {Reader.SYSTEMD: "at the next boot", Reader.PROCPS: "at the next boot, or by sysctl --system,"}
+
+
+def _kept_from(
+    path: str, value: str, files: Sequence[SettingsFile], applied: Applied, reader: Reader
+) -> str | None:
+    """What of the files one reader applies instead of our line; None where ours counts."""
+    write = applied.last[reader].get(path)
+    names = {path, *(alias for pair in ALIASES.items() if path in pair for alias in pair)}
+    for other in names - {path}:
+        write = _later(write, applied.last[reader].get(other), files)
+    if write is not None:
+        if is_same(write.value, value):
+            return None
+        return f"{clean(write.by.file, 300)} line {write.by.line.number} sets it to {clean(write.value, 100)}"
+    lines = applied.lines[reader]
+    for file in reversed(files):
+        for line in reversed(lines[file.path].lines if file.path in lines else ()):
+            if line.path is not None and line.target in names:
+                what = "keeps it from being set" if line.value is None else "has a value that is refused"
+                return f"{clean(file.path, 300)} line {line.number} {what}"
+    return None
+
+
+def _later(one: Write | None, other: Write | None, files: Sequence[SettingsFile]) -> Write | None:
+    """Which of two writes comes last."""
+    places = {file.path: number for number, file in enumerate(files)}
+    found = [write for write in (one, other) if write is not None]
+    return max(found, key=lambda write: (places[write.by.file], write.by.line.number), default=None)
 
 
 def _called(source: Source) -> str:

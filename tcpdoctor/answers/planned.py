@@ -41,6 +41,9 @@ class PlannedChange(NamedTuple):
         bool, Is("Something else would win at the next boot, so that it is not applied but for this boot.")
     ]
     applied: Annotated[bool, Is("tcpdoctor fix has made this change, or taken it back.")] = False
+    owned: Annotated[
+        bool | None, Is("A file, TuneD or the command line has set what runs; null: nobody looked.")
+    ] = None
 
 
 class PlannedAdvice(NamedTuple):
@@ -109,7 +112,20 @@ def _ground(snapshot: Snapshot, *, here: bool) -> "PlanGround":
         tcp_pages=_tcp_pages(snapshot),
         longest_queue=_longest_queue(snapshot),
         tracked=_tracked(snapshot),
+        unprivileged_from=_first_unprivileged(snapshot),
+        memory=_memory(snapshot),
     )
+
+
+def _memory(snapshot: Snapshot) -> Reading[int]:
+    pages = snapshot.memory
+    return pages if isinstance(pages, Missing) else pages * snapshot.page_size
+
+
+def _first_unprivileged(snapshot: Snapshot) -> Reading[int]:
+    name = "net.ipv4.ip_unprivileged_port_start"
+    start = snapshot.sysctls.get(name, Missing(f"{name} was not read"))
+    return start if isinstance(start, int | Missing) else Missing(f"{name} is no number")
 
 
 def _tcp_pages(snapshot: Snapshot) -> Reading[int]:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tcpdoctor.answers.check import diagnose_on_demand, saw_too_little
+from tcpdoctor.answers.check import diagnose_on_demand, saw_too_little, untold_by_rule
 from tcpdoctor.answers.fix import (
     Consent,
     FixAnswer,
     FixPlace,
+    applicable,
     apply_fix,
     fix_exit_code,
     look_for_pending,
@@ -250,12 +251,13 @@ def _answer(wanted: _Wanted, target: Output) -> FixAnswer:
             return pending
     diagnosis, samples = _look(wanted)
     plan = _plan(wanted, diagnosis, samples)
-    planned = planned_answer(plan, samples.after, place.file)
+    planned = planned_answer(plan, samples.after, place.file, untold_by_rule(diagnosis))
     if not planned.changes and not planned.advice:
         _refuse_blindness(wanted.only, diagnosis, samples)
     if not wanted.apply or not planned.changes:
         return planned
-    if not wanted.yes and not _wants_it(planned, wanted.words, target):
+    number = len(applicable(planned.changes, plan.needs, place))
+    if number and not wanted.yes and not _wants_it(planned, number, wanted.words, target):
         return planned._replace(reason="Nothing was changed.")
     consent = Consent(
         seconds=wanted.confirm,
@@ -279,11 +281,11 @@ def _refuse_blindness(only: frozenset[str] | None, diagnosis: "Diagnosis", sampl
         raise QuestionError(f"no plan: {rules} could not be answered ({asked[0].reason})")
 
 
-def _wants_it(planned: FixAnswer, words: FixWords, target: Output) -> bool:
+def _wants_it(planned: FixAnswer, number: int, words: FixWords, target: Output) -> bool:
     """Show the plan where the question is asked, and ask."""
     text = target._replace(format="text", file=None)
     page = fix_page(planned, style_of(text), words._replace(apply=""))
-    return ask_to_apply(laid_out(page, text), len(planned.changes))
+    return ask_to_apply(laid_out(page, text), number)
 
 
 def _plan(wanted: _Wanted, diagnosis: "Diagnosis", samples: "Samples") -> ToldPlan:

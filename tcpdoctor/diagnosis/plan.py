@@ -39,6 +39,10 @@ class PlanGround(NamedTuple):
     """The longest accept queue that a listener may have."""
     tracked: Reading[float] = Missing("tracked connections were not counted")
     """How much of the table of tracked connections is used, as a share."""
+    unprivileged_from: Reading[int] = Missing("net.ipv4.ip_unprivileged_port_start was not read")
+    """Below it the kernel lets no range of ephemeral ports begin."""
+    memory: Reading[int] = Missing("the memory of the machine was not read")
+    """Bytes that the machine has."""
 
 
 class SettingChange(NamedTuple):
@@ -316,6 +320,8 @@ def _not_now(change: SettingChange, ground: PlanGround) -> str | None:
     now, value = _numbers_or_none(change.now), _numbers_or_none(change.value)
     if not now or not value:
         return None
+    if value > now and (why := _too_dear(change.key, value[0], ground.memory)) is not None:
+        return why
     if change.key == "net.ipv4.tcp_mem" and value[-1] < now[-1] and _exceeds(ground.tcp_pages, value[1]):
         return f"TCP holds {ground.tcp_pages:,} pages and would drop data: lower it when it holds less"
     if change.key == _TRACKED_FOR and value > now and _exceeds(ground.tracked, _ROOM_FOR_OLD_ENTRIES):
@@ -326,6 +332,30 @@ def _not_now(change: SettingChange, ground: PlanGround) -> str | None:
     if is_long and not isinstance(ground.longest_queue, Missing) and ground.longest_queue < now[0]:
         return f"no listener asks for more than {ground.longest_queue:,}: raise the backlog in its program"
     return None
+
+
+_COSTS = {
+    "fs.file-max": (1024, 0.25),
+    "net.ipv4.tcp_max_orphans": (65_536, 0.5),
+    "net.ipv4.tcp_max_tw_buckets": (256, 0.125),
+    "net.netfilter.nf_conntrack_max": (320, 0.125),
+}
+"""What one of them costs in bytes that cannot be swapped out, and the share of the memory that all may have.
+
+Kernels of themselves allow less: a quarter of the memory to orphans, a tenth to open files, a hundredth to
+the other two.
+"""
+
+
+def _too_dear(key: str, number: int, memory: Reading[int]) -> str | None:
+    """Why a higher limit is too much for a small machine; None where it is not, or that is not known."""
+    cost, share = _COSTS.get(key, (0, 1.0))
+    if isinstance(memory, Missing) or number * cost <= memory * share:
+        return None
+    return (
+        f"{number:,} may take {number * cost >> 20:,} MiB that cannot be swapped out, of "
+        f"{memory >> 20:,} MiB in all: too much for this machine"
+    )
 
 
 _TRACKED_FOR = "net.netfilter.nf_conntrack_tcp_timeout_established"
@@ -352,7 +382,13 @@ def _reserve_before_widening(
     if not ground.udp:
         unseen = "Which UDP servers are in it was not looked at: reserve their ports as well."
         wider = changes[PORT_RANGE] = wider._replace(risk=f"{wider.risk} {unseen}")
+    wider = changes[PORT_RANGE] = _from_unprivileged(wider, ground.unprivileged_from)
     before, after = _numbers(wider.now), _numbers(wider.value)
+    if after == before:
+        del changes[PORT_RANGE]
+        why = f"{PORT_RANGE}: it begins where net.ipv4.ip_unprivileged_port_start lets it"
+        left += [LeftOver(rule, "", why) for rule in wider.rules]
+        return
     if not 0 < after[0] < after[1] <= _LAST_PORT:
         del changes[PORT_RANGE]
         return
@@ -371,6 +407,16 @@ def _reserve_before_widening(
         return
     changes[PORT_RANGE] = wider._replace(needs=RESERVED_PORTS)
     changes[RESERVED_PORTS] = _reservation(changes.get(RESERVED_PORTS), whole, wider, ground)
+
+
+def _from_unprivileged(wider: SettingChange, start: Reading[int]) -> SettingChange:
+    """The change with a range that the kernel takes: it refuses one that begins in the privileged ports."""
+    low, high = _numbers(wider.value)
+    if isinstance(start, Missing) or low >= start:
+        return wider
+    low = min(start, _numbers(wider.now)[0])
+    computed = f"{wider.computed} It cannot begin below net.ipv4.ip_unprivileged_port_start, {start}."
+    return wider._replace(value=[low, high], computed=computed)
 
 
 def _newly_ephemeral(

@@ -18,6 +18,7 @@ from tcpdoctor.kernel.fix_journal import (
     boottime,
     close_journal,
     is_at_work,
+    namespace_cookie,
     open_durable_folder,
     read_own_file,
     remove_durably,
@@ -25,24 +26,55 @@ from tcpdoctor.kernel.fix_journal import (
     sweep_folder,
     write_journal,
 )
-from tcpdoctor.kernel.namespaces import is_initial_namespace, network_namespace
-from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.namespace_entry import find_namespaces
+from tcpdoctor.kernel.namespaces import (
+    is_initial_namespace,
+    network_namespace,
+    sees_all_processes_of_machine,
+    shares_namespace,
+)
+from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.sysctl_writes import held_text, write_setting
 from tcpdoctor.kernel.text import clean
 
 _FILE_MODE = 0o644
+_LONGEST_PART = 4000
+"""Characters of a list of ports that the kernel takes at once at least: a page less its last, cut number."""
 
 
 def is_here(journal: FixJournal) -> bool:
     """Whether it is about the network namespace of the calling thread."""
     if journal.initial and is_initial_namespace() is True:
         return True
-    return journal.namespace == network_namespace()
+    if journal.namespace != network_namespace():
+        return False
+    return journal.cookie is None or journal.cookie == namespace_cookie()
 
 
 def is_of_this_boot(journal: FixJournal) -> bool:
     """Whether nothing has started anew since."""
     return journal.boot == boot_id()
+
+
+def leads_there(journal: FixJournal) -> Reading[str | None]:
+    """Return what `--netns` takes for the namespace of a journal; None where that is gone."""
+    if journal.initial:
+        return "1"
+    if not is_of_this_boot(journal) or journal.namespace == network_namespace():
+        return None  # where we are not in it, but in one that has its inode by now
+    if not sees_all_processes_of_machine():
+        return Missing("not all processes of the machine are visible here")
+    found = find_namespaces()
+    place = next((place for place in found.places if place.inode == journal.namespace), None)
+    if place is None:
+        hidden = found.hidden - (shares_namespace(1) is None)  # process 1 is in the initial one
+        return Missing("not every process lets us see its namespace") if hidden > 0 else None
+    return place.name or str(place.pid)
+
+
+def lasts_in_file(journal: FixJournal) -> bool:
+    """Whether lines for the next boot are in a file."""
+    return any(change.line is not None for change in (*journal.earlier, *journal.changes))
 
 
 def is_under_way(journal: FixJournal) -> bool:
@@ -140,9 +172,15 @@ def _give_back(change: Changed) -> Missing | None:
 
 
 def _is_ours(now: str, change: Changed) -> bool:
-    """Whether a value is what we wrote; of several numbers the kernel may have taken the first ones only."""
+    """Whether a value is what we wrote; of several numbers the kernel may have taken the first ones only.
+
+    Of a list of ports longer than a page it takes a part, and adds the rest: who was killed between the two,
+    writing ours or going back, has left the part.
+    """
     if now == change.after:
         return True
+    if len(now) > _LONGEST_PART:
+        return any(f"{whole},".startswith(f"{now},") for whole in (change.before, change.after))
     parts, before, after = now.split(), change.before.split(), change.after.split()
     if not len(parts) == len(before) == len(after) > 1:
         return False

@@ -14,7 +14,9 @@ import fcntl
 import json
 import os
 import re
+import socket
 import stat
+import struct
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -70,6 +72,8 @@ class FixJournal(NamedTuple):
     """Whether somebody has asked for it to be undone, so that lines for the next boot go as well."""
     said: tuple[str, ...] = ()
     """What could not be undone, and why."""
+    cookie: int | None = None
+    """Of the network namespace: no other of this boot has it, as its inode may; None where there is none."""
 
 
 class JournalFolder(NamedTuple):
@@ -266,7 +270,14 @@ def _decoded(told: Mapping[str, Any]) -> FixJournal:
         tuple(map(_changed, told["earlier"])),
         told["undoing"],
         tuple(told["said"]),
+        _cookie(told.get("cookie")),
     )
+
+
+def _cookie(value: object) -> int | None:
+    if value is not None and type(value) is not int:
+        raise TypeError(value)
+    return value
 
 
 def _changed(told: Mapping[str, Any]) -> Changed:
@@ -297,6 +308,21 @@ def boot_id() -> str:
 def boottime() -> float:
     """Return seconds since boot, those of suspension included."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+_SO_NETNS_COOKIE = 71
+
+
+def namespace_cookie() -> int | None:
+    """Return the number that no other network namespace of this boot gets; None before Linux 5.14.
+
+    Inodes are given again as soon as a namespace is gone.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asked:
+            return struct.unpack("=Q", asked.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8))[0]  # type: ignore[no-any-return]
+    except OSError:
+        return None
 
 
 def own_process() -> tuple[int, str]:

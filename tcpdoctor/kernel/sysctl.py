@@ -415,7 +415,7 @@ def _look_in(folder: int, name: str, path: str) -> Held:
         text = decode(_read_in(folder, name))
     except OSError as error:
         return Held(exists=True, writable=writable, value=_unread(error))
-    return Held(exists=True, writable=writable, value=clean(" ".join(blank_split(text)), 4096))
+    return Held(exists=True, writable=writable, value=clean(" ".join(blank_split(text)), _LONGEST))
 
 
 def _read_in(folder: int, name: str) -> bytes:

@@ -32,7 +32,7 @@ def write_setting(key: str, value: str, root: str = PROC_SYS) -> Missing | None:
         try:
             if os.fstat(target).st_dev != os.fstat(folder).st_dev:
                 return Missing(f"{key}: another file system covers it here")
-            os.write(target, f"{value}\n".encode("ascii"))
+            _write_all(target, f"{value}\n".encode("ascii"))
         finally:
             os.close(target)
     except (OSError, ValueError) as error:
@@ -40,6 +40,12 @@ def write_setting(key: str, value: str, root: str = PROC_SYS) -> Missing | None:
     finally:
         os.close(folder)
     return None
+
+
+def _write_all(target: int, content: bytes) -> None:
+    """Write all of it: of a list of ports the kernel takes a page at once, and adds what follows."""
+    while content:
+        content = content[os.write(target, content) or len(content) :]
 
 
 _REASONS = {

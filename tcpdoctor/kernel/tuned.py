@@ -114,13 +114,14 @@ class _Loader:
         self._merge(entries, path)
 
     def _merge(self, entries: tuple[tuple[int, str, str, str], ...], path: str) -> None:
-        own = {key: value for _, section, key, value in entries if section == "sysctl"}
+        units = _sysctl_units(entries)
+        own = {key: value for _, section, key, value in entries if section in units}
         if own.get("replace", "").lower() in ("1", "true", "yes", "on"):
             self.settings.clear()
         for dropped in re.split("[,;]", own.get("drop", "")):
             self.settings.pop(dropped.strip().replace(".", "/"), None)
         for number, section, key, value in entries:
-            if section == "sysctl" and "." in key:
+            if section in units and "." in key:
                 setting = _setting(key, value, path.removeprefix(self.root), number)
                 self.settings[setting.path] = setting
 
@@ -130,6 +131,17 @@ class _Loader:
             if os.path.isfile(path):
                 return path, _read(path)
         return "", None
+
+
+def _sysctl_units(entries: tuple[tuple[int, str, str, str], ...]) -> set[str]:
+    """Sections that set sysctls: the one of that name, and others that say so; none that is not enabled."""
+    said = {(section, key): value for _, section, key, value in entries}
+    return {
+        section
+        for _, section, _, _ in entries
+        if said.get((section, "type"), section) == "sysctl"
+        and said.get((section, "enabled"), "1") in ("1", "True", "true")
+    }
 
 
 def _setting(key: str, value: str, file: str, number: int) -> TunedSetting:

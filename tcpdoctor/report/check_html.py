@@ -150,16 +150,19 @@ def _pictures(check: Check) -> list[str]:
 
 
 def _plan(check: Check) -> str:
-    """Return the settings that can be changed together, folded; nothing where there are none."""
+    """Return the settings that can be changed together, a list and the rest folded; nothing without any."""
     if not check.plan:
         return ""
-    from tcpdoctor.report.plan_text import change_blocks  # most hosts have no plan
+    from tcpdoctor.report.plan_text import change_blocks, change_lines  # most hosts have no plan
 
     style = PLAIN._replace(netns=check.netns)
+    lines = [block for change in check.plan for block in change_lines(change, lasts=not change.overridden)]
     blocks = [block for change in check.plan for block in change_blocks(change)]
     said = f"{plural(len(check.plan), 'setting')} at once, undone by itself: {style.asks('tcpdoctor fix')}"
     return (
-        f'<details class="finding" id="plan"><summary>{text(said)}</summary>{page_html(blocks)}</details>\n'
+        f'<details class="finding" id="plan"><summary>{text(said)}</summary>{page_html(lines)}'
+        f"<details><summary>How each was computed, what set it, how to verify and to undo it</summary>"
+        f"{page_html(blocks)}</details></details>\n"
     )
 
 

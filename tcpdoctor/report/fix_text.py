@@ -74,7 +74,7 @@ def _verdict(answer: FixAnswer) -> str:
         "undone": "as it was before, but for what is named below"
         if answer.left
         else "all is as it was before",
-        "failed": "not all was changed",
+        "failed": "not all is undone" if made else "nothing of it is kept",
     }[answer.state]
     return f"{answer.host.name}: {said}"
 
@@ -88,11 +88,14 @@ def _made(change: PlannedChange, answer: FixAnswer) -> Item:
     """A change and whether it is in force."""
     kept = answer.state == "kept" and change.applied
     lost = answer.state == "kept" and not change.applied
+    lost = lost or (answer.state == "failed" and not change.applied)
     lost = lost or (
         answer.state == "undone" and any(each.why.startswith(f"{change.key} ") for each in answer.left)
     )
     boot = (Prose(change.boot, "next boot"),) if kept and answer.file is not None and change.boot else ()
-    return Item(f"{change_words(change)}{' (not changed)' if lost else ''}", blocks=boot)
+    taken_back = answer.state == "undone" and not change.applied and not lost
+    how = " (undone)" if taken_back else " (not changed)" if lost else ""
+    return Item(f"{change_words(change)}{how}", blocks=boot)
 
 
 _MOST_ALIKE = 3
@@ -129,13 +132,15 @@ def _ending(answer: FixAnswer, style: Style, words: FixWords) -> list[Block]:
     """How it is done, and undone."""
     rows: list[tuple[str, str]] = []
     planned, kept = (bool(answer.changes) and answer.state == state for state in ("planned", "kept"))
+    for_now = planned and all(_would_not_last(change, answer) for change in answer.changes)
     if planned:
-        rows += [("apply", typed([style.asks(words.apply)], style))] if words.apply else []
+        apply = f"{words.apply} --runtime-only" if for_now else words.apply
+        rows += [("apply", typed([style.asks(apply)], style))] if words.apply else []
         rows.append(("then", "it looks again, asks, and undoes all of it unless you say y"))
     if planned or kept:
         rows.append(("undo", typed([style.asks(words.undo)], style)))
         later = ", written once you confirm" if planned else ""
-        rows.append(("lasts", _NOWHERE if answer.file is None else f"by {answer.file}{later}"))
+        rows.append(("lasts", _NOWHERE if answer.file is None or for_now else f"by {answer.file}{later}"))
     if planned and not words.long:
         rows.append(("more", "--long: how each was computed, what set it, how to verify it"))
     if answer.advice:

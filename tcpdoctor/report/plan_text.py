@@ -17,11 +17,16 @@ def change_lines(change: "PlannedChange", *, lasts: bool = True) -> list[Block]:
         change: One of a plan.
         lasts: Whether it outlives what else sets it at the next boot; without that it is not applied.
     """
-    said = [Prose(risk_words(change.risk), "risk")] if change.risk else []
+    said = [Prose(change.set_by, "set by")] if change.set_by and change.owned else []
+    said += [Prose(risk_words(change.risk), "risk")] if change.risk else []
     if not lasts:
         said.append(Prose(f"{change.conflict}; --runtime-only sets it until then", "not applied"))
+    elif change.conflict and change.overridden:
+        said.append(Prose(change.conflict, "next boot"))
     elif change.conflict:
         said.append(Prose(change.conflict.rpartition(": ")[2], "settled"))
+    if change.boot and lasts:
+        said.append(Prose(change.boot, "next boot"))
     key, _, values = change_words(change).partition(": ")
     return [Title(f": {values} ({', '.join(change.rules)})", key), Inset(tuple(said), 2)]
 
@@ -41,8 +46,11 @@ _LONGEST_VALUE = 60
 
 def change_words(change: "PlannedChange") -> str:
     """Say what a setting holds and shall hold; of a long list its beginning."""
-    now, value = (_beginning(value_words(each)) for each in (change.now, change.value))
-    return f"{change.key}: {now} -> {value}"
+    now, value = value_words(change.now), value_words(change.value)
+    added = [each for each in value.split(",") if each not in set(now.split(","))]
+    if len(now) > _LONGEST_VALUE and len(added) < value.count(","):
+        return f"{change.key}: {now.count(',') + 1:,} entries -> these and {_beginning(','.join(added))}"
+    return f"{change.key}: {_beginning(now)} -> {_beginning(value)}"
 
 
 def _beginning(text: str) -> str:

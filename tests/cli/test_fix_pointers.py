@@ -40,6 +40,9 @@ def test_check_and_explain_point_to_the_plan(in_namespace):
         "net.ipv4.tcp_syncookies",
     ]
     assert '<details class="finding" id="plan"><summary>3 settings at once' in page
+    folded = "<summary>How each was computed"
+    assert "(sack-off)" in page[page.index('id="plan"') : page.index(folded)]
+    assert "<dt>computed</dt>" in page[page.index(folded) :]
     assert "tcpdoctor fix listener-port-in-ephemeral-range" in port
     assert "By a setting that undoes itself: tcpdoctor fix listener-port-in-ephemeral-range" in " ".join(
         long.split()

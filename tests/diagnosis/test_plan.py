@@ -117,6 +117,21 @@ def test_a_list_is_extended_and_never_shortened():
     assert values(make_plan([ask, wider], ground))[RESERVED_PORTS] == "8080,9000-9010,20011,40009"
 
 
+@pytest.mark.parametrize(
+    ("now", "start", "becomes"),
+    [
+        ([50021, 50503], 40009, "40009 60999"),
+        ([32768, 60999], 32768, None),
+        ([50021, 50503], 1024, "16384 60999"),
+    ],
+)
+def test_a_range_begins_no_earlier_than_the_kernel_takes(now, start, becomes):
+    ground = GROUND._replace(unprivileged_from=start)
+    plan = make_plan([found(asking("wide", PORT_RANGE, [16384, 60999], now))], ground)
+    assert values(plan) == ({PORT_RANGE: becomes} if becomes else {})
+    assert ["ip_unprivileged_port_start" in each.why for each in plan.left] == ([] if becomes else [True])
+
+
 def test_a_range_is_not_widened_where_servers_are_not_known():
     wider = found(asking("ephemeral-ports-bound", PORT_RANGE, [16384, 60999], RANGE_NOW))
     plan = make_plan([wider], GROUND._replace(servers=Missing("netlink is refused here")))
@@ -176,6 +191,7 @@ def test_a_setting_of_the_machine_is_left_to_the_host():
     assert "set it on the host" in plan.left[0].why
 
 
+TABLE = "net.netfilter.nf_conntrack_max"
 MEMORY, TRACKED = "net.ipv4.tcp_mem", "net.netfilter.nf_conntrack_tcp_timeout_established"
 NOT_NOW = [
     (MEMORY, [300, 400, 600], [900, 900, 900], {"tcp_pages": 401}, "TCP holds 401 pages"),
@@ -188,6 +204,17 @@ NOT_NOW = [
     ("net.core.somaxconn", 8192, 4096, {"longest_queue": 4096}, None),
     ("net.core.somaxconn", 4096, 128, {"longest_queue": 5}, None),
     ("net.core.somaxconn", 8192, 4096, {"longest_queue": Missing("not seen")}, None),
+    (
+        TABLE,
+        524288,
+        262144,
+        {"memory": 1 << 30},
+        "524,288 may take 160 MiB that cannot be swapped out, of 1,024",
+    ),
+    (TABLE, 524288, 262144, {"memory": 1 << 31}, None),
+    (TABLE, 262144, 524288, {"memory": 1 << 27}, None),
+    ("net.ipv4.tcp_max_orphans", 16384, 8192, {"memory": 1 << 30}, "16,384 may take 1,024 MiB"),
+    ("net.ipv4.tcp_max_orphans", 16384, 8192, {"memory": 1 << 31}, None),
 ]
 
 

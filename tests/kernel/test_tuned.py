@@ -60,6 +60,15 @@ def test_what_is_included_comes_first_and_is_overridden(tmp_path):
     assert (tuned.profile, tuned.running, tuned.reapplies, tuned.missing) == ("latency", False, True, ())
 
 
+def test_a_section_that_says_that_it_sets_sysctls_does_so_unless_it_is_off(tmp_path):
+    text = (
+        "[mine]\ntype=sysctl\nnet.ipv4.tcp_sack=0\n[sysctl]\nenabled=false\nnet.ipv4.tcp_ecn=1\n"
+        "[vm]\ntype=vm\nnet.ipv4.tcp_dsack=0\n"
+    )
+    root = host(tmp_path, **{"usr/lib/tuned/latency/tuned.conf": text})
+    assert values(root) == {"net/ipv4/tcp_sack": "0"}
+
+
 def test_the_administrators_folder_comes_first(tmp_path):
     root = host(tmp_path, **{"etc/tuned/base/tuned.conf": "[sysctl]\nnet.ipv4.tcp_retries2=11\n"})
     assert values(root)["net/ipv4/tcp_retries2"] == "11"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tcpdoctor.answers.fix import (
+    apply_fix,
     fix_exit_code,
     look_for_pending,
     refuse_to_apply,
@@ -22,6 +23,7 @@ from tcpdoctor.answers.fix import (
 from tcpdoctor.diagnosis.finding import Finding, Severity
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.subject import Scope
+from tcpdoctor.kernel.sysctl_writes import held_text, write_setting
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.report.fix_text import FixWords, fix_page
 from tcpdoctor.report.page import page_text
@@ -32,12 +34,14 @@ from tests.live.fix_stage import (
     AFTER,
     BEFORE,
     change,
+    consent,
     exit_of,
     fall_ill,
     held,
     in_another_namespace,
     in_child,
     others_here,
+    planned,
     wait_until,
 )
 from tests.sysctl_tree import cover, mount
@@ -183,6 +187,20 @@ def test_a_value_that_the_kernel_refuses_undoes_all(in_namespace, tmp_path, key,
     assert (state, code, after, file) == ("failed", 1, BEFORE, ADMINS)
     assert key in said
     assert reason in said
+
+
+def set_by_somebody_while_asked(folder):
+    stage = fall_ill(folder, ADMINS)
+    answer = change(stage, confirmed=lambda _seconds: write_sysctl(FIN, "17") is None)
+    return answer, held(), stage.file.read_bytes(), stage.ended().state
+
+
+def test_what_somebody_sets_while_it_is_asked_undoes_the_rest(in_namespace, tmp_path):
+    answer, after, lines, state = in_namespace(set_by_somebody_while_asked, tmp_path)
+    assert (answer.state, state) == ("undone", "undone")
+    assert answer.reason == f"Undone at once: {FIN} is 17 by now, somebody else has set it."
+    assert (after, lines) == (BEFORE | {FIN: "17"}, ADMINS)
+    assert [each.why for each in answer.left if FIN in each.why] != []
 
 
 def test_what_is_worse_afterwards_undoes_it_at_once(in_namespace, tmp_path):
@@ -339,6 +357,32 @@ def test_settings_of_another_namespace_are_changed_inside_it(in_namespace, tmp_p
     assert here == {"net.ipv4.tcp_sack": "0"}
 
 
+def of_a_namespace_that_is_gone(folder):
+    """What was kept in one without a file, and in one with lines in a file; then both are gone."""
+    stage, answers = fall_ill(folder), []
+    for place in (stage.place._replace(file=None), stage.place):
+        in_another_namespace(folder, lambda place=place: kept_at(stage, place))
+        refused = tcpdoctor("fix", "--apply", "--yes", *stage.options, "fin-timeout-short")
+        undone = tcpdoctor("fix", "--undo", *stage.options[:2])
+        answers.append((refused, undone, stage.file.exists(), held((FIN,))))
+    return answers
+
+
+def kept_at(stage, place):
+    answer = apply_fix(planned(stage, {FIN: "61"}), {}, (), place, consent())
+    return answer.state
+
+
+def test_what_was_kept_in_a_namespace_that_is_gone_stands_in_nobodys_way(in_namespace, tmp_path):
+    (alone, undone, _, after), (in_file, taken_out, is_there, left) = in_namespace(
+        of_a_namespace_that_is_gone, tmp_path
+    )
+    assert alone.returncode == 0, alone.stderr
+    assert (undone.returncode, after) == (0, {FIN: BEFORE[FIN]})
+    assert "undo it first (tcpdoctor fix --undo)" in complaint(in_file)
+    assert (taken_out.returncode, is_there, left) == (0, False, {FIN: BEFORE[FIN]})
+
+
 # what is refused before anything is changed
 
 
@@ -468,6 +512,29 @@ def test_whatever_the_umask_the_modes_are_the_same(in_namespace, tmp_path, mask)
     assert in_namespace(with_umask, tmp_path, mask) == (0o600, 0o644)
 
 
+# a list that the kernel takes in parts
+
+
+def with_a_long_list(folder):
+    stage = fall_ill(folder)
+    ports = [str(port) for port in range(10007, 13007, 3)]
+    before = ",".join(ports)
+    assert write_setting(RESERVED, before) is None
+    whole = held_text(RESERVED) == before
+    made = change(stage, {RESERVED: f"{before},40009,40013"})
+    after = held_text(RESERVED)
+    write_sysctl(RESERVED, after[:4090].rpartition(",")[0])  # as who is killed between two parts leaves it
+    undone = undo_fix(stage.place)
+    return whole, made.state, after == f"{before},40009,40013", undone.state, held_text(RESERVED) == before
+
+
+def test_a_list_longer_than_a_page_is_written_whole_and_undone(in_namespace, tmp_path):
+    assert in_namespace(with_a_long_list, tmp_path) == (True, "kept", True, "undone", True)
+
+
+RESERVED = "net.ipv4.ip_local_reserved_ports"
+
+
 # what another file would win
 
 
@@ -503,6 +570,7 @@ def test_what_another_file_would_undo_at_boot_is_not_changed(in_namespace, tmp_p
     assert int(number.findall(here)[0]) == int(number.findall(lasting)[0]) + 1
     assert "  not applied: at the next boot /etc/sysctl.d/70-tuning.conf line 2 sets it to" in lasting
     assert "not applied" not in here
+    assert "  set by: /etc/sysctl.d/70-tuning.conf line 2\n" in here
     assert ": 1 of 2 settings changed" in part
     assert f"{FIN}: 5 -> 60 (not changed)" in part
     told = {each["key"]: each for each in json.loads(plan.stdout)["changes"]}
