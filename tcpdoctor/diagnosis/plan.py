@@ -240,7 +240,7 @@ def _meeting(key: str, wishes: Sequence[Wish]) -> tuple[JsonValue, str]:
     """The value that a setting gets, and why it is that one where they differ."""
     values = list({_text(wish.value): wish.value for wish in wishes}.values())
     if len(values) == 1:
-        return values[0], ""
+        return _as_the_kernel_takes(key, values[0]), ""
     if key == RESERVED_PORTS:
         return _joined(map(_text, values)), _TOGETHER
     if key == PORT_RANGE:
@@ -257,6 +257,19 @@ def _meeting(key: str, wishes: Sequence[Wish]) -> tuple[JsonValue, str]:
         rising = [value for value in values if _numbers(value) == tuple(sorted(_numbers(value)))]
         return min(rising or values, key=lambda value: _numbers(value)[-1]), _CAREFUL
     return _by_severity(key, wishes)
+
+
+_BUCKETS, _BUCKETS_A_PAGE = "net.netfilter.nf_conntrack_buckets", 65_536 // 8
+
+
+def _as_the_kernel_takes(key: str, value: JsonValue) -> JsonValue:
+    """A value that reads back as it was written: of buckets the kernel makes whole pages, up to 64 KiB each.
+
+    Source: Linux net/netfilter/nf_conntrack_core.c, nf_ct_alloc_hashtable().
+    """
+    if key != _BUCKETS or not isinstance(value, int):
+        return value
+    return -(-value // _BUCKETS_A_PAGE) * _BUCKETS_A_PAGE
 
 
 def _by_severity(key: str, wishes: Sequence[Wish]) -> tuple[JsonValue, str]:
@@ -279,6 +292,8 @@ def _serves(key: str, value: JsonValue, wish: Wish) -> bool:
     if key == RESERVED_PORTS:
         return _joined([_text(value), _text(wish.value)]) == value
     asked, given = _numbers(wish.value), _numbers(value)
+    if key == _BUCKETS:
+        return given >= asked
     if key == PORT_RANGE:
         return given[0] <= asked[0] and given[1] >= asked[1]
     if key in _MORE_IS_ENOUGH:
@@ -300,6 +315,8 @@ def _disagreement(key: str, wishes: Sequence[Wish], value: JsonValue, how: str) 
 def _computed(key: str, value: JsonValue, wishes: Sequence[Wish]) -> str:
     if key == RESERVED_PORTS:
         return "What the list holds now, and the ports of the servers that were found."
+    if key == _BUCKETS:
+        return f"{wishes[0].fix.formula}, in whole pages, as {wishes[0].rule} asks for."
     for wish in wishes:
         if wish.value == value and not wish.holds:
             numbers = len(_numbers(value))

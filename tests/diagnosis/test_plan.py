@@ -132,6 +132,15 @@ def test_a_range_begins_no_earlier_than_the_kernel_takes(now, start, becomes):
     assert ["ip_unprivileged_port_start" in each.why for each in plan.left] == ([] if becomes else [True])
 
 
+def test_buckets_are_whole_pages_so_that_they_read_back_as_written():
+    (change,) = make_plan([found(asking("few", BUCKETS, 25_000, 16_384))], GROUND).changes
+    assert (change.value, change.rules) == (32_768, ("few",))
+    assert make_plan([found(asking("few", BUCKETS, 16_384, 16_384))], GROUND).changes == ()
+
+
+BUCKETS = "net.netfilter.nf_conntrack_buckets"
+
+
 def test_a_range_is_not_widened_where_servers_are_not_known():
     wider = found(asking("ephemeral-ports-bound", PORT_RANGE, [16384, 60999], RANGE_NOW))
     plan = make_plan([wider], GROUND._replace(servers=Missing("netlink is refused here")))
