@@ -314,6 +314,8 @@ class Replay:
 
     def read_process(self, pid: int, _root: str = "") -> Reading[Process]:
         known = self._processes.get(pid) or self._look.processes.get(pid)
+        if known is None and not self._processes and not self._look.processes:
+            return Missing("the recording names no process; ask for: ss -tanoempi, as root")
         return known or Missing(f"process {pid} {_ABSENT}")
 
     def read_task(self, number: int, _root: str = "") -> Reading[Task]:

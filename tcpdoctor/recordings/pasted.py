@@ -118,8 +118,12 @@ def cut_lines(
     edge = max(map(len, lines), default=0)
     if not _NARROWEST <= edge <= _WIDEST:
         return (), 0
-    near = edge - 1  # a blank at the edge is taken off
-    cut = {place for place, line in enumerate(lines) if len(line) >= near and is_unfinished(line)}
+    near = edge - 1  # a blank at the edge is taken off; a number before it is whole
+    cut = {
+        place
+        for place, line in enumerate(lines)
+        if (len(line) == edge or (len(line) == near and not line[-1].isdigit())) and is_unfinished(line)
+    }
     if len(cut) < _SEVERAL or not all(begins(line) for line in _next_of(lines, cut)):
         return (), 0
     return cut, edge

@@ -61,6 +61,15 @@ def test_lines_that_are_cut_are_counted_and_what_to_do_is_said():
     assert isinstance(form.every_socket, Missing)
 
 
+def test_ports_of_four_digits_beside_those_of_five_are_whole():
+    row = "ESTAB 0 0 192.168.100.101:{} 192.168.100.{}:{}"
+    text = "\n".join(
+        row.format(8080, 200 + number, port) for number, port in enumerate((40001, 9090, 9091, 9092, 9093))
+    )
+    (form,) = read_forms(text, "x")
+    assert [socket.remote.port for socket in form.sockets] == [40001, 9090, 9091, 9092, 9093]
+
+
 @pytest.mark.parametrize("name", LISTINGS)
 def test_a_listing_that_ends_early_or_whose_lines_are_mixed_up_claims_no_more(name):
     text = text_of(name)
