@@ -4,8 +4,13 @@ import math
 from collections.abc import Iterator
 
 from tcpdoctor.answers.check import Check, unchecked_rules
-from tcpdoctor.diagnosis.rule import Rule
+from tcpdoctor.answers.rules import load_rules
+from tcpdoctor.diagnosis.closure import compile_number
+from tcpdoctor.diagnosis.measure import first_limit
+from tcpdoctor.diagnosis.rule import Rule, measured
+from tcpdoctor.diagnosis.tree import Limit, Older
 from tcpdoctor.facts.host import HostFacts, subjects_of
+from tcpdoctor.facts.value import Range
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.named_tuples import NamedTuple
@@ -36,8 +41,6 @@ def too_early(check: Check) -> list[TooEarly]:
     census = check.samples.after.census
     if isinstance(census, Missing) or all(census.by_state.get(state, 0) < FEW for state in _STATES):
         return []
-    from tcpdoctor.answers.rules import load_rules
-
     said = unchecked_rules(check.diagnosis) | {finding.rule for finding in check.diagnosis.findings}
     rules = check.rules or load_rules().rules
     return [
@@ -49,12 +52,6 @@ def too_early(check: Check) -> list[TooEarly]:
 
 
 def _of_rule(rule: Rule, check: Check) -> Iterator[TooEarly]:
-    from tcpdoctor.diagnosis.closure import compile_number
-    from tcpdoctor.diagnosis.measure import first_limit
-    from tcpdoctor.diagnosis.rule import measured
-    from tcpdoctor.diagnosis.tree import Limit, Older
-    from tcpdoctor.facts.value import Range
-
     tree = measured(rule).tree if rule.measure is not None else None
     limit = first_limit(rule)
     subjects = subjects_of(check.samples, rule.scope, HostFacts(check.samples))
