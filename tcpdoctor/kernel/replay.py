@@ -171,11 +171,15 @@ class Replay:
             if isinstance(self._look.listeners, Missing):
                 return self._look.listeners
             rows = self._look.listeners
-        return tuple(
+        found = tuple(
             row
             for row in rows
             if isinstance(row, Listener) and local_port in (None, 0, row.local.port) and only.accepts(row)
         )
+        census = self._look.census
+        if not found and isinstance(census, Census) and isinstance(census.complete, Missing):
+            return census.complete  # a part of a listing that shows none does not say that there is none
+        return found
 
     def find_signers(self, _port: int) -> Mapping[int, tuple[str, ...]]:
         return {}  # keys are not recorded

@@ -210,3 +210,11 @@ def test_a_plan_reserves_the_udp_servers_of_the_recording(tmp_path):
     reserved, wider = report["plan"]
     assert (reserved["key"], reserved["value"]) == ("net.ipv4.ip_local_reserved_ports", "33333")
     assert "was not looked at" not in wider["risk"]
+
+
+def test_a_part_without_listeners_does_not_say_that_a_connection_is_refused(tmp_path):
+    lines = [line for line in RANGE_IN_THE_WAY.splitlines() if "LISTEN" not in line and "State" not in line]
+    (tmp_path / "ss.txt").write_text("\n".join(lines[1:]) + "\n", encoding="utf-8")
+    answer = tcpdoctor("explain", "--connect", "127.0.0.1:22", "--from", str(tmp_path / "ss.txt"), "--json")
+    told = described(answer.stdout)["connect"]
+    assert told["verdict"] != "ECONNREFUSED"
