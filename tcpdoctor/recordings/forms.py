@@ -10,17 +10,21 @@ from typing import Literal, TypeAlias
 
 from tcpdoctor.errors import SnapshotError
 from tcpdoctor.kernel.text import clean
-from tcpdoctor.recordings.counts import COUNT_LINE, read_counts
+from tcpdoctor.recordings.counts import COUNT_LINE, SUMMARY_LINE, read_counts, read_summary
 from tcpdoctor.recordings.lsof import LSOF_FIELD, LSOF_HEADER, LSOF_NOISE, LSOF_SOCKET, read_lsof
 from tcpdoctor.recordings.netstat import NETSTAT_HEADER, NETSTAT_NOISE, NETSTAT_SOCKET, read_netstat
-from tcpdoctor.recordings.nstat import is_conntrack_line, is_nstat_line, read_counters_text, spelt_out
+from tcpdoctor.recordings.nstat import (
+    is_conntrack_line,
+    is_nstat_line,
+    is_section,
+    read_counters_text,
+    spelt_out,
+)
 from tcpdoctor.recordings.pasted import Pasted, not_understood
 from tcpdoctor.recordings.procfiles import kind_of_line, read_proc_text
 from tcpdoctor.recordings.prompt import Command, command_in
 from tcpdoctor.recordings.settings import is_setting_line, read_settings_text
 from tcpdoctor.recordings.ss import SS_BARE, SS_HEADER, SS_SOCKET, SS_STARTS, read_ss
-from tcpdoctor.recordings.ss_summary import SUMMARY_LINE, read_summary
-from tcpdoctor.recordings.statistics import is_section
 from tcpdoctor.recordings.tidied import is_of_a_shell, tidied
 
 _Kind: TypeAlias = Literal["ss", "summary", "netstat", "lsof", "counts", "proc", "counters", "settings"]

@@ -17,10 +17,9 @@ from tcpdoctor.kernel.recorded import LARGEST_PACKED, LARGEST_UNPACKED, inflate
 from tcpdoctor.kernel.replay import Replay
 from tcpdoctor.kernel.snapshot import Samples, Snapshot
 from tcpdoctor.kernel.text import clean, decode
-from tcpdoctor.recordings.recording import Recording
+from tcpdoctor.recordings.recording import Recording, uncollected
 from tcpdoctor.recordings.snapshot_file import unpack_snapshot
 from tcpdoctor.recordings.source import Source, another_boot
-from tcpdoctor.recordings.uncollected import uncollected
 
 STDIN = "-"
 _CLOCK_SET = 60.0

@@ -1,6 +1,8 @@
 """What somebody else's look at a host says, whatever it was recorded with."""
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import overload
 
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -10,7 +12,19 @@ from tcpdoctor.kernel.survey import Seen
 from tcpdoctor.kernel.sysctl_files import Tree
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.recordings.source import Source
-from tcpdoctor.recordings.uncollected import uncollected
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the collector still: it would go through all that was read again and again, for half the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.freeze()  # else it would go through all of it as soon as it may
+            gc.enable()
 
 
 class Recording(NamedTuple):

@@ -16,16 +16,14 @@ from tcpdoctor.kernel.text import clean, decode, name_a_few
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.recordings.archive import Files, read_archive, read_folder
 from tcpdoctor.recordings.assembled import assemble
-from tcpdoctor.recordings.circumstances import read_circumstances
 from tcpdoctor.recordings.forms import read_forms
 from tcpdoctor.recordings.lsof import inodes_held
 from tcpdoctor.recordings.nstat import read_counters_text
 from tcpdoctor.recordings.pasted import Pasted, PastedSocket
 from tcpdoctor.recordings.procfiles import read_proc_text
-from tcpdoctor.recordings.programs import read_programs
 from tcpdoctor.recordings.recording import Recording
 from tcpdoctor.recordings.settings import read_settings_text
-from tcpdoctor.recordings.settings_tree import settings_tree
+from tcpdoctor.recordings.sosreport_files import read_circumstances, read_programs, settings_tree
 
 AT_TOP = frozenset(
     {
@@ -101,7 +99,7 @@ def recording_of(files: Files, shown: str, netns: str | None, *, trust_times: bo
         files: What `is_wanted` of it.
         shown: As `open_sosreport`.
         netns: As `open_sosreport`.
-        trust_times: As `tcpdoctor.recordings.circumstances.read_circumstances`.
+        trust_times: As `tcpdoctor.recordings.sosreport_files.read_circumstances`.
 
     Raises:
         SnapshotError: As `open_sosreport`.

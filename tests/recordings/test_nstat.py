@@ -7,8 +7,7 @@ import pytest
 
 from tcpdoctor.kernel.counters import read_counters
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.recordings.nstat import is_counters_text, read_counters_text
-from tcpdoctor.recordings.statistics import FOREIGN
+from tcpdoctor.recordings.nstat import FOREIGN, is_counters_text, read_counters_text
 
 SAMPLES = Path(__file__).parent / "samples"
 NSTAT = (SAMPLES / "nstat-az.txt").read_text()
