@@ -22,6 +22,7 @@ from tcpdoctor.diagnosis.port_verdict import (
 from tcpdoctor.diagnosis.stopping import Stop
 from tcpdoctor.kernel.packet_rules import Redirect
 from tcpdoctor.kernel.port_evidence import PortEvidence
+from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.text import name_a_few
 from tcpdoctor.named_tuples import NamedTuple
@@ -182,13 +183,20 @@ def _live(answer: BindAnswer) -> Advice:
             "from a program that holds them no longer."
         )
     elif stop is not None:
-        do.append(f"An old process still has these connections: let it finish, or {_end(answer, stop)}")
+        whose = "A process, the server perhaps," if _may_listen(answer) else "An old process still"
+        do.append(f"{whose} has these connections: let it finish, or {_end(answer, stop)}")
     if stop is not None:
         waiting = "Waiting: what a process holds has no end, and tcp_fin_timeout does not touch it."
     if answer.free_in is not None:
         do.append(f"Wait {seconds(answer.free_in)} or a little more: the kernel gives up then.")
     no_bug = "Calling it a kernel bug because nothing listens: any socket on the port blocks bind()."
-    return Advice((*do, _reuse(answer)), (*_not_for_it(answer), waiting, no_bug))
+    unseen = () if _may_listen(answer) else (no_bug,)
+    return Advice((*do, _reuse(answer)), (*_not_for_it(answer), waiting, *unseen))
+
+
+def _may_listen(answer: BindAnswer) -> bool:
+    """Whether listeners are not told, so that the port's server may be there."""
+    return isinstance(answer.evidence.listeners, Missing)
 
 
 def _outgoing(answer: BindAnswer) -> Advice:

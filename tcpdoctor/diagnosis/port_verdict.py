@@ -156,7 +156,6 @@ def _culprits(answer: BindAnswer) -> str:
 def _first_culprit(answer: BindAnswer, first: PortSocket, number: int) -> str:
     custody = custody_of(first.row, answer.evidence)
     who = _who(custody, answer)
-    listening = bool(_listeners(answer))
     match answer.cause:
         case "listener" | "dual-stack-listener":
             ipv4 = " for IPv4 as well (dual-stack)" if answer.cause == "dual-stack-listener" else ""
@@ -176,13 +175,13 @@ def _first_culprit(answer: BindAnswer, first: PortSocket, number: int) -> str:
         case "live-connections":
             held = "still holds it" if number == 1 else "still hold it"
             heir = ", which inherited them and does not use them," if custody.inherited else ""
-            return f"{_connections(answer, number)}{_of(answer, custody)}{heir} {held}{_quiet(listening)}"
+            return f"{_connections(answer, number)}{_of(answer, custody)}{heir} {held}{_quiet(answer)}"
         case _:
             noun = count(number, *_NOUNS[str(answer.cause)])
             held = "still holds it" if number == 1 else "still hold it"
             whose = {True: " of a client here", False: " of the previous server", None: ""}[first.began_here]
             closed = ", which closed first," if answer.cause == "time-wait" else ", whose peer never closed,"
-            return f"{noun}{whose}{closed} {held}{_quiet(listening)}"
+            return f"{noun}{whose}{closed} {held}{_quiet(answer)}"
 
 
 def _connections(answer: BindAnswer, number: int) -> str:
@@ -224,13 +223,10 @@ def _origin(custody: Custody) -> str:
     return ": it inherited the socket from a program that holds it no longer"
 
 
-def _quiet(listening: bool) -> str:  # noqa: FBT001 - it is the whole question
-    return "" if listening else "; nothing is listening"
-
-
-def _listeners(answer: BindAnswer) -> tuple[Listener, ...]:
-    listeners = answer.evidence.listeners
-    return listeners if isinstance(listeners, tuple) else ()
+def _quiet(answer: BindAnswer) -> str:
+    if isinstance(answer.evidence.listeners, Missing):
+        return "; whether anything is listening is not known"
+    return "" if answer.evidence.listeners else "; nothing is listening"
 
 
 def _way_out(answer: BindAnswer) -> str:
@@ -376,12 +372,12 @@ def _has_it(answer: BindAnswer) -> str:
     if answer.cause == "udp-socket":
         return f"{who} has {place_of(first, answer.evidence)}"
     if answer.cause == "outgoing-connection":
-        return f"{_amount(number, 'outgoing connection')} of {who}{_quiet(bool(_listeners(answer)))}"
+        return f"{_amount(number, 'outgoing connection')} of {who}{_quiet(answer)}"
     if answer.cause == "live-connections":
-        return f"{_connections(answer, number)} of {who}{_quiet(bool(_listeners(answer)))}"
+        return f"{_connections(answer, number)} of {who}{_quiet(answer)}"
     whose = {True: " of a client here", False: " of the old server", None: ""}[first.began_here]
     counted = f"{number:,} TIME_WAIT" if answer.cause == "time-wait" else _amount(number, "FIN_WAIT_2 orphan")
-    return f"{counted}{whose}{_quiet(bool(_listeners(answer)))}"
+    return f"{counted}{whose}{_quiet(answer)}"
 
 
 def place_of(socket: PortSocket, evidence: PortEvidence) -> str:

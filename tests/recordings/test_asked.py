@@ -218,3 +218,18 @@ def test_a_part_without_listeners_does_not_say_that_a_connection_is_refused(tmp_
     answer = tcpdoctor("explain", "--connect", "127.0.0.1:22", "--from", str(tmp_path / "ss.txt"), "--json")
     told = described(answer.stdout)["connect"]
     assert told["verdict"] != "ECONNREFUSED"
+
+
+def test_a_part_without_listeners_does_not_say_that_nothing_listens(tmp_path):
+    listing = """\
+$ ss -tnp
+State Recv-Q Send-Q Local Address:Port Peer Address:Port Process
+ESTAB 0 0 10.0.0.5:8080 10.0.0.9:40112 users:(("app",pid=812,fd=7))
+CLOSE-WAIT 1 0 10.0.0.5:8080 10.0.0.9:40116 users:(("app",pid=812,fd=9))
+"""
+    (tmp_path / "ss.txt").write_text(listing, encoding="utf-8")
+    answer = tcpdoctor("explain", "--port", "8080", "--from", str(tmp_path / "ss.txt"))
+    told = " ".join(answer.stdout.split())
+    assert "whether anything is listening is not known" in told
+    assert "nothing is listening" not in told
+    assert "An old process" not in told
