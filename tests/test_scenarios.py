@@ -4,7 +4,7 @@ import pytest
 
 from tcpdoctor.cli.lab_run import shipped_rules
 from tcpdoctor.diagnosis.lint import LONGEST_TITLE
-from tcpdoctor.diagnosis.rule import ID
+from tcpdoctor.diagnosis.rule import is_id
 from tcpdoctor.lab import catalogue
 from tcpdoctor.lab.catalogue import LAB
 
@@ -33,7 +33,7 @@ def test_no_name_is_taken_twice():
 @pytest.mark.parametrize("name", LAB)
 def test_names_and_titles_have_the_form_of_a_rules(name):
     title = LAB[name].title
-    assert ID.fullmatch(name)
+    assert is_id(name)
     assert len(title) <= LONGEST_TITLE
     assert not title.endswith(".")
     assert name not in RULES or name in LAB[name].rules

@@ -130,9 +130,8 @@ endings = st.none() | st.floats(0, 4004)
 a_series = st.lists(st.none() | st.floats(0, 1e30), max_size=9).map(lambda values: series(*values))
 
 states = st.builds(
-    StateRow,
-    st.sampled_from([f"state {one.key}" for one in COUNTED_STATES]),
-    names, numbers, rates, names, a_series, endings,
+    lambda state, *others: StateRow(f"state {state.key}", state.name, *others),
+    st.sampled_from(sorted(COUNTED_STATES)), numbers, rates, names, a_series, endings,
 )  # fmt: skip
 keys = st.text(string.ascii_lowercase, min_size=1, max_size=3)
 owners = st.builds(
