@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Annotated, Literal
 
 from tcpdoctor.answers.blocker import ToldPlace, ToldStop, told_place, told_stop
+from tcpdoctor.answers.check import saw_too_little, worst_severity
 from tcpdoctor.answers.finding import ToldFinding, told_finding
 from tcpdoctor.answers.record import (
     NOT_RECORDED,
@@ -35,7 +36,16 @@ from tcpdoctor.kernel.live import take_samples, with_known_owners
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.processes import Task, read_process, read_task
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, DeadSockets, Holder, Listener, Owner, Process, Samples
+from tcpdoctor.kernel.snapshot import (
+    Connection,
+    DeadSockets,
+    Holder,
+    Listener,
+    Owner,
+    Process,
+    Samples,
+    Snapshot,
+)
 from tcpdoctor.kernel.sockopts import OptionValue
 from tcpdoctor.kernel.standing import Standing, read_standings
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
@@ -152,6 +162,10 @@ class ProcessAnswer(NamedTuple):
         ToldStop | None, Is("How it may be stopped; null of a thread of the kernel, or one that has ended.")
     ]
     place: Annotated[ToldPlace | None, Is("Where it stands; null where that was not read.")]
+    status: Annotated[
+        Literal["ok", "warning", "critical", "unknown"],
+        Is("Its worst finding above info; unknown where its sockets are hidden or too little was answered."),
+    ]
 
 
 class ProcessesAnswer(NamedTuple):
@@ -286,6 +300,7 @@ def _answer(
             missing={},
             stop=_stop(about),
             place=told_at,
+            status="unknown",
         )
     entries, survey = entries_of(seen.survey), seen.survey
     listeners = tuple(entry.seen.row for entry in entries if isinstance(entry.seen.row, Listener))
@@ -306,7 +321,17 @@ def _answer(
         missing={**_with_sample(survey), **_unasked(entries)},
         stop=_stop(about, survey.total - len(listeners), {row.inode for row in listeners}),
         place=told_at,
+        status=_status(diagnosis, samples.after),
     )
+
+
+def _status(diagnosis: Diagnosis, look: Snapshot) -> Literal["ok", "warning", "critical", "unknown"]:
+    match worst_severity(diagnosis):
+        case Severity.CRITICAL:
+            return "critical"
+        case Severity.WARNING:
+            return "warning"
+    return "unknown" if saw_too_little(diagnosis, look) else "ok"
 
 
 def _diagnose(process: Process, seen: _Seen, samples: Samples, listeners: tuple[Listener, ...]) -> Diagnosis:

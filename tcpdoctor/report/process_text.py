@@ -12,7 +12,6 @@ from tcpdoctor.answers.process import (
     sockets_in_all,
 )
 from tcpdoctor.answers.socket import ToldSocket
-from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.facts.dimension import BYTE, SECOND, show
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.sockopts import OptionValue
@@ -97,14 +96,13 @@ def _word(answer: ProcessAnswer) -> str:
     """The verdict: the worst severity, or that nothing is known to be wrong, or that it cannot be seen."""
     if isinstance(answer.findings, Missing):
         return "HIDDEN"
-    worst = max((Severity[found.severity.upper()] for found in answer.findings), default=Severity.INFO)
-    if worst > Severity.INFO:
-        return worst.name
+    if answer.status in ("warning", "critical"):
+        return answer.status.upper()
     if answer.process.kind == "zombie":
         return "ENDED"
     if answer.stop is not None and answer.stop.halted:
         return answer.stop.halted.upper()
-    return "ELSEWHERE" if _is_elsewhere(answer) else "OK"
+    return "ELSEWHERE" if _is_elsewhere(answer) else answer.status.upper()
 
 
 def _is_elsewhere(answer: ProcessAnswer) -> bool:
@@ -198,7 +196,10 @@ def _how_to_end(answer: ProcessAnswer) -> list[tuple[str, str]]:
     ends = f"; ends {plural(stop.connections, 'connection')}" if how and stop.connections else ""
     if how and stop.pid != answer.process.pid:
         ends = f"; pid {stop.pid} began it, shares its listener, and would start another in its place"
-    return [("end", f"{how}{named}{ends}" if how else stop.says), *[("not", text) for text in stop.avoid[:1]]]
+    whole = stop.says if answer.place is not None else f"{stop.says[0].upper()}{stop.says[1:]}"
+    shortly = how and answer.place is not None  # else nobody can tell what keeps it, which the sentences say
+    said = f"{how}{named}{ends}" if shortly else whole
+    return [("end", said), *[("not", text) for text in stop.avoid[:1]]]
 
 
 def _unit(answer: ProcessAnswer) -> str:

@@ -233,3 +233,18 @@ CLOSE-WAIT 1 0 10.0.0.5:8080 10.0.0.9:40116 users:(("app",pid=812,fd=9))
     assert "whether anything is listening is not known" in told
     assert "nothing is listening" not in told
     assert "An old process" not in told
+
+
+def test_a_process_of_which_most_rules_know_nothing_is_not_called_well(tmp_path):
+    listing = """\
+$ ss -tanp
+State Recv-Q Send-Q Local Address:Port Peer Address:Port Process
+LISTEN 0 128 0.0.0.0:8080 0.0.0.0:* users:(("app",pid=812,fd=3))
+ESTAB 0 0 10.0.0.5:8080 10.0.0.9:40112 users:(("app",pid=812,fd=7))
+"""
+    (tmp_path / "ss.txt").write_text(listing, encoding="utf-8")
+    asked = ("explain", "--pid", "812", "--from", str(tmp_path / "ss.txt"))
+    assert described(tcpdoctor(*asked, "--json").stdout)["status"] == "unknown"
+    told = " ".join(tcpdoctor(*asked).stdout.split())
+    assert "UNKNOWN app (pid 812)" in told
+    assert "Whether a unit, a container or a master process keeps it is not told here" in told
