@@ -196,9 +196,8 @@ def _how_to_end(answer: ProcessAnswer) -> list[tuple[str, str]]:
     ends = f"; ends {plural(stop.connections, 'connection')}" if how and stop.connections else ""
     if how and stop.pid != answer.process.pid:
         ends = f"; pid {stop.pid} began it, shares its listener, and would start another in its place"
-    whole = stop.says if answer.place is not None else f"{stop.says[0].upper()}{stop.says[1:]}"
     shortly = how and answer.place is not None  # else nobody can tell what keeps it, which the sentences say
-    said = f"{how}{named}{ends}" if shortly else whole
+    said = f"{how}{named}{ends}" if shortly else f"{stop.says[0].upper()}{stop.says[1:]}"
     return [("end", said), *[("not", text) for text in stop.avoid[:1]]]
 
 
