@@ -38,7 +38,8 @@ SCENES = [
 
 
 def started_anew(files):
-    cover("/run", {})
+    for folder in filter(os.path.isdir, ("/run", "/usr/lib/sysctl.d", "/usr/local/lib/sysctl.d")):
+        cover(folder, {})  # a reader would set the whole machine's settings, too
     cover("/etc/sysctl.d", {name: content.encode() for name, content in files.items()})
     for key, value in SICK.items():
         write_sysctl(key, value)
