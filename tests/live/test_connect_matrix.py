@@ -1,6 +1,6 @@
 """connect() is predicted and then asked, over random holders of a small port range: never certain and wrong.
 
-`TCPDOCTOR_MATRIX=N python -m pytest tests/live/test_connect_matrix.py` plays N scenes (41 without it).
+`TCPDOCTOR_MATRIX=N python -m pytest tests/live/test_connect_matrix.py` plays N scenes (41 without it), or more until they differ.
 """
 
 import contextlib
@@ -183,9 +183,14 @@ def one_scene(number):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="other users' sockets and SO_BINDTODEVICE need root")
 def test_no_certain_answer_is_wrong(in_namespace):
-    found = [one for number in range(SCENES) for one in in_namespace(one_scene, number)]
+    found, kinds, fewest = [], Counter(), 6 if SCENES > 40 else 3
+    for number in range(4 * SCENES):  # the kernel draws lots too: which ports it gives differs from run to run
+        if number >= SCENES and len(kinds) >= fewest:
+            break
+        scene = in_namespace(one_scene, number)
+        found.extend(scene)
+        kinds.update((one[4], one[6]) for one in scene)
     wrong = [one for one in found if one[5] and one[4] != one[6]]
     assert not wrong
-    kinds = Counter((one[4], one[6]) for one in found)
-    assert len(kinds) > (5 if SCENES > 40 else 2), "the scenes differ"
+    assert len(kinds) >= fewest, "the scenes differ"
     assert sum(one[5] for one in found) > len(found) / 2, kinds
