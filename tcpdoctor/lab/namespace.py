@@ -144,6 +144,7 @@ def _run_and_report(writer: int, function: Callable[[], object]) -> None:
     os.register_at_fork(after_in_child=lambda: os.close(mine.pop()) if mine else None)
     try:
         os.setsid()
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the parent's handler, if it has one, would not end us
         signal.alarm(120)
         try:
             enter_private_namespace()

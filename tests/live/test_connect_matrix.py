@@ -1,6 +1,7 @@
 """connect() is predicted and then asked, over random holders of a small port range: never certain and wrong.
 
-`TCPDOCTOR_MATRIX=N python -m pytest tests/live/test_connect_matrix.py` plays N scenes (41 without it), or more until they differ.
+`TCPDOCTOR_MATRIX=N python -m pytest tests/live/test_connect_matrix.py` plays N scenes (41 without it), and
+more until they differ.
 """
 
 import contextlib
@@ -184,7 +185,7 @@ def one_scene(number):
 @pytest.mark.skipif(os.geteuid() != 0, reason="other users' sockets and SO_BINDTODEVICE need root")
 def test_no_certain_answer_is_wrong(in_namespace):
     found, kinds, fewest = [], Counter(), 6 if SCENES > 40 else 3
-    for number in range(4 * SCENES):  # the kernel draws lots too: which ports it gives differs from run to run
+    for number in range(4 * SCENES):  # the kernel draws lots too, so that they differ from run to run
         if number >= SCENES and len(kinds) >= fewest:
             break
         scene = in_namespace(one_scene, number)
