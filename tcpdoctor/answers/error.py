@@ -10,8 +10,7 @@ from tcpdoctor.facts.state_deadlines import DEADLINE_SYSCTLS, Sysctls, state_dea
 from tcpdoctor.facts.sysctl_value import value_as_printed
 from tcpdoctor.kernel.entered import is_recording, moment
 from tcpdoctor.kernel.namespaces import Identity, read_identity
-from tcpdoctor.kernel.procfile import read_tick
-from tcpdoctor.kernel.reading import JsonValue, Missing, Reading
+from tcpdoctor.kernel.reading import JsonValue, Missing, Reading, read_tick
 from tcpdoctor.kernel.snapshot import SysctlValue
 from tcpdoctor.kernel.sysctl import read_sysctl, read_sysctls
 from tcpdoctor.knowledge.error_pages import Call, ErrorPage, Look, find_error

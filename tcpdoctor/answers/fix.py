@@ -18,9 +18,12 @@ from tcpdoctor.diagnosis.finding import Finding, Severity
 from tcpdoctor.diagnosis.plan import RESERVED_PORTS
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.sysctl_value import is_same
-from tcpdoctor.kernel.boot_lines import BootLine, boot_line, lines_replaced
 from tcpdoctor.kernel.fix_ending import (
+    InterruptedFixError,
+    arm_guard,
+    arm_timer,
     end_journal,
+    ends_by_signal,
     is_here,
     is_of_this_boot,
     is_under_way,
@@ -30,6 +33,7 @@ from tcpdoctor.kernel.fix_ending import (
     roll_back,
     roll_forward,
     together,
+    unsignalled,
 )
 from tcpdoctor.kernel.fix_journal import (
     Changed,
@@ -46,13 +50,6 @@ from tcpdoctor.kernel.fix_journal import (
     sweep_folder,
     write_journal,
 )
-from tcpdoctor.kernel.guard import (
-    InterruptedFixError,
-    arm_guard,
-    arm_timer,
-    ends_by_signal,
-    unsignalled,
-)
 from tcpdoctor.kernel.namespaces import (
     is_initial_namespace,
     network_namespace,
@@ -61,7 +58,7 @@ from tcpdoctor.kernel.namespaces import (
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.kernel.sysctl import is_read_only
-from tcpdoctor.kernel.sysctl_writes import held_text, write_setting
+from tcpdoctor.kernel.sysctl_writes import BootLine, boot_line, held_text, lines_replaced, write_setting
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.named_tuples import NamedTuple
 

@@ -31,8 +31,7 @@ from tcpdoctor.facts.sysctl_value import printed_numbers, value_as_printed
 from tcpdoctor.facts.value import Value
 from tcpdoctor.kernel.entered import is_recording, moment
 from tcpdoctor.kernel.namespaces import Identity, is_initial_namespace, read_identity
-from tcpdoctor.kernel.procfile import read_tick
-from tcpdoctor.kernel.reading import Missing, Reading, Refused
+from tcpdoctor.kernel.reading import Missing, Reading, Refused, read_tick
 from tcpdoctor.kernel.snapshot import SysctlValue
 from tcpdoctor.kernel.sockets import read_listeners
 from tcpdoctor.kernel.sysctl import (

@@ -12,13 +12,13 @@ from tcpdoctor.kernel.kept_rows import with_owners
 from tcpdoctor.kernel.live import take_samples
 from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.processes import read_process
+from tcpdoctor.kernel.procnet import read_udp_sockets
 from tcpdoctor.kernel.reading import JsonValue, Missing, Reading
 from tcpdoctor.kernel.snapshot import Held, Owner, Process, UdpSocket
 from tcpdoctor.kernel.states import COUNTED_STATES
 from tcpdoctor.kernel.surroundings import take_surroundings
 from tcpdoctor.kernel.survey import Row, Seen, take_survey
 from tcpdoctor.kernel.text import clean
-from tcpdoctor.kernel.udp import read_udp_sockets
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.recordings.recording import Recording
 from tcpdoctor.recordings.source import Source

@@ -11,11 +11,22 @@ from tcpdoctor.facts.socketset import Age, age_in_one_look
 from tcpdoctor.kernel.entered import moment
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.roll import Roll, Wanted, call_roll
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener
 from tcpdoctor.kernel.sockets import SocketFilter
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState, Timer
-from tcpdoctor.kernel.survey import NOT_ASKED, ROOM, Row, Seen, Survey, held_by, take_survey, why_elsewhere
+from tcpdoctor.kernel.survey import (
+    NOT_ASKED,
+    ROOM,
+    Roll,
+    Row,
+    Seen,
+    Survey,
+    Wanted,
+    call_roll,
+    held_by,
+    take_survey,
+    why_elsewhere,
+)
 from tcpdoctor.kernel.text import clean
 
 

@@ -19,8 +19,7 @@ from tcpdoctor.kernel.entered import moment
 from tcpdoctor.kernel.listing import why_not_listed
 from tcpdoctor.kernel.namespaces import Identity, read_identity
 from tcpdoctor.kernel.owners import find_owners
-from tcpdoctor.kernel.procfile import read_tick
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, read_tick
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld
 from tcpdoctor.kernel.sockets import StateCounts, count_states, read_connections, read_listeners
 from tcpdoctor.kernel.states import TcpState

@@ -16,8 +16,7 @@ from tcpdoctor.facts.state_deadlines import DEADLINE_SYSCTLS, Sysctls, assumed_r
 from tcpdoctor.facts.sysctl_value import value_as_printed
 from tcpdoctor.kernel.entered import bytes_of_page, is_recording, moment, pages_of_memory
 from tcpdoctor.kernel.namespaces import Identity, read_identity
-from tcpdoctor.kernel.procfile import read_tick
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, read_tick
 from tcpdoctor.kernel.snapshot import Snapshot, SysctlValue
 from tcpdoctor.kernel.sysctl import MACHINE_WIDE, is_setting, may_be_written, read_sysctl, read_sysctls
 from tcpdoctor.knowledge.sysctl_pages import SysctlPage, dotted, find_sysctl, unknown_sysctl

@@ -48,10 +48,10 @@ from tcpdoctor.kernel.perf_ring import (
     open_rings,
 )
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.roll import Wanted, call_roll
 from tcpdoctor.kernel.snapshot import Connection, Endpoint, Held, Listener
 from tcpdoctor.kernel.sockets import EVERY_SOCKET, SocketFilter, count_states, read_connections
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.survey import Wanted, call_roll
 from tcpdoctor.kernel.tracepoints import ERROR, RESET_SENT, Tracepoints, read_tracepoints
 from tcpdoctor.kernel.underway import UNDERWAY
 from tcpdoctor.named_tuples import NamedTuple

@@ -22,10 +22,10 @@ from tcpdoctor.kernel.entered import moment
 from tcpdoctor.kernel.kept_rows import with_owners
 from tcpdoctor.kernel.namespaces import read_identity
 from tcpdoctor.kernel.owners import find_owners
+from tcpdoctor.kernel.procnet import read_udp_sockets
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Held, NotHeld, Owner, UdpSocket
 from tcpdoctor.kernel.survey import held_by
-from tcpdoctor.kernel.udp import read_udp_sockets
 from tcpdoctor.named_tuples import NamedTuple
 
 _OWNER_SECONDS = 5.0

@@ -41,8 +41,8 @@ from tcpdoctor.cli.output import (
 )
 from tcpdoctor.cli.waiting import said_to_take
 from tcpdoctor.errors import QuestionError
+from tcpdoctor.kernel.fix_ending import watch_journal
 from tcpdoctor.kernel.fix_journal import JOURNAL
-from tcpdoctor.kernel.guard import watch_journal
 from tcpdoctor.kernel.live import take_samples
 from tcpdoctor.kernel.namespaces import is_initial_namespace
 from tcpdoctor.named_tuples import NamedTuple

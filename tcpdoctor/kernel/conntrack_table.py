@@ -23,8 +23,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from tcpdoctor.kernel.counters import THREAD_NET
-from tcpdoctor.kernel.procfile import is_absent, why_unreadable
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, is_absent, why_unreadable
 from tcpdoctor.kernel.snapshot import Destination, Translation, Translations
 
 TABLE = f"{THREAD_NET}/nf_conntrack"

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 
 from tcpdoctor.errors import KernelReadError
-from tcpdoctor.kernel.procfile import is_absent, read_kernel_file, why_unreadable
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, is_absent, read_kernel_file, why_unreadable
 from tcpdoctor.named_tuples import NamedTuple
 
 # What connection tracking counts in this network namespace: /proc/net/stat/nf_conntrack, or netlink.

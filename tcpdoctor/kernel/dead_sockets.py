@@ -22,8 +22,7 @@ from tcpdoctor.kernel.counters import FEWEST_UNLISTED
 from tcpdoctor.kernel.descriptor_use import is_elsewhere
 from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.processes import hides_from_us, whether_all_are_seen
-from tcpdoctor.kernel.procfile import is_absent
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, is_absent
 from tcpdoctor.kernel.snapshot import DeadSocket, DeadSockets, DeadUse, Endpoint
 from tcpdoctor.kernel.sockopts import duplicates
 from tcpdoctor.kernel.states import TcpState

@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from itertools import count, islice, pairwise
 
 from tcpdoctor.kernel.processes import size_counts_descriptors, tables_of_threads
-from tcpdoctor.kernel.procfile import is_absent, read_kernel_file
+from tcpdoctor.kernel.reading import is_absent, read_kernel_file
 from tcpdoctor.kernel.underway import UNDERWAY
 
 Still = Callable[[Collection[int]], Collection[int]]

@@ -23,8 +23,8 @@ from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias, get_args
 
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.kernel.boot_lines import BootLine
 from tcpdoctor.kernel.files import UntrustedPathError, open_trusted, replace_file
+from tcpdoctor.kernel.sysctl_writes import BootLine
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.named_tuples import NamedTuple
 

@@ -20,8 +20,7 @@ from typing import TypeAlias
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.processes import list_programs, read_name, read_task
-from tcpdoctor.kernel.procfile import read_kernel_file
-from tcpdoctor.kernel.reading import Missing, Reading, Refused
+from tcpdoctor.kernel.reading import Missing, Reading, Refused, read_kernel_file
 from tcpdoctor.kernel.text import clean, decode
 from tcpdoctor.kernel.tracepoints import Decoder, SocketEvent, Tracepoint
 from tcpdoctor.named_tuples import NamedTuple

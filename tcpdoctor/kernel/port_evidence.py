@@ -20,6 +20,7 @@ from tcpdoctor.kernel.namespaces import (
 )
 from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.processes import Lineage, read_lineage, read_process
+from tcpdoctor.kernel.procnet import read_udp_sockets
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.redirects import Redirects, read_redirects
 from tcpdoctor.kernel.snapshot import (
@@ -41,7 +42,6 @@ from tcpdoctor.kernel.standing import Standing, read_standings
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.sysctl import read_sysctls
 from tcpdoctor.kernel.text import clean
-from tcpdoctor.kernel.udp import read_udp_sockets
 from tcpdoctor.kernel.unlisted import Unlisted, find_unlisted
 from tcpdoctor.named_tuples import NamedTuple
 

@@ -13,8 +13,7 @@ from tcpdoctor.kernel.namespaces import (
     in_first_user_namespace,
     sees_all_processes_of_machine,
 )
-from tcpdoctor.kernel.procfile import is_absent, read_kernel_file, why_unreadable
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, is_absent, read_kernel_file, why_unreadable
 from tcpdoctor.kernel.snapshot import Process
 from tcpdoctor.kernel.text import clean, decode
 from tcpdoctor.named_tuples import NamedTuple

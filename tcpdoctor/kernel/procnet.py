@@ -1,8 +1,10 @@
-"""Read TCP sockets from /proc/net/tcp and tcp6, for kernels that answer no netlink listing.
+"""Read sockets from /proc/net: TCP for kernels that answer no netlink listing, UDP always.
 
-Two and a half times as dear as netlink, and it cannot tell accept queue limits, drops, ages,
+Of TCP two and a half times as dear as netlink, and it cannot tell accept queue limits, drops, ages,
 cookies, cgroups, the interface, nor sockets that are merely bound. Layout: get_tcp4_sock() and
-its neighbours in net/ipv4/tcp_ipv4.c and net/ipv6/tcp_ipv6.c.
+its neighbours in net/ipv4/tcp_ipv4.c and net/ipv6/tcp_ipv6.c. Of UDP netlink would tell no more that
+matters here, and asking it loads a module (udp_diag). Layout: udp4_format_sock() in net/ipv4/udp.c and
+ip6_dgram_sock_seq_show() in net/ipv6/datagram.c.
 """
 
 import _socket as socket  # what is around it takes 3 ms to import, and is not needed
@@ -12,9 +14,11 @@ from collections.abc import Iterator
 from itertools import compress, islice
 
 from tcpdoctor.errors import KernelReadError
+from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.established import Columns, EstablishedTally
-from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, NotHeld
+from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, NotHeld, UdpSocket
+from tcpdoctor.kernel.sock_diag_rows import owner_of
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.tally import LISTED_STATES, GroupTally, Key, StateTally
 from tcpdoctor.kernel.underway import UNDERWAY
@@ -221,3 +225,49 @@ def _packed(text: bytes) -> bytes:
         raise KernelReadError(f"an address of {len(text)} digits")
     words = [int(text[at : at + 8], 16) for at in range(0, len(text), 8)]
     return struct.pack(f"={len(words)}I", *words)
+
+
+@replayed
+def read_udp_sockets(*, local_port: int = 0, root: str = OWN_NAMESPACE) -> Reading[tuple[UdpSocket, ...]]:
+    """Read every UDP socket that has a local port, or those on one port.
+
+    Owners are not looked up. Missing where the tables cannot be read; without IPv6 there is one table.
+    """
+    try:
+        return tuple(
+            row
+            for name in ("udp", "udp6")
+            if name == "udp" or os.path.exists(f"{root}/{name}")
+            for row in _udp_table(f"{root}/{name}")
+            if local_port in (0, row.local.port)
+        )
+    except OSError as error:
+        return Missing(f"{error.filename}: {error.strerror}")
+
+
+def _udp_table(path: str) -> Iterator[UdpSocket]:
+    with open(path, "rb") as lines:
+        next(lines, None)
+        for number, line in enumerate(lines, 2):
+            try:
+                yield decode_udp_line(line)
+            except (ValueError, IndexError) as error:
+                raise KernelReadError(f"{path} line {number}: {error}") from None
+
+
+def decode_udp_line(line: bytes) -> UdpSocket:
+    """Decode one line. Raises ValueError or IndexError if it is none."""
+    row = line.split()
+    send, _, receive = row[4].partition(b":")
+    inode = int(row[9])
+    return UdpSocket(
+        family=4 if len(row[1]) == 13 else 6,
+        local=endpoint_of(row[1]),
+        remote=endpoint_of(row[2]),
+        inode=inode,
+        uid=int(row[7]),
+        receive_queue=int(receive, 16),
+        send_queue=int(send, 16),
+        drops=int(row[12]),
+        owner=owner_of(inode),
+    )

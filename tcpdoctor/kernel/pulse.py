@@ -21,8 +21,7 @@ from tcpdoctor.kernel.live import (
 )
 from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.processes import parse_start_time
-from tcpdoctor.kernel.procfile import read_kernel_file
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, read_kernel_file
 from tcpdoctor.kernel.snapshot import Census, Held, Listener, NotHeld, Owned, Owner, Snapshot
 from tcpdoctor.kernel.sockets import Handles, read_listeners, take_census
 from tcpdoctor.kernel.states import TcpState

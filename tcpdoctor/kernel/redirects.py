@@ -30,8 +30,7 @@ from tcpdoctor.kernel.packet_rules import (
     may_ask_for_rules,
     no_privilege,
 )
-from tcpdoctor.kernel.procfile import is_absent, read_kernel_file, why_unreadable
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, is_absent, read_kernel_file, why_unreadable
 from tcpdoctor.kernel.text import decode
 from tcpdoctor.kernel.xtables_rules import read_xtables, read_xtables_stops
 from tcpdoctor.named_tuples import NamedTuple

@@ -18,8 +18,7 @@ from tcpdoctor.kernel.carriers import MOST_PROCESSES, every_pid, find_ports_insi
 from tcpdoctor.kernel.cgroups import Container, Place, read_place
 from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.processes import parse_start_time, read_name, read_status
-from tcpdoctor.kernel.procfile import read_kernel_file, why_unreadable
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, read_kernel_file, why_unreadable
 from tcpdoctor.kernel.text import clean, decode
 from tcpdoctor.named_tuples import NamedTuple
 

@@ -14,8 +14,7 @@ from collections.abc import Iterable, Mapping
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.entered import replayed
-from tcpdoctor.kernel.procfile import read_kernel_file
-from tcpdoctor.kernel.reading import Missing, Reading, Refused
+from tcpdoctor.kernel.reading import Missing, Reading, Refused, read_kernel_file
 from tcpdoctor.kernel.snapshot import PortRanges, SysctlValue
 from tcpdoctor.kernel.text import blank_split, clean, decode, is_whole
 from tcpdoctor.named_tuples import NamedTuple

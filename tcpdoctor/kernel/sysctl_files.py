@@ -20,8 +20,7 @@ from typing import NamedTuple
 
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.entered import replayed
-from tcpdoctor.kernel.procfile import read_kernel_file
-from tcpdoctor.kernel.reading import Missing, Reading, Refused
+from tcpdoctor.kernel.reading import Missing, Reading, Refused, read_kernel_file
 from tcpdoctor.kernel.text import clean, decode
 
 # Where a path leads below a root, links included, as a program in a chroot there would see it.

@@ -14,8 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 from tcpdoctor.kernel.addresses import MAPPED
-from tcpdoctor.kernel.procfile import read_kernel_file
-from tcpdoctor.kernel.reading import Missing, Reading, Refused
+from tcpdoctor.kernel.reading import Missing, Reading, Refused, read_kernel_file
 from tcpdoctor.kernel.text import is_whole
 from tcpdoctor.named_tuples import NamedTuple
 

@@ -18,9 +18,8 @@ from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.listing import WAYS, Way, first_answer, list_rows
 from tcpdoctor.kernel.namespaces import sees_all_processes_of_machine
 from tcpdoctor.kernel.processes import OUTSIDE, hides_from_us, is_proc_hiding, size_counts_descriptors
-from tcpdoctor.kernel.procfile import is_absent
 from tcpdoctor.kernel.procnet import read_rows
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, is_absent
 from tcpdoctor.kernel.snapshot import Connection, Endpoint
 from tcpdoctor.kernel.sock_diag import Request, Rows
 from tcpdoctor.kernel.sock_diag_rows import BOUND_INFO, NOT_LOOKED_UP

@@ -23,8 +23,7 @@ from tcpdoctor.kernel.packet_rules import (
     walk_rules,
     xt_target,
 )
-from tcpdoctor.kernel.procfile import read_kernel_file, why_unreadable
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, read_kernel_file, why_unreadable
 from tcpdoctor.kernel.text import clean, decode
 from tcpdoctor.named_tuples import NamedTuple
 

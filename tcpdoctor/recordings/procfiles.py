@@ -17,11 +17,10 @@ from tcpdoctor.kernel.counters import (
     parse_sockstat,
     parse_softnet,
 )
-from tcpdoctor.kernel.procnet import decode_line
+from tcpdoctor.kernel.procnet import decode_line, decode_udp_line
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, NotHeld, UdpSocket
 from tcpdoctor.kernel.states import TcpState, Timer
-from tcpdoctor.kernel.udp import decode_udp_line
 from tcpdoctor.recordings.pasted import Pasted, PastedSocket, not_understood
 
 Line: TypeAlias = Literal[

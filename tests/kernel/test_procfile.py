@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tcpdoctor.kernel.procfile import read_kernel_file, why_unreadable
+from tcpdoctor.kernel.reading import read_kernel_file, why_unreadable
 
 
 def test_a_file_is_read_whole_whatever_its_size(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 
 from tcpdoctor.answers.process import look_at_processes, sockets_in_all
 from tcpdoctor.cli.app import run
-from tcpdoctor.kernel.procfile import read_kernel_file
+from tcpdoctor.kernel.reading import read_kernel_file
 from tcpdoctor.kernel.standing import read_halt
 from tcpdoctor.lab.closing import ended_and_not_closed
 from tcpdoctor.lab.connecting import unanswered

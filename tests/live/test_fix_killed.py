@@ -10,7 +10,7 @@ import pytest
 
 from tcpdoctor.answers.fix import refuse_to_apply, undo_fix
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.kernel.guard import watch_journal
+from tcpdoctor.kernel.fix_ending import watch_journal
 from tests.live.fix_stage import (
     ADMINS,
     AFTER,

@@ -153,7 +153,7 @@ setsid env -i $(sed -n 's/^--setenv=//p' {log}) "$@" > /dev/null 2>&1 < /dev/nul
 """
 """Stands where systemd would: it starts what it is given, in an environment of its own, and does not wait."""
 UNDER_SYSTEMD = """
-import tcpdoctor.kernel.guard as guard
+import tcpdoctor.kernel.fix_ending as guard
 guard.SYSTEMD_RUN, guard._BOOTED = {run!r}, {booted!r}
 guard.shares_namespace = lambda pid: True
 from tcpdoctor.__main__ import main

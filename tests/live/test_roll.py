@@ -6,7 +6,7 @@ import socket
 from collections import Counter
 
 from tcpdoctor.answers.sockets import call_sockets
-from tcpdoctor.kernel import roll
+from tcpdoctor.kernel import survey
 from tcpdoctor.kernel.listing import Way
 from tcpdoctor.kernel.snapshot import Held
 from tests.cli.command import tcpdoctor
@@ -77,7 +77,7 @@ def test_a_socket_opened_meanwhile_has_its_owner_and_one_closed_is_not_told(in_n
 
 
 def through_proc():
-    roll.WAYS = (Way.PROC,)
+    survey.WAYS = (Way.PROC,)
     closed_half(connect(serve(), 31), 11)
     answer = call_sockets(["close-wait", "listen"], None, None, None, None)
     rows = list(answer.roll)
@@ -96,7 +96,7 @@ def test_without_netlink_the_same_states_are_told(in_namespace):
 
 
 def bound_through_proc():
-    roll.WAYS = (Way.PROC,)
+    survey.WAYS = (Way.PROC,)
     answer = call_sockets(["bound"], None, None, None, None)
     return list(answer.roll), answer.roll.missing
 
