@@ -27,7 +27,7 @@ from tcpdoctor.diagnosis.finding import Diagnosis, Severity, Unchecked
 from tcpdoctor.diagnosis.holders import who_may_be_stopped
 from tcpdoctor.diagnosis.stopping import Asker
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.facts.origin import began_here
+from tcpdoctor.facts.connection import began_here
 from tcpdoctor.facts.socketset import name_ends
 from tcpdoctor.kernel.cgroups import read_place
 from tcpdoctor.kernel.dead_sockets import ask_process

@@ -105,7 +105,7 @@ def _longest_unanswered(repeated: Iterable[Connection]) -> float | None:
     rows = [row for row in repeated if row.timer in (Timer.RETRANSMIT, Timer.PROBE)]
     if not rows:
         return None
-    from tcpdoctor.facts.connection_ages import unanswered_age  # large, and most sockets get their answers
+    from tcpdoctor.facts.connection import unanswered_age  # large, and most sockets get their answers
 
     return round(max(unanswered_age(row).low for row in rows), 3)
 

@@ -33,7 +33,7 @@ from tcpdoctor.diagnosis.endings import (
     ending_without_events,
 )
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.facts.origin import began_here
+from tcpdoctor.facts.connection import began_here
 from tcpdoctor.kernel.addresses import address_text, raw_address
 from tcpdoctor.kernel.destroyed import DestroyedSockets, open_destroyed
 from tcpdoctor.kernel.namespaces import shares_namespace

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import tcpdoctor
-from tcpdoctor.answers.compiled import FILE, compile_rules
+from tcpdoctor.answers.rules import FILE, compile_rules
 from tcpdoctor.cli import app
 from tcpdoctor.cli.app import build_command, help_text
 from tcpdoctor.cli.hot import HOT_COMMANDS, declared

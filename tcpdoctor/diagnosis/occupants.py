@@ -14,8 +14,8 @@ from tcpdoctor.diagnosis.bind import (
     Wanted,
     four,
 )
+from tcpdoctor.facts.connection import began_here
 from tcpdoctor.facts.deadlines import RTO_MAX_SECONDS, Life, orphan_time_left
-from tcpdoctor.facts.origin import began_here
 from tcpdoctor.kernel.port_evidence import PortEvidence, plain
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Listener, NotHeld, UdpSocket

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from heapq import nsmallest
 from itertools import islice
 
-from tcpdoctor.facts.connection_ages import unanswered_age
+from tcpdoctor.facts.connection import unanswered_age
 from tcpdoctor.facts.dimension import BYTE, COUNT, SECOND
 from tcpdoctor.facts.established import Living, ages_of, holders_text, unacknowledged
 from tcpdoctor.facts.fact import Teller, Told, functions_of, lift

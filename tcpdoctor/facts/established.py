@@ -14,7 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from tcpdoctor.facts.connection_ages import (
+from tcpdoctor.facts.connection import (
     closed_window_age,
     idle_age,
     is_lost_by_size,

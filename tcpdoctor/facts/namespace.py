@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
-from tcpdoctor.facts.connection_ages import closed_window_age, on_this_host
+from tcpdoctor.facts.connection import closed_window_age, on_this_host
 from tcpdoctor.facts.deadlines import RTO_MAX_SECONDS, RTO_MIN_SECONDS, modelled_timeout
 from tcpdoctor.facts.dimension import BYTE, COUNT, PAGE, SECOND, Dimension
 from tcpdoctor.facts.established import Living, ages_of, as_set

@@ -10,7 +10,7 @@ more, `hidden`, stands for all the processes that hold such sockets unseen.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from tcpdoctor.facts.connection_ages import is_left_unread, unread_age
+from tcpdoctor.facts.connection import is_left_unread, unread_age
 from tcpdoctor.facts.dimension import BYTE, COUNT, RATIO, SECOND
 from tcpdoctor.facts.established import ages_of
 from tcpdoctor.facts.fact import Teller, Told, functions_of, lift

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.closing import close_wait, close_wait_not_accepted, ended_and_not_closed
-from tcpdoctor.lab.lifetime import another_program
 from tcpdoctor.lab.listening import accept_all
+from tcpdoctor.lab.namespace import another_program
 from tcpdoctor.lab.pairs import answering, connect_all, let_pass, wait_for_state
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.lab.lifetime import another_program
-from tcpdoctor.lab.namespace import write_sysctl
+from tcpdoctor.lab.namespace import another_program, write_sysctl
 from tcpdoctor.lab.packets import go_deaf
 from tcpdoctor.lab.pairs import (
     allow_descriptors,

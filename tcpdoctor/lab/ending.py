@@ -16,9 +16,8 @@ from tcpdoctor.lab.closing import (
 )
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.packets import hear_again
-from tcpdoctor.lab.pairs import count_sockets, let_pass, wait_until
+from tcpdoctor.lab.pairs import closed_before_sent, count_sockets, let_pass, wait_until
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene
-from tcpdoctor.lab.traffic import closed_before_sent
 
 _FEW = 23
 _BUCKETS = "net.ipv4.tcp_max_tw_buckets"

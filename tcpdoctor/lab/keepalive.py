@@ -17,11 +17,11 @@ from tcpdoctor.lab.pairs import (
     connect,
     connected,
     count_sockets,
+    fill,
     listen,
     wait_until,
 )
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene, Step
-from tcpdoctor.lab.traffic import fill
 
 HERE, THERE = "10.77.0.1", "10.77.0.2"
 """Two addresses of one namespace that stand for two hosts: not loopback, and not the same."""

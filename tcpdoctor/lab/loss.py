@@ -23,10 +23,10 @@ from tcpdoctor.lab.pairs import (
     connect_pair,
     let_pass,
     listen,
+    steady_traffic,
     wait_until,
 )
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene, Step
-from tcpdoctor.lab.traffic import steady_traffic
 
 HERE, ELSEWHERE = "192.0.2.1", "198.51.100.7"
 """Addresses for documentation (RFC 5737): ours, and that of a client on another side."""

@@ -1,4 +1,4 @@
-"""Connected pairs of sockets, and waiting for what the kernel makes of them."""
+"""Connected pairs of sockets, their traffic, and waiting for what the kernel makes of them."""
 
 import resource
 import socket
@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.lab.packets import hear_partly
 
 LOOPBACK = "127.0.0.1"
 
@@ -225,3 +226,90 @@ def read_for(clients: list[socket.socket], seconds: float) -> int:
     while time.monotonic() < end:
         received += sum(len(client.recv(1 << 16)) for client in clients)
     return received
+
+
+_SEGMENT = 1000
+"""Bytes a segment, small enough that each write leaves as one."""
+
+
+@contextmanager
+def steady_traffic(count: int, *, lost_of_256: int) -> Iterator[None]:
+    """`count` connections that never stop talking, of which the given part of the segments is lost."""
+    over = threading.Event()
+    with ExitStack() as stack:
+        server = listen(stack)
+        threads: list[threading.Thread] = []
+        for _ in range(count):
+            sender, receiver = connect_pair(stack, server)
+            if lost_of_256:
+                hear_partly(receiver, lost_of_256)
+            threads += [
+                threading.Thread(target=role, args=(sender, receiver, over), daemon=True)
+                for role in (_send, _receive)
+            ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+
+
+def _send(sender: socket.socket, receiver: socket.socket, over: threading.Event) -> None:
+    del receiver
+    sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    while not over.wait(0.005):
+        for _ in range(3):
+            sender.sendall(b"x" * _SEGMENT)
+    sender.shutdown(socket.SHUT_WR)
+
+
+def _receive(sender: socket.socket, receiver: socket.socket, over: threading.Event) -> None:
+    del sender, over
+    while receiver.recv(1 << 16):
+        pass
+
+
+def fill(sender: socket.socket) -> int:
+    """Write until nothing more fits; return the bytes."""
+    sender.settimeout(0)
+    sent = 0
+    try:
+        while True:
+            sent += sender.send(b"x" * (1 << 16))
+    except BlockingIOError:
+        return sent
+
+
+@contextmanager
+def closed_before_sent(count: int, *, reading: bool) -> Iterator[list[socket.socket]]:
+    """`count` connections were closed here with megabytes still unsent; yields the peers' sockets.
+
+    The peers read what comes, slowly, or not at all: then their windows stay closed.
+    """
+    over = threading.Event()
+    with ExitStack() as stack:
+        server = listen(stack)
+        peers = []
+        for _ in range(count):
+            sender, peer = connect_pair(stack, server)
+            fill(sender)
+            sender.close()
+            peers.append(peer)
+        reader = threading.Thread(target=_read_slowly, args=(peers, over), daemon=True)
+        if reading:
+            reader.start()
+        try:
+            yield peers
+        finally:
+            over.set()
+            if reading:
+                reader.join()
+
+
+def _read_slowly(peers: list[socket.socket], over: threading.Event) -> None:
+    while not over.wait(0.05):
+        for peer in peers:
+            peer.recv(1 << 14)

@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.lab.lifetime import another_program
+from tcpdoctor.lab.namespace import another_program
 from tcpdoctor.lab.pairs import allow_descriptors, count_sockets, listen, wait_for_state, wait_until
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene
 

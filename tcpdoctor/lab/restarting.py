@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from multiprocessing.connection import Connection
 
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.lab.lifetime import another_program
+from tcpdoctor.lab.namespace import another_program
 from tcpdoctor.lab.pairs import LOOPBACK, NeverCameError, count_sockets, wait_until
 from tcpdoctor.lab.scenario import Asked, Between, Scenario, Scene, Step
 

@@ -15,10 +15,13 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
-from tcpdoctor.lab.lifetime import adopt_orphans, die_with, forks_die_with_us, kill_descendants
 from tcpdoctor.lab.namespace import (
     NamespaceRefusedError,
+    adopt_orphans,
+    die_with,
     enter_private_namespace,
+    forks_die_with_us,
+    kill_descendants,
     refuse_settings_that_stay,
 )
 from tcpdoctor.lab.overheard import Follower, Listening, Pair, read_there

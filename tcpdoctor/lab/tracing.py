@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from tcpdoctor.kernel.perf_ring import open_rings
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.tracepoints import read_tracepoints
-from tcpdoctor.lab.lifetime import another_program
+from tcpdoctor.lab.namespace import another_program
 from tcpdoctor.lab.pairs import LOOPBACK, NeverCameError
 from tcpdoctor.lab.scenario import Asked, Between, Scenario, Scene
 

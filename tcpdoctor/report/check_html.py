@@ -153,7 +153,7 @@ def _plan(check: Check) -> str:
     """Return the settings that can be changed together, a list and the rest folded; nothing without any."""
     if not check.plan:
         return ""
-    from tcpdoctor.report.plan_text import change_blocks, change_lines  # most hosts have no plan
+    from tcpdoctor.report.finding_page import change_blocks, change_lines  # most hosts have no plan
 
     style = PLAIN._replace(netns=check.netns)
     lines = [block for change in check.plan for block in change_lines(change, lasts=not change.overridden)]

@@ -124,7 +124,7 @@ def unjudged_lines(check: Check, style: Style, indent: str) -> list[str]:
 
 def too_early_lines(check: Check, style: Style, indent: str) -> list[str]:
     """Return for each leak that only its age hides how long to wait before it can be told."""
-    from tcpdoctor.answers.too_early import too_early  # a host with few closing sockets is not asked
+    from tcpdoctor.answers.ages import too_early  # a host with few closing sockets is not asked
 
     return [
         style.wrap(

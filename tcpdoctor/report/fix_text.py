@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from tcpdoctor.answers.fix import FixAnswer
 from tcpdoctor.answers.planned import PlannedAdvice, PlannedChange, write_command
 from tcpdoctor.named_tuples import NamedTuple
+from tcpdoctor.report.finding_page import change_blocks, change_lines, change_words, value_words
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.page import LABEL, Block, Command, Fields, Item, Items, Prose, Section, Verdict, typed
-from tcpdoctor.report.plan_text import change_blocks, change_lines, change_words, value_words
 from tcpdoctor.report.style import Style
 
 _STATES = {

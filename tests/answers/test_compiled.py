@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tcpdoctor.answers import compiled
+from tcpdoctor.answers import rules as compiled
 from tcpdoctor.answers.rules import shipped_texts
 from tcpdoctor.diagnosis.library import load_library
 from tcpdoctor.diagnosis.rule import read_body

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import tcpdoctor
-from tcpdoctor.answers.compiled import FILE
+from tcpdoctor.answers.rules import FILE
 from tcpdoctor.cli.app import help_text
 from tcpdoctor.prepared import prepared_text
 

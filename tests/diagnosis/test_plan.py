@@ -17,7 +17,7 @@ from tcpdoctor.diagnosis.plan import (
 )
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.report.plan_text import risk_words
+from tcpdoctor.report.finding_page import risk_words
 
 RULES = Path(__file__).resolve().parents[2] / "rules"
 GROUND = PlanGround(servers=frozenset(), reserved="", kubernetes=False, initial=True)

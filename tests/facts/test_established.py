@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tcpdoctor.facts.connection_ages import is_lost_by_size
+from tcpdoctor.facts.connection import is_lost_by_size
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.value import Ages, Range
 from tcpdoctor.kernel.reading import Missing

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tcpdoctor.facts.origin import began_here
+from tcpdoctor.facts.connection import began_here
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import TcpBytes
 from tcpdoctor.kernel.states import TcpState

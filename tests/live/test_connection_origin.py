@@ -6,7 +6,7 @@ import socket
 import time
 from collections import Counter
 
-from tcpdoctor.facts.origin import began_here
+from tcpdoctor.facts.connection import began_here
 from tcpdoctor.kernel.port_evidence import CONNECTION_STATES, connections
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection

@@ -21,9 +21,16 @@ from tcpdoctor.lab.closing import (
     time_wait,
 )
 from tcpdoctor.lab.namespace import write_sysctl
-from tcpdoctor.lab.pairs import allow_descriptors, connect_pair, let_pass, listen, wait_for_state, wait_until
+from tcpdoctor.lab.pairs import (
+    allow_descriptors,
+    closed_before_sent,
+    connect_pair,
+    let_pass,
+    listen,
+    wait_for_state,
+    wait_until,
+)
 from tcpdoctor.lab.proxying import half_closed_pairs
-from tcpdoctor.lab.traffic import closed_before_sent
 
 from .checks import check, evidence, findings, lines_of, only_finding, reason_unchecked, severities
 from .scenes import disease_of

@@ -51,10 +51,10 @@ from tcpdoctor.lab.pairs import (
     count_sockets,
     let_pass,
     listen,
+    steady_traffic,
     wait_until,
 )
 from tcpdoctor.lab.receiving import left_unread
-from tcpdoctor.lab.traffic import steady_traffic
 
 from .checks import check, evidence, findings, lines_of, only_finding, the_finding
 from .refusal import needs_known_machine, refuse_netlink

@@ -24,9 +24,8 @@ from tcpdoctor.lab.packets import (
     send_from_the_wrong_side,
     send_stray_segments,
 )
-from tcpdoctor.lab.pairs import again_and_again
+from tcpdoctor.lab.pairs import again_and_again, steady_traffic
 from tcpdoctor.lab.receiving import shrunk_buffers
-from tcpdoctor.lab.traffic import steady_traffic
 
 from .checks import check, evidence, findings, output_of, reason_unchecked, severities, the_finding
 from .slow_pages import reading_into_late_pages

@@ -7,7 +7,7 @@ import pytest
 
 from tcpdoctor.kernel.namespaces import is_initial_namespace
 from tcpdoctor.lab.closing import fin_wait_1_stuck
-from tcpdoctor.lab.traffic import steady_traffic
+from tcpdoctor.lab.pairs import steady_traffic
 
 from .checks import check, evidence, findings, only_finding, reason_unchecked, severities, the_finding
 from .traffic import unread_data

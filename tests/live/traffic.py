@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.lab.pairs import allow_descriptors, connect, connect_pair, listen, wait_for_state
-from tcpdoctor.lab.traffic import fill
+from tcpdoctor.lab.pairs import allow_descriptors, connect, connect_pair, fill, listen, wait_for_state
 
 
 @contextmanager
