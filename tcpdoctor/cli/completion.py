@@ -148,7 +148,7 @@ FILES, FOLDERS = ":files", ":folders"
 """What is left to the shell."""
 
 _TITLE = re.compile(r'^title\s*=\s*"(.*)"', re.MULTILINE)
-_LISTS = ("--only", "--skip")
+_LISTS = ("--only", "--skip", "--columns")
 """Options that take several names with commas between them."""
 
 
@@ -168,6 +168,9 @@ def _after(before: list[str], current: str) -> Iterator[Possibility]:
         top = {name: entry.help for name, entry in COMMANDS.items()}
         options = {"--help": "Show this help and exit.", "--version": "Print the version."}
         yield from _beginning(current, (options if current.startswith("-") else top).items())
+        return
+    if before == ["help"]:
+        yield from _beginning(current, ((name, entry.help) for name, entry in COMMANDS.items()))
         return
     entry = COMMANDS.get(before[0])
     if entry is None:
@@ -201,7 +204,7 @@ def _of_command(command: Any, path: str, before: Sequence[str], current: str) ->
             if name.startswith("--") and not param.hidden and (name not in given or param.multiple)
         ]
         yield from _beginning(current, unused)
-    else:
+    elif not before or not before[-1].startswith("-") or before[-1] in options:
         arguments = [param for param in command.params if param.param_type_name == "argument"]
         for param in arguments[:1]:
             yield from _values(param, path, current)
@@ -294,6 +297,12 @@ def _schemas() -> Iterator[Possibility]:
     return ((name, description_of(name)) for name in schema_names())
 
 
+def _columns() -> Iterator[Possibility]:
+    from tcpdoctor.report.sockets_json import COLUMNS
+
+    return ((name, "") for name in COLUMNS)
+
+
 def _scenarios() -> Iterator[Possibility]:
     from tcpdoctor.lab.catalogue import LAB
 
@@ -357,7 +366,6 @@ def _words() -> Iterator[Possibility]:
 _NAMES: Mapping[tuple[str, str], _Names] = {
     ("explain", "words"): _words,
     ("explain", "port"): _ports,
-    ("fix", "rule"): _rules,
     ("explain", "pid"): _processes,
     ("sockets", "port"): _ports,
     ("trace", "port"): _ports,
@@ -365,6 +373,8 @@ _NAMES: Mapping[tuple[str, str], _Names] = {
     ("sockets", "pid"): _pids,
     ("sockets", "name"): _processes,
     ("sockets", "state"): _listed_states,
+    ("sockets", "sort"): _columns,
+    ("sockets", "columns"): _columns,
     ("explain", "sysctl"): _sysctls,
     ("sysctl show", "names"): _sysctls,
     ("facts", "names"): _facts,
@@ -377,6 +387,7 @@ _NAMES: Mapping[tuple[str, str], _Names] = {
 
 _BY_METAVAR: Mapping[str, _Names] = {
     "ID": _rules,
+    "RULE": _rules,
     "STATE": _states,
     "SO_X": _options,
     "ERRNO": _errors,

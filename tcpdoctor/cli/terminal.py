@@ -291,7 +291,10 @@ def _pager() -> Sequence[str] | None:
     """What to run; None: the text is printed as it is."""
     wanted = os.environ.get("PAGER") if os.geteuid() else None
     if wanted is not None:
-        words = shlex.split(wanted) if wanted.strip() else []
+        try:
+            words = shlex.split(wanted)
+        except ValueError:  # a quotation without an end; a shell would not run it either
+            words = []
         found = shutil.which(words[0]) if words else None
         return None if found is None or words[0] == "cat" else [os.path.abspath(found), *words[1:]]
     return next(([path] for path in _LESS if os.access(path, os.X_OK)), None)

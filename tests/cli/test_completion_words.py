@@ -47,6 +47,10 @@ def test_an_option_that_was_given_is_not_offered_again_but_for_those_that_repeat
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
+        (("check", "close-wait-l"), ["close-wait-leak"]),
+        (("help", "chec"), ["check"]),
+        (("sockets", "--sort", "send_q"), ["send_queue"]),
+        (("sockets", "--columns", "state,send_q"), ["state,send_queue"]),
         (("check", "--only", "close-wait-l"), ["close-wait-leak"]),
         (("check", "--only", "fin-timeout-short,close-wait-l"), ["fin-timeout-short,close-wait-leak"]),
         (("check", "--only=close-wait-l"), ["--only=close-wait-leak"]),

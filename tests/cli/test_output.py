@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tcpdoctor.cli.output import Output, emit, escape_controls, style_of
+from tcpdoctor.cli.terminal import page_text
 from tcpdoctor.report.style import Style
 from tests.cli.command import COMMAND, environment, tcpdoctor
 
@@ -223,3 +224,41 @@ def test_more_than_a_pipe_holds_reaches_a_slow_reader_that_does_not_block():
             whole += part
         assert command.wait(30) == 0
     assert whole == b"x" * 300_000 + b"\n"
+
+
+# a text that is longer than the terminal
+
+
+def paged(pager, uid):
+    """What `page_text` answers a user, and what the pager prints."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(write, 1)
+        if os.geteuid() == 0:
+            os.setresuid(uid, uid, uid)
+        os.environ |= {"PAGER": pager, "LESS": "FRX"}
+        os._exit(int(page_text("the text\n")))
+    os.close(write)
+    with open(read, encoding="utf-8") as shown:
+        text = shown.read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1, text
+
+
+@pytest.mark.parametrize(
+    ("pager", "expected"),
+    [
+        ("sed s/the/PAGED/", (True, "PAGED text\n")),
+        ("cat", (False, "")),
+        ("", (False, "")),
+        ("/no/such/pager -x", (False, "")),
+        ("less '", (False, "")),
+    ],
+)
+def test_a_user_s_pager_is_run_where_it_can_be_and_else_the_text_is_printed(pager, expected):
+    assert paged(pager, 65534) == expected
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it is about root")
+def test_root_s_pager_is_less_whatever_the_environment_says():
+    assert paged("sed s/the/PAGED/", 0) == (os.path.exists("/usr/bin/less"), "the text\n")
