@@ -8,6 +8,8 @@ quotes become typographic ones, because a notification command may put the text 
 
 import math
 import re
+from collections import Counter
+from collections.abc import Mapping
 
 from tcpdoctor.answers.check import (
     Check,
@@ -142,19 +144,23 @@ def _headline(check: Check) -> str:
     found = f"{head}{plural(total, 'finding')}: "
     worst, *others = diagnosis.findings
     numbers = f"{worst.whom or worst.label} {worst.headline or worst.title}"
-    names = list(dict.fromkeys(finding.rule for finding in others if finding.rule != worst.rule))
+    alike = Counter(finding.rule for finding in others)
+    alike.update(untold_by_rule(diagnosis))
     room = _WIDTH - len(found) - len(numbers) - len(unanswered)
-    rest = f", {_first_that_fit(names, room)}" if names else ""
+    rest = f", {_first_that_fit(alike, room)}" if alike else ""
     return found + plain(numbers) + rest + unanswered
 
 
-def _first_that_fit(names: list[str], room: int) -> str:
-    """The first names, and how many more there are."""
-    for number in range(len(names), 1, -1):
-        more = f", {len(names) - number} more" if number < len(names) else ""
-        if len(text := ", ".join(names[:number]) + more) <= room:
+def _first_that_fit(alike: Mapping[str, int], room: int) -> str:
+    """The first rules, those of several findings with their number, and how many more findings there are."""
+    names = [f"{rule} ({number})" if number > 1 else rule for rule, number in alike.items()]
+    numbers = list(alike.values())
+    for shown in range(len(names), 0, -1):
+        left = sum(numbers[shown:])
+        text = ", ".join([*names[:shown], *([f"{left} more"] if left else [])])
+        if len(text) <= room and (shown > 1 or not left):
             return text
-    return names[0] if len(names) == 1 and len(names[0]) <= room else f"{len(names)} more"
+    return f"{sum(numbers)} more"
 
 
 def _details(check: Check) -> list[str]:

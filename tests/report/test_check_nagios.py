@@ -71,9 +71,17 @@ def test_many_findings_do_not_make_the_first_line_long():
     assert details.count("CRITICAL") == 50
 
 
+def test_what_the_first_line_names_and_what_it_counts_is_all_that_was_found():
+    head, _, _ = read(check_nagios(check(CRITICAL, *[FINDING] * 3, INFO)))
+    assert head.endswith("clients wait, 4 more"), head
+
+
 def test_many_subjects_of_one_rule_are_told_once():
     many = [CRITICAL._replace(label=f"0.0.0.0:{number}") for number in range(50)]
-    _, details, _ = read(check_nagios(check(*many)))
+    head, details, _ = read(check_nagios(check(*many)))
+    assert head.endswith(
+        "50 findings: 0.0.0.0:0 accept queue 6 of 5 on :80, clients wait, accept-queue-full (49)"
+    )
     assert details.count("CRITICAL 0.0.0.0:") == 10
     assert "40 findings more of accept-queue-full" in details
 
