@@ -1,11 +1,14 @@
 """How long sockets have been in their states, and leaks that are too young to be findings."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Literal
 
-from tcpdoctor.answers.check import Check, unchecked_rules
+from tcpdoctor.answers.check import unchecked_rules
+from tcpdoctor.answers.record import Is
 from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis.closure import compile_number
+from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.diagnosis.measure import first_limit
 from tcpdoctor.diagnosis.rule import Rule, measured
 from tcpdoctor.diagnosis.tree import Limit, Older
@@ -116,47 +119,56 @@ _STATES = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2)
 class TooEarly(NamedTuple):
     """So many sockets of one process that they are a finding once they are old enough."""
 
-    number: int
-    """Of the process that has the most; where it is not known who holds them, of the host."""
-    state: TcpState
-    least: int
-    """How many of one process have to be old enough."""
-    seconds: float
-    """How old that is."""
     rule: str
+    state: Literal["close_wait", "fin_wait_2"]
+    sockets: Annotated[
+        int,
+        Is("Of the process that has the most; where it is not known who holds them, of the host.", minimum=0),
+    ]
+    least: Annotated[int, Is("How many of one process have to be old enough.", minimum=0)]
+    age_s: Annotated[float, Is("How old that is, in seconds.", minimum=0)]
 
 
-def too_early(check: Check) -> list[TooEarly]:
+def too_early(
+    diagnosis: Diagnosis, samples: Samples, rules: Sequence[Rule] = (), pid: int | None = None
+) -> tuple[TooEarly, ...]:
     """Return the leaks that only their age hides, of the rules that were answered and found nothing.
 
     A host without a hundred sockets in such a state is not asked again.
+
+    Args:
+        diagnosis: What was found in the samples, and what was not answered.
+        samples: With owners.
+        rules: Those in force; none: as they are loaded.
+        pid: Of this process only.
     """
-    census = check.samples.after.census
+    census = samples.after.census
     if isinstance(census, Missing) or all(census.by_state.get(state, 0) < FEW for state in _STATES):
-        return []
-    said = unchecked_rules(check.diagnosis) | {finding.rule for finding in check.diagnosis.findings}
-    rules = check.rules or load_rules().rules
-    return [
+        return ()
+    said = unchecked_rules(diagnosis) | {finding.rule for finding in diagnosis.findings}
+    return tuple(
         early
-        for rule in rules
+        for rule in rules or load_rules().rules
         if rule.id not in said and {"close", "leak"} <= set(rule.tags)
-        for early in _of_rule(rule, check)
-    ]
+        for early in _of_rule(rule, samples, pid)
+    )
 
 
-def _of_rule(rule: Rule, check: Check) -> Iterator[TooEarly]:
+def _of_rule(rule: Rule, samples: Samples, pid: int | None) -> Iterator[TooEarly]:
     tree = measured(rule).tree if rule.measure is not None else None
     limit = first_limit(rule)
-    subjects = subjects_of(check.samples, rule.scope, HostFacts(check.samples))
     if not isinstance(tree, Older) or not isinstance(tree.seconds, Limit) or limit is None:
         return
     count = compile_number(tree, {**rule.limit_values, tree.seconds.name: 0.0})
-    most = 0.0
+    subjects, most = subjects_of(samples, rule.scope, HostFacts(samples)), 0.0
     for subject in () if isinstance(subjects, Missing) else subjects:
+        if pid is not None and subject.identity.get("pid") != pid:
+            continue
         number = count(subject.facts)
         if isinstance(number, Range):
             number = number.high if math.isfinite(number.high) else number.low
         most = most if isinstance(number, Missing) else max(most, number)
     if most >= limit:
         state = TcpState[tree.fact.name.partition(".")[0].upper()]
-        yield TooEarly(int(most), state, int(limit), rule.limit_values[tree.seconds.name], rule.id)
+        seconds = rule.limit_values[tree.seconds.name]
+        yield TooEarly(rule.id, state.key, int(most), int(limit), seconds)  # type: ignore[arg-type]  # of _STATES

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Annotated, Literal
 
+from tcpdoctor.answers.ages import TooEarly, too_early
 from tcpdoctor.answers.blocker import ToldPlace, ToldStop, told_place, told_stop
 from tcpdoctor.answers.check import saw_too_little, worst_severity
 from tcpdoctor.answers.finding import ToldFinding, told_finding
@@ -21,8 +22,10 @@ from tcpdoctor.answers.record import (
     told_number,
     utc,
 )
+from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.answers.socket import ToldAge, ToldSocket, told_age, told_socket
 from tcpdoctor.answers.sockets import Entry, entries_of, idle_seconds, outstanding, state_of
+from tcpdoctor.diagnosis.evaluate import diagnose_process
 from tcpdoctor.diagnosis.finding import Diagnosis, Severity, Unchecked
 from tcpdoctor.diagnosis.holders import who_may_be_stopped
 from tcpdoctor.diagnosis.stopping import Asker
@@ -166,6 +169,10 @@ class ProcessAnswer(NamedTuple):
         Literal["ok", "warning", "critical", "unknown"],
         Is("Its worst finding above info; unknown where its sockets are hidden or too little was answered."),
     ]
+    too_early: Annotated[
+        tuple[TooEarly, ...],
+        Is("Leaks that only their age keeps from being findings: whether they are any cannot be told yet."),
+    ]
 
 
 class ProcessesAnswer(NamedTuple):
@@ -301,10 +308,12 @@ def _answer(
             stop=_stop(about),
             place=told_at,
             status="unknown",
+            too_early=(),
         )
     entries, survey = entries_of(seen.survey), seen.survey
     listeners = tuple(entry.seen.row for entry in entries if isinstance(entry.seen.row, Listener))
-    diagnosis = _diagnose(process, seen, samples, listeners)
+    samples = samples._replace(after=with_known_owners(samples.after, seen.owners, process))
+    diagnosis = diagnose_process(load_rules().rules, samples, process.pid, listeners)
     return ProcessAnswer(
         schema="tcpdoctor.process/1",
         host=host,
@@ -322,6 +331,7 @@ def _answer(
         stop=_stop(about, survey.total - len(listeners), {row.inode for row in listeners}),
         place=told_at,
         status=_status(diagnosis, samples.after),
+        too_early=too_early(diagnosis, samples, pid=process.pid),
     )
 
 
@@ -332,14 +342,6 @@ def _status(diagnosis: Diagnosis, look: Snapshot) -> Literal["ok", "warning", "c
         case Severity.WARNING:
             return "warning"
     return "unknown" if saw_too_little(diagnosis, look) else "ok"
-
-
-def _diagnose(process: Process, seen: _Seen, samples: Samples, listeners: tuple[Listener, ...]) -> Diagnosis:
-    from tcpdoctor.answers.rules import load_rules
-    from tcpdoctor.diagnosis.evaluate import diagnose_process
-
-    looks = samples._replace(after=with_known_owners(samples.after, seen.owners, process))
-    return diagnose_process(load_rules().rules, looks, process.pid, listeners)
 
 
 def _process_here(process: Process, asked: tuple[int, Task]) -> ProcessHere:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tcpdoctor.answers import check as conclusions
+from tcpdoctor.answers.ages import TooEarly, too_early
 from tcpdoctor.answers.check import Check, Checks, loud_findings
 from tcpdoctor.answers.finding import SysctlNumber, ToldFinding, told_finding
 from tcpdoctor.answers.planned import PlannedChange
@@ -130,6 +131,10 @@ class CheckAnswer(NamedTuple):
     plan: Annotated[
         tuple[PlannedChange, ...], Is("What tcpdoctor fix would change, in this order; none: no setting.")
     ]
+    too_early: Annotated[
+        tuple[TooEarly, ...],
+        Is("Leaks that only their age keeps from being findings: whether they are any cannot be told yet."),
+    ]
     changes: Annotated[
         ToldChanges | Absent,
         Is(
@@ -217,6 +222,7 @@ def check_answer(check: Check, findings: Sequence[Finding] | None = None) -> Che
             for each in diagnosis.untold
         ),
         plan=check.plan,
+        too_early=too_early(diagnosis, check.samples, check.rules),
         source=ABSENT if check.source is None else check.source,
         network_namespace=_told_namespace(check.place) if check.place else ABSENT,
     )

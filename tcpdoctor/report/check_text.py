@@ -16,9 +16,15 @@ from tcpdoctor.answers.check import (
 )
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Severity, Unchecked
-from tcpdoctor.facts.dimension import SECOND, show
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.report.finding_page import finding_page, grouped, more_words, pages_of, unanswered_by_reason
+from tcpdoctor.report.finding_page import (
+    early_words,
+    finding_page,
+    grouped,
+    more_words,
+    pages_of,
+    unanswered_by_reason,
+)
 from tcpdoctor.report.host import plural, samples_words, source_words, states_sentence, utc
 from tcpdoctor.report.page import page_text
 from tcpdoctor.report.style import Style
@@ -126,15 +132,8 @@ def too_early_lines(check: Check, style: Style, indent: str) -> list[str]:
     """Return for each leak that only its age hides how long to wait before it can be told."""
     from tcpdoctor.answers.ages import too_early  # a host with few closing sockets is not asked
 
-    return [
-        style.wrap(
-            f"{one.number:,} in {one.state.name}, but not {one.least:,} of them for "
-            f"{show(one.seconds, SECOND)} yet: too early to tell; look again then ({one.rule})",
-            f"{indent}  ",
-            indent,
-        )
-        for one in too_early(check)
-    ]
+    found = too_early(check.diagnosis, check.samples, check.rules)
+    return [style.wrap(early_words(one), f"{indent}  ", indent) for one in found]
 
 
 def _but_unanswered(diagnosis: Diagnosis, joined: str) -> str:

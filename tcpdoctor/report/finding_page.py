@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tcpdoctor.diagnosis.finding import Finding, Fix, SysctlFix, Unchecked
+from tcpdoctor.facts.dimension import SECOND, show
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.page import (
@@ -24,9 +25,9 @@ from tcpdoctor.report.page import (
 )
 from tcpdoctor.report.style import PLAIN, Style
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # most hosts have none
+    from tcpdoctor.answers.ages import TooEarly
     from tcpdoctor.answers.planned import PlannedChange
-
 
 MOST_ALIKE = 10
 """Findings of one rule that are shown one by one."""
@@ -271,3 +272,11 @@ def change_blocks(change: "PlannedChange") -> list[Block]:
 def value_words(value: object) -> str:
     """Return the value of a setting for people."""
     return setting_words(list(value) if isinstance(value, tuple) else value)
+
+
+def early_words(one: "TooEarly") -> str:
+    """Say of a leak that only its age hides how many there are, and when to look again."""
+    return (
+        f"{one.sockets:,} in {one.state.upper()}, but not {one.least:,} of them for "
+        f"{show(one.age_s, SECOND)} yet: too early to tell; look again then ({one.rule})"
+    )

@@ -22,6 +22,7 @@ from tcpdoctor.report.connect_text import (
     unanswered_rules,
     unanswered_words,
 )
+from tcpdoctor.report.finding_page import early_words
 from tcpdoctor.report.host import plural, who_of
 from tcpdoctor.report.page import Block, Entries, Fields, Inset, Item, Prose, Section, Title, Verdict
 from tcpdoctor.report.sockets_text import age_words, option_words, queue_words
@@ -166,7 +167,7 @@ def _short_holdings(answer: ProcessAnswer) -> list[tuple[str, str]]:
         named = [_peer_words(peer) for peer in peers[:_SHOWN_SHORTLY]]
         rows.append(("with", name_a_few(named, _SHOWN_SHORTLY, len(peers))))
     rows += [("dead", words) for words in _dead_words(answer)]
-    return rows
+    return [*rows, *(("early", early_words(one)) for one in answer.too_early)]
 
 
 def _seen(reading: Reading[_T], nothing: _T) -> _T:
@@ -278,7 +279,7 @@ def _identity(answer: ProcessAnswer) -> list[Block]:
     rows += [("halted", words) for words in _halt_words(answer)]
     said = [f"{process.thread} is one of its threads."] if process.thread else []
     said += [_elsewhere(answer)] if _is_elsewhere(answer) else []
-    said += [f"{words}." for words in _dead_words(answer)]
+    said += [f"{words}." for words in (*_dead_words(answer), *map(early_words, answer.too_early))]
     said += _other_sockets(answer)
     return [Inset((Fields((*rows, *_how_to_end(answer)), _IDENTITY), *map(Prose, said)), 2)]
 

@@ -30,7 +30,7 @@ from tests.schemas import described
 
 KEYS = [
     "schema", "host", "taken_at", "process", "states", "other_sockets", "peers", "options", "sockets",
-    "dead_sockets", "findings", "unchecked", "missing", "stop", "place", "status",
+    "dead_sockets", "findings", "unchecked", "missing", "stop", "place", "status", "too_early",
 ]  # fmt: skip
 SERVER = """
 import socket, sys

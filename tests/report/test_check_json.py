@@ -37,6 +37,7 @@ TOP = [
     "unchecked",
     "untold",
     "plan",
+    "too_early",
 ]
 FINDING_KEYS = [
     "rule",
