@@ -119,8 +119,21 @@ def predict(
         obstacle: What the kernel checks before it looks for conflicts.
         complete: Whether `existing` is all there is; if not, an "ok" is not certain.
     """
-    kinds = tuple(dict.fromkeys(existing))
+    kinds = tuple(dict.fromkeys(as_met(wanted, old) for old in existing))
     return tuple(_attempt(wanted, options, kinds, obstacle, complete=complete) for options in ATTEMPTS)
+
+
+def as_met(wanted: Wanted, old: Existing) -> Existing:
+    """Return an old socket as the wanted one meets it: whatever other single address it is on, it is alike.
+
+    A transparent proxy has thousands of addresses at a port, and of what is alike one is enough to ask.
+    """
+    ours, theirs = four(wanted.family, wanted.address), four(old.family, old.address)
+    if theirs in ("0.0.0.0", ours) and theirs is not None:
+        return old
+    if theirs is None and old.address in ("::", wanted.address):
+        return old
+    return old._replace(address="::ffff:another." if theirs is not None and old.family == 6 else "another")
 
 
 def predict_udp(

@@ -9,6 +9,7 @@ from tcpdoctor.diagnosis.bind import (
     Obstacle,
     Target,
     Wanted,
+    as_met,
     effective_v6only,
     find_obstacle,
     possible_conflicts,
@@ -77,16 +78,15 @@ def _answer(target: Target, evidence: PortEvidence, connected: tuple[PortSocket,
     unknowns = _unknowns_of_udp(evidence, obstacle) if udp else _unknowns(evidence, obstacle)
     known = None if isinstance(obstacle, Missing) else obstacle
     foresee = predict_udp if udp else predict
-    attempts = foresee(wanted, (s.existing for s in sockets), known, complete=not unknowns)
+    kinds = {existing: as_met(wanted, existing) for existing in {s.existing for s in sockets}}
+    attempts = foresee(wanted, kinds.values(), known, complete=not unknowns)
     if isinstance(obstacle, Missing):  # it may fail for that, with another errno
         attempts = tuple(
             attempt._replace(certain=False, fails=attempt.certain and attempt.bind != OK)
             for attempt in attempts
         )
-    met = {
-        existing: any(possible_conflicts(wanted, (), existing)) for existing in {s.existing for s in sockets}
-    }
-    blockers = [s for s in sockets if met[s.existing]]
+    met = {kind for kind in set(kinds.values()) if any(possible_conflicts(wanted, (), kind))}
+    blockers = [s for s in sockets if kinds[s.existing] in met]
     blockers.sort(key=_longest_lived_first)
     present = _by_cause(blockers, evidence)
     cause = present[0][0] if present and attempts[0].bind != OK else None

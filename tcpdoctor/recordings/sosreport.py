@@ -309,7 +309,7 @@ def _with_holder(socket: PastedSocket, holders: dict[int, tuple[Holder, ...]]) -
 
 def _with_programs(form: Pasted, programs: dict[int, Process]) -> Pasted:
     """A listing whose processes are named as the kernel names them, and belong to whom ``ps`` says."""
-    if isinstance(form.sockets, Missing):
+    if isinstance(form.sockets, Missing) or not programs:
         return form
     return form._replace(sockets=tuple(_with_program(one, programs) for one in form.sockets))
 

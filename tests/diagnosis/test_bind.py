@@ -11,10 +11,13 @@ from tcpdoctor.diagnosis.bind import (
     Existing,
     Obstacle,
     Wanted,
+    as_met,
     four,
     overlaps,
+    possible_conflicts,
     predict,
     predict_udp,
+    udp_meeting,
 )
 from tcpdoctor.kernel.states import TcpState
 
@@ -204,3 +207,33 @@ def test_listen_answers_as_bind_did_and_is_not_reached_where_bind_failed():
 )
 def test_the_ipv4_address_behind_a_socket(family, address, expected):
     assert four(family, address) == expected
+
+
+def test_every_other_single_address_is_met_alike():
+    addresses = [
+        "0.0.0.0",
+        "::",
+        "::ffff:0.0.0.0",
+        "10.0.0.1",
+        "10.0.0.2",
+        "::ffff:10.0.0.1",
+        "fd00::1",
+        "fd00::2",
+    ]
+    kinds = [
+        old(address, reuseaddr=flag, v6only=only, device=device, device_known=bool(device))
+        for address in addresses
+        for flag in (YES, NO, UNKNOWN)
+        for only in (YES, NO, UNKNOWN)
+        for device in (0, 3)
+    ]
+    for address in addresses:
+        for v6only in (False, True):
+            ours = wanted(address, family=6 if ":" in address else 4, v6only=v6only, device=2)
+            for kind in kinds:
+                met = as_met(ours, kind)
+                assert [*map(list, (possible_conflicts(ours, options, met) for options in ATTEMPTS))] == [
+                    *map(list, (possible_conflicts(ours, options, kind) for options in ATTEMPTS))
+                ]
+                assert udp_meeting(ours, (), met) == udp_meeting(ours, (), kind)
+    assert len({as_met(wanted("10.0.0.1"), old(f"10.1.0.{place}")) for place in range(97)}) == 1
