@@ -77,7 +77,9 @@ class ToldStop(NamedTuple):
     processes: Annotated[Count, Is("That hold the socket: all of them have to end.")]
     other_processes: Annotated[Count, Is("Without the socket, that end with it, as far as is known.")]
     connections: Annotated[Count | None, Is("That end with it; null where they were not counted.")]
-    halted: Annotated[Halt | None, Is("Stopped by a signal, by a debugger, or frozen: it serves nobody.")]
+    halted: Annotated[
+        Halt | None, Is("Stopped by a signal or a debugger, frozen, or in state D: it serves nobody.")
+    ]
     halted_says: Annotated[str | None, Is("That in a sentence, with what lets it go on.")]
     since: Annotated[Time | None, Is("When the holder started.")]
     command: Annotated[str | None, Is("Command line of the holder.")]

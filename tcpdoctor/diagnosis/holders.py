@@ -411,6 +411,7 @@ def stop_process(case: Case) -> Stop:
                 None,
                 (
                     told and told[1].format(pid=pid),
+                    _reloaded(case),
                     _why_deaf(case),
                     _who_starts_it(case),
                     _NOT_SEEN.format(pid=pid) if case.unseen else None,
@@ -432,12 +433,36 @@ _NOT_SEEN = (
 def _kill(case: Case, signal: str) -> str:
     """The command that ends the process as it stands: one that is stopped has to go on to heed it."""
     standing, pid = case.standing, case.holder.pid
+    pids = " ".join(map(str, (pid, *_masters_below(case))))
     if standing.ignores_term:
-        return f"kill -KILL {pid}"
+        return f"kill -KILL {pids}"
     flag = f"{signal} " if signal else ""
     if standing.halted == "traced" and standing.tracer is not None:
-        return f"kill {standing.tracer.pid} && kill {flag}{pid}"
-    return f"kill {flag}{pid}" + (f" && kill -CONT {pid}" if standing.halted == "stopped" else "")
+        return f"kill {standing.tracer.pid} && kill {flag}{pids}"
+    return f"kill {flag}{pids}" + (f" && kill -CONT {pid}" if standing.halted == "stopped" else "")
+
+
+def _masters_below(case: Case) -> tuple[int, ...]:
+    """Processes below the holder that hold the socket and began others that do.
+
+    After a reload in flight (USR2 to nginx, gunicorn, unicorn) the new master is a child of the old one,
+    and goes on when that ends.
+    """
+    held = {holder.pid for holder in case.holders}
+    parents = dict(zip(case.standing.below, case.standing.below_parents, strict=False))
+    began = {parents.get(pid) for pid in held}
+    return tuple(pid for pid in parents if pid in held and pid in began)
+
+
+def _reloaded(case: Case) -> str | None:
+    masters = _masters_below(case)
+    if not masters:
+        return None
+    named = f"pid{'s' if len(masters) > 1 else ''} {', '.join(map(str, masters))}"
+    return (
+        f"{named} below it began others that share the socket, as a new master does in a reload (USR2), and "
+        f"may go on when pid {case.holder.pid} has ended"
+    )
 
 
 def _is_its_worker(case: Case, parent: Kin) -> bool:
@@ -458,6 +483,8 @@ def _who_starts_it(case: Case) -> str | None:
     if again := _restarter(case):
         how = "runs it in a loop and starts" if again == case.standing.loop else "starts"
         return f"pid {again.pid} {again.name} {how} it again, and has to end first"
+    if runner := next((kin for kin in case.standing.ancestors[:_NEAR] if names_of(kin) & _TOGETHER), None):
+        return f"pid {runner.pid} {runner.name} began it with others, and ends all of them when one ends"
     if parent is None or parent.pid == 1 or is_wrapper(parent):
         return None
     if names_of(parent) & (NEVER_AGAIN | {"systemd"}):
@@ -489,6 +516,10 @@ def _around(case: Case) -> tuple[str, ...]:
 
 RESTARTERS = frozenset(("watchmedo", "monitor", "nodemon", "respawn", "daemon", "immortal"))
 """Programs that start their child again; ``monitor`` is that of forever."""
+_TOGETHER = frozenset(("honcho", "foreman", "hivemind", "overmind", "forego"))
+"""Programs that run what a Procfile says, all of it or nothing."""
+_NEAR = 4
+"""How far up such a one is looked for: a shell may stand between, and a process of its own."""
 NEVER_AGAIN = frozenset(
     (
         *("tmux", "tmux: server", "screen", "SCREEN", "zellij", "abduco", "dtach", "login", "bwrap"),

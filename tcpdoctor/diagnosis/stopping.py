@@ -191,6 +191,11 @@ def tell_halt(halt: Halt, pid: int, tracer: Kin | None = None) -> str:
             f"{who} has stopped it: it serves nobody, and `kill {pid}` has no effect before that lets "
             "it go on"
         )
+    if halt == "waiting":
+        return (
+            f"it waits in the kernel (state D: a disk, NFS, a driver ...): no signal ends it, KILL neither, "
+            f"before that is over; cat /proc/{pid}/stack says for what"
+        )
     return (
         f"its control group is frozen: it serves nobody, and a program that handles TERM heeds `kill {pid}` "
         "only once that is thawed (docker unpause, systemctl thaw, or 0 into its cgroup.freeze)"

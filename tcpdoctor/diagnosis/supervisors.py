@@ -44,7 +44,7 @@ def _kept_by(keeper: Kin, case: Case) -> Stop | None:
     ):
         return _of_pm2(case, keeper, own=own)
     if own:
-        return None
+        return _circus_itself(case) if program == "circusd" else None
     if program in ("runsv", "s6-supervise", "supervise"):
         return _of_folder(case, keeper, program)
     match program:
@@ -56,9 +56,7 @@ def _kept_by(keeper: Kin, case: Case) -> Stop | None:
         case "supervise-daemon":
             return _supervised(case, keeper, f"rc-service {name} stop", f"rc-service {name} restart")
         case "circusd":
-            return _supervised(
-                case, keeper, "circusctl stop NAME", "circusctl restart NAME", "circusctl status"
-            )
+            return _of_circus(case, keeper)
         case _:
             return None
 
@@ -186,6 +184,7 @@ def _of_pm2(case: Case, keeper: Kin | None, *, own: bool) -> Stop:
     quoted = shlex.quote(name) if name else "NAME"
     uid = case.kin.uid
     before = f"sudo -iu '#{uid}' " if uid != case.asker.uid else ""
+    before += _home_of_pm2(case, keeper, uid)
     stop = _supervised(
         case,
         keeper,
@@ -199,6 +198,44 @@ def _of_pm2(case: Case, keeper: Kin | None, *, own: bool) -> Stop:
     return stop._replace(
         role="is PM2 itself, which holds it for one of its programs",
         avoid=(*stop.avoid[:-1], f"kill {case.holder.pid}: it ends every program of PM2."),
+    )
+
+
+_GOD = re.compile(r"God Daemon \((/.*)\)")
+
+
+def _home_of_pm2(case: Case, keeper: Kin | None, uid: int) -> str:
+    """Return what stands before `pm2` so that it reaches this daemon; empty where it does by itself.
+
+    The client begins a daemon of its own, and an empty one, in every other folder.
+    """
+    title = _GOD.search(" ".join(keeper.arguments)) if keeper else None
+    home = title[1] if title else case.standing.variables.get("PM2_HOME", "")
+    if not home or re.fullmatch(r"/root/\.pm2" if uid == 0 else r"/home/[^/]+/\.pm2", home):
+        return ""
+    return f"PM2_HOME={shlex.quote(home)} "
+
+
+def _of_circus(case: Case, keeper: Kin) -> Stop:
+    stop = _supervised(case, keeper, "circusctl stop NAME", "circusctl restart NAME", "circusctl status")
+    return stop._replace(note="; ".join(filter(None, (stop.note, _endpoint_of(keeper)))))
+
+
+def _endpoint_of(keeper: Kin) -> str:
+    """Say how to reach a circusd that may listen elsewhere."""
+    file = next((a for a in keeper.arguments[1:] if a.endswith(".ini")), "its file")
+    return f"it asks tcp://127.0.0.1:5555: where {file} has another endpoint it wants --endpoint with that"
+
+
+def _circus_itself(case: Case) -> Stop:
+    """Circus listens for its programs, and at its own endpoints."""
+    return Stop(
+        "not-to-be-stopped",
+        case.holder,
+        (),
+        role="is circusd itself, at an endpoint of its own or for one of its programs",
+        note="give the server another port, or take the [socket:] or the endpoint out of its file",
+        avoid=(f"kill {case.holder.pid}: it ends every program that it keeps.",),
     )
 
 

@@ -22,8 +22,8 @@ from tcpdoctor.kernel.reading import Missing, Reading, read_kernel_file, why_unr
 from tcpdoctor.kernel.text import clean, decode
 from tcpdoctor.named_tuples import NamedTuple
 
-Halt: TypeAlias = Literal["stopped", "traced", "frozen"]
-"""By SIGSTOP or a terminal, by a debugger, by its control group."""
+Halt: TypeAlias = Literal["stopped", "traced", "frozen", "waiting"]
+"""By SIGSTOP or a terminal, by a debugger, by its control group, for the kernel to end what it asked for."""
 
 _ARGUMENT_BYTES = 16_384
 _ARGUMENTS, _ARGUMENT = 256, 512
@@ -37,6 +37,7 @@ KEEPERS_VARIABLES = (
     "SUPERVISOR_GROUP_NAME",
     "SUPERVISOR_SERVER_URL",
     "pm_id",
+    "PM2_HOME",
     "name",
     "NOMAD_ALLOC_ID",
 )
@@ -88,6 +89,8 @@ class Standing(NamedTuple):
     """Ports that this container listens on, ascending; empty where it is hidden or there are none."""
     below: tuple[int, ...] = ()
     """Processes that it began, and that these began, at most `_MOST_BELOW`; empty where that is hidden."""
+    below_parents: tuple[int, ...] = ()
+    """Of each of `below` the process that began it."""
     loop: Kin | None = None
     """The shell above it whose script runs it in a loop."""
     ignores_term: bool = False
@@ -135,6 +138,7 @@ class _Reader:
         numbers = [int(number) for number in lines.get("NSpid", "").split()] or [pid]
         unit_path = None if isinstance(place, Missing) else place.unit_path
         serves = find_served(pid, kin.name, kin.arguments, self._root)
+        begun = read_begun(pid, self._root)
         return Standing(
             kin=kin,
             since=time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - kin.started),
@@ -149,7 +153,8 @@ class _Reader:
             halted=read_halt(pid, self._root),
             serves=serves,
             served_ports=find_ports_inside(serves, self._root) if isinstance(serves, Container) else (),
-            below=read_below(pid, self._root),
+            below=tuple(begun),
+            below_parents=tuple(begun.values()),
             loop=self._loop_above(kin),
             ignores_term=_ignores_term(lines, first_of_its=len(numbers) > 1 and numbers[-1] == 1),
             tracer=self._tracer(lines),
@@ -286,17 +291,32 @@ def _read_arguments(path: str) -> tuple[str, ...]:
 def read_halt(pid: int, root: str = "/proc") -> Halt | None:
     """Return why a process stands still; None where it does not, or nobody may know.
 
-    T and t of /proc/PID/stat (proc(5)); a frozen one sleeps in the kernel's freezer, which compilers may
-    put into get_signal() and which only its owner and root may see.
+    T and t of /proc/PID/stat (proc(5)); D only where it is so at two looks, as every read of a disk is D for
+    a moment. A frozen one sleeps in the kernel's freezer, which compilers may put into get_signal() and
+    which only its owner and root may see.
     """
     try:
-        state = read_kernel_file(f"{root}/{pid}/stat").rpartition(b")")[2].split()[:1]
-        if state in ([b"T"], [b"t"]):
-            return "stopped" if state == [b"T"] else "traced"
-        waits = read_kernel_file(f"{root}/{pid}/wchan")
-    except OSError:  # it ended, or is another's
+        state = _state_letter(pid, root)
+        if state in (b"T", b"t"):
+            return "stopped" if state == b"T" else "traced"
+        with contextlib.suppress(PermissionError):  # another's
+            if read_kernel_file(f"{root}/{pid}/wchan").startswith(_FREEZER):
+                return "frozen"
+        if state == b"D":
+            time.sleep(_MOMENT)
+            return "waiting" if _state_letter(pid, root) == b"D" else None
+    except OSError:  # it ended
         return None
-    return "frozen" if waits.startswith((b"do_freezer_trap", b"get_signal", b"__refrigerator")) else None
+    return None
+
+
+_FREEZER = (b"do_freezer_trap", b"get_signal", b"__refrigerator")
+_MOMENT = 0.1
+"""Seconds: longer than a disk takes."""
+
+
+def _state_letter(pid: int, root: str) -> bytes:
+    return read_kernel_file(f"{root}/{pid}/stat").rpartition(b")")[2][1:2]
 
 
 def _status_lines(pid: int, root: str) -> dict[str, str]:
@@ -320,20 +340,21 @@ def _ignores_term(lines: Mapping[str, str], *, first_of_its: bool) -> bool:
     return bool(ignored & _TERM) or (first_of_its and not caught & _TERM)
 
 
-def read_below(pid: int, root: str = "/proc") -> tuple[int, ...]:
-    """Return the pids of what a process began and of what these began, nearest first.
+def read_begun(pid: int, root: str = "/proc") -> dict[int, int]:
+    """Return the pids of what a process began and of what these began, nearest first, each with its parent's.
 
     Empty where the kernel does not list children (CONFIG_PROC_CHILDREN), or it has none.
     """
-    found = [pid]
+    found, begun = [pid], dict[int, int]()
     for each in found:
         with contextlib.suppress(OSError):  # it ended
             for task in os.listdir(f"{root}/{each}/task"):
                 text = read_kernel_file(f"{root}/{each}/task/{task}/children")
+                begun |= {int(number): each for number in text.split()}
                 found += [int(number) for number in text.split()]
         if len(found) > _MOST_BELOW:
             break
-    return tuple(found[1 : _MOST_BELOW + 1])
+    return dict(islice(begun.items(), _MOST_BELOW))
 
 
 _SHELLS = re.compile(r"-?(?:ba|da|z|k|mk|a|fi)?sh|busybox")

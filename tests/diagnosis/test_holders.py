@@ -290,6 +290,35 @@ def test_a_program_of_a_supervisor_is_stopped_by_it(line, program, told, command
     assert "systemctl stop keeper.service" in found.avoid[0]
 
 
+@pytest.mark.parametrize(
+    ("home", "uid", "before"),
+    [
+        ("/root/.pm2", 0, ""),
+        ("/home/app/.pm2", 1001, "sudo -iu '#1001' "),
+        ("/srv/my app", 0, "PM2_HOME='/srv/my app' "),
+        ("/home/app/.pm2", 0, "PM2_HOME=/home/app/.pm2 "),
+        ("/srv/.pm2", 1001, "sudo -iu '#1001' PM2_HOME=/srv/.pm2 "),
+    ],
+)
+def test_the_daemon_of_pm2_is_reached_by_the_folder_it_keeps(home, uid, before):
+    god = kin(10, (f"PM2 v5.3.0: God Daemon ({home})",), uid=uid)
+    app = kin(20, "node /srv/api.js", parent=10, uid=uid)
+    told = {"pm_id": "0", "name": "api"}
+    assert stop_of(app, "/", god, variables=told).commands == (f"{before}pm2 stop api",)
+    unseen = stop_of(app, "/system.slice/pm2-root.service", variables={**told, "PM2_HOME": home})
+    assert unseen.commands == (f"{before}pm2 stop api",)
+
+
+def test_circus_is_asked_where_its_file_says_and_not_ended_for_a_socket_of_its_programs():
+    circusd = "python3 /usr/bin/circusd /etc/circus.ini"
+    web = stop_of(kin(20, "/opt/app", parent=10), "/", kin(10, circusd))
+    assert web.commands == ("circusctl stop NAME",)
+    assert "where /etc/circus.ini has another endpoint it wants --endpoint" in web.note
+    itself = stop_of(kin(10, circusd))
+    assert (itself.way, itself.commands) == ("not-to-be-stopped", ())
+    assert itself.avoid == ("kill 10: it ends every program that it keeps.",)
+
+
 def test_the_god_daemon_of_pm2_holds_the_port_for_a_program_in_cluster_mode():
     god = kin(20, ("PM2 v5.3.0: God Daemon (/home/app/.pm2)",), name="PM2 v5.3.0: God", uid=1001)
     found = stop_of(god, "/system.slice/pm2-app.service")
@@ -675,6 +704,17 @@ def test_workers_end_with_their_master_and_others_do_not():
     assert tell_stop(apart).endswith("2 other processes share the socket (pids 21, 23) and have to end too.")
 
 
+def test_a_new_master_below_the_old_one_has_to_end_too():
+    master = kin(20, NGINX, name="nginx")
+    below, parents = (21, 23, 29, 31, 37), (20, 20, 20, 29, 21)
+    standing = Standing(master, 0.0, Missing("hidden"), below=below, below_parents=parents)
+    holders = tuple(Holder(pid, "nginx", 3, 0) for pid in (20, 21, 23, 29, 31))
+    found = who_may_be_stopped(holders, {20: standing})
+    assert found is not None
+    assert found.commands == ("kill 20 29",), "21 began a process that does not hold the socket"
+    assert "pid 29 below it began others" in found.note
+
+
 SHELL = kin(10, "/bin/bash ./loop.sh", name="loop.sh")
 
 
@@ -694,6 +734,8 @@ def test_a_loop_of_a_shell_ends_before_what_it_starts_again():
         ("python3 /usr/bin/watchmedo auto-restart -- app", "kill 10 20", "starts it again"),
         ("node /usr/lib/node_modules/forever/bin/monitor srv.js", "kill 10 20", "starts it again"),
         ("/opt/launcher", "kill 20", "may start it again: then kill 10 20"),
+        ("python3 /usr/bin/honcho start", "kill 20", "began it with others, and ends all of them"),
+        (("foreman: master",), "kill 20", "began it with others, and ends all of them"),
         ("tmux new-session", "kill 20", None),
         ("SCREEN -dmS web", "kill 20", None),
         ("/usr/bin/bwrap --dev-bind / / app", "kill 20", None),

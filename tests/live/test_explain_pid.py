@@ -418,6 +418,7 @@ def test_a_stopped_process_is_said_to_be_stopped(in_namespace):
         ("S", "do_freezer_trap.isra.0", "frozen"),
         ("S", "get_signal", "frozen"),
         ("D", "__refrigerator", "frozen"),
+        ("D", "folio_wait_bit_common", "waiting"),
         ("R", "0", None),
     ],
 )

@@ -316,6 +316,67 @@ def test_a_pre_fork_server_in_a_unit_is_named_by_its_master_and_counted_whole(in
     assert "That ends 137 connections and 3 other processes." in told
 
 
+RELOADED = (
+    LISTEN
+    + """
+if os.fork() == 0:
+    os.fork()
+    time.sleep(60)
+time.sleep(60)
+"""
+)
+
+
+def reloaded_and_killed() -> tuple[Stop, str | None]:
+    with running([sys.executable, "-c", RELOADED]):
+        stop = ask_stop(holders=3)
+        subprocess.run(stop.commands[0], shell=True, check=True)  # noqa: S602 - what people type
+        deadline = time.monotonic() + 10
+        while (last := ask_stop_of_one()) is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return stop, last
+
+
+def ask_stop_of_one() -> str | None:
+    rows = listeners()
+    owner = rows[0].owner if rows else None
+    return f"{owner.holders[0].pid}" if isinstance(owner, Held) and len(owner.holders) == 1 else None
+
+
+def test_a_master_below_another_one_is_ended_with_it(in_namespace):
+    """As nginx, gunicorn and unicorn have them between USR2 and QUIT."""
+    stop, last = in_namespace(reloaded_and_killed)
+    old, new = stop.commands[0].split()[1:]
+    assert (int(old), stop.processes) == (stop.holder.pid, 3)
+    assert last not in (None, old, new), "its worker is left in this test, as it has no master to end it"
+
+
+IN_STATE_D = (
+    LISTEN
+    + """
+import ctypes, platform
+number = {"x86_64": 56, "aarch64": 220}[platform.machine()]  # clone(CLONE_VFORK | SIGCHLD)
+if ctypes.CDLL(None, use_errno=True).syscall(number, 0x4000 | 17, 0, 0, 0, 0) == 0:
+    os.close(s.fileno())
+    time.sleep(60)
+"""
+)
+
+
+def waiting_in_the_kernel() -> tuple[str, str | None]:
+    with running([sys.executable, "-c", IN_STATE_D]):
+        deadline = time.monotonic() + 20
+        while (stop := ask_stop()).halted is None and time.monotonic() < deadline:
+            pass
+        return tell_stop(stop), stop.halted
+
+
+def test_a_process_that_waits_in_the_kernel_is_not_said_to_end_by_a_signal(in_namespace):
+    told, halted = in_namespace(waiting_in_the_kernel)
+    assert halted == "waiting"
+    assert "It waits in the kernel (state D: a disk, NFS, a driver ...): no signal ends it" in told
+
+
 WRAPPED_PIDS = f"""
 import os, sys, time
 sys.path.insert(0, {os.getcwd()!r})
