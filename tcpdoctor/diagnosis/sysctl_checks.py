@@ -199,6 +199,7 @@ def size_of(known: Known, held: Reading[str]) -> int | None:
 
 
 _CONTROL = "net/ipv4/tcp_congestion_control"
+_ALLOWED = "net/ipv4/tcp_allowed_congestion_control"
 _CONTROLS = frozenset({
     "bbr", "bic", "cdg", "cubic", "dctcp", "dctcp-reno", "highspeed", "htcp", "hybla", "illinois", "lp", "nv",
     "reno", "scalable", "vegas", "veno", "westwood", "yeah",
@@ -213,10 +214,29 @@ def check_controls(look: Look) -> Iterator[Fault]:
         return
     names = available.value.split()
     for write in look.settings():
+        if write.path == _ALLOWED and names:
+            absent = [word for word in blank_split(write.value) if word not in names]
+            if absent:
+                yield _not_allowed(write, absent[0], names)
         if write.path == _CONTROL and names and write.value not in {*names, *_CONTROLS}:
             if len(blank_split(write.value)) != 1:
                 continue
             yield _control(write, names)
+
+
+def _not_allowed(write: Write, name: str, loaded: list[str]) -> Fault:
+    """Unlike the one that is chosen, those that are allowed are not loaded by naming them.
+
+    Source: Linux net/ipv4/tcp_cong.c, tcp_set_allowed_congestion_control().
+    """
+    shown = clean(name, 40)
+    return _fault_at(
+        write,
+        "congestion-control-unknown",
+        f"tcp_allowed_congestion_control names {shown}, which is not loaded (there is {', '.join(loaded)}): "
+        "the kernel refuses the whole line, and loads none for it.",
+        f"Correct the name, or have the module loaded before: tcp_{shown} in /etc/modules-load.d.",
+    )
 
 
 def _control(write: Write, names: list[str]) -> Fault:

@@ -320,12 +320,17 @@ def _counts(look: Look, line: Line) -> bool:
     return known.removed is None and refusal(line.target, line.value or "", known, value) is None
 
 
+def _same_value(one: str, other: str) -> bool:
+    """Whether two texts set the same: ``3`` and ``0x3`` do."""
+    return len(one.split()) == len(other.split()) and (is_same(one, other) or is_same(other, one))
+
+
 def _twice(before: tuple[str, Line], path: str, line: Line) -> Fault | None:
     file, earlier = before
     key = dotted(line.target)
     other = "" if earlier.target == line.target else f" (under its other name, {dotted(earlier.target)})"
     by_vendor = [bool(_VENDOR.search(each)) for each in (file, path)]
-    if (earlier.value or "").split() == (line.value or "").split():
+    if _same_value(earlier.value or "", line.value or ""):
         if file != path and any(by_vendor):
             return None  # a distribution's files repeat each other, and an administrator's insist on a value
         return fault(

@@ -75,6 +75,7 @@ OTHERS = {
 }
 HELD |= {path: Held(exists=True, writable=True, value=value) for path, value in OTHERS.items()}
 HELD["net/ipv4/tcp_available_congestion_control"] = Held(exists=True, writable=False, value="reno cubic")
+HELD["net/ipv4/tcp_allowed_congestion_control"] = Held(exists=True, writable=True, value="reno cubic")
 HELD["net/ipv4/tcp_congestion_control"] = Held(exists=True, writable=True, value="cubic")
 KNOWN = {path: Known("count", INT, len(held.value.split()) or None) for path, held in HELD.items()} | {
     "net/ipv4/tcp_retries2": Known("count", (0, 255), 1),
@@ -82,6 +83,7 @@ KNOWN = {path: Known("count", INT, len(held.value.split()) or None) for path, he
     "net/ipv4/ip_local_reserved_ports": Known("ports"),
     "net/ipv4/tcp_congestion_control": Known("text"),
     "net/ipv4/tcp_available_congestion_control": Known("text"),
+    "net/ipv4/tcp_allowed_congestion_control": Known("text"),
     "net/ipv4/tcp_tw_recycle": Known("switch", removed="4.12", instead="nothing"),
     "net/ipv4/tcp_tw_len": Known("second", removed="never there"),
     "net/ipv4/conf/all/rp_filter": Known("switch", INT, 1, largest=2, acts_as="2, loose"),

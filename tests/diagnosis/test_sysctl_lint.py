@@ -77,6 +77,7 @@ ALL_CHECKS = {**CHECKS, **checks_of(RULES)}
         ("value-refused", "net.ipv4.tcp_congestion_control = bbr cubic", {}),
         ("value-refused", "net.ipv4.ip_unprivileged_port_start = 32769", {}),
         ("congestion-control-unknown", "net.ipv4.tcp_congestion_control = bbrplus", {}),
+        ("congestion-control-unknown", "net.ipv4.tcp_allowed_congestion_control = cubic bbr", {}),
         ("qdisc-unknown", "net.core.default_qdisc = fq_codell", {}),
         ("read-as-octal", "net.ipv4.tcp_fin_timeout = 060", {}),
         ("read-as-octal", "net.ipv4.tcp_rmem = 4096 0131072 6291456", {}),
