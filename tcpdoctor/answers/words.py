@@ -380,7 +380,8 @@ def _lines_of_logs(text: str) -> Iterator[Meaning]:
     from tcpdoctor.knowledge.error_pages import error_in_line
     from tcpdoctor.knowledge.log_lines import log_line_of, own_limit_of
 
-    if " " not in text and text.isascii() and not _ATOMS.search(text):  # some languages do without
+    # some languages do without blanks, and a class of exceptions stands alone
+    if " " not in text and text.isascii() and not _ATOMS.search(text):
         return
     if own_limit_of(text) is not None:
         return  # whatever address stands in it
@@ -396,8 +397,8 @@ def _lines_of_logs(text: str) -> Iterator[Meaning]:
         yield from _ends_to_bind(ends) if name == "EADDRINUSE" or _BINDS.search(text) else ends
 
 
-_ATOMS = re.compile(r"[{,]e[a-z]{7,}[},]|\bWSAE[A-Z]+\b")
-"""Erlang's ``{listen_error,eaddrinuse}`` and Winsock's names, which stand without blanks."""
+_ATOMS = re.compile(r"[{,]e[a-z]{7,}[},]|\bWSAE[A-Z]+\b|^(?:\w+(?:\.|::))+[A-Z]\w+$")
+"""Erlang's ``{listen_error,eaddrinuse}``, Winsock's names and ``Net::ReadTimeout``, which have no blanks."""
 _OPENS = re.compile(r"\b(?:bind|binding|listen|listening|connect|connecting|curl)\b", re.IGNORECASE)
 """A line that has one of them and an end is about that end, also where it names no error."""
 _BINDS = re.compile(r"\b(?:bind|listen|make_sock)\b", re.IGNORECASE)
@@ -559,7 +560,9 @@ _CLOSED = re.compile(
     r"|connection closed by (?:remote|foreign|peer)|empty reply from server"
     r"|prematurely closed connection|connection (?:was )?closed (?:unexpectedly|prematurely)|unexpected EOF"
     r"|EOF occurred|EOF detected|end of stream|server has gone away|lost connection to mysql server"
-    r"|server disconnected|ClosedChannelException|handshake error from .*: EOF$",
+    r"|server disconnected|ClosedChannelException|handshake error from .*: EOF$|other side closed"
+    r"|closed before message completed|closed in the middle|IncompleteReadError|failed to respond"
+    r"|RemoteDisconnected|ServerDisconnected",
     re.IGNORECASE,
 )
 

@@ -243,14 +243,28 @@ def _asked(
     shown = re.sub(r"//[^@/\s]*@", "//", " ".join(words))  # a password of a URL is not said again
     shown = shown if len(shown) <= 30 else shown[:27] + "..."
     line = _is_about_a_line(words, f"--{meaning.question}")
-    says, style = "This line is about" if line else f"{shown} is also", style_of(where)
+    says, style = f"This{' line' * (' ' in shown)} is about" if line else f"{shown} is also", style_of(where)
     also = tuple((f"{says} {other.name}:", style.asks(other.command())) for other in others)
+    if meaning.value == "ETIMEDOUT" and _tells_own_timer(" ".join(words)):
+        also = ((f"{says} {_OWN_TIMER}:", style.asks("tcpdoctor check")), *also)
     return {f"--{meaning.question}": meaning.value}, also, meaning.udp
+
+
+def _tells_own_timer(text: str) -> bool:
+    from tcpdoctor.knowledge.log_lines import tells_own_timer
+
+    return tells_own_timer(text)
+
+
+_OWN_TIMER = (
+    "the program's own timer, which is shorter than the kernel's: an answer was late, and TCP may be well"
+)
 
 
 def _is_about_a_line(words: Sequence[str], question: str) -> bool:
     """Whether words are a line of a log: what else it means is the end that it is about."""
-    return " " in " ".join(words) and question in ("--error", "--rule", "--sysctl")
+    text = " ".join(words)
+    return question in ("--error", "--rule", "--sysctl") and (" " in text or _tells_own_timer(text))
 
 
 def _the_only_question(given: Mapping[str, str | None]) -> str:

@@ -107,6 +107,8 @@ def error_in_line(line: str) -> str | None:
     meant = _WINSOCK.get(number, errno.errorcode.get(number)) if number is not None else None
     if meant in error_names():
         return meant
+    if _PORT_TAKEN.search(lowered):
+        return "EADDRINUSE"
     return next((name for words, name in _IN_LINES if words in lowered), None) or _translated(line)
 
 
@@ -146,6 +148,7 @@ _WINSOCK: Mapping[int | None, str] = {
     10060: "ETIMEDOUT", 10061: "ECONNREFUSED", 10065: "EHOSTUNREACH",
 }  # fmt: skip
 """What a client on Windows says of the same: .NET, Python and Java print Winsock's numbers."""
+_PORT_TAKEN = re.compile(r"\bport \d+ is (?:already )?(?:in use|taken|occupied)|already running on port \d")
 _IN_LINES = (
     ("connection reset", "ECONNRESET"),
     ("socket hang up", "ECONNRESET"),
@@ -178,6 +181,16 @@ _IN_LINES = (
     ("timeout reading", "ETIMEDOUT"),
     ("net::readtimeout", "ETIMEDOUT"),
     ("net::opentimeout", "ETIMEDOUT"),
+    ("timeouterror", "ETIMEDOUT"),
+    ("sockettimeout", "ETIMEDOUT"),
+    ("readtimeout", "ETIMEDOUT"),
+    ("connecttimeout", "ETIMEDOUT"),
+    ("timeout expired", "ETIMEDOUT"),
+    ("execution expired", "ETIMEDOUT"),
+    ("connectionrefusederror", "ECONNREFUSED"),
+    ("connectionreseterror", "ECONNRESET"),
+    ("brokenpipeerror", "EPIPE"),
+    ("bindexception", "EADDRINUSE"),
 )
 """What programs say instead of the C library's text."""
 

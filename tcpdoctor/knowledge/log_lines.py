@@ -132,6 +132,12 @@ LOG_LINES = (
         "packets-stuck-in-host-queues",
     ),
     LogLine(
+        "page allocation failure",
+        "The kernel found no free memory at once, mostly for a packet: the packet was dropped.",
+        "--rule",
+        "packets-dropped-machine-out-of-memory",
+    ),
+    LogLine(
         "listen queue of socket",
         "uWSGI: as many connections waited for it as its listen option allows.",
         "--rule",
@@ -224,7 +230,7 @@ OWN_LIMITS = (
     ),
     OwnLimit(
         r"^(?:\S+ )*failed to listen on (?!.*errno)[^:]*$|could not create any tcp/ip sockets"
-        r"|still could not bind|cannot bind any address",
+        r"|still could not bind|cannot bind any address|no listening sockets available",
         "a socket could not be opened; the line before says which and why: journalctl -u UNIT -b, and "
         "tcpdoctor explain with that line",
     ),
@@ -239,6 +245,17 @@ OWN_LIMITS = (
         "driver's: update it, or ethtool -K INTERFACE gro off",
     ),
     OwnLimit(
+        r"communications link failure|unavailable: io exception|nobrokersavailable|ora-1254[15]"
+        r"|bootstrap broker .* disconnected|unable to connect to any of the specified",
+        "the driver does not say which error of TCP it met: what stands below does (Caused by ...), or ask "
+        "about the server: tcpdoctor explain HOST:PORT",
+    ),
+    OwnLimit(
+        "epmd error for host|epmd is not running|failed to connect to epmd",
+        "Erlang's port mapper on that host was not reached, or does not know the node: tcpdoctor explain "
+        "HOST:4369",
+    ),
+    OwnLimit(
         "callbacks suppressed",
         "so many messages of that kind were left out of the log: the lines before it say of what",
     ),
@@ -249,6 +266,22 @@ def own_limit_of(text: str) -> str | None:
     """Return what a line means that tells of a program's own limit, and no error of TCP; None for others."""
     lowered = " ".join(text[:1000].lower().split())
     return next((one.means for one in OWN_LIMITS if re.search(one.words, lowered)), None)
+
+
+_OWN_TIMER = re.compile(
+    r"(?:read|connect|write)(?: operation)? timed out|(?:read|open|connect|write|socket)[ ._]?timeout"
+    r"|i/o timeout|deadline exceeded|client\.timeout|timed out after \d|upstream timed out|layer[467] timeout"
+    r"|handshake timeout|execution expired|timeout expired|timeout, server|esockettimedout|timeout reading"
+    r"|\btimeouterror\b(?!.*errno)|^timeout$"
+)
+
+
+def tells_own_timer(text: str) -> bool:
+    """Whether a line says that the program's own timer ran out, which its connection may well outlive.
+
+    nginx logs its own timers with the kernel's error, ``upstream timed out (110: ...)``.
+    """
+    return bool(_OWN_TIMER.search(" ".join(text[:1000].lower().split())))
 
 
 def _plain(text: str) -> str:

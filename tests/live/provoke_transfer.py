@@ -113,6 +113,17 @@ def send_buffer_full() -> object:
         assert accepted
 
 
+def full_unix_queue() -> object:
+    address = f"\0tcpdoctor-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as first:
+        server.bind(address)
+        server.listen(0)
+        first.connect(address)
+        with socket.socket(socket.AF_UNIX) as second:
+            second.setblocking(False)
+            return second.connect(address)
+
+
 def nobody_to_accept() -> object:
     server = listener()
     server.setblocking(False)

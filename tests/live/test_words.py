@@ -7,6 +7,7 @@ import pytest
 from tcpdoctor.answers.words import Meaning, meaning_of, port_of
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.knowledge.error_pages import error_in_line, error_names, find_error
+from tcpdoctor.knowledge.log_lines import tells_own_timer
 from tcpdoctor.knowledge.resource import parse_toml, read_text
 from tests.cli.command import tcpdoctor
 
@@ -368,6 +369,9 @@ def test_errors_are_understood_in_other_languages(text, name):
         ("WSAEADDRINUSE", "EADDRINUSE"),
         ("{failed_to_start_child,listener,{listen_error,eaddrinuse}}", "EADDRINUSE"),
         ("Net::OpenTimeout: execution expired", "ETIMEDOUT"),
+        ("java.net.SocketTimeoutException", "ETIMEDOUT"),
+        ("Something is already running on port 3000.", "EADDRINUSE"),
+        ("Port 3000 is in use, trying another one...", "EADDRINUSE"),
     ],
 )
 def test_a_whole_line_is_an_error_s_too(line, name):
@@ -412,6 +416,13 @@ def test_a_line_of_a_log_names_its_end_before_the_page_of_its_error():
         ("http: TLS handshake error from 10.0.0.1:5000: EOF", "recv\\(\\) returned 0"),
         ("SSL SYSCALL error: EOF detected", "recv\\(\\) returned 0"),
         ("MySQL server has gone away", "recv\\(\\) returned 0"),
+        ("UND_ERR_SOCKET other side closed", "recv\\(\\) returned 0"),
+        ("hyper: connection closed before message completed", "recv\\(\\) returned 0"),
+        ("http.client.RemoteDisconnected", "recv\\(\\) returned 0"),
+        ("kafka.errors.NoBrokersAvailable", "Caused by"),
+        ("com.mysql.cj.exceptions.CJCommunicationsException: Communications link failure", "Caused by"),
+        ("ERROR: epmd error for host db: address (cannot connect to host/port)", "4369"),
+        ("no listening sockets available, shutting down", "line before"),
     ],
 )
 def test_a_limit_of_a_program_s_own_is_told_as_that_whatever_address_stands_beside_it(line, said):
@@ -433,6 +444,35 @@ def test_a_limit_of_a_program_s_own_is_told_as_that_whatever_address_stands_besi
 )
 def test_a_line_is_of_what_it_tells_and_of_no_error_that_its_words_hold(line, first, others):
     assert questions(*line.split()) == [first, *others]
+
+
+@pytest.mark.parametrize(
+    ("line", "own"),
+    [
+        ("requests.exceptions.ReadTimeout: HTTPConnectionPool(host='db', port=80): Read timed out.", True),
+        ("java.net.SocketTimeoutException: connect timed out", True),
+        ("dial tcp 203.0.113.7:5432: i/o timeout", True),
+        ("upstream timed out (110: Connection timed out) while reading response header", True),
+        ("curl: (28) Operation timed out after 5001 milliseconds with 0 bytes received", True),
+        ("Server app/web1 is DOWN, reason: Layer4 timeout, check duration: 2001ms", True),
+        ("Net::ReadTimeout", True),
+        ("TimeoutError", True),
+        ("TimeoutError: [Errno 110] Connection timed out", False),
+        ("java.net.ConnectException: Connection timed out (Connection timed out)", False),
+        ("connect ETIMEDOUT 203.0.113.7:443", False),
+        ("ssh: connect to host db port 22: Connection timed out", False),
+    ],
+)
+def test_a_programs_own_timer_is_told_apart_from_the_kernels(line, own):
+    assert questions(*line.split())[0] == ("error", "ETIMEDOUT")
+    assert tells_own_timer(line) is own
+
+
+def test_the_page_of_the_kernels_timeout_is_headed_by_the_programs_own_timer():
+    for asked, this in (("Read timed out", "This line is"), ("TimeoutError", "This is")):
+        told = tcpdoctor("explain", asked).stdout
+        assert told.startswith(f"{this} about the program's own timer")
+        assert "\nETIMEDOUT (110" in told
 
 
 def test_a_password_in_a_url_is_not_said_again():
