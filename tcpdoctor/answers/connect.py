@@ -25,14 +25,8 @@ from tcpdoctor.answers.record import (
     utc,
 )
 from tcpdoctor.answers.sockets import outstanding
-from tcpdoctor.diagnosis.bind import (
-    Attempt,
-    Target,
-    find_obstacle,
-    four,
-    is_link_local,
-    wanted_device,
-)
+from tcpdoctor.diagnosis.bind import Attempt, four
+from tcpdoctor.diagnosis.bind_target import Target, find_obstacle, is_link_local, wanted_device
 from tcpdoctor.diagnosis.connect import ConnectPrediction, Journey, Ports, Scene, predict_connect
 from tcpdoctor.diagnosis.connect_advice import connect_advice, connect_avoid, connect_verdict
 from tcpdoctor.diagnosis.finding import Diagnosis, Unchecked

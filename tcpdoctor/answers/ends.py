@@ -3,7 +3,8 @@
 import socket
 from typing import NamedTuple
 
-from tcpdoctor.diagnosis.bind import Target, four, parse_target
+from tcpdoctor.diagnosis.bind import four
+from tcpdoctor.diagnosis.bind_target import Target, parse_target
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.addresses import interface_indexes
 

@@ -32,7 +32,8 @@ from tcpdoctor.answers.record import (
     utc,
 )
 from tcpdoctor.answers.states import SocketsByState
-from tcpdoctor.diagnosis.bind import ATTEMPTS, Attempt, Target, parse_target
+from tcpdoctor.diagnosis.bind import ATTEMPTS, Attempt
+from tcpdoctor.diagnosis.bind_target import Target, parse_target
 from tcpdoctor.diagnosis.custody import first_holder
 from tcpdoctor.diagnosis.finding import Diagnosis, Unchecked
 from tcpdoctor.diagnosis.occupants import udp_sockets

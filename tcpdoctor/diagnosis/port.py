@@ -7,16 +7,13 @@ from tcpdoctor.diagnosis.bind import (
     OK,
     Attempt,
     Obstacle,
-    Target,
     Wanted,
     as_met,
-    effective_v6only,
-    find_obstacle,
     possible_conflicts,
     predict,
     predict_udp,
-    wanted_device,
 )
+from tcpdoctor.diagnosis.bind_target import Target, effective_v6only, find_obstacle, wanted_device
 from tcpdoctor.diagnosis.occupants import (
     CAUSES,
     PortSocket,

@@ -4,7 +4,7 @@ import pytest
 
 from tcpdoctor.answers.finding import told_finding
 from tcpdoctor.answers.port import PortQuestion, finish
-from tcpdoctor.diagnosis.bind import Target
+from tcpdoctor.diagnosis.bind_target import Target
 from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.diagnosis.port import answer, with_probes
 from tcpdoctor.kernel.bind_rules import Probe

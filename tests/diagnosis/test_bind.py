@@ -85,7 +85,7 @@ def test_a_socket_that_may_have_let_go_of_its_port_leaves_doubt():
 def test_a_device_that_was_not_told_matters_to_who_asks_for_one():
     theirs = old(device=0, device_known=False)
     assert [a.certain for a in predict(wanted(device=2), [theirs], None)] == [False] * 4
-    assert [a.certain for a in predict(wanted(device=0), [theirs], None)] == [True] * 4
+    assert [a.certain for a in predict(wanted(device=0), [theirs], None)] == [True, True, False, False]
 
 
 def test_a_mapped_wildcard_is_passed_by_some_kernels():
@@ -95,10 +95,45 @@ def test_a_mapped_wildcard_is_passed_by_some_kernels():
     assert predict(wanted("0.0.0.0"), [theirs], None)[0].certain
 
 
-def test_the_kernels_memory_of_who_shares_a_port_leaves_doubt():
-    mine, strange = old(reuseport=YES, uid=7), old(uid=8)
-    assert [a.certain for a in predict(wanted(uid=7), [mine, strange], None)] == [True, True, False, False]
-    assert [a.certain for a in predict(wanted(uid=9), [mine, strange], None)] == [True] * 4
+def doubted(new: Wanted, *existing: Existing) -> list[bool]:
+    return [not certain for _, certain in answers(new, *existing)]
+
+
+_WITH_REUSEPORT, _NEVER = [False, False, True, True], [False] * 4
+LISTENING = old(state=TcpState.LISTEN, uid=8)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1"])
+def test_nobody_the_kernel_could_remember_was_let_in_beside_a_usual_listener(address):
+    assert doubted(wanted(address, uid=7), LISTENING) == _NEVER
+    assert doubted(wanted(address, uid=7), LISTENING._replace(reuseaddr=YES)) == _NEVER
+    assert doubted(wanted(address, uid=7), LISTENING._replace(reuseport=YES)) == _NEVER
+    assert doubted(wanted(address, uid=7), old(uid=8)) == _NEVER
+
+
+def test_one_who_shared_the_port_on_another_device_may_be_remembered():
+    assert doubted(wanted(uid=7), LISTENING._replace(device=2)) == _WITH_REUSEPORT
+
+
+def test_one_who_shared_the_port_by_reuseaddr_may_be_remembered_but_where_it_listens():
+    shares = old(state=TcpState.BOUND, reuseaddr=YES, uid=8)
+    assert doubted(wanted(uid=7), shares) == [False, False, True, False]
+    assert doubted(wanted(uid=7), shares, LISTENING) == _NEVER
+
+
+def test_a_connection_with_reuseport_may_be_of_a_listener_of_another_user():
+    accepted = old(state=TcpState.ESTABLISHED, reuseport=YES, uid=8)
+    assert doubted(wanted(uid=7), accepted) == _WITH_REUSEPORT
+    assert doubted(wanted(uid=7), accepted._replace(state=TcpState.SYN_SENT)) == _NEVER
+    assert doubted(wanted(uid=8), accepted, LISTENING) == _NEVER
+
+
+def test_a_wildcard_that_was_let_in_beside_one_address_may_be_taken_for_another_wildcard():
+    six = old("::1", state=TcpState.LISTEN, v6only=YES)
+    assert doubted(wanted("::", family=6), six) == _WITH_REUSEPORT, "0.0.0.0 passed it, and its address is 0"
+    assert doubted(wanted("::1", family=6, v6only=True), six) == _NEVER
+    assert doubted(wanted("::", family=6), LISTENING) == _WITH_REUSEPORT, "a v6only :: passed it"
+    assert doubted(wanted("::", family=6), LISTENING, six) == _WITH_REUSEPORT
 
 
 def test_udp_sockets_share_by_both_having_the_same_option():

@@ -2,7 +2,13 @@
 
 import pytest
 
-from tcpdoctor.diagnosis.bind import Target, effective_v6only, find_obstacle, parse_target, wanted_device
+from tcpdoctor.diagnosis.bind_target import (
+    Target,
+    effective_v6only,
+    find_obstacle,
+    parse_target,
+    wanted_device,
+)
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.addresses import InterfaceAddress, LocalAddresses, LocalPrefix
 from tcpdoctor.kernel.bind_rules import BindRules

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tcpdoctor.diagnosis.bind import Target
+from tcpdoctor.diagnosis.bind_target import Target
 from tcpdoctor.diagnosis.custody import custody_of
 from tcpdoctor.diagnosis.port import BindAnswer, answer, with_probes
 from tcpdoctor.diagnosis.port_advice import advise

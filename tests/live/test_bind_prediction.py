@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tcpdoctor.diagnosis.bind import ATTEMPTS, Flag, Target, find_obstacle, predict
+from tcpdoctor.diagnosis.bind import ATTEMPTS, Flag, predict
+from tcpdoctor.diagnosis.bind_target import Target, find_obstacle
 from tcpdoctor.diagnosis.occupants import connected_sockets, listening_sockets
 from tcpdoctor.diagnosis.port import answer, wanted_socket
 from tcpdoctor.kernel.listing import WAYS as WAYS_TO_LIST
@@ -30,6 +31,7 @@ from tests.live.port_holders import (
     Stage,
     acting_as,
     hold_port,
+    listening,
     refused,
     reset_by_peer,
 )
@@ -90,7 +92,7 @@ def compare(
                     for guess in (blind, sighted)
                     if guess.certain and (guess.bind, guess.listen) != kernel
                 ]
-                doubt = "certain" if blind.certain else doubt_of(recipe, target)
+                doubt = "certain" if blind.certain else doubt_of(recipe, target, options)
                 seen[f"{recipe.way.__name__} {doubt} {kernel[0]}"] += 1
         write_sysctl("net.ipv6.bindv6only", 0)
     return seen, wrong
@@ -104,13 +106,22 @@ def make_devices() -> dict[str, int]:
     return {VETH: found["lo"], **found, "": 0}
 
 
-def doubt_of(recipe: Recipe, target: Target) -> str:
+def doubt_of(recipe: Recipe, target: Target, options: tuple[str, ...]) -> str:
     """Any doubt but these needs a reason in the way itself."""
+    if "SO_REUSEPORT" in options and may_be_passed(recipe, target):
+        return "remembered"
     if recipe.address == "::ffff:0.0.0.0":
         return "mapped"  # kernels differ about it
     if recipe.way in (refused, reset_by_peer) and not lists_bound_sockets():
         return "unlisted"  # nothing tells whether it keeps its port
     return "of-a-vrf" if target.device and target.address == NOT_OURS else "uncertain"
+
+
+def may_be_passed(recipe: Recipe, target: Target) -> bool:
+    """Whether somebody with SO_REUSEPORT can have come and gone beside it, whom the kernel remembers."""
+    accepted = recipe.reuseport and recipe.way not in ON_ANY_DEVICE
+    shares = recipe.reuseaddr and recipe.way is not listening
+    return bool(recipe.device) or accepted or shares or target.address == "::"
 
 
 def has_veth(devices: Mapping[str, int]) -> bool:

@@ -8,7 +8,8 @@ import socket
 from collections import Counter
 from typing import NamedTuple
 
-from tcpdoctor.diagnosis.bind import ATTEMPTS, Target
+from tcpdoctor.diagnosis.bind import ATTEMPTS
+from tcpdoctor.diagnosis.bind_target import Target
 from tcpdoctor.diagnosis.port import answer
 from tcpdoctor.kernel.port_evidence import read_port_evidence
 from tcpdoctor.lab.namespace import write_sysctl

@@ -1,0 +1,115 @@
+"""bind() predicted on ports with a past: what sockets that are gone left behind is seen nowhere.
+
+A bind bucket remembers who shared it (fastreuseport, fastuid and an address, in inet_csk_update_fastreuse())
+for as long as one socket is left. Sockets come and go on a port here; then every certain answer must hold.
+"""
+
+import contextlib
+import os
+import random
+import socket
+from collections import Counter
+
+import pytest
+
+from tcpdoctor.diagnosis.bind import ATTEMPTS
+from tcpdoctor.diagnosis.bind_target import Target
+from tcpdoctor.diagnosis.port import answer
+from tcpdoctor.kernel.port_evidence import read_port_evidence
+from tests.live.port_holders import (
+    ON_ANY_DEVICE,
+    WAYS,
+    Stage,
+    acting_as,
+    fin_wait_1_orphan,
+    fin_wait_1_owned,
+    fin_wait_2_orphan_whole,
+    outcomes,
+)
+from tests.live.test_bind_prediction import (
+    NEW_ADDRESSES,
+    VETH,
+    has_veth,
+    make_devices,
+    random_recipe,
+    really,
+    uids,
+)
+
+CASES = int(os.environ.get("TCPDOCTOR_HISTORIES", "101"))
+"""A prime; times four attempts."""
+_CLOGGED = (fin_wait_1_orphan, fin_wait_1_owned, fin_wait_2_orphan_whole)
+
+
+def accepted_by_another_user(stage: Stage) -> None:
+    """A server that dropped its privileges: its connections are another user's than its port was."""
+    listener = stage.listener()
+    stage.client()
+    with acting_as(next(uid for uid in (*uids()[::-1], stage.recipe.uid) if uid != stage.recipe.uid)):
+        ours = listener.accept()[0]
+    stage.open.callback(ours.close)
+    listener.close()
+
+
+COMING = [way for way in WAYS if way not in _CLOGGED]
+SIMPLE = sorted(ON_ANY_DEVICE, key=lambda way: way.__name__)
+
+
+def play(chance: random.Random, port: int, other: str, keep: contextlib.ExitStack) -> list[str]:
+    """Let sockets come and go; return what happened. What is there at the end is kept."""
+    told: list[str] = []
+    open_now: list[Stage] = []
+    for _ in range(chance.randrange(2, 8)):
+        if open_now and chance.random() < 0.35:
+            stage = open_now.pop(chance.randrange(len(open_now)))
+            stage.open.close()
+            told.append(f"gone {stage.recipe}")
+            continue
+        way = chance.choice(SIMPLE if chance.random() < 0.75 else COMING)
+        if len(uids()) > 1 and chance.random() < 0.1:
+            way = accepted_by_another_user
+        recipe = random_recipe(chance, way, other=other)
+        if chance.random() < 0.5:
+            recipe = recipe._replace(reuseport=True, device=recipe.device if chance.random() < 0.4 else "")
+        stage = Stage(recipe, port)
+        try:
+            way(stage)
+        except (OSError, AssertionError):
+            stage.open.close()
+            continue
+        told.append(f"came {recipe.way.__name__} {recipe}")
+        open_now.append(stage)
+    for stage in open_now:
+        keep.callback(stage.open.close)
+    return told
+
+
+def compare_histories(seed: int, cases: int) -> tuple[Counter[str], list[object]]:
+    socket.setdefaulttimeout(0.2)  # a connection may have gone to another listener
+    chance = random.Random(seed)
+    devices = make_devices()
+    other = VETH if has_veth(devices) else "lo"
+    seen: Counter[str] = Counter()
+    wrong: list[object] = []
+    for number in range(cases):
+        port = 10_000 + number * 7
+        with contextlib.ExitStack() as keep:
+            told = play(chance, port, other, keep)
+            family, address = chance.choice(NEW_ADDRESSES)
+            uid, device = chance.choice(uids()), chance.choice(("", "", "", "lo", other))
+            target = Target(4 if family == socket.AF_INET else 6, address, 0, port, devices[device])
+            evidence = read_port_evidence(port)._replace(uid=uid)
+            for options, foretold in zip(ATTEMPTS, answer(target, evidence).attempts, strict=True):
+                kernel = really(family, target, options, uid, device)
+                seen[f"{options} {'certain' if foretold.certain else 'uncertain'} {kernel[0]}"] += 1
+                if foretold.certain and (foretold.bind, foretold.listen) != kernel:
+                    wrong.append((number, told, outcomes(port), target, uid, options, kernel, foretold))
+    return seen, wrong
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_sockets_that_are_gone_left_behind_makes_no_certain_answer_wrong(in_namespace, seed):
+    seen, wrong = in_namespace(compare_histories, seed, CASES)
+    assert wrong == []
+    assert seen["() certain EADDRINUSE"] > 5 * seen["() uncertain EADDRINUSE"], seen
+    assert seen["('SO_REUSEPORT',) certain EADDRINUSE"] > CASES / 20, seen
