@@ -301,7 +301,7 @@ def _with(of: _Of, value: Callable[[SocketSet], Value]) -> Callable[[Living], Va
 
 
 def _peers(of: _Of) -> Callable[[Living], Value]:
-    return lift(of, lambda sockets, living: sockets.peers(living.roles.is_client))
+    return lift(of, lambda sockets, living: sockets.peers(living.roles.is_client_port))
 
 
 def _count(number: Callable[[Established], int]) -> Callable[[Living], Value]:

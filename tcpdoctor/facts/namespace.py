@@ -236,7 +236,7 @@ def _number(sockets: SocketSet, _: Looks) -> Value:
 
 
 def _peers(sockets: SocketSet, host: Looks) -> Value:
-    return sockets.peers(host.roles.is_client)
+    return sockets.peers(host.roles.is_client_port)
 
 
 def _send_queue(sockets: SocketSet, _: Looks) -> Value:

@@ -115,7 +115,10 @@ class Roles:
 
     def is_client(self, connection: Connection) -> bool:
         """Whether this host can have made the connection: from an ephemeral port that nobody listens on."""
-        port = connection.local.port
+        return self.is_client_port(connection.local.port)
+
+    def is_client_port(self, port: int) -> bool:
+        """Whether this host can have made a connection that has this local port."""
         if port in self._listening:
             return False
         return isinstance(self._range, Missing) or self._range[0] <= port <= self._range[1]

@@ -313,7 +313,7 @@ def _oldest(sockets: SocketSet, holding: Holding) -> Value:
 
 
 def _peers(sockets: SocketSet, holding: Holding) -> Value:
-    return sockets.peers(holding.roles.is_client)
+    return sockets.peers(holding.roles.is_client_port)
 
 
 def _descriptors(sockets: SocketSet, _: Holding) -> Value:

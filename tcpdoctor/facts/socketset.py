@@ -408,20 +408,17 @@ class SocketSet(NamedTuple):
             _narrow(low, high + _TICK, earlier.find_key(state, cookie), earlier) for cookie, low, high in ages
         ]
 
-    def peers(self, is_client: Callable[[Connection], bool]) -> str | Missing:
+    def peers(self, is_client_port: Callable[[int], bool]) -> str | Missing:
         """Peers with most sockets first: ``10.0.0.7:443 (812), 10.0.0.9:443 (3) and 14 more``.
 
-        A peer's port is named where `is_client` does not deny that we were the client and where its
+        A peer's port is named where `is_client_port` does not deny that we were the client and where its
         connections share ports, as those to a server do.
         """
         if not self.sure:
             return Missing(self.reason) if self.maybe or self.unseen else NONE
-        ours = {
-            Endpoint(plain_address(row.remote.address), row.remote.port)
-            for row in self.sure
-            if is_client(row)
-        }
-        return NamedText(most_common(_count_peers(self.sure, is_client)), peers=ours)
+        ends = [(address, port, is_client_port(local)) for local, address, port in _ends_of(self.sure)]
+        ours = {Endpoint(plain_address(address), port) for address, port, is_ours in ends if is_ours}
+        return NamedText(most_common(_count_ends(ends)), peers=ours)
 
     def descriptors(self) -> str | Missing:
         """Descriptors of the first holder of each: ``fd 6, 7, 9 and 137 more``."""
@@ -507,21 +504,24 @@ def enumerate_some(words: Sequence[str], more: int) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
-def _count_peers(connections: Iterable[Connection], is_client: Callable[[Connection], bool]) -> Counter[str]:
-    return _count_ends((row.remote, is_client(row)) for row in connections)
+def _ends_of(rows: Sequence[Connection]) -> Iterable[tuple[int, str, int]]:
+    """The local port of each, and address and port of its other end; none is decoded for it."""
+    if isinstance(rows, KeptRows) and not rows.decoded:
+        return rows.ends()
+    return ((row.local.port, *row.remote) for row in rows)
 
 
 def name_ends(ends: Iterable[Endpoint]) -> str:
     """The other ends with most connections first, with their ports where connections share them."""
-    return most_common(_count_ends((end, True) for end in ends))
+    return most_common(_count_ends((*end, True) for end in ends))
 
 
-def _count_ends(ends: Iterable[tuple[Endpoint, bool]]) -> Counter[str]:
-    """Count other ends, each with whether its port may be that of a server."""
+def _count_ends(ends: Iterable[tuple[str, int, bool]]) -> Counter[str]:
+    """Count other ends, by address and port, each with whether its port may be that of a server."""
     by_address: dict[str, Counter[int]] = {}
-    for end, is_server in ends:
-        ports = by_address.setdefault(plain_address(end.address), Counter())
-        ports[end.port if is_server else _ANY] += 1
+    counted = Counter((address, port if is_server else _ANY) for address, port, is_server in ends)
+    for (address, port), number in counted.items():
+        by_address.setdefault(plain_address(address), Counter())[port] += number
     numbers: Counter[str] = Counter()
     for address, ports in by_address.items():
         shared = len(ports) == 1 or ports.total() >= 2 * len(ports)

@@ -1,5 +1,6 @@
 """Where a process stands in the control groups: its systemd unit, and the container around it."""
 
+import functools
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -157,6 +158,7 @@ def parse_place(text: str) -> Place:
     return named._replace(containers=named.containers or boxed.containers, watches=beside)
 
 
+@functools.lru_cache(256)  # workers of one service stand in one place
 def place_of(path: str) -> Place:
     """Return what the path of one control group says."""
     # systemd puts "_" before names that the kernel would take for its own (cg_unescape)

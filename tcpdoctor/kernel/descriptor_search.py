@@ -73,6 +73,7 @@ class DescriptorSearch:
         self.gone: set[int] = set()
         """What was wanted and is no longer there."""
         self._first: dict[int, int] = {}  # by inode one holder, packed: a dictionary for each would be large
+        self._latest: dict[int, int] = {}  # by pid what was found there last
         self._all: dict[int, dict[int, int]] = {}  # by inode all holders, where they are wanted
         self.threads: dict[int, list[str]] = {}
         """By pid the tables of single threads where something was found."""
@@ -128,10 +129,23 @@ class DescriptorSearch:
         """Give the inodes that have a holder."""
         return self._all or self._first
 
-    def only_holder_of(self, inode: int) -> tuple[int, int] | None:
-        """Give pid and descriptor of the one holder that was found; None where all are wanted."""
-        packed = self._first.get(inode)
-        return None if packed is None else (packed >> _DESCRIPTOR_BITS, packed & _DESCRIPTOR_MASK)
+    def only_holder_of(self, inode: int) -> tuple[int, int]:
+        """Give pid and descriptor of the one holder that was found; pid 0 without one or with all of them."""
+        packed = self._first.get(inode, 0)
+        return packed >> _DESCRIPTOR_BITS, packed & _DESCRIPTOR_MASK
+
+    def holders(self) -> Collection[int]:
+        """Give the processes that were found to hold something."""
+        return self._latest.keys()
+
+    def places_of(self, pid: int) -> Iterator[tuple[int, int]]:
+        """Give (descriptor, inode) of what a process was found to hold, the last first."""
+        latest = self._latest[pid]
+        yield self.holders_of(latest)[pid], latest
+        for inode in self.found():
+            descriptor = self.holders_of(inode).get(pid)
+            if descriptor is not None:
+                yield descriptor, inode
 
     def holders_of(self, inode: int) -> Mapping[int, int]:
         """Give the lowest descriptor by pid of those that hold it; one of them, unless all are wanted."""
@@ -175,11 +189,11 @@ class DescriptorSearch:
                 numbers = range(start, start + _LOWEST)
                 if not self.links or self._hits(pid, folder, map(str, numbers)) < _GOES_ON:
                     return not self.links
-        with os.scandir(folder) as entries:
-            while self.links:
-                if self._hits(pid, folder, (entry.name for entry in islice(entries, _LOWEST))) < _GOES_ON:
-                    break
-            return not self.links or next(entries, None) is None
+        names = os.listdir(folder)
+        for start in range(0, len(names), _LOWEST):
+            if self._hits(pid, folder, names[start : start + _LOWEST]) < _GOES_ON or not self.links:
+                return not self.links or start + _LOWEST >= len(names)
+        return True
 
     def _hits(self, pid: int, folder: int, names: Iterable[str]) -> int:
         before = len(self.links)
@@ -318,7 +332,7 @@ class DescriptorSearch:
     ) -> None:
         """Read these links; `seen` gets every socket among them as (descriptor, inode)."""
         links, readlink, rest = self.links, os.readlink, iter(names)
-        packed, first = pid << _DESCRIPTOR_BITS, self._first
+        packed, first, latest = pid << _DESCRIPTOR_BITS, self._first, self._latest
         while some := list(islice(rest, _LINKS_BETWEEN_CLOCKS)):
             before = len(links)
             for name in some:
@@ -329,11 +343,13 @@ class DescriptorSearch:
                 if seen is not None and link.startswith("socket:["):
                     seen.append((int(name), int(link[8:-1])))
                 if link in links:
+                    latest[pid] = inode = links[link]
                     if self._every_holder:
-                        holders = self._all.setdefault(links[link], {})
+                        holders = self._all.setdefault(inode, {})
                         holders[pid] = min(int(name), holders.get(pid, int(name)))
                         continue
-                    first[links.pop(link)] = packed | int(name)
+                    del links[link]
+                    first[inode] = packed | int(name)
                     if not links:
                         break
             UNDERWAY.done += before - len(links)

@@ -10,10 +10,19 @@ from typing import TypeAlias, TypeVar, overload
 
 from tcpdoctor.kernel.reading import Reading
 from tcpdoctor.kernel.snapshot import Connection, Listener, Owner, UdpSocket
-from tcpdoctor.kernel.sock_diag_rows import CGROUP_ID, INFO, cgroup_of, decode_row, find_attribute, owner_of
+from tcpdoctor.kernel.sock_diag_rows import (
+    CGROUP_ID,
+    INFO,
+    address_of,
+    cgroup_of,
+    decode_row,
+    find_attribute,
+    owner_of,
+)
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.named_tuples import NamedTuple
 
+_FAMILY, _LOCAL_PORT, _REMOTE_PORT, _REMOTE = 16, 20, 22, 40
 _INODE, _UID, _RECEIVE_QUEUE, _SEND_QUEUE, _COOKIE = 84, 80, 72, 76, 60
 """Offsets in a row: struct inet_diag_msg after the 16 bytes of struct nlmsghdr."""
 _LAST_DATA_SENT, _LAST_DATA_RECEIVED, _LAST_ACK_RECEIVED = 44, 52, 56
@@ -142,9 +151,18 @@ class KeptRows(Sequence[Connection]):
     def owners(self) -> Iterator[tuple[int, Owner]]:
         """The inode of each that is not decoded, and its owner as far as it was searched for."""
         known = self._owners or {}
-        for row in self._rows:
-            inode = int.from_bytes(row[_INODE : _INODE + 4], "little")
+        for inode in self._inodes():
             yield inode, known.get(inode) or owner_of(inode)
+
+    def _inodes(self) -> Iterator[int]:
+        return (int.from_bytes(row[_INODE : _INODE + 4], "little") for row in self._rows)
+
+    def ends(self) -> Iterator[tuple[int, str, int]]:
+        """The local port of each that is not decoded, and address and port of its other end."""
+        for row in self._rows:
+            local, remote = row[_LOCAL_PORT : _LOCAL_PORT + 2], row[_REMOTE_PORT : _REMOTE_PORT + 2]
+            address = address_of(row[_FAMILY], row[_REMOTE : _REMOTE + 16])
+            yield int.from_bytes(local, "big"), address, int.from_bytes(remote, "big")
 
     def parted(self, key: Callable[[Owner], K]) -> "dict[K, KeptRows]":
         """Those that are not decoded, in parts by what `key` makes of their owners.
@@ -153,8 +171,9 @@ class KeptRows(Sequence[Connection]):
         other, needs no more.
         """
         parts: dict[K, list[bytes]] = {}
-        for row, (_, owner) in zip(self._rows, self.owners(), strict=True):
-            parts.setdefault(key(owner), []).append(row)
+        known = self._owners or {}
+        for row, inode in zip(self._rows, self._inodes(), strict=True):
+            parts.setdefault(key(known.get(inode) or owner_of(inode)), []).append(row)
         made = {part: KeptRows(rows, self.state, self._owners) for part, rows in parts.items()}
         latest: list[KeptRows] = []
         for part in made.values():

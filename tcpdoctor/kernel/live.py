@@ -441,7 +441,8 @@ def fill_in(look: Snapshot, which: Collection[Owned], found: Mapping[int, Owner]
     listeners = () if isinstance(look.listeners, Missing) else look.listeners
     detail = {} if isinstance(look.detail, Missing) else look.detail
     states = _owned_states(which)
-    unheld = {inode for inode, owner in found.items() if isinstance(owner, NotHeld) or owner == ENDED}
+    others = [(inode, owner) for inode, owner in found.items() if not isinstance(owner, Held)]
+    unheld = {inode for inode, owner in others if isinstance(owner, NotHeld) or owner == ENDED}
     if unheld:
         detail, listeners = _still_there(detail, unheld), _still_listening(listeners, unheld)
     detail = {

@@ -6,7 +6,7 @@ a complete scan), or `Missing` with the reason why the scan could not be complet
 """
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from tcpdoctor.kernel.descriptor_search import DescriptorSearch, Still, pids_of_groups
 from tcpdoctor.kernel.entered import replayed
@@ -110,9 +110,10 @@ class FoundOwners:
 
     def owner_of(self, inode: int) -> Owner:
         """Return the owner of a socket that was looked for."""
-        place = self._search.only_holder_of(inode)
-        if place is not None and (holder := self._naming.holder(*place)) is not None:
-            return Held((holder,))
+        pid, descriptor = self._search.only_holder_of(inode)
+        known = self._naming.beneath.get(pid)
+        if known is not None and descriptor not in known[2]:
+            return Held((Holder(pid, known[0], descriptor, known[1]),))
         found = self._search.holders_of(inode)
         if found and (holders := self._naming.holders(inode, found)):
             return Held(holders, complete=self._complete)
@@ -183,28 +184,16 @@ class _Naming:
 
     def __init__(self, search: DescriptorSearch, *, climb: bool) -> None:
         self._climb = climb
-        self._threads = search.threads
-        self._holders_of = search.holders_of
-        self._places: dict[int, list[int]] = {}  # by pid the inodes it was seen to hold
-        for inode in search.found():
-            for pid in search.holders_of(inode):
-                self._places.setdefault(pid, []).append(inode)
+        self._search = search
         self._seen: dict[int, tuple[str, int, int] | None] = {}
         self._open: dict[int, frozenset[int] | None] = {}
-        self._beneath: dict[int, tuple[str, int, frozenset[int]] | None] = {}
-
-    def holder(self, pid: int, descriptor: int) -> Holder | None:
-        """Return the holder where it cannot have inherited this descriptor; else `holders` tells."""
-        if pid not in self._beneath:
-            seen, table = self._look(pid), None
-            if seen is not None:
-                self._may_have(seen[2], descriptor)
-                table = self._open[seen[2]]
-            self._beneath[pid] = None if seen is None or table is None else (seen[0], seen[1], table)
-        known = self._beneath[pid]
-        if known is None or descriptor in known[2]:
-            return None
-        return Holder(pid, known[0], descriptor, known[1])
+        self.beneath: dict[int, tuple[str, int, Collection[int]]] = {}
+        """Of processes that can have inherited few descriptors only: name, effective uid, and those."""
+        for pid in search.holders() if climb else ():
+            seen = self._look(pid)
+            inherited = None if seen is None else self._table_of(seen[2])
+            if seen is not None and inherited is not None:
+                self.beneath[pid] = seen[0], seen[1], inherited
 
     def holders(self, inode: int, descriptors: Mapping[int, int]) -> tuple[Holder, ...]:
         """Return the holders without processes that ended meanwhile, by pid, but the topmost first.
@@ -221,9 +210,6 @@ class _Naming:
             pids = frozenset(holder.pid for holder in found)
             found.sort(key=lambda holder: self._descends_from(holder.pid, pids))
         return tuple(found)
-
-    def _places_of(self, pid: int, inodes: Iterable[int]) -> Iterator[tuple[int, int]]:
-        return ((self._holders_of(inode)[pid], inode) for inode in inodes)
 
     def _descends_from(self, pid: int, pids: frozenset[int]) -> bool:
         """Whether one of those processes is an ancestor of this one."""
@@ -249,7 +235,11 @@ class _Naming:
         return pid
 
     def _may_have(self, pid: int, descriptor: int) -> bool:
-        """Whether a process may have this descriptor open; a large table is not listed to know it."""
+        known = self._table_of(pid)
+        return known is None or descriptor in known
+
+    def _table_of(self, pid: int) -> frozenset[int] | None:
+        """The descriptors that a process has open; None for a large table, which is not listed to know it."""
         if pid not in self._open:
             folder = f"/proc/{pid}/fd"
             try:
@@ -257,8 +247,7 @@ class _Naming:
                 self._open[pid] = None if large else frozenset(map(int, os.listdir(folder)))
             except OSError:
                 self._open[pid] = frozenset()  # it does not let us look
-        known = self._open[pid]
-        return known is None or descriptor in known
+        return self._open[pid]
 
     def _look(self, pid: int) -> tuple[str, int, int] | None:
         """Return (name, effective uid, parent) of a process; None if it is gone."""
@@ -270,7 +259,9 @@ class _Naming:
                 self._seen[pid] = None
             else:
                 # The number may belong to another process by the time its name is read.
-                inodes, tables = self._places.get(pid), (f"/proc/{pid}/fd", *self._threads.get(pid, ()))
-                if inodes and not any(holds_any(table, self._places_of(pid, inodes)) for table in tables):
+                tables = (f"/proc/{pid}/fd", *self._search.threads.get(pid, ()))
+                if pid in self._search.holders() and not any(
+                    holds_any(table, self._search.places_of(pid)) for table in tables
+                ):
                     self._seen[pid] = None
         return self._seen[pid]

@@ -261,13 +261,21 @@ def _timer(number: int) -> Timer:
 
 @functools.lru_cache(4096)  # one side of most connections is one of few, and then takes no memory
 def _endpoint(family: int, address: bytes, port: bytes) -> Endpoint:
+    return Endpoint(address_of(family, address), int.from_bytes(port, "big"))
+
+
+@functools.lru_cache(4096)
+def address_of(family: int, address: bytes) -> str:
+    """Return the address in a row as text.
+
+    Raises:
+        KernelReadError: It is neither IPv4 nor IPv6.
+    """
     if family == socket.AF_INET:
-        text = socket.inet_ntop(socket.AF_INET, address[:4])
-    elif family == socket.AF_INET6:
-        text = socket.inet_ntop(socket.AF_INET6, address)
-    else:
-        raise KernelReadError(f"sock_diag: unknown address family {family}")
-    return Endpoint(text, int.from_bytes(port, "big"))
+        return socket.inet_ntop(socket.AF_INET, address[:4])
+    if family == socket.AF_INET6:
+        return socket.inet_ntop(socket.AF_INET6, address)
+    raise KernelReadError(f"sock_diag: unknown address family {family}")
 
 
 def _attributes(data: bytes) -> dict[int, bytes]:
