@@ -20,14 +20,17 @@ from tcpdoctor.answers.check import (
     unchecked_rules,
 )
 from tcpdoctor.cli.options import (
+    CONFIG,
     EVERY,
     FROM,
     NETNS,
+    RULES,
     WINDOW,
     Path,
     duration,
     recording_from,
     refuse_bad_window,
+    takes,
 )
 from tcpdoctor.cli.output import (
     COLOR,
@@ -82,66 +85,38 @@ _MOST_RUNS = 1000
 _MOST_DESTINATIONS = 1000
 
 
-class _Request(NamedTuple):
-    """What the user asks for."""
+class Request(NamedTuple):
+    """What the user asks for: each field is an option."""
 
-    fail_on: Severity | None
-    strict: bool
-    only: frozenset[str] | None
-    skip: frozenset[str] | None
-    window: float
-    quiet: bool
-    folders: list[Path]
-    config: Path | None
-    netns: str | None
-    recordings: list[str]
-    timeout: float | None
-    since_last: Path | None
-    only_changes: bool
-    after: int
-    destinations: int
-    form: TextForm
-    to_stdout: bool
-    """Nothing is to be left in a file that is not complete."""
-
-
-def check(
     rule: Annotated[
         list[str] | None,
         typer.Argument(metavar="[RULE]...", help="Check these rules only, and print them in full."),
-    ] = None,
-    *,
+    ] = None
     fail_on: Annotated[
         Literal["info", "warning", "critical", "never"],
         typer.Option("--fail-on", help="The least severity that changes the exit code (info never does)."),
-    ] = "warning",
+    ] = "warning"
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit 3 if a rule that applies here could not be answered.")
-    ] = False,
+    ] = False
     only: Annotated[
         list[str] | None,
         typer.Option("--only", metavar="ID", help="Check these rules only; repeat, or separate by commas."),
-    ] = None,
+    ] = None
     skip: Annotated[
         list[str] | None,
         typer.Option("--skip", metavar="ID", help="Leave these rules out; repeat, or separate by commas."),
-    ] = None,
-    window: WINDOW = _WINDOW,
-    long: LONG = False,
+    ] = None
+    window: WINDOW = _WINDOW
+    long: LONG = False
     unanswered: Annotated[
         bool, typer.Option("--unanswered", help="Print the rules that could not be answered, and why.")
-    ] = False,
+    ] = False
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="Print findings at or above --fail-on only, else nothing.")
-    ] = False,
-    rules: Annotated[
-        list[Path] | None,
-        typer.Option("--rules", metavar="DIR", help="Load the rules in DIR as well; repeat for more."),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", metavar="FILE", help="Instead of /etc/tcpdoctor/config.toml."),
-    ] = None,
+    ] = False
+    rules: RULES = None
+    config: CONFIG = None
     since_last: Annotated[
         Path | None,
         typer.Option(
@@ -149,13 +124,13 @@ def check(
             metavar="FILE",
             help="Compare with what the run before has left in FILE, without waiting for a window.",
         ),
-    ] = None,
+    ] = None
     only_changes: Annotated[
         bool,
         typer.Option(
             "--only-changes", help="With --since-last: print what appeared and what went, else nothing."
         ),
-    ] = False,
+    ] = False
     after: Annotated[
         int,
         typer.Option(
@@ -165,9 +140,9 @@ def check(
             max=_MOST_RUNS,
             help="With --only-changes: print what N runs behind each other have found, so not what flaps.",
         ),
-    ] = 1,
-    netns: NETNS = None,
-    from_: FROM = None,
+    ] = 1
+    netns: NETNS = None
+    from_: FROM = None
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -177,11 +152,11 @@ def check(
             parser=duration,
             help="Exit 3 if there is no answer after so long.",
         ),
-    ] = None,
+    ] = None
     output_format: Annotated[
         CheckFormat, typer.Option("--format", help="For people, or for machines (jsonl: a host on one line).")
-    ] = "text",
-    as_json: JSON = False,
+    ] = "text"
+    as_json: JSON = False
     prometheus_destinations: Annotated[
         int,
         typer.Option(
@@ -191,11 +166,24 @@ def check(
             max=_MOST_DESTINATIONS,
             help="Destinations of --format prometheus, those with the fewest ports left; 0: none.",
         ),
-    ] = 10,
-    output: OUTPUT = None,
-    color: COLOR = "auto",
-    no_pager: NO_PAGER = False,
-) -> None:
+    ] = 10
+    output: OUTPUT = None
+    color: COLOR = "auto"
+    no_pager: NO_PAGER = False
+
+    @property
+    def form(self) -> TextForm:
+        """How much of it the text has."""
+        return "unanswered" if self.unanswered else "long" if self.long or self.rule else "short"
+
+    @property
+    def to_stdout(self) -> bool:
+        """Nothing is to be left in a file that is not complete."""
+        return self.output is None
+
+
+@takes(Request)
+def check(request: Request) -> None:
     """Say what is wrong with TCP here, why, and what to do.
 
     The short form has the verdict, what each finding is and what to type; tcpdoctor check RULE tells one of
@@ -204,36 +192,18 @@ def check(
     Exits 0 if nothing at or above --fail-on was found, 1 for a warning, 2 if it is critical, and 3 if it
     could not look: wrong usage, a bad rule or configuration, too little that could be answered.
     """
-    request = _Request(
-        fail_on=_FAIL_ON[fail_on],
-        strict=strict,
-        only=_ids([*(rule or []), *(only or [])]),
-        skip=_ids(skip),
-        window=window,
-        quiet=quiet,
-        folders=rules or [],
-        config=config,
-        netns=netns,
-        recordings=from_ or [],
-        timeout=timeout,
-        since_last=since_last,
-        only_changes=only_changes,
-        after=after,
-        destinations=prometheus_destinations,
-        form="unanswered" if unanswered else "long" if long or rule else "short",
-        to_stdout=output is None,
-    )
-    output_format = format_of(output_format, as_json)
-    target = Output(output_format, output, color, pager=not no_pager, netns=netns)
-    raise typer.Exit(_answer_or_complain(rule or [], request, output_format, target))
+    kind = format_of(request.output_format, request.as_json)
+    target = Output(kind, request.output, request.color, pager=not request.no_pager, netns=request.netns)
+    raise typer.Exit(_answer_or_complain(request, kind, target))
 
 
-def _answer_or_complain(words: list[str], request: _Request, kind: CheckFormat, target: Output) -> int:
+def _answer_or_complain(request: Request, kind: CheckFormat, target: Output) -> int:
     """Return the exit code; what a monitoring system shows is on standard output, complaints included.
 
     Raises:
         TcpdoctorError: It could not look, or nothing could be written, and the format is another.
     """
+    words = request.rule or []
     try:
         _refuse_questions(words)
         try:
@@ -249,7 +219,7 @@ def _answer_or_complain(words: list[str], request: _Request, kind: CheckFormat, 
         return UNKNOWN
 
 
-def _answer(request: _Request, kind: CheckFormat, target: Output) -> int:
+def _answer(request: Request, kind: CheckFormat, target: Output) -> int:
     """Look, judge and print; return the exit code."""
     started = time.monotonic()
     _refuse_contradictions(request, kind)
@@ -265,7 +235,7 @@ def _answer(request: _Request, kind: CheckFormat, target: Output) -> int:
     if request.netns == EVERY:
         return _answer_everywhere(request, kind, target, style, tell_stage)
     recording = recording_from(
-        request.recordings, request.netns, None if request.window == _WINDOW else request.window
+        request.from_, request.netns, None if request.window == _WINDOW else request.window
     )
     if request.since_last is not None:
         tell_stage("waiting for the file of --since-last")
@@ -289,10 +259,10 @@ def _answer(request: _Request, kind: CheckFormat, target: Output) -> int:
     return exit_code(answer)
 
 
-def _way_of(request: _Request) -> str | None:
+def _way_of(request: Request) -> str | None:
     if request.netns is None:
         return None
-    if request.recordings:
+    if request.from_:
         return f"ip netns exec {quoted_netns(request.netns)}"  # a sosreport has those with a name
     from tcpdoctor.answers.everywhere import way_into
 
@@ -300,7 +270,7 @@ def _way_of(request: _Request) -> str | None:
 
 
 def _answer_everywhere(
-    request: _Request, kind: CheckFormat, target: Output, style: Style, tell_stage: Callable[[str], None]
+    request: Request, kind: CheckFormat, target: Output, style: Style, tell_stage: Callable[[str], None]
 ) -> int:
     """The same for every network namespace of this host."""
     from tcpdoctor.cli.everywhere import complain_of
@@ -358,7 +328,7 @@ def _keep(memory: "SinceLast", answer: Check) -> None:
 
 
 @contextmanager
-def _memory(request: _Request) -> "Iterator[SinceLast | None]":
+def _memory(request: Request) -> "Iterator[SinceLast | None]":
     """Open the file of --since-last, before a look that it could not keep; None without that option."""
     if request.since_last is None:
         yield None
@@ -372,7 +342,7 @@ def _memory(request: _Request) -> "Iterator[SinceLast | None]":
 def _told_the_journal(
     answers: Sequence[Check],
     memory: "SinceLast | None",
-    request: _Request,
+    request: Request,
     kind: CheckFormat,
     target: Output,
 ) -> bool:
@@ -388,7 +358,7 @@ def _told_the_journal(
 
 
 def _rendered(
-    answer: Check, memory: "SinceLast | None", request: _Request, kind: CheckFormat, style: Style
+    answer: Check, memory: "SinceLast | None", request: Request, kind: CheckFormat, style: Style
 ) -> str:
     if memory is None or not request.only_changes:
         return render(answer, kind, style, quiet=request.quiet, form=request.form)
@@ -397,17 +367,17 @@ def _rendered(
     return render_changes(answer, memory.changes(answer), kind, style, quiet=request.quiet, form=request.form)
 
 
-def _refuse_contradictions(request: _Request, kind: CheckFormat) -> None:
+def _refuse_contradictions(request: Request, kind: CheckFormat) -> None:
     """Refuse what cannot be meant.
 
     Raises:
         typer.BadParameter: With what may be given instead.
     """
     refuse_bad_window(request.window)
-    if request.recordings and request.netns == EVERY:
+    if request.from_ and request.netns == EVERY:
         text = f"{EVERY} does not go with --from; give the name of one in a sosreport"
         raise typer.BadParameter(text, param_hint="--netns")
-    if request.recordings and request.since_last is not None:
+    if request.from_ and request.since_last is not None:
         text = "does not go with --from; give --from twice, the earlier recording and the later"
         raise typer.BadParameter(text, param_hint="--since-last")
     if request.after > 1 and not request.only_changes:
@@ -430,7 +400,7 @@ def _refuse_contradictions(request: _Request, kind: CheckFormat) -> None:
         refuse_bad_timeout(request.timeout, 0 if request.since_last else request.window)
 
 
-def _refuse_bad_memory(request: _Request, kind: CheckFormat) -> None:
+def _refuse_bad_memory(request: Request, kind: CheckFormat) -> None:
     if request.since_last is None:
         raise typer.BadParameter("needs --since-last FILE to compare with", param_hint="--only-changes")
     if request.window not in (0, _WINDOW):
@@ -480,36 +450,39 @@ def _meant(word: str) -> str:
     return f"check {meaning.value}" if meaning.question == "rule" else f"explain {word}"
 
 
-def _ids(options: list[str] | None) -> frozenset[str] | None:
-    """Return the ids of a repeatable, comma-separated option; None where it was not given."""
-    if not options:
+def _ids(*options: list[str] | None) -> frozenset[str] | None:
+    """Return the ids of repeatable, comma-separated options; None where none was given."""
+    given = [text for option in options for text in option or ()]
+    if not given:
         return None
-    return frozenset(name.strip() for text in options for name in text.split(",") if name.strip())
+    return frozenset(name.strip() for text in given for name in text.split(",") if name.strip())
 
 
-def _library(request: _Request) -> "Library":
+def _library(request: Request) -> "Library":
     """Load the rules: before a look, so that a mistake in them is told before the window has passed."""
     from tcpdoctor.answers.rules import load_rules
 
-    return load_rules(request.folders, request.config, request.only, request.skip)
+    return load_rules(
+        request.rules or (), request.config, _ids(request.rule, request.only), _ids(request.skip)
+    )
 
 
-def _finished(request: _Request, library: "Library", diagnosis: Diagnosis, samples: "Samples") -> Check:
+def _finished(request: Request, library: "Library", diagnosis: Diagnosis, samples: "Samples") -> Check:
     """Return the check that was asked for, of what was seen and found."""
     return Check(
         diagnosis,
         samples,
         window=request.window,
-        fail_on=request.fail_on,
+        fail_on=_FAIL_ON[request.fail_on],
         strict=request.strict,
         version=__version__,
         rules=library.rules,
-        most_destinations=request.destinations,
+        most_destinations=request.prometheus_destinations,
     )
 
 
 def _look(
-    request: _Request, memory: "SinceLast | None", kind: CheckFormat, tell_stage: Callable[[str], None]
+    request: Request, memory: "SinceLast | None", kind: CheckFormat, tell_stage: Callable[[str], None]
 ) -> Check:
     from tcpdoctor.kernel.live import take_samples
 
@@ -557,7 +530,7 @@ def _with_plan(answer: Check, kind: CheckFormat, *, here: bool) -> Check:
     return answer._replace(plan=plan.changes, settable=len(plan.changes))
 
 
-def _look_at_recording(request: _Request, recording: "Recording", kind: CheckFormat) -> Check:
+def _look_at_recording(request: Request, recording: "Recording", kind: CheckFormat) -> Check:
     """Judge what somebody else saw."""
     from tcpdoctor.diagnosis.evaluate import diagnose
     from tcpdoctor.facts.rates import elapsed

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from tcpdoctor.cli.everywhere import ask
-from tcpdoctor.cli.options import FROM, NETNS, duration, source_from
+from tcpdoctor.cli.options import FROM, NETNS, duration, source_from, takes
 from tcpdoctor.cli.output import (
     COLOR,
     JSON,
@@ -23,86 +23,73 @@ from tcpdoctor.cli.output import (
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.named_tuples import NamedTuple
 
-if TYPE_CHECKING:
-    from tcpdoctor.answers.connect import Client
-    from tcpdoctor.answers.port import PortQuestion
-
-
 _QUESTIONS = ("--port", "--connect", "--pid", "--state", "--sysctl", "--option", "--error", "--rule")
 
 LONGEST_WAIT = 300.0
 """Seconds that --wait looks where --timeout says nothing else."""
 
 
-class Beside(NamedTuple):
-    """What is asked beside the question, and belongs to one or two of them."""
-
-    address: str | None
-    probe: bool
-    probe_listen: bool
-    user: str | None
-    device: str | None
-    udp: bool
-    wait: bool
-    trace: float | None
-    source: str | None
-    no_lookup: bool
-
-    def given(self) -> dict[str, str]:
-        """The options that were given, each with the question it belongs to."""
-        said = zip(self._fields, self, strict=True)
-        names = [name for name, value in said if value is not None and value is not False]
-        return {f"--{name.replace('_', '-')}": _BELONGS_TO.get(name, "--port") for name in names}
-
-
-_BELONGS_TO = {"user": "--port or --connect", "source": "--connect", "no_lookup": "--connect"}
-"""The others belong to ``--port``."""
+_PORT = ("--port",)
+_BESIDE: Mapping[str, tuple[str, ...]] = {
+    "address": _PORT,
+    "probe": _PORT,
+    "probe_listen": _PORT,
+    "user": ("--port", "--connect"),
+    "device": _PORT,
+    "udp": _PORT,
+    "wait": _PORT,
+    "trace": _PORT,
+    "source": ("--connect",),
+    "no_lookup": ("--connect",),
+}
+"""What is asked beside a question, and the questions that it belongs to."""
 _ACTS = ("--probe", "--probe-listen", "--wait", "--device", "--trace")
 
 
-def explain(
+class Request(NamedTuple):
+    """What the user asks for: each field is an option."""
+
     words: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[WORD]...",
             help="8080, db:5432, EADDRINUSE, close-wait, tcp_fin_timeout, SO_LINGER, nginx, a log line.",
         ),
-    ] = None,
-    *,
+    ] = None
     port: Annotated[
         str | None,
         typer.Option(
             "-p", "--port", metavar="N", help="Can a server bind this port? Who holds it, until when?"
         ),
-    ] = None,
+    ] = None
     address: Annotated[
         str | None, typer.Option(metavar="ADDR", help="With --port: the address to bind (0.0.0.0).")
-    ] = None,
+    ] = None
     probe: Annotated[
         bool,
         typer.Option("--probe", help="With --port: ask the kernel by a real bind(), released at once."),
-    ] = False,
+    ] = False
     probe_listen: Annotated[
         bool, typer.Option("--probe-listen", help="With --port: the same, and listen() as well.")
-    ] = False,
+    ] = False
     user: Annotated[
         str | None,
         typer.Option(metavar="NAME|UID", help="With --port or --connect: as another user."),
-    ] = None,
+    ] = None
     device: Annotated[
         str | None,
         typer.Option(metavar="IFACE", help="With --port: for a server that binds itself to an interface."),
-    ] = None,
-    udp: Annotated[bool, typer.Option("--udp", help="With --port: a bind() of UDP.")] = False,
+    ] = None
+    udp: Annotated[bool, typer.Option("--udp", help="With --port: a bind() of UDP.")] = False
     wait: Annotated[
         bool, typer.Option("--wait", help="With --port: look until it is free, --timeout at most.")
-    ] = False,
+    ] = False
     timeout: Annotated[
         float,
         typer.Option(
             "-t", "--timeout", metavar="TIME", parser=duration, help="How long --wait looks: 10, 10s, 5m."
         ),
-    ] = LONGEST_WAIT,
+    ] = LONGEST_WAIT
     trace: Annotated[
         float | None,
         typer.Option(
@@ -110,103 +97,101 @@ def explain(
             parser=duration,
             help="With --port: look so long who closes connections first (10s).",
         ),
-    ] = None,
+    ] = None
     connect: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help="Can a client connect there? Ports left, what blocks."),
-    ] = None,
+    ] = None
     source: Annotated[
         str | None,
         typer.Option(metavar="ADDR[:PORT]", help="With --connect: the client's own address, or end."),
-    ] = None,
+    ] = None
     no_lookup: Annotated[
         bool, typer.Option("--no-lookup", help="With --connect: HOST is in numbers, no name is looked up.")
-    ] = False,
+    ] = False
     pid: Annotated[
         str | None,
         typer.Option(metavar="N|NAME", help="A process's TCP: sockets, options, limits, findings."),
-    ] = None,
+    ] = None
     state: Annotated[
         str | None,
         typer.Option(metavar="STATE", help="What a state means, what ends it, how many there are."),
-    ] = None,
+    ] = None
     sysctl: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="What a sysctl governs, its unit, default and value here."),
-    ] = None,
+    ] = None
     option: Annotated[
         str | None, typer.Option(metavar="SO_X", help="What a socket option does, and how it is set.")
-    ] = None,
+    ] = None
     error: Annotated[
         str | None,
         typer.Option(metavar="ERRNO", help="Which calls answer this error, why, and what to look at."),
-    ] = None,
+    ] = None
     rule: Annotated[
         str | None, typer.Option(metavar="ID", help="What a rule of `check` looks for, and why.")
-    ] = None,
-    long: LONG = False,
-    netns: NETNS = None,
-    from_: FROM = None,
-    output_format: PAGE_FORMAT = "text",
-    as_json: JSON = False,
-    output: OUTPUT = None,
-    color: COLOR = "auto",
-    no_pager: NO_PAGER = False,
-) -> None:
+    ] = None
+    long: LONG = False
+    netns: NETNS = None
+    from_: FROM = None
+    output_format: PAGE_FORMAT = "text"
+    as_json: JSON = False
+    output: OUTPUT = None
+    color: COLOR = "auto"
+    no_pager: NO_PAGER = False
+
+    def questions(self) -> dict[str, str | None]:
+        """What each option that is a question asks."""
+        return {question: getattr(self, question.removeprefix("--")) for question in _QUESTIONS}
+
+    def beside(self) -> dict[str, tuple[str, ...]]:
+        """The options that were given beside a question, each with those that it belongs to."""
+        given = [name for name in _BESIDE if getattr(self, name) not in (None, False)]
+        return {f"--{name.replace('_', '-')}": _BESIDE[name] for name in given}
+
+
+@takes(Request)
+def explain(asked: Request) -> None:
     """Answer one question about this host's TCP, completely.
 
     A WORD is a port, HOST:PORT, an error, a state, a sysctl, a socket option, a rule, a service or a process,
     or a line of a log; the options say which is meant. Exits 0 whenever there is an answer, whatever it
     says, and 3 if the question was wrong.
     """
-    beside = Beside(address, probe, probe_listen, user, device, udp, wait, trace, source, no_lookup)
-    values = (port, connect, pid, state, sysctl, option, error, rule)
     where = Output(
-        format=format_of(output_format, as_json),
-        file=output,
-        color=color,
-        pager=not no_pager,
-        long=long,
-        netns=netns,
-        source=source_from(from_, netns),
+        format=format_of(asked.output_format, asked.as_json),
+        file=asked.output,
+        color=asked.color,
+        pager=not asked.no_pager,
+        long=asked.long,
+        netns=asked.netns,
+        source=source_from(asked.from_, asked.netns),
         says_way=True,
     )
-    _answer(words or [], dict(zip(_QUESTIONS, values, strict=True)), beside, timeout, where)
+    _answer(asked, where)
 
 
-def _answer(
-    words: Sequence[str], given: Mapping[str, str | None], beside: Beside, timeout: float, where: Output
-) -> None:
+def _answer(asked: Request, where: Output) -> None:
     """Find the one question, refuse what does not go with it, and let it be answered.
 
     Raises:
         QuestionError: There is none, or more than one, or something does not belong to it.
     """
     if where.source is not None:
-        _refuse_acts(beside)
-    asked, also, udp = _asked(words, given, where)
-    beside = beside._replace(udp=beside.udp or udp)
-    question = _the_only_question(asked)
-    _refuse_strays(question, beside._replace(no_lookup=False) if words else beside)
+        _refuse_acts(asked)
+    words = asked.words or ()
+    given, also, udp = _asked(words, asked.questions(), where)
+    asked = asked._replace(udp=asked.udp or udp)
+    question = _the_only_question(given)
+    _refuse_strays(question, asked._replace(no_lookup=False) if words else asked)
     where = where._replace(also=also, also_first=_is_about_a_line(words, question))
-    value = str(asked[question])
+    value = str(given[question])
     if question == "--port":
-        from tcpdoctor.answers.port import PortQuestion
-        from tcpdoctor.answers.words import port_of
-
-        named, number = port_of(value)
-        protocol: Literal["tcp", "udp"] = "udp" if beside.udp else "tcp"
-        address, probes = beside.address or named, (beside.probe, beside.probe_listen)
-        about = PortQuestion(number, address, protocol, beside.user, beside.device, *probes)
-        wait = timeout if beside.wait else None
-        answer_port(about, where, wait=wait, trace=_trace_seconds(beside.trace, udp=beside.udp))
+        _answer_port(value, asked, where)
     elif question == "--connect":
-        from tcpdoctor.answers.connect import Client
-
-        client = Client(beside.source, beside.user, not beside.no_lookup, style_of(where).netns)
-        answer_connect(value, client, where)
+        _answer_connect(value, asked, where)
     else:
-        answer_word(question, value, where)
+        _answer_word(question, value, where)
 
 
 def _trace_seconds(seconds: float | None, *, udp: bool) -> float | None:
@@ -219,9 +204,9 @@ def _trace_seconds(seconds: float | None, *, udp: bool) -> float | None:
     return seconds
 
 
-def _refuse_acts(beside: Beside) -> None:
+def _refuse_acts(asked: Request) -> None:
     for name in _ACTS:
-        if name in beside.given():
+        if name in asked.beside():
             raise QuestionError(f"{name} asks this host's kernel; it does not go with --from")
 
 
@@ -279,48 +264,56 @@ def _the_only_question(given: Mapping[str, str | None]) -> str:
     return asked[0]
 
 
-def _refuse_strays(question: str, beside: Beside) -> None:
-    for name, belongs_to in beside.given().items():
-        if question not in belongs_to.split(" or "):
-            raise QuestionError(f"{name} belongs to explain {belongs_to}, not to {question}")
+def _refuse_strays(question: str, asked: Request) -> None:
+    for name, belongs_to in asked.beside().items():
+        if question not in belongs_to:
+            raise QuestionError(f"{name} belongs to explain {' or '.join(belongs_to)}, not to {question}")
 
 
-def answer_port(
-    question: "PortQuestion", output: Output, *, wait: float | None = None, trace: float | None = None
-) -> None:
+def _answer_port(value: str, asked: Request, output: Output) -> None:
     """Say whether a server can bind the port, who holds it, until when, and what to do.
 
-    Without a probe in the question nothing is bound. With `wait` it is looked at until it is free, so many
-    seconds at most. With `trace` the connections that end there within so many seconds are told as well.
+    Without --probe nothing is bound. With --wait it is looked at until it is free, for --timeout at most.
+    With --trace the connections that end there within so many seconds are told as well.
 
     Raises:
         QuestionError: The port, the address, the user or the device is none.
     """
-    from tcpdoctor.answers.port import look_at_port, wait_until_free
+    from tcpdoctor.answers.port import PortQuestion, look_at_port, wait_until_free
+    from tcpdoctor.answers.words import port_of
     from tcpdoctor.report.port_text import port_page
 
-    look = partial(look_at_port, question) if wait is None else partial(wait_until_free, question, wait)
+    named, number = port_of(value)
+    protocol: Literal["tcp", "udp"] = "udp" if asked.udp else "tcp"
+    address, probes = asked.address or named, (asked.probe, asked.probe_listen)
+    question = PortQuestion(number, address, protocol, asked.user, asked.device, *probes)
+    trace = _trace_seconds(asked.trace, udp=asked.udp)
+    look = partial(look_at_port, question)
+    if asked.wait:
+        look = partial(wait_until_free, question, asked.timeout)
     if trace is not None:
         from tcpdoctor.answers.trace import with_trace
 
-        look = partial(with_trace, look, question.port, trace)
+        look = partial(with_trace, look, number, trace)
     ask(look, partial(port_page, long=output.long), output, takes=1.0 + (trace or 0.0))
 
 
-def answer_connect(host_port: str, client: "Client", output: Output) -> None:
+def _answer_connect(value: str, asked: Request, output: Output) -> None:
     """Say whether a client gets a local port towards HOST:PORT, what it meets there, and what to do.
 
     Raises:
         QuestionError: The destination or the client is none, or this host's ports could not be read.
     """
-    from tcpdoctor.answers.connect import look_at_connection
+    from tcpdoctor.answers.connect import Client, look_at_connection
     from tcpdoctor.report.connect_text import connect_page
 
-    look = partial(look_at_connection, host_port, client)
-    ask(look, partial(connect_page, long=output.long), output, takes=1.0)
+    client = Client(asked.source, asked.user, not asked.no_lookup, style_of(output).netns)
+    ask(
+        partial(look_at_connection, value, client), partial(connect_page, long=output.long), output, takes=1.0
+    )
 
 
-def answer_word(question: str, word: str, output: Output) -> None:
+def _answer_word(question: str, word: str, output: Output) -> None:
     """Answer a question that nothing belongs to but its word, in any usual spelling.
 
     Raises:

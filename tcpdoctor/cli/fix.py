@@ -29,7 +29,18 @@ from tcpdoctor.answers.fix import (
 from tcpdoctor.answers.plan import BOOT_FILE, SYSCTL_FOLDER, plan_of
 from tcpdoctor.answers.planned import ToldPlan
 from tcpdoctor.answers.rules import load_rules
-from tcpdoctor.cli.options import EVERY, NETNS, WINDOW, Path, duration, look_from, refuse_bad_window
+from tcpdoctor.cli.options import (
+    CONFIG,
+    EVERY,
+    NETNS,
+    RULES,
+    WINDOW,
+    Path,
+    duration,
+    look_from,
+    refuse_bad_window,
+    takes,
+)
 from tcpdoctor.cli.output import (
     COLOR,
     FORMAT,
@@ -66,35 +77,22 @@ _Form = Literal["text", "shell", "sysctl.d", "ansible"]
 _LONGEST_CONFIRM = 3600.0
 
 
-class _Wanted(NamedTuple):
-    """What the user asks for."""
+class Request(NamedTuple):
+    """What the user asks for: each field is an option."""
 
-    only: frozenset[str] | None
-    form: _Form
-    apply: bool
-    yes: bool
-    confirm: float
-    window: float
-    place: FixPlace
-    library: "Library"
-    words: FixWords
-
-
-def fix(
     rule: Annotated[
         list[str] | None,
         typer.Argument(metavar="[RULE]...", help="Plan for what these rules have found only."),
-    ] = None,
-    *,
+    ] = None
     form: Annotated[
         _Form, typer.Option("--as", help="For people, or as what sh, sysctl.d or Ansible takes.")
-    ] = "text",
+    ] = "text"
     apply: Annotated[
         bool, typer.Option("--apply", help="Change the settings, look again, ask, and keep or undo them.")
-    ] = False,
+    ] = False
     yes: Annotated[
         bool, typer.Option("-y", "--yes", help="With --apply: ask nobody; keep it unless something is worse.")
-    ] = False,
+    ] = False
     confirm: Annotated[
         float,
         typer.Option(
@@ -103,40 +101,51 @@ def fix(
             parser=duration,
             help="With --apply: undone unless somebody confirms within so long.",
         ),
-    ] = 60.0,
+    ] = 60.0
     undo: Annotated[
         bool, typer.Option("--undo", help="Take back what was kept, at any later time; all of it.")
-    ] = False,
+    ] = False
     runtime_only: Annotated[
         bool, typer.Option("--runtime-only", help="With --apply: until the next boot; no file is written.")
-    ] = False,
+    ] = False
     journal: Annotated[
         Path | None,
         typer.Option("--journal", metavar="FILE", help=f"Where it is noted down, instead of {JOURNAL}."),
-    ] = None,
+    ] = None
     sysctl_d: Annotated[
         Path | None,
         typer.Option(
             "--sysctl-d", metavar="DIR", help=f"Where {BOOT_FILE} goes, instead of {SYSCTL_FOLDER}."
         ),
-    ] = None,
-    window: WINDOW = 1.0,
-    rules: Annotated[
-        list[Path] | None,
-        typer.Option("--rules", metavar="DIR", help="Load the rules in DIR as well; repeat for more."),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", metavar="FILE", help="Instead of /etc/tcpdoctor/config.toml."),
-    ] = None,
-    netns: NETNS = None,
-    long: LONG = False,
-    guard: Annotated[str | None, typer.Option("--guard", metavar="RUN", hidden=True)] = None,
-    output_format: FORMAT = "text",
-    as_json: JSON = False,
-    output: OUTPUT = None,
-    color: COLOR = "auto",
-) -> None:
+    ] = None
+    window: WINDOW = 1.0
+    rules: RULES = None
+    config: CONFIG = None
+    netns: NETNS = None
+    long: LONG = False
+    guard: Annotated[str | None, typer.Option("--guard", metavar="RUN", hidden=True)] = None
+    output_format: FORMAT = "text"
+    as_json: JSON = False
+    output: OUTPUT = None
+    color: COLOR = "auto"
+
+    @property
+    def only(self) -> frozenset[str] | None:
+        """The rules that it is about; None: all."""
+        return frozenset(self.rule) if self.rule else None
+
+
+class _Wanted(NamedTuple):
+    """What is asked for, where, by which rules, and what is typed to go on."""
+
+    asked: Request
+    place: FixPlace
+    library: "Library"
+    words: FixWords
+
+
+@takes(Request)
+def fix(asked: Request) -> None:
     """Plan what to do about it; apply settings that undo themselves.
 
     One value a setting, conflicts between rules settled and said, each with its risk; nothing is changed
@@ -147,33 +156,28 @@ def fix(
     Exits 0 where it is planned, kept, or with --undo undone; 1 where a change did not take, waits to be
     confirmed, or was undone; 3 where it could not look or may not.
     """
-    target = Output(format_of(output_format, as_json), output, color, netns=netns)
-    _refuse_contradictions(rule or [], form, target, apply=apply, yes=yes, undo=undo, confirm=confirm)
-    refuse_bad_window(window)
-    look_from(netns)
-    where = os.path.abspath(JOURNAL if journal is None else journal)
-    place = FixPlace(where, _boot_file(sysctl_d, runtime_only=runtime_only), netns)
-    if guard is not None:
-        watch_journal(where, guard)
-        return
-    if undo:
-        undone = undo_fix(place)
-        say(undone, _page(FixWords(long=long)), target)
-        raise typer.Exit(undo_exit_code(undone))
-    only = frozenset(rule) if rule else None
-    library = _library(rules or [], config, only)
-    words = FixWords(
-        _typed(
-            "--apply", *(rule or []), *_where(journal, sysctl_d, rules, config, runtime_only=runtime_only)
-        ),
-        _typed("--undo", *_where(journal)),
-        long,
+    target = Output(
+        format_of(asked.output_format, asked.as_json), asked.output, asked.color, netns=asked.netns
     )
-    answer = _answer(_Wanted(only, form, apply, yes, confirm, window, place, library, words), target)
-    if form == "text":
+    _refuse_contradictions(asked, target)
+    refuse_bad_window(asked.window)
+    look_from(asked.netns)
+    where = os.path.abspath(JOURNAL if asked.journal is None else asked.journal)
+    place = FixPlace(where, _boot_file(asked), asked.netns)
+    if asked.guard is not None:
+        watch_journal(where, asked.guard)
+        return
+    if asked.undo:
+        undone = undo_fix(place)
+        say(undone, _page(FixWords(long=asked.long)), target)
+        raise typer.Exit(undo_exit_code(undone))
+    library = _library(asked)
+    words = FixWords(_typed("--apply", *(asked.rule or []), *_where(asked)), _undo_words(asked), asked.long)
+    answer = _answer(_Wanted(asked, place, library, words), target)
+    if asked.form == "text":
         say(answer, _page(words), target)
     else:
-        emit(FORMS[form](answer), target._replace(format="plan"))
+        emit(FORMS[asked.form](answer), target._replace(format="plan"))
     raise typer.Exit(fix_exit_code(answer))
 
 
@@ -185,71 +189,57 @@ def _typed(*words: str) -> str:
     return shlex.join(("tcpdoctor", "fix", *words))
 
 
-def _where(
-    journal: Path | None,
-    sysctl_d: Path | None = None,
-    rules: Sequence[Path] | None = None,
-    config: Path | None = None,
-    *,
-    runtime_only: bool = False,
-) -> list[str]:
-    """What has to be said again, so that the same is applied or undone."""
-    named = (("--journal", journal), ("--sysctl-d", sysctl_d), ("--config", config))
+def _where(asked: Request) -> list[str]:
+    """What has to be said again, so that the same is applied."""
+    named = (("--journal", asked.journal), ("--sysctl-d", asked.sysctl_d), ("--config", asked.config))
     words = [word for option, path in named if path is not None for word in (option, str(path))]
-    words += [word for path in rules or () for word in ("--rules", str(path))]
-    return [*words, *(["--runtime-only"] if runtime_only else [])]
+    words += [word for path in asked.rules or () for word in ("--rules", str(path))]
+    return [*words, *(["--runtime-only"] if asked.runtime_only else [])]
 
 
-def _boot_file(folder: Path | None, *, runtime_only: bool) -> str | None:
+def _undo_words(asked: Request) -> str:
+    return _typed("--undo", *([] if asked.journal is None else ["--journal", str(asked.journal)]))
+
+
+def _boot_file(asked: Request) -> str | None:
     """Where lines for the next boot go: only what is named, in a network namespace of its own."""
-    if runtime_only or (folder is None and is_initial_namespace() is False):
+    folder = asked.sysctl_d
+    if asked.runtime_only or (folder is None and is_initial_namespace() is False):
         return None
     return os.path.abspath(os.path.join(SYSCTL_FOLDER if folder is None else folder, BOOT_FILE))
 
 
-def _refuse_contradictions(
-    rules: Sequence[str],
-    form: _Form,
-    target: Output,
-    *,
-    apply: bool,
-    yes: bool,
-    undo: bool,
-    confirm: float,
-) -> None:
+def _refuse_contradictions(asked: Request, target: Output) -> None:
     """Refuse what cannot be meant.
 
     Raises:
         typer.BadParameter: With what may be given instead.
     """
-    if form != "text" and target.format == "json":
-        raise typer.BadParameter(f"goes without --as {form}: that is another form", param_hint="--format")
+    if asked.form != "text" and target.format == "json":
+        text = f"goes without --as {asked.form}: that is another form"
+        raise typer.BadParameter(text, param_hint="--format")
     if target.everywhere:
-        raise typer.BadParameter(
-            f"one namespace at a time: a name or a process id, not {EVERY}", param_hint="--netns"
-        )
-    if form != "text" and (apply or undo):
+        text = f"one namespace at a time: a name or a process id, not {EVERY}"
+        raise typer.BadParameter(text, param_hint="--netns")
+    if asked.form != "text" and (asked.apply or asked.undo):
         raise typer.BadParameter("prints a plan; it goes without --apply and --undo", param_hint="--as")
-    if undo and (apply or rules):
-        raise typer.BadParameter(
-            "undoes all that was kept; it goes without --apply and RULE", param_hint="--undo"
-        )
-    if yes and not apply:
+    if asked.undo and (asked.apply or asked.rule):
+        text = "undoes all that was kept; it goes without --apply and RULE"
+        raise typer.BadParameter(text, param_hint="--undo")
+    if asked.yes and not asked.apply:
         raise typer.BadParameter("needs --apply", param_hint="--yes")
-    if not 0 < confirm <= _LONGEST_CONFIRM:
-        raise typer.BadParameter(
-            f"more than 0 and at most {_LONGEST_CONFIRM:g} seconds", param_hint="--confirm"
-        )
-    if apply and not yes and not has_terminal():
-        raise typer.BadParameter(
-            "there is no terminal to ask on; give --yes, or look without --apply", param_hint="--apply"
-        )
+    if not 0 < asked.confirm <= _LONGEST_CONFIRM:
+        text = f"more than 0 and at most {_LONGEST_CONFIRM:g} seconds"
+        raise typer.BadParameter(text, param_hint="--confirm")
+    if asked.apply and not asked.yes and not has_terminal():
+        text = "there is no terminal to ask on; give --yes, or look without --apply"
+        raise typer.BadParameter(text, param_hint="--apply")
 
 
 def _answer(wanted: _Wanted, target: Output) -> FixAnswer:
     """Look and plan; with --apply change, ask and keep."""
     place = wanted.place
-    if wanted.apply:
+    if wanted.asked.apply:
         refuse_to_apply(place)
     else:
         pending = look_for_pending(place.journal)
@@ -259,17 +249,17 @@ def _answer(wanted: _Wanted, target: Output) -> FixAnswer:
     plan = _plan(wanted, diagnosis, samples)
     planned = planned_answer(plan, samples.after, place.file, untold_by_rule(diagnosis))
     if not planned.changes and not planned.advice:
-        _refuse_blindness(wanted.only, diagnosis, samples)
-    if not wanted.apply or not planned.changes:
+        _refuse_blindness(wanted.asked.only, diagnosis, samples)
+    if not wanted.asked.apply or not planned.changes:
         return planned
     number = len(applicable(planned.changes, plan.needs, place))
-    if number and not wanted.yes and not _wants_it(planned, number, wanted.words, target):
+    if number and not wanted.asked.yes and not _wants_it(planned, number, wanted.words, target):
         return planned._replace(reason="Nothing was changed.")
     consent = Consent(
-        seconds=wanted.confirm,
-        confirmed=(lambda _seconds: True) if wanted.yes else ask_to_keep,
+        seconds=wanted.asked.confirm,
+        confirmed=(lambda _seconds: True) if wanted.asked.yes else ask_to_keep,
         look_again=lambda: _found(wanted),
-        window=wanted.window,
+        window=wanted.asked.window,
         tell=say_meanwhile,
     )
     return apply_fix(planned, plan.needs, diagnosis.findings, place, consent)
@@ -298,7 +288,7 @@ def _plan(wanted: _Wanted, diagnosis: "Diagnosis", samples: "Samples") -> ToldPl
     file = wanted.place.file
     inside = samples.after.initial_namespace is False
     folder = os.path.dirname(file) if file is not None else None if inside else SYSCTL_FOLDER
-    return plan_of(diagnosis.findings, samples.after, here=True, only=wanted.only, folder=folder)
+    return plan_of(diagnosis.findings, samples.after, here=True, only=wanted.asked.only, folder=folder)
 
 
 def _found(wanted: _Wanted) -> "Sequence[Finding]":
@@ -306,20 +296,21 @@ def _found(wanted: _Wanted) -> "Sequence[Finding]":
 
 
 def _look(wanted: _Wanted) -> "tuple[Diagnosis, Samples]":
-    with said_to_take(wanted.window):
-        samples = take_samples(wanted.window, owners=None)
+    with said_to_take(wanted.asked.window):
+        samples = take_samples(wanted.asked.window, owners=None)
         return diagnose_on_demand(wanted.library.rules, samples, wanted.library.most)
 
 
-def _library(folders: list[Path], config: Path | None, only: frozenset[str] | None) -> "Library":
+def _library(asked: Request) -> "Library":
     """Load all rules: what the others ask of the same settings counts as well.
 
     Raises:
-        ConfigError: One of `only` is none.
+        ConfigError: One that is asked about is none.
     """
-    library = load_rules(folders, config)
+    folders, only = asked.rules or (), asked.only
+    library = load_rules(folders, asked.config)
     if only is not None and only - {rule.id for rule in library.rules}:
-        load_rules(folders, config, only)  # says what is nearest
+        load_rules(folders, asked.config, only)  # says what is nearest
     return library
 
 

@@ -1,15 +1,15 @@
-"""Options that several commands take: which namespace to look from, and for how long.
+"""How a command takes its options as one record; and the options that several take: where to look, how long.
 
 Every command that reads the kernel takes the option `NETNS`, begins with `look_from(netns)` and says in its
 `Output` whether that was all of them.
 """
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tcpdoctor.recordings.recording import Recording
     from tcpdoctor.recordings.source import Source
@@ -18,6 +18,47 @@ if TYPE_CHECKING or hasattr(typer, "Typer"):
     from pathlib import Path as Path
 else:
     Path = str  # a hot command line (tcpdoctor.cli.hot) declares nothing, and pathlib takes 4 ms to import
+
+R = TypeVar("R", bound=tuple[Any, ...])
+
+
+def takes(record: type[R]) -> "Callable[[Callable[[R], None]], Callable[..., None]]":
+    """Make a command of a function of one record: each field, with typer's annotation, is an option.
+
+    So an option is told once, with its help and its default, and goes through the command under its name.
+    """
+
+    def command_of(function: "Callable[[R], None]") -> "Callable[..., None]":
+        def command(**values: Any) -> None:
+            function(record(**values))
+
+        command.__name__, command.__module__ = function.__name__, function.__module__
+        command.__doc__ = function.__doc__
+        if hasattr(typer, "Typer"):  # a hot command line was read already
+            _declare(command, record)
+        return command
+
+    return command_of
+
+
+def _declare(command: "Callable[..., None]", record: type) -> None:
+    """Give a function the signature that typer reads: the fields of a record."""
+    from inspect import Parameter, Signature
+
+    fields = vars(record)["_fields"]
+    defaults, hints = vars(record)["_field_defaults"], get_type_hints(record, include_extras=True)
+    told = [
+        Parameter(
+            name,
+            Parameter.KEYWORD_ONLY,
+            default=defaults.get(name, Parameter.empty),
+            annotation=hints[name],
+        )
+        for name in fields
+    ]
+    vars(command)["__signature__"] = Signature(told)
+    command.__annotations__ = {name: hints[name] for name in fields}
+
 
 EVERY = "all"
 
@@ -39,6 +80,16 @@ FROM = Annotated[
         metavar="FILE",
         help="Of a recording, not this host: snapshot, sosreport, pasted ss, netstat ...; twice: two looks.",
     ),
+]
+
+
+RULES = Annotated[
+    list[Path] | None,
+    typer.Option("--rules", metavar="DIR", help="Load the rules in DIR as well; repeat for more."),
+]
+CONFIG = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Instead of /etc/tcpdoctor/config.toml."),
 ]
 
 

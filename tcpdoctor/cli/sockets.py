@@ -1,5 +1,6 @@
 """`tcpdoctor sockets`: the sockets one by one."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -7,7 +8,7 @@ import typer
 from tcpdoctor.answers.socket import sort_value
 from tcpdoctor.answers.sockets import Order, call_sockets, look_for_sockets, parse_peer
 from tcpdoctor.cli.everywhere import ask, ask_everywhere
-from tcpdoctor.cli.options import FROM, NETNS, source_from
+from tcpdoctor.cli.options import FROM, NETNS, source_from, takes
 from tcpdoctor.cli.output import (
     COLOR,
     FORMAT,
@@ -19,11 +20,14 @@ from tcpdoctor.cli.output import (
 )
 from tcpdoctor.cli.waiting import said_to_take
 from tcpdoctor.kernel.text import is_whole
+from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.sockets_json import COLUMNS, sockets_json_parts, sockets_roll_parts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tcpdoctor.answers.sockets import Sockets
-    from tcpdoctor.answers.udp_sockets import UdpQuestion, UdpSockets
+    from tcpdoctor.answers.udp_sockets import UdpSockets
     from tcpdoctor.report.page import Block
     from tcpdoctor.report.style import Style
 
@@ -60,58 +64,62 @@ def _process(pid: str | None, name: str | None) -> tuple[int | None, str | None]
     return None, pid
 
 
-def sockets(
-    *,
+class Request(NamedTuple):
+    """What the user asks for: each field is an option."""
+
     state: Annotated[
         list[str] | None,
         typer.Option(metavar="STATE", help="Only in this state; repeat, or separate by commas."),
-    ] = None,
+    ] = None
     port: Annotated[
         int | None,
         typer.Option(
             "-p", "--port", metavar="N", parser=_port, help="Only with this local port: 8080, :8080, http."
         ),
-    ] = None,
+    ] = None
     peer_port: Annotated[
         int | None, typer.Option(metavar="N", parser=_port, help="Only connected to this port.")
-    ] = None,
+    ] = None
     peer: Annotated[
         str | None, typer.Option(metavar="ADDR[:PORT]", help="Only connected to this address, or end.")
-    ] = None,
+    ] = None
     pid: Annotated[
         str | None, typer.Option(metavar="N|NAME", help="Only those a process holds, or those called so.")
-    ] = None,
+    ] = None
     older: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", help="Only those known to be in their state so long, or longer."),
-    ] = None,
+    ] = None
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only those that processes of this name hold.")
-    ] = None,
+    ] = None
     sort: Annotated[
         str | None,
         typer.Option(
             metavar="COLUMN", help="A key of the JSON: age (the default), send_queue, rtt_s, local_port ..."
         ),
-    ] = None,
+    ] = None
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="So many at most; text has 200 without it.")
-    ] = None,
+    ] = None
     columns: Annotated[
         str | None,
         typer.Option(metavar="LIST", help="Keys of the JSON, separated by commas, instead of the usual."),
-    ] = None,
-    udp: Annotated[bool, typer.Option("--udp", help="Those of UDP, the fullest queue first.")] = False,
+    ] = None
+    udp: Annotated[bool, typer.Option("--udp", help="Those of UDP, the fullest queue first.")] = False
     options: Annotated[
         bool, typer.Option("--options", help="Also the socket options that their processes set.")
-    ] = False,
-    netns: NETNS = None,
-    from_: FROM = None,
-    output_format: FORMAT = "text",
-    as_json: JSON = False,
-    output: OUTPUT = None,
-    color: COLOR = "auto",
-) -> None:
+    ] = False
+    netns: NETNS = None
+    from_: FROM = None
+    output_format: FORMAT = "text"
+    as_json: JSON = False
+    output: OUTPUT = None
+    color: COLOR = "auto"
+
+
+@takes(Request)
+def sockets(asked: Request) -> None:
     """List sockets with owner, age, timer and queues.
 
     One row each under a header where the terminal is wide enough, the oldest first.
@@ -119,43 +127,59 @@ def sockets(
     With --options each socket is asked through a duplicate of its process's descriptor, which is only
     read and closed at once; that needs root for other users' processes.
     """
-    target = Output(format_of(output_format, as_json), output, color, netns=netns)
-    names = [one for text in state or () for one in text.split(",")]
-    number, name = _process(pid, name)
-    target = target._replace(source=source_from(from_, netns))
-    if udp:
-        from tcpdoctor.answers.udp_sockets import UdpQuestion
-
-        _refuse_what_tcp_has(state=state, older=older, options=options)
-        end = None if peer is None else parse_peer(peer)
-        _print_udp(UdpQuestion(port, peer_port, end, number, name), sort, limit, columns, target)
+    target = Output(
+        format_of(asked.output_format, asked.as_json), asked.output, asked.color, netns=asked.netns
+    )
+    _process(asked.pid, asked.name)
+    target = target._replace(source=source_from(asked.from_, asked.netns))
+    if asked.udp:
+        _print_udp(asked, target)
         return
-
-    sort = sort or "age"
-    shown = _known_columns([sort, *(columns or "").split(",")], COLUMNS)
-
-    def look() -> "Sockets":
-        order = _order(sort, limit or (_SHOWN if target.format == "text" else None))
-        return look_for_sockets(
-            names, port, peer_port, number, peer, older, options=options, name=name, order=order
-        )
+    sort = asked.sort or "age"
+    shown = _known_columns([sort, *(asked.columns or "").split(",")], COLUMNS)
 
     def page(answer: "Sockets", style: "Style") -> "list[Block]":
         from tcpdoctor.report.sockets_text import sockets_page
 
         return sockets_page(answer, style, shown[1:])
 
-    if target.format != "json":
-        ask(look, page, target)
-        return
+    if target.format == "json":
+        _print_json(asked, sort, page, target)
+    else:
+        ask(partial(_look, asked, sort, asked.limit or _SHOWN), page, target)
 
-    all_as_they_come = sort == "age" and limit is None and name is None and older is None and not options
-    all_as_they_come = all_as_they_come and target.source is None
+
+def _states(asked: Request) -> list[str]:
+    return [one for text in asked.state or () for one in text.split(",")]
+
+
+def _look(asked: Request, sort: str, most: int | None) -> "Sockets":
+    number, name = _process(asked.pid, asked.name)
+    return look_for_sockets(
+        _states(asked),
+        asked.port,
+        asked.peer_port,
+        number,
+        asked.peer,
+        asked.older,
+        options=asked.options,
+        name=name,
+        order=_order(sort, most),
+    )
+
+
+def _print_json(
+    asked: Request, sort: str, page: "Callable[[Sockets, Style], list[Block]]", target: Output
+) -> None:
+    """Print all that was asked for: as they come, where nothing has to be known of the others."""
+    number, name = _process(asked.pid, asked.name)
+    chosen = asked.limit is not None or name is not None or asked.older is not None or asked.options
+    look = partial(_look, asked, sort, asked.limit)
     if target.everywhere:
         ask_everywhere(look, page, target, encoded=lambda answer: "".join(sockets_json_parts(answer)))
-    elif all_as_they_come:
+    elif sort == "age" and not chosen and target.source is None:
         with said_to_take(0.0):  # the search for owners takes longer than the rest
-            roll = call_sockets(names, port, peer_port, number, peer)
+            roll = call_sockets(_states(asked), asked.port, asked.peer_port, number, asked.peer)
         emit_parts(sockets_roll_parts(roll), target)
     else:
         emit_parts(sockets_json_parts(look(), target.source), target)
@@ -169,28 +193,28 @@ def _order(column: str, most: int | None) -> "Order | None":
     return Order(lambda entry: sort_value(entry, column), most, by_owner=column == "owner")
 
 
-def _refuse_what_tcp_has(*, state: object, older: object, options: bool) -> None:
-    for given, option in ((state, "--state"), (older, "--older"), (options, "--options")):
+def _refuse_what_tcp_has(asked: Request) -> None:
+    for given, option in ((asked.state, "--state"), (asked.older, "--older"), (asked.options, "--options")):
         if given not in (None, False, []):
             raise typer.BadParameter(
                 f"{option} is of TCP: sockets of UDP have no such thing", param_hint="--udp"
             )
 
 
-def _print_udp(
-    question: "UdpQuestion", sort: str | None, limit: int | None, columns: str | None, target: Output
-) -> None:
-    from tcpdoctor.answers.udp_sockets import UDP_COLUMNS, look_for_udp_sockets, sorted_by
+def _print_udp(asked: Request, target: Output) -> None:
+    from tcpdoctor.answers.udp_sockets import UDP_COLUMNS, UdpQuestion, look_for_udp_sockets, sorted_by
+    from tcpdoctor.report.sockets_text import udp_sockets_page
 
-    shown = _known_columns((columns or "").split(","), UDP_COLUMNS)
-    order = _known_columns([sort or ""], UDP_COLUMNS)
+    _refuse_what_tcp_has(asked)
+    end = None if asked.peer is None else parse_peer(asked.peer)
+    question = UdpQuestion(asked.port, asked.peer_port, end, *_process(asked.pid, asked.name))
+    shown = _known_columns((asked.columns or "").split(","), UDP_COLUMNS)
+    order = _known_columns([asked.sort or ""], UDP_COLUMNS)
 
     def look() -> "UdpSockets":
         answer = look_for_udp_sockets(question)
         rows = sorted_by(answer.sockets, order[0]) if order else answer.sockets
-        return answer._replace(sockets=rows[: limit or (_SHOWN if target.format == "text" else None)])
-
-    from tcpdoctor.report.sockets_text import udp_sockets_page
+        return answer._replace(sockets=rows[: asked.limit or (_SHOWN if target.format == "text" else None)])
 
     ask(look, lambda answer, style: udp_sockets_page(answer, style, shown), target)
 

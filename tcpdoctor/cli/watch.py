@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcpdoctor.cli.options import EVERY, NETNS, duration, look_from
+from tcpdoctor.cli.options import EVERY, NETNS, duration, look_from, takes
 from tcpdoctor.cli.output import COLOR, Output, complain, emit_line, style_of
 from tcpdoctor.errors import QuestionError
+from tcpdoctor.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
     from tcpdoctor.answers.watch import Watch
@@ -22,82 +23,91 @@ _MOST_LOOKS = 1_000_000_000
 _MOST_RECORDINGS = 10_000
 
 
-def watch(
+class Request(NamedTuple):
+    """What the user asks for: each field is an option."""
+
     recordings: Annotated[
         list[str] | None,
         typer.Argument(metavar="[FILE]...", help="Further recordings, behind --from FILE."),
-    ] = None,
-    *,
+    ] = None
     interval: Annotated[
         float,
         typer.Option("--interval", metavar="TIME", parser=duration, help="Time between looks: 2, 10s, 5m."),
-    ] = 2.0,
-    count: Annotated[
+    ] = 2.0
+    looks: Annotated[
         int | None,
         typer.Option("--count", metavar="N", min=1, max=_MOST_LOOKS, help="End after N looks."),
-    ] = None,
+    ] = None
     plain: Annotated[
         bool, typer.Option("--plain", help="A line a look instead of a screen, as in a pipe.")
-    ] = False,
-    netns: NETNS = None,
+    ] = False
+    netns: NETNS = None
     from_: Annotated[
         list[str] | None,
         typer.Option("--from", metavar="FILE", help="Step through recordings instead of looking."),
-    ] = None,
-    color: COLOR = "auto",
-) -> None:
+    ] = None
+    color: COLOR = "auto"
+
+
+@takes(Request)
+def watch(asked: Request) -> None:
     """Show the same live: what comes, what grows, when it is full.
 
     On a terminal it is a screen: the answer of check, sockets by state, who holds those that are not closed,
     ports left towards each destination, accept queues; ? shows its keys. In a pipe it is a line a look. It
     takes less than 2 % of a core beside 10,000 sockets, every 2 s. Ctrl-C ends it, with 0.
     """
-    _refuse_nonsense(interval, netns, from_, recordings)
-    paths = [*(from_ or []), *(recordings or [])]
-    style = style_of(Output("text", None, color, netns=netns))
-    streams = (sys.stdin, sys.stdout)  # None where it is closed
-    on_screen = not plain and all(stream is not None and stream.isatty() for stream in streams)
-    if on_screen:
-        from tcpdoctor.cli.terminal import why_no_screen
-
-        why = why_no_screen()
-        if why is not None:
-            complain(f"tcpdoctor watch: {why}; a line a look instead, as with --plain")
-            on_screen = False
-    look_from(None if paths else netns)
+    _refuse_nonsense(asked)
+    paths = [*(asked.from_ or []), *(asked.recordings or [])]
+    style = style_of(Output("text", None, asked.color, netns=asked.netns))
+    on_screen = _has_screen(plain=asked.plain)
+    look_from(None if paths else asked.netns)
     if not on_screen:
-        _print_lines(paths, interval, count)
+        _print_lines(paths, asked.interval, asked.looks)
         return
     from tcpdoctor.cli.watch_screen import Live, Recorded, show_screen
 
-    source = Recorded(_recorded(paths, interval)) if paths else Live(_watcher(interval), count)
+    every = asked.interval
+    source = Recorded(_recorded(paths, every)) if paths else Live(_watcher(every), asked.looks)
     ended = show_screen(source, colored=style.color, netns=style.netns)
     if ended is not None and ended != signal.SIGINT:
         signal.signal(ended, signal.SIG_DFL)
         os.kill(os.getpid(), ended)
 
 
-def _refuse_nonsense(
-    interval: float, netns: str | None, from_: Sequence[str] | None, more: Sequence[str] | None
-) -> None:
+def _has_screen(*, plain: bool) -> bool:
+    """Whether there is a screen to show, and it is wanted; why there is none is told where it was."""
+    streams = (sys.stdin, sys.stdout)  # None where it is closed
+    if plain or not all(stream is not None and stream.isatty() for stream in streams):
+        return False
+    from tcpdoctor.cli.terminal import why_no_screen
+
+    why = why_no_screen()
+    if why is not None:
+        complain(f"tcpdoctor watch: {why}; a line a look instead, as with --plain")
+    return why is None
+
+
+def _refuse_nonsense(asked: Request) -> None:
     """Refuse what cannot be meant.
 
     Raises:
         typer.BadParameter: With what may be given instead.
         QuestionError: With the command that answers it.
     """
-    if not _SHORTEST <= interval <= _LONGEST:
-        text = f"give {_SHORTEST:g} to {_LONGEST:g} seconds, not {interval:g}"
+    from_, more = asked.from_ or (), asked.recordings or ()
+    if not _SHORTEST <= asked.interval <= _LONGEST:
+        text = f"give {_SHORTEST:g} to {_LONGEST:g} seconds, not {asked.interval:g}"
         raise typer.BadParameter(text, param_hint="--interval")
     if more and not from_:
         raise QuestionError(f"{more[0]!r} is no option; recordings follow --from, as in: watch --from A B")
-    if from_ and netns is not None:
+    if from_ and asked.netns is not None:
         text = "does not go with --from: a recording has its namespace"
         raise typer.BadParameter(text, param_hint="--netns")
-    if netns == EVERY:
+    if asked.netns == EVERY:
         text = f"{EVERY} cannot be watched at once; name one, or press n on the screen"
         raise typer.BadParameter(text, param_hint="--netns")
-    if len(from_ or ()) + len(more or ()) > _MOST_RECORDINGS:
+    if len(from_) + len(more) > _MOST_RECORDINGS:
         raise typer.BadParameter(f"at most {_MOST_RECORDINGS} recordings", param_hint="--from")
 
 
