@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import pickle
+import select
 import signal
 import socket
 import struct
@@ -24,6 +25,8 @@ R = TypeVar("R")
 
 _CLONE_NEWNET = 0x40000000
 _CLONE_NEWUSER = 0x10000000
+_LONGEST, _MORE = 120, 10
+"""Seconds that a function may take, and that its end may."""
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
 
 
@@ -39,11 +42,12 @@ def in_private_namespace(function: Callable[P, R], /, *args: P.args, **kwargs: P
     """Run `function` in a child process with a network namespace of its own, `lo` up.
 
     Its result comes back pickled. All processes it started are killed afterwards, so nothing it
-    makes outlives the call. After 120 s it is killed.
+    makes outlives the call. After 120 s it is killed, and one that the alarm does not end (because it is
+    stopped, or somebody else holds its pipe) is waited for no longer than 10 s more.
 
     Raises:
         NamespaceRefusedError: Neither root nor user namespaces are available.
-        ChildFailedError: The function raised, or died.
+        ChildFailedError: The function raised, died, or took too long.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -51,10 +55,15 @@ def in_private_namespace(function: Callable[P, R], /, *args: P.args, **kwargs: P
         os.close(reader)
         _run_and_report(writer, lambda: function(*args, **kwargs))
     os.close(writer)
-    with os.fdopen(reader, "rb") as stream:
-        answer = stream.read()
-    _, status = os.waitpid(child, 0)
-    _kill_group(child)
+    try:
+        answer = _read_within(reader, _LONGEST + _MORE)
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        raise
+    finally:
+        os.close(reader)
+        _, status = os.waitpid(child, 0)
+        _kill_group(child)
     if not answer:
         raise ChildFailedError(f"the child ended with {_describe(status)} and no answer")
     kind, value = pickle.loads(answer)  # noqa: S301 - written by our own child
@@ -149,7 +158,7 @@ def _run_and_report(writer: int, function: Callable[[], object]) -> None:
     try:
         os.setsid()
         signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the parent's handler, if it has one, would not end us
-        signal.alarm(120)
+        signal.alarm(_LONGEST)
         try:
             enter_private_namespace()
             answer = pickle.dumps(("ok", function()))
@@ -162,6 +171,24 @@ def _run_and_report(writer: int, function: Callable[[], object]) -> None:
         code = 0
     finally:
         os._exit(code)
+
+
+def _read_within(reader: int, seconds: int) -> bytes:
+    """Read until all ends that write are closed.
+
+    Raises:
+        ChildFailedError: That takes longer.
+    """
+    parts: list[bytes] = []
+    deadline = time.monotonic() + seconds
+    readable = select.poll()
+    readable.register(reader, select.POLLIN)
+    while readable.poll(1000 * max(0.0, deadline - time.monotonic())):
+        part = os.read(reader, 1 << 16)
+        if not part:
+            return b"".join(parts)
+        parts.append(part)
+    raise ChildFailedError(f"no answer within {seconds} s: the child hangs, or another holds its pipe open")
 
 
 def _kill_group(leader: int) -> None:

@@ -53,6 +53,7 @@ def run_forked(
     os.close(err[1])
     try:
         said = _read_both(out[0], err[0], arguments)
+        _wait_for_end(child, arguments)
     except BaseException:
         os.kill(child, signal.SIGKILL)
         raise
@@ -64,6 +65,15 @@ def run_forked(
         said[out[0]].decode("utf-8"),
         said[err[0]].decode("utf-8"),
     )
+
+
+def _wait_for_end(child: int, arguments: Sequence[str]) -> None:
+    """Until it has ended, which comes a moment after its descriptors are closed."""
+    deadline = time.monotonic() + _SECONDS
+    while os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        if time.monotonic() > deadline:
+            raise subprocess.TimeoutExpired([*arguments], _SECONDS)
+        time.sleep(0.0005)
 
 
 def _read_both(out: int, err: int, arguments: Sequence[str]) -> dict[int, bytes]:

@@ -1,7 +1,5 @@
 """The outermost edge: faults of the program itself, interrupts, descriptors that are closed."""
 
-import os
-import pty
 import re
 import signal
 import subprocess
@@ -11,6 +9,7 @@ import time
 import pytest
 
 from tests.cli.command import COMMAND, environment
+from tests.terminal import OnTerminal
 
 BROKEN = """
 from tcpdoctor.cli import app
@@ -27,6 +26,7 @@ def broken(*words, **extra):
         encoding="utf-8",
         env=environment(extra),
         check=False,
+        timeout=60,
     )
 
 
@@ -47,21 +47,12 @@ def test_the_traceback_is_there_for_who_asks_and_the_code_is_still_3(words, extr
 
 
 def test_a_long_window_counts_down_on_a_terminal_and_leaves_nothing():
-    child, terminal = pty.fork()
-    if child == 0:
-        with open(os.devnull, "w") as null:
-            os.dup2(null.fileno(), 1)
-        os.execve(COMMAND[0], [*COMMAND, "check", "--window", "3"], environment())  # noqa: S606
-    output = b""
-    try:
-        while block := os.read(terminal, 65536):
-            output += block
-    except OSError:
-        pass  # EIO: the other side has closed the terminal
-    os.waitpid(child, 0)
-    os.close(terminal)
-    assert b"watching for 3 s: 3 s left" in output
-    assert output.endswith(b"\r\x1b[K")
+    command = (*COMMAND, "check", "--window", "3")
+    with OnTerminal(command, environment(), answers_here=False) as terminal:
+        output = terminal.read_until(None)
+        assert terminal.end() in (0, 1, 2)
+    assert "watching for 3 s: 3 s left" in output
+    assert output.endswith("\r\x1b[K")
 
 
 @pytest.mark.parametrize("window", ["0", "1", "3"])
@@ -72,6 +63,7 @@ def test_stderr_that_is_no_terminal_hears_nothing(window):
         stderr=subprocess.PIPE,
         env=environment(),
         check=False,
+        timeout=60,
     )
     assert (answer.returncode, answer.stderr) == (0, b"")
 

@@ -1,9 +1,7 @@
 """Where the answer goes: a terminal, a pipe that closes, a full disk, a file."""
 
-import contextlib
 import io
 import os
-import pty
 import subprocess
 import sys
 
@@ -13,6 +11,7 @@ from tcpdoctor.cli.output import Output, emit, escape_controls, style_of
 from tcpdoctor.cli.terminal import page_text
 from tcpdoctor.report.style import Style
 from tests.cli.command import COMMAND, environment, tcpdoctor
+from tests.terminal import OnTerminal
 
 
 class Terminal(io.StringIO):
@@ -173,25 +172,11 @@ def test_an_answer_in_a_terminal_is_coloured_and_fits_it():
 
 
 def in_terminal(arguments, columns):
-    child, terminal = pty.fork()
-    if child == 0:
-        os.execve(COMMAND[0], [*COMMAND, *arguments], environment({"TERM": "xterm"}))  # noqa: S606
-    set_width(terminal, columns)
-    output = b""
-    with contextlib.suppress(OSError):  # EIO: the other side has closed the terminal
-        while block := os.read(terminal, 65536):
-            output += block
-    os.close(terminal)
-    os.waitpid(child, 0)
-    return output.decode()
-
-
-def set_width(terminal, columns):
-    import fcntl
-    import struct
-    import termios
-
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 25, columns, 0, 0))
+    command = (*COMMAND, *arguments)
+    with OnTerminal(command, environment({"TERM": "xterm"}), columns=columns) as terminal:
+        output = terminal.read_until(None)
+        assert terminal.end() == 0
+    return output
 
 
 def escape_free(text):

@@ -1,7 +1,6 @@
 """Somebody waits for a look: how far it is, and Ctrl-C inside it, with real sockets and a real signal."""
 
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from tcpdoctor.cli.waiting import progress_text
 from tcpdoctor.kernel.underway import UNDERWAY
 from tests.cli.command import environment
 from tests.live.crowd import connect, serve
+from tests.terminal import OnTerminal
 
 CONNECTIONS = 503
 SOCKETS = 2 * CONNECTIONS + 1
@@ -117,26 +117,16 @@ def test_who_interrupts_twice_does_not_wait_for_an_answer(in_namespace):
 def on_a_terminal(*run, action):
     """What a terminal shows of stderr while a command runs."""
     connect(serve(), CONNECTIONS)
-    child, terminal = pty.fork()
-    if child == 0:
-        with open(os.devnull, "w") as null:
-            os.dup2(null.fileno(), 1)
-        os.execve(sys.executable, script(*run, action=action), environment())  # noqa: S606
-    output = b""
-    try:
-        while block := os.read(terminal, 65536):
-            output += block
-    except OSError:
-        pass  # EIO: the other side has closed the terminal
-    os.waitpid(child, 0)
-    os.close(terminal)
+    with OnTerminal(script(*run, action=action), environment(), answers_here=False) as terminal:
+        output = terminal.read_until(None)
+        terminal.end()
     return output
 
 
 def test_a_terminal_is_told_how_far_a_long_look_is_and_nothing_is_left_of_it(in_namespace):
     output = in_namespace(on_a_terminal, "states", action="shown.wait(60)")
-    assert re.search(rb"sockets read: \d+ of 1,0\d\d", output)
-    assert output.endswith(b"\r\x1b[K")
+    assert re.search(r"sockets read: \d+ of 1,0\d\d", output)
+    assert output.endswith("\r\x1b[K")
 
 
 @pytest.fixture

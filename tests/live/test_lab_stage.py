@@ -1,7 +1,6 @@
 """What the lab makes is gone afterwards, however it ends: processes, sockets and namespace."""
 
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -13,7 +12,8 @@ import pytest
 
 from tcpdoctor.lab.pairs import NeverCameError
 from tcpdoctor.lab.scenario import Scenario, Scene, Step
-from tcpdoctor.lab.stage import Ended, Looked, Opened, Reached, Stage
+from tcpdoctor.lab.stage import Ended, Looked, Opened, Reached, Refused, Stage
+from tests.terminal import OnTerminal
 
 from .test_private_namespace import is_running
 
@@ -114,83 +114,55 @@ def test_what_is_printed_shows_the_finding_from_outside(in_namespace):
 
 def at_a_terminal(
     *options: str, name: str = COMMAND[-1], environment: Mapping[str, str] = os.environ
-) -> tuple[int, int]:
-    """Start the command on a terminal of its own; its pid and the terminal's other end."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execve(  # noqa: S606
-            sys.executable, [*COMMAND[:-1], name, *options, "--color", "never"], dict(environment)
-        )
-    return pid, terminal
-
-
-def read_terminal(terminal: int, words: str | None) -> str:
-    """What is printed up to some words; without any, all of it."""
-    text = ""
-    while words is None or words not in text:
-        try:
-            piece = os.read(terminal, 1 << 16)
-        except OSError:  # the other end is closed: EIO
-            break
-        if not piece:
-            break
-        text += piece.decode()
-    return text.replace("\r\n", "\n")
-
-
-def end_of(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+) -> OnTerminal:
+    return OnTerminal([*COMMAND[:-1], name, *options, "--color", "never"], environment)
 
 
 def test_enter_goes_on_from_the_disease_to_the_fix(in_namespace):
-    pid, terminal = at_a_terminal("--hold")
-    told = read_terminal(terminal, HELD)
-    assert "Fixed" not in told
-    os.write(terminal, b"\n")
-    fixed = read_terminal(terminal, HELD)
-    assert "Fixed" in fixed
-    os.write(terminal, b"\n")
-    rest = read_terminal(terminal, None)
-    os.close(terminal)
-    assert "All went as told" in rest
-    assert end_of(pid) == 0
+    with at_a_terminal("--hold") as terminal:
+        told = terminal.read_until(HELD)
+        assert "Fixed" not in told
+        terminal.type(b"\n")
+        fixed = terminal.read_until(HELD)
+        assert "Fixed" in fixed
+        terminal.type(b"\n")
+        rest = terminal.read_until(None)
+        assert "All went as told" in rest
+        assert terminal.end() == 0
 
 
 def test_at_a_terminal_each_step_waits_for_enter(in_namespace):
-    pid, terminal = at_a_terminal()
-    told = read_terminal(terminal, HELD)
-    assert "The disease" in told
-    below = descendants(pid)
-    assert len(below) == 2, "the story waits too"
-    os.write(terminal, b"\n")
-    assert "Fixed" in read_terminal(terminal, HELD)
-    os.write(terminal, b"\n")
-    assert "All went as told" in read_terminal(terminal, None)
-    os.close(terminal)
-    assert end_of(pid) == 0
-    wait_until(lambda: not any(map(is_running, below)), "all are gone")
+    with at_a_terminal() as terminal:
+        told = terminal.read_until(HELD)
+        assert "The disease" in told
+        below = descendants(terminal.pid)
+        assert len(below) == 2, "the story waits too"
+        terminal.type(b"\n")
+        assert "Fixed" in terminal.read_until(HELD)
+        terminal.type(b"\n")
+        assert "All went as told" in terminal.read_until(None)
+        assert terminal.end() == 0
+        wait_until(lambda: not any(map(is_running, below)), "all are gone")
 
 
 def test_q_ends_the_story_where_it_is(in_namespace):
-    pid, terminal = at_a_terminal()
-    read_terminal(terminal, HELD)
-    below = descendants(pid)
-    os.write(terminal, b"q\n")
-    rest = read_terminal(terminal, None)
-    os.close(terminal)
-    assert "Ended here" in rest
-    assert "Fixed" not in rest
-    assert end_of(pid) == 0
-    wait_until(lambda: not any(map(is_running, below)), "all are gone")
+    with at_a_terminal() as terminal:
+        terminal.read_until(HELD)
+        below = descendants(terminal.pid)
+        terminal.type(b"q\n")
+        rest = terminal.read_until(None)
+        assert "Ended here" in rest
+        assert "Fixed" not in rest
+        assert terminal.end() == 0
+        wait_until(lambda: not any(map(is_running, below)), "all are gone")
 
 
 def test_without_pause_nothing_is_waited_for(in_namespace):
-    pid, terminal = at_a_terminal("--no-pause")
-    told = read_terminal(terminal, None)
-    os.close(terminal)
-    assert HELD not in told
-    assert "All went as told" in told
-    assert end_of(pid) == 0
+    with at_a_terminal("--no-pause") as terminal:
+        told = terminal.read_until(None)
+        assert HELD not in told
+        assert "All went as told" in told
+        assert terminal.end() == 0
 
 
 @pytest.mark.parametrize(
@@ -198,27 +170,27 @@ def test_without_pause_nothing_is_waited_for(in_namespace):
 )
 def test_both_ends_are_drawn_as_the_locale_can_show_them(in_namespace, locale, arrow):
     environment = {"LC_ALL": locale, "PATH": os.environ["PATH"]}
-    pid, terminal = at_a_terminal("--no-pause", name="fin-wait-2-against-close-wait", environment=environment)
-    told = read_terminal(terminal, None)
-    os.close(terminal)
-    assert end_of(pid) == 0
-    assert arrow in told
-    states = [line.split() for line in told.splitlines() if line.startswith("  FIN_WAIT_2  ")]
-    assert ["FIN_WAIT_2", "(the", "kernel)", "CLOSE_WAIT"] in states
-    assert "113 connections in these states" in told
+    with at_a_terminal(
+        "--no-pause", name="fin-wait-2-against-close-wait", environment=environment
+    ) as terminal:
+        told = terminal.read_until(None)
+        assert terminal.end() == 0
+        assert arrow in told
+        states = [line.split() for line in told.splitlines() if line.startswith("  FIN_WAIT_2  ")]
+        assert ["FIN_WAIT_2", "(the", "kernel)", "CLOSE_WAIT"] in states
+        assert "113 connections in these states" in told
 
 
 @pytest.mark.parametrize("options", [(), ("--hold",)], ids=["at a step", "held"])
 def test_ctrl_c_ends_quietly_and_leaves_nothing(in_namespace, options):
-    pid, terminal = at_a_terminal(*options)
-    told = read_terminal(terminal, HELD if options else "The disease")
-    below = descendants(pid)
-    os.write(terminal, b"\x03")
-    rest = read_terminal(terminal, None)
-    os.close(terminal)
-    assert end_of(pid) == 130
-    assert "Traceback" not in told + rest
-    wait_until(lambda: not any(map(is_running, below)), "all are gone")
+    with at_a_terminal(*options) as terminal:
+        told = terminal.read_until(HELD if options else "The disease")
+        below = descendants(terminal.pid)
+        terminal.type(b"\x03")
+        rest = terminal.read_until(None)
+        assert terminal.end() == 130
+        assert "Traceback" not in told + rest
+        wait_until(lambda: not any(map(is_running, below)), "all are gone")
 
 
 def test_a_reader_that_has_seen_enough_ends_it_quietly(in_namespace):
@@ -249,6 +221,11 @@ def messages(play: Callable[[], Iterator[Scene]]) -> list:
             if isinstance(seen[-1], Looked):
                 stage.go()
     return seen
+
+
+def wait_for_a_look(stage: Stage) -> None:
+    while not isinstance(message := stage.receive(), Looked):
+        assert not isinstance(message, Ended | Refused), message
 
 
 def test_a_story_is_told_scene_by_scene(in_namespace):
@@ -289,8 +266,7 @@ def test_a_player_that_is_killed_between_two_scenes_is_told(in_namespace):
 
     with Stage(Scenario("a-story", "A story", play), unseen) as stage:
         opened = stage.receive()
-        while not isinstance(stage.receive(), Looked):
-            pass
+        wait_for_a_look(stage)
         os.kill(opened.player, signal.SIGKILL)
         wait_until(lambda: not is_running(opened.player), "the player ends")
         stage.go()
@@ -315,8 +291,7 @@ def leave_a_daemon_behind(pids: Path) -> Callable[[], Iterator[Scene]]:
 def test_a_daemon_that_a_story_left_behind_ends_with_it(in_namespace, tmp_path):
     pids = tmp_path / "pids"
     with Stage(Scenario("a-daemon", "A daemon", leave_a_daemon_behind(pids)), unseen) as stage:
-        while not isinstance(stage.receive(), Looked):
-            pass
+        wait_for_a_look(stage)
         daemon = int(pids.read_text())
         assert is_running(daemon)
     assert not is_running(daemon)
@@ -328,12 +303,12 @@ def test_a_daemon_ends_even_if_the_caller_is_killed(in_namespace, tmp_path):
     caller = os.fork()
     if caller == 0:
         stage = Stage(Scenario("a-daemon", "A daemon", leave_a_daemon_behind(pids)), unseen)
-        while not isinstance(stage.receive(), Looked):
-            pass
+        wait_for_a_look(stage)
         os.write(writer, b"x")
         time.sleep(60)
         os._exit(0)
-    os.read(reader, 1)
+    os.close(writer)
+    assert os.read(reader, 1) == b"x"
     daemon = int(pids.read_text())
     below = descendants(caller)
     assert daemon in below
@@ -343,4 +318,3 @@ def test_a_daemon_ends_even_if_the_caller_is_killed(in_namespace, tmp_path):
     os.waitpid(caller, 0)
     wait_until(lambda: not any(map(is_running, below)), "all are gone")
     os.close(reader)
-    os.close(writer)
