@@ -12,11 +12,12 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Generator
 from importlib import import_module
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import IO, Any, NamedTuple, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -165,12 +166,13 @@ _UNREADABLE = (
 """What another user gets of a program whose folder is closed to him."""
 
 
-@pytest.hookimpl(hookwrapper=True)
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, None]:
     """Skip what becomes another user in a checkout that no other user may read, and say so.
 
     What the program answers such a user cannot be told there; every other failure stays one.
     """
+    _end_a_child_that_came_back(item, call)
     report = (yield).get_result()
     closed = _closed_folder()
     if closed is None or not report.failed or call.excinfo is None:
@@ -178,6 +180,21 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if any(sign in f"{call.excinfo.value}{report.longreprtext}" for sign in _UNREADABLE):
         reason = f"Skipped: other users may not come to {closed}, so not to this checkout (chmod o+x)"
         report.outcome, report.longrepr = "skipped", (str(item.path), item.location[1] or 0, reason)
+
+
+_OWN_PID = os.getpid()
+
+
+def _end_a_child_that_came_back(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """End a process that a test has forked and that did not end there: it raised, or was not told to end.
+
+    It would go on as a second worker of xdist in the place of the first, which waits for it: nobody tells it
+    that the run is over, so that one test of all would never be run, and the run never end.
+    """
+    if os.getpid() != _OWN_PID:
+        told = call.excinfo.getrepr() if call.excinfo is not None else "it returned"
+        os.write(2, f"{item.nodeid}: a child came back instead of ending: {told}\n".encode())
+        os._exit(1)
 
 
 @pytest.fixture(scope="session")
@@ -190,7 +207,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
     def make(name: str, fill: Callable[[Path], None]) -> Path:
         folder, done = root / f"made-{name}", root / f"made-{name}.done"
         with open(root / f"made-{name}.lock", "w", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _lock_within(lock, PATIENCE, f"another worker makes {name}")
             if not done.exists():
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir()
@@ -201,8 +218,24 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
     return make
 
 
+PATIENCE = 300.0
+"""Seconds; building waits for the network."""
+
+
+def _lock_within(lock: IO[str], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            assert time.monotonic() < deadline, f"still after {seconds:g} s: {what}"
+            time.sleep(0.02)
+
+
 def _run(*command: object) -> None:
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, cwd="/")
+    done = subprocess.run(
+        [*map(str, command)], capture_output=True, text=True, check=False, cwd="/", timeout=PATIENCE
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
