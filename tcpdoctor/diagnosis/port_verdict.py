@@ -396,12 +396,15 @@ def _held_by(first: PortSocket, answer: BindAnswer) -> str:
 
 
 def _busy_with(answer: BindAnswer) -> str:
-    """How many connections the listener's server has there."""
+    """How many connections the listener's server has there, and how many that their peers have closed."""
     local = answer.evidence.local
     if isinstance(local, Missing):
         return ""
-    number = sum(detail.total for state, detail in local.items() if state is TcpState.ESTABLISHED)
-    return f", {_amount(number, 'connection')}" if number else ""
+    open_ones, left = (
+        local[state].total if state in local else 0 for state in (TcpState.ESTABLISHED, TcpState.CLOSE_WAIT)
+    )
+    connections = f", {_amount(open_ones, 'connection')}" if open_ones else ""
+    return connections + (f", {left:,} CLOSE_WAIT" if left else "")
 
 
 def _amount(number: int, one: str) -> str:

@@ -1,6 +1,7 @@
 """`explain --port` for people: what to do in a dozen lines, or all that is known."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from tcpdoctor.answers.blocker import Blocker, OtherEnd, SocketHolder
@@ -135,20 +136,37 @@ def _who(bind: Bind, answer: PortAnswer) -> list[str]:
     for one in bind.blockers:
         groups.setdefault((one.state, one.local, _holder_of(one, answer), _special(one)), []).append(one)
     ordered = sorted(groups.items(), key=lambda group: (group[0][0] != "listen", -len(group[1])))
-    # Of one kind alone those that are not listed are alike too, but for their other ends.
-    alone = bind.blockers_total if len(groups) == 1 else 0
+    numbers = _numbers([(key[0], len(alike)) for key, alike in ordered], bind, answer)
     lines: list[str] = []
-    told: set[str] = set()
-    for (state, local, holder, special), alike in ordered[:_GROUPS]:
-        number = alone or len(alike)
+    told = {ordered[0][0][2]} if ordered and _is_advised(bind, ordered[0][1][0]) else set()
+    for ((state, local, holder, special), alike), number in list(zip(ordered, numbers, strict=True))[
+        :_GROUPS
+    ]:
         ends = _remote(alike) if number == len(alike) else ""
         command = "" if holder in told else _command_of(alike[0])
         told.add(holder)
         lines.append(f"{number:,} {state.upper()} {local}{ends}, {holder}{command}{special}")
-    shown = alone or sum(len(alike) for _, alike in ordered[:_GROUPS])
+    shown = sum(numbers[:_GROUPS])
     if bind.blockers_total > shown:
         lines.append(f"and {bind.blockers_total - shown:,} more ({blockers_in_words(bind)} in all)")
     return lines
+
+
+def _is_advised(bind: Bind, first: Blocker) -> bool:
+    """Whether the advice is to end the listener's holder: it tells the command line then."""
+    is_listener = bind.cause in ("listener", "dual-stack-listener") and first.state == "listen"
+    return is_listener and first.stop is not None and bool(first.stop.commands and first.stop.command)
+
+
+def _numbers(listed: Sequence[tuple[str, int]], bind: Bind, answer: PortAnswer) -> list[int]:
+    """How many sockets each kind has, those that are not listed too where they can be of no other."""
+    if len(listed) == 1:
+        return [bind.blockers_total]
+    here = {state: number for state, number in answer.states._asdict().items() if isinstance(number, int)}
+    if sum(here.values()) != bind.blockers_total:
+        return [number for _, number in listed]
+    kinds = Counter(state for state, _ in listed)
+    return [here[state] if kinds[state] == 1 else number for state, number in listed]
 
 
 def _remote(alike: Sequence[Blocker]) -> str:

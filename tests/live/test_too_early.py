@@ -43,3 +43,12 @@ def test_fewer_are_nothing_to_look_at_again(in_namespace):
     text, told = in_namespace(with_half_closed, 97, look, (*look, "--json"))
     assert "too early" not in text
     assert json.loads(told)["too_early"] == []
+
+
+def test_a_port_with_very_many_sockets_counts_all_and_tells_its_server_once(in_namespace):
+    (text,) = in_namespace(with_half_closed, 97, ("explain", "7001"))
+    flat = " ".join(text.split())
+    assert "1 LISTEN 127.0.0.1:7001" in flat
+    assert "97 FIN_WAIT_2 127.0.0.1:7001" in flat
+    assert flat.count("it runs since") == 1
+    assert ": /" not in flat.partition(" who ")[2]
