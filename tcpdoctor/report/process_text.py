@@ -151,9 +151,8 @@ def _short(answer: ProcessAnswer, style: Style) -> list[Block]:
     ending = _how_to_end(answer) if sockets_in_all(answer) != 0 or _word(answer) not in _IDLE else ()
     return [
         _verdict(answer),
-        Inset((Fields(tuple(rows), _LABEL),)),
-        _findings_briefly(answer, style),
-        *([Inset((Fields(tuple(ending), _LABEL),))] if ending else []),
+        *_findings_briefly(answer, style),
+        Inset((Fields((*rows, *ending), _LABEL), *_not_told(answer, style))),
     ]
 
 
@@ -329,16 +328,21 @@ def _unanswered(answer: ProcessAnswer) -> list[str]:
     return [rule.rule for rule in _seen(answer.unchecked, ()) if rule.applies]
 
 
-def _findings_briefly(answer: ProcessAnswer, style: Style) -> Inset:
-    if isinstance(answer.findings, Missing):
-        return Inset((Prose(f"{answer.findings.reason}."),), 2)
+def _findings_briefly(answer: ProcessAnswer, style: Style) -> list[Block]:
+    """What is wrong, before what it holds: it is what the verdict speaks of."""
     found: list[Block] = []
-    for finding in answer.findings:
+    for finding in _seen(answer.findings, ()):
         headline = finding.headline or finding.title
         mine = finding.scope == "process" and finding.subject.get("pid") == answer.process.pid
         short = headline if mine else f"{finding.subject['label']}: {headline}"
         found.append(told_briefly(finding.severity, short, finding.rule, style))
-    return Inset((*found, *map(Prose, unanswered_rules(_unanswered(answer), style, long=False))))
+    return [Inset(tuple(found))] if found else []
+
+
+def _not_told(answer: ProcessAnswer, style: Style) -> list[Prose]:
+    if isinstance(answer.findings, Missing):
+        return [Prose(f"{answer.findings.reason}.")]
+    return [Prose(text) for text in unanswered_rules(_unanswered(answer), style, long=False)]
 
 
 def _few(texts: Iterable[str], what: str, shown: int = _SHOWN) -> list[str]:
