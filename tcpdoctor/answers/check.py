@@ -167,7 +167,7 @@ def check_everywhere(
             ],
         )
     checks = [
-        finish(diagnosis, after)._replace(place=place, netns=place.netns)
+        finish(diagnosis, after)._replace(place=place, netns=place.netns, way=place.way)
         for place, (diagnosis, after) in found.told
     ]
     checks = _told_once(rules, checks)

@@ -154,7 +154,7 @@ def _under_headings(
             (
                 Heading(f"{place.label}{here}"),
                 *way,
-                Inset(tuple(page(answer, style._replace(netns=place.netns))), 0),
+                Inset(tuple(page(answer, style._replace(netns=place.netns, way=place.way or ""))), 0),
             ),
         )
     for one in found.unseen:

@@ -153,12 +153,9 @@ def _with_what_is_beside(text: str, output: Output, style: Style) -> str:
         from tcpdoctor.report.host import source_words
 
         text = f"{style.dim(style.wrap(source_words(output.source), '  ', ''))}\n\n{text}"
-    if output.says_way and output.netns and not output.everywhere:
-        from tcpdoctor.answers.everywhere import way_into
-        from tcpdoctor.report.check_text import way_line
-
-        way = way_into(output.netns)
-        text = "\n".join([text.rstrip("\n"), *([way_line(way, style)] if way else [])])
+    if output.says_way and style.way:
+        way = style.wrap(f"(to run a command there: {style.way} COMMAND)", "    ", whole=True)
+        text = "\n".join([text.rstrip("\n"), style.dim(way)])
     if output.also:
         lines = [_beside(it, asks, style) for it, asks in output.also]
         text = text.rstrip("\n")
@@ -248,11 +245,8 @@ def laid_out(blocks: "Iterable[Block]", output: Output) -> str:
     from tcpdoctor.report.page import Command, Prose
 
     others: list[Block] = []
-    if output.says_way and output.netns and not output.everywhere:
-        from tcpdoctor.answers.everywhere import way_into
-
-        way = way_into(output.netns)
-        others += [Prose(f"To run a command there: {way} COMMAND", faint=True)] if way else []
+    if output.says_way and (way := _way_of(output)):
+        others.append(Prose(f"To run a command there: {way} COMMAND", faint=True))
     if output.source is not None:
         from tcpdoctor.report.host import source_words
 
@@ -384,7 +378,17 @@ def style_of(output: Output) -> Style:
         terminal=terminal,
         netns=quoted_netns(output.netns),
         recorded=quoted_files(output.source),
+        way=_way_of(output),
     )
+
+
+def _way_of(output: Output) -> str:
+    """What to type before a command to run it where the answer is from; empty: it is here, or a recording."""
+    if not output.netns or output.everywhere or output.source is not None:
+        return ""
+    from tcpdoctor.answers.everywhere import way_into  # few look elsewhere
+
+    return way_into(output.netns) or ""
 
 
 def quoted_files(source: "Source | None") -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from tcpdoctor.facts.subject import Scope
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Census, Held, Samples
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.report.check_text import namespace_words, verdict_sentence, verdicts_counted
+from tcpdoctor.report.check_text import namespace_words, style_there, verdict_sentence, verdicts_counted
 from tcpdoctor.report.finding_page import (
     Alike,
     grouped,
@@ -109,7 +109,7 @@ def _article(alike: Alike, check: Check, *, folded: bool, within: str = "") -> s
 
     Folded, all but the heading is there once it is asked for.
     """
-    first, *others = pages_of(alike, PLAIN._replace(netns=check.netns))
+    first, *others = pages_of(alike, style_there(check, PLAIN))
     head, *rest = first.act
     also = "".join(f'<div class="also">{page_html((*page.act, *page.know))}</div>' for page in others)
     if alike.more:
@@ -155,9 +155,9 @@ def _plan(check: Check) -> str:
         return ""
     from tcpdoctor.report.finding_page import change_blocks, change_lines  # most hosts have no plan
 
-    style = PLAIN._replace(netns=check.netns)
+    style = style_there(check, PLAIN)
     lines = [block for change in check.plan for block in change_lines(change, lasts=not change.overridden)]
-    blocks = [block for change in check.plan for block in change_blocks(change)]
+    blocks = [block for change in check.plan for block in change_blocks(change, style)]
     said = f"{plural(len(check.plan), 'setting')} at once, undone by itself: {style.asks('tcpdoctor fix')}"
     return (
         f'<details class="finding" id="plan"><summary>{text(said)}</summary>{page_html(lines)}'

@@ -14,7 +14,7 @@ from tcpdoctor.answers.check import (
 )
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Finding
-from tcpdoctor.report.check_text import namespace_words, verdict_sentence, verdicts_counted
+from tcpdoctor.report.check_text import namespace_words, style_there, verdict_sentence, verdicts_counted
 from tcpdoctor.report.finding_page import Alike, grouped, more_words, pages_of, unanswered_by_reason
 from tcpdoctor.report.host import plural, samples_words, source_words, states_sentence, utc
 from tcpdoctor.report.page_markdown import code, escaped, page_markdown
@@ -42,7 +42,7 @@ def _head(check: Check) -> list[str]:
 
 
 def _alike(alike: Alike, check: Check) -> str:
-    pages = pages_of(alike, PLAIN._replace(netns=check.netns))
+    pages = pages_of(alike, style_there(check, PLAIN))
     parts = [page_markdown((*page.act, *page.know)) for page in pages]
     return "\n\n".join([*parts, *([escaped(more_words(alike))] if alike.more else [])])
 

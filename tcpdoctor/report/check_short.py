@@ -18,11 +18,11 @@ from tcpdoctor.report.check_text import (
     blindness,
     check_text,
     finding_texts,
+    style_there,
     too_early_lines,
     unchecked_lines,
     unjudged_lines,
     verdicts_counted,
-    way_line,
     worst_line,
 )
 from tcpdoctor.report.host import clock, plural, source_words, utc
@@ -52,12 +52,11 @@ def check_short(check: Check, style: Style, only: Sequence[Finding] | None = Non
     """Return the short form; with `only` those findings, and nothing of what was not answered."""
     findings = check.diagnosis.findings if only is None else tuple(only)
     untold = check.diagnosis.untold if only is None else ()
+    style = style_there(check, style)
     lines = [_verdict_line(check, findings, untold, style)]
     if check.source is not None:
         lines.append(style.dim(style.wrap(source_words(check.source), "  ", "", whole=True)))
     if findings:
-        if check.way:
-            lines.append(way_line(check.way, style))
         lines += ["", *_findings(findings, style), *_more(findings, untold, style)]
         lines += _ending(check, findings, style, told=only is None)
     elif only is None:
@@ -148,7 +147,7 @@ def _only_finding(finding: Finding, style: Style) -> list[str]:
     for fix in finding.fixes[:1]:
         lines += _labelled("do", _lower_first(fix.title), style)
         if fix.commands:
-            lines.append(style.command_block(fix.commands[0], _INDENT + "  "))
+            lines.append(style.command_block(style.asks(fix.commands[0]), _INDENT + "  "))
     for wrong in finding.wrong_fixes[:1]:
         lines += _labelled("not", f"{_lower_first(wrong.title)}: {_first_sentence(wrong.why)}", style)
     return [*lines, *_labelled("more", style.asks(f"tcpdoctor check {finding.rule}"), style)]
@@ -160,7 +159,7 @@ def _labelled(label: str, text: str, style: Style) -> list[str]:
 
 def _remedy(finding: Finding, indent: str, style: Style) -> list[str]:
     fix = _first_fix(finding)
-    typed = fix.commands[0] if fix is not None and fix.commands else None
+    typed = style.asks(fix.commands[0]) if fix is not None and fix.commands else None
     title = style.asks(f"tcpdoctor check {finding.rule}") if fix is None else fix.title
     return remedy_lines(typed, title, finding.rule, indent, style)
 
@@ -346,7 +345,7 @@ def _word(verdict: str, style: Style) -> tuple[str, str]:
 def _part(check: Check, style: Style, form: TextForm, *, quiet: bool) -> str:
     only = loud_findings(check) if quiet else None
     lines = _heading(check, style)
-    style = style._replace(netns=check.netns)
+    style = style_there(check, style)
     if form == "short":
         return "\n".join([*lines, *short_findings(check, style, only)])
     body = check_text(check, style) if only is None else "\n\n".join(finding_texts(only, style))
@@ -358,10 +357,7 @@ def _heading(check: Check, style: Style) -> list[str]:
     if place is None:
         return []
     here = ", where this was started" if place.own else ""
-    lines = [style.bold(style.wrap(f"=== {place.label}{here}", "    ", ""))]
-    if place.way and check.diagnosis.findings:
-        lines.append(way_line(place.way, style))
-    return lines
+    return [style.bold(style.wrap(f"=== {place.label}{here}", "    ", ""))]
 
 
 def _ending_of_all(checks: Checks, style: Style, *, quiet: bool) -> list[str]:

@@ -34,18 +34,18 @@ _TOO_LITTLE = "too little could be checked to say that TCP is well"
 
 def check_text(check: Check, style: Style) -> str:
     """Return the whole answer: a verdict, the findings, and what was looked at and what not."""
-    findings = check.diagnosis.findings
+    findings, style = check.diagnosis.findings, style_there(check, style)
     texts = finding_texts(findings, style, untold_by_rule(check.diagnosis))
-    way = [way_line(check.way, style)] if check.way and findings else []
-    parts = ["\n".join([_header(check, style), *way]), *texts, _tail(check, style)]
+    parts = [_header(check, style), *texts, _tail(check, style)]
     if len(findings) > 1:  # what stays in view when the prompt is back
         parts.append(worst_line(findings[0], style))
     return "\n\n".join(parts) + "\n"
 
 
-def way_line(way: str, style: Style) -> str:
-    """Say how to run a command, such as those of the remedies, in a network namespace that is not ours."""
-    return style.dim(style.wrap(f"(to run a command there: {way} COMMAND)", "    ", whole=True))
+def style_there(check: Check, style: Style) -> Style:
+    """The style in which commands are told that are to be run where was looked."""
+    own = check.samples.after.initial_namespace is not False
+    return style._replace(netns=check.netns or style.netns, way=check.way or "", is_host=own)
 
 
 def worst_line(finding: Finding, style: Style) -> str:

@@ -97,7 +97,7 @@ def finding_page(finding: Finding, like: Finding | None = None, style: Style = P
         above = f"What to do, and what does not help: as for {like.label} above."
         act.append(Prose(above, quoted=like.label, apart=True))
     else:
-        act += _advice(finding)
+        act += _advice(finding, style)
     know: list[Block] = []
     if like is None or finding.explanation != like.explanation:
         know.append(Section("Why", (Prose(finding.explanation),), run_in=True))
@@ -119,8 +119,8 @@ def sources(finding: Finding) -> tuple[Section, ...]:
     )
 
 
-def _advice(finding: Finding) -> list[Block]:
-    fixes = tuple(Item("", fix.title, fix.kind, tuple(fix_blocks(fix))) for fix in finding.fixes)
+def _advice(finding: Finding, style: Style) -> list[Block]:
+    fixes = tuple(Item("", fix.title, fix.kind, tuple(fix_blocks(fix, style))) for fix in finding.fixes)
     wrong = tuple(Item(item.why, item.title) for item in finding.wrong_fixes)
     return [
         *([Section("What to do", (Items(fixes, numbered=True),))] if fixes else []),
@@ -128,14 +128,17 @@ def _advice(finding: Finding) -> list[Block]:
     ]
 
 
-def fix_blocks(fix: Fix) -> list[Block]:
+def fix_blocks(fix: Fix, style: Style) -> list[Block]:
     """Return what to do, its risk, how to verify it and how to undo it."""
+    commands, verify, undo = (
+        tuple(map(style.asks, each)) for each in (fix.commands, fix.verify_commands, fix.undo_commands)
+    )
     blocks: list[Block] = [Prose(fix.prose)] if fix.prose else []
-    blocks += [Command(fix.commands)] if fix.sysctl is None and fix.commands else []
-    blocks += [] if fix.sysctl is None else _setting_blocks(fix.sysctl)
+    blocks += [Command(commands)] if fix.sysctl is None and commands else []
+    blocks += [] if fix.sysctl is None else _setting_blocks(fix.sysctl, style)
     blocks.append(Prose(fix.risk, "Risk"))
-    blocks += instruction("Verify", fix.verify, fix.verify_commands)
-    return blocks + (instruction("Undo", fix.undo, fix.undo_commands) if fix.undo else [])
+    blocks += instruction("Verify", fix.verify, verify)
+    return blocks + (instruction("Undo", fix.undo, undo) if fix.undo else [])
 
 
 def instruction(label: str, text: str, commands: Sequence[str]) -> list[Block]:
@@ -145,7 +148,7 @@ def instruction(label: str, text: str, commands: Sequence[str]) -> list[Block]:
     return [Prose(text.strip(), label)] if text.strip() else []
 
 
-def _setting_blocks(sysctl: SysctlFix) -> list[Block]:
+def _setting_blocks(sysctl: SysctlFix, style: Style) -> list[Block]:
     """Return what a sysctl is and what it shall be; no command where the value could not be computed."""
     where = "this network namespace only" if sysctl.applies_to == "namespace" else "the whole machine"
     here = f"{sysctl.name}: {setting_words(sysctl.current)} here"
@@ -153,9 +156,19 @@ def _setting_blocks(sysctl: SysctlFix) -> list[Block]:
         return [Prose(f"{here}; which value to set could not be computed ({where})")]
     return [
         Prose(f"{here}, set {setting_words(sysctl.value)} ({where})"),
-        Command((sysctl.command,), close=True),
-        *keeping(sysctl.name, sysctl.persist),
+        Command((style.asks(sysctl.command),), close=True),
+        *(
+            keeping(sysctl.name, sysctl.persist)
+            if style.is_host or sysctl.applies_to != "namespace"
+            else [Prose(_NO_FILE_SETS_IT)]
+        ),
     ]
+
+
+_NO_FILE_SETS_IT = (
+    "It lasts as long as this namespace. Files of sysctl.d are the host's: to keep it, whoever makes the "
+    "namespace sets it (docker run --sysctl, sysctls: of Compose, securityContext.sysctls of a pod)."
+)
 
 
 def keeping(name: str, line: str) -> list[Block]:
@@ -246,7 +259,7 @@ def _beginning(text: str) -> str:
     return f"{kept},... ({text.count(',') + 1} in all)"
 
 
-def change_blocks(change: "PlannedChange") -> list[Block]:
+def change_blocks(change: "PlannedChange", style: Style) -> list[Block]:
     """Return a change of a setting: why, how it was computed, what it risks, how to verify and to undo it."""
     rows = [
         ("why", ", ".join(change.rules)),
@@ -262,8 +275,8 @@ def change_blocks(change: "PlannedChange") -> list[Block]:
             title,
             (
                 Fields(tuple(rows), room=11),
-                Command(change.verify, "verify"),
-                Command((change.undo[-1],), "undo"),
+                Command(tuple(map(style.asks, change.verify)), "verify"),
+                Command((style.asks(change.undo[-1]),), "undo"),
             ),
         )
     ]

@@ -38,7 +38,7 @@ def fix_page(answer: FixAnswer, style: Style, words: FixWords) -> list[Block]:
     if answer.state == "planned" and answer.reason:
         return blocks
     if answer.state == "planned" and words.long:
-        blocks += [block for change in answer.changes for block in change_blocks(change)]
+        blocks += [block for change in answer.changes for block in change_blocks(change, style)]
     elif answer.changes and answer.state == "planned":
         blocks.append(
             Section(
@@ -52,7 +52,7 @@ def fix_page(answer: FixAnswer, style: Style, words: FixWords) -> list[Block]:
         )
     elif answer.changes:
         blocks.append(Section("", (Items(tuple(_made(change, answer) for change in answer.changes)),)))
-    blocks += _advice(answer, long=words.long)
+    blocks += _advice(answer, style, long=words.long)
     if answer.left:
         items = tuple(Item(each.why, each.rule or each.subject) for each in answer.left)
         blocks.append(Section("Not done", (Items(items),)))
@@ -101,7 +101,7 @@ def _made(change: PlannedChange, answer: FixAnswer) -> Item:
 _MOST_ALIKE = 3
 
 
-def _advice(answer: FixAnswer, *, long: bool) -> list[Block]:
+def _advice(answer: FixAnswer, style: Style, *, long: bool) -> list[Block]:
     """What is to be done in programs; the same for several subjects is said once, in short one of a rule."""
     planned = {rule for change in answer.changes for rule in change.rules}
     alike: dict[tuple[str, str], list[PlannedAdvice]] = {}
@@ -115,7 +115,7 @@ def _advice(answer: FixAnswer, *, long: bool) -> list[Block]:
         told.add(rule)
         named = ", ".join(dict.fromkeys(each.whom or each.subject for each in group[:_MOST_ALIKE]))
         more = f" and {len(group) - _MOST_ALIKE:,} more" if len(group) > _MOST_ALIKE else ""
-        lines = group[0].commands[: None if long else 1]
+        lines = tuple(map(style.asks, group[0].commands[: None if long else 1]))
         said = Item(
             f"{title} ({rule})", f"{named}{more}", blocks=(Command(lines, close=True),) if lines else ()
         )

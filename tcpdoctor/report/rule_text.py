@@ -94,7 +94,7 @@ def _short(rule: RuleAnswer, style: Style) -> list[Block]:
         *labelled("now", here),
         *(("off", _switched(rule)) for _ in [0] if not rule.enabled),
         ("do", _with_n(fix.title)),
-        *(("", typed([command], style)) for command in tuple(commands)[:3]),
+        *(("", typed([style.asks(command)], style)) for command in tuple(commands)[:3]),
         *(("risk", as_far_as(_with_n(fix.risk), 150)) for _ in [0] if fix.risk),
         *(("not", as_far_as(_with_n(f"{one.title}: {one.why}"), 150)) for one in rule.wrong_fixes[:1]),
         *labelled("well", [f"if {_with_n(text)}" for text in rule.normal_when[:1]]),

@@ -34,7 +34,7 @@ _WAITS_FOR_ACCEPT = ("established", "close_wait")
 
 def state_page(answer: StateAnswer, style: Style, *, long: bool = True) -> list[Block]:
     """Return the page, or its short form."""
-    return _long(answer) if long else _short(answer, style)
+    return _long(answer, style) if long else _short(answer, style)
 
 
 def _short(answer: StateAnswer, style: Style) -> list[Block]:
@@ -48,13 +48,13 @@ def _short(answer: StateAnswer, style: Style) -> list[Block]:
         *labelled("ends", ends),
         *labelled("do", [held, *([orphan] if orphan else [])]),
         *(("not", as_far_as(f'"{one.claim}": {one.truth}', 150)) for one in answer.mistaken_for[:1]),
-        ("see", typed(answer.look[:2], style)),
+        ("see", typed(map(style.asks, answer.look[:2]), style)),
     ]
     more = "what leads into it and out of it, all that is mistaken about it, the picture"
     return short_form(_headline(answer), answer.means, rows, more)
 
 
-def _long(answer: StateAnswer) -> list[Block]:
+def _long(answer: StateAnswer, style: Style) -> list[Block]:
     picture = Picture("\n".join(answer.diagram), f"[[{answer.name}]]")
     ways = (("In", answer.enter), ("Out", answer.leave))
     rows = [("" if place else label, f"- {way}") for label, each in ways for place, way in enumerate(each)]
@@ -67,7 +67,7 @@ def _long(answer: StateAnswer) -> list[Block]:
         Section("", (Fields((*rows, ("Costs", answer.costs))),)),
         *mistaken((wrong.claim, wrong.truth) for wrong in answer.mistaken_for),
         Section("", (picture,)),
-        Section("See them with", (Command(tuple(answer.look), close=True),)),
+        Section("See them with", (Command(tuple(map(style.asks, answer.look)), close=True),)),
     ]
 
 

@@ -29,6 +29,10 @@ class Style(NamedTuple):
     """What `--netns` leads to the network namespace that is told of; empty: none is needed."""
     recorded: tuple[str, ...] = ()
     """The recordings that are told of, as a shell takes their names; none: it is this host."""
+    way: str = ""
+    """What to type before another program's command to run it in that namespace; empty: it is our own."""
+    is_host: bool = True
+    """Whether that namespace may be the host's own, for which alone files set values at boot."""
 
     @property
     def room(self) -> int:
@@ -39,10 +43,11 @@ class Style(NamedTuple):
         """Return a command such that this program asks the recording or namespace that is told of.
 
         Every hint to type one goes through here: what is printed has to answer as it stands. A remark behind
-        ``#`` stays behind it, and a command of another program stays as it is.
+        ``#`` stays behind it. A command of another program is run inside the namespace where it would else
+        read ours, or set there what is to be set elsewhere.
         """
         if not command.startswith("tcpdoctor "):
-            return command
+            return f"{self.way} {command}" if self.way and _is_of_network(command) else command
         where = [f" --from {name}" for name in self.recorded]
         where += [f" --netns {self.netns}"] if self.netns else []
         typed, mark, remark = command.partition("   # ")
@@ -203,6 +208,18 @@ def _command_lines(line: str, indent: str, width: int) -> list[str]:
             current, joined = indent + "  ", word
         current += joined
     return [*lines, current]
+
+
+_NETWORK = (
+    *("conntrack", "ethtool", "ip", "ip6tables-save", "iptables-save", "nft", "nstat", "ss", "sysctl", "tc"),
+    "tcpdump",
+)
+"""Programs whose answer is of one network namespace."""
+
+
+def _is_of_network(command: str) -> bool:
+    """Whether a command reads or changes what each network namespace has for itself."""
+    return command.partition(" ")[0] in _NETWORK or "/proc/net/" in command or "/proc/sys/net/" in command
 
 
 def _split_comment(line: str) -> tuple[str, str]:

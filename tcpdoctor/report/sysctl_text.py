@@ -101,7 +101,7 @@ def _to_do(answer: SysctlAnswer, style: Style) -> list[str]:
         else _NO_FAULT
     )
     value = f"'{answer.default}'" if " " in answer.default or not answer.default else answer.default
-    return [f"{why}:", typed([f"sysctl -w {answer.sysctl}={value}"], style)]
+    return [f"{why}:", typed([style.asks(f"sysctl -w {answer.sysctl}={value}")], style)]
 
 
 _NO_FAULT = (

@@ -168,7 +168,7 @@ def test_all_containers_of_a_namespace_are_named_under_its_heading(engine):
     first, second = sorted(f"podman {name[:12]}" for name in (engine.web, engine.side))
     (heading,) = [line for line in text.splitlines() if line.startswith("=== ")]
     assert re.fullmatch(rf"=== network namespace \d+ of {first}, {second}", heading)
-    assert f"nsenter -t {engine.pid_of(engine.web)} -n COMMAND" in text
+    assert f"nsenter -t {engine.pid_of(engine.web)} -n sysctl -w net.ipv4.tcp_syncookies=1" in text
     assert "5 network namespaces: 1 warning, 4 ok" in text.splitlines()[0]
 
 
