@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tcpdoctor.recordings.opened import open_recording
-from tcpdoctor.recordings.snapshot_file import pack_snapshot
+from tcpdoctor.recordings.recording import pack_snapshot
 
 SAMPLE = Path(__file__).resolve().parents[1] / "tests" / "recordings" / "samples" / "ss-tanoempi.txt"
 MIX = ("ESTAB", "ESTAB", "ESTAB", "ESTAB", "ESTAB", "ESTAB", "ESTAB", "TIME-WAIT", "TIME-WAIT", "CLOSE-WAIT")

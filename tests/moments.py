@@ -23,7 +23,7 @@ from typing import NamedTuple
 from tcpdoctor.errors import SnapshotError
 from tcpdoctor.kernel.last_run import FORMAT, LastRun
 from tcpdoctor.kernel.recorded import unpack
-from tcpdoctor.recordings.snapshot_file import unpack_snapshot
+from tcpdoctor.recordings.recording import unpack_snapshot
 
 COMMANDS = {
     "check": ("check", "--since-last", "last", "--format", "json", "--output", "answer"),

@@ -13,7 +13,7 @@ from tcpdoctor.diagnosis.measure import first_limit
 from tcpdoctor.diagnosis.rule import Rule, measured
 from tcpdoctor.diagnosis.tree import Limit, Older
 from tcpdoctor.facts.host import HostFacts, subjects_of
-from tcpdoctor.facts.portrange import usable_ports
+from tcpdoctor.facts.ports import usable_ports
 from tcpdoctor.facts.socketset import Earlier, age_of
 from tcpdoctor.facts.value import Range
 from tcpdoctor.kernel.reading import Missing, Reading

@@ -151,7 +151,7 @@ def check_everywhere(
         QuestionError: No namespace could be looked at, for the same reason.
     """
     from tcpdoctor.answers.everywhere import BADNESS, gathered
-    from tcpdoctor.kernel.every_namespace import every_place, sample_each
+    from tcpdoctor.kernel.workers import every_place, sample_each
 
     with every_place() as places:
         seen = sample_each(places.held, window, waiting=waiting, interrupted=interrupted)
@@ -180,7 +180,7 @@ def _judge_each(
 ) -> "dict[HeldPlace, tuple[Diagnosis, Samples]]":
     """Judge all looks; owners are searched for as `diagnose_on_demand` does, for all of them at once."""
     from tcpdoctor.diagnosis.evaluate import diagnose, owners_wanted
-    from tcpdoctor.kernel.every_namespace import add_owners_to_each
+    from tcpdoctor.kernel.workers import add_owners_to_each
 
     judged: dict[HeldPlace, tuple[Diagnosis, Samples]] = {}
     searched: dict[HeldPlace, frozenset[Owned]] = dict.fromkeys(samples, frozenset())

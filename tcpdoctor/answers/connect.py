@@ -31,7 +31,7 @@ from tcpdoctor.diagnosis.connect import ConnectPrediction, Journey, Ports, Scene
 from tcpdoctor.diagnosis.connect_advice import connect_advice, connect_avoid, connect_verdict
 from tcpdoctor.diagnosis.finding import Diagnosis, Unchecked
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.facts.portrange import Settings, ephemeral_range, port_reuse, reserved_ports
+from tcpdoctor.facts.ports import Settings, ephemeral_range, port_reuse, reserved_ports
 from tcpdoctor.facts.socketset import age_in_one_look
 from tcpdoctor.kernel.addresses import is_loopback_down, read_local_addresses
 from tcpdoctor.kernel.bind_rules import find_user, read_bind_rules

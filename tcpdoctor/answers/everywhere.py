@@ -7,11 +7,10 @@ from typing import Any, TypeVar
 
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.cgroups import Container
-from tcpdoctor.kernel.every_namespace import HeldPlaces, every_place
 from tcpdoctor.kernel.namespace_entry import NAMES, NamespacePlace, path_of
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.text import clean
-from tcpdoctor.kernel.workers import Look, look_in_each
+from tcpdoctor.kernel.workers import HeldPlaces, Look, every_place, look_in_each
 from tcpdoctor.named_tuples import NamedTuple
 
 T = TypeVar("T")

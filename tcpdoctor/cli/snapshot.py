@@ -52,7 +52,7 @@ def snapshot(asked: Request) -> None:
         text = "replaces what --raw keeps; give one of them"
         raise typer.BadParameter(text, param_hint="--anonymise-names")
     from tcpdoctor.answers.snapshot import refuse_all
-    from tcpdoctor.recordings.snapshot_file import pack_snapshot
+    from tcpdoctor.recordings.recording import pack_snapshot
 
     output = asked.output
     refuse_all(asked.netns, EVERY)

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from tcpdoctor.diagnosis.bind import NO, OK, UNKNOWN, Attempt, Existing, Wanted, conflicts, four
 from tcpdoctor.facts.deadlines import TIME_WAIT_SECONDS
-from tcpdoctor.facts.portrange import PortReuse
+from tcpdoctor.facts.ports import PortReuse
 from tcpdoctor.kernel.connect_evidence import NoRoute, PortUse, PortUser, Route
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.redirects import NO_FILTERS, Filters, Redirects

@@ -24,7 +24,7 @@ from tcpdoctor.diagnosis.rule import NEEDS, Rule, Trigger, read_body
 from tcpdoctor.diagnosis.tree import facts_of
 from tcpdoctor.facts.fact import OWNED_FACTS
 from tcpdoctor.facts.host import HostFacts, subjects_of
-from tcpdoctor.facts.portrange import is_loopback
+from tcpdoctor.facts.ports import is_loopback
 from tcpdoctor.facts.subject import Crowd, Scope, Subject
 from tcpdoctor.kernel.reading import Missing, Reading, Refused
 from tcpdoctor.kernel.snapshot import Endpoint, Held, Listener, Owned, Samples, Snapshot

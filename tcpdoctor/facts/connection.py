@@ -2,7 +2,7 @@
 
 import math
 
-from tcpdoctor.facts.portrange import Roles
+from tcpdoctor.facts.ports import Roles
 from tcpdoctor.facts.socketset import (
     ONLY_BOUNDS,
     Age,

@@ -12,7 +12,7 @@ from tcpdoctor.facts.connection import unanswered_age
 from tcpdoctor.facts.dimension import BYTE, COUNT, SECOND
 from tcpdoctor.facts.established import Living, ages_of, holders_text, unacknowledged
 from tcpdoctor.facts.fact import Teller, Told, functions_of, lift
-from tcpdoctor.facts.portrange import PortReuse, Roles, connectable_ports, is_loopback, port_reuse
+from tcpdoctor.facts.ports import PortReuse, Roles, connectable_ports, is_loopback, port_reuse
 from tcpdoctor.facts.socketset import (
     NONE,
     Earlier,

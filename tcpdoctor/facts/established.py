@@ -25,7 +25,7 @@ from tcpdoctor.facts.connection import (
 )
 from tcpdoctor.facts.dimension import BYTE, COUNT, SECOND, show
 from tcpdoctor.facts.fact import Teller, Told, functions_of, lift
-from tcpdoctor.facts.portrange import Roles
+from tcpdoctor.facts.ports import Roles
 from tcpdoctor.facts.socketset import (
     NONE,
     Age,

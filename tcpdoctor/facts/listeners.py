@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from tcpdoctor.facts.dimension import COUNT, RATIO
 from tcpdoctor.facts.fact import Teller, Told, functions_of
-from tcpdoctor.facts.portrange import ephemeral_test, is_ephemeral
+from tcpdoctor.facts.ports import ephemeral_test, is_ephemeral
 from tcpdoctor.facts.rates import elapsed, grown
 from tcpdoctor.facts.socketset import (
     NONE,

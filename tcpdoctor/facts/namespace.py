@@ -8,16 +8,17 @@ from tcpdoctor.facts.deadlines import RTO_MAX_SECONDS, RTO_MIN_SECONDS, modelled
 from tcpdoctor.facts.dimension import BYTE, COUNT, PAGE, SECOND, Dimension
 from tcpdoctor.facts.established import Living, ages_of, as_set
 from tcpdoctor.facts.fact import Teller, Told, functions_of, lift
-from tcpdoctor.facts.portrange import (
+from tcpdoctor.facts.ports import (
+    BOUND_SOURCE,
     Roles,
     connectable_ports,
     number_bound,
     owners_bound,
     ports_in_range,
     reserved_in_range,
+    state_count,
     usable_ports,
 )
-from tcpdoctor.facts.ports import BOUND_SOURCE, state_count
 from tcpdoctor.facts.rates import packets
 from tcpdoctor.facts.socketset import (
     NONE,

@@ -14,7 +14,7 @@ from tcpdoctor.facts.connection import is_left_unread, unread_age
 from tcpdoctor.facts.dimension import BYTE, COUNT, RATIO, SECOND
 from tcpdoctor.facts.established import ages_of
 from tcpdoctor.facts.fact import Teller, Told, functions_of, lift
-from tcpdoctor.facts.portrange import Roles
+from tcpdoctor.facts.ports import Roles
 from tcpdoctor.facts.socketset import (
     NONE,
     Earlier,

@@ -11,11 +11,6 @@ from collections.abc import Collection, Iterable, Mapping
 from tcpdoctor.kernel.descriptor_search import DescriptorSearch, Still, pids_of_groups
 from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.namespaces import (
-    CAP_DAC_OVERRIDE,
-    CAP_DAC_READ_SEARCH,
-    CAP_SYS_PTRACE,
-    effective_capabilities,
-    in_first_user_namespace,
     sees_all_processes_of_machine,
 )
 from tcpdoctor.kernel.processes import (
@@ -163,20 +158,6 @@ def holds_any(table: str, places: Iterable[tuple[int, int]]) -> bool:
         except OSError:
             continue  # it was closed meanwhile
     return False
-
-
-def why_hidden() -> str | None:
-    """Say why some processes' descriptors may be hidden from us; None where our privileges reach all.
-
-    A security module may still hide one, which only a scan finds out.
-    """
-    if not sees_all_processes_of_machine():
-        return OUTSIDE
-    capabilities = effective_capabilities()
-    reads_folders = capabilities & {CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE}
-    if reads_folders and CAP_SYS_PTRACE in capabilities and in_first_user_namespace():
-        return None
-    return hides_from_us()
 
 
 class _Naming:

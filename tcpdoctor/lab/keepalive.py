@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.lab.firewall import nothing_leaves
-from tcpdoctor.lab.packets import add_address_to_loopback, go_deaf, hear_again
+from tcpdoctor.lab.packets import add_address_to_loopback, go_deaf, hear_again, nothing_leaves
 from tcpdoctor.lab.pairs import (
     LOOPBACK,
     NeverCameError,

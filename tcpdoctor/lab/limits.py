@@ -9,9 +9,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.lab.firewall import drop_untracked_packets, list_tracked, translate_sources
 from tcpdoctor.lab.namespace import write_sysctl
-from tcpdoctor.lab.packets import send_outside_the_window
+from tcpdoctor.lab.packets import (
+    drop_untracked_packets,
+    list_tracked,
+    send_outside_the_window,
+    translate_sources,
+)
 from tcpdoctor.lab.pairs import (
     LOOPBACK,
     NeverCameError,

@@ -12,7 +12,7 @@ from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.recordings.netstat import STATES
 from tcpdoctor.recordings.pasted import ASK_FOR_SS, Pasted, not_understood
-from tcpdoctor.recordings.prompt import Command
+from tcpdoctor.recordings.tidied import Command
 
 _HEADINGS = ("Foreign", "Adresse", "Address", "established)", "servers)", "State", "Recv-Q", "stehende")
 _WORD = "|".join(sorted((*map(re.escape, (*STATES, *_HEADINGS)),), key=len, reverse=True))

@@ -22,10 +22,9 @@ from tcpdoctor.recordings.nstat import (
 )
 from tcpdoctor.recordings.pasted import Pasted, not_understood
 from tcpdoctor.recordings.procfiles import kind_of_line, read_proc_text
-from tcpdoctor.recordings.prompt import Command, command_in
 from tcpdoctor.recordings.settings import is_setting_line, read_settings_text
 from tcpdoctor.recordings.ss import SS_BARE, SS_HEADER, SS_SOCKET, SS_STARTS, read_ss
-from tcpdoctor.recordings.tidied import is_of_a_shell, tidied
+from tcpdoctor.recordings.tidied import Command, command_in, is_of_a_shell, tidied
 
 _Kind: TypeAlias = Literal["ss", "summary", "netstat", "lsof", "counts", "proc", "counters", "settings"]
 

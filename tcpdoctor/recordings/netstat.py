@@ -23,7 +23,7 @@ from tcpdoctor.recordings.pasted import (
     note_of_cut,
     seems_whole,
 )
-from tcpdoctor.recordings.prompt import Command
+from tcpdoctor.recordings.tidied import Command
 
 STATE_WORDS = {
     TcpState.ESTABLISHED: "ESTABLISHED ESTAB VERBUNDEN ESTABLERT SPOJENO ESTABELECIDA ETABLERAD ESTABLECIDO "

@@ -17,8 +17,7 @@ from tcpdoctor.kernel.recorded import LARGEST_PACKED, LARGEST_UNPACKED, inflate
 from tcpdoctor.kernel.replay import Replay
 from tcpdoctor.kernel.snapshot import Samples, Snapshot
 from tcpdoctor.kernel.text import clean, decode
-from tcpdoctor.recordings.recording import Recording, uncollected
-from tcpdoctor.recordings.snapshot_file import unpack_snapshot
+from tcpdoctor.recordings.recording import Recording, uncollected, unpack_snapshot
 from tcpdoctor.recordings.source import Source, another_boot
 
 STDIN = "-"

@@ -37,7 +37,7 @@ from tcpdoctor.recordings.pasted import (
     note_of_cut,
     seems_whole,
 )
-from tcpdoctor.recordings.prompt import Command
+from tcpdoctor.recordings.tidied import Command
 
 _STATES = {
     "ESTAB": TcpState.ESTABLISHED,

@@ -79,7 +79,8 @@ def test_times_of_files_alone_change_nothing(checkout):
 
 
 @pytest.mark.parametrize(
-    "name", ["rules/close/close-wait-leak.toml", "tcpdoctor/diagnosis/rule.py", "tcpdoctor/facts/ports.py"]
+    "name",
+    ["rules/close/close-wait-leak.toml", "tcpdoctor/diagnosis/rule.py", "tcpdoctor/facts/ports.py"],
 )
 def test_a_checkout_whose_sources_differ_reads_them_and_writes_nothing(checkout, name):
     path, written = checkout / name, (checkout / "tcpdoctor" / compiled.FILE).read_bytes()

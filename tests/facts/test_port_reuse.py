@@ -2,7 +2,7 @@
 
 import pytest
 
-from tcpdoctor.facts.portrange import port_reuse
+from tcpdoctor.facts.ports import port_reuse
 from tcpdoctor.kernel.reading import Missing
 from tests.facts.samples import snapshot
 

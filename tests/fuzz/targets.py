@@ -43,9 +43,8 @@ from tcpdoctor.recordings.forms import read_forms
 from tcpdoctor.recordings.nstat import read_counters_text
 from tcpdoctor.recordings.opened import open_recording
 from tcpdoctor.recordings.procfiles import read_proc_text
-from tcpdoctor.recordings.recording import Recording
+from tcpdoctor.recordings.recording import Recording, pack_snapshot, unpack_snapshot
 from tcpdoctor.recordings.settings import read_settings_text
-from tcpdoctor.recordings.snapshot_file import pack_snapshot, unpack_snapshot
 from tcpdoctor.recordings.sosreport import AT_TOP, is_wanted, namespaces_in, recording_of
 from tcpdoctor.recordings.source import Source
 from tests.facts.samples import CONNECTION, LISTENER, once, snapshot

@@ -12,8 +12,8 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection
 from tcpdoctor.kernel.sockets import read_connections
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.lab.firewall import nothing_arrives
 from tcpdoctor.lab.namespace import write_sysctl
+from tcpdoctor.lab.packets import nothing_arrives
 
 PORT, PAIRS = 50_051, 61
 MSG_FASTOPEN = 0x20000000

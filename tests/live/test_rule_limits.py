@@ -17,7 +17,6 @@ import pytest
 from tcpdoctor.kernel.conntrack_table import read_translations
 from tcpdoctor.kernel.counters import ask_conntrack, parse_conntrack_stat
 from tcpdoctor.lab.catalogue import LAB
-from tcpdoctor.lab.firewall import drop_untracked_packets
 from tcpdoctor.lab.limits import (
     count_tracked,
     descriptors_used,
@@ -26,6 +25,7 @@ from tcpdoctor.lab.limits import (
     translated_ports_used_up,
 )
 from tcpdoctor.lab.namespace import write_sysctl
+from tcpdoctor.lab.packets import drop_untracked_packets
 from tcpdoctor.lab.pairs import allow_descriptors, connect_pair, listen, wait_until
 
 from .checks import check, evidence, findings, only_finding, severities, the_finding

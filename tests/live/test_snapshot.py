@@ -13,7 +13,7 @@ import pytest
 from tcpdoctor.answers.snapshot import take_recording
 from tcpdoctor.lab.closing import close_wait
 from tcpdoctor.recordings.anonymise import anonymised
-from tcpdoctor.recordings.snapshot_file import pack_snapshot, unpack_snapshot
+from tcpdoctor.recordings.recording import pack_snapshot, unpack_snapshot
 from tests.cli.command import environment
 from tests.cli.forked import run_forked
 

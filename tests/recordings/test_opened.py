@@ -13,8 +13,7 @@ from tcpdoctor.kernel.replay import Replay
 from tcpdoctor.kernel.snapshot import Samples
 from tcpdoctor.kernel.survey import NOT_ASKED, Seen
 from tcpdoctor.recordings.opened import open_looks, open_recording
-from tcpdoctor.recordings.recording import Recording
-from tcpdoctor.recordings.snapshot_file import pack_snapshot
+from tcpdoctor.recordings.recording import Recording, pack_snapshot
 from tcpdoctor.recordings.source import Source
 from tests.facts.samples import CONNECTION
 from tests.report.examples import SNAPSHOT
