@@ -5,9 +5,9 @@ Nothing is bound and nothing connected.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_address, ip_network
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
 from tcpdoctor.answers.ends import ANY_PORT, parse_ends
 from tcpdoctor.answers.finding import ToldFinding, told_finding
@@ -54,8 +54,9 @@ from tcpdoctor.kernel.snapshot import (
 )
 from tcpdoctor.kernel.sockets import SocketFilter, find_signers, read_connections, read_listeners
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.kernel.sysctl import read_sysctls
+from tcpdoctor.kernel.sysctl import DEFAULT_PORTS, read_sysctls
 
+T = TypeVar("T")
 _Verdict = Annotated[str, Is("ok, or the name of an error.", pattern="^(ok|E[A-Z0-9]+)$")]
 
 
@@ -64,14 +65,14 @@ class PortsLeft(NamedTuple):
 
     verdict: _Verdict
     certain: bool
-    usable_ports: Count
-    used: Count | None
-    free: Count | None
-    free_perhaps: Count | None
+    usable_ports: Reading[Count]
+    used: Reading[Count]
+    free: Reading[Count]
+    free_perhaps: Reading[Count]
     used_by_state: Mapping[str, Count]
-    lost_to_bound_sockets: Count | None
+    lost_to_bound_sockets: Reading[Count]
     time_wait_counts: Reading[bool]
-    time_wait_reusable: Count | None
+    time_wait_reusable: Reading[Count]
     next_free_in_s: Seconds | None
     stage: Annotated[
         Literal["bind", "route", "port", "listener", "accepted", "peer"],
@@ -92,7 +93,7 @@ class BindFirst(NamedTuple):
     """What bind() before connect() answers."""
 
     bind: _Verdict | None
-    free: Annotated[Count | None, Is("Ports that bind(address, 0) can choose from.")]
+    free: Annotated[Reading[Count], Is("Ports that bind(address, 0) can choose from.")]
     attempts: Annotated[tuple[OwnPort, ...], Is("From a port of the client's own; empty without one.")]
 
 
@@ -119,7 +120,7 @@ class ListenerThere(NamedTuple):
     """A listener of this host that the destination leads to."""
 
     local: str
-    accept_queue: Count
+    accept_queue: Reading[Count]
     accept_limit: Reading[Count]
     pid: Pid | None
     name: str | None
@@ -159,7 +160,7 @@ class ConnectAnswer(NamedTuple):
     summary: str
     connect: PortsLeft
     bind_then_connect: BindFirst
-    range: tuple[PortNumber, PortNumber]
+    range: Reading[tuple[PortNumber, PortNumber]]
     route: Reading[WayThere]
     listens_here: Annotated[bool | None, Is("null: another host's, or not known.")]
     other_addresses: tuple[str, ...]
@@ -275,6 +276,7 @@ def _told(
     taken_at: float,
 ) -> ConnectAnswer:
     owners, unheld, hidden = _owners(scene.towards)
+    told = _teller(scene)
     no_source = Missing("the kernel chooses none, because no route leads there")
     return ConnectAnswer(
         schema="tcpdoctor.connect/1",
@@ -285,9 +287,9 @@ def _told(
         summary=connect_verdict(journey, scene, answer),
         connect=_ports_left(scene, answer),
         bind_then_connect=BindFirst(
-            answer.bind_first, answer.bind_first_free, tuple(OwnPort(*one) for one in answer.from_port)
+            answer.bind_first, told(answer.bind_first_free), tuple(OwnPort(*one) for one in answer.from_port)
         ),
-        range=(scene.ports.low, scene.ports.high),
+        range=told((scene.ports.low, scene.ports.high)),
         route=_way_there(journey.route),
         listens_here=scene.listens,
         other_addresses=journey.others,
@@ -309,21 +311,27 @@ def _told(
 
 
 def _ports_left(scene: Scene, answer: ConnectPrediction) -> PortsLeft:
-    reuse = scene.reuse
+    reuse, told = scene.reuse, _teller(scene)
     return PortsLeft(
         verdict=answer.verdict,
         certain=answer.certain,
-        usable_ports=answer.usable,
-        used=answer.used,
-        free=answer.free,
-        free_perhaps=answer.doubtful,
+        usable_ports=told(answer.usable),
+        used=told(answer.used),
+        free=told(answer.free),
+        free_perhaps=told(answer.doubtful),
         used_by_state={state.key: number for state, number in answer.used_by_state.items()},
-        lost_to_bound_sockets=answer.lost,
+        lost_to_bound_sockets=told(answer.lost),
         time_wait_counts=reuse if isinstance(reuse, Missing) else not reuse.allowed,
-        time_wait_reusable=answer.reusable,
+        time_wait_reusable=told(answer.reusable),
         next_free_in_s=None if answer.next_free is None else round(answer.next_free, 3),
         stage=answer.stage,
     )
+
+
+def _teller(scene: Scene) -> Callable[[T], Reading[T]]:
+    """Return what keeps numbers back that hang on settings which are not known."""
+    unknown = scene.ports.unknown
+    return lambda number: Missing(unknown) if unknown else number
 
 
 def _way_there(route: Reading[Route | NoRoute]) -> Reading[WayThere]:
@@ -344,7 +352,7 @@ def _listeners_there(scene: Scene) -> tuple[ListenerThere, ...]:
         there.append(
             ListenerThere(
                 str(row.local),
-                row.accept_queue,
+                told_number(row.accept_queue),
                 row.accept_limit,
                 None if holder is None else holder.pid,
                 None if holder is None else holder.name,
@@ -441,11 +449,7 @@ def _refusal(to: Target, source: Target | None, interface: int, uid: int | None)
 
 
 def _scene(journey: Journey, settings: Settings, uid: int | None) -> Scene:
-    ends, reserved = ephemeral_range(settings), reserved_ports(settings)
-    if isinstance(ends, Missing):
-        raise QuestionError(f"the range of local ports could not be read: {ends.reason}")
-    if isinstance(reserved, Missing):
-        raise QuestionError(f"the reserved ports could not be read: {reserved.reason}")
+    ports = _ports(settings)
     only = SocketFilter(local=journey.source, remote=journey.destination)
     detail = read_connections(_CONNECTED, remote_port=journey.port, only=only, bound=_MOST_PORTS)
     towards: tuple[Connection, ...] = ()
@@ -458,9 +462,9 @@ def _scene(journey: Journey, settings: Settings, uid: int | None) -> Scene:
     local = isinstance(journey.route, Route) and journey.route.kind == "local"
     listeners = _listeners(journey) if local else None
     return Scene(
-        Ports(ends[0], ends[1], reserved),
+        ports,
         towards,
-        read_port_use(ends[0], ends[1]),
+        read_port_use(ports.low, ports.high),
         port_reuse(settings, journey.source or "", journey.destination),
         complete,
         settings.sysctls,
@@ -470,6 +474,14 @@ def _scene(journey: Journey, settings: Settings, uid: int | None) -> Scene:
         binds=_binds(journey, uid),
         filters=read_filters(journey.port, local=local) if isinstance(journey.route, Route) else NO_FILTERS,
     )
+
+
+def _ports(settings: Settings) -> Ports:
+    """The ports that the kernel chooses from; its defaults, and why, where the settings are not known."""
+    ends, reserved = ephemeral_range(settings), reserved_ports(settings)
+    reasons = dict.fromkeys(part.reason for part in (ends, reserved) if isinstance(part, Missing))
+    low, high = DEFAULT_PORTS if isinstance(ends, Missing) else ends
+    return Ports(low, high, () if isinstance(reserved, Missing) else reserved, "; ".join(reasons))
 
 
 def _completeness(details: Iterable[Detail]) -> Reading[bool]:

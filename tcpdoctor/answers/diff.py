@@ -25,8 +25,8 @@ from tcpdoctor.kernel.snapshot import (
     Snapshot,
 )
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
+from tcpdoctor.kernel.sysctl import DEFAULT_PORTS
 from tcpdoctor.named_tuples import NamedTuple
-from tcpdoctor.recordings.assembled import DEFAULT_RANGE
 from tcpdoctor.recordings.opened import booted_between
 from tcpdoctor.recordings.recording import Recording
 from tcpdoctor.recordings.source import UNNAMED, Source, another_boot
@@ -425,7 +425,7 @@ def _destinations(then: Snapshot, now: Snapshot) -> Reading[tuple[DestinationDif
 def _client_ports(look: Snapshot) -> object:
     """The range of ephemeral ports; where it is not told the kernel's own, by which sockets were sorted."""
     chosen = look.sysctls.get("net.ipv4.ip_local_port_range")
-    return chosen if isinstance(chosen, tuple) else DEFAULT_RANGE
+    return chosen if isinstance(chosen, tuple) else DEFAULT_PORTS
 
 
 def _uses(census: Census) -> Mapping[Destination, int]:

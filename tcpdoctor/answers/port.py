@@ -152,7 +152,7 @@ class ListenerHere(NamedTuple):
     """A listener at the port."""
 
     local: str
-    accept_queue: Count
+    accept_queue: Reading[Count]
     accept_limit: Reading[Count]
     owner: SocketHolder | None
     options: Options | None
@@ -431,7 +431,7 @@ def _listener(row: Listener, evidence: PortEvidence) -> ListenerHere:
     held = row.owner.holders if isinstance(row.owner, Held) else ()
     return ListenerHere(
         local=row.local.on(device),
-        accept_queue=row.accept_queue,
+        accept_queue=told_number(row.accept_queue),
         accept_limit=row.accept_limit,
         owner=told_holder(first_holder(row), evidence),
         options=_options(evidence.options.get(row.inode)),

@@ -104,7 +104,7 @@ class ListenerRow(NamedTuple):
     port: int
     sockets: int
     queue: int
-    """Connections that wait for accept(), in all of them."""
+    """Connections that wait for accept(), in all of them; -1: a recording lacks it."""
     limit: Reading[int]
     most: int
     """The highest `queue` since watch began."""
@@ -427,7 +427,7 @@ class Course:
         return rows[:MOST_ROWS]
 
     def _listener(self, key: str, group: Sequence[Listener], sight: Sight) -> ListenerRow:
-        queue = sum(row.accept_queue for row in group)
+        queue = -1 if any(row.accept_queue < 0 for row in group) else sum(row.accept_queue for row in group)
         limits = [row.accept_limit for row in group]
         hidden = next((limit for limit in limits if isinstance(limit, Missing)), None)
         self._most[key] = most = max(queue, self._most.get(key, 0))

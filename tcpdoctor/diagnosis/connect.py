@@ -32,6 +32,8 @@ class Ports(NamedTuple):
     low: int
     high: int
     reserved: PortRanges
+    unknown: str = ""
+    """Why the settings are not known, of which the kernel's defaults are taken then."""
 
     def usable(self) -> frozenset[int]:
         """All of the range that are not reserved."""
@@ -210,6 +212,9 @@ def _judge(journey: Journey, scene: Scene, free: frozenset[int], doubtful: set[i
     if goes_to_many(journey):
         return "route", "ENETUNREACH", ()
     doubts = [f"the route could not be asked: {route.reason}"] if isinstance(route, Missing) else []
+    if scene.ports.unknown:
+        ports = f"{scene.ports.low}-{scene.ports.high}"
+        doubts.append(f"{scene.ports.unknown}; that its ports are the kernel's own {ports} is assumed")
     if not free:
         if any(_old_kernels_take_over(row, scene) for row in scene.towards):
             doubts.append(_OLD_FIN_WAIT_2)
@@ -278,6 +283,7 @@ def _arrive(journey: Journey, scene: Scene, doubts: tuple[str, ...]) -> _Judgeme
         return "accepted", OK, doubts
     if not listeners:
         return "listener", "ECONNREFUSED", (*doubts, *_may_not_be_refused(journey, scene))
+    doubts = (*_perhaps_full(listeners), *doubts)
     full = [row for row in listeners if row.accept_queue > _room(row)]
     if len(full) == len(listeners):
         return "listener", "ETIMEDOUT", (*doubts, _WHY_FULL_DOUBTFUL)
@@ -300,6 +306,17 @@ def _filtered(scene: Scene) -> Iterator[str]:
         )
     elif scene.filters.not_looked and scene.listeners is not None:
         yield f"whether a rule of nft stops it was not looked: {scene.filters.not_looked}"
+
+
+def _perhaps_full(listeners: Iterable[Listener]) -> Iterator[str]:
+    """What is not known of accept queues: with how many connections one is full, or how many it has."""
+    for row in listeners:
+        if row.accept_queue < 0:
+            queue = f"the accept queue of {row.local}"
+            yield f"how many connections wait in {queue} is not told; ask for: ss -tanoempi"
+        elif row.accept_queue and isinstance(row.accept_limit, Missing):
+            queue = f"{row.accept_queue} in the accept queue of {row.local}"
+            yield f"whether the {queue} are all that it takes is not known: {row.accept_limit.reason}"
 
 
 def goes_to_itself(journey: Journey) -> bool:

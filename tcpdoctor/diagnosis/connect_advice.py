@@ -44,32 +44,32 @@ def connect_verdict(journey: Journey, scene: Scene, answer: ConnectPrediction) -
 def _how_far(journey: Journey, scene: Scene, answer: ConnectPrediction) -> str:
     sure = "" if answer.certain else "probably "
     if scene.filters.named and answer.stage in ("peer", "accepted") and not scene.redirects.found:
-        return f"{_lets_out(journey, answer)} unless {_rules(scene)} stops it: see the rule."
+        return f"{_lets_out(journey, scene, answer)} unless {_rules(scene)} stops it: see the rule."
     if scene.signed and answer.stage == "accepted":
         return (
-            f"{_lets_out(journey, answer)}; a listener of this host takes it if the client signs with its "
-            "TCP-MD5 key, and without one it gets no answer (ETIMEDOUT)."
+            f"{_lets_out(journey, scene, answer)}; a listener of this host takes it if the client signs with "
+            "its TCP-MD5 key, and without one it gets no answer (ETIMEDOUT)."
         )
     if scene.filters.others and answer.stage in ("peer", "accepted") and not scene.redirects.found:
         reached = "" if answer.stage == "peer" else ", and a listener of this host would take it"
         others = " and of ".join(scene.filters.others[:2])
         return (
-            f"{_lets_out(journey, answer)}{reached}; whether rules of {others} that drop or reject packets "
-            "stop it was not compared."
+            f"{_lets_out(journey, scene, answer)}{reached}; whether rules of {others} that drop or reject "
+            "packets stop it was not compared."
         )
     match answer.stage:
         case "peer" if scene.redirects.found:
             one = scene.redirects.found[0]
             return (
-                f"{sure}{_lets_out(journey, answer)}, and {one.where} sends it to {one.to}; whether that "
-                "answers was not asked."
+                f"{sure}{_lets_out(journey, scene, answer)}, and {one.where} sends it to {one.to}; whether "
+                "that answers was not asked."
             )
         case "peer":
-            return f"{sure}{_lets_out(journey, answer)}; whether the peer answers was not asked."
+            return f"{sure}{_lets_out(journey, scene, answer)}; whether the peer answers was not asked."
         case "accepted" if not scene.listeners and goes_to_itself(journey):
             return f"{sure}connects the socket to itself: both ends are the same, and nothing listens there."
         case "accepted":
-            return f"{sure}{_lets_out(journey, answer)}, and a listener of this host takes it."
+            return f"{sure}{_lets_out(journey, scene, answer)}, and a listener of this host takes it."
         case "bind":
             return f"{sure}fails at bind(): {answer.verdict}. {_why_no_bind(journey, answer)}"
     if answer.verdict == "ECONNREFUSED":
@@ -91,7 +91,8 @@ def _no_port(journey: Journey, scene: Scene, answer: ConnectPrediction) -> str:
     held = ", ".join(f"{number:,} {state.name}" for state, number in answer.used_by_state.items())
     because = [f"connections there hold {held}"] if held else []
     because += [f"listeners and sockets placed by bind() have {answer.lost:,}"] if answer.lost else []
-    return f"fails with EADDRNOTAVAIL: {taken}: {', '.join(because)}. {_until(answer)}"
+    sure = "probably " if scene.ports.unknown else ""
+    return f"{sure}fails with EADDRNOTAVAIL: {taken}: {', '.join(because)}. {_until(answer)}"
 
 
 def _from(journey: Journey) -> str:
@@ -100,9 +101,11 @@ def _from(journey: Journey) -> str:
     return str(Endpoint(journey.source, journey.source_port))
 
 
-def _lets_out(journey: Journey, answer: ConnectPrediction) -> str:
+def _lets_out(journey: Journey, scene: Scene, answer: ConnectPrediction) -> str:
     if journey.source_port:
         return "gets that local port: this host lets it out"
+    if scene.ports.unknown:
+        return "gets a local port: this host lets it out"
     return f"gets a local port ({answer.free:,} of {answer.usable:,} are free for it): this host lets it out"
 
 
@@ -144,7 +147,7 @@ def connect_advice(journey: Journey, scene: Scene, answer: ConnectPrediction) ->
             "Widen net.ipv4.ip_local_port_range, or take ports out of net.ipv4.ip_local_reserved_ports: "
             "it covers the whole range."
         )
-    elif not answer.free or answer.free * 5 < answer.usable:
+    elif not answer.free or (answer.free * 5 < answer.usable and not scene.ports.unknown):
         advice += _make_room(journey, scene, answer)
     if answer.free and answer.bind_first != OK:
         advice.append(
@@ -263,7 +266,7 @@ def _make_room(journey: Journey, scene: Scene, answer: ConnectPrediction) -> lis
         advice.append(
             "CLOSE_WAIT never ends by itself: the client must close() (explain --state close-wait)."
         )
-    others = answer.usable - answer.lost
+    others = 0 if scene.ports.unknown else answer.usable - answer.lost
     more = "a wider net.ipv4.ip_local_port_range, which"
     if others:
         more = (

@@ -242,7 +242,7 @@ class _Waiting:
     def __init__(self, listeners: Sequence[Listener], detail: Reading[Mapping[TcpState, Detail]]) -> None:
         self._queues: Counter[_Place] = Counter()
         for listener in listeners:
-            self._queues[_place(listener)] += listener.accept_queue
+            self._queues[_place(listener)] += max(0, listener.accept_queue)
         self._by_place: dict[_Place, list[Connection]] = {}
         self._unseen, self._reason = 0, ""
         self._unread: Missing | None = None
@@ -267,7 +267,7 @@ class _Waiting:
 
     def others(self, place: "_Place", listener: Listener) -> int:
         """How many connections wait in the queues of the other listeners at its place."""
-        return self._queues[place] - listener.accept_queue
+        return self._queues[place] - max(0, listener.accept_queue)
 
     def of(self, listener: Listener) -> tuple[Reading[SocketSet], int]:
         """What came to a listener's place, and how many connections wait in other queues there."""
@@ -398,7 +398,8 @@ def _share(queue: Queue, sockets: SocketSet) -> tuple[int, int, str]:
     """
     found = len(sockets.sure)
     low = max(0, found - queue.others)
-    high = max(low, min(found + sockets.unseen, queue.listener.accept_queue))
+    length = queue.listener.accept_queue
+    high = found + sockets.unseen if length < 0 else max(low, min(found + sockets.unseen, length))
     reasons = [_SHARED] if low < found else []
     return low, high, join_reasons(filter(None, [*reasons, sockets.reason]))
 

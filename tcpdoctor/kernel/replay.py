@@ -470,11 +470,15 @@ class Replay:
             if isinstance(row, Connection) and _plain(row.remote) == there
         )
         loopback = destination == "::1" or destination.startswith("127.")
-        chosen = source or next(iter(dict(used.most_common(1))), destination if loopback else None)
+        here = loopback or destination in {_plain(row.local).address for row in self._seen()}
+        own = "127.0.0.1" if destination.startswith("127.") else destination  # as in the table "local"
+        chosen = source or next(iter(dict(used.most_common(1))), own if here else None)
         if chosen is None:
-            return Missing("routes are not in the recording, and none of its sockets goes there")
-        here = {_plain(row.local).address for row in self._seen()}
-        return Route(chosen, None, None, "local" if loopback or destination in here else "unicast")
+            return Missing(
+                "routes are not in the recording, and none of its sockets goes there; record with: tcpdoctor "
+                "snapshot"
+            )
+        return Route(chosen, None, None, "local" if here else "unicast")
 
     def read_port_use(self, low: int, high: int, **_how: object) -> Reading[PortUse]:
         counts = self.count_states()

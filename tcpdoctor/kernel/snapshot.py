@@ -202,7 +202,7 @@ class Listener(NamedTuple):
     inode: int
     uid: int
     accept_queue: int
-    """Connections established and waiting for accept(2)."""
+    """Connections established and waiting for accept(2); -1: a recording lacks it."""
     accept_limit: Reading[int]
     """min(backlog given to listen(2), net.core.somaxconn) at the time of listen. Full is *above* it."""
     drops: Reading[int]

@@ -22,6 +22,9 @@ from tcpdoctor.named_tuples import NamedTuple
 PROC_SYS = "/proc/sys"
 """Its net/ belongs to the network namespace of the calling thread."""
 
+DEFAULT_PORTS = 32_768, 60_999
+"""What net.ipv4.ip_local_port_range begins with in every network namespace."""
+
 WANTED = (
     "net.ipv4.ip_local_port_range",
     "net.ipv4.ip_local_reserved_ports",

@@ -38,7 +38,7 @@ from tcpdoctor.kernel.snapshot import (
 from tcpdoctor.kernel.sockets import DETAIL_BOUND
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.survey import Seen
-from tcpdoctor.kernel.sysctl import WANTED
+from tcpdoctor.kernel.sysctl import DEFAULT_PORTS, WANTED
 from tcpdoctor.kernel.tally import LISTED_STATES, MOST_DESTINATIONS
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.recordings.pasted import Pasted, PastedSocket
@@ -54,8 +54,6 @@ NOT_TOLD = -1
 below 0 of their own, so that owners are found by them. A timer that is not told ends in NaN seconds."""
 _RICHEST: Sequence[Form] = ("ss", "netstat", "proc", "lsof")
 """Listings, the one that tells most first."""
-DEFAULT_RANGE = 32_768, 60_999
-"""Of client ports, where no form tells net.ipv4.ip_local_port_range: only to sort the sockets by it."""
 
 _NO_BOUND = Missing("bound sockets are in no printed listing; record with: tcpdoctor snapshot")
 _NO_PROCESS = Missing("the recording does not tell it of a process; record with: tcpdoctor snapshot")
@@ -342,7 +340,7 @@ def _listener(one: PastedSocket, place: int, devices: Mapping[str, int]) -> List
         cookie=_known(one.cookie, 0),
         inode=_known(one.inode, -place),
         uid=_known(one.uid, NOT_TOLD),
-        accept_queue=_known(one.receive_queue, 0),
+        accept_queue=_known(one.receive_queue, NOT_TOLD),
         accept_limit=one.accept_limit,
         drops=one.memory if isinstance(one.memory, Missing) else one.memory.drops,
         cgroup=_NO_GROUP,
@@ -442,7 +440,7 @@ def _range(sysctls: Mapping[str, Reading[SysctlValue]]) -> tuple[int, int]:
     match sysctls.get("net.ipv4.ip_local_port_range"):
         case (int(low), int(high)):
             return low, high
-    return DEFAULT_RANGE
+    return DEFAULT_PORTS  # only to sort the sockets by it
 
 
 def _plain(address: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from tcpdoctor.answers.connect import ConnectAnswer, OwnPort, SocketsTowards
 from tcpdoctor.facts.dimension import BYTE, SECOND, show
-from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.text import name_a_few
 from tcpdoctor.report.host import plural, who_of
@@ -62,7 +62,10 @@ def _word(answer: ConnectAnswer) -> str:
 
 
 def _is_unanswered(answer: ConnectAnswer) -> bool:
-    return any(group.state is TcpState.SYN_SENT and group.unanswered for group in answer.sockets)
+    return any(
+        group.state is TcpState.SYN_SENT and isinstance(group.unanswered, int) and group.unanswered
+        for group in answer.sockets
+    )
 
 
 def _short(answer: ConnectAnswer, style: Style) -> list[Block]:
@@ -87,9 +90,12 @@ def _there(answer: ConnectAnswer) -> list[str]:
     found = [_socket_words(group) for group in answer.sockets]
     listeners = answer.listeners[:_SHOWN_LISTENERS]
     for one in listeners:
-        limit = "unknown" if isinstance(one.accept_limit, Missing) else f"{one.accept_limit:,}"
+        length, limit = (
+            "unknown" if isinstance(number, Missing) else f"{number:,}"
+            for number in (one.accept_queue, one.accept_limit)
+        )
         whose = "held by a process that is hidden from us" if one.name is None else f"{one.name} ({one.pid})"
-        found.append(f"{one.local}: {whose}, accept queue {one.accept_queue:,} of {limit}")
+        found.append(f"{one.local}: {whose}, accept queue {length} of {limit}")
     if len(answer.listeners) > len(listeners):
         found.append(f"and {len(answer.listeners) - len(listeners)} more listeners")
     return found
@@ -123,21 +129,17 @@ def _others(answer: ConnectAnswer) -> str:
 
 
 def _ports(answer: ConnectAnswer) -> Section:
-    ports, (low, high) = answer.connect, answer.range
-    reserved = high - low + 1 - ports.usable_ports
+    ports = answer.connect
     states = ", ".join(f"{number:,} {state.upper()}" for state, number in ports.used_by_state.items())
-    free = f"{ports.free:,}"
-    if ports.time_wait_reusable:
+    free = _number(ports.free)
+    if ports.time_wait_reusable and not isinstance(ports.time_wait_reusable, Missing):
         free += f", {ports.time_wait_reusable:,} of them by taking over a TIME_WAIT"
     rows = [
-        (
-            "range",
-            f"{low}-{high}: {ports.usable_ports:,} usable{f', {reserved:,} reserved' if reserved else ''}",
-        ),
-        ("used there", f"{plural(ports.used or 0, 'port')}; sockets: {states or 'none'}"),
+        ("range", _range(answer)),
+        ("used there", f"{_number(ports.used, 'port')}; sockets: {states or 'none'}"),
         (
             "lost",
-            f"{ports.lost_to_bound_sockets:,} to listeners and others placed by bind(), never shared",
+            f"{_number(ports.lost_to_bound_sockets)} to listeners and others placed by bind(), never shared",
         ),
         ("free", free),
         ("TIME_WAIT", answer.time_wait),
@@ -146,6 +148,21 @@ def _ports(answer: ConnectAnswer) -> Section:
     if _ends_early(answer):
         rows = rows[:1]  # the verdict has the rest
     return Section("Local ports towards this destination", (Fields(tuple(rows)),))
+
+
+def _range(answer: ConnectAnswer) -> str:
+    usable = answer.connect.usable_ports
+    if isinstance(answer.range, Missing) or isinstance(usable, Missing):
+        return _number(usable)
+    low, high = answer.range
+    reserved = high - low + 1 - usable
+    return f"{low}-{high}: {usable:,} usable{f', {reserved:,} reserved' if reserved else ''}"
+
+
+def _number(count: Reading[int], noun: str = "") -> str:
+    if isinstance(count, Missing):
+        return "not known"
+    return plural(count, noun) if noun else f"{count:,}"
 
 
 def _ends_early(answer: ConnectAnswer) -> bool:
@@ -201,7 +218,12 @@ def _ways_without_port(answer: ConnectAnswer) -> list[tuple[str, str]]:
     what = f"bind(): {first.bind}"
     if first.bind == "ok":  # a port of its own: only what comes after the search for ports can stop it
         what = "ok" if answer.connect.verdict == "EADDRNOTAVAIL" else answer.connect.verdict
-    rows.append((f"bind({bound or 'any'}, 0), then connect()", f"{what}, {first.free:,} ports for it"))
+    ports = (
+        "how many ports for it is not known"
+        if isinstance(first.free, Missing)
+        else f"{first.free:,} ports for it"
+    )
+    rows.append((f"bind({bound or 'any'}, 0), then connect()", f"{what}, {ports}"))
     return rows
 
 

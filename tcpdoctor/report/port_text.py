@@ -404,7 +404,8 @@ def _traffic(answer: PortAnswer) -> list[Section]:
 
 def _listener(row: ListenerHere, *, known: bool) -> str:
     limit = "an unknown limit" if isinstance(row.accept_limit, Missing) else str(row.accept_limit)
-    text = f"listening on {row.local}: accept queue {row.accept_queue} of {limit}"
+    length = "of unknown length" if isinstance(row.accept_queue, Missing) else row.accept_queue
+    text = f"listening on {row.local}: accept queue {length} of {limit}"
     if not isinstance(row.drops, Missing) and row.drops:
         text += f", {row.drops} dropped in its life"
     if row.owner is not None and not known:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from tcpdoctor.answers.record import ABSENT
+from tcpdoctor.answers.record import ABSENT, told_number
 from tcpdoctor.answers.socket import OPTION_UNITS, SocketOwner, ToldAge, ToldSocket, told_socket
 from tcpdoctor.answers.sockets import Entry, Sockets, idle_seconds, unacknowledged_bytes
 from tcpdoctor.answers.udp_sockets import UdpRow, UdpSockets
@@ -171,7 +171,7 @@ def _lines(entry: Entry, *, options: bool) -> Iterator[tuple[str, str]]:
         ends += f" - {row.remote}"
     yield "LISTEN" if isinstance(row, Listener) else row.state.name, ends
     condition = (
-        queue_words(row.accept_queue, row.accept_limit, row.drops)
+        queue_words(told_number(row.accept_queue), row.accept_limit, row.drops)
         if isinstance(row, Listener)
         else _condition(row, entry)
     )
@@ -195,9 +195,8 @@ def _waits_for_accept(row: Listener | Connection) -> bool:
 
 def queue_words(queue: object, limit: object, drops: object) -> list[str]:
     """Return a listener's accept queue and drops in words."""
-    of = "unknown" if isinstance(limit, Missing) else limit
-    lost = "unknown" if isinstance(drops, Missing) else drops
-    return [f"accept queue {queue} of {of}", f"drops {lost}"]
+    length, of, lost = ("unknown" if isinstance(one, Missing) else one for one in (queue, limit, drops))
+    return [f"accept queue {length} of {of}", f"drops {lost}"]
 
 
 def _condition(row: Connection, entry: Entry) -> list[str]:

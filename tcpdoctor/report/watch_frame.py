@@ -529,13 +529,17 @@ def _destinations_part(
     return _table(title, columns if rows else [], rows, total - len(rows), key, width, view=view, least=17)
 
 
+def _queue_cell(connections: int, room: int) -> str:
+    return "?" if connections < 0 else count_cell(connections, room)
+
+
 def _listeners_part(
     watch: Watch, view: View, rows: Sequence[Row], total: int, key: str, width: int
 ) -> list[Line]:
     columns = [
-        _Column("queue", 7, lambda row: count_cell(row.queue, 5) + _mark(row.full)),
+        _Column("queue", 7, lambda row: _queue_cell(row.queue, 5) + _mark(row.full)),
         _Column("limit", 6, lambda row: count_cell(row.limit, 6)),
-        _Column("most", 6, lambda row: count_cell(row.most, 6), 56),
+        _Column("most", 6, lambda row: _queue_cell(row.most, 6), 56),
         _Column("drops", 9, lambda row: rate_cell(row.drops) + _mark(_is_positive(row.drops)), 46),
     ]
     if view.tracing:

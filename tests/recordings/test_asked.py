@@ -248,3 +248,48 @@ ESTAB 0 0 10.0.0.5:8080 10.0.0.9:40112 users:(("app",pid=812,fd=7))
     told = " ".join(tcpdoctor(*asked).stdout.split())
     assert "UNKNOWN app (pid 812)" in told
     assert "Whether a unit, a container or a master process keeps it is not told here" in told
+
+
+LSOF = """\
+COMMAND   PID USER   FD   TYPE DEVICE SIZE/OFF NODE NAME
+payments   53 root    3u  IPv4  12347      0t0  TCP *:9443 (LISTEN)
+web\\x20cli 54 root    3u  IPv4  12348      0t0  TCP 127.0.0.1:40002->127.0.0.1:9443 (ESTABLISHED)
+"""
+
+
+def test_whether_a_connection_gets_through_is_answered_without_settings_as_far_as_it_is_known(tmp_path):
+    asked = ("explain", "--connect", "127.0.0.1:9443", "--from")
+    (tmp_path / "lsof.txt").write_text(LSOF, encoding="utf-8")
+    files = str(tmp_path / "lsof.txt"), *(str(SAMPLES / name) for name in ("netstat-anp.txt", "ss-tanp.txt"))
+    for path, verdict, waiting, doubt in zip(
+        files,
+        ("ok", "ok", "ETIMEDOUT"),
+        (None, 6, 6),
+        ("how many connections wait", "whether the 6 in the accept queue", "sysctl -a"),
+        strict=True,
+    ):
+        told = json.loads(tcpdoctor(*asked, path, "--json").stdout)
+        left = told["connect"]
+        assert (left["verdict"], left["certain"], told["range"], left["free"]) == (verdict, False, None, None)
+        assert [one["accept_queue"] for one in told["listeners"]] == [waiting]
+        assert any(doubt in one for one in told["doubts"])
+        assert any("ask for: sysctl -a" in one and "32768-60999 is assumed" in one for one in told["doubts"])
+        text = " ".join(tcpdoctor(*asked, path).stdout.split())
+        assert ("NO ANSWER" if waiting and verdict != "ok" else "NOT CERTAIN") in text
+        assert "accept queue 0" not in text
+        assert "not known" in tcpdoctor(*asked, path, "--long").stdout
+
+
+def test_towards_an_own_address_a_client_comes_from_where_the_kernel_takes_it(tmp_path):
+    for asked, source in (("127.0.0.2:5432", "127.0.0.1"), ("[fe80::1]:7070", None)):
+        answer = tcpdoctor("explain", "--connect", asked, "--json", "--from", CASE)
+        assert json.loads(answer.stdout)["source"] == source
+
+
+def test_no_page_says_that_an_accept_queue_is_empty_whose_length_nobody_told(tmp_path):
+    (tmp_path / "lsof.txt").write_text(LSOF, encoding="utf-8")
+    recorded = tmp_path / "lsof.txt"
+    for words in (("explain", "9443", "--long"), ("explain", "--pid", "53"), ("sockets",)):
+        text = tcpdoctor(*words, "--from", str(recorded)).stdout
+        assert "accept queue" in text
+        assert "accept queue 0" not in text
