@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
 from tcpdoctor.errors import SnapshotError
+from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.recordings.counts import COUNT_LINE, SUMMARY_LINE, read_counts, read_summary
 from tcpdoctor.recordings.lsof import LSOF_FIELD, LSOF_HEADER, LSOF_NOISE, LSOF_SOCKET, read_lsof
@@ -20,10 +21,10 @@ from tcpdoctor.recordings.nstat import (
     read_counters_text,
     spelt_out,
 )
-from tcpdoctor.recordings.pasted import Pasted, not_understood
+from tcpdoctor.recordings.pasted import ASK_FOR_SS, Pasted, not_understood
 from tcpdoctor.recordings.procfiles import kind_of_line, read_proc_text
 from tcpdoctor.recordings.settings import is_setting_line, read_settings_text
-from tcpdoctor.recordings.ss import SS_BARE, SS_HEADER, SS_SOCKET, SS_STARTS, read_ss
+from tcpdoctor.recordings.ss import SS_BARE, SS_HEADER, SS_SOCKET, SS_STARTS, ends_details, read_ss
 from tcpdoctor.recordings.tidied import Command, command_in, is_of_a_shell, tidied
 
 _Kind: TypeAlias = Literal["ss", "summary", "netstat", "lsof", "counts", "proc", "counters", "settings"]
@@ -33,6 +34,14 @@ _FILE = re.compile(r"==> (/\S{1,200}) <==$")
 """What ``head`` and ``tail`` print above each of several files."""
 _OF_FILE = re.compile(r"(/proc/(?:sys|net|[\w-]{1,20}/net)/[\w./-]{1,200}):(.*)$", re.DOTALL)
 """What ``grep . FILE...`` prints: the file's name before each of its lines."""
+_NUMBER_LAST = re.compile(r"[\w./-]{1,80} ?= ?\S|[A-Z][A-Za-z0-9]{1,60} +\d")
+"""A setting, or a counter of nstat."""
+_OPEN = "(/.,=[:"
+"""With none of these the line of a socket ends."""
+_DIFFERENT = 12
+"""Characters by which lines of sockets differ that are not filled with blanks."""
+_LOOKED_BACK = 2_000
+"""Characters before the last line."""
 _NARROWEST, _WIDEST = 60, 400
 """Columns of terminals that cut lines."""
 _USUAL = (80, 100, 120, 132, 160)
@@ -125,6 +134,7 @@ def read_forms(text: str, shown: str) -> list[Pasted]:
     Raises:
         SnapshotError: Nothing in it is understood, or it is of another system; one line.
     """
+    text, ending, is_cut = _whole_lines_of(text)
     sections, leftover = _sections(tidied(spelt_out(text)), shown)
     found = [_read(section) for section in sections]
     sections.clear()
@@ -134,8 +144,36 @@ def read_forms(text: str, shown: str) -> list[Pasted]:
             f"{shown}: nothing of ss, netstat, lsof, nstat, sysctl or /proc/net is in it{first}; "
             "ask for: ss -tanoempi"
         )
-    found[0] = found[0]._replace(notes=(*not_understood(leftover), *found[0].notes))
+    found[0] = found[0]._replace(notes=(*not_understood(leftover), *found[0].notes, *ending))
+    if is_cut and found[-1].every_socket is True:
+        found[-1] = found[-1]._replace(every_socket=Missing(f"{ending[0]}; {ASK_FOR_SS}"))
     return found
+
+
+def _whole_lines_of(text: str) -> tuple[str, tuple[str, ...], bool]:
+    """A text without a last line that was cut, the note of that, and whether it surely was.
+
+    Copied text often ends without the end of a line, and what was cut short does. Where lines are filled with
+    blanks, as ss and netstat do it, a shorter one is cut, and what ss -i says of a socket has an end;
+    elsewhere the last word may be.
+    """
+    head, _, last = text.rpartition("\n")
+    first = last.split(maxsplit=1)[0] if last and not last.isspace() else ""
+    before = [line for line in head[-_LOOKED_BACK:].split("\n")[1:] if line]
+    alike = [line for line in before if first and line.lstrip().startswith(first)]
+    filled = [line for line in alike if line[-1] == " " and len(line) > len(last)]
+    is_short = alike and (last[-1] in _OPEN or len(last) + _DIFFERENT < min(map(len, alike)))
+    is_short = is_short or (filled and len(filled) > len(before) / 2)
+    if is_short or (" rto:" in last and not ends_details(last)):
+        return f"{head}\n", ("it ends in the middle of a line, which is left out",), True
+    may_go_on = (_NUMBER_LAST, SS_SOCKET, NETSTAT_SOCKET)
+    if not last.rstrip()[-1:].isalnum() or not (alike or any(form.match(last) for form in may_go_on)):
+        return text, (), False
+    return (
+        text,
+        (f"it ends without the end of a line: {clean(last.split()[-1], 40)} may be cut short",),
+        False,
+    )
 
 
 def _sections(lines: Iterable[str], shown: str) -> tuple[list[_Section], list[str]]:

@@ -244,10 +244,15 @@ def read_ss(lines: Sequence[str], command: Command | None = None) -> Pasted:
     )
 
 
+def ends_details(line: str) -> bool:
+    """Whether what ss -i prints of a connection is there to its end."""
+    return _LAST_INFO.search(line) is not None
+
+
 def _is_unfinished(line: str) -> bool:
     """Whether ss ends no line so."""
     if line[:1] in (" ", "\t"):
-        return _FIRST_INFO.search(line) is not None and _LAST_INFO.search(line) is None
+        return _FIRST_INFO.search(line) is not None and not ends_details(line)
     return _FINISHED.search(line) is None and SS_HEADER.match(line) is None
 
 

@@ -85,3 +85,30 @@ def test_a_listing_that_ends_early_or_whose_lines_are_mixed_up_claims_no_more(na
         here, there = sorted(dice.sample(range(1, len(lines)), 2))
         doubled, _ = sockets_in("".join([*lines[:there], *lines[here:]]))
         assert doubled.keys() <= whole.keys(), (here, there)
+
+
+@pytest.mark.parametrize("name", [*LISTINGS, "ss-peaonmi", "netstat-W-neopa", "proc-net-tcp"])
+def test_a_last_line_that_is_cut_claims_nothing_in_silence(name):
+    lines = text_of(name).splitlines(keepends=True)[:24]
+    whole, _ = sockets_in(text_of(name))
+    head, last = "".join(lines[:-1]), lines[-1]
+    for end in range(1, len(last), 2):
+        part, _ = sockets_in(head + last[:end])
+        if list(contradictions(part, whole)):
+            notes = [note for form in read_forms(head + last[:end], "x") for note in form.notes]
+            assert any("may be cut short" in note for note in notes), last[:end]
+
+
+def test_text_that_is_copied_without_its_last_end_of_line_is_whole():
+    for name in ("ss-tanp", "netstat-anp", "ss-tanoempi", "netstat-tanpo"):
+        text = text_of(name).partition("Active UNIX")[0].rstrip("\n")
+        (form,) = read_forms(text, "x")
+        (other,) = read_forms(f"{text}\n", "x")
+        assert (form.sockets, form.every_socket) == (other.sockets, other.every_socket)
+    (form,) = read_forms(f"{text_of('netstat-anp')}\nRegards, Jo", "x")
+    assert not any("cut short" in note for note in form.notes)
+
+
+def test_a_setting_at_the_very_end_may_be_a_part():
+    (form,) = read_forms("net.ipv4.tcp_syncookies = 1\nnet.ipv4.tcp_fin_timeout = 6", "x")
+    assert form.notes == ("it ends without the end of a line: 6 may be cut short",)

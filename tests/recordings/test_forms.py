@@ -204,8 +204,8 @@ def test_a_listing_without_states_says_what_to_do():
 @pytest.mark.parametrize("numbered", ["{}:{}", "{:6}\t{}"])
 def test_numbers_of_lines_are_no_part_of_them(numbered):
     lines = (SAMPLES / "netstat-anp.txt").read_text().splitlines()[2:60]
-    plain = read("\n".join(lines))
-    assert read("\n".join(numbered.format(*pair) for pair in enumerate(lines, start=1))) == plain
+    plain = read("".join(f"{line}\n" for line in lines))
+    assert read("".join(f"{numbered.format(*pair)}\n" for pair in enumerate(lines, start=1))) == plain
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_a_value_of_proc_is_a_setting(text):
 )
 def test_names_of_files_are_no_part_of_them(name, dress):
     plain = (SAMPLES / f"{name}.txt").read_text()
-    assert read("\n".join(dress(plain.splitlines()))) == read(plain)
+    assert read("\n".join([*dress(plain.splitlines()), ""])) == read(plain)
 
 
 def test_what_the_edge_of_a_terminal_cut_is_put_together():
@@ -276,7 +276,7 @@ def test_what_the_edge_of_a_terminal_cut_is_put_together():
                 for line in plain.splitlines()
                 for place in range(0, max(1, len(line)), columns)
             ]
-            assert read("\n".join(pieces)) == read(plain), (name, columns)
+            assert read("\n".join([*pieces, ""])) == read(plain), (name, columns)
 
 
 def test_a_setting_that_was_cut_is_not_known():
