@@ -65,6 +65,12 @@ STEPS = {
         r"^(\w+: \d+ moments, .*)$",
         2.0,
     ),
+    "recorded": Step(
+        "Every story of the lab: what each program prints of it says nothing that a live look does not",
+        ("unshare", "-n", PYTHON, "-m", "tests.live.test_recorded_verdicts"),
+        r"^(\d+ stories, .*)$",
+        6.0,
+    ),
     "release": Step(
         "Packages: twice the same to the byte, `twine check`, lintian, installed and purged",
         (PYTHON, "-m", "pytest", "-q", "-m", "peers", "tests/peers/test_packages.py"),

@@ -297,12 +297,14 @@ def origin(path: str, running: str, sources: Sources) -> Origin:
         sources: All that set something.
     """
     later: Source | None = None
+    computed: Source | None = None
     for alternatives in reversed(tuple(_stages(path, running, sources))):
         agreeing = next((source for source in alternatives if is_same(source.value, running)), None)
         if agreeing is not None:
             return Origin(agreeing, later)
         later = later or next(iter(alternatives), None)
-    return Origin(None, later)
+        computed = computed or next((source for source in alternatives if "${" in source.value), None)
+    return Origin(computed, later)  # TuneD alone knows what it makes of that, and nobody else says what runs
 
 
 def _stages(path: str, running: str, sources: Sources) -> Iterable[tuple[Source, ...]]:

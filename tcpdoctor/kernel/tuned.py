@@ -6,12 +6,12 @@ that those win over the profile, while files of /usr/lib/sysctl.d and /usr/local
 them in its own way: /run comes before /etc, and it knows no globs and no leading dash.
 
 Source: TuneD 2.20, tuned/plugins/plugin_sysctl.py (_instance_apply_static, _apply_system_sysctl),
-tuned/profiles/locator.py, loader.py and merger.py, tuned/consts.py.
+tuned/profiles/locator.py, loader.py, merger.py and variables.py, tuned/consts.py.
 """
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -23,6 +23,7 @@ PID_FILE = "/run/tuned/tuned.pid"
 PROFILE_FOLDERS = ("/etc/tuned/profiles", "/etc/tuned", "/usr/lib/tuned/profiles", "/usr/lib/tuned")
 """The first that has a profile gives it; the folders called profiles came with TuneD 2.24."""
 
+_VARIABLE = re.compile(r"\$\{(\w{1,200})\}")
 _LARGEST = 1 << 20
 _MOST_PROFILES = 100
 
@@ -35,7 +36,8 @@ class TunedSetting(NamedTuple):
     path: str
     """Its place below /proc/sys: TuneD turns every dot into a slash."""
     value: str
-    """What is written; for ``>2048`` and ``<2048`` the number alone."""
+    """What is written; for ``>2048`` and ``<2048`` the number alone. What TuneD computes (``${f:exec:...}``)
+    and variables that are not known stand as the profile has them."""
     bound: str
     """``>``: only written where it is more than what was there; ``<``: less; ``""``: always."""
     file: str
@@ -79,7 +81,7 @@ def read_tuned(root: str = "") -> Reading[Tuned | None]:
         " ".join(names),
         os.path.exists(root + PID_FILE),
         _reapplies(root),
-        loader.settings,
+        {path: loader.expanded(setting) for path, setting in loader.settings.items()},
         tuple(loader.missing),
     )
 
@@ -92,6 +94,14 @@ class _Loader:
         self.settings: dict[str, TunedSetting] = {}
         self.missing: list[str] = []
         self._seen: set[str] = set()
+        self._variables: dict[str, str] = {}
+
+    def expanded(self, setting: TunedSetting) -> TunedSetting:
+        """The setting with the values of the profile's variables, of which those that came last count."""
+        return setting._replace(value=clean(self._expand(setting.value), 4096))
+
+    def _expand(self, value: str) -> str:
+        return _VARIABLE.sub(lambda match: self._variables.get(match[1], match[0]), value)[:4096]
 
     def load(self, name: str) -> None:
         optional, name = name.startswith("-"), os.path.basename(name.removeprefix("-"))
@@ -114,6 +124,7 @@ class _Loader:
         self._merge(entries, path)
 
     def _merge(self, entries: tuple[tuple[int, str, str, str], ...], path: str) -> None:
+        self._note_variables(entries)
         units = _sysctl_units(entries)
         own = {key: value for _, section, key, value in entries if section in units}
         if own.get("replace", "").lower() in ("1", "true", "yes", "on"):
@@ -124,6 +135,16 @@ class _Loader:
             if section in units and "." in key:
                 setting = _setting(key, value, path.removeprefix(self.root), number)
                 self.settings[setting.path] = setting
+
+    def _note_variables(self, entries: Iterable[tuple[int, str, str, str]]) -> None:
+        """Take what ``[variables]`` says, and the files that it includes."""
+        for _, section, key, value in entries:
+            if section == "variables" and key == "include":
+                text = _read(self.root + os.path.normpath(self._expand(value)))
+                said = [(key, value) for _, _, key, value in _entries(text)] if isinstance(text, str) else []
+                self._variables |= {key: self._expand(value) for key, value in said}
+            elif section == "variables":
+                self._variables[key] = self._expand(value)
 
     def _find(self, name: str) -> tuple[str, Reading[str] | None]:
         for folder in PROFILE_FOLDERS:

@@ -263,15 +263,20 @@ def _counters(report: _Report, namespace: str) -> list[Pasted]:
 def _proc(report: _Report, *, tables: bool) -> list[Pasted]:
     """The files of /proc/net, those that list sockets if wanted.
 
-    A report has all of them, so where tcp6 is absent there is no IPv6.
+    Where tcp6 is absent a report was cut, or there is no IPv6: then it has no settings of it either.
     """
     names = (*(_PROC_TABLES if tables else ()), *_PROC_NUMBERS)
     texts = {name: report.text(f"proc/net/{name}") for name in names}
-    if texts.get("tcp") and not texts["tcp6"] and not texts["snmp6"]:
+    if texts.get("tcp") and not texts["tcp6"] and not texts["snmp6"] and _has_no_ipv6(report):
         texts["tcp6"] = _NO_IPV6_TABLE
     if tables and _is_big_endian(report):
         texts |= dict.fromkeys(_PROC_TABLES, "")
     return [read_proc_text("".join(texts.values()))] if any(texts.values()) else []
+
+
+def _has_no_ipv6(report: _Report) -> bool:
+    settings = "".join(text for command, text in report.commands("", "sysctl") if command == "sysctl -a")
+    return "net.ipv4." in settings and "net.ipv6." not in settings
 
 
 def _is_big_endian(report: _Report) -> bool:

@@ -164,3 +164,35 @@ def test_a_megabyte_of_blanks_is_read_at_once(tmp_path):
     found = []
     assert is_done_within(5, lambda: found.append(read_tuned(root).reapplies))
     assert all(found)
+
+
+def test_variables_of_a_profile_are_what_it_says_they_are(tmp_path):
+    texts = {
+        "usr/lib/tuned/base/tuned.conf": (
+            "[variables]\nretries=9\nsack=1\n[sysctl]\nnet.ipv4.tcp_retries2=${retries}\n"
+        ),
+        "usr/lib/tuned/latency/tuned.conf": (
+            "[main]\ninclude=base\n[variables]\ninclude=/etc/tuned/mine.conf\nwidth=${half}\\t61000\n"
+            "[sysctl]\nnet.ipv4.tcp_sack=${sack}\nnet.core.somaxconn=>${long}\nnet.ipv4.tcp_ecn=${none}\n"
+            "net.ipv4.tcp_frto=${f:exec:cat:/x}\n"
+        ),
+        "etc/tuned/mine.conf": "# of this host\nretries = 11\nlong=2048\n",
+    }
+    root = host(tmp_path, **texts)
+    tuned = read_tuned(root)
+    assert {path.rpartition("/")[2]: each.value for path, each in tuned.settings.items()} == {
+        "tcp_retries2": "11",
+        "tcp_sack": "1",
+        "somaxconn": "2048",
+        "tcp_ecn": "${none}",
+        "tcp_frto": "${f:exec:cat:/x}",
+    }
+    assert tuned.settings["net/core/somaxconn"].bound == ">"
+
+
+def test_what_tuned_computes_is_its_own_where_nothing_else_says_what_runs(tmp_path):
+    text = "[sysctl]\nnet.ipv4.tcp_fastopen=${f:exec:cat:/x}\n"
+    tuned = read_tuned(host(tmp_path, **{"usr/lib/tuned/latency/tuned.conf": text}))
+    sources = Sources({}, [file_says("1")], tuned._replace(reapplies=False), {})
+    assert [origin(FASTOPEN, running, sources).by.kind for running in ("1", "3")] == ["file", "tuned"]
+    assert origin(FASTOPEN, "1", sources).later.value == "${f:exec:cat:/x}"

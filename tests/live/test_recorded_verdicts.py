@@ -161,12 +161,16 @@ def played(name):
 
 def main(names):
     """Play stories, all of them where none is named, and print what recordings are wrong about."""
-    for name in names or sorted(LAB):
+    wrong, names = 0, names or sorted(LAB)
+    for name in names:
         faults, message = played(name)
         said = [name, *map(str, faults or ["agrees"]), str(getattr(message, "problem", message) or "")]
+        wrong += bool(faults)
         sys.stdout.write(" ".join(said).rstrip() + "\n")
         sys.stdout.flush()
+    sys.stdout.write(f"{len(names)} stories, {wrong} with faults\n")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

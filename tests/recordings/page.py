@@ -160,8 +160,8 @@ WHOLE_FILES = ("cat /proc/net/sockstat", "cat /proc/net/softnet_stat")
 TEXT = """\
 # What to ask for
 
-`tcpdoctor check --from FILE` judges what somebody else saw. Best is a recording of its own, which leaves
-nothing out and has two looks, so that rates are in it:
+`tcpdoctor check --from FILE` judges what somebody else saw. Best is a recording of its own, which has
+all that rules ask for, and two looks, so that rates are in it (files of settings a sosreport alone has):
 
     tcpdoctor snapshot -o host.json.gz
 
@@ -175,8 +175,10 @@ That answers {both} of {all} rules; one file alone answers {one}. A sosreport is
 archive. It has `netstat -W -neopa` and /proc/net, `ss` only where all modules for it were loaded.
 
 Ask in English (`LC_ALL=C`), with numbers (`-n`) and without `grep`: what part of a listing does not show is
-not known, and no rule about single sockets is called clear. What a form does not tell is named together
-with what to ask for (`check --from FILE --unanswered`), and never taken for 0.
+not known, and no rule about single sockets is called clear. A listing without the command above it, as
+`$ ss -tanoempi`, may be a part where it has no headings, no listener, or one family of addresses alone: of a
+host without IPv6 ask for the command too. What a form does not tell is named together with what to ask for
+(`check --from FILE --unanswered`), and never taken for 0.
 
 ## What each output tells
 

@@ -125,6 +125,10 @@ def test_without_ipv6_there_is_one_table_and_it_is_all(tmp_path):
     assert isinstance(look.census.complete, Missing), "snmp6 says that there is IPv6"
     del files["proc/8835/net/snmp6"]
     look = open_sosreport(packed(tmp_path, "tar", files, links), "report").samples.after
+    assert isinstance(look.census.complete, Missing), "and so do the settings"
+    settings = files["sos_commands/kernel/sysctl_-a"].splitlines(keepends=True)
+    files["sos_commands/kernel/sysctl_-a"] = "".join(line for line in settings if "net.ipv6." not in line)
+    look = open_sosreport(packed(tmp_path, "tar", files, links), "report").samples.after
     assert look.census.complete is True
 
 
