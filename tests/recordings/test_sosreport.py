@@ -372,6 +372,7 @@ def test_check_asks_about_a_namespace_of_a_report(tmp_path):
     assert asked["host"]["namespace_name"] == "blue"
     assert asked["source"]["kind"] == "sosreport"
     assert asked["states"]["close_wait"] == 17
+    assert tcpdoctor("check", "--from", path, "--netns", "blue").stderr == ""
     for netns, words in (("green", "it has blue"), ("all", "give the name of one")):
         refused = tcpdoctor("check", "--from", path, "--netns", netns)
         assert refused.returncode == 3
