@@ -467,6 +467,30 @@ def test_a_full_disk_undoes_it(in_namespace, tmp_path, mount_namespace, which, p
     assert set(names) <= {"fix.json", "filler"}
 
 
+def on_a_disk_that_is_full_once_the_lines_are_there(folder):
+    """Two pages for both folders: the journal and what replaces it, or the journal and the lines."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    cover(str(folder), {}, f"size={2 * page}")
+    stage = fall_ill(folder)
+    kept = change(stage)
+    full = kept.state, kept.reason, held(), stage.file.read_text().count(" = "), stage.state().state
+    mount("tmpfs", str(folder), "", 0x20, f"size={16 * page}")  # MS_REMOUNT
+    ended = stage.ended().state  # the guard goes on as long as the disk is full, a minute at most
+    undone = undo_fix(stage.place)
+    return full, ended, undone.state, undone.left, held(), stage.file.exists()
+
+
+@root_only
+def test_what_was_confirmed_is_kept_where_the_disk_is_full_before_the_journal_says_so(
+    in_namespace, tmp_path, mount_namespace
+):
+    full, *others = in_namespace(on_a_disk_that_is_full_once_the_lines_are_there, tmp_path)
+    state_then, reason, then, lines, journal = full
+    assert (state_then, then, lines, journal) == ("kept", AFTER, len(AFTER), "keeping")
+    assert "could not be written to its end" in reason
+    assert others == ["kept", "undone", (), BEFORE, False]
+
+
 def test_nothing_is_changed_without_root_consent_and_terminal(in_namespace, tmp_path):
     answer, after = in_namespace(refused, tmp_path, lambda _stage: None, "--confirm", "0")
     assert "--confirm" in complaint(answer)

@@ -15,7 +15,7 @@ from tcpdoctor.facts.vocabulary import fact_names
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.recordings.archive import gather
 from tcpdoctor.recordings.opened import open_recording
-from tcpdoctor.recordings.snapshot_file import pack_snapshot, unpack_snapshot
+from tcpdoctor.recordings.recording import pack_snapshot, unpack_snapshot
 from tcpdoctor.recordings.sosreport import AT_TOP, is_wanted, recording_of
 from tests.recordings.reports import PS, SAMPLES, debian_4_0, sample, tar_of_report
 
