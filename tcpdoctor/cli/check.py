@@ -224,8 +224,8 @@ def _answer(request: Request, kind: CheckFormat, target: Output) -> int:
     started = time.monotonic()
     _refuse_contradictions(request, kind)
     refuse_hopeless_file(target)
-    here = target._replace(netns=None) if request.from_ else target  # a recording's namespace is none of ours
-    style = style_of(here)._replace(netns=quoted_netns(request.netns))
+    target = target._replace(netns=None) if request.from_ else target  # a recording's is none of ours
+    style = style_of(target)._replace(netns=quoted_netns(request.netns))
     tell_stage: Callable[[str], None] = _ignore_stage
     if request.timeout is not None:
         from tcpdoctor.cli.deadline import end_within
