@@ -7,7 +7,7 @@ supervisord) is told for what it is, because the unit around it keeps much else 
 
 import shlex
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tcpdoctor.diagnosis.keepers import stop_of_helper
@@ -185,8 +185,7 @@ def who_may_be_stopped(
     if not holders:
         return None
     case = _case(tuple(holders), standings, asker)
-    rules = (_systemd, stop_of_helper, _in_container, _first_process, stop_of_supervised, _service)
-    for rule in (_in_container, _first_process) if inherited else rules:
+    for rule in (_in_container, _first_process) if inherited else _RULES:
         if stop := rule(case):
             return _with_known(stop, case)
     return _with_known(stop_process(case), case)
@@ -199,9 +198,18 @@ def _case(holders: tuple[Holder, ...], standings: Mapping[int, Reading[Standing]
     holder = next(iter(systemd), holders[0])
     standing = standings.get(holder.pid)
     if isinstance(standing, Standing):
-        return Case(holder, standing, holders, asker)
+        units = [_service_of(standings.get(other.pid)) for other in holders if other.pid != holder.pid]
+        return Case(holder, standing, holders, asker, beside=tuple(dict.fromkeys(filter(None, units))))
     nothing = Standing(Kin(holder.pid, holder.name, 0, 0.0, uid=holder.uid), 0.0, Missing("not looked at"))
     return Case(holder, nothing, holders, asker, unseen=standing is not None)
+
+
+def _service_of(standing: Reading[Standing] | None) -> str | None:
+    """Return the service that a process runs in, whosever systemd it is of."""
+    if not isinstance(standing, Standing) or isinstance(standing.place, Missing):
+        return None
+    unit = standing.place.unit
+    return unit if unit is not None and unit.endswith(".service") else None
 
 
 def is_service_manager(holder: Holder, standing: Reading[Standing] | None) -> bool:
@@ -221,6 +229,9 @@ def _systemd(case: Case) -> Stop | None:
     place, pid, standing = case.place, case.holder.pid, case.standing
     stays = "to stop only its service is not enough: systemd keeps the socket and starts the service again"
     unit = shlex.quote(case.asker.socket_unit) if case.asker.socket_unit else "NAME.socket"
+    if case.beside:
+        stays = "both have to be stopped: systemd starts the service again, and a service keeps the socket"
+        unit = " ".join((unit, *map(shlex.quote, case.beside)))
     container = f"kill {pid}: that ends the whole container."
     box = place.container if not standing.same_container else None
     if box is not None or (not standing.own_pids and standing.innermost_pid == 1):
@@ -338,6 +349,24 @@ def _alone_in_container(case: Case) -> str | None:
     return f"to end its {unit} alone: {put_inside(boxes, command, case.asker.uid)}"
 
 
+def _of_inner_manager(case: Case) -> Stop | None:
+    """A service of a container's systemd: the host's systemctl knows another unit by its name, or none."""
+    manager = case.inner_manager
+    units = [part for part in case.place.path.split("/") if part.endswith(".service")]
+    if manager is None or not units or (case.place.unit == units[-1] and not is_main_program(case)):
+        return None
+    unit = shlex.quote(units[-1])
+    control = f"nsenter -t {manager.pid} -a systemctl"
+    return Stop(
+        "service",
+        case.holder,
+        (f"{control} stop {unit}",),
+        role=f"runs in {unit} of a container, whose systemd is pid {manager.pid}",
+        restart=f"{control} restart {unit}",
+        avoid=(f"systemctl stop {unit}: that is the host's unit of this name, if there is one.",),
+    )
+
+
 def _first_process(case: Case) -> Stop | None:
     """Process 1 is an init, or the main program of the container that we are in."""
     if case.holder.pid != 1 or not case.standing.own_pids:
@@ -384,6 +413,18 @@ def _service(case: Case) -> Stop | None:
         restart=f"{control} restart {name}",
         others=0 if isinstance(members, Missing) else sum(kin.pid not in held for kin in members),
     )
+
+
+_RULES: tuple[Callable[[Case], Stop | None], ...] = (
+    _systemd,
+    stop_of_helper,
+    _in_container,
+    _of_inner_manager,
+    _first_process,
+    stop_of_supervised,
+    _service,
+)
+"""The first that knows the holder decides; where none does it is a process."""
 
 
 def stop_process(case: Case) -> Stop:

@@ -111,6 +111,8 @@ class Case(NamedTuple):
     asker: Asker
     unseen: bool = False
     """What stands about the holder could not be read, and its `standing` says nothing."""
+    beside: tuple[str, ...] = ()
+    """Services that have the socket from a systemd that keeps it too."""
 
     @property
     def kin(self) -> Kin:
@@ -127,11 +129,19 @@ class Case(NamedTuple):
     def unit(self) -> str | None:
         """The service around it that systemctl here knows: a container's own, or the host's, is not one."""
         place = self.place
-        if place.unit is None or not place.unit.endswith(".service"):
+        if place.unit is None or not place.unit.endswith(".service") or self.inner_manager is not None:
             return None
         if place.containers and not (place.unit_in_container and self.standing.same_container):
             return None
         return place.unit
+
+    @property
+    def inner_manager(self) -> Kin | None:
+        """The systemd that the unit is of, in a container that no name tells (nspawn --keep-unit)."""
+        if self.standing.own_pids or self.place.containers or self.place.of_user_manager:
+            return None
+        above = self.standing.ancestors
+        return next((kin for kin in above if kin.name == "systemd" and kin.pid != 1), None)
 
 
 def program_of(kin: Kin) -> str:

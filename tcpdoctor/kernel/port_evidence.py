@@ -464,13 +464,17 @@ def _holders(row: Listener) -> tuple[Holder, ...]:
     return row.owner.holders if isinstance(row.owner, Held) else ()
 
 
+_BESIDE_SYSTEMD = 8
+
+
 def _topmost(owners: Iterable[Owner]) -> list[int]:
-    """Return whose standing matters: of each socket the topmost holder, and a systemd that keeps it too."""
+    """Return whose standing matters: of each socket the topmost holder, or a systemd and whom it gave it."""
     wanted: dict[int, None] = {}
     for owner in owners:
         if isinstance(owner, Held):
             wanted[owner.holders[0].pid] = None
-            wanted |= {holder.pid: None for holder in owner.holders if holder.name in ("systemd", "init")}
+            if any(holder.name in ("systemd", "init") for holder in owner.holders):
+                wanted |= {holder.pid: None for holder in owner.holders[:_BESIDE_SYSTEMD]}
     return list(wanted)[:_STANDINGS]
 
 

@@ -413,6 +413,36 @@ def test_a_socket_unit_is_named_where_its_group_tells():
     assert (found.commands, found.lookup) == (("systemctl stop cups.socket",), ())
 
 
+def test_a_service_that_has_the_socket_of_a_unit_is_stopped_with_that():
+    """The service keeps it when only the socket unit stops; systemd begins the service again otherwise."""
+    systemd = Standing(
+        Kin(1, "systemd", 0, 0.5, ("/sbin/init",)), 0.0, place_of("/init.scope"), innermost_pid=1
+    )
+    app = kin(20, "/opt/app", "/system.slice/app.service")
+    served = Standing(app, 0.0, place_of("/system.slice/app.service"), innermost_pid=20)
+    holders = (Holder(1, "systemd", 30, 0), Holder(20, "app", 3, 0))
+    found = who_may_be_stopped(holders, {1: systemd, 20: served})
+    assert found is not None
+    assert found.commands == ("systemctl stop NAME.socket app.service",)
+    assert "both have to be stopped" in (found.note or "")
+
+
+def test_a_service_of_a_container_without_a_name_is_not_the_hosts():
+    cgroup = "/payload/system.slice/web.service"
+    inner = kin(50, "/usr/lib/systemd/systemd", "/payload/init.scope", parent=40)
+    web = kin(61, "/opt/web", cgroup, parent=50)
+    found = stop_of(web, cgroup, inner, own_pids=False, innermost_pid=20)
+    assert found.commands == ("nsenter -t 50 -a systemctl stop web.service",)
+    assert found.avoid[0].startswith("systemctl stop web.service: that is the host's")
+    second = kin(62, "/opt/db", cgroup, parent=50)
+    members = (web, second)
+    beside = stop_of(second, cgroup, inner, own_pids=False, innermost_pid=21, unit_members=members)
+    assert (beside.commands, beside.avoid) == (("kill 62",), ())
+    nested = "/system.slice/box.service" + cgroup
+    deep = stop_of(web._replace(unit_path=None), nested, inner, own_pids=False, innermost_pid=20)
+    assert deep.commands == ("nsenter -t 50 -a systemctl stop web.service",)
+
+
 def test_the_rule_for_a_published_port_names_the_container_that_dockerd_holds_it_for():
     rule = Redirect(Goal("172.17.0.2", 80), "nft", None, names_port=True, container=Container("docker", ID))
     asker = Asker(0, 8080, leads_to=rule)
