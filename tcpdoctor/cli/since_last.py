@@ -23,9 +23,6 @@ _TRAFFIC = ("Tcp.InSegs", "Tcp.OutSegs", "Tcp.ActiveOpens", "Tcp.PassiveOpens")
 """Counters that only ever grow while a namespace lives, and that every kernel has."""
 
 
-_TOO_YOUNG = "too young for rates"
-
-
 class SinceLast:
     """What the run before has left, and where this one leaves what it saw."""
 
@@ -54,7 +51,7 @@ class SinceLast:
         complain(f"tcpdoctor check: {self._file.shown}: {reason}; starting afresh, with one sample")
         if stranger:
             self._before = None  # what was found there is not gone here
-        elif reason.endswith(_TOO_YOUNG):
+        elif _is_too_young(self._before, after):
             self._lasting = self._before.sample
         return Samples(None, after)
 
@@ -149,6 +146,11 @@ def _another_host(before: Snapshot, after: Snapshot) -> str:
     return ""
 
 
+def _is_too_young(run: LastRun, after: Snapshot) -> bool:
+    """Whether it was so short ago that there are no rates between the two."""
+    return run.boot == boot_id() and 0 <= after.clock - run.sample.clock < SHORTEST_WINDOW
+
+
 def _no_earlier(run: LastRun, after: Snapshot) -> str:
     """Say why the look of the run before is no earlier sample; "" where it is one."""
     before = run.sample
@@ -157,8 +159,8 @@ def _no_earlier(run: LastRun, after: Snapshot) -> str:
         return "from before the last boot"
     if seconds < 0:
         return "from the future"
-    if seconds < SHORTEST_WINDOW:
-        return f"only {seconds:.2f} s old, {_TOO_YOUNG}"
+    if _is_too_young(run, after):
+        return f"only {seconds:.2f} s old, too young for rates"
     if isinstance(before.counters, Missing) or isinstance(after.counters, Missing):
         return ""
     reset = [name for name in _TRAFFIC if after.counters.get(name, 0) < before.counters.get(name, 0)]

@@ -10,7 +10,7 @@ from tcpdoctor.answers.ended import EndedConnection
 from tcpdoctor.answers.sockets import parse_peer
 from tcpdoctor.answers.trace import Trace, TraceItem, TraceQuestion
 from tcpdoctor.answers.words import pids_of, port_of
-from tcpdoctor.cli.options import EVERY, NETNS, duration, look_from
+from tcpdoctor.cli.options import EVERY, NETNS, duration, look_from, takes
 from tcpdoctor.cli.output import (
     COLOR,
     FORMAT,
@@ -25,6 +25,7 @@ from tcpdoctor.cli.output import (
 )
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.text import is_whole
+from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.document import json_line
 from tcpdoctor.report.trace_text import connection_text, trace_page
 
@@ -33,33 +34,37 @@ _LEAST_BUFFER, _MOST_BUFFER = 1 / 128, 1024.0
 """MiB a processor."""
 
 
-def trace(
-    *,
+class Request(NamedTuple):
+    """What the user asks for: each field is an option."""
+
     port: Annotated[
         str | None, typer.Option("-p", "--port", metavar="N", help="Only connections with it at either end.")
-    ] = None,
+    ] = None
     pid: Annotated[
         str | None, typer.Option("--pid", metavar="N|NAME", help="Only those of this process.")
-    ] = None,
+    ] = None
     peer: Annotated[
         str | None, typer.Option("--peer", metavar="ADDR[:PORT]", help="Only those with this peer.")
-    ] = None,
+    ] = None
     seconds: Annotated[
         float | None,
         typer.Option(
             "--for", metavar="TIME", parser=duration, help="How long: 10, 10s, 5m; else until Ctrl-C."
         ),
-    ] = None,
+    ] = None
     buffer: Annotated[
         float | None,
         typer.Option("--buffer", metavar="MB", help="Memory for events a processor (16; 256 in all)."),
-    ] = None,
-    netns: NETNS = None,
-    output_format: FORMAT = "text",
-    as_json: JSON = False,
-    output: OUTPUT = None,
-    color: COLOR = "auto",
-) -> None:
+    ] = None
+    netns: NETNS = None
+    output_format: FORMAT = "text"
+    as_json: JSON = False
+    output: OUTPUT = None
+    color: COLOR = "auto"
+
+
+@takes(Request)
+def trace(asked: Request) -> None:
     """Tell of connections as they end: who closed first, and why.
 
     A line as each ends: who closed first, how long each state lasted, bytes, round trip, and why. The last
@@ -67,11 +72,12 @@ def trace(
     connections that the other still uses. Ctrl-C ends it with the summary and exit 0. Both ends of a
     connection count where both are in this network namespace.
     """
-    target = Output(format_of(output_format, as_json), output, color, netns=netns)
-    question = _question(port, pid, peer, seconds, buffer)
-    if netns == EVERY:
+    kind = format_of(asked.output_format, asked.as_json)
+    target = Output(kind, asked.output, asked.color, netns=asked.netns)
+    question = _question(asked)
+    if asked.netns == EVERY:
         raise QuestionError("--netns all: trace looks at one network namespace; give its name or a process")
-    look_from(netns)
+    look_from(asked.netns)
     ended = _ends_by_interrupt()
     with Trace(question) as looking:
         for remark in looking.missing.values() if not looking.sees_events else ():
@@ -79,14 +85,13 @@ def trace(
             break
         if "buffer" in looking.missing:
             complain(f"tcpdoctor trace: {looking.missing['buffer']}")
-        until = "Ctrl-C" if seconds is None else f"{seconds:g} s are over"
+        until = "Ctrl-C" if asked.seconds is None else f"{asked.seconds:g} s are over"
         complain(f"tcpdoctor trace: looking until {until}")
         emit_as_it_comes(_lines(looking.follow(lambda: bool(ended)), target), target)
 
 
-def _question(
-    port: str | None, pid: str | None, peer: str | None, seconds: float | None, buffer: float | None
-) -> TraceQuestion:
+def _question(asked: Request) -> TraceQuestion:
+    seconds, buffer, pid = asked.seconds, asked.buffer, asked.pid
     if seconds is not None and not 0 < seconds <= _LONGEST:
         raise typer.BadParameter(f"{seconds:g} is no time to look; give 1 s to 7 days", param_hint="--for")
     if buffer is not None and not _LEAST_BUFFER <= buffer <= _MOST_BUFFER:
@@ -94,10 +99,10 @@ def _question(
             f"{buffer:g} is no size; give 0.01 to {_MOST_BUFFER:g} MB a processor", param_hint="--buffer"
         )
     return TraceQuestion(
-        port=None if port is None else port_of(port)[1],
+        port=None if asked.port is None else port_of(asked.port)[1],
         pids=() if pid is None else pids_of(pid),
         name=None if pid is None or is_whole(pid) else pid,
-        peer=None if peer is None else parse_peer(peer),
+        peer=None if asked.peer is None else parse_peer(asked.peer),
         seconds=float("inf") if seconds is None else seconds,
         buffer=buffer,
     )

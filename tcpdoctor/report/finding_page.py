@@ -226,8 +226,8 @@ def change_lines(change: "PlannedChange", *, lasts: bool = True) -> list[Block]:
         said.append(Prose(change.conflict.rpartition(": ")[2], "settled"))
     if change.boot and lasts:
         said.append(Prose(change.boot, "next boot"))
-    key, _, values = change_words(change).partition(": ")
-    return [Title(f": {values} ({', '.join(change.rules)})", key), Inset(tuple(said), 2)]
+    title = f": {_values(change)} ({', '.join(change.rules)})"
+    return [Title(title, change.key), Inset(tuple(said), 2)]
 
 
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?]) (?=[A-Z0-9])")
@@ -245,11 +245,15 @@ _LONGEST_VALUE = 60
 
 def change_words(change: "PlannedChange") -> str:
     """Say what a setting holds and shall hold; of a long list its beginning."""
+    return f"{change.key}: {_values(change)}"
+
+
+def _values(change: "PlannedChange") -> str:
     now, value = value_words(change.now), value_words(change.value)
     added = [each for each in value.split(",") if each not in set(now.split(","))]
     if len(now) > _LONGEST_VALUE and len(added) < value.count(","):
-        return f"{change.key}: {now.count(',') + 1:,} entries -> these and {_beginning(','.join(added))}"
-    return f"{change.key}: {_beginning(now)} -> {_beginning(value)}"
+        return f"{now.count(',') + 1:,} entries -> these and {_beginning(','.join(added))}"
+    return f"{_beginning(now)} -> {_beginning(value)}"
 
 
 def _beginning(text: str) -> str:
