@@ -13,29 +13,23 @@ from tcpdoctor.lab import (
     limits,
     listening,
     loss,
-    meeting,
     proxying,
-    restarting,
     tracing,
 )
-from tcpdoctor.lab import receiving as memory
 from tcpdoctor.lab.scenario import Scenario
 
 _FAMILIES = (
     closing,
     close_wait,
     ending,
-    restarting,
     binding,
     connecting,
-    meeting,
     keepalive,
     limits,
     proxying,
     config,
     listening,
     loss,
-    memory,
     tracing,
 )
 

@@ -19,8 +19,8 @@ from tcpdoctor.kernel.standing import read_halt
 from tcpdoctor.lab.closing import ended_and_not_closed
 from tcpdoctor.lab.connecting import unanswered
 from tcpdoctor.lab.keepalive import dead_server
+from tcpdoctor.lab.loss import left_unread
 from tcpdoctor.lab.pairs import connect_pair, listen, wait_until
-from tcpdoctor.lab.receiving import left_unread
 from tcpdoctor.report.document import as_json
 from tcpdoctor.report.page import page_text
 from tcpdoctor.report.process_text import process_page

@@ -42,6 +42,7 @@ from tcpdoctor.lab.keepalive import (
     read_what_is_there,
     requests_that_never_left,
 )
+from tcpdoctor.lab.loss import left_unread
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.packets import go_deaf, hear_again
 from tcpdoctor.lab.pairs import (
@@ -54,7 +55,6 @@ from tcpdoctor.lab.pairs import (
     steady_traffic,
     wait_until,
 )
-from tcpdoctor.lab.receiving import left_unread
 
 from .checks import check, evidence, findings, lines_of, only_finding, the_finding
 from .refusal import needs_known_machine, refuse_netlink

@@ -16,6 +16,7 @@ from tcpdoctor.lab.loss import (
     filter_reverse_path,
     narrow_way_out,
     refused,
+    shrunk_buffers,
 )
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.packets import (
@@ -25,7 +26,6 @@ from tcpdoctor.lab.packets import (
     send_stray_segments,
 )
 from tcpdoctor.lab.pairs import again_and_again, steady_traffic
-from tcpdoctor.lab.receiving import shrunk_buffers
 
 from .checks import check, evidence, findings, output_of, reason_unchecked, severities, the_finding
 from .slow_pages import reading_into_late_pages
