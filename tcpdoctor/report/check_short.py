@@ -26,7 +26,7 @@ from tcpdoctor.report.check_text import (
     worst_line,
 )
 from tcpdoctor.report.host import clock, plural, source_words, utc
-from tcpdoctor.report.style import Style, TextForm
+from tcpdoctor.report.style import NO_BREAK, Style, TextForm
 from tcpdoctor.report.table import cut
 
 MOST_SHOWN = 10
@@ -233,7 +233,7 @@ def _unanswered(diagnosis: Diagnosis, style: Style, indent: str = "") -> list[st
 def _nothing(check: Check, style: Style) -> list[str]:
     readings = state_readings(check.samples.after.census)
     counted = [
-        f"{reading:,} {state.key}"
+        f"{reading:,}{NO_BREAK}{state.key}"
         for state, reading in readings.items()
         if not isinstance(reading, Missing) and reading and state is not TcpState.BOUND
     ]
@@ -241,8 +241,9 @@ def _nothing(check: Check, style: Style) -> list[str]:
     sockets = "sockets unknown" if unknown else "  ".join(counted) or "no TCP socket"
     unanswered = _unanswered(check.diagnosis, style, "   ")
     if not unanswered:
-        sockets += f"    {checked(check.diagnosis)} of {plural(check.diagnosis.rules, 'rule')} answered"
-    lines = [style.wrap(sockets.replace("  ", "\u00a0\u00a0"), "    ")]
+        answered = f"{checked(check.diagnosis)} of {plural(check.diagnosis.rules, 'rule')} answered"
+        sockets += f"    {answered.replace(' ', NO_BREAK)}"
+    lines = [style.wrap(sockets, "    ")]
     lines += [*unjudged_lines(check, style, "    "), *too_early_lines(check, style, "    "), *unanswered]
     if status(check) == "ok" and check.samples.after.namespace_name is None:
         lines += _hints(style)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from tcpdoctor.answers.facts import FactRow, FactsAnswer
-from tcpdoctor.report.host import plural
+from tcpdoctor.report.host import plural, where_words
 from tcpdoctor.report.page import Block, Inset, Prose, Section, Table, Title
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.table import Column
@@ -49,8 +49,7 @@ def facts_page(answer: FactsAnswer, _style: Style) -> list[Block]:
 def _head(answer: FactsAnswer) -> list[Block]:
     host = answer.host
     samples = f"two samples, {answer.window_s:.1f} s apart" if answer.window_s else "one sample, so no growth"
-    name = f" ({host.namespace_name})" if host.namespace_name else ""
-    where = f"Linux {host.kernel}, network namespace {host.namespace}{name}"
+    where = where_words(host.kernel, host.namespace, host.namespace_name)
     return [
         Title(f"{host.name}: facts that rules may use"),
         Prose(f"{answer.taken_at}, {where}, {samples}"),

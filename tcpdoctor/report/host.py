@@ -18,6 +18,12 @@ def host_json(host: str, kernel: str, namespace: int, namespace_name: str | None
     return {"name": host, "kernel": kernel, "namespace": str(namespace), "namespace_name": namespace_name}
 
 
+def where_words(kernel: str, namespace: int | str, namespace_name: str | None) -> str:
+    """Say where it was: ``Linux 6.18.44, network namespace 4026532177 (blue)``."""
+    named = f" ({namespace_name})" if namespace_name else ""
+    return f"Linux {kernel}, network namespace {namespace}{named}"
+
+
 def utc(seconds: float) -> str:
     """Return seconds since 1970 as ``2026-11-20T12:00:00Z``."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

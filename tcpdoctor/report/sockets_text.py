@@ -14,7 +14,7 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld, Owner
 from tcpdoctor.kernel.sockopts import Linger, OptionValue, PortRange
 from tcpdoctor.kernel.states import TcpState, Timer
-from tcpdoctor.report.host import plural, utc
+from tcpdoctor.report.host import plural, utc, where_words
 from tcpdoctor.report.page import Block, Entries, Fields, Item, Prose, Section, Table, Title
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.table import Column
@@ -44,7 +44,7 @@ def sockets_page(answer: Sockets, _style: Style, columns: Sequence[str] = ()) ->
         remarks.insert(0, Prose(f"{left:,} more are not shown; {narrower}.", apart=True))
     return [
         Title(f"{host.host}: {plural(survey.total, 'TCP socket')}"),
-        Prose(f"{utc(answer.taken_at)}, Linux {host.kernel}, network namespace {host.namespace}"),
+        Prose(f"{utc(answer.taken_at)}, {where_words(host.kernel, host.namespace, host.namespace_name)}"),
         Section("", tuple(_rows(answer, columns))),
         *remarks,
     ]
@@ -270,7 +270,7 @@ def udp_sockets_page(answer: UdpSockets, _style: Style, columns: Sequence[str] =
         remarks.insert(0, Prose(f"{left:,} more are not shown; {narrower}.", apart=True))
     return [
         Title(f"{host.name}: {plural(answer.total, 'UDP socket')}"),
-        Prose(f"{answer.taken_at}, Linux {host.kernel}, network namespace {host.namespace}"),
+        Prose(f"{answer.taken_at}, {where_words(host.kernel, host.namespace, host.namespace_name)}"),
         *([Section("", (_udp_rows(answer.sockets, columns),))] if answer.sockets else []),
         *remarks,
     ]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tcpdoctor.answers.states import Row, RowStates, StatesAnswer
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.report.host import plural
+from tcpdoctor.report.host import plural, where_words
 from tcpdoctor.report.page import Bar, Bars, Block, Fields, Inset, Prose, Section, Table, Title
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.table import Column
@@ -39,14 +39,13 @@ def states_page(answer: StatesAnswer, style: Style) -> list[Block]:
         for state, number in readings.items()
         if isinstance(number, Missing)
     ]
-    blocks: list[Block] = [
-        Bars(tuple(_bar(state, number, style) for state, number in counts.items() if number), _LABEL)
-    ]
+    bars = (Bar(state, number, _whose(answer, state, style)) for state, number in counts.items() if number)
+    blocks: list[Block] = [Bars(tuple(bars), _LABEL)]
     blocks += [Fields((("none", ", ".join(empty)),), _LABEL, faint=True)] if empty else []
     blocks += [Fields(tuple(unknown), _LABEL)] if unknown else []
     page: list[Block] = [
         Title(f"{host.name}: {total}"),
-        Prose(f"{answer.taken_at}, Linux {host.kernel}, network namespace {host.namespace}"),
+        Prose(f"{answer.taken_at}, {where_words(host.kernel, host.namespace, host.namespace_name)}"),
         Section("", (Inset(tuple(blocks), 2),)),
     ]
     if "states" in answer.missing:
@@ -54,10 +53,14 @@ def states_page(answer: StatesAnswer, style: Style) -> list[Block]:
     return [*page, *(_grouped(answer) if answer.grouped_by is not None else [])]
 
 
-def _bar(state: str, number: int, style: Style) -> Bar:
-    """A sick state says how to see whose it is."""
-    ask = style.asks(f"tcpdoctor explain {state.replace('_', '-')}")
-    return Bar(state, number, f"whose: {ask}" if state in _ASK_WHOSE else "")
+def _whose(answer: StatesAnswer, state: str, style: Style) -> str:
+    """Of a sick state who has most where that was asked, else how to see it: to search takes its time."""
+    if state not in _ASK_WHOSE:
+        return ""
+    if answer.grouped_by == "process" and answer.by and not isinstance(answer.by, Missing):
+        most = max(answer.by, key=lambda row: row.states._asdict()[state] or 0)
+        return f"{most.key}: {most.states._asdict()[state] or 0:,}"
+    return f"whose: {style.asks(f'tcpdoctor explain {state}'.replace('_', '-'))}"
 
 
 def _grouped(answer: StatesAnswer) -> list[Block]:

@@ -46,6 +46,11 @@ def test_a_healthy_host_is_told_in_five_lines_where_to_go_on():
     ]
 
 
+def test_a_number_stays_with_its_state_however_narrow_the_terminal_is():
+    lines = short(width=40)[2:4]
+    assert lines == ["    12 established  120 fin_wait_2", "    4 listen    20 of 20 rules answered"]
+
+
 def test_where_the_output_is_no_terminal_the_date_is_told():
     assert short()[0].endswith("2026-11-20T12:00:00Z, 1 s apart")
 

@@ -48,6 +48,15 @@ def test_text_has_a_line_for_every_state_that_has_sockets_and_names_the_others()
     ]
 
 
+def test_by_process_a_sick_state_is_marked_with_who_has_most_of_it():
+    rows = (("nginx (700)", {TcpState.FIN_WAIT_2: 19}), ("crawler (801)", {TcpState.FIN_WAIT_2: 101}))
+    told = answer("process", rows)._replace(host=PLAINLY.host._replace(namespace_name="blue"))
+    lines = page_text(states_page(told, PLAIN), PLAIN).splitlines()
+    assert lines[1].endswith("network namespace 4026531840 (blue)")
+    (line,) = [line for line in lines if line.startswith("  fin_wait_2 ")]
+    assert line.endswith("  crawler (801): 101")
+
+
 def test_rows_say_what_they_consist_of():
     lines = page_text(states_page(BY_PORT, PLAIN), PLAIN).splitlines()
     assert lines[lines.index("By local port") + 1 :] == [
