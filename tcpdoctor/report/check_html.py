@@ -128,8 +128,10 @@ def _tiles(check: Check) -> str:
         number = count_of(diagnosis, severity)
         tiles.append((severity.key, str(number), f"is-{severity.key}" if number else "none"))
     tiles.append(("rules checked", str(checked(diagnosis)), "plain"))
-    skipped = len(unchecked_rules(diagnosis))
-    tiles.append(("without full answer", str(skipped), "is-unknown" if skipped else "none"))
+    asked = {rule.rule for rule in diagnosis.unchecked if rule.applies}
+    tiles.append(("without full answer", str(len(asked)), "is-unknown" if asked else "none"))
+    if elsewhere := unchecked_rules(diagnosis) - asked:
+        tiles.append(("do not apply here", str(len(elsewhere)), "none"))
     items = "".join(
         f'<li class="{kind}"><b>{number}</b><span>{name}</span></li>' for name, number, kind in tiles
     )

@@ -14,7 +14,7 @@ from tcpdoctor.report.check_html import check_html
 from tcpdoctor.report.style import PLAIN
 from tests.facts.samples import CONNECTION
 from tests.facts.samples import INFO as TCP_INFO
-from tests.report.examples import CENSUS, CRITICAL, FINDING, HIDDEN, SNAPSHOT, check
+from tests.report.examples import CENSUS, CRITICAL, FINDING, HIDDEN, INAPPLICABLE, SNAPSHOT, check
 from tests.report.hostile import NASTY_FINDING
 
 VOID = {"meta", "link", "br"}
@@ -153,3 +153,9 @@ def test_the_contents_say_how_many_more_have_the_same():
     many = [CRITICAL._replace(label=f"0.0.0.0:{number}") for number in range(50)]
     contents = check_html(check(*many, FINDING)).partition('class="toc"')[2].partition("</ul>")[0]
     assert re.findall(r'<span class="whom">([^<]*)<', contents) == ["0.0.0.0:0 and 49 more", FINDING.label]
+
+
+def test_a_rule_that_does_not_apply_is_not_counted_as_one_without_an_answer():
+    told = re.sub(r"<[^>]*>", " ", check_html(check(unchecked=[HIDDEN, INAPPLICABLE])))
+    assert re.search(r"\b1 +without full answer +1 +do not apply here\b", told)
+    assert "do not apply here" not in check_html(check(unchecked=[HIDDEN]))
