@@ -65,6 +65,7 @@ class FleetExample(NamedTuple):
     subject: str
     summary: str
     headline: Annotated[str, Is("In a line; empty where the host's version does not say.")]
+    namespace: Annotated[str, Is("How its network namespace is called; empty of one without a name.")]
 
 
 class FleetFinding(NamedTuple):
@@ -443,7 +444,7 @@ class Fleet:
         groups = []
         for told, name, namespace, taken_at in (self._told[kind] for kind in ranks):
             key = told.rule, told.severity
-            shown = FleetExample(name, told.label, told.summary, told.headline)
+            shown = FleetExample(name, told.label, told.summary, told.headline, told.within)
             groups.append(
                 FleetFinding(
                     told.rule,

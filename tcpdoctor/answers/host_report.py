@@ -84,6 +84,8 @@ class ToldFinding(NamedTuple):
     impact: str
     fixes: tuple[FleetFix, ...]
     wrong_fixes: tuple[WrongFix, ...]
+    within: str = ""
+    """How its network namespace is called; empty where it has no name, as the host's own."""
 
 
 class HostLook(NamedTuple):
@@ -179,12 +181,15 @@ def _check(document: dict[str, object]) -> HostLook:
     said = document.get("status")
     if said not in STATUSES:
         _refuse("status", said, f"one of {', '.join(STATUSES)}")
-    findings = tuple(_finding(one, number) for number, one in enumerate(_list(document, "findings")))
+    place = _object(document.get("host"), "host")
+    names = [_text(place, key, 64) for key in ("namespace", "namespace_name")]
+    findings = tuple(
+        _finding(one, number)._replace(within=names[1])
+        for number, one in enumerate(_list(document, "findings"))
+    )
     unchecked = _list(document, "unchecked")
     found = {"ok", said, *(finding.severity.key for finding in findings)}
     status = max((one for one in STATUSES if one in found), key=STATUSES.index)
-    place = _object(document.get("host"), "host")
-    names = [_text(place, key, 64) for key in ("namespace", "namespace_name")]
     return HostLook(
         host=host,
         namespace=" ".join(name for name in names if name),

@@ -7,7 +7,7 @@ all that the hosts said.
 from collections.abc import Iterable
 from itertools import islice
 
-from tcpdoctor.answers.fleet import FleetAnswer, FleetFinding, FleetHost, sick_hosts
+from tcpdoctor.answers.fleet import FleetAnswer, FleetExample, FleetFinding, FleetHost, sick_hosts
 from tcpdoctor.answers.host_report import STATUSES, FleetFix
 from tcpdoctor.kernel.text import name_a_few
 from tcpdoctor.report.check_short import MOST_SHOWN, remedy_lines
@@ -68,8 +68,13 @@ def example_words(finding: FleetFinding) -> str:
     seen = finding.example
     if seen is None or not seen.summary:
         return ""
-    subject = f", {seen.subject}" if seen.subject and seen.subject != seen.host else ""
-    return f"For example {seen.host}{subject}: {seen.summary}"
+    return f"For example {_example_place(seen)}: {seen.summary}"
+
+
+def _example_place(seen: FleetExample) -> str:
+    """Which host, network namespace and subject it was; a command is to be typed there."""
+    named = (seen.host, seen.namespace and f"netns {seen.namespace}", seen.subject)
+    return ", ".join(dict.fromkeys(word for word in named if word))
 
 
 def whose_words(finding: FleetFinding) -> str:
@@ -216,8 +221,7 @@ def _finding_lines(finding: FleetFinding, answer: FleetAnswer, style: Style) -> 
     seen = finding.example
     words = finding.title
     if seen is not None and seen.headline:
-        who = f"{seen.host}, {seen.subject}" if seen.subject not in ("", seen.host) else seen.host
-        words = f"{who}: {seen.headline}"
+        words = f"{_example_place(seen)}: {seen.headline}"
     lines.append(style.wrap(words, _INDENT))
     typed = next((fix.commands[0] for fix in finding.fixes if fix.commands), None)
     title = finding.fixes[0].title if finding.fixes else f"tcpdoctor explain {finding.rule}"

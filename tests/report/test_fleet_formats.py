@@ -231,3 +231,12 @@ def test_what_a_host_counted_and_did_not_tell_is_counted():
     ]
     (host,) = answer(report("web1", finding("a"), untold=untold)).hosts
     assert (host.findings[0].subjects, host.findings_not_told) == (42, 2)
+
+
+@EVERY_FORMAT
+def test_a_finding_of_another_namespace_names_it_for_its_commands_are_to_be_typed_there(render):
+    inside = {"name": "web1", "kernel": "6.1", "namespace": "4026532177", "namespace_name": "blue"}
+    text = render(answer(report("web1", finding("a", summary="Seen here.", headline="so many"), host=inside)))
+    assert "blue" in text
+    if render is not fleet_json_text:
+        assert "web1, netns blue, " in re.sub(r"<[^>]*>|\\", "", text)
