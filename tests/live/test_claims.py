@@ -5,6 +5,7 @@ import errno
 import select
 import socket
 import struct
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -24,6 +25,62 @@ CLOSED_FIRST = 7
 _TCP_INFO_OPTIONS, _TIMESTAMPS, _SACK, _WINDOW_SCALING = 5, 1, 2, 4
 _ECN_FLAGS = 0xC0
 _ICMP_UNREACHABLE, _ICMP_TIME_EXCEEDED, _ICMP_PARAMETER_PROBLEM = 3, 11, 12
+
+
+_ETH_P_ARP = 0x0806
+_HERE, _AWAY = "192.0.2.1", "203.0.113.7"
+
+
+def arp_answers() -> tuple[list[bool], int]:
+    """Whether an ARP request from an address that is routed elsewhere is answered, by rp_filter 0 and 1."""
+    for line in (
+        "link set lo up",
+        "link add v0 type veth peer name v1",
+        f"addr add {_HERE}/24 dev v0",
+        "link set v0 up",
+        "link set v1 up",
+        "route add 203.0.113.0/24 dev lo",
+    ):
+        subprocess.run(["ip", *line.split()], check=True)
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ARP)) as wire:
+        wire.bind(("v1", _ETH_P_ARP))
+        wire.settimeout(0.2)
+        mine = wire.getsockname()[4]
+        request = struct.pack("!6s6sH", b"\xff" * 6, mine, _ETH_P_ARP) + struct.pack(
+            "!HHBBH6s4s6s4s",
+            1,
+            0x0800,
+            6,
+            4,
+            1,
+            mine,
+            socket.inet_aton(_AWAY),
+            bytes(6),
+            socket.inet_aton(_HERE),
+        )
+        answered = []
+        for value in (0, 1):
+            write_sysctl("net.ipv4.conf.v0.rp_filter", value)
+            write_sysctl("net.ipv4.conf.all.rp_filter", value)
+            answered.append(_is_answered(wire, request))
+    counters = read_counters().counters
+    return answered, counters["TcpExt.IPReversePathFilter"]
+
+
+def _is_answered(wire: socket.socket, request: bytes) -> bool:
+    """Ask until an answer comes; three times without one is none (a link may just come up)."""
+    for _attempt in range(3):
+        wire.send(request)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                frame = wire.recv(64)
+                if struct.unpack_from("!H", frame, 20)[0] == 2:
+                    return True
+    return False
+
+
+def test_the_reverse_path_filter_leaves_arp_unanswered_and_counts_nothing(in_namespace):
+    assert in_namespace(arp_answers) == ([True, False], 0)
 
 
 def minisockets_kept(limit: int) -> tuple[int, list[str]]:
