@@ -6,6 +6,7 @@ limit is not. States, timers and headings are translated, names of protocols are
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_pton
@@ -99,6 +100,7 @@ _NOT_NAMED = Missing(
 )
 _NOT_ALL = Missing(f"some of its sockets could not be read; {ASK_FOR_SS}")
 _CUT = "netstat without -W cuts addresses, so different peers may look like one; ask for: ss -tan"
+_CUT_INODE = Missing(f"inodes stand there twice, so they are cut; {ASK_FOR_SS}")
 _IPV4 = Missing("an IPv4 socket has no IPV6_V6ONLY")
 
 
@@ -267,6 +269,9 @@ class _Rows:
             self.sockets = [
                 row._replace(owner=_NO_ROOT) if row.owner is _NOT_NAMED else row for row in self.sockets
             ]
+        inodes = Counter(row.inode for row in self.sockets if row.inode)
+        if any(number > 1 and not isinstance(inode, Missing) for inode, number in inodes.items()):
+            self.sockets = [row._replace(inode=_CUT_INODE) if row.inode else row for row in self.sockets]
         return self.sockets
 
 
