@@ -7,13 +7,14 @@ import fcntl
 import functools
 import gc
 import os
+import re
 import shutil
 import signal
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from importlib import import_module
 from itertools import chain, groupby
 from pathlib import Path
@@ -55,7 +56,8 @@ def in_namespace() -> Callable[..., Any]:
         pytest.skip(reason)
 
     def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        answer = in_private_namespace(_noting_absence, function, *args, **kwargs)
+        with children_get_a_small_table():
+            answer = in_private_namespace(_noting_absence, function, *args, **kwargs)
         if isinstance(answer, Lacking):
             pytest.skip(f"this kernel lacks {answer.what}")
         return answer
@@ -103,6 +105,7 @@ class Lacking(NamedTuple):
 
 TABLE = 16384
 """Places for connections; the machine's own table has 262,144 on a host with 32 GiB."""
+CHILDREN_GET = "net.ipv4.tcp_child_ehash_entries"
 OF_THE_TABLE = ("net.ipv4.tcp_max_tw_buckets", "net.ipv4.tcp_max_syn_backlog")
 """Settings whose default is computed from its size."""
 CLONE_NEWNET = 0x40000000
@@ -114,17 +117,39 @@ def take_a_small_table() -> None:
     A listing goes through the whole table, which takes 8 ms for the machine's, however few sockets a
     namespace has. Kernels before 6.1, and those that refuse it, leave us where we are.
     """
+    with contextlib.suppress(OSError):
+        if _of_the_table() and not _has_a_small_table():
+            write_sysctl(CHILDREN_GET, TABLE)
+            if ctypes.CDLL(None).unshare(CLONE_NEWNET) != 0:
+                write_sysctl(CHILDREN_GET, 0)
+                return
+            bring_up("lo")
+        for name, value in _of_the_table().items():
+            write_sysctl(name, value)
+
+
+@functools.cache
+def _of_the_table() -> Mapping[str, str]:
+    """What those settings are where the table is the machine's."""
+    return {name: _path_of(name).read_text().strip() for name in OF_THE_TABLE}
+
+
+def _has_a_small_table() -> bool:
+    path = _path_of("net.ipv4.tcp_ehash_entries")
+    return path.exists() and path.read_text().strip() == str(TABLE)
+
+
+@contextlib.contextmanager
+def children_get_a_small_table() -> Iterator[None]:
+    """Let namespaces that are made meanwhile begin with one, where that is no setting of the machine."""
+    if not (_hosts_network and _has_a_small_table()):
+        yield
+        return
+    write_sysctl(CHILDREN_GET, TABLE)
     try:
-        defaults = {name: _path_of(name).read_text() for name in OF_THE_TABLE}
-        write_sysctl("net.ipv4.tcp_child_ehash_entries", TABLE)
-    except OSError:
-        return
-    if ctypes.CDLL(None).unshare(CLONE_NEWNET) != 0:
-        write_sysctl("net.ipv4.tcp_child_ehash_entries", 0)
-        return
-    bring_up("lo")
-    for name, value in defaults.items():
-        write_sysctl(name, value.strip())
+        yield
+    finally:
+        write_sysctl(CHILDREN_GET, 0)
 
 
 def _path_of(name: str) -> Path:
@@ -233,9 +258,10 @@ def _lock_within(lock: IO[str], seconds: float, what: str) -> None:
 
 
 def _run(*command: object) -> None:
-    done = subprocess.run(
-        [*map(str, command)], capture_output=True, text=True, check=False, cwd="/", timeout=PATIENCE
-    )
+    with in_the_hosts_network():
+        done = subprocess.run(
+            [*map(str, command)], capture_output=True, text=True, check=False, cwd="/", timeout=PATIENCE
+        )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
@@ -288,16 +314,85 @@ def pytest_collection_finish() -> None:
     """Let the collector of circles pass over what collecting has made: a million objects that stay.
 
     Each whole collection would go through them, also in every child that a test forks: looking at one there
-    copies its page.
+    copies its page. And let those pages be large ones, so that a fork copies a table of fewer: half its time.
     """
     gc.collect()
     gc.freeze()
+    _ask_for_large_pages()
 
 
-def pytest_configure() -> None:
-    """A shell ignores SIGINT for what it starts in the background, nohup SIGHUP; our commands must not."""
+_LARGE = 1 << 21
+_MADV_COLLAPSE = 25
+
+
+def _ask_for_large_pages() -> None:
+    """Kernels before 6.1 do not know the call, and nothing is lost."""
+    anonymous = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-p 00000000 00:00 0\s*(?:\[heap\]\s*)?$")
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        places = [(int(found[1], 16), int(found[2], 16)) for line in maps if (found := anonymous.match(line))]
+    advise = ctypes.CDLL(None).madvise
+    for begin, end in places:
+        for address in range(-(-begin // _LARGE) * _LARGE, end - _LARGE + 1, _LARGE):
+            advise(ctypes.c_void_p(address), ctypes.c_size_t(_LARGE), _MADV_COLLAPSE)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let what tests start be as on a quiet host.
+
+    A shell ignores SIGINT for what it starts in the background, nohup SIGHUP; our commands must not.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
+        _leave_the_hosts_network()
+
+
+_hosts_network: list[int] = []
+"""A descriptor of the namespace in which this process began, once it has left that."""
+
+
+def _leave_the_hosts_network() -> None:
+    """Let the tests of this process begin in a network namespace of its own, where root may make one.
+
+    Commands that look at "the host" find a small table of connections there, and neither sockets of other
+    tests nor, among all processes of the machine, whose those are.
+    """
+    here = os.open("/proc/self/ns/net", os.O_RDONLY)
+    with contextlib.suppress(OSError):
+        _of_the_table()  # remembered before we leave
+    if os.geteuid() != 0 or ctypes.CDLL(None).unshare(CLONE_NEWNET) != 0:
+        os.close(here)
+        return
+    _hosts_network.append(here)
+    bring_up("lo")
+    take_a_small_table()
+
+
+@contextlib.contextmanager
+def in_the_hosts_network() -> Iterator[None]:
+    """Go back where this process began, for what needs the machine's own network or settings."""
+    if not _hosts_network:
+        yield
+        return
+    here = os.open("/proc/self/ns/net", os.O_RDONLY)
+    try:
+        _enter(_hosts_network[0])
+        yield
+    finally:
+        _enter(here)
+        os.close(here)
+
+
+@pytest.fixture
+def hosts_network() -> Iterator[None]:
+    """Run the test in the network namespace in which the whole run was started."""
+    with in_the_hosts_network():
+        yield
+
+
+def _enter(namespace: int) -> None:
+    if ctypes.CDLL(None).setns(namespace, CLONE_NEWNET) != 0:
+        raise OSError("setns() of a network namespace that we came from")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -14,7 +14,7 @@ import pytest
 from tests.schemas import described
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-pytestmark = pytest.mark.first
+pytestmark = [pytest.mark.first, pytest.mark.usefixtures("hosts_network")]
 
 _about = spec_from_file_location("one_file", CHECKOUT / "integrations" / "one_file.py")
 packer = module_from_spec(_about)

@@ -308,7 +308,7 @@ def settings_of_the_network():
     return {path for path in found if not re.search("/(?:conf|neigh)/(?!all/|default/)", path)}
 
 
-def test_settings_of_the_machine_are_those_that_a_fresh_namespace_lacks(in_namespace):
+def test_settings_of_the_machine_are_those_that_a_fresh_namespace_lacks(in_namespace, hosts_network):
     inside = in_namespace(settings_of_the_network)
     assert [path for path in sorted(inside) if is_machine_wide(path)] == []
     lacking = settings_of_the_network() - inside  # none, where this is no initial namespace itself
@@ -405,7 +405,7 @@ def test_a_long_list_of_reserved_ports_is_read_whole(in_namespace):
     assert in_namespace(look) == tuple((port, port) for port in ports)
 
 
-def test_the_identity_is_that_of_the_machine_outside():
+def test_the_identity_is_that_of_the_machine_outside(hosts_network):
     identity = read_identity()
     assert f"net:[{identity.namespace}]" == os.readlink("/proc/thread-self/ns/net")
     assert identity.initial_namespace is os.path.exists("/proc/sys/net/ipv4/tcp_mem")

@@ -63,7 +63,7 @@ def hold_until_told(ready: int, told: int) -> None:
         os.read(told, 1)
 
 
-def test_memory_and_orphans_of_all_namespaces_are_measured_from_the_initial_one(in_namespace):
+def test_memory_and_orphans_of_all_namespaces_are_measured_from_the_initial_one(in_namespace, hosts_network):
     if is_initial_namespace() is not True:
         pytest.skip("this is not the machine's initial network namespace")
     tiny = {"warning_share": 1e-6, "critical_share": 100}

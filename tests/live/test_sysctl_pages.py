@@ -134,7 +134,7 @@ def scopes() -> dict[str, tuple[bool, bool]]:
     }
 
 
-def test_each_scope_is_what_a_fresh_namespace_shows(in_namespace):
+def test_each_scope_is_what_a_fresh_namespace_shows(in_namespace, hosts_network):
     here, inside = scopes(), in_namespace(scopes)
     for page in PAGES:
         if not page.name.startswith("net.") or not here[page.name][0]:
@@ -149,7 +149,7 @@ def test_each_scope_is_what_a_fresh_namespace_shows(in_namespace):
 
 
 @pytest.mark.parametrize("name", ["net.ipv4.tcp_low_latency", "net.ipv4.tcp_fack"])
-def test_what_is_without_effect_can_still_be_written(name):
+def test_what_is_without_effect_can_still_be_written(name, hosts_network):
     page = find_sysctl(name)
     assert page.governs == "Nothing."
     assert os.path.exists(path_of(name))

@@ -113,7 +113,7 @@ def test_another_text_holds_no_counters(text):
 
 
 @pytest.mark.parametrize("command", [["nstat", "-az"], ["nstat", "-zas"], ["netstat", "-s"]])
-def test_the_running_programs_are_read(command, tmp_path):
+def test_the_running_programs_are_read(command, tmp_path, hosts_network):
     environment = {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "LC_ALL": "C",

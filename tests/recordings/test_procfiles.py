@@ -164,7 +164,7 @@ def test_another_text_is_no_file_of_proc(text):
     assert found.notes == ()
 
 
-def test_the_running_kernels_own_files_are_read():
+def test_the_running_kernels_own_files_are_read(hosts_network):
     names = (
         "tcp",
         "tcp6",
