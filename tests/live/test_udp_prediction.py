@@ -11,11 +11,12 @@ from typing import NamedTuple
 from tcpdoctor.diagnosis.bind import ATTEMPTS
 from tcpdoctor.diagnosis.bind_target import Target
 from tcpdoctor.diagnosis.port import answer
-from tcpdoctor.kernel.port_evidence import read_port_evidence
+from tcpdoctor.kernel.port_evidence import read_port_evidence, seen_by
 from tcpdoctor.lab.namespace import write_sysctl
 from tests.live.port_holders import IPV6_V6ONLY, SO_BINDTODEVICE, acting_as
+from tests.live.rare_holders import FOREIGN, IP_FREEBIND, IPV6_FREEBIND
+from tests.live.test_bind_history import ASKED, set_the_scene
 from tests.live.test_bind_prediction import (
-    NEW_ADDRESSES,
     NUMBERS,
     OLD_ADDRESSES,
     VETH,
@@ -24,7 +25,8 @@ from tests.live.test_bind_prediction import (
     uids,
 )
 
-CASES = 103  # a prime; times four attempts
+CASES = int(os.environ.get("TCPDOCTOR_UDP_CASES", "103"))
+"""A prime; times four attempts."""
 
 
 class Holder(NamedTuple):
@@ -40,12 +42,18 @@ class Holder(NamedTuple):
     connected: bool
 
 
+def random_address(chance: random.Random) -> tuple[int, str]:
+    """One in seven is on an address that no interface has (IP_FREEBIND)."""
+    family = chance.choice((socket.AF_INET, socket.AF_INET6))
+    return (family, FOREIGN[family]) if chance.random() < 0.15 else chance.choice(OLD_ADDRESSES)
+
+
 def random_holder(chance: random.Random, other: str) -> Holder:
-    family, address = chance.choice(OLD_ADDRESSES)
+    family, address = random_address(chance)
     reuseaddr, reuseport, v6only, connected = (chance.random() < 0.5 for _ in range(4))
     v6only &= not address.startswith("::ffff:")
     device = chance.choice(("", "", "lo", other if address in ("0.0.0.0", "::") else "lo"))
-    connected &= device != VETH
+    connected &= device != VETH and address not in FOREIGN.values()
     return Holder(family, address, chance.choice(uids()), reuseaddr, reuseport, v6only, device, connected)
 
 
@@ -59,6 +67,10 @@ def hold(holder: Holder, port: int) -> socket.socket | None:
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_V6ONLY, holder.v6only)
     if holder.device:
         sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, holder.device.encode())
+    if holder.address in FOREIGN.values():
+        ipv4 = holder.family == socket.AF_INET
+        level, number = (socket.IPPROTO_IP, IP_FREEBIND) if ipv4 else (socket.IPPROTO_IPV6, IPV6_FREEBIND)
+        sock.setsockopt(level, number, 1)
     try:
         sock.bind((holder.address, port))
     except OSError:
@@ -72,31 +84,35 @@ def hold(holder: Holder, port: int) -> socket.socket | None:
     return sock
 
 
-def compare_udp(seed: int) -> tuple[Counter[str], list[object]]:
+def compare_udp(seed: int, cases: int = CASES) -> tuple[Counter[str], list[object]]:
     chance = random.Random(seed)
     devices = make_devices()
     other = VETH if has_veth(devices) else "lo"
     seen: Counter[str] = Counter()
     wrong: list[object] = []
-    for number in range(CASES):
+    for number in range(cases):
         port = 20_000 + number
-        holders = [random_holder(chance, other) for _ in range(chance.choice((1, 1, 2, 3)))]
+        write_sysctl("net.ipv6.bindv6only", 0)
+        holders = [random_holder(chance, other) for _ in range(chance.choice((1, 1, 2, 3, 5, 19)))]
         with contextlib.ExitStack() as keep:
             made = [(holder, sock) for holder in holders if (sock := hold(holder, port))]
             for _, sock in made:
                 keep.enter_context(sock)
-            family, address = chance.choice(NEW_ADDRESSES)
+            gone = [one for one in made[1:] if chance.random() < 0.2]
+            for _, sock in gone:
+                sock.close()
+            set_the_scene(chance, port)
+            family, address = chance.choice(ASKED)
             uid, device = chance.choice(uids()), chance.choice(("", "", "lo", other))
-            write_sysctl("net.ipv6.bindv6only", chance.choice((0, 0, 1)))
             version = 4 if family == socket.AF_INET else 6
             target = Target(version, address, 0, port, devices[device], "udp")
-            evidence = read_port_evidence(port)._replace(uid=uid)
+            evidence = seen_by(read_port_evidence(port), uid)
             for options, foretold in zip(ATTEMPTS, answer(target, evidence).attempts, strict=True):
                 kernel = really(family, target, options, uid, device)
                 seen[f"{'certain' if foretold.certain else 'uncertain'} {kernel}"] += 1
                 if foretold.certain and foretold.bind != kernel:
-                    wrong.append(([h for h, _ in made], target, uid, options, kernel, foretold))
-        write_sysctl("net.ipv6.bindv6only", 0)
+                    past = [holder for holder, _ in made], [holder for holder, _ in gone]
+                    wrong.append((*past, target, uid, options, kernel, foretold))
     return seen, wrong
 
 

@@ -1,0 +1,176 @@
+"""Holders of a port as few programs make them: with rare options, over MPTCP, with flags changed later."""
+
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
+
+from tcpdoctor.lab.namespace import write_sysctl
+from tests.live.port_holders import SO_BINDTODEVICE, Stage, acting_as, loopback
+
+MPTCP = 262
+IP_FREEBIND, IP_TRANSPARENT, IP_BIND_ADDRESS_NO_PORT, IP_LOCAL_PORT_RANGE = 15, 19, 24, 51
+IPV6_TRANSPARENT, IPV6_FREEBIND = 75, 78
+FOREIGN = {socket.AF_INET: "10.98.0.7", socket.AF_INET6: "2001:db8::7"}
+"""Addresses of no interface."""
+
+
+class MptcpStage(Stage):
+    """A stage whose sockets are MPTCP's."""
+
+    def new(self) -> socket.socket:
+        recipe = self.recipe
+        with acting_as(recipe.uid):
+            sock = socket.socket(recipe.family, socket.SOCK_STREAM, MPTCP)
+        self.open.callback(sock.close)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, recipe.reuseaddr)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, recipe.reuseport)
+        if recipe.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, recipe.v6only)
+        if recipe.device:
+            sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, recipe.device.encode())
+        return sock
+
+    def client(self) -> socket.socket:
+        sock = socket.socket(self.recipe.family, socket.SOCK_STREAM, MPTCP)
+        self.open.callback(sock.close)
+        target = {"0.0.0.0": "127.0.0.1", "::": "::1", "::ffff:0.0.0.0": "::ffff:127.0.0.1"}
+        sock.connect((target.get(self.recipe.address, self.recipe.address), self.port))
+        return sock
+
+
+def _as_mptcp(stage: Stage) -> MptcpStage:
+    other = MptcpStage(stage.recipe, stage.port)
+    stage.open.callback(other.open.close)
+    return other
+
+
+def mptcp_bound(stage: Stage) -> None:
+    _as_mptcp(stage).bound()
+
+
+def mptcp_listening(stage: Stage) -> None:
+    _as_mptcp(stage).listener()
+
+
+def mptcp_accepted(stage: Stage) -> None:
+    _as_mptcp(stage).accepted()
+
+
+def mptcp_closed(stage: Stage) -> None:
+    ours, _ = _as_mptcp(stage).accepted()
+    ours.close()
+
+
+def mptcp_outgoing(stage: Stage) -> None:
+    """A client over MPTCP that named its port."""
+    sock = _as_mptcp(stage).bound()
+    _connect_somewhere(stage, sock)
+
+
+def foreign(stage: Stage) -> None:
+    """On an address that no interface has: IP_FREEBIND."""
+    _on_a_foreign_address(stage, IP_FREEBIND, IPV6_FREEBIND)
+
+
+def transparent(stage: Stage) -> None:
+    """As a transparent proxy: IP_TRANSPARENT, and listening."""
+    _on_a_foreign_address(stage, IP_TRANSPARENT, IPV6_TRANSPARENT).listen(8)
+
+
+def _on_a_foreign_address(stage: Stage, ipv4: int, ipv6: int) -> socket.socket:
+    sock, family = stage.new(), stage.recipe.family
+    if family == socket.AF_INET:
+        sock.setsockopt(socket.IPPROTO_IP, ipv4, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IPV6, ipv6, 1)
+    sock.bind((FOREIGN[family], stage.port))
+    return sock
+
+
+def address_before_port(stage: Stage) -> None:
+    """IP_BIND_ADDRESS_NO_PORT: its address is chosen by bind(), its port by connect()."""
+    sock = stage.new()
+    sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+    sock.bind((loopback(stage.recipe), 0))
+    with only_port(stage.port):
+        _connect_somewhere(stage, sock)
+
+
+def from_a_range_of_its_own(stage: Stage) -> None:
+    """IP_LOCAL_PORT_RANGE: bind(0) chooses from a range of one port."""
+    sock = stage.new()
+    sock.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, struct.pack("I", stage.port << 16 | stage.port))
+    with only_port(stage.port):
+        sock.bind((stage.recipe.address, 0))
+    if sock.getsockname()[1] != stage.port:
+        raise OSError("another port")
+
+
+def chosen_by_bind(stage: Stage) -> None:
+    """bind(0) chose the port, and connect() left it."""
+    sock = stage.new()
+    with only_port(stage.port):
+        sock.bind((loopback(stage.recipe), 0))
+        _connect_somewhere(stage, sock)
+
+
+def flags_set_later(stage: Stage) -> None:
+    """SO_REUSEADDR and SO_REUSEPORT set after bind(), which is too late for who asks beside it by then."""
+    recipe = stage.recipe
+    stage.recipe = recipe._replace(reuseaddr=False, reuseport=False)
+    sock = stage.bound()
+    stage.recipe = recipe
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, recipe.reuseaddr)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, recipe.reuseport)
+
+
+def listened_once(stage: Stage) -> None:
+    """listen(), then shutdown(): it listens no more, and keeps the port that it bound."""
+    sock = stage.listener()
+    sock.shutdown(socket.SHUT_RDWR)
+
+
+def disconnected(stage: Stage) -> None:
+    """Connected from its port and disconnected by connect(AF_UNSPEC): it keeps the port it bound."""
+    import ctypes
+
+    sock = stage.bound()
+    _connect_somewhere(stage, sock)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.connect(sock.fileno(), bytes(16), 16)
+
+
+def _connect_somewhere(stage: Stage, sock: socket.socket) -> None:
+    server = socket.socket(stage.recipe.family, socket.SOCK_STREAM)
+    stage.open.callback(server.close)
+    server.bind((loopback(stage.recipe), 4))
+    server.listen(8)
+    sock.connect(server.getsockname()[:2])
+
+
+@contextlib.contextmanager
+def only_port(port: int):
+    """The ephemeral range is this port alone for the moment."""
+    write_sysctl("net.ipv4.ip_local_port_range", f"{port} {port}")
+    try:
+        yield
+    finally:
+        write_sysctl("net.ipv4.ip_local_port_range", "32768 60999")
+
+
+RARE: tuple[Callable[[Stage], None], ...] = (
+    mptcp_bound,
+    mptcp_listening,
+    mptcp_accepted,
+    mptcp_closed,
+    mptcp_outgoing,
+    foreign,
+    transparent,
+    address_before_port,
+    from_a_range_of_its_own,
+    chosen_by_bind,
+    flags_set_later,
+    listened_once,
+    disconnected,
+)
