@@ -224,7 +224,8 @@ def _judge(journey: Journey, scene: Scene, free: frozenset[int], doubtful: set[i
         return "port", "EADDRNOTAVAIL", tuple(doubts)
     if free <= doubtful:
         doubts.append(_WHY_DOUBTFUL)
-    if len(free) == 1 and (scene.ports.high - scene.ports.low) % 2 == 0:
+    odd = scene.ports.low < scene.ports.high and (scene.ports.high - scene.ports.low) % 2 == 0
+    if odd and len(free - doubtful) == 1:
         doubts.append(_ODD_RANGE)
     seen = (scene.complete, True if isinstance(scene.use, Missing) else scene.use.complete)
     doubts += [reading.reason for reading in seen if isinstance(reading, Missing)]
@@ -396,8 +397,8 @@ _WHY_DOUBTFUL = (
 )
 
 _ODD_RANGE = (
-    "one port is left, and of a range with an odd number of ports each search of the kernel leaves one out "
-    "(__inet_hash_connect() rounds the number down to an even one)"
+    "one port is left for sure, and of a range with an odd number of ports each search of the kernel leaves "
+    "one out (__inet_hash_connect() rounds the number down to an even one)"
 )
 
 

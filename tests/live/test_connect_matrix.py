@@ -5,10 +5,12 @@ more until they differ.
 """
 
 import contextlib
+import ctypes
 import errno
 import os
 import random
 import socket
+import struct
 import subprocess
 from collections import Counter
 from contextlib import ExitStack
@@ -18,11 +20,12 @@ import pytest
 from tcpdoctor.answers.connect import Client, predict_from_here
 from tcpdoctor.diagnosis.bind import ATTEMPTS
 from tcpdoctor.lab.namespace import write_sysctl
+from tests.live.rare_holders import IP_BIND_ADDRESS_NO_PORT, IP_LOCAL_PORT_RANGE, MPTCP
 
 LOW, PORTS = 40000, 6
-"""An even number, so that every search of the kernel looks at all of them."""
+"""Where holders are; of a range with an odd number of ports a search of the kernel leaves one out."""
 OWN_PORT = 40100
-HOME, SECOND = "127.0.0.1", "127.0.0.2"
+HOME, SECOND, SIX = "127.0.0.1", "127.0.0.2", "::1"
 SCENES = int(os.environ.get("TCPDOCTOR_MATRIX", "41"))
 NOBODY = 65534
 NUMBERS = {"SO_REUSEADDR": socket.SO_REUSEADDR, "SO_REUSEPORT": socket.SO_REUSEPORT}
@@ -36,19 +39,28 @@ class Scene:
         self.server = stack.enter_context(socket.create_server((HOME, 7001), backlog=64))
         self.second = stack.enter_context(socket.create_server((SECOND, 7001), backlog=64))
         self.other = stack.enter_context(socket.create_server((HOME, 7002), backlog=64))
+        self.six = stack.enter_context(socket.create_server((SIX, 7001), family=socket.AF_INET6, backlog=64))
         self.done: list[str] = []
+        self.made: list[socket.socket] = []
 
     def add_holder(self) -> None:
         """Let somebody take a port in one of the ways that there are, if the kernel lets him."""
         name = self.dice.choice(sorted(HOLDERS))
         port = LOW + self.dice.randrange(PORTS) if self.dice.random() < 0.7 else OWN_PORT
         address = self.dice.choice((HOME, SECOND, "0.0.0.0", HOME))
+        before = len(self.made)
         with contextlib.suppress(OSError):
             HOLDERS[name](self, address, port)
             self.done.append(f"{name} {address}:{port}")
+        if self.made[before:] and self.dice.random() < 0.2:
+            for made in self.made[before:]:
+                made.close()
+            self.done.append("and is gone")
 
-    def new_socket(self) -> socket.socket:
-        made = self.stack.enter_context(socket.socket())
+    def new_socket(self, family: int = socket.AF_INET, protocol: int = 0) -> socket.socket:
+        made = self.stack.enter_context(socket.socket(family, socket.SOCK_STREAM, protocol))
+        made.settimeout(1)
+        self.made.append(made)
         for number in NUMBERS.values():
             if self.dice.random() < 0.4:
                 made.setsockopt(socket.SOL_SOCKET, number, 1)
@@ -124,22 +136,97 @@ def refused_with_a_port(scene, address, port):
     made.connect((HOME, 9))
 
 
+def by_ipv6_there(scene, _address, port):
+    made = scene.new_socket(socket.AF_INET6)
+    if scene.dice.random() < 0.4:
+        made.bind((scene.dice.choice(("::", SIX)), port))
+    made.connect(scene.six.getsockname())
+
+
+def mapped_there(scene, _address, _port):
+    """An IPv6 socket's connection to an IPv4 address."""
+    scene.new_socket(socket.AF_INET6).connect((f"::ffff:{HOME}", 7001))
+
+
+def mapped_from_a_port(scene, address, port):
+    made = scene.new_socket(socket.AF_INET6)
+    made.bind((f"::ffff:{address}", port))
+    made.connect((f"::ffff:{HOME}", scene.dice.choice((7001, 7002))))
+
+
+def bound_by_ipv6(scene, _address, port):
+    made = scene.new_socket(socket.AF_INET6)
+    made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, scene.dice.choice((0, 1)))
+    made.bind((scene.dice.choice(("::", "::1")), port))
+
+
+def over_mptcp(scene, address, port):
+    made = scene.new_socket(protocol=MPTCP)
+    if scene.dice.random() < 0.5:
+        made.bind((address, port))
+    made.connect(scene.dice.choice((scene.server, scene.other)).getsockname())
+
+
+def address_before_port(scene, address, _port):
+    made = scene.new_socket()
+    made.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+    made.bind((address, 0))
+    made.connect(scene.dice.choice((scene.server, scene.other)).getsockname())
+
+
+def from_a_range_of_its_own(scene, address, port):
+    made = scene.new_socket()
+    made.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, struct.pack("I", port << 16 | port))
+    if scene.dice.random() < 0.5:
+        made.bind((address, 0))
+    made.connect(scene.dice.choice((scene.server, scene.other)).getsockname())
+
+
+def closed_here_first(scene, address, port):
+    """An orphan in FIN_WAIT_2, whose peer does not close."""
+    made = scene.new_socket()
+    if scene.dice.random() < 0.5:
+        made.bind((address, port))
+    made.connect(scene.dice.choice((scene.server, scene.other)).getsockname())
+    made.close()
+
+
+def time_wait_from_a_port(scene, address, port):
+    made = scene.new_socket()
+    made.bind((address, port))
+    made.connect(scene.second.getsockname())
+    accepted = scene.accept(scene.second)
+    made.close()
+    accepted.close()
+
+
+def disconnected(scene, address, port):
+    """Connected and then not: connect(AF_UNSPEC) gives back a port that connect() chose."""
+    made = scene.new_socket()
+    if scene.dice.random() < 0.5:
+        made.bind((address, port))
+    made.connect(scene.other.getsockname())
+    ctypes.CDLL(None).connect(made.fileno(), bytes(16), 16)
+
+
 HOLDERS = {
     function.__name__: function
     for function in (
         listening, merely_bound, bound_to_a_device, bound_by_another_user, connected_from_a_port,
         connected_there_from_a_port, connected_elsewhere, connected_there, bound_to_any_port_first,
-        time_wait_there, refused_with_a_port,
+        time_wait_there, refused_with_a_port, by_ipv6_there, mapped_there, mapped_from_a_port, bound_by_ipv6,
+        over_mptcp, address_before_port, from_a_range_of_its_own, closed_here_first, time_wait_from_a_port,
+        disconnected,
     )
 }  # fmt: skip
 
 
-def kernel_says(stack, source, options, user):
+def kernel_says(family, source, options, user):
     """What a client really gets; its socket is closed again."""
     if user:
         os.seteuid(user)
     try:
-        with socket.socket() as client:
+        with socket.socket(family) as client:
             for option in options:
                 client.setsockopt(socket.SOL_SOCKET, NUMBERS[option], 1)
             try:
@@ -147,7 +234,7 @@ def kernel_says(stack, source, options, user):
                     client.bind(source)
             except OSError as error:
                 return errno.errorcode[error.errno], None
-            code = client.connect_ex((HOME, 7001))
+            code = client.connect_ex((HOME if family == socket.AF_INET else SIX, 7001))
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # leaves no TIME_WAIT
             return "ok", errno.errorcode[code] if code else "ok"
     finally:
@@ -162,21 +249,42 @@ def play(number):
         for _ in range(dice.randrange(2, 12)):
             scene.add_holder()
         user = dice.choice((None, None, NOBODY))
-        address = dice.choice((HOME, "", "0.0.0.0"))
-        _, _, plain = predict_from_here("127.0.0.1:7001", Client())
-        own = Client(f"{address}:{OWN_PORT}", None if user is None else str(user))
-        _, _, mine = predict_from_here("127.0.0.1:7001", own)
-        found = [("plain", plain.verdict, plain.certain, kernel_says(stack, None, (), None)[1])]
-        for options, one in zip(ATTEMPTS, mine.from_port, strict=True):
+        family = dice.choice((socket.AF_INET, socket.AF_INET, socket.AF_INET6))
+        ipv4 = family == socket.AF_INET
+        address = dice.choice((HOME, "", "0.0.0.0") if ipv4 else (SIX, "", "::"))
+        there = f"{HOME if ipv4 else '[::1]'}:7001"
+        _, _, plain = predict_from_here(there, Client())
+        own = Client(
+            f"{address if ipv4 or not address else f'[{address}]'}:{OWN_PORT}",
+            None if user is None else str(user),
+        )
+        _, _, from_own = predict_from_here(there, own)
+        found = [("plain", plain.verdict, plain.certain, kernel_says(family, None, (), None)[1])]
+        for options, one in zip(ATTEMPTS, from_own.from_port, strict=True):
             assert one.options == options
-            kernel = kernel_says(stack, (address or "0.0.0.0", OWN_PORT), options, user)
-            found.append((f"own {options}", (one.bind, one.connect), one.certain, kernel))
+            source = (address or ("0.0.0.0" if ipv4 else "::"), OWN_PORT)
+            found.append(
+                (
+                    f"own {options}",
+                    (one.bind, one.connect),
+                    one.certain,
+                    kernel_says(family, source, options, user),
+                )
+            )
     return [(number, user, scene.done, *one) for one in found]
 
 
 def one_scene(number):
     write_sysctl("net.ipv4.ip_local_port_range", f"{LOW} {LOW + PORTS - 1}")
-    write_sysctl("net.ipv4.tcp_tw_reuse", 0)
+    dice = random.Random(-number)
+    if dice.random() < 0.3:
+        low = LOW + dice.randrange(PORTS)
+        write_sysctl("net.ipv4.ip_local_port_range", f"{low} {low + dice.randrange(PORTS)}")
+    write_sysctl("net.ipv4.tcp_tw_reuse", dice.choice((0, 0, 1, 2)))
+    write_sysctl("net.ipv4.tcp_timestamps", dice.choice((0, 1, 1)))
+    write_sysctl("net.ipv4.ip_autobind_reuse", dice.choice((0, 0, 1)))
+    if dice.random() < 0.3:
+        write_sysctl("net.ipv4.ip_local_reserved_ports", f"{LOW + dice.randrange(PORTS)}")
     subprocess.run(["ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1"], check=True)
     subprocess.run(["ip", "link", "set", "v0", "up"], check=True)
     return play(number)

@@ -348,6 +348,22 @@ def test_the_last_port_of_an_odd_range_is_not_certain(in_namespace):
     assert "odd number of ports" in answer.doubts[0]
 
 
+def odd_range_beside_ports_that_may_be_shared(stack):
+    stage = Stage(stack)
+    write_sysctl("net.ipv4.ip_local_port_range", f"{LOW} {LOW + 2}")
+    for _ in range(2):
+        stage.client(7002)
+    three = predicted()
+    write_sysctl("net.ipv4.ip_local_port_range", f"{HIGH} {HIGH}")
+    return three, predicted()
+
+
+def test_ports_that_may_be_shared_do_not_make_an_odd_range_certain(in_namespace):
+    three, only = in_namespace(run, odd_range_beside_ports_that_may_be_shared)
+    assert (three.verdict, three.free, three.doubtful, three.certain) == ("ok", 3, 2, False)
+    assert (only.verdict, only.free, only.certain) == ("ok", 1, True), "one port is not rounded down"
+
+
 def ports_named_by_connected_clients(stack):
     stage = Stage(stack)
     for port in range(LOW, LOW + 5):
