@@ -41,10 +41,10 @@ def _short(answer: OptionAnswer) -> list[Block]:
     """What it does, who has it here, when it must be set, who sets it anyway, and two lines of code."""
     code = (_code(answer, key, name) for key, name in LANGUAGES.items() if key in _SHOWN_LANGUAGES)
     inherited = [_inherited(answer)] if answer.inherited_by_accepted is not None else []
-    set_when = f"{answer.set_when[:1].upper()}{answer.set_when[1:]}"
+    when = " ".join(f"{text[:1].upper()}{text[1:]}" for text in [answer.set_when, *inherited])
     rows = [
         *labelled("here", _here(answer)[:3]),
-        ("when", as_far_as(" ".join([set_when, *(one.capitalize() for one in inherited)]), 150)),
+        ("when", as_far_as(when, 150)),
         *(("take", text) for text in [answer.accepts_is or _range(answer)] if text is not None),
         *(("but", as_far_as(answer.beware, 150)) for _ in [0] if answer.beware),
         *(("not", as_far_as(f'"{one.claim}": {one.truth}', 150)) for one in answer.mistaken_for[:1]),

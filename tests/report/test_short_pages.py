@@ -65,6 +65,8 @@ def test_an_option_is_what_it_does_who_has_it_here_and_how_it_is_set(name):
     assert "\n here  " in text
     assert "\n c     " in text
     assert "\n py    " in text
+    when = text.partition("\n when  ")[2].partition("\n ")[0]
+    assert not re.search(r"\. [a-z]", when), "a sentence begins with a capital"
 
 
 @pytest.mark.parametrize("name", error_names())
