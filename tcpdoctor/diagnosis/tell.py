@@ -77,7 +77,7 @@ def tell(
         normal_when=tuple(filled(case) for case in body.normal_when),
         **_whom(body, subject),
         whereabouts=_whereabouts(subject, snapshot),
-        whom=_in_few_words(subject),
+        whom=_in_few_words(subject, snapshot),
         headline=rule.title
         if body.headline is None
         else fill_headline(body.headline, facts, limits, at_most=trigger.at_most),
@@ -144,10 +144,10 @@ def _listens_on(pid: int, snapshot: Snapshot) -> Iterator[int]:
             yield listener.local.port
 
 
-def _in_few_words(subject: Subject) -> str:
-    """``this host``, the one process behind a listener, an end without ours; else the label."""
+def _in_few_words(subject: Subject, snapshot: Snapshot) -> str:
+    """``this host``, or its namespace; the one process behind a listener; an end without ours; the label."""
     if subject.scope is Scope.HOST:
-        return "this host"
+        return "this namespace" if snapshot.initial_namespace is False else "this host"
     owner = subject.facts.get("listener.owner", NOT_READ) if subject.scope is Scope.LISTENER else NOT_READ
     if isinstance(owner, NamedText) and len(owner.pids) == 1:
         return str(owner)

@@ -377,7 +377,7 @@ def test_as_junit_each_namespace_is_a_suite(machine, blue):
 def test_as_a_plugin_the_first_line_counts_namespaces_and_values_carry_their_name(machine, blue):
     first, *rest = machine.tcpdoctor(*ONE_RULE, "nagios").stdout.splitlines()
     assert first.startswith(
-        "TCPDOCTOR WARNING - 1 of 2 network namespaces not OK: blue; blue: this host tcp_syncookies 0: "
+        "TCPDOCTOR WARNING - 1 of 2 network namespaces not OK: blue; blue: this namespace tcp_syncookies 0: "
     )
     assert " | 'established'=34;;;0 " in first
     assert "'blue/established'=34;;;0" in rest[-1]

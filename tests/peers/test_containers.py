@@ -205,7 +205,7 @@ def test_machines_read_the_container_s_name(engine):
     assert f'tcpdoctor_sockets{{state="established",namespace="{name}"}} 34' in metrics
     plugin = engine.tcpdoctor(*CHECK, "nagios").stdout
     assert plugin.startswith(
-        f"TCPDOCTOR WARNING - 1 of 5 network namespaces not OK: {name}; {name}: this host "
+        f"TCPDOCTOR WARNING - 1 of 5 network namespaces not OK: {name}; {name}: this namespace "
     )
     assert f"'{name}/established'=34;;;0" in plugin
     suites = ElementTree.fromstring(engine.tcpdoctor(*CHECK, "junit").stdout)  # noqa: S314 - our own output
