@@ -7,7 +7,7 @@ import typer
 from tcpdoctor.answers.facts import look_at_facts, wanted_facts
 from tcpdoctor.cli.everywhere import ask
 from tcpdoctor.cli.options import FROM, NETNS, WINDOW, recording_from, refuse_bad_window
-from tcpdoctor.cli.output import COLOR, FORMAT, JSON, OUTPUT, Output, emit, format_of
+from tcpdoctor.cli.output import COLOR, FORMAT, JSON, NO_PAGER, OUTPUT, Output, emit, format_of
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.report.facts_text import facts_page
 
@@ -34,6 +34,7 @@ def facts(
     as_json: JSON = False,
     output: OUTPUT = None,
     color: COLOR = "auto",
+    no_pager: NO_PAGER = False,
 ) -> None:
     """List the facts that rules may use, with their values here.
 
@@ -42,7 +43,7 @@ def facts(
     """
     refuse_bad_window(window)
     wanted = wanted_facts(names or [], Scope(scope) if scope else None)
-    target = Output(format_of(output_format, as_json), output, color, netns=netns)
+    target = Output(format_of(output_format, as_json), output, color, netns=netns, pager=not no_pager)
     if only_names:
         if target.format == "json":
             raise typer.BadParameter("prints text; without it JSON has the names too", param_hint="--names")

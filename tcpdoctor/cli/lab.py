@@ -18,6 +18,7 @@ from tcpdoctor.cli.output import (
     COLOR,
     FORMAT,
     JSON,
+    NO_PAGER,
     OUTPUT,
     Output,
     format_of,
@@ -44,10 +45,11 @@ def list_scenarios(
     as_json: JSON = False,
     output: OUTPUT = None,
     color: COLOR = "auto",
+    no_pager: NO_PAGER = False,
 ) -> None:
     """List the scenarios: name, what is wrong, and what each proves."""
     answer = ScenarioList("tcpdoctor.lab/1", list_entries())
-    say(answer, lab_list_page, Output(format_of(output_format, as_json), output, color))
+    say(answer, lab_list_page, Output(format_of(output_format, as_json), output, color, pager=not no_pager))
 
 
 @app.command("run")

@@ -12,6 +12,7 @@ from tcpdoctor.cli.output import (
     FORMAT,
     JSON,
     LINT_FORMAT,
+    NO_PAGER,
     OUTPUT,
     Output,
     emit,
@@ -52,10 +53,11 @@ def list_rules(
     as_json: JSON = False,
     output: OUTPUT = None,
     color: COLOR = "auto",
+    no_pager: NO_PAGER = False,
 ) -> None:
     """List every rule: its scope, its severities, and whether it is on."""
     answer = list_all_rules(rules or [], config)
-    say(answer, rule_list_page, Output(format_of(output_format, as_json), output, color))
+    say(answer, rule_list_page, Output(format_of(output_format, as_json), output, color, pager=not no_pager))
 
 
 @app.command("show")
@@ -68,13 +70,14 @@ def show_rule(
     as_json: JSON = False,
     output: OUTPUT = None,
     color: COLOR = "auto",
+    no_pager: NO_PAGER = False,
 ) -> None:
     """Show a rule as a page: what it looks for, its limits, facts, prose and tests.
 
     `tcpdoctor explain --rule ID` is the same with what it finds here.
     """
     answer = show_one_rule(rule, rules or [], config)
-    say(answer, rule_page, Output(format_of(output_format, as_json), output, color))
+    say(answer, rule_page, Output(format_of(output_format, as_json), output, color, pager=not no_pager))
 
 
 @app.command("lint")

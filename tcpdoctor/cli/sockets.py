@@ -13,6 +13,7 @@ from tcpdoctor.cli.output import (
     COLOR,
     FORMAT,
     JSON,
+    NO_PAGER,
     OUTPUT,
     Output,
     emit_parts,
@@ -116,6 +117,7 @@ class Request(NamedTuple):
     as_json: JSON = False
     output: OUTPUT = None
     color: COLOR = "auto"
+    no_pager: NO_PAGER = False
 
 
 @takes(Request)
@@ -128,7 +130,11 @@ def sockets(asked: Request) -> None:
     read and closed at once; that needs root for other users' processes.
     """
     target = Output(
-        format_of(asked.output_format, asked.as_json), asked.output, asked.color, netns=asked.netns
+        format_of(asked.output_format, asked.as_json),
+        asked.output,
+        asked.color,
+        netns=asked.netns,
+        pager=not asked.no_pager,
     )
     _process(asked.pid, asked.name)
     target = target._replace(source=source_from(asked.from_, asked.netns))

@@ -32,6 +32,7 @@ from tcpdoctor.cli.output import (
     FORMAT,
     JSON,
     LINT_FORMAT,
+    NO_PAGER,
     OUTPUT,
     QUIET,
     format_of,
@@ -64,6 +65,7 @@ def show_settings(
     as_json: JSON = False,
     output: OUTPUT = None,
     color: COLOR = "auto",
+    no_pager: NO_PAGER = False,
 ) -> None:
     """Show settings: value, default, meaning, and what sets them.
 
@@ -71,7 +73,9 @@ def show_settings(
     again. Exits 0 whenever there is an answer, and 3 if a name is not known.
     """
     source = source_from(from_, netns)
-    target = Output(format_of(output_format, as_json), output, color, netns=netns, source=source)
+    target = Output(
+        format_of(output_format, as_json), output, color, netns=netns, source=source, pager=not no_pager
+    )
     from tcpdoctor.report.sysctl_text import settings_page
 
     ask(partial(look_at_settings, names or [], only_changed=changed), settings_page, target)
@@ -102,6 +106,7 @@ def lint_settings(
     as_json: JSON = False,
     output: OUTPUT = None,
     color: COLOR = "auto",
+    no_pager: NO_PAGER = False,
 ) -> None:
     """Check the files of settings against their readers and this kernel.
 
@@ -112,7 +117,9 @@ def lint_settings(
     files could not be read.
     """
     source = source_from(from_, netns)
-    target = Output(format_of(output_format, as_json), output, color, netns=netns, source=source)
+    target = Output(
+        format_of(output_format, as_json), output, color, netns=netns, source=source, pager=not no_pager
+    )
     refuse_quiet(quiet, target.format)
 
     code = answer_lint(files or [], root, fail_on, target, quiet=quiet)
