@@ -3,7 +3,7 @@
     python bench/run.py --sockets 10000 100000 --results bench/results/ordinary
 
 Makes the sockets in a private network namespace and runs every command there `rounds` times, taking
-turns, before and after. Prints medians of the CPU time (user and system, of the command and its
+turns, before and after. Prints the least CPU time (user and system, of the command and its
 children) in ms, the ratio to the floor, the same without what the command costs in an empty
 namespace over the floor and over `ss -tan`, and the highest resident set. See bench/README.md.
 """
@@ -16,10 +16,10 @@ import os
 import platform
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,13 +28,26 @@ from typing import NamedTuple
 from tcpdoctor.lab.namespace import NamespaceRefusedError, enter_private_namespace
 
 sys.path.insert(0, str(Path(__file__).parent))  # so that it runs from any directory
-from sockets import KINDS, crowd
+from sockets import FIRST_PORT, KINDS, crowd
 
 HERE = Path(__file__).parent
 FLOOR, START, SS = "floor (C)", "python -c pass", "ss -tan"
 _SLOW = ("psutil", "lsof", "pyroute2", "ss -tanp")
-"""They are run once, and not at all where there are more sockets than this:"""
-_SLOW_UP_TO = 100_000
+"""They are run once, and not at all where there are more sockets than this, as `QUESTIONS` are not:"""
+_UP_TO = 100_000
+_WORKER = "WORKER"
+"""Stands for the pid of the first worker; before there is one, for that of the benchmark."""
+_AT = f"127.0.0.1:{FIRST_PORT}"
+QUESTIONS = {
+    "states --by peer": "states --by peer",
+    "states --by process": "states --by process",
+    "explain --connect": f"explain --connect {_AT}",
+    "explain --port": f"explain --port {FIRST_PORT}",
+    "explain --pid": f"explain --pid {_WORKER}",
+    "sockets": "sockets",
+    "sockets json": "sockets --format json",
+}
+"""All are about the first worker: its listener's port, its sockets."""
 _LIMIT, _LONGER = 120, 600
 """Seconds that one of them may take, and any other on a machine that is busy."""
 _PORTS = "(32768, 60999)"
@@ -74,6 +87,7 @@ def commands(floor: Path | None) -> dict[str, list[str]]:
         "tcpdoctor states": [python, "-m", "tcpdoctor", "states"],
         "tcpdoctor check": [python, "-m", "tcpdoctor", "check", "--window", "0", "--format", "json"],
     }
+    found |= {name: [python, "-m", "tcpdoctor", *asked.split()] for name, asked in QUESTIONS.items()}
     found["cat /proc/net/tcp"] = ["cat", "/proc/net/tcp"]
     if shutil.which("ss"):
         found |= {SS: ["ss", "-tan"], "ss -tanp": ["ss", "-tanp"]}
@@ -105,8 +119,9 @@ def measure(command: list[str], limit: int) -> Cost:
     return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
 
 
-def compare(todo: Mapping[str, list[str]], rounds: int) -> dict[str, list[Cost]]:
+def compare(todo: Mapping[str, list[str]], rounds: int, worker: int) -> dict[str, list[Cost]]:
     """Run all commands `rounds` times in turn, so that a slow minute hits each alike; the slow ones once."""
+    todo = {name: [str(worker) if word == _WORKER else word for word in todo[name]] for name in todo}
     costs: dict[str, list[Cost]] = {name: [] for name in todo}
     for turn in range(rounds):
         for name, command in todo.items():
@@ -133,8 +148,8 @@ class Row(NamedTuple):
 
 def rows_of(empty: Mapping[str, Sequence[Cost]], full: Mapping[str, Sequence[Cost]]) -> list[Row]:
     """The table's lines."""
-    before = {name: 1000 * statistics.median(cost.cpu for cost in each) for name, each in empty.items()}
-    after = {name: 1000 * statistics.median(cost.cpu for cost in each) for name, each in full.items()}
+    before = {name: 1000 * min(cost.cpu for cost in each) for name, each in empty.items()}
+    after = {name: 1000 * min(cost.cpu for cost in each) for name, each in full.items()}
     floor, ss = after.get(FLOOR), after.get(SS, 0) - before.get(SS, 0)
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     rows = []
@@ -263,6 +278,9 @@ def main() -> int:
         "--mix", type=parse_mix, default="established", help="established=6,time_wait=3,close_wait=1"
     )
     parser.add_argument("--processes", type=int, default=1, help="over which CLOSE_WAIT is spread")
+    parser.add_argument(
+        "--age", type=float, default=0, help="seconds that the sockets wait: 65 make a leak old"
+    )
     parser.add_argument("--only", nargs="*", help="names of the commands to run, as printed")
     parser.add_argument("--results", type=Path, help="write NAME.md and NAME.svg as well")
     options = parser.parse_args()
@@ -278,8 +296,8 @@ def main() -> int:
         # bytecode is kept, as it is for an installed program, whatever this shell prefers
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         os.environ["PYTHONPYCACHEPREFIX"] = folder
-        compare(todo, 1)
-        empty = compare(todo, options.rounds)
+        compare(todo, 1, os.getpid())
+        empty = compare(todo, options.rounds, os.getpid())
         tables = {number: _table(todo, empty, number, options) for number in options.sockets}
     if options.results:
         options.results.parent.mkdir(parents=True, exist_ok=True)
@@ -295,10 +313,11 @@ def _table(
     chosen = {
         name: command
         for name, command in todo.items()
-        if name in empty and (name not in _SLOW or number <= _SLOW_UP_TO)
+        if name in empty and (number <= _UP_TO or not (name in _SLOW or name in QUESTIONS))
     }
-    with crowd(number, options.mix, options.processes):
-        full = compare(chosen, options.rounds)
+    with crowd(number, options.mix, options.processes) as workers:
+        time.sleep(options.age)
+        full = compare(chosen, options.rounds, workers[0])
     rows = rows_of(empty, full)
     print(_heading(number, options))
     show(rows)

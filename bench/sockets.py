@@ -21,7 +21,9 @@ DESCRIPTORS = 20_000
 KINDS = ("established", "time_wait", "close_wait")
 _CONNECTIONS = 4_500  # per worker, two descriptors each: less than half, as in a server with room to grow
 _BATCH = 500
-_FIRST_PORT = 10_000  # below the ports of outgoing connections, as a server's are
+FIRST_PORT = (
+    10_000  # of the first worker's listener; below the ports of outgoing connections, as a server's are
+)
 _PR_SET_PDEATHSIG = 1
 _TIME_WAIT_LIMIT = "net.ipv4.tcp_max_tw_buckets"
 _PLENTY = 1 << 18  # no less than the kernel's own, or `check` has something to say
@@ -53,8 +55,8 @@ def plan(total: int, mix: Mapping[str, float], processes: int = 1) -> list[Work]
 
 
 @contextlib.contextmanager
-def crowd(total: int, mix: Mapping[str, float], processes: int = 1) -> Iterator[None]:
-    """Hold about `total` sockets (and one listener per worker) while the body runs.
+def crowd(total: int, mix: Mapping[str, float], processes: int = 1) -> Iterator[list[int]]:
+    """Hold about `total` sockets (and one listener per worker) while the body runs, given their pids.
 
     Raises:
         RuntimeError: A worker could not make its sockets.
@@ -64,12 +66,12 @@ def crowd(total: int, mix: Mapping[str, float], processes: int = 1) -> Iterator[
     workers: list[int] = []
     try:
         for number, work in enumerate(plan(total, mix, processes)):
-            pid, ready = _start(work, _FIRST_PORT + number)
+            pid, ready = _start(work, FIRST_PORT + number)
             workers.append(pid)
             with ready:  # one after the other: in parallel they only take each other's CPU
                 if ready.read() != b"ready":
                     raise RuntimeError(f"a worker could not make {work.connections} x {work.kind}")
-        yield
+        yield workers
     finally:
         for pid in workers:
             os.kill(pid, signal.SIGKILL)

@@ -17,6 +17,7 @@ from tcpdoctor.kernel.sock_diag_rows import (
     cgroup_of,
     decode_row,
     find_attribute,
+    inode_at,
     owner_of,
 )
 from tcpdoctor.kernel.states import TcpState, Timer
@@ -151,11 +152,8 @@ class KeptRows(Sequence[Connection]):
     def owners(self) -> Iterator[tuple[int, Owner]]:
         """The inode of each that is not decoded, and its owner as far as it was searched for."""
         known = self._owners or {}
-        for inode in self._inodes():
-            yield inode, known.get(inode) or owner_of(inode)
-
-    def _inodes(self) -> Iterator[int]:
-        return (int.from_bytes(row[_INODE : _INODE + 4], "little") for row in self._rows)
+        for inode in map(inode_at, self._rows):
+            yield inode, known[inode] if inode in known else owner_of(inode)
 
     def ends(self) -> Iterator[tuple[int, str, int]]:
         """The local port of each that is not decoded, and address and port of its other end."""
@@ -171,9 +169,8 @@ class KeptRows(Sequence[Connection]):
         other, needs no more.
         """
         parts: dict[K, list[bytes]] = {}
-        known = self._owners or {}
-        for row, inode in zip(self._rows, self._inodes(), strict=True):
-            parts.setdefault(key(known.get(inode) or owner_of(inode)), []).append(row)
+        for row, (_, owner) in zip(self._rows, self.owners(), strict=True):
+            parts.setdefault(key(owner), []).append(row)
         made = {part: KeptRows(rows, self.state, self._owners) for part, rows in parts.items()}
         latest: list[KeptRows] = []
         for part in made.values():
@@ -277,11 +274,9 @@ class KeptRows(Sequence[Connection]):
         return self._decoded
 
     def _each(self, rows: Iterable[bytes]) -> list[Connection]:
-        decoded = [row for row in map(decode_row, rows) if isinstance(row, Connection)]
-        owners = self._owners
-        if not owners:
-            return decoded
-        return [row._replace(owner=owners[row.inode]) if row.inode in owners else row for row in decoded]
+        owner_of_inode = (self._owners or {}).get
+        decoded = (decode_row(row, owner_of_inode(inode_at(row))) for row in rows)
+        return [row for row in decoded if isinstance(row, Connection)]
 
 
 def with_owners(rows: Iterable[Row], owners: Mapping[int, Owner]) -> tuple[Row, ...]:

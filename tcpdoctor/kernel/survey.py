@@ -30,7 +30,7 @@ from tcpdoctor.kernel.processes import read_descriptors, read_name, read_status
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, Owner
 from tcpdoctor.kernel.sock_diag import Request, Rows
-from tcpdoctor.kernel.sock_diag_rows import WITH_INFO, align, decode_row
+from tcpdoctor.kernel.sock_diag_rows import WITH_INFO, align, decode_row, inode_at
 from tcpdoctor.kernel.sockets import (
     EVERY_SOCKET,
     SocketFilter,
@@ -283,7 +283,7 @@ class Roll:
         bound = 0
         for row in self._each():
             bound += row.__class__ is Connection and row.state is TcpState.BOUND
-            if row.inode:
+            if row.inode and not isinstance(row.owner, Held):
                 owner = self._owners.get(row.inode)
                 if owner is None:
                     late.append(row)
@@ -296,7 +296,8 @@ class Roll:
         found = Owners({row.inode: row.uid for row in late}, self._seconds)
         for row in late:
             self.total += 1
-            yield row._replace(owner=found.get(row.inode) or row.owner)
+            owner = found.get(row.inode)
+            yield row if owner is None else row._replace(owner=owner)
 
     def _each(self) -> Iterator[Row]:
         yield from self._listeners
@@ -311,7 +312,8 @@ class Roll:
         try:
             for rows in listing:
                 for at, end in places(rows):
-                    yield decode_row(bytes(rows.data[at:end]))
+                    row = bytes(rows.data[at:end])
+                    yield decode_row(row, self._owners.get(inode_at(row)))
         except KernelReadError as error:
             self.missing["sockets"] = str(error)
         if listing.interrupted:

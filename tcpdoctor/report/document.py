@@ -150,7 +150,9 @@ def _line(record: Any, above: dict[str, str]) -> str:
     reasons: dict[str, str] = {}
     for place, key in special:
         value = values[place]
-        if hasattr(value, "_fields"):
+        if value.__class__ is Missing:
+            values[place], reasons[key] = "null", value.reason
+        elif hasattr(value, "_fields"):
             below: dict[str, str] = {}
             values[place] = _line(value, below)
             for name, reason in below.items():
@@ -158,8 +160,9 @@ def _line(record: Any, above: dict[str, str]) -> str:
         else:
             values[place] = _encode(_plain(value, key, reasons))
     if reasons_at >= 0:
-        values[reasons_at] = _reasons_text(tuple({**values[reasons_at], **reasons}.items()))
-    else:
+        reasons = {**values[reasons_at], **reasons}
+        values[reasons_at] = _reasons_text(tuple(reasons.items())) if reasons else "{}"
+    elif reasons:
         above |= reasons
     return template % tuple(values)
 

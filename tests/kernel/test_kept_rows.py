@@ -10,7 +10,7 @@ import pytest
 from tcpdoctor.facts.socketset import Earlier, SocketSet, Unsure, age_of
 from tcpdoctor.kernel.kept_rows import KeptRows, with_queue, without_file
 from tcpdoctor.kernel.owners import find_owners
-from tcpdoctor.kernel.snapshot import Held, Samples
+from tcpdoctor.kernel.snapshot import Held, NotHeld, Samples
 from tcpdoctor.kernel.sockets import read_connections
 from tcpdoctor.kernel.states import TcpState
 from tests.facts.samples import once, snapshot
@@ -98,10 +98,12 @@ def test_rows_with_owners_say_what_the_decoded_rows_say(in_namespace):
         with half_closed(23, not_accepted=3):
             kept = read_connections(CLOSING, undecoded=CLOSING)[TcpState.CLOSE_WAIT].connections
             sought = [(row.inode, row.uid, row.cookie, row.cgroup) for row in kept.sought()]
-            owners = find_owners({row.inode: row.uid for row in kept.sought()}, seconds=60.0)
+            owners = dict(find_owners({row.inode: row.uid for row in kept.sought()}, seconds=60.0))
+            owners[min(owners)] = NotHeld()
             held = kept.with_owners(owners)
             parts = held.parted(lambda owner: isinstance(owner, Held))
             ages = SocketSet(parts[True]).ages(Earlier(once(snapshot())))
+            peers = [SocketSet(parts[True]).peers(lambda _, ours=ours: ours) for ours in (True, False)]
             told = list(held.owners())
             undecoded = not held.decoded and not parts[True].decoded and held.owned and not kept.owned
             rows, mine = list(held), list(parts[True])
@@ -111,12 +113,13 @@ def test_rows_with_owners_say_what_the_decoded_rows_say(in_namespace):
                 undecoded,
                 sought == [(row.inode, row.uid, row.cookie, row.cgroup) for row in rows if row.inode],
                 told == [(row.inode, row.owner) for row in rows],
-                [row.owner.holders[0].pid for row in mine] == [os.getpid()] * 23,
+                [row.owner.holders[0].pid for row in mine] == [os.getpid()] * 22,
                 len(parts[False]),
+                peers == [SocketSet(mine).peers(lambda _, ours=ours: ours) for ours in (True, False)],
                 ages == SocketSet(mine).ages(Earlier(once(snapshot()))),
             )
 
-    assert in_namespace(look) == (True, True, True, True, True, 3, True)
+    assert in_namespace(look) == (True, True, True, True, True, 4, True, True)
 
 
 @pytest.mark.parametrize("complete", [True, False])
