@@ -252,6 +252,8 @@ def _nothing(check: Check, style: Style) -> list[str]:
 
 def _hints(style: Style) -> list[str]:
     """Say where to go on when a service fails although nothing is wrong with TCP."""
+    if style.recorded or style.netns:
+        return [style.wrap(style.asks(_HINTS[0][0]), "      ", f"    {_ASKED} ", whole=True)]
     widest = max(len(command) for command, _ in _HINTS)
     beside = f"    {_ASKED}  "
     if style.width < len(beside) + widest + 2 + max(len(what) for _, what in _HINTS):

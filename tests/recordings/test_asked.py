@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import tcpdoctor as tcpdoctor_package
 from tcpdoctor.kernel import replay
 from tcpdoctor.kernel.entered import replayed
 from tests.cli.command import complaint, tcpdoctor
@@ -173,6 +174,14 @@ def test_what_a_part_of_a_listing_does_not_show_has_no_number_either(tmp_path):
     values = dict(re.findall(r"'([a-z-]+)'=([^;]+);", printed))
     assert rules & values.keys() > {"peers-do-not-read", "connected-to-itself"}
     assert {value for rule, value in values.items() if rule in rules} == {"U"}
+
+
+def test_where_nothing_is_wrong_the_hint_asks_the_recording():
+    path = str(Path(tcpdoctor_package.__file__).parent / "knowledge" / "recordings" / "defaults.json.gz")
+    text = " ".join(tcpdoctor("check", "--from", path).stdout.split())
+    assert text.startswith("OK")
+    assert f"tcpdoctor explain 8080 --from {path}" in text
+    assert "explain ECONNRESET" not in text
 
 
 def test_commands_ask_the_recording_that_was_read():
