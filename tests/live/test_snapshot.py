@@ -120,7 +120,10 @@ def asked_twice(path):
 def test_questions_are_answered_of_a_recording_as_of_the_host(in_namespace, tmp_path):
     for live, recorded in in_namespace(asked_twice, str(tmp_path / "case.json")):
         assert recorded["recording"]["kind"] == "snapshot"
-        assert steady(recorded) == steady(live)
+        asks_nobody = json.loads(
+            json.dumps(live).replace("; --probe asks", "")
+        )  # a recording cannot be asked
+        assert steady(recorded) == steady(asks_nobody)
 
 
 RULES = """
