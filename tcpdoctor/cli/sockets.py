@@ -1,5 +1,7 @@
 """`tcpdoctor sockets`: the sockets one by one."""
 
+import sys
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,11 +17,12 @@ from tcpdoctor.cli.output import (
     JSON,
     NO_PAGER,
     OUTPUT,
+    UNKNOWN,
     Output,
     emit_parts,
     format_of,
 )
-from tcpdoctor.cli.waiting import said_to_take
+from tcpdoctor.cli.waiting import ends_with_what_is_known, said_to_take, was_cut_short
 from tcpdoctor.kernel.text import is_whole
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.sockets_json import COLUMNS, sockets_json_parts, sockets_roll_parts
@@ -27,7 +30,7 @@ from tcpdoctor.report.sockets_json import COLUMNS, sockets_json_parts, sockets_r
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tcpdoctor.answers.sockets import Sockets
+    from tcpdoctor.answers.sockets import SocketRoll, Sockets
     from tcpdoctor.answers.udp_sockets import UdpSockets
     from tcpdoctor.report.page import Block
     from tcpdoctor.report.style import Style
@@ -184,11 +187,28 @@ def _print_json(
     if target.everywhere:
         ask_everywhere(look, page, target, encoded=lambda answer: "".join(sockets_json_parts(answer)))
     elif sort == "age" and not chosen and target.source is None:
-        with said_to_take(0.0):  # the search for owners takes longer than the rest
-            roll = call_sockets(_states(asked), asked.port, asked.peer_port, number, asked.peer)
-        emit_parts(sockets_roll_parts(roll), target)
+        _tell_each(
+            lambda: call_sockets(_states(asked), asked.port, asked.peer_port, number, asked.peer), target
+        )
     else:
         emit_parts(sockets_json_parts(look(), target.source), target)
+
+
+def _tell_each(call: "Callable[[], SocketRoll]", target: Output) -> None:
+    """Tell the sockets as they come; who interrupts has those that were told by then, and why not all.
+
+    Raises:
+        typer.Exit: With 3, where somebody interrupted it.
+    """
+    in_part = target.file is None  # a file is whole, or not there
+    with ends_with_what_is_known(wanted=in_part):
+        with said_to_take(0.0):  # the search for owners takes longer than the rest
+            roll = call()
+        # on one terminal how far it is would stand among the sockets
+        with nullcontext() if in_part and sys.stdout.isatty() else said_to_take(0.0):
+            emit_parts(sockets_roll_parts(roll), target)
+    if in_part and was_cut_short():
+        raise typer.Exit(UNKNOWN)
 
 
 def _order(column: str, most: int | None) -> "Order | None":

@@ -1,5 +1,6 @@
 """Somebody waits for a look: how far it is, and Ctrl-C inside it, with real sockets and a real signal."""
 
+import json
 import os
 import re
 import signal
@@ -92,6 +93,22 @@ def test_an_interrupted_search_for_owners_lists_the_sockets_without(in_namespace
     assert output.startswith("INCOMPLETE: interrupted before all was read\n")
     assert f": {SOCKETS} TCP sockets" in output
     assert "(hidden)" in output
+
+
+def test_an_interrupt_ends_sockets_as_json_behind_those_told_by_then(in_namespace):
+    run = ("sockets", "--state", "established", "--format", "json")
+    code, output, errors = in_namespace(among_sockets, *run)
+    assert (code, errors) == (3, "")
+    answer = json.loads(output)
+    assert 0 < answer["total"] == len(answer["sockets"]) < 2 * CONNECTIONS
+    assert answer["missing"]["sockets"] == "interrupted before all was read"
+
+
+def test_sockets_as_json_in_a_file_are_all_or_none(in_namespace, tmp_path):
+    os.chdir(tmp_path)
+    run = ("sockets", "--format", "json", "--output", "answer.json")
+    assert in_namespace(among_sockets, *run) == (130, "", "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupt_among_network_namespaces_tells_those_looked_at_by_then(in_namespace):
