@@ -199,6 +199,7 @@ class Looker:
         `tell` asks for what people read as well, `color` for colours in it, `holds` for the short form.
         """
         self._holds = holds
+        self._own_users = os.stat("/proc/self/ns/user").st_ino
         self._texts = texts
         self._tell = tell
         self._color = ["--color", "always"] if color else ["--color", "never"]
@@ -250,8 +251,11 @@ class Looker:
         return View(tuple(shown), tuple(verdicts))
 
     def _brief(self, rules: list[str], window: float) -> Aside:
+        """Ask for the short form as somebody outside would: its commands are to be typed there."""
         only = [f"--only={rule}" for rule in rules]
-        return self._begin(["check", *only, f"--window={window:g}", *self._color])
+        is_shell_needed = os.stat("/proc/self/ns/user").st_ino != self._own_users
+        netns = [] if is_shell_needed else [f"--netns={os.getpid()}"]
+        return self._begin(["check", *only, f"--window={window:g}", *netns, *self._color])
 
     def _check(self, scene: Broken | Cured, shown: list[Shown]) -> View:
         rules = list(scene.fires) if isinstance(scene, Broken) else self._rules
@@ -259,7 +263,7 @@ class Looker:
         if scene.window != 1:
             typed += f" --window {scene.window:g}"
         told = self._begin([*shlex.split(typed), *self._color]) if self._tell else None
-        brief = self._brief(rules, scene.window) if self._tell else None
+        brief = self._brief(rules, scene.window) if self._holds else None
         report = _object(self._run([*shlex.split(typed), "--format", "json"]), typed)
         if told is not None:
             text = cut_finding(told.printed().output, again=self._told.issuperset(rules))

@@ -1,7 +1,6 @@
 """`tcpdoctor lab run`: tells one scenario step by step, and draws both ends of a connection."""
 
 import os
-import re
 import select
 import sys
 import tempfile
@@ -159,10 +158,6 @@ _PER_SEGMENT = 0.15
 """Seconds from a line of a drawing to the next."""
 
 
-_ASKS = re.compile(r"\btcpdoctor (?:check|explain) [\w-]+(?=(?:\x1b\[0m)?$)", re.MULTILINE)
-"""A command at the end of a line, which may be coloured."""
-
-
 class Pace(NamedTuple):
     """How a story is told."""
 
@@ -301,11 +296,11 @@ class _Teller:
     def _hold(self, looked: Looked) -> None:
         """Show the finding once more, and how it is seen from another terminal."""
         assert self._player is not None  # noqa: S101 - the stage opens before the first scene
-        pid = self._player.player
+        pid = self._player.keeper
         self._say("\n" + self._style.bold("It is held in this state, until you go on."))
         view: View = looked.result
         if view.short:
-            self._say("\n" + self._from_outside(view.short.rstrip("\n"), pid))
+            self._say("\n" + view.short.rstrip("\n"))
         if self._player.in_user_namespace:
             self._say(f"\nTo see it from another terminal:\n  nsenter -t {pid} -U -n --preserve-credentials")
             self._say("and in that shell:")
@@ -315,13 +310,6 @@ class _Teller:
         netns = "" if self._player.in_user_namespace else f" --netns {pid}"
         for command in (*self._commands(looked.scene), "sockets"):
             self._say(self._style.command_block(f"tcpdoctor {command}{netns}", "  "))
-
-    def _from_outside(self, text: str, pid: int) -> str:
-        """Its commands of this program ask the namespace that is held, from wherever they are typed."""
-        assert self._player is not None  # noqa: S101 - as above
-        if self._player.in_user_namespace:
-            return text
-        return _ASKS.sub(rf"\g<0> --netns {pid}", text)
 
     def _commands(self, scene: Scene) -> list[str]:
         """What shows the finding, or the answer, to somebody else."""

@@ -43,7 +43,9 @@ class Opened(NamedTuple):
     """The namespace is there, and the player in it."""
 
     player: int
-    """Its pid: the way in for nsenter(1)."""
+    """Its pid."""
+    keeper: int
+    """Of the process that looks, from inside: the way in for nsenter(1)."""
     in_user_namespace: bool
 
 
@@ -221,7 +223,7 @@ def _direct(caller: Connection, parent: int, scenario: Scenario, look: Look, *, 
                 ears.close()
             _play(theirs, keeper, scenario)
         theirs.close()
-        caller.send(Opened(player, in_user_namespace))
+        caller.send(Opened(player, keeper, in_user_namespace))
         while not isinstance(scene := _next(actor), Ended):
             caller.send(Reached(scene, ears.pair() if ears is not None else None))
             caller.send(Looked(scene, look(scene)))

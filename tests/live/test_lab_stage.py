@@ -1,6 +1,7 @@
 """What the lab makes is gone afterwards, however it ends: processes, sockets and namespace."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -103,6 +104,8 @@ def test_what_is_printed_shows_the_finding_from_outside(in_namespace):
             lab.terminate()
     wait_until(lambda: not Path(config).exists(), "the limits of the lesson are gone with it")
     assert "WARNING  " in held, "the finding stands there"
+    (pid,) = re.findall(r"^  nsenter -t (\d+) -n$", held, re.MULTILINE)
+    assert f" nsenter -t {pid} -n ss " in held, "what it says to type is typed from outside as well"
     assert [words[1] for words in asked] == ["check", "sockets"]
     assert [answer.returncode for answer in answers] == [1, 0], answers
     assert "holds 113 sockets in CLOSE_WAIT" in " ".join(answers[0].stdout.split())
