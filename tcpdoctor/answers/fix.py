@@ -41,7 +41,6 @@ from tcpdoctor.kernel.fix_journal import (
     FixState,
     JournalFolder,
     boot_id,
-    boottime,
     close_journal,
     locked_journal,
     namespace_cookie,
@@ -55,7 +54,7 @@ from tcpdoctor.kernel.namespaces import (
     network_namespace,
     read_identity,
 )
-from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.reading import Missing, boottime
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.kernel.sysctl import is_read_only
 from tcpdoctor.kernel.sysctl_writes import BootLine, boot_line, held_text, lines_replaced, write_setting

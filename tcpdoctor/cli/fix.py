@@ -5,7 +5,6 @@ import select
 import shlex
 import sys
 import termios
-import time
 import tty
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -61,6 +60,7 @@ from tcpdoctor.kernel.fix_ending import watch_journal
 from tcpdoctor.kernel.fix_journal import JOURNAL
 from tcpdoctor.kernel.live import take_samples
 from tcpdoctor.kernel.namespaces import is_initial_namespace
+from tcpdoctor.kernel.reading import boottime
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.fix_text import FORMS, FixWords, fix_page
 from tcpdoctor.report.host import plural
@@ -369,8 +369,8 @@ def _is_pressed_within(descriptor: int, seconds: float | None) -> bool:
     """Whether a key is pressed; time passes in suspension as well, as for the guard."""
     if seconds is None:
         return bool(select.select([descriptor], [], [])[0])
-    end = time.clock_gettime(time.CLOCK_BOOTTIME) + seconds
-    while (left := end - time.clock_gettime(time.CLOCK_BOOTTIME)) > 0:
+    end = boottime() + seconds
+    while (left := end - boottime()) > 0:
         if select.select([descriptor], [], [], min(left, 1.0))[0]:
             return True
     return False

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from tcpdoctor.kernel.reading import Reading
+from tcpdoctor.kernel.reading import Reading, boottime
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,7 +58,7 @@ def moment() -> float:
 @replayed
 def booted_at() -> float:
     """Return when CLOCK_BOOTTIME was 0, in seconds since 1970."""
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.time() - boottime()
 
 
 @replayed

@@ -24,7 +24,6 @@ from tcpdoctor.kernel.fix_journal import (
     FixState,
     JournalFolder,
     boot_id,
-    boottime,
     close_journal,
     is_at_work,
     locked_journal,
@@ -45,7 +44,7 @@ from tcpdoctor.kernel.namespaces import (
     sees_all_processes_of_machine,
     shares_namespace,
 )
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, boottime
 from tcpdoctor.kernel.sysctl_writes import BootLine, held_text, put_lines, take_lines, write_setting
 from tcpdoctor.kernel.text import clean
 

@@ -17,7 +17,6 @@ import re
 import socket
 import stat
 import struct
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias, get_args
@@ -303,11 +302,6 @@ def boot_id() -> str:
     """Return the kernel's name of this boot; a new one after every start."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()
-
-
-def boottime() -> float:
-    """Return seconds since boot, those of suspension included."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 _SO_NETNS_COOKIE = 71

@@ -32,7 +32,7 @@ from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.kept_rows import KeptRows, KeptSocket, with_owners, without_file
 from tcpdoctor.kernel.namespaces import read_identity
 from tcpdoctor.kernel.processes import read_process
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, boottime
 from tcpdoctor.kernel.snapshot import (
     ENDED,
     Census,
@@ -616,8 +616,3 @@ def _unread(census: Reading[Census]) -> Iterable[Connection]:
     established = census if isinstance(census, Missing) else census.established
     unread = established if isinstance(established, Missing) else established.unread
     return () if isinstance(unread, Missing) else unread.connections
-
-
-def boottime() -> float:
-    """Return CLOCK_BOOTTIME in seconds."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

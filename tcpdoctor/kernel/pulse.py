@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from tcpdoctor.kernel.counters import read_counters, read_sockstat
 from tcpdoctor.kernel.kept_rows import Handle, KeptRows
 from tcpdoctor.kernel.live import (
-    boottime,
     fill_in,
     groups_of,
     owned_sockets,
@@ -21,7 +20,7 @@ from tcpdoctor.kernel.live import (
 )
 from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.processes import parse_start_time
-from tcpdoctor.kernel.reading import Missing, Reading, read_kernel_file
+from tcpdoctor.kernel.reading import Missing, Reading, boottime, read_kernel_file
 from tcpdoctor.kernel.snapshot import Census, Held, Listener, NotHeld, Owned, Owner, Snapshot
 from tcpdoctor.kernel.sockets import Handles, read_listeners, take_census
 from tcpdoctor.kernel.states import TcpState

@@ -99,7 +99,7 @@ def why_unreadable(error: OSError) -> str:
     return f"{path}: {error.strerror or error}"
 
 
-# The kernel's own clock: how long a jiffy is.
+# The kernel's own clocks.
 
 
 _CLOCK_MONOTONIC_COARSE = 6
@@ -112,3 +112,8 @@ def read_tick() -> float:
     KTIME_LOW_RES).
     """
     return time.clock_getres(_CLOCK_MONOTONIC_COARSE)
+
+
+def boottime() -> float:
+    """Return the time since boot in seconds, suspension included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

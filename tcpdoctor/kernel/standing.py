@@ -18,7 +18,7 @@ from tcpdoctor.kernel.carriers import MOST_PROCESSES, every_pid, find_ports_insi
 from tcpdoctor.kernel.cgroups import Container, Place, read_place
 from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.processes import parse_start_time, read_name, read_status
-from tcpdoctor.kernel.reading import Missing, Reading, read_kernel_file, why_unreadable
+from tcpdoctor.kernel.reading import Missing, Reading, boottime, read_kernel_file, why_unreadable
 from tcpdoctor.kernel.text import clean, decode
 from tcpdoctor.named_tuples import NamedTuple
 
@@ -141,7 +141,7 @@ class _Reader:
         begun = read_begun(pid, self._root)
         return Standing(
             kin=kin,
-            since=time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - kin.started),
+            since=time.time() - (boottime() - kin.started),
             place=place,
             ancestors=self._ancestors(kin),
             own_pids=len(numbers) == 1,

@@ -47,7 +47,7 @@ from tcpdoctor.kernel.namespace_entry import (
 )
 from tcpdoctor.kernel.namespaces import call_namespace
 from tcpdoctor.kernel.owners import find_owners
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, boottime
 from tcpdoctor.kernel.snapshot import Owned, Samples, Snapshot
 from tcpdoctor.kernel.underway import INTERRUPTED, UNDERWAY
 from tcpdoctor.named_tuples import NamedTuple
@@ -277,7 +277,7 @@ def _look_here(
         if hurried:
             return
         try:
-            time.sleep(max(0.0, until - time.clock_gettime(time.CLOCK_BOOTTIME)))
+            time.sleep(max(0.0, until - boottime()))
         except KeyboardInterrupt:
             if interrupted is None:
                 raise
@@ -330,7 +330,7 @@ def end_with(parent: int) -> None:
 
 def _wait(until: float, hurry: int) -> None:
     """Wait until then, or until the parent closes its end: because it is in a hurry, or has ended."""
-    left = until - time.clock_gettime(time.CLOCK_BOOTTIME)
+    left = until - boottime()
     if left > 0:
         poll = select.poll()
         poll.register(hurry, select.POLLIN)

@@ -20,7 +20,8 @@ from tcpdoctor.cli.since_last import since_last
 from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.errors import SnapshotError
 from tcpdoctor.kernel.last_run import FORMAT, LastRun, Told, as_earlier, boot_id, last_file
-from tcpdoctor.kernel.live import boottime, take_snapshot
+from tcpdoctor.kernel.live import take_snapshot
+from tcpdoctor.kernel.reading import boottime
 from tcpdoctor.kernel.recorded import pack, unpack
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.closing import close_wait, fin_wait_1_stuck
