@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tcpdoctor.diagnosis.keepers import stop_of_helper
 from tcpdoctor.diagnosis.stopping import (
+    PLAIN_SHELLS,
     VIRTUAL_MACHINES,
     Asker,
     Case,
@@ -526,12 +527,23 @@ def _who_starts_it(case: Case) -> str | None:
         return f"pid {again.pid} {again.name} {how} it again, and has to end first"
     if runner := next((kin for kin in case.standing.ancestors[:_NEAR] if names_of(kin) & _TOGETHER), None):
         return f"pid {runner.pid} {runner.name} began it with others, and ends all of them when one ends"
+    if (loop := _subshell_above(case)) is not None:
+        both = f"kill {loop.pid} {case.kin.pid}"
+        return f"where it comes back, a loop of pid {loop.pid} {loop.name} began it: {both}"
     if parent is None or parent.pid == 1 or is_wrapper(parent):
         return None
     if names_of(parent) & (NEVER_AGAIN | {"systemd"}):
         return None
     who = f"pid {parent.pid} {parent.name}"
     return f"{who} started it, and may start it again: then kill {parent.pid} {case.holder.pid}"
+
+
+def _subshell_above(case: Case) -> Kin | None:
+    """The shell's process that began it, where that is a fork of a shell: a loop that somebody typed is one."""
+    parent, above = (*case.standing.ancestors, None, None)[:2]
+    if parent is None or above is None or not names_of(parent) & PLAIN_SHELLS:
+        return None
+    return parent if (above.name, above.arguments) == (parent.name, parent.arguments) else None
 
 
 def _why_deaf(case: Case) -> str | None:

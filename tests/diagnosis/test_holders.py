@@ -779,6 +779,14 @@ def test_who_starts_it_again_is_told_and_who_never_does_is_not(parent, command, 
     assert told in found.note if told else found.note is None
 
 
+def test_a_loop_that_somebody_typed_is_a_fork_of_the_shell():
+    typed, shell = kin(12, "-bash", parent=10), kin(10, "-bash")
+    found = stop_of(kin(20, "/opt/app", parent=12), "/", typed, shell)
+    assert found.commands == ("kill 20",)
+    assert found.note == "where it comes back, a loop of pid 12 -bash began it: kill 12 20"
+    assert stop_of(kin(20, "/opt/app", parent=10), "/", shell, kin(9, "sshd: app")).note is None
+
+
 def test_the_command_ends_the_process_as_it_stands():
     app = kin(20, "/opt/app")
     assert stop_of(app, halted="stopped").commands == ("kill 20 && kill -CONT 20",)
