@@ -433,8 +433,10 @@ _HOST_AND_PORT = re.compile(
     r"|\(([\d.]{7,}|[0-9a-f:]{3,})\), [Pp]ort (\d{1,5})\b"
     r"|\('([\w.:-]*)', (\d{1,5})[,)]"
     r"|\bhost='([\w.:-]+)', port=(\d{1,5})\b"
+    r"|\bhost port for ([\d.]+):(\d{1,5}):"
+    r"|\bon host \\?\"([\w.:-]+)\\?\" (?:\([\w.:]+\) )?and accepting TCP/IP connections on port (\d{1,5})\b"
 )
-"""As ssh, curl and libpq write it, as Python shows an address, and as urllib3 shows its pool."""
+"""As ssh, curl, libpq (two ways) and Docker write it, as Python shows an address, and urllib3 its pool."""
 
 
 def _end_in_line(text: str) -> Iterator[Meaning]:
@@ -445,7 +447,7 @@ def _end_in_line(text: str) -> Iterator[Meaning]:
         yield from _numbers_and_ends(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         return
     text = _OF_NODE.sub(r"\1[\2]:\3", text)
-    words = [_bracket_free(word) for word in re.split(r"[\s()'\",]+|->|//?", text)]
+    words = [_bracket_free(word) for word in re.split(r"[\s()'\",@]+|->|//?", text)]
     ends = [
         end for before, word in zip(["", *words], words, strict=False) for end in _named_end(before, word)
     ]
@@ -460,6 +462,7 @@ _OF_NODE = re.compile(r"(\bE[A-Z]+ )((?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}):(\d{1
 def _bracket_free(word: str) -> str:
     """A word of a line without what ends the sentence, and ``[0.0.0.0:80]`` of haproxy without brackets."""
     bare = word.lstrip(".,;'\"").rstrip(".,;:?!'\"")
+    bare = bare.removesuffix("]") if "[" not in bare else bare
     return bare[1:-1] if re.fullmatch(r"\[[^\[\]]*\.[^\[\]]*:\d{1,5}\]", bare) else bare
 
 
@@ -562,7 +565,8 @@ _CLOSED = re.compile(
     r"|EOF occurred|EOF detected|end of stream|server has gone away|lost connection to mysql server"
     r"|server disconnected|ClosedChannelException|handshake error from .*: EOF$|other side closed"
     r"|closed before message completed|closed in the middle|IncompleteReadError|failed to respond"
-    r"|RemoteDisconnected|ServerDisconnected",
+    r"|RemoteDisconnected|ServerDisconnected|^EOF$|EOFException|EOFError|connection unexpectedly closed"
+    r"|prematurely closed|disconnected before secure|sent GOAWAY",
     re.IGNORECASE,
 )
 

@@ -228,7 +228,10 @@ def _asked(
     shown = re.sub(r"//[^@/\s]*@", "//", " ".join(words))  # a password of a URL is not said again
     shown = shown if len(shown) <= 30 else shown[:27] + "..."
     line = _is_about_a_line(words, f"--{meaning.question}")
-    says, style = f"This{' line' * (' ' in shown)} is about" if line else f"{shown} is also", style_of(where)
+    says, style = (
+        f"This{' line' * (' ' in ' '.join(words))} is about" if line else f"{shown} is also",
+        style_of(where),
+    )
     also = tuple((f"{says} {other.name}:", style.asks(other.command())) for other in others)
     if meaning.value == "ETIMEDOUT" and _tells_own_timer(" ".join(words)):
         also = ((f"{says} {_OWN_TIMER}:", style.asks("tcpdoctor check")), *also)

@@ -539,7 +539,7 @@ def _who_starts_it(case: Case) -> str | None:
 
 
 def _subshell_above(case: Case) -> Kin | None:
-    """The shell's process that began it, where that is a fork of a shell: a loop that somebody typed is one."""
+    """The shell's process that began it, where that is a fork of a shell: of a loop that was typed."""
     parent, above = (*case.standing.ancestors, None, None)[:2]
     if parent is None or above is None or not names_of(parent) & PLAIN_SHELLS:
         return None

@@ -54,16 +54,17 @@ class ErrorPage(NamedTuple):
 
 
 _ALSO: dict[str, tuple[str, ...]] = {
-    "EAGAIN": ("ewouldblock", "operationwouldblock"),
+    "EADDRINUSE": ("addrinuse",),
+    "EAGAIN": ("ewouldblock", "operationwouldblock", "wouldblock"),
     "EOPNOTSUPP": ("enotsup",),
     "ECONNREFUSED": ("connectionrefusederror", "refused"),
     "ECONNRESET": ("connectionreseterror", "connectionreset"),
     "ECONNABORTED": ("connectionabortederror",),
-    "ETIMEDOUT": ("timeouterror", "timeout"),
+    "ETIMEDOUT": ("timeouterror", "timeout", "esockettimedout"),
     "EPIPE": ("brokenpipeerror", "sigpipe"),
     "EMFILE": ("nofile", "rlimitnofile", "ulimit", "ulimitn"),
     "EACCES": ("permissionerror",),
-    "EADDRNOTAVAIL": ("cannotassignrequestedaddress",),
+    "EADDRNOTAVAIL": ("cannotassignrequestedaddress", "addrnotavailable"),
 }
 """Names of the same thing in Python and elsewhere."""
 
@@ -181,6 +182,17 @@ _IN_LINES = (
     ("timeout reading", "ETIMEDOUT"),
     ("net::readtimeout", "ETIMEDOUT"),
     ("net::opentimeout", "ETIMEDOUT"),
+    ("kind: addrinuse", "EADDRINUSE"),
+    ("kind: addrnotavailable", "EADDRNOTAVAIL"),
+    ("kind: connectionreset", "ECONNRESET"),
+    ("kind: connectionrefused", "ECONNREFUSED"),
+    ("kind: connectionaborted", "ECONNABORTED"),
+    ("kind: brokenpipe", "EPIPE"),
+    ("kind: wouldblock", "EAGAIN"),
+    ("kind: timedout", "ETIMEDOUT"),
+    ("socket is not connected", "ENOTCONN"),
+    ("ms exceeded", "ETIMEDOUT"),
+    ("esockettimedout", "ETIMEDOUT"),
     ("timeouterror", "ETIMEDOUT"),
     ("sockettimeout", "ETIMEDOUT"),
     ("readtimeout", "ETIMEDOUT"),

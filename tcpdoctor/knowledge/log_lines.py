@@ -209,7 +209,8 @@ OWN_LIMITS = (
     ),
     OwnLimit(
         r"connection pool is full|connection is not available, request timed out"
-        r"|timeout waiting for connection from pool|queuepool limit|pool (?:exhausted|timed out)",
+        r"|timeout waiting for connection from pool|connection pool timeout|queuepool limit"
+        r"|pool (?:exhausted|timed out)",
         "every connection of the program's own pool was in use, or leaked: no error of TCP. What it holds, "
         "and for how long: tcpdoctor explain PID",
     ),
@@ -235,9 +236,9 @@ OWN_LIMITS = (
         "tcpdoctor explain with that line",
     ),
     OwnLimit(
-        r"cannot bind unix socket|bind on unix socket",
-        "a socket of a path, not of TCP: the path is there already, or its folder cannot be written: "
-        "ls -l, ss -xl",
+        r"cannot bind unix socket|bind on unix socket|dial unix .*no such file",
+        "a socket of a path, not of TCP: the path is there already (or not at all), or its folder cannot be "
+        "written: ls -l, ss -xl",
     ),
     OwnLimit(
         "suspect gro implementation",
@@ -249,6 +250,31 @@ OWN_LIMITS = (
         r"|bootstrap broker .* disconnected|unable to connect to any of the specified",
         "the driver does not say which error of TCP it met: what stands below does (Caused by ...), or ask "
         "about the server: tcpdoctor explain HOST:PORT",
+    ),
+    OwnLimit(
+        r"\b50[23]\b.*(?:bad gateway|service unavailable)|\bbad gateway\b",
+        "the proxy reached no server, or that closed the connection before it had answered: the proxy's own "
+        "error log has the line that says which: tcpdoctor explain with that line",
+    ),
+    OwnLimit(
+        r"\b504\b.*gateway|\bgateway time-?out\b",
+        "the proxy's own timer was over before the server had answered: it is slow, or waits for somebody "
+        "else. On its host: tcpdoctor check",
+    ),
+    OwnLimit(
+        r"blocked for more than \d+ seconds",
+        "that process waits in the kernel (state D: a disk, NFS, a driver ...): it serves nobody, and no "
+        "signal ends it before that is over. Its sockets: tcpdoctor explain PID",
+    ),
+    OwnLimit(
+        "free ports for the requested pod ports",
+        "the scheduler's book: another pod has that hostPort on each of those nodes. On a node: tcpdoctor "
+        "explain PORT",
+    ),
+    OwnLimit(
+        r"wrong.version.number|plain http request was sent to https",
+        "one end speaks TLS on that port and the other does not: no error of TCP. Look at the port and the "
+        "scheme",
     ),
     OwnLimit(
         "epmd error for host|epmd is not running|failed to connect to epmd",
@@ -271,8 +297,8 @@ def own_limit_of(text: str) -> str | None:
 _OWN_TIMER = re.compile(
     r"(?:read|connect|write)(?: operation)? timed out|(?:read|open|connect|write|socket)[ ._]?timeout"
     r"|i/o timeout|deadline exceeded|client\.timeout|timed out after \d|upstream timed out|layer[467] timeout"
-    r"|handshake timeout|execution expired|timeout expired|timeout, server|esockettimedout|timeout reading"
-    r"|\btimeouterror\b(?!.*errno)|^timeout$"
+    r"|timeout of \d+ ?ms exceeded|handshake timeout|execution expired|timeout expired|timeout, server"
+    r"|esockettimedout|timeout reading|\btimeouterror\b(?!.*errno)|^timeout$"
 )
 
 

@@ -282,6 +282,23 @@ def test_a_port_of_udp_is_asked_as_one(words):
         ("channel_setup_fwd_listener_tcpip: cannot listen to port: 6379", [("port", "6379")]),
         ("neighbour: arp_cache: neighbor table overflow!", [("sysctl", "net.ipv4.neigh.default.gc_thresh3")]),
         ("12:30 worker: Address already in use", [("error", "EADDRINUSE")]),
+        (
+            "consumer: Cannot connect to amqp://guest:**@203.0.113.7:5672//: [Errno 111] Connection refused.",
+            [("error", "ECONNREFUSED"), ("connect", "203.0.113.7:5672")],
+        ),
+        (
+            "ConnectionException: Connection refused [tcp://203.0.113.7:6379]",
+            [("error", "ECONNREFUSED"), ("connect", "203.0.113.7:6379")],
+        ),
+        (
+            'Connection refused Is the server running on host "db" (203.0.113.7) and accepting TCP/IP '
+            "connections on port 5432?",
+            [("error", "ECONNREFUSED"), ("connect", "db:5432")],
+        ),
+        (
+            "failed to bind host port for 0.0.0.0:80:172.17.0.2:80/tcp: address already in use",
+            [("error", "EADDRINUSE"), ("port", "0.0.0.0:80")],
+        ),
     ],
 )
 def test_lines_of_logs_name_the_error_and_the_end_they_are_about(line, asked):
@@ -370,6 +387,8 @@ def test_errors_are_understood_in_other_languages(text, name):
         ("{failed_to_start_child,listener,{listen_error,eaddrinuse}}", "EADDRINUSE"),
         ("Net::OpenTimeout: execution expired", "ETIMEDOUT"),
         ("java.net.SocketTimeoutException", "ETIMEDOUT"),
+        ("ESOCKETTIMEDOUT", "ETIMEDOUT"),
+        ("kind: AddrNotAvailable", "EADDRNOTAVAIL"),
         ("Something is already running on port 3000.", "EADDRINUSE"),
         ("Port 3000 is in use, trying another one...", "EADDRINUSE"),
     ],
@@ -417,6 +436,11 @@ def test_a_line_of_a_log_names_its_end_before_the_page_of_its_error():
         ("SSL SYSCALL error: EOF detected", "recv\\(\\) returned 0"),
         ("MySQL server has gone away", "recv\\(\\) returned 0"),
         ("UND_ERR_SOCKET other side closed", "recv\\(\\) returned 0"),
+        ("rsync: connection unexpectedly closed (0 bytes received so far)", "recv\\(\\) returned 0"),
+        ("java.io.EOFException", "recv\\(\\) returned 0"),
+        ("502 Bad Gateway", "error log"),
+        ("504 Gateway Time-out", "own timer"),
+        ("INFO: task nginx:811 blocked for more than 120 seconds.", "state D"),
         ("hyper: connection closed before message completed", "recv\\(\\) returned 0"),
         ("http.client.RemoteDisconnected", "recv\\(\\) returned 0"),
         ("kafka.errors.NoBrokersAvailable", "Caused by"),
