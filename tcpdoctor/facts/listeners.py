@@ -346,7 +346,8 @@ def owner_text(owner: Owner) -> str | Missing:
 def _pid(owner: Owner) -> Reading[str]:
     match owner:
         case Held(holders=holders):
-            return str(holders[0].pid)
+            workers = (one.pid for one in holders[1:] if one.name == holders[0].name)
+            return str(next(workers, holders[0].pid))
         case NotHeld():
             return Missing("no process holds it")
         case Missing():
@@ -442,7 +443,10 @@ FACTS: Sequence[Told[Queue]] = (
         lambda queue: owner_text(queue.listener.owner),
     ),
     _of_listener.text(
-        "listener.pid", "Id of that process.", "ss -tlnp", lambda queue: _pid(queue.listener.owner)
+        "listener.pid",
+        "Id of a process that accepts from it: of a server with workers one of those, else of its owner.",
+        "ss -tlnp",
+        lambda queue: _pid(queue.listener.owner),
     ),
     _of_listener.gauge(
         "listener.port_is_ephemeral",

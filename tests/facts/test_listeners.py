@@ -71,6 +71,9 @@ def test_owner_and_address():
     assert isinstance(queue(owner=NotHeld())["listener.pid"], Missing)
     three = Held((*two.holders, Holder(813, "nginx", 6, 33)))
     assert queue(owner=three)["listener.owner"] == "nginx (811) and 2 more processes"
+    assert queue(owner=three)["listener.pid"] == "812", "a master does not accept"
+    heir = Held((Holder(811, "nginx", 6, 33), Holder(812, "sleep", 6, 33)))
+    assert queue(owner=heir)["listener.pid"] == "811"
 
 
 def test_the_queue_of_a_single_look():
