@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, partial
 from typing import Annotated, Literal
 
 from tcpdoctor.answers.check import unchecked_rules
@@ -9,7 +10,7 @@ from tcpdoctor.answers.record import Is
 from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis.closure import compile_number
 from tcpdoctor.diagnosis.finding import Diagnosis
-from tcpdoctor.diagnosis.measure import first_limit
+from tcpdoctor.diagnosis.measure import SubjectsOf, first_limit
 from tcpdoctor.diagnosis.rule import Rule, measured
 from tcpdoctor.diagnosis.tree import Limit, Older
 from tcpdoctor.facts.host import HostFacts, subjects_of
@@ -146,21 +147,22 @@ def too_early(
     if isinstance(census, Missing) or all(census.by_state.get(state, 0) < FEW for state in _STATES):
         return ()
     said = unchecked_rules(diagnosis) | {finding.rule for finding in diagnosis.findings}
+    find_subjects = cache(partial(subjects_of, samples, host=HostFacts(samples)))
     return tuple(
         early
         for rule in rules or load_rules().rules
         if rule.id not in said and {"close", "leak"} <= set(rule.tags)
-        for early in _of_rule(rule, samples, pid)
+        for early in _of_rule(rule, find_subjects, pid)
     )
 
 
-def _of_rule(rule: Rule, samples: Samples, pid: int | None) -> Iterator[TooEarly]:
+def _of_rule(rule: Rule, find_subjects: SubjectsOf, pid: int | None) -> Iterator[TooEarly]:
     tree = measured(rule).tree if rule.measure is not None else None
     limit = first_limit(rule)
     if not isinstance(tree, Older) or not isinstance(tree.seconds, Limit) or limit is None:
         return
     count = compile_number(tree, {**rule.limit_values, tree.seconds.name: 0.0})
-    subjects, most = subjects_of(samples, rule.scope, HostFacts(samples)), 0.0
+    subjects, most = find_subjects(rule.scope), 0.0
     for subject in () if isinstance(subjects, Missing) else subjects:
         if pid is not None and subject.identity.get("pid") != pid:
             continue

@@ -184,6 +184,13 @@ def _passed_over(snapshot: Snapshot) -> Value:
 _NOBODY = -1
 
 
+def _pid_of(owner: Owner) -> int | None:
+    """Who holds a socket first; `_NOBODY`, or None where that is hidden."""
+    if isinstance(owner, Held):
+        return owner.holders[0].pid
+    return None if isinstance(owner, Missing) else _NOBODY
+
+
 class _Owners(NamedTuple):
     """The sockets of one state that files refer to, by who holds them."""
 
@@ -215,23 +222,15 @@ class _Owners(NamedTuple):
     @classmethod
     def among_kept(cls, rows: KeptRows, unseen: int, why: str) -> "_Owners":
         """As `among`, of rows that are not decoded for it."""
-        reasons: dict[str, None] = {}
-        names: dict[int, Holder] = {}
-
-        def holder_of(owner: Owner) -> int | None:
-            if isinstance(owner, Held):
-                return names.setdefault(owner.holders[0].pid, owner.holders[0]).pid
-            if isinstance(owner, Missing):
-                reasons[owner.reason] = None
-                return None
-            return _NOBODY
-
-        by_pid = rows.parted(holder_of)
-        hidden: Sequence[Connection] = by_pid.pop(None, ())
-        by_pid.pop(_NOBODY, None)
+        by_pid = rows.parted(_pid_of)
+        hidden = by_pid.get(None, ())
+        untold = hidden.owners() if isinstance(hidden, KeptRows) else ()
+        reasons = dict.fromkeys(owner.reason for _, owner in untold if isinstance(owner, Missing))
         if unseen:
             reasons[why] = None
-        held = {pid: some for pid, some in by_pid.items() if pid is not None}
+        held = {pid: some for pid, some in by_pid.items() if pid is not None and pid != _NOBODY}
+        first = ((pid, next(some.owners())[1]) for pid, some in held.items())
+        names = {pid: owner.holders[0] for pid, owner in first if isinstance(owner, Held)}
         return cls(held, Unsure(hidden), unseen, join_reasons(reasons), names=names)
 
     @classmethod

@@ -33,6 +33,7 @@ _TIMER, _KEEPALIVE = 18, int(Timer.KEEPALIVE)
 _HANDLE = struct.Struct("=Q12xII")
 """The cookie, and behind timer and queues uid and inode."""
 _NO_INODE = bytes(4)
+_INODE_OF = struct.Struct(f"={_INODE}xI")
 _AT_ONCE = 2_000
 """Rows that are joined at a time: more would take as much memory again."""
 _PER_SECOND = 1e3
@@ -77,6 +78,7 @@ class KeptRows(Sequence[Connection]):
         self._owners = owners
         self._latest: list[KeptRows] | None = None
         self._decoded: tuple[Connection, ...] | None = None
+        self._parts: dict[Callable[[Owner], object], dict[object, KeptRows]] = {}
 
     def __len__(self) -> int:
         return len(self._rows) if self._decoded is None else len(self._decoded)
@@ -152,7 +154,7 @@ class KeptRows(Sequence[Connection]):
     def owners(self) -> Iterator[tuple[int, Owner]]:
         """The inode of each that is not decoded, and its owner as far as it was searched for."""
         known = self._owners or {}
-        for inode in map(inode_at, self._rows):
+        for (inode,) in map(_INODE_OF.unpack_from, self._rows):
             yield inode, known[inode] if inode in known else owner_of(inode)
 
     def ends(self) -> Iterator[tuple[int, str, int]]:
@@ -166,8 +168,10 @@ class KeptRows(Sequence[Connection]):
         """Those that are not decoded, in parts by what `key` makes of their owners.
 
         Only the part that was looked at last is kept decoded: somebody who tells of each, one after the
-        other, needs no more.
+        other, needs no more. Who asks again with the same `key` is given the same parts.
         """
+        if key in self._parts:
+            return self._parts[key]  # type: ignore[return-value]  # it made them
         parts: dict[K, list[bytes]] = {}
         for row, (_, owner) in zip(self._rows, self.owners(), strict=True):
             parts.setdefault(key(owner), []).append(row)
@@ -175,6 +179,7 @@ class KeptRows(Sequence[Connection]):
         latest: list[KeptRows] = []
         for part in made.values():
             part._latest = latest
+        self._parts[key] = made  # type: ignore[assignment]
         return made
 
     def as_told(self) -> Sequence[bytes]:
