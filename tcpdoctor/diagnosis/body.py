@@ -97,14 +97,22 @@ def unfilled(template: Template) -> str:
 
 
 def fill(template: Template, facts: Facts, limits: Mapping[str, float], *, at_most: bool = False) -> str:
-    """The text with every blank filled; what is `Missing` reads ``(unknown: reason)``.
+    """The text with every blank filled; what is `Missing` reads ``(unknown: reason)``, parentheses once.
 
     With `at_most` ``older()`` counts as it does in `warning_upper`.
     """
-    return "".join(
-        part if isinstance(part, str) else _filled(part, facts, limits, at_most=at_most)
-        for part in template.parts
-    )
+    words, parts = [], template.parts
+    for before, part, after in zip(("", *parts), parts, (*parts[1:], ""), strict=False):
+        if isinstance(part, str):
+            words.append(part)
+            continue
+        value = _value(part, facts, limits, at_most=at_most)
+        if isinstance(value, Missing):
+            enclosed = str(before)[-1:] == "(" and str(after)[:1] == ")"
+            words.append(f"unknown: {value.reason}" if enclosed else f"(unknown: {value.reason})")
+        else:
+            words.append(_printed(value, part))
+    return "".join(words)
 
 
 def fill_headline(
@@ -161,11 +169,6 @@ def fill_command(template: Template, facts: Facts, limits: Mapping[str, float]) 
 def _quoted(text: str) -> str:
     """The text as one word of a shell; most need no quotes."""
     return text if _PLAIN_WORD.fullmatch(text) else "'" + text.replace("'", "'\\''") + "'"
-
-
-def _filled(blank: Blank, facts: Facts, limits: Mapping[str, float], *, at_most: bool) -> str:
-    value = _value(blank, facts, limits, at_most=at_most)
-    return f"(unknown: {value.reason})" if isinstance(value, Missing) else _printed(value, blank)
 
 
 def _value(blank: Blank, facts: Facts, limits: Mapping[str, float], *, at_most: bool) -> Value:

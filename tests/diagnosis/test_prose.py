@@ -55,6 +55,10 @@ FACTS = {
         ("{leak.owned / (leak.owned * 2)}", "50 %"),
         ("{sysctl.net.ipv4.timeout:n}", "60"),
         ("{sockets.open}", "(unknown: owners are hidden: run as root)"),
+        (
+            "0.0.0.0:80 ({sockets.open}) listens",
+            "0.0.0.0:80 (unknown: owners are hidden: run as root) listens",
+        ),
         ("{sockets.open:n}", "(unknown: owners are hidden: run as root)"),
         ("{sockets.open + 1}", "(unknown: owners are hidden: run as root)"),
         ("{host.words}", "(unknown: no file)"),
