@@ -57,8 +57,10 @@ from tcpdoctor.kernel.text import is_whole
 from tcpdoctor.kernel.unlisted import Unlisted
 
 _NOT_TOLD = Missing("the recording does not tell it")
-_NO_RULES: Reading[tuple[RedirectsFrom, ...]] = Missing("they are not in the recording")
-_NO_ADDRESSES = Missing("the addresses of the host are not in the recording")
+_NO_RULES: Reading[tuple[RedirectsFrom, ...]] = Missing(
+    "they are not in the recording; record with: tcpdoctor snapshot"
+)
+_NO_ADDRESSES = Missing("the addresses of the host are not in the recording; record with: tcpdoctor snapshot")
 _ABSENT = "is not in the recording"
 _PORTS_COUNTED = 16_384
 """So many ports and states are counted at most; of more the rarest count as port 0."""
@@ -301,7 +303,9 @@ class Replay:
         yield from () if isinstance(self._udp, Missing) else self._udp
 
     def find_unlisted(self, **_how: object) -> Unlisted:
-        return Unlisted((), (), Missing("bound sockets are not in the recording"))
+        return Unlisted(
+            (), (), Missing("bound sockets are not in the recording; record with: tcpdoctor snapshot")
+        )
 
     def read_options(
         self, descriptors: Iterable[Descriptor], names: Iterable[str] | None = None
@@ -376,7 +380,12 @@ class Replay:
     ) -> dict[int, Reading[Standing]]:
         around = self._around
         if isinstance(around, Missing):
-            return dict.fromkeys(pids, Missing("what keeps a process running is not in the recording"))
+            return dict.fromkeys(
+                pids,
+                Missing(
+                    "what keeps a process running is not in the recording; record with: tcpdoctor snapshot"
+                ),
+            )
         found = {pid: standing_again(pid, around, listeners) for pid in pids}
         absent = Missing("what keeps this process running is not in the recording")
         return {pid: absent if standing is None else standing for pid, standing in found.items()}

@@ -58,13 +58,17 @@ _RICHEST: Sequence[Form] = ("ss", "netstat", "proc", "lsof")
 _NO_BOUND = Missing("bound sockets are in no printed listing; record with: tcpdoctor snapshot")
 _NO_PROCESS = Missing("the recording does not tell it of a process; record with: tcpdoctor snapshot")
 _NO_OPTIONS = Missing("the recording does not tell socket options; record with: tcpdoctor snapshot --raw")
-_NO_GROUP = Missing("the recording does not tell the control group of a socket")
+_NO_GROUP = Missing(
+    "the recording does not tell the control group of a socket; record with: tcpdoctor snapshot"
+)
 _NO_COUNTERS = Missing(f"the recording has no counters; {ASK_NSTAT}")
 _NO_SOCKSTAT = Missing("the recording has no /proc/net/sockstat; ask for it")
 _NO_SETTING = Missing(f"the recording has no settings; {ASK_SYSCTL}")
 _NO_SOCKETS = Missing(f"the recording lists no sockets; {ASK_SS}")
 _NO_TIMERS = Missing(f"the listing has no timers; {ASK_SS}")
-_NO_SURVEY = Missing("descriptors and limits of processes are not in the recording")
+_NO_SURVEY = Missing(
+    "descriptors and limits of processes are not in the recording; record with: tcpdoctor snapshot"
+)
 _PART = Missing("the listing is a part: states that it does not show may be there; ask for: ss -tan")
 _NO_QUEUES = f"the listing has no queues; {ASK_SS}"
 _NO_INODES = f"the listing does not tell which connections were accepted; {ASK_SS}"

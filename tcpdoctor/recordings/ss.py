@@ -157,13 +157,15 @@ _LONGEST = 1e9
 _NO_TIMER = Missing(f"ss without -o prints no timers; {ASK_FOR_SS}")
 _NO_DETAILS = Missing(f"ss without -e does not print it; {ASK_FOR_SS}")
 _NO_MEMORY = Missing(f"ss without -m does not print it; {ASK_FOR_SS}")
-_NO_DROPS = Missing("this ss prints no drops")
+_NO_DROPS = Missing("this ss prints no drops; record with: tcpdoctor snapshot")
 _NO_INFO = Missing(f"ss without -i prints no times and no counts of a connection; {ASK_FOR_SS}")
 _NO_TCP_INFO = Missing("the kernel tells no more of a socket in this state")
 _NO_TIMES = Missing("this ss -i prints no times of a connection (iproute2 4.1); ask for: tcpdoctor snapshot")
-_NO_BYTES = Missing("this ss does not count the bytes of a connection (iproute2 4.20)")
-_NO_QUEUES = Missing("ss -Q leaves the queues out")
-_NO_CGROUP = Missing("this ss prints no control group")
+_NO_BYTES = Missing(
+    "this ss does not count the bytes of a connection (iproute2 4.20); record with: tcpdoctor snapshot"
+)
+_NO_QUEUES = Missing(f"ss -Q leaves the queues out; {ASK_FOR_SS}")
+_NO_CGROUP = Missing("this ss prints no control group; record with: tcpdoctor snapshot")
 _NO_USERS = Missing("the listing names no process: ss without -p, or not as root; ask for: sudo ss -tanoempi")
 _NOT_NAMED = Missing(
     f"no process is named with it: not accepted yet, an orphan, or ss was not run as root; {ASK_FOR_SS}"
