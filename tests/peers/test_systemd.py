@@ -38,7 +38,9 @@ def test_the_units_are_as_systemd_wants_them(need, tmp_path):
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    of_others = ("/lib/systemd/", "/usr/lib/systemd/", "/etc/systemd/")  # it reads units of the machine too
+    ours = [line for line in done.stderr.splitlines() if not line.startswith(of_others)]
+    assert (done.returncode, done.stdout, ours) == (0, "", [])
 
 
 def test_the_sandbox_is_as_tight_as_is_stated(need):
