@@ -16,7 +16,7 @@ from tcpdoctor.diagnosis.bind import (
 )
 from tcpdoctor.facts.connection import began_here
 from tcpdoctor.facts.deadlines import RTO_MAX_SECONDS, Life, orphan_time_left
-from tcpdoctor.kernel.port_evidence import PortEvidence, plain
+from tcpdoctor.kernel.port_evidence import PortEvidence
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Listener, NotHeld, UdpSocket
 from tcpdoctor.kernel.states import TcpState, Timer
@@ -253,7 +253,7 @@ def leads_to_listener(row: Connection, evidence: PortEvidence) -> bool:
 
 def _reaches(listening: str, row: Connection, evidence: PortEvidence) -> bool:
     """Whether a listener of this host on that address is what the connection leads to."""
-    remote = plain(row.remote).address
+    remote = row.remote.plain().address
     if listening.removeprefix("::ffff:") == remote:
         return True
     addresses = evidence.rules.addresses

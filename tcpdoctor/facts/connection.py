@@ -3,15 +3,12 @@
 import math
 
 from tcpdoctor.facts.ports import Roles
-from tcpdoctor.facts.socketset import (
-    ONLY_BOUNDS,
-    Age,
-    plain_address,
-)
+from tcpdoctor.facts.socketset import ONLY_BOUNDS, Age
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
     Connection,
     TcpInfo,
+    plain_address,
 )
 from tcpdoctor.kernel.states import TcpState, Timer
 

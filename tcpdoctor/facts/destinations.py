@@ -23,7 +23,6 @@ from tcpdoctor.facts.socketset import (
     oldest,
     partly,
     pids_of,
-    plain_address,
 )
 from tcpdoctor.facts.subject import Crowd, LazyFacts, Scope, Subject
 from tcpdoctor.facts.value import NamedText, Range, Value
@@ -37,6 +36,7 @@ from tcpdoctor.kernel.snapshot import (
     Endpoint,
     Samples,
     Snapshot,
+    plain_address,
 )
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.named_tuples import NamedTuple

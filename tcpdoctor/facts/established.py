@@ -36,7 +36,6 @@ from tcpdoctor.facts.socketset import (
     most_common,
     oldest,
     pids_of,
-    plain_address,
 )
 from tcpdoctor.facts.subject import HIDDEN_LABEL, Scope
 from tcpdoctor.facts.value import Ages, Merged, NamedText, Range, Value
@@ -50,6 +49,7 @@ from tcpdoctor.kernel.snapshot import (
     Endpoint,
     Established,
     Snapshot,
+    plain_address,
 )
 from tcpdoctor.kernel.sock_diag_rows import NOT_LOOKED_UP
 from tcpdoctor.kernel.states import Timer

@@ -14,20 +14,22 @@ from tcpdoctor.facts.dimension import COUNT, RATIO
 from tcpdoctor.facts.fact import Teller, Told, functions_of
 from tcpdoctor.facts.ports import ephemeral_test, is_ephemeral
 from tcpdoctor.facts.rates import elapsed, grown
-from tcpdoctor.facts.socketset import (
-    NONE,
-    Earlier,
-    SocketSet,
-    join_reasons,
-    most_common,
-    partly,
-    plain_address,
-)
+from tcpdoctor.facts.socketset import NONE, Earlier, SocketSet, join_reasons, most_common, partly
 from tcpdoctor.facts.subject import Crowd, LazyFacts, Scope, Subject
 from tcpdoctor.facts.value import Ages, NamedText, Range, Value
 from tcpdoctor.kernel.kept_rows import without_file
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Detail, Held, Listener, NotHeld, Owner, Samples, Snapshot
+from tcpdoctor.kernel.snapshot import (
+    Connection,
+    Detail,
+    Held,
+    Listener,
+    NotHeld,
+    Owner,
+    Samples,
+    Snapshot,
+    plain_address,
+)
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.named_tuples import NamedTuple
 

@@ -20,6 +20,7 @@ from tcpdoctor.kernel.snapshot import (
     Owner,
     Samples,
     TcpInfo,
+    plain_address,
 )
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.text import name_a_few
@@ -532,11 +533,6 @@ def _count_ends(ends: Iterable[tuple[str, int, bool]]) -> Counter[str]:
 
 
 _ANY = -1
-
-
-def plain_address(address: str) -> str:
-    """An IPv4 address that an IPv6 socket uses, as IPv4; others unchanged."""
-    return address[7:] if address.startswith("::ffff:") and "." in address else address
 
 
 def join_reasons(reasons: Iterable[str]) -> str:

@@ -396,11 +396,6 @@ def _find_owners(
     return find_owners(wanted, seconds=seconds, every_holder=True) if wanted else {}
 
 
-def plain(end: Endpoint) -> Endpoint:
-    """Return the endpoint with an IPv4-mapped address as IPv4, so that both ends compare equal."""
-    return end._replace(address=end.address.removeprefix("::ffff:")) if "." in end.address else end
-
-
 def _owned(
     detail: Reading[Mapping[TcpState, Detail]], owners: Mapping[int, Owner]
 ) -> Reading[Mapping[TcpState, Detail]]:

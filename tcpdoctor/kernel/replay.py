@@ -474,12 +474,12 @@ class Replay:
             return route._replace(source=source) if source and isinstance(route, Route) else route
         there = Endpoint(destination, port)
         used = Counter(
-            _plain(row.local).address
+            row.local.plain().address
             for row in self._seen()
-            if isinstance(row, Connection) and _plain(row.remote) == there
+            if isinstance(row, Connection) and row.remote.plain() == there
         )
         loopback = destination == "::1" or destination.startswith("127.")
-        here = loopback or destination in {_plain(row.local).address for row in self._seen()}
+        here = loopback or destination in {row.local.plain().address for row in self._seen()}
         own = "127.0.0.1" if destination.startswith("127.") else destination  # as in the table "local"
         chosen = source or next(iter(dict(used.most_common(1))), own if here else None)
         if chosen is None:
@@ -525,13 +525,8 @@ def _span_of(port: int, spans: Sequence[_Span]) -> _Span:
     return spans[max(0, bisect_right(spans, port, key=lambda one: one.port) - 1)]
 
 
-def _plain(end: Endpoint) -> Endpoint:
-    """The endpoint with an IPv4-mapped address as IPv4."""
-    return end._replace(address=end.address.removeprefix("::ffff:")) if "." in end.address else end
-
-
 def _peer_of(row: Connection | Listener) -> str:
-    return _plain(row.remote).address if isinstance(row, Connection) and row.remote.port else NO_PEER
+    return row.remote.plain().address if isinstance(row, Connection) and row.remote.port else NO_PEER
 
 
 def _chosen(told: Reading[SocketOptions], names: Collection[str] | None) -> Reading[SocketOptions]:

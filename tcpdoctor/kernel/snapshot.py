@@ -14,6 +14,11 @@ from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.named_tuples import NamedTuple
 
 
+def plain_address(address: str) -> str:
+    """Return an IPv4 address that an IPv6 socket uses as IPv4; others unchanged."""
+    return address[7:] if address.startswith("::ffff:") and "." in address else address
+
+
 class Endpoint(NamedTuple):
     """One end of a connection."""
 
@@ -28,6 +33,10 @@ class Endpoint(NamedTuple):
     def on(self, device: str | None) -> str:
         """As ss prints an end that is bound to an interface: ``0.0.0.0%lo:179``, ``[::%lo]:179``."""
         return str(self._replace(address=f"{self.address}%{device}")) if device else str(self)
+
+    def plain(self) -> "Endpoint":
+        """The end as packets have it, of IPv4 where an IPv6 socket uses that: so both ends compare equal."""
+        return self._replace(address=plain_address(self.address)) if "." in self.address else self
 
 
 class Holder(NamedTuple):

@@ -19,7 +19,7 @@ from tcpdoctor.kernel.packet_rules import TCP, UDP, Redirect, Wanted
 from tcpdoctor.kernel.processes import Lineage, read_lineage
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.redirects import Filters, Redirects, find_filters, find_redirects
-from tcpdoctor.kernel.snapshot import Connection, Held, Listener, UdpSocket
+from tcpdoctor.kernel.snapshot import Connection, Held, Listener, UdpSocket, plain_address
 from tcpdoctor.kernel.standing import Kin, Standing, read_standings
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.named_tuples import NamedTuple
@@ -196,12 +196,8 @@ def _routes(sockets: Iterable[Connection | Listener], here: LocalAddresses) -> t
     for (address, device, port), _ in peers.most_common():
         if len(wanted) >= _MOST_ROUTES:
             break
-        wanted.setdefault((_plain(address), device if address.startswith("fe8") else 0), port)
+        wanted.setdefault((plain_address(address), device if address.startswith("fe8") else 0), port)
     return tuple(_route_to(address, device, port) for (address, device), port in wanted.items())
-
-
-def _plain(address: str) -> str:
-    return address.removeprefix("::ffff:") if "." in address else address
 
 
 def _own_addresses(here: LocalAddresses) -> list[str]:

@@ -373,10 +373,5 @@ def read_there() -> There:
             listening.add(row.local.port)
         elif isinstance(row, Connection):
             name = "SYN_RECV" if row.state is TcpState.NEW_SYN_RECV else row.state.name
-            states[_plain(row.local), _plain(row.remote)] = name
+            states[row.local.plain(), row.remote.plain()] = name
     return There(states, frozenset(listening), read_local_addresses())
-
-
-def _plain(end: Endpoint) -> Endpoint:
-    """An IPv4 end of an IPv6 socket as packets have it."""
-    return end._replace(address=end.address.removeprefix("::ffff:")) if "." in end.address else end

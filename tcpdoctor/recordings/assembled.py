@@ -34,6 +34,7 @@ from tcpdoctor.kernel.snapshot import (
     Snapshot,
     SysctlValue,
     UdpSocket,
+    plain_address,
 )
 from tcpdoctor.kernel.sockets import DETAIL_BOUND
 from tcpdoctor.kernel.states import TcpState, Timer
@@ -421,7 +422,9 @@ def _census(
             by_port[row.state, port] += 1
             continue
         by_port[row.state, 0] += 1
-        towards = Destination(_plain(row.local.address), _plain(row.remote.address), row.remote.port)
+        towards = Destination(
+            plain_address(row.local.address), plain_address(row.remote.address), row.remote.port
+        )
         total[towards] += 1
         waiting[towards] += row.state is TcpState.TIME_WAIT
     kept = total.most_common(MOST_DESTINATIONS + 1)
@@ -445,11 +448,6 @@ def _range(sysctls: Mapping[str, Reading[SysctlValue]]) -> tuple[int, int]:
         case (int(low), int(high)):
             return low, high
     return DEFAULT_PORTS  # only to sort the sockets by it
-
-
-def _plain(address: str) -> str:
-    """An IPv4 address that an IPv6 socket uses, as IPv4."""
-    return address.removeprefix("::ffff:") if "." in address else address
 
 
 def _established(rows: _Rows) -> Reading[Established]:

@@ -16,6 +16,7 @@ from tcpdoctor.answers.check import (
     untold_by_rule,
     verdict_of_all,
 )
+from tcpdoctor.answers.record import utc
 from tcpdoctor.answers.states import StateReadings, state_readings
 from tcpdoctor.diagnosis.finding import Finding, Severity
 from tcpdoctor.facts.subject import Scope
@@ -31,7 +32,7 @@ from tcpdoctor.report.finding_page import (
     sources,
     unanswered_by_reason,
 )
-from tcpdoctor.report.host import plural, samples_words, source_words, utc
+from tcpdoctor.report.host import plural, samples_words, source_words
 from tcpdoctor.report.page import Block, Prose, Table
 from tcpdoctor.report.page_html import GROUPS, bar, html_page, name_of, page_html, pill, section, text
 from tcpdoctor.report.style import PLAIN

@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterable, Sequence
 
 from tcpdoctor.answers.check import Check, Checks, untold_by_rule
+from tcpdoctor.answers.record import utc
 from tcpdoctor.diagnosis.finding import Finding, Severity
 from tcpdoctor.diagnosis.rule import Rule
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.check_text import finding_texts
-from tcpdoctor.report.host import utc
 from tcpdoctor.report.style import PLAIN
 
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -12,11 +12,12 @@ from tcpdoctor.answers.check import (
     untold_by_rule,
     verdict_of_all,
 )
+from tcpdoctor.answers.record import utc
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Finding
 from tcpdoctor.report.check_text import namespace_words, style_there, verdict_sentence, verdicts_counted
 from tcpdoctor.report.finding_page import Alike, grouped, more_words, pages_of, unanswered_by_reason
-from tcpdoctor.report.host import plural, samples_words, source_words, states_sentence, utc
+from tcpdoctor.report.host import plural, samples_words, source_words, states_sentence
 from tcpdoctor.report.page_markdown import code, escaped, page_markdown
 from tcpdoctor.report.style import PLAIN
 

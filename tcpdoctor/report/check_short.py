@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from tcpdoctor.answers.check import Check, Checks, checked, list_rows, loud_findings, status, verdict_of_all
+from tcpdoctor.answers.record import utc
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Fix, Severity, Untold
 from tcpdoctor.facts.dimension import SECOND, show
@@ -25,7 +26,7 @@ from tcpdoctor.report.check_text import (
     verdicts_counted,
     worst_line,
 )
-from tcpdoctor.report.host import clock, plural, source_words, utc
+from tcpdoctor.report.host import clock, plural, source_words
 from tcpdoctor.report.style import NO_BREAK, Style, TextForm
 from tcpdoctor.report.table import cut
 

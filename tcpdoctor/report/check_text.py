@@ -14,6 +14,7 @@ from tcpdoctor.answers.check import (
     unjudged,
     untold_by_rule,
 )
+from tcpdoctor.answers.record import utc
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Severity, Unchecked
 from tcpdoctor.kernel.reading import Missing
@@ -25,7 +26,7 @@ from tcpdoctor.report.finding_page import (
     pages_of,
     unanswered_by_reason,
 )
-from tcpdoctor.report.host import plural, samples_words, source_words, states_sentence, utc
+from tcpdoctor.report.host import plural, samples_words, source_words, states_sentence
 from tcpdoctor.report.page import page_text
 from tcpdoctor.report.style import Style
 

@@ -24,11 +24,6 @@ def where_words(kernel: str, namespace: int | str, namespace_name: str | None) -
     return f"Linux {kernel}, network namespace {namespace}{named}"
 
 
-def utc(seconds: float) -> str:
-    """Return seconds since 1970 as ``2026-11-20T12:00:00Z``."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
 def clock(seconds: float) -> str:
     """Return the time of day of seconds since 1970, UTC, where the day goes without saying."""
     return time.strftime("%H:%M:%SZ", time.gmtime(seconds))

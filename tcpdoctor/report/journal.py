@@ -7,13 +7,14 @@ Entries are in the journal's native protocol (systemd.journal-fields(7), JOURNAL
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from tcpdoctor.answers.record import utc
 from tcpdoctor.diagnosis.changes import Changes
 from tcpdoctor.diagnosis.finding import Finding, Severity
 from tcpdoctor.kernel.last_run import Told
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.report.check_short import finding_lines
 from tcpdoctor.report.finding_page import finding_page, grouped, more_words, pages_of
-from tcpdoctor.report.host import plural, utc
+from tcpdoctor.report.host import plural
 from tcpdoctor.report.page import Block, Entries, Inset, Item, Prose, Section, page_text
 from tcpdoctor.report.style import Style
 

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Iterable, Iterator
 
+from tcpdoctor.answers.record import utc
 from tcpdoctor.answers.socket import ToldSocket, told_socket
 from tcpdoctor.answers.sockets import Entry, SocketRoll, Sockets
 from tcpdoctor.diagnosis.finding import JsonValue
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.recordings.source import Source
 from tcpdoctor.report.document import as_json, json_line
-from tcpdoctor.report.host import host_json, utc
+from tcpdoctor.report.host import host_json
 
 SCHEMA = "tcpdoctor.sockets/1"
 COLUMNS = tuple(key for key in ToldSocket._fields if key not in ("options", "missing"))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from tcpdoctor.answers.record import ABSENT, told_number
+from tcpdoctor.answers.record import ABSENT, told_number, utc
 from tcpdoctor.answers.socket import OPTION_UNITS, SocketOwner, ToldAge, ToldSocket, told_socket
 from tcpdoctor.answers.sockets import Entry, Sockets, idle_seconds, unacknowledged_bytes
 from tcpdoctor.answers.udp_sockets import UdpRow, UdpSockets
@@ -14,7 +14,7 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld, Owner
 from tcpdoctor.kernel.sockopts import Linger, OptionValue, PortRange
 from tcpdoctor.kernel.states import TcpState, Timer
-from tcpdoctor.report.host import plural, utc, where_words
+from tcpdoctor.report.host import plural, where_words
 from tcpdoctor.report.page import Block, Entries, Fields, Item, Prose, Section, Table, Title
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.table import Column
