@@ -141,7 +141,7 @@ def check_no_look_is_taken(path):
 
 
 WORDING = {
-    "tcpdoctor.facts.dimension": {"BYTE", "SECOND", "show"},
+    "tcpdoctor.facts.value": {"BYTE", "SECOND", "show"},
     "tcpdoctor.facts.sysctl_value": {"value_as_printed"},
     "tcpdoctor.kernel.text": {"clean", "name_a_few"},
 }
@@ -212,7 +212,6 @@ LAZY = {
     },
     "facts": {
         "tcpdoctor.facts": "counters and settings are 1,500 facts; a rule names few",
-        "tcpdoctor.kernel": "only where connections were read one by one",
     },
     "recordings": {"tcpdoctor.recordings": "a snapshot needs no reader of text, a paste none of archives"},
     "kernel": {

@@ -8,11 +8,10 @@ from tcpdoctor.answers.finding import Bounds
 from tcpdoctor.answers.record import ABSENT, Absent, Host, Is, Seconds, Time, utc
 from tcpdoctor.diagnosis.table import nearest
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.facts.dimension import show, show_number, unit_name
 from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.host import HostFacts, subjects_of
 from tcpdoctor.facts.subject import Scope, Subject
-from tcpdoctor.facts.value import Ages, Growth, Range, Value
+from tcpdoctor.facts.value import Ages, Growth, Range, Value, show, show_number, unit_name
 from tcpdoctor.facts.vocabulary import own_facts
 from tcpdoctor.kernel.live import take_samples
 from tcpdoctor.kernel.reading import Missing

@@ -11,7 +11,7 @@ from tcpdoctor.diagnosis.evaluate import diagnose
 from tcpdoctor.diagnosis.finding import Diagnosis, Reference, WrongFix
 from tcpdoctor.diagnosis.rule import Rule, read_body
 from tcpdoctor.diagnosis.tree import facts_of
-from tcpdoctor.facts.dimension import unit_name
+from tcpdoctor.facts.value import unit_name
 from tcpdoctor.kernel.live import take_samples
 
 _WINDOW = 1.0

@@ -19,8 +19,8 @@ from tcpdoctor.answers.watch import MOST_ROWS, Course, Sight, Watch
 from tcpdoctor.diagnosis.evaluate import diagnose
 from tcpdoctor.diagnosis.library import Library
 from tcpdoctor.facts.destinations import ports_left
-from tcpdoctor.facts.dimension import SECOND, show
 from tcpdoctor.facts.socketset import Earlier, age_of
+from tcpdoctor.facts.value import SECOND, show
 from tcpdoctor.kernel.kept_rows import Handle, KeptRows
 from tcpdoctor.kernel.live import take_snapshot
 from tcpdoctor.kernel.processes import count_descriptors, read_process, size_counts_descriptors

@@ -23,7 +23,7 @@ from tcpdoctor.diagnosis.rule import Rule
 from tcpdoctor.diagnosis.table import nearest
 from tcpdoctor.diagnosis.tree import LIMIT_UNITS, in_base_unit
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.facts.dimension import BYTE, show, show_number
+from tcpdoctor.facts.value import BYTE, show, show_number
 from tcpdoctor.lab.catalogue import LAB
 from tcpdoctor.lab.overheard import ELSEWHERE, Pair, Passed
 from tcpdoctor.lab.scenario import Asked, Broken, Cured, Scenario, Scene

@@ -19,10 +19,9 @@ from tcpdoctor.diagnosis.tree import (
     facts_of,
 )
 from tcpdoctor.errors import RuleError
-from tcpdoctor.facts.dimension import SECOND, show, show_number
 from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.subject import Scope
-from tcpdoctor.facts.value import Ages, Growth, Range, Value
+from tcpdoctor.facts.value import SECOND, Ages, Growth, Range, Value, show, show_number
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.named_tuples import NamedTuple
 

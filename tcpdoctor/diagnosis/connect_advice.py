@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from tcpdoctor.diagnosis.bind import OK
 from tcpdoctor.diagnosis.connect import ConnectPrediction, Journey, Scene, goes_to_itself, goes_to_many
-from tcpdoctor.facts.dimension import SECOND, show
+from tcpdoctor.facts.value import SECOND, show
 from tcpdoctor.kernel.connect_evidence import NoRoute
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Endpoint

@@ -36,9 +36,9 @@ from tcpdoctor.diagnosis.tree import (
     dimension_words,
 )
 from tcpdoctor.errors import RuleError
-from tcpdoctor.facts.dimension import COUNT, PER_SECOND, RATIO, SECOND, Dimension
 from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.value import COUNT, PER_SECOND, RATIO, SECOND, Dimension
 
 # The text of an expression, from what a file holds to the tree of Python's own parser.
 

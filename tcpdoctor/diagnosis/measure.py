@@ -22,9 +22,8 @@ from tcpdoctor.diagnosis.closure import (
 )
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.rule import Measured, Rule, Trigger, measured
-from tcpdoctor.facts.dimension import Dimension
 from tcpdoctor.facts.subject import Scope, Subject
-from tcpdoctor.facts.value import Range
+from tcpdoctor.facts.value import Dimension, Range
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.named_tuples import NamedTuple
 

@@ -26,8 +26,8 @@ from tcpdoctor.diagnosis.tree import (
 )
 from tcpdoctor.errors import RuleError
 from tcpdoctor.facts import vocabulary as real_vocabulary
-from tcpdoctor.facts.dimension import RATIO, Dimension
 from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.value import RATIO, Dimension
 from tcpdoctor.named_tuples import NamedTuple
 
 if TYPE_CHECKING:

@@ -26,11 +26,20 @@ from tcpdoctor.diagnosis.finding import Evidence, Finding, Fix, JsonValue, Sysct
 from tcpdoctor.diagnosis.measure import certain, first_limit, observe, value_of
 from tcpdoctor.diagnosis.rule import Rule, Trigger
 from tcpdoctor.diagnosis.tree import Calculation, branches_of, facts_of
-from tcpdoctor.facts.dimension import COUNT, PER_SECOND, SECOND, Dimension, show, unit_name
 from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.namespace import scale_of
 from tcpdoctor.facts.subject import Scope, Subject
-from tcpdoctor.facts.value import NamedText, Range, Value
+from tcpdoctor.facts.value import (
+    COUNT,
+    PER_SECOND,
+    SECOND,
+    Dimension,
+    NamedText,
+    Range,
+    Value,
+    show,
+    unit_name,
+)
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Endpoint, Held, Snapshot, SysctlValue
 from tcpdoctor.named_tuples import NamedTuple

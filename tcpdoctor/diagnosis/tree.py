@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
-from tcpdoctor.facts.dimension import BYTE, COUNT, PAGE, PER_SECOND, RATIO, SECOND, Dimension
 from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.value import BYTE, COUNT, PAGE, PER_SECOND, RATIO, SECOND, Dimension
 from tcpdoctor.named_tuples import NamedTuple
 
 

@@ -9,7 +9,6 @@ from heapq import nsmallest
 from itertools import islice
 
 from tcpdoctor.facts.connection import unanswered_age
-from tcpdoctor.facts.dimension import BYTE, COUNT, SECOND
 from tcpdoctor.facts.established import Living, ages_of, holders_text, unacknowledged
 from tcpdoctor.facts.fact import Teller, Told, functions_of, lift
 from tcpdoctor.facts.ports import PortReuse, Roles, connectable_ports, is_loopback, port_reuse
@@ -25,7 +24,7 @@ from tcpdoctor.facts.socketset import (
     pids_of,
 )
 from tcpdoctor.facts.subject import Crowd, LazyFacts, Scope, Subject
-from tcpdoctor.facts.value import NamedText, Range, Value
+from tcpdoctor.facts.value import BYTE, COUNT, SECOND, NamedText, Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
     Census,

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeAlias, TypeVar
 
-from tcpdoctor.facts.dimension import COUNT, SECOND, Dimension
 from tcpdoctor.facts.subject import Scope
-from tcpdoctor.facts.value import Value
+from tcpdoctor.facts.value import COUNT, SECOND, Dimension, Value
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Owned
 from tcpdoctor.named_tuples import NamedTuple

@@ -5,7 +5,6 @@ from functools import cached_property
 
 from tcpdoctor.facts.connection import closed_window_age, on_this_host
 from tcpdoctor.facts.deadlines import RTO_MAX_SECONDS, RTO_MIN_SECONDS, modelled_timeout
-from tcpdoctor.facts.dimension import BYTE, COUNT, PAGE, SECOND, Dimension
 from tcpdoctor.facts.established import Living, ages_of, as_set
 from tcpdoctor.facts.fact import Teller, Told, functions_of, lift
 from tcpdoctor.facts.ports import (
@@ -31,7 +30,7 @@ from tcpdoctor.facts.socketset import (
 )
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.sysctl_value import least_default
-from tcpdoctor.facts.value import Range, Value
+from tcpdoctor.facts.value import BYTE, COUNT, PAGE, SECOND, Dimension, Range, Value
 from tcpdoctor.kernel.kept_rows import without_file
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (

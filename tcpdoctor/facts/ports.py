@@ -4,11 +4,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from tcpdoctor.facts.dimension import COUNT
 from tcpdoctor.facts.fact import Teller, Told, functions_of
 from tcpdoctor.facts.socketset import NONE, count_holders, most_common, partly, pids_of
 from tcpdoctor.facts.subject import HIDDEN_LABEL, LazyFacts, Scope, Subject
-from tcpdoctor.facts.value import NamedText, Range, Value
+from tcpdoctor.facts.value import COUNT, NamedText, Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Census, Connection, Detail, Listener, Samples, Snapshot, SysctlValue
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState

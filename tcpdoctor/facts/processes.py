@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tcpdoctor.facts.connection import is_left_unread, unread_age
-from tcpdoctor.facts.dimension import BYTE, COUNT, RATIO, SECOND
 from tcpdoctor.facts.established import ages_of
 from tcpdoctor.facts.fact import Teller, Told, functions_of, lift
 from tcpdoctor.facts.ports import Roles
@@ -27,7 +26,7 @@ from tcpdoctor.facts.socketset import (
     some_descriptors,
 )
 from tcpdoctor.facts.subject import HIDDEN_LABEL, LazyFacts, Scope, Subject
-from tcpdoctor.facts.value import Range, Value
+from tcpdoctor.facts.value import BYTE, COUNT, RATIO, SECOND, Range, Value
 from tcpdoctor.kernel.kept_rows import KeptRows
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from tcpdoctor.facts.dimension import BYTE, SECOND, show_number
+from tcpdoctor.facts.value import BYTE, SECOND, show_number
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import PortRanges, SysctlValue
 from tcpdoctor.kernel.text import blank_split

@@ -10,10 +10,10 @@ here is told beside its function (`namespace`, `processes`, `listeners`, `ports`
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
-from tcpdoctor.facts.dimension import BYTE, COUNT, PAGE, PER_SECOND, RATIO, SECOND, Dimension
 from tcpdoctor.facts.fact import COUNTER, GAUGE, TEXT, Fact
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.sysctl_value import LOWERED
+from tcpdoctor.facts.value import BYTE, COUNT, PAGE, PER_SECOND, RATIO, SECOND, Dimension
 
 COUNTER_GROUPS = ("Tcp", "TcpExt", "MPTcpExt", "Ip", "IpExt", "Ip6", "Icmp", "Icmp6", "nf_conntrack")
 """The first words of counter names that can be facts."""

@@ -24,7 +24,7 @@ from tcpdoctor.answers.check import (
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Finding
 from tcpdoctor.diagnosis.measure import Measure
-from tcpdoctor.facts.dimension import BYTE, SECOND
+from tcpdoctor.facts.value import BYTE, SECOND
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.style import PLAIN, shorten

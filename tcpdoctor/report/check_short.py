@@ -11,7 +11,7 @@ from tcpdoctor.answers.check import Check, Checks, checked, list_rows, loud_find
 from tcpdoctor.answers.record import utc
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Fix, Severity, Untold
-from tcpdoctor.facts.dimension import SECOND, show
+from tcpdoctor.facts.value import SECOND, show
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.kernel.states import TcpState

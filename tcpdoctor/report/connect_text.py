@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from tcpdoctor.answers.connect import ConnectAnswer, OwnPort, SocketsTowards
-from tcpdoctor.facts.dimension import BYTE, SECOND, show
+from tcpdoctor.facts.value import BYTE, SECOND, show
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.text import name_a_few

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tcpdoctor.answers.diff import DiffAnswer, Side, StateDifference
-from tcpdoctor.facts.dimension import SECOND, show
+from tcpdoctor.facts.value import SECOND, show
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.report.host import plural, source_words
 from tcpdoctor.report.page import Block, Fields, Found, Prose, Section, Table, Title

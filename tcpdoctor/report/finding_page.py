@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tcpdoctor.diagnosis.finding import Finding, Fix, SysctlFix, Unchecked
-from tcpdoctor.facts.dimension import SECOND, show
+from tcpdoctor.facts.value import SECOND, show
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.page import (

@@ -55,7 +55,7 @@ def samples_words(window: float) -> str:
         return "one sample"
     if window <= 60:
         return f"two samples {window:g} s apart"
-    from tcpdoctor.facts.dimension import SECOND, show  # only runs that remember are so far apart
+    from tcpdoctor.facts.value import SECOND, show  # only runs that remember are so far apart
 
     averages = " (rates are averages over that time, and hide a burst in it)" if window > 3600 else ""
     return f"two samples {show(window, SECOND)} apart{averages}"

@@ -12,7 +12,7 @@ from tcpdoctor.answers.process import (
     sockets_in_all,
 )
 from tcpdoctor.answers.socket import ToldSocket
-from tcpdoctor.facts.dimension import BYTE, SECOND, show
+from tcpdoctor.facts.value import BYTE, SECOND, show
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.sockopts import OptionValue
 from tcpdoctor.kernel.text import name_a_few

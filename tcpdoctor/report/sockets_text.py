@@ -7,9 +7,8 @@ from tcpdoctor.answers.record import ABSENT, told_number, utc
 from tcpdoctor.answers.socket import OPTION_UNITS, SocketOwner, ToldAge, ToldSocket, told_socket
 from tcpdoctor.answers.sockets import Entry, Sockets, idle_seconds, unacknowledged_bytes
 from tcpdoctor.answers.udp_sockets import UdpRow, UdpSockets
-from tcpdoctor.facts.dimension import BYTE, SECOND, show
 from tcpdoctor.facts.socketset import Age
-from tcpdoctor.facts.value import Range
+from tcpdoctor.facts.value import BYTE, SECOND, Range, show
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld, Owner
 from tcpdoctor.kernel.sockopts import Linger, OptionValue, PortRange

@@ -136,7 +136,7 @@ NO_BREAK = "\u00a0"
 
 @functools.cache
 def _before_units() -> re.Pattern[str]:
-    """The space between a number and its unit, as `tcpdoctor.facts.dimension` prints them."""
+    """The space between a number and its unit, as `tcpdoctor.facts.value` prints them."""
     return re.compile(r"(?<=\d) (?=(?:%|/s|[mu]?s|min|h|d|(?:[KMGT]i)?B|pages?)(?![\w-]))")
 
 

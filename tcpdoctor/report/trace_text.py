@@ -9,7 +9,7 @@ from tcpdoctor.answers.ended import (
     ProgramEndings,
     TraceSummary,
 )
-from tcpdoctor.facts.dimension import BYTE, SECOND, show
+from tcpdoctor.facts.value import BYTE, SECOND, show
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.page import Block, Fields, Item, Items, Section, Title

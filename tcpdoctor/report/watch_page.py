@@ -12,9 +12,9 @@ from tcpdoctor.answers.watch import (
     Watch,
 )
 from tcpdoctor.diagnosis.finding import Finding
-from tcpdoctor.facts.dimension import SECOND, show
 from tcpdoctor.facts.rates import Series, TooFew
 from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.value import SECOND, show
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.report.cells import drawable

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from tcpdoctor.diagnosis.expression import Context
 from tcpdoctor.diagnosis.rule import Rule, parse_rule
-from tcpdoctor.facts.dimension import BYTE, COUNT, PAGE, RATIO, SECOND, Dimension
 from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.subject import Scope, Subject
-from tcpdoctor.facts.value import Value
+from tcpdoctor.facts.value import BYTE, COUNT, PAGE, RATIO, SECOND, Dimension, Value
 
 
 def _fact(name: str, dimension: Dimension | None, scope: Scope, kind: str = "gauge") -> Fact:

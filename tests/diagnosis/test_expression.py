@@ -5,8 +5,8 @@ import pytest
 from tcpdoctor.diagnosis.expression import MAX_LENGTH, Context, parse_condition, parse_quantity
 from tcpdoctor.diagnosis.tree import Comparison, Constant, Every, Gauge, Text
 from tcpdoctor.errors import RuleError
-from tcpdoctor.facts.dimension import BYTE, COUNT, PER_SECOND, RATIO, SECOND, Dimension
 from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.value import BYTE, COUNT, PER_SECOND, RATIO, SECOND, Dimension
 from tests.diagnosis.examples import CONTEXT, LIMITS, VOCABULARY
 
 WHERE = "rules/close/x.toml: fires.warning"

@@ -6,19 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcpdoctor.facts.dimension import (
+from tcpdoctor.facts.value import (
     BYTE,
     COUNT,
     PAGE,
     PER_SECOND,
     RATIO,
     SECOND,
+    Ages,
     Dimension,
+    Growth,
+    Range,
     show,
     show_number,
     unit_name,
 )
-from tcpdoctor.facts.value import Ages, Growth, Range
 from tcpdoctor.kernel.reading import Missing
 
 PRINTED = [

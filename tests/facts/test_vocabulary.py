@@ -3,10 +3,10 @@
 import pytest
 
 from tcpdoctor.facts.counter_facts import COUNTER_FACTS, GAUGES, NOT_FACTS, UNITS
-from tcpdoctor.facts.dimension import BYTE, COUNT, PAGE, PER_SECOND, RATIO, SECOND
 from tcpdoctor.facts.fact import AGES, COUNTER, GAUGE, TEXT, Fact
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.sysctl_facts import NOT_READ, PARTS, SYSCTL_FACTS
+from tcpdoctor.facts.value import BYTE, COUNT, PAGE, PER_SECOND, RATIO, SECOND
 from tcpdoctor.facts.vocabulary import fact_names, find_fact, own_facts
 from tcpdoctor.kernel.snapshot import Destination, DestinationUse
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
