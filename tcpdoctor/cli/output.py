@@ -370,7 +370,7 @@ def style_of(output: Output) -> Style:
     """
     terminal = not _names_a_file(output) and sys.stdout is not None and sys.stdout.isatty()
     columns = _terminal_columns(sys.stdout) if terminal else PLAIN.width
-    width = min(_WIDEST, columns)
+    width, way = min(_WIDEST, columns), _way_of(output)
     return Style(
         color=_wants_color(output.color, terminal=terminal),
         width=width,
@@ -378,7 +378,8 @@ def style_of(output: Output) -> Style:
         terminal=terminal,
         netns=quoted_netns(output.netns),
         recorded=quoted_files(output.source),
-        way=_way_of(output),
+        way=way,
+        is_host=not way,
     )
 
 

@@ -69,7 +69,7 @@ def watch(asked: Request) -> None:
 
     every = asked.interval
     source = Recorded(_recorded(paths, every)) if paths else Live(_watcher(every), asked.looks)
-    ended = show_screen(source, colored=style.color, netns=style.netns)
+    ended = show_screen(source, colored=style.color, there=style)
     if ended is not None and ended != signal.SIGINT:
         signal.signal(ended, signal.SIG_DFL)
         os.kill(os.getpid(), ended)

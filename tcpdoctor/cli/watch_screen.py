@@ -102,7 +102,7 @@ class Recorded:
         return self._shown[self._at]
 
 
-def show_screen(source: Live | Recorded, *, colored: bool, netns: str) -> int | None:
+def show_screen(source: Live | Recorded, *, colored: bool, there: Style) -> int | None:
     """Show the screen until somebody ends it; return the signal that did, None where it was a key.
 
     Raises:
@@ -111,7 +111,7 @@ def show_screen(source: Live | Recorded, *, colored: bool, netns: str) -> int | 
     is_unicode = speaks_unicode()
     try:
         with opened_terminal(colored=colored) as terminal:
-            _Screen(terminal, source, is_unicode=is_unicode, netns=netns).run()
+            _Screen(terminal, source, is_unicode=is_unicode, there=there).run()
     except Ended as end:
         return end.number
     return None
@@ -120,8 +120,10 @@ def show_screen(source: Live | Recorded, *, colored: bool, netns: str) -> int | 
 class _Screen:
     """What is shown at the moment, and what each key does."""
 
-    def __init__(self, terminal: Terminal, source: Live | Recorded, *, is_unicode: bool, netns: str) -> None:
-        self._terminal, self._source, self._netns = terminal, source, netns
+    def __init__(
+        self, terminal: Terminal, source: Live | Recorded, *, is_unicode: bool, there: Style
+    ) -> None:
+        self._terminal, self._source, self._there = terminal, source, there
         self._view = View(is_unicode=is_unicode, steps=source.steps)
         self._latest: Watch | None = None
         self._shown: Watch | None = None
@@ -165,7 +167,7 @@ class _Screen:
 
     def _page_of(self, row: Row, width: int) -> tuple[str, ...]:
         assert self._shown is not None  # noqa: S101 - a row is one of what is shown
-        return tuple(row_page(self._shown, row, width, is_unicode=self._view.is_unicode, netns=self._netns))
+        return tuple(row_page(self._shown, row, width, is_unicode=self._view.is_unicode, there=self._there))
 
     def _obey(self, seconds: float) -> None:
         """Do what the keys ask that come in so many seconds; each is shown at once."""
@@ -286,7 +288,7 @@ class _Screen:
 
     def _style(self) -> Style:
         columns = self._terminal.size().columns
-        return Style(color=False, width=max(40, min(columns, _WIDEST_PAGE)), netns=self._netns)
+        return self._there._replace(color=False, width=max(40, min(columns, _WIDEST_PAGE)))
 
     def _explain(self) -> None:
         """Open the row under the cursor: its page, and behind it what explain says of it here."""
@@ -350,7 +352,8 @@ class _Screen:
             return
         finally:
             os.close(held.descriptor)
-        self._netns = place_of(place, self._home).netns
+        named = place_of(place, self._home)
+        self._there = self._there._replace(netns=named.netns, way=named.way or "", is_host=named.own)
         self._close()
         self._end_trace()
         if isinstance(self._source, Live):

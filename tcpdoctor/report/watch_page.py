@@ -20,7 +20,7 @@ from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.report.cells import drawable
 from tcpdoctor.report.check_text import finding_text
 from tcpdoctor.report.host import clock
-from tcpdoctor.report.style import Style
+from tcpdoctor.report.style import PLAIN, Style
 from tcpdoctor.report.watch_frame import count_cell, growth_cell, rate_cell, sparkline, until_cell
 
 _NARROWEST = 40
@@ -69,9 +69,12 @@ _MEANINGS = {
 }
 
 
-def row_page(watch: Watch, row: Row, width: int, *, is_unicode: bool, netns: str = "") -> list[str]:
-    """Return the lines that open for a row: its numbers as of this look, and the findings about it."""
-    style = Style(color=False, width=max(_NARROWEST, width), netns=netns)
+def row_page(watch: Watch, row: Row, width: int, *, is_unicode: bool, there: Style = PLAIN) -> list[str]:
+    """Return the lines that open for a row: its numbers as of this look, and the findings about it.
+
+    `there` says where their commands are to be typed.
+    """
+    style = there._replace(color=False, width=max(_NARROWEST, width))
     if isinstance(row, FindingRow):
         body = _finding_lines(watch, row, style, is_unicode=is_unicode)
     else:

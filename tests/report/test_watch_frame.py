@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.cells import columns_of
+from tcpdoctor.report.style import PLAIN
 from tcpdoctor.report.watch_frame import (
     View,
     count_cell,
@@ -239,6 +240,12 @@ def test_the_page_of_a_process_has_the_findings_about_it():
     text = "\n".join(row_page(_with(about), BUSY.owners[0], 80, is_unicode=True))
     assert "Process keeps half-closed sockets open" in text
     assert "descriptors        431" in text
+    typed = [command for fix in about.finding.fixes for command in fix.commands]
+    assert any(f"  {command}" in text for command in typed)
+    there = PLAIN._replace(way="nsenter -t 7 -n", is_host=False)
+    inside = "\n".join(row_page(_with(about), BUSY.owners[0], 80, is_unicode=True, there=there))
+    assert "nsenter -t 7 -n ss " in inside
+    assert "nsenter" not in text
     other = "\n".join(row_page(_with(about), BUSY.owners[1], 80, is_unicode=True))
     assert "Process keeps half-closed sockets open" not in other
 
