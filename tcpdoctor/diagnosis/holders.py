@@ -5,6 +5,7 @@ only where the holder is its main program; a helper (docker-proxy, conmon, an ss
 supervisord) is told for what it is, because the unit around it keeps much else alive.
 """
 
+import re
 import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -475,7 +476,7 @@ _NOT_SEEN = (
 def _kill(case: Case, signal: str) -> str:
     """The command that ends the process as it stands: one that is stopped has to go on to heed it."""
     standing, pid = case.standing, case.holder.pid
-    pids = " ".join(map(str, (pid, *_masters_below(case))))
+    pids = " ".join(map(str, (pid, *_that_stay(case))))
     if standing.ignores_term:
         return f"kill -KILL {pids}"
     flag = f"{signal} " if signal else ""
@@ -494,6 +495,23 @@ def _masters_below(case: Case) -> tuple[int, ...]:
     parents = dict(zip(case.standing.below, case.standing.below_parents, strict=False))
     began = {parents.get(pid) for pid in held}
     return tuple(pid for pid in parents if pid in held and pid in began)
+
+
+_END_THEIR_WORKERS = re.compile(
+    r"nginx|openresty|angie|apache2|httpd|gunicorn|uvicorn|hypercorn|daphne|uwsgi(?:-core)?|puma|unicorn"
+    r"|php-fpm[0-9.]*|flask|haproxy|dovecot|master|lighttpd|sshd|smbd|proftpd|vsftpd|pure-ftpd|postgres"
+)
+"""Servers whose master ends its workers, and begins others for those that end before it."""
+
+
+def _that_stay(case: Case) -> tuple[int, ...]:
+    """Whom else to end: new masters of a reload; the workers of a server that may not end them itself."""
+    name, below = case.holder.name, case.standing.below
+    sharing = tuple(one.pid for one in case.holders if one.pid in below and one.name == name)
+    if len(sharing) > _PIDS_NAMED:
+        return _masters_below(case)
+    known = any(_END_THEIR_WORKERS.fullmatch(name) for name in names_of(case.kin))
+    return _masters_below(case) if known else sharing
 
 
 def _reloaded(case: Case) -> str | None:
@@ -530,6 +548,8 @@ def _who_starts_it(case: Case) -> str | None:
     if (loop := _subshell_above(case)) is not None:
         both = f"kill {loop.pid} {case.kin.pid}"
         return f"where it comes back, a loop of pid {loop.pid} {loop.name} began it: {both}"
+    if parent is not None and names_of(parent) & PLAIN_SHELLS and parent.arguments[1:2] == ("-c",):
+        parent = next(iter(case.standing.ancestors[1:]), None)  # what was given a line to run, runs it again
     if parent is None or parent.pid == 1 or is_wrapper(parent):
         return None
     if names_of(parent) & (NEVER_AGAIN | {"systemd"}):
@@ -723,6 +743,9 @@ def who_else(stop: Stop) -> str | None:
     others = stop.processes - 1
     if stop.way != "process" or not others:
         return None
+    if all(str(pid) in " ".join(stop.commands).split() for pid in stop.sharing):
+        whose = "Its child shares" if others == 1 else f"Its {others} children share"
+        return f"{whose} the socket and may outlive it" if stop.begun else None
     pids = f" (pid{'s' if len(stop.sharing) > 1 else ''} {', '.join(map(str, stop.sharing))})"
     named = pids if 0 < len(stop.sharing) <= _PIDS_NAMED else ""
     if stop.begun and others == 1:

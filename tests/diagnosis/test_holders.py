@@ -734,6 +734,21 @@ def test_workers_end_with_their_master_and_others_do_not():
     assert tell_stop(apart).endswith("2 other processes share the socket (pids 21, 23) and have to end too.")
 
 
+def test_workers_that_may_outlive_their_master_are_ended_with_it():
+    """PHP's own server leaves them; what it began of another name may be a job of its own."""
+    master = kin(20, "php -S 127.0.0.1:8080")
+    standing = Standing(master, 0.0, Missing("hidden"), innermost_pid=20, below=(21, 23, 29))
+    holders = tuple(Holder(pid, name, 3, 0) for pid, name in ((20, "php"), (21, "php"), (23, "php")))
+    found = who_may_be_stopped(holders, {20: standing})
+    assert found is not None
+    assert found.commands == ("kill 20 21 23",)
+    assert tell_stop(found).endswith("Its 2 children share the socket and may outlive it.")
+    job = who_may_be_stopped((*holders, Holder(29, "ffmpeg", 3, 0)), {20: standing})
+    assert job is not None
+    assert job.commands == ("kill 20 21 23",)
+    assert tell_stop(job).endswith("what is left has to end too.")
+
+
 def test_a_new_master_below_the_old_one_has_to_end_too():
     master = kin(20, NGINX, name="nginx")
     below, parents = (21, 23, 29, 31, 37), (20, 20, 20, 29, 21)
@@ -764,6 +779,7 @@ def test_a_loop_of_a_shell_ends_before_what_it_starts_again():
         ("python3 /usr/bin/watchmedo auto-restart -- app", "kill 10 20", "starts it again"),
         ("node /usr/lib/node_modules/forever/bin/monitor srv.js", "kill 10 20", "starts it again"),
         ("/opt/launcher", "kill 20", "may start it again: then kill 10 20"),
+        ("sh -c /opt/app", "kill 20", "pid 9 launcher started it, and may start it again: then kill 9 20"),
         ("python3 /usr/bin/honcho start", "kill 20", "began it with others, and ends all of them"),
         (("foreman: master",), "kill 20", "began it with others, and ends all of them"),
         ("tmux new-session", "kill 20", None),
@@ -774,7 +790,7 @@ def test_a_loop_of_a_shell_ends_before_what_it_starts_again():
     ],
 )
 def test_who_starts_it_again_is_told_and_who_never_does_is_not(parent, command, told):
-    found = stop_of(kin(20, "/opt/app", parent=10), "/", kin(10, parent))
+    found = stop_of(kin(20, "/opt/app", parent=10), "/", kin(10, parent, parent=9), *above_of(parent))
     assert found.commands == (command,)
     assert told in found.note if told else found.note is None
 
@@ -785,6 +801,11 @@ def test_a_loop_that_somebody_typed_is_a_fork_of_the_shell():
     assert found.commands == ("kill 20",)
     assert found.note == "where it comes back, a loop of pid 12 -bash began it: kill 12 20"
     assert stop_of(kin(20, "/opt/app", parent=10), "/", shell, kin(9, "sshd: app")).note is None
+
+
+def above_of(parent: str | tuple[str, ...]) -> tuple[Kin, ...]:
+    """What gave a shell its line."""
+    return (kin(9, "/opt/launcher"),) if parent == "sh -c /opt/app" else ()
 
 
 def test_the_command_ends_the_process_as_it_stands():
