@@ -78,6 +78,9 @@ class Existing(NamedTuple):
     """False: `device` is 0, which may mean that it was not told."""
 
 
+_BEHIND_ADDRESS = Existing._fields.index("address") + 1
+
+
 class Attempt(NamedTuple):
     """What one of the four attempts meets."""
 
@@ -115,21 +118,25 @@ def predict(
         obstacle: What the kernel checks before it looks for conflicts.
         complete: Whether `existing` is all there is; if not, an "ok" is not certain.
     """
-    kinds = tuple(dict.fromkeys(as_met(wanted, old) for old in existing))
+    kinds = tuple(dict.fromkeys(alike(wanted, existing).values()))
     return tuple(_attempt(wanted, options, kinds, obstacle, complete=complete) for options in ATTEMPTS)
 
 
-def as_met(wanted: Wanted, old: Existing) -> Existing:
-    """Return an old socket as the wanted one meets it: whatever other single address it is on, it is alike.
+def alike(wanted: Wanted, existing: Iterable[Existing]) -> dict[Existing, Existing]:
+    """Return, by old socket, one that the wanted one meets in the same way; most often itself.
 
-    A transparent proxy has thousands of addresses at a port, and of what is alike one is enough to ask.
+    Whatever other single address sockets are on, they are met alike: a transparent proxy has thousands of
+    addresses at a port, and of what is alike one is enough to ask.
     """
-    ours, theirs = four(wanted.family, wanted.address), four(old.family, old.address)
-    if theirs in ("0.0.0.0", ours) and theirs is not None:
-        return old
-    if theirs is None and old.address in ("::", wanted.address):
-        return old
-    return old._replace(address="::ffff:another." if theirs is not None and old.family == 6 else "another")
+    ours = four(wanted.family, wanted.address)
+    first: dict[tuple[object, ...], Existing] = {}
+    found: dict[Existing, Existing] = {}
+    for old in existing:
+        theirs = four(old.family, old.address)
+        is_ours = old.address in ("::", wanted.address) if theirs is None else theirs in ("0.0.0.0", ours)
+        others = (theirs is None, old.state, old.family, *old[_BEHIND_ADDRESS:])
+        found[old] = old if is_ours else first.setdefault(others, old)
+    return found
 
 
 def predict_udp(

@@ -8,7 +8,7 @@ from tcpdoctor.diagnosis.bind import (
     Attempt,
     Obstacle,
     Wanted,
-    as_met,
+    alike,
     possible_conflicts,
     predict,
     predict_udp,
@@ -75,7 +75,7 @@ def _answer(target: Target, evidence: PortEvidence, connected: tuple[PortSocket,
     unknowns = _unknowns_of_udp(evidence, obstacle) if udp else _unknowns(evidence, obstacle)
     known = None if isinstance(obstacle, Missing) else obstacle
     foresee = predict_udp if udp else predict
-    kinds = {existing: as_met(wanted, existing) for existing in {s.existing for s in sockets}}
+    kinds = alike(wanted, (s.existing for s in sockets))
     attempts = foresee(wanted, kinds.values(), known, complete=not unknowns)
     if isinstance(obstacle, Missing):  # it may fail for that, with another errno
         attempts = tuple(
