@@ -8,7 +8,7 @@ With --sick there is something to say of each of very many: 200,000 destinations
 and half of them are told in every format.
 
 Else the recording has 100,000 sockets if nothing else is said: seven of ten established, two in TIME_WAIT,
-one in CLOSE_WAIT, once as `tcpdoctor snapshot` writes them and once as `ss -tanoempi` prints them.
+one in CLOSE_WAIT, as each program prints them and as `tcpdoctor snapshot` writes them.
 """
 
 import multiprocessing
@@ -16,12 +16,17 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
+from socket import inet_aton
 
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import Connection, Held
 from tcpdoctor.recordings.opened import open_recording
-from tcpdoctor.recordings.recording import pack_snapshot
+from tcpdoctor.recordings.recording import Recording, pack_snapshot
 
 SAMPLE = Path(__file__).resolve().parents[1] / "tests" / "recordings" / "samples" / "ss-tanoempi.txt"
 MIX = ("ESTAB", "ESTAB", "ESTAB", "ESTAB", "ESTAB", "ESTAB", "ESTAB", "TIME-WAIT", "TIME-WAIT", "CLOSE-WAIT")
@@ -75,6 +80,14 @@ def container(place: int) -> list[str]:
     return leak(place, f"/system.slice/docker-{place:064x}.scope", 31)
 
 
+OTHERS = ("netstat", "lsof", "proc")
+QUESTIONS = (
+    ("check",),
+    ("states", "--by", "process"),
+    ("explain", "close-wait"),
+    ("explain", "--port", "8080"),
+)
+
 LEAST = {"close-wait-leak": 3, "syn-sent-unanswered": 1}
 """Sockets of one process or destination from which on it is told here: by default a hundred, and three."""
 
@@ -115,20 +128,70 @@ def main() -> None:
         return
     number = int(sys.argv[1]) if sys.argv[1:] else 100_000
     with tempfile.TemporaryDirectory() as folder:
-        pasted, recorded = Path(folder, "ss.txt"), Path(folder, "case.json.gz")
-        aside = multiprocessing.Process(target=write, args=(number, pasted, recorded))
+        aside = multiprocessing.Process(target=write, args=(number, Path(folder)))
         aside.start()  # what this process takes would count as that of those that it starts
         aside.join()
-        for path in (recorded, pasted):
+        for path in sorted(Path(folder).iterdir()):
             print(f"{path.name}: {number:,} sockets, {path.stat().st_size / 1e6:.1f} MB")
-            for words in (("check",), ("states", "--by", "process"), ("explain", "close-wait")):
-                print(f"  {' '.join(words):<20}  {cost((*words, '--from', str(path)))}")
+            for words in QUESTIONS:
+                print(f"  {' '.join(words):<22}  {cost((*words, '--from', str(path)))}", flush=True)
 
 
-def write(number: int, pasted: Path, recorded: Path) -> None:
-    """Write the recording in both forms."""
+def write(number: int, folder: Path) -> None:
+    """Write the recording in every form."""
+    pasted = folder / "ss.txt"
     pasted.write_text(listing(number), encoding="utf-8")
-    recorded.write_bytes(pack_snapshot(open_recording(str(pasted)), gzipped=True))
+    recording = open_recording(str(pasted))
+    for name, gzipped in (("case.json", False), ("case.json.gz", True)):
+        (folder / name).write_bytes(pack_snapshot(recording, gzipped=gzipped))
+    forms = other_forms(recording)
+    for name, text in forms.items():
+        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
+    with tarfile.open(folder / "sosreport.tar.xz", "w:xz", preset=1) as report:
+        for name, text in (
+            ("sos_commands/networking/netstat_-W_-neopa", forms["netstat"] + "Active UNIX domain sockets\n"),
+            ("sos_commands/networking/ss_-peaonmi", pasted.read_text(encoding="utf-8")),
+            ("proc/net/tcp", forms["proc"]),
+        ):
+            info = tarfile.TarInfo(f"sosreport-web1/{name}")
+            info.size = len(text)
+            report.addfile(info, BytesIO(text.encode()))
+
+
+def other_forms(recording: Recording) -> dict[str, str]:
+    """What other programs print of these sockets."""
+    netstat = [
+        "Active Internet connections (servers and established)",
+        "Proto Recv-Q Send-Q Local Address Foreign Address State User Inode PID/Program name Timer",
+    ]
+    lsof = ["COMMAND PID USER FD TYPE DEVICE SIZE/OFF NODE NAME"]
+    proc = [
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"
+    ]
+    for place, seen in enumerate(() if isinstance(recording.sockets, Missing) else recording.sockets):
+        row = seen.row
+        if not isinstance(row, Connection):
+            continue
+        held = row.owner.holders[0] if isinstance(row.owner, Held) else None
+        inode = place + 9000 if held else 0
+        ends = f"{row.local} {row.remote}"
+        program = f"{held.pid}/{held.name} off (0.00/0/0)" if held else "- timewait (56.12/0/0)"
+        queues = f"{row.receive_queue:6} {row.send_queue:6}"
+        netstat.append(f"tcp {queues} {ends} {row.state.name} 0 {inode} {program}")
+        if held:
+            name = held.name[:9].replace(" ", r"\x20")
+            leads = f"{row.local}->{row.remote} ({row.state.name})"
+            lsof.append(f"{name} {held.pid} root {place % 60_000}u IPv4 {inode} 0t0 TCP {leads}")
+        words = " ".join(f"{_hexadecimal(end.address)}:{end.port:04X}" for end in (row.local, row.remote))
+        proc.append(
+            f"{place:4}: {words} {int(row.state):02X} {row.send_queue:08X}:{row.receive_queue:08X} "
+            f"00:00000000 00000000 0 0 {inode} 1 0000000000000000 20 4 30 10 -1"
+        )
+    return {name: "\n".join([*lines, ""]) for name, lines in zip(OTHERS, (netstat, lsof, proc), strict=True)}
+
+
+def _hexadecimal(address: str) -> str:
+    return f"{int.from_bytes(inet_aton(address), sys.byteorder):08X}"
 
 
 def listing(number: int) -> str:
