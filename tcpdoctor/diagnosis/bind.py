@@ -55,6 +55,8 @@ class Wanted(NamedTuple):
     uid: int
     device: int = 0
     """Interface index of SO_BINDTODEVICE, or the scope of a link-local address; 0 for none."""
+    vrf: int = 0
+    """Index of the VRF that the device is of; 0 for none."""
 
 
 class Existing(NamedTuple):
@@ -76,6 +78,8 @@ class Existing(NamedTuple):
     """False: it may have let go of the port, and nothing tells."""
     device_known: bool = True
     """False: `device` is 0, which may mean that it was not told."""
+    vrf: int = 0
+    """Index of the VRF that its device is of: sockets of another one are in another bucket."""
 
 
 _BEHIND_ADDRESS = Existing._fields.index("address") + 1
@@ -295,7 +299,7 @@ def _kernels_differ(wanted: Wanted, old: Existing) -> bool:
 
 def conflicts(wanted: Wanted, options: tuple[str, ...], old: Existing) -> bool:
     """Return whether `old` stops this attempt, taking its hidden flags at their `value`."""
-    if old.state in HOLDS_NO_PORT:
+    if old.state in HOLDS_NO_PORT or wanted.vrf != old.vrf:
         return False
     if wanted.device and old.device and wanted.device != old.device:
         return False

@@ -162,6 +162,7 @@ def _existing(row: _TcpRow, evidence: PortEvidence, origin: Inheritance) -> Exis
         uid_known=row.uid >= 0 and bool(row.inode or row.uid),
         surely_holds=row.inode not in evidence.unsure,
         device_known=bool(row.cookie),
+        vrf=evidence.vrfs.get(row.device, 0),
     )
 
 

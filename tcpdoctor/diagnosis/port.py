@@ -140,6 +140,7 @@ def wanted_socket(target: Target, evidence: PortEvidence) -> Wanted:
         v6only=effective_v6only(target, evidence.rules.bindv6only is True),
         uid=evidence.uid,
         device=wanted_device(target),
+        vrf=evidence.vrfs.get(wanted_device(target), 0) if target.protocol == "tcp" else 0,
     )
 
 

@@ -43,6 +43,7 @@ from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.sysctl import read_sysctls
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.kernel.unlisted import Unlisted, find_unlisted
+from tcpdoctor.kernel.vrfs import read_vrfs
 from tcpdoctor.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -200,6 +201,8 @@ class PortEvidence(NamedTuple):
     """Paths of the control groups that listeners of a systemd were made in, by id: those of socket units."""
     redirects: Redirects = Redirects((), ("the rules of nft and iptables were not asked for",))
     """Rules that send the port elsewhere before any socket is looked up."""
+    vrfs: Mapping[int, int] = MappingProxyType({})
+    """By index of an interface, the index of the VRF that it is of."""
     other_ends: OtherEnds = OtherEnds({})
     """The other ends of the port's connections where they are sockets of this namespace too."""
 
@@ -336,6 +339,7 @@ def read_port_evidence(
         groups=_groups_of_systemd(listeners),
         redirects=read_redirects(port, protocol, rules.addresses),
         other_ends=ends.owned_by(owners),
+        vrfs=read_vrfs(),
     )
 
 

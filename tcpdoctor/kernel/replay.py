@@ -392,6 +392,10 @@ class Replay:
 
     # What decides about ports, and the way there.
 
+    def read_vrfs(self) -> Mapping[int, int]:
+        """None: a recording does not tell."""
+        return {}
+
     def read_bind_rules(self, uid: int | None = None) -> BindRules:
         if not isinstance(self._around, Missing):
             rules = self._around.rules

@@ -154,6 +154,12 @@ def test_a_socket_of_another_device_is_out_of_the_way():
     assert binds(wanted(device=0), old(device=3))[0] == "EADDRINUSE"
 
 
+def test_a_socket_of_another_vrf_is_out_of_the_way():
+    assert binds(wanted(device=0), old(device=3, vrf=3)) == ["ok"] * 4
+    assert binds(wanted(device=2)._replace(vrf=3), old(device=3, vrf=3)) == ["ok"] * 4
+    assert binds(wanted(device=3)._replace(vrf=3), old(device=3, vrf=3))[0] == "EADDRINUSE"
+
+
 @pytest.mark.parametrize(
     ("new", "existing", "meet"),
     [
