@@ -105,17 +105,6 @@ def cut_trace(text: str, most: int | None) -> str:
     return f"{cut_lines(text[: found.start()], _FEW_LINES)}\n\n{cut_lines(text[found.start() :], None)}"
 
 
-def cut_rows(text: str) -> str:
-    """The first three rows of a list of sockets; what belongs to a row is indented below it."""
-    head, _, body = text.rstrip("\n").partition("\n\n")
-    lines = body.splitlines()
-    begins = [number for number, line in enumerate(lines) if line[:1].strip()]
-    if len(begins) <= _MOST_ROWS:
-        return text.rstrip("\n")
-    rest = len(begins) - _MOST_ROWS
-    return "\n".join([head, "", *lines[: begins[_MOST_ROWS]], f"[... {rest} more]"])
-
-
 def cut_finding(text: str, *, again: bool) -> str:
     """What `check` says, without what the scene explains itself; `again`: its reader knows the finding."""
     blocks = text.rstrip("\n").split("\n\n")
@@ -221,9 +210,9 @@ class Looker:
 
     def _show(self, typed: str) -> Shown:
         command, _, lines = typed.partition("| head -")
-        output = self._run([*shlex.split(command), *self._color]).output
         if command.startswith("sockets") and not lines:
-            return Shown(f"tcpdoctor {typed}", cut_rows(output))
+            command = typed = f"{typed} --limit {_MOST_ROWS}"
+        output = self._run([*shlex.split(command), *self._color]).output
         return Shown(f"tcpdoctor {typed}", cut_lines(output, int(lines) if lines else None))
 
     def _run(self, arguments: list[str]) -> Printed:

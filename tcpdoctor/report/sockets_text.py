@@ -62,7 +62,16 @@ def _rows(answer: Sockets, columns: Sequence[str]) -> list[Block]:
     ]
     if answer.options:
         return lines
-    return [Table(_HEADER, tuple(map(_row, answer.entries)), otherwise=tuple(lines))]
+    return [_table(tuple(map(_row, answer.entries)), tuple(lines))]
+
+
+def _table(rows: tuple[tuple[str, ...], ...], lines: tuple[Block, ...]) -> Table:
+    """A row each; where that does not fit and all are in one state, without the column that says it."""
+    states = {row[0] for row in rows}
+    if len(states) > 1:
+        return Table(_HEADER, rows, otherwise=lines)
+    narrower = Table(_HEADER[1:], tuple(row[1:] for row in rows), otherwise=lines)
+    return Table(_HEADER, rows, otherwise=(Prose(f"All in {states.pop()}:"), narrower))
 
 
 _HEADER = (

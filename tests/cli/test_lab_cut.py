@@ -1,6 +1,6 @@
 """What the lab leaves out of long outputs, and that it says so."""
 
-from tcpdoctor.cli.lab_look import cut_finding, cut_lines, cut_rows
+from tcpdoctor.cli.lab_look import cut_finding, cut_lines
 
 FINDING = """\
 WARNING: web1: 1 finding (1 warning)
@@ -80,10 +80,3 @@ def test_lines_beyond_the_wanted_number_are_counted():
 def test_without_a_number_the_cut_is_between_paragraphs():
     text = "\n".join([*("head" for _ in range(6)), "", *("body" for _ in range(30))])
     assert cut_lines(text, None) == "\n".join(["head"] * 6 + ["[... 31 more lines]"])
-
-
-def test_rows_are_cut_whole():
-    rows = "\n".join(f"LISTEN {number}\n   its owner" for number in range(5))
-    assert cut_rows(f"host: 5 sockets\n\n{rows}\n").endswith("LISTEN 2\n   its owner\n[... 2 more]")
-    few = "host: 1 socket\n\nLISTEN 1\n   its owner"
-    assert cut_rows(few + "\n") == few
