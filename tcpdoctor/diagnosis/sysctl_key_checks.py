@@ -63,7 +63,7 @@ DRIFT = "differs-from-running"
 
 
 def check_keys(look: Look, names: Collection[str]) -> Iterator[Fault]:
-    """Look at every line that names one setting.
+    """Look at every line that names a setting, or several by a pattern.
 
     Args:
         look: What was read.
@@ -71,8 +71,11 @@ def check_keys(look: Look, names: Collection[str]) -> Iterator[Fault]:
     """
     guesses = 0
     for path, line in look.every_line():
-        if line.path is None or (line.is_glob and not line.leads_out) or line.path.startswith("\ufeff"):
-            continue  # no one setting, or told as byte-order-mark
+        if line.path is None or line.path.startswith("\ufeff"):
+            continue  # no setting, or told as byte-order-mark
+        if line.is_glob and not line.leads_out:
+            yield from _of_pattern(look, path, line)
+            continue
         place, held = (path, line.number), look.held.get(line.target)
         no_setting = _no_setting(look, place, line)
         if no_setting is not None:
@@ -85,6 +88,19 @@ def check_keys(look: Look, names: Collection[str]) -> Iterator[Fault]:
             yield from _nowhere(place, line, names if guesses <= _MOST_GUESSES else ())
         elif line.value is not None:
             yield from _value(look, place, line, held)
+
+
+def _of_pattern(look: Look, file: str, line: Line) -> Iterator[Fault]:
+    """What is wrong with the value of a pattern, each once, by the first setting that has it."""
+    told: set[str] = set()
+    for place in look.matches.get(line.path or "", ()) if line.value is not None else ():
+        held = look.held.get(place)
+        if held is None or not held.exists or not held.writable:
+            continue
+        for one in _value(look, (file, line.number), line._replace(path=place), held):
+            if one.check not in told:
+                told.add(one.check)
+                yield one
 
 
 def _no_setting(look: Look, place: tuple[str, int], line: Line) -> Fault | None:

@@ -446,3 +446,12 @@ def test_the_worst_decides():
 def test_no_lines_are_no_faults():
     assert faults("") == []
     assert look("").lines[Reader.SYSTEMD]["/etc/sysctl.d/1.conf"] == Lines(())
+
+
+def test_the_value_of_a_pattern_is_judged_once_by_what_it_stands_for():
+    glob = "net/ipv4/tcp_ret*"
+    changed = {"matches": {glob: ("net/ipv4/tcp_retries2",)}}
+    (told,) = [one for one in faults("net.ipv4.tcp_ret* = 300", **changed) if one.check == "value-refused"]
+    assert (told.line, told.key) == (1, "net.ipv4.tcp_retries2")
+    assert "value-refused" not in found("net.ipv4.tcp_ret* = 9", **changed)
+    assert "value-refused" not in found("-net.ipv4.tcp_ret*", **changed)
