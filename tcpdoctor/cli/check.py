@@ -170,10 +170,14 @@ class Request(NamedTuple):
     output: OUTPUT = None
     color: COLOR = "auto"
     no_pager: NO_PAGER = False
+    lesson: Annotated[Literal["lesson", "again"] | None, typer.Option("--as", hidden=True)] = None
+    """As the lab shows it: without what its story tells, or what was told before."""
 
     @property
     def form(self) -> TextForm:
         """How much of it the text has."""
+        if self.lesson is not None:
+            return self.lesson
         return "unanswered" if self.unanswered else "long" if self.long or self.rule else "short"
 
     @property

@@ -69,15 +69,6 @@ _MOST_ROWS = 3
 _SGR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-_SECTION = re.compile(r"  (Why:|Cost:|Evidence|What to do|What does not help|Normal when|More:)")
-
-
-_KEPT = ("Evidence", "What to do", "What does not help")
-
-
-_SECOND_FIX = re.compile(r"^    2\. ", re.MULTILINE)
-
-
 def cut_lines(text: str, most: int | None) -> str:
     """The first lines of an output; without a number, as many as a short form has, or fewer that end well."""
     lines = text.rstrip("\n").splitlines()
@@ -103,45 +94,6 @@ def cut_trace(text: str, most: int | None) -> str:
     if found is None or text != plain:
         return cut_lines(text, most)
     return f"{cut_lines(text[: found.start()], _FEW_LINES)}\n\n{cut_lines(text[found.start() :], None)}"
-
-
-def cut_finding(text: str, *, again: bool) -> str:
-    """What `check` says, without what the scene explains itself; `again`: its reader knows the finding."""
-    blocks = text.rstrip("\n").split("\n\n")
-    sick = any(_HEADING.match(_SGR.sub("", block)) for block in blocks)
-    kept: list[str] = []
-    inside = ""
-    for block in blocks:
-        plain = _SGR.sub("", block)
-        section = _SECTION.match(plain)
-        if section:
-            inside = section[1]
-        elif not plain.startswith("  "):
-            inside = ""
-        tail = sick and plain.startswith(("Sockets:", "Checked "))
-        if not tail and (not inside or (inside in _KEPT and not again)):
-            inside, block = _only_first_fix(inside, block)
-            kept.append(block)
-        elif not kept[-1].endswith(_CUT):
-            kept.append(_CUT)
-    return "\n\n".join(kept)
-
-
-def _only_first_fix(section: str, block: str) -> tuple[str, str]:
-    """Cut a list of fixes before the second; the section is over then."""
-    second = _SECOND_FIX.search(_SGR.sub("", block)) if section == "What to do" else None
-    if second is None:
-        return section, block
-    lines = block.splitlines()
-    first = next(number for number, line in enumerate(lines) if _SECOND_FIX.match(_SGR.sub("", line)))
-    return _CUT, "\n".join([*lines[:first], "    [...]"])
-
-
-_HEADING = re.compile(r"(INFO|WARNING|CRITICAL)  ")
-
-
-_CUT = "  [...]"
-"""What stands for lines that are left out."""
 
 
 _RANK = {"info": 0, "warning": 1, "critical": 2}
@@ -251,12 +203,12 @@ class Looker:
         typed = f"check {' '.join(rules)}"
         if scene.window != 1:
             typed += f" --window {scene.window:g}"
-        told = self._begin([*shlex.split(typed), *self._color]) if self._tell else None
+        form = "--as=again" if self._told.issuperset(rules) else "--as=lesson"
+        told = self._begin([*shlex.split(typed), form, *self._color]) if self._tell else None
         brief = self._brief(rules, scene.window) if self._holds else None
         report = _object(self._run([*shlex.split(typed), "--format", "json"]), typed)
         if told is not None:
-            text = cut_finding(told.printed().output, again=self._told.issuperset(rules))
-            shown.append(Shown(f"tcpdoctor {typed}", text))
+            shown.append(Shown(f"tcpdoctor {typed}", told.printed().output.rstrip("\n")))
             self._told |= set(rules)
         wanted = scene.fires if isinstance(scene, Broken) else dict.fromkeys(rules, _CLEAR)
         judged = tuple(_judged(rule, least, report) for rule, least in wanted.items())

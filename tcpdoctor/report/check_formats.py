@@ -100,6 +100,10 @@ def _text(style: Style, form: TextForm) -> Renderers:
             from tcpdoctor.report.check_text import check_text, finding_texts
 
             return check_text(check, style) if only is None else "\n\n".join(finding_texts(only, style))
+        if form in ("lesson", "again"):
+            from tcpdoctor.report.check_text import lesson_text
+
+            return lesson_text(check, style, again=form == "again")
         from tcpdoctor.report.check_short import check_short, unanswered_text
 
         return check_short(check, style, only) if form == "short" else unanswered_text(check, style)

@@ -27,7 +27,7 @@ from tcpdoctor.report.finding_page import (
     unanswered_by_reason,
 )
 from tcpdoctor.report.host import plural, samples_words, source_words, states_sentence
-from tcpdoctor.report.page import page_text
+from tcpdoctor.report.page import Block, Items, More, Prose, Section, page_text
 from tcpdoctor.report.style import Style
 
 _TOO_LITTLE = "too little could be checked to say that TCP is well"
@@ -41,6 +41,65 @@ def check_text(check: Check, style: Style) -> str:
     if len(findings) > 1:  # what stays in view when the prompt is back
         parts.append(worst_line(findings[0], style))
     return "\n\n".join(parts) + "\n"
+
+
+_CUT = Prose("[...]", apart=True)
+"""What stands for what is left out."""
+
+
+def lesson_text(check: Check, style: Style, *, again: bool) -> str:
+    """Return the answer as a lesson shows it: without what its story tells itself.
+
+    Args:
+        check: The answer; without findings it is told whole.
+        style: How.
+        again: Whether the reader knows the findings already: then they are only named.
+    """
+    findings, style = check.diagnosis.findings, style_there(check, style)
+    if not findings:
+        return check_text(check, style)
+    parts = [_header(check, style)]
+    last: Block | None = None
+    for alike in grouped(findings, untold_by_rule(check.diagnosis)):
+        for page in pages_of(alike, style):
+            blocks = _of_lesson((*page.act, *page.know), again=again)
+            parts.append(page_text(blocks, style, "  "))
+            last = blocks[-1]
+        if alike.more:
+            parts.append(style.wrap(more_words(alike)))
+            last = None
+    unsure = [*unjudged_lines(check, style, ""), *too_early_lines(check, style, "")]
+    if unsure:
+        parts.append("\n".join([*unsure, *_states(check, style)]))
+    if unsure or not _is_cut(last):
+        parts.append(page_text([_CUT], style, "  "))
+    if len(findings) > 1:
+        parts.append(worst_line(findings[0], style))
+    return "\n\n".join(parts) + "\n"
+
+
+def _of_lesson(blocks: Iterable[Block], *, again: bool) -> list[Block]:
+    """What a finding is, what was measured, the first thing to do, and what does not help."""
+    kept: list[Block] = []
+    for block in blocks:
+        match block:
+            case Section(title="What to do", blocks=(Items(items=(first, _, *_)) as fixes,)) if not again:
+                kept.append(block._replace(blocks=(fixes._replace(items=(first,)), Prose("[...]"))))
+            case Section(title="Evidence" | "What to do" | "What does not help") if not again:
+                kept.append(block)
+            case Section() | More():
+                kept += [] if _is_cut(kept[-1]) else [_CUT]
+            case Prose(apart=True) if again:
+                kept += [] if _is_cut(kept[-1]) else [_CUT]
+            case _:
+                kept.append(block)
+    return kept
+
+
+def _is_cut(block: "Block | None") -> bool:
+    """Whether it says already that something is left out below it."""
+    last = block.blocks[-1] if isinstance(block, Section) and block.blocks else block
+    return isinstance(last, Prose) and last.text == _CUT.text
 
 
 def style_there(check: Check, style: Style) -> Style:
@@ -161,13 +220,18 @@ def namespace_words(check: Check) -> str:
     return f"{snapshot.namespace}{name}{kind}"
 
 
-def _tail(check: Check, style: Style) -> str:
-    diagnosis, census = check.diagnosis, check.samples.after.census
-    lines = [*unjudged_lines(check, style, ""), *too_early_lines(check, style, "")]
-    lines += [style.wrap(states_sentence(state_readings(census)))]
+def _states(check: Check, style: Style) -> list[str]:
+    census = check.samples.after.census
+    lines = [style.wrap(states_sentence(state_readings(census)))]
     if not isinstance(census, Missing) and isinstance(census.complete, Missing):
         lines.append(style.wrap(f"There may be more sockets than counted: {census.complete.reason}."))
-    lines.append("")
+    return lines
+
+
+def _tail(check: Check, style: Style) -> str:
+    diagnosis = check.diagnosis
+    lines = [*unjudged_lines(check, style, ""), *too_early_lines(check, style, "")]
+    lines += [*_states(check, style), ""]
     skipped = len(unchecked_rules(diagnosis))
     if not skipped:
         every = {0: "There was no rule to check: all are switched off.", 1: "Checked the one rule in force."}

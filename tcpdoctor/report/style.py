@@ -125,7 +125,7 @@ class Style(NamedTuple):
         return "\n".join(f"{code}{line}{_RESET}" if line else line for line in text.split("\n"))
 
 
-TextForm: TypeAlias = Literal["short", "long", "unanswered"]
+TextForm: TypeAlias = Literal["short", "long", "unanswered", "lesson", "again"]
 """What a text of `check` holds: two lines a finding, all of it, or the rules that could not be answered."""
 
 PLAIN = Style(color=False, width=80)

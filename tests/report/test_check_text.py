@@ -9,7 +9,7 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.check_html import check_html
 from tcpdoctor.report.check_markdown import check_markdown
 from tcpdoctor.report.check_nagios import check_nagios
-from tcpdoctor.report.check_text import check_text, finding_text
+from tcpdoctor.report.check_text import check_text, finding_text, lesson_text
 from tcpdoctor.report.finding_page import MOST_ALIKE, how_to_keep
 from tcpdoctor.report.style import PLAIN, Style
 from tests.report.examples import CENSUS, CRITICAL, FINDING, HIDDEN, INAPPLICABLE, INFO, SNAPSHOT, check
@@ -226,3 +226,39 @@ def test_who_keeps_a_setting_hears_which_files_come_later_and_of_its_module():
     assert "name its module in /etc/modules-load.d" in tracked
     assert plain.endswith(":")
     assert tracked.endswith(":")
+
+
+def lesson(*findings, again=False, style=PLAIN):
+    return lesson_text(check(*findings), style, again=again)
+
+
+def test_a_lesson_keeps_what_its_story_does_not_say():
+    text = lesson(FINDING)
+    kept = (FINDING.summary[:40], "Evidence", "1. Close the socket", "What does not help")
+    assert [words for words in kept if words not in text] == []
+    left_out = ("Why:", "Cost:", "2. Shorten", "Normal when", "More:", "Sockets:", "Checked", "Not known")
+    assert [words for words in left_out if words in text] == []
+    assert text.endswith("\n\n  [...]\n")
+    assert [line for line in text.splitlines() if "[...]" in line] == ["    [...]", "  [...]"]
+
+
+def test_a_finding_that_was_told_before_is_only_named():
+    text = lesson(FINDING, again=True)
+    assert text.endswith("in FIN_WAIT_2, the oldest for at least\n  10 min.\n\n  [...]\n")
+    assert "Evidence" not in text
+
+
+def test_what_is_like_a_finding_above_is_not_told_to_who_knows_it():
+    again = FINDING._replace(label="redis (7)", summary="redis (pid 7) holds 23 sockets.")
+    assert "as for nginx (811) above" in lesson(FINDING, again)
+    assert lesson(FINDING, again, again=True).count("  [...]") == 2
+    assert lesson(FINDING, again).splitlines()[-1].startswith("WARNING: nginx (811)")
+
+
+def test_colour_does_not_change_what_a_lesson_leaves_out():
+    colored = lesson(FINDING, style=PLAIN._replace(color=True))
+    assert re.sub("\x1b\\[[0-9;]*m", "", colored) == lesson(FINDING)
+
+
+def test_a_lesson_without_findings_is_the_whole_answer():
+    assert lesson() == text_of()
