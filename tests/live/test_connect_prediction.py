@@ -388,7 +388,7 @@ def bound_where_no_listing_has_them(stack):
     over = stack.enter_context(socket.socket())
     over.bind((HOME, LOW + 7))
     over.connect_ex((HOME, 9))
-    return read_port_use(LOW, HIGH, ways=(Way.PROC,))
+    return read_port_use(LOW, HIGH, ways=(Way.PROC,), bound_seconds=20)
 
 
 def test_bound_sockets_that_no_listing_has_are_found_in_their_processes(in_namespace):
