@@ -296,7 +296,7 @@ def _told(
         owners=owners,
         held_by_no_process=unheld,
         advice=connect_advice(journey, scene, answer),
-        does_not_help=connect_avoid(journey, answer),
+        does_not_help=connect_avoid(journey, scene, answer),
         doubts=answer.doubts,
         source_port=journey.source_port or None,
         user=client.user,

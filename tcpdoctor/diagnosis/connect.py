@@ -282,6 +282,8 @@ def _arrive(journey: Journey, scene: Scene, doubts: tuple[str, ...]) -> _Judgeme
         return "accepted", OK, (*doubts, f"whether anybody listens there: {listeners.reason}")
     if not listeners and goes_to_itself(journey):
         return "accepted", OK, doubts
+    if not listeners and unanswered(scene):
+        return "listener", "ETIMEDOUT", (*doubts, _NO_RESET)
     if not listeners:
         return "listener", "ECONNREFUSED", (*doubts, *_may_not_be_refused(journey, scene))
     doubts = (*_perhaps_full(listeners), *doubts)
@@ -291,6 +293,11 @@ def _arrive(journey: Journey, scene: Scene, doubts: tuple[str, ...]) -> _Judgeme
     if full:
         return "accepted", OK, (*doubts, _SOME_FULL)
     return "accepted", OK, doubts
+
+
+def unanswered(scene: Scene) -> int:
+    """How many connects to that destination have sent their SYN again: neither SYN+ACK nor reset came."""
+    return sum(row.state is TcpState.SYN_SENT and row.retransmits > 0 for row in scene.towards)
 
 
 def _filtered(scene: Scene) -> Iterator[str]:
@@ -352,6 +359,10 @@ _REDIRECTED = (
 )
 _WHY_FULL_DOUBTFUL = (
     "the SYN is sent again for net.ipv4.tcp_syn_retries, and gets in if the process accepts by then"
+)
+_NO_RESET = (
+    "others there wait without the reset that a port without a listener answers with: something drops their "
+    "SYN or the reset, which may not hold for this one, or a listener with a full accept queue has just ended"
 )
 _SOME_FULL = "the accept queues of some listeners there are full, and the kernel chooses by the client's port"
 

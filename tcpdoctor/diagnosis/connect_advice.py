@@ -3,7 +3,14 @@
 from collections.abc import Iterator
 
 from tcpdoctor.diagnosis.bind import OK
-from tcpdoctor.diagnosis.connect import ConnectPrediction, Journey, Scene, goes_to_itself, goes_to_many
+from tcpdoctor.diagnosis.connect import (
+    ConnectPrediction,
+    Journey,
+    Scene,
+    goes_to_itself,
+    goes_to_many,
+    unanswered,
+)
 from tcpdoctor.facts.value import SECOND, show
 from tcpdoctor.kernel.connect_evidence import NoRoute
 from tcpdoctor.kernel.reading import Missing
@@ -74,7 +81,7 @@ def _how_far(journey: Journey, scene: Scene, answer: ConnectPrediction) -> str:
             return f"{sure}fails at bind(): {answer.verdict}. {_why_no_bind(journey, answer)}"
     if answer.verdict == "ECONNREFUSED":
         return f"is {sure}refused (ECONNREFUSED): the address is this host's, and nothing listens there."
-    return f"{sure}gets no answer (ETIMEDOUT): {_full_queue(scene)}"
+    return f"{sure}gets no answer (ETIMEDOUT): {_silence(scene)}"
 
 
 def _rules(scene: Scene) -> str:
@@ -109,8 +116,14 @@ def _lets_out(journey: Journey, scene: Scene, answer: ConnectPrediction) -> str:
     return f"gets a local port ({answer.free:,} of {answer.usable:,} are free for it): this host lets it out"
 
 
-def _full_queue(scene: Scene) -> str:
+def _silence(scene: Scene) -> str:
+    """Why a local port answers neither way: its accept queue is full, or the packets are dropped."""
     listeners = scene.listeners if isinstance(scene.listeners, tuple) else ()
+    if not listeners:
+        return (
+            "the address is this host's, and nothing listens there, but the reset that says so does not "
+            f"come: {unanswered(scene):,} SYN_SENT there had to be sent again."
+        )
     queues = [f"{row.accept_queue} of {row.accept_limit}" for row in listeners]
     whose = "the listener there" if len(queues) == 1 else f"each of the {len(queues)} listeners there"
     return (
@@ -165,7 +178,12 @@ def _arrival_advice(journey: Journey, scene: Scene, answer: ConnectPrediction) -
         )
     if answer.stage != "listener":
         return
-    if answer.verdict == "ECONNREFUSED":
+    if not scene.listeners:
+        if answer.verdict == "ETIMEDOUT":
+            yield (
+                "Find what drops the packets (nft list ruleset, iptables-save; rp_filter): with a server "
+                "there, too, they would not arrive."
+            )
         yield (
             f"Start the server, or let it listen on {journey.destination} as well: "
             f"`{journey.asks(f'explain --port {journey.port}')}` says what is at that port, and whether it "
@@ -223,9 +241,9 @@ def _find_a_way(journey: Journey, route: NoRoute) -> str:
     )
 
 
-def connect_avoid(journey: Journey, answer: ConnectPrediction) -> tuple[str, ...]:
+def connect_avoid(journey: Journey, scene: Scene, answer: ConnectPrediction) -> tuple[str, ...]:
     """Return what is often tried against this and does not help."""
-    if answer.verdict == "ETIMEDOUT" and answer.stage == "listener":
+    if answer.verdict == "ETIMEDOUT" and answer.stage == "listener" and scene.listeners:
         return ("A longer backlog or net.core.somaxconn: a server that does not accept fills any queue.",)
     if (
         answer.stage != "port"

@@ -179,7 +179,7 @@ def _route(answer: ConnectAnswer) -> str:
     if route.kind == "local":
         listens = {
             True: "something listens there",
-            False: "nothing listens there: ECONNREFUSED",
+            False: "nothing listens there",
             None: "whether anybody listens there is unknown",
         }
         return f"an address of this host; {listens[answer.listens_here]}"

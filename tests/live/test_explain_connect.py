@@ -8,7 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -517,6 +517,31 @@ def test_a_rule_that_drops_or_rejects_packets_for_the_port_makes_it_uncertain(in
     assert ["nft list ruleset" in " ".join(report["advice"]) for report in named] == [True, True, False]
 
 
+def dropped_where_nothing_listens():
+    subprocess.run(["nft", "-f", "-"], input=FILTER, text=True, check=True)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.socket()) for _ in range(5)]
+        for client in clients:
+            client.setblocking(False)
+            with suppress(BlockingIOError):
+                client.connect(("127.0.0.1", 7003))
+        wait_until(
+            lambda: all(client.getsockopt(socket.IPPROTO_TCP, TCP_INFO, 4)[2] for client in clients),
+            "SYN sent again",
+        )
+        return json.loads(tcpdoctor("explain", "--connect", "127.0.0.1:7003", "--format", "json").stdout)
+
+
+@pytest.mark.skipif(not shutil.which("nft"), reason="nft is not installed")
+def test_a_reset_that_does_not_come_is_not_predicted(in_namespace):
+    report = in_namespace(dropped_where_nothing_listens)
+    assert (report["connect"]["verdict"], report["connect"]["certain"]) == ("ETIMEDOUT", False)
+    assert "nothing listens there, but the reset that says so does not come: 5 SYN_SENT" in report["summary"]
+    assert "nft list ruleset" in report["advice"][0]
+    assert not report["does_not_help"]
+
+
+TCP_INFO = 11
 TCP_MD5SIG = 14
 
 
