@@ -23,6 +23,10 @@ ATTEMPTS: tuple[tuple[str, ...], ...] = (
 )
 """The four ways to ask for a port, in the order of every report."""
 
+UDP_CHAIN = 10
+"""Sockets of a chain up to which a UDP bind() is compared with all of them (udp_lib_get_port())."""
+_WILDCARDS = ("0.0.0.0", "::")
+
 HOLDS_NO_PORT = frozenset((TcpState.NEW_SYN_RECV, TcpState.CLOSE))
 """Request sockets are in no bind bucket, and a socket in CLOSE has left it (a bound one is BOUND).
 
@@ -150,9 +154,15 @@ def predict_udp(
 
     udp_lib_lport_inuse() (net/ipv4/udp.c) takes the sockets one by one until one decides: one that shares by
     SO_REUSEPORT lets the new socket in, whatever is behind it, any other in the way refuses it. So where both
-    kinds are there it hangs on their order, which nothing tells.
+    kinds are there it hangs on their order, which nothing tells. With more than `UDP_CHAIN` sockets it looks
+    at those on the same address and on the wildcard, and the others are in the way or not.
     """
-    kinds = tuple(dict.fromkeys(existing))
+    old = tuple(existing)
+    kinds = tuple(dict.fromkeys(old))
+    if len(old) > UDP_CHAIN:
+        seen = (*_WILDCARDS, wanted.address, four(wanted.family, wanted.address))
+        told = {one: (four(one.family, one.address) or one.address) in seen for one in kinds}
+        kinds = tuple(one._replace(surely_holds=compared) for one, compared in told.items())
     return tuple(_udp_attempt(wanted, options, kinds, obstacle, complete=complete) for options in ATTEMPTS)
 
 
@@ -176,7 +186,8 @@ def _udp_attempt(
 
 def _possible_meetings(wanted: Wanted, options: tuple[str, ...], old: Existing) -> set[bool | None]:
     found = {udp_meeting(wanted, options, variant) for variant in _variants(wanted, old)}
-    return found | {None} if wanted.device and not old.device_known else found
+    elsewhere = wanted.device and not old.device_known
+    return found | {None} if elsewhere or not old.surely_holds else found
 
 
 def udp_meeting(wanted: Wanted, options: tuple[str, ...], old: Existing) -> bool | None:

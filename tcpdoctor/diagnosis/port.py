@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from tcpdoctor.diagnosis.bind import (
     OK,
+    UDP_CHAIN,
     Attempt,
     Obstacle,
     Wanted,
@@ -27,7 +28,6 @@ from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.named_tuples import NamedTuple
 
-_UDP_CHAIN = 10
 MOST_BLOCKERS = 20
 """Blockers that are listed; of more, those that stay longest."""
 
@@ -172,9 +172,9 @@ def _by_cause(blockers: list[PortSocket], evidence: PortEvidence) -> tuple[tuple
 
 def _unknowns_of_udp(evidence: PortEvidence, obstacle: object) -> tuple[str, ...]:
     found = [part.reason for part in (evidence.udp, obstacle) if isinstance(part, Missing)]
-    if not isinstance(evidence.udp, Missing) and len(evidence.udp) > _UDP_CHAIN:
+    if not isinstance(evidence.udp, Missing) and len(evidence.udp) > UDP_CHAIN:
         # udp_lib_get_port() then looks among sockets on the same address and on the wildcard only.
-        found.append(f"with more than {_UDP_CHAIN} UDP sockets on a port the kernel does not compare all")
+        found.append(f"with more than {UDP_CHAIN} UDP sockets on a port the kernel does not compare all")
     return tuple(found)
 
 

@@ -149,6 +149,14 @@ def test_udp_sockets_share_by_both_having_the_same_option():
     assert order_decides == [in_use, in_use, ("EADDRINUSE", False), ("EADDRINUSE", False)]
 
 
+def test_of_many_udp_sockets_only_those_on_the_same_address_and_the_wildcard_are_surely_compared():
+    many = [old(f"10.0.0.{place}") for place in range(11)]
+    assert not predict_udp(wanted(), many, None)[0].certain
+    assert predict_udp(wanted("10.0.0.7"), many, None)[0].certain
+    assert predict_udp(wanted(), [*many, old()], None)[0].certain
+    assert predict_udp(wanted(), many[:7], None)[0].certain
+
+
 def test_a_socket_of_another_device_is_out_of_the_way():
     assert binds(wanted(device=2), old(device=3)) == ["ok"] * 4
     assert binds(wanted(device=0), old(device=3))[0] == "EADDRINUSE"

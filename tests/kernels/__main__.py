@@ -47,7 +47,7 @@ passes() {{
 """
 MATRICES = f"""\
 {FIRST}
-export TCPDOCTOR_BIND_CASES=67 TCPDOCTOR_HISTORIES=31
+export TCPDOCTOR_BIND_CASES=67
 passes $(cat tests/kernels/matrices) || exit 1
 echo "{MATRICES_PASSED}"
 """

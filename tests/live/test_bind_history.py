@@ -13,6 +13,7 @@ from collections import Counter
 from tcpdoctor.diagnosis.bind import ATTEMPTS
 from tcpdoctor.diagnosis.bind_target import Target
 from tcpdoctor.diagnosis.port import answer
+from tcpdoctor.kernel.listing import lists_bound_sockets
 from tcpdoctor.kernel.port_evidence import PortEvidence, read_port_evidence, seen_by
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.lab.namespace import write_sysctl
@@ -150,5 +151,7 @@ def test_what_sockets_that_are_gone_left_behind_makes_no_certain_answer_wrong(in
         counts, wrong = in_namespace(compare_histories, seed, CASES)
         assert wrong == []
         seen += counts
-    assert seen["() certain EADDRINUSE"] > 5 * seen["() uncertain EADDRINUSE"], seen
+    # Where bound sockets are listed nobody has to guess which ended connection keeps its port.
+    times = 5 if lists_bound_sockets() else 1
+    assert seen["() certain EADDRINUSE"] > times * seen["() uncertain EADDRINUSE"], seen
     assert seen["('SO_REUSEPORT',) certain EADDRINUSE"] > CASES / 20, seen
