@@ -55,6 +55,14 @@ class Row(NamedTuple):
     states: RowStates
 
 
+class Most(NamedTuple):
+    """Who has most of the sockets in a state."""
+
+    state: Annotated[str, Is("A key of states.")]
+    holder: Annotated[str, Is("nginx (811), or: held by no process.")]
+    sockets: Count
+
+
 By: TypeAlias = Literal["port", "peer", "process"]
 
 
@@ -69,6 +77,13 @@ class StatesAnswer(NamedTuple):
     missing: Reasons
     """Also ``states``, where there may be more than counted, and ``by``: what readers of rows must know."""
     grouped_by: Annotated[By | None, Is("What the rows are of.")]
+    most: Annotated[
+        tuple[Most, ...],
+        Is(
+            "Where nothing was grouped: who has most of the sockets in a state in which many are somebody's "
+            "fault, if they are neither few nor too many to look them up and somebody was found."
+        ),
+    ]
 
 
 Grouped: TypeAlias = Sequence[tuple[str, Mapping[TcpState, int]]]
@@ -88,9 +103,38 @@ def state_readings(census: Reading[Census]) -> StateReadings:
     }
 
 
+SICK = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2, TcpState.LAST_ACK, TcpState.CLOSING, TcpState.SYN_SENT)
+"""States in which many sockets are somebody's fault."""
+_FEW, _TOO_MANY = 10, 2_000
+"""So many of a state say nothing; and whose so many are takes longer than to count all there is."""
+_SEARCH_SECONDS = 0.1
+
+
 def look_plain() -> StatesAnswer:
-    """Count all sockets by state."""
-    return states_answer(read_identity(), moment(), count_states())
+    """Count all sockets by state, and see who has most of the sick ones where they are not too many."""
+    counts = count_states()
+    return states_answer(read_identity(), moment(), counts, most=_who_has_most(counts))
+
+
+def _who_has_most(counts: Reading[StateCounts]) -> tuple[Most, ...]:
+    if isinstance(counts, Missing):
+        return ()
+    numbers = {state: number for state, number in counts.readings().items() if isinstance(number, int)}
+    sick = [state for state in SICK if _FEW <= numbers.get(state, 0) <= _TOO_MANY]
+    if not sick:
+        return ()
+    from tcpdoctor.kernel.groups import count_holders  # healthy hosts need none of it
+
+    groups = count_holders(sick, seconds=_SEARCH_SECONDS)
+    if isinstance(groups, Missing) or not groups:
+        return ()
+    found = []
+    for state in sick:
+        most = max(groups, key=lambda group: group.states.get(state, 0))
+        rest = numbers[state] - sum(group.states.get(state, 0) for group in groups)
+        if most.states.get(state, 0) >= max(_FEW, rest):  # else somebody who was not found may have more
+            found.append(Most(state.key, most.key, most.states[state]))
+    return tuple(found)
 
 
 def look_by(by: By) -> StatesAnswer:
@@ -146,6 +190,7 @@ def states_answer(
     by: By | None = None,
     grouped: Reading[Grouped] | None = None,
     remark: str = "",
+    most: tuple[Most, ...] = (),
 ) -> StatesAnswer:
     """Return the answer of what was counted.
 
@@ -156,6 +201,7 @@ def states_answer(
         by: What the sockets of `grouped` have in common.
         grouped: The rows.
         remark: What a reader of the rows must know.
+        most: Who has most of the sick ones.
     """
     readings = dict.fromkeys(COUNTED_STATES, counts) if isinstance(counts, Missing) else counts.readings()
     reasons = {"by": remark} if remark else {}
@@ -172,6 +218,7 @@ def states_answer(
         by=rows,
         missing=reasons,
         grouped_by=by,
+        most=most,
     )
 
 

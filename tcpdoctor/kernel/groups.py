@@ -107,14 +107,40 @@ def count_by_process(*, seconds: float = 5.0) -> Reading[Groups]:
     return Groups(_totals(counted, way, complete), _grouped(counted))
 
 
-def _tallied(new: Callable[[], _Tally]) -> tuple[_Tally, Way, Reading[bool]] | Missing:
-    """Show every socket to a tally, a new one for each way that is tried."""
+@replayed
+def count_holders(states: Iterable[TcpState], *, seconds: float) -> Reading[tuple[Group, ...]]:
+    """Count the sockets in some states by the process that holds them; of those whose holder is found soon.
+
+    The kernel lists no others. What belongs to no process is a group, too; what was not found by then, or is
+    hidden, is in none. The search takes about `seconds` of CPU time.
+    """
+    found = _tallied(_OwnerTally, Request(sum(1 << _NUMBERS[state] for state in states)))
+    if isinstance(found, Missing):
+        return found
+    tally = found[0]
+    counted = {
+        (key, _STATES[number]): many
+        for key, kinds in held_by_topmost(tally.held, seconds)
+        for number, many in kinds.items()
+    }
+    return _grouped(counted | {(NO_PROCESS, state): number for state, number in tally.unheld.items()})
+
+
+def _tallied(
+    new: Callable[[], _Tally], asked: Request = _EVERYTHING
+) -> tuple[_Tally, Way, Reading[bool]] | Missing:
+    """Show every socket that was asked for to a tally, a new one for each way that is tried."""
 
     def look(way: Way) -> tuple[_Tally, bool]:
         tally = new()
-        if way is Way.PROC:
-            return tally, _each_socket(way, tally.take)
-        return tally, list_rows(way, _EVERYTHING, tally.take_rows)
+        if way is not Way.PROC:
+            return tally, list_rows(way, asked, tally.take_rows)
+
+        def take(state: TcpState, address: bytes, inode: int, uid: int) -> None:
+            if asked.states >> _NUMBERS[state] & 1:
+                tally.take(state, address, inode, uid)
+
+        return tally, _each_socket(way, take)
 
     return first_answer(WAYS, look)
 

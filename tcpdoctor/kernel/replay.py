@@ -273,6 +273,13 @@ class Replay:
     def count_by_process(self, **_how: object) -> Reading[Groups]:
         return self._grouped(lambda row: owner_key(row.owner))
 
+    def count_holders(self, states: Iterable[TcpState], **_how: object) -> Reading[tuple[Group, ...]]:
+        groups: dict[str, Counter[TcpState]] = {}
+        for row in self._seen():
+            if isinstance(row, Connection) and row.state in states and not isinstance(row.owner, Missing):
+                groups.setdefault(owner_key(row.owner), Counter())[row.state] += 1
+        return tuple(Group(name, numbers) for name, numbers in groups.items())
+
     def _grouped(self, key: Callable[[Connection | Listener], str]) -> Reading[Groups]:
         counts = self.count_states()
         if isinstance(self._sockets, Missing):

@@ -1,8 +1,8 @@
 """`states` for people: a table, and what it does not know."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from tcpdoctor.answers.states import Row, RowStates, StatesAnswer
+from tcpdoctor.answers.states import SICK, Row, RowStates, StatesAnswer
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.host import plural, where_words
 from tcpdoctor.report.page import Bar, Bars, Block, Fields, Inset, Prose, Section, Table, Title
@@ -14,9 +14,6 @@ MOST_ROWS = 40
 
 _LABEL = 14
 """Columns of a state's name."""
-
-_ASK_WHOSE = ("close_wait", "fin_wait_2", "last_ack", "closing", "syn_sent")
-"""States in which many sockets are somebody's fault."""
 
 _TITLES = {"port": "By local port", "peer": "By peer address", "process": "By process"}
 _HEADS = {"port": "PORT", "peer": "PEER", "process": "PROCESS"}
@@ -34,11 +31,7 @@ def states_page(answer: StatesAnswer, style: Style) -> list[Block]:
     counts = {state: number for state, number in readings.items() if not isinstance(number, Missing)}
     total = plural(sum(counts.values()), "TCP socket") if counts else "TCP sockets unknown"
     empty = [state for state, number in counts.items() if not number]
-    unknown = [
-        (state, f"unknown: {number.reason}")
-        for state, number in readings.items()
-        if isinstance(number, Missing)
-    ]
+    unknown = _unknown({state: one.reason for state, one in readings.items() if isinstance(one, Missing)})
     bars = (Bar(state, number, _whose(answer, state, style)) for state, number in counts.items() if number)
     blocks: list[Block] = [Bars(tuple(bars), _LABEL)]
     blocks += [Fields((("none", ", ".join(empty)),), _LABEL, faint=True)] if empty else []
@@ -53,10 +46,25 @@ def states_page(answer: StatesAnswer, style: Style) -> list[Block]:
     return [*page, *(_grouped(answer) if answer.grouped_by is not None else [])]
 
 
+def _unknown(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Each reason once, with all states that are unknown for it."""
+    by_reason: dict[str, list[str]] = {}
+    for state, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(state)
+    return [
+        (states[0], f"unknown: {reason}")
+        if len(states) == 1
+        else ("unknown", f"{', '.join(states)}: {reason}")
+        for reason, states in by_reason.items()
+    ]
+
+
 def _whose(answer: StatesAnswer, state: str, style: Style) -> str:
-    """Of a sick state who has most where that was asked, else how to see it: to search takes its time."""
-    if state not in _ASK_WHOSE:
+    """Of a sick state who has most, else how to see it."""
+    if state not in (one.key for one in SICK):
         return ""
+    for found in (one for one in answer.most if one.state == state):
+        return f"{found.holder}: {found.sockets:,}"
     if answer.grouped_by == "process" and answer.by and not isinstance(answer.by, Missing):
         most = max(answer.by, key=lambda row: row.states._asdict()[state] or 0)
         return f"{most.key}: {most.states._asdict()[state] or 0:,}"

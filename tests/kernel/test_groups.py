@@ -7,8 +7,16 @@ import time
 
 import pytest
 
+from tcpdoctor.answers.states import Most, look_plain
 from tcpdoctor.kernel import groups
-from tcpdoctor.kernel.groups import NO_PEER, NO_PROCESS, OTHER_PEERS, count_by_peer, count_by_process
+from tcpdoctor.kernel.groups import (
+    NO_PEER,
+    NO_PROCESS,
+    OTHER_PEERS,
+    count_by_peer,
+    count_by_process,
+    count_holders,
+)
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sockets import count_states
 from tcpdoctor.kernel.states import TcpState
@@ -106,11 +114,11 @@ def by_process():
     return answer, os.getpid()
 
 
-def wait_for(state):
+def wait_for(state, number=1):
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         counts = count_states()
-        if not isinstance(counts, Missing) and counts.by_state[state]:
+        if not isinstance(counts, Missing) and counts.by_state[state] >= number:
             return
         time.sleep(0.01)
     raise AssertionError(f"no socket came into {state.name}")
@@ -125,6 +133,34 @@ def test_processes_are_named_and_orphans_are_held_by_no_process(in_namespace):
     unheld = [key for key in keys if key == NO_PROCESS or key.startswith("unknown: ")]
     assert [keys[key] for key in unheld] == [{TcpState.FIN_WAIT_2: 1}]
     assert found.counts.by_state[TcpState.FIN_WAIT_2] == 1
+
+
+def half_closed():
+    import tcpdoctor.kernel.listing as listing
+
+    kept = connected(23) + connected(11)
+    for client in kept[1:47:2]:
+        client.close()
+    wait_for(TcpState.CLOSE_WAIT, 23)
+    wait_for(TcpState.FIN_WAIT_2, 23)  # held by nobody
+    sick = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2)
+    found, most = count_holders(sick, seconds=20), look_plain().most
+    groups.WAYS = (listing.Way.PROC,)
+    return found, count_holders(sick, seconds=20), most, f"({os.getpid()})", len(kept)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="owners of every process are visible to root only")
+def test_who_has_most_of_a_sick_state_is_told(in_namespace):
+    found, by_proc, most, own, _ = in_namespace(half_closed)
+    assert {
+        group.key.partition(" ")[2] if own in group.key else group.key: group.states for group in found
+    } == {
+        own: {TcpState.CLOSE_WAIT: 23},
+        NO_PROCESS: {TcpState.FIN_WAIT_2: 23},
+    }
+    assert sorted(by_proc) == sorted(found)
+    name = next(group.key for group in found if own in group.key)
+    assert most == (Most("close_wait", name, 23), Most("fin_wait_2", NO_PROCESS, 23))
 
 
 def beyond(limit):

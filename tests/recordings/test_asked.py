@@ -189,7 +189,7 @@ def test_commands_ask_the_recording_that_was_read():
     assert "53 is also the process payments:" in text
     assert f"tcpdoctor explain --pid 53 --from {CASE}" in " ".join(text.replace("\\\n", " ").split())
     text = tcpdoctor("states", "--from", CASE).stdout
-    assert f"tcpdoctor explain close-wait --from {CASE}" in " ".join(text.replace("\\\n", " ").split())
+    assert f"tcpdoctor explain syn-sent --from {CASE}" in " ".join(text.replace("\\\n", " ").split())
 
 
 @pytest.mark.parametrize("format_of_it", ["markdown", "html"])

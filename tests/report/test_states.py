@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tcpdoctor.answers.states import StatesAnswer, states_answer
+from tcpdoctor.answers.states import Most, StatesAnswer, states_answer
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sockets import StateCounts
@@ -48,6 +48,12 @@ def test_text_has_a_line_for_every_state_that_has_sockets_and_names_the_others()
     ]
 
 
+def test_a_sick_state_is_marked_with_who_has_most_of_it_where_that_was_found():
+    told = PLAINLY._replace(most=(Most("fin_wait_2", "crawler (801)", 101),))
+    lines = page_text(states_page(told, PLAIN), PLAIN).splitlines()
+    assert "  fin_wait_2    120  ##############################  crawler (801): 101" in lines
+
+
 def test_by_process_a_sick_state_is_marked_with_who_has_most_of_it():
     rows = (("nginx (700)", {TcpState.FIN_WAIT_2: 19}), ("crawler (801)", {TcpState.FIN_WAIT_2: 101}))
     told = answer("process", rows)._replace(host=PLAINLY.host._replace(namespace_name="blue"))
@@ -81,7 +87,9 @@ def test_an_owner_that_is_hidden_is_a_row_with_the_reason():
 def test_nothing_known_is_unknown_everywhere():
     text = page_text(states_page(NOTHING, PLAIN), PLAIN)
     assert "web1: TCP sockets unknown" in text
-    assert text.count("unknown: sock_diag: EPERM") == len(COUNTED_STATES) + 1
+    assert "By peer address: unknown: sock_diag: EPERM" in text
+    states = ", ".join(state.key for state in COUNTED_STATES)
+    assert f"unknown {states}: sock_diag: EPERM" in " ".join(text.split())
     document = as_json(NOTHING)
     assert set(document["states"].values()) == {None}
     assert document["by"] is None
@@ -118,7 +126,7 @@ def test_no_line_is_wider_than_the_terminal(width):
 
 def test_json_has_the_keys_of_the_contract_in_their_order():
     document = described(json.dumps(as_json(BY_PORT), allow_nan=False))
-    assert list(document) == ["schema", "host", "taken_at", "states", "by", "missing", "grouped_by"]
+    assert list(document) == ["schema", "host", "taken_at", "states", "by", "missing", "grouped_by", "most"]
     assert document["schema"] == "tcpdoctor.states/1"
     assert list(document["states"]) == [state.key for state in COUNTED_STATES]
     assert [list(row) for row in document["by"]] == [["key", "states"]] * 2
