@@ -7,7 +7,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from tcpdoctor.answers.proof import ListedScenario, Unproven
@@ -196,7 +196,7 @@ def tell(scenario: Scenario, output: Output, pace: Pace) -> int:
     """
     style = style_of(output)
     looker = Looker(list(shipped_texts()), tell=True, color=style.color, holds=pace.hold)
-    config = _lent_file() if pace.hold else None
+    config = _lent_name() if pace.hold else None
     teller = _Teller(scenario, output, pace, config or "")
     stage = Stage(scenario, looker, overhear=True, leftover=config)
     with stage, _watched_stdout() as is_lost:
@@ -213,11 +213,9 @@ def tell(scenario: Scenario, output: Output, pace: Pace) -> int:
     return teller.conclude(message)
 
 
-def _lent_file() -> str:
-    """An empty file that only this user reads and writes; whoever gets it removes it."""
-    file, path = tempfile.mkstemp(prefix="tcpdoctor-lab-", suffix=".toml")
-    os.close(file)
-    return path
+def _lent_name() -> str:
+    """The path of a file that is made where a look has limits of its own; the keeper removes it."""
+    return os.path.join(tempfile.gettempdir(), f"tcpdoctor-lab-{os.urandom(8).hex()}.toml")
 
 
 def _is_sick(scene: Scene) -> bool:
@@ -322,7 +320,10 @@ class _Teller:
 
     def _lowered(self, scene: Broken) -> str:
         """The path of a configuration with the limits of this look."""
-        with open(self._config, "w", encoding="ascii") as file:
+        with suppress(FileNotFoundError):
+            os.unlink(self._config)  # of the look before
+        made = os.open(self._config, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(made, "w", encoding="ascii") as file:
             for rule, limits in scene.limits.items():
                 file.write(f"[rules.{rule}.limits]\n")
                 file.writelines(f"{name} = {value:g}\n" for name, value in limits.items())

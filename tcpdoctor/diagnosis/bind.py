@@ -61,6 +61,8 @@ class Wanted(NamedTuple):
     """Interface index of SO_BINDTODEVICE, or the scope of a link-local address; 0 for none."""
     vrf: int = 0
     """Index of the VRF that the device is of; 0 for none."""
+    vrf_known: bool = True
+    """False: `vrf` is 0 because nobody could be asked of which one the device is."""
 
 
 class Existing(NamedTuple):
@@ -84,6 +86,8 @@ class Existing(NamedTuple):
     """False: `device` is 0, which may mean that it was not told."""
     vrf: int = 0
     """Index of the VRF that its device is of: sockets of another one are in another bucket."""
+    vrf_known: bool = True
+    """False: as in `Wanted`."""
 
 
 _BEHIND_ADDRESS = Existing._fields.index("address") + 1
@@ -284,6 +288,7 @@ def possible_conflicts(wanted: Wanted, options: tuple[str, ...], old: Existing) 
         found = conflicts(wanted, options, variant)
         yield found
         elsewhere = wanted.device and not old.device_known
+        elsewhere = elsewhere or not (wanted.vrf_known and old.vrf_known)
         if found and (elsewhere or not old.surely_holds or _kernels_differ(wanted, old)):
             yield False
 

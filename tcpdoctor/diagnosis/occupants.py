@@ -162,8 +162,14 @@ def _existing(row: _TcpRow, evidence: PortEvidence, origin: Inheritance) -> Exis
         uid_known=row.uid >= 0 and bool(row.inode or row.uid),
         surely_holds=row.inode not in evidence.unsure,
         device_known=bool(row.cookie),
-        vrf=evidence.vrfs.get(row.device, 0),
+        vrf=vrf_of(row.device, evidence),
+        vrf_known=not (row.device and isinstance(evidence.vrfs, Missing)),
     )
+
+
+def vrf_of(device: int, evidence: PortEvidence) -> int:
+    """Return the index of the interface's VRF; 0 where it is of none, or where that is not known."""
+    return 0 if isinstance(evidence.vrfs, Missing) else evidence.vrfs.get(device, 0)
 
 
 def _flag(row: Row, name: str, evidence: PortEvidence, *, guess: bool) -> Flag:

@@ -21,6 +21,7 @@ from tcpdoctor.diagnosis.occupants import (
     connected_sockets,
     listening_sockets,
     udp_sockets,
+    vrf_of,
 )
 from tcpdoctor.kernel.bind_rules import Probe
 from tcpdoctor.kernel.port_evidence import PortEvidence
@@ -140,7 +141,8 @@ def wanted_socket(target: Target, evidence: PortEvidence) -> Wanted:
         v6only=effective_v6only(target, evidence.rules.bindv6only is True),
         uid=evidence.uid,
         device=wanted_device(target),
-        vrf=evidence.vrfs.get(wanted_device(target), 0) if target.protocol == "tcp" else 0,
+        vrf=vrf_of(wanted_device(target), evidence) if target.protocol == "tcp" else 0,
+        vrf_known=not (wanted_device(target) and isinstance(evidence.vrfs, Missing)),
     )
 
 

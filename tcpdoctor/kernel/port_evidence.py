@@ -201,7 +201,7 @@ class PortEvidence(NamedTuple):
     """Paths of the control groups that listeners of a systemd were made in, by id: those of socket units."""
     redirects: Redirects = Redirects((), ("the rules of nft and iptables were not asked for",))
     """Rules that send the port elsewhere before any socket is looked up."""
-    vrfs: Mapping[int, int] = MappingProxyType({})
+    vrfs: Reading[Mapping[int, int]] = MappingProxyType({})
     """By index of an interface, the index of the VRF that it is of."""
     other_ends: OtherEnds = OtherEnds({})
     """The other ends of the port's connections where they are sockets of this namespace too."""

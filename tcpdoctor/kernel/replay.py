@@ -399,9 +399,8 @@ class Replay:
 
     # What decides about ports, and the way there.
 
-    def read_vrfs(self) -> Mapping[int, int]:
-        """None: a recording does not tell."""
-        return {}
+    def read_vrfs(self) -> Reading[Mapping[int, int]]:
+        return Missing("which interfaces are of a VRF is not in the recording")
 
     def read_bind_rules(self, uid: int | None = None) -> BindRules:
         if not isinstance(self._around, Missing):

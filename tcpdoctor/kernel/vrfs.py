@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator, Mapping
 
 from tcpdoctor.kernel.entered import replayed
-from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.sysctl import read_sysctl
 
 _NETLINK_ROUTE, _RTM_GETLINK, _RTM_NEWLINK = 0, 18, 16
@@ -21,19 +21,20 @@ _NESTED = 0x3FFF
 
 
 @replayed
-def read_vrfs() -> Mapping[int, int]:
+def read_vrfs() -> Reading[Mapping[int, int]]:
     """Return the VRF by the index of an interface, for VRFs and what is in them; both are indices.
 
-    Empty too where interfaces may not be listed (a sandbox without netlink), and where the kernel has no
-    VRFs (no net.ipv4.tcp_l3mdev_accept) or one listener serves all of them.
+    Empty too where one listener serves all of them. Missing where interfaces may not be listed (a sandbox
+    without netlink), and where there are VRFs and net.ipv4.tcp_l3mdev_accept cannot be read.
     """
     accepts = read_sysctl("net.ipv4.tcp_l3mdev_accept")
-    if isinstance(accepts, Missing) or accepts != 0:
+    if not isinstance(accepts, Missing) and accepts != 0:
         return {}
     try:
-        return dict(_vrf_links())
-    except OSError:
-        return {}
+        found = dict(_vrf_links())
+    except OSError as error:
+        return Missing(f"which interfaces are of a VRF could not be asked: {error.strerror}")
+    return accepts if found and isinstance(accepts, Missing) else found
 
 
 def _vrf_links() -> Iterator[tuple[int, int]]:

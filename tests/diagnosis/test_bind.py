@@ -162,6 +162,12 @@ def test_a_socket_of_another_device_is_out_of_the_way():
     assert binds(wanted(device=0), old(device=3))[0] == "EADDRINUSE"
 
 
+def test_where_nobody_tells_of_which_vrf_a_device_is_it_is_not_certain():
+    assert answers(wanted(), old(device=3, vrf_known=False))[0] == ("EADDRINUSE", False)
+    assert answers(wanted(device=3)._replace(vrf_known=False), old())[0] == ("EADDRINUSE", False)
+    assert answers(wanted(), old())[0] == ("EADDRINUSE", True)
+
+
 def test_a_socket_of_another_vrf_is_out_of_the_way():
     assert binds(wanted(device=0), old(device=3, vrf=3)) == ["ok"] * 4
     assert binds(wanted(device=2)._replace(vrf=3), old(device=3, vrf=3)) == ["ok"] * 4
