@@ -118,7 +118,8 @@ _OF_THE_MACHINE = re.compile(
     r"|net/core/(?:bpf_jit_\w+|busy_poll|busy_read|dev_weight\w*|devconf_\w+|fb_tunnels_\w+|flow_limit_\w+"
     r"|gro_normal_batch|high_order_alloc_disable|max_skb_frags|mem_pcpu_rsv|message_\w+|netdev_\w+"
     r"|rps_sock_flow_entries|skb_defer_max|warnings)"
-    r"|net/ipv[46]/(?:cipso|calipso)_\w+|net/ipv4/(?:fib_sync_mem|inet_peer_\w+|ipfrag_secret_interval)"
+    r"|net/ipv[46]/(?:cipso|calipso)_\w+|net/ipv4/(?:fib_sync_mem|inet_peer_\w+|ipfrag_secret_interval"
+    r"|tcp_[rt]x_skb_cache)"
     r"|net/ipv6/(?:ip6frag_secret_interval|mld_max_msf|mld_qrv)|net/nf_conntrack_max"
     r"|net/netfilter/nf_log_all_netns"
 )
