@@ -15,6 +15,13 @@ from typing import NoReturn
 PATIENCE = 60.0
 
 
+def is_readable(descriptor: int, seconds: float) -> bool:
+    """Wait for something to read, or the other end's end; select() takes no descriptor from 1024 on."""
+    asked = select.poll()
+    asked.register(descriptor, select.POLLIN)
+    return bool(asked.poll(1000 * seconds))
+
+
 class OnTerminal:
     """A command on a terminal; in a `with` block it is killed in the end, if it runs still."""
 
@@ -47,7 +54,7 @@ class OnTerminal:
         while words is None or words.encode() not in seen:
             left = deadline - time.monotonic()
             assert left > 0, f"after {PATIENCE:g} s it shows no {words or 'end'}: {seen.decode()}"
-            if not select.select([self.master], [], [], left)[0]:
+            if not is_readable(self.master, left):
                 continue
             try:
                 part = os.read(self.master, 1 << 16)

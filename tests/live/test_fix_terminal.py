@@ -2,7 +2,6 @@
 
 import os
 import pty
-import select
 import signal
 import sys
 import termios
@@ -14,6 +13,7 @@ import pytest
 from tcpdoctor.lab.namespace import write_sysctl
 from tests.cli.command import environment
 from tests.live.fix_stage import SOON, Stage, fall_ill, held, others_here, wait_until
+from tests.terminal import is_readable
 
 FIN = "net.ipv4.tcp_fin_timeout"
 LONG = "80"
@@ -37,7 +37,7 @@ class Terminal:
         end = time.monotonic() + SOON
         while text not in self.seen:
             assert time.monotonic() < end, self.seen
-            if select.select([self.master], [], [], 0.1)[0]:
+            if is_readable(self.master, 0.1):
                 try:
                     self.seen += os.read(self.master, 4096).decode("utf-8", "replace")
                 except OSError:  # the command has ended
@@ -56,7 +56,7 @@ class Terminal:
             if done:
                 return os.waitstatus_to_exitcode(status)
             assert time.monotonic() < end, self.seen
-            if select.select([self.master], [], [], 0.02)[0]:
+            if is_readable(self.master, 0.02):
                 try:
                     self.seen += os.read(self.master, 4096).decode("utf-8", "replace")
                 except OSError:

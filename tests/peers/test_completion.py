@@ -3,7 +3,6 @@
 import os
 import pty
 import re
-import select
 import shutil
 import socket
 import subprocess
@@ -12,6 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from tests.terminal import is_readable
 
 FOLDER = str(Path(sys.executable).parent)
 """Where `tcpdoctor` is."""
@@ -50,7 +51,7 @@ class Terminal:
         seen, deadline = "", time.monotonic() + seconds
         while expected not in CONTROL.sub("", seen):
             assert time.monotonic() < deadline, f"no {expected!r} in {seen!r}"
-            if select.select([self.master], [], [], 0.2)[0]:
+            if is_readable(self.master, 0.2):
                 seen += os.read(self.master, 65536).decode("utf-8", "replace")
         return CONTROL.sub("", seen)
 
