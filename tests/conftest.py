@@ -60,6 +60,8 @@ def in_namespace() -> Callable[..., Any]:
             answer = in_private_namespace(_noting_absence, function, *args, **kwargs)
         if isinstance(answer, Lacking):
             pytest.skip(f"this kernel lacks {answer.what}")
+        if isinstance(answer, LeftOut):
+            pytest.skip(answer.reason)
         return answer
 
     return run
@@ -101,6 +103,12 @@ class Lacking(NamedTuple):
     """What a test needs and the running kernel has not; .ci/run fails where the newest kernel lacks it."""
 
     what: str
+
+
+class LeftOut(NamedTuple):
+    """Why a test cannot be run here, found out inside its namespace."""
+
+    reason: str
 
 
 TABLE = 16384
@@ -160,6 +168,8 @@ def _noting_absence(function: Callable[..., Any], *args: Any, **kwargs: Any) -> 
     take_a_small_table()
     try:
         return function(*args, **kwargs)
+    except pytest.skip.Exception as skipped:
+        return LeftOut(str(skipped))
     except FileNotFoundError as error:
         settings = "/proc/sys/"
         if not str(error.filename).startswith(settings):

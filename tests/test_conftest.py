@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 COMES_BACK = """
 import os
@@ -41,3 +43,8 @@ def test_a_child_that_comes_back_fails_its_test_and_the_run_ends(tmp_path):
     assert "1 failed, 6 passed" in done.stdout
     assert "test_it.py::test_a_child_comes_back[5]: a child came back instead of ending" in done.stderr
     assert "AssertionError: in the child" in done.stderr
+
+
+def test_what_skips_inside_a_namespace_skips_the_test(in_namespace):
+    with pytest.raises(pytest.skip.Exception, match="no control groups here"):
+        in_namespace(pytest.skip, "no control groups here")

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.namespace import write_sysctl
+from tcpdoctor.lab.pairs import wait_for_state
 
 HELD: list[socket.socket] = []
 _SS_NAMES = {
@@ -69,8 +70,10 @@ def connect(server: Server, count: int) -> list[tuple[socket.socket, socket.sock
 
 def half_close(server: Server, count: int) -> None:
     """`count` clients in FIN_WAIT_2, held, and their peers in CLOSE_WAIT."""
-    for client, _ in connect(server, count):
+    clients = [client for client, _ in connect(server, count)]
+    for client in clients:
         client.shutdown(socket.SHUT_WR)
+    wait_for_state(clients, TcpState.FIN_WAIT_2)
 
 
 def abandon(server: Server, count: int) -> None:
