@@ -193,6 +193,18 @@ def _closed_folder() -> Path | None:
     return next((folder for folder in folders if not folder.stat().st_mode & stat.S_IXOTH), None)
 
 
+@pytest.fixture
+def other_users() -> None:
+    """Skip the test where other users may not come to this checkout, with the reason."""
+    closed = _closed_folder()
+    if closed is not None:
+        pytest.skip(_closed_to_others(closed))
+
+
+def _closed_to_others(folder: Path) -> str:
+    return f"other users may not come to {folder}, so not to this checkout (chmod o+x)"
+
+
 _UNREADABLE = (
     f"Permission denied: '{CHECKOUT}",
     f"{sys.executable}: No module named tcpdoctor",
@@ -213,7 +225,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if closed is None or not report.failed or call.excinfo is None:
         return
     if any(sign in f"{call.excinfo.value}{report.longreprtext}" for sign in _UNREADABLE):
-        reason = f"Skipped: other users may not come to {closed}, so not to this checkout (chmod o+x)"
+        reason = f"Skipped: {_closed_to_others(closed)}"
         report.outcome, report.longrepr = "skipped", (str(item.path), item.location[1] or 0, reason)
 
 

@@ -83,7 +83,7 @@ def as_nobody() -> tuple[object, str, dict[str, object]]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
-def test_an_ordinary_user_is_told_that_owners_are_hidden_and_why(in_namespace):
+def test_an_ordinary_user_is_told_that_owners_are_hidden_and_why(in_namespace, other_users):
     number, text, said = in_namespace(as_nobody)
     assert number == OWNED + ORPHANED
     assert (said["held"], said["not_held"], said["owner_unknown"]) == (0, ORPHANED, OWNED)

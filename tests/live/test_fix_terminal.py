@@ -54,13 +54,20 @@ class Terminal:
         while True:
             done, status = os.waitpid(self.child, os.WNOHANG)
             if done:
+                while self._sees_more(0):
+                    pass  # what it said last is in the terminal still
                 return os.waitstatus_to_exitcode(status)
             assert time.monotonic() < end, self.seen
-            if is_readable(self.master, 0.02):
-                try:
-                    self.seen += os.read(self.master, 4096).decode("utf-8", "replace")
-                except OSError:
-                    continue
+            self._sees_more(0.02)
+
+    def _sees_more(self, seconds: float) -> bool:
+        if not is_readable(self.master, seconds):
+            return False
+        try:
+            self.seen += os.read(self.master, 4096).decode("utf-8", "replace")
+        except OSError:  # the command has ended
+            return False
+        return True
 
 
 def asked(folder, confirm=LONG, **others):

@@ -345,7 +345,9 @@ def test_an_ordinary_user_is_told_what_it_takes(machine, blue):
     assert "run as root" in complaint(done)
 
 
-def test_an_ordinary_user_gets_an_answer_for_where_he_is_and_a_reason_for_the_rest(machine, blue):
+def test_an_ordinary_user_gets_an_answer_for_where_he_is_and_a_reason_for_the_rest(
+    machine, blue, other_users
+):
     done = machine.tcpdoctor(*ONE_RULE, "json", user=NOBODY)
     told = json.loads(done.stdout)
     own = str(os.stat(f"/proc/{machine.pid}/ns/net").st_ino)
