@@ -288,7 +288,7 @@ class _Teller:
 
     def _goes_on(self) -> bool:
         self._say("\n" + self._style.dim("Enter goes on, q or Ctrl-C ends it here."))
-        line = sys.stdin.readline()
+        line = _typed_line()
         return line != "" and not line.strip().lower().startswith("q")
 
     def _hold(self, looked: Looked) -> None:
@@ -416,7 +416,17 @@ def _prose(text: str) -> str:
 
 def _wait_for_enter() -> None:
     """Wait for a line, or the end of a terminal's input; without any input only a signal ends the wait."""
-    if sys.stdin is not None and (sys.stdin.readline() or sys.stdin.isatty()):
+    if sys.stdin is not None and (_typed_line() or sys.stdin.isatty()):
         return
     while True:
-        select.select([], [], [], 3600)
+        select.select([], [], [], _AGAIN)
+
+
+_AGAIN = 0.5
+"""Seconds after which a wait is begun anew: a signal that comes just before it would not end it."""
+
+
+def _typed_line() -> str:
+    while sys.stdin.isatty() and not select.select([sys.stdin], [], [], _AGAIN)[0]:
+        pass
+    return sys.stdin.readline()
