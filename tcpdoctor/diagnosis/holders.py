@@ -651,6 +651,7 @@ def _with_known(stop: Stop, case: Case) -> Stop:
         command_line=" ".join(case.kin.arguments) or None,
         container=stop.container or (None if case.standing.same_container else case.place.container),
         sharing=sharing,
+        ended=(case.holder.pid, *_that_stay(case)) if stop.way == "process" and stop.commands else (),
         begun=bool(sharing) and set(sharing) <= set(case.standing.below),
         warning=_what_is_lost(stop, case),
     )
@@ -743,7 +744,7 @@ def who_else(stop: Stop) -> str | None:
     others = stop.processes - 1
     if stop.way != "process" or not others:
         return None
-    if all(str(pid) in " ".join(stop.commands).split() for pid in stop.sharing):
+    if set(stop.sharing) <= set(stop.ended):
         whose = "Its child shares" if others == 1 else f"Its {others} children share"
         return f"{whose} the socket and may outlive it" if stop.begun else None
     pids = f" (pid{'s' if len(stop.sharing) > 1 else ''} {', '.join(map(str, stop.sharing))})"

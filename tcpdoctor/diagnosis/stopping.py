@@ -81,6 +81,8 @@ class Stop(NamedTuple):
     """Which of that container's ports it is, where it is published."""
     sharing: tuple[int, ...] = ()
     """Pids of the other processes that hold the socket."""
+    ended: tuple[int, ...] = ()
+    """Pids that the first command names to be ended, where it ends processes by their pids."""
     begun: bool = False
     """All of those were begun by the holder, directly or not: a server ends its workers itself, as a rule."""
     warning: str | None = None
