@@ -375,32 +375,20 @@ CHARTED: Sequence[tuple[TcpState, str]] = (
 # TCP's states and the ways between them, with this host's numbers: a drawing in SVG.
 
 
-_WIDTH, _HEIGHT = 860, 650
-_W, _H = 184, 56
-"""Of one state's box."""
-
-
-class _Node(NamedTuple):
-    x: int
-    y: int
-    """The middle of its box."""
-    wait: str
-    """What a socket in this state waits for."""
-
-
-_NODES = {
-    TcpState.BOUND: _Node(430, 50, "a port, and nothing yet"),
-    TcpState.LISTEN: _Node(130, 130, "waits for clients"),
-    TcpState.SYN_RECV: _Node(130, 245, "waits for the client's ACK"),
-    TcpState.SYN_SENT: _Node(730, 190, "waits for an answer"),
-    TcpState.ESTABLISHED: _Node(430, 300, "data both ways"),
-    TcpState.FIN_WAIT_1: _Node(190, 400, "waits for the ACK of its FIN"),
-    TcpState.CLOSE_WAIT: _Node(700, 400, "waits for its own program"),
-    TcpState.FIN_WAIT_2: _Node(130, 515, "waits for the peer's FIN"),
-    TcpState.CLOSING: _Node(405, 478, "both closed at once"),
-    TcpState.LAST_ACK: _Node(700, 515, "waits for the last ACK"),
-    TcpState.TIME_WAIT: _Node(300, 605, "60 s, then gone"),
+_WAITS = {
+    TcpState.BOUND: "a port, and nothing yet",
+    TcpState.LISTEN: "waits for clients",
+    TcpState.SYN_RECV: "waits for client's ACK",
+    TcpState.SYN_SENT: "waits for an answer",
+    TcpState.ESTABLISHED: "data both ways",
+    TcpState.FIN_WAIT_1: "waits for its FIN's ACK",
+    TcpState.CLOSE_WAIT: "waits for its program",
+    TcpState.FIN_WAIT_2: "waits for the peer's FIN",
+    TcpState.CLOSING: "both closed at once",
+    TcpState.LAST_ACK: "waits for the last ACK",
+    TcpState.TIME_WAIT: "60 s, then gone",
 }
+"""What a socket in each state waits for."""
 
 
 class _Edge(NamedTuple):
@@ -411,58 +399,131 @@ class _Edge(NamedTuple):
     anchor: str = "middle"
 
 
-_EDGES = (
-    _Edge("M338 62 C250 70 165 70 143 98", 220, 68, "listen()"),
-    _Edge("M522 62 C640 72 720 100 728 158", 652, 82, "connect()"),
-    _Edge("M130 158 V213", 140, 190, "SYN arrives", "start"),
-    _Edge("M222 250 C290 262 330 270 352 270", 268, 246, "ACK arrives", "start"),
-    _Edge("M700 218 C660 262 590 285 526 293", 655, 272, "SYN+ACK arrives", "start"),
-    _Edge("M360 328 C320 355 260 355 222 370", 262, 340, "we close first", "end"),
-    _Edge("M500 328 C550 355 600 355 652 370", 600, 340, "the peer closes first", "start"),
-    _Edge("M165 428 L140 485", 143, 462, "ACK arrives", "end"),
-    _Edge("M282 415 C330 420 365 428 385 447", 350, 414, "FIN arrives", "start"),
-    _Edge("M150 543 C165 570 180 588 205 596", 168, 584, "FIN arrives", "end"),
-    _Edge("M390 506 C380 535 365 555 345 575", 385, 548, "ACK arrives", "start"),
-    _Edge("M700 428 V483", 710, 462, "close()", "start"),
-    _Edge("M700 543 C700 580 690 598 640 603", 702, 585, "ACK arrives", "start"),
-    _Edge("M392 605 H598", 495, 598, "after 60 s"),
+class _Drawing(NamedTuple):
+    kind: str
+    width: int
+    height: int
+    box: tuple[int, int]
+    """Width and height of one state's box."""
+    lines: tuple[int, int, int]
+    """How far below the top of a box its name, its count and what it waits for stand."""
+    nodes: Mapping[TcpState, tuple[int, int]]
+    """The middle of each box."""
+    edges: Sequence[_Edge]
+    gone: tuple[int, int]
+
+
+_WIDE = _Drawing(
+    "wide",
+    *(860, 650, (184, 56), (24, 26, 43)),
+    {
+        TcpState.BOUND: (430, 50),
+        TcpState.LISTEN: (130, 130),
+        TcpState.SYN_RECV: (130, 245),
+        TcpState.SYN_SENT: (730, 190),
+        TcpState.ESTABLISHED: (430, 300),
+        TcpState.FIN_WAIT_1: (190, 400),
+        TcpState.CLOSE_WAIT: (700, 400),
+        TcpState.FIN_WAIT_2: (130, 515),
+        TcpState.CLOSING: (405, 478),
+        TcpState.LAST_ACK: (700, 515),
+        TcpState.TIME_WAIT: (300, 605),
+    },
+    (
+        _Edge("M338 62 C250 70 165 70 143 98", 220, 68, "listen()"),
+        _Edge("M522 62 C640 72 720 100 728 158", 652, 82, "connect()"),
+        _Edge("M130 158 V213", 140, 190, "SYN arrives", "start"),
+        _Edge("M222 250 C290 262 330 270 352 270", 268, 246, "ACK arrives", "start"),
+        _Edge("M700 218 C660 262 590 285 526 293", 655, 272, "SYN+ACK arrives", "start"),
+        _Edge("M360 328 C320 355 260 355 222 370", 262, 340, "we close first", "end"),
+        _Edge("M500 328 C550 355 600 355 652 370", 600, 340, "the peer closes first", "start"),
+        _Edge("M165 428 L140 485", 143, 462, "ACK arrives", "end"),
+        _Edge("M282 415 C330 420 365 428 385 447", 350, 414, "FIN arrives", "start"),
+        _Edge("M150 543 C165 570 180 588 205 596", 168, 584, "FIN arrives", "end"),
+        _Edge("M390 506 C380 535 365 555 345 575", 385, 548, "ACK arrives", "start"),
+        _Edge("M700 428 V483", 710, 462, "close()", "start"),
+        _Edge("M700 543 C700 580 690 598 640 603", 702, 585, "ACK arrives", "start"),
+        _Edge("M392 605 H598", 495, 598, "after 60 s"),
+    ),
+    (620, 605),
 )
+
+_NARROW = _Drawing(
+    "narrow",
+    *(340, 812, (158, 66), (19, 40, 57)),
+    {
+        TcpState.BOUND: (170, 36),
+        TcpState.LISTEN: (80, 146),
+        TcpState.SYN_SENT: (252, 194),
+        TcpState.SYN_RECV: (80, 250),
+        TcpState.ESTABLISHED: (170, 356),
+        TcpState.FIN_WAIT_1: (80, 462),
+        TcpState.CLOSE_WAIT: (252, 462),
+        TcpState.FIN_WAIT_2: (80, 566),
+        TcpState.LAST_ACK: (252, 566),
+        TcpState.CLOSING: (252, 668),
+        TcpState.TIME_WAIT: (80, 774),
+    },
+    (
+        _Edge("M130 69 C122 86 100 90 90 111", 104, 92, "listen()", "end"),
+        _Edge("M210 69 C222 110 240 120 246 159", 242, 112, "connect()", "start"),
+        _Edge("M80 179 V215", 90, 202, "SYN arrives", "start"),
+        _Edge("M80 283 C84 300 100 308 116 321", 86, 309, "ACK arrives", "end"),
+        _Edge("M252 227 C250 280 235 300 224 321", 242, 290, "SYN+ACK arrives"),
+        _Edge("M130 389 C122 404 100 408 90 427", 100, 411, "we close first", "end"),
+        _Edge("M210 389 C218 404 240 408 250 427", 240, 411, "peer closes first", "start"),
+        _Edge("M70 495 V531", 76, 518, "ACK arrives", "start"),
+        _Edge("M140 495 C170 520 166 640 172 660", 166, 622, "FIN arrives"),
+        _Edge("M252 495 V531", 262, 518, "close()", "start"),
+        _Edge("M70 599 V739", 76, 690, "FIN arrives", "start"),
+        _Edge("M210 701 C200 725 160 725 140 739", 188, 737, "ACK arrives", "start"),
+        _Edge("M331 572 C344 590 340 750 268 770", 322, 728, "ACK arrives", "end"),
+        _Edge("M159 774 H236", 196, 792, "after 60 s"),
+    ),
+    (252, 774),
+)
+"""Two columns, whose letters can be read on a telephone."""
 
 
 def machine_svg(readings: StateReadings, findings: tuple[Finding, ...]) -> str:
-    """Return the drawing; states that a finding is about are marked with its severity."""
+    """Return the drawing, for wide screens and for narrow ones; states that a finding is about are marked."""
     sick = _sick_states(findings)
+    drawn = "".join(_drawn(drawing, readings, sick) for drawing in (_WIDE, _NARROW))
+    return f'<div class="scroll" tabindex="0" role="group" aria-label="State machine">{drawn}</div>'
+
+
+def _drawn(drawing: _Drawing, readings: StateReadings, sick: Mapping[TcpState, Severity]) -> str:
     edges = "".join(
-        f'<path class="edge" d="{edge.path}" marker-end="url(#arrow)"/>'
+        f'<path class="edge" d="{edge.path}" marker-end="url(#arrow-{drawing.kind})"/>'
         f'<text class="say" x="{edge.x}" y="{edge.y}" text-anchor="{edge.anchor}">{text(edge.words)}</text>'
-        for edge in _EDGES
+        for edge in drawing.edges
     )
-    nodes = "".join(_node(state, readings[state], sick.get(state)) for state in _NODES)
-    words = "; ".join(f"{name_of(state)} {_count(readings[state])}" for state in _NODES)
+    nodes = "".join(_node(drawing, state, readings[state], sick.get(state)) for state in drawing.nodes)
+    words = "; ".join(f"{name_of(state)} {_count(readings[state])}" for state in drawing.nodes)
+    title, (x, y) = f"machine-{drawing.kind}", drawing.gone
     return (
-        '<div class="scroll" tabindex="0" role="group" aria-label="State machine">'
-        f'<svg class="machine" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-labelledby="machine-title">'
-        f'<title id="machine-title">Sockets in each TCP state: {text(words)}</title>'
-        '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" '
-        'orient="auto"><path class="head" d="M0 0 L8 4 L0 8 z"/></marker></defs>'
-        f'{edges}<circle class="end" cx="620" cy="605" r="9"/>'
-        f'<text class="why" x="620" y="632" text-anchor="middle">gone</text>{nodes}</svg></div>'
+        f'<svg class="machine {drawing.kind}" viewBox="0 0 {drawing.width} {drawing.height}" role="img" '
+        f'aria-labelledby="{title}"><title id="{title}">Sockets in each TCP state: {text(words)}</title>'
+        f'<defs><marker id="arrow-{drawing.kind}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" '
+        'markerHeight="8" orient="auto"><path class="head" d="M0 0 L8 4 L0 8 z"/></marker></defs>'
+        f'{edges}<circle class="end" cx="{x}" cy="{y}" r="9"/>'
+        f'<text class="why" x="{x}" y="{y + 27}" text-anchor="middle">gone</text>{nodes}</svg>'
     )
 
 
-def _node(state: TcpState, reading: Reading[int], severity: Severity | None) -> str:
-    node, count = _NODES[state], _count(reading)
-    left, top = node.x - _W // 2, node.y - _H // 2
+def _node(drawing: _Drawing, state: TcpState, reading: Reading[int], severity: Severity | None) -> str:
+    (x, y), (width, height), (name, count, why) = drawing.nodes[state], drawing.box, drawing.lines
+    left, top = x - width // 2, y - height // 2
     kinds = [f"c-{GROUPS[state]}", "idle" if reading == 0 else "full"]
     if severity is not None:
         kinds += ["sick", f"is-{severity.key}"]
     return (
         f'<g class="{" ".join(kinds)}">'
-        f'<rect class="box" x="{left}" y="{top}" width="{_W}" height="{_H}" rx="10"/>'
-        f'<rect class="stripe" x="{left + 9}" y="{top + 11}" width="4" height="{_H - 22}" rx="2"/>'
-        f'<text class="name" x="{left + 22}" y="{top + 24}">{text(name_of(state))}</text>'
-        f'<text class="why" x="{left + 22}" y="{top + 43}">{text(node.wait)}</text>'
-        f'<text class="count" x="{left + _W - 13}" y="{top + 26}">{count}</text></g>'
+        f'<rect class="box" x="{left}" y="{top}" width="{width}" height="{height}" rx="10"/>'
+        f'<rect class="stripe" x="{left + 9}" y="{top + 11}" width="4" height="{height - 22}" rx="2"/>'
+        f'<text class="name" x="{left + 22}" y="{top + name}">{text(name_of(state))}</text>'
+        f'<text class="why" x="{left + 22}" y="{top + why}">{text(_WAITS[state])}</text>'
+        f'<text class="count" x="{left + width - 13}" y="{top + count}">{_count(reading)}</text></g>'
     )
 
 
@@ -475,7 +536,7 @@ def _sick_states(findings: tuple[Finding, ...]) -> Mapping[TcpState, Severity]:
     sick: dict[TcpState, Severity] = {}
     for finding in findings:
         words = " ".join(item.fact for item in finding.evidence)
-        for state in _NODES:
+        for state in _WAITS:
             named = f"{state.key}." in words or f".{state.key}" in words
             listens = state is TcpState.LISTEN and finding.scope is Scope.LISTENER
             if (named or listens) and finding.severity > Severity.INFO:

@@ -165,13 +165,14 @@ stroke-linejoin:round}
 .machine .sick .count,.machine .sick .name{fill:var(--tone);font-weight:700}
 .machine .end{fill:var(--soft);stroke:none}
 .machine .why{font-size:11px;fill:var(--soft)}
+.narrow{display:none;max-width:420px}
 footer{color:var(--soft);font-size:.86rem;margin-top:26px}
+@media (max-width:880px){.wide{display:none}.narrow{display:block;min-width:0}}
 @media (max-width:760px){
 main{padding:14px 10px 36px}.card,.hero,.finding{padding:16px 15px;border-radius:12px}
 .pair{grid-template-columns:1fr}.hero h1{font-size:1.4rem}
 .evidence th:nth-child(3){display:none}.evidence td:nth-child(3){display:block;border:0;padding-top:0;
 grid-column:1/-1}.evidence tr{display:grid;grid-template-columns:1fr auto}.evidence thead th{border:0}
-.machine{min-width:0}.scroll{overflow-x:auto}
 .toc li{flex-direction:column;gap:4px}.ports td:nth-child(2),.ports th:nth-child(2){display:none}}
 @media print{:root{
 color-scheme:light;--page:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--code:#f6f6f6;
