@@ -10,7 +10,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from tcpdoctor.report.schemas import load_schema
+from tcpdoctor.cli.schema import load_schema
 
 Document = dict[str, Any]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tcpdoctor.report.schemas import load_schema, schema_names
+from tcpdoctor.cli.schema import load_schema, schema_names
 from tests.frozen.names import frozen_names, lost_names, names_here
 from tests.frozen.schemas import FOLDER, Promise, frozen, promises
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tcpdoctor.cli.lab_run import shipped_rules
+from tcpdoctor.cli.lab import shipped_rules
 from tcpdoctor.diagnosis.lint import LONGEST_TITLE
 from tcpdoctor.diagnosis.rule import is_id
 from tcpdoctor.lab import catalogue

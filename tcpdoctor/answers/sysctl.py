@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Annotated, Literal, NamedTuple
 
 from tcpdoctor.answers.finding import SysctlNumber
+from tcpdoctor.answers.knowledge import told_deadline
 from tcpdoctor.answers.record import NO_REASONS, Host, Is, Reasons, Seconds, Time, host_of, utc
 from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.answers.settings import NO_DEFAULT, ToldSource, is_computed_here, told_source, words_of
 from tcpdoctor.answers.settings_files import bounds_of, origin_here, read_sources
-from tcpdoctor.answers.state import told_deadline
 from tcpdoctor.diagnosis.settings_rules import Warned, only_settings, rules_about, warnings_of
 from tcpdoctor.diagnosis.sysctl_look import Origin
 from tcpdoctor.errors import QuestionError

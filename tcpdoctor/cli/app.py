@@ -78,7 +78,7 @@ COMMANDS = {
     "snapshot": Entry(
         "tcpdoctor.cli.snapshot", "snapshot", "Record this host in a file, to be judged elsewhere."
     ),
-    "diff": Entry("tcpdoctor.cli.diff", "diff", "Compare two recordings: what appeared, grew and went."),
+    "diff": Entry("tcpdoctor.cli.snapshot", "diff", "Compare two recordings: what appeared, grew and went."),
     "rules": Entry("tcpdoctor.cli.rules", "app", "List, show, check and test the rules."),
     "fleet": Entry(
         "tcpdoctor.cli.fleet",

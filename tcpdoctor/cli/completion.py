@@ -33,7 +33,7 @@ def completion(
         return
 
     if format_of(output_format, as_json) == "json":
-        from tcpdoctor.answers.about import ShellScript
+        from tcpdoctor.cli.schema import ShellScript
         from tcpdoctor.report.document import as_json as told
 
         answer = ShellScript("tcpdoctor.completion/1", shell, SCRIPTS[shell])
@@ -292,7 +292,7 @@ def _facts() -> Iterator[Possibility]:
 
 
 def _schemas() -> Iterator[Possibility]:
-    from tcpdoctor.report.schemas import description_of, schema_names
+    from tcpdoctor.cli.schema import description_of, schema_names
 
     return ((name, description_of(name)) for name in schema_names())
 

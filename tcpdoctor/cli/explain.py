@@ -332,8 +332,8 @@ def _answer_word(question: str, word: str, output: Output) -> None:
 
         ask(partial(look_at_processes, pids_of(word)), partial(process_page, long=long), output, takes=1.0)
     elif question == "--state":
-        from tcpdoctor.answers.state import look_at_state
-        from tcpdoctor.report.state_text import state_page
+        from tcpdoctor.answers.knowledge import look_at_state
+        from tcpdoctor.report.knowledge_text import state_page
 
         ask(partial(look_at_state, word), partial(state_page, long=long), output)
     elif question == "--sysctl":
@@ -342,13 +342,13 @@ def _answer_word(question: str, word: str, output: Output) -> None:
 
         ask(partial(look_at_sysctl, word), partial(sysctl_page, long=long), output)
     elif question == "--option":
-        from tcpdoctor.answers.option import look_at_option
-        from tcpdoctor.report.option_text import option_page
+        from tcpdoctor.answers.knowledge import look_at_option
+        from tcpdoctor.report.knowledge_text import option_page
 
         ask(partial(look_at_option, word), partial(option_page, long=long), output)
     elif question == "--error":
-        from tcpdoctor.answers.error import look_at_error
-        from tcpdoctor.report.error_text import error_page
+        from tcpdoctor.answers.knowledge import look_at_error
+        from tcpdoctor.report.knowledge_text import error_page
 
         ask(partial(look_at_error, word), partial(error_page, long=long), output)
     else:

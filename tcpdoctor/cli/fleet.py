@@ -33,8 +33,7 @@ from tcpdoctor.kernel.files import read_text_file
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.document import as_json, json_lines
-from tcpdoctor.report.fleet import fleet_markdown, fleet_short, fleet_text
-from tcpdoctor.report.fleet_html import fleet_html
+from tcpdoctor.report.fleet import fleet_html, fleet_markdown, fleet_short, fleet_text
 
 FleetFormat = Literal["text", "json", "jsonl", "markdown", "html"]
 _FAIL_ON = {"warning": Severity.WARNING, "critical": Severity.CRITICAL, "never": None}

@@ -1,14 +1,26 @@
-"""`tcpdoctor snapshot`: record what is here, to be judged elsewhere."""
+"""`tcpdoctor snapshot` and `diff`: record what is here, to be judged elsewhere; compare two recordings."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcpdoctor.cli.options import EVERY, NETNS, WINDOW, Path, look_from, refuse_bad_window, takes
-from tcpdoctor.cli.output import Output, emit, refuse_hopeless_file, style_of
+from tcpdoctor.cli.everywhere import ask
+from tcpdoctor.cli.options import EVERY, NETNS, WINDOW, Path, duration, look_from, refuse_bad_window, takes
+from tcpdoctor.cli.output import (
+    COLOR,
+    JSON,
+    NO_PAGER,
+    OUTPUT,
+    PAGE_FORMAT,
+    Output,
+    emit,
+    format_of,
+    refuse_hopeless_file,
+    style_of,
+)
 from tcpdoctor.cli.waiting import said_to_take
-from tcpdoctor.errors import OutputError
+from tcpdoctor.errors import OutputError, QuestionError
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.named_tuples import NamedTuple
 
@@ -101,3 +113,44 @@ def quoted(path: str) -> str:
     import shlex  # only who writes a file is told how to read it
 
     return shlex.quote(path)
+
+
+_HELP = "A recording: snapshot, sosreport, pasted output of ss, netstat ...; - is standard input."
+
+
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help=_HELP)],
+    after: Annotated[str, typer.Argument(metavar="B", help="Another one, mostly of the same host.")],
+    *,
+    window: Annotated[
+        float | None,
+        typer.Option(
+            "-w",
+            "--window",
+            metavar="TIME",
+            parser=duration,
+            help="Time between them, where they do not tell: 10, 10s, 5m.",
+        ),
+    ] = None,
+    output_format: PAGE_FORMAT = "text",
+    as_json: JSON = False,
+    output: OUTPUT = None,
+    color: COLOR = "auto",
+    no_pager: NO_PAGER = False,
+) -> None:
+    """Compare two recordings: what appeared, grew and went.
+
+    The earlier one is told first, whatever the order. Exits 0 whatever is different, and 3 where one of them
+    could not be read.
+    """
+    if before == after == "-":
+        raise QuestionError("standard input is one recording; give a file for the other one")
+    if window is not None and window <= 0:
+        raise typer.BadParameter("is the time between the recordings: above 0", param_hint="--window")
+    from tcpdoctor.answers.diff import compare_recordings
+    from tcpdoctor.recordings.opened import open_recording
+    from tcpdoctor.report.diff_text import diff_page
+
+    target = Output(format_of(output_format, as_json), output, color, pager=not no_pager)
+    one, other = open_recording(before), open_recording(after)
+    ask(lambda: compare_recordings(one, other, window), diff_page, target)

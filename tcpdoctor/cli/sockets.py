@@ -30,8 +30,8 @@ from tcpdoctor.report.sockets_json import COLUMNS, sockets_json_parts, sockets_r
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tcpdoctor.answers.socket import UdpSockets
     from tcpdoctor.answers.sockets import SocketRoll, Sockets
-    from tcpdoctor.answers.udp_sockets import UdpSockets
     from tcpdoctor.report.page import Block
     from tcpdoctor.report.style import Style
 
@@ -228,7 +228,7 @@ def _refuse_what_tcp_has(asked: Request) -> None:
 
 
 def _print_udp(asked: Request, target: Output) -> None:
-    from tcpdoctor.answers.udp_sockets import UDP_COLUMNS, UdpQuestion, look_for_udp_sockets, sorted_by
+    from tcpdoctor.answers.socket import UDP_COLUMNS, UdpQuestion, look_for_udp_sockets, sorted_by
     from tcpdoctor.report.sockets_text import udp_sockets_page
 
     _refuse_what_tcp_has(asked)

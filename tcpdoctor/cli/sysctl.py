@@ -13,9 +13,8 @@ from tcpdoctor.cli.everywhere import complain_of, print_everywhere
 from tcpdoctor.cli.output import UNKNOWN, Output, emit, say
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.kernel.workers import at_once
-from tcpdoctor.report.sarif import joined_sarif
+from tcpdoctor.report.lint_text import joined_sarif, loud_lint_page, settings_lint_page, sysctl_lint_sarif
 from tcpdoctor.report.style import PLAIN
-from tcpdoctor.report.sysctl_lint_text import loud_lint_page, settings_lint_page, sysctl_lint_sarif
 
 if TYPE_CHECKING:
     from tcpdoctor.answers.settings_files import SettingsLint

@@ -381,8 +381,8 @@ def _blocks_of(row: Row, style: Style) -> Iterable[Block]:
     """
     match row:
         case StateRow():
-            from tcpdoctor.answers.state import look_at_state
-            from tcpdoctor.report.state_text import state_page
+            from tcpdoctor.answers.knowledge import look_at_state
+            from tcpdoctor.report.knowledge_text import state_page
 
             return state_page(look_at_state(row.label), style)
         case OwnerRow(pid=int(pid)):

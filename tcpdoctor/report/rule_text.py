@@ -17,6 +17,7 @@ from tcpdoctor.answers.rule_checks import LintAnswer, RuleTestsAnswer
 from tcpdoctor.diagnosis.finding import JsonValue, Severity
 from tcpdoctor.diagnosis.lint import Complaint
 from tcpdoctor.report.host import plural
+from tcpdoctor.report.lint_text import SarifResult, SarifRule, sarif
 from tcpdoctor.report.page import (
     Block,
     Command,
@@ -36,7 +37,6 @@ from tcpdoctor.report.page import (
     titled,
     typed,
 )
-from tcpdoctor.report.sarif import SarifResult, SarifRule, sarif
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.table import Column
 

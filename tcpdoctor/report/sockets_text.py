@@ -4,9 +4,16 @@ import math
 from collections.abc import Iterator, Sequence
 
 from tcpdoctor.answers.record import ABSENT, told_number, utc
-from tcpdoctor.answers.socket import OPTION_UNITS, SocketOwner, ToldAge, ToldSocket, told_socket
+from tcpdoctor.answers.socket import (
+    OPTION_UNITS,
+    SocketOwner,
+    ToldAge,
+    ToldSocket,
+    UdpRow,
+    UdpSockets,
+    told_socket,
+)
 from tcpdoctor.answers.sockets import Entry, Sockets, idle_seconds, unacknowledged_bytes
-from tcpdoctor.answers.udp_sockets import UdpRow, UdpSockets
 from tcpdoctor.facts.socketset import Age
 from tcpdoctor.facts.value import BYTE, SECOND, Range, show
 from tcpdoctor.kernel.reading import Missing

@@ -9,8 +9,7 @@ import subprocess
 
 import pytest
 
-from tcpdoctor.cli.lab import prove
-from tcpdoctor.cli.lab_run import Pace, tell
+from tcpdoctor.cli.lab import Pace, prove, tell
 from tcpdoctor.cli.output import Output
 from tcpdoctor.lab.catalogue import LAB
 from tcpdoctor.lab.namespace import write_sysctl

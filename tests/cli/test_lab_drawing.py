@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from tcpdoctor.cli.lab_run import ASCII, UNICODE, pair_lines, shows_utf8
+from tcpdoctor.cli.lab import ASCII, UNICODE, pair_lines, shows_utf8
 from tcpdoctor.kernel.addresses import LocalAddresses
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Endpoint

@@ -10,8 +10,8 @@ from jsonschema import Draft202012Validator
 
 import tcpdoctor as package
 from tcpdoctor.answers.verdict import check_answer
+from tcpdoctor.cli.schema import load_schema, schema_names
 from tcpdoctor.report.document import as_json
-from tcpdoctor.report.schemas import load_schema, schema_names
 from tests.cli.command import complaint, tcpdoctor
 from tests.report.examples import FINDING, HIDDEN, check
 from tests.schemas import described

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tcpdoctor.report.schemas import load_schema, schema_names
+from tcpdoctor.cli.schema import load_schema, schema_names
 
 FOLDER = Path(__file__).parent / "schemas"
 

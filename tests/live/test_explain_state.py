@@ -6,14 +6,14 @@ import socket
 
 import pytest
 
-from tcpdoctor.answers.state import look_at_state
+from tcpdoctor.answers.knowledge import look_at_state
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.packets import go_deaf
 from tcpdoctor.report.document import as_json
+from tcpdoctor.report.knowledge_text import state_page
 from tcpdoctor.report.page import page_text
-from tcpdoctor.report.state_text import state_page
 from tcpdoctor.report.style import PLAIN
 from tests.live import lifetimes
 

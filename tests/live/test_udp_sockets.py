@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tcpdoctor.answers.record import Host
-from tcpdoctor.answers.udp_sockets import UdpRow, UdpSockets, sorted_by
+from tcpdoctor.answers.socket import UdpRow, UdpSockets, sorted_by
 from tcpdoctor.report.page import page_text
 from tcpdoctor.report.sockets_text import udp_sockets_page
 from tcpdoctor.report.style import PLAIN

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tcpdoctor.answers.fleet import Fleet
-from tcpdoctor.report.fleet_html import fleet_html
+from tcpdoctor.report.fleet import fleet_html
 from tests.answers.fleet_reports import NOW, document, finding, report
 from tests.peers.test_check_html import DARK, LIGHT, PAGE, browse, first_pixel, of_the_page
 

@@ -11,7 +11,7 @@ from tcpdoctor.answers.fleet import Fleet
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.check_formats import render_everywhere
 from tcpdoctor.report.check_html import check_html
-from tcpdoctor.report.fleet_html import fleet_html
+from tcpdoctor.report.fleet import fleet_html
 from tcpdoctor.report.style import PLAIN
 from tests.answers.fleet_reports import NOW, document, finding, report
 from tests.peers.test_check_html import DARK, LIGHT, browse

@@ -10,8 +10,7 @@ from tcpdoctor.answers.fleet import Fleet
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.report.document import as_json, json_lines
-from tcpdoctor.report.fleet import fleet_markdown, fleet_short, fleet_text
-from tcpdoctor.report.fleet_html import fleet_html
+from tcpdoctor.report.fleet import fleet_html, fleet_markdown, fleet_short, fleet_text
 from tcpdoctor.report.style import PLAIN
 from tests.answers.fleet_reports import NOW, document, finding, report
 from tests.schemas import described

@@ -4,16 +4,21 @@ import json
 
 import pytest
 
-from tcpdoctor.answers.error import answer_of, here_of
-from tcpdoctor.answers.option import ListenerOption, OptionHere, option_answer, who_sets
+from tcpdoctor.answers.knowledge import (
+    ListenerOption,
+    OptionHere,
+    answer_of,
+    here_of,
+    option_answer,
+    who_sets,
+)
 from tcpdoctor.facts.deadlines import NEVER, Life
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.knowledge.error_pages import error_names, find_error
 from tcpdoctor.knowledge.option_pages import find_option, option_names, read_runtimes
 from tcpdoctor.report.document import as_json
-from tcpdoctor.report.error_text import error_page
-from tcpdoctor.report.option_text import option_page
+from tcpdoctor.report.knowledge_text import error_page, option_page
 from tcpdoctor.report.page import page_text
 from tcpdoctor.report.style import PLAIN
 

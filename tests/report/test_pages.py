@@ -6,7 +6,7 @@ from html import unescape
 import pytest
 
 from tcpdoctor.report import page, page_html, page_markdown
-from tcpdoctor.report.option_text import option_page
+from tcpdoctor.report.knowledge_text import option_page
 from tcpdoctor.report.page import (
     Bar,
     Bars,

@@ -4,10 +4,9 @@ import re
 
 import pytest
 
-from tcpdoctor.answers.error import answer_of, here_of
+from tcpdoctor.answers.knowledge import ProcessCount, Whose, answer_of, here_of
 from tcpdoctor.answers.rule import FoundHere, RuleAnswer, RuleHere, show_one_rule
 from tcpdoctor.answers.rules import load_rules
-from tcpdoctor.answers.state import ProcessCount, Whose
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.settings_rules import Warned
 from tcpdoctor.facts.deadlines import Life
@@ -16,11 +15,9 @@ from tcpdoctor.knowledge.error_pages import error_names, find_error
 from tcpdoctor.knowledge.option_pages import option_names
 from tcpdoctor.knowledge.state_pages import state_keys
 from tcpdoctor.knowledge.sysctl_pages import sysctl_names
-from tcpdoctor.report.error_text import error_page
-from tcpdoctor.report.option_text import option_page
+from tcpdoctor.report.knowledge_text import error_page, option_page, state_page
 from tcpdoctor.report.page import MOST_LINES, Block, as_far_as, page_text
 from tcpdoctor.report.rule_text import rule_page
-from tcpdoctor.report.state_text import state_page
 from tcpdoctor.report.style import PLAIN
 from tcpdoctor.report.sysctl_text import sysctl_page
 from tests.report.test_option_error_text import IDENTITY, option_here

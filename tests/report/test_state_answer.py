@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from tcpdoctor.answers.state import PortCount, ProcessCount, StateAnswer, StateHere, Whose, state_answer
+from tcpdoctor.answers.knowledge import PortCount, ProcessCount, StateAnswer, StateHere, Whose, state_answer
 from tcpdoctor.facts.deadlines import TICK_SECONDS
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.knowledge.state_pages import find_state, state_keys
 from tcpdoctor.report.document import as_json
+from tcpdoctor.report.knowledge_text import state_page
 from tcpdoctor.report.page import page_text
-from tcpdoctor.report.state_text import state_page
 from tcpdoctor.report.style import PLAIN, Style
 from tests.facts.test_state_deadlines import DEFAULTS
 from tests.schemas import described
