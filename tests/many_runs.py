@@ -1,24 +1,33 @@
 """Runs without number leave nothing behind: `python -m tests.many_runs [--runs N]`.
 
 What could be left: processes, namespaces, files in the folders for temporary ones, modules, changed flags of
-a socket that was looked at, and descriptors and memory of a process that looks again and again.
+a socket that was looked at, and descriptors and memory of a process that looks again and again. All of it
+runs in a PID namespace of its own: what else runs on the machine makes no look longer and is no trace.
 """
 
 import argparse
 import fcntl
+import gc
+import importlib
 import os
+import pkgutil
 import resource
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import tcpdoctor
 from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis.evaluate import diagnose
 from tcpdoctor.kernel.live import take_samples
 from tcpdoctor.lab.namespace import enter_private_namespace
+from tests.churn import INSIDE
 
 COMMANDS = (
     ("check", "--window", "0"),
@@ -56,12 +65,20 @@ def main() -> int:
     """Run so many commands, and look so many times in one process; 0 where nothing was left."""
     parser = argparse.ArgumentParser(prog="python -m tests.many_runs", description=__doc__)
     parser.add_argument("--runs", type=int, default=10_000)
-    runs = parser.parse_args().runs
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    runs = options.runs
+    if not options.inside:
+        again = [*INSIDE, sys.executable, "-m", "tests.many_runs", "--inside", "--runs", str(runs)]
+        return subprocess.run(again, check=False).returncode
     enter_private_namespace()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    import_everything()
+    parts = len(os.sched_getaffinity(0))
+    with socket.create_server(("127.0.0.1", 0)) as listener, ProcessPoolExecutor(1) as beside:
         listener.setblocking(False)
-        left = run_commands(runs, listener)
-        grown = look_in_one_process(runs)
+        growing = beside.submit(look_in_one_process, runs)
+        left = run_commands(runs, parts, listener)
+        grown = growing.result()
     for line in left:
         sys.stdout.write(f"left behind: {line}\n")
     sys.stdout.write(
@@ -71,39 +88,58 @@ def main() -> int:
     return 1 if left or grown > GROWTH_KIB else 0
 
 
-def run_commands(runs: int, listener: socket.socket) -> list[str]:
-    """Run the commands in turn; return what is there afterwards that was not before."""
-    words = {"port": listener.getsockname()[1], "pid": os.getpid()}
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+def import_everything() -> None:
+    """Import all modules of the program, so that not each of the runs does."""
+    for module in pkgutil.walk_packages(tcpdoctor.__path__, "tcpdoctor."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    gc.freeze()
+
+
+def run_commands(runs: int, parts: int, listener: socket.socket) -> list[str]:
+    """Run the commands, some side by side; return what is there afterwards that was not before."""
     # What the first one loads is no trace of the others.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     in_child(lambda: run_command(("check", "--window", "0"), nowhere))
     os.close(nowhere)
+    said = [os.memfd_create("said") for _ in range(parts)]
     before = traces(listener)
-    for number in range(runs):
-        command = tuple(word.format(**words) for word in COMMANDS[number % len(COMMANDS)])
-        said = os.memfd_create("said")
-        code = in_child(lambda command=command, said=said: run_command(command, said))
-        words_said = os.pread(said, 1 << 12, 0).decode(errors="replace")
-        os.close(said)
-        if code not in (0, 1, 2):
-            return [f"run {number}: {' '.join(command)}: exit {code}: {words_said!r}"]
+    running = [begin(partial(run_in_turn, part, runs, parts, said[part], listener)) for part in range(parts)]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in running]
     after = traces(listener)
+    failed = [
+        os.pread(descriptor, 1 << 12, 0).decode(errors="replace")
+        for code, descriptor in zip(codes, said, strict=True)
+        if code
+    ]
     left = [
         f"{kind}: {', '.join(sorted(new))}"
         for kind in ("processes", "namespaces", "files", "modules")
         if (new := getattr(after, kind) - getattr(before, kind))
     ]
-    return left + [
-        f"{kind} changed"
-        for kind in ("flags", "descriptors")
-        if before._asdict()[kind] != after._asdict()[kind]
-    ]
+    changed = [kind for kind in ("flags", "descriptors") if getattr(before, kind) != getattr(after, kind)]
+    return failed + left + [f"{kind} changed" for kind in changed]
+
+
+def run_in_turn(part: int, runs: int, parts: int, said: int, listener: socket.socket) -> None:
+    """Run every so-manieth command; the first that ends as none may is told in `said`, and is the last."""
+    words = {"port": listener.getsockname()[1], "pid": os.getppid()}
+    for number in range(part, runs, parts):
+        command = tuple(word.format(**words) for word in COMMANDS[number // parts % len(COMMANDS)])
+        os.truncate(said, 0)
+        code = in_child(partial(run_command, command, said))
+        if code not in (0, 1, 2):
+            told = os.pread(said, 1 << 12, 0)
+            os.pwrite(said, f"run {number}: {' '.join(command)}: exit {code}: ".encode() + told, 0)
+            os._exit(1)
+    os._exit(0)
 
 
 def run_command(words: tuple[str, ...], said: int) -> None:
     """Run the program, what it complains of written to `said`, and its answer as well."""
     from tcpdoctor.__main__ import main as run
 
+    os.lseek(said, 0, os.SEEK_SET)
     os.dup2(said, 1)
     os.dup2(said, 2)
     sys.argv = ["tcpdoctor", *words]
@@ -112,19 +148,24 @@ def run_command(words: tuple[str, ...], said: int) -> None:
 
 def in_child(function: Callable[[], object]) -> int:
     """Run a function in a child; return its exit code."""
+    return os.waitstatus_to_exitcode(os.waitpid(begin(function), 0)[1])
+
+
+def begin(function: Callable[[], object]) -> int:
+    """Begin a function in a child; return its pid."""
     pid = os.fork()
     if pid == 0:
         try:
             function()
         finally:
             os._exit(99)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return pid
 
 
 def traces(listener: socket.socket) -> Traces:
     """Look for everything that a run could leave."""
     return Traces(
-        processes=frozenset(ours()),
+        processes=frozenset(name for name in os.listdir("/proc") if name.isdigit()),
         namespaces=frozenset(os.listdir("/run/netns") if os.path.isdir("/run/netns") else ()),
         files=frozenset(
             str(path)
@@ -139,12 +180,6 @@ def traces(listener: socket.socket) -> Traces:
         ),
         descriptors=len(os.listdir("/proc/self/fd")),
     )
-
-
-def ours() -> list[str]:
-    """The children that this process has."""
-    own = os.getpid()
-    return [pid for pid in lines_of(f"/proc/self/task/{own}/children")[:1] for pid in pid.split()]
 
 
 def lines_of(path: str) -> list[str]:

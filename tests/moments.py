@@ -3,6 +3,9 @@
 A command is ended by SIGINT, SIGTERM and SIGKILL at moments spread over all that it takes. After each, no
 process of its family may run on, no file may be left or half-written, no namespace stay, and the exit code be
 another than those of tcpdoctor(1) or the signal's own.
+
+A command waits for most of its time, so that many are ended at once, each by a process that sees its own
+folder, its own names of namespaces and the processes of its own run alone.
 """
 
 import argparse
@@ -17,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,7 +45,10 @@ PATIENCE = 30.0
 CHECKOUT = Path(__file__).resolve().parent.parent
 OURS = re.compile(rf'File "{re.escape(str(CHECKOUT))}/tcpdoctor/[^"]*", line \d+, in [^<]')
 """A line of a traceback from a function of the program: until one is called, Python itself starts."""
+AT_ONCE = 16
+NAMES = Path("/run/netns")
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: who loses its parent becomes our child, and so is seen
+_NEW_MOUNTS, _PRIVATE = 0x20000, 0x44000  # CLONE_NEWNS; MS_REC | MS_PRIVATE
 
 
 class End(NamedTuple):
@@ -52,36 +59,70 @@ class End(NamedTuple):
     faults: tuple[str, ...]
 
 
+class Sweep(NamedTuple):
+    """How the runs of a command ended that one process watched."""
+
+    moments: int
+    faults: tuple[str, ...]
+    codes: frozenset[int]
+
+
 def main() -> int:
     """End the commands at so many moments; 0 where nothing was wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.moments", description=__doc__)
     parser.add_argument("--moments", type=int, default=67, help="of each command and signal")
+    parser.add_argument("--at-once", type=int, default=AT_ONCE, help=f"runs side by side (default {AT_ONCE})")
     parser.add_argument("command", nargs="*", choices=[*COMMANDS, []], help="default: all of them")
     options = parser.parse_args()
-    ctypes.CDLL(None).prctl(_SUBREAPER, 1)
-    faults = sum(sweep(name, options.moments) for name in options.command or COMMANDS)
+    names, parts = options.command or list(COMMANDS), min(options.at_once, options.moments)
+    faults = 0
+    with ProcessPoolExecutor(parts, initializer=be_alone) as pool:
+        begun = {
+            name: [pool.submit(sweep, name, options.moments, part, parts) for part in range(parts)]
+            for name in names
+        }
+        for name, running in begun.items():
+            faults += tell(name, [one.result() for one in running])
     return 1 if faults else 0
 
 
-def sweep(name: str, moments: int) -> int:
-    """End a command at so many moments by each signal; say what was wrong."""
+def be_alone() -> None:
+    """Become the parent of what loses its own, and the only one to see the names of namespaces made here."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_SUBREAPER, 1)
+    NAMES.mkdir(parents=True, exist_ok=True)
+    if libc.unshare(_NEW_MOUNTS) or libc.mount(b"none", b"/", None, _PRIVATE, None):
+        raise OSError(ctypes.get_errno(), "no mounts of one's own")
+    if libc.mount(b"none", bytes(NAMES), b"tmpfs", 0, None):
+        raise OSError(ctypes.get_errno(), f"{NAMES} cannot be hidden")
+
+
+def sweep(name: str, moments: int, part: int, parts: int) -> Sweep:
+    """End a command at every so-manieth of the moments, by each signal in turn."""
+    faults, codes, ended = [], set(), 0
     with tempfile.TemporaryDirectory() as folder:
         begun = time.monotonic()
         end_at(Path(folder), COMMANDS[name], None, 0.0)
         whole = time.monotonic() - begun
-        wrong, codes = 0, set()
-        for number in range(moments * len(SIGNALS)):
+        for number in range(part, moments * len(SIGNALS), parts):
             chosen = SIGNALS[number % len(SIGNALS)]
             after = whole * 1.1 * (number // len(SIGNALS)) / moments
             end = end_at(Path(folder), COMMANDS[name], chosen, after)
+            ended += 1
             codes.add(end.code)
-            wrong += bool(end.faults)
-            for fault in end.faults:
-                sys.stdout.write(f"{name}: {chosen.name} after {after * 1000:.0f} ms: {fault}\n")
-    told = ", ".join(map(str, sorted(codes)))
-    sys.stdout.write(f"{name}: {moments * len(SIGNALS)} moments, {wrong} faults; exit codes {told}\n")
+            faults += [f"{chosen.name} after {after * 1000:.0f} ms: {fault}" for fault in end.faults]
+    return Sweep(ended, tuple(faults), frozenset(codes))
+
+
+def tell(name: str, sweeps: list[Sweep]) -> int:
+    """Say how the runs of a command ended; return how many faults there were."""
+    faults = [fault for one in sweeps for fault in one.faults]
+    sys.stdout.write("".join(f"{name}: {fault}\n" for fault in faults))
+    codes = ", ".join(map(str, sorted(frozenset().union(*(one.codes for one in sweeps)))))
+    moments = sum(one.moments for one in sweeps)
+    sys.stdout.write(f"{name}: {moments} moments, {len(faults)} faults; exit codes {codes}\n")
     sys.stdout.flush()
-    return wrong
+    return len(faults)
 
 
 def end_at(folder: Path, words: tuple[str, ...], chosen: signal.Signals | None, after: float) -> End:
@@ -153,9 +194,8 @@ def has_no_children() -> bool:
 
 
 def named_namespaces() -> frozenset[str]:
-    """Return those names of ``ip netns`` that can be ours: other programs give and take names meanwhile."""
-    names = os.listdir("/run/netns") if os.path.isdir("/run/netns") else ()
-    return frozenset(name for name in names if "tcpdoctor" in name or "lab" in name)
+    """Return the names of ``ip netns`` that were given where only this process and its children see them."""
+    return frozenset(os.listdir(NAMES))
 
 
 if __name__ == "__main__":
