@@ -129,7 +129,7 @@ def check_nothing_is_opened_and_no_clock_read(path):
         assert len(node.args) >= SECONDS_GIVEN.get(name, 0), f"{path.name} line {node.lineno} reads the clock"
 
 
-LOOKS = ("read_", "take_", "probe_", "write_", "find_owners", "find_unlisted")
+LOOKS = ("read_", "take_", "probe_", "write_", "find_owners", "find_every_holder", "find_unlisted")
 """How functions of the kernel's floor begin that read the machine."""
 
 

@@ -76,9 +76,13 @@ def conclude(found: Sequence[BindAnswer], evidence: PortEvidence) -> Conclusion:
         summary=summary_of_port(asked, whole, evidence),
         advice=Advice((*advice.do, *others), advice.avoid),
         led=led,
-        doubts=tuple(dict.fromkeys(doubt for one in asked for doubt in one.unknowns)),
+        doubts=(*dict.fromkeys(doubt for one in asked for doubt in one.unknowns), *_unread(evidence)),
         outcomes=tuple(Outcome(verdict_of(one), verdict(one), is_blind(one)) for one in found),
     )
+
+
+def _unread(evidence: PortEvidence) -> tuple[str, ...]:
+    return (f"other processes may hold the port as well: {evidence.unread}",) if evidence.unread else ()
 
 
 def advise(answer: BindAnswer) -> Advice:
@@ -308,7 +312,8 @@ def _foreign(answer: BindAnswer) -> Advice:
 
 def _remarks(answer: BindAnswer) -> list[str]:
     """What holds whatever the cause."""
-    remarks = [led_elsewhere(one, answer.target.port) for one in redirected(answer)[:_SHOWN_REDIRECTS]]
+    remarks = [f"Ask again afterwards: {doubt}." for doubt in _unread(answer.evidence) if answer.blockers]
+    remarks += [led_elsewhere(one, answer.target.port) for one in redirected(answer)[:_SHOWN_REDIRECTS]]
     port = answer.target.port
     obvious = answer.cause in ("outgoing-connection", "address-not-local")
     if not obvious and is_ephemeral(port, answer.evidence.sysctls):

@@ -13,11 +13,12 @@ everything:
 Before tables are read whole, the kernel is asked again for what is left: a socket that has gone is not
 looked for in a million descriptors.
 
-Where every holder is wanted all of this is of no use: every link is read. A descriptor may be handed on
-meanwhile to a process that was read already, so all are listed again; but once each socket has a holder,
-only those are read that were not there before. (A process that closes one and is given the socket under the
-same number within that half second is overlooked.) That nobody holds a socket is said only after everything
-was read twice.
+Where every holder is wanted every link is read, and the order matters where the time ends before: something
+of each large table, so that what it holds of it shows, then all small tables, then the large ones that showed
+something. A descriptor may be handed on meanwhile to a process that was read already, so once each socket has
+a holder the tables whose number of descriptors has changed are listed again, and what was not there before is
+read. (A process that closes as many as it is given within that half second is overlooked.) That nobody holds
+a socket is said only after everything was read twice.
 """
 
 import os
@@ -25,7 +26,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import count, islice, pairwise
+from itertools import chain, count, islice, pairwise
 
 from tcpdoctor.kernel.processes import size_counts_descriptors, tables_of_threads
 from tcpdoctor.kernel.reading import is_absent, read_kernel_file
@@ -82,6 +83,7 @@ class DescriptorSearch:
         self.seconds = seconds
         self._numbers: dict[str, bytearray] = {}  # by table which descriptors were read, where all are
         self._only_new = False
+        self._counted = size_counts_descriptors()
         self.done = self.total = 0
         """Processes read, and to be read."""
         self.out_of_time = self.outrun = self.is_interrupted = False
@@ -102,8 +104,6 @@ class DescriptorSearch:
         try:
             known = set(pids := _pids())
             ordered = _ordered(pids, uids, skip_empty=True)
-            if self._every_holder:
-                ordered.reverse()  # a budget that runs out in the largest has seen all others
             self.total = len(ordered)
             first = frozenset(likely)
             self._search([pid for pid in ordered if pid in first])
@@ -164,9 +164,23 @@ class DescriptorSearch:
         return left if self._still is None or not left else self._still(left)
 
     def _search(self, pids: list[int]) -> None:
-        if not self._every_holder:
-            pids = self._probe(self._scan_lowest(pids))
-        self._scan_processes(pids)
+        if self._every_holder:
+            self._scan_processes(self._sample(pids))
+        else:
+            self._scan_processes(self._probe(self._scan_lowest(pids)))
+
+    def _sample(self, pids: list[int]) -> list[int]:
+        """Read something of each large table; return all in the order in which to read them whole."""
+        hits: dict[int, int] = {}
+        for pid in pids:
+            self._check_time()
+            with self._table(pid) as folder:
+                size = 0 if folder is None else os.fstat(folder).st_size
+                if folder is not None and size > _MANY:
+                    some = chain(range(_LOWEST), range(_LOWEST, size, _STRIDE))
+                    hits[pid] = self._read_names(pid, folder, map(str, some))
+        smallest_first = pids[::-1]  # a time that is over in the largest has seen all others
+        return sorted(smallest_first, key=lambda pid: (pid in hits, not hits.get(pid)))
 
     def _scan_lowest(self, pids: Iterable[int]) -> list[int]:
         """Read the lowest descriptors of each process, on while they hit; return those that have more."""
@@ -187,18 +201,13 @@ class DescriptorSearch:
         if os.fstat(folder).st_size > _MANY:
             for start in count(0, _LOWEST):
                 numbers = range(start, start + _LOWEST)
-                if not self.links or self._hits(pid, folder, map(str, numbers)) < _GOES_ON:
+                if not self.links or self._read_names(pid, folder, map(str, numbers)) < _GOES_ON:
                     return not self.links
         names = os.listdir(folder)
         for start in range(0, len(names), _LOWEST):
-            if self._hits(pid, folder, names[start : start + _LOWEST]) < _GOES_ON or not self.links:
+            if self._read_names(pid, folder, names[start : start + _LOWEST]) < _GOES_ON or not self.links:
                 return not self.links or start + _LOWEST >= len(names)
         return True
-
-    def _hits(self, pid: int, folder: int, names: Iterable[str]) -> int:
-        before = len(self.links)
-        self._read_names(pid, folder, names)
-        return before - len(self.links)
 
     def _probe(self, pids: list[int]) -> list[int]:
         """Probe the large tables, read the stretches that look right; return whom to read whole, in order."""
@@ -212,15 +221,14 @@ class DescriptorSearch:
             if not self.unfinished():
                 return []
             self._check_time()
-            before = len(self.links)
+            hits[pid] = 0
             seen: list[tuple[int, int]] = []
             with self._table(pid) as folder:
                 size = 0 if folder is None else os.fstat(folder).st_size
                 if size <= _MANY:
                     small.add(pid)
                 elif folder is not None:
-                    self._read_names(pid, folder, map(str, range(_LOWEST, size, _STRIDE)), seen)
-            hits[pid] = before - len(self.links)
+                    hits[pid] = self._read_names(pid, folder, map(str, range(_LOWEST, size, _STRIDE)), seen)
             stretches += ((pid, stretch) for stretch in self._promising(seen))
         for pid, stretch in sorted(stretches, key=lambda each: -hits[each[0]]):
             if not self.unfinished():
@@ -287,10 +295,16 @@ class DescriptorSearch:
             if folder is None:
                 return
             if self._every_holder:
-                self._read_names(pid, folder, self._unread(path or str(pid), os.listdir(folder)))
+                table = path or str(pid)
+                if not self._only_new or self._has_changed(table, folder):
+                    self._read_names(pid, folder, self._unread(table, os.listdir(folder)))
                 return
             with os.scandir(folder) as entries:  # one at a time: a process may have a million
                 self._read_names(pid, folder, (entry.name for entry in entries))
+
+    def _has_changed(self, table: str, folder: int) -> bool:
+        """Whether a table has another number of descriptors than when it was read, or that is not told."""
+        return os.fstat(folder).st_size != self._numbers.get(table, b"").count(1) or not self._counted
 
     def _unread(self, table: str, names: list[str]) -> Iterable[str]:
         """Those descriptors of a table that are to be read, which is noted."""
@@ -329,9 +343,9 @@ class DescriptorSearch:
 
     def _read_names(
         self, pid: int, folder: int, names: Iterable[str], seen: list[tuple[int, int]] | None = None
-    ) -> None:
-        """Read these links; `seen` gets every socket among them as (descriptor, inode)."""
-        links, readlink, rest = self.links, os.readlink, iter(names)
+    ) -> int:
+        """Read these links, return how many were wanted; `seen` gets each socket as (descriptor, inode)."""
+        links, readlink, rest, hits = self.links, os.readlink, iter(names), 0
         packed, first, latest = pid << _DESCRIPTOR_BITS, self._first, self._latest
         while some := list(islice(rest, _LINKS_BETWEEN_CLOCKS)):
             before = len(links)
@@ -344,6 +358,7 @@ class DescriptorSearch:
                     seen.append((int(name), int(link[8:-1])))
                 if link in links:
                     latest[pid] = inode = links[link]
+                    hits += 1
                     if self._every_holder:
                         holders = self._all.setdefault(inode, {})
                         holders[pid] = min(int(name), holders.get(pid, int(name)))
@@ -354,9 +369,10 @@ class DescriptorSearch:
                         break
             UNDERWAY.done += before - len(links)
             if not links:
-                return
+                break
             if len(some) == _LINKS_BETWEEN_CLOCKS:
                 self._check_time()
+        return hits
 
     def _check_time(self) -> None:
         if UNDERWAY.is_interrupted:

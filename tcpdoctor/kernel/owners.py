@@ -28,6 +28,7 @@ from tcpdoctor.kernel.snapshot import (
     NotHeld,
     Owner,
 )
+from tcpdoctor.named_tuples import NamedTuple
 
 _MANY = 1024
 """Descriptors of a parent from which on each is asked for by itself: listing them would cost more."""
@@ -42,12 +43,11 @@ def find_owners(
     wanted: Mapping[int, int],
     *,
     seconds: float = 1.0,
-    every_holder: bool = False,
     groups: Collection[int] = (),
     still: Still | None = None,
     likely: Collection[int] = (),
 ) -> Mapping[int, Owner]:
-    """Find the processes that hold sockets.
+    """Find the processes that hold sockets, one of each.
 
     Processes of the sockets' control groups come first, then those of their uids, and of those the ones
     with most descriptors (see `descriptor_search`). The search ends when every socket has a holder; of a
@@ -58,7 +58,6 @@ def find_owners(
         wanted: For each inode the uid of its socket, which is only a hint for the order.
         seconds: Budget of CPU time; what is not found by then is `Missing`. A busy host takes longer to
             give it, which is no reason to know less of it, but at most five times as long.
-        every_holder: Read all processes and name every holder, each with its lowest descriptor.
         groups: Ids of the control groups that made them, where they are known; a hint too.
         still: Asks the kernel which inodes are still those of sockets; what has gone is not looked for.
         likely: Processes that come before all others, with those of the control groups.
@@ -71,12 +70,29 @@ def find_owners(
         wanted,
         frozenset(wanted.values()),
         seconds,
-        every_holder=every_holder,
         groups=groups,
         still=still,
         likely=likely,
     )
     return {inode: found.owner_of(inode) for inode in wanted}
+
+
+class EveryHolder(NamedTuple):
+    """Who holds some sockets, as far as it could be read."""
+
+    owners: Mapping[int, Owner]
+    unread: str = ""
+    """Why the search was cut short, so that there may be more holders; empty where it was not."""
+
+
+@replayed
+def find_every_holder(wanted: Mapping[int, int], *, seconds: float = 1.0) -> EveryHolder:
+    """Read all processes and find every holder of some sockets, each with its lowest descriptor.
+
+    Arguments and owners are those of `find_owners`.
+    """
+    found = FoundOwners(wanted, frozenset(wanted.values()), seconds, every_holder=True)
+    return EveryHolder({inode: found.owner_of(inode) for inode in wanted}, found.cut_short)
 
 
 class FoundOwners:
@@ -100,6 +116,9 @@ class FoundOwners:
             search.run(uids, _members(groups).union(likely) if groups else likely)
         self._search = search
         self._unfound = _why_incomplete(search) or NotHeld()
+        cut = self._unfound if search.out_of_time else None
+        self.cut_short = cut.reason if isinstance(cut, Missing) else ""
+        """Why not everything was read, where time or patience ended; else empty."""
         self._complete = every_holder and self._unfound == NotHeld()
         self._naming = _Naming(search, climb=not every_holder)
 

@@ -18,7 +18,7 @@ from tcpdoctor.kernel.namespaces import (
     Identity,
     read_identity,
 )
-from tcpdoctor.kernel.owners import find_owners
+from tcpdoctor.kernel.owners import EveryHolder, find_every_holder
 from tcpdoctor.kernel.processes import Lineage, read_lineage, read_process
 from tcpdoctor.kernel.procnet import read_udp_sockets
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -205,6 +205,8 @@ class PortEvidence(NamedTuple):
     """By index of an interface, the index of the VRF that it is of."""
     other_ends: OtherEnds = OtherEnds({})
     """The other ends of the port's connections where they are sockets of this namespace too."""
+    unread: str = ""
+    """Why these sockets may have holders that were not found; empty where everything was read that can be."""
 
     @property
     def rows(self) -> list[Connection]:
@@ -313,7 +315,7 @@ def read_port_evidence(
     ends = other_ends_of(local, remote)
     local, unlisted = _with_unlisted(local, port, owner_seconds)
     udp = read_udp_sockets(local_port=port)
-    owners = _find_owners(listeners, local, ends, udp, owner_seconds)
+    owners, unread = _find_owners(listeners, local, ends, udp, owner_seconds)
     if not isinstance(listeners, Missing):
         listeners = with_owners(listeners, owners)
     rules = read_bind_rules()
@@ -340,6 +342,7 @@ def read_port_evidence(
         redirects=read_redirects(port, protocol, rules.addresses),
         other_ends=ends.owned_by(owners),
         vrfs=read_vrfs(),
+        unread=unread,
     )
 
 
@@ -389,7 +392,7 @@ def _find_owners(
     ends: OtherEnds,
     udp: Reading[tuple[UdpSocket, ...]],
     seconds: float,
-) -> Mapping[int, Owner]:
+) -> EveryHolder:
     """Find the holders of the port's sockets, and of those that are the other end of one of them."""
     wanted: dict[int, int] = {row.inode: row.uid for row in connections(local) if row.inode}
     wanted |= ends.inodes()
@@ -397,7 +400,7 @@ def _find_owners(
         wanted |= {row.inode: row.uid for row in listeners if row.inode}
     if not isinstance(udp, Missing):
         wanted |= {row.inode: row.uid for row in udp if row.inode}
-    return find_owners(wanted, seconds=seconds, every_holder=True) if wanted else {}
+    return find_every_holder(wanted, seconds=seconds) if wanted else EveryHolder({})
 
 
 def _owned(

@@ -19,6 +19,7 @@ from tcpdoctor.kernel.cgroups import Place
 from tcpdoctor.kernel.connect_evidence import NoRoute, PortUse, PortUser, Route
 from tcpdoctor.kernel.groups import NO_PEER, Group, Groups, owner_key
 from tcpdoctor.kernel.namespaces import Identity
+from tcpdoctor.kernel.owners import EveryHolder
 from tcpdoctor.kernel.processes import Lineage, Task
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.redirects import NO_FILTERS, Filters, Redirects
@@ -304,6 +305,9 @@ class Replay:
             if row.inode in found:
                 found[row.inode] = row.owner
         return found
+
+    def find_every_holder(self, wanted: Mapping[int, int], **_how: object) -> EveryHolder:
+        return EveryHolder(self.find_owners(wanted))
 
     def _every_socket(self) -> Iterator[Connection | Listener | UdpSocket]:
         yield from self._seen()

@@ -5,7 +5,7 @@ import pytest
 from tcpdoctor.diagnosis.bind_target import Target
 from tcpdoctor.diagnosis.custody import custody_of
 from tcpdoctor.diagnosis.port import BindAnswer, answer, with_probes
-from tcpdoctor.diagnosis.port_advice import advise
+from tcpdoctor.diagnosis.port_advice import advise, conclude
 from tcpdoctor.diagnosis.port_verdict import verdict, why
 from tcpdoctor.kernel.addresses import LocalAddresses, LocalPrefix
 from tcpdoctor.kernel.bind_rules import BindRules, Probe
@@ -106,6 +106,18 @@ def test_of_several_causes_the_first_in_the_contracts_order_is_named_and_the_oth
     assert found.by_cause == (("listener", 1), ("live-connections", 1), ("time-wait", 2))
     assert "nginx (pid 811) listens on 0.0.0.0:8080" in verdict(found)
     assert "one live connection and 2 TIME_WAIT connections besides" in verdict(found)
+
+
+def test_where_not_every_process_was_read_somebody_else_may_hold_the_port():
+    reason = "the time budget of 1 s for finding owners ran out after 23 of 97 processes"
+    told = f"other processes may hold the port as well: {reason}"
+    found = explain(listener(), unread=reason)
+    concluded = conclude([found], found.evidence)
+    assert concluded.doubts == (told,)
+    assert f"Ask again afterwards: {told}." in concluded.advice.do
+    free = explain(unread=reason)
+    assert "Ask again" not in " ".join(conclude([free], free.evidence).advice.do)
+    assert conclude([explain(listener())], evidence(listener())).doubts == ()
 
 
 def test_the_port_is_free_when_the_last_blocker_has_gone():

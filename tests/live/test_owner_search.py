@@ -14,7 +14,7 @@ import pytest
 from tcpdoctor.kernel import descriptor_search, owners
 from tcpdoctor.kernel.cgroups import find_cgroup2
 from tcpdoctor.kernel.descriptor_search import DescriptorSearch
-from tcpdoctor.kernel.owners import find_owners, holds_any
+from tcpdoctor.kernel.owners import find_every_holder, find_owners, holds_any
 from tcpdoctor.kernel.snapshot import ENDED, Held
 from tests.live.test_owners import as_root, forked, inode_of
 
@@ -235,10 +235,38 @@ def test_to_find_every_holder_a_descriptor_that_stays_is_read_once(monkeypatch):
     with socket.socket() as sock, forked(fill_with_null, 1009) as child:
         inode = inode_of(sock)
         monkeypatch.setattr(os, "readlink", counted)
-        found = find_owners({inode: 0}, every_holder=True, seconds=60)
+        found = find_every_holder({inode: 0}, seconds=60).owners
         monkeypatch.undo()
     assert {holder.pid for holder in found[inode].holders} == {os.getpid(), child}
     assert 1009 < count.count(f"/proc/{child}/fd") < 1109
+
+
+def hold_low(sock: socket.socket, others: int) -> None:
+    os.dup2(sock.fileno(), 23)
+    sock.close()
+    fill_with_null(others)
+
+
+def test_when_the_time_is_over_a_large_holder_is_known_and_that_there_may_be_more(
+    many_descriptors, monkeypatch
+):
+    read, sock = os.readlink, socket.socket()
+    inode, clock = inode_of(sock), time.monotonic
+
+    def read_until_found(path, *, dir_fd=None):
+        link = read(path, dir_fd=dir_fd)
+        if link == f"socket:[{inode}]":
+            monkeypatch.setattr(time, "monotonic", lambda: clock() + 3600)
+        return link
+
+    with forked(hold_low, sock, MANY) as large:
+        sock.close()
+        monkeypatch.setattr(os, "readlink", read_until_found)
+        found = find_every_holder({inode: 0}, seconds=60)
+        monkeypatch.undo()
+    assert [(holder.pid, holder.fd) for holder in found.owners[inode].holders] == [(large, 23)]
+    assert not found.owners[inode].complete
+    assert found.unread.startswith("the time budget of 60 s for finding owners ran out after 0 of ")
 
 
 def take_and_say_so(end: socket.socket, number: int) -> None:
@@ -270,7 +298,7 @@ def test_a_descriptor_that_is_handed_on_meanwhile_to_a_process_that_was_read_is_
 
     monkeypatch.setattr(descriptor_search, "_pids", hand_on_before_the_second_round)
     try:
-        holders = find_owners({inode: 0}, every_holder=True, seconds=60)[inode].holders
+        holders = find_every_holder({inode: 0}, seconds=60).owners[inode].holders
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -289,6 +317,6 @@ def test_that_nobody_holds_a_socket_is_said_after_everything_was_read_twice(monk
 
     with socket.socket() as sock, forked(fill_with_null, 307) as child:
         monkeypatch.setattr(os, "readlink", counted)
-        find_owners({inode_of(sock): 0, 1 << 31: 0}, every_holder=True, seconds=60)
+        find_every_holder({inode_of(sock): 0, 1 << 31: 0}, seconds=60)
         monkeypatch.undo()
     assert count.count(f"/proc/{child}/fd") > 614

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tcpdoctor.kernel.kept_rows import with_owners
-from tcpdoctor.kernel.owners import find_owners
+from tcpdoctor.kernel.owners import find_every_holder, find_owners
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Endpoint, Held, Listener, NotHeld
 
@@ -33,8 +33,11 @@ PATIENT = 20.0
 """Seconds of CPU time where the budget is not what is tested: others may hold very many descriptors."""
 
 
-def owners_of(inodes, **options):
-    return find_owners({inode: os.geteuid() for inode in inodes}, **{"seconds": PATIENT, **options})
+def owners_of(inodes, *, every_holder=False, seconds=PATIENT):
+    wanted = {inode: os.geteuid() for inode in inodes}
+    if every_holder:
+        return find_every_holder(wanted, seconds=seconds).owners
+    return find_owners(wanted, seconds=seconds)
 
 
 def owner_of(inode, **options):
@@ -354,7 +357,7 @@ def test_an_ordinary_user_sees_his_own_processes():
 
 SCRIPT = """
 import os, socket
-from tcpdoctor.kernel.owners import find_owners
+from tcpdoctor.kernel.owners import find_every_holder, find_owners
 sock = socket.socket()
 inode = os.fstat(sock.fileno()).st_ino
 sock.close()

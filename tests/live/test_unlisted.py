@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tcpdoctor.kernel.listing import lists_bound_sockets
-from tcpdoctor.kernel.owners import find_owners
+from tcpdoctor.kernel.owners import find_every_holder
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection, Endpoint, NotHeld
 from tcpdoctor.kernel.sockets import read_connections
@@ -69,7 +69,7 @@ def test_bound_sockets_are_found_as_the_kernel_lists_them(in_namespace):
     assert sorted(row.local.port for row in found.bound) == ports
     assert found.ended == ()
     if os.geteuid() == 0:
-        nobody = find_owners({1 << 31: 0}, every_holder=True, seconds=PATIENCE)[1 << 31]
+        nobody = find_every_holder({1 << 31: 0}, seconds=PATIENCE).owners[1 << 31]
         assert (found.complete is True) == isinstance(nobody, NotHeld)
         assert {row.uid for row in found.bound} == {0, 1234}
     if lists_bound_sockets():
