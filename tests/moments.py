@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tcpdoctor.errors import SnapshotError
-from tcpdoctor.kernel.last_run import FORMAT, LastRun
-from tcpdoctor.kernel.recorded import unpack
+from tcpdoctor.kernel.recorded import LAST_FORMAT, LastRun, unpack
 from tcpdoctor.recordings.recording import unpack_snapshot
 
 COMMANDS = {
@@ -173,7 +172,7 @@ def _of_files(folder: Path) -> Iterator[str]:
                 unpack_snapshot(data, path.name)
             elif path.name == "last":
                 if data:  # made before it is filled, so that it can be locked
-                    unpack(data, FORMAT, LastRun, "last")
+                    unpack(data, LAST_FORMAT, LastRun, "last")
             else:
                 yield f"the file {path.name}"
         except (ValueError, SnapshotError) as error:

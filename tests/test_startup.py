@@ -101,7 +101,7 @@ WAIT = {"ast", "dataclasses", "datetime", "hashlib", "pathlib", "pickle", "socke
 """Modules of Python's own library that take milliseconds too, and that wait until something is found."""
 
 
-OURS = {f"tcpdoctor.kernel.{name}" for name in ("dead_sockets", "files", "owners", "sockopts")}
+OURS = {f"tcpdoctor.kernel.{name}" for name in ("files", "owners", "sockopts", "unlisted")}
 """Modules of ours that wait until a socket is to be told by its owner, or a file of the user's is read."""
 
 

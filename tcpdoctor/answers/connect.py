@@ -36,9 +36,8 @@ from tcpdoctor.facts.socketset import age_in_one_look
 from tcpdoctor.kernel.addresses import is_loopback_down, read_local_addresses
 from tcpdoctor.kernel.bind_rules import find_user, read_bind_rules
 from tcpdoctor.kernel.connect_evidence import NoRoute, Route, find_route, interface_of, read_port_use
-from tcpdoctor.kernel.entered import moment
 from tcpdoctor.kernel.kept_rows import with_owners
-from tcpdoctor.kernel.namespaces import Identity, read_identity
+from tcpdoctor.kernel.namespaces import Identity, moment, read_identity
 from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.packet_rules import Redirect
 from tcpdoctor.kernel.reading import Missing, Reading

@@ -36,18 +36,23 @@ from tcpdoctor.kernel.fix_ending import (
     unsignalled,
 )
 from tcpdoctor.kernel.fix_journal import (
+    BootLine,
     Changed,
     FixJournal,
     FixState,
     JournalFolder,
     boot_id,
+    boot_line,
     close_journal,
+    held_text,
+    lines_replaced,
     locked_journal,
     namespace_cookie,
     own_process,
     read_journal,
     sweep_folder,
     write_journal,
+    write_setting,
 )
 from tcpdoctor.kernel.namespaces import (
     is_initial_namespace,
@@ -57,7 +62,6 @@ from tcpdoctor.kernel.namespaces import (
 from tcpdoctor.kernel.reading import Missing, boottime
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.kernel.sysctl import is_read_only
-from tcpdoctor.kernel.sysctl_writes import BootLine, boot_line, held_text, lines_replaced, write_setting
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.named_tuples import NamedTuple
 

@@ -25,9 +25,8 @@ from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.deadlines import Life, show_life
 from tcpdoctor.facts.state_deadlines import DEADLINE_SYSCTLS, Deadline, Sysctls, assumed_rto, state_deadlines
 from tcpdoctor.facts.sysctl_value import value_as_printed
-from tcpdoctor.kernel.entered import is_recording, moment
 from tcpdoctor.kernel.listing import why_not_listed
-from tcpdoctor.kernel.namespaces import Identity, read_identity
+from tcpdoctor.kernel.namespaces import Identity, is_recording, moment, read_identity
 from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.reading import JsonValue, Missing, Reading, read_tick
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld, SysctlValue

@@ -18,10 +18,10 @@ from tcpdoctor.diagnosis.plan import Plan, SettingChange, setting_text
 from tcpdoctor.diagnosis.sysctl_look import ALIASES, Source, Sources, Write, origin
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.sysctl_value import is_same
+from tcpdoctor.kernel.fix_journal import BootLine, boot_line, put_lines
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.kernel.sysctl_files import FOLDERS, Reader, SettingsFile, Tree, read_boot_settings, read_tree
-from tcpdoctor.kernel.sysctl_writes import BootLine, boot_line, put_lines
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.kernel.tuned import Tuned, read_reapplied, read_tuned
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from tcpdoctor.answers.finding import SysctlNumber
 from tcpdoctor.answers.record import Is
 from tcpdoctor.diagnosis.finding import Finding
-from tcpdoctor.kernel.entered import is_recording
+from tcpdoctor.kernel.namespaces import is_recording
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.named_tuples import NamedTuple

@@ -51,12 +51,11 @@ from tcpdoctor.kernel.bind_rules import Probe, find_user, probe_bind
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.packet_rules import Asked, Redirect
 from tcpdoctor.kernel.port_evidence import PortEvidence, PortLook, read_port_evidence, seen_by, take_port_look
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import UNDERWAY, Missing, Reading
 from tcpdoctor.kernel.snapshot import Detail, Held, Listener
 from tcpdoctor.kernel.sockopts import Linger, PortRange, SocketOptions
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.text import clean
-from tcpdoctor.kernel.underway import UNDERWAY
 from tcpdoctor.named_tuples import NamedTuple
 
 _ANYWHERE = ("0.0.0.0", "::")

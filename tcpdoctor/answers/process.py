@@ -33,10 +33,8 @@ from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.connection import began_here
 from tcpdoctor.facts.socketset import name_ends
 from tcpdoctor.kernel.cgroups import read_place
-from tcpdoctor.kernel.dead_sockets import ask_process
-from tcpdoctor.kernel.entered import asking_uid, is_recording, moment
 from tcpdoctor.kernel.live import take_samples, with_known_owners
-from tcpdoctor.kernel.namespaces import Identity, read_identity
+from tcpdoctor.kernel.namespaces import Identity, asking_uid, is_recording, moment, read_identity
 from tcpdoctor.kernel.processes import Task, read_process, read_task
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
@@ -53,6 +51,7 @@ from tcpdoctor.kernel.sockopts import OptionValue
 from tcpdoctor.kernel.standing import Standing, read_standings
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.survey import Survey, held_by, take_survey
+from tcpdoctor.kernel.unlisted import ask_process
 from tcpdoctor.named_tuples import NamedTuple
 
 MATTER = (

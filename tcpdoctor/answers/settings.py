@@ -16,8 +16,14 @@ from tcpdoctor.facts.sysctl_value import (
     value_as_printed,
     value_in_words,
 )
-from tcpdoctor.kernel.entered import bytes_of_page, is_recording, moment, pages_of_memory
-from tcpdoctor.kernel.namespaces import Identity, read_identity
+from tcpdoctor.kernel.namespaces import (
+    Identity,
+    bytes_of_page,
+    is_recording,
+    moment,
+    pages_of_memory,
+    read_identity,
+)
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import SysctlValue
 from tcpdoctor.kernel.sysctl import (

@@ -29,8 +29,7 @@ from tcpdoctor.diagnosis.sysctl_look import (
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.sysctl_value import printed_numbers, value_as_printed
 from tcpdoctor.facts.value import Value
-from tcpdoctor.kernel.entered import is_recording, moment
-from tcpdoctor.kernel.namespaces import Identity, is_initial_namespace, read_identity
+from tcpdoctor.kernel.namespaces import Identity, is_initial_namespace, is_recording, moment, read_identity
 from tcpdoctor.kernel.reading import Missing, Reading, Refused, read_tick
 from tcpdoctor.kernel.snapshot import SysctlValue
 from tcpdoctor.kernel.sockets import read_listeners

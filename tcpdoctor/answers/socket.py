@@ -25,9 +25,8 @@ from tcpdoctor.answers.record import (
 from tcpdoctor.answers.sockets import Entry, Peer, idle_seconds, plain_address
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.socketset import Age
-from tcpdoctor.kernel.entered import moment
 from tcpdoctor.kernel.kept_rows import with_owners
-from tcpdoctor.kernel.namespaces import read_identity
+from tcpdoctor.kernel.namespaces import moment, read_identity
 from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.procnet import read_udp_sockets
 from tcpdoctor.kernel.reading import Missing, Reading

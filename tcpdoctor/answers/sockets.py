@@ -8,8 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.socketset import Age, age_in_one_look
-from tcpdoctor.kernel.entered import moment
-from tcpdoctor.kernel.namespaces import Identity, read_identity
+from tcpdoctor.kernel.namespaces import Identity, moment, read_identity
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener
 from tcpdoctor.kernel.sockets import SocketFilter

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, TypeAlias
 
 from tcpdoctor.answers.record import Count, Host, Is, Reasons, Time, host_of, utc
-from tcpdoctor.kernel.entered import moment
-from tcpdoctor.kernel.namespaces import Identity, read_identity
+from tcpdoctor.kernel.namespaces import Identity, moment, read_identity
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Census
 from tcpdoctor.kernel.sockets import StateCounts, count_states, read_listeners, take_census

@@ -14,8 +14,14 @@ from tcpdoctor.diagnosis.sysctl_look import Origin
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.state_deadlines import DEADLINE_SYSCTLS, Sysctls, assumed_rto, deadlines_of_sysctl
 from tcpdoctor.facts.sysctl_value import value_as_printed
-from tcpdoctor.kernel.entered import bytes_of_page, is_recording, moment, pages_of_memory
-from tcpdoctor.kernel.namespaces import Identity, read_identity
+from tcpdoctor.kernel.namespaces import (
+    Identity,
+    bytes_of_page,
+    is_recording,
+    moment,
+    pages_of_memory,
+    read_identity,
+)
 from tcpdoctor.kernel.reading import Missing, Reading, read_tick
 from tcpdoctor.kernel.snapshot import Snapshot, SysctlValue
 from tcpdoctor.kernel.sysctl import MACHINE_WIDE, is_setting, may_be_written, read_sysctl, read_sysctls

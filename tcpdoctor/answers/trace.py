@@ -35,7 +35,6 @@ from tcpdoctor.diagnosis.endings import (
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.connection import began_here
 from tcpdoctor.kernel.addresses import address_text, raw_address
-from tcpdoctor.kernel.destroyed import DestroyedSockets, open_destroyed
 from tcpdoctor.kernel.namespaces import shares_namespace
 from tcpdoctor.kernel.perf_ring import (
     MIB,
@@ -47,13 +46,19 @@ from tcpdoctor.kernel.perf_ring import (
     online_processors,
     open_rings,
 )
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import UNDERWAY, Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Endpoint, Held, Listener
 from tcpdoctor.kernel.sockets import EVERY_SOCKET, SocketFilter, count_states, read_connections
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.survey import Wanted, call_roll
-from tcpdoctor.kernel.tracepoints import ERROR, RESET_SENT, Tracepoints, read_tracepoints
-from tcpdoctor.kernel.underway import UNDERWAY
+from tcpdoctor.kernel.tracepoints import (
+    ERROR,
+    RESET_SENT,
+    DestroyedSockets,
+    Tracepoints,
+    open_destroyed,
+    read_tracepoints,
+)
 from tcpdoctor.named_tuples import NamedTuple
 
 _AnyKey = TypeVar("_AnyKey", ProgramKey, PeerKey)

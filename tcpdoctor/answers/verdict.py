@@ -19,7 +19,7 @@ from tcpdoctor.recordings.source import Source
 if TYPE_CHECKING:  # most runs are of one namespace, and know of none before
     from tcpdoctor.answers.everywhere import Place, Unseen
     from tcpdoctor.diagnosis.changes import Changes
-    from tcpdoctor.kernel.last_run import Told
+    from tcpdoctor.kernel.recorded import Told
 
 
 class Tool(NamedTuple):

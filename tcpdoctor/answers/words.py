@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.kernel.entered import is_recording
+from tcpdoctor.kernel.namespaces import is_recording
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.text import clean, is_whole
 from tcpdoctor.named_tuples import NamedTuple

@@ -52,8 +52,7 @@ from tcpdoctor.cli.output import (
 from tcpdoctor.cli.waiting import ends_with_what_is_known, said_to_take, was_cut_short
 from tcpdoctor.diagnosis.finding import Diagnosis, Severity
 from tcpdoctor.errors import OutputError, QuestionError, SnapshotError, TcpdoctorError, UnknownRuleError
-from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.underway import UNDERWAY
+from tcpdoctor.kernel.reading import UNDERWAY, Missing
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.check_formats import (
     MEASURING_FORMATS,

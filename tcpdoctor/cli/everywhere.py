@@ -17,7 +17,7 @@ from tcpdoctor.cli.output import (
     style_of,
 )
 from tcpdoctor.cli.waiting import ends_with_what_is_known, said_to_take, was_cut_short
-from tcpdoctor.kernel.underway import INTERRUPTED
+from tcpdoctor.kernel.reading import INTERRUPTED
 from tcpdoctor.report.host import plural
 
 if TYPE_CHECKING:  # most ask one namespace

@@ -10,9 +10,9 @@ from tcpdoctor.cli.options import SHORTEST_WINDOW
 from tcpdoctor.cli.output import complain, send_to_journal
 from tcpdoctor.diagnosis.changes import Changes, compare, told_after
 from tcpdoctor.errors import SnapshotError
-from tcpdoctor.kernel.last_run import LastFile, LastRun, as_earlier, boot_id, last_file
 from tcpdoctor.kernel.live import take_snapshot
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.recorded import LastFile, LastRun, as_earlier, boot_id, last_file
 from tcpdoctor.kernel.snapshot import Samples, Snapshot
 from tcpdoctor.report.style import Style, TextForm
 

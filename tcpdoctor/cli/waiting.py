@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.underway import UNDERWAY
+from tcpdoctor.kernel.reading import UNDERWAY, Missing
 
 if TYPE_CHECKING:
     from threading import Event

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Severity
-from tcpdoctor.kernel.last_run import Told
+from tcpdoctor.kernel.recorded import Told
 
 MOST_TOLD = 10_000
 """Findings that are kept for the next run."""

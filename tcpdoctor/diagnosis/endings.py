@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, Literal, TypeAlias
 
-from tcpdoctor.kernel.destroyed import LastNumbers
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.tracepoints import (
     Destroyed,
     ErrorReported,
+    LastNumbers,
     ResetReceived,
     ResetSent,
     SocketEvent,

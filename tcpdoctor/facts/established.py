@@ -38,7 +38,6 @@ from tcpdoctor.facts.socketset import (
 )
 from tcpdoctor.facts.subject import HIDDEN_LABEL, Scope
 from tcpdoctor.facts.value import BYTE, COUNT, SECOND, Ages, Merged, NamedText, Range, Value, show
-from tcpdoctor.kernel.established import LARGE_QUEUE
 from tcpdoctor.kernel.kept_rows import with_queue
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
@@ -52,6 +51,7 @@ from tcpdoctor.kernel.snapshot import (
 )
 from tcpdoctor.kernel.sock_diag_rows import NOT_LOOKED_UP
 from tcpdoctor.kernel.states import Timer
+from tcpdoctor.kernel.tally import LARGE_QUEUE
 from tcpdoctor.named_tuples import NamedTuple
 
 # The established connections of one look, and which of those without answer this host made.

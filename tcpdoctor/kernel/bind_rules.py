@@ -12,11 +12,11 @@ import socket
 from collections.abc import Iterable
 
 from tcpdoctor.kernel.addresses import LocalAddresses, read_local_addresses
-from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.namespaces import (
     CAP_NET_BIND_SERVICE,
     effective_capabilities,
     in_first_user_namespace,
+    replayed,
 )
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.sysctl import read_sysctl

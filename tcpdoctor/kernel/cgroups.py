@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from tcpdoctor.kernel.entered import replayed
+from tcpdoctor.kernel.namespaces import replayed
 from tcpdoctor.kernel.reading import Missing, Reading, read_kernel_file, why_unreadable
 from tcpdoctor.kernel.text import clean, decode
 from tcpdoctor.named_tuples import NamedTuple

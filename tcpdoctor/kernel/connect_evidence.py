@@ -12,8 +12,8 @@ from typing import NamedTuple, TypeAlias
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel import procnet
-from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, first_answer, list_rows
+from tcpdoctor.kernel.namespaces import replayed
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Listener
 from tcpdoctor.kernel.sock_diag import ROW, DumpRefusedError, Request, Rows

@@ -29,8 +29,7 @@ from contextlib import contextmanager
 from itertools import chain, count, islice, pairwise
 
 from tcpdoctor.kernel.processes import size_counts_descriptors, tables_of_threads
-from tcpdoctor.kernel.reading import is_absent, read_kernel_file
-from tcpdoctor.kernel.underway import UNDERWAY
+from tcpdoctor.kernel.reading import UNDERWAY, is_absent, read_kernel_file
 
 Still = Callable[[Collection[int]], Collection[int]]
 """Asks the kernel which of these sockets, given by inode, are there still."""

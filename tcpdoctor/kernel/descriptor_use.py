@@ -13,9 +13,8 @@ from tcpdoctor.kernel.processes import (
     size_counts_descriptors,
     whether_all_are_seen,
 )
-from tcpdoctor.kernel.reading import Missing, Reading, is_absent
+from tcpdoctor.kernel.reading import INTERRUPTED, UNDERWAY, Missing, Reading, is_absent
 from tcpdoctor.kernel.snapshot import Process
-from tcpdoctor.kernel.underway import INTERRUPTED, UNDERWAY
 from tcpdoctor.named_tuples import NamedTuple
 
 _FEWEST = 64

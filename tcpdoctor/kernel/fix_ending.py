@@ -19,22 +19,27 @@ from contextlib import contextmanager, suppress
 
 from tcpdoctor.errors import QuestionError, TcpdoctorError
 from tcpdoctor.kernel.fix_journal import (
+    BootLine,
     Changed,
     FixJournal,
     FixState,
     JournalFolder,
     boot_id,
     close_journal,
+    held_text,
     is_at_work,
     locked_journal,
     namespace_cookie,
     open_durable_folder,
+    put_lines,
     read_journal,
     read_own_file,
     remove_durably,
     replace_durably,
     sweep_folder,
+    take_lines,
     write_journal,
+    write_setting,
 )
 from tcpdoctor.kernel.namespace_entry import find_namespaces
 from tcpdoctor.kernel.namespaces import (
@@ -45,7 +50,6 @@ from tcpdoctor.kernel.namespaces import (
     shares_namespace,
 )
 from tcpdoctor.kernel.reading import Missing, Reading, boottime
-from tcpdoctor.kernel.sysctl_writes import BootLine, held_text, put_lines, take_lines, write_setting
 from tcpdoctor.kernel.text import clean
 
 _FILE_MODE = 0o644

@@ -14,18 +14,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
 from tcpdoctor.kernel import procnet
-from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, each_row, first_answer, list_rows
+from tcpdoctor.kernel.namespaces import replayed
 from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.processes import read_name, read_status
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import UNDERWAY, Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener, Owner
 from tcpdoctor.kernel.sock_diag import Request, Rows
 from tcpdoctor.kernel.sock_diag_rows import align
 from tcpdoctor.kernel.sockets import StateCounts
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.tally import LISTED_STATES
-from tcpdoctor.kernel.underway import UNDERWAY
 
 MOST_PEERS = 16_384
 MOST_OWNED = 100_000

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel import procnet
-from tcpdoctor.kernel.entered import replayed
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.namespaces import replayed
+from tcpdoctor.kernel.reading import INTERRUPTED, UNDERWAY, Missing, Reading
 from tcpdoctor.kernel.sock_diag import Dump, DumpRefusedError, Request, Rows
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.kernel.underway import INTERRUPTED, UNDERWAY
 
 if TYPE_CHECKING:
     from io import FileIO

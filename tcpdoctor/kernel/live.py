@@ -28,11 +28,10 @@ from tcpdoctor.kernel.counters import (
     read_softnet,
 )
 from tcpdoctor.kernel.descriptor_use import DescriptorUse, find_heavy_users
-from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.kept_rows import KeptRows, KeptSocket, with_owners, without_file
-from tcpdoctor.kernel.namespaces import read_identity
+from tcpdoctor.kernel.namespaces import read_identity, replayed
 from tcpdoctor.kernel.processes import read_process
-from tcpdoctor.kernel.reading import Missing, Reading, boottime
+from tcpdoctor.kernel.reading import UNDERWAY, Missing, Reading, boottime
 from tcpdoctor.kernel.snapshot import (
     ENDED,
     Census,
@@ -56,7 +55,6 @@ from tcpdoctor.kernel.sock_diag_rows import ask_again, decode_row, name_from, na
 from tcpdoctor.kernel.sockets import read_connections, read_listeners, take_census
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.sysctl import read_sysctls
-from tcpdoctor.kernel.underway import UNDERWAY
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -306,7 +304,7 @@ def _find_dead(look: Snapshot, before: Snapshot | None) -> DeadUse:
     """Find descriptors of connections that are over; nothing is touched where there cannot be many."""
     if not may_hold_dead_sockets(look.sockstat):
         return DeadUse({}, complete=True)
-    from tcpdoctor.kernel.dead_sockets import find_dead_sockets
+    from tcpdoctor.kernel.unlisted import find_dead_sockets
 
     earlier = None if before is None or look.clock - before.clock > _SAME_RUN else before.dead
     if isinstance(earlier, DeadUse):

@@ -9,8 +9,8 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 
 from tcpdoctor.kernel.descriptor_search import DescriptorSearch, Still, pids_of_groups
-from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.namespaces import (
+    replayed,
     sees_all_processes_of_machine,
 )
 from tcpdoctor.kernel.processes import (

@@ -9,13 +9,16 @@ from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
-from tcpdoctor.kernel.addresses import interface_indexes
+from tcpdoctor.kernel.addresses import interface_indexes, read_vrfs
 from tcpdoctor.kernel.cgroups import find_cgroup_paths
-from tcpdoctor.kernel.entered import asking_uid, booted_at, is_recording, moment
 from tcpdoctor.kernel.kept_rows import KeptRows, with_owners
 from tcpdoctor.kernel.listing import WAYS, Way
 from tcpdoctor.kernel.namespaces import (
     Identity,
+    asking_uid,
+    booted_at,
+    is_recording,
+    moment,
     read_identity,
 )
 from tcpdoctor.kernel.owners import EveryHolder, find_every_holder
@@ -43,7 +46,6 @@ from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.sysctl import read_sysctls
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.kernel.unlisted import Unlisted, find_unlisted
-from tcpdoctor.kernel.vrfs import read_vrfs
 from tcpdoctor.named_tuples import NamedTuple
 
 if TYPE_CHECKING:

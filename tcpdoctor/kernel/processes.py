@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Mapping
 
 from tcpdoctor.errors import KernelReadError
-from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.namespaces import (
     CAP_SYS_PTRACE,
     effective_capabilities,
     in_first_user_namespace,
+    replayed,
     sees_all_processes_of_machine,
 )
 from tcpdoctor.kernel.reading import Missing, Reading, is_absent, read_kernel_file, why_unreadable

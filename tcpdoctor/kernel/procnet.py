@@ -14,14 +14,12 @@ from collections.abc import Iterator
 from itertools import compress, islice
 
 from tcpdoctor.errors import KernelReadError
-from tcpdoctor.kernel.entered import replayed
-from tcpdoctor.kernel.established import Columns, EstablishedTally
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.namespaces import replayed
+from tcpdoctor.kernel.reading import UNDERWAY, Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, NotHeld, UdpSocket
 from tcpdoctor.kernel.sock_diag_rows import owner_of
 from tcpdoctor.kernel.states import TcpState, Timer
-from tcpdoctor.kernel.tally import LISTED_STATES, GroupTally, Key, StateTally
-from tcpdoctor.kernel.underway import UNDERWAY
+from tcpdoctor.kernel.tally import LISTED_STATES, Columns, EstablishedTally, GroupTally, Key, StateTally
 
 SOURCE = "/proc/net/tcp"
 

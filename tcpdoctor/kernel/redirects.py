@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from tcpdoctor.kernel.addresses import LocalAddresses
 from tcpdoctor.kernel.carriers import find_container_at
 from tcpdoctor.kernel.counters import THREAD_NET
-from tcpdoctor.kernel.entered import replayed
+from tcpdoctor.kernel.namespaces import replayed
 from tcpdoctor.kernel.nft_rules import NftRules, read_nft, why_nft_absent
 from tcpdoctor.kernel.packet_rules import (
     INPUT,

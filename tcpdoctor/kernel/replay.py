@@ -1,8 +1,8 @@
 # ruff: noqa: D102 - what a method promises stands at the function of its name
 """What the kernel would have said of the sockets, settings and processes of a recording.
 
-`Replay` has a method for each function that `tcpdoctor.kernel.entered.replayed` marks, of the same name; what
-it promises stands there. Owners are filled in at once, and what the recording does not hold is Missing.
+`Replay` has a method for each function that `tcpdoctor.kernel.namespaces.replayed` marks, of the same name;
+what it promises stands there. Owners are filled in at once, and what the recording does not hold is Missing.
 """
 
 from bisect import bisect_right

@@ -16,7 +16,6 @@ from operator import itemgetter
 from typing import Any, TypeAlias
 
 from tcpdoctor.errors import KernelReadError
-from tcpdoctor.kernel.established import Columns, EstablishedTally
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
     Connection,
@@ -30,7 +29,16 @@ from tcpdoctor.kernel.snapshot import (
 )
 from tcpdoctor.kernel.sock_diag import HEAD, ROW, DumpRefusedError, Rows, answer_error, open_netlink, receive
 from tcpdoctor.kernel.states import TcpState, Timer
-from tcpdoctor.kernel.tally import Column, GroupTally, Key, KeysWhere, StateTally, both
+from tcpdoctor.kernel.tally import (
+    Column,
+    Columns,
+    EstablishedTally,
+    GroupTally,
+    Key,
+    KeysWhere,
+    StateTally,
+    both,
+)
 from tcpdoctor.named_tuples import NamedTuple
 
 INFO, SKMEMINFO, SKV6ONLY, MD5SIG, ULP_INFO, CGROUP_ID = 2, 7, 11, 18, 19, 21

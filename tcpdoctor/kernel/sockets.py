@@ -14,10 +14,9 @@ from itertools import compress, islice
 from typing import TypeAlias
 
 from tcpdoctor.kernel import procnet
-from tcpdoctor.kernel.entered import replayed
-from tcpdoctor.kernel.established import EstablishedTally, Sample
 from tcpdoctor.kernel.kept_rows import Handle, KeptRows, handle_at
 from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, each_row, first_answer, list_rows
+from tcpdoctor.kernel.namespaces import replayed
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Census, Connection, Detail, Established, Listener
 from tcpdoctor.kernel.sock_diag import Request, Rows
@@ -32,7 +31,7 @@ from tcpdoctor.kernel.sock_diag_rows import (
     signers_of,
 )
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
-from tcpdoctor.kernel.tally import LISTED_STATES, GroupTally, StateTally
+from tcpdoctor.kernel.tally import LISTED_STATES, EstablishedTally, GroupTally, Sample, StateTally
 from tcpdoctor.named_tuples import NamedTuple
 
 _Marked: TypeAlias = Established | None
@@ -434,7 +433,7 @@ def _number_of(state: TcpState) -> int:
 def _oldest_from_netlink(
     way: Way, request: Request, only: SocketFilter, bounds: Mapping[TcpState, int]
 ) -> tuple[Mapping[TcpState, Detail], bool]:
-    from tcpdoctor.kernel.oldest import Oldest
+    from tcpdoctor.kernel.closer_look import Oldest
 
     oldest = {state: Oldest(bound, state) for state, bound in bounds.items()}
     by_number = {_number_of(state): kept for state, kept in oldest.items()}

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import TypeAlias, TypeVar
 
-from tcpdoctor.kernel.entered import replayed
+from tcpdoctor.kernel.namespaces import replayed
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.text import clean, decode
 from tcpdoctor.named_tuples import NamedTuple

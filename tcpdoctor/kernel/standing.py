@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 
 from tcpdoctor.kernel.carriers import MOST_PROCESSES, every_pid, find_ports_inside, find_served
 from tcpdoctor.kernel.cgroups import Container, Place, read_place
-from tcpdoctor.kernel.entered import replayed
+from tcpdoctor.kernel.namespaces import replayed
 from tcpdoctor.kernel.processes import parse_start_time, read_name, read_status
 from tcpdoctor.kernel.reading import Missing, Reading, boottime, read_kernel_file, why_unreadable
 from tcpdoctor.kernel.text import clean, decode

@@ -13,7 +13,6 @@ from typing import NamedTuple, TypeAlias
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel import procnet
-from tcpdoctor.kernel.entered import replayed
 from tcpdoctor.kernel.listing import (
     WAYS,
     Listing,
@@ -24,10 +23,10 @@ from tcpdoctor.kernel.listing import (
     why_bound_not_listed,
     why_not_listed,
 )
-from tcpdoctor.kernel.namespaces import network_namespace
+from tcpdoctor.kernel.namespaces import network_namespace, replayed
 from tcpdoctor.kernel.owners import FoundOwners, find_owners
 from tcpdoctor.kernel.processes import read_descriptors, read_name, read_status
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import INTERRUPTED, UNDERWAY, Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, Owner
 from tcpdoctor.kernel.sock_diag import Request, Rows
 from tcpdoctor.kernel.sock_diag_rows import WITH_INFO, align, decode_row, inode_at
@@ -41,7 +40,6 @@ from tcpdoctor.kernel.sockets import (
 )
 from tcpdoctor.kernel.sockopts import Descriptor, SocketOptions, read_options
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
-from tcpdoctor.kernel.underway import INTERRUPTED, UNDERWAY
 
 ROOM = 100_000
 """Of each state at most so many sockets are kept; beyond, a uniform sample."""

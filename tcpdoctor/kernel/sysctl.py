@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable, Mapping
 
 from tcpdoctor.errors import KernelReadError
-from tcpdoctor.kernel.entered import replayed
+from tcpdoctor.kernel.namespaces import replayed
 from tcpdoctor.kernel.reading import Missing, Reading, Refused, read_kernel_file
 from tcpdoctor.kernel.snapshot import PortRanges, SysctlValue
 from tcpdoctor.kernel.text import blank_split, clean, decode, is_whole

@@ -19,7 +19,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.kernel.entered import replayed
+from tcpdoctor.kernel.namespaces import replayed
 from tcpdoctor.kernel.reading import Missing, Reading, Refused, read_kernel_file
 from tcpdoctor.kernel.text import clean, decode
 

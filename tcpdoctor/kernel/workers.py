@@ -47,9 +47,8 @@ from tcpdoctor.kernel.namespace_entry import (
 )
 from tcpdoctor.kernel.namespaces import call_namespace
 from tcpdoctor.kernel.owners import find_owners
-from tcpdoctor.kernel.reading import Missing, Reading, boottime
+from tcpdoctor.kernel.reading import INTERRUPTED, UNDERWAY, Missing, Reading, boottime
 from tcpdoctor.kernel.snapshot import Owned, Samples, Snapshot
-from tcpdoctor.kernel.underway import INTERRUPTED, UNDERWAY
 from tcpdoctor.named_tuples import NamedTuple
 
 T = TypeVar("T")

@@ -17,8 +17,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 from tcpdoctor.kernel.addresses import LocalPrefix
-from tcpdoctor.kernel.last_run import boot_id
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.recorded import boot_id
 from tcpdoctor.kernel.typed_json import is_list, is_mapping, is_record, is_union
 from tcpdoctor.recordings.recording import Recording
 

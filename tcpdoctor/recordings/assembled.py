@@ -14,7 +14,6 @@ from typing import Any, TypeAlias, TypeVar
 
 from tcpdoctor.errors import SnapshotError
 from tcpdoctor.kernel.closer_look import take_apart
-from tcpdoctor.kernel.established import Columns, EstablishedTally
 from tcpdoctor.kernel.live import DETAILED_STATES, PASSING_STATES
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
@@ -40,7 +39,7 @@ from tcpdoctor.kernel.sockets import DETAIL_BOUND
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.survey import Seen
 from tcpdoctor.kernel.sysctl import DEFAULT_PORTS, WANTED
-from tcpdoctor.kernel.tally import LISTED_STATES, MOST_DESTINATIONS
+from tcpdoctor.kernel.tally import LISTED_STATES, MOST_DESTINATIONS, Columns, EstablishedTally
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.recordings.pasted import Pasted, PastedSocket
 from tcpdoctor.recordings.recording import Later, Recording

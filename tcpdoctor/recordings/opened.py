@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from tcpdoctor.errors import QuestionError, SnapshotError
-from tcpdoctor.kernel.entered import ENTERED
 from tcpdoctor.kernel.files import is_of_proc, read_most
+from tcpdoctor.kernel.namespaces import ENTERED
 from tcpdoctor.kernel.recorded import LARGEST_PACKED, LARGEST_UNPACKED, inflate
 from tcpdoctor.kernel.replay import Replay
 from tcpdoctor.kernel.snapshot import Samples, Snapshot

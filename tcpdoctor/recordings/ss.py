@@ -12,7 +12,7 @@ from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import TypeAlias
 
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import UNDERWAY, Missing, Reading
 from tcpdoctor.kernel.snapshot import (
     Endpoint,
     Held,
@@ -25,7 +25,6 @@ from tcpdoctor.kernel.snapshot import (
 )
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.text import clean
-from tcpdoctor.kernel.underway import UNDERWAY
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.recordings.pasted import (
     ASK_FOR_SS,

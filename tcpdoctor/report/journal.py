@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tcpdoctor.answers.record import utc
 from tcpdoctor.diagnosis.changes import Changes
 from tcpdoctor.diagnosis.finding import Finding, Severity
-from tcpdoctor.kernel.last_run import Told
+from tcpdoctor.kernel.recorded import Told
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.report.check_short import finding_lines
 from tcpdoctor.report.finding_page import finding_page, grouped, more_words, pages_of

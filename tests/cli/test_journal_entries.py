@@ -8,7 +8,7 @@ import textwrap
 import pytest
 
 from tcpdoctor.diagnosis.changes import Changes
-from tcpdoctor.kernel.last_run import Told
+from tcpdoctor.kernel.recorded import Told
 from tcpdoctor.report.journal import MESSAGE_ID, JournalEntry, entries
 from tests.cli.command import environment
 from tests.report.examples import CRITICAL, FINDING

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from tcpdoctor.cli.waiting import progress_text
-from tcpdoctor.kernel.underway import UNDERWAY
+from tcpdoctor.kernel.reading import UNDERWAY
 from tests.cli.command import environment
 from tests.live.crowd import connect, serve
 from tests.terminal import OnTerminal
@@ -20,7 +20,7 @@ SOCKETS = 2 * CONNECTIONS + 1
 
 IMPATIENT = """
 import os, signal, sys, threading
-from tcpdoctor.kernel.underway import UNDERWAY, Underway
+from tcpdoctor.kernel.reading import UNDERWAY, Underway
 
 class Watched(Underway):
     acted = False

@@ -7,9 +7,15 @@ import pytest
 from tcpdoctor.diagnosis.ending_counts import EndingCounts, Group
 from tcpdoctor.diagnosis.endings import EVENTS_TAKE, Ending, Known, Program, Stories, Why
 from tcpdoctor.kernel.addresses import raw_address
-from tcpdoctor.kernel.destroyed import LastNumbers
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.kernel.tracepoints import Destroyed, ErrorReported, ResetReceived, ResetSent, StateChange
+from tcpdoctor.kernel.tracepoints import (
+    Destroyed,
+    ErrorReported,
+    LastNumbers,
+    ResetReceived,
+    ResetSent,
+    StateChange,
+)
 
 LOCAL, REMOTE = raw_address("10.0.0.9"), raw_address("10.0.0.5")
 ENDS = (LOCAL, 8080, REMOTE, 40_000)

@@ -1,7 +1,7 @@
 """What counters since the namespace began prove: bounds, and never more."""
 
-from tcpdoctor.kernel.last_run import as_earlier
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.recorded import as_earlier
 from tcpdoctor.kernel.snapshot import Destination, DestinationUse
 from tests.facts.samples import census, facts, once, snapshot, twice
 

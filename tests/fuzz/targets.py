@@ -26,11 +26,19 @@ from tcpdoctor.kernel.counters import (
     parse_sockstat,
     parse_softnet,
 )
-from tcpdoctor.kernel.last_run import FORMAT, LastFile, LastRun, Told, as_earlier
 from tcpdoctor.kernel.processes import parse_descriptor_limit, parse_start_time, parse_status
 from tcpdoctor.kernel.procnet import decode_line
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.recorded import pack, pack_samples, unpack_samples
+from tcpdoctor.kernel.recorded import (
+    FORMAT,
+    LastFile,
+    LastRun,
+    Told,
+    as_earlier,
+    pack,
+    pack_samples,
+    unpack_samples,
+)
 from tcpdoctor.kernel.redirects import parse_virtual_servers
 from tcpdoctor.kernel.snapshot import Samples
 from tcpdoctor.kernel.sock_diag_rows import ROW, decode_row

@@ -8,12 +8,18 @@ from hypothesis import strategies as st
 
 from tcpdoctor.kernel import procnet
 from tcpdoctor.kernel.closer_look import take_apart
-from tcpdoctor.kernel.established import LARGE_QUEUE, SAMPLE, UNANSWERED_RETRIES, EstablishedTally, Sample
 from tcpdoctor.kernel.snapshot import Endpoint
 from tcpdoctor.kernel.sock_diag import ROW, Rows
 from tcpdoctor.kernel.sock_diag_rows import add_established, decode_row
 from tcpdoctor.kernel.states import TcpState, Timer
-from tcpdoctor.kernel.tally import StateTally
+from tcpdoctor.kernel.tally import (
+    LARGE_QUEUE,
+    SAMPLE,
+    UNANSWERED_RETRIES,
+    EstablishedTally,
+    Sample,
+    StateTally,
+)
 
 queues = st.sampled_from([0, 1, 70_000, LARGE_QUEUE - 1, LARGE_QUEUE, 3 << 24])
 sockets = st.tuples(

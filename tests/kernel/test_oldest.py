@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from tcpdoctor.answers.sockets import Order, _entry
+from tcpdoctor.kernel.closer_look import Oldest
 from tcpdoctor.kernel.listing import Way, list_rows
-from tcpdoctor.kernel.oldest import Oldest
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sock_diag import Request
 from tcpdoctor.kernel.sock_diag_rows import WITH_INFO, decode_row

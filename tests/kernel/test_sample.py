@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcpdoctor.kernel.established import Sample
+from tcpdoctor.kernel.tally import Sample
 
 
 def take(count: int, bound: int) -> Sample[int]:

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcpdoctor.kernel.addresses import address_text, raw_address
-from tcpdoctor.kernel.destroyed import decode_messages
 from tcpdoctor.kernel.perf_ring import Exited, Forked, Named, ProcessNames, parse_processors
 from tcpdoctor.kernel.tracepoints import (
     RESET_SENT,
@@ -17,6 +16,7 @@ from tcpdoctor.kernel.tracepoints import (
     StateChange,
     _decoder,
     _filter,
+    decode_messages,
     parse_format,
     parse_reasons,
 )

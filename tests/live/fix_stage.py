@@ -14,9 +14,8 @@ from tcpdoctor.answers.plan import BOOT_FILE
 from tcpdoctor.answers.planned import PlannedChange
 from tcpdoctor.answers.record import host_of, utc
 from tcpdoctor.diagnosis.finding import Finding
-from tcpdoctor.kernel.fix_journal import FixJournal, locked_journal, read_journal
+from tcpdoctor.kernel.fix_journal import FixJournal, held_text, locked_journal, read_journal
 from tcpdoctor.kernel.namespaces import network_namespace, read_identity
-from tcpdoctor.kernel.sysctl_writes import held_text
 from tcpdoctor.lab.namespace import write_sysctl
 
 BEFORE = {

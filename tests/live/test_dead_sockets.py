@@ -11,11 +11,11 @@ from contextlib import ExitStack
 import pytest
 
 from tcpdoctor.kernel.counters import FEWEST_UNLISTED, may_hold_dead_sockets, read_sockstat
-from tcpdoctor.kernel.dead_sockets import (
+from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.unlisted import (
     ask_process,
     find_dead_sockets,
 )
-from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.lab.catalogue import LAB
 from tcpdoctor.lab.closing import ended_and_not_closed
 from tcpdoctor.lab.pairs import allow_descriptors, connect_pair, listen, wait_until

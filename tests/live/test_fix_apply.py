@@ -23,7 +23,7 @@ from tcpdoctor.answers.fix import (
 from tcpdoctor.diagnosis.finding import Finding, Severity
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.subject import Scope
-from tcpdoctor.kernel.sysctl_writes import held_text, write_setting
+from tcpdoctor.kernel.fix_journal import held_text, write_setting
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.report.fix_text import FixWords, fix_page
 from tcpdoctor.report.page import page_text

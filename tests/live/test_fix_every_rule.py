@@ -12,9 +12,9 @@ from tcpdoctor.diagnosis.rule import Trigger, read_body
 from tcpdoctor.diagnosis.tell import tell
 from tcpdoctor.diagnosis.trial import facts_given, rule_under_test, verdict_of
 from tcpdoctor.facts.subject import Subject
+from tcpdoctor.kernel.fix_journal import held_text, write_setting
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sysctl import look_at
-from tcpdoctor.kernel.sysctl_writes import held_text, write_setting
 from tcpdoctor.report.fix_text import fix_shell, fix_sysctl_d
 from tests.diagnosis.snapshots import snapshot
 

@@ -15,7 +15,6 @@ import pytest
 from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis.evaluate import diagnose
 from tcpdoctor.kernel.closer_look import look_closer
-from tcpdoctor.kernel.established import EstablishedTally
 from tcpdoctor.kernel.live import take_samples
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sock_diag import ROW, Dump, Request
@@ -29,6 +28,7 @@ from tcpdoctor.kernel.sock_diag_rows import (
 )
 from tcpdoctor.kernel.sockets import take_census
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.tally import EstablishedTally
 from tcpdoctor.lab.catalogue import LAB
 from tcpdoctor.lab.connecting import connections
 from tcpdoctor.lab.keepalive import (

@@ -19,10 +19,9 @@ from tcpdoctor.cli.options import SHORTEST_WINDOW
 from tcpdoctor.cli.since_last import since_last
 from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.errors import SnapshotError
-from tcpdoctor.kernel.last_run import FORMAT, LastRun, Told, as_earlier, boot_id, last_file
 from tcpdoctor.kernel.live import take_snapshot
 from tcpdoctor.kernel.reading import boottime
-from tcpdoctor.kernel.recorded import pack, unpack
+from tcpdoctor.kernel.recorded import LAST_FORMAT, LastRun, Told, as_earlier, boot_id, last_file, pack, unpack
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.closing import close_wait, fin_wait_1_stuck
 from tcpdoctor.lab.listening import accept_queue_overflowing
@@ -66,7 +65,7 @@ class Host:
         return json.loads(done.stdout) | {"stderr": done.stderr, "code": done.returncode}
 
     def remembered(self) -> LastRun:
-        return unpack(self.file.read_bytes(), FORMAT, LastRun, "last")
+        return unpack(self.file.read_bytes(), LAST_FORMAT, LastRun, "last")
 
     def age(self, seconds: float) -> None:
         """Make the run before look as if it had been so long ago."""
@@ -75,7 +74,7 @@ class Host:
         self.put(run._replace(sample=older))
 
     def put(self, run: LastRun) -> None:
-        self.file.write_bytes(pack(FORMAT, LastRun, run))
+        self.file.write_bytes(pack(LAST_FORMAT, LastRun, run))
 
 
 def with_host(function):
@@ -288,7 +287,7 @@ def spoilt(host, spoil):
 def changed(**fields):
     def make(host):
         run = host.remembered()
-        return pack(FORMAT, LastRun, run._replace(sample=run.sample._replace(**fields)))
+        return pack(LAST_FORMAT, LastRun, run._replace(sample=run.sample._replace(**fields)))
 
     return make
 
@@ -296,7 +295,7 @@ def changed(**fields):
 def with_counters(host):
     run = host.remembered()
     counters = dict(run.sample.counters) | {"Tcp.InSegs": 10**9}
-    return pack(FORMAT, LastRun, run._replace(sample=run.sample._replace(counters=counters)))
+    return pack(LAST_FORMAT, LastRun, run._replace(sample=run.sample._replace(counters=counters)))
 
 
 SPOILING = {
@@ -304,7 +303,7 @@ SPOILING = {
     "cut short": lambda host: host.file.read_bytes()[:-9],
     "another version": lambda _: gzip.compress(b'{"format": "tcpdoctor.last/99", "tool": "9.9"}'),
     "no json": lambda _: gzip.compress(b"["),
-    "another boot": lambda host: pack(FORMAT, LastRun, host.remembered()._replace(boot="other")),
+    "another boot": lambda host: pack(LAST_FORMAT, LastRun, host.remembered()._replace(boot="other")),
     "another namespace": changed(namespace=1),
     "another host": changed(host="elsewhere"),
     "from the future": changed(clock=1e15),
@@ -529,12 +528,12 @@ def kept_within_a_moment(path):
         rows = look.detail[TcpState.CLOSE_WAIT].connections
         seen = {row.cookie: look.clock - 1009 for row in rows}
         before = as_earlier(look)._replace(first_seen=seen, clock=boottime())
-        path.write_bytes(pack(FORMAT, LastRun, LastRun(boot_id(), before, ())))
+        path.write_bytes(pack(LAST_FORMAT, LastRun, LastRun(boot_id(), before, ())))
         path.chmod(0o600)
         with since_last(path) as memory:
             samples = memory.take_samples()
             memory.keep(Check(Diagnosis((), (), 0), samples, window=0.0))
-        kept = unpack(path.read_bytes(), FORMAT, LastRun, "last").sample
+        kept = unpack(path.read_bytes(), LAST_FORMAT, LastRun, "last").sample
         return seen, {cookie: kept.first_seen[cookie] for cookie in seen}
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from tcpdoctor.answers.trace import TraceQuestion
-from tcpdoctor.kernel import destroyed
+from tcpdoctor.kernel import tracepoints
 from tcpdoctor.lab.pairs import wait_until
 from tests.cli.command import COMMAND, complaint, environment, tcpdoctor
 from tests.live.traced import LONGEST, endings_of, needs_events
@@ -211,7 +211,7 @@ def test_without_privilege_what_leaves_no_ends_is_said(in_namespace):
 
 def crowded():
     """A few messages fit where hundreds come before anybody reads."""
-    destroyed._ROOM = 4_096
+    tracepoints._ROOM = 4_096
     return endings_of(lambda: some_connections(307), 1)
 
 
@@ -307,8 +307,8 @@ def test_another_processs_connections_are_left_out(in_namespace):
 
 def test_who_may_not_even_hear_of_ends_is_told_so(monkeypatch):
     """A sandbox without netlink: the socket itself is refused."""
-    monkeypatch.setattr(destroyed, "_NETLINK_SOCK_DIAG", 31)
-    assert "does not tell of sockets that end" in destroyed.open_destroyed().reason
+    monkeypatch.setattr(tracepoints, "_NETLINK_SOCK_DIAG", 31)
+    assert "does not tell of sockets that end" in tracepoints.open_destroyed().reason
 
 
 def explained() -> "subprocess.CompletedProcess[str]":

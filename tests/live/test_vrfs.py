@@ -6,8 +6,8 @@ import subprocess
 
 from tcpdoctor.diagnosis.bind_target import Target
 from tcpdoctor.diagnosis.port import answer
+from tcpdoctor.kernel.addresses import read_vrfs
 from tcpdoctor.kernel.port_evidence import read_port_evidence
-from tcpdoctor.kernel.vrfs import read_vrfs
 from tcpdoctor.lab.namespace import write_sysctl
 from tests.live.port_holders import SO_BINDTODEVICE
 

@@ -18,8 +18,7 @@ import pytest
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.namespace_entry import HeldPlace, NamespacePlace
 from tcpdoctor.kernel.namespaces import network_namespace
-from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.underway import INTERRUPTED, UNDERWAY
+from tcpdoctor.kernel.reading import INTERRUPTED, UNDERWAY, Missing
 from tcpdoctor.kernel.workers import at_once, every_place, look_in_each, two_looks
 from tcpdoctor.lab.namespace import NamespaceRefusedError, in_private_namespace
 from tests.cli.command import COMMAND, environment

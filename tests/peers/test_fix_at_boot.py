@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tcpdoctor.kernel.sysctl_writes import held_text
+from tcpdoctor.kernel.fix_journal import held_text
 from tcpdoctor.lab.namespace import write_sysctl
 from tests.cli.command import tcpdoctor
 from tests.sysctl_tree import cover

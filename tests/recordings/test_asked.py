@@ -12,7 +12,7 @@ import pytest
 
 import tcpdoctor as tcpdoctor_package
 from tcpdoctor.kernel import replay
-from tcpdoctor.kernel.entered import replayed
+from tcpdoctor.kernel.namespaces import replayed
 from tests.cli.command import complaint, tcpdoctor
 from tests.schemas import described
 

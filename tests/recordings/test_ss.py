@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.reading import UNDERWAY, Missing
 from tcpdoctor.kernel.snapshot import Endpoint, Held, Holder, NotHeld
 from tcpdoctor.kernel.states import TcpState, Timer
-from tcpdoctor.kernel.underway import UNDERWAY
 from tcpdoctor.recordings.forms import read_forms
 from tcpdoctor.recordings.ss import read_ss
 
