@@ -45,7 +45,10 @@ STEPS = {
     ),
     "kernels": Step("Debian's kernels: matrices, chosen live tests", (".ci/kernels",), r"^=== (Linux .*)$"),
     "all-kernels": Step(
-        "Debian's kernels: every live test, `lab prove`", (".ci/kernels", "--all"), r"^=== (Linux .*)$", 3.0
+        "Debian's kernels: every live test, `lab prove`",
+        (".ci/kernels", "--all", "--kvm"),
+        r"^=== (Linux .*)$",
+        3.0,
     ),
     "fuzz": Step(
         "Bytes of others: a million inputs a target",

@@ -6,6 +6,7 @@ through apt and pip.
 """
 
 import contextlib
+import fcntl
 import functools
 import gzip
 import hashlib
@@ -41,12 +42,16 @@ NEEDED = {
     "debootstrap": "debootstrap",
     "mke2fs": "e2fsprogs",
     "modprobe": "kmod",
+    "unshare": "util-linux",
     "xz": "xz-utils",
 }
 UNCHECKED = ("--invalidation-mode", "unchecked-hash")
 """How modules are compiled: no time of a file is looked at."""
 BOOT_MODULES = ("virtio_pci", "virtio_blk", "ext4", "crc32c_generic", "crc32c_intel")
-DOWNLOAD_SECONDS = 600
+DOWNLOAD_SECONDS = 1_800
+APART = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
+"""For what mounts something in a root that is made: cut short, it would leave this machine's /proc in a
+folder that is removed next."""
 INIT = """\
 #!/bin/busybox sh
 B=/bin/busybox
@@ -75,6 +80,8 @@ sync; echo o > /proc/sysrq-trigger; sleep 9
 
 
 BEGIN = "=== BEGIN\n"
+_KVM, _KVM_GET_API_VERSION, _KVM_API = "/dev/kvm", 0xAE00, 12
+_BY_KVM = ("-cpu", "host", "-accel", "kvm")
 
 
 class MachineError(Exception):
@@ -154,15 +161,26 @@ class Patience(NamedTuple):
         return seconds > self.most or (seconds > self.seconds and self.enough in printed)
 
 
-def boot(kernel: str, disk: Path, patience: Patience) -> Outcome:
+def has_kvm() -> bool:
+    """Whether the processor itself may run machines here."""
+    try:
+        with open(_KVM, "rb+", buffering=0) as device:
+            return fcntl.ioctl(device, _KVM_GET_API_VERSION) == _KVM_API
+    except OSError:
+        return False
+
+
+def boot(kernel: str, disk: Path, patience: Patience, *, kvm: bool = False) -> Outcome:
     """Boot a kernel with a disk of `make_run_disk`, and return what its command printed.
 
-    Its clock counts instructions, one a nanosecond: however slow the emulation is, to the tests it is a fast
-    machine, whose deadlines hold. Only where it is idle does it wait for the real time.
+    Emulated, its clock counts instructions, one a nanosecond: however slow the emulation is, to the tests it
+    is a fast machine, whose deadlines hold. Only where it is idle does it wait for the real time. With `kvm`
+    its clock is this machine's.
     """
     folder, kind = _kernel_folder(kernel), architecture(kernel)
+    emulated = (*kind.options, "-accel", "tcg", "-icount", "shift=0,sleep=on")
     machine = [
-        *(kind.program, *kind.options, "-accel", "tcg", "-icount", "shift=0,sleep=on", "-smp", "1"),
+        *(kind.program, *(_BY_KVM if kvm and kind == AMD64 else emulated), "-smp", "1"),
         *("-m", "1800", "-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot"),
         *("-net", "none", "-kernel", str(folder / "vmlinuz"), "-initrd", str(folder / "initrd")),
         *("-append", f"console={kind.console} panic=-1 quiet loglevel=2 rdinit=/init no_timer_check"),
@@ -372,7 +390,7 @@ def _make_root(kind: Architecture, kernels: Sequence[str], until: float) -> None
         root = Path(name) / "root"
         if kind == AMD64:
             variant = ("--variant=minbase", f"--include={','.join(ROOT_PACKAGES)}")
-            _run("debootstrap", *variant, ROOT_SUITE, root, MIRROR, until=until)
+            _run(*APART, "debootstrap", *variant, ROOT_SUITE, root, MIRROR, until=until)
         else:
             _unpack_root(kind, root, until)
         for kernel in kernels:
@@ -414,7 +432,7 @@ def _compile_packages(kind: Architecture, root: Path, until: float) -> None:
 def _unpack_root(kind: Architecture, root: Path, until: float) -> None:
     """A root of another processor's programs: unpacked and never configured, which is enough for Python."""
     variant = ("--foreign", f"--arch={kind.name}", "--variant=minbase", f"--include={','.join(ARM_PACKAGES)}")
-    _run("debootstrap", *variant, ROOT_SUITE, root, MIRROR, until=until)
+    _run(*APART, "debootstrap", *variant, ROOT_SUITE, root, MIRROR, until=until)
     unpack = 'dpkg-deb --fsys-tarfile "$1" | tar -x -C "$2" --keep-directory-symlink'
     for package in sorted((root / "var" / "cache" / "apt" / "archives").glob("*.deb")):
         _run("sh", "-c", unpack, "sh", package, root, until=until)

@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed"),
     pytest.mark.usefixtures("mount_namespace"),
 ]
+SAMPLE = Path(__file__).parents[1] / "recordings" / "samples" / "ss-tanp.txt"
 NOBODY = ("setpriv", "--reuid", "1234", "--regid", "1234", "--clear-groups")
 COUNTERS = "netstat snmp softnet_stat sockstat sockstat6 snmp6"
 COPIED = f"{COUNTERS} tcp tcp6 udp udp6 if_inet6 fib_trie route dev"
@@ -149,6 +151,9 @@ OTHERS = (
     ("watch", "--plain", "--count", "1"),
     ("trace", "--for", "0.1s"),
     ("trace", "--for", "0.1s", "--json"),
+    ("explain", "ECONNRESET"),
+    ("diff", str(SAMPLE), str(SAMPLE)),
+    ("check", "--window", "0", "--from", str(SAMPLE)),
 )
 SAID_MEANWHILE = re.compile(r"^tcpdoctor trace: (?:looking until|not all can be told: ).*\n", re.MULTILINE)
 """What `trace` tells whoever waits for it, beside its answer."""

@@ -94,7 +94,9 @@ def root_of(suite):
         CACHE.mkdir(parents=True, exist_ok=True)
         fresh = CACHE / f"{suite}.new"
         shutil.rmtree(fresh, ignore_errors=True)
-        run("debootstrap", "--variant=minbase", "--include=python3", suite, fresh, MIRROR)
+        # What it mounts in the root goes with it, also where it is cut short: the folder is removed next.
+        apart = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
+        run(*apart, "debootstrap", "--variant=minbase", "--include=python3", suite, fresh, MIRROR)
         run("tar", "-C", fresh, "-cf", packed.with_suffix(".part"), ".")
         packed.with_suffix(".part").rename(packed)
         shutil.rmtree(fresh)
