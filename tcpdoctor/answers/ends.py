@@ -7,6 +7,7 @@ from tcpdoctor.diagnosis.bind import four
 from tcpdoctor.diagnosis.bind_target import Target, parse_target
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.addresses import interface_indexes
+from tcpdoctor.kernel.text import clean
 
 
 class Ends(NamedTuple):
@@ -122,6 +123,6 @@ def _split_source(text: str) -> tuple[str, int]:
 def interface_name(interface: int) -> str:
     """Return an interface's name, or its number where it has gone."""
     try:
-        return socket.if_indextoname(interface)
+        return clean(socket.if_indextoname(interface))
     except OSError:
         return str(interface)

@@ -20,6 +20,7 @@ from tcpdoctor.kernel.sock_diag import ROW, DumpRefusedError, Request, Rows
 from tcpdoctor.kernel.sock_diag_rows import align
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.tally import LISTED_STATES
+from tcpdoctor.kernel.text import clean
 
 _STATE, _FAMILY, _LOCAL_PORT, _LOCAL = 17, 16, 20, 24
 """Offsets in a row: struct inet_diag_msg after the 16 bytes of struct nlmsghdr."""
@@ -413,6 +414,6 @@ def _address_in(family: int, packed: bytes | None) -> str | None:
 
 def _name(index: int) -> str | None:
     try:
-        return socket.if_indextoname(index) if index else None
+        return clean(socket.if_indextoname(index)) if index else None
     except OSError:
         return None  # it went away meanwhile
