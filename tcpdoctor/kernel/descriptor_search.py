@@ -360,6 +360,7 @@ class DescriptorSearch:
                     hits += 1
                     if self._every_holder:
                         holders = self._all.setdefault(inode, {})
+                        UNDERWAY.done += not holders
                         holders[pid] = min(int(name), holders.get(pid, int(name)))
                         continue
                     del links[link]

@@ -147,6 +147,8 @@ _ROWS = 20_000
 """Sockets per state that are kept one by one; of more, a uniform sample (Detail.total says so)."""
 _OPTION_SOCKETS = 5_000
 """Connections whose options are read: 10 microseconds each."""
+_OWNER_SECONDS = 5.0
+"""Of CPU time for who asks once: a million descriptors are read in less."""
 _STANDINGS = 50
 """Processes of which is read what keeps them running, half a millisecond each."""
 _PROCESSES = 200
@@ -247,7 +249,7 @@ def take_port_look(port: int, protocol: Literal["tcp", "udp"], *, window: float)
     The two looks take their time, and the port shall be told as it is afterwards.
     """
     samples = _samples(read_port_use(port), window)
-    evidence = read_port_evidence(port, protocol=protocol)
+    evidence = read_port_evidence(port, owner_seconds=_OWNER_SECONDS, protocol=protocol)
     # what is merely bound shows to the closer look alone
     samples = samples or _samples(_use(evidence.listeners, _totals(evidence.local), evidence.remote), window)
     return PortLook(evidence, samples, read_identity(), moment())
