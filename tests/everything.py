@@ -46,7 +46,7 @@ STEPS = {
     "kernels": Step("Debian's kernels: matrices, chosen live tests", (".ci/kernels",), r"^=== (Linux .*)$"),
     "all-kernels": Step(
         "Debian's kernels: every live test, `lab prove`",
-        (".ci/kernels", "--all", "--kvm"),
+        (".ci/kernels", "--all"),
         r"^=== (Linux .*)$",
         3.0,
     ),

@@ -21,7 +21,6 @@ from tests.kernels.machines import (
     Outcome,
     Patience,
     boot,
-    has_kvm,
     make_run_disk,
     prepare,
 )
@@ -76,8 +75,7 @@ def main() -> int:
     until = time.monotonic() + seconds
     try:
         prepare(kernels, until - (1 - PREPARING_SHARE) * seconds)
-        command = options.command or (ALL if options.all else CHOSEN)
-        outcomes = run(kernels, command, until, kvm=options.kvm and has_kvm())
+        outcomes = run(kernels, options.command or (ALL if options.all else CHOSEN), until)
     except (MachineError, OSError, subprocess.SubprocessError, StopIteration) as error:
         sys.stderr.write(f"kernels: {'not run' if options.where_possible else 'no machine'}: {error}\n")
         return 0 if options.where_possible else 1
@@ -103,7 +101,6 @@ def read_options() -> argparse.Namespace:
         action="store_true",
         help="0 with one line, too, where no machine can be made, or one does not end in its time",
     )
-    parser.add_argument("--kvm", action="store_true", help="where this machine has KVM: not emulated")
     parser.add_argument("--command", help="run this shell command instead")
     parser.add_argument(
         "kernel", nargs="*", choices=[*SUITES, ARM, []], help=f"default: three; {ARM}, too, with --all"
@@ -111,7 +108,7 @@ def read_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run(kernels: tuple[str, ...], command: str, until: float, *, kvm: bool = False) -> list[Outcome]:
+def run(kernels: tuple[str, ...], command: str, until: float) -> list[Outcome]:
     """Run the command on each of these kernels, side by side; another processor's gets the matrices alone."""
     with tempfile.TemporaryDirectory(prefix="tcpdoctor-kernel-") as folder:
         commands = {
@@ -123,7 +120,7 @@ def run(kernels: tuple[str, ...], command: str, until: float, *, kvm: bool = Fal
         left = max(60.0, until - time.monotonic())
         patience = Patience(left, MATRICES_PASSED if MATRICES_PASSED in command else "", MATRICES_MAY * left)
         with ThreadPoolExecutor(len(kernels)) as pool:
-            return list(pool.map(lambda one: boot(one, disks[commands[one]], patience, kvm=kvm), kernels))
+            return list(pool.map(lambda one: boot(one, disks[commands[one]], patience), kernels))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ through apt and pip.
 """
 
 import contextlib
-import fcntl
 import functools
 import gzip
 import hashlib
@@ -80,8 +79,6 @@ sync; echo o > /proc/sysrq-trigger; sleep 9
 
 
 BEGIN = "=== BEGIN\n"
-_KVM, _KVM_GET_API_VERSION, _KVM_API = "/dev/kvm", 0xAE00, 12
-_BY_KVM = ("-cpu", "host", "-accel", "kvm")
 
 
 class MachineError(Exception):
@@ -161,26 +158,15 @@ class Patience(NamedTuple):
         return seconds > self.most or (seconds > self.seconds and self.enough in printed)
 
 
-def has_kvm() -> bool:
-    """Whether the processor itself may run machines here."""
-    try:
-        with open(_KVM, "rb+", buffering=0) as device:
-            return fcntl.ioctl(device, _KVM_GET_API_VERSION) == _KVM_API
-    except OSError:
-        return False
-
-
-def boot(kernel: str, disk: Path, patience: Patience, *, kvm: bool = False) -> Outcome:
+def boot(kernel: str, disk: Path, patience: Patience) -> Outcome:
     """Boot a kernel with a disk of `make_run_disk`, and return what its command printed.
 
-    Emulated, its clock counts instructions, one a nanosecond: however slow the emulation is, to the tests it
-    is a fast machine, whose deadlines hold. Only where it is idle does it wait for the real time. With `kvm`
-    its clock is this machine's.
+    Its clock counts instructions, one a nanosecond: however slow the emulation is, to the tests it is a fast
+    machine, whose deadlines hold. Only where it is idle does it wait for the real time.
     """
     folder, kind = _kernel_folder(kernel), architecture(kernel)
-    emulated = (*kind.options, "-accel", "tcg", "-icount", "shift=0,sleep=on")
     machine = [
-        *(kind.program, *(_BY_KVM if kvm and kind == AMD64 else emulated), "-smp", "1"),
+        *(kind.program, *kind.options, "-accel", "tcg", "-icount", "shift=0,sleep=on", "-smp", "1"),
         *("-m", "1800", "-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot"),
         *("-net", "none", "-kernel", str(folder / "vmlinuz"), "-initrd", str(folder / "initrd")),
         *("-append", f"console={kind.console} panic=-1 quiet loglevel=2 rdinit=/init no_timer_check"),
