@@ -29,6 +29,7 @@ from tcpdoctor.lab.namespace import (
     in_private_namespace,
     write_sysctl,
 )
+from tests import warm_workers
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
@@ -229,7 +230,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.outcome, report.longrepr = "skipped", (str(item.path), item.location[1] or 0, reason)
 
 
-_OWN_PID = os.getpid()
+_own_pid = [os.getpid()]
+"""Workers are forked after this was imported, and put their own here."""
 
 
 def _end_a_child_that_came_back(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
@@ -238,7 +240,7 @@ def _end_a_child_that_came_back(item: pytest.Item, call: pytest.CallInfo[None]) 
     It would go on as a second worker of xdist in the place of the first, which waits for it: nobody tells it
     that the run is over, so that one test of all would never be run, and the run never end.
     """
-    if os.getpid() != _OWN_PID:
+    if os.getpid() != _own_pid[0]:
         told = call.excinfo.getrepr() if call.excinfo is not None else "it returned"
         os.write(2, f"{item.nodeid}: a child came back instead of ending: {told}\n".encode())
         os._exit(1)
@@ -363,6 +365,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     A shell ignores SIGINT for what it starts in the background, nohup SIGHUP; our commands must not.
     """
+    _own_pid[0] = os.getpid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
@@ -419,15 +422,19 @@ def _enter(namespace: int) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Before xdist's workers begin: let as many children as there are processors compile the tests.
+    """Before xdist's workers begin: import the tests that they will collect, and fork them from here.
 
-    pytest rewrites each `assert`, which takes as long as all of collecting, and keeps that in files. In a new
-    clone every worker would do it for itself, and at each run where Python is told to write no files.
+    First as many children as there are processors compile what is not yet: pytest rewrites each `assert`,
+    which takes as long as all of collecting, and keeps that in files.
     """
     workers = getattr(session.config.option, "numprocesses", None)
     if hasattr(session.config, "workerinput") or not workers:
         return
-    missing = [path for path in sorted((CHECKOUT / "tests").rglob("test_*.py")) if not _is_compiled(path)]
+    asked = [
+        Path(session.config.invocation_params.dir, arg.partition("::")[0]) for arg in session.config.args
+    ]
+    tests = [path for path in sorted((CHECKOUT / "tests").rglob("test_*.py")) if _is_asked_for(path, asked)]
+    missing = [path for path in tests if not _is_compiled(path)]
     children = []
     for first in range(os.cpu_count() or 1):
         child = os.fork()
@@ -437,6 +444,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         children.append(child)
     for child in children:
         os.waitpid(child, 0)
+    warm_workers.prepare(session.config, tests, CHECKOUT)
+
+
+def _is_asked_for(path: Path, asked: list[Path]) -> bool:
+    return any(path.is_relative_to(place) for place in asked)
 
 
 def _is_compiled(path: Path) -> bool:
