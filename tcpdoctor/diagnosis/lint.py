@@ -178,13 +178,17 @@ def _decides(rule: Rule, trigger: Trigger, name: str, test: RuleTest) -> bool:
 
     low, high = 0.0, _LARGEST
     below, above = at(low), at(high)
+    if {below, above} != {True, False}:
+        return False
     for _ in range(_STEPS):
         middle = (low + high) / 2
+        if middle in (low, high):
+            break
         if at(middle) == below:
             low = middle
         else:
             high = middle
-    return {below, at(high)} == {True, False} and above == at(high)
+    return at(high) == above
 
 
 LONGEST_TITLE = 72
