@@ -1,5 +1,6 @@
 """What the tests rely on: that a run ends, and says which test did not."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,8 +38,15 @@ def test_a_child_that_comes_back_fails_its_test_and_the_run_ends(tmp_path):
         "--rootdir",
         tmp_path,
     ]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
-        [*command, tmp_path], cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=60
+        [*command, tmp_path],
+        cwd=CHECKOUT,
+        env=environment,  # Hypothesis is not to be compiled again each time
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert "1 failed, 6 passed" in done.stdout
     assert "test_it.py::test_a_child_comes_back[5]: a child came back instead of ending" in done.stderr
