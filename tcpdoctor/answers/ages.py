@@ -8,11 +8,10 @@ from typing import Annotated, Literal
 from tcpdoctor.answers.check import unchecked_rules
 from tcpdoctor.answers.record import Is
 from tcpdoctor.answers.rules import load_rules
-from tcpdoctor.diagnosis.closure import compile_number
+from tcpdoctor.diagnosis.closure import Limit, Older, compile_number
 from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.diagnosis.measure import SubjectsOf, first_limit
 from tcpdoctor.diagnosis.rule import Rule, measured
-from tcpdoctor.diagnosis.tree import Limit, Older
 from tcpdoctor.facts.host import HostFacts, subjects_of
 from tcpdoctor.facts.ports import usable_ports
 from tcpdoctor.facts.socketset import Earlier, age_of

@@ -4,9 +4,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from tcpdoctor.diagnosis.closure import facts_of
 from tcpdoctor.diagnosis.finding import MOST_SUBJECTS, Diagnosis, Finding, Severity
 from tcpdoctor.diagnosis.rule import Rule
-from tcpdoctor.diagnosis.tree import facts_of
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.vocabulary import MACHINE_WIDE
 from tcpdoctor.kernel.reading import Missing

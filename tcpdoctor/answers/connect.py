@@ -26,10 +26,10 @@ from tcpdoctor.answers.record import (
 )
 from tcpdoctor.answers.sockets import outstanding
 from tcpdoctor.diagnosis.bind import Attempt, four
-from tcpdoctor.diagnosis.bind_target import Target, find_obstacle, is_link_local, wanted_device
 from tcpdoctor.diagnosis.connect import ConnectPrediction, Journey, Ports, Scene, predict_connect
 from tcpdoctor.diagnosis.connect_advice import connect_advice, connect_avoid, connect_verdict
 from tcpdoctor.diagnosis.finding import Diagnosis, Unchecked
+from tcpdoctor.diagnosis.port import Target, find_obstacle, is_link_local, wanted_device
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.ports import Settings, ephemeral_range, port_reuse, reserved_ports
 from tcpdoctor.facts.socketset import age_in_one_look

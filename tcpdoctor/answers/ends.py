@@ -4,7 +4,7 @@ import socket
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.bind import four
-from tcpdoctor.diagnosis.bind_target import Target, parse_target
+from tcpdoctor.diagnosis.port import Target, parse_target
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.addresses import interface_indexes
 from tcpdoctor.kernel.text import clean

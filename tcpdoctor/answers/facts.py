@@ -8,9 +8,8 @@ from tcpdoctor.answers.finding import Bounds
 from tcpdoctor.answers.record import ABSENT, Absent, Host, Is, Seconds, Time, utc
 from tcpdoctor.diagnosis.table import nearest
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.host import HostFacts, subjects_of
-from tcpdoctor.facts.subject import Scope, Subject
+from tcpdoctor.facts.subject import Fact, Scope, Subject
 from tcpdoctor.facts.value import Ages, Growth, Range, Value, show, show_number, unit_name
 from tcpdoctor.facts.vocabulary import own_facts
 from tcpdoctor.kernel.live import take_samples

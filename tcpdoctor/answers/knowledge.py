@@ -22,8 +22,15 @@ from tcpdoctor.answers.record import (
 )
 from tcpdoctor.answers.states import census_by_port
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.facts.deadlines import Life, show_life
-from tcpdoctor.facts.state_deadlines import DEADLINE_SYSCTLS, Deadline, Sysctls, assumed_rto, state_deadlines
+from tcpdoctor.facts.deadlines import (
+    DEADLINE_SYSCTLS,
+    Deadline,
+    Life,
+    Sysctls,
+    assumed_rto,
+    show_life,
+    state_deadlines,
+)
 from tcpdoctor.facts.sysctl_value import value_as_printed
 from tcpdoctor.kernel.listing import why_not_listed
 from tcpdoctor.kernel.namespaces import Identity, is_recording, moment, read_identity

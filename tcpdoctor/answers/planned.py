@@ -166,7 +166,7 @@ def _servers(snapshot: Snapshot, udp: Reading[frozenset[int]]) -> Reading[frozen
 
 def _udp_ports() -> Reading[frozenset[int]]:
     """Local ports of UDP sockets without a peer."""
-    from tcpdoctor.kernel.procnet import read_udp_sockets
+    from tcpdoctor.kernel.listing import read_udp_sockets
 
     sockets = read_udp_sockets()
     if isinstance(sockets, Missing):

@@ -33,11 +33,10 @@ from tcpdoctor.answers.record import (
 )
 from tcpdoctor.answers.states import SocketsByState
 from tcpdoctor.diagnosis.bind import ATTEMPTS, Attempt
-from tcpdoctor.diagnosis.bind_target import Target, parse_target
 from tcpdoctor.diagnosis.custody import first_holder
 from tcpdoctor.diagnosis.finding import Diagnosis, Unchecked
 from tcpdoctor.diagnosis.occupants import udp_sockets
-from tcpdoctor.diagnosis.port import BindAnswer, answers, with_probes
+from tcpdoctor.diagnosis.port import BindAnswer, Target, answers, parse_target, with_probes
 from tcpdoctor.diagnosis.port_advice import Outcome, conclude
 from tcpdoctor.diagnosis.port_verdict import (
     Verdict,

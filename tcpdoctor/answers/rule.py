@@ -7,10 +7,10 @@ from typing import Annotated, Literal, NamedTuple, TypeAlias
 from tcpdoctor.answers.record import Is
 from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis.body import Body, FixText, unfilled
+from tcpdoctor.diagnosis.closure import facts_of
 from tcpdoctor.diagnosis.evaluate import diagnose
 from tcpdoctor.diagnosis.finding import Diagnosis, Reference, WrongFix
 from tcpdoctor.diagnosis.rule import Rule, read_body
-from tcpdoctor.diagnosis.tree import facts_of
 from tcpdoctor.facts.value import unit_name
 from tcpdoctor.kernel.live import take_samples
 

@@ -9,10 +9,10 @@ from tcpdoctor.answers.record import Is
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.addresses import interface_indexes
 from tcpdoctor.kernel.kept_rows import with_owners
+from tcpdoctor.kernel.listing import read_udp_sockets
 from tcpdoctor.kernel.live import take_samples
 from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.processes import read_process
-from tcpdoctor.kernel.procnet import read_udp_sockets
 from tcpdoctor.kernel.reading import JsonValue, Missing, Reading
 from tcpdoctor.kernel.snapshot import Held, Owner, Process, UdpSocket
 from tcpdoctor.kernel.states import COUNTED_STATES

@@ -26,9 +26,9 @@ from tcpdoctor.answers.sockets import Entry, Peer, idle_seconds, plain_address
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.socketset import Age
 from tcpdoctor.kernel.kept_rows import with_owners
+from tcpdoctor.kernel.listing import read_udp_sockets
 from tcpdoctor.kernel.namespaces import moment, read_identity
 from tcpdoctor.kernel.owners import find_owners
-from tcpdoctor.kernel.procnet import read_udp_sockets
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld, Owner, UdpSocket
 from tcpdoctor.kernel.sockopts import OPTIONS, OptionValue

@@ -12,7 +12,7 @@ from tcpdoctor.answers.settings_files import bounds_of, origin_here, read_source
 from tcpdoctor.diagnosis.settings_rules import Warned, only_settings, rules_about, warnings_of
 from tcpdoctor.diagnosis.sysctl_look import Origin
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.facts.state_deadlines import DEADLINE_SYSCTLS, Sysctls, assumed_rto, deadlines_of_sysctl
+from tcpdoctor.facts.deadlines import DEADLINE_SYSCTLS, Sysctls, assumed_rto, deadlines_of_sysctl
 from tcpdoctor.facts.sysctl_value import value_as_printed
 from tcpdoctor.kernel.namespaces import (
     Identity,

@@ -321,7 +321,7 @@ def _namespaces() -> Iterator[Possibility]:
 
 def _ports() -> Iterator[Possibility]:
     """Local ports that listen."""
-    from tcpdoctor.kernel.procnet import read_listening_ports
+    from tcpdoctor.kernel.listing import read_listening_ports
 
     try:
         ports = read_listening_ports()

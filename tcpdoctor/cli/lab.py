@@ -32,16 +32,27 @@ from tcpdoctor.cli.output import (
     say,
     style_of,
 )
+from tcpdoctor.diagnosis.closure import LIMIT_UNITS, in_base_unit
 from tcpdoctor.diagnosis.library import load_library
 from tcpdoctor.diagnosis.rule import Rule
 from tcpdoctor.diagnosis.table import nearest
-from tcpdoctor.diagnosis.tree import LIMIT_UNITS, in_base_unit
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.value import BYTE, show, show_number
 from tcpdoctor.lab.catalogue import LAB
 from tcpdoctor.lab.overheard import ELSEWHERE, Pair, Passed
-from tcpdoctor.lab.scenario import Asked, Broken, Cured, Scenario, Scene
-from tcpdoctor.lab.stage import Ended, Looked, Opened, Reached, Refused, Stage
+from tcpdoctor.lab.scenario import (
+    Asked,
+    Broken,
+    Cured,
+    Ended,
+    Looked,
+    Opened,
+    Reached,
+    Refused,
+    Scenario,
+    Scene,
+    Stage,
+)
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.proof_text import lab_list_page, proof_page
 from tcpdoctor.report.style import Style

@@ -18,8 +18,19 @@ from tcpdoctor.answers.proof import Part, ProofAnswer, Proven, Unproven, proof_a
 from tcpdoctor.answers.rules import shipped_texts
 from tcpdoctor.diagnosis.library import Config, Override, RuleText
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.lab.scenario import Asked, Between, Broken, Cured, Scenario, Scene, Step
-from tcpdoctor.lab.stage import Ended, Looked, Refused, Stage
+from tcpdoctor.lab.scenario import (
+    Asked,
+    Between,
+    Broken,
+    Cured,
+    Ended,
+    Looked,
+    Refused,
+    Scenario,
+    Scene,
+    Stage,
+    Step,
+)
 from tcpdoctor.report.host import plural
 
 

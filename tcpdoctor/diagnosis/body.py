@@ -5,22 +5,23 @@ import re
 from collections.abc import Mapping
 from itertools import chain
 
-from tcpdoctor.diagnosis.closure import NOT_READ, Facts, compile_number
-from tcpdoctor.diagnosis.finding import Reference
-from tcpdoctor.diagnosis.table import Table, nearest, shown, suggest
-from tcpdoctor.diagnosis.tree import (
+from tcpdoctor.diagnosis.closure import (
+    NOT_READ,
     Calculation,
     Constant,
     Context,
+    Facts,
     Gauge,
     Quantity,
     Text,
+    compile_number,
     dimension_words,
     facts_of,
 )
+from tcpdoctor.diagnosis.finding import Reference
+from tcpdoctor.diagnosis.table import Table, nearest, shown, suggest
 from tcpdoctor.errors import RuleError
-from tcpdoctor.facts.fact import Fact
-from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.subject import Fact, Scope
 from tcpdoctor.facts.value import SECOND, Ages, Growth, Range, Value, show, show_number
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.named_tuples import NamedTuple

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 
-from tcpdoctor.diagnosis.closure import join_reasons
+from tcpdoctor.diagnosis.closure import facts_of, join_reasons
 from tcpdoctor.diagnosis.finding import MOST_SUBJECTS, Diagnosis, Finding, Unchecked, Untold
 from tcpdoctor.diagnosis.measure import (
     SubjectsOf,
@@ -21,11 +21,9 @@ from tcpdoctor.diagnosis.measure import (
     value_of,
 )
 from tcpdoctor.diagnosis.rule import NEEDS, Rule, Trigger, read_body
-from tcpdoctor.diagnosis.tree import facts_of
-from tcpdoctor.facts.fact import OWNED_FACTS
 from tcpdoctor.facts.host import HostFacts, subjects_of
 from tcpdoctor.facts.ports import is_loopback
-from tcpdoctor.facts.subject import Crowd, Scope, Subject
+from tcpdoctor.facts.subject import OWNED_FACTS, Crowd, Scope, Subject
 from tcpdoctor.kernel.reading import Missing, Reading, Refused
 from tcpdoctor.kernel.snapshot import Endpoint, Held, Listener, Owned, Samples, Snapshot
 from tcpdoctor.kernel.text import name_a_few

@@ -13,8 +13,7 @@ from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import TypeAlias, cast
 
-from tcpdoctor.diagnosis.table import nearest, shown
-from tcpdoctor.diagnosis.tree import (
+from tcpdoctor.diagnosis.closure import (
     UNITS,
     Arithmetic,
     Calculation,
@@ -35,9 +34,9 @@ from tcpdoctor.diagnosis.tree import (
     Text,
     dimension_words,
 )
+from tcpdoctor.diagnosis.table import nearest, shown
 from tcpdoctor.errors import RuleError
-from tcpdoctor.facts.fact import Fact
-from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.subject import Fact, Scope
 from tcpdoctor.facts.value import COUNT, PER_SECOND, RATIO, SECOND, Dimension
 
 # The text of an expression, from what a file holds to the tree of Python's own parser.

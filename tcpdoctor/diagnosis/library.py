@@ -3,10 +3,10 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 
+from tcpdoctor.diagnosis.closure import Vocabulary, in_base_unit
 from tcpdoctor.diagnosis.finding import MOST_SUBJECTS, Severity
 from tcpdoctor.diagnosis.rule import LEVELS, Rule, parse_rule
 from tcpdoctor.diagnosis.table import Table, nearest, parse_toml, suggest
-from tcpdoctor.diagnosis.tree import Vocabulary, in_base_unit
 from tcpdoctor.errors import ConfigError, QuestionError, RuleError, TcpdoctorError, UnknownRuleError
 from tcpdoctor.facts import vocabulary as real_vocabulary
 from tcpdoctor.named_tuples import NamedTuple

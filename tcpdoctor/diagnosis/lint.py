@@ -14,12 +14,7 @@ from tcpdoctor.diagnosis.body import (
     Template,
     blanks_of,
 )
-from tcpdoctor.diagnosis.closure import Truth, compile_condition
-from tcpdoctor.diagnosis.evaluate import diagnose
-from tcpdoctor.diagnosis.finding import Severity
-from tcpdoctor.diagnosis.lint_keys import key_complaints
-from tcpdoctor.diagnosis.rule import Rule, Trigger
-from tcpdoctor.diagnosis.tree import (
+from tcpdoctor.diagnosis.closure import (
     Arithmetic,
     Calculation,
     Comparison,
@@ -31,11 +26,17 @@ from tcpdoctor.diagnosis.tree import (
     Limit,
     Node,
     Text,
+    Truth,
+    compile_condition,
     facts_of,
     walk,
 )
+from tcpdoctor.diagnosis.evaluate import diagnose
+from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.diagnosis.lint_keys import key_complaints
+from tcpdoctor.diagnosis.rule import Rule, Trigger
 from tcpdoctor.diagnosis.trial import facts_given, failures, rule_under_test
-from tcpdoctor.facts.fact import AGES, COUNTER, GAUGE, TEXT, Fact
+from tcpdoctor.facts.subject import AGES, COUNTER, GAUGE, TEXT, Fact
 from tcpdoctor.kernel.snapshot import Samples
 
 # What lint demands of a rule's conditions.

@@ -7,7 +7,7 @@ from tcpdoctor.diagnosis.body import Blank, Body, FixText, RuleTest, Template, b
 from tcpdoctor.diagnosis.measure import first_limit, reaches, value_of
 from tcpdoctor.diagnosis.rule import Rule, Trigger
 from tcpdoctor.diagnosis.trial import answer, facts_given, rule_under_test, verdict_of
-from tcpdoctor.facts.fact import Fact
+from tcpdoctor.facts.subject import Fact
 from tcpdoctor.facts.value import BYTE, COUNT, PAGE, PER_SECOND, SECOND, Ages, Dimension, Growth, Value
 
 LONGEST_HEADLINE = 49

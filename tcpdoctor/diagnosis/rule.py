@@ -11,9 +11,7 @@ from keyword import iskeyword
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from tcpdoctor.diagnosis.finding import Severity
-from tcpdoctor.diagnosis.table import Table, parse_toml, shown
-from tcpdoctor.diagnosis.tree import (
+from tcpdoctor.diagnosis.closure import (
     LIMIT_UNITS,
     Calculation,
     Condition,
@@ -24,6 +22,8 @@ from tcpdoctor.diagnosis.tree import (
     dimension_words,
     in_base_unit,
 )
+from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.diagnosis.table import Table, parse_toml, shown
 from tcpdoctor.errors import RuleError
 from tcpdoctor.facts import vocabulary as real_vocabulary
 from tcpdoctor.facts.subject import Scope

@@ -9,14 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.body import Body, FixText, fill
-from tcpdoctor.diagnosis.closure import Facts, compile_condition
+from tcpdoctor.diagnosis.closure import Facts, branches_of, compile_condition, facts_of
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.measure import make_judge, observe
 from tcpdoctor.diagnosis.rule import Rule, Trigger, read_body
 from tcpdoctor.diagnosis.sysctl_checks import Check
 from tcpdoctor.diagnosis.sysctl_look import Fault, Look, Write
 from tcpdoctor.diagnosis.tell import value_text
-from tcpdoctor.diagnosis.tree import branches_of, facts_of
 from tcpdoctor.facts.host import HostFacts
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.sysctl_facts import PARTS, SYSCTL_FACTS

@@ -16,19 +16,20 @@ from tcpdoctor.diagnosis.body import (
 )
 from tcpdoctor.diagnosis.closure import (
     NOT_READ,
+    Calculation,
     Facts,
     Number,
     Observation,
+    branches_of,
     compile_condition,
     compile_number,
+    facts_of,
 )
 from tcpdoctor.diagnosis.finding import Evidence, Finding, Fix, JsonValue, SysctlFix, Whereabouts, WrongFix
 from tcpdoctor.diagnosis.measure import certain, first_limit, observe, value_of
 from tcpdoctor.diagnosis.rule import Rule, Trigger
-from tcpdoctor.diagnosis.tree import Calculation, branches_of, facts_of
-from tcpdoctor.facts.fact import Fact
 from tcpdoctor.facts.namespace import scale_of
-from tcpdoctor.facts.subject import Scope, Subject
+from tcpdoctor.facts.subject import Fact, Scope, Subject
 from tcpdoctor.facts.value import (
     COUNT,
     PER_SECOND,

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.body import NOT_GIVEN, Body, RuleTest
-from tcpdoctor.diagnosis.closure import Facts
+from tcpdoctor.diagnosis.closure import Facts, in_base_unit
 from tcpdoctor.diagnosis.measure import judge, make_judge
 from tcpdoctor.diagnosis.rule import Rule, Trigger
-from tcpdoctor.diagnosis.tree import in_base_unit
 from tcpdoctor.facts.value import Value
 from tcpdoctor.kernel.reading import Missing
 

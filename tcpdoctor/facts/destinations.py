@@ -10,7 +10,6 @@ from itertools import islice
 
 from tcpdoctor.facts.connection import unanswered_age
 from tcpdoctor.facts.established import Living, ages_of, holders_text, unacknowledged
-from tcpdoctor.facts.fact import Teller, Told, functions_of, lift
 from tcpdoctor.facts.ports import PortReuse, Roles, connectable_ports, is_loopback, port_reuse
 from tcpdoctor.facts.socketset import (
     NONE,
@@ -23,7 +22,7 @@ from tcpdoctor.facts.socketset import (
     partly,
     pids_of,
 )
-from tcpdoctor.facts.subject import Crowd, LazyFacts, Scope, Subject
+from tcpdoctor.facts.subject import Crowd, LazyFacts, Scope, Subject, Teller, Told, functions_of, lift
 from tcpdoctor.facts.value import BYTE, COUNT, SECOND, NamedText, Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (

@@ -23,7 +23,6 @@ from tcpdoctor.facts.connection import (
     silence_age,
     unanswered_age,
 )
-from tcpdoctor.facts.fact import Teller, Told, functions_of, lift
 from tcpdoctor.facts.ports import Roles
 from tcpdoctor.facts.socketset import (
     NONE,
@@ -36,7 +35,7 @@ from tcpdoctor.facts.socketset import (
     oldest,
     pids_of,
 )
-from tcpdoctor.facts.subject import HIDDEN_LABEL, Scope
+from tcpdoctor.facts.subject import HIDDEN_LABEL, Scope, Teller, Told, functions_of, lift
 from tcpdoctor.facts.value import BYTE, COUNT, SECOND, Ages, Merged, NamedText, Range, Value, show
 from tcpdoctor.kernel.kept_rows import with_queue
 from tcpdoctor.kernel.reading import Missing, Reading

@@ -4,13 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tcpdoctor.facts import established, lifetime, namespace
 from tcpdoctor.facts.destinations import destination_subjects
-from tcpdoctor.facts.fact import COUNTER
 from tcpdoctor.facts.listeners import listener_subjects
 from tcpdoctor.facts.namespace import Looks, default_value, sysctl_value
 from tcpdoctor.facts.ports import port_subjects
 from tcpdoctor.facts.processes import process_subjects
 from tcpdoctor.facts.rates import counter, growth
-from tcpdoctor.facts.subject import Scope, Subject
+from tcpdoctor.facts.subject import COUNTER, Scope, Subject
 from tcpdoctor.facts.value import Growth, Value
 from tcpdoctor.facts.vocabulary import COUNTER_GROUPS, fact_names, find_fact
 from tcpdoctor.kernel.reading import Missing, Reading

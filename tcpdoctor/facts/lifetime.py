@@ -7,11 +7,10 @@ all connections), never with a constant alone, and that are of severity info.
 
 from collections import Counter
 
-from tcpdoctor.facts.fact import Teller, Told, functions_of
 from tcpdoctor.facts.namespace import Looks
 from tcpdoctor.facts.rates import NEEDS_TWO_SAMPLES, counter
 from tcpdoctor.facts.socketset import NONE, most_common
-from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.subject import Scope, Teller, Told, functions_of
 from tcpdoctor.facts.value import COUNT, Value
 from tcpdoctor.kernel.counters import OWN_RESETS
 from tcpdoctor.kernel.reading import Missing, Reading

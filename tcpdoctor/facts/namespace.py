@@ -6,7 +6,6 @@ from functools import cached_property
 from tcpdoctor.facts.connection import closed_window_age, on_this_host
 from tcpdoctor.facts.deadlines import RTO_MAX_SECONDS, RTO_MIN_SECONDS, modelled_timeout
 from tcpdoctor.facts.established import Living, ages_of, as_set
-from tcpdoctor.facts.fact import Teller, Told, functions_of, lift
 from tcpdoctor.facts.ports import (
     BOUND_SOURCE,
     Roles,
@@ -28,7 +27,7 @@ from tcpdoctor.facts.socketset import (
     partly,
     waits_for_a_window,
 )
-from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.subject import Scope, Teller, Told, functions_of, lift
 from tcpdoctor.facts.sysctl_value import least_default
 from tcpdoctor.facts.value import BYTE, COUNT, PAGE, SECOND, Dimension, Range, Value
 from tcpdoctor.kernel.kept_rows import without_file

@@ -4,9 +4,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from tcpdoctor.facts.fact import Teller, Told, functions_of
 from tcpdoctor.facts.socketset import NONE, count_holders, most_common, partly, pids_of
-from tcpdoctor.facts.subject import HIDDEN_LABEL, LazyFacts, Scope, Subject
+from tcpdoctor.facts.subject import HIDDEN_LABEL, LazyFacts, Scope, Subject, Teller, Told, functions_of
 from tcpdoctor.facts.value import COUNT, NamedText, Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Census, Connection, Detail, Listener, Samples, Snapshot, SysctlValue

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tcpdoctor.facts.connection import is_left_unread, unread_age
 from tcpdoctor.facts.established import ages_of
-from tcpdoctor.facts.fact import Teller, Told, functions_of, lift
 from tcpdoctor.facts.ports import Roles
 from tcpdoctor.facts.socketset import (
     NONE,
@@ -25,7 +24,7 @@ from tcpdoctor.facts.socketset import (
     partly,
     some_descriptors,
 )
-from tcpdoctor.facts.subject import HIDDEN_LABEL, LazyFacts, Scope, Subject
+from tcpdoctor.facts.subject import HIDDEN_LABEL, LazyFacts, Scope, Subject, Teller, Told, functions_of, lift
 from tcpdoctor.facts.value import BYTE, COUNT, RATIO, SECOND, Range, Value
 from tcpdoctor.kernel.kept_rows import KeptRows
 from tcpdoctor.kernel.reading import Missing, Reading

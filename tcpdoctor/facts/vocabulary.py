@@ -10,8 +10,7 @@ here is told beside its function (`namespace`, `processes`, `listeners`, `ports`
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
-from tcpdoctor.facts.fact import COUNTER, GAUGE, TEXT, Fact
-from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.subject import COUNTER, GAUGE, TEXT, Fact, Scope
 from tcpdoctor.facts.sysctl_value import LOWERED
 from tcpdoctor.facts.value import BYTE, COUNT, PAGE, PER_SECOND, RATIO, SECOND, Dimension
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 from tcpdoctor.kernel.cgroups import Container, read_place
-from tcpdoctor.kernel.procnet import read_listening_ports
+from tcpdoctor.kernel.listing import read_listening_ports
 from tcpdoctor.kernel.reading import Missing, Reading, read_kernel_file, why_unreadable
 from tcpdoctor.kernel.text import decode
 

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from tcpdoctor.errors import KernelReadError
-from tcpdoctor.kernel import procnet
-from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, first_answer, list_rows
+from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, first_answer, list_rows, read_proc_rows
 from tcpdoctor.kernel.namespaces import replayed
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Listener
@@ -70,7 +69,7 @@ def read_port_use(
     def look(way: Way) -> tuple[_Users, bool]:
         users = _Users(low, high)
         if way is Way.PROC:
-            for row in procnet.read_rows():
+            for row in read_proc_rows():
                 users.add_row(row)
             return users, False
         interrupted = list_rows(way, _request(), users.add_rows)

@@ -13,8 +13,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
-from tcpdoctor.kernel import procnet
-from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, each_row, first_answer, list_rows
+from tcpdoctor.kernel.listing import (
+    WAYS,
+    Way,
+    bound_reading,
+    each_row,
+    first_answer,
+    list_rows,
+    read_proc_rows,
+)
 from tcpdoctor.kernel.namespaces import replayed
 from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.processes import read_name, read_status
@@ -316,7 +323,7 @@ class _OwnerTally:
 def _each_socket(way: Way, take: _Take) -> bool:
     """Give every socket to `take`; True if the listing was interrupted."""
     if way is Way.PROC:
-        for row in procnet.read_rows():
+        for row in read_proc_rows():
             take(_state_of(row), _remote_of(row), row.inode, row.uid)
         return False
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 from tcpdoctor.kernel.addresses import interface_indexes, read_vrfs
 from tcpdoctor.kernel.cgroups import find_cgroup_paths
 from tcpdoctor.kernel.kept_rows import KeptRows, with_owners
-from tcpdoctor.kernel.listing import WAYS, Way
+from tcpdoctor.kernel.listing import WAYS, Way, read_udp_sockets
 from tcpdoctor.kernel.namespaces import (
     Identity,
     asking_uid,
@@ -23,7 +23,6 @@ from tcpdoctor.kernel.namespaces import (
 )
 from tcpdoctor.kernel.owners import EveryHolder, find_every_holder
 from tcpdoctor.kernel.processes import Lineage, read_lineage, read_process
-from tcpdoctor.kernel.procnet import read_udp_sockets
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.redirects import Redirects, read_redirects
 from tcpdoctor.kernel.snapshot import (

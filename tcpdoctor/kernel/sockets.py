@@ -13,9 +13,18 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import compress, islice
 from typing import TypeAlias
 
-from tcpdoctor.kernel import procnet
 from tcpdoctor.kernel.kept_rows import Handle, KeptRows, handle_at
-from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, each_row, first_answer, list_rows
+from tcpdoctor.kernel.listing import (
+    WAYS,
+    Way,
+    add_proc_rows,
+    bound_reading,
+    decode_proc_line,
+    each_row,
+    first_answer,
+    list_rows,
+    read_proc_rows,
+)
 from tcpdoctor.kernel.namespaces import replayed
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Census, Connection, Detail, Established, Listener
@@ -138,7 +147,7 @@ def count_states(*, ways: Sequence[Way] = WAYS) -> Reading[StateCounts]:
     def look(way: Way) -> tuple[StateTally, bool]:
         tally = StateTally()
         if way is Way.PROC:
-            procnet.add_all(tally, None)
+            add_proc_rows(tally, None)
             return tally, False
         return tally, list_rows(way, _everything(), lambda rows: add_states(tally, rows))
 
@@ -213,7 +222,7 @@ def _count_everything(
 ) -> bool:
     """Walk all sockets once; True if the listing was interrupted."""
     if way is Way.PROC:
-        procnet.add_all(states, groups, established=marked)
+        add_proc_rows(states, groups, established=marked)
         return False
 
     def take(rows: Rows) -> None:
@@ -258,7 +267,7 @@ class Handles:
 def _look_closer(way: Way, marked: EstablishedTally[bytes]) -> Established:
     from tcpdoctor.kernel.closer_look import look_closer, take_apart  # counting alone does not need it
 
-    return take_apart(marked, procnet.decode_line) if way is Way.PROC else look_closer(marked)
+    return take_apart(marked, decode_proc_line) if way is Way.PROC else look_closer(marked)
 
 
 @replayed
@@ -284,7 +293,7 @@ def read_listeners(
 
         if way is not Way.PROC:
             return found, list_rows(way, request, take)
-        every = (row for row in procnet.read_rows() if isinstance(row, Listener))
+        every = (row for row in read_proc_rows() if isinstance(row, Listener))
         return [row for row in every if local_port in (None, row.local.port)], False
 
     answer = first_answer(ways, look)
@@ -519,7 +528,7 @@ def _detail_from_proc(
     request: Request, only: SocketFilter, bounds: Mapping[TcpState, int]
 ) -> Mapping[TcpState, Detail]:
     samples = {state: Sample[Connection](bound) for state, bound in bounds.items()}
-    for row in procnet.read_rows():
+    for row in read_proc_rows():
         if isinstance(row, Listener) or row.state not in samples or not only.accepts(row):
             continue
         local, remote = row.local.port, row.remote.port

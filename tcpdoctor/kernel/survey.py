@@ -12,7 +12,6 @@ from itertools import compress
 from typing import NamedTuple, TypeAlias
 
 from tcpdoctor.errors import KernelReadError
-from tcpdoctor.kernel import procnet
 from tcpdoctor.kernel.listing import (
     WAYS,
     Listing,
@@ -20,6 +19,7 @@ from tcpdoctor.kernel.listing import (
     bound_reading,
     first_answer,
     list_rows,
+    read_proc_rows,
     why_bound_not_listed,
     why_not_listed,
 )
@@ -302,7 +302,7 @@ class Roll:
         if not self._wanted.others:
             return
         if self._way is Way.PROC:
-            yield from filter(self._wanted.has, procnet.read_rows())
+            yield from filter(self._wanted.has, read_proc_rows())
             return
         request = self._wanted.request(WITH_INFO)
         listing = Listing(self._way, request)
@@ -370,7 +370,7 @@ def _inodes(way: Way, wanted: Wanted, *, keep: bool) -> tuple[tuple["array[int]"
     if not wanted.others:
         return (inodes, uids), False
     if way is Way.PROC:
-        for row in filter(wanted.has, procnet.read_rows()):
+        for row in filter(wanted.has, read_proc_rows()):
             if keep and row.inode:
                 inodes.append(row.inode)
                 uids.append(row.uid)

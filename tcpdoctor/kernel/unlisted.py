@@ -18,7 +18,7 @@ from contextlib import closing
 
 from tcpdoctor.kernel.counters import FEWEST_UNLISTED
 from tcpdoctor.kernel.descriptor_use import is_elsewhere
-from tcpdoctor.kernel.listing import WAYS, Way, first_answer, list_rows
+from tcpdoctor.kernel.listing import WAYS, Way, first_answer, list_rows, read_proc_rows
 from tcpdoctor.kernel.namespaces import replayed, sees_all_processes_of_machine
 from tcpdoctor.kernel.processes import (
     OUTSIDE,
@@ -27,7 +27,6 @@ from tcpdoctor.kernel.processes import (
     size_counts_descriptors,
     whether_all_are_seen,
 )
-from tcpdoctor.kernel.procnet import read_rows
 from tcpdoctor.kernel.reading import Missing, Reading, is_absent
 from tcpdoctor.kernel.snapshot import Connection, DeadSocket, DeadSockets, DeadUse, Endpoint
 from tcpdoctor.kernel.sock_diag import Request, Rows
@@ -90,7 +89,7 @@ def _listed_inodes() -> frozenset[int]:
 
     def look(way: Way) -> tuple[None, bool]:
         if way is Way.PROC:
-            found.update(row.inode for row in read_rows())
+            found.update(row.inode for row in read_proc_rows())
             return None, False
         return None, list_rows(way, Request(sum(1 << state for state in LISTED_STATES)), take)
 

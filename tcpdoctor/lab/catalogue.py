@@ -13,27 +13,23 @@ from tcpdoctor.lab import (
     limits,
     listening,
     loss,
-    proxying,
-    tracing,
 )
 from tcpdoctor.lab.scenario import Scenario
 
 _FAMILIES = (
-    closing,
-    close_wait,
-    ending,
-    binding,
-    connecting,
-    keepalive,
-    limits,
-    proxying,
-    config,
-    listening,
-    loss,
-    tracing,
+    closing.SCENARIOS,
+    close_wait.SCENARIOS,
+    ending.SCENARIOS,
+    binding.SCENARIOS,
+    connecting.SCENARIOS,
+    keepalive.SCENARIOS,
+    limits.SCENARIOS,
+    close_wait.PROXIED,
+    config.SCENARIOS,
+    listening.SCENARIOS,
+    loss.SCENARIOS,
+    ending.TRACED,
 )
 
-LAB: Mapping[str, Scenario] = {
-    scenario.name: scenario for family in _FAMILIES for scenario in family.SCENARIOS
-}
+LAB: Mapping[str, Scenario] = {scenario.name: scenario for family in _FAMILIES for scenario in family}
 """In the order in which they are told."""

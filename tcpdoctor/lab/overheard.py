@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from tcpdoctor.kernel.addresses import LocalAddresses, read_local_addresses
-from tcpdoctor.kernel.procnet import read_rows
+from tcpdoctor.kernel.listing import read_proc_rows
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener
 from tcpdoctor.kernel.states import TcpState
@@ -368,7 +368,7 @@ def read_there() -> There:
     """
     states: dict[tuple[Endpoint, Endpoint], str] = {}
     listening = set()
-    for row in read_rows():
+    for row in read_proc_rows():
         if isinstance(row, Listener):
             listening.add(row.local.port)
         elif isinstance(row, Connection):

@@ -1,19 +1,27 @@
 """Pasted text told apart by content, several forms behind each other.
 
 What people paste has been through terminals, chats and trackers: what those add is taken off before anything
-is read (`tcpdoctor.recordings.tidied`), and what a terminal cut in two is put together.
+is read (`tcpdoctor.recordings.pasted`), and what a terminal cut in two is put together.
+
+Two small forms are read here: settings as ``sysctl -a`` prints them, whole or in part, and how many sockets
+there are in each state, as a shell counts them, with the totals of ``ss -s``. Of
+``netstat -ant | awk '{print $6}' | sort | uniq -c`` and its kin the number stands before the word or
+(``awk '{++n[$1]} END ...'``) behind it. Words of the headings are counted along by such a line, ``Foreign``
+and ``established)`` of netstat and ``State`` of ss: they show that nothing was taken out before.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
 
-from tcpdoctor.errors import SnapshotError
-from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.errors import KernelReadError, SnapshotError
+from tcpdoctor.kernel.reading import Missing, Reading, Refused
+from tcpdoctor.kernel.snapshot import SysctlValue
+from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
+from tcpdoctor.kernel.sysctl import is_secret, parse_sysctl
 from tcpdoctor.kernel.text import clean
-from tcpdoctor.recordings.counts import COUNT_LINE, SUMMARY_LINE, read_counts, read_summary
 from tcpdoctor.recordings.lsof import LSOF_FIELD, LSOF_HEADER, LSOF_NOISE, LSOF_SOCKET, read_lsof
-from tcpdoctor.recordings.netstat import NETSTAT_HEADER, NETSTAT_NOISE, NETSTAT_SOCKET, read_netstat
+from tcpdoctor.recordings.netstat import NETSTAT_HEADER, NETSTAT_NOISE, NETSTAT_SOCKET, STATES, read_netstat
 from tcpdoctor.recordings.nstat import (
     is_conntrack_line,
     is_nstat_line,
@@ -21,11 +29,173 @@ from tcpdoctor.recordings.nstat import (
     read_counters_text,
     spelt_out,
 )
-from tcpdoctor.recordings.pasted import ASK_FOR_SS, Pasted, not_understood
+from tcpdoctor.recordings.pasted import (
+    ASK_FOR_SS,
+    Command,
+    Pasted,
+    command_in,
+    is_of_a_shell,
+    not_understood,
+    tidied,
+)
 from tcpdoctor.recordings.procfiles import kind_of_line, read_proc_text
-from tcpdoctor.recordings.settings import is_setting_line, read_settings_text
 from tcpdoctor.recordings.ss import SS_BARE, SS_HEADER, SS_SOCKET, SS_STARTS, ends_details, read_ss
-from tcpdoctor.recordings.tidied import Command, command_in, is_of_a_shell, tidied
+
+_ROOTS = "abi|crypto|debug|dev|fs|kernel|net|sunrpc|user|vm"
+_SETTING = re.compile(rf"((?:{_ROOTS})[./][\w.:@/-]+) = ?(.*)$")
+_REFUSED = re.compile(r"sysctl: permission denied on key ['\"]?([\w.:@/-]+?)['\"]?:?$", re.IGNORECASE)
+_NOISE = re.compile(r"sysctl: ")
+_WISH = re.compile(rf"\s*-?(?:{_ROOTS})[./][\w.:@/*-]+\s*=\s*\S")
+"""A line of a file of settings, which is not what is in force."""
+_WISHES = "KEY=VALUE as a file has it is not what is in force; ask for: sysctl -a"
+
+
+_ASK_SYSCTL = "ask for: sysctl -a"
+
+
+def is_setting_line(line: str) -> bool:
+    """Whether a line is one that ``sysctl`` prints."""
+    return bool(_SETTING.match(line) or _NOISE.match(line))
+
+
+def is_settings_text(text: str) -> bool:
+    """Whether a text begins with what ``sysctl -a`` prints."""
+    return any(_SETTING.match(line) for line in text[:65536].splitlines()[:20])
+
+
+def read_settings_text(text: str) -> Pasted:
+    """Read what ``sysctl`` printed, typed as a live look types it.
+
+    A key that it was refused, that does not hold what its name says, or that is there twice with different
+    values is Missing; secret keys are left out.
+    """
+    found: dict[str, Reading[SysctlValue]] = {}
+    leftover = []
+    lines = [line.rstrip("\r") for line in text.split("\n")]
+    edge = _edge(lines)
+    for line in lines:
+        if match := _SETTING.match(line):
+            _add(found, match[1], match[2], cut=len(line) == edge)
+        elif refused := _REFUSED.match(line):
+            found.setdefault(
+                refused[1], Refused(f"{clean(refused[1])}: sysctl was not allowed to read it; run it as root")
+            )
+        elif line.strip() and not _NOISE.match(line):
+            leftover.append(line)
+    notes = not_understood(leftover)
+    if any(map(_WISH.match, leftover)):
+        notes = (*notes, _WISHES)
+    return Pasted(form="sysctl", sysctls=found or Missing("the recording has no settings"), notes=notes)
+
+
+def _edge(lines: Sequence[str]) -> int:
+    """Where a terminal cut the lines, if several are as long as none is longer; else 0."""
+    longest = max(map(len, lines), default=0)
+    many = sum(len(line) == longest for line in lines) > 1
+    return longest if many and _NARROWEST <= longest <= _WIDEST else 0
+
+
+def _add(found: dict[str, Reading[SysctlValue]], name: str, text: str, *, cut: bool) -> None:
+    if is_secret(name):
+        return
+    value = Missing(f"{name} is cut in the recording; {_ASK_SYSCTL}") if cut else _typed(name, text)
+    earlier = found.get(name, value)
+    both = isinstance(earlier, Missing) or earlier == value
+    found[name] = value if both else Missing(f"{name} is in the recording twice, with different values")
+
+
+def _typed(name: str, text: str) -> Reading[SysctlValue]:
+    try:
+        return parse_sysctl(name, text.strip(), f"{name} in the recording")
+    except KernelReadError as error:
+        return Missing(str(error))
+
+
+_HEADINGS = ("Foreign", "Adresse", "Address", "established)", "servers)", "State", "Recv-Q", "stehende")
+_WORD = "|".join(sorted((*map(re.escape, (*STATES, *_HEADINGS)),), key=len, reverse=True))
+_SPELT = r"(?:FIN-WAIT-[12]|TIME-WAIT|CLOSE-WAIT|SYN-SENT|SYN-RECV|LAST-ACK|UNCONN)"
+COUNT_LINE = re.compile(rf"\s*(?:(\d{{1,9}})\s+({_WORD}|{_SPELT})|({_WORD}|{_SPELT})[\s:=]+(\d{{1,9}}))\s*$")
+"""A count and a state, in either order."""
+_ANY = re.compile(r"\s*(?:\d{1,9}\s+\S{1,60}|\S{1,60}\s+\d{1,9}|\d{1,9})\s*$")
+
+
+def read_counts(lines: Sequence[str], command: Command | None = None) -> Pasted:  # noqa: ARG001
+    """Read counts by state; a state that is not among them is not known, where not all were counted."""
+    counts: dict[TcpState, int] = {}
+    headings, leftover = False, []
+    for line in lines:
+        if (match := COUNT_LINE.match(line)) is None:
+            if line.strip() and not _ANY.match(line):
+                leftover.append(line)
+            continue
+        word, number = match[2] or match[3], int(match[1] or match[4])
+        state = STATES.get(word.upper().replace("-", "_"))
+        if state is None or state is TcpState.CLOSE:
+            headings = True
+        else:
+            counts[state] = counts.get(state, 0) + number
+    return Pasted(
+        "counts",
+        counts=_all_states(counts) if headings and TcpState.LISTEN in counts else counts,
+        every_socket=_whole(counts, headings=headings),
+        notes=not_understood(leftover),
+    )
+
+
+def _all_states(counts: dict[TcpState, int]) -> dict[TcpState, int]:
+    return {state: counts.get(state, 0) for state in COUNTED_STATES if state is not TcpState.BOUND}
+
+
+def _whole(counts: dict[TcpState, int], *, headings: bool) -> Reading[bool]:
+    if not headings:
+        return Missing(f"the counts may be of a part: no words of the headings are among them; {ASK_FOR_SS}")
+    if TcpState.LISTEN not in counts:
+        return Missing(f"listeners were not counted, so it is a part of the states; {ASK_FOR_SS}")
+    return True
+
+
+SUMMARY_LINE = re.compile(
+    r"\s*(?:Total: \d+|TCP:\s+\d+ \(estab \d+|Transport\s+Total\s+IP\s+IPv6"
+    r"|(?:\*|RAW|UDP|TCP|INET|FRAG)\s+(?:\d+|-)\s+(?:\d+|-)\s+(?:\d+|-)\s*$)"
+)
+"""A line of ``ss -s``."""
+_TCP = re.compile(
+    r"\s*TCP:\s+(\d{1,12}) \(estab (\d{1,12}), closed -?\d+, orphaned (\d{1,12}),"
+    r"(?: synrecv \d+,)? timewait (\d{1,12})(?:/\d+)?\)"
+)
+_FAMILIES = re.compile(r"\s*(TCP|UDP|RAW)\s+\d+\s+(\d{1,12})\s+(\d{1,12})\s*$")
+_USED = re.compile(r"\s*Total: (\d{1,12})")
+
+
+def read_summary(lines: Sequence[str], command: Command | None = None) -> Pasted:  # noqa: ARG001
+    """Read ``ss -s``: what it took from sockstat by the names there, and ``Tcp.CurrEstab``.
+
+    Its ``estab`` is CurrEstab, which counts CLOSE_WAIT too; its ``timewait`` counts the mini-sockets of
+    FIN_WAIT_2; its ``closed`` is a difference between sockets of the whole machine and those of one network
+    namespace. So none of them is a count by state.
+    """
+    sockstat: dict[str, int] = {}
+    counters: dict[str, int] = {}
+    leftover = []
+    for line in lines:
+        if match := _TCP.match(line):
+            total, established, orphans, stubs = map(int, match.groups())
+            sockstat.update({"TCP.orphan": orphans, "TCP.tw": stubs, "TCP.alloc": total - stubs})
+            counters["Tcp.CurrEstab"] = established
+        elif match := _FAMILIES.match(line):
+            sockstat[f"{match[1]}.inuse"] = int(match[2])
+            sockstat[f"{match[1]}6.inuse"] = int(match[3])
+        elif match := _USED.match(line):
+            sockstat["sockets.used"] = int(match[1])
+        elif line.strip() and not SUMMARY_LINE.match(line):
+            leftover.append(line)
+    return Pasted(
+        "ss",
+        counters=counters or Missing("the recording has no counters"),
+        sockstat=sockstat or Missing("the recording has no /proc/net/sockstat"),
+        notes=not_understood(leftover),
+    )
+
 
 _Kind: TypeAlias = Literal["ss", "summary", "netstat", "lsof", "counts", "proc", "counters", "settings"]
 

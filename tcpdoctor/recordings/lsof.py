@@ -14,8 +14,7 @@ from tcpdoctor.kernel.snapshot import Endpoint, Held, Holder
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.text import clean, decode
 from tcpdoctor.recordings.netstat import STATES
-from tcpdoctor.recordings.pasted import ASK_FOR_SS, Pasted, PastedSocket, not_understood
-from tcpdoctor.recordings.tidied import Command
+from tcpdoctor.recordings.pasted import ASK_FOR_SS, Command, Pasted, PastedSocket, not_understood
 
 LSOF_HEADER = re.compile(
     r"\s*COMMAND\s+PID\s+(?:TID\s+(?:TASKCMD\s+)?)?(?:PGID\s+)?(?:PPID\s+)?USER\s+FD\s+TYPE\s"

@@ -17,6 +17,7 @@ from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.recordings.pasted import (
     ASK_FOR_SS,
+    Command,
     Pasted,
     PastedSocket,
     cut_lines,
@@ -24,7 +25,6 @@ from tcpdoctor.recordings.pasted import (
     note_of_cut,
     seems_whole,
 )
-from tcpdoctor.recordings.tidied import Command
 
 STATE_WORDS = {
     TcpState.ESTABLISHED: "ESTABLISHED ESTAB VERBUNDEN ESTABLERT SPOJENO ESTABELECIDA ETABLERAD ESTABLECIDO "

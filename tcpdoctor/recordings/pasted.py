@@ -2,9 +2,17 @@
 
 A form is the output of one program (``ss``, ``netstat``, ``nstat``, ``sysctl``, ``lsof``) or a copy of a file
 of /proc. Each of them leaves things out: what it leaves out is Missing here, with what to ask for next.
+
+Before it is read a paste loses what terminals, mails, logs and trackers added to it: colours, quotation
+marks, fences, entities of HTML, line numbers, time stamps, indentation and prompts. What is taken off is
+known to be no part of what a program printed. The command line above it says what the printed text alone
+cannot: what was asked for, and whether all of the answer is there.
 """
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+import html
+import re
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from itertools import islice, pairwise
 from typing import Literal, Protocol
 
 from tcpdoctor.kernel.counters import CpuPackets
@@ -163,3 +171,217 @@ def seems_whole(sockets: Sequence[PastedSocket], *, headings: bool) -> Reading[b
         (family,) = families
         return Missing(f"all sockets listed are of IPv{family}, so it may be a part; {_ASK_COMMAND}")
     return True
+
+
+_COMMAND = re.compile(
+    r"(?:^\s{0,16}|[#$%>\u276f]\s?|\u279c\s{1,3}(?:\S{1,40}\s{1,3}){0,3}?|^\+{1,3} |^Every [\d.,]{1,9}s: )"
+    r"(?:(?:sudo|time|watch|nice|timeout|docker|podman|kubectl|oc|crictl|lxc|incus|nsenter|ip netns|ssh|LANG="
+    r"|LC_ALL=)\S{0,40}\s(?:[^|\s]{1,60}\s{1,4}){0,12}?){0,3}"
+    r"(?:/\S{0,60}/)?(?P<program>ss|netstat|lsof|nstat|sysctl|cat|head|tail|conntrack|sockstat)(?P<rest>\s.*|)$"
+)
+_ROOT = re.compile(r"\s{0,16}(?:\[?root@|#)|.*# ?(?:ss|netstat|lsof)\b|.*\bsudo ")
+_LONG = {
+    "all": "a",
+    "listening": "l",
+    "numeric": "n",
+    "programs": "p",
+    "processes": "p",
+    "timers": "o",
+    "options": "o",
+    "extend": "e",
+    "extended": "e",
+    "memory": "m",
+    "info": "i",
+    "tcp": "t",
+    "udp": "u",
+    "wide": "W",
+    "no-header": "H",
+    "oneline": "O",
+    "ipv4": "4",
+    "ipv6": "6",
+    "summary": "s",
+    "statistics": "s",
+    "bound-inactive": "B",
+    "inet": "4",
+    "inet6": "6",
+}
+_FILTERS = ("state", "exclude", "sport", "dport", "src", "dst", "(", "'(", '"(')
+
+
+class Command(NamedTuple):
+    """A command that was typed."""
+
+    program: str
+    letters: frozenset[str]
+    """Its short options; long ones as the letter that means the same."""
+    words: tuple[str, ...]
+    """What is no option: a filter, a file."""
+    through: str
+    """First program that its output went through, such as ``grep``; empty: none."""
+    by_root: bool
+    """The prompt or sudo says that root asked."""
+
+
+def command_in(line: str) -> Command | None:
+    """Return the command of a line that is one (with a prompt, with sudo, or bare), else None."""
+    if len(line) > 400 or (match := _COMMAND.search(line)) is None:
+        return None
+    rest = match["rest"]
+    if line.startswith("Every "):  # watch ends its heading with the host and the time
+        rest = re.split(r"\s{2,}|\.{3}", rest.strip(), maxsplit=1)[0]
+    own, *piped = rest.split("|")
+    letters: set[str] = set()
+    words = []
+    for word in own.split():
+        if word.startswith("--"):
+            letters.add(_LONG.get(word[2:].partition("=")[0], word))
+        elif word.startswith("-") and len(word) < 20:
+            letters.update(word[1:])
+        elif word.startswith((">", "2>")):
+            break
+        else:
+            words.append(word)
+    if not letters and "|" not in rest and not _asks(match["program"], words):
+        return None
+    through = next(iter(piped[0].split()), "") if piped else ""
+    return Command(match["program"], frozenset(letters), tuple(words), through, _ROOT.match(line) is not None)
+
+
+def _asks(program: str, words: list[str]) -> bool:
+    """Whether words without an option are a command, and no sentence that begins with a program's name."""
+    if program in ("cat", "head", "tail"):
+        return bool(words) and words[0].startswith(("/", "~", "."))
+    return not words or (program == "ss" and words[0] in _FILTERS)
+
+
+_COLOURS = re.compile(r"\x1b(?:\[[0-9;?]{0,20}[A-Za-z]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)|[()][A-Z0-9])")
+_ENTITY = re.compile(r"&(?:quot|apos|nbsp|gt|lt|amp|#\d{1,5}|#[xX][0-9a-fA-F]{1,4});")
+_ODD = (("\xa0", " "), ("\ufeff", ""), ("\u200b", ""))
+_QUOTE = re.compile(r"(?:> ?){1,9}(?=\S|\s|$)")
+_FENCE = re.compile(
+    r"\s*(?:(?:```|~~~)[\w-]{0,20}|\{(?:noformat|code|quote)(?::[^}]{0,20})?\}|(?:</?(?:pre|code)>)+|\(END\)|--More--.{0,20})\s*$"
+)
+_SHELL = re.compile(
+    r"\s{0,16}(?:\[?[\w.-]{1,40}@[\w.-]{1,70}[^#$%>]{0,80}[#$%>](?:\s.*)?|[#$%>\u276f]|\u279c\s.{0,80}|exit|logout|\(END\)"
+    r"|Last login: .*|Connection to \S+ closed\.|Script (?:started|done) on .*)$"
+)
+"""A prompt with nothing behind it that prints what is read here, and how a session begins and ends."""
+_NUMBERED = re.compile(
+    r"\s{0,6}\d{1,6}(?::|\t)\s{0,2}(?=(?:(?:tcp|udp)6?|[A-Z][A-Z-]{4,9}[12]?)\s+(?:[A-Z]+\s+)?\d+\s+\d+\s)"
+)
+"""The number of the line, as ``grep -n`` and ``cat -n`` print it before a socket."""
+_NUMBER = re.compile(r"\s{0,6}(\d{1,7})(?:\t|:(?! [0-9A-F]{8})|$)")
+"""The same before anything but a row of /proc/net/tcp, which has a number of its own."""
+_STAMP = re.compile(
+    r"(?:\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?: ?Z|[+-]\d\d:?\d\d)?\]?"
+    r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d)"
+    r"(?: (?=\S+ [\w./@-]{1,60}(?:\[\d{1,8}\])?:(?: |$))\S+ [^:]{1,70}:)?(?: |$)"
+)
+"""When a line was printed, from ``ts``, journald or syslog, which name host and program too."""
+_BAR = re.compile(r"(?:[\w.-]{1,40} {0,20})?\|(?: |$)")
+"""A quotation of some mailers, and the container in front of what it printed."""
+_INDENTED = re.compile(
+    r"([ \t]+)(?:State\s+Recv-Q|Netid\s+State|Recv-Q\s+Send-Q|Proto\s+Recv-Q|COMMAND\s+PID|Active Internet"
+    r"|Every \d|[$#] \S|(?:ESTAB|LISTEN|[A-Z]{3,5}-[A-Z]{3,4}(?:-[12])?)\s+\d+\s+\d+"
+    r"|(?:tcp|udp)6?\s+(?:\d+\s+\d+|[A-Z])"
+    r"|#kernel|cpu=\d+\s+\w+=|(?:Tcp|Udp|Ip|Icmp)\w*(?::\s*$|:(?: +[A-Za-z]\w*){2}|\w\s+\d+\s+\d)"
+    r"|sockets: used"
+    r"|(?:net|fs|kernel|vm|abi|debug|dev)\.[\w./-]+ ?= ?|==> /"
+    r"|[0-9a-f]{8} [0-9a-f]{8} | {2}sl  local_address)"
+)
+"""What no program indents, with what somebody put before all of it."""
+_INITIALS = frozenset("SNRPCAE$#LTtuFKcUIsnfkvad=lbe0123456789")
+_BLANKS = (" ", "\t")
+_LEADING = frozenset(" \t0123456789")
+_SAMPLE = 400
+_MOST = 0.9
+"""Share of lines that have something in front of them where all were printed so."""
+
+
+def tidied(text: str) -> Iterator[str]:
+    """Yield the lines of a paste as the programs printed them, blanks at their ends taken off."""
+    text = _plain(text)
+    fronts = _fronts(text)
+    margin = _Margin()
+    for line in _lines(text):
+        if line[:1] == ">" and (match := _QUOTE.match(line)):
+            line = line[match.end() :]
+        for front in fronts:
+            line = front.sub("", line, count=1)
+        if len(line) >= 40 or not _FENCE.match(line):
+            yield margin.taken_off(line) if margin.width or line[:1] in _LEADING else line
+
+
+class _Margin:
+    """What stands before each line of a block: blanks, or the number of the line."""
+
+    def __init__(self) -> None:
+        self._indent = ""
+        self.width = 0
+
+    def taken_off(self, line: str) -> str:
+        """Return the next line without it."""
+        if self.width:
+            if line.startswith(self._indent):
+                line = line[self.width :]
+            elif line:
+                self.width = 0
+        if line[:1] in _BLANKS:
+            if not self.width and line.lstrip()[:1] in _INITIALS and (match := _INDENTED.match(line)):
+                self._indent, self.width = match[1], len(match[1])
+                return line[self.width :]
+            return _NUMBERED.sub("", line, count=1) if line[:2] == "  " else line
+        return _NUMBERED.sub("", line, count=1) if line[:1].isdecimal() else line
+
+
+def _plain(text: str) -> str:
+    """A text without colours, entities and odd blanks."""
+    if "\x1b" in text:
+        text = _COLOURS.sub("", text)
+    if "&" in text and _ENTITY.search(text):
+        text = _ENTITY.sub(_character, _ENTITY.sub(_character, text))  # some trackers do it twice
+    for odd, plain in _ODD:
+        if odd in text:
+            text = text.replace(odd, plain)
+    return text
+
+
+def is_of_a_shell(line: str) -> bool:
+    """Whether a line is a prompt, or how a session began or ended: nothing that a program printed."""
+    return len(line) < 400 and _SHELL.match(line) is not None
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines; of one that a pager has overwritten, what was seen last."""
+    place, end = 0, len(text)
+    overwritten = "\r" in text
+    while place < end:
+        after = text.find("\n", place)
+        after = end if after < 0 else after
+        line = text[place:after].rstrip()
+        place = after + 1
+        yield line.rpartition("\r")[2] if overwritten else line
+
+
+def _character(match: "re.Match[str]") -> str:
+    return html.unescape(match[0])
+
+
+def _fronts(text: str) -> list["re.Pattern[str]"]:
+    """What stands before all lines but a few, and is to be taken off in this order."""
+    sample = [line for line in islice(_lines(text), _SAMPLE) if line]
+    found = []
+    for front in (_BAR, _STAMP, _NUMBER):
+        matches = [match for line in sample if (match := front.match(line))]
+        if not matches or len(matches) < _MOST * len(sample):
+            continue
+        if front is _NUMBER and not _rises([int(match[1]) for match in matches]):
+            continue
+        found.append(front)
+        sample = [front.sub("", line, count=1) for line in sample]
+    return found
+
+
+def _rises(numbers: Iterable[int]) -> bool:
+    told = list(numbers)
+    return len(told) > 1 and all(one < another for one, another in pairwise(told))

@@ -17,7 +17,7 @@ from tcpdoctor.kernel.counters import (
     parse_sockstat,
     parse_softnet,
 )
-from tcpdoctor.kernel.procnet import decode_line, decode_udp_line
+from tcpdoctor.kernel.listing import decode_proc_line, decode_udp_line
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, NotHeld, UdpSocket
 from tcpdoctor.kernel.states import TcpState, Timer
@@ -160,7 +160,7 @@ class _ProcParts:
             return
         row = line.encode("ascii", "replace")
         try:
-            found = _udp_socket(decode_udp_line(row)) if is_udp else _tcp_socket(decode_line(row))
+            found = _udp_socket(decode_udp_line(row)) if is_udp else _tcp_socket(decode_proc_line(row))
             self.sockets.append(found)
         except (KernelReadError, ValueError, IndexError):
             self._odd += 1

@@ -28,6 +28,7 @@ from tcpdoctor.kernel.text import clean
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.recordings.pasted import (
     ASK_FOR_SS,
+    Command,
     Pasted,
     PastedSocket,
     Unread,
@@ -36,7 +37,6 @@ from tcpdoctor.recordings.pasted import (
     note_of_cut,
     seems_whole,
 )
-from tcpdoctor.recordings.tidied import Command
 
 _STATES = {
     "ESTAB": TcpState.ESTABLISHED,

@@ -4,9 +4,8 @@ import pytest
 
 from tcpdoctor.answers.finding import told_finding
 from tcpdoctor.answers.port import PortQuestion, finish
-from tcpdoctor.diagnosis.bind_target import Target
 from tcpdoctor.diagnosis.finding import Diagnosis
-from tcpdoctor.diagnosis.port import answer, with_probes
+from tcpdoctor.diagnosis.port import Target, answer, with_probes
 from tcpdoctor.kernel.bind_rules import Probe
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.reading import Missing

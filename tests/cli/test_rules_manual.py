@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tcpdoctor.diagnosis.body import EXPECTATIONS, FORMS
+from tcpdoctor.diagnosis.closure import LIMIT_UNITS, UNITS
 from tcpdoctor.diagnosis.expression import CALLS
 from tcpdoctor.diagnosis.lint import LONGEST_TITLE, lint_rule
 from tcpdoctor.diagnosis.rule import FIRES, KEYS, STATUSES, parse_rule, read_body
-from tcpdoctor.diagnosis.tree import LIMIT_UNITS, UNITS
 from tcpdoctor.facts.subject import Scope
 
 PAGE = (Path(__file__).parents[2] / "man" / "tcpdoctor-rules.5").read_text(encoding="utf-8")

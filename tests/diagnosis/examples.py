@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from tcpdoctor.diagnosis.expression import Context
 from tcpdoctor.diagnosis.rule import Rule, parse_rule
-from tcpdoctor.facts.fact import Fact
-from tcpdoctor.facts.subject import Scope, Subject
+from tcpdoctor.facts.subject import Fact, Scope, Subject
 from tcpdoctor.facts.value import BYTE, COUNT, PAGE, RATIO, SECOND, Dimension, Value
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tcpdoctor.diagnosis.bind_target import (
+from tcpdoctor.diagnosis.port import (
     Target,
     effective_v6only,
     find_obstacle,

@@ -8,9 +8,8 @@ from types import SimpleNamespace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcpdoctor.diagnosis.closure import compile_condition
+from tcpdoctor.diagnosis.closure import UNITS, compile_condition
 from tcpdoctor.diagnosis.expression import parse_condition
-from tcpdoctor.diagnosis.tree import UNITS
 from tcpdoctor.facts.value import Ages, Growth, Range
 from tcpdoctor.kernel.reading import Missing
 from tests.diagnosis.examples import CONTEXT, FACTS, LIMIT_VALUES

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tcpdoctor.diagnosis.closure import Comparison, Constant, Every, Gauge, Text
 from tcpdoctor.diagnosis.expression import MAX_LENGTH, Context, parse_condition, parse_quantity
-from tcpdoctor.diagnosis.tree import Comparison, Constant, Every, Gauge, Text
 from tcpdoctor.errors import RuleError
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.value import BYTE, COUNT, PER_SECOND, RATIO, SECOND, Dimension

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LANGUAGE = ("tree", "expression", "closure", "judge")
+LANGUAGE = ("expression", "closure", "judge")
 FORMAT = ("table", "rule", "body", "library", "trial", "tell", "measure")
 TESTS = (
     "closure",

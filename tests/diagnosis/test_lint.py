@@ -6,8 +6,7 @@ from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis.lint import lint_facts, lint_rule, lint_together, recorded_complaints
 from tcpdoctor.diagnosis.rule import parse_rule, read_body
 from tcpdoctor.diagnosis.trial import failures
-from tcpdoctor.facts.fact import Fact
-from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.subject import Fact, Scope
 from tcpdoctor.facts.value import COUNT
 from tcpdoctor.knowledge.hosts import recorded_hosts
 from tests.diagnosis.examples import RULE, rule

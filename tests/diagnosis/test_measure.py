@@ -3,11 +3,11 @@
 import pytest
 
 from tcpdoctor.answers.rules import shipped_texts
+from tcpdoctor.diagnosis.closure import facts_of
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.library import load_library
 from tcpdoctor.diagnosis.measure import measures
 from tcpdoctor.diagnosis.rule import measured
-from tcpdoctor.diagnosis.tree import facts_of
 from tcpdoctor.facts.subject import Scope, Subject
 from tcpdoctor.facts.value import Ages, Growth, Range
 from tcpdoctor.kernel.reading import Missing

@@ -2,9 +2,8 @@
 
 import pytest
 
-from tcpdoctor.diagnosis.bind_target import Target
 from tcpdoctor.diagnosis.custody import custody_of
-from tcpdoctor.diagnosis.port import BindAnswer, answer, with_probes
+from tcpdoctor.diagnosis.port import BindAnswer, Target, answer, with_probes
 from tcpdoctor.diagnosis.port_advice import advise, conclude
 from tcpdoctor.diagnosis.port_verdict import verdict, why
 from tcpdoctor.kernel.addresses import LocalAddresses, LocalPrefix

@@ -1,7 +1,7 @@
 """What can be said of a checked tree without evaluating it."""
 
+from tcpdoctor.diagnosis.closure import Constant, facts_of, walk
 from tcpdoctor.diagnosis.expression import parse_condition
-from tcpdoctor.diagnosis.tree import Constant, facts_of, walk
 from tests.diagnosis.examples import CONTEXT
 
 TEXT = """

@@ -7,9 +7,8 @@ import pytest
 from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis.evaluate import diagnose_subjects
 from tcpdoctor.facts import destinations, listeners
-from tcpdoctor.facts.fact import TEXT
 from tcpdoctor.facts.host import HostFacts, subjects_of
-from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.subject import TEXT, Scope
 from tcpdoctor.facts.value import Ages
 from tests.facts.samples import many_destinations, many_listeners
 

@@ -1,7 +1,6 @@
 """Which facts hang on owners: found out by taking the owners away, and none may be forgotten."""
 
-from tcpdoctor.facts.fact import OWNED_FACTS
-from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.subject import OWNED_FACTS, Scope
 from tcpdoctor.facts.vocabulary import find_fact, own_facts
 from tcpdoctor.kernel.closer_look import PENDING
 from tcpdoctor.kernel.snapshot import Census, Destination, DestinationUse, Detail, Endpoint, Owned

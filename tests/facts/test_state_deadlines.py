@@ -4,19 +4,17 @@ import pytest
 
 from tcpdoctor.facts.deadlines import (
     AT_ONCE,
+    DEADLINE_STATES,
+    DEADLINE_SYSCTLS,
     NEVER,
+    assumed_rto,
+    deadlines_of_sysctl,
     fin_wait_2_orphan_life,
     orphan_retry_life,
     owned_retry_life,
+    state_deadlines,
     syn_sent_life,
     time_wait_life,
-)
-from tcpdoctor.facts.state_deadlines import (
-    DEADLINE_STATES,
-    DEADLINE_SYSCTLS,
-    assumed_rto,
-    deadlines_of_sysctl,
-    state_deadlines,
 )
 from tcpdoctor.kernel.reading import Missing
 

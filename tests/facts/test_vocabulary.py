@@ -3,8 +3,7 @@
 import pytest
 
 from tcpdoctor.facts.counter_facts import COUNTER_FACTS, GAUGES, NOT_FACTS, UNITS
-from tcpdoctor.facts.fact import AGES, COUNTER, GAUGE, TEXT, Fact
-from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.subject import AGES, COUNTER, GAUGE, TEXT, Fact, Scope
 from tcpdoctor.facts.sysctl_facts import NOT_READ, PARTS, SYSCTL_FACTS
 from tcpdoctor.facts.value import BYTE, COUNT, PAGE, PER_SECOND, RATIO, SECOND
 from tcpdoctor.facts.vocabulary import fact_names, find_fact, own_facts

@@ -26,8 +26,8 @@ from tcpdoctor.kernel.counters import (
     parse_sockstat,
     parse_softnet,
 )
+from tcpdoctor.kernel.listing import decode_proc_line
 from tcpdoctor.kernel.processes import parse_descriptor_limit, parse_start_time, parse_status
-from tcpdoctor.kernel.procnet import decode_line
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.recorded import (
     FORMAT,
@@ -47,12 +47,11 @@ from tcpdoctor.kernel.sysctl import parse_sysctl
 from tcpdoctor.kernel.sysctl_files import Reader, read_lines
 from tcpdoctor.recordings.archive import gather
 from tcpdoctor.recordings.assembled import Circumstances, assemble
-from tcpdoctor.recordings.forms import read_forms
+from tcpdoctor.recordings.forms import read_forms, read_settings_text
 from tcpdoctor.recordings.nstat import read_counters_text
 from tcpdoctor.recordings.opened import open_recording
 from tcpdoctor.recordings.procfiles import read_proc_text
 from tcpdoctor.recordings.recording import Recording, pack_snapshot, unpack_snapshot
-from tcpdoctor.recordings.settings import read_settings_text
 from tcpdoctor.recordings.sosreport import AT_TOP, is_wanted, namespaces_in, recording_of
 from tcpdoctor.recordings.source import Source
 from tests.facts.samples import CONNECTION, LISTENER, once, snapshot
@@ -263,7 +262,7 @@ TARGETS: dict[str, Target] = {
         (pack(FORMAT, LastRun, LastRun("boot", as_earlier(snapshot()), (TOLD,))),),
     ),
     "netlink row": Target(decode_row, (KernelReadError,), (DIAG,)),
-    "proc net tcp": Target(decode_line, (KernelReadError,), (TCP,)),
+    "proc net tcp": Target(decode_proc_line, (KernelReadError,), (TCP,)),
     "snmp": Target(
         text(lambda text: parse_paired_lines(text, SOURCE)),
         (KernelReadError,),

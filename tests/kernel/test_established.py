@@ -6,8 +6,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcpdoctor.kernel import procnet
 from tcpdoctor.kernel.closer_look import take_apart
+from tcpdoctor.kernel.listing import add_proc_rows, decode_proc_line
 from tcpdoctor.kernel.snapshot import Endpoint
 from tcpdoctor.kernel.sock_diag import ROW, Rows
 from tcpdoctor.kernel.sock_diag_rows import add_established, decode_row
@@ -140,8 +140,8 @@ def test_lines_of_proc_are_marked_as_rows_are(tmp_path):
     ]
     (tmp_path / "tcp").write_bytes(b"  sl  heading\n" + b"".join(lines))
     tally = EstablishedTally[bytes]()
-    procnet.add_all(StateTally(), None, str(tmp_path), established=tally)
-    marked = take_apart(tally, procnet.decode_line)
+    add_proc_rows(StateTally(), None, str(tmp_path), established=tally)
+    marked = take_apart(tally, decode_proc_line)
     assert (marked.no_timer, marked.retransmitting, marked.keepalive, marked.probing) == (2, 1, 1, 2)
     assert [row.retransmits for row in marked.unanswered.connections] == [6, 11]
     assert [row.remote.port for row in marked.closed_window.connections] == [40002]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcpdoctor.errors import KernelReadError
-from tcpdoctor.kernel import procnet
+from tcpdoctor.kernel.listing import add_proc_rows, read_proc_rows
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection, Destination, DestinationUse, Endpoint, Listener, NotHeld
 from tcpdoctor.kernel.states import TcpState, Timer
@@ -28,7 +28,7 @@ def root(tmp_path: Path) -> str:
 
 
 def test_a_listener_has_a_queue_but_no_limit(root):
-    found = next(row for row in procnet.read_rows(root) if isinstance(row, Listener))
+    found = next(row for row in read_proc_rows(root) if isinstance(row, Listener))
     assert found.local == Endpoint("127.0.0.1", 37739)
     assert (found.accept_queue, found.inode, found.cookie) == (3, 1910591, 0)
     untold = Missing(
@@ -38,14 +38,14 @@ def test_a_listener_has_a_queue_but_no_limit(root):
 
 
 def test_a_minisocket_is_one(root):
-    found = list(procnet.read_rows(root))[2]
+    found = list(read_proc_rows(root))[2]
     assert isinstance(found, Connection)
     assert found.minisocket
     assert (found.state, found.expires, found.owner) == (TcpState.TIME_WAIT, 59.99, NotHeld())
 
 
 def test_queues_retransmissions_and_uid_are_where_they_belong(root):
-    rows = list(procnet.read_rows(root))
+    rows = list(read_proc_rows(root))
     assert rows[1].uid == 1000
     assert isinstance(rows[3], Connection)
     assert (rows[3].state, rows[3].timer, rows[3].expires) == (TcpState.SYN_RECV, Timer.RETRANSMIT, 0.99)
@@ -56,7 +56,7 @@ def test_queues_retransmissions_and_uid_are_where_they_belong(root):
 
 
 def test_an_ipv6_address_is_read_word_by_word(root):
-    listener, connection = list(procnet.read_rows(root))[5:]
+    listener, connection = list(read_proc_rows(root))[5:]
     assert listener.local == Endpoint("::1", 36635)
     assert isinstance(connection, Connection)
     assert (connection.family, connection.local.address) == (6, "::ffff:127.0.0.1")
@@ -64,7 +64,7 @@ def test_an_ipv6_address_is_read_word_by_word(root):
 
 def test_states_ports_and_destinations_are_counted(root):
     states, groups = StateTally(), GroupTally((32768, 60999), [37739, 36635, 36731])
-    procnet.add_all(states, groups, root)
+    add_proc_rows(states, groups, root)
     assert states.by_state[TcpState.LISTEN] == 2
     assert groups.by_port(states)[TcpState.SYN_RECV, 37739] == 1
     assert groups.by_destination() == {
@@ -75,12 +75,12 @@ def test_states_ports_and_destinations_are_counted(root):
 
 def test_a_kernel_without_ipv6_has_no_second_file(root):
     (Path(root) / "tcp6").unlink()
-    assert len(list(procnet.read_rows(root))) == 5
+    assert len(list(read_proc_rows(root))) == 5
 
 
 def test_a_missing_table_is_the_callers_to_explain(tmp_path):
     with pytest.raises(FileNotFoundError):
-        list(procnet.read_rows(str(tmp_path)))
+        list(read_proc_rows(str(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def test_a_missing_table_is_the_callers_to_explain(tmp_path):
 def test_a_line_that_makes_no_sense_is_named(root, line):
     (Path(root) / "tcp").write_text(TCP + line + "\n")
     with pytest.raises(KernelReadError, match="/proc/net/tcp near line 2"):
-        list(procnet.read_rows(root))
+        list(read_proc_rows(root))
     with pytest.raises(KernelReadError, match="/proc/net/tcp near line 2"):
-        procnet.add_all(StateTally(), GroupTally((1, 65535), []), root)
+        add_proc_rows(StateTally(), GroupTally((1, 65535), []), root)
 
 
 @given(st.binary(max_size=200), st.integers(0, len(TCP)))
@@ -107,7 +107,7 @@ def test_garbled_tables_raise_nothing_but_a_read_error(tmp_path_factory, junk, a
     folder = tmp_path_factory.mktemp("net")
     (folder / "tcp").write_bytes(TCP.encode()[:at] + junk + TCP.encode()[at:])
     complaints = []
-    for read in (lambda: list(procnet.read_rows(str(folder))), lambda: count(str(folder))):
+    for read in (lambda: list(read_proc_rows(str(folder))), lambda: count(str(folder))):
         try:
             read()
         except KernelReadError as error:
@@ -117,5 +117,5 @@ def test_garbled_tables_raise_nothing_but_a_read_error(tmp_path_factory, junk, a
 
 def count(root: str) -> None:
     states, groups = StateTally(), GroupTally((1, 65535), [])
-    procnet.add_all(states, groups, root)
+    add_proc_rows(states, groups, root)
     groups.by_destination()

@@ -3,7 +3,7 @@
 import pytest
 
 from tcpdoctor.errors import KernelReadError
-from tcpdoctor.kernel.procnet import decode_udp_line, read_udp_sockets
+from tcpdoctor.kernel.listing import decode_udp_line, read_udp_sockets
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Endpoint, NotHeld
 from tests.kernel.recordings import needs_little_endian

@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.facts.state_deadlines import DEADLINE_SYSCTLS, state_deadlines
+from tcpdoctor.facts.deadlines import DEADLINE_SYSCTLS, state_deadlines
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.knowledge import resource
 from tcpdoctor.knowledge.error_pages import error_names, find_error

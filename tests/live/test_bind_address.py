@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tcpdoctor.diagnosis.bind_target import find_obstacle, parse_target
+from tcpdoctor.diagnosis.port import find_obstacle, parse_target
 from tcpdoctor.kernel.addresses import read_local_addresses
 from tcpdoctor.kernel.bind_rules import read_bind_rules
 from tcpdoctor.kernel.reading import Missing

@@ -11,8 +11,7 @@ import socket
 from collections import Counter
 
 from tcpdoctor.diagnosis.bind import ATTEMPTS
-from tcpdoctor.diagnosis.bind_target import Target
-from tcpdoctor.diagnosis.port import answer
+from tcpdoctor.diagnosis.port import Target, answer
 from tcpdoctor.kernel.listing import lists_bound_sockets
 from tcpdoctor.kernel.port_evidence import PortEvidence, read_port_evidence, seen_by
 from tcpdoctor.kernel.reading import Missing

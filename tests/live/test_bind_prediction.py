@@ -13,9 +13,8 @@ from typing import NamedTuple
 import pytest
 
 from tcpdoctor.diagnosis.bind import ATTEMPTS, Flag, predict
-from tcpdoctor.diagnosis.bind_target import Target, find_obstacle
 from tcpdoctor.diagnosis.occupants import connected_sockets, listening_sockets
-from tcpdoctor.diagnosis.port import answer, wanted_socket
+from tcpdoctor.diagnosis.port import Target, answer, find_obstacle, wanted_socket
 from tcpdoctor.kernel.listing import WAYS as WAYS_TO_LIST
 from tcpdoctor.kernel.listing import Way, lists_bound_sockets
 from tcpdoctor.kernel.port_evidence import PortEvidence, read_port_evidence

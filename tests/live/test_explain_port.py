@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from tcpdoctor.diagnosis.bind_target import parse_target
-from tcpdoctor.diagnosis.port import answer
+from tcpdoctor.diagnosis.port import answer, parse_target
 from tcpdoctor.diagnosis.port_verdict import verdict
 from tcpdoctor.kernel.port_evidence import read_port_evidence
 from tests.cli.command import COMMAND, complaint, environment, tcpdoctor

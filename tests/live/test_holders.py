@@ -512,9 +512,8 @@ def test_process_1_of_another_pid_namespace_is_a_containers_systemd(in_namespace
 
 def an_heir_of_a_connection() -> tuple[bool, str]:
     """A server has ended; a child of it that never used the connection still has it."""
-    from tcpdoctor.diagnosis.bind_target import Target
     from tcpdoctor.diagnosis.custody import custody_of
-    from tcpdoctor.diagnosis.port import answer
+    from tcpdoctor.diagnosis.port import Target, answer
     from tcpdoctor.diagnosis.port_advice import advise
 
     server = socket.create_server(("127.0.0.1", PORT))

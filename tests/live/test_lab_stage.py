@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from tcpdoctor.lab.pairs import NeverCameError
-from tcpdoctor.lab.scenario import Scenario, Scene, Step
-from tcpdoctor.lab.stage import Ended, Looked, Opened, Reached, Refused, Stage
+from tcpdoctor.lab.scenario import Ended, Looked, Opened, Reached, Refused, Scenario, Scene, Stage, Step
 from tests.terminal import OnTerminal
 
 from .test_private_namespace import is_running

@@ -7,8 +7,7 @@ from itertools import combinations
 import pytest
 
 from tcpdoctor.lab.catalogue import LAB
-from tcpdoctor.lab.scenario import Broken, Scene
-from tcpdoctor.lab.stage import Ended, Looked, Refused, Stage
+from tcpdoctor.lab.scenario import Broken, Ended, Looked, Refused, Scene, Stage
 
 from .checks import Finding, Report, check
 

@@ -22,8 +22,7 @@ from tcpdoctor.diagnosis.library import Config, Library, Override, load_library
 from tcpdoctor.kernel.live import look_lightly, take_samples, take_snapshot
 from tcpdoctor.kernel.snapshot import Samples
 from tcpdoctor.lab.catalogue import LAB
-from tcpdoctor.lab.scenario import Broken, Cured
-from tcpdoctor.lab.stage import Ended, Looked, Refused, Stage
+from tcpdoctor.lab.scenario import Broken, Cured, Ended, Looked, Refused, Stage
 from tcpdoctor.recordings.opened import open_looks
 
 PROC = ("tcp", "tcp6", "netstat", "snmp", "snmp6", "sockstat", "sockstat6", "softnet_stat")

@@ -7,11 +7,11 @@ import pytest
 
 from tcpdoctor.lab.binding import bound_to_any, try_bind, try_connect
 from tcpdoctor.lab.catalogue import LAB
+from tcpdoctor.lab.close_wait import half_closed_pairs
 from tcpdoctor.lab.closing import time_wait
 from tcpdoctor.lab.connecting import server_time_wait
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import listen
-from tcpdoctor.lab.proxying import half_closed_pairs
 
 from .checks import check, evidence, findings, lines_of, severities, the_finding
 from .scenes import scenes_of

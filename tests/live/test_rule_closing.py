@@ -12,6 +12,7 @@ import pytest
 
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.catalogue import LAB
+from tcpdoctor.lab.close_wait import half_closed_pairs
 from tcpdoctor.lab.closing import (
     close_wait,
     close_wait_not_accepted,
@@ -30,7 +31,6 @@ from tcpdoctor.lab.pairs import (
     wait_for_state,
     wait_until,
 )
-from tcpdoctor.lab.proxying import half_closed_pairs
 
 from .checks import check, evidence, findings, lines_of, only_finding, reason_unchecked, severities
 from .scenes import disease_of

@@ -9,8 +9,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from tcpdoctor.diagnosis.bind import ATTEMPTS
-from tcpdoctor.diagnosis.bind_target import Target
-from tcpdoctor.diagnosis.port import answer
+from tcpdoctor.diagnosis.port import Target, answer
 from tcpdoctor.kernel.port_evidence import read_port_evidence, seen_by
 from tcpdoctor.lab.namespace import write_sysctl
 from tests.live.port_holders import IPV6_V6ONLY, SO_BINDTODEVICE, acting_as

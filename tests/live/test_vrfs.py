@@ -4,8 +4,7 @@ import errno
 import socket
 import subprocess
 
-from tcpdoctor.diagnosis.bind_target import Target
-from tcpdoctor.diagnosis.port import answer
+from tcpdoctor.diagnosis.port import Target, answer
 from tcpdoctor.kernel.addresses import read_vrfs
 from tcpdoctor.kernel.port_evidence import read_port_evidence
 from tcpdoctor.lab.namespace import write_sysctl

@@ -7,7 +7,7 @@ import pytest
 
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sysctl import read_sysctls
-from tcpdoctor.recordings.settings import is_settings_text, read_settings_text
+from tcpdoctor.recordings.forms import is_settings_text, read_settings_text
 
 SAMPLE = (Path(__file__).parent / "samples" / "sysctl-a.txt").read_text()
 
