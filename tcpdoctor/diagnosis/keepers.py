@@ -12,6 +12,7 @@ from itertools import pairwise
 from tcpdoctor.diagnosis.stopping import (
     Case,
     Stop,
+    client_of,
     is_main_program,
     name_container,
     program_of,
@@ -117,11 +118,7 @@ def _conmon(case: Case) -> Stop:
     crio = (watched is not None and watched.runtime == "cri-o") or any("crio" in a for a in arguments)
     crio = crio or bool(name and name.startswith("k8s_"))
     box = Container("cri-o" if crio else "podman", number or name or "CONTAINER", user=_owner(case))
-    stop, restart = stop_container(box, case.asker.uid)
-    if name and not crio:
-        short, quoted = shlex.quote(box.short), shlex.quote(name)
-        stop = tuple(command.replace(f" {short}", f" {quoted}") for command in stop)
-        restart = restart.replace(f" {short}", f" {quoted}") if restart else None
+    stop, restart = stop_container(box, case.asker.uid, called=None if crio else name)
     known = name or number
     role = f"keeps {name_container(box)}{f' ({name})' if name else ''}" if known else "keeps a container"
     unit = case.unit
@@ -159,7 +156,7 @@ def _rootless(case: Case) -> Stop:
     box = Container("docker" if docker else "podman", "CONTAINER", user=_owner(case))
     box = served if isinstance(served, Container) else box
     stop, _ = stop_container(box, case.asker.uid)
-    client = stop[0].partition(" stop ")[0]
+    client = client_of(box, case.asker.uid)
     look = f"{client} ps --filter publish={case.asker.port or 'PORT'}" if docker else f"{client} port --all"
     whose = f"of uid {_owner(case)}" if _owner(case) else "of root"
     container = f"{name_container(box)} {whose}" if known else f"a container {whose}"

@@ -270,11 +270,12 @@ VIRTUAL_MACHINES = ("libvirt", "libvirt-ch", "libvirt-xen", "proxmox", "firecrac
 
 
 def stop_container(
-    box: Container, asker: int, ancestors: Sequence[Kin] = ()
+    box: Container, asker: int, ancestors: Sequence[Kin] = (), called: str | None = None
 ) -> tuple[tuple[str, ...], str | None]:
     """Return the commands that stop a container, and the one that restarts it.
 
-    None where the runtime is not known. What a scheduler made (ECS, Kubernetes) is not restarted by hand.
+    It is named as it is `called`, if that is known. None where the runtime is not known. What a scheduler
+    made (ECS, Kubernetes) is not restarted by hand.
     """
     if box.task is not None and box.runtime in ("docker", "ecs"):
         return (f"aws ecs stop-task --cluster CLUSTER --task {shlex.quote(box.task)}",), None
@@ -283,7 +284,7 @@ def stop_container(
     stop, restart = _COMMANDS.get(runtime, (None, None))
     if stop is None:
         return (), None
-    filled = {"su": _as_its_user(box, asker), "name": _typed_name(box)}
+    filled = {"su": _as_its_user(box, asker), "name": shlex.quote(called) if called else _typed_name(box)}
     restart = None if box.pod is not None and runtime != "podman" else restart
     return (stop.format(**filled),), restart.format(**filled) if restart else None
 
@@ -301,6 +302,11 @@ def _as_its_user(box: Container, asker: int) -> str:
     if box.runtime == "docker":
         return f"DOCKER_HOST=unix:///run/user/{user}/docker.sock "
     return f"sudo -u '#{user}' XDG_RUNTIME_DIR=/run/user/{user} "
+
+
+def client_of(box: Container, asker: int) -> str:
+    """Return what is typed before a word to the runtime: ``docker``, or ``sudo -u '#1000' ... podman``."""
+    return f"{_as_its_user(box, asker)}{'nerdctl' if box.runtime == 'containerd' else box.runtime}"
 
 
 def told_apart(box: Container, ancestors: Sequence[Kin]) -> Container:

@@ -161,7 +161,9 @@ def _in_few_words(subject: Subject, snapshot: Snapshot) -> str:
     owner = subject.facts.get("listener.owner", NOT_READ) if subject.scope is Scope.LISTENER else NOT_READ
     if isinstance(owner, NamedText) and len(owner.pids) == 1:
         return str(owner)
-    return subject.label.partition(" from ")[0]
+    if subject.scope is Scope.DESTINATION:
+        return str(Endpoint(str(subject.identity["address"]), int(subject.identity["port"] or 0)))
+    return subject.label
 
 
 def fingerprint(rule: str, namespace: int, subject: Subject) -> str:

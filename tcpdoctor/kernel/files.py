@@ -32,6 +32,10 @@ _MOST_LINKS = 40
 class UntrustedPathError(Exception):
     """Another user decides what is at a path; the text says where and what to do."""
 
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"refused as root: {what}; {remedy}")
+        self.what = what
+
 
 def open_trusted(path: str) -> int:
     """Return an O_PATH descriptor of what is at `path`, which nobody but root can change or exchange.
@@ -90,16 +94,14 @@ def _check(status: os.stat_result, shown: str, trusted: frozenset[int]) -> None:
         return
     if stat.S_ISDIR(status.st_mode) and mode & stat.S_ISVTX:
         return
-    raise UntrustedPathError(f"refused as root: others can write {shown} (mode {mode:04o}); {remedy}")
+    raise UntrustedPathError(f"others can write {shown} (mode {mode:04o})", remedy)
 
 
 def _check_owner(status: os.stat_result, shown: str, trusted: frozenset[int]) -> None:
     if status.st_uid not in trusted:
         mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
         remedy = f"chown root and chmod go-w {shown}"
-        raise UntrustedPathError(
-            f"refused as root: {shown} ({mode}) belongs to uid {status.st_uid}; {remedy}"
-        )
+        raise UntrustedPathError(f"{shown} ({mode}) belongs to uid {status.st_uid}", remedy)
 
 
 def _trusted_uids() -> frozenset[int]:
@@ -350,7 +352,7 @@ def _open_folder(name: str) -> int:
         return open_trusted(parent)
     except UntrustedPathError as error:
         remedy = "write into a folder of root's, such as /var/lib/tcpdoctor, and link to the file from there"
-        raise UntrustedPathError(f"{str(error).rpartition('; ')[0]}; {remedy}") from None
+        raise UntrustedPathError(error.what, remedy) from None
 
 
 def _is_own_descriptor(name: str) -> bool:
