@@ -81,18 +81,11 @@ def compare(
     found = {finding.fingerprint: finding for finding in diagnosis.findings}
     unchecked = {rule.rule: rule.reason for rule in diagnosis.unchecked}
     asked = frozenset(in_force) - {untold.rule for untold in diagnosis.untold}
-    due: dict[str, str] = {}
-    held: dict[str, tuple[str, int]] = {}
-    for fingerprint in {**known, **found}:
-        told = known.get(fingerprint)
-        news = _news(told, found.get(fingerprint), asked, unchecked)
-        runs = told.runs if told is not None and told.held == news else 0
-        if news == _KEPT and told is not None:
-            held[fingerprint] = told.held, told.runs
-        elif news and runs + 1 >= after:
-            due[fingerprint] = news
-        elif news:
-            held[fingerprint] = news, runs + 1
+    news = {
+        fingerprint: _news(known.get(fingerprint), found.get(fingerprint), asked, unchecked)
+        for fingerprint in {**known, **found}
+    }
+    due, held = _due_and_held(news, known, after)
     return Changes(
         since,
         tuple(finding for finding in diagnosis.findings if due.get(finding.fingerprint) == _NEW),
@@ -109,6 +102,24 @@ def compare(
         ),
         held,
     )
+
+
+def _due_and_held(
+    news: Mapping[str, str], known: Mapping[str, Told], after: int
+) -> tuple[dict[str, str], dict[str, tuple[str, int]]]:
+    """What is told in this run, and what is not yet, by fingerprint."""
+    due: dict[str, str] = {}
+    held: dict[str, tuple[str, int]] = {}
+    for fingerprint, word in news.items():
+        told = known.get(fingerprint)
+        runs = told.runs if told is not None and told.held == word else 0
+        if word == _KEPT and told is not None:
+            held[fingerprint] = told.held, told.runs
+        elif word and runs + 1 >= after:
+            due[fingerprint] = word
+        elif word:
+            held[fingerprint] = word, runs + 1
+    return due, held
 
 
 _NEW, _GONE, _UNANSWERED = "new", "gone", "unanswered"

@@ -81,43 +81,28 @@ def process_subjects(samples: Samples, host: Mapping[str, Value]) -> Reading[Seq
         **unread.processes(),
         **samples.after.processes,
     }
-    subjects = []
-    for pid, process in sorted(processes.items()):
-        holding = Holding(
-            process,
-            close_wait.held_by(pid),
-            fin_wait_2.held_by(pid),
-            earlier,
-            roles,
-            dead,
-            unread.held_by(pid),
-            passed_over,
+
+    def facts_of(pid: int | None, process: Reading[Process]) -> LazyFacts[Holding]:
+        held = close_wait.held_by(pid), fin_wait_2.held_by(pid)
+        holding = Holding(process, *held, earlier, roles, dead, unread.held_by(pid), passed_over)
+        return LazyFacts(holding, FUNCTIONS, host)
+
+    subjects = [
+        Subject(
+            Scope.PROCESS,
+            f"{process.name} ({pid})",
+            {"pid": pid, "name": process.name},
+            facts_of(pid, process),
         )
-        subjects.append(
-            Subject(
-                Scope.PROCESS,
-                f"{process.name} ({pid})",
-                {"pid": pid, "name": process.name},
-                LazyFacts(holding, FUNCTIONS, host),
-            )
-        )
+        for pid, process in sorted(processes.items())
+    ]
     overlooked = samples.after.surveyed
     unsurveyed = overlooked.reason if isinstance(overlooked, Missing) else ""
     reason = join_reasons(
         filter(None, [close_wait.reason, fin_wait_2.reason, unsurveyed, dead.reason, unread.reason])
     )
     if reason:
-        unseen = Holding(
-            Missing(reason),
-            close_wait.held_by(None),
-            fin_wait_2.held_by(None),
-            earlier,
-            roles,
-            dead,
-            unread.held_by(None),
-            passed_over,
-        )
-        facts = LazyFacts(unseen, FUNCTIONS, host)
+        facts = facts_of(None, Missing(reason))
         subjects.append(Subject(Scope.PROCESS, HIDDEN_LABEL, {"pid": None, "name": None}, facts, hidden=True))
     return subjects
 

@@ -79,29 +79,36 @@ def _with(reuse: bool) -> str:  # noqa: FBT001 - the adjective of a server
     return "with SO_REUSEADDR" if reuse else "without SO_REUSEADDR"
 
 
+_NOT_CERTAIN = f"""
+    Can a new server bind port {_PORT}? Without SO_REUSEADDR certainly not: bind() sees a
+    socket at this port and answers EADDRINUSE. With it the answer depends on the old
+    server, because bind() wants the option on both sockets: on the new one, and on the one
+    that is in the way, which got it from the listener that accepted it. In TIME_WAIT the
+    kernel remembers the option, but shows it to nobody: so the answer is "not certain".
+    """
+
+
+def _left_in_time_wait(*, old: bool) -> str:
+    return f"""
+        lab-server, {_with(old)}, has listened on port {_PORT}. It closed its one connection
+        first, as servers do that are stopped, and exited. The end that closes first keeps the
+        connection in TIME_WAIT for 60 s, so that late segments of the old connection cannot end
+        up in a new one. That is here the server's end, and its local port is {_PORT}. No
+        process holds it.
+        """
+
+
 def _story(*, old: bool, new: bool) -> Callable[[], Iterator[Scene]]:
     place = int(new)  # in the list of attempts: 0 is without options, 1 with SO_REUSEADDR
 
     def play() -> Iterator[Scene]:
         _leave_time_wait(_PORT, reuse=old)
         yield Step(
-            f"""
-            lab-server, {_with(old)}, has listened on port {_PORT}. It closed its one connection
-            first, as servers do that are stopped, and exited. The end that closes first keeps the
-            connection in TIME_WAIT for 60 s, so that late segments of the old connection cannot end
-            up in a new one. That is here the server's end, and its local port is {_PORT}. No
-            process holds it.
-            """,
+            _left_in_time_wait(old=old),
             show=(f"sockets --port {_PORT}",),
         )
         yield Asked(
-            f"""
-            Can a new server bind port {_PORT}? Without SO_REUSEADDR certainly not: bind() sees a
-            socket at this port and answers EADDRINUSE. With it the answer depends on the old
-            server, because bind() wants the option on both sockets: on the new one, and on the one
-            that is in the way, which got it from the listener that accepted it. In TIME_WAIT the
-            kernel remembers the option, but shows it to nobody: so the answer is "not certain".
-            """,
+            _NOT_CERTAIN,
             question=f"explain --port {_PORT}",
             answer={
                 "bind.cause": "time-wait",
@@ -240,6 +247,23 @@ def _listener_port_in_ephemeral_range() -> Iterator[Scene]:
         )
 
 
+def _taken_meanwhile(answer: str) -> str:
+    return f"""
+        While it was down, two clients connected to another server, and the kernel gave one of them port
+        40001. The server starts again, with SO_REUSEADDR as every server, and bind() says
+        {answer}. Nothing listens on the port. SO_REUSEADDR does not help, because both sockets
+        would need it, and clients do not set it.
+        """
+
+
+def _reserved_now(ports: list[int]) -> str:
+    return f"""
+        The client's connection is over. Port 40001 is reserved now, and five more clients have been given
+        {", ".join(map(str, ports))}. Then the server started. What explain says is as it should be: the
+        port is taken, by a listener.
+        """
+
+
 def _listener_port_taken() -> Iterator[Scene]:
     write_sysctl(_RANGE, "40000 40001")
     with ExitStack() as stack:
@@ -255,12 +279,7 @@ def _listener_port_taken() -> Iterator[Scene]:
         server.close()
         clients = [connect(stack, peer), connect(stack, peer)]
         yield Asked(
-            f"""
-            While it was down, two clients connected to another server, and the kernel gave one of them port
-            40001. The server starts again, with SO_REUSEADDR as every server, and bind() says
-            {try_bind(40001)}. Nothing listens on the port. SO_REUSEADDR does not help, because both sockets
-            would need it, and clients do not set it.
-            """,
+            _taken_meanwhile(try_bind(40001)),
             "explain --port 40001",
             {
                 "bind.cause": "outgoing-connection",
@@ -279,11 +298,7 @@ def _listener_port_taken() -> Iterator[Scene]:
         ports = sorted(connect(stack, peer).getsockname()[1] for _ in range(5))
         stack.enter_context(socket.create_server(("0.0.0.0", 40001)))
         yield Asked(
-            f"""
-            The client's connection is over. Port 40001 is reserved now, and five more clients have been given
-            {", ".join(map(str, ports))}. Then the server started. What explain says is as it should be: the
-            port is taken, by a listener.
-            """,
+            _reserved_now(ports),
             "explain --port 40001",
             {"bind.cause": "listener"},
             cured=True,

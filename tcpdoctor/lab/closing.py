@@ -187,50 +187,77 @@ _OLD_AT_ONCE = {"min_age": 0.5}
 _FIN_TIMEOUT = "net.ipv4.tcp_fin_timeout"
 
 
+_TWO_DIRECTIONS = f"""
+    Two programs: lab-program, a client, has opened {_MANY} connections to lab-peer, a
+    server.
+
+    The two directions of a TCP connection are closed one by one. Whoever has nothing more
+    to send says so with a FIN, and the other end acknowledges it; the other direction stays
+    open until that end sends a FIN of its own. So it takes two FINs to end a connection,
+    and on the way there its two ends are in different states.
+    """
+_FINISHED_HERE = """
+    lab-program has sent its requests and calls shutdown(SHUT_WR): "no more from me". For
+    each connection the kernel sends a FIN: FIN_WAIT_1. The kernel at the other end
+    acknowledges it at once, without asking its program, and the sockets here move on to
+    FIN_WAIT_2: "I have finished, you know it, now I wait for you to finish".
+
+    At the other end the same moment is called CLOSE_WAIT: the FIN has come, and lab-peer
+    has to close. FIN_WAIT_2 here and CLOSE_WAIT there are one thing, seen from its two
+    ends. What would end it is lab-peer's close(), and lab-peer does not call it.
+    """
+_HELD_FOR_DAYS = f"""
+    It is widely believed that net.ipv4.tcp_fin_timeout ends this. Here it is 1 s (the
+    default is 60 s), and more than that has passed: all {_MANY} are still there, and none
+    has a timer.
+
+    The kernel is right. lab-program holds these sockets, so it may still be reading from
+    them: "here is my question, take your time for the answer" is a proper use of
+    shutdown(). The kernel cannot know that no answer will come. As long as a process holds
+    the socket it waits, for days if need be. Each one costs a descriptor and kernel memory,
+    at both ends.
+    """
+_CLOSED_HERE = """
+    The fix is in the program: bound the wait for the peer, then call close(). After close()
+    nobody here can read any more, so waiting makes little sense. The sockets are orphans
+    now: no process holds them, they cost no descriptor, and to orphans tcp_fin_timeout does
+    apply.
+    """
+
+
+def _no_time_wait(first: str, second: str) -> str:
+    return f"""
+        After tcp_fin_timeout they are gone, and not by way of TIME_WAIT: that comes only where
+        both ends have sent their FIN.
+
+        What is left are lab-peer's ends in CLOSE_WAIT, until lab-peer closes them or exits. It
+        has just tried to send on one of them. The first send() answered "{first}", because it
+        only hands the data to the kernel; a reset came back, since the other end is gone, and
+        the second send() failed ({second}). That one socket has left CLOSE_WAIT, the other
+        {_MANY - 1} have not.
+
+        The fault was lab-peer's all along: whoever is in CLOSE_WAIT owes a close().
+        lab-program, in FIN_WAIT_2, was only too patient.
+        """
+
+
 def _fin_wait_2_held_open() -> Iterator[Scene]:
     rule = "fin-wait-2-held-open"
     with another_program(keeping_open(_MANY)) as peer, ExitStack() as stack:
         clients = connect_all(stack, peer, _MANY)
         yield Step(
-            f"""
-            Two programs: lab-program, a client, has opened {_MANY} connections to lab-peer, a
-            server.
-
-            The two directions of a TCP connection are closed one by one. Whoever has nothing more
-            to send says so with a FIN, and the other end acknowledges it; the other direction stays
-            open until that end sends a FIN of its own. So it takes two FINs to end a connection,
-            and on the way there its two ends are in different states.
-            """,
+            _TWO_DIRECTIONS,
             show=("states",),
         )
         half_close(clients)
         yield Step(
-            """
-            lab-program has sent its requests and calls shutdown(SHUT_WR): "no more from me". For
-            each connection the kernel sends a FIN: FIN_WAIT_1. The kernel at the other end
-            acknowledges it at once, without asking its program, and the sockets here move on to
-            FIN_WAIT_2: "I have finished, you know it, now I wait for you to finish".
-
-            At the other end the same moment is called CLOSE_WAIT: the FIN has come, and lab-peer
-            has to close. FIN_WAIT_2 here and CLOSE_WAIT there are one thing, seen from its two
-            ends. What would end it is lab-peer's close(), and lab-peer does not call it.
-            """,
+            _FINISHED_HERE,
             show=("sockets --state fin-wait-2", "sockets --state close-wait"),
         )
         write_sysctl(_FIN_TIMEOUT, 1)
         let_pass(1.5)
         yield Broken(
-            f"""
-            It is widely believed that net.ipv4.tcp_fin_timeout ends this. Here it is 1 s (the
-            default is 60 s), and more than that has passed: all {_MANY} are still there, and none
-            has a timer.
-
-            The kernel is right. lab-program holds these sockets, so it may still be reading from
-            them: "here is my question, take your time for the answer" is a proper use of
-            shutdown(). The kernel cannot know that no answer will come. As long as a process holds
-            the socket it waits, for days if need be. Each one costs a descriptor and kernel memory,
-            at both ends.
-            """,
+            _HELD_FOR_DAYS,
             fires={rule: "warning"},
             show=("explain --state fin-wait-2",),
             limits={rule: _OLD_AT_ONCE},
@@ -238,31 +265,14 @@ def _fin_wait_2_held_open() -> Iterator[Scene]:
         for client in clients:
             client.close()
         yield Step(
-            """
-            The fix is in the program: bound the wait for the peer, then call close(). After close()
-            nobody here can read any more, so waiting makes little sense. The sockets are orphans
-            now: no process holds them, they cost no descriptor, and to orphans tcp_fin_timeout does
-            apply.
-            """,
+            _CLOSED_HERE,
             show=("sockets --state fin-wait-2",),
         )
         wait_until(lambda: count_sockets(TcpState.FIN_WAIT_2) == 0, "the end of the orphans")
         peer.send("send")
         first, second = peer.recv()
         yield Cured(
-            f"""
-            After tcp_fin_timeout they are gone, and not by way of TIME_WAIT: that comes only where
-            both ends have sent their FIN.
-
-            What is left are lab-peer's ends in CLOSE_WAIT, until lab-peer closes them or exits. It
-            has just tried to send on one of them. The first send() answered "{first}", because it
-            only hands the data to the kernel; a reset came back, since the other end is gone, and
-            the second send() failed ({second}). That one socket has left CLOSE_WAIT, the other
-            {_MANY - 1} have not.
-
-            The fault was lab-peer's all along: whoever is in CLOSE_WAIT owes a close().
-            lab-program, in FIN_WAIT_2, was only too patient.
-            """,
+            _no_time_wait(first, second),
             show=("states",),
         )
 
@@ -306,6 +316,36 @@ def _against_close_wait() -> Iterator[Scene]:
         )
 
 
+_BOUNDED = """
+    The stream is over. lab-peer closed, its FINs came, lab-program read the end-of-file and called
+    close(): every connection ends in TIME_WAIT, at the end that finished first, with nothing
+    lost. shutdown() says "I am done sending", close() says "I am gone".
+    """
+
+
+def _closed_in_the_middle(errors: str) -> str:
+    return f"""
+        lab-program sent a question on each of {_FEW} connections, and lab-peer answers with a stream that
+        takes its time. lab-program has no more to ask, and calls close() in the middle of the answer.
+
+        From then on nobody here can read, and the kernel says so: the next segment is answered with a
+        reset. All {_FEW} connections of lab-peer end with an error ({errors}), and what was under way
+        is lost. Not even a TIME_WAIT remains.
+        """
+
+
+def _one_direction_goes_on(received: int) -> str:
+    return f"""
+        The same with shutdown(SHUT_WR) instead of close(): "I have no more to say, go on". The FIN goes
+        out, and lab-program is in FIN_WAIT_2, lab-peer in CLOSE_WAIT. After 1.5 s, longer than
+        tcp_fin_timeout (1 s here), {received} bytes have come in and the stream goes on: FIN_WAIT_2 is a
+        state to receive in, and as long as a process holds the socket it has no limit.
+
+        So check is silent: these two states are a disease only where many sockets stay in them for
+        long.
+        """
+
+
 def _streaming_peer() -> Iterator[Scene]:
     write_sysctl(_FIN_TIMEOUT, 1)
     with another_program(streaming(_FEW)) as peer, ExitStack() as stack:
@@ -315,14 +355,7 @@ def _streaming_peer() -> Iterator[Scene]:
             client.close()
         errors = ", ".join(sorted(set(peer.recv())))
     yield Asked(
-        f"""
-        lab-program sent a question on each of {_FEW} connections, and lab-peer answers with a stream that
-        takes its time. lab-program has no more to ask, and calls close() in the middle of the answer.
-
-        From then on nobody here can read, and the kernel says so: the next segment is answered with a
-        reset. All {_FEW} connections of lab-peer end with an error ({errors}), and what was under way
-        is lost. Not even a TIME_WAIT remains.
-        """,
+        _closed_in_the_middle(errors),
         question="states",
         answer=dict.fromkeys(("states.fin_wait_2", "states.close_wait", "states.time_wait"), 0),
     )
@@ -331,15 +364,7 @@ def _streaming_peer() -> Iterator[Scene]:
         half_close(clients)
         received = read_for(clients, 1.5)
         yield Asked(
-            f"""
-            The same with shutdown(SHUT_WR) instead of close(): "I have no more to say, go on". The FIN goes
-            out, and lab-program is in FIN_WAIT_2, lab-peer in CLOSE_WAIT. After 1.5 s, longer than
-            tcp_fin_timeout (1 s here), {received} bytes have come in and the stream goes on: FIN_WAIT_2 is a
-            state to receive in, and as long as a process holds the socket it has no limit.
-
-            So check is silent: these two states are a disease only where many sockets stay in them for
-            long.
-            """,
+            _one_direction_goes_on(received),
             question="check --only fin-wait-2-held-open,close-wait-leak --window 0",
             answer={"summary.warning": 0, "summary.critical": 0, "summary.unchecked": 0},
             cured=True,
@@ -350,11 +375,7 @@ def _streaming_peer() -> Iterator[Scene]:
                 pass
             client.close()
         yield Asked(
-            """
-            The stream is over. lab-peer closed, its FINs came, lab-program read the end-of-file and called
-            close(): every connection ends in TIME_WAIT, at the end that finished first, with nothing
-            lost. shutdown() says "I am done sending", close() says "I am gone".
-            """,
+            _BOUNDED,
             question="states",
             answer={
                 # under load one of them has been seen to be gone already; what ends it early is not known

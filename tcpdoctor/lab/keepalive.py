@@ -361,14 +361,32 @@ def _nobody_reads() -> Iterator[Scene]:
         )
 
 
+_POOL_THROUGH_A_TABLE = f"""
+    13 connections of a pool lead to a server through something that keeps a table of connections: a
+    NAT gateway, a firewall, a load balancer. It forgets those over which nothing has passed for a
+    while: 240 to 350 s in the large clouds, {_MEMORY:g} s here. The pool is idle, keepalive is off.
+    """
+_AFTER_LUNCH = """
+    The program uses its pool. What it sends is dropped on the way, and it finds out by waiting:
+    more than 15 minutes with the kernel's defaults. This is the typical story behind "the first
+    request after lunch hangs".
+    """
+
+
+def _opened_anew(pairs: list[tuple[socket.socket, socket.socket]], path: Middlebox) -> str:
+    return f"""
+        The pool was opened anew with SO_KEEPALIVE and TCP_KEEPIDLE of 1 s, which is less than the
+        {_MEMORY:g} s that the path remembers. The probes passed while the pool was idle, so nothing was
+        forgotten ({path.forgotten} of {len(pairs)}), and every request arrived at once. Lowering
+        net.ipv4.tcp_keepalive_time alone would have changed nothing: it is the default of sockets that
+        have SO_KEEPALIVE set.
+        """
+
+
 def _path_that_forgets() -> Iterator[Scene]:
     with idle_connections(13, keepalive=False) as pairs, Middlebox(pairs, _MEMORY) as path:
         yield Step(
-            f"""
-            13 connections of a pool lead to a server through something that keeps a table of connections: a
-            NAT gateway, a firewall, a load balancer. It forgets those over which nothing has passed for a
-            while: 240 to 350 s in the large clouds, {_MEMORY:g} s here. The pool is idle, keepalive is off.
-            """,
+            _POOL_THROUGH_A_TABLE,
             show=(_connections(peer_port=pairs[0][1].getsockname()[1]),),
         )
         wait_until(lambda: path.forgotten == len(pairs), "the path has forgotten the connections")
@@ -386,11 +404,7 @@ def _path_that_forgets() -> Iterator[Scene]:
             client.sendall(b"request")
         wait_for_retries([client for client, _ in pairs], 3)
         yield Broken(
-            """
-            The program uses its pool. What it sends is dropped on the way, and it finds out by waiting:
-            more than 15 minutes with the kernel's defaults. This is the typical story behind "the first
-            request after lunch hangs".
-            """,
+            _AFTER_LUNCH,
             fires={_SERVER: "warning"},
             show=(_connections(peer_port=pairs[0][1].getsockname()[1]),),
             limits={_SERVER: _A_SECOND},
@@ -402,13 +416,7 @@ def _path_that_forgets() -> Iterator[Scene]:
             client.sendall(b"request")
             accepted.recv(64)
         yield Cured(
-            f"""
-            The pool was opened anew with SO_KEEPALIVE and TCP_KEEPIDLE of 1 s, which is less than the
-            {_MEMORY:g} s that the path remembers. The probes passed while the pool was idle, so nothing was
-            forgotten ({path.forgotten} of {len(pairs)}), and every request arrived at once. Lowering
-            net.ipv4.tcp_keepalive_time alone would have changed nothing: it is the default of sockets that
-            have SO_KEEPALIVE set.
-            """,
+            _opened_anew(pairs, path),
             show=(_connections(peer_port=pairs[0][1].getsockname()[1]),),
             window=0.0,
         )

@@ -112,11 +112,24 @@ def assemble(forms: Sequence[Pasted], told: Circumstances) -> Recording:
     """
     if not forms:
         raise SnapshotError("nothing in it is output of ss, netstat, sysctl, nstat, lsof or a file of /proc")
-    names = tuple(dict.fromkeys(form.form for form in forms))
     every = merged(forms)
-    sockets = None if every is None else [one for one in every if one.protocol == "tcp"]
-    sysctls = _sysctls(forms)
-    look = Snapshot(
+    look = _look_at_all_else(forms, told)
+    seen: Reading[Sequence[Seen]] = _NO_SOCKETS
+    if every is not None:
+        look, seen = _with_listed(look, forms, [one for one in every if one.protocol == "tcp"])
+    elif not isinstance(look.census, Missing):
+        look = look._replace(untold=dict.fromkeys(_SCOPES, _NO_SOCKETS.reason))
+    names = tuple(dict.fromkeys(form.form for form in forms))
+    notes = dict.fromkeys(note for form in forms for note in form.notes)
+    recording = Recording(Source("text", names, 1, notes=tuple(notes)), Samples(None, look), seen)
+    recording = recording._replace(interfaces=_numbered_devices(every or ()))
+    udp = _udp(every)
+    return recording if udp is None else recording._replace(udp=udp)
+
+
+def _look_at_all_else(forms: Sequence[Pasted], told: Circumstances) -> Snapshot:
+    """All that was printed besides sockets one by one."""
+    return Snapshot(
         taken_at=told.taken_at,
         clock=told.clock,
         host=told.host,
@@ -125,7 +138,7 @@ def assemble(forms: Sequence[Pasted], told: Circumstances) -> Recording:
         namespace_name=told.namespace_name,
         initial_namespace=told.initial_namespace,
         euid=0,
-        sysctls=sysctls,
+        sysctls=_sysctls(forms),
         counters=_joined((form.counters for form in forms), _NO_COUNTERS),
         sockstat=_joined((form.sockstat for form in forms), _NO_SOCKSTAT),
         census=_counted(forms),
@@ -137,22 +150,19 @@ def assemble(forms: Sequence[Pasted], told: Circumstances) -> Recording:
         softnet=next((form.softnet for form in forms if not isinstance(form.softnet, Missing)), _NO_SOFTNET),
         memory=told.memory,
     )
-    seen: Reading[Sequence[Seen]] = _NO_SOCKETS
-    if sockets is not None:
-        listings = _listings(forms)
-        complete = _PART if isinstance(listings[0].every_socket, Missing) else listings[0].every_socket
-        look, seen = _with_sockets(look, sockets, complete)
-        used = listings[:1] if complete is True else listings
-        cut = [form.whole_addresses for form in used if isinstance(form.whole_addresses, Missing)]
-        if cut:  # two destinations may look like one, and one may have another's connections
-            look = look._replace(untold={**look.untold, "destination": cut[0].reason})
-    elif not isinstance(look.census, Missing):
-        look = look._replace(untold=dict.fromkeys(_SCOPES, _NO_SOCKETS.reason))
-    notes = dict.fromkeys(note for form in forms for note in form.notes)
-    recording = Recording(Source("text", names, 1, notes=tuple(notes)), Samples(None, look), seen)
-    recording = recording._replace(interfaces=_numbered_devices(every or ()))
-    udp = _udp(every)
-    return recording if udp is None else recording._replace(udp=udp)
+
+
+def _with_listed(
+    look: Snapshot, forms: Sequence[Pasted], sockets: Sequence[PastedSocket]
+) -> tuple[Snapshot, Sequence[Seen]]:
+    listings = _listings(forms)
+    complete = _PART if isinstance(listings[0].every_socket, Missing) else listings[0].every_socket
+    look, seen = _with_sockets(look, sockets, complete)
+    used = listings[:1] if complete is True else listings
+    cut = [form.whole_addresses for form in used if isinstance(form.whole_addresses, Missing)]
+    if cut:  # two destinations may look like one, and one may have another's connections
+        look = look._replace(untold={**look.untold, "destination": cut[0].reason})
+    return look, seen
 
 
 _NO_SOFTNET = Missing("packets of each CPU are not in the recording; ask for: cat /proc/net/softnet_stat")

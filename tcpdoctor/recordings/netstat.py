@@ -187,21 +187,19 @@ class _Rows:
         rest = rest or ""
         timer, rest = self._timer(rest)
         state, rest = _state(rest)
+        if state is None and protocol == "udp":
+            state = TcpState.CLOSE
+        elif state is None and far_port == "*":
+            state, rest = TcpState.LISTEN, rest.partition(" ")[2].lstrip()
         if state is None:
-            if protocol == "udp":
-                state = TcpState.CLOSE
-            elif far_port == "*":
-                state, rest = TcpState.LISTEN, rest.partition(" ")[2].lstrip()
-            else:
-                return False
-        uid, inode, rest = _details(rest)
-        owner = self._owner(rest)
+            return False
         kind, expires, tries = timer
         if state is TcpState.TIME_WAIT and kind in (_NO_TIMER, _ODD_TIMER):
             kind = Timer.TIME_WAIT
+        uid, inode, rest = _details(rest)
         stub = state is TcpState.TIME_WAIT or kind is Timer.TIME_WAIT or (inode == 0 and protocol == "tcp")
-        if stub and not isinstance(owner, Held):
-            owner = NotHeld()
+        owner = self._owner(rest)
+        owner = NotHeld() if stub and not isinstance(owner, Held) else owner
         listens = state is TcpState.LISTEN
         self.sockets.append(
             PastedSocket(
