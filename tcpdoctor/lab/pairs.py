@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from multiprocessing.connection import Connection
 
 from tcpdoctor.kernel.states import TcpState
@@ -228,6 +229,21 @@ def read_for(clients: list[socket.socket], seconds: float) -> int:
     return received
 
 
+@contextmanager
+def at_work(*work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Do each in a thread of its own until the block ends, which sets the event that each is given."""
+    over = threading.Event()
+    threads = [threading.Thread(target=one, args=(over,), daemon=True) for one in work]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
 _SEGMENT = 1000
 """Bytes a segment, small enough that each write leaves as one."""
 
@@ -235,30 +251,19 @@ _SEGMENT = 1000
 @contextmanager
 def steady_traffic(count: int, *, lost_of_256: int) -> Iterator[None]:
     """`count` connections that never stop talking, of which the given part of the segments is lost."""
-    over = threading.Event()
     with ExitStack() as stack:
         server = listen(stack)
-        threads: list[threading.Thread] = []
+        work: list[Callable[[threading.Event], None]] = []
         for _ in range(count):
             sender, receiver = connect_pair(stack, server)
             if lost_of_256:
                 hear_partly(receiver, lost_of_256)
-            threads += [
-                threading.Thread(target=role, args=(sender, receiver, over), daemon=True)
-                for role in (_send, _receive)
-            ]
-        for thread in threads:
-            thread.start()
-        try:
+            work += [partial(_send, sender), partial(_receive, receiver)]
+        with at_work(*work):
             yield
-        finally:
-            over.set()
-            for thread in threads:
-                thread.join()
 
 
-def _send(sender: socket.socket, receiver: socket.socket, over: threading.Event) -> None:
-    del receiver
+def _send(sender: socket.socket, over: threading.Event) -> None:
     sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     while not over.wait(0.005):
         for _ in range(3):
@@ -266,8 +271,8 @@ def _send(sender: socket.socket, receiver: socket.socket, over: threading.Event)
     sender.shutdown(socket.SHUT_WR)
 
 
-def _receive(sender: socket.socket, receiver: socket.socket, over: threading.Event) -> None:
-    del sender, over
+def _receive(receiver: socket.socket, over: threading.Event) -> None:
+    del over  # the sender ends it
     while receiver.recv(1 << 16):
         pass
 
@@ -289,7 +294,6 @@ def closed_before_sent(count: int, *, reading: bool) -> Iterator[list[socket.soc
 
     The peers read what comes, slowly, or not at all: then their windows stay closed.
     """
-    over = threading.Event()
     with ExitStack() as stack:
         server = listen(stack)
         peers = []
@@ -298,15 +302,8 @@ def closed_before_sent(count: int, *, reading: bool) -> Iterator[list[socket.soc
             fill(sender)
             sender.close()
             peers.append(peer)
-        reader = threading.Thread(target=_read_slowly, args=(peers, over), daemon=True)
-        if reading:
-            reader.start()
-        try:
+        with at_work(*([partial(_read_slowly, peers)] if reading else [])):
             yield peers
-        finally:
-            over.set()
-            if reading:
-                reader.join()
 
 
 def _read_slowly(peers: list[socket.socket], over: threading.Event) -> None:

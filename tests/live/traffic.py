@@ -4,9 +4,18 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.lab.pairs import allow_descriptors, connect, connect_pair, fill, listen, wait_for_state
+from tcpdoctor.lab.pairs import (
+    allow_descriptors,
+    at_work,
+    connect,
+    connect_pair,
+    fill,
+    listen,
+    wait_for_state,
+)
 
 
 @contextmanager
@@ -62,23 +71,13 @@ def _talk_and_close(server: socket.socket, *, client_first: bool) -> None:
 @contextmanager
 def coming_and_going(clients: int) -> Iterator[None]:
     """`clients` threads open short connections one after the other, as fast as they can."""
-    over = threading.Event()
     with ExitStack() as stack:
         server = listen(stack)
         server.settimeout(0.1)
-        threads = [threading.Thread(target=_serve, args=(server, over), daemon=True)]
-        threads += [
-            threading.Thread(target=_come_and_go, args=(server, number, over), daemon=True)
-            for number in range(clients)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
+        with at_work(
+            partial(_serve, server), *(partial(_come_and_go, server, number) for number in range(clients))
+        ):
             yield
-        finally:
-            over.set()
-            for thread in threads:
-                thread.join()
 
 
 _CLIENT_FIRST, _SERVER_FIRST = b"c", b"s"
