@@ -10,6 +10,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterable
+from pwd import getpwnam
 
 from tcpdoctor.kernel.addresses import LocalAddresses, read_local_addresses
 from tcpdoctor.kernel.namespaces import (
@@ -83,8 +84,6 @@ def find_user(text: str) -> Reading[int]:
     """Return the uid of a user given by name or number; Missing where there is none of that name."""
     if is_whole(text):
         return int(text) if int(text) < _NO_UID else Missing(f"{text} is no uid")
-    from pwd import getpwnam
-
     try:
         return getpwnam(text).pw_uid
     except (KeyError, ValueError):  # ValueError: a zero byte

@@ -5,6 +5,7 @@ answers before it is asked: of the rules of nft and iptables for every port ther
 destinations that its sockets have, of the processes for those that hold them.
 """
 
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -201,8 +202,6 @@ def _routes(sockets: Iterable[Connection | Listener], here: LocalAddresses) -> t
 
 
 def _own_addresses(here: LocalAddresses) -> list[str]:
-    import socket
-
     own = ["127.0.0.1", "::1"]
     if not isinstance(here.ipv4, Missing):
         own += [socket.inet_ntoa(one.network.to_bytes(4, "big")) for one in here.ipv4 if one.length == 32]
