@@ -33,9 +33,16 @@ from tcpdoctor.diagnosis.port import Target, find_obstacle, is_link_local, wante
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.ports import Settings, ephemeral_range, port_reuse, reserved_ports
 from tcpdoctor.facts.socketset import age_in_one_look
-from tcpdoctor.kernel.addresses import is_loopback_down, read_local_addresses
+from tcpdoctor.kernel.addresses import is_loopback_down, read_local_addresses, read_vrfs
 from tcpdoctor.kernel.bind_rules import find_user, read_bind_rules
-from tcpdoctor.kernel.connect_evidence import NoRoute, Route, find_route, interface_of, read_port_use
+from tcpdoctor.kernel.connect_evidence import (
+    NextHop,
+    NoRoute,
+    Route,
+    find_route,
+    interface_of,
+    read_port_use,
+)
 from tcpdoctor.kernel.kept_rows import with_owners
 from tcpdoctor.kernel.namespaces import Identity, moment, read_identity
 from tcpdoctor.kernel.owners import find_owners
@@ -74,8 +81,11 @@ class PortsLeft(NamedTuple):
     time_wait_reusable: Reading[Count]
     next_free_in_s: Seconds | None
     stage: Annotated[
-        Literal["bind", "route", "port", "listener", "accepted", "peer"],
-        Is("What the verdict comes from. peer: another host's to answer, which was not asked."),
+        Literal["bind", "route", "port", "listener", "accepted", "peer", "next-hop"],
+        Is(
+            "What the verdict comes from. peer: another host's to answer, which was not asked. next-hop: "
+            "nothing leaves this host."
+        ),
     ]
 
 
@@ -104,6 +114,11 @@ class WayThere(NamedTuple):
     gateway: str | None
     kind: str | None
     error: str | None
+    carrier: Annotated[bool | None, Is("false: the interface is connected to nothing; null: not known.")]
+    neighbour: Annotated[
+        str | None,
+        Is("What is known of the next hop's link address: reachable, stale, failed...; null: nothing."),
+    ]
 
 
 class OwnerCount(NamedTuple):
@@ -335,10 +350,12 @@ def _teller(scene: Scene) -> Callable[[T], Reading[T]]:
 
 def _way_there(route: Reading[Route | NoRoute]) -> Reading[WayThere]:
     match route:
-        case Route(source, interface, gateway, kind):
-            return WayThere(source, interface, gateway, kind, None)
+        case Route(source, interface, gateway, kind, hop):
+            known = hop if isinstance(hop, NextHop) else None
+            seen = (None, None) if known is None else (known.carrier, known.neighbour or None)
+            return WayThere(source, interface, gateway, kind, None, *seen)
         case NoRoute(errno):
-            return WayThere(None, None, None, None, errno)
+            return WayThere(None, None, None, None, errno, None, None)
     return route
 
 
@@ -449,6 +466,7 @@ def _refusal(to: Target, source: Target | None, interface: int, uid: int | None)
 
 def _scene(journey: Journey, settings: Settings, uid: int | None) -> Scene:
     ports = _ports(settings)
+    vrfs = read_vrfs()
     only = SocketFilter(local=journey.source, remote=journey.destination)
     detail = read_connections(_CONNECTED, remote_port=journey.port, only=only, bound=_MOST_PORTS)
     towards: tuple[Connection, ...] = ()
@@ -463,7 +481,12 @@ def _scene(journey: Journey, settings: Settings, uid: int | None) -> Scene:
     return Scene(
         ports,
         towards,
-        read_port_use(ports.low, ports.high),
+        read_port_use(
+            ports.low,
+            ports.high,
+            interface=journey.interface,
+            vrfs={} if isinstance(vrfs, Missing) else vrfs,  # nor could a route be asked for then
+        ),
         port_reuse(settings, journey.source or "", journey.destination),
         complete,
         settings.sysctls,
@@ -490,8 +513,8 @@ def _completeness(details: Iterable[Detail]) -> Reading[bool]:
 
 
 def _goes(row: Connection, journey: Journey) -> bool:
-    """Whether a socket leads out by the interface that the client is tied to, if it is to any."""
-    return not journey.interface or row.device == journey.interface
+    """Whether a socket may lead out by the interface that the client is tied to, if it is to any."""
+    return not journey.interface or row.device in (0, journey.interface)
 
 
 def _binds(journey: Journey, uid: int | None) -> tuple[Attempt, ...]:

@@ -3,8 +3,9 @@
 The decision is the kernel's own, in net/ipv4/inet_connection_sock.c (inet_csk_bind_conflict() and
 inet_bhash2_conflict()) and net/core/sock.c, net/ipv6/ipv6_sockglue.c: tests/live/test_bind_prediction.py
 compares it with the kernel over thousands of cases. Two things make it conservative, never optimistic:
-SO_REUSEPORT has a memory in the kernel (a bucket that once let somebody share the port may let his like in
-where it otherwise would not), and a flag that nobody can read is taken as not set. Neither is certain.
+a bucket has a memory in the kernel (where it once let somebody share the port it may let his like in later,
+although the old socket's flags of today say otherwise), and a flag that nobody can read is taken as not set.
+Neither is certain.
 """
 
 import itertools
@@ -88,6 +89,8 @@ class Existing(NamedTuple):
     """Index of the VRF that its device is of: sockets of another one are in another bucket."""
     vrf_known: bool = True
     """False: as in `Wanted`."""
+    accepted: bool = False
+    """A listener made it; False also where that is not known."""
 
 
 _BEHIND_ADDRESS = Existing._fields.index("address") + 1
@@ -105,6 +108,8 @@ class Attempt(NamedTuple):
     """False where it hangs on something that the kernel does not tell."""
     fails: bool = False
     """It fails for sure, although its errno is not certain."""
+    only_memory: bool = False
+    """It fails but for what the bucket may remember of an option that was taken back since bind()."""
     probed: bool = False
     """The kernel itself answered `bind` (and `listen`, if that was probed as well)."""
     listen_probed: bool = False
@@ -120,7 +125,12 @@ class Obstacle(NamedTuple):
 
 
 def predict(
-    wanted: Wanted, existing: Iterable[Existing], obstacle: Obstacle | None, *, complete: bool = True
+    wanted: Wanted,
+    existing: Iterable[Existing],
+    obstacle: Obstacle | None,
+    *,
+    complete: bool = True,
+    keeps_reuseaddr: bool = False,
 ) -> tuple[Attempt, ...]:
     """Predict the four attempts to take a TCP port.
 
@@ -129,9 +139,13 @@ def predict(
         existing: The sockets that have the port; sockets that are alike may be given once.
         obstacle: What the kernel checks before it looks for conflicts.
         complete: Whether `existing` is all there is; if not, an "ok" is not certain.
+        keeps_reuseaddr: As `BindRules` has it.
     """
     kinds = tuple(dict.fromkeys(alike(wanted, existing).values()))
-    return tuple(_attempt(wanted, options, kinds, obstacle, complete=complete) for options in ATTEMPTS)
+    forgot = not keeps_reuseaddr or any(map(_makes_forget, kinds))
+    return tuple(
+        _attempt(wanted, options, kinds, obstacle, complete=complete, forgot=forgot) for options in ATTEMPTS
+    )
 
 
 def alike(wanted: Wanted, existing: Iterable[Existing]) -> dict[Existing, Existing]:
@@ -212,48 +226,57 @@ def _attempt(
     obstacle: Obstacle | None,
     *,
     complete: bool,
+    forgot: bool,
 ) -> Attempt:
+    """Predict one; `forgot` says that the bucket remembers nobody's SO_REUSEADDR."""
     if obstacle is not None:
         return Attempt(options, obstacle.errno, None, certain=True)
-    sure, likely, possible = False, False, False
+    sure, barred, likely, possible = False, False, False, False
     for old in existing:
         answers = set(possible_conflicts(wanted, options, old))
-        sure |= answers == {True} and not _remembered(wanted, options, old)
+        if answers == {True}:
+            barred = True
+            sure |= not _remembered(wanted, options, old, forgot=forgot)
         possible |= True in answers
         likely |= conflicts(wanted, options, old)
     # listen() repeats the same test (inet_csk_listen_start() calls get_port() again), so it fails after
     # a successful bind() only where another socket begins to listen in between.
     bind, listen = ("EADDRINUSE", None) if likely else (OK, OK)
-    return Attempt(options, bind, listen, certain=sure or (not possible and complete))
+    certain = sure or (not possible and complete)
+    return Attempt(options, bind, listen, certain, only_memory=barred and not certain)
 
 
-_BOUND_ITSELF = frozenset((TcpState.LISTEN, TcpState.BOUND, TcpState.SYN_SENT))
-"""Sockets that no listener made: bind() or connect() put them into the bucket, as the user they are."""
-
-
-def _remembered(wanted: Wanted, options: tuple[str, ...], old: Existing) -> bool:
+def _remembered(wanted: Wanted, options: tuple[str, ...], old: Existing, *, forgot: bool) -> bool:
     """Whether the bucket may remember somebody who shared the port, and let this one in past the old socket.
 
-    A bind() with SO_REUSEPORT that succeeds leaves its uid and address in the bucket (fastuid, fast_rcv_saddr
-    of inet_csk_update_fastreuse()), and who fits is compared with no socket (sk_reuseport_match()). The old
-    socket's own bind() took any earlier memory away, or made it its own user's. So it takes one who came
-    later, may be gone by now, and was no conflict himself: on another device, by SO_REUSEADDR, or on an
-    address that the kernel holds for this one's without their overlapping the old socket's alike.
+    getsockopt() tells the flags of today, and the bucket goes by those that sockets had in bind() and
+    listen() (inet_csk_update_fastreuse()): one may have been taken back since, as CRIU does SO_REUSEADDR.
 
-    A connection has the memory of its listener, which may have been of another user than who accepted it.
-    A flag that was taken back after bind() is not reckoned with.
+    With SO_REUSEPORT a uid and an address are left in the bucket, and who fits is compared with no socket
+    (sk_reuseport_match()). They may be the old socket's own, its listener's if that was another user's, or of
+    one who came later, may be gone by now, and was no conflict himself. So only another user's listener
+    surely keeps it out, whose listen() took all earlier memory away and who shares with nobody: but on
+    another device, or on an address that the kernel holds for this one's without its overlapping the
+    listener's alike.
+
+    SO_REUSEADDR is remembered by some kernels, while all who came had it and nobody called listen().
     """
+    if "SO_REUSEADDR" in options and not forgot:
+        return True
     if "SO_REUSEPORT" not in options:
         return False
-    if old.device or not old.device_known:
+    if old.device or not old.device_known or old.state is not TcpState.LISTEN:
         return True
     past = [one for one in _past_sharers(wanted) if _taken_for(one, wanted)]
-    for variant in _variants(wanted, old):
-        if variant.reuseport.value and variant.state not in _BOUND_ITSELF:
-            return True
-        if any(not conflicts(one, also, variant) for one in past for also in ATTEMPTS[2:]):
-            return True
-    return False
+    return any(
+        variant.uid == wanted.uid or not all(overlaps(one, variant) for one in past)
+        for variant in _variants(wanted, old)
+    )
+
+
+def _makes_forget(old: Existing) -> bool:
+    """Whether listen() was called in its bucket: by itself, or by the listener that accepted it."""
+    return old.state is TcpState.LISTEN or old.accepted
 
 
 def _past_sharers(wanted: Wanted) -> Iterator[Wanted]:

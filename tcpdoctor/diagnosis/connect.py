@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from tcpdoctor.diagnosis.bind import NO, OK, UNKNOWN, Attempt, Existing, Wanted, conflicts, four
 from tcpdoctor.facts.deadlines import TIME_WAIT_SECONDS
 from tcpdoctor.facts.ports import PortReuse
-from tcpdoctor.kernel.connect_evidence import NoRoute, PortUse, PortUser, Route
+from tcpdoctor.kernel.connect_evidence import NextHop, NoRoute, PortUse, PortUser, Route
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.redirects import NO_FILTERS, Filters, Redirects
 from tcpdoctor.kernel.snapshot import Connection, Listener, PortRanges
@@ -143,9 +143,9 @@ class ConnectPrediction(NamedTuple):
     """Ports that bind(source, 0) can choose from."""
     doubts: tuple[str, ...]
     """Why the verdict is not certain."""
-    stage: Literal["bind", "route", "port", "listener", "accepted", "peer"]
-    """Where the verdict falls: ``bind``, ``route``, ``port``, ``listener``; ``peer`` where it is the other
-    host's to answer, ``accepted`` where a listener of this host takes it."""
+    stage: "Stage"
+    """Where the verdict falls: ``bind``, ``route``, ``port``, ``next-hop``, ``listener``; ``peer`` where it
+    is the other host's to answer, ``accepted`` where a listener of this host takes it."""
     from_port: tuple[PortAttempt, ...] = ()
     """With a port of the client's own: each combination of options, in the order of `ATTEMPTS`."""
 
@@ -163,13 +163,13 @@ def predict_connect(journey: Journey, scene: Scene) -> Reading[ConnectPrediction
     kinds = set(users.values())  # few stand behind all ports
     explicit = {found for found in kinds if any(user.explicit for user in found)}
     lost = {port for port, found in users.items() if found in explicit}
-    ours = {row.local.port: row for row in scene.towards if row.local.port in usable}
+    ours = {row.local.port: row for row in scene.towards if row.local.port in usable and _same(row, journey)}
     taken_over = {port for port, row in ours.items() if port not in lost and _wait(row, scene) == 0}
     held = set(ours) - taken_over
     shared = set(users) - lost - set(ours)
     free = usable - lost - held
     # Of a port that no process named, bind(0) and connect() leave the same traces.
-    doubtful = shared | taken_over
+    doubtful = shared | taken_over | (scene.use.apart & free)
     stage, verdict, doubts = _judge(journey, scene, free, doubtful)
     from_port = tuple(_from_port(journey, scene, attempt) for attempt in scene.binds)
     if from_port and stage == "port":
@@ -200,7 +200,7 @@ def predict_connect(journey: Journey, scene: Scene) -> Reading[ConnectPrediction
     )
 
 
-Stage: TypeAlias = Literal["bind", "route", "port", "listener", "accepted", "peer"]
+Stage: TypeAlias = Literal["bind", "route", "port", "listener", "accepted", "peer", "next-hop"]
 _Judgement: TypeAlias = tuple[Stage, str, tuple[str, ...]]
 """Stage, verdict, and why it is not certain."""
 
@@ -245,7 +245,7 @@ def _from_port(journey: Journey, scene: Scene, attempt: Attempt) -> PortAttempt:
         return PortAttempt(attempt.options, attempt.bind, None, attempt.certain)
     if isinstance(route, NoRoute):
         return PortAttempt(attempt.options, OK, route.errno, attempt.certain)
-    same = [row for row in scene.towards if row.local.port == journey.source_port]
+    same = [row for row in scene.towards if row.local.port == journey.source_port and _same(row, journey)]
     certain = attempt.certain and scene.complete is True and not isinstance(route, Missing)
     if any(not row.minisocket for row in same):
         return PortAttempt(attempt.options, OK, "EADDRNOTAVAIL", attempt.certain)
@@ -253,6 +253,14 @@ def _from_port(journey: Journey, scene: Scene, attempt: Attempt) -> PortAttempt:
         stamped = scene.sysctls.get("net.ipv4.tcp_timestamps") != 0
         return PortAttempt(attempt.options, OK, OK if stamped else "EADDRNOTAVAIL", certain=False)
     return PortAttempt(attempt.options, OK, OK, certain)
+
+
+def _same(row: Connection, journey: Journey) -> bool:
+    """Whether a socket with the same ends is one connection with the client's (inet_match()).
+
+    It is not where it is bound to an interface and the client to none: each may have the ends for itself.
+    """
+    return row.device in (0, journey.interface)
 
 
 def _judge_from_port(scene: Scene, plain: PortAttempt) -> _Judgement:
@@ -275,7 +283,7 @@ def _arrive(journey: Journey, scene: Scene, doubts: tuple[str, ...]) -> _Judgeme
     listeners = scene.listeners
     doubts = (*doubts, *_filtered(scene), *((_SIGNED,) if scene.signed else ()))
     if listeners is None:
-        return "peer", OK, doubts
+        return _leave(next_hop_of(journey), doubts)
     if scene.redirects.found:
         return "peer", OK, (*doubts, _REDIRECTED)
     if isinstance(listeners, Missing):
@@ -293,6 +301,28 @@ def _arrive(journey: Journey, scene: Scene, doubts: tuple[str, ...]) -> _Judgeme
     if full:
         return "accepted", OK, (*doubts, _SOME_FULL)
     return "accepted", OK, doubts
+
+
+def next_hop_of(journey: Journey) -> NextHop | None:
+    """Where the connection leaves this host, as far as that is known."""
+    hop = journey.route.next_hop if isinstance(journey.route, Route) else None
+    return None if isinstance(hop, Missing) else hop
+
+
+def _leave(hop: NextHop | None, doubts: tuple[str, ...]) -> _Judgement:
+    """What keeps the SYN from the wire; without a link address of the next hop there is nobody to send it to.
+
+    One that failed is asked again by the next packet, and may have come back.
+    """
+    resolved = hop is None or not hop.asks or hop.neighbour in ("permanent", "noarp")
+    if hop is not None and not hop.carrier:
+        return "next-hop", "ETIMEDOUT" if resolved else "EHOSTUNREACH", doubts
+    if hop is not None and not resolved and hop.neighbour in ("failed", "incomplete"):
+        return "next-hop", "EHOSTUNREACH", (*doubts, _ASKED_AGAIN)
+    return "peer", OK, doubts
+
+
+_ASKED_AGAIN = "the next hop is asked for its link address again, and may answer this time"
 
 
 def unanswered(scene: Scene) -> int:

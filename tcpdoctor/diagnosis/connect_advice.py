@@ -9,13 +9,15 @@ from tcpdoctor.diagnosis.connect import (
     Scene,
     goes_to_itself,
     goes_to_many,
+    next_hop_of,
     unanswered,
 )
 from tcpdoctor.facts.value import SECOND, show
-from tcpdoctor.kernel.connect_evidence import NoRoute
+from tcpdoctor.kernel.connect_evidence import NoRoute, Route
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Endpoint
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.text import clean
 
 _ROUTE_ERRORS = {
     "ENETUNREACH": "no route leads there",
@@ -45,6 +47,9 @@ def connect_verdict(journey: Journey, scene: Scene, answer: ConnectPrediction) -
         return f"{who} fails with {answer.verdict}: TCP connects to no broadcast or multicast address."
     if answer.stage == "port":
         return f"{who} {_no_port(journey, scene, answer)}"
+    if answer.stage == "next-hop":
+        sure = "" if answer.certain else "probably "
+        return f"{who} {sure}fails with {answer.verdict}: {_at_the_hop(journey)}."
     return f"{who} {_how_far(journey, scene, answer)}"
 
 
@@ -116,6 +121,38 @@ def _lets_out(journey: Journey, scene: Scene, answer: ConnectPrediction) -> str:
     return f"gets a local port ({answer.free:,} of {answer.usable:,} are free for it): this host lets it out"
 
 
+def _interface(journey: Journey) -> str:
+    return (journey.route.interface or "") if isinstance(journey.route, Route) else ""
+
+
+def _asking(journey: Journey) -> str:
+    hop = next_hop_of(journey)
+    return "neighbour discovery" if hop is not None and ":" in hop.address else "ARP"
+
+
+def _at_the_hop(journey: Journey) -> str:
+    """Why nothing leaves this host."""
+    hop, through = next_hop_of(journey), clean(_interface(journey))
+    if hop is None or not hop.carrier:
+        return f"{through} has no carrier, so what is to leave by it is dropped"
+    when = "has not answered so far" if hop.neighbour == "incomplete" else "did not answer when asked last"
+    return f"the next hop, {hop.address} on {through}, {when} ({_asking(journey)})"
+
+
+def _mend_the_hop(journey: Journey) -> str:
+    hop, through = next_hop_of(journey), clean(_interface(journey))
+    if hop is None or not hop.carrier:
+        return (
+            f"See `ip link show {through}`: nothing is at the other end (a cable, a switch, the peer of a "
+            "veth, the ports of a bridge). Ports, firewalls and the other host do not matter until it is up."
+        )
+    return (
+        f"See `ip neigh show {hop.address} dev {through}`: that host is down, or not in this network "
+        f"(netmask, VLAN, a gateway that is gone), or it does not answer {_asking(journey)}. Nothing else "
+        "matters until it does."
+    )
+
+
 def _silence(scene: Scene) -> str:
     """Why a local port answers neither way: its accept queue is full, or the packets are dropped."""
     listeners = scene.listeners if isinstance(scene.listeners, tuple) else ()
@@ -176,6 +213,8 @@ def _arrival_advice(journey: Journey, scene: Scene, answer: ConnectPrediction) -
             f"Look at {' and '.join(scene.filters.named[:2])} (nft list ruleset, iptables-save): what it "
             "drops ends in ETIMEDOUT, what it rejects in ECONNREFUSED or EHOSTUNREACH at once."
         )
+    if answer.stage == "next-hop":
+        yield _mend_the_hop(journey)
     if answer.stage != "listener":
         return
     if not scene.listeners:

@@ -106,7 +106,7 @@ def connected_sockets(evidence: PortEvidence) -> tuple[PortSocket, ...]:
     told = {known for known in computed if isinstance(known, bool)}
     many = len({row.remote.port for row in rows if row.remote.port}) > 1
     for row, known in zip(rows, computed, strict=True):
-        existing = _existing(row, evidence, origin)
+        existing = _existing(row, evidence, origin)._replace(accepted=known is False)
         began: Reading[bool | None] = known
         if isinstance(began, Missing) and (origin.listening or told == {False}):
             began = False

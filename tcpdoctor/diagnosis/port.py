@@ -276,9 +276,12 @@ def _answer(target: Target, evidence: PortEvidence, connected: tuple[PortSocket,
     sockets = udp_sockets(evidence) if udp else listening_sockets(evidence, wanted) + connected
     unknowns = _unknowns_of_udp(evidence, obstacle) if udp else _unknowns(evidence, obstacle)
     known = None if isinstance(obstacle, Missing) else obstacle
-    foresee = predict_udp if udp else predict
     kinds = alike(wanted, (s.existing for s in sockets))
-    attempts = foresee(wanted, kinds.values(), known, complete=not unknowns)
+    if udp:
+        attempts = predict_udp(wanted, kinds.values(), known, complete=not unknowns)
+    else:
+        keeps = evidence.rules.keeps_reuseaddr
+        attempts = predict(wanted, kinds.values(), known, complete=not unknowns, keeps_reuseaddr=keeps)
     if isinstance(obstacle, Missing):  # it may fail for that, with another errno
         attempts = tuple(
             attempt._replace(certain=False, fails=attempt.certain and attempt.bind != OK)

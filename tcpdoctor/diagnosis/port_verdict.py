@@ -234,7 +234,8 @@ def _way_out(answer: BindAnswer) -> str:
     for attempt in answer.attempts[1:]:
         if attempt.bind == OK and attempt.certain:
             return f" With {' and '.join(attempt.options)} it can be bound at once."
-    doubtful = [attempt for attempt in answer.attempts[1:] if not (attempt.certain or attempt.fails)]
+    settled = [attempt.certain or attempt.fails or attempt.only_memory for attempt in answer.attempts]
+    doubtful = [attempt for attempt, known in zip(answer.attempts, settled, strict=True) if not known]
     if doubtful:
         asks = "" if answer.evidence.recorded else "; --probe asks"
         option = doubtful[0].options[0]

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pwd import getpwnam
 
 from tcpdoctor.kernel.addresses import LocalAddresses, read_local_addresses
+from tcpdoctor.kernel.listing import lists_bound_sockets
 from tcpdoctor.kernel.namespaces import (
     CAP_NET_BIND_SERVICE,
     effective_capabilities,
@@ -44,6 +45,12 @@ class BindRules(NamedTuple):
     """Whether this user has CAP_NET_BIND_SERVICE over this network namespace."""
     ipv6: Reading[bool] = True
     """Whether sockets of IPv6 can be made at all."""
+    keeps_reuseaddr: bool = True
+    """Whether a port may remember that all who bound it had SO_REUSEADDR, although it was taken back since.
+
+    From Linux 6.8 on none does (inet_csk_update_fastreuse() looks for others in the bucket where the socket
+    is already), which is since when bound sockets are listed.
+    """
 
 
 @replayed
@@ -66,6 +73,7 @@ def read_bind_rules(uid: int | None = None) -> BindRules:
         unprivileged_from=unprivileged_from,
         privileged=may_bind_privileged_ports() if uid in (None, os.geteuid()) else uid == 0,
         ipv6=_knows_ipv6(),
+        keeps_reuseaddr=not lists_bound_sockets(),
     )
 
 

@@ -8,6 +8,7 @@ import socket
 import struct
 import sys
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from tcpdoctor.errors import KernelReadError
@@ -23,6 +24,8 @@ from tcpdoctor.kernel.text import clean
 
 _STATE, _FAMILY, _LOCAL_PORT, _LOCAL = 17, 16, 20, 24
 """Offsets in a row: struct inet_diag_msg after the 16 bytes of struct nlmsghdr."""
+_DEVICE = 56
+"""Where the interface is that the socket is bound to; it is in the machine's byte order."""
 _PORT = struct.Struct(">H")
 _ADDRESS_BYTES = {int(socket.AF_INET): 4, int(socket.AF_INET6): 16}
 _HOLDS_NO_PORT = {int(TcpState.SYN_RECV), int(TcpState.NEW_SYN_RECV)}
@@ -53,13 +56,24 @@ class PortUse(NamedTuple):
     """By port; a port that is absent is not in use. Request sockets hold no port."""
     complete: Reading[bool]
     """True, or Missing with the reason why users may be absent."""
+    apart: frozenset[int] = frozenset()
+    """Ports with sockets of another VRF, which are no users: they have buckets of their own, unless their
+    interface came into the VRF when they were bound already."""
 
 
 @replayed
 def read_port_use(
-    low: int, high: int, *, ways: Sequence[Way] = WAYS, bound_seconds: float = 1.0
+    low: int,
+    high: int,
+    *,
+    interface: int = 0,
+    vrfs: Mapping[int, int] = MappingProxyType({}),
+    ways: Sequence[Way] = WAYS,
+    bound_seconds: float = 1.0,
 ) -> Reading[PortUse]:
-    """Look at every socket whose local port is in [low, high].
+    """Look at every socket whose local port is in [low, high], for a client that is tied to `interface`.
+
+    `vrfs` has the VRF by interface: what is bound to one of another VRF than the client's is told apart.
 
     Missing, with the reason of each way to list sockets, where none answered. Where sockets that are merely
     bound are in no listing (before Linux 6.8, and through /proc/net/tcp) they are asked for in the processes
@@ -67,7 +81,7 @@ def read_port_use(
     """
 
     def look(way: Way) -> tuple[_Users, bool]:
-        users = _Users(low, high)
+        users = _Users(low, high, interface, vrfs)
         if way is Way.PROC:
             for row in read_proc_rows():
                 users.add_row(row)
@@ -91,7 +105,7 @@ def read_port_use(
         for row in unlisted.ended:
             users.add_row(row, perhaps=True)
         complete = unlisted.complete if complete is True else complete
-    return PortUse(users.by_port(), complete)
+    return PortUse(users.by_port(), complete, frozenset(users.apart))
 
 
 def _request() -> Request:
@@ -112,9 +126,11 @@ def _layout(stride: int) -> struct.Struct:
 class _Users:
     """Users by port. The same few stand behind many ports, so a port has one of few sets that are shared."""
 
-    def __init__(self, low: int, high: int) -> None:
+    def __init__(self, low: int, high: int, interface: int, vrfs: Mapping[int, int]) -> None:
         self.bound = 0
         """How many of all sockets are merely bound, whatever their port."""
+        self.apart: set[int] = set()
+        self._vrfs, self._ours = vrfs, vrfs.get(interface, 0)
         self._low, self._high = low, high
         self._found: dict[int, frozenset[_User]] = {}
         self._larger: dict[tuple[frozenset[_User], _User], frozenset[_User]] = {}
@@ -130,7 +146,7 @@ class _Users:
     def _add(self, rows: Rows, explicit: frozenset[int]) -> None:
         alike = align(rows)
         column = alike.data[_STATE : alike.end : alike.stride]
-        if not any(map(column.count, _HOLDS_NO_PORT)):
+        if not self._vrfs and not any(map(column.count, _HOLDS_NO_PORT)):
             self._add_alike(alike, column, explicit)
             return
         data = rows.data
@@ -141,6 +157,8 @@ class _Users:
             if not self._low <= port <= self._high:
                 continue
             if state in _HOLDS_NO_PORT and _ROW_LENGTH.unpack_from(data, at)[0] <= _LONGEST_REQUEST:
+                continue
+            if self._is_apart(port, int.from_bytes(data[at + _DEVICE : at + _DEVICE + 4], sys.byteorder)):
                 continue
             family = data[at + _FAMILY]
             address = bytes(data[at + _LOCAL : at + _LOCAL + _ADDRESS_BYTES[family]])
@@ -167,9 +185,18 @@ class _Users:
         state = TcpState.LISTEN if isinstance(row, Listener) else row.state
         if not self._low <= row.local.port <= self._high or (isinstance(row, Connection) and row.request):
             return
+        if self._is_apart(row.local.port, row.device):
+            return
         family = socket.AF_INET if row.family == 4 else socket.AF_INET6
         packed = socket.inet_pton(family, row.local.address)
         self._note_user(row.local.port, (int(family), packed, state in _EXPLICIT, perhaps))
+
+    def _is_apart(self, port: int, device: int) -> bool:
+        """Note the port of a socket that is bound to a device of another VRF."""
+        apart = self._vrfs.get(device, 0) != self._ours
+        if apart:
+            self.apart.add(port)
+        return apart
 
     def _note_user(self, port: int, user: _User) -> None:
         step = self._found.get(port, _NO_USERS), user
@@ -220,6 +247,19 @@ _ERROR_CODE = struct.Struct("=i")
 _SILENCE_SECONDS = 10
 
 
+class NextHop(NamedTuple):
+    """Where packets to another host leave this one."""
+
+    address: str
+    """Of the gateway, or of the destination where no gateway is needed."""
+    carrier: bool
+    """False: the interface is connected to nothing (NO-CARRIER), and its packets are dropped."""
+    asks: bool
+    """Whether the kernel has to find out the hop's link address first (ARP, neighbour discovery)."""
+    neighbour: str
+    """What came of that: ``reachable``, ``stale``, ``incomplete``, ``failed``...; empty: not asked yet."""
+
+
 class Route(NamedTuple):
     """The kernel's answer for one destination."""
 
@@ -229,6 +269,8 @@ class Route(NamedTuple):
     gateway: str | None
     kind: str
     """``unicast``, ``local`` (an address of this host), ``broadcast``, ``multicast``."""
+    next_hop: Reading[NextHop] | None = None
+    """None: nothing leaves this host, or the interface is not told."""
 
 
 class NoRoute(NamedTuple):
@@ -290,7 +332,65 @@ def find_route(
             route = ask_route(question._replace(source=route.source))
     except OSError as error:
         return Missing(f"the routing tables may not be asked: {error.strerror or error}")
+    if isinstance(route, Route) and route.kind == "unicast" and route.interface is not None:
+        return route._replace(next_hop=_read_next_hop(route.interface, route.gateway or destination))
     return route
+
+
+# The link, struct ifinfomsg, and the neighbour, struct ndmsg: each one message, and the hop is not asked.
+
+_RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWNEIGH, _RTM_GETNEIGH, _NDA_DST = 16, 18, 28, 30, 1
+_LINK = struct.Struct("=BxHiII")
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")
+_IFF_LOOPBACK, _IFF_POINTOPOINT, _IFF_NOARP, _IFF_LOWER_UP = 0x8, 0x10, 0x80, 0x10000
+_NEIGHBOUR_STATES = {
+    0x01: "incomplete",
+    0x02: "reachable",
+    0x04: "stale",
+    0x08: "delay",
+    0x10: "probe",
+    0x20: "failed",
+    0x40: "noarp",
+    0x80: "permanent",
+}
+"""NUD_* in include/uapi/linux/neighbour.h."""
+
+
+def _read_next_hop(interface: str, address: str) -> Reading[NextHop]:
+    try:
+        index = socket.if_nametoindex(interface)
+        link = _ask(_RTM_GETLINK, _LINK.pack(0, 0, index, 0, 0))
+        flags = _LINK.unpack_from(link, _MESSAGE_HEADER.size)[3] if _is_a(_RTM_NEWLINK, link) else None
+        family, packed = _packed(address)
+        neighbour = _ask(
+            _RTM_GETNEIGH, _NEIGHBOUR.pack(family, index, 0, 0, 0) + _attribute(_NDA_DST, packed)
+        )
+    except OSError as error:
+        return Missing(f"the next hop could not be asked about: {error.strerror or error}")
+    if flags is None:
+        return Missing(f"the interface {interface} is not there any more")
+    known = _is_a(_RTM_NEWNEIGH, neighbour)
+    state = _NEIGHBOUR.unpack_from(neighbour, _MESSAGE_HEADER.size)[2] if known else 0
+    return NextHop(
+        address,
+        carrier=bool(flags & _IFF_LOWER_UP),
+        asks=not flags & (_IFF_LOOPBACK | _IFF_POINTOPOINT | _IFF_NOARP),
+        neighbour=_NEIGHBOUR_STATES.get(state, ""),
+    )
+
+
+def _packed(address: str) -> tuple[int, bytes]:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return family, socket.inet_pton(family, address)
+
+
+def _ask(kind: int, body: bytes) -> bytes:
+    return _exchange(_MESSAGE_HEADER.pack(16 + len(body), kind, _NLM_F_REQUEST, 1, 0) + body)
+
+
+def _is_a(kind: int, answer: bytes) -> bool:
+    """Whether an answer is what was asked for, and no error: of what is not there ENOENT or ENODEV."""
+    return len(answer) > _MESSAGE_HEADER.size and _MESSAGE_HEADER.unpack_from(answer)[1] == kind
 
 
 @replayed
@@ -345,14 +445,13 @@ def route_message(asked: RouteQuestion, flags: int = 0) -> bytes:
     if asked.source_port:
         attributes.append((_RTA_SPORT, asked.source_port.to_bytes(2, "big")))
     attributes.append((_RTA_DPORT, asked.port.to_bytes(2, "big")))
-    body = _ROUTE_HEADER.pack(number, bits, mine, 0, 0, 0, 0, 0, flags) + b"".join(
-        _padded(_ROUTE_ATTRIBUTE.pack(_ROUTE_ATTRIBUTE.size + len(value), kind) + value)
-        for kind, value in attributes
-    )
+    body = _ROUTE_HEADER.pack(number, bits, mine, 0, 0, 0, 0, 0, flags)
+    body += b"".join(_attribute(kind, value) for kind, value in attributes)
     return _MESSAGE_HEADER.pack(16 + len(body), _RTM_GETROUTE, _NLM_F_REQUEST, 1, 0) + body
 
 
-def _padded(attribute: bytes) -> bytes:
+def _attribute(kind: int, value: bytes) -> bytes:
+    attribute = _ROUTE_ATTRIBUTE.pack(_ROUTE_ATTRIBUTE.size + len(value), kind) + value
     return attribute.ljust((len(attribute) + 3) & ~3, b"\0")
 
 

@@ -418,6 +418,7 @@ class Replay:
             bindv6only=self._switch("net.ipv6.bindv6only"),
             unprivileged_from=start if isinstance(start, int | Missing) else _NOT_TOLD,
             privileged=not uid,
+            keeps_reuseaddr=True,
         )
 
     def _switch(self, name: str) -> Reading[bool]:

@@ -28,6 +28,7 @@ _WORDS = {
     "bind": "NO BIND",
     "route": "NO ROUTE",
     "port": "NO PORT",
+    "next-hop": "NO NEXT HOP",
     "ECONNREFUSED": "REFUSED",
     "ETIMEDOUT": "NO ANSWER",
 }

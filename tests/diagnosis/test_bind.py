@@ -108,7 +108,24 @@ def test_nobody_the_kernel_could_remember_was_let_in_beside_a_usual_listener(add
     assert doubted(wanted(address, uid=7), LISTENING) == _NEVER
     assert doubted(wanted(address, uid=7), LISTENING._replace(reuseaddr=YES)) == _NEVER
     assert doubted(wanted(address, uid=7), LISTENING._replace(reuseport=YES)) == _NEVER
-    assert doubted(wanted(address, uid=7), old(uid=8)) == _NEVER
+
+
+def test_an_option_may_have_been_taken_back_from_who_shared_the_port_by_it():
+    assert doubted(wanted(uid=8), LISTENING) == _WITH_REUSEPORT
+    assert doubted(wanted(uid=7), old(uid=8)) == _WITH_REUSEPORT, "it let others in by SO_REUSEADDR"
+    found = predict(wanted(uid=8), [LISTENING], None)
+    assert [a.only_memory for a in found] == _WITH_REUSEPORT
+    assert {a.bind for a in found} == {"EADDRINUSE"}
+
+
+def test_where_buckets_remember_reuseaddr_it_may_have_been_taken_back_until_somebody_listens():
+    def kept(*existing):
+        return [a.certain for a in predict(wanted(uid=7), existing, None, keeps_reuseaddr=True)]
+
+    assert kept(old(uid=8)) == [True, False, False, False]
+    assert kept(old(uid=8), LISTENING) == [True] * 4
+    assert kept(old(uid=8, accepted=True)) == [True, True, False, False], "its listener called listen()"
+    assert kept() == [True] * 4
 
 
 def test_one_who_shared_the_port_on_another_device_may_be_remembered():
@@ -117,21 +134,22 @@ def test_one_who_shared_the_port_on_another_device_may_be_remembered():
 
 def test_one_who_shared_the_port_by_reuseaddr_may_be_remembered_but_where_it_listens():
     shares = old(state=TcpState.BOUND, reuseaddr=YES, uid=8)
-    assert doubted(wanted(uid=7), shares) == [False, False, True, False]
+    assert doubted(wanted(uid=7), shares) == [False, False, True, False], "with both it meets no conflict"
     assert doubted(wanted(uid=7), shares, LISTENING) == _NEVER
 
 
 def test_a_connection_with_reuseport_may_be_of_a_listener_of_another_user():
     accepted = old(state=TcpState.ESTABLISHED, reuseport=YES, uid=8)
     assert doubted(wanted(uid=7), accepted) == _WITH_REUSEPORT
-    assert doubted(wanted(uid=7), accepted._replace(state=TcpState.SYN_SENT)) == _NEVER
-    assert doubted(wanted(uid=8), accepted, LISTENING) == _NEVER
+    assert doubted(wanted(uid=7), accepted, LISTENING) == _NEVER
 
 
 def test_a_wildcard_that_was_let_in_beside_one_address_may_be_taken_for_another_wildcard():
     six = old("::1", state=TcpState.LISTEN, v6only=YES)
     assert doubted(wanted("::", family=6), six) == _WITH_REUSEPORT, "0.0.0.0 passed it, and its address is 0"
-    assert doubted(wanted("::1", family=6, v6only=True), six) == _NEVER
+    theirs = six._replace(uid=8)
+    assert doubted(wanted("::1", uid=7, family=6, v6only=True), theirs) == _NEVER
+    assert doubted(wanted("::", uid=7, family=6), theirs) == _WITH_REUSEPORT
     assert doubted(wanted("::", family=6), LISTENING) == _WITH_REUSEPORT, "a v6only :: passed it"
     assert doubted(wanted("::", family=6), LISTENING, six) == _WITH_REUSEPORT
 
@@ -213,7 +231,7 @@ def test_hidden_flags_do_not_matter_for_a_server_that_sets_none():
 
 def test_one_blocker_that_is_known_decides_whatever_the_others_hide():
     hidden = old(minisocket=True, reuseaddr=UNKNOWN, reuseport=UNKNOWN)
-    assert answers(wanted(), hidden, old(state=TcpState.LISTEN)) == [("EADDRINUSE", True)] * 4
+    assert answers(wanted(uid=7), hidden, LISTENING) == [("EADDRINUSE", True)] * 4
 
 
 def test_a_hidden_flag_of_a_listener_of_another_user_cannot_change_anything():

@@ -84,7 +84,13 @@ def evidence(*rows: Connection | Listener, **changes) -> PortEvidence:
         processes={},
         lineages={},
         rules=BindRules(
-            LocalAddresses((LocalPrefix(0x7F000000, 8, False),), ()), False, False, False, 1024, True
+            LocalAddresses((LocalPrefix(0x7F000000, 8, False),), ()),
+            False,
+            False,
+            False,
+            1024,
+            True,
+            keeps_reuseaddr=False,
         ),
         sysctls=SETTINGS,
     )

@@ -125,6 +125,28 @@ def flags_set_later(stage: Stage) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, recipe.reuseport)
 
 
+def flags_taken_back(stage: Stage) -> None:
+    """SO_REUSEADDR and SO_REUSEPORT as bind() saw them, and not as getsockopt() tells them now."""
+    _take_back(stage.bound())
+
+
+def flags_taken_back_listening(stage: Stage) -> None:
+    """The same after listen()."""
+    _take_back(stage.listener())
+
+
+def flags_taken_back_and_connected(stage: Stage) -> None:
+    """The same of a client."""
+    sock = stage.bound()
+    _take_back(sock)
+    _connect_somewhere(stage, sock)
+
+
+def _take_back(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+
+
 def listened_once(stage: Stage) -> None:
     """listen(), then shutdown(): it listens no more, and keeps the port that it bound."""
     sock = stage.listener()
@@ -171,6 +193,9 @@ RARE: tuple[Callable[[Stage], None], ...] = (
     from_a_range_of_its_own,
     chosen_by_bind,
     flags_set_later,
+    flags_taken_back,
+    flags_taken_back_listening,
+    flags_taken_back_and_connected,
     listened_once,
     disconnected,
 )

@@ -28,9 +28,11 @@ from tests.live.port_holders import (
     WAYS,
     Recipe,
     Stage,
+    accepted_beside_listener,
     acting_as,
     hold_port,
     listening,
+    not_accepted,
     refused,
     reset_by_peer,
 )
@@ -91,7 +93,7 @@ def compare(
                     for guess in (blind, sighted)
                     if guess.certain and (guess.bind, guess.listen) != kernel
                 ]
-                doubt = "certain" if blind.certain else doubt_of(recipe, target, options)
+                doubt = "certain" if blind.certain else doubt_of(recipe, target, options, uid)
                 seen[f"{recipe.way.__name__} {doubt} {kernel[0]}"] += 1
         write_sysctl("net.ipv6.bindv6only", 0)
     return seen, wrong
@@ -105,10 +107,12 @@ def make_devices() -> dict[str, int]:
     return {VETH: found["lo"], **found, "": 0}
 
 
-def doubt_of(recipe: Recipe, target: Target, options: tuple[str, ...]) -> str:
+def doubt_of(recipe: Recipe, target: Target, options: tuple[str, ...], uid: int) -> str:
     """Any doubt but these needs a reason in the way itself."""
-    if "SO_REUSEPORT" in options and may_be_passed(recipe, target):
+    if "SO_REUSEPORT" in options and may_be_passed(recipe, target, uid):
         return "remembered"
+    if "SO_REUSEADDR" in options and recipe.way not in LISTENS and not lists_bound_sockets():
+        return "kept"  # some kernels remember SO_REUSEADDR as well
     if recipe.address == "::ffff:0.0.0.0":
         return "mapped"  # kernels differ about it
     if recipe.way in (refused, reset_by_peer) and not lists_bound_sockets():
@@ -116,11 +120,16 @@ def doubt_of(recipe: Recipe, target: Target, options: tuple[str, ...]) -> str:
     return "of-a-vrf" if target.device and target.address == NOT_OURS else "uncertain"
 
 
-def may_be_passed(recipe: Recipe, target: Target) -> bool:
-    """Whether somebody with SO_REUSEPORT can have come and gone beside it, whom the kernel remembers."""
-    accepted = recipe.reuseport and recipe.way not in ON_ANY_DEVICE
-    shares = recipe.reuseaddr and recipe.way is not listening
-    return bool(recipe.device) or accepted or shares or target.address == "::"
+LISTENS = (listening, not_accepted, accepted_beside_listener)
+
+
+def may_be_passed(recipe: Recipe, target: Target, uid: int) -> bool:
+    """Whether somebody with SO_REUSEPORT can have come and gone beside it, whom the kernel remembers.
+
+    Nothing tells whether the old socket itself had the option when it was bound.
+    """
+    of_another = recipe.way in LISTENS and recipe.uid != uid
+    return bool(recipe.device) or not of_another or target.address == "::"
 
 
 def has_veth(devices: Mapping[str, int]) -> bool:

@@ -89,6 +89,24 @@ def bound_to_a_device(scene, address, port):
     made.bind((address, port))
 
 
+def through_a_device(scene, address, port):
+    """A client that is bound to lo: whoever is not may have the same two ends."""
+    made = scene.new_socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
+    if scene.dice.random() < 0.4:
+        made.bind((address, port))
+    made.connect(scene.dice.choice((scene.server, scene.other)).getsockname())
+
+
+def of_a_vrf(scene, _address, port):
+    """In a bucket of its own, where this kernel has VRFs."""
+    made = scene.new_socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"red")
+    made.bind(("0.0.0.0", port))
+    if scene.dice.random() < 0.5:
+        made.listen()
+
+
 def bound_by_another_user(scene, address, port):
     os.seteuid(NOBODY)
     try:
@@ -215,11 +233,11 @@ def disconnected(scene, address, port):
 HOLDERS = {
     function.__name__: function
     for function in (
-        listening, merely_bound, bound_to_a_device, bound_by_another_user, connected_from_a_port,
-        connected_there_from_a_port, connected_elsewhere, connected_there, bound_to_any_port_first,
-        time_wait_there, refused_with_a_port, by_ipv6_there, mapped_there, mapped_from_a_port, bound_by_ipv6,
-        over_mptcp, address_before_port, from_a_range_of_its_own, closed_here_first, time_wait_from_a_port,
-        disconnected,
+        listening, merely_bound, bound_to_a_device, through_a_device, of_a_vrf, bound_by_another_user,
+        connected_from_a_port, connected_there_from_a_port, connected_elsewhere, connected_there,
+        bound_to_any_port_first, time_wait_there, refused_with_a_port, by_ipv6_there, mapped_there,
+        mapped_from_a_port, bound_by_ipv6, over_mptcp, address_before_port, from_a_range_of_its_own,
+        closed_here_first, time_wait_from_a_port, disconnected,
     )
 }  # fmt: skip
 
@@ -301,6 +319,7 @@ def one_scene(number):
         write_sysctl("net.ipv4.ip_local_reserved_ports", f"{LOW + dice.randrange(PORTS)}")
     subprocess.run(["ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1"], check=True)
     subprocess.run(["ip", "link", "set", "v0", "up"], check=True)
+    subprocess.run(["ip", "link", "add", "red", "type", "vrf", "table", "10"], capture_output=True)
     return play(number)
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import select
 import socket
 import subprocess
 import time
@@ -112,6 +113,20 @@ def test_connections_to_another_destination_share_their_ports(in_namespace):
     assert (answer.verdict, answer.free, answer.doubtful, answer.used) == ("ok", ALL, ALL, 0)
     assert not answer.certain, "the kernel does not tell who chose those ports"
     assert answer.bind_first == "EADDRINUSE"
+
+
+def through_a_device(stack):
+    stage = Stage(stack)
+    for _ in range(ALL):
+        client = stack.enter_context(socket.socket())
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
+        client.connect((HOME, 7001))
+    return compare(stage)
+
+
+def test_who_is_bound_to_a_device_leaves_his_ports_to_who_is_not(in_namespace):
+    answer = in_namespace(run, through_a_device)
+    assert (answer.verdict, answer.free, answer.used, answer.certain) == ("ok", ALL, 0, False)
 
 
 def ports_bound_first(stack, number):
@@ -296,6 +311,108 @@ def without_timestamps(stack):
 def test_without_timestamps_no_time_wait_is_taken_over(in_namespace):
     answer = in_namespace(run, without_timestamps)
     assert (answer.verdict, answer.reusable, answer.certain) == ("EADDRNOTAVAIL", 0, True)
+
+
+LINKS = """
+link set lo up
+link add v0 type veth peer name v1
+link set v0 addrgenmode none up
+link set v1 addrgenmode none up
+link add w0 type veth peer name w1
+link set w0 addrgenmode none up
+tuntap add t0 mode tun
+link set t0 up
+link add d0 type veth peer name d1
+address add 10.1.0.1/24 dev v0
+address add 10.2.0.1/24 dev w0
+address add 10.3.0.1/24 dev t0
+address add 10.4.0.1/24 dev d0
+neigh add 10.1.0.5 lladdr 02:00:00:00:00:01 dev v0
+neigh add 10.2.0.5 lladdr 02:00:00:00:00:01 dev w0
+route add 198.51.100.0/24 via 10.1.0.254
+route add 203.0.113.0/24 via 10.2.0.254
+route add blackhole 10.5.0.0/24
+route add unreachable 10.5.1.0/24
+route add prohibit 10.5.2.0/24
+route add throw 10.5.3.0/24
+rule add to 198.51.100.0/24 dport 25 prohibit
+rule add to 198.51.100.0/24 dport 26 unreachable
+rule add to 198.51.100.0/24 dport 27 blackhole
+"""
+OF_IPV6 = """
+address add 2001:db8:1::1/64 dev v0 nodad
+route add blackhole 2001:db8:5::/64
+route add unreachable 2001:db8:6::/64
+route add prohibit 2001:db8:7::/64
+rule add to 2001:db8:1::/64 dport 25 prohibit
+"""
+NOBODY_THERE = ("10.1.0.2", "198.51.100.7", "2001:db8:1::2")
+SILENT = ("10.1.0.5", "10.2.0.5", "10.3.0.9")
+"""They cost no neighbour: nobody answers, and nothing says so."""
+UNDERWAY_STOPPED = (
+    *((where, 80) for where in (*NOBODY_THERE, *SILENT, "10.2.0.2", "203.0.113.7", "10.4.0.2")),
+    *((f"10.5.{part}.1", 80) for part in range(4)),
+    *((f"2001:db8:{part}::1", 80) for part in (5, 6, 7, 9)),
+    *(("198.51.100.7", port) for port in (25, 26, 27)),
+    ("2001:db8:1::2", 25),
+)
+
+
+def connect_all(places):
+    """What the kernel answers to each, all at once; it gives up after one SYN where nothing says no."""
+    waiting, found = {}, {}
+    poll = select.poll()
+    for where in places:
+        client = socket.socket(socket.AF_INET6 if ":" in where[0] else socket.AF_INET)
+        client.setblocking(False)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, 2 if where[0] in SILENT else 6)
+        code = client.connect_ex(where)
+        if code == errno.EINPROGRESS:
+            waiting[client.fileno()] = client, where
+            poll.register(client, select.POLLOUT)
+        else:
+            found[where] = errno.errorcode[code]
+            client.close()
+    deadline = time.monotonic() + 60
+    while waiting and time.monotonic() < deadline:
+        for number, _ in poll.poll(1000):
+            poll.unregister(number)
+            client, where = waiting.pop(number)
+            found[where] = errno.errorcode[client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)]
+            client.close()
+    return found
+
+
+def stopped_before_the_wire(_stack):
+    for family, batch in (("-4", LINKS), ("-6", OF_IPV6)):
+        subprocess.run(["ip", family, "-batch", "-"], input=batch, text=True, check=True)
+    for device in ("v0", "w0"):
+        write_sysctl(f"net.ipv4.neigh.{device}.mcast_solicit", 1)
+        write_sysctl(f"net.ipv6.neigh.{device}.mcast_solicit", 1)
+        write_sysctl(f"net.ipv4.neigh.{device}.retrans_time_ms", 200)
+        write_sysctl(f"net.ipv6.neigh.{device}.retrans_time_ms", 200)
+    connect_all([(where, 80) for where in NOBODY_THERE])
+    told = {}
+    for where in UNDERWAY_STOPPED:
+        host = f"[{where[0]}]:{where[1]}" if ":" in where[0] else f"{where[0]}:{where[1]}"
+        answer = predict_from_here(host, Client())[2]
+        told[where] = answer.verdict, answer.stage, answer.certain
+    return told, connect_all(UNDERWAY_STOPPED)
+
+
+def test_what_stops_a_connection_before_the_wire_is_foretold(in_namespace):
+    told, kernel = in_namespace(run, stopped_before_the_wire)
+    silence = {("10.1.0.5", 80): ("ok", "peer", True)}
+    assert {where: found[0] for where, found in told.items() if where not in silence} == {
+        where: code for where, code in kernel.items() if where not in silence
+    }
+    assert (silence.items() <= told.items(), kernel["10.1.0.5", 80]) == (True, "ETIMEDOUT")
+    stages = {where: found[1:] for where, found in told.items()}
+    assert {stages[where, 80] for where in NOBODY_THERE} == {("next-hop", False)}, "it may be back"
+    for where in ("10.2.0.2", "203.0.113.7", *SILENT[1:]):
+        assert stages[where, 80] == ("next-hop", True), "no carrier"
+    assert {found[1] for where, found in told.items() if where[0].startswith("10.5")} == {"route"}
+    assert {kernel[place, 25] for place, port in told if port == 25} == {"EACCES"}
 
 
 def no_route(stack):

@@ -12,6 +12,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel import connect_evidence as routes
 from tcpdoctor.kernel.connect_evidence import (
+    NextHop,
     NoRoute,
     Route,
     RouteQuestion,
@@ -152,7 +153,8 @@ def test_of_a_thousand_questions_each_has_the_answer_that_pyroute2_has(in_namesp
     ways = [answer for answer in answers if isinstance(answer, Route)]
     assert {route.kind for route in ways} == {"unicast", "local", "broadcast", "multicast"}
     assert {"10.2.0.7", "10.2.0.8", "fe80::9", "2001:db8:2::9", None} <= {route.gateway for route in ways}
-    assert through_ipv6 == Route("10.2.0.1", "v2", "fe80::9", "unicast")
+    hop = NextHop("fe80::9", carrier=True, asks=True, neighbour="")
+    assert through_ipv6 == Route("10.2.0.1", "v2", "fe80::9", "unicast", hop)
 
 
 @pytest.mark.parametrize(
