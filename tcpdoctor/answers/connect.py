@@ -48,7 +48,14 @@ from tcpdoctor.kernel.namespaces import Identity, moment, read_identity
 from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.packet_rules import Redirect
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.redirects import NO_FILTERS, Redirects, read_filters, read_redirects
+from tcpdoctor.kernel.redirects import (
+    NO_FILTERS,
+    Redirects,
+    find_programs,
+    looks_up_sockets,
+    read_filters,
+    read_redirects,
+)
 from tcpdoctor.kernel.snapshot import (
     Connection,
     Detail,
@@ -58,7 +65,13 @@ from tcpdoctor.kernel.snapshot import (
     Listener,
     NotHeld,
 )
-from tcpdoctor.kernel.sockets import SocketFilter, find_signers, read_connections, read_listeners
+from tcpdoctor.kernel.sockets import (
+    SocketFilter,
+    find_signers,
+    read_connections,
+    read_listeners,
+    why_signers_hidden,
+)
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.sysctl import DEFAULT_PORTS, read_sysctls
 
@@ -492,6 +505,8 @@ def _scene(journey: Journey, settings: Settings, uid: int | None) -> Scene:
         settings.sysctls,
         listeners=listeners,
         signed=_signed(journey, listeners) if isinstance(listeners, tuple) else False,
+        signers_hidden=why_signers_hidden(journey.port) if listeners else "",
+        programs=_programs(journey, local=local),
         redirects=_redirects(journey) if local else Redirects((), ()),
         binds=_binds(journey, uid),
         filters=read_filters(journey.port, local=local) if isinstance(journey.route, Route) else NO_FILTERS,
@@ -574,6 +589,11 @@ def _signed(journey: Journey, listeners: Iterable[Listener]) -> bool:
     networks = [network for row in listeners for network in signers.get(row.inode, ())]
     source = None if journey.source is None else ip_address(journey.source)
     return any(source is None or source in ip_network(network, strict=False) for network in networks)
+
+
+def _programs(journey: Journey, *, local: bool) -> tuple[str, ...]:
+    here = ("sk_lookup",) if local and looks_up_sockets() else ()
+    return (*find_programs("connect", journey.family), *here)
 
 
 def _answers(row: Listener, journey: Journey, entrance: int | None) -> bool:

@@ -9,7 +9,7 @@ Neither is certain.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.named_tuples import NamedTuple
@@ -374,3 +374,11 @@ def four(family: int, address: str) -> str | None:
         return address
     mapped = address.removeprefix("::ffff:")
     return mapped if mapped != address and "." in mapped else None
+
+
+def programs_decide(hooks: Sequence[str], over: str) -> str:
+    """Say that what was computed is not all that decides."""
+    return (
+        f"programs of eBPF decide over {over} too ({' and '.join(hooks)}: bpftool cgroup tree, bpftool net): "
+        "they may refuse it or lead it elsewhere, and what they do is not read"
+    )

@@ -16,7 +16,17 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
-from tcpdoctor.diagnosis.bind import NO, OK, UNKNOWN, Attempt, Existing, Wanted, conflicts, four
+from tcpdoctor.diagnosis.bind import (
+    NO,
+    OK,
+    UNKNOWN,
+    Attempt,
+    Existing,
+    Wanted,
+    conflicts,
+    four,
+    programs_decide,
+)
 from tcpdoctor.facts.deadlines import TIME_WAIT_SECONDS
 from tcpdoctor.facts.ports import PortReuse
 from tcpdoctor.kernel.connect_evidence import NextHop, NoRoute, PortUse, PortUser, Route
@@ -91,6 +101,10 @@ class Scene(NamedTuple):
     """Those of this host that the destination leads to; None where it leads to another host."""
     signed: bool = False
     """Whether one of them takes what comes from the source with a TCP-MD5 signature only."""
+    signers_hidden: str = ""
+    """Why one of them may do so although that is not seen."""
+    programs: tuple[str, ...] = ()
+    """Hooks at which programs of eBPF decide about connect(), or about who is connected to."""
     redirects: Redirects = Redirects((), ())
     """Rules of nft and iptables that may send the connection elsewhere before it comes to a listener."""
     filters: Filters = NO_FILTERS
@@ -281,7 +295,7 @@ _WHY_BIND_DOUBTFUL = (
 def _arrive(journey: Journey, scene: Scene, doubts: tuple[str, ...]) -> _Judgement:
     """What a connection that gets out meets: another host's answer, or this host's own listener."""
     listeners = scene.listeners
-    doubts = (*doubts, *_filtered(scene), *((_SIGNED,) if scene.signed else ()))
+    doubts = (*doubts, *_filtered(scene), *_signs(scene), *_programmed(scene))
     if listeners is None:
         return _leave(next_hop_of(journey), doubts)
     if scene.redirects.found:
@@ -328,6 +342,18 @@ _ASKED_AGAIN = "the next hop is asked for its link address again, and may answer
 def unanswered(scene: Scene) -> int:
     """How many connects to that destination have sent their SYN again: neither SYN+ACK nor reset came."""
     return sum(row.state is TcpState.SYN_SENT and row.retransmits > 0 for row in scene.towards)
+
+
+def _signs(scene: Scene) -> Iterator[str]:
+    if scene.signed:
+        yield _SIGNED
+    elif scene.signers_hidden:
+        yield f"whether a listener there takes signed segments only is not known: {scene.signers_hidden}"
+
+
+def _programmed(scene: Scene) -> Iterator[str]:
+    if scene.programs:
+        yield programs_decide(scene.programs, "a connection")
 
 
 def _filtered(scene: Scene) -> Iterator[str]:

@@ -19,6 +19,7 @@ from tcpdoctor.diagnosis.bind import (
     possible_conflicts,
     predict,
     predict_udp,
+    programs_decide,
 )
 from tcpdoctor.diagnosis.occupants import (
     CAUSES,
@@ -275,6 +276,8 @@ def _answer(target: Target, evidence: PortEvidence, connected: tuple[PortSocket,
     udp = target.protocol == "udp"
     sockets = udp_sockets(evidence) if udp else listening_sockets(evidence, wanted) + connected
     unknowns = _unknowns_of_udp(evidence, obstacle) if udp else _unknowns(evidence, obstacle)
+    if programs := evidence.programs.get(target.family, ()):
+        unknowns = (*unknowns, programs_decide(programs, "bind()"))
     known = None if isinstance(obstacle, Missing) else obstacle
     kinds = alike(wanted, (s.existing for s in sockets))
     if udp:

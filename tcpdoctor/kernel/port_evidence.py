@@ -24,7 +24,7 @@ from tcpdoctor.kernel.namespaces import (
 from tcpdoctor.kernel.owners import EveryHolder, find_every_holder
 from tcpdoctor.kernel.processes import Lineage, read_lineage, read_process
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.redirects import Redirects, read_redirects
+from tcpdoctor.kernel.redirects import Redirects, find_programs, read_redirects
 from tcpdoctor.kernel.snapshot import (
     Connection,
     Detail,
@@ -204,6 +204,8 @@ class PortEvidence(NamedTuple):
     """Paths of the control groups that listeners of a systemd were made in, by id: those of socket units."""
     redirects: Redirects = Redirects((), ("the rules of nft and iptables were not asked for",))
     """Rules that send the port elsewhere before any socket is looked up."""
+    programs: Mapping[int, tuple[str, ...]] = MappingProxyType({})
+    """By family, the hooks at which programs of eBPF decide about bind()."""
     vrfs: Reading[Mapping[int, int]] = MappingProxyType({})
     """By index of an interface, the index of the VRF that it is of."""
     other_ends: OtherEnds = OtherEnds({})
@@ -344,6 +346,7 @@ def read_port_evidence(
         groups=_groups_of_systemd(listeners),
         redirects=read_redirects(port, protocol, rules.addresses),
         other_ends=ends.owned_by(owners),
+        programs={family: find_programs("bind", family) for family in (4, 6)},
         vrfs=read_vrfs(),
         unread=unread,
     )

@@ -187,6 +187,15 @@ class Replay:
     def find_signers(self, _port: int) -> Mapping[int, tuple[str, ...]]:
         return {}  # keys are not recorded
 
+    def why_signers_hidden(self, _port: int) -> str:
+        return ""
+
+    def find_programs(self, _call: str, _family: int) -> tuple[str, ...]:
+        return ()  # nor are programs of eBPF
+
+    def looks_up_sockets(self) -> bool:
+        return False
+
     def read_connections(
         self,
         states: Iterable[TcpState],

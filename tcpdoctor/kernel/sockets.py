@@ -6,6 +6,7 @@ move while it runs. `ways` forces a way; only tests and benchmarks need to.
 """
 
 import _socket as socket  # what is around it takes 3 ms to import, and is not needed
+import errno
 import functools
 import struct
 import sys
@@ -25,8 +26,8 @@ from tcpdoctor.kernel.listing import (
     list_rows,
     read_proc_rows,
 )
-from tcpdoctor.kernel.namespaces import replayed
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.namespaces import CAP_NET_ADMIN, effective_capabilities, replayed
+from tcpdoctor.kernel.reading import Missing, Reading, read_kernel_file
 from tcpdoctor.kernel.snapshot import Census, Connection, Detail, Established, Listener
 from tcpdoctor.kernel.sock_diag import Request, Rows
 from tcpdoctor.kernel.sock_diag_rows import (
@@ -41,6 +42,7 @@ from tcpdoctor.kernel.sock_diag_rows import (
 )
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.tally import LISTED_STATES, EstablishedTally, GroupTally, Sample, StateTally
+from tcpdoctor.kernel.text import decode
 from tcpdoctor.named_tuples import NamedTuple
 
 _Marked: TypeAlias = Established | None
@@ -308,7 +310,7 @@ def find_signers(port: int) -> Mapping[int, tuple[str, ...]]:
     """By inode, the networks whose segments a listener on this port takes with a TCP-MD5 signature only.
 
     Only listeners with such keys are in it; none is where the kernel does not tell: without CAP_NET_ADMIN,
-    through /proc/net/tcp, in a recording. Keys of TCP-AO no kernel lists.
+    through /proc/net/tcp, in a recording (`why_signers_hidden`).
     """
     request = Request(1 << TcpState.LISTEN, WITH_INFO, port)
     signers: dict[int, tuple[str, ...]] = {}
@@ -324,6 +326,49 @@ def find_signers(port: int) -> Mapping[int, tuple[str, ...]]:
 
     first_answer([way for way in WAYS if way is not Way.PROC], look)
     return signers
+
+
+_OFTEN_SIGNED = frozenset((179, 639, 646))
+"""BGP, MSDP and LDP: what TCP-MD5 and TCP-AO were made for."""
+_TCP_AO_INFO = 40
+
+
+@replayed
+def why_signers_hidden(port: int) -> str:
+    """Say why a listener on this port may take signed segments only although no key is seen; else empty.
+
+    Keys of TCP-MD5 are told to CAP_NET_ADMIN alone, and those of TCP-AO (from Linux 6.7 on) by no listing. To
+    doubt each listener for that would hurt all for the sake of routers: those on ports of routing protocols
+    are doubted, and without the privilege each, where this kernel has had use for MD5.
+    """
+    if CAP_NET_ADMIN not in effective_capabilities() and (port in _OFTEN_SIGNED or _uses_md5()):
+        return "keys of TCP-MD5 (TCP_MD5SIG) are told to CAP_NET_ADMIN alone"
+    if port in _OFTEN_SIGNED and _knows_tcp_ao():
+        return "keys of TCP-AO are in no listing"
+    return ""
+
+
+def _uses_md5() -> bool:
+    """Whether anybody has taken the kernel's MD5, as the first key of TCP-MD5 does for good."""
+    try:
+        ciphers = decode(read_kernel_file("/proc/crypto")).split("\n\n")
+    except OSError:
+        return False
+    fields = [dict(line.split(":", 1) for line in one.splitlines() if ":" in line) for one in ciphers]
+    md5 = [{name.strip(): told.strip() for name, told in one.items()} for one in fields]
+    return any(one.get("name") == "md5" and one.get("refcnt") != "1" for one in md5)
+
+
+def _knows_tcp_ao() -> bool:
+    """Whether this kernel has TCP-AO: it asks for a key then, and not what option that is."""
+    fresh = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        fresh.getsockopt(socket.IPPROTO_TCP, _TCP_AO_INFO, 1)
+    except OSError as error:
+        return error.errno != errno.ENOPROTOOPT
+    finally:
+        fresh.close()
+    return True
 
 
 @replayed

@@ -67,6 +67,7 @@ REPLACED: Mapping[tuple[str, str], _Kind] = {
     ("Route", "source"): "address",
     ("Route", "gateway"): "address",
     ("Route", "interface"): "device",
+    ("NextHop", "address"): "address",
     ("InterfaceAddress", "address"): "address",
     ("InterfaceAddress", "interface"): "device",
     ("Seen", "options"): "device",  # of which SO_BINDTODEVICE alone has a name in it
@@ -96,6 +97,7 @@ KEPT = frozenset(
         ("Standing", "halted"),
         ("Lineage", "waits"),
         ("Route", "kind"),
+        ("NextHop", "neighbour"),
         ("NoRoute", "errno"),
         ("NoRoute", "why"),
         ("Redirect", "asks"),

@@ -539,3 +539,30 @@ def test_where_processes_may_not_be_asked_the_answer_is_not_certain(in_namespace
     reason, ports = in_namespace(run, bound_and_hidden)
     assert "run as root" in reason
     assert ports == []
+
+
+def asked_as_nobody(stack, *ports):
+    """Of each port, the doubts about signatures of somebody without privileges."""
+    for port in ports:
+        stack.enter_context(socket.create_server((HOME, port)))
+    predict_from_here(f"{HOME}:9", Client())  # what is imported here another user may not read
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setresuid(65534, 65534, 65534)
+        asked = [predict_from_here(f"{HOME}:{port}", Client())[2].doubts for port in ports]
+        os.write(writer, json.dumps(asked).encode())
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as stream:
+        told = json.load(stream)
+    return [[doubt for doubt in doubts if "signed segments" in doubt] for doubts in told]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_hidden_signatures_are_doubted_at_ports_of_routing_protocols_alone(in_namespace):
+    bgp, other = in_namespace(run, asked_as_nobody, 179, 7001)
+    hidden = "keys of TCP-MD5 (TCP_MD5SIG) are told to CAP_NET_ADMIN alone"
+    assert bgp == [f"whether a listener there takes signed segments only is not known: {hidden}"]
+    assert other == []
