@@ -40,6 +40,7 @@ from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
     Connection,
     DeadSockets,
+    Held,
     Holder,
     Listener,
     Owner,
@@ -48,7 +49,7 @@ from tcpdoctor.kernel.snapshot import (
     Snapshot,
 )
 from tcpdoctor.kernel.sockopts import OptionValue
-from tcpdoctor.kernel.standing import Standing, read_standings
+from tcpdoctor.kernel.standing import Standing, read_children, read_standings
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
 from tcpdoctor.kernel.survey import Survey, held_by, take_survey
 from tcpdoctor.kernel.unlisted import ask_process
@@ -377,7 +378,13 @@ def _stop(
     known = standings[top.pid]
     below = () if isinstance(known, Missing) or not listens else _that_share(known.below, listens)
     mine = () if above is None or any(one.pid == holder.pid for one in below) else (holder,)
-    stop = who_may_be_stopped((top, *mine, *below), standings, Asker(asking_uid(), listens=bool(listens)))
+    beside = () if above or below else _beside(standing, listens)
+    stop = who_may_be_stopped(
+        (top, *mine, *below, *beside),
+        standings,
+        Asker(asking_uid(), listens=bool(listens)),
+        parents=dict.fromkeys((one.pid for one in (top, *beside)), 0) if beside else {},
+    )
     return None if stop is None else told_stop(stop, None if above else connections)
 
 
@@ -394,12 +401,24 @@ def _above(standing: Reading[Standing], listens: Set[int]) -> Holder | None:
     return found
 
 
+def _beside(standing: Reading[Standing], listens: Set[int]) -> tuple[Holder, ...]:
+    """Those that its parent began, or took over, beside it, and that hold a listener of its."""
+    if isinstance(standing, Missing) or not listens:
+        return ()
+    me = standing.kin
+    children = read_children(me.parent)
+    return _that_share((pid for pid, name in children.items() if name == me.name and pid != me.pid), listens)
+
+
 def _that_share(pids: Iterable[int], listens: Set[int]) -> tuple[Holder, ...]:
     """Those of these processes that hold one of the listeners."""
-    holding = [
-        pid for pid in pids if not isinstance(owned := held_by(pid), Missing) and listens & owned.keys()
-    ]
-    return tuple(Holder(pid, "", 0, -1) for pid in holding)
+    found: list[Holder] = []
+    for pid in pids:
+        owned = held_by(pid)
+        shared = () if isinstance(owned, Missing) else listens & owned.keys()
+        owners = [owned[inode] for inode in shared if not isinstance(owned, Missing)]
+        found += [owner.holders[0] for owner in owners[:1] if isinstance(owner, Held)]
+    return tuple(found)
 
 
 def _dead_group(dead: Reading[DeadSockets]) -> Reading[DeadGroup]:

@@ -40,6 +40,10 @@ _WAITING_FOR_CLIENTS = (
 """Parts of the kernel functions in which a server sleeps until a client comes."""
 
 
+_STOPS = 5
+"""Of how many further holders it is told how they are stopped."""
+
+
 class Custody(NamedTuple):
     """The holders of one socket, and what is special about them."""
 
@@ -91,7 +95,9 @@ def stop_of(row: Row, evidence: PortEvidence) -> Stop | None:
         socket_unit=unit if unit and unit.endswith(".socket") else None,
         leads_to=next((one for one in evidence.redirects.found if one.names_port), None),
     )
-    return who_may_be_stopped(holders, evidence.standings, asker, inherited=heirs)
+    known = (evidence.processes.get(holder.pid) for holder in holders)
+    parents = {one.pid: one.parent for one in known if one is not None and isinstance(one.parent, int)}
+    return who_may_be_stopped(holders, evidence.standings, asker, inherited=heirs, parents=parents)
 
 
 class HeldConnections(NamedTuple):
@@ -162,14 +168,20 @@ def _keeping(row: Row, evidence: PortEvidence, held: HeldConnections) -> Keeping
 
 def others_that_hold(
     blockers: Iterable[PortSocket], stop: Stop, row: Row, evidence: PortEvidence
-) -> tuple[Holder, ...]:
-    """Return the topmost holders of those blockers that stay when the holder of `row` has ended."""
+) -> tuple[tuple[Holder, Stop | None], ...]:
+    """Return the topmost holders of those blockers that stay when the holder of `row` has ended.
+
+    With each how it is stopped, of the first few.
+    """
     ending = {holder.pid for holder in row.owner.holders} if isinstance(row.owner, Held) else set()
-    found: dict[int, Holder] = {}
+    found: dict[int, tuple[Holder, Stop | None]] = {}
     for blocker in blockers:
         owner = blocker.row.owner
-        if isinstance(owner, Held) and not _dies(_pids_of(owner), stop, ending, evidence):
-            found.setdefault(owner.holders[0].pid, owner.holders[0])
+        if not isinstance(owner, Held) or owner.holders[0].pid in found:
+            continue
+        if not _dies(_pids_of(owner), stop, ending, evidence):
+            how = stop_of(blocker.row, evidence) if len(found) < _STOPS else None
+            found[owner.holders[0].pid] = owner.holders[0], how
     return tuple(found.values())
 
 

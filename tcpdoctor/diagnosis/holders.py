@@ -9,6 +9,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tcpdoctor.diagnosis.keepers import stop_of_helper
@@ -172,6 +173,7 @@ def who_may_be_stopped(
     asker: Asker = Asker(),  # noqa: B008 - a named tuple does not change
     *,
     inherited: bool = False,
+    parents: Mapping[int, int] = MappingProxyType({}),
 ) -> Stop | None:
     """Say who has to be stopped so that a socket becomes free, and how.
 
@@ -180,13 +182,14 @@ def who_may_be_stopped(
         standings: By pid; without one the process itself is all that can be named.
         asker: Who asks.
         inherited: They got it from a program that is gone: its unit has stopped, and does not end them.
+        parents: Of the holders the process that began each, where it is known.
 
     Returns:
         None where nobody is known to hold the socket.
     """
     if not holders:
         return None
-    case = _case(tuple(holders), standings, asker)
+    case = _case(tuple(holders), standings, asker)._replace(parents=parents)
     for rule in (_in_container, _first_process) if inherited else _RULES:
         if stop := rule(case):
             return _with_known(stop, case)
@@ -501,17 +504,33 @@ _END_THEIR_WORKERS = re.compile(
     r"nginx|openresty|angie|apache2|httpd|gunicorn|uvicorn|hypercorn|daphne|uwsgi(?:-core)?|puma|unicorn"
     r"|php-fpm[0-9.]*|flask|haproxy|dovecot|master|lighttpd|sshd|smbd|proftpd|vsftpd|pure-ftpd|postgres"
 )
-"""Servers whose master ends its workers, and begins others for those that end before it."""
+"""Servers whose master, where it handles TERM, ends its workers: then the short command is enough."""
+_MOST_ENDED = 40
+"""Pids that a command takes at most."""
 
 
 def _that_stay(case: Case) -> tuple[int, ...]:
-    """Whom else to end: new masters of a reload; the workers of a server that may not end them itself."""
+    """Whom else to end: new masters of a reload; workers that nobody is sure to end.
+
+    Whether a worker ends with its master is nowhere to be read (PR_SET_PDEATHSIG is not shown, and it may
+    watch a pipe). A master that has no handler for TERM ends none itself, and one that is gone did not.
+    """
     name, below = case.holder.name, case.standing.below
     sharing = tuple(one.pid for one in case.holders if one.pid in below and one.name == name)
-    if len(sharing) > _PIDS_NAMED:
-        return _masters_below(case)
     known = any(_END_THEIR_WORKERS.fullmatch(name) for name in names_of(case.kin))
-    return _masters_below(case) if known else sharing
+    if (known and not case.standing.dies_of_term) or len(sharing) > _MOST_ENDED:
+        return _masters_below(case) + _beside(case)
+    return sharing + _beside(case)
+
+
+def _beside(case: Case) -> tuple[int, ...]:
+    """Holders that were begun by the same process, which holds the socket no longer: all or none serves."""
+    mine, pid = case.parents.get(case.holder.pid), case.holder.pid
+    if mine is None:
+        return ()
+    alike = (one for one in case.holders if one.name == case.holder.name and one.pid != pid)
+    found = tuple(one.pid for one in alike if case.parents.get(one.pid) == mine)
+    return found if len(found) <= _MOST_ENDED else ()
 
 
 def _reloaded(case: Case) -> str | None:
@@ -640,6 +659,7 @@ def _master_of(case: Case) -> Kin | None:
 def _with_known(stop: Stop, case: Case) -> Stop:
     """Add what is told of every holder: since when it runs, with which command line, how many share it."""
     sharing = tuple(holder.pid for holder in case.holders if holder.pid != stop.holder.pid)
+    ended = (case.holder.pid, *_that_stay(case)) if stop.way == "process" and stop.commands else ()
     return stop._replace(
         processes=len(case.holders),
         other_ports=tuple(port for port in case.standing.listens_on if port != case.asker.port)
@@ -651,7 +671,10 @@ def _with_known(stop: Stop, case: Case) -> Stop:
         command_line=" ".join(case.kin.arguments) or None,
         container=stop.container or (None if case.standing.same_container else case.place.container),
         sharing=sharing,
-        ended=(case.holder.pid, *_that_stay(case)) if stop.way == "process" and stop.commands else (),
+        ended=ended,
+        workers=tuple(
+            one.pid for one in case.holders if one.pid not in ended and one.name == case.holder.name
+        ),
         begun=bool(sharing) and set(sharing) <= set(case.standing.below),
         warning=_what_is_lost(stop, case),
     )
@@ -745,18 +768,28 @@ def who_else(stop: Stop) -> str | None:
     if stop.way != "process" or not others:
         return None
     if set(stop.sharing) <= set(stop.ended):
-        whose = "Its child shares" if others == 1 else f"Its {others} children share"
-        return f"{whose} the socket and may outlive it" if stop.begun else None
+        return _share_and_end(stop, others)
     pids = f" (pid{'s' if len(stop.sharing) > 1 else ''} {', '.join(map(str, stop.sharing))})"
     named = pids if 0 < len(stop.sharing) <= _PIDS_NAMED else ""
+    left = f": kill {' '.join(map(str, stop.workers))}" if 0 < len(stop.workers) <= _PIDS_NAMED else ""
     if stop.begun and others == 1:
-        return f"Its child shares the socket{named} and as a rule ends with it, else has to end too"
+        return f"Its child shares the socket{named} and as a rule ends with it, else has to end too{left}"
     if stop.begun:
         them = f"Its {others} children share the socket{named} and"
-        return f"{them} as a rule end with it; what is left has to end too"
+        return f"{them} as a rule end with it; what is left has to end too{left}"
     if others == 1:
         return f"One other process shares the socket{named} and has to end too"
     return f"{others} other processes share the socket{named} and have to end too"
+
+
+def _share_and_end(stop: Stop, others: int) -> str:
+    """Say who they are that the same command ends."""
+    if stop.begun:
+        whose = "Its child shares" if others == 1 else f"Its {others} children share"
+        return f"{whose} the socket and may outlive it"
+    if others == 1:
+        return "Another process shares the socket; the command ends both"
+    return f"{others} other processes share the socket; the command ends all of them"
 
 
 def sentence(text: str) -> str:

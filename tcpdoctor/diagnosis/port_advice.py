@@ -23,6 +23,7 @@ from tcpdoctor.diagnosis.stopping import Stop
 from tcpdoctor.kernel.packet_rules import Redirect
 from tcpdoctor.kernel.port_evidence import PortEvidence
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import Holder
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.text import name_a_few
 from tcpdoctor.named_tuples import NamedTuple
@@ -116,9 +117,15 @@ def _end(answer: BindAnswer, stop: Stop) -> str:
     others = others_that_hold(answer.blockers, stop, row, answer.evidence) if stop.commands else ()
     if not others:
         return told
-    named = name_a_few([f"pid {one.pid} {one.name}" for one in others], _OTHERS_NAMED)
+    named = name_a_few([_with_its_end(*each) for each in others], _OTHERS_NAMED)
     have = "holds the port as well, and has" if len(others) == 1 else "hold the port as well, and have"
     return f"{told} {sentence(named)} {have} to end too."
+
+
+def _with_its_end(holder: Holder, stop: Stop | None) -> str:
+    """``pid 811 nginx (systemctl stop nginx.service)``."""
+    how = f" ({stop.commands[0]})" if stop is not None and stop.commands else ""
+    return f"pid {holder.pid} {holder.name}{how}"
 
 
 def _listener(answer: BindAnswer) -> Advice:

@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from tcpdoctor.kernel.cgroups import Container, Place
@@ -83,6 +84,8 @@ class Stop(NamedTuple):
     """Pids of the other processes that hold the socket."""
     ended: tuple[int, ...] = ()
     """Pids that the first command names to be ended, where it ends processes by their pids."""
+    workers: tuple[int, ...] = ()
+    """Of those that share it the ones of its kind that the command does not name."""
     begun: bool = False
     """All of those were begun by the holder, directly or not: a server ends its workers itself, as a rule."""
     warning: str | None = None
@@ -115,6 +118,8 @@ class Case(NamedTuple):
     """What stands about the holder could not be read, and its `standing` says nothing."""
     beside: tuple[str, ...] = ()
     """Services that have the socket from a systemd that keeps it too."""
+    parents: Mapping[int, int] = MappingProxyType({})
+    """Of the holders the process that began each, where it is known."""
 
     @property
     def kin(self) -> Kin:

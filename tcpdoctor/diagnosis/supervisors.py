@@ -122,27 +122,32 @@ def _supervised(
     who = f"{keeper.name} (pid {keeper.pid})" if keeper else name
     unit = case.unit
     all_of_it = (what_it_costs(case, unit, f"it ends every program that {who} keeps"),) if unit else ()
+    shell = _shell_between(case, keeper)
+    left = f"; kill {case.holder.pid}" if shell else ""
     return Stop(
         "supervised",
         case.holder,
-        (stop,),
+        (f"{stop}{left}",),
         lookup=lookup,
         restart=restart,
         role=f"is kept by {who}",
-        note=_left_by_a_shell(case, keeper),
+        note=_left_by(shell) if shell else None,
         avoid=(*all_of_it, f"kill {case.holder.pid}: it is started again."),
     )
 
 
-def _left_by_a_shell(case: Case, keeper: Kin | None) -> str | None:
+def _left_by(shell: Kin) -> str:
+    alone = f"pid {shell.pid} {shell.name} stands between them, and may end alone"
+    return f"{alone}: exec in its script avoids it"
+
+
+def _shell_between(case: Case, keeper: Kin | None) -> Kin | None:
     """Supervisors signal what they began: a shell that did not `exec` its server ends, and leaves it."""
     above = case.standing.ancestors
     between = above[: above.index(keeper)] if keeper in above else ()
-    shell = next((kin for kin in between if names_of(kin) & PLAIN_SHELLS), None)
-    if shell is None or (keeper is not None and keeper.name.startswith("PM2")):
+    if keeper is not None and keeper.name.startswith("PM2"):
         return None
-    it = f"pid {shell.pid} {shell.name} stands between them, and may end alone"
-    return f"{it}: `kill {case.holder.pid}` ends what is left, and exec in its script avoids that"
+    return next((kin for kin in between if names_of(kin) & PLAIN_SHELLS), None)
 
 
 def _of_supervisord(case: Case, keeper: Kin | None) -> Stop:

@@ -410,6 +410,11 @@ class Replay:
         absent = Missing("what keeps this process running is not in the recording")
         return {pid: absent if standing is None else standing for pid, standing in found.items()}
 
+    def read_children(self, pid: int, _root: str = "") -> dict[int, str]:
+        around = self._around
+        kin = () if isinstance(around, Missing) else around.kin
+        return {one.pid: one.name for one in kin if one.parent == pid}
+
     # What decides about ports, and the way there.
 
     def read_vrfs(self) -> Reading[Mapping[int, int]]:

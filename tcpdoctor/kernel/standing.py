@@ -95,6 +95,8 @@ class Standing(NamedTuple):
     """The shell above it whose script runs it in a loop."""
     ignores_term: bool = False
     """It ignores SIGTERM, or is process 1 of its PID namespace and does not handle it (pid_namespaces(7))."""
+    dies_of_term: bool = False
+    """SIGTERM ends it before it can do anything: it has no handler, so it ends none of its workers itself."""
     tracer: Kin | None = None
     """The debugger that is attached to it."""
     ours: bool = False
@@ -157,6 +159,7 @@ class _Reader:
             below_parents=tuple(begun.values()),
             loop=self._loop_above(kin),
             ignores_term=_ignores_term(lines, first_of_its=len(numbers) > 1 and numbers[-1] == 1),
+            dies_of_term=bool(lines) and not any(_term_is_in(lines, mask) for mask in ("SigIgn", "SigCgt")),
             tracer=self._tracer(lines),
             ours=self._has_us(pid, unit_path),
         )
@@ -336,8 +339,23 @@ _TERM = 1 << 14
 
 
 def _ignores_term(lines: Mapping[str, str], *, first_of_its: bool) -> bool:
-    ignored, caught = (int(lines.get(name, "0"), 16) for name in ("SigIgn", "SigCgt"))
-    return bool(ignored & _TERM) or (first_of_its and not caught & _TERM)
+    return _term_is_in(lines, "SigIgn") or (first_of_its and not _term_is_in(lines, "SigCgt"))
+
+
+def _term_is_in(lines: Mapping[str, str], mask: str) -> bool:
+    return bool(int(lines.get(mask, "0"), 16) & _TERM)
+
+
+@replayed
+def read_children(pid: int, root: str = "/proc") -> dict[int, str]:
+    """Return the names of the processes that a process began, or took over from one that ended, by pid."""
+    found: dict[int, str] = {}
+    with contextlib.suppress(OSError):  # it ended
+        for task in os.listdir(f"{root}/{pid}/task"):
+            for child in map(int, read_kernel_file(f"{root}/{pid}/task/{task}/children").split()):
+                with contextlib.suppress(OSError):
+                    found[child] = read_name(child, root)
+    return found
 
 
 def read_begun(pid: int, root: str = "/proc") -> dict[int, int]:

@@ -728,7 +728,10 @@ def test_workers_end_with_their_master_and_others_do_not():
     found = who_may_be_stopped(holders, {20: standing})
     assert found is not None
     told = "Its 2 children share the socket (pids 21, 23) and as a rule end with it; "
-    assert tell_stop(found).endswith(f"{told}what is left has to end too.")
+    assert tell_stop(found).endswith(f"{told}what is left has to end too: kill 21 23.")
+    alone = who_may_be_stopped(holders, {20: standing._replace(dies_of_term=True)})
+    assert alone is not None
+    assert alone.commands == ("kill 20 21 23",), "without a handler for TERM it ends nobody"
     apart = who_may_be_stopped(holders, {20: standing._replace(below=(21,))})
     assert apart is not None
     assert tell_stop(apart).endswith("2 other processes share the socket (pids 21, 23) and have to end too.")
@@ -747,6 +750,29 @@ def test_workers_that_may_outlive_their_master_are_ended_with_it():
     assert job is not None
     assert job.commands == ("kill 20 21 23",)
     assert tell_stop(job).endswith("what is left has to end too.")
+
+
+def test_workers_of_a_master_that_is_gone_end_together():
+    first = kin(21, "app", parent=1)
+    standing = Standing(first, 0.0, Missing("hidden"), innermost_pid=21)
+    holders = tuple(Holder(pid, "app", 3, 0) for pid in (21, 23, 29))
+    found = who_may_be_stopped(holders, {21: standing}, parents={21: 1, 23: 1, 29: 20})
+    assert found is not None
+    assert found.commands == ("kill 21 23",)
+    assert tell_stop(found).endswith("2 other processes share the socket (pids 23, 29) and have to end too.")
+    every = who_may_be_stopped(holders, {21: standing}, parents=dict.fromkeys((21, 23, 29), 1))
+    assert every is not None
+    assert every.commands == ("kill 21 23 29",)
+    assert tell_stop(every).endswith("2 other processes share the socket; the command ends all of them.")
+
+
+def test_many_workers_are_named_unless_their_master_ends_them():
+    pids = tuple(range(21, 33))
+    master, holders = kin(20, "app"), tuple(Holder(pid, "app", 3, 0) for pid in (20, *range(21, 33)))
+    standing = Standing(master, 0.0, Missing("hidden"), innermost_pid=20, below=pids)
+    found = who_may_be_stopped(holders, {20: standing})
+    assert found is not None
+    assert found.commands == (f"kill 20 {' '.join(map(str, pids))}",)
 
 
 def test_a_new_master_below_the_old_one_has_to_end_too():
@@ -823,8 +849,8 @@ def test_the_command_ends_the_process_as_it_stands():
 def test_a_shell_between_a_supervisor_and_its_program_may_leave_it_behind():
     keeper, shell = kin(10, "runsv web"), kin(11, "/bin/sh ./run", name="run", parent=10)
     found = stop_of(kin(20, "/opt/app", parent=11), "/", shell, keeper)
-    assert found.commands == ("sv stop web",)
-    assert "pid 11 run stands between them, and may end alone: `kill 20` ends what is left" in found.note
+    assert found.commands == ("sv stop web; kill 20",)
+    assert found.note == "pid 11 run stands between them, and may end alone: exec in its script avoids it"
     assert stop_of(kin(20, "/opt/app", parent=10), "/", keeper).note is None
 
 

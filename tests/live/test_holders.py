@@ -327,8 +327,30 @@ time.sleep(60)
 )
 
 
-def reloaded_and_killed() -> tuple[Stop, int]:
-    with running([sys.executable, "-c", RELOADED]):
+WITHOUT_MASTER = (
+    LISTEN
+    + """
+if os.fork():
+    s.close()
+    time.sleep(60)
+os.fork() and os.fork()
+time.sleep(60)
+"""
+)
+"""Three that share a listener, the first of them the parent of the others; who began it has closed it."""
+ORPHANS = (
+    LISTEN
+    + """
+if all(os.fork() for _ in range(3)):
+    s.close()
+time.sleep(60)
+"""
+)
+"""Three that share a listener which the process that began them has closed."""
+
+
+def shared_and_killed(code: str) -> tuple[Stop, int]:
+    with running([sys.executable, "-c", code]):
         stop = ask_stop(holders=3)
         subprocess.run(stop.commands[0], shell=True, check=True)  # noqa: S602 - what people type
         deadline = time.monotonic() + 10
@@ -337,8 +359,11 @@ def reloaded_and_killed() -> tuple[Stop, int]:
         return stop, left
 
 
-def test_what_is_said_to_end_a_server_frees_its_port_whatever_its_processes_do_for_each_other(in_namespace):
-    stop, left = in_namespace(reloaded_and_killed)
+@pytest.mark.parametrize("code", [RELOADED, WITHOUT_MASTER, ORPHANS], ids=["reloaded", "below", "beside"])
+def test_what_is_said_to_end_a_server_frees_its_port_whatever_its_processes_do_for_each_other(
+    in_namespace, code
+):
+    stop, left = in_namespace(shared_and_killed, code)
     assert stop.processes == 3
     assert stop.commands == (f"kill {' '.join(map(str, (stop.holder.pid, *stop.sharing)))}",)
     assert left == 0
