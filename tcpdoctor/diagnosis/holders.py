@@ -675,9 +675,18 @@ def _with_known(stop: Stop, case: Case) -> Stop:
         workers=tuple(
             one.pid for one in case.holders if one.pid not in ended and one.name == case.holder.name
         ),
+        heirs=_heirs(case, ended),
         begun=bool(sharing) and set(sharing) <= set(case.standing.below),
         warning=_what_is_lost(stop, case),
     )
+
+
+def _heirs(case: Case, ended: Sequence[int]) -> tuple[Holder, ...]:
+    """Programs of another name that it began and gave the socket: without a handler it leaves them."""
+    if not ended or not case.standing.dies_of_term:
+        return ()
+    below, name = case.standing.below, case.holder.name
+    return tuple(one for one in case.holders if one.pid in below and one.name != name)
 
 
 def _what_is_lost(stop: Stop, case: Case) -> str | None:
@@ -767,6 +776,10 @@ def who_else(stop: Stop) -> str | None:
     others = stop.processes - 1
     if stop.way != "process" or not others:
         return None
+    if stop.heirs and len(stop.heirs) <= _PIDS_NAMED:
+        named = ", ".join(f"pid {one.pid} {one.name}" for one in stop.heirs)
+        kill = f"kill {' '.join(str(one.pid) for one in stop.heirs)}"
+        return sentence(f"{named} got the socket from it and would keep it: to free the port, {kill} as well")
     if set(stop.sharing) <= set(stop.ended):
         return _share_and_end(stop, others)
     pids = f" (pid{'s' if len(stop.sharing) > 1 else ''} {', '.join(map(str, stop.sharing))})"

@@ -86,6 +86,8 @@ class Stop(NamedTuple):
     """Pids that the first command names to be ended, where it ends processes by their pids."""
     workers: tuple[int, ...] = ()
     """Of those that share it the ones of its kind that the command does not name."""
+    heirs: tuple[Holder, ...] = ()
+    """Other programs that have it from the holder, which ends without a chance to end them."""
     begun: bool = False
     """All of those were begun by the holder, directly or not: a server ends its workers itself, as a rule."""
     warning: str | None = None

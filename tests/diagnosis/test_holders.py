@@ -775,6 +775,22 @@ def test_many_workers_are_named_unless_their_master_ends_them():
     assert found.commands == (f"kill 20 {' '.join(map(str, pids))}",)
 
 
+def test_another_program_that_got_the_socket_is_told_to_keep_it():
+    standing = Standing(
+        kin(20, "app"), 0.0, Missing("hidden"), innermost_pid=20, below=(21, 23), dies_of_term=True
+    )
+    holders = (Holder(20, "app", 3, 0), Holder(21, "app", 3, 0), Holder(23, "sleep", 3, 0))
+    found = who_may_be_stopped(holders, {20: standing})
+    assert found is not None
+    assert found.commands == ("kill 20 21",)
+    assert tell_stop(found).endswith(
+        "Pid 23 sleep got the socket from it and would keep it: to free the port, kill 23 as well."
+    )
+    handles = who_may_be_stopped(holders, {20: standing._replace(dies_of_term=False)})
+    assert handles is not None
+    assert tell_stop(handles).endswith("as a rule end with it; what is left has to end too.")
+
+
 def test_a_new_master_below_the_old_one_has_to_end_too():
     master = kin(20, NGINX, name="nginx")
     below, parents = (21, 23, 29, 31, 37), (20, 20, 20, 29, 21)
