@@ -566,7 +566,8 @@ _CLOSED = re.compile(
     r"|server disconnected|ClosedChannelException|handshake error from .*: EOF$|other side closed"
     r"|closed before message completed|closed in the middle|IncompleteReadError|failed to respond"
     r"|RemoteDisconnected|ServerDisconnected|^EOF$|EOFException|EOFError|connection unexpectedly closed"
-    r"|prematurely closed|disconnected before secure|sent GOAWAY",
+    r"|prematurely closed|disconnected before secure|sent GOAWAY|transport is closing"
+    r"|error reading from server: EOF|remote host terminated the handshake|first read error: EOF",
     re.IGNORECASE,
 )
 

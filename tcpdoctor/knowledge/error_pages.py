@@ -57,7 +57,8 @@ _ALSO: dict[str, tuple[str, ...]] = {
     "EADDRINUSE": ("addrinuse",),
     "EAGAIN": ("ewouldblock", "operationwouldblock", "wouldblock"),
     "EOPNOTSUPP": ("enotsup",),
-    "ECONNREFUSED": ("connectionrefusederror", "refused"),
+    "ECONNREFUSED": ("connectionrefusederror", "refused", "connectexception"),
+    "EHOSTUNREACH": ("noroutetohostexception", "noroutetohost"),
     "ECONNRESET": ("connectionreseterror", "connectionreset"),
     "ECONNABORTED": ("connectionabortederror",),
     "ETIMEDOUT": ("timeouterror", "timeout", "esockettimedout"),
@@ -82,7 +83,8 @@ def find_error(asked: str) -> ErrorPage:
     Raises:
         QuestionError: There is no such page; with the nearest.
     """
-    spelled, spellings = _without_number(asked), _spellings(error_names())
+    winsock = _WINSOCK.get(int(asked)) if re.fullmatch(r"1\d{4}", asked.strip()) else None
+    spelled, spellings = winsock or _without_number(asked), _spellings(error_names())
     if bare(spelled) not in spellings:
         _refuse_other(spelled)
         spelled = error_in_line(asked) or spelled
@@ -203,6 +205,8 @@ _IN_LINES = (
     ("connectionreseterror", "ECONNRESET"),
     ("brokenpipeerror", "EPIPE"),
     ("bindexception", "EADDRINUSE"),
+    ("noroutetohostexception", "EHOSTUNREACH"),
+    ("connectexception", "ECONNREFUSED"),
 )
 """What programs say instead of the C library's text."""
 

@@ -187,7 +187,23 @@ OWN_LIMITS = (
         "failed. Ask about one of them: tcpdoctor explain HOST:PORT",
     ),
     OwnLimit(
-        "upstream connect error or disconnect/reset",
+        r"reset reason: overflow|upstream_rq_pending_overflow|\bresponse flags?\W+uo\b",
+        "Envoy's own circuit breaker: as many connections or requests to that cluster as max_connections, "
+        "max_pending_requests or max_requests allow. No limit of TCP",
+    ),
+    OwnLimit(
+        "reset reason: connection termination",
+        "the upstream closed the connection before it had answered, mostly one that had been idle for as "
+        "long as its own keepalive timeout, or it was ended. Who closes first: tcpdoctor trace, on its host",
+    ),
+    OwnLimit(
+        "reset reason: connection timeout",
+        "Envoy's own connect_timeout was over before the upstream had answered: a firewall, a full accept "
+        "queue there, or a host that is gone. Ask: tcpdoctor explain HOST:PORT, and on its host tcpdoctor "
+        "check",
+    ),
+    OwnLimit(
+        r"upstream connect error or disconnect/reset(?!.*connect error: \d)",
         "Envoy's connection to the upstream failed or ended; what it calls the reset reason says which. Ask "
         "about the upstream: tcpdoctor explain HOST:PORT",
     ),
@@ -252,7 +268,8 @@ OWN_LIMITS = (
         "about the server: tcpdoctor explain HOST:PORT",
     ),
     OwnLimit(
-        r"\b50[23]\b.*(?:bad gateway|service unavailable)|\bbad gateway\b",
+        r"^(?!.*(?:refused|reset by peer|timed out|no route to|cannot assign))"
+        r".*(?:\b50[23]\b.*(?:bad gateway|service unavailable)|\bbad gateway\b)",
         "the proxy reached no server, or that closed the connection before it had answered: the proxy's own "
         "error log has the line that says which: tcpdoctor explain with that line",
     ),
@@ -280,6 +297,66 @@ OWN_LIMITS = (
         "epmd error for host|epmd is not running|failed to connect to epmd",
         "Erlang's port mapper on that host was not reached, or does not know the node: tcpdoctor explain "
         "HOST:4369",
+    ),
+    OwnLimit(
+        r"aborted connection \d+ to db",
+        "MySQL's client went without saying so, or was silent for wait_timeout, or its packet was larger "
+        "than max_allowed_packet: no limit of TCP. On the client's host: tcpdoctor check",
+    ),
+    OwnLimit(
+        r"reached the configured maximum connection limit|\bmaxconn(?:ections)? reached\b",
+        "the proxy holds as many connections as its own maxconn allows: no limit of TCP. Further clients "
+        "wait in the accept queue. What it holds: tcpdoctor explain PID",
+    ),
+    OwnLimit(
+        "out-of-fds|out of file descriptors",
+        "the server has as many descriptors as it may open, and accepts nobody before some are closed: "
+        "tcpdoctor explain EMFILE. What it holds: tcpdoctor explain PID",
+    ),
+    OwnLimit(
+        r"\[ufw (?:block|audit)\]|\bfinal_reject\b|iptables[- ](?:drop|denied|reject)",
+        "a rule of this host's firewall matched that packet, and dropped it where the line says so: SRC and "
+        "DPT= in it say whose it was. See ufw status, nft list ruleset",
+    ),
+    OwnLimit(
+        r"apparmor=.denied.*\b(?:bind|connect|listen|accept|create)\b"
+        r"|avc: +denied .*\bname_(?:bind|connect)\b",
+        "a security module refused that call (EACCES), whatever the user and the port are: aa-status, or "
+        "ausearch -m avc. The page of the error: tcpdoctor explain EACCES",
+    ),
+    OwnLimit(
+        "start request repeated too quickly",
+        "systemd gave up to start that unit: why it ended each time stands before. systemctl status UNIT, "
+        "and tcpdoctor explain with the line that names an address or a port",
+    ),
+    OwnLimit(
+        r"nfs: server .* not responding",
+        "the NFS server has not answered for a while; who waits for it waits in the kernel. Ask about it: "
+        "tcpdoctor explain HOST:2049",
+    ),
+    OwnLimit(
+        r"\bdst cache overflow|route cache is full",
+        "the kernel holds as many routes of IPv6 (before Linux 3.6 of IPv4) as net.ipv6.route.max_size "
+        "allows: packets to further hosts are dropped. Raise it; Linux 6.3 took the limit away",
+    ),
+    OwnLimit(
+        "conntrack: falling back to vmalloc",
+        "the table of tracked connections is so large that its memory is in pieces: nothing is lost by it",
+    ),
+    OwnLimit(
+        "expectation table full",
+        "conntrack's helpers (FTP, SIP ...) expect as many connections as nf_conntrack_expect_max allows: "
+        "it is not the table of connections",
+    ),
+    OwnLimit(
+        r"\budp: (?:bad checksum|short packet)",
+        "a datagram came in damaged or cut, and was dropped: a network card's or virtual switch's offload, "
+        "or the sender. It is no TCP: nstat -az UdpInCsumErrors",
+    ),
+    OwnLimit(
+        "illegal window scaling value",
+        "a peer, or a middlebox, sent a window scale above 14 (RFC 7323): the kernel takes it as 14, and the "
+        "connection goes on",
     ),
     OwnLimit(
         "callbacks suppressed",

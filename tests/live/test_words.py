@@ -25,6 +25,11 @@ def questions(*words: str) -> list[tuple[str, str]]:
         ("*:8080", [("port", "8080")]),
         ("0.0.0.0:8080", [("port", "0.0.0.0:8080")]),
         ("98", [("port", "98"), ("error", "EADDRINUSE")]),
+        ("10048", [("port", "10048"), ("error", "EADDRINUSE")]),
+        ("10061", [("port", "10061"), ("error", "ECONNREFUSED")]),
+        ("10062", [("port", "10062")]),
+        ("NoRouteToHostException", [("error", "EHOSTUNREACH")]),
+        ("java.net.ConnectException", [("error", "ECONNREFUSED")]),
         ("70000", [("pid", "70000")]),
         ("EADDRINUSE", [("error", "EADDRINUSE")]),
         ("Address already in use", [("error", "EADDRINUSE")]),
@@ -446,6 +451,28 @@ def test_a_line_of_a_log_names_its_end_before_the_page_of_its_error():
         ("com.mysql.cj.exceptions.CJCommunicationsException: Communications link failure", "Caused by"),
         ("ERROR: epmd error for host db: address (cannot connect to host/port)", "4369"),
         ("no listening sockets available, shutting down", "line before"),
+        ("disconnect/reset before headers. reset reason: overflow", "circuit breaker"),
+        (
+            "upstream connect error or disconnect/reset before headers. reset reason: connection timeout",
+            "connect_timeout",
+        ),
+        (
+            "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+            "keepalive timeout",
+        ),
+        (
+            "Aborted connection 7 to db: 'a' user: 'b' host: 'c' (Got timeout reading communication packets)",
+            "wait_timeout",
+        ),
+        ("rpc error: code = Unavailable desc = transport is closing", "recv\\(\\) returned 0"),
+        ("[UFW BLOCK] IN=eth0 OUT= SRC=10.0.0.1 DST=10.0.0.2 PROTO=TCP SPT=1234 DPT=22", "firewall"),
+        ('audit: type=1400 apparmor="DENIED" operation="bind" profile="x"', "security module"),
+        ('avc:  denied  { name_bind } for  pid=7 comm="httpd" src=8081', "security module"),
+        ("Proxy http reached the configured maximum connection limit", "maxconn"),
+        ("web.service: Start request repeated too quickly.", "gave up"),
+        ("Route cache is full: consider increasing sysctl net.ipv6.route.max_size.", "routes of IPv6"),
+        ("nf_conntrack: nf_conntrack: expectation table full", "nf_conntrack_expect_max"),
+        ("TCP: tcp_parse_options: Illegal window scaling value 15 > 14 received", "RFC 7323"),
     ],
 )
 def test_a_limit_of_a_program_s_own_is_told_as_that_whatever_address_stands_beside_it(line, said):
@@ -463,6 +490,16 @@ def test_a_limit_of_a_program_s_own_is_told_as_that_whatever_address_stands_besi
             [("port", "7")],
         ),
         ("Connection in use: ('0.0.0.0', 8000)", ("error", "EADDRINUSE"), [("port", "0.0.0.0:8000")]),
+        (
+            "502 Bad Gateway caused by: dial tcp 10.0.0.5:80: connect: connection refused",
+            ("error", "ECONNREFUSED"),
+            [("connect", "10.0.0.5:80")],
+        ),
+        (
+            "upstream connect error or disconnect/reset before headers. delayed connect error: 111",
+            ("error", "ECONNREFUSED"),
+            [],
+        ),
     ],
 )
 def test_a_line_is_of_what_it_tells_and_of_no_error_that_its_words_hold(line, first, others):
