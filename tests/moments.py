@@ -5,7 +5,8 @@ process of its family may run on, no file may be left or half-written, no namesp
 another than those of tcpdoctor(1) or the signal's own.
 
 A command waits for most of its time, so that many are ended at once, each by a process that sees its own
-folder, its own names of namespaces and the processes of its own run alone.
+folder, its own names of namespaces and the processes of its own run alone. All of it runs in a PID namespace:
+`--netns all` looks into those that are made here, and not into what else runs on the machine.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from typing import NamedTuple
 from tcpdoctor.errors import SnapshotError
 from tcpdoctor.kernel.recorded import LAST_FORMAT, LastRun, unpack
 from tcpdoctor.recordings.recording import unpack_snapshot
+from tests.churn import INSIDE
 
 COMMANDS = {
     "check": ("check", "--since-last", "last", "--format", "json", "--output", "answer"),
@@ -71,8 +73,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.moments", description=__doc__)
     parser.add_argument("--moments", type=int, default=67, help="of each command and signal")
     parser.add_argument("--at-once", type=int, default=AT_ONCE, help=f"runs side by side (default {AT_ONCE})")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("command", nargs="*", choices=[*COMMANDS, []], help="default: all of them")
     options = parser.parse_args()
+    if not options.inside:
+        again = [*INSIDE, sys.executable, "-m", "tests.moments", "--inside", *sys.argv[1:]]
+        return subprocess.run(again, check=False).returncode
     names, parts = options.command or list(COMMANDS), min(options.at_once, options.moments)
     faults = 0
     with ProcessPoolExecutor(parts, initializer=be_alone) as pool:

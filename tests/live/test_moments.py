@@ -1,5 +1,7 @@
 """Commands that are ended by signals at moments spread over all they take; tests.moments takes more."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,13 @@ from tests.moments import COMMANDS
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a PID namespace of its own"),
+    pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare is not installed"),
+]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_whenever_a_command_is_ended_nothing_is_left_of_it(name):
     done = subprocess.run(
