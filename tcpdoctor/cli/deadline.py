@@ -19,6 +19,7 @@ import typer
 
 from tcpdoctor.cli.output import INTERRUPTED, UNKNOWN, is_journal
 from tcpdoctor.errors import DeadlineError, OutputError
+from tcpdoctor.kernel.reading import is_ready
 
 SHORTEST, LONGEST = 0.1, 86400.0
 """Seconds."""
@@ -99,7 +100,7 @@ def _copy(memory: int, target: int, deadline: float) -> bool:
     data = memoryview(os.pread(memory, os.fstat(memory).st_size, 0))
     while data:
         left = deadline - time.monotonic()
-        if left <= 0 or not select.select([], [target], [], left)[1]:
+        if left <= 0 or not is_ready(target, left, to_write=True):
             return False
         try:
             data = data[os.write(target, data[: select.PIPE_BUF]) :]  # so much never blocks by then
@@ -118,8 +119,7 @@ def _wait_for_end(reader: int, deadline: float) -> str | None:
     """Wait until the child closes its end of the pipe; return its last stage where it does not in time."""
     told = b""
     while (left := deadline - time.monotonic()) > 0:
-        ready, _, _ = select.select([reader], [], [], left)
-        if not ready:
+        if not is_ready(reader, left):
             break
         part = os.read(reader, 4096)
         if not part:

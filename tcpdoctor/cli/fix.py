@@ -1,7 +1,6 @@
 """`tcpdoctor fix`: a plan for what check found; settings are applied, confirmed, kept or undone."""
 
 import os
-import select
 import shlex
 import sys
 import termios
@@ -60,7 +59,7 @@ from tcpdoctor.kernel.fix_ending import watch_journal
 from tcpdoctor.kernel.fix_journal import JOURNAL
 from tcpdoctor.kernel.live import take_samples
 from tcpdoctor.kernel.namespaces import is_initial_namespace
-from tcpdoctor.kernel.reading import boottime
+from tcpdoctor.kernel.reading import boottime, is_ready
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.fix_text import FORMS, FixWords, fix_page
 from tcpdoctor.report.host import plural
@@ -368,10 +367,10 @@ def _restore(descriptor: int, before: list[object]) -> None:
 def _is_pressed_within(descriptor: int, seconds: float | None) -> bool:
     """Whether a key is pressed; time passes in suspension as well, as for the guard."""
     if seconds is None:
-        return bool(select.select([descriptor], [], [])[0])
+        return is_ready(descriptor, None)
     end = boottime() + seconds
     while (left := end - boottime()) > 0:
-        if select.select([descriptor], [], [], min(left, 1.0))[0]:
+        if is_ready(descriptor, min(left, 1.0)):
             return True
     return False
 

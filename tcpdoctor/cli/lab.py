@@ -38,6 +38,7 @@ from tcpdoctor.diagnosis.rule import Rule
 from tcpdoctor.diagnosis.table import nearest
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.value import BYTE, show, show_number
+from tcpdoctor.kernel.reading import is_ready
 from tcpdoctor.lab.catalogue import LAB
 from tcpdoctor.lab.overheard import ELSEWHERE, Pair, Passed
 from tcpdoctor.lab.scenario import (
@@ -535,7 +536,7 @@ def _wait_for_enter() -> None:
     if sys.stdin is not None and (_typed_line() or sys.stdin.isatty()):
         return
     while True:
-        select.select([], [], [], _AGAIN)
+        time.sleep(_AGAIN)
 
 
 _AGAIN = 0.5
@@ -543,6 +544,6 @@ _AGAIN = 0.5
 
 
 def _typed_line() -> str:
-    while sys.stdin.isatty() and not select.select([sys.stdin], [], [], _AGAIN)[0]:
+    while sys.stdin.isatty() and not is_ready(sys.stdin.fileno(), _AGAIN):
         pass
     return sys.stdin.readline()

@@ -8,7 +8,6 @@ import errno
 import functools
 import os
 import re
-import select
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
@@ -492,7 +491,9 @@ def _write_all(stream: BinaryIO, data: bytes) -> None:
         try:
             rest = rest[os.write(descriptor, rest) :]
         except BlockingIOError:
-            select.select([], [descriptor], [])
+            from tcpdoctor.kernel.reading import is_ready  # hardly anybody's pipe does that
+
+            is_ready(descriptor, None, to_write=True)
 
 
 def _lose_stdout(error: OSError) -> None:

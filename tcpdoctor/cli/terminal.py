@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType, ModuleType
 from typing import Any
 
+from tcpdoctor.kernel.reading import is_ready
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.cells import columns_of
 
@@ -118,7 +119,10 @@ class Terminal:
         """
         if self._pending:
             return self._pending.pop(0)
-        ready, _, _ = select.select([sys.stdin.fileno(), self._wakeup], [], [], max(0.0, seconds))
+        poll = select.poll()
+        for descriptor in (sys.stdin.fileno(), self._wakeup):
+            poll.register(descriptor, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poll.poll(max(0.0, seconds) * 1000)}
         if self._wakeup in ready:
             signals = set(os.read(self._wakeup, 4096))
             ending = [number for number in _ENDING if number in signals]
@@ -160,8 +164,7 @@ class Terminal:
 
     def _is_there(self) -> bool:
         """Whether the terminal still is: one that was closed is readable, and gives nothing."""
-        ready, _, _ = select.select([sys.stdin.fileno()], [], [], 0)
-        if not ready:
+        if not is_ready(sys.stdin.fileno(), 0):
             return True
         try:
             read = os.read(sys.stdin.fileno(), 1)

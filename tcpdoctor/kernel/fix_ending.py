@@ -9,7 +9,6 @@ back while nobody has confirmed, and forward once somebody has.
 """
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -49,7 +48,7 @@ from tcpdoctor.kernel.namespaces import (
     sees_all_processes_of_machine,
     shares_namespace,
 )
-from tcpdoctor.kernel.reading import Missing, Reading, boottime
+from tcpdoctor.kernel.reading import Missing, Reading, boottime, is_ready
 from tcpdoctor.kernel.text import clean
 
 _FILE_MODE = 0o644
@@ -398,8 +397,7 @@ def _is_closed_within(reader: int | None, seconds: float) -> bool:
     if reader is None:
         time.sleep(max(0.0, seconds))
         return False
-    ready, _, _ = select.select([reader], [], [], max(0.0, seconds))
-    return bool(ready)
+    return is_ready(reader, seconds)
 
 
 # under systemd

@@ -114,6 +114,18 @@ def read_tick() -> float:
     return time.clock_getres(_CLOCK_MONOTONIC_COARSE)
 
 
+def is_ready(descriptor: int, seconds: float | None, *, to_write: bool = False) -> bool:
+    """Whether a descriptor can be read or written, or has ended, within so many seconds; None: however long.
+
+    It asks poll(): select() takes no descriptor above 1,023, and whoever starts us may have left more open.
+    """
+    import select  # most looks wait for nothing but time
+
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT if to_write else select.POLLIN)
+    return bool(poll.poll(None if seconds is None else max(0.0, seconds) * 1000))
+
+
 def boottime() -> float:
     """Return the time since boot in seconds, suspension included."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,6 +1,7 @@
 """`check --timeout`: an end in time while the kernel does not answer, told in every format."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -122,3 +123,33 @@ def test_a_time_in_which_there_could_be_no_answer_is_refused(options, hint):
     assert (answer.returncode, answer.stdout) == (3, "")
     assert hint in answer.stderr
     assert len(answer.stderr.splitlines()) == 1
+
+
+def crowd_descriptors():
+    """In a child that is about to run: have 1,100 descriptors open, as one that leaks them leaves them."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2000), hard))
+    for number in range(3, 1100):
+        os.dup2(0, number)
+
+
+@pytest.mark.skipif(
+    resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 2000,
+    reason="needs 2,000 descriptors a process (ulimit -Hn)",
+)
+def test_whoever_starts_it_may_leave_more_descriptors_open_than_select_takes(in_namespace):
+    def look():
+        return subprocess.run(
+            [*COMMAND, "check", "--window", "0", "--timeout", "30", "--only", "syncookies-off"],
+            preexec_fn=crowd_descriptors,
+            close_fds=False,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env=environment(),
+        )
+
+    done = in_namespace(look)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("OK ")
