@@ -282,14 +282,17 @@ def _reuse(answer: BindAnswer) -> str:
 
 
 def _privileged(answer: BindAnswer) -> Advice:
+    port = answer.target.port
+    taken = f"Taken as well; what frees it: tcpdoctor explain {port} --user root"
     return Advice(
         (
+            *([taken] if answer.blockers else []),
             (
                 "In its unit: AmbientCapabilities=CAP_NET_BIND_SERVICE, or a systemd socket unit; "
                 "without systemd: setcap cap_net_bind_service=+ep PROGRAM (no interpreter: every script of "
                 "every user would have it)."
             ),
-            f"Or let every user here: sysctl -w net.ipv4.ip_unprivileged_port_start={answer.target.port}",
+            f"Or let every user here: sysctl -w net.ipv4.ip_unprivileged_port_start={port}",
         ),
         (
             "Running the whole server as root for the sake of a port.",

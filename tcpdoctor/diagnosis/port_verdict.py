@@ -175,7 +175,8 @@ def _first_culprit(answer: BindAnswer, first: PortSocket, number: int) -> str:
         case "live-connections":
             held = "still holds it" if number == 1 else "still hold it"
             heir = ", which inherited them and does not use them," if custody.inherited else ""
-            return f"{_connections(answer, number)}{_of(answer, custody)}{heir} {held}{_quiet(answer)}"
+            connections = _connections(answer, number, answer.cause)
+            return f"{connections}{_of(answer, custody)}{heir} {held}{_quiet(answer)}"
         case _:
             noun = count(number, *_NOUNS[str(answer.cause)])
             held = "still holds it" if number == 1 else "still hold it"
@@ -184,9 +185,9 @@ def _first_culprit(answer: BindAnswer, first: PortSocket, number: int) -> str:
             return f"{noun}{whose}{closed} {held}{_quiet(answer)}"
 
 
-def _connections(answer: BindAnswer, number: int) -> str:
+def _connections(answer: BindAnswer, number: int, cause: str) -> str:
     """Count them, with their states as far as all of them are listed."""
-    states = Counter(b.state.name for b in answer.blockers if b.cause == answer.cause)
+    states = Counter(b.state.name for b in answer.blockers if b.cause == cause)
     text = count(number, "connection")
     if len(states) == 1:
         return f"{text} in {next(iter(states))}"
@@ -360,24 +361,30 @@ def _briefly(holder: Holder) -> str:
 def _has_it(answer: BindAnswer) -> str:
     """Say who or what has the port."""
     if answer.obstacle is not None:
-        return answer.obstacle.why
+        besides = f"; besides, {_held(answer, answer.by_cause[0][0])}" if answer.by_cause else ""
+        return answer.obstacle.why + besides
     if answer.cause is None:
         return f"the kernel answers {answer.attempts[0].bind}, and nothing that we see explains it"
-    first = next(b for b in answer.blockers if b.cause == answer.cause)
-    number = dict(answer.by_cause)[answer.cause]
+    return _held(answer, answer.cause)
+
+
+def _held(answer: BindAnswer, cause: str) -> str:
+    """Say which sockets have the port that stand in the way for one cause."""
+    first = next(b for b in answer.blockers if b.cause == cause)
+    number = dict(answer.by_cause)[cause]
     who = _held_by(first, answer)
-    if answer.cause in ("listener", "dual-stack-listener"):
+    if cause in ("listener", "dual-stack-listener"):
         return f"{who} listens on {place_of(first, answer.evidence)}{_busy_with(answer)}"
-    if answer.cause == "bound-socket":
+    if cause == "bound-socket":
         return f"{who} bound {place_of(first, answer.evidence)} and neither listens nor connects"
-    if answer.cause == "udp-socket":
+    if cause == "udp-socket":
         return f"{who} has {place_of(first, answer.evidence)}"
-    if answer.cause == "outgoing-connection":
+    if cause == "outgoing-connection":
         return f"{_amount(number, 'outgoing connection')} of {who}{_quiet(answer)}"
-    if answer.cause == "live-connections":
-        return f"{_connections(answer, number)} of {who}{_quiet(answer)}"
+    if cause == "live-connections":
+        return f"{_connections(answer, number, cause)} of {who}{_quiet(answer)}"
     whose = {True: " of a client here", False: " of the old server", None: ""}[first.began_here]
-    counted = f"{number:,} TIME_WAIT" if answer.cause == "time-wait" else _amount(number, "FIN_WAIT_2 orphan")
+    counted = f"{number:,} TIME_WAIT" if cause == "time-wait" else _amount(number, "FIN_WAIT_2 orphan")
     return f"{counted}{whose}{_quiet(answer)}"
 
 

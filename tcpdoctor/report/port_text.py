@@ -34,6 +34,8 @@ _LABEL = 6
 """Columns of the labels in the short form."""
 _GROUPS = 3
 """Kinds of blockers in the short form."""
+_REFUSALS = {"EACCES": "DENIED", "EADDRNOTAVAIL": "NOT HERE"}
+"""What is said where it is no other socket that stops a bind(): nothing is busy then."""
 _COLORS = {"free": "ok", "busy": "critical", "partly": "warning", "unknown": "unknown"}
 _SWITCHES = ("SO_REUSEADDR", "SO_REUSEPORT", "IPV6_V6ONLY", "SO_KEEPALIVE", "TCP_DEFER_ACCEPT")
 
@@ -66,8 +68,14 @@ def _short(answer: PortAnswer, style: Style) -> list[Block]:
     if answer.trace is not None:
         rows += _labelled("trace", trace_sentences(answer.trace)[:_TRACED])
     rows.append(("more", "--long: all four combinations of options, every socket"))
-    verdict = Verdict(answer.verdict.upper(), answer.summary, _COLORS[answer.verdict])
-    return [verdict, Inset((Fields(tuple(rows), _LABEL),))]
+    return [_verdict(answer), Inset((Fields(tuple(rows), _LABEL),))]
+
+
+def _verdict(answer: PortAnswer) -> Verdict:
+    busy, word = _first_busy(answer), answer.verdict.upper()
+    if word == "BUSY" and busy is not None and busy.obstacle is not None:
+        word = _REFUSALS.get(busy.attempts[0].bind, "CANNOT")
+    return Verdict(word, answer.summary, _COLORS[answer.verdict])
 
 
 _TRACED = 6
@@ -251,7 +259,7 @@ def _long(answer: PortAnswer, style: Style) -> list[Block]:
     asked = [one for one in (answer.bind, answer.bind_ipv6) if isinstance(one, Bind)]
     unread = (answer.redirects.reason,) if isinstance(answer.redirects, Missing) else ()
     return [
-        Verdict(answer.verdict.upper(), answer.summary),
+        _verdict(answer),
         *(Prose(one.says, apart=True) for one in asked),
         *listed("What to do", answer.advice),
         *listed("What does not help", answer.wrong_advice),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -182,9 +183,27 @@ def test_an_address_of_somebody_else_is_said_to_be_so(in_namespace):
     text, answer = in_namespace(ask, None, "--address", "192.0.2.1")
     assert answer["bind"]["cause"] == "address-not-local"
     assert {a["bind"] for a in answer["bind"]["attempts"]} == {"EADDRNOTAVAIL"}
-    assert text.startswith(f"BUSY  TCP port {PORT} on 192.0.2.1: 192.0.2.1 is no address of this host")
+    assert text.startswith(f"NOT HERE  TCP port {PORT} on 192.0.2.1: 192.0.2.1 is no address of this host")
     assert answer["bind_ipv6"] is None
     assert "address" in answer["missing"]["bind_ipv6"]
+
+
+def test_a_port_that_needs_privilege_is_not_called_busy_and_whoever_has_it_is_named(in_namespace):
+    def look(held: Recipe | None) -> str:
+        with hold_port(held, 811).open if held else nullcontext():
+            return tcpdoctor("explain", "811", "--user", 65534).stdout
+
+    lacks = (
+        "DENIED  TCP port 811: ports below 1024 (net.ipv4.ip_unprivileged_port_start)\n"
+        "      need CAP_NET_BIND_SERVICE over this network namespace, which this user\n"
+        "      lacks"
+    )
+    assert in_namespace(look, None).startswith(f"{lacks}\n now   EACCES, whatever options are set\n")
+    text = in_namespace(look, recipe(listening, "0.0.0.0"))
+    assert re.match(re.escape(lacks) + r"; besides, python\S* \(\d+\) listens on 0\.0\.0\.0:811\n", text), (
+        text
+    )
+    assert " do    Taken as well; what frees it: tcpdoctor explain 811 --user root\n" in text
 
 
 def test_the_listener_is_shown_with_its_queue_its_holder_and_its_options(in_namespace):
