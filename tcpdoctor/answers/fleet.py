@@ -66,6 +66,7 @@ class FleetExample(NamedTuple):
     summary: str
     headline: Annotated[str, Is("In a line; empty where the host's version does not say.")]
     namespace: Annotated[str, Is("How its network namespace is called; empty of one without a name.")]
+    whom: Annotated[str, Is("Whom it is about, for people: a process rather than an address.")]
 
 
 class FleetFinding(NamedTuple):
@@ -444,7 +445,7 @@ class Fleet:
         groups = []
         for told, name, namespace, taken_at in (self._told[kind] for kind in ranks):
             key = told.rule, told.severity
-            shown = FleetExample(name, told.label, told.summary, told.headline, told.within)
+            shown = FleetExample(name, told.label, told.summary, told.headline, told.within, told.whom)
             groups.append(
                 FleetFinding(
                     told.rule,

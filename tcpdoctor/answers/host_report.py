@@ -84,6 +84,8 @@ class ToldFinding(NamedTuple):
     impact: str
     fixes: tuple[FleetFix, ...]
     wrong_fixes: tuple[WrongFix, ...]
+    whom: str = ""
+    """The label, or the server of a listener: whom the headline is about."""
     within: str = ""
     """How its network namespace is called; empty where it has no name, as the host's own."""
 
@@ -228,10 +230,13 @@ def _finding(value: object, number: int) -> ToldFinding:
     wrong = [_object(one, "wrong_fixes") for one in _list(finding, "wrong_fixes", optional=True)[:MOST_ITEMS]]
     fixes = _list(finding, "fixes", optional=True)[:MOST_ITEMS]
     subject = finding.get("subject")
+    label, process = (
+        _text(subject, key, 120) if isinstance(subject, dict) else "" for key in ("label", "process")
+    )
     return ToldFinding(
         rule=rule,
         severity=severity,
-        label=_text(subject, "label", 120) if isinstance(subject, dict) else "",
+        label=label,
         title=_text(finding, "title", 160) or rule,
         headline=_text(finding, "headline", 160),
         summary=_block(finding, "summary", 600),
@@ -239,6 +244,7 @@ def _finding(value: object, number: int) -> ToldFinding:
         impact=_block(finding, "impact", 1200),
         fixes=tuple(_fix(_object(one, "fixes")) for one in fixes),
         wrong_fixes=tuple(WrongFix(_text(one, "title", 160), _block(one, "why", 800)) for one in wrong),
+        whom=process if process and finding.get("scope") == "listener" else label,
     )
 
 

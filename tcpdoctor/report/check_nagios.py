@@ -186,7 +186,9 @@ def _details(check: Check) -> list[str]:
 
 
 def _detail(finding: Finding) -> str:
-    return plain(f"{finding.severity.key.upper()} {finding.label}: {finding.title}: {finding.summary}")
+    said = finding.headline or f"{finding.title}: {finding.summary}"
+    whom = finding.whom or finding.label
+    return plain(f"{finding.severity.key.upper()} {whom} {said} ({finding.rule})")
 
 
 # performance data

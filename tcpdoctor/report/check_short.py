@@ -278,8 +278,11 @@ def unanswered_text(check: Check, style: Style) -> str:
 
 
 def cut_text(text: str, room: int) -> str:
-    """Cut to `room` columns, which ends in dots."""
-    return text if len(text) <= room else text[: max(1, room - 3)].rstrip() + "..."
+    """Cut to `room` columns behind a word, if there is one, which ends in dots."""
+    if len(text) <= room:
+        return text
+    kept = text[: max(1, room - 2)]  # one more than is shown: it may be the space behind a word
+    return (kept.rpartition(" ")[0] or kept[:-1]).rstrip(" ,;:") + "..."
 
 
 def _lower_first(text: str) -> str:

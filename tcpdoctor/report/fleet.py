@@ -72,12 +72,15 @@ def example_words(finding: FleetFinding) -> str:
     seen = finding.example
     if seen is None or not seen.summary:
         return ""
-    return f"For example {_example_place(seen)}: {seen.summary}"
+    return f"For example {_words(seen.host, _space(seen))}: {seen.summary}"
 
 
-def _example_place(seen: FleetExample) -> str:
-    """Which host, network namespace and subject it was; a command is to be typed there."""
-    named = (seen.host, seen.namespace and f"netns {seen.namespace}", seen.subject)
+def _space(seen: FleetExample) -> str:
+    """The network namespace that it was seen in, where that has a name; a command is to be typed there."""
+    return f"netns {seen.namespace}" if seen.namespace else ""
+
+
+def _words(*named: str) -> str:
     return ", ".join(dict.fromkeys(word for word in named if word))
 
 
@@ -225,7 +228,10 @@ def _finding_lines(finding: FleetFinding, answer: FleetAnswer, style: Style) -> 
     seen = finding.example
     words = finding.title
     if seen is not None and seen.headline:
-        words = f"{_example_place(seen)}: {seen.headline}"
+        host = "" if finding.hosts_total == 1 else seen.host  # the line above has named it
+        subject = "" if seen.whom == seen.host else seen.whom
+        place = _words(host, _space(seen), subject)
+        words = f"{place}: {seen.headline}" if place else seen.headline
     lines.append(style.wrap(words, _INDENT))
     typed = next((fix.commands[0] for fix in finding.fixes if fix.commands), None)
     title = finding.fixes[0].title if finding.fixes else f"tcpdoctor explain {finding.rule}"

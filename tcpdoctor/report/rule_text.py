@@ -16,6 +16,7 @@ from tcpdoctor.answers.rule import (
 from tcpdoctor.answers.rule_checks import LintAnswer, RuleTestsAnswer
 from tcpdoctor.diagnosis.finding import JsonValue, Severity
 from tcpdoctor.diagnosis.lint import Complaint
+from tcpdoctor.report.finding_page import instruction
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.lint_text import SarifResult, SarifRule, sarif
 from tcpdoctor.report.page import (
@@ -133,7 +134,7 @@ def _long(rule: RuleAnswer, style: Style) -> list[Block]:
         *_about(rule),
         *([_here(rule.id, rule.here, style)] if rule.here is not None else []),
         *titled("What it says", rule.summary),
-        Section("What to do", (Items(tuple(map(_fix, rule.fixes)), numbered=True),)),
+        Section("What to do", (Items(tuple(_fix(fix, style) for fix in rule.fixes), numbered=True),)),
         *_wrong_fixes(rule),
         *titled("What happens", rule.explanation),
         *titled("What it costs", rule.impact),
@@ -205,15 +206,14 @@ def _fact(fact: FactRead) -> Item:
     return Item(fact.meaning, f"{fact.fact} ({unit}{kind})", blocks=(Prose(f"from {fact.source}"),))
 
 
-def _fix(fix: RuleFix) -> Item:
+def _fix(fix: RuleFix, style: Style) -> Item:
     blocks: list[Block] = [Prose(fix.do)] if fix.do is not None else []
-    blocks += [Command(fix.commands)] if fix.commands else []
+    blocks += [Command(tuple(map(style.asks, fix.commands)))] if fix.commands else []
     if fix.sysctl is not None:
         blocks.append(Prose(f"Sets {fix.sysctl.name}, which applies to this {fix.sysctl.applies_to}."))
     blocks.append(Prose(fix.risk, "Risk"))
-    blocks.append(Command(tuple(fix.verify.splitlines()), "Verify"))
-    if fix.undo is not None:
-        blocks.append(Prose(fix.undo, "Undo"))
+    blocks += instruction("Verify", fix.verify, tuple(map(style.asks, fix.verify_commands)))
+    blocks += instruction("Undo", fix.undo or "", tuple(map(style.asks, fix.undo_commands)))
     return Item("", fix.title, fix.kind, tuple(blocks))
 
 

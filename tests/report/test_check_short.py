@@ -97,7 +97,7 @@ def test_more_than_ten_are_counted_by_severity():
 def test_unanswered_rules_are_told_with_the_first_reason_before_the_last_line():
     lines = short(*FIVE, unchecked=[HIDDEN, INAPPLICABLE])
     told = next(line for line in lines if "--unanswered" in line)
-    assert told == " 18 of 20 rules answered; 1 not (owners of 7 sockets are hidde...): --unanswered"
+    assert told == " 18 of 20 rules answered; 1 not (owners of 7 sockets are...): --unanswered"
     assert lines.index(told) < len(lines) - 1
     assert "18 of 20 rules answered; 1 not" in "\n".join(short(unchecked=[HIDDEN, INAPPLICABLE]))
 

@@ -237,5 +237,21 @@ def test_a_finding_of_another_namespace_names_it_for_its_commands_are_to_be_type
     inside = {"name": "web1", "kernel": "6.1", "namespace": "4026532177", "namespace_name": "blue"}
     text = render(answer(report("web1", finding("a", summary="Seen here.", headline="so many"), host=inside)))
     assert "blue" in text
-    if render is not fleet_json_text:
-        assert "web1, netns blue, " in re.sub(r"<[^>]*>|\\", "", text)
+    if render is FORMATS["short"]:
+        assert "\n          netns blue, nginx (811): so many\n" in text
+    elif render is not fleet_json_text:
+        assert "web1, netns blue: Seen here." in re.sub(r"<[^>]*>|\\", "", text)
+
+
+def test_of_one_host_the_short_form_names_it_once_and_a_listener_by_its_server():
+    listener = finding(
+        "a",
+        scope="listener",
+        subject={"label": "0.0.0.0:9443", "process": "payments"},
+        headline="6 of 5 wait",
+    )
+    here = finding("b", subject={"label": "web1"}, headline="tcp_syncookies 0: a flood locks out")
+    lines = fleet_short(answer(report("web1", listener, here)), 20, PLAIN).splitlines()
+    place = lines.index(" WARNING  on 1 of 1 host: web1")
+    assert lines[place + 1] == "          payments: 6 of 5 wait"
+    assert lines[place + 4] == "          tcp_syncookies 0: a flood locks out"
