@@ -238,9 +238,10 @@ def _answer(request: Request, kind: CheckFormat, target: Output) -> int:
         target = target._replace(color="always" if style.color else "never")
     if request.netns == EVERY:
         return _answer_everywhere(request, kind, target, style, tell_stage)
-    recording = recording_from(
-        request.from_, request.netns, None if request.window == _WINDOW else request.window
-    )
+    with ends_with_what_is_known(wanted=kind == "text" and request.to_stdout, divisible=False):
+        recording = recording_from(
+            request.from_, request.netns, None if request.window == _WINDOW else request.window
+        )
     if request.since_last is not None:
         tell_stage("waiting for the file of --since-last")
     with _memory(request) as memory:
@@ -544,7 +545,7 @@ def _look_at_recording(request: Request, recording: "Recording", kind: CheckForm
     apart = elapsed(recording.samples)
     window = 0.0 if isinstance(apart, Missing) else round(apart, 1)
     answer = _finished(request, library, diagnosis, recording.samples)
-    answer = answer._replace(window=window, source=recording.source)
+    answer = answer._replace(window=window, source=recording.source, interrupted=was_cut_short())
     return _with_plan(answer, kind, here=False)._replace(settable=0)  # nothing can be applied from here
 
 

@@ -20,15 +20,17 @@ _SOONEST_GUESS = 0.05
 
 
 @contextmanager
-def ends_with_what_is_known(*, wanted: bool) -> Iterator[None]:
+def ends_with_what_is_known(*, wanted: bool, divisible: bool = True) -> Iterator[None]:
     """Let Ctrl-C end the waits, listings and searches of the body, and not the program.
 
     A second one ends that: `UNDERWAY` tells afterwards whether there was a first.
 
     Args:
         wanted: Whether an answer in part is wanted at all; else an interrupt is what it always is.
+        divisible: Whether the body can be ended anywhere; else it tells `UNDERWAY` where it can.
     """
     UNDERWAY.is_interrupted = UNDERWAY.is_hurried = False
+    UNDERWAY.is_divisible = divisible
     if not wanted:
         yield
         return
@@ -44,6 +46,7 @@ def ends_with_what_is_known(*, wanted: bool) -> Iterator[None]:
     finally:
         signal(SIGINT, default_int_handler)
         UNDERWAY.is_wanted_in_part = False
+        UNDERWAY.is_divisible = True
 
 
 def was_cut_short() -> bool:

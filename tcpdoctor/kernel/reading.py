@@ -159,6 +159,8 @@ class Underway:
         self.is_hurried = False
         """A wait was cut short."""
         self.is_asleep = False
+        self.is_divisible = True
+        """Whether what is done at the moment can end with what it has; else an interrupt ends everything."""
 
     def begin(self, task: str, of: int = 0, *, whole: bool = False) -> None:
         """Note what is done from here on."""
@@ -169,9 +171,10 @@ class Underway:
         """End what goes on: a wait, or listings and searches. Called where a signal is handled.
 
         Raises:
-            KeyboardInterrupt: In a wait, which alone can be left so; and for who does not wait for the end.
+            KeyboardInterrupt: In a wait, which alone can be left so; where nothing is known before all is;
+                and for who does not wait for the end.
         """
-        if self.is_asleep or self.is_interrupted:
+        if self.is_asleep or self.is_interrupted or not self.is_divisible:
             raise KeyboardInterrupt
         self.is_interrupted = True
 

@@ -111,6 +111,37 @@ def test_sockets_as_json_in_a_file_are_all_or_none(in_namespace, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def from_a_listing(folder, *run):
+    """Check a listing of CONNECTIONS sockets, interrupted behind the first of them."""
+    rows = (
+        f"CLOSE-WAIT 1 0 10.0.0.1:8080 10.0.0.2:{20_000 + n} timer:(keepalive,9min,0)"
+        for n in range(CONNECTIONS)
+    )
+    listing = folder / "listing"
+    listing.write_text("\n".join(["State Recv-Q Send-Q Local Address:Port Peer Address:Port", *rows, ""]))
+    words = ("check", "--from", str(listing), *run)
+    done = subprocess.run(
+        script(*words, task="sockets of the recording read"),
+        capture_output=True,
+        encoding="utf-8",
+        env=environment(),
+        check=False,
+        timeout=60,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_an_interrupt_while_a_recording_is_read_tells_what_was_read_by_then(tmp_path):
+    code, output, errors = from_a_listing(tmp_path)
+    assert (code, errors) == (3, "")
+    assert output.startswith("INCOMPLETE: interrupted before all was read\nUNKNOWN  unknown: ")
+    assert 0 < int(re.search(r"^    (\d+) close_wait$", output, re.M)[1]) < CONNECTIONS
+
+
+def test_an_interrupt_of_a_recording_leaves_nothing_to_machines(tmp_path):
+    assert from_a_listing(tmp_path, "--format", "json") == (130, "", "")
+
+
 def test_an_interrupt_among_network_namespaces_tells_those_looked_at_by_then(in_namespace):
     question = ("explain", "--port", "47", "--netns", "all")
     code, output, errors = in_namespace(among_sockets, *question, task="network namespaces looked at")
