@@ -209,6 +209,7 @@ def _closed_to_others(folder: Path) -> str:
 _UNREADABLE = (
     f"Permission denied: '{CHECKOUT}",
     f"{sys.executable}: No module named tcpdoctor",
+    "ModuleNotFoundError: No module named 'tcpdoctor'",
     "LookupError: unknown encoding",  # Python's own library lies in a closed folder, too
 )
 """What another user gets of a program whose folder is closed to him."""
