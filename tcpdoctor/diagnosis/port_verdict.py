@@ -380,9 +380,9 @@ def _held(answer: BindAnswer, cause: str) -> str:
     if cause == "udp-socket":
         return f"{who} has {place_of(first, answer.evidence)}"
     if cause == "outgoing-connection":
-        return f"{_amount(number, 'outgoing connection')} of {who}{_quiet(answer)}"
+        return f"{_amount(number, 'outgoing connection')}{_whose(first, answer)}{_quiet(answer)}"
     if cause == "live-connections":
-        return f"{_connections(answer, number, cause)} of {who}{_quiet(answer)}"
+        return f"{_connections(answer, number, cause)}{_whose(first, answer)}{_quiet(answer)}"
     whose = {True: " of a client here", False: " of the old server", None: ""}[first.began_here]
     counted = f"{number:,} TIME_WAIT" if cause == "time-wait" else _amount(number, "FIN_WAIT_2 orphan")
     return f"{counted}{whose}{_quiet(answer)}"
@@ -401,6 +401,12 @@ def _held_by(first: PortSocket, answer: BindAnswer) -> str:
     if custody.holders:
         return _briefly(custody.holders[0])
     return "a hidden process" if custody.hidden else "no process"
+
+
+def _whose(first: PortSocket, answer: BindAnswer) -> str:
+    custody = custody_of(first.row, answer.evidence)
+    nobodys = not (custody.socket_unit or custody.holders or custody.hidden)
+    return " that no process holds" if nobodys else f" of {_held_by(first, answer)}"
 
 
 def _busy_with(answer: BindAnswer) -> str:

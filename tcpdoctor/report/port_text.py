@@ -125,7 +125,9 @@ def _now(bind: Bind, style: Style) -> list[tuple[str, str]]:
         least = " at the earliest" if bind.by_cause.keys() - {"time-wait"} else ""
         rows.append(("without", f"in {_seconds(bind.free_in_s)}{least}{by}, by itself"))
     elif plain.bind != "ok":
-        rows.append(("without" if rows else "any options", f"{plain.bind} until its holder lets go"))
+        held = any(one.holders or one.owner_missing or one.not_accepted for one in bind.blockers)
+        until = "until its holder lets go" if held else "until the kernel ends it; when, nothing here tells"
+        rows.append(("without" if rows else "any options", f"{plain.bind} {until}"))
     return _labelled("now", [f"{what:<21}{text}" for what, text in rows])
 
 
@@ -161,9 +163,14 @@ def _who(bind: Bind, answer: PortAnswer) -> list[str]:
 
 
 def _is_advised(bind: Bind, first: Blocker) -> bool:
-    """Whether the advice is to end the listener's holder: it tells the command line then."""
+    """Whether the advice is to end the holder: it tells the command line then."""
     is_listener = bind.cause in ("listener", "dual-stack-listener") and first.state == "listen"
-    return is_listener and first.stop is not None and bool(first.stop.commands and first.stop.command)
+    is_client = bind.cause == "outgoing-connection"
+    return (
+        (is_listener or is_client)
+        and first.stop is not None
+        and bool(first.stop.commands and first.stop.command)
+    )
 
 
 def _numbers(listed: Sequence[tuple[str, int]], bind: Bind, answer: PortAnswer) -> list[int]:
