@@ -114,15 +114,20 @@ class HeldConnections(NamedTuple):
 
 def connections_by_holders(evidence: PortEvidence) -> HeldConnections:
     """Count the port's connections by those who hold them."""
-    waiting, by_pids = 0.0, dict[frozenset[int], float]()
+    waiting, by_pids, alone = 0.0, dict[frozenset[int], float](), dict[int, float]()
     for state, detail in () if isinstance(evidence.local, Missing) else evidence.local.items():
         share = detail.total / len(detail.connections) if detail.connections else 1.0
         for one in () if state is TcpState.BOUND else detail.connections:
-            if is_waiting(one):
+            owner = one.owner
+            if not one.inode and is_waiting(one):
                 waiting += share
-            elif isinstance(one.owner, Held):
-                pids = _pids_of(one.owner)
+            elif isinstance(owner, Held) and len(owner.holders) == 1:  # nearly all, and there may be many
+                pid = owner.holders[0].pid
+                alone[pid] = alone.get(pid, 0.0) + share
+            elif isinstance(owner, Held):
+                pids = _pids_of(owner)
                 by_pids[pids] = by_pids.get(pids, 0.0) + share
+    by_pids |= {frozenset((pid,)): number for pid, number in alone.items()}
     return HeldConnections(waiting, by_pids)
 
 
@@ -156,8 +161,11 @@ class Keeping(NamedTuple):
 
 def keeping_of(rows: Iterable[Row], evidence: PortEvidence) -> list[Keeping]:
     """Say of each of these sockets who keeps it."""
+    some = tuple(rows)
+    if not some:
+        return []
     held = connections_by_holders(evidence)  # there may be very many: they are counted once for all of these
-    return [_keeping(row, evidence, held) for row in rows]
+    return [_keeping(row, evidence, held) for row in some]
 
 
 def _keeping(row: Row, evidence: PortEvidence, held: HeldConnections) -> Keeping:

@@ -200,8 +200,12 @@ class _Naming:
 
         That is the one that began the others: a pre-fork server's master, whose pid need not be lowest.
         """
+        if len(descriptors) == 1 and not self._climb:  # nearly all, of thousands
+            ((pid, descriptor),) = descriptors.items()
+            seen = self._look(pid)
+            return () if seen is None else (Holder(pid, seen[0], descriptor, seen[1]),)
         found = []
-        for pid, descriptor in sorted(descriptors.items()) if len(descriptors) > 1 else descriptors.items():
+        for pid, descriptor in sorted(descriptors.items()):
             holder = self._topmost(pid, descriptor, inode) if self._climb else pid
             seen = self._look(holder)
             if seen is not None:
