@@ -458,15 +458,24 @@ class Listing:
 
 def each_row(rows: Rows, request: Request) -> Iterator[tuple[int, int]]:
     """Beginning and end of each row on the ports asked for: a kernel may have sent others too."""
-    data = rows.data
-    wanted = [
-        (place, port.to_bytes(2, "big"))
-        for place, port in zip(_PORTS, (request.local_port, request.remote_port), strict=True)
-        if port
-    ]
-    for offset in rows.offsets:
-        if all(data[offset + place.start : offset + place.stop] == port for place, port in wanted):
-            yield offset, offset + _LENGTH.unpack_from(data, offset)[0]
+    for offset in offsets_on_ports(rows, request):
+        yield offset, offset + _LENGTH.unpack_from(rows.data, offset)[0]
+
+
+def offsets_on_ports(rows: Rows, request: Request) -> Sequence[int]:
+    """Where the rows on the ports asked for begin."""
+    data, offsets = rows.data, rows.offsets
+    for place, port in zip(_PORTS, (request.local_port, request.remote_port), strict=True):
+        if not port:
+            continue
+        name = port.to_bytes(2, "big")
+        if rows.stride and all(
+            data[at : rows.end : rows.stride].count(byte) == len(offsets)
+            for at, byte in zip((place.start, place.start + 1), name, strict=True)
+        ):
+            continue  # the kernel filters, so nearly always
+        offsets = [at for at in offsets if data[at + place.start : at + place.stop] == name]
+    return offsets
 
 
 def bound_reading(way: Way, found: int) -> Reading[int]:

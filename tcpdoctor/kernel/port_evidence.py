@@ -490,4 +490,10 @@ def _read_lineages(owners: Iterable[Owner]) -> dict[Holder, Reading[Lineage]]:
     """Read the traces of each holder; a connection has one, a listener may have many."""
     holders = [holder for owner in owners if isinstance(owner, Held) for holder in owner.holders]
     holders.sort(key=lambda holder: holder.fd)  # listeners are opened first
-    return {holder: read_lineage(holder.pid, holder.fd) for holder in holders[:_PROCESSES]}
+    lineages: dict[Holder, Reading[Lineage]] = {}
+    of_process: dict[int, Lineage] = {}
+    for holder in holders[:_PROCESSES]:
+        lineages[holder] = found = read_lineage(holder.pid, holder.fd, known=of_process.get(holder.pid))
+        if not isinstance(found, Missing):
+            of_process[holder.pid] = found
+    return lineages

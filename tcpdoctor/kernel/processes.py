@@ -422,14 +422,21 @@ class Lineage(NamedTuple):
 
 
 @replayed
-def read_lineage(pid: int, fd: int) -> Reading[Lineage]:
+def read_lineage(pid: int, fd: int, *, known: Lineage | None = None) -> Reading[Lineage]:
     """Read the traces; `Missing` where the process or descriptor is gone, or hidden from us.
+
+    Args:
+        pid: The process.
+        fd: The descriptor.
+        known: What was read a moment ago of another descriptor of the process.
 
     Raises:
         KernelReadError: A file has another form than expected.
         OSError: Reading failed in a way we do not know.
     """
     try:
+        if known is not None:
+            return known._replace(close_on_exec=bool(_descriptor_flags(pid, fd) & os.O_CLOEXEC))
         parent, group, session = _read_family(pid)
         flags = _descriptor_flags(pid, fd)
         return Lineage(

@@ -376,7 +376,7 @@ class Replay:
         found = dead.by_pid.get(pid)
         return found or (dead.complete if isinstance(dead.complete, Missing) else DeadSockets((), 0, 1))
 
-    def read_lineage(self, pid: int, fd: int) -> Reading[Lineage]:
+    def read_lineage(self, pid: int, fd: int, **_how: object) -> Reading[Lineage]:
         if isinstance(self._around, Missing):
             return self._around
         return self._traces.get((pid, fd), _NOT_TOLD)

@@ -24,6 +24,7 @@ from tcpdoctor.kernel.listing import (
     each_row,
     first_answer,
     list_rows,
+    offsets_on_ports,
     read_proc_rows,
 )
 from tcpdoctor.kernel.namespaces import CAP_NET_ADMIN, effective_capabilities, replayed
@@ -460,8 +461,10 @@ def _detail_from_netlink(
             if sample is not None and sample.wants():
                 sample.keep(bytes(rows.data[at:end]))
 
-    plain = only == EVERY_SOCKET and not (request.local_port or request.remote_port)
-    interrupted = list_rows(way, request, (lambda rows: _keep_rows(rows, by_number)) if plain else take)
+    def take_all(rows: Rows) -> None:
+        _keep_rows(rows, offsets_on_ports(rows, request), by_number)
+
+    interrupted = list_rows(way, request, take_all if only == EVERY_SOCKET else take)
     for state, sample in samples.items():
         if bounds[state] == DETAIL_BOUND < sample.total:
             del sample.kept[::2]  # a place says nothing of what is there: any half is a uniform sample too
@@ -514,9 +517,9 @@ def _states_at(rows: Rows, places: Sequence[int]) -> bytes:
     return bytes([rows.data[at + _STATE] for at in places])
 
 
-def _keep_rows(rows: Rows, by_number: Mapping[int, Sample[bytes]]) -> None:
-    """Give each state's sample its rows, datagram by datagram: an eighth of the time of one by one."""
-    data, stride, offsets = rows.data, rows.stride, rows.offsets
+def _keep_rows(rows: Rows, offsets: Sequence[int], by_number: Mapping[int, Sample[bytes]]) -> None:
+    """Give each state's sample the rows that begin there: an eighth of the time of one by one."""
+    data, stride = rows.data, rows.stride
     column = _states_at(rows, offsets)
     for number, sample in by_number.items():
         found = column.count(number)

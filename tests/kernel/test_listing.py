@@ -7,9 +7,17 @@ import pytest
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel import listing
 from tcpdoctor.kernel import listing as bound_support
-from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, first_answer, lists_bound_sockets
+from tcpdoctor.kernel.listing import (
+    WAYS,
+    Way,
+    bound_reading,
+    each_row,
+    first_answer,
+    lists_bound_sockets,
+    offsets_on_ports,
+)
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.sock_diag import DumpRefusedError
+from tcpdoctor.kernel.sock_diag import DumpRefusedError, Request, Rows
 
 
 class Kernel:
@@ -141,3 +149,27 @@ def test_the_kernels_own_types_decide(tmp_path, content, names):
 
 def test_a_kernel_without_types_is_not_known_to_list_them(tmp_path):
     assert not bound_support.names_the_state(str(tmp_path / "absent"))
+
+
+def rows_with(*ports: tuple[int, int], lengths: tuple[int, ...]) -> Rows:
+    """A datagram of rows with these local and remote ports."""
+    parts = [
+        struct.pack("=I16x", length) + struct.pack(">HH", *each) + bytes(length - 24)
+        for each, length in zip(ports, lengths, strict=True)
+    ]
+    starts = [sum(lengths[:place]) for place in range(len(lengths))]
+    alike = len(set(lengths)) == 1
+    return Rows(b"".join(parts), sum(lengths), lengths[0] if alike else 0, () if alike else starts)
+
+
+@pytest.mark.parametrize("lengths", [(112, 112, 112, 112), (112, 88, 88, 112)])
+def test_rows_on_other_ports_than_those_asked_for_are_left_out(lengths):
+    starts = [sum(lengths[:place]) for place in range(4)]
+    mixed = rows_with((80, 40_001), (80, 443), (8080, 443), (0x5000, 443), lengths=lengths)
+    assert list(offsets_on_ports(mixed, Request(0xFFF))) == starts
+    assert list(offsets_on_ports(mixed, Request(0xFFF, 0, 80))) == starts[:2]
+    assert list(offsets_on_ports(mixed, Request(0xFFF, 0, 0, 443))) == starts[1:]
+    assert list(offsets_on_ports(mixed, Request(0xFFF, 0, 80, 443))) == [starts[1]]
+    assert list(each_row(mixed, Request(0xFFF, 0, 80, 443))) == [(starts[1], starts[1] + lengths[1])]
+    same = rows_with(*[(80, 443)] * 4, lengths=lengths)
+    assert list(offsets_on_ports(same, Request(0xFFF, 0, 80, 443))) == starts
