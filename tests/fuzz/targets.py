@@ -30,7 +30,7 @@ from tcpdoctor.kernel.listing import decode_proc_line
 from tcpdoctor.kernel.processes import parse_descriptor_limit, parse_start_time, parse_status
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.recorded import (
-    FORMAT,
+    LAST_FORMAT,
     LastFile,
     LastRun,
     Told,
@@ -259,7 +259,7 @@ TARGETS: dict[str, Target] = {
     "since last": Target(
         lambda data: LastFile(SOURCE, data, SOURCE).read(),
         (SnapshotError,),
-        (pack(FORMAT, LastRun, LastRun("boot", as_earlier(snapshot()), (TOLD,))),),
+        (pack(LAST_FORMAT, LastRun, LastRun("boot", as_earlier(snapshot()), (TOLD,))),),
     ),
     "netlink row": Target(decode_row, (KernelReadError,), (DIAG,)),
     "proc net tcp": Target(decode_proc_line, (KernelReadError,), (TCP,)),
