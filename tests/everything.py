@@ -16,6 +16,7 @@ PAGE = CHECKOUT / "docs" / "tested.md"
 PYTHON = str(CHECKOUT / ".venv" / "bin" / "python")
 ENDS_ITSELF = 60
 """Seconds before the end of its time that a step is told of."""
+NOT_RUN = "no result is kept"
 PASSED = r"^=* ?(\d+ passed.*?) in .*$"
 """The last line of pytest."""
 
@@ -158,7 +159,8 @@ def page(results: dict[str, Result]) -> str:
         "| what | ended | it said | took | when |",
         "| --- | --- | --- | --- | --- |",
     ]
-    lines += [f"| {' | '.join(results[step.what])} |" for step in STEPS.values() if step.what in results]
+    rows = [results.get(step.what, Result(step.what, NOT_RUN, "", "", "")) for step in STEPS.values()]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join(lines) + "\n"
 
 

@@ -16,6 +16,14 @@ def test_what_the_page_said_of_other_steps_stays(tmp_path, monkeypatch):
     assert read_page() == results
 
 
+def test_a_step_that_has_not_been_run_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(everything, "PAGE", tmp_path / "tested.md")
+    (tmp_path / "tested.md").write_text(page({}))
+    assert read_page() == {
+        step.what: Result(step.what, everything.NOT_RUN, "", "", "") for step in STEPS.values()
+    }
+
+
 def test_what_a_step_says_of_itself_is_found():
     said = {
         "tests": "======= 8412 passed, 1 skipped in 121.51s (0:02:01) =======",
