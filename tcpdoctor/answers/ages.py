@@ -12,9 +12,9 @@ from tcpdoctor.diagnosis.closure import Limit, Older, compile_number
 from tcpdoctor.diagnosis.finding import Diagnosis
 from tcpdoctor.diagnosis.measure import SubjectsOf, first_limit
 from tcpdoctor.diagnosis.rule import Rule, measured
+from tcpdoctor.facts.connection import Earlier, age_of
 from tcpdoctor.facts.host import HostFacts, subjects_of
 from tcpdoctor.facts.ports import usable_ports
-from tcpdoctor.facts.socketset import Earlier, age_of
 from tcpdoctor.facts.value import Range
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Detail, Samples

@@ -31,8 +31,8 @@ from tcpdoctor.diagnosis.connect_advice import connect_advice, connect_avoid, co
 from tcpdoctor.diagnosis.finding import Diagnosis, Unchecked
 from tcpdoctor.diagnosis.port import Target, find_obstacle, is_link_local, wanted_device
 from tcpdoctor.errors import QuestionError
+from tcpdoctor.facts.connection import age_in_one_look
 from tcpdoctor.facts.ports import Settings, ephemeral_range, port_reuse, reserved_ports
-from tcpdoctor.facts.socketset import age_in_one_look
 from tcpdoctor.kernel.addresses import is_loopback_down, read_local_addresses, read_vrfs
 from tcpdoctor.kernel.bind_rules import find_user, read_bind_rules
 from tcpdoctor.kernel.connect_evidence import (

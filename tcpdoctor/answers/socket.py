@@ -24,7 +24,7 @@ from tcpdoctor.answers.record import (
 )
 from tcpdoctor.answers.sockets import Entry, Peer, idle_seconds, plain_address
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.facts.socketset import Age
+from tcpdoctor.facts.connection import Age
 from tcpdoctor.kernel.kept_rows import with_owners
 from tcpdoctor.kernel.listing import read_udp_sockets
 from tcpdoctor.kernel.namespaces import moment, read_identity

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.facts.socketset import Age, age_in_one_look
+from tcpdoctor.facts.connection import Age, age_in_one_look, unanswered_age
 from tcpdoctor.kernel.namespaces import Identity, moment, read_identity
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener
@@ -104,8 +104,6 @@ def _longest_unanswered(repeated: Iterable[Connection]) -> float | None:
     rows = [row for row in repeated if row.timer in (Timer.RETRANSMIT, Timer.PROBE)]
     if not rows:
         return None
-    from tcpdoctor.facts.connection import unanswered_age  # large, and most sockets get their answers
-
     return round(max(unanswered_age(row).low for row in rows), 3)
 
 

@@ -18,8 +18,8 @@ from tcpdoctor.answers.check import Check, diagnose_on_demand
 from tcpdoctor.answers.watch import MOST_ROWS, Course, Sight, Watch
 from tcpdoctor.diagnosis.evaluate import diagnose
 from tcpdoctor.diagnosis.library import Library
+from tcpdoctor.facts.connection import Earlier, age_of
 from tcpdoctor.facts.destinations import ports_left
-from tcpdoctor.facts.socketset import Earlier, age_of
 from tcpdoctor.facts.value import SECOND, show
 from tcpdoctor.kernel.kept_rows import Handle, KeptRows
 from tcpdoctor.kernel.live import take_snapshot

@@ -8,20 +8,10 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from heapq import nsmallest
 from itertools import islice
 
-from tcpdoctor.facts.connection import unanswered_age
+from tcpdoctor.facts.connection import Earlier, partly, unanswered_age
 from tcpdoctor.facts.established import Living, ages_of, holders_text, unacknowledged
 from tcpdoctor.facts.ports import PortReuse, Roles, connectable_ports, is_loopback, port_reuse
-from tcpdoctor.facts.socketset import (
-    NONE,
-    Earlier,
-    SocketSet,
-    count_holders,
-    lasting,
-    most_common,
-    oldest,
-    partly,
-    pids_of,
-)
+from tcpdoctor.facts.socketset import NONE, SocketSet, count_holders, lasting, most_common, oldest, pids_of
 from tcpdoctor.facts.subject import Crowd, LazyFacts, Scope, Subject, Teller, Told, functions_of, lift
 from tcpdoctor.facts.value import BYTE, COUNT, SECOND, NamedText, Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from tcpdoctor.facts.connection import (
+    Age,
     closed_window_age,
     idle_age,
     is_lost_by_size,
@@ -26,7 +27,6 @@ from tcpdoctor.facts.connection import (
 from tcpdoctor.facts.ports import Roles
 from tcpdoctor.facts.socketset import (
     NONE,
-    Age,
     SocketSet,
     count_holders,
     enumerate_some,

@@ -10,9 +10,10 @@ or else to the wildcard, bound to its device or else to none. Several listeners 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
+from tcpdoctor.facts.connection import Earlier, partly
 from tcpdoctor.facts.ports import ephemeral_test, is_ephemeral
 from tcpdoctor.facts.rates import elapsed, grown
-from tcpdoctor.facts.socketset import NONE, Earlier, SocketSet, join_reasons, most_common, partly
+from tcpdoctor.facts.socketset import NONE, SocketSet, join_reasons, most_common
 from tcpdoctor.facts.subject import Crowd, LazyFacts, Scope, Subject, Teller, Told, functions_of
 from tcpdoctor.facts.value import COUNT, RATIO, Ages, NamedText, Range, Value
 from tcpdoctor.kernel.kept_rows import without_file

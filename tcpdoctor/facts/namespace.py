@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
-from tcpdoctor.facts.connection import closed_window_age, on_this_host
+from tcpdoctor.facts.connection import Earlier, closed_window_age, on_this_host, partly
 from tcpdoctor.facts.deadlines import RTO_MAX_SECONDS, RTO_MIN_SECONDS, modelled_timeout
 from tcpdoctor.facts.established import Living, ages_of, as_set
 from tcpdoctor.facts.ports import (
@@ -18,15 +18,7 @@ from tcpdoctor.facts.ports import (
     usable_ports,
 )
 from tcpdoctor.facts.rates import packets
-from tcpdoctor.facts.socketset import (
-    NONE,
-    Earlier,
-    SocketSet,
-    enumerate_some,
-    lasting,
-    partly,
-    waits_for_a_window,
-)
+from tcpdoctor.facts.socketset import NONE, SocketSet, enumerate_some, lasting, waits_for_a_window
 from tcpdoctor.facts.subject import Scope, Teller, Told, functions_of, lift
 from tcpdoctor.facts.sysctl_value import least_default
 from tcpdoctor.facts.value import BYTE, COUNT, PAGE, SECOND, Dimension, Range, Value

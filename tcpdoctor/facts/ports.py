@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from tcpdoctor.facts.socketset import NONE, count_holders, most_common, partly, pids_of
+from tcpdoctor.facts.connection import partly
+from tcpdoctor.facts.socketset import NONE, count_holders, most_common, pids_of
 from tcpdoctor.facts.subject import HIDDEN_LABEL, LazyFacts, Scope, Subject, Teller, Told, functions_of
 from tcpdoctor.facts.value import COUNT, NamedText, Range, Value
 from tcpdoctor.kernel.reading import Missing, Reading

@@ -10,18 +10,16 @@ more, `hidden`, stands for all the processes that hold such sockets unseen.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from tcpdoctor.facts.connection import is_left_unread, unread_age
+from tcpdoctor.facts.connection import Earlier, is_left_unread, partly, unread_age
 from tcpdoctor.facts.established import ages_of
 from tcpdoctor.facts.ports import Roles
 from tcpdoctor.facts.socketset import (
     NONE,
-    Earlier,
     SocketSet,
     Unsure,
     join_reasons,
     name_ends,
     oldest,
-    partly,
     some_descriptors,
 )
 from tcpdoctor.facts.subject import HIDDEN_LABEL, LazyFacts, Scope, Subject, Teller, Told, functions_of, lift
@@ -262,7 +260,11 @@ def _unread_by_owner(snapshot: Snapshot, roles: Roles) -> _Owners:
     unread = established if isinstance(established, Missing) else established.unread
     if isinstance(unread, Missing):
         return _Owners({}, Unsure(()), 0, "", unread)
-    left = [row for row in unread.connections if is_left_unread(row, roles) and row.owner != NOT_LOOKED_UP]
+    left = [
+        row
+        for row in unread.connections
+        if is_left_unread(row, roles.is_client) and row.owner != NOT_LOOKED_UP
+    ]
     return _Owners.among(left)
 
 

@@ -193,7 +193,7 @@ def _samples(marked: EstablishedTally[bytes]) -> Iterable[Sample[bytes]]:
     )
 
 
-# The oldest. The kernel tells no age. What bounds it (`age_in_one_look` in tcpdoctor.facts.socketset) are
+# The oldest. The kernel tells no age. What bounds it (`age_in_one_look` in tcpdoctor.facts.connection) are
 # numbers at fixed places of a row: by those the rows of one state are put in order here.
 
 

@@ -14,7 +14,7 @@ from tcpdoctor.answers.socket import (
     told_socket,
 )
 from tcpdoctor.answers.sockets import Entry, Sockets, idle_seconds, unacknowledged_bytes
-from tcpdoctor.facts.socketset import Age
+from tcpdoctor.facts.connection import Age
 from tcpdoctor.facts.value import BYTE, SECOND, Range, show
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld, Owner

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from tcpdoctor.facts.socketset import Earlier, SocketSet, age_of
+from tcpdoctor.facts.connection import Earlier, age_of
+from tcpdoctor.facts.socketset import SocketSet
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import TcpState, Timer
 from tests.facts.samples import CONNECTION, INFO, details, once, snapshot, twice

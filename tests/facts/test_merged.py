@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcpdoctor.facts.socketset import Earlier, SocketSet, Unsure, age_of
+from tcpdoctor.facts.connection import Earlier, age_of
+from tcpdoctor.facts.socketset import SocketSet, Unsure
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.value import Merged
 from tests.facts.samples import CONNECTION, HIDDEN, INFO, NGINX, held_by, once, several, snapshot, subjects

@@ -7,7 +7,8 @@ import socket
 
 import pytest
 
-from tcpdoctor.facts.socketset import Earlier, SocketSet, Unsure, age_of
+from tcpdoctor.facts.connection import Earlier, age_of
+from tcpdoctor.facts.socketset import SocketSet, Unsure
 from tcpdoctor.kernel.kept_rows import KeptRows, with_queue, without_file
 from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.snapshot import Held, NotHeld, Samples

@@ -4,7 +4,7 @@ import socket
 import time
 from contextlib import ExitStack
 
-from tcpdoctor.facts.socketset import Earlier, age_of
+from tcpdoctor.facts.connection import Earlier, age_of
 from tcpdoctor.kernel.live import take_samples
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import TcpState
