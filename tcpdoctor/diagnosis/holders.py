@@ -8,9 +8,8 @@ supervisord) is told for what it is, because the unit around it keeps much else 
 import re
 import shlex
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from tcpdoctor.diagnosis.keepers import stop_of_helper
 from tcpdoctor.diagnosis.stopping import (
@@ -34,14 +33,9 @@ from tcpdoctor.diagnosis.stopping import (
     user_systemctl,
 )
 from tcpdoctor.diagnosis.supervisors import stop_of_supervised
-from tcpdoctor.kernel.addresses import LocalAddresses
-from tcpdoctor.kernel.packet_rules import Redirect
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Holder
 from tcpdoctor.kernel.standing import Kin, Standing
-
-if TYPE_CHECKING:
-    from ipaddress import IPv4Network, IPv6Network
 
 _COMMAND_SHOWN = 60
 _PORTS_NAMED = 4
@@ -809,65 +803,3 @@ def sentence(text: str) -> str:
     """Return a text as the beginning of a sentence; a command stays as it is typed."""
     first = text.partition(" ")[0]
     return text if first in _TYPED or "=" in first else text[:1].upper() + text[1:]
-
-
-# Rules that send a port elsewhere: it is taken, although no process holds it.
-
-
-def redirects_for(found: Iterable[Redirect], address: str, local: LocalAddresses) -> tuple[Redirect, ...]:
-    """Return the rules that concern clients of a server on this address.
-
-    Args:
-        found: As read.
-        address: That of the server; one on ``::`` takes IPv4 too.
-        local: What this host's addresses are: a rule for another host's address does not concern it.
-    """
-    import ipaddress  # here, because most hosts have no such rule
-
-    server = ipaddress.ip_address(address.partition("%")[0].removeprefix("::ffff:"))
-    families = {4, 6} if server == ipaddress.ip_address("::") else {server.version}
-    concerned = []
-    for one in found:
-        network = ipaddress.ip_network(one.address) if one.address else None
-        if network is not None:
-            reached = _is_here(network, local) if server.is_unspecified else server in network
-            if not reached or network.version not in families:
-                continue
-        if families & set(one.families):
-            concerned.append(one)
-    return tuple(concerned)
-
-
-def _asked_for(parts: Sequence[str]) -> str:
-    """``it asks for an interface and a sender too, which was not compared``."""
-    named = [f"{'an' if part[0] in 'aeiou' else 'a'} {part}" for part in parts if part != "other"]
-    if not named:
-        return "it, or a rule before it, compares more than could be followed"
-    every = " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))
-    return f"it asks for {every} too, which was not compared"
-
-
-def _is_here(network: "IPv4Network | IPv6Network", local: LocalAddresses) -> bool:
-    """Whether this host has an address in a network; unknown counts as yes."""
-    import ipaddress
-
-    if network.version == 6:
-        return isinstance(local.ipv6, Missing) or any(
-            ipaddress.ip_address(one.address) in network for one in local.ipv6
-        )
-    if isinstance(local.ipv4, Missing):
-        return True
-    ours = (ipaddress.ip_network((prefix.network, prefix.length)) for prefix in local.ipv4)
-    return any(network.overlaps(one) for one in ours)
-
-
-def tell_redirect(one: Redirect, port: int) -> str:
-    """Say where a rule leads the clients, and what ends that, in sentences."""
-    asked = f"port {port}" if one.names_port else f"port {port} and others"
-    asked += f" of {one.address}" if one.address else ""
-    whose = f", {name_container(one.container)}" if one.container else ""
-    text = f"a rule of {one.where} sends what comes for {asked} to {one.to}{whose}"
-    if one.asks:
-        text += f", of some clients perhaps: {_asked_for(one.asks)}"
-    commands = stop_container(one.container, 0)[0] if one.container else ()
-    return f"{text} ({commands[0]} ends that)." if commands else f"{text}."

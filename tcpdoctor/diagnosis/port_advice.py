@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tcpdoctor.diagnosis.bind import OK, Attempt
 from tcpdoctor.diagnosis.custody import Custody, connections_that_end, custody_of, others_that_hold, stop_of
-from tcpdoctor.diagnosis.holders import sentence, tell_redirect, tell_stop
+from tcpdoctor.diagnosis.holders import sentence, tell_stop
 from tcpdoctor.diagnosis.occupants import PortSocket, is_ephemeral
 from tcpdoctor.diagnosis.port import BindAnswer
 from tcpdoctor.diagnosis.port_verdict import (
@@ -14,6 +14,7 @@ from tcpdoctor.diagnosis.port_verdict import (
     redirected,
     seconds,
     summary_of_port,
+    tell_redirect,
     that_can_be_asked,
     verdict,
     verdict_of,

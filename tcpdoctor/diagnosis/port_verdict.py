@@ -2,8 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from tcpdoctor.diagnosis.bind import OK, UNKNOWN, Attempt
 from tcpdoctor.diagnosis.custody import (
@@ -13,14 +13,18 @@ from tcpdoctor.diagnosis.custody import (
     is_systemd,
     stop_of,
 )
-from tcpdoctor.diagnosis.holders import redirects_for, tell_redirect
 from tcpdoctor.diagnosis.occupants import PortSocket, is_ephemeral
 from tcpdoctor.diagnosis.port import BindAnswer
+from tcpdoctor.diagnosis.stopping import name_container, stop_container
+from tcpdoctor.kernel.addresses import LocalAddresses
 from tcpdoctor.kernel.packet_rules import Redirect
 from tcpdoctor.kernel.port_evidence import PortEvidence
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Endpoint, Held, Holder, Listener, NotHeld
 from tcpdoctor.kernel.states import TcpState
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
 
 _NOUNS = {
     "listener": ("listener", "listeners"),
@@ -423,3 +427,65 @@ def _busy_with(answer: BindAnswer) -> str:
 
 def _amount(number: int, one: str) -> str:
     return f"{number:,} {one}{'s' if number != 1 else ''}"
+
+
+# Rules that send a port elsewhere: it is taken, although no process holds it.
+
+
+def redirects_for(found: Iterable[Redirect], address: str, local: LocalAddresses) -> tuple[Redirect, ...]:
+    """Return the rules that concern clients of a server on this address.
+
+    Args:
+        found: As read.
+        address: That of the server; one on ``::`` takes IPv4 too.
+        local: What this host's addresses are: a rule for another host's address does not concern it.
+    """
+    import ipaddress  # here, because most hosts have no such rule
+
+    server = ipaddress.ip_address(address.partition("%")[0].removeprefix("::ffff:"))
+    families = {4, 6} if server == ipaddress.ip_address("::") else {server.version}
+    concerned = []
+    for one in found:
+        network = ipaddress.ip_network(one.address) if one.address else None
+        if network is not None:
+            reached = _is_here(network, local) if server.is_unspecified else server in network
+            if not reached or network.version not in families:
+                continue
+        if families & set(one.families):
+            concerned.append(one)
+    return tuple(concerned)
+
+
+def _asked_for(parts: Sequence[str]) -> str:
+    """``it asks for an interface and a sender too, which was not compared``."""
+    named = [f"{'an' if part[0] in 'aeiou' else 'a'} {part}" for part in parts if part != "other"]
+    if not named:
+        return "it, or a rule before it, compares more than could be followed"
+    every = " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))
+    return f"it asks for {every} too, which was not compared"
+
+
+def _is_here(network: "IPv4Network | IPv6Network", local: LocalAddresses) -> bool:
+    """Whether this host has an address in a network; unknown counts as yes."""
+    import ipaddress
+
+    if network.version == 6:
+        return isinstance(local.ipv6, Missing) or any(
+            ipaddress.ip_address(one.address) in network for one in local.ipv6
+        )
+    if isinstance(local.ipv4, Missing):
+        return True
+    ours = (ipaddress.ip_network((prefix.network, prefix.length)) for prefix in local.ipv4)
+    return any(network.overlaps(one) for one in ours)
+
+
+def tell_redirect(one: Redirect, port: int) -> str:
+    """Say where a rule leads the clients, and what ends that, in sentences."""
+    asked = f"port {port}" if one.names_port else f"port {port} and others"
+    asked += f" of {one.address}" if one.address else ""
+    whose = f", {name_container(one.container)}" if one.container else ""
+    text = f"a rule of {one.where} sends what comes for {asked} to {one.to}{whose}"
+    if one.asks:
+        text += f", of some clients perhaps: {_asked_for(one.asks)}"
+    commands = stop_container(one.container, 0)[0] if one.container else ()
+    return f"{text} ({commands[0]} ends that)." if commands else f"{text}."
