@@ -1,6 +1,7 @@
 """Text in the columns of a terminal: how many a text takes, cut and padded to a number of them."""
 
 import unicodedata
+from functools import lru_cache
 
 _WIDE = ("W", "F")
 _MAX_ASCII = "\x7f"
@@ -51,6 +52,7 @@ def drawable(text: str, *, is_unicode: bool) -> str:
     )
 
 
+@lru_cache(4096)  # a screen draws the same few again and again
 def _columns(character: str) -> int:
     if unicodedata.combining(character):
         return 0

@@ -1,5 +1,7 @@
 """The screen of watch, drawn into lines: it fits, it says what it must, and nothing depends on colour."""
 
+from functools import cache
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,11 +56,16 @@ def test_any_record_fits_any_terminal(watch, view, width, height):
     assert_fits(watch, view, width, height)
 
 
+@cache
+def opened_page(width, is_unicode):
+    return tuple(row_page(BUSY, FOUND, width, is_unicode=is_unicode))
+
+
 @pytest.mark.parametrize("height", [10, 11, 13, 24, 50, 80])
 @pytest.mark.parametrize("is_unicode", [True, False])
 def test_a_busy_host_fits_every_width(height, is_unicode):
     for width in range(40, 251):
-        opened = tuple(row_page(BUSY, FOUND, max(40, pane_width(width)), is_unicode=is_unicode))
+        opened = opened_page(max(40, pane_width(width)), is_unicode)
         assert_fits(BUSY, LIST._replace(is_unicode=is_unicode, opened=opened), width, height)
 
 
