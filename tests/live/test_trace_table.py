@@ -309,20 +309,27 @@ sys.stdin.read()
 """
 
 
-def accepted_while_another_namespace_listens():
-    with Pair() as pair:
-        pair.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
-        program = ("unshare", "-n", sys.executable, "-c", ELSEWHERE)
-        with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-            assert other.stdout.readline() == b"listens\n"
-            time.sleep(0.2)  # its event is drained while it listens
-            pair.client.close()
-            wait_for(pair.server, TcpState.CLOSE)
-            other.stdin.close()
+def accepted_while_another_namespace_listens() -> tuple[EndedConnection, EndedConnection]:
+    """The two ends; the other program listens until both are told."""
+    with contextlib.ExitStack() as others:
+
+        def work():
+            with Pair() as pair:
+                pair.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+                program = ("unshare", "-n", sys.executable, "-c", ELSEWHERE)
+                other = others.enter_context(
+                    subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                )
+                others.callback(other.stdin.close)
+                assert other.stdout.readline() == b"listens\n"
+                pair.client.close()
+                wait_for(pair.server, TcpState.CLOSE)
+
+        return both(work)
 
 
 def test_who_listens_at_the_port_in_another_namespace_is_nobody_here(in_namespace):
-    server, client = in_namespace(both, accepted_while_another_namespace_listens)
+    server, client = in_namespace(accepted_while_another_namespace_listens)
     assert server.closed_first == "reset_by_peer"
     assert server.pid == client.pid is not None
 
