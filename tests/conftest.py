@@ -75,7 +75,7 @@ def _user_namespace_refusal() -> str | None:
     if program is None:
         return "unshare (util-linux) is not installed"
     command = [program, "--user", "--map-root-user", "--net", "true"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     if done.returncode == 0:
         return None
     return f"no user namespace is to be had, as in a chroot: {' '.join(done.stderr.split())}"
@@ -95,7 +95,9 @@ def mount_namespace() -> None:
     program = shutil.which("unshare")
     if program is None:
         pytest.skip("unshare (util-linux) is not installed")
-    done = subprocess.run([program, "--mount", "true"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program, "--mount", "true"], capture_output=True, text=True, check=False, timeout=120
+    )
     if done.returncode and os.geteuid() == 0:
         pytest.skip(f"no private mounts are to be had, as in a chroot: {' '.join(done.stderr.split())}")
 

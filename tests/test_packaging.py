@@ -30,6 +30,7 @@ def run(*command: object, **environment: str) -> str:
         check=False,
         cwd="/",
         env=os.environ | environment,
+        timeout=300,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -109,7 +110,9 @@ def test_pages_are_compiled_in_what_is_installed(form, installed, one_file, tmp_
     }
     for word in words:
         command = (sys.executable, "-S", "-c", code, "explain", word)
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd="/")
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=environment, cwd="/", timeout=300
+        )
         assert (done.returncode, done.stderr.split()) == (0, ["False", "False"])
         assert word in done.stdout
 
@@ -143,7 +146,7 @@ def test_building_leaves_what_the_checkout_compiled(wheel, one_file):
     assert wheel.exists()
     assert one_file.exists()
     command = (sys.executable, "-X", "importtime", "-m", "tcpdoctor", "rules", "list")
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT, timeout=300)
     assert "tcpdoctor.answers.rules" in done.stderr
     assert "hashlib" not in done.stderr
 
@@ -179,7 +182,12 @@ def test_one_file_holds_what_is_needed_and_complains_as_ever(one_file):
     ):
         assert run(*python, *words)
     wrong = subprocess.run(
-        [*map(str, python), "check", "--nonsense"], capture_output=True, text=True, check=False, cwd="/"
+        [*map(str, python), "check", "--nonsense"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        timeout=300,
     )
     assert (wrong.returncode, wrong.stdout) == (3, "")
     assert "no option --nonsense" in wrong.stderr

@@ -67,6 +67,7 @@ def modules_of(arguments):
         encoding="utf-8",
         env=environment() | {"COLUMNS": "80"},  # or the help is one that was written down
         check=False,
+        timeout=120,
     )
     code, *names = answer.stderr.split()
     assert code in ("0", "1", "2"), answer.stderr
@@ -87,7 +88,11 @@ def test_nothing_but_typer_is_imported_besides_pythons_own_library(run):
 def imported_by_python():
     """What site-packages' .pth files import into every Python here."""
     answer = subprocess.run(
-        [sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", "import sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     return answer.stdout.split()
 

@@ -318,7 +318,9 @@ def test_a_run_that_cannot_be_kept_keeps_its_exit_code_and_its_one_answer(tmp_pa
         "--since-last",
         tmp_path / "last",
     )
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
+    answer = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment(), timeout=120
+    )
     assert answer.returncode == code
     assert answer.stdout.startswith("TCPDOCTOR OK - ")
     assert answer.stdout.count("TCPDOCTOR") == 1

@@ -160,6 +160,8 @@ source = "ip-sysctl.rst"
 def test_a_plugin_that_cannot_write_its_line_says_so_elsewhere():
     with open("/dev/full", "w") as full:
         command = [*COMMAND, "check", "--window", "0", "--format", "nagios"]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=120
+        )
     assert done.returncode == 3
     assert "No space left on device" in done.stderr

@@ -133,7 +133,7 @@ def test_wrong_usage_is_one_line_and_exit_code_3(arguments, hint):
 
 def test_a_closed_pipe_ends_it_quietly():
     script = f"{{ {sys.executable} -m tcpdoctor facts --window 0; echo code $? >&2; }} | head -n 1"
-    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False, timeout=120)
     assert done.stdout.endswith("facts that rules may use\n")
     assert done.stderr == "code 0\n"
 

@@ -173,6 +173,7 @@ def test_a_reader_who_goes_away_is_no_error(tmp_path, kind):
         text=True,
         check=False,
         env=environment(),
+        timeout=120,
     )
     assert (answer.stderr, len(answer.stdout)) == ("", 10)
 
@@ -220,6 +221,7 @@ def peak_kib(*arguments):
         text=True,
         check=True,
         env=environment(),
+        timeout=120,
     )
     code, peak = map(int, answer.stdout.split())
     assert code == 1, answer

@@ -129,7 +129,9 @@ WHOLE = "import sys; from tcpdoctor.cli.app import run; code = run(sys.argv[1:])
 
 def run(*words):
     command = [sys.executable, "-c", *words]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment(), check=False, timeout=120
+    )
 
 
 def run_hot(*words):

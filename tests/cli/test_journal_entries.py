@@ -96,6 +96,7 @@ def with_a_journal(kind: str, *options: str) -> list[object]:
         text=True,
         check=False,
         env=environment(),
+        timeout=120,
     )
     if done.returncode and "ermitted" in done.stderr:
         pytest.skip(f"private namespaces are refused: {done.stderr.splitlines()[-1]}")

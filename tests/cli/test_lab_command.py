@@ -99,7 +99,9 @@ def test_run_is_coloured_where_that_is_wanted(in_namespace):
 def test_an_ordinary_user_needs_no_root(in_namespace, user_namespace, tmp_path):
     become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     usable = [*become, *COMMAND, "--version"]
-    if subprocess.run(usable, capture_output=True, env=environment(), cwd="/", check=False).returncode:
+    if subprocess.run(
+        usable, capture_output=True, env=environment(), cwd="/", check=False, timeout=120
+    ).returncode:
         pytest.skip("another user may not run this installation")
     held = subprocess.Popen(
         [*become, *COMMAND, "lab", "run", "fin-wait-2-held-open", "--hold"],
@@ -168,7 +170,9 @@ def test_run_as_json_is_what_prove_prints(in_namespace):
 def test_how_far_it_is_is_said_on_a_terminal_and_erased(in_namespace):
     terminal, stderr = pty.openpty()
     command = [*COMMAND, "lab", "prove", SHORT]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, env=environment(), check=True)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=stderr, env=environment(), check=True, timeout=120
+    )
     os.close(stderr)
     said = os.read(terminal, 1 << 16).decode()
     os.close(terminal)
@@ -213,7 +217,9 @@ def test_where_settings_cannot_be_written_one_line_says_so(in_namespace, user_na
 def test_where_no_process_may_be_forked_one_line_says_so(in_namespace, arguments):
     become = ["setpriv", f"--reuid={WITHOUT_PROCESSES}", f"--regid={NOBODY}", "--clear-groups"]
     usable = [*become, *COMMAND, "--version"]
-    if subprocess.run(usable, capture_output=True, env=environment(), cwd="/", check=False).returncode:
+    if subprocess.run(
+        usable, capture_output=True, env=environment(), cwd="/", check=False, timeout=120
+    ).returncode:
         pytest.skip("another user may not run this installation")
     limited = ["prlimit", "--nproc=1:1", *become, *COMMAND, *arguments]
     answer = subprocess.run(

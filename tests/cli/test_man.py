@@ -43,7 +43,11 @@ def test_every_option_that_help_names_is_in_the_manual(name):
 @pytest.mark.parametrize("page", sorted(MAN.glob("*.[0-9]")), ids=lambda page: page.name)
 def test_mandoc_has_nothing_to_complain_about(page):
     answer = subprocess.run(
-        ["mandoc", "-T", "lint", "-W", "warning", str(page)], capture_output=True, text=True, check=False
+        ["mandoc", "-T", "lint", "-W", "warning", str(page)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert (answer.returncode, answer.stdout) == (0, "")
 

@@ -40,6 +40,7 @@ def run(folder, module, *arguments, stdout=subprocess.PIPE, **environment):
         stderr=subprocess.PIPE,
         text=True,
         check=False,
+        timeout=120,
     )
 
 
@@ -120,7 +121,9 @@ def tables_of(folder):
     """What the pages' files say to a program in this folder, and whether any was parsed."""
     environment = os.environ | {"PYTHONPATH": str(folder)}
     command = (sys.executable, "-c", _TABLES)
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
     tables, parsed = json.loads(done.stdout)
     return tables, parsed
 

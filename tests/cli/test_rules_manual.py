@@ -63,6 +63,10 @@ def test_the_example_is_a_rule_without_complaint():
 def test_the_manual_is_clean_mdoc():
     page = Path(__file__).parents[2] / "man" / "tcpdoctor-rules.5"
     check = subprocess.run(
-        ["mandoc", "-T", "lint", "-W", "warning", page], capture_output=True, text=True, check=False
+        ["mandoc", "-T", "lint", "-W", "warning", page],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert check.stdout == ""

@@ -97,7 +97,7 @@ def _printed(source: int, arguments: tuple[str, ...]) -> str:
 
 
 def _make_ill(stack: ExitStack) -> None:
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=120)
     for name, value in {"tcp_fin_timeout": 10, "tcp_syncookies": 0, "tcp_orphan_retries": 1}.items():
         Path(f"/proc/sys/net/ipv4/{name}").write_text(str(value))
     server = stack.enter_context(socket.create_server(("127.0.0.1", PORT), backlog=5))

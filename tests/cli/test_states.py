@@ -37,7 +37,9 @@ def count_with_ss(state):
     if shutil.which("ss") is None:
         return None
     command = ["ss", "-Htan", "state", state]
-    return len(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines())
+    return len(
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout.splitlines()
+    )
 
 
 def test_json_agrees_with_ss(in_namespace):

@@ -58,7 +58,12 @@ def script(*arguments, task="sockets read", action=INTERRUPT):
 def among_sockets(*run, **options):
     connect(serve(), CONNECTIONS)
     done = subprocess.run(
-        script(*run, **options), capture_output=True, encoding="utf-8", env=environment(), check=False
+        script(*run, **options),
+        capture_output=True,
+        encoding="utf-8",
+        env=environment(),
+        check=False,
+        timeout=120,
     )
     return done.returncode, done.stdout, done.stderr
 

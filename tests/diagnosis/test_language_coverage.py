@@ -35,7 +35,9 @@ def test_every_branch_of_the_language_and_of_the_format_is_tested(tmp_path):
 
     def coverage(*arguments):
         command = [sys.executable, "-m", "coverage", *arguments]
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
 
     tests = [f"tests/diagnosis/test_{name}.py" for name in TESTS]
     plain = ("-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts=", "-k", f"not ({LONG})")

@@ -23,7 +23,9 @@ ASK = (
 
 
 def ask(*command):
-    run = subprocess.run([*command, sys.executable, "-c", ASK], capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [*command, sys.executable, "-c", ASK], capture_output=True, text=True, check=False, timeout=120
+    )
     if run.stderr.startswith(f"{command[0]}: "):
         pytest.skip(run.stderr.strip())  # the command itself is refused what it does
     assert run.returncode == 0, run.stderr

@@ -155,7 +155,7 @@ def zoo() -> dict[TcpState, int]:
 
 def ss_counts() -> Counter[TcpState]:
     """What ss(8) counts in this namespace."""
-    text = subprocess.run(["ss", "-Htan"], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(["ss", "-Htan"], capture_output=True, text=True, check=True, timeout=120).stdout
     return Counter(_SS_NAMES[line.split()[0]] for line in text.splitlines())
 
 

@@ -62,7 +62,7 @@ def make_addresses() -> None:
         "ip -6 address add fe80::9/64 dev v0 nodad",
         "ip -6 route add local 2001:db8:77::/64 dev lo",
     ):
-        subprocess.run(command.split(), check=True, capture_output=True)
+        subprocess.run(command.split(), check=True, capture_output=True, timeout=120)
 
 
 def differences(ports: tuple[int, ...]) -> tuple[int, list[object]]:
@@ -131,7 +131,7 @@ def test_a_user_without_privilege_is_answered_in_the_kernels_order(in_namespace)
 def tentative() -> tuple[str, list[tuple[str, bool]], str]:
     """An address in duplicate address detection, and after it."""
     make_addresses()
-    subprocess.run(["ip", "-6", "address", "add", "2001:db8::1/64", "dev", "v0"], check=True)
+    subprocess.run(["ip", "-6", "address", "add", "2001:db8::1/64", "dev", "v0"], check=True, timeout=120)
     target = parse_target("2001:db8::1", 8080, {})
     early = find_obstacle(target, read_bind_rules())
     kernel = really(target)

@@ -102,7 +102,9 @@ def compare(
 def make_devices() -> dict[str, int]:
     """A device beside lo, and all indices by name; lo alone where this kernel lacks veth."""
     with contextlib.suppress(FileNotFoundError):
-        subprocess.run(f"ip link add {VETH} type veth peer name {VETH}b".split(), capture_output=True)
+        subprocess.run(
+            f"ip link add {VETH} type veth peer name {VETH}b".split(), capture_output=True, timeout=120
+        )
     found = {name: index for index, name in socket.if_nameindex()}
     return {VETH: found["lo"], **found, "": 0}
 

@@ -41,7 +41,7 @@ def arp_answers() -> tuple[list[bool], int]:
         "link set v1 up",
         "route add 203.0.113.0/24 dev lo",
     ):
-        subprocess.run(["ip", *line.split()], check=True)
+        subprocess.run(["ip", *line.split()], check=True, timeout=120)
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ARP)) as wire:
         wire.bind(("v1", _ETH_P_ARP))
         wire.settimeout(0.2)

@@ -317,9 +317,11 @@ def one_scene(number):
     write_sysctl("net.ipv4.ip_autobind_reuse", dice.choice((0, 0, 1)))
     if dice.random() < 0.3:
         write_sysctl("net.ipv4.ip_local_reserved_ports", f"{LOW + dice.randrange(PORTS)}")
-    subprocess.run(["ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1"], check=True)
-    subprocess.run(["ip", "link", "set", "v0", "up"], check=True)
-    subprocess.run(["ip", "link", "add", "red", "type", "vrf", "table", "10"], capture_output=True)
+    subprocess.run(["ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1"], check=True, timeout=120)
+    subprocess.run(["ip", "link", "set", "v0", "up"], check=True, timeout=120)
+    subprocess.run(
+        ["ip", "link", "add", "red", "type", "vrf", "table", "10"], capture_output=True, timeout=120
+    )
     return play(number)
 
 

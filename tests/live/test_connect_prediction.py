@@ -273,13 +273,13 @@ def test_a_whole_orphan_is_followed_by_a_minisocket_before_its_port_is_free(in_n
 
 def dials_nobody_answers(stack):
     stage = Stage(stack)
-    subprocess.run(["ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1"], check=True)
-    subprocess.run(["ip", "address", "add", "10.1.0.1/24", "dev", "v0"], check=True)
-    subprocess.run(["ip", "link", "set", "v0", "up"], check=True)
-    subprocess.run(["ip", "link", "set", "v1", "up"], check=True)
+    subprocess.run(["ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1"], check=True, timeout=120)
+    subprocess.run(["ip", "address", "add", "10.1.0.1/24", "dev", "v0"], check=True, timeout=120)
+    subprocess.run(["ip", "link", "set", "v0", "up"], check=True, timeout=120)
+    subprocess.run(["ip", "link", "set", "v1", "up"], check=True, timeout=120)
     # Without a neighbour they would give up after three seconds, which is short on a slow machine.
     silent = ["10.1.0.2", "lladdr", "02:00:00:00:00:01", "dev", "v0"]
-    subprocess.run(["ip", "neighbour", "add", *silent], check=True)
+    subprocess.run(["ip", "neighbour", "add", *silent], check=True, timeout=120)
     for _ in range(ALL):
         client = stack.enter_context(socket.socket())
         client.setblocking(False)

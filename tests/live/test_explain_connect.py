@@ -103,7 +103,7 @@ def test_what_is_no_source_is_one_line(source):
 
 
 def ip(*words):
-    subprocess.run(["ip", *words], check=True)
+    subprocess.run(["ip", *words], check=True, timeout=120)
 
 
 def ask(destination, source=None):
@@ -489,7 +489,7 @@ def behind_filters():
         for port in (7001, 7002, 7005):
             stack.enter_context(socket.create_server(("127.0.0.1", port)))
         plain = predicted("127.0.0.1:7005", socket.AF_INET, ("127.0.0.1", 7005))
-        subprocess.run(["nft", "-f", "-"], input=FILTER, text=True, check=True)
+        subprocess.run(["nft", "-f", "-"], input=FILTER, text=True, check=True, timeout=120)
         named = [
             json.loads(tcpdoctor("explain", "--connect", f"127.0.0.1:{port}", "--format", "json").stdout)
             for port in (7001, 7002, 7005)
@@ -518,7 +518,7 @@ def test_a_rule_that_drops_or_rejects_packets_for_the_port_makes_it_uncertain(in
 
 
 def dropped_where_nothing_listens():
-    subprocess.run(["nft", "-f", "-"], input=FILTER, text=True, check=True)
+    subprocess.run(["nft", "-f", "-"], input=FILTER, text=True, check=True, timeout=120)
     with ExitStack() as stack:
         clients = [stack.enter_context(socket.socket()) for _ in range(5)]
         for client in clients:
@@ -621,8 +621,8 @@ def a_destination_of_another_namespace():
         )
         ip("link", "set", "v1", "netns", str(sleeper.pid))
         inside = ["nsenter", "--net", "--target", str(sleeper.pid)]
-        subprocess.run([*inside, "ip", "address", "add", "10.1.0.2/24", "dev", "v1"], check=True)
-        subprocess.run([*inside, "ip", "link", "set", "v1", "up"], check=True)
+        subprocess.run([*inside, "ip", "address", "add", "10.1.0.2/24", "dev", "v1"], check=True, timeout=120)
+        subprocess.run([*inside, "ip", "link", "set", "v1", "up"], check=True, timeout=120)
         return ask("10.1.0.2:80")
     finally:
         sleeper.kill()
@@ -640,7 +640,7 @@ def led_elsewhere():
     """A rule of nft sends the port to another one, where somebody listens."""
     rule = "tcp dport 7020 redirect to :7021"
     rules = f"table inet m {{ chain out {{ type nat hook output priority -100; {rule}; }}; }}"
-    subprocess.run(["nft", rules], check=True)
+    subprocess.run(["nft", rules], check=True, timeout=120)
     with ExitStack() as stack:
         listen(stack, port=7021)
         report = ask("127.0.0.1:7020")
@@ -740,9 +740,9 @@ def behind_filters_of_iptables_legacy():
     with ExitStack() as stack:
         for port in (7001, 7002, 7004, 7005, 7006):
             stack.enter_context(socket.create_server(("127.0.0.1", port)))
-        subprocess.run(["iptables-legacy-restore"], input=LEGACY, text=True, check=True)
+        subprocess.run(["iptables-legacy-restore"], input=LEGACY, text=True, check=True, timeout=120)
         named = [ask(f"127.0.0.1:{port}") for port in (7001, 7002, 7004, 7005, 7006)]
-        subprocess.run(["iptables-legacy", "-P", "INPUT", "DROP"], check=True)
+        subprocess.run(["iptables-legacy", "-P", "INPUT", "DROP"], check=True, timeout=120)
         return named, ask("127.0.0.1:7005")
 
 

@@ -181,6 +181,7 @@ def in_another_namespace():
             capture_output=True,
             text=True,
             check=True,
+            timeout=120,
         )
     return inner.stdout
 

@@ -266,7 +266,12 @@ def traced(*arguments: object) -> str:
             str(PORT),
         ]
         answer = subprocess.run(
-            [*command, *map(str, arguments)], capture_output=True, text=True, env=environment(), check=True
+            [*command, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env=environment(),
+            check=True,
+            timeout=120,
         )
     return "\n".join(
         line
@@ -318,7 +323,7 @@ def ask_about_a_daemon() -> dict[str, Any]:
     code = (
         f"import socket; s = socket.create_server(('127.0.0.1', {PORT})); s.set_inheritable(True); s.accept()"
     )
-    subprocess.run(["sh", "-c", '"$0" -c "$1" &', sys.executable, code], check=True)
+    subprocess.run(["sh", "-c", '"$0" -c "$1" &', sys.executable, code], check=True, timeout=120)
     deadline = time.monotonic() + 10
     while True:
         _, answer = ask(None)
@@ -407,7 +412,7 @@ def test_a_wrong_question_is_one_line_and_exit_3(arguments):
 
 def test_a_socket_that_is_connected_to_itself_is_the_finding_of_its_port(in_namespace):
     def ask_of_both() -> tuple[list[str], list[str], list[str]]:
-        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=120)
         itself = socket.socket()
         itself.bind(("127.0.0.1", PORT))
         itself.connect(("127.0.0.1", PORT))

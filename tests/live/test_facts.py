@@ -148,7 +148,11 @@ def overflows():
             if subject.identity["port"] == server.getsockname()[1]
         ]
         nstat = subprocess.run(
-            ["nstat", "-asz", "TcpExtListenOverflows"], capture_output=True, text=True, check=True
+            ["nstat", "-asz", "TcpExtListenOverflows"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
         )
         queue = {name: listener.facts[name] for name in fact_names(Scope.LISTENER)[:11]}
         counters = samples.after.counters

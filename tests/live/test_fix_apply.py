@@ -333,9 +333,9 @@ def from_outside(folder):
     made = tcpdoctor("fix", "--apply", "--yes", *options, "--format", "json")
     there = Path(f"/proc/{inside}/root/proc/sys/net/ipv4/tcp_fin_timeout")
     ask = ["nsenter", "-t", str(inside), "-n", "sysctl", "-n", FIN]
-    after = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    after = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=120).stdout.strip()
     undone = tcpdoctor("fix", "--undo", *options)
-    before = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    before = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=120).stdout.strip()
     os.kill(inside, signal.SIGKILL)
     os.waitpid(inside, 0)
     return seen, made, after, undone.returncode, before, held(("net.ipv4.tcp_sack",)), there.exists()

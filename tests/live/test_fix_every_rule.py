@@ -68,7 +68,7 @@ def tried(plan: Plan, look) -> dict[str, tuple[str, str, str]]:
     before = {change.key: held_text(change.key) for change in here}
     by = {}
     for form, command in ((fix_shell(answer), ["sh", "-eu"]), (fix_sysctl_d(answer), ["sysctl", "-p", "-"])):
-        done = subprocess.run(command, input=form, text=True, capture_output=True, check=False)
+        done = subprocess.run(command, input=form, text=True, capture_output=True, check=False, timeout=120)
         assert done.returncode == 0, (form, done.stderr)
         by[command[0]] = {key: held_text(key) for key in before}
         for key, value in reversed(before.items()):

@@ -57,17 +57,35 @@ def plan_and_forms():
     }
     wanted = planned(json.loads(answer.stdout))
     before = held(wanted)
-    subprocess.run(["sh", "-eu"], input=forms["shell"], text=True, check=True, capture_output=True)
+    subprocess.run(
+        ["sh", "-eu"], input=forms["shell"], text=True, check=True, capture_output=True, timeout=120
+    )
     by_shell = held(wanted)
     fall_back(before)
-    subprocess.run(["sysctl", "-p", "-"], input=forms["sysctl.d"], text=True, check=True, capture_output=True)
+    subprocess.run(
+        ["sysctl", "-p", "-"],
+        input=forms["sysctl.d"],
+        text=True,
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
     by_file = held(wanted)
     fall_back(before)
     undo = [
         line.removeprefix("# undo: ") for line in forms["shell"].splitlines() if line.startswith("# undo: ")
     ]
-    subprocess.run(["sh", "-eu"], input=forms["shell"], text=True, check=True, capture_output=True)
-    subprocess.run(["sh", "-eu"], input="\n".join(reversed(undo)), text=True, check=True, capture_output=True)
+    subprocess.run(
+        ["sh", "-eu"], input=forms["shell"], text=True, check=True, capture_output=True, timeout=120
+    )
+    subprocess.run(
+        ["sh", "-eu"],
+        input="\n".join(reversed(undo)),
+        text=True,
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
     return (
         wanted,
         before,

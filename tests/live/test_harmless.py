@@ -60,6 +60,7 @@ def run(tmp_path, arguments, *tracer):
         text=True,
         check=False,
         env=environment,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout
@@ -81,7 +82,7 @@ def words(tmp_path_factory):
     """What the braces in a command stand for: a recording of this host, and the port of a server."""
     file = tmp_path_factory.mktemp("recorded") / "host.json"
     command = (sys.executable, "-m", "tcpdoctor", "snapshot", "--window", "0", "--output", str(file))
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield {"port": listener.getsockname()[1], "recorded": file}
 

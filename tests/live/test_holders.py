@@ -352,7 +352,7 @@ time.sleep(60)
 def shared_and_killed(code: str) -> tuple[Stop, int]:
     with running([sys.executable, "-c", code]):
         stop = ask_stop(holders=3)
-        subprocess.run(stop.commands[0], shell=True, check=True)  # noqa: S602 - what people type
+        subprocess.run(stop.commands[0], shell=True, check=True, timeout=120)  # noqa: S602 - what people type
         deadline = time.monotonic() + 10
         while (left := len(listeners())) and time.monotonic() < deadline:
             time.sleep(0.01)

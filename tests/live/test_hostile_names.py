@@ -89,9 +89,9 @@ def call_everything_names(folder):
     Path("/run/netns").mkdir(exist_ok=True)
     assert libc.mount(b"none", b"/run/netns", b"tmpfs", 0, None) == 0
     ip = (b"ip", b"link", b"add", DEVICE, b"type", b"veth", b"peer", b"name", b"peer0")
-    subprocess.run(ip, check=True)
-    subprocess.run((b"ip", b"link", b"set", DEVICE, b"up"), check=True)
-    subprocess.run((b"ip", b"addr", b"add", b"192.0.2.1/24", b"dev", DEVICE), check=True)
+    subprocess.run(ip, check=True, timeout=120)
+    subprocess.run((b"ip", b"link", b"set", DEVICE, b"up"), check=True, timeout=120)
+    subprocess.run((b"ip", b"addr", b"add", b"192.0.2.1/24", b"dev", DEVICE), check=True, timeout=120)
     named = b"/run/netns/" + NETNS
     Path(os.fsdecode(named)).touch()
     assert libc.mount(b"/proc/self/ns/net", named, None, 4096, None) == 0

@@ -83,7 +83,7 @@ def test_the_way_in_that_is_printed_leads_into_the_namespace(held):
     _, _, told = held
     (command,) = [line for line in told.splitlines() if line.startswith("  nsenter")]
     look = [*command.split(), "cat", "/proc/sys/net/ipv4/tcp_fin_timeout"]
-    assert subprocess.run(look, capture_output=True, text=True, check=True).stdout == "5\n"
+    assert subprocess.run(look, capture_output=True, text=True, check=True, timeout=120).stdout == "5\n"
 
 
 def test_what_is_printed_shows_the_finding_from_outside(in_namespace):
@@ -94,7 +94,9 @@ def test_what_is_printed_shows_the_finding_from_outside(in_namespace):
             held = told[told.index("It is held") :].replace(" \\\n   ", "")
             asked = [line.split() for line in held.splitlines() if line.startswith("  tcpdoctor ")]
             answers = [
-                subprocess.run([*COMMAND[:3], *words[1:]], capture_output=True, text=True, check=False)
+                subprocess.run(
+                    [*COMMAND[:3], *words[1:]], capture_output=True, text=True, check=False, timeout=120
+                )
                 for words in asked
             ]
             (config,) = [words[words.index("--config") + 1] for words in asked if "--config" in words]

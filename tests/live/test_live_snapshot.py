@@ -371,7 +371,9 @@ def test_counters_agree_with_nstat(in_namespace, tmp_path):
         until(lambda: read_counters() == read_counters())
         # -s and a history of its own: otherwise it leaves a file in /tmp
         command, history = ["nstat", "-azs"], {**os.environ, "NSTAT_HISTORY": str(tmp_path / "history")}
-        table = subprocess.run(command, env=history, capture_output=True, text=True, check=True).stdout
+        table = subprocess.run(
+            command, env=history, capture_output=True, text=True, check=True, timeout=120
+        ).stdout
         return read_counters().counters, table
 
     counters, table = in_namespace(look)

@@ -28,6 +28,7 @@ def test_whenever_a_command_is_ended_nothing_is_left_of_it(name):
         text=True,
         check=False,
         cwd=CHECKOUT,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{name}: 21 moments, 0 faults" in done.stdout

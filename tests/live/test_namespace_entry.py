@@ -19,9 +19,9 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may name an
 def named():
     """A name of `ip netns`, and the inode of its namespace."""
     name = f"tcpdoctor-{uuid.uuid4().hex[:8]}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
+    subprocess.run(["ip", "netns", "add", name], check=True, timeout=120)
     yield name, os.stat(f"/run/netns/{name}").st_ino
-    subprocess.run(["ip", "netns", "delete", name], check=True)
+    subprocess.run(["ip", "netns", "delete", name], check=True, timeout=120)
 
 
 @pytest.fixture

@@ -60,7 +60,11 @@ def test_the_c_of_every_page_compiles(tmp_path, compiler):
     source.write_text(PROGRAM + "\n".join(functions), encoding="ascii")
     command = [compiler, "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
     done = subprocess.run(
-        [*command, "-Wno-unused-but-set-variable", str(source)], capture_output=True, text=True, check=False
+        [*command, "-Wno-unused-but-set-variable", str(source)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert (done.returncode, done.stderr) == (0, "")
 

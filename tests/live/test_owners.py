@@ -379,6 +379,7 @@ def test_processes_that_proc_does_not_even_show_may_hold_it():
         capture_output=True,
         text=True,
         check=False,
+        timeout=120,
     )
     if run.stderr.startswith(("unshare: ", "mount: ", "sh: ")):
         pytest.skip(f"no private mount of /proc: {run.stderr.strip()}")
@@ -394,6 +395,7 @@ def test_processes_outside_a_pid_namespace_may_hold_it(mount_namespace):
         capture_output=True,
         text=True,
         check=True,
+        timeout=120,
     )
     assert "processes outside this PID namespace are not visible" in run.stdout
     assert all(word in run.stdout for word in WAYS_OUT)
@@ -411,6 +413,7 @@ def test_a_complete_scan_proves_that_nobody_holds_it(mount_namespace):
         capture_output=True,
         text=True,
         check=True,
+        timeout=120,
     )
     assert run.stdout == "NotHeld()\n"
 

@@ -75,7 +75,7 @@ def test_without_an_address_both_wildcards_are_asked_about(in_namespace):
 
 
 def sockets_on_devices() -> tuple[str, dict[str, Any], str]:
-    subprocess.run(["ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1"], check=True)
+    subprocess.run(["ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1"], check=True, timeout=120)
     kept: list[socket.socket] = []
     for device in (b"v0", b"lo", b""):
         server = socket.socket()
@@ -102,7 +102,7 @@ def test_sockets_names_the_interface_that_a_socket_is_bound_to(in_namespace):
 
 
 def servers_on_devices() -> tuple[dict[str, Any], dict[str, Any], str, str, str]:
-    subprocess.run(["ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1"], check=True)
+    subprocess.run(["ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1"], check=True, timeout=120)
     with contextlib.ExitStack() as keep:
         for device in ("v0", "lo"):
             sock = keep.enter_context(socket.socket())
@@ -127,9 +127,9 @@ def test_a_device_is_shown_and_can_be_asked_for(in_namespace):
 
 def a_device_of_any_bytes() -> tuple[dict[str, Any], dict[str, Any], str]:
     name = "d\u00e9\u2007v"
-    subprocess.run(["ip", "link", "add", name, "type", "veth", "peer", "name", "p1"], check=True)
+    subprocess.run(["ip", "link", "add", name, "type", "veth", "peer", "name", "p1"], check=True, timeout=120)
     for device in (name, "p1"):
-        subprocess.run(["ip", "link", "set", device, "up"], check=True)
+        subprocess.run(["ip", "link", "set", device, "up"], check=True, timeout=120)
     with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         for sock in (tcp, udp):
             sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, name.encode())

@@ -80,7 +80,7 @@ def told(found: Redirects) -> list[tuple[str, str | None, bool]]:
 
 
 def read_nft() -> dict[int | str, Any]:
-    subprocess.run(["nft", "-f", "-"], input=NFT, text=True, check=True)
+    subprocess.run(["nft", "-f", "-"], input=NFT, text=True, check=True, timeout=120)
     found: dict[int | str, Any] = {port: told(read_redirects(port)) for port in BY_PORT}
     found["udp"] = told(read_redirects(5353, "udp"))
     found["where"] = [(one.where, one.families) for one in read_redirects(8080).found]
@@ -116,7 +116,7 @@ table ip n {
 
 
 def what_nft_asks() -> dict[int, Any]:
-    subprocess.run(["nft", "-f", "-"], input=PARTLY, text=True, check=True)
+    subprocess.run(["nft", "-f", "-"], input=PARTLY, text=True, check=True, timeout=120)
     return {port: [one.asks for one in read_redirects(port).found] for port in range(8001, 8008)}
 
 
@@ -158,7 +158,7 @@ table ip n2 {
 
 
 def what_names_no_port() -> dict[int | str, Any]:
-    subprocess.run(["nft", "-f", "-"], input=EVERY, text=True, check=True)
+    subprocess.run(["nft", "-f", "-"], input=EVERY, text=True, check=True, timeout=120)
     ports = (22, 80, 8091, 8092, 8093, 15006)
     found: dict[int | str, Any] = {port: told(read_redirects(port)) for port in ports}
     found["udp"] = [(str(one.to), one.asks) for one in read_redirects(80, "udp").found]
@@ -184,7 +184,7 @@ def test_a_rule_that_names_no_port_takes_all_that_no_rule_before_it_spares(in_na
 def what_iptables_asks(program: str) -> list[Any]:
     for number, rule in enumerate(("! -i docker0", "-s 192.0.2.7", "-m mark --mark 7", "")):
         line = f"-A PREROUTING {rule} -p tcp --dport {8001 + number} -j REDIRECT --to-ports 81"
-        subprocess.run([program, "-t", "nat", *line.split()], check=True)
+        subprocess.run([program, "-t", "nat", *line.split()], check=True, timeout=120)
     return [one.asks for port in range(8001, 8005) for one in read_redirects(port).found]
 
 
@@ -219,7 +219,7 @@ FAMILIES = {
 def read_iptables(program: str) -> dict[int, Any]:
     words = FAMILIES[program.partition("-")[0]]
     for rule in RULES:
-        subprocess.run([program, "-t", "nat", *rule.format(**words).split()], check=True)
+        subprocess.run([program, "-t", "nat", *rule.format(**words).split()], check=True, timeout=120)
     return {port: told(read_redirects(port)) for port in (8080, 443, 9005, 9011, 6005, 65535, 30080, 1)}
 
 
@@ -251,7 +251,7 @@ def ask_behind_a_rule() -> tuple[str, dict[str, Any]]:
     rules = (
         NFT + "table ip k { chain p { type nat hook prerouting priority -99; tcp dport 8090 redirect; }; }"
     )
-    subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+    subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True, timeout=120)
     return ask(None, port=8080)
 
 
@@ -269,7 +269,7 @@ def test_a_free_port_whose_clients_are_led_elsewhere_is_said_to_be_so(in_namespa
 
 
 def ask_about_udp() -> tuple[str, dict[str, Any]]:
-    subprocess.run(["nft", "-f", "-"], input=NFT, text=True, check=True)
+    subprocess.run(["nft", "-f", "-"], input=NFT, text=True, check=True, timeout=120)
     return ask(None, "--udp", port=5353)
 
 
@@ -281,8 +281,12 @@ def test_rules_for_udp_are_asked_about_on_their_own(in_namespace):
 
 def ask_without_privilege() -> dict[str, Any]:
     command = ["setpriv", "--bounding-set", "-net_admin", sys.executable, "-m", "tcpdoctor", "explain"]
-    ran = subprocess.run([*command, "--port", "8080"], capture_output=True, text=True, check=True)
-    told = subprocess.run([*command, "--port", "8080", "--format", "json"], capture_output=True, check=True)
+    ran = subprocess.run(
+        [*command, "--port", "8080"], capture_output=True, text=True, check=True, timeout=120
+    )
+    told = subprocess.run(
+        [*command, "--port", "8080", "--format", "json"], capture_output=True, check=True, timeout=120
+    )
     return {"text": " ".join(ran.stdout.split()), **json.loads(told.stdout)}
 
 
@@ -313,7 +317,7 @@ def test_a_namespace_without_rules_has_none(in_namespace):
 
 
 def read_for_this_host() -> dict[str, Any]:
-    subprocess.run(["ip", "addr", "add", "203.0.113.5/32", "dev", "lo"], check=True)
+    subprocess.run(["ip", "addr", "add", "203.0.113.5/32", "dev", "lo"], check=True, timeout=120)
     rules = (
         NFT
         + """
@@ -329,7 +333,7 @@ def read_for_this_host() -> dict[str, Any]:
     }
     """
     )
-    subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+    subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True, timeout=120)
     local = read_local_addresses()
     return {port: told(read_redirects(port, "tcp", local)) for port in (443, 8081)}
 
@@ -351,7 +355,7 @@ TRANSPARENT = (
 
 def what_iptables_takes_for_itself(program: str) -> list[Any]:
     for rule in TRANSPARENT:
-        subprocess.run([program, *rule.split()], check=True)
+        subprocess.run([program, *rule.split()], check=True, timeout=120)
     return [told(read_redirects(port)) for port in (22, 8094, 80)]
 
 
@@ -373,8 +377,10 @@ def every_port_at_once() -> list[Any]:
         if shutil.which(program):
             rule = ["-p", "tcp", "-m", "multiport", "--dports", f"{port}:8099,7100", "-j", "DNAT"]
             command = [program, "-t", "nat", "-A", "PREROUTING", *rule, "--to-destination", "10.3.3.3"]
-            subprocess.run(command, check=False, capture_output=True)
-    subprocess.run(["nft", "-f", "-"], input=NFT + EVERY.replace(" n ", " o "), text=True, check=True)
+            subprocess.run(command, check=False, capture_output=True, timeout=120)
+    subprocess.run(
+        ["nft", "-f", "-"], input=NFT + EVERY.replace(" n ", " o "), text=True, check=True, timeout=120
+    )
     around = take_surroundings(())
     samples = Samples(None, SNAPSHOT)
     replay = Replay(samples, Missing("none"), Missing("none"), {}, {}, Missing("none"), around)

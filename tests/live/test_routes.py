@@ -122,7 +122,7 @@ def by_pyroute2(asked):
 
 def asked_both_ways():
     for command in COMMANDS.strip().splitlines():
-        subprocess.run(["ip", *command.split()], check=True)
+        subprocess.run(["ip", *command.split()], check=True, timeout=120)
     dice = random.Random(20261129)
     interfaces = [0, 0, 0, *(socket.if_nametoindex(name) for name in ("v0", "v2"))]
     found = []

@@ -227,7 +227,7 @@ def limits_after_the_fix(finding) -> list[tuple[int, int]]:
     fix = next(fix for fix in finding["fixes"] if fix["undo"])
     limits = []
     for words in (fix["commands"][0].split(), fix["undo_commands"][0].split()):
-        subprocess.run(words, check=True, capture_output=True)
+        subprocess.run(words, check=True, capture_output=True, timeout=120)
         limits.append(resource.getrlimit(resource.RLIMIT_NOFILE))
     return limits
 

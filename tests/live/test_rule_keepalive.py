@@ -182,7 +182,7 @@ def own_firewall():
         report = look(SOON)
         listed = subprocess.run(
             [sys.executable, "-m", "tcpdoctor", "sockets", "--state", "established"],
-            capture_output=True, text=True, check=True,
+            capture_output=True, text=True, check=True, timeout=120,
         ).stdout  # fmt: skip
         firewall.close()
         wait_until(lambda: all(peer.recv(64) for peer in peers), "the requests arrive", 20)

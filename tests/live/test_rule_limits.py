@@ -304,7 +304,7 @@ def who_has_them():
     with descriptors_used(89, limit=211):
         finding = the_finding(check("--window", "0"), DESCRIPTORS)
         lines = "\n".join(finding["fixes"][0]["commands"])
-        return subprocess.run(["bash", "-c", lines], capture_output=True, text=True, check=True)
+        return subprocess.run(["bash", "-c", lines], capture_output=True, text=True, check=True, timeout=120)
 
 
 def test_the_command_that_it_gives_counts_sockets_by_state_and_peer(in_namespace):
@@ -319,7 +319,9 @@ SEEN_FROM_A_POD = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable,
 def from_another_pid_namespace():
     with descriptors_used(89, limit=211):
         command = [*SEEN_FROM_A_POD, "--window", "0", "--format", "json", "--only", DESCRIPTORS]
-        return json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+        return json.loads(
+            subprocess.run(command, capture_output=True, text=True, check=False, timeout=120).stdout
+        )
 
 
 def test_processes_outside_our_pid_namespace_may_have_used_theirs_up(in_namespace):

@@ -158,8 +158,8 @@ def test_masked_settings_are_said_to_be_hidden_and_count_for_strict(in_namespace
 
 def where_settings_are_read_only(text: bytes) -> tuple[str, dict]:
     cover("/etc/sysctl.d", {"60-x.conf": text})
-    subprocess.run(["mount", "-o", "bind", "/proc/sys", "/proc/sys"], check=True)
-    subprocess.run(["mount", "-o", "remount,bind,ro", "/proc/sys"], check=True)
+    subprocess.run(["mount", "-o", "bind", "/proc/sys", "/proc/sys"], check=True, timeout=120)
+    subprocess.run(["mount", "-o", "remount,bind,ro", "/proc/sys"], check=True, timeout=120)
     faults = json.loads(tcpdoctor("sysctl", "lint", "--format", "json").stdout)["faults"]
     (drift,) = [fault["do"] for fault in faults if fault["file"] == "/etc/sysctl.d/60-x.conf"]
     return drift, json.loads(tcpdoctor("explain", "--sysctl", "tcp_retries2", "--format", "json").stdout)

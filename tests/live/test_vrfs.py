@@ -30,10 +30,12 @@ def listen_on(device: str, port: int = PORT) -> socket.socket:
 def make_links() -> bool:
     """A VRF with one interface in it, and one outside; whether this kernel has VRFs."""
     for words in ("v0 type veth peer name v1", "w0 type veth peer name w1"):
-        subprocess.run(["ip", "link", "add", *words.split()], check=True)
-    made = subprocess.run(["ip", "link", "add", "red", "type", "vrf", "table", "10"], capture_output=True)
+        subprocess.run(["ip", "link", "add", *words.split()], check=True, timeout=120)
+    made = subprocess.run(
+        ["ip", "link", "add", "red", "type", "vrf", "table", "10"], capture_output=True, timeout=120
+    )
     if made.returncode == 0:
-        subprocess.run(["ip", "link", "set", "v0", "master", "red"], check=True)
+        subprocess.run(["ip", "link", "set", "v0", "master", "red"], check=True, timeout=120)
     return made.returncode == 0
 
 

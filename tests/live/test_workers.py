@@ -160,7 +160,9 @@ def test_where_no_process_may_be_started_this_one_looks_itself_and_comes_back():
 
 def test_a_timeout_that_no_process_can_keep_is_told_in_one_line():
     command = [sys.executable, "-c", NO_PROCESS, "check", "--window", "0", "--timeout", "9"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(), cwd="/")
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment(), cwd="/", timeout=120
+    )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1)
     assert "cannot be started (Resource temporarily unavailable): leave it out" in done.stderr
 

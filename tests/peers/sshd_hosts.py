@@ -75,7 +75,9 @@ class Machine(NamedTuple):
 def made(folder: Path, plans: Sequence[HostPlan]) -> Iterator[Machine]:
     """Make the hosts; keys, logs and everything else that has to be written is in `folder`."""
     for name in ("host", "client"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True, timeout=300
+        )
     public = (folder / "host.pub").read_text(encoding="ascii").split()[:2]
     known = [" ".join([plan.address, *public]) for plan in plans]
     (folder / "known_hosts").write_text("\n".join(known) + "\n", encoding="ascii")
@@ -239,7 +241,7 @@ def guarded(function: Callable[[], None]) -> None:
 
 def call(*command: str) -> None:
     """Run one command that has to succeed."""
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=300)
 
 
 if __name__ == "__main__":

@@ -201,6 +201,7 @@ def test_ansible_lint_has_nothing_to_say(installed: Path, tmp_path: Path):
         capture_output=True,
         text=True,
         check=False,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -437,7 +438,12 @@ def test_nothing_outlives_whoever_made_the_hosts(tmp_path: Path):
         "    print(machine.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     killed = subprocess.run(
-        [sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     first = int(killed.stdout)
     from tcpdoctor.lab.pairs import wait_until

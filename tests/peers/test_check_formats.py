@@ -69,7 +69,12 @@ class TestPrometheus:
         promtool = need("promtool", "prometheus")
         text = in_namespace(checked, tmp_path, "prometheus").stdout
         answer = subprocess.run(
-            [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
+            [promtool, "check", "metrics"],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
         )
         assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
 

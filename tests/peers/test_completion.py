@@ -147,6 +147,7 @@ def test_each_shell_accepts_its_script(need):
             capture_output=True,
             text=True,
             check=True,
+            timeout=300,
         )
         program = need(shell, shell)
         done = subprocess.run(
@@ -155,5 +156,6 @@ def test_each_shell_accepts_its_script(need):
             text=True,
             capture_output=True,
             check=False,
+            timeout=300,
         )
         assert (done.returncode, done.stderr) == (0, "")

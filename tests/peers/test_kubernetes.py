@@ -28,7 +28,7 @@ pytestmark = pytest.mark.peers
 @pytest.mark.parametrize("version", ["1.28", "1.33"])
 def test_the_manifest_is_valid(version):
     command = [VALIDATE, "--strict", "-k", version, HERE / "daemonset.yaml"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "passed" in done.stdout + done.stderr
 
@@ -51,7 +51,7 @@ def test_the_plugin_maps_codes_and_prints_one_short_line(tmp_path, said, ended, 
     command.chmod(0o755)
     done = subprocess.run(
         [HERE / "node-problem-detector"], env={"TCPDOCTOR": str(command), "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (code, line + "\n", "")
     assert len(done.stdout.encode()) <= 81

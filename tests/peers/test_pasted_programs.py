@@ -68,7 +68,7 @@ def talk(stack, server, count, address=None):
 
 def scene(stack):
     """Make the sockets; return the processes besides this one."""
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=300)
     orders = listening(stack, ("127.0.0.1", 8080))
     for client, _ in (pairs := talk(stack, orders, 17)):
         client.sendall(b"nineteen bytes here")

@@ -31,7 +31,11 @@ def written() -> dict[str, set[str]]:
 
 def promtool(need, *arguments: object) -> str:
     done = subprocess.run(
-        [need("promtool", "prometheus"), *map(str, arguments)], capture_output=True, text=True, check=False
+        [need("promtool", "prometheus"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

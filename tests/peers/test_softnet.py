@@ -34,7 +34,7 @@ def sender_of_copies(nft, copies):
         routes.neigh("add", dst="198.18.0.2", lladdr="02:00:00:00:00:02", ifindex=index)
     chain = 'type filter hook egress device "asked" priority 0\n' + 'dup to "copied"\n' * copies
     table = f"table netdev lab {{\nchain copies {{\n{chain}}}\n}}\n"
-    subprocess.run([nft, "-f", "-"], input=table, text=True, check=True)
+    subprocess.run([nft, "-f", "-"], input=table, text=True, check=True, timeout=300)
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     return lambda: sock.sendto(b"x", ("198.18.0.2", 9))
 

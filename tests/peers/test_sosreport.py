@@ -38,13 +38,13 @@ def many_connections():
 
 def report_of_this_namespace(sos, folder):
     """Let sos look while the connections are there; write the pid that holds them."""
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=300)
     held = many_connections()
     command = [sos, "report", "--batch", "--quiet", "--no-report", "--no-env-vars", "--tmp-dir", folder]
     options = ["-o", PLUGINS, "-z", "xz"]
     for option in ("process.lsof=off", "networking.ethtool_namespaces=off"):
         options += ["-k", option]
-    subprocess.run([*command, *options], stdout=subprocess.DEVNULL, check=True)
+    subprocess.run([*command, *options], stdout=subprocess.DEVNULL, check=True, timeout=300)
     assert len(held[1]) == CONNECTED
     sys.stdout.write(str(os.getpid()))
 

@@ -86,7 +86,9 @@ def tree(chance: random.Random) -> Files:
 def differences(files: Files, reader: str, command: list[str]) -> list[str]:
     """What the reader made of the files that was not predicted."""
     for name in INTERFACES:
-        subprocess.run(["ip", "link", "add", name, "type", "veth", "peer", "name", f"p{name}"], check=True)
+        subprocess.run(
+            ["ip", "link", "add", name, "type", "veth", "peer", "name", f"p{name}"], check=True, timeout=300
+        )
     for name in ("lo", *INTERFACES):  # written once, an interface no longer follows conf.default
         with open(f"/proc/sys/net/ipv4/conf/{name}/tag", "w", encoding="ascii") as file:
             file.write("0")

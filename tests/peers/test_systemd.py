@@ -37,6 +37,7 @@ def test_the_units_are_as_systemd_wants_them(need, tmp_path):
         capture_output=True,
         text=True,
         check=False,
+        timeout=300,
     )
     of_others = ("/lib/systemd/", "/usr/lib/systemd/", "/etc/systemd/")  # it reads units of the machine too
     ours = [line for line in done.stderr.splitlines() if not line.startswith(of_others)]
@@ -50,6 +51,7 @@ def test_the_sandbox_is_as_tight_as_is_stated(need):
         capture_output=True,
         text=True,
         check=True,
+        timeout=300,
     )
     found = re.search(r"Overall exposure level for tcpdoctor.service: ([0-9.]+)", done.stdout)
     assert found
@@ -86,6 +88,7 @@ def sandboxed(setpriv: str, capabilities: str, *options: str) -> "subprocess.Com
             text=True,
             check=False,
             cwd=Path(__file__).parents[2],
+            timeout=300,
         )
 
 
@@ -130,6 +133,7 @@ def calls_of_the_service(strace: str) -> str:
                 [strace, "-f", "-qq", "-o", log, sys.executable, "-m", "tcpdoctor", *command],
                 check=False,
                 capture_output=True,
+                timeout=300,
             )
         return log.read_text(encoding="utf-8", errors="replace")
 
@@ -137,7 +141,7 @@ def calls_of_the_service(strace: str) -> str:
 def members(analyze: str, name: str) -> set[str]:
     """The system calls of a set such as @system-service, and of the sets in it."""
     text = subprocess.run(
-        [analyze, "syscall-filter", name], capture_output=True, text=True, check=True
+        [analyze, "syscall-filter", name], capture_output=True, text=True, check=True, timeout=300
     ).stdout
     found: set[str] = set()
     for line in text.splitlines()[1:]:

@@ -102,7 +102,7 @@ def test_a_real_shell_reads_a_continued_command_as_one():
     words = [f"word-{number}" for number in range(23)]
     wrapped = PLAIN.command("printf '%s\\n' " + " ".join(words), "    ")
     assert len(wrapped.splitlines()) > 2
-    answer = subprocess.run(["sh", "-c", wrapped], capture_output=True, text=True, check=True)
+    answer = subprocess.run(["sh", "-c", wrapped], capture_output=True, text=True, check=True, timeout=120)
     assert answer.stdout.split() == words
 
 
