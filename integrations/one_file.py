@@ -1,10 +1,11 @@
 """Builds tcpdoctor as one file for hosts where nothing may be installed.
 
-    python integrations/one_file.py [--every-python] dist/tcpdoctor.pyz
+    python integrations/one_file.py [--every-python] [--wheel=FILE] dist/tcpdoctor.pyz
 
 The file needs Python 3.10 or later (an older one is told so in one line) and no writable disk. It holds
 compiled code of the Python that built it, which starts five times as fast; with --every-python of every other
-supported one as well that is on this machine. What was not there falls back to the sources.
+supported one as well that is on this machine. What was not there falls back to the sources. With --wheel the
+program is that of a wheel, which need not be built again.
 """
 
 import compileall
@@ -46,14 +47,14 @@ MINORS = range(10, 16)
 """Of Python 3, as far as anybody can tell what will run."""
 
 
-def build(target: Path, *pip_options: str, every_python: bool = False) -> None:
-    """Install the checkout and its dependencies into a folder and pack it as `target`.
+def build(target: Path, *pip_options: str, every_python: bool = False, source: Path = CHECKOUT) -> None:
+    """Install the checkout, or a wheel of it, and its dependencies into a folder and pack it as `target`.
 
     The same checkout and Pythons make the same file, to the byte.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "files"
-        install(folder, *pip_options)
+        install(folder, *pip_options, source=source)
         (folder / "__main__.py").write_text(START)
         for page in (folder / "tcpdoctor" / "knowledge").rglob("*.toml"):
             page.unlink()  # compiled.bin has what they say
@@ -127,10 +128,10 @@ def add_compiled(folder: Path, python: str) -> None:
         cache.rmdir()
 
 
-def install(folder: Path, *pip_options: str) -> None:
+def install(folder: Path, *pip_options: str, source: Path = CHECKOUT) -> None:
     """Fill a folder with the program and the libraries it needs, for every Python from 3.10 on."""
     pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-compile"]
-    subprocess.run([*pip, "--target", str(folder), *pip_options, str(CHECKOUT)], check=True)
+    subprocess.run([*pip, "--target", str(folder), *pip_options, str(source)], check=True)
     # Python 3.10 needs it; in its pure form, because compiled code is of one version of Python.
     pure = ("--no-deps", "--implementation", "py", "--abi", "none", "--platform", "any", "tomli>=2")
     command = [*pip, "--target", str(folder), "--only-binary=:all:", "--upgrade", *pip_options, *pure]
@@ -176,7 +177,9 @@ def source_date() -> int:
 
 
 if __name__ == "__main__":
-    words = [word for word in sys.argv[1:] if word != "--every-python"]
+    ours = [word for word in sys.argv[1:] if word == "--every-python" or word.startswith("--wheel=")]
+    words = [word for word in sys.argv[1:] if word not in ours]
     if not words:
-        sys.exit("usage: one_file.py [--every-python] TARGET [OPTION OF PIP INSTALL ...]")
-    build(Path(words[0]), *words[1:], every_python=len(words) < len(sys.argv) - 1)
+        sys.exit("usage: one_file.py [--every-python] [--wheel=FILE] TARGET [OPTION OF PIP INSTALL ...]")
+    wheels = [Path(word.partition("=")[2]) for word in ours if word != "--every-python"]
+    build(Path(words[0]), *words[1:], every_python="--every-python" in ours, source=[CHECKOUT, *wheels][-1])

@@ -29,7 +29,6 @@ from tcpdoctor.lab.namespace import (
     in_private_namespace,
     write_sysctl,
 )
-from tests import warm_workers
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
@@ -307,11 +306,12 @@ def wheel(made_once: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def one_file(made_once: Callable[..., Path]) -> Path:
+def one_file(made_once: Callable[..., Path], wheel: Path) -> Path:
     """The program as one file, for tests that do not change it."""
 
     def build(folder: Path) -> None:
-        _run(sys.executable, CHECKOUT / "integrations" / "one_file.py", folder / "tcpdoctor.pyz")
+        packer = CHECKOUT / "integrations" / "one_file.py"
+        _run(sys.executable, packer, f"--wheel={wheel}", folder / "tcpdoctor.pyz")
 
     return made_once("one-file", build) / "tcpdoctor.pyz"
 
@@ -447,6 +447,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         children.append(child)
     for child in children:
         os.waitpid(child, 0)
+    from tests import warm_workers  # it needs what comes with xdist
+
     warm_workers.prepare(session.config, tests, CHECKOUT)
 
 
