@@ -43,6 +43,7 @@ from tcpdoctor.kernel.connect_evidence import (
     interface_of,
     read_port_use,
 )
+from tcpdoctor.kernel.ipsec import find_ipsec
 from tcpdoctor.kernel.kept_rows import with_owners
 from tcpdoctor.kernel.namespaces import Identity, moment, read_identity
 from tcpdoctor.kernel.owners import find_owners
@@ -456,6 +457,11 @@ def _without_way(
             return NoRoute("EADDRNOTAVAIL", _NO_IPV6)  # ip6_dst_lookup_tail() asks for a source first
     if isinstance(route, Route) and route.kind == "local" and is_loopback_down():
         return NoRoute("ETIMEDOUT", "the interface lo is down, and what stays on this host passes it")
+    if isinstance(route, Route) and route.kind == "unicast":
+        ipsec = find_ipsec(route.source if source is None else source.address, to.address, to.port)
+        if ipsec == "blocks":
+            return NoRoute("EPERM", "a policy of IPsec blocks it (ip xfrm policy)")
+        return route._replace(protected=ipsec == "protects")
     return route
 
 

@@ -259,7 +259,8 @@ def _remembered(wanted: Wanted, options: tuple[str, ...], old: Existing, *, forg
     another device, or on an address that the kernel holds for this one's without its overlapping the
     listener's alike.
 
-    SO_REUSEADDR is remembered by some kernels, while all who came had it and nobody called listen().
+    SO_REUSEADDR is remembered by some kernels, while all who came had it and nobody called listen(). One
+    given to another user by fchown() is not reckoned with: the bucket remembers the one who bound it.
     """
     if "SO_REUSEADDR" in options and not forgot:
         return True

@@ -297,7 +297,8 @@ def _arrive(journey: Journey, scene: Scene, doubts: tuple[str, ...]) -> _Judgeme
     listeners = scene.listeners
     doubts = (*doubts, *_filtered(scene), *_signs(scene), *_programmed(scene))
     if listeners is None:
-        return _leave(next_hop_of(journey), doubts)
+        protected = isinstance(journey.route, Route) and journey.route.protected
+        return _leave(next_hop_of(journey), (*doubts, *((_PROTECTED,) if protected else ())))
     if scene.redirects.found:
         return "peer", OK, (*doubts, _REDIRECTED)
     if isinstance(listeners, Missing):
@@ -336,6 +337,10 @@ def _leave(hop: NextHop | None, doubts: tuple[str, ...]) -> _Judgement:
     return "peer", OK, doubts
 
 
+_PROTECTED = (
+    "a policy of IPsec sends it through an association (ip xfrm policy, ip xfrm state): without one the "
+    "connection waits for it, or its packets are dropped"
+)
 _ASKED_AGAIN = "the next hop is asked for its link address again, and may answer this time"
 
 

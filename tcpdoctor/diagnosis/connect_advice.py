@@ -271,6 +271,8 @@ def _find_a_way(journey: Journey, route: NoRoute) -> str:
             "Connect to an IPv4 address, or give this host (or container) IPv6: "
             "`sysctl net.ipv6.conf.all.disable_ipv6`, `ip -6 address`. A wider port range changes nothing."
         )
+    if route.errno == "EPERM":
+        return "See `ip xfrm policy`, and what wrote it (strongSwan, Libreswan): no firewall is to blame."
     if route.why is not None:
         return "Name the interface: each has its own link-local addresses."
     source = f" from {journey.source}" if journey.bound_source else ""

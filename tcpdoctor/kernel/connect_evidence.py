@@ -271,6 +271,8 @@ class Route(NamedTuple):
     """``unicast``, ``local`` (an address of this host), ``broadcast``, ``multicast``."""
     next_hop: Reading[NextHop] | None = None
     """None: nothing leaves this host, or the interface is not told."""
+    protected: bool = False
+    """It goes through an association of IPsec, which may be there or not."""
 
 
 class NoRoute(NamedTuple):

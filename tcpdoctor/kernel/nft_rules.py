@@ -104,7 +104,8 @@ def why_nft_absent() -> str | None:
     return None if "/nfnetlink.ko" in builtin or os.path.isdir("/sys/module/nfnetlink") else ""
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+def attributes_of(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield type and value of each attribute of a netlink message, without its flags."""
     at = 0
     while at + 4 <= len(data):
         length, kind = struct.unpack_from("=HH", data, at)
@@ -150,7 +151,7 @@ class NftRules:
         """Yield what sends the port elsewhere."""
         begin: dict[str, int] = {}
         for family, chain in self._dump(_GET_CHAIN):
-            hook = dict(_attributes(chain.get(4, b"")))
+            hook = dict(attributes_of(chain.get(4, b"")))
             if hook and family != _FAMILY_NETDEV and _number(hook.get(1)) in (PREROUTING, OUTPUT):
                 begin[_place(family, chain.get(1), chain.get(3))] = _number(hook.get(1))
         if not begin:
@@ -165,7 +166,7 @@ class NftRules:
         """Return where rules at these hooks drop or reject packets, and whether they name the port."""
         waiting, found = [], []
         for family, chain in self._dump(_GET_CHAIN):
-            hook = dict(_attributes(chain.get(4, b"")))
+            hook = dict(attributes_of(chain.get(4, b"")))
             if hook and _number(hook.get(1)) in hooks and family != _FAMILY_NETDEV:
                 place = _place(family, chain.get(1), chain.get(3))
                 waiting.append((place, False))
@@ -202,7 +203,7 @@ class NftRules:
                     code = -struct.unpack_from("=i", answer, at + 16)[0]
                     raise OSError(code, os.strerror(code))
                 if length >= 20:
-                    yield answer[at + 16], dict(_attributes(answer[at + 20 : at + length]))
+                    yield answer[at + 16], dict(attributes_of(answer[at + 20 : at + length]))
                 at += max(16, length + 3 & ~3)
 
     def _check_time(self) -> None:
@@ -227,9 +228,9 @@ class NftRules:
         if key not in self._sets:
             body = _attribute(1, table) + _attribute(2, name)
             self._sets[key] = [
-                dict(_attributes(element))
+                dict(attributes_of(element))
                 for _, part in self._dump(_GET_ELEMENTS, int(family), body)
-                for _, element in _attributes(part.get(3, b""))
+                for _, element in attributes_of(part.get(3, b""))
             ]
         return self._sets[key]
 
@@ -278,9 +279,9 @@ class _Rule:
 
     def step(self) -> Step | None:
         """Return what the rule does with a packet for the port; None where it does nothing with it."""
-        for _, element in _attributes(self._expressions):
-            parts = dict(_attributes(element))
-            name, data = _name(parts.get(1)), dict(_attributes(parts.get(2, b"")))
+        for _, element in attributes_of(self._expressions):
+            parts = dict(attributes_of(element))
+            name, data = _name(parts.get(1)), dict(attributes_of(parts.get(2, b"")))
             evaluate = getattr(self, f"_do_{name}", None)
             if evaluate is not None and evaluate(data) is False:
                 return None
@@ -395,7 +396,7 @@ class _Rule:
             return False
         self._named = self._named or any(symbol.name == "port" for symbol in symbols.values())
         if 3 in data:
-            result = dict(_attributes(found.get(2, b"")))
+            result = dict(attributes_of(found.get(2, b"")))
             if 2 in result:
                 self._verdict(result[2])
             elif 1 in result:
@@ -437,14 +438,14 @@ class _Rule:
         return key[at : at + len(have)] <= have <= end[at : at + len(have)]
 
     def _do_immediate(self, data: Mapping[int, bytes]) -> None:
-        parts = dict(_attributes(data.get(2, b"")))
+        parts = dict(attributes_of(data.get(2, b"")))
         if 2 in parts:
             self._verdict(parts[2])
         elif 1 in parts:
             self._set(_number(data.get(1)), parts[1])
 
     def _verdict(self, data: bytes) -> None:
-        parts = dict(_attributes(data))
+        parts = dict(attributes_of(data))
         code = struct.unpack(">i", parts.get(1, b"").rjust(4, b"\0"))[0]
         self._stops = self._stops or code == _NF_DROP
         self._ends = _ENDS.get(code)
@@ -507,7 +508,7 @@ def _slot(register: int) -> int:
 
 
 def _value(data: bytes | None) -> bytes:
-    return dict(_attributes(data or b"")).get(1, b"")
+    return dict(attributes_of(data or b"")).get(1, b"")
 
 
 def _within(elements: Sequence[Mapping[int, bytes]], have: bytes) -> dict[int, bytes] | None:

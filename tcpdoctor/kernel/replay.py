@@ -193,6 +193,9 @@ class Replay:
     def find_programs(self, _call: str, _family: int) -> tuple[str, ...]:
         return ()  # nor are programs of eBPF
 
+    def find_ipsec(self, _source: str | None, _destination: str, _port: int) -> str:
+        return ""  # nor are policies of IPsec
+
     def looks_up_sockets(self) -> bool:
         return False
 

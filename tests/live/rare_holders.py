@@ -147,6 +147,24 @@ def _take_back(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
 
 
+def device_changed_later(stage: Stage) -> None:
+    """SO_BINDTODEVICE after bind(): it goes by the interface of now."""
+    recipe = stage.recipe
+    stage.recipe = recipe._replace(device="" if recipe.device else "lo")
+    sock = stage.bound()
+    stage.recipe = recipe
+    sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, recipe.device.encode())
+    if recipe.reuseaddr:
+        sock.listen(8)
+
+
+def listens_again(stage: Stage) -> None:
+    """listen(), shutdown() and listen() once more."""
+    sock = stage.listener()
+    sock.shutdown(socket.SHUT_RDWR)
+    sock.listen(8)
+
+
 def listened_once(stage: Stage) -> None:
     """listen(), then shutdown(): it listens no more, and keeps the port that it bound."""
     sock = stage.listener()
@@ -193,6 +211,8 @@ RARE: tuple[Callable[[Stage], None], ...] = (
     from_a_range_of_its_own,
     chosen_by_bind,
     flags_set_later,
+    device_changed_later,
+    listens_again,
     flags_taken_back,
     flags_taken_back_listening,
     flags_taken_back_and_connected,

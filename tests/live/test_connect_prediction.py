@@ -415,6 +415,48 @@ def test_what_stops_a_connection_before_the_wire_is_foretold(in_namespace):
     assert {kernel[place, 25] for place, port in told if port == 25} == {"EACCES"}
 
 
+POLICIES = """
+link add v0 type veth peer name v1
+link set v0 up
+link set v1 up
+address add 10.1.0.1/24 dev v0
+neigh add 10.1.0.2 lladdr 02:00:00:00:00:01 dev v0
+neigh add 10.1.0.3 lladdr 02:00:00:00:00:01 dev v0
+neigh add 10.1.0.4 lladdr 02:00:00:00:00:01 dev v0
+xfrm policy add dir out dst 10.1.0.2/32 action block
+xfrm policy add dir out dst 10.1.0.0/24 proto tcp dport 25 action block priority 9
+xfrm policy add dir out dst 10.1.0.3/32 tmpl src 10.1.0.1 dst 10.1.0.3 proto esp mode transport priority 5
+xfrm policy add dir out dst 10.1.0.4/32 action block mark 7
+xfrm policy add dir in dst 10.1.0.4/32 action block
+"""
+
+
+def behind_ipsec(_stack):
+    made = subprocess.run(["ip", "-batch", "-"], input=POLICIES, text=True, capture_output=True)
+    if made.returncode:
+        pytest.skip(f"no policies of IPsec: {made.stderr.strip()}")
+    found = {}
+    for where in (("10.1.0.2", 80), ("10.1.0.3", 25), ("10.1.0.4", 80), ("10.1.0.4", 25)):
+        told = look_at_connection(f"{where[0]}:{where[1]}", Client())
+        with socket.socket() as client:
+            client.setblocking(False)
+            code = client.connect_ex(where)
+        by_ipsec = any("ip xfrm policy" in text for text in (*told.advice, *told.doubts))
+        found[where] = told.connect.verdict, told.connect.certain, errno.errorcode[code], by_ipsec
+    return found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="policies of IPsec are root's")
+def test_a_policy_of_ipsec_blocks_a_connection_or_makes_it_uncertain(in_namespace):
+    blocked = ("EPERM", True, "EPERM", True)
+    assert in_namespace(run, behind_ipsec) == {
+        ("10.1.0.2", 80): blocked,
+        ("10.1.0.3", 25): ("ok", False, "EINPROGRESS", True),
+        ("10.1.0.4", 80): ("ok", True, "EINPROGRESS", False),
+        ("10.1.0.4", 25): blocked,
+    }
+
+
 def no_route(stack):
     asked = [("192.0.2.1:80", None), ("[2001:db8::1]:80", None), (f"{HOME}:9", "192.0.2.77")]
     return [predict_from_here(where, Client(source))[2].verdict for where, source in asked]
