@@ -256,7 +256,9 @@ def _answer(request: Request, kind: CheckFormat, target: Output) -> int:
         if head:
             answer = answer._replace(window=_seconds_between(answer))
         if not _told_the_journal((answer,), memory, request, kind, target):
-            emit(head + _rendered(answer, memory, request, kind, style), target)
+            kind, target, style = _as_the_journal_reads(kind, target, style)
+            text = _rendered(answer, memory, request, kind, style)
+            emit(style.told("unknown", head) + text, target)
         if memory is not None:
             _keep(memory, answer)
     if request.quiet:
@@ -303,8 +305,9 @@ def _answer_everywhere(
     complain_of(answer.unseen, 0 if request.quiet else answer.hidden)
     tell_stage("writing the answer")
     if not _told_the_journal(answer.checks, None, request, kind, target):
+        kind, target, style = _as_the_journal_reads(kind, target, style)
         text = render_everywhere(answer, kind, style, quiet=request.quiet, form=request.form)
-        emit((_incomplete(told[0]) if told else "") + text, target)
+        emit(style.told("unknown", _incomplete(told[0]) if told else "") + text, target)
     if request.quiet:
         _admit_blindness(answer.checks)
     return exit_code_of_all(answer)
@@ -360,6 +363,16 @@ def _told_the_journal(
     from tcpdoctor.cli.since_last import told_to_the_journal
 
     return told_to_the_journal(answers, memory, only_changes=request.only_changes, quiet=request.quiet)
+
+
+def _as_the_journal_reads(
+    kind: CheckFormat, target: Output, style: Style
+) -> tuple[CheckFormat, Output, Style]:
+    """Text to the journal has the priority of each line before it, as where entries cannot be sent."""
+    prints = target.file is None or str(target.file) == "-"
+    if kind != "journal" and not (kind == "text" and prints and is_journal(1)):
+        return kind, target, style
+    return "journal", target._replace(format="journal"), style._replace(journal=True, color=False)
 
 
 def _rendered(

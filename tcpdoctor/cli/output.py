@@ -120,7 +120,9 @@ def emit(text: str, output: Output) -> None:
     Raises:
         OutputError: It could not be written; a file is then as it was before.
     """
-    if output.format == "text":
+    if output.format == "journal":
+        text = "\n".join(line for line in escape_controls(text).splitlines() if line)
+    elif output.format == "text":
         style = style_of(output)
         text = _with_what_is_beside(text, output, style)
         text = escape_controls(text, colored=style.color)
@@ -135,9 +137,7 @@ def emit(text: str, output: Output) -> None:
         write_beside(output.file, text, OutputError)
     elif text:
         if output.format == "text" and is_journal(1):
-            from tcpdoctor.report.journal import with_priorities
-
-            text = with_priorities(text)
+            text = style_of(output)._replace(journal=True).told("", text)
         if output.pager and output.format == "text" and _is_too_long(text):
             from tcpdoctor.cli.terminal import page_text
 

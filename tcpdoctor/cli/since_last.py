@@ -98,7 +98,7 @@ def render_changes(
     shown = changes.at_least(check.fail_on) if quiet else changes
     if not shown.any():
         return ""
-    if kind == "text":
+    if kind in ("text", "journal"):
         from tcpdoctor.report.journal import changes_text
 
         return changes_text(shown, check.samples.after, style, long=form == "long")

@@ -58,13 +58,7 @@ def _renderers(kind: CheckFormat, style: Style, form: TextForm) -> Renderers:
     if kind == "text":
         return _text(style, form)
     if kind == "journal":  # where its socket is not there, lines with priorities serve
-        from tcpdoctor.report.journal import with_priorities
-
-        one, many = _text(style, form)
-        return Renderers(
-            lambda check, only: with_priorities(one(check, only)),
-            lambda checks, quiet: with_priorities(many(checks, quiet)),
-        )
+        return _text(style._replace(journal=True, color=False), form)
     if kind in ("json", "jsonl"):
         return _documents(1 if kind == "json" else None)
     return _of_programs(kind)

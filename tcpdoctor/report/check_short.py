@@ -56,12 +56,12 @@ def check_short(check: Check, style: Style, only: Sequence[Finding] | None = Non
     style = style_there(check, style)
     lines = [_verdict_line(check, findings, untold, style)]
     if check.source is not None:
-        lines.append(style.dim(style.wrap(source_words(check.source), "  ", "", whole=True)))
+        lines.append(style.told("", style.dim(style.wrap(source_words(check.source), "  ", "", whole=True))))
     if findings:
         lines += ["", *_findings(findings, style), *_more(findings, untold, style)]
         lines += _ending(check, findings, style, told=only is None)
     elif only is None:
-        lines += _nothing(check, style)
+        lines += [style.told("", line) for line in _nothing(check, style)]
     return "\n".join(lines) + "\n"
 
 
@@ -88,14 +88,15 @@ def finding_lines(finding: Finding, style: Style) -> list[str]:
     if style.width < _NARROW:
         subject = style.bold(style.wrap(finding.whom or finding.label, "   "))
         lines = [f" {painted} {subject.strip()}", style.wrap(headline, "   ")]
-        return [*lines, *_remedy(finding, "   ", style)]
+        lines += _remedy(finding, "   ", style)
+        return [style.told(finding.severity.key, line) for line in lines]
     room = style.width - _NARROW
     subject = cut(finding.whom or finding.label, _SUBJECT + room // 3)
     line = f" {painted} {subject:<{_SUBJECT + room // 3}} {headline}"
     plain = len(line) - len(painted) + _SEVERITY
     if plain > style.width:
         line = f" {painted} {subject}\n{style.wrap(headline, _INDENT)}"
-    return [line, *_remedy(finding, _INDENT, style)]
+    return [style.told(finding.severity.key, each) for each in (line, *_remedy(finding, _INDENT, style))]
 
 
 def _verdict_line(check: Check, findings: Sequence[Finding], untold: Sequence[Untold], style: Style) -> str:
@@ -103,7 +104,7 @@ def _verdict_line(check: Check, findings: Sequence[Finding], untold: Sequence[Un
     verdict = status(check)
     said = f"{verdict.upper()}  {snapshot.host}: {_verdict_words(check, findings, untold, verdict)}"
     looked = when_looked(check, snapshot, style)
-    return "\n".join(_first_lines(verdict, said, looked, style))
+    return style.told(verdict, "\n".join(_first_lines(verdict, said, looked, style)))
 
 
 def _first_lines(verdict: str, said: str, looked: str, style: Style) -> list[str]:
@@ -151,7 +152,8 @@ def _only_finding(finding: Finding, style: Style) -> list[str]:
             lines.append(style.command_block(style.asks(fix.commands[0]), _INDENT + "  "))
     for wrong in finding.wrong_fixes[:1]:
         lines += _labelled("not", f"{_lower_first(wrong.title)}: {_first_sentence(wrong.why)}", style)
-    return [*lines, *_labelled("more", style.asks(f"tcpdoctor check {finding.rule}"), style)]
+    lines += _labelled("more", style.asks(f"tcpdoctor check {finding.rule}"), style)
+    return [style.told(finding.severity.key, line) for line in lines]
 
 
 def _labelled(label: str, text: str, style: Style) -> list[str]:
@@ -195,7 +197,8 @@ def _more(findings: Sequence[Finding], untold: Sequence[Untold], style: Style) -
     number = len(rest) + sum(each.number for each in untold)
     if not number:
         return []
-    return [style.wrap(f"and {number:,} more ({counts_words(rest, untold)}): --long", "  ", " ")]
+    more = f"and {number:,} more ({counts_words(rest, untold)}): --long"
+    return [style.told("", style.wrap(more, "  ", " "))]
 
 
 def _ending(check: Check, findings: Sequence[Finding], style: Style, *, told: bool) -> list[str]:
@@ -208,8 +211,8 @@ def _ending(check: Check, findings: Sequence[Finding], style: Style, *, told: bo
         full = f" Each in full: {style.asks('tcpdoctor check RULE')}   all: --long"
         page = "   page: --format html"
         lines.append(style.wrap(full + page if len(full + page) <= style.width else full, " "))
-        lines.append(worst_line(findings[0], style))
-    return lines if len(lines) > 1 else []
+    worst = [worst_line(findings[0], style)] if len(findings) > 1 else []
+    return [*(style.told("", line) for line in lines), *worst] if len(lines) > 1 else []
 
 
 def at_once_line(settings: int, style: Style) -> str:
@@ -271,10 +274,9 @@ def unanswered_text(check: Check, style: Style) -> str:
     diagnosis = check.diagnosis
     said = f"{checked(diagnosis)} of {plural(diagnosis.rules, 'rule')} answered"
     if not diagnosis.unchecked:
-        return f"{said}.\n"
-    return (
-        "\n".join([style.bold(f"{said}; not answered:"), *unchecked_lines(diagnosis.unchecked, style)]) + "\n"
-    )
+        return style.told("", f"{said}.") + "\n"
+    lines = [style.bold(f"{said}; not answered:"), *unchecked_lines(diagnosis.unchecked, style)]
+    return style.told("", "\n".join(lines)) + "\n"
 
 
 def cut_text(text: str, room: int) -> str:
@@ -317,7 +319,8 @@ def _head(checks: Checks, style: Style) -> list[str]:
     host = f"{checks.checks[0].samples.after.host}: " if checks.checks else ""
     said = f"{verdict.upper()}  {host}{verdicts_counted(checks)}"
     looked = when_looked(checks.checks[0], checks.checks[0].samples.after, style) if checks.checks else ""
-    return [*_first_lines(verdict, said, looked, style), "", *_list(checks, style)]
+    first = style.told(verdict, "\n".join(_first_lines(verdict, said, looked, style)))
+    return [first, "", *_list(checks, style)]
 
 
 def _list(checks: Checks, style: Style) -> list[str]:
@@ -334,12 +337,14 @@ def _list(checks: Checks, style: Style) -> list[str]:
                 if row.verdict == "unknown"
                 else cut_text(row.worst, max(20, style.width - len(plain + name)))
             )
-            lines.append(style.wrap(told, " " * len(plain + name), painted + name))
+            line = style.wrap(told, " " * len(plain + name), painted + name)
+            lines.append(style.told(row.verdict, line))
     for verdict in ("unknown", "ok"):
         names = [row.name for row in rows if row.verdict == verdict and not row.worst]
         if names:
             plain, painted = _word(verdict, style)
-            lines.append(style.wrap(", ".join(names), " " * len(f"{plain} "), f"{painted} "))
+            line = style.wrap(", ".join(names), " " * len(f"{plain} "), f"{painted} ")
+            lines.append(style.told(verdict, line))
     return lines
 
 
@@ -364,7 +369,7 @@ def _heading(check: Check, style: Style) -> list[str]:
     if place is None:
         return []
     here = ", where this was started" if place.own else ""
-    return [style.bold(style.wrap(f"=== {place.label}{here}", "    ", ""))]
+    return [style.told("", style.bold(style.wrap(f"=== {place.label}{here}", "    ", "")))]
 
 
 def _ending_of_all(checks: Checks, style: Style, *, quiet: bool) -> list[str]:
@@ -374,10 +379,12 @@ def _ending_of_all(checks: Checks, style: Style, *, quiet: bool) -> list[str]:
         where = (
             "everywhere" if len(hidden) == len(checks.checks) else f"in {plural(len(hidden), 'namespace')}"
         )
-        lines.append(style.wrap(f"Not all rules were answered {where}: --unanswered", " ", " "))
+        said = f"Not all rules were answered {where}: --unanswered"
+        lines.append(style.told("", style.wrap(said, " ", " ")))
     found = [check for check in checks.checks if check.diagnosis.findings]
     if found:
-        lines.append(style.wrap("Each in full: tcpdoctor check RULE --netns all   all: --long", " ", " "))
+        full = "Each in full: tcpdoctor check RULE --netns all   all: --long"
+        lines.append(style.told("", style.wrap(full, " ", " ")))
     if len(found) > 1 or (found and len(found[0].diagnosis.findings) > 1):
         worst = found[0].diagnosis.findings[0]
         name = found[0].place.short if found[0].place else ""
@@ -391,9 +398,7 @@ def _unanswered_of_all(checks: Checks, style: Style) -> str:
     for check in checks.checks:
         alike.setdefault(unanswered_text(check, style), []).append("\n".join(_heading(check, style)[:1]))
     parts = ["\n".join([*headings, text]) for text, headings in alike.items()]
-    parts += [
-        "\n".join([style.bold(style.wrap(f"=== {one.place.label}", "    ", "")), style.wrap(one.reason)])
-        + "\n"
-        for one in checks.unseen
-    ]
+    for one in checks.unseen:
+        heading = style.bold(style.wrap(f"=== {one.place.label}", "    ", ""))
+        parts.append(style.told("unknown", f"{heading}\n{style.wrap(one.reason)}") + "\n")
     return "\n".join(parts)

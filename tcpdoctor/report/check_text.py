@@ -37,7 +37,7 @@ def check_text(check: Check, style: Style) -> str:
     """Return the whole answer: a verdict, the findings, and what was looked at and what not."""
     findings, style = check.diagnosis.findings, style_there(check, style)
     texts = finding_texts(findings, style, untold_by_rule(check.diagnosis))
-    parts = [_header(check, style), *texts, _tail(check, style)]
+    parts = [_header(check, style), *texts, style.told("", _tail(check, style))]
     if len(findings) > 1:  # what stays in view when the prompt is back
         parts.append(worst_line(findings[0], style))
     return "\n\n".join(parts) + "\n"
@@ -112,7 +112,7 @@ def worst_line(finding: Finding, style: Style) -> str:
     """Return the worst finding in one line."""
     word = style.severity(finding.severity.key, finding.severity.key.upper())
     said = f"{finding.whom or finding.label} {finding.headline or finding.title}"
-    return style.wrap(f"{word}: {said}", "  ", "")
+    return style.told(finding.severity.key, style.wrap(f"{word}: {said}", "  ", ""))
 
 
 def finding_texts(
@@ -125,8 +125,11 @@ def finding_texts(
     """
     texts = []
     for alike in grouped(findings, untold):
-        texts += [page_text((*page.act, *page.know), style, "  ") for page in pages_of(alike, style)]
-        texts += [style.wrap(more_words(alike))] if alike.more else []
+        texts += [
+            style.told(one.severity.key, page_text((*page.act, *page.know), style, "  "))
+            for one, page in zip(alike.shown, pages_of(alike, style), strict=True)
+        ]
+        texts += [style.told("", style.wrap(more_words(alike)))] if alike.more else []
     return texts
 
 
@@ -154,7 +157,7 @@ def _header(check: Check, style: Style) -> str:
     where = f"network namespace {namespace_words(check)}"
     circumstances = f"{utc(snapshot.taken_at)}, {looked}, Linux {snapshot.kernel}, {where}"
     read = "" if check.source is None else "\n" + style.wrap(source_words(check.source))
-    return style.wrap(found) + "\n" + style.wrap(circumstances) + read
+    return f"{style.told(verdict, style.wrap(found))}\n{style.told('', style.wrap(circumstances) + read)}"
 
 
 def verdict_sentence(check: Check, verdict: str) -> str:

@@ -1,4 +1,4 @@
-"""What systemd's journal reads: one entry a finding, or text whose lines begin with their priority.
+"""What systemd's journal reads, one entry a finding; and what changed since the run before, for people.
 
 Entries are in the journal's native protocol (systemd.journal-fields(7), JOURNAL_NATIVE_PROTOCOL): fields as
 ``NAME=value`` lines, a value with a line break as its length in 64 bits, little-endian, and its bytes.
@@ -10,40 +10,16 @@ from typing import NamedTuple
 from tcpdoctor.answers.record import utc
 from tcpdoctor.diagnosis.changes import Changes
 from tcpdoctor.diagnosis.finding import Finding, Severity
-from tcpdoctor.kernel.recorded import Told
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.report.check_short import finding_lines
-from tcpdoctor.report.finding_page import finding_page, grouped, more_words, pages_of
+from tcpdoctor.report.check_text import finding_texts
+from tcpdoctor.report.finding_page import finding_page
 from tcpdoctor.report.host import plural
-from tcpdoctor.report.page import Block, Entries, Inset, Item, Prose, Section, page_text
+from tcpdoctor.report.page import Entries, Item, Prose, page_text
 from tcpdoctor.report.style import Style
 
 MESSAGE_ID = "9f2b6d1c7a3e4f58b0c4d2e1a6f73b95"
 """Of every entry about a finding: ``journalctl MESSAGE_ID=...``; it never changes."""
-
-_PRIORITIES = {"CRITICAL": 2, "WARNING": 4, "UNKNOWN": 4, "GONE": 5}
-"""By the word that a finding, or the whole answer, begins with; syslog's numbers (syslog(3))."""
-_OTHER = 6
-"""Info: the rest."""
-_BEGIN = {*_PRIORITIES, "INFO"}
-
-
-def with_priorities(text: str) -> str:
-    """Put before each line the priority of the finding that it belongs to.
-
-    A line that is not indented, or begins with a severity, begins something and tells the priority; indented
-    and empty lines below belong to it. Empty lines are left out: the journal would drop them.
-    """
-    lines = []
-    priority = _OTHER
-    for line in text.splitlines():
-        word = line.split(maxsplit=1)[0].rstrip(":,") if line.strip() else ""
-        if word and (not line[0].isspace() or (word in _BEGIN and line[1:2] == word[0])):
-            priority = _PRIORITIES.get(word, _OTHER)
-        if line.strip():
-            lines.append(f"<{priority}>{line}\n")
-    return "".join(lines)
-
 
 _LEVELS = {"critical": 2, "warning": 4, "info": 6}
 _NOTICE = 5
@@ -143,55 +119,52 @@ def changes_text(changes: Changes, where: Snapshot, style: Style, *, long: bool 
     """Return the changes of one host for people, the worst first, with `long` in full; nothing for none."""
     if not changes.any():
         return ""
-    first = style.wrap(_headline(changes, where), "  ", "")
-    new = page_text(_new_in_full(changes, style), style) if long else _new_in_short(changes, style)
-    rest = page_text(_gone_or_unknown(changes), style)
-    return "\n\n".join(part for part in (first, new, rest) if part) + "\n"
+    first = style.told("", style.wrap(_headline(changes, where), "  ", ""))
+    new = _new_in_full(changes, style) if long else [_new_in_short(changes, style)]
+    return "\n\n".join(part for part in (first, *new, *_gone_or_unknown(changes, style)) if part) + "\n"
 
 
 def _new_in_short(changes: Changes, style: Style) -> str:
     lines = [line for finding in changes.appeared[:_MOST_NEW] for line in finding_lines(finding, style)]
     for item in changes.changed[:_MOST_NEW]:
-        lines += [*finding_lines(item.finding, style), style.wrap(f"It was {item.before} before.", "   ")]
+        was = style.wrap(f"It was {item.before} before.", "   ")
+        lines += [*finding_lines(item.finding, style), style.told(item.finding.severity.key, was)]
     if not lines:
         return ""
     more = sum(max(0, len(each) - _MOST_NEW) for each in (changes.appeared, changes.changed))
-    lines += [f" and {more:,} more: --long"] if more else []
+    lines += [style.told("", f" and {more:,} more: --long")] if more else []
     full = f"Each in full: {style.asks('tcpdoctor check RULE')}"
-    return "\n".join([*lines, "", style.wrap(full, "  ", " ")])
+    return "\n".join([*lines, "", style.told("", style.wrap(full, "  ", " "))])
 
 
 _MOST_NEW = 10
 
 
-def _new_in_full(changes: Changes, style: Style) -> list[Block]:
-    blocks: list[Block] = []
-    for alike in grouped(changes.appeared):
-        blocks += [_inset(*page.act, *page.know) for page in pages_of(alike, style)]
-        blocks += [Prose(more_words(alike), apart=True)] if alike.more else []
+def _new_in_full(changes: Changes, style: Style) -> list[str]:
+    texts = finding_texts(changes.appeared, style)
     for item in changes.changed:
         page = finding_page(item.finding, style=style)
         was = Prose(f"It was {item.before} before.", apart=True)
-        blocks.append(_inset(*page.act, *page.know, was))
-    return blocks
+        text = page_text((*page.act, *page.know, was), style, "  ")
+        texts.append(style.told(item.finding.severity.key, text))
+    return texts
 
 
-def _gone_or_unknown(changes: Changes) -> list[Block]:
-    blocks: list[Block] = [*map(_gone, changes.gone)]
+def _gone_or_unknown(changes: Changes, style: Style) -> list[str]:
+    texts = []
+    for told in changes.gone:
+        known = f"{told.title} ({told.severity}, since {utc(told.since)}; {told.rule})"
+        texts.append(style.told("gone", _entry_text(f"GONE  {told.label}", known, style)))
     for open_one in changes.unanswered:
         told = open_one.told
         lead = f"{told.severity.upper()}, perhaps still there: {told.label}"
         known = f"{told.title} (since {utc(told.since)}). It could not be checked: {open_one.reason}"
-        blocks.append(_change_entry(lead, known))
-    return blocks
+        texts.append(style.told(told.severity, _entry_text(lead, known, style)))
+    return texts
 
 
-def _inset(*blocks: Block) -> Section:
-    return Section("", (Inset(blocks, 2),))
-
-
-def _change_entry(lead: str, text: str) -> Section:
-    return Section("", (Entries((Item(lead, blocks=(Prose(text),)),)),))
+def _entry_text(lead: str, text: str, style: Style) -> str:
+    return page_text([Entries((Item(lead, blocks=(Prose(text),)),))], style)
 
 
 def _headline(changes: Changes, where: Snapshot) -> str:
@@ -210,8 +183,3 @@ def _headline(changes: Changes, where: Snapshot) -> str:
     if where.initial_namespace is False or where.namespace_name:
         place += f", netns {where.namespace_name or where.namespace}"
     return f"{place}: {', '.join(words)} {since}"
-
-
-def _gone(told: Told) -> Section:
-    text = f"{told.title} ({told.severity}, since {utc(told.since)}; {told.rule})"
-    return _change_entry(f"GONE  {told.label}", text)

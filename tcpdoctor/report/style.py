@@ -15,6 +15,11 @@ SGR_CODES = ("0", *_SGR.values())
 _RESET = "\x1b[0m"
 
 
+_PRIORITIES = {"critical": 2, "warning": 4, "unknown": 4, "gone": 5}
+NO_MATTER = 6
+"""Syslog's numbers (syslog(3)), by what a line tells; info and the rest are no matter."""
+
+
 class Style(NamedTuple):
     """How wide a text is, and whether it may be coloured. Colour never carries meaning alone."""
 
@@ -33,6 +38,8 @@ class Style(NamedTuple):
     """What to type before another program's command to run it in that namespace; empty: it is our own."""
     is_host: bool = True
     """Whether that namespace may be the host's own, for which alone files set values at boot."""
+    journal: bool = False
+    """Whether each line begins with the priority of what it tells, as systemd's journal reads text."""
 
     @property
     def room(self) -> int:
@@ -117,6 +124,21 @@ class Style(NamedTuple):
     def command_block(self, text: str, indent: str) -> str:
         """Return a command as `command` does, coloured as commands are."""
         return self.cyan(self.command(text, indent))
+
+    def told(self, severity: str, text: str) -> str:
+        """Return lines that tell of something as bad as this; for the journal each with its priority.
+
+        Empty lines are left out there: it would drop them.
+
+        Args:
+            severity: ``critical``, ``warning``, ``unknown``, or ``gone``; any other word is no matter.
+            text: Laid out already.
+        """
+        if not self.journal:
+            return text
+        priority = _PRIORITIES.get(severity, NO_MATTER)
+        end = "\n" if text.endswith("\n") else ""
+        return "\n".join(f"<{priority}>{line}" for line in text.splitlines() if line.strip()) + end
 
     def _paint(self, name: str, text: str) -> str:
         if not self.color:
