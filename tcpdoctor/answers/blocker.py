@@ -10,6 +10,7 @@ from tcpdoctor.answers.record import (
     Seconds,
     StateKey,
     Time,
+    TimeInHalves,
     told_number,
     utc,
 )
@@ -24,7 +25,7 @@ from tcpdoctor.diagnosis.stopping import Stop, Way, name_place, tell_halt
 from tcpdoctor.kernel.cgroups import Container, Place
 from tcpdoctor.kernel.port_evidence import PortEvidence
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Holder, Listener, UdpSocket
+from tcpdoctor.kernel.snapshot import Connection, Endpoint, Holder, Listener, UdpSocket
 from tcpdoctor.kernel.standing import Halt
 from tcpdoctor.named_tuples import NamedTuple
 
@@ -143,7 +144,7 @@ class SocketHolder(NamedTuple):
     unit: str | None
     container: str | None
     command: str | None = None
-    started_at: Time | None = None
+    started_at: TimeInHalves | None = None
     place: Annotated[ToldPlace | None, Is("Where it stands; null where that was not read.")] = None
 
 
@@ -183,6 +184,7 @@ class Blocker(NamedTuple):
     ]
     device: Annotated[str | None, Is("SO_BINDTODEVICE.")]
     stop: Annotated[ToldStop | None, Is("Who may be stopped to free it; null where no holder is known.")]
+    remote_end: Annotated[Endpoint | None, Is("What `remote` says, its address and port apart.")]
 
 
 def told_blockers(sockets: Sequence[PortSocket], evidence: PortEvidence) -> tuple[Blocker, ...]:
@@ -194,10 +196,11 @@ def told_blockers(sockets: Sequence[PortSocket], evidence: PortEvidence) -> tupl
 def _blocker(one: PortSocket, kept: Keeping, evidence: PortEvidence) -> Blocker:
     row, (custody, peer, stop, ends) = one.row, kept
     device = evidence.interfaces.get(one.existing.device)
+    remote = None if isinstance(row, Listener) or not row.remote.port else row.remote
     return Blocker(
         state=_state_key(one),
         local=row.local.on(device),
-        remote=None if isinstance(row, Listener) or not row.remote.port else str(row.remote),
+        remote=None if remote is None else str(remote),
         owner=told_holder(first_holder(row), evidence),
         reuseaddr=flag_value(one, "reuseaddr"),
         reuseport=flag_value(one, "reuseport"),
@@ -216,6 +219,7 @@ def _blocker(one: PortSocket, kept: Keeping, evidence: PortEvidence) -> Blocker:
         uid=one.existing.uid if one.existing.uid_known else None,
         device=device,
         stop=None if stop is None else told_stop(stop, ends),
+        remote_end=remote,
     )
 
 

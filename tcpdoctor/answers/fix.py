@@ -41,6 +41,7 @@ from tcpdoctor.kernel.fix_journal import (
     FixJournal,
     FixState,
     JournalFolder,
+    NotUndone,
     boot_id,
     boot_line,
     close_journal,
@@ -284,7 +285,7 @@ class Ended(NamedTuple):
 
     state: Literal["kept", "undone", "failed"]
     reason: str | None
-    said: tuple[str, ...] = ()
+    said: tuple[NotUndone, ...] = ()
     """What could not be undone."""
     after: tuple[Finding, ...] = ()
     """What is found afterwards, of what was kept."""
@@ -475,11 +476,11 @@ def _keep(run: str, place: FixPlace) -> Ended:
         except OSError:
             return Ended("kept", "The journal could not be written to its end; the next run does it.")
     if ended_journal.state != "kept" or ended_journal.said:
-        return Ended("failed", f"Undone at once: {ended_journal.said[0]}.", ended_journal.said[1:])
+        return Ended("failed", f"Undone at once: {ended_journal.said[0].why}.", ended_journal.said[1:])
     return Ended("kept", None)
 
 
-def _undone_for_want_of_room(folder: JournalFolder, journal: FixJournal) -> tuple[str, ...]:
+def _undone_for_want_of_room(folder: JournalFolder, journal: FixJournal) -> tuple[NotUndone, ...]:
     try:
         return roll_back(folder, journal, "failed").said
     except OSError:
@@ -494,7 +495,7 @@ def _told(planned: FixAnswer, chosen: Sequence[PlannedChange], ended: Ended) -> 
         LeftUndone(None, change.key, f"not changed: {change.conflict or 'it needs what was not changed'}")
         for change in not_applied
     ]
-    left += [LeftUndone(None, "", text) for text in ended.said]
+    left += [LeftUndone(None, "", each.why, each.taken) for each in ended.said]
     rules = {rule for change in chosen for rule in change.rules}
     left += _still_found([finding for finding in ended.after if finding.rule in rules])
     return planned._replace(
@@ -621,15 +622,14 @@ def _undone_answer(ended: FixJournal, changes: Sequence[Changed]) -> FixAnswer:
     state: FixState = "failed" if ended.changes else "undone"
     told = tuple(_journaled(change)._replace(now=change.after, value=change.before) for change in changes)
     answer = _journal_answer(state, ended, told, None)
-    left = [LeftUndone(None, "", _with_setter(text, changes)) for text in ended.said]
-    return answer._replace(left=tuple(left))
+    return answer._replace(left=tuple(map(_left_as_it_is, ended.said)))
 
 
-def _with_setter(said: str, changes: Sequence[Changed]) -> str:
+def _left_as_it_is(undone: NotUndone) -> LeftUndone:
     """Add who has set what somebody else has set, as far as that can be seen."""
-    key = next((change.key for change in changes if said.startswith(f"{change.key} is ")), None)
-    setter = None if key is None else setter_of(key)
-    return said if setter is None else f"{said}; set by {setter}"
+    setter = None if undone.taken is None else setter_of(undone.taken)
+    why = undone.why if setter is None else f"{undone.why}; set by {setter}"
+    return LeftUndone(None, "", why, undone.taken)
 
 
 def undo_exit_code(answer: FixAnswer) -> int:

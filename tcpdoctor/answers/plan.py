@@ -102,6 +102,7 @@ def _told_change(
         boot=_at_boot(change.key, snapshot),
         overridden=wins is not None,
         owned=None if setting is None else setting.set_by is not None,
+        settled=change.settled,
     )
 
 

@@ -44,6 +44,9 @@ class PlannedChange(NamedTuple):
     owned: Annotated[
         bool | None, Is("A file, TuneD or the command line has set what runs; null: nobody looked.")
     ] = None
+    settled: Annotated[
+        str | None, Is("Why it is this value, where rules ask for several; null: they do not.")
+    ] = None
 
 
 class PlannedAdvice(NamedTuple):
@@ -63,6 +66,9 @@ class LeftUndone(NamedTuple):
     rule: str | None
     subject: str
     why: str
+    setting: Annotated[
+        str | None, Is("The setting that was left because somebody else has set it since; null: no such.")
+    ] = None
 
 
 class ToldPlan(NamedTuple):

@@ -26,7 +26,7 @@ from tcpdoctor.answers.record import (
     Is,
     Reasons,
     Seconds,
-    Time,
+    TimeInHalves,
     host_of,
     told_number,
     utc,
@@ -137,7 +137,7 @@ class Bind(NamedTuple):
     address: str
     verdict: Verdict
     by_cause: Annotated[Mapping[str, int], Is("How many blockers there are of each cause.")]
-    free_at: Annotated[Time | None, Is("When free_in_s is over.")]
+    free_at: Annotated[TimeInHalves | None, Is("When free_in_s is over.")]
     says: Annotated[str, Is("The answer in one or two sentences.")]
 
 
@@ -186,7 +186,7 @@ class PortAnswer(NamedTuple):
     family: Literal["ipv4", "ipv6"]
     protocol: Literal["tcp", "udp"]
     host: Host
-    taken_at: Time
+    taken_at: TimeInHalves
     bind: Reading[Bind]
     advice: tuple[str, ...]
     listeners: Reading[tuple[ListenerHere, ...]]

@@ -44,14 +44,24 @@ Count: TypeAlias = Annotated[int, Is(minimum=0)]
 Pid: TypeAlias = Annotated[int, Is(minimum=1)]
 PortNumber: TypeAlias = Annotated[int, Is(minimum=0, maximum=65535)]
 Seconds: TypeAlias = Annotated[float, Is(minimum=0)]
-Time: TypeAlias = Annotated[
-    str,
-    Is(
-        "UTC, RFC 3339.",
-        format="date-time",
-        pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$",
-    ),
-]
+
+
+class Moment(str):
+    """A point in time as it is printed, in UTC; with its halves, for who says one of them."""
+
+    day: str
+    """``2026-11-20``."""
+    clock: str
+    """``12:00:00Z``."""
+
+
+_IS_UTC = Is(
+    "UTC, RFC 3339.",
+    format="date-time",
+    pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$",
+)
+Time: TypeAlias = Annotated[str, _IS_UTC]
+TimeInHalves: TypeAlias = Annotated[Moment, _IS_UTC]
 Reasons: TypeAlias = Annotated[Mapping[str, str], Is("Why something is null, by its place in this object.")]
 """The type of a field ``missing``: reasons are added to what it holds for every `Missing` beside it."""
 NO_REASONS: Mapping[str, str] = {}
@@ -95,6 +105,10 @@ def host_of(who: Identity) -> Host:
     return Host(who.host, who.kernel, str(who.namespace), who.namespace_name)
 
 
-def utc(seconds: float) -> Time:
+def utc(seconds: float) -> Moment:
     """Return seconds since 1970 as ``2026-11-20T12:00:00Z``."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    at = time.gmtime(seconds)
+    day, clock = time.strftime("%Y-%m-%d", at), time.strftime("%H:%M:%SZ", at)
+    moment = Moment(f"{day}T{clock}")
+    moment.day, moment.clock = day, clock
+    return moment

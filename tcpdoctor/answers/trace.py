@@ -226,7 +226,12 @@ class Trace:
             self._stories.known[_raw_ends(row.local, row.remote)] = known
 
     def follow(self, stop: Callable[[], bool] = lambda: False) -> Iterator[TraceItem]:
-        """Yield each connection as it ends, then the summary.
+        """Yield each connection as it ends, then the summary; as `endings`."""
+        for item in self.endings(stop):
+            yield connection_record(item) if isinstance(item, Ending) else item
+
+    def endings(self, stop: Callable[[], bool]) -> Iterator[Ending | TraceSummary]:
+        """Yield each ending, then the summary.
 
         Args:
             stop: Asked twenty times a second whether it is enough.
@@ -245,7 +250,7 @@ class Trace:
         else:
             time.sleep(seconds)
 
-    def _finish(self) -> Iterator[TraceItem]:
+    def _finish(self) -> Iterator[Ending]:
         """Take what is on its way: the kernel sends its messages a little later.
 
         Connections that end after the rings have stopped are not told: nothing is known of their order.
@@ -266,7 +271,7 @@ class Trace:
             if self.connections != before:
                 heard = time.monotonic()
 
-    def _step(self, now: int, until: int | None = None) -> Iterator[EndedConnection]:
+    def _step(self, now: int, until: int | None = None) -> Iterator[Ending]:
         """Take what has happened by now, and tell what has ended.
 
         Args:
@@ -294,11 +299,11 @@ class Trace:
             late = now if now != _END_OF_TIME else until + EVENTS_TAKE if until is not None else 0
             yield from self._told(self._stories.tell(late))
 
-    def _told(self, endings: Iterable[Ending]) -> Iterator[EndedConnection]:
+    def _told(self, endings: Iterable[Ending]) -> Iterator[Ending]:
         for ending in endings:
             if self._is_wanted(ending):
                 self._counts.add(ending)
-                yield connection_record(ending)
+                yield ending
 
     def _is_wanted(self, ending: Ending) -> bool:
         question, (_, local_port, remote, remote_port) = self._question, ending.ends
@@ -551,8 +556,8 @@ class Closings:
 
     def _count(self) -> None:
         with self._trace:
-            for item in self._trace.follow(self._over.is_set):
-                if isinstance(item, EndedConnection) and item.closed_first in _EITHER:
-                    port = int(item.local.rpartition(":")[2])
-                    self._here[port] += item.closed_first in _HERE
+            for item in self._trace.endings(self._over.is_set):
+                if isinstance(item, Ending) and item.first in _EITHER:
+                    _, port, _, _ = item.ends
+                    self._here[port] += item.first in _HERE
                     self._either[port] += 1

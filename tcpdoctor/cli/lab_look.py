@@ -5,7 +5,6 @@ What was left out of a long output is always said.
 
 import json
 import os
-import re
 import shlex
 import sys
 import time
@@ -82,9 +81,8 @@ _MOST_LINES = 24
 
 
 _MOST_ROWS = 3
-
-
-_SGR = re.compile(r"\x1b\[[0-9;]*m")
+_TRACE = "trace"
+"""The command whose output is a line for each connection, and a summary."""
 
 
 def cut_lines(text: str, most: int | None) -> str:
@@ -99,19 +97,6 @@ def cut_lines(text: str, most: int | None) -> str:
     while kept and not kept[-1]:
         kept.pop()
     return "\n".join([*kept, f"[... {plural(len(lines) - len(kept), 'more line')}]"])
-
-
-_FEW_LINES = 6
-_SUMMARY = re.compile(r"^[\d,]+ connections? ended in ", re.MULTILINE)
-
-
-def cut_trace(text: str, most: int | None) -> str:
-    """The first connections that ended, and the summary."""
-    plain = _SGR.sub("", text)
-    found = _SUMMARY.search(plain)
-    if found is None or text != plain:
-        return cut_lines(text, most)
-    return f"{cut_lines(text[: found.start()], _FEW_LINES)}\n\n{cut_lines(text[found.start() :], None)}"
 
 
 _RANK = {"info": 0, "warning": 1, "critical": 2}
@@ -201,11 +186,14 @@ class Looker:
 
     def _ask(self, scene: Asked, shown: list[Shown]) -> View:
         typed = scene.question
-        told = self._begin([*shlex.split(typed), *self._color]) if self._tell else None
-        answer = _object(self._run([*shlex.split(typed), "--format", "json"]), typed)
+        words = shlex.split(typed)
+        form = ["--as=lesson"] if words[0] == _TRACE else []
+        told = self._begin([*words, *form, *self._color]) if self._tell else None
+        answer = _object(self._run([*words, "--format", "json"]), typed)
         if told is not None:
-            cut = cut_trace if typed.startswith("trace ") else cut_lines
-            shown.insert(0, Shown(f"tcpdoctor {typed}", cut(told.printed().output, None)))
+            output = told.printed().output
+            cut = output.rstrip("\n") if form else cut_lines(output, None)
+            shown.insert(0, Shown(f"tcpdoctor {typed}", cut))
         verdicts = [_compared(path, wanted, _at(answer, path)) for path, wanted in scene.answer.items()]
         return View(tuple(shown), tuple(verdicts))
 
@@ -243,7 +231,7 @@ def _commands(scene: Scene) -> list[str]:
 
 def _object(printed: Printed, typed: str) -> Any:
     output = printed.output
-    if typed.startswith("trace "):  # a line for each connection, and the summary last
+    if shlex.split(typed)[0] == _TRACE:  # a line for each connection, and the summary last
         output = output.rstrip("\n").rpartition("\n")[2]
     try:
         return json.loads(output)

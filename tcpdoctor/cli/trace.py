@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from signal import SIGINT, default_int_handler, getsignal, signal
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -27,6 +27,7 @@ from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.text import is_whole
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.document import json_line
+from tcpdoctor.report.host import plural
 from tcpdoctor.report.trace_text import connection_text, trace_page
 
 _LONGEST = 604_800.0
@@ -61,6 +62,8 @@ class Request(NamedTuple):
     as_json: JSON = False
     output: OUTPUT = None
     color: COLOR = "auto"
+    lesson: Annotated[Literal["lesson"] | None, typer.Option("--as", hidden=True)] = None
+    """As the lab shows it: the first connections and the summary."""
 
 
 @takes(Request)
@@ -87,7 +90,8 @@ def trace(asked: Request) -> None:
             complain(f"tcpdoctor trace: {looking.missing['buffer']}")
         until = "Ctrl-C" if asked.seconds is None else f"{asked.seconds:g} s are over"
         complain(f"tcpdoctor trace: looking until {until}")
-        emit_as_it_comes(_lines(looking.follow(lambda: bool(ended)), target), target)
+        lines = _lines if asked.lesson is None else _lines_of_lesson
+        emit_as_it_comes(lines(looking.follow(lambda: bool(ended)), target), target)
 
 
 def _question(asked: Request) -> TraceQuestion:
@@ -130,3 +134,19 @@ def _lines(items: Iterator[TraceItem], target: Output) -> Iterator[str]:
             yield connection_text(item, style) + "\n"
         else:
             yield laid_out(trace_page(item), target) + "\n"
+
+
+_LESSON_LINES = 6
+"""Of connections, where a lesson shows what a trace tells."""
+
+
+def _lines_of_lesson(items: Iterator[TraceItem], target: Output) -> Iterator[str]:
+    """The first connections, how many lines more there were, and the summary."""
+    style, told = style_of(target), list[str]()
+    for item in items:
+        if isinstance(item, EndedConnection):
+            told += connection_text(item, style).splitlines()
+            continue
+        more = len(told) - _LESSON_LINES
+        shown = told[:_LESSON_LINES] + ([f"[... {plural(more, 'more line')}]"] if more > 0 else [])
+        yield "\n".join([*shown, "", laid_out(trace_page(item), target)]) + "\n"

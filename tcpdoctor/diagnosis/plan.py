@@ -62,6 +62,8 @@ class SettingChange(NamedTuple):
     """``namespace`` or ``host``."""
     needs: str | None = None
     """The setting without whose change this one must not be made."""
+    settled: str | None = None
+    """Why it is this value, where rules ask for several; None where they do not."""
 
 
 class ProgramAdvice(NamedTuple):
@@ -183,15 +185,17 @@ def _settled(
     wanted = {wish.rule for wish in wishes if not wish.holds}
     if value == now or not (wanted if only is None else wanted & only):
         return None
+    conflict = _disagreement(key, wishes, value, how)
     return SettingChange(
         key=key,
         now=now,
         value=value,
         rules=rules or tuple(dict.fromkeys(wish.rule for wish in wishes)),
         computed=_computed(key, value, served or wishes),
-        conflict=_disagreement(key, wishes, value, how),
+        conflict=conflict,
         risk=_risk(wish.risk for wish in (served or wishes) if not wish.holds),
         applies_to=wishes[0].fix.applies_to,
+        settled=None if conflict is None else how,
     )
 
 

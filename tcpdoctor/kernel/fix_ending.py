@@ -23,6 +23,7 @@ from tcpdoctor.kernel.fix_journal import (
     FixJournal,
     FixState,
     JournalFolder,
+    NotUndone,
     boot_id,
     close_journal,
     held_text,
@@ -139,16 +140,17 @@ def roll_back(folder: JournalFolder, journal: FixJournal, state: FixState = "und
         OSError: A file could not be written; settings are as they were before all the same, unless lines for
             the next boot were to be taken out: then nothing was done.
     """
-    said: list[str] = []
+    said: list[NotUndone] = []
     if journal.undoing and journal.file is not None:
-        said += _take_out(journal.file, journal.changes, journal.earlier)
+        said += map(NotUndone, _take_out(journal.file, journal.changes, journal.earlier))
     still: list[Changed] = []
     if is_here(journal) and (journal.undoing or is_of_this_boot(journal)):
         for change in reversed(journal.changes):
             why = _give_back(change)
             if why is not None:
-                said.append(why.reason)
-                still += [change] if isinstance(why, _Unwritten) else []
+                is_taken = not isinstance(why, _Unwritten)
+                said.append(NotUndone(why.reason, change.key if is_taken else None))
+                still += [] if is_taken else [change]
     ended = journal._replace(
         state="failed" if still else state, said=tuple(said), undoing=False, changes=tuple(still)
     )
@@ -221,7 +223,7 @@ def roll_forward(folder: JournalFolder, journal: FixJournal) -> FixJournal:
             pending = journal._replace(state="pending")
             why = f"{clean(journal.file, 300)}: {_why(error)}"
             ended = roll_back(folder, pending, "failed")
-            return ended._replace(said=(why, *ended.said))
+            return ended._replace(said=(NotUndone(why), *ended.said))
     kept = journal._replace(
         state="kept", changes=together(journal.earlier, journal.changes), earlier=(), said=()
     )

@@ -201,6 +201,15 @@ class Changed(NamedTuple):
     """What sets it at boot; None where that was not wanted."""
 
 
+class NotUndone(NamedTuple):
+    """One thing that could not be undone."""
+
+    why: str
+    """In a sentence, with what it is about."""
+    taken: str | None = None
+    """The setting that somebody else has set since; None where it is for another reason."""
+
+
 class FixJournal(NamedTuple):
     """What the journal says."""
 
@@ -224,7 +233,7 @@ class FixJournal(NamedTuple):
     """What runs before this one have kept; it stays when this one is undone."""
     undoing: bool = False
     """Whether somebody has asked for it to be undone, so that lines for the next boot go as well."""
-    said: tuple[str, ...] = ()
+    said: tuple[NotUndone, ...] = ()
     """What could not be undone, and why."""
     cookie: int | None = None
     """Of the network namespace: no other of this boot has it, as its inode may; None where there is none."""
@@ -395,7 +404,8 @@ def _encoded(journal: FixJournal) -> dict[str, Any]:
             {**each._asdict(), "line": None if each.line is None else each.line._asdict()}
             for each in told[name]
         ]
-    return {"schema": _SCHEMA, **told}
+    told["said"] = [each.why for each in journal.said]
+    return {"schema": _SCHEMA, **told, "taken": [each.taken for each in journal.said]}
 
 
 def _decoded(told: Mapping[str, Any]) -> FixJournal:
@@ -404,6 +414,8 @@ def _decoded(told: Mapping[str, Any]) -> FixJournal:
         raise ValueError(told["schema"])
     pid, started = told["applier"]
     texts = (told["run"], told["boot"], started, *told["said"])
+    taken = told.get("taken") or [None] * len(told["said"])
+    texts = (*texts, *(key for key in taken if key is not None))
     numbers = (told["namespace"], pid)
     if not all(isinstance(text, str) for text in texts) or not all(type(each) is int for each in numbers):
         raise TypeError(told)
@@ -423,7 +435,7 @@ def _decoded(told: Mapping[str, Any]) -> FixJournal:
         tuple(map(_changed, told["changes"])),
         tuple(map(_changed, told["earlier"])),
         told["undoing"],
-        tuple(told["said"]),
+        tuple(map(NotUndone, told["said"], taken)),
         _cookie(told.get("cookie")),
     )
 

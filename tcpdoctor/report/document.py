@@ -25,7 +25,7 @@ from typing import (
     get_type_hints,
 )
 
-from tcpdoctor.answers.record import ABSENT, Absent, Is
+from tcpdoctor.answers.record import ABSENT, Absent, Is, Moment
 from tcpdoctor.kernel.reading import JsonValue, Missing
 from tcpdoctor.named_tuples import NamedTuple
 
@@ -236,6 +236,7 @@ def _is_optional(hint: Any) -> bool:
 
 _NAMES: Mapping[Any, str] = {
     str: "string",
+    Moment: "string",
     int: "integer",
     float: "number",
     bool: "boolean",

@@ -222,8 +222,8 @@ def change_lines(change: "PlannedChange", *, lasts: bool = True) -> list[Block]:
         said.append(Prose(f"{change.conflict}; --runtime-only sets it until then", "not applied"))
     elif change.conflict and change.overridden:
         said.append(Prose(change.conflict, "next boot"))
-    elif change.conflict:
-        said.append(Prose(change.conflict.rpartition(": ")[2], "settled"))
+    elif change.settled:
+        said.append(Prose(change.settled, "settled"))
     if change.boot and lasts:
         said.append(Prose(change.boot, "next boot"))
     title = f": {_values(change)} ({', '.join(change.rules)})"
@@ -234,9 +234,7 @@ _SENTENCE_ENDS = re.compile(r"(?<=[.!?]) (?=[A-Z0-9])")
 
 
 def risk_words(risk: str) -> str:
-    """Return a risk in a few words: its first sentence; of none that it is none."""
-    if risk.startswith("none"):
-        return "none"
+    """Return a risk in a few words: its first sentence."""
     return _SENTENCE_ENDS.split(risk, maxsplit=1)[0].rstrip(".")
 
 

@@ -89,9 +89,7 @@ def _made(change: PlannedChange, answer: FixAnswer) -> Item:
     kept = answer.state == "kept" and change.applied
     lost = answer.state == "kept" and not change.applied
     lost = lost or (answer.state == "failed" and not change.applied)
-    lost = lost or (
-        answer.state == "undone" and any(each.why.startswith(f"{change.key} ") for each in answer.left)
-    )
+    lost = lost or (answer.state == "undone" and any(each.setting == change.key for each in answer.left))
     boot = (Prose(change.boot, "next boot"),) if kept and answer.file is not None and change.boot else ()
     taken_back = answer.state == "undone" and not change.applied and not lost
     how = " (undone)" if taken_back else " (not changed)" if lost else ""

@@ -121,7 +121,7 @@ def _now(bind: Bind, style: Style) -> list[tuple[str, str]]:
     if reuseport.bind == "ok" and reuseport.certain:
         rows.append(("with SO_REUSEPORT", f"at once, as uid {bind.uid}"))
     if bind.free_in_s is not None:
-        by = f", at {bind.free_at[11:]}" if bind.free_at else ""
+        by = f", at {bind.free_at.clock}" if bind.free_at else ""
         least = " at the earliest" if bind.by_cause.keys() - {"time-wait"} else ""
         rows.append(("without", f"in {_seconds(bind.free_in_s)}{least}{by}, by itself"))
     elif plain.bind != "ok":
@@ -186,17 +186,16 @@ def _numbers(listed: Sequence[tuple[str, int]], bind: Bind, answer: PortAnswer) 
 
 def _remote(alike: Sequence[Blocker]) -> str:
     """The other ends: one, or the first and the last port of one address, or how many."""
-    remotes = sorted({one.remote for one in alike if one.remote})
+    remotes = sorted({one.remote_end for one in alike if one.remote_end is not None})
     if not remotes:
         return ""
     arrow = "->" if alike[0].began_here else "<-"
     if len(remotes) == 1:
         return f" {arrow} {remotes[0]}"
-    hosts = {remote.rpartition(":")[0] for remote in remotes}
+    hosts = {end.address for end in remotes}
     if len(hosts) > 1:
         return f" {arrow} {len(hosts)} hosts"
-    ports = sorted(int(remote.rpartition(":")[2]) for remote in remotes)
-    return f" {arrow} {hosts.pop()}:{ports[0]}..{ports[-1]}"
+    return f" {arrow} {remotes[0]}..{remotes[-1].port}"
 
 
 def _holder_of(one: Blocker, answer: PortAnswer) -> str:
@@ -207,8 +206,8 @@ def _holder_of(one: Blocker, answer: PortAnswer) -> str:
     holder = one.holders[0]
     parts = [f"{holder.name} ({holder.pid})", *_place(holder)]
     if holder.started_at:
-        day, _, clock = holder.started_at.partition("T")
-        parts.append(f"since {clock if answer.taken_at.startswith(day) else day}")
+        began = holder.started_at
+        parts.append(f"since {began.clock if began.day == answer.taken_at.day else began.day}")
     if len(one.holders) > 1:
         parts.append(f"and {len(one.holders) - 1} more")
     return ", ".join(parts)
