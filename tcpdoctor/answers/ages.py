@@ -1,16 +1,17 @@
-"""How long sockets have been in their states, and leaks that are too young to be findings."""
+"""What formats have numbers of: how far rules have gone, how old sockets are, which leaks are too young."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
-from typing import Annotated, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from tcpdoctor.answers.check import unchecked_rules
 from tcpdoctor.answers.record import Is
 from tcpdoctor.answers.rules import load_rules
+from tcpdoctor.answers.states import are_many_closing
 from tcpdoctor.diagnosis.closure import Limit, Older, compile_number
 from tcpdoctor.diagnosis.finding import Diagnosis
-from tcpdoctor.diagnosis.measure import SubjectsOf, first_limit
+from tcpdoctor.diagnosis.measure import Measure, SubjectsOf, first_limit
 from tcpdoctor.diagnosis.rule import Rule, measured
 from tcpdoctor.facts.connection import Earlier, age_of
 from tcpdoctor.facts.host import HostFacts, subjects_of
@@ -20,6 +21,9 @@ from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Detail, Samples
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.named_tuples import NamedTuple
+
+if TYPE_CHECKING:  # one format needs it
+    from tcpdoctor.facts.destinations import PortsLeft
 
 _STEPS = (
     (1, "below 1 s"),
@@ -53,6 +57,20 @@ class StateAges(NamedTuple):
     known: int
     """Sockets that were read one by one."""
     total: int
+
+
+class Measured(NamedTuple):
+    """What some formats tell besides findings; what the format has not is empty."""
+
+    rules: Sequence[Measure] = ()
+    """How far the worst subject of each rule has gone."""
+    destinations: "Sequence[PortsLeft]" = ()
+    """Those to which the fewest ports are left."""
+    oldest: Mapping[TcpState, float] = MappingProxyType({})
+    """For how many seconds the oldest socket of a state has been in it, at least."""
+    ages: Mapping[TcpState, Reading[StateAges]] = MappingProxyType({})
+    usable_ports: int | None = None
+    """From so many connect() may choose; None where that is not known, or there are none."""
 
 
 def ages_in(samples: Samples, state: TcpState) -> Reading[StateAges]:
@@ -111,11 +129,6 @@ def ports_usable(samples: Samples) -> int | None:
     return usable if isinstance(usable, int) and usable > 0 else None
 
 
-FEW = 100
-"""Sockets: with fewer in a state of the whole host nobody asks a process's rule; as its own limit."""
-_STATES = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2)
-
-
 class TooEarly(NamedTuple):
     """So many sockets of one process that they are a finding once they are old enough."""
 
@@ -142,10 +155,9 @@ def too_early(
         rules: Those in force; none: as they are loaded.
         pid: Of this process only.
     """
-    census = samples.after.census
-    if isinstance(census, Missing) or all(census.by_state.get(state, 0) < FEW for state in _STATES):
+    if not are_many_closing(samples.after.census):
         return ()
-    said = unchecked_rules(diagnosis) | {finding.rule for finding in diagnosis.findings}
+    said = {one.rule for one in diagnosis.unchecked} | {one.rule for one in diagnosis.findings}
     find_subjects = cache(partial(subjects_of, samples, host=HostFacts(samples)))
     return tuple(
         early

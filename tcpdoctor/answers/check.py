@@ -15,6 +15,7 @@ from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.named_tuples import NamedTuple
 
 if TYPE_CHECKING:  # one namespace does without those of many
+    from tcpdoctor.answers.ages import Measured, TooEarly
     from tcpdoctor.answers.everywhere import Place, Unseen
     from tcpdoctor.answers.planned import PlannedChange
     from tcpdoctor.diagnosis.measure import Measure
@@ -56,6 +57,10 @@ class Check(NamedTuple):
     """Which recordings were read, where it was no look at this host (`--from`)."""
     netns: str = ""
     """The value of `--netns` that leads to where was looked, as a shell takes it; empty: none is needed."""
+    early: "tuple[TooEarly, ...]" = ()
+    """Leaks that only their age hides, where a text tells of them."""
+    measured: "Measured | None" = None
+    """What else the format has numbers of; None where it has none."""
 
 
 CROWD = 1_000
@@ -310,6 +315,21 @@ def unchecked_rules(diagnosis: Diagnosis) -> set[str]:
 def checked(diagnosis: Diagnosis) -> int:
     """Return how many rules were answered for every subject."""
     return diagnosis.rules - len(unchecked_rules(diagnosis))
+
+
+def with_measures(check: Check, kind: str) -> Check:
+    """Return a check with all that a format tells; what the format does not tell costs nothing."""
+    from tcpdoctor.answers.ages import AGED_STATES, Measured, ages_in, oldest_ages, ports_usable, too_early
+
+    if kind == "html":
+        ages = {state: ages_in(check.samples, state) for state in AGED_STATES}
+        return check._replace(measured=Measured(ages=ages, usable_ports=ports_usable(check.samples)))
+    if kind == "nagios":
+        return check._replace(measured=Measured(measures_of(check)))
+    if kind == "prometheus":
+        found = measures_of(check), destinations_left(check), oldest_ages(check.samples)
+        return check._replace(measured=Measured(*found))
+    return check._replace(early=too_early(check.diagnosis, check.samples, check.rules))
 
 
 def measures_of(check: Check) -> "Sequence[Measure]":

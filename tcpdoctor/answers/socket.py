@@ -111,6 +111,9 @@ class SocketsDocument(NamedTuple):
     sockets: tuple[ToldSocket, ...]
 
 
+COLUMNS = tuple(key for key in ToldSocket._fields if key not in ("options", "missing"))
+"""Keys of a socket that a table may show and be sorted by."""
+
 _STATE_KEYS: dict[TcpState, Any] = {state: state.key for state in TcpState}
 _TIMER_NAMES = {timer: timer.name.lower() if timer else None for timer in Timer}
 """An attribute of an enum takes several times as long as an entry here."""

@@ -321,8 +321,9 @@ class Trace:
             owner.pid in question.pids or (question.name is not None and owner.name == question.name)
         )
 
-    def _summary(self, seconds: float) -> TraceSummary:
-        counts, lost = self._counts, 0
+    def _note_what_is_missing(self) -> int:
+        """Say in `missing` what was not seen; return how many events and messages found no room."""
+        lost = 0
         if self._rings is not None:
             lost = self._rings.lost
             if self._rings.lost:
@@ -352,6 +353,10 @@ class Trace:
                 f"{self._stories.late_resets} resets answered what peers wrote after our close, when the "
                 "connection had been told: they are in no row"
             )
+        return lost
+
+    def _summary(self, seconds: float) -> TraceSummary:
+        counts, lost = self._counts, self._note_what_is_missing()
         firsts = {
             key: Missing(self.missing[key]) if key in self.missing else counts.all.firsts[first]
             for first, key in _FIRST_KEYS.items()

@@ -18,7 +18,9 @@ from tcpdoctor.answers.check import (
     exit_code_of_all,
     is_blind,
     unchecked_rules,
+    with_measures,
 )
+from tcpdoctor.answers.states import are_many_closing
 from tcpdoctor.cli.options import (
     CONFIG,
     EVERY,
@@ -298,7 +300,7 @@ def _answer_everywhere(
     )
     taken = time.monotonic() - started
     told = [
-        _with_plan(check._replace(duration=taken, interrupted=bool(cut)), kind, here=False)
+        _with_all_that_is_told(check._replace(duration=taken, interrupted=bool(cut)), kind, here=False)
         for check in answer.checks
     ]
     answer = answer._replace(checks=tuple(told))
@@ -522,7 +524,7 @@ def _look(
 
             diagnosis = diagnose(library.rules, samples, library.most)
     answer = _finished(request, library, diagnosis, samples)._replace(interrupted=was_cut_short())
-    answer = _with_plan(answer, kind, here=True)
+    answer = _with_all_that_is_told(answer, kind, here=True)
     return answer if memory is None else answer._replace(window=memory.window)
 
 
@@ -530,8 +532,14 @@ _TELLING_FORMATS = ("json", "jsonl", "html")
 """Formats that tell the whole plan; the text says how many settings it has."""
 
 
-def _with_plan(answer: Check, kind: CheckFormat, *, here: bool) -> Check:
-    """Add what `tcpdoctor fix` would change; `here` where that is the namespace of this process."""
+def _with_all_that_is_told(answer: Check, kind: CheckFormat, *, here: bool) -> Check:
+    """Add what the format tells besides findings, and what `tcpdoctor fix` would change.
+
+    `here` says whether that is the namespace of this process.
+    """
+    tells = kind in (*MEASURING_FORMATS, "html")
+    if tells or (kind in ("text", "journal") and are_many_closing(answer.samples.after.census)):
+        answer = with_measures(answer, kind)
     findings, look = answer.diagnosis.findings, answer.samples.after
     if kind not in ("text", *_TELLING_FORMATS) or not any(
         fix.sysctl for each in findings for fix in each.fixes
@@ -559,7 +567,8 @@ def _look_at_recording(request: Request, recording: "Recording", kind: CheckForm
     window = 0.0 if isinstance(apart, Missing) else round(apart, 1)
     answer = _finished(request, library, diagnosis, recording.samples)
     answer = answer._replace(window=window, source=recording.source, interrupted=was_cut_short())
-    return _with_plan(answer, kind, here=False)._replace(settable=0)  # nothing can be applied from here
+    answer = _with_all_that_is_told(answer, kind, here=False)
+    return answer._replace(settable=0)  # nothing can be applied from here
 
 
 def _admit_blindness(answers: Sequence[Check]) -> None:

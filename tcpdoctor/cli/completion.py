@@ -298,7 +298,7 @@ def _schemas() -> Iterator[Possibility]:
 
 
 def _columns() -> Iterator[Possibility]:
-    from tcpdoctor.report.sockets_json import COLUMNS
+    from tcpdoctor.answers.socket import COLUMNS
 
     return ((name, "") for name in COLUMNS)
 

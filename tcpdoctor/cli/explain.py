@@ -353,6 +353,6 @@ def _answer_word(question: str, word: str, output: Output) -> None:
         ask(partial(look_at_error, word), partial(error_page, long=long), output)
     else:
         from tcpdoctor.answers.rule import look_at_rule
-        from tcpdoctor.report.rule_text import rule_page
+        from tcpdoctor.report.rules_text import rule_page
 
         ask(partial(look_at_rule, word), partial(rule_page, long=long), output, takes=1.0)

@@ -9,7 +9,7 @@ from tcpdoctor.cli.everywhere import ask
 from tcpdoctor.cli.options import FROM, NETNS, WINDOW, recording_from, refuse_bad_window
 from tcpdoctor.cli.output import COLOR, FORMAT, JSON, NO_PAGER, OUTPUT, Output, emit, format_of
 from tcpdoctor.facts.subject import Scope
-from tcpdoctor.report.facts_text import facts_page
+from tcpdoctor.report.rules_text import facts_page
 
 
 def facts(

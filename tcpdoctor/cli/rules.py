@@ -20,7 +20,7 @@ from tcpdoctor.cli.output import (
     format_of,
     say,
 )
-from tcpdoctor.report.rule_text import rule_lint_page, rule_list_page, rule_page, rule_sarif, rule_tests_page
+from tcpdoctor.report.rules_text import rule_lint_page, rule_list_page, rule_page, rule_sarif, rule_tests_page
 
 COMPLAINTS = 1
 """Exit code of `lint` and `test` where there is something to correct."""

@@ -3,11 +3,13 @@
 import sys
 from contextlib import nullcontext
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcpdoctor.answers.socket import sort_value
+from tcpdoctor.answers.record import host_of, utc
+from tcpdoctor.answers.socket import COLUMNS, SocketsDocument, sort_value, told_socket
 from tcpdoctor.answers.sockets import Order, call_sockets, look_for_sockets, parse_peer
 from tcpdoctor.cli.everywhere import ask, ask_everywhere
 from tcpdoctor.cli.options import FROM, NETNS, source_from, takes
@@ -25,13 +27,15 @@ from tcpdoctor.cli.output import (
 from tcpdoctor.cli.waiting import ends_with_what_is_known, said_to_take, was_cut_short
 from tcpdoctor.kernel.text import is_whole
 from tcpdoctor.named_tuples import NamedTuple
-from tcpdoctor.report.sockets_json import COLUMNS, sockets_json_parts, sockets_roll_parts
+from tcpdoctor.report.document import Late, Written, as_json, document_lines, json_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from tcpdoctor.answers.socket import UdpSockets
-    from tcpdoctor.answers.sockets import SocketRoll, Sockets
+    from tcpdoctor.answers.sockets import Entry, SocketRoll, Sockets
+    from tcpdoctor.kernel.reading import JsonValue
+    from tcpdoctor.recordings.source import Source
     from tcpdoctor.report.page import Block
     from tcpdoctor.report.style import Style
 
@@ -185,13 +189,49 @@ def _print_json(
     chosen = asked.limit is not None or name is not None or asked.older is not None or asked.options
     look = partial(_look, asked, sort, asked.limit)
     if target.everywhere:
-        ask_everywhere(look, page, target, encoded=lambda answer: "".join(sockets_json_parts(answer)))
+        ask_everywhere(look, page, target, encoded=lambda answer: "".join(sockets_parts(answer)))
     elif sort == "age" and not chosen and target.source is None:
         _tell_each(
             lambda: call_sockets(_states(asked), asked.port, asked.peer_port, number, asked.peer), target
         )
     else:
-        emit_parts(sockets_json_parts(look(), target.source), target)
+        emit_parts(sockets_parts(look(), target.source), target)
+
+
+def sockets_parts(answer: "Sockets", source: "Source | None" = None) -> "Iterator[str]":
+    """Yield the JSON of sockets piece by piece, each socket on a line of its own.
+
+    A hundred thousand are never held at once. `source` names the recordings that were read.
+    """
+    known = SocketsDocument(
+        "tcpdoctor.sockets/1",
+        host_of(answer.host),
+        utc(answer.taken_at),
+        answer.survey.total,
+        answer.survey.missing,
+        (),
+    )
+    document: dict[str, JsonValue | Written | Late] = {**as_json(known)}
+    del document["sockets"]
+    if source is not None:
+        document["recording"] = as_json(source)
+    document["sockets"] = _written(answer.entries, options=answer.options)
+    return chain(document_lines(document), "\n")
+
+
+def roll_parts(answer: "SocketRoll") -> "Iterator[str]":
+    """Yield the same of sockets that are told as they come: how many they were stands behind them."""
+    known = SocketsDocument("tcpdoctor.sockets/1", host_of(answer.host), utc(answer.taken_at), 0, {}, ())
+    document: dict[str, JsonValue | Written | Late] = {**as_json(known)}
+    del document["total"], document["missing"]
+    document["sockets"] = _written(answer.entries(), options=False)
+    document["total"] = Late(lambda: answer.roll.total)
+    document["missing"] = Late(lambda: dict(answer.roll.missing))
+    return chain(document_lines(document), "\n")
+
+
+def _written(entries: "Iterable[Entry]", *, options: bool) -> Written:
+    return Written(lambda: (json_line(told_socket(entry, options=options)) for entry in entries))
 
 
 def _tell_each(call: "Callable[[], SocketRoll]", target: Output) -> None:
@@ -206,7 +246,7 @@ def _tell_each(call: "Callable[[], SocketRoll]", target: Output) -> None:
             roll = call()
         # on one terminal how far it is would stand among the sockets
         with nullcontext() if in_part and sys.stdout.isatty() else said_to_take(0.0):
-            emit_parts(sockets_roll_parts(roll), target)
+            emit_parts(roll_parts(roll), target)
     if in_part and was_cut_short():
         raise typer.Exit(UNKNOWN)
 

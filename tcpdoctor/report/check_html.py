@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tcpdoctor.answers.ages import AgeStep, StateAges, ages_in, ports_usable
+from tcpdoctor.answers.ages import AgeStep, Measured, StateAges
 from tcpdoctor.answers.check import (
     Check,
     Checks,
@@ -16,14 +16,13 @@ from tcpdoctor.answers.check import (
     untold_by_rule,
     verdict_of_all,
 )
-from tcpdoctor.answers.record import utc
 from tcpdoctor.answers.states import StateReadings, state_readings
 from tcpdoctor.diagnosis.finding import Finding, Severity
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Census, Held, Samples
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.report.check_text import namespace_words, style_there, verdict_sentence, verdicts_counted
+from tcpdoctor.report.check_text import opening, rules_checked, style_there, verdicts_counted
 from tcpdoctor.report.finding_page import (
     Alike,
     grouped,
@@ -32,7 +31,7 @@ from tcpdoctor.report.finding_page import (
     sources,
     unanswered_by_reason,
 )
-from tcpdoctor.report.host import plural, samples_words, source_words
+from tcpdoctor.report.host import plural
 from tcpdoctor.report.page import Block, Prose, Table
 from tcpdoctor.report.page_html import GROUPS, bar, html_page, name_of, page_html, pill, section, text
 from tcpdoctor.report.style import PLAIN
@@ -73,9 +72,7 @@ def _part(check: Check, name: str, only: Sequence[Finding] | None = None, *, ope
 
 
 def _hero(check: Check, groups: Sequence[Alike], within: str = "") -> str:
-    snapshot, verdict = check.samples.after, status(check)
-    looked = samples_words(check.window)
-    said = verdict_sentence(check, verdict)
+    told = opening(check)
     rows = "".join(
         f"<li>{pill(alike.shown[0].severity)}"
         f'<a href="#{_anchor(alike.shown[0], within)}">{text(alike.shown[0].title)} '
@@ -83,15 +80,14 @@ def _hero(check: Check, groups: Sequence[Alike], within: str = "") -> str:
         for alike in groups
     )
     place = f' id="{within}"' if within else ""
-    name = f"<h2>{text(check.place.label)}</h2>" if check.place else f"<h1>{text(snapshot.host)}</h1>"
-    read = "" if check.source is None else f'<p class="meta">{text(source_words(check.source))}</p>'
+    name = f"<h2>{text(check.place.label)}</h2>" if check.place else f"<h1>{text(told.host)}</h1>"
+    read = f'<p class="meta">{text(told.read)}</p>' if told.read else ""
     contents = f'<ul class="toc" aria-label="Findings">{rows}</ul>' if rows else ""
     return (
-        f'<header class="hero is-{verdict}"{place}><div class="line">'
-        f'<span class="pill">{verdict.upper()}</span>{name}</div>'
-        f'<p class="said">{text(said[:1].upper() + said[1:])}.</p>'
-        f'<p class="meta">{utc(snapshot.taken_at)}, {looked}, Linux {text(snapshot.kernel)}, '
-        f"network namespace {text(namespace_words(check))}</p>{read}{_tiles(check)}{contents}</header>\n"
+        f'<header class="hero is-{told.verdict}"{place}><div class="line">'
+        f'<span class="pill">{told.verdict.upper()}</span>{name}</div>'
+        f'<p class="said">{text(told.said[:1].upper() + told.said[1:])}.</p>'
+        f'<p class="meta">{text(told.circumstances)}</p>{read}{_tiles(check)}{contents}</header>\n'
     )
 
 
@@ -142,12 +138,15 @@ def _tiles(check: Check) -> str:
 def _pictures(check: Check) -> list[str]:
     samples = check.samples
     readings = state_readings(samples.after.census)
-    ages = "".join(ages_section(samples, state, note) for state, note in CHARTED)
+    measured = check.measured or Measured()
+    ages = "".join(
+        ages_section(measured.ages[state], state, note) for state, note in CHARTED if state in measured.ages
+    )
     note = "Each box is a state, with its sockets here and what they wait for. Marked states have a finding."
     return [
         section("The TCP state machine, here and now", machine_svg(readings, check.diagnosis.findings), note),
         f'<div class="pair">{ages}</div>',
-        ports_section(samples),
+        ports_section(samples.after.census, measured.usable_ports),
         processes_section(samples),
     ]
 
@@ -172,7 +171,7 @@ def _plan(check: Check) -> str:
 def _unanswered(check: Check) -> str:
     diagnosis = check.diagnosis
     reasons = unanswered_by_reason(diagnosis.unchecked)
-    title = f"{checked(diagnosis)} of {plural(diagnosis.rules, 'rule')} checked"
+    title = f"{rules_checked(diagnosis)} checked"
     if not reasons:
         return section(title, '<p class="empty">Every rule was answered.</p>')
     rows = "".join(
@@ -247,10 +246,9 @@ def _legend_row(state: TcpState, readings: StateReadings) -> str:
     )
 
 
-def ages_section(samples: Samples, state: TcpState, note: str) -> str:
+def ages_section(ages: Reading[StateAges], state: TcpState, note: str) -> str:
     """Return how many sockets of a state have been there for how long, at least."""
     title = f"How long in {name_of(state)}"
-    ages = ages_in(samples, state)
     if isinstance(ages, Missing):
         return section(title, f'<p class="empty">Not known: {text(ages.reason)}.</p>', note)
     if not ages.known:
@@ -325,16 +323,15 @@ def _process_table(held: Mapping[str, Mapping[TcpState, int]]) -> str:
     return page_html(blocks)
 
 
-def ports_section(samples: Samples) -> str:
+def ports_section(census: Reading[Census], usable: int | None) -> str:
     """Return how many of the ephemeral ports towards each of the busiest destinations are taken."""
     title = "Local ports used per destination"
     note = "Ports run out towards one destination at a time: each (source, address, port) has them all."
-    census = samples.after.census
     if isinstance(census, Missing):
         return section(title, f'<p class="empty">Not known: {text(census.reason)}.</p>', note)
     if not census.by_destination:
         return section(title, '<p class="empty">No connection goes out from an ephemeral port.</p>', note)
-    return section(title, _port_table(census, ports_usable(samples)), note)
+    return section(title, _port_table(census, usable), note)
 
 
 def _port_table(census: Census, usable: int | None) -> str:

@@ -5,19 +5,16 @@ from collections.abc import Sequence
 from tcpdoctor.answers.check import (
     Check,
     Checks,
-    checked,
     list_rows,
     loud_findings,
-    status,
     untold_by_rule,
     verdict_of_all,
 )
-from tcpdoctor.answers.record import utc
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Finding
-from tcpdoctor.report.check_text import namespace_words, style_there, verdict_sentence, verdicts_counted
+from tcpdoctor.report.check_text import opening, rules_checked, style_there, verdicts_counted
 from tcpdoctor.report.finding_page import Alike, grouped, more_words, pages_of, unanswered_by_reason
-from tcpdoctor.report.host import plural, samples_words, source_words, states_sentence
+from tcpdoctor.report.host import states_sentence
 from tcpdoctor.report.page_markdown import code, escaped, page_markdown
 from tcpdoctor.report.style import PLAIN
 
@@ -32,14 +29,10 @@ def check_markdown(check: Check, only: Sequence[Finding] | None = None) -> str:
 
 
 def _head(check: Check) -> list[str]:
-    snapshot = check.samples.after
-    verdict = status(check)
-    looked = samples_words(check.window)
-    said = f"{snapshot.host}: {verdict_sentence(check, verdict)}"
-    where = f"Linux {snapshot.kernel}, network namespace {namespace_words(check)}, tcpdoctor {check.version}"
-    read = [] if check.source is None else [escaped(source_words(check.source))]
-    head = f"{utc(snapshot.taken_at)}, {looked}, {escaped(where)}"
-    return [f"# {verdict.upper()}: {escaped(said)}", head, *read]
+    told = opening(check)
+    where = f"{told.circumstances}, tcpdoctor {check.version}"
+    read = [escaped(told.read)] if told.read else []
+    return [f"# {told.verdict.upper()}: {escaped(f'{told.host}: {told.said}')}", escaped(where), *read]
 
 
 def _alike(alike: Alike, check: Check) -> str:
@@ -51,7 +44,7 @@ def _alike(alike: Alike, check: Check) -> str:
 def _tail(check: Check) -> list[str]:
     diagnosis = check.diagnosis
     parts = ["## What was looked at", escaped(states_sentence(state_readings(check.samples.after.census)))]
-    parts.append(f"{checked(diagnosis)} of {plural(diagnosis.rules, 'rule')} checked.")
+    parts.append(f"{rules_checked(diagnosis)} checked.")
     reasons = unanswered_by_reason(diagnosis.unchecked)
     if reasons:
         parts.append("No full answer from:")

@@ -9,7 +9,7 @@ quotes become typographic ones, because a notification command may put the text 
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tcpdoctor.answers.check import (
     Check,
@@ -17,7 +17,6 @@ from tcpdoctor.answers.check import (
     checked,
     exit_code,
     exit_code_of_all,
-    measures_of,
     unjudged,
     untold_by_rule,
 )
@@ -42,7 +41,7 @@ _STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 def check_nagios(check: Check) -> str:
     """Return what a plugin prints; its first word is that of the exit code."""
     lines = [f"{_headline(check)} | {' '.join(_state_data(check))}", *_details(check)]
-    rules = [_datum(measure) for measure in measures_of(check)]
+    rules = [_datum(measure) for measure in _measures(check)]
     if rules:
         lines[-1] += f" | {' '.join(rules)}"
     return "\n".join(lines) + "\n"
@@ -74,7 +73,7 @@ def checks_nagios(checks: Checks) -> str:
         if exit_code(check):
             details += [f"  {line}" for line in _details(check)]
         data += _state_data(check, f"{label}/")
-        data += [_datum(measure, f"{label}/") for measure in measures_of(check)]
+        data += [_datum(measure, f"{label}/") for measure in _measures(check)]
     details += [f"{plain(one.place.label)}: TCPDOCTOR UNKNOWN - {plain(one.reason)}" for one in checks.unseen]
     if checks.checks:
         first += f" | {' '.join(_sums(checks))}"
@@ -192,6 +191,10 @@ def _detail(finding: Finding) -> str:
 
 
 # performance data
+
+
+def _measures(check: Check) -> Sequence[Measure]:
+    return () if check.measured is None else check.measured.rules
 
 
 def _datum(measure: Measure, before: str = "") -> str:

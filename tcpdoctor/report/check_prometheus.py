@@ -11,8 +11,8 @@ from heapq import nsmallest
 from operator import itemgetter
 from typing import NamedTuple
 
-from tcpdoctor.answers.ages import oldest_ages
-from tcpdoctor.answers.check import Check, Checks, destinations_left, measures_of, unchecked_rules
+from tcpdoctor.answers.ages import Measured
+from tcpdoctor.answers.check import Check, Checks, unchecked_rules
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.rule import Rule
@@ -74,6 +74,7 @@ def _namespace_of(check: Check) -> str:
 def _families(check: Check, namespace: str) -> Iterator[Family]:
     snapshot, diagnosis = check.samples.after, check.diagnosis
     here = {"namespace": namespace}
+    measured = check.measured or Measured()
     inapplicable = {rule.rule for rule in diagnosis.unchecked if not rule.applies}
     yield Family(
         "tcpdoctor_finding_active",
@@ -90,12 +91,12 @@ def _families(check: Check, namespace: str) -> Iterator[Family]:
     yield Family(
         "tcpdoctor_oldest_seconds",
         "Seconds that the oldest socket has been in this state, at least; absent if there is none.",
-        [({"state": state.key} | here, age) for state, age in oldest_ages(check.samples).items()],
+        [({"state": state.key} | here, age) for state, age in measured.oldest.items()],
     )
     yield Family(
         _LEFT,
         "Ports that connect() can still choose from towards this destination, at least; the fewest only.",
-        [({"destination": one.endpoint} | here, one.number) for one in destinations_left(check)],
+        [({"destination": one.endpoint} | here, one.number) for one in measured.destinations],
     )
     yield Family("tcpdoctor_rules", "Rules in force.", [(here, diagnosis.rules)])
     yield Family(
@@ -113,10 +114,11 @@ def _families(check: Check, namespace: str) -> Iterator[Family]:
 
 def _about_the_rules(check: Check, here: Labels) -> Iterator[Family]:
     """How near each rule is to its next finding; a value that is not known, or a switch, has no sample."""
+    measured = check.measured or Measured()
     limited = {rule.id for rule in check.rules if rule.measure_limits}
     known = [
         measure
-        for measure in measures_of(check)
+        for measure in measured.rules
         if measure.rule in limited and not isinstance(measure.value, Missing)
     ]
     yield Family(

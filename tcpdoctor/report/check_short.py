@@ -7,7 +7,7 @@ view when the prompt is back is the worst of them. Everything else is one comman
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from tcpdoctor.answers.check import Check, Checks, checked, list_rows, loud_findings, status, verdict_of_all
+from tcpdoctor.answers.check import Check, Checks, list_rows, loud_findings, status, verdict_of_all
 from tcpdoctor.answers.record import utc
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Fix, Severity, Untold
@@ -19,6 +19,7 @@ from tcpdoctor.report.check_text import (
     blindness,
     check_text,
     finding_texts,
+    rules_checked,
     style_there,
     too_early_lines,
     unchecked_lines,
@@ -226,7 +227,7 @@ def _unanswered(diagnosis: Diagnosis, style: Style, indent: str = "") -> list[st
     reasons = {rule.rule: rule.reason for rule in diagnosis.unchecked if rule.applies}
     if not reasons:
         return []
-    said = f"{indent} {checked(diagnosis)} of {plural(diagnosis.rules, 'rule')} answered; {len(reasons)} not"
+    said = f"{indent} {rules_checked(diagnosis)} answered; {len(reasons)} not"
     reason, end = Counter(reasons.values()).most_common(1)[0][0], "): --unanswered"
     room = style.width - len(said) - len(" (") - len(end)
     if room < _SHORTEST_REASON:
@@ -245,7 +246,7 @@ def _nothing(check: Check, style: Style) -> list[str]:
     sockets = "sockets unknown" if unknown else "  ".join(counted) or "no TCP socket"
     unanswered = _unanswered(check.diagnosis, style, "   ")
     if not unanswered:
-        answered = f"{checked(check.diagnosis)} of {plural(check.diagnosis.rules, 'rule')} answered"
+        answered = f"{rules_checked(check.diagnosis)} answered"
         sockets += f"    {answered.replace(' ', NO_BREAK)}"
     lines = [style.wrap(sockets, "    ")]
     lines += [*unjudged_lines(check, style, "    "), *too_early_lines(check, style, "    "), *unanswered]
@@ -272,7 +273,7 @@ def _hints(style: Style) -> list[str]:
 def unanswered_text(check: Check, style: Style) -> str:
     """Return the rules that could not be answered, by reason; those that do not apply here come last."""
     diagnosis = check.diagnosis
-    said = f"{checked(diagnosis)} of {plural(diagnosis.rules, 'rule')} answered"
+    said = f"{rules_checked(diagnosis)} answered"
     if not diagnosis.unchecked:
         return style.told("", f"{said}.") + "\n"
     lines = [style.bold(f"{said}; not answered:"), *unchecked_lines(diagnosis.unchecked, style)]

@@ -18,6 +18,7 @@ from tcpdoctor.answers.record import utc
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Severity, Unchecked
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.finding_page import (
     early_words,
     finding_page,
@@ -148,16 +149,43 @@ def unchecked_lines(unchecked: Iterable[Unchecked], style: Style) -> list[str]:
     return lines
 
 
+class Opening(NamedTuple):
+    """What stands above the findings wherever all is told: in text, Markdown and HTML."""
+
+    verdict: str
+    host: str
+    said: str
+    """What was found, in half a sentence."""
+    circumstances: str
+    """When and where was looked, and how often."""
+    read: str
+    """The recordings that were read; empty: it was a look at this host."""
+
+
+def opening(check: Check) -> Opening:
+    """Return what is said above the findings."""
+    snapshot, verdict = check.samples.after, status(check)
+    where = f"Linux {snapshot.kernel}, network namespace {_namespace_words(check)}"
+    return Opening(
+        verdict,
+        snapshot.host,
+        verdict_sentence(check, verdict),
+        f"{utc(snapshot.taken_at)}, {samples_words(check.window)}, {where}",
+        "" if check.source is None else source_words(check.source),
+    )
+
+
 def _header(check: Check, style: Style) -> str:
-    snapshot = check.samples.after
-    verdict = status(check)
-    looked = samples_words(check.window)
-    word = verdict.upper()
-    found = f"{style.severity(verdict, word)}: {snapshot.host}: {verdict_sentence(check, verdict)}"
-    where = f"network namespace {namespace_words(check)}"
-    circumstances = f"{utc(snapshot.taken_at)}, {looked}, Linux {snapshot.kernel}, {where}"
-    read = "" if check.source is None else "\n" + style.wrap(source_words(check.source))
-    return f"{style.told(verdict, style.wrap(found))}\n{style.told('', style.wrap(circumstances) + read)}"
+    told = opening(check)
+    found = f"{style.severity(told.verdict, told.verdict.upper())}: {told.host}: {told.said}"
+    read = f"\n{style.wrap(told.read)}" if told.read else ""
+    where = style.told("", style.wrap(told.circumstances) + read)
+    return f"{style.told(told.verdict, style.wrap(found))}\n{where}"
+
+
+def rules_checked(diagnosis: Diagnosis) -> str:
+    """Say how many rules gave a full answer: ``17 of 20 rules``."""
+    return f"{checked(diagnosis)} of {plural(diagnosis.rules, 'rule')}"
 
 
 def verdict_sentence(check: Check, verdict: str) -> str:
@@ -193,10 +221,7 @@ def unjudged_lines(check: Check, style: Style, indent: str) -> list[str]:
 
 def too_early_lines(check: Check, style: Style, indent: str) -> list[str]:
     """Return for each leak that only its age hides how long to wait before it can be told."""
-    from tcpdoctor.answers.ages import too_early  # a host with few closing sockets is not asked
-
-    found = too_early(check.diagnosis, check.samples, check.rules)
-    return [style.wrap(early_words(one), f"{indent}  ", indent) for one in found]
+    return [style.wrap(early_words(one), f"{indent}  ", indent) for one in check.early]
 
 
 def _but_unanswered(diagnosis: Diagnosis, joined: str) -> str:
@@ -213,7 +238,7 @@ def verdicts_counted(checks: Checks) -> str:
     )
 
 
-def namespace_words(check: Check) -> str:
+def _namespace_words(check: Check) -> str:
     """Say which network namespace it was: ``4026532177 (blue), not the host's own``."""
     snapshot = check.samples.after
     name = f" ({snapshot.namespace_name})" if snapshot.namespace_name else ""
@@ -240,6 +265,6 @@ def _tail(check: Check, style: Style) -> str:
         every = {0: "There was no rule to check: all are switched off.", 1: "Checked the one rule in force."}
         lines.append(every.get(diagnosis.rules, f"Checked all {diagnosis.rules} rules."))
         return "\n".join(lines)
-    answered = f"Checked {checked(diagnosis)} of {plural(diagnosis.rules, 'rule')}."
+    answered = f"Checked {rules_checked(diagnosis)}."
     lines.append(style.wrap(f"{answered} No full answer from {plural(skipped, 'rule')}:"))
     return "\n".join(lines + unchecked_lines(diagnosis.unchecked, style))

@@ -126,18 +126,15 @@ def _signed(number: int) -> str:
     return f"{number:+,}" if number else "0"
 
 
+def _from_to(before: Reading[int], after: Reading[int]) -> tuple[str, str, str]:
+    return _number(before), _number(after), _change(before, after)
+
+
 def _processes(answer: DiffAnswer) -> list[Block]:
     if isinstance(answer.processes, Missing):
         return [Section("By process", (Prose(f"Not known: {answer.processes.reason}."),))]
     rows = tuple(
-        (
-            each.process,
-            each.state,
-            _number(each.before),
-            _number(each.after),
-            _change(each.before, each.after),
-        )
-        for each in answer.processes[:_MOST]
+        (each.process, each.state, *_from_to(each.before, each.after)) for each in answer.processes[:_MOST]
     )
     heads = ("PROCESS", "STATE", "BEFORE", "AFTER", "CHANGE")
     return [_table("By process", heads, rows, len(answer.processes))] if rows else []
@@ -151,13 +148,7 @@ def _destinations(answer: DiffAnswer) -> list[Block]:
     if not answer.destinations:
         return []
     rows = tuple(
-        (
-            each.destination,
-            each.source,
-            _number(each.before),
-            _number(each.after),
-            _change(each.before, each.after),
-        )
+        (each.destination, each.source, *_from_to(each.before, each.after))
         for each in answer.destinations[:_MOST]
     )
     heads = ("DESTINATION", "FROM", "BEFORE", "AFTER", "CHANGE")

@@ -313,10 +313,15 @@ class Written:
         return iter(self._rows())
 
 
-def document_lines(document: Mapping[str, JsonValue | Written]) -> Iterator[str]:
-    """Yield the text of an object, as ``json.dumps`` with an indent of 1 but for long lists of objects.
+class Late:
+    """A value that is known only once all that stands above it has been written."""
 
-    One that is written already has an object at least.
+    def __init__(self, value: Callable[[], JsonValue]) -> None:
+        self.value = value
+
+
+def document_lines(document: Mapping[str, JsonValue | Written | Late]) -> Iterator[str]:
+    """Yield the text of an object, as ``json.dumps`` with an indent of 1 but for long lists of objects.
 
     Raises:
         ValueError: It holds NaN or an infinite number, which JSON has not.
@@ -338,7 +343,9 @@ def _parts(value: Any, line: str, encode: Any) -> Iterator[str]:
         for row in value:
             yield before + row
             before = "," + inner
-        yield line + "]"
+        yield "[]" if before.startswith("[") else line + "]"
+    elif isinstance(value, Late):
+        yield from _parts(value.value(), line, encode)
     elif isinstance(value, list | tuple) and value:
         whole = len(value) > LONG and isinstance(value[0], dict)
         before = "[" + inner

@@ -8,7 +8,19 @@ from tcpdoctor.answers.planned import PlannedAdvice, PlannedChange, write_comman
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.finding_page import change_blocks, change_lines, change_words, value_words
 from tcpdoctor.report.host import plural
-from tcpdoctor.report.page import LABEL, Block, Command, Fields, Item, Items, Prose, Section, Verdict, typed
+from tcpdoctor.report.page import (
+    LABEL,
+    Block,
+    Command,
+    Fields,
+    Item,
+    Items,
+    Prose,
+    Row,
+    Section,
+    Verdict,
+    typed,
+)
 from tcpdoctor.report.style import Style
 
 _STATES = {
@@ -128,7 +140,7 @@ NO_FILE = "They end with this boot, or with their network namespace: nothing is 
 
 def _ending(answer: FixAnswer, style: Style, words: FixWords) -> list[Block]:
     """How it is done, and undone."""
-    rows: list[tuple[str, str]] = []
+    rows: list[Row] = []
     planned, kept = (bool(answer.changes) and answer.state == state for state in ("planned", "kept"))
     for_now = planned and all(_would_not_last(change, answer) for change in answer.changes)
     if planned:

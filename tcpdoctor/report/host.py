@@ -10,12 +10,7 @@ from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.recordings.source import Source
 
 if TYPE_CHECKING:  # `states` has no findings and need not import what they consist of
-    from tcpdoctor.diagnosis.finding import JsonValue
-
-
-def host_json(host: str, kernel: str, namespace: int, namespace_name: str | None) -> dict[str, JsonValue]:
-    """Return the ``host`` object of the JSON contract."""
-    return {"name": host, "kernel": kernel, "namespace": str(namespace), "namespace_name": namespace_name}
+    pass
 
 
 def where_words(kernel: str, namespace: int | str, namespace_name: str | None) -> str:

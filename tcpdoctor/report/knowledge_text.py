@@ -26,8 +26,11 @@ from tcpdoctor.report.page import (
     Command,
     Fields,
     Item,
+    Lines,
+    OneOf,
     Picture,
     Prose,
+    Row,
     Section,
     Title,
     as_far_as,
@@ -73,7 +76,9 @@ def _short_state(answer: StateAnswer, style: Style) -> list[Block]:
 def _long_state(answer: StateAnswer, style: Style) -> list[Block]:
     picture = Picture("\n".join(answer.diagram), f"[[{answer.name}]]")
     ways = (("In", answer.enter), ("Out", answer.leave))
-    rows = [("" if place else label, f"- {way}") for label, each in ways for place, way in enumerate(each)]
+    rows: list[Row] = [
+        ("" if place else label, OneOf(way)) for label, each in ways for place, way in enumerate(each)
+    ]
     ends = (*_deadlines(answer), Prose(answer.ends.owned, apart=True), Prose(answer.ends.orphan or ""))
     return [
         Title(_state_headline(answer)),
@@ -186,10 +191,7 @@ def _short_option(answer: OptionAnswer) -> list[Block]:
         *(("but", as_far_as(answer.beware, 150)) for _ in [0] if answer.beware),
         *(("not", as_far_as(f'"{one.claim}": {one.truth}', 150)) for one in answer.mistaken_for[:1]),
         *labelled("sets", [as_far_as(text, 150) for text in _who(answer)[:1]]),
-        *(
-            (name[:2].lower(), text if text.startswith("    ") else as_far_as(text, 150))
-            for name, text in code
-        ),
+        *((name[:2].lower(), as_far_as(text, 150) if isinstance(text, str) else text) for name, text in code),
     ]
     more = "who sets it by itself, and how it is set in eight languages and servers"
     return short_form(_option_headline(answer), answer.does, rows, more)
@@ -361,14 +363,14 @@ def show_option(value: OptionValue | JsonValue, unit: str | None) -> str:
 _UNITS = {"second": "s", "millisecond": "ms", "microsecond": "us", "byte": "bytes"}
 
 
-def _code(answer: OptionAnswer, key: str, name: str) -> tuple[str, str]:
+def _code(answer: OptionAnswer, key: str, name: str) -> tuple[str, str | Lines]:
     """Code keeps its lines, whatever their width; a sentence (where it cannot be set) is wrapped."""
     lines = answer.code[key].strip("\n").expandtabs(2).splitlines()
     if key in answer.said:
         return name, lines[0]
     if name == "C":
         lines = [line for line in lines if not line.startswith("#include")]
-    return name, "\n".join(f"    {line}" for line in lines)
+    return name, Lines(tuple(lines))
 
 
 _SHOWN = 3

@@ -109,13 +109,27 @@ class Found(NamedTuple):
     command: str = ""
 
 
+class Lines(NamedTuple):
+    """What keeps its lines, whatever their width: commands, code."""
+
+    lines: tuple[str, ...]
+
+
+class OneOf(NamedTuple):
+    """One of several that stand below each other, with a dash before it."""
+
+    text: str
+
+
+Said: TypeAlias = "str | Lines | OneOf"
+Row: TypeAlias = tuple[str, Said]
+"""A label, and what it stands for."""
+
+
 class Fields(NamedTuple):
-    """Short labels, each with what it stands for; an empty label goes on with the one above.
+    """Short labels, each with what it stands for; an empty label goes on with the one above."""
 
-    A text that begins with a dash is one of several; one whose lines begin with four spaces is code.
-    """
-
-    rows: tuple[tuple[str, str], ...]
+    rows: tuple[Row, ...]
     room: int = 0
     """Columns that the labels have; 0: as many as the longest needs."""
     faint: bool = False
@@ -321,14 +335,16 @@ def _fields(block: Fields, style: Style, margin: str) -> list[str]:
     beside = 2 * (len(margin) + room) <= style.width
     indent = margin + " " * (room if beside else 2)
     lines: list[str] = []
-    for label, text in block.rows:
+    for label, said in block.rows:
         lead = f"{margin}{label:<{room}}" if beside else indent
         lines += [style.wrap(label, margin)] if label and not beside else []
-        if text.startswith("    "):
-            code = [f"{indent}{line[4:]}".rstrip() for line in text.splitlines()]
-            lines += [lead + code[0][len(indent) :], *code[1:]]
-        else:
-            lines.append(style.wrap(text, indent + ("  " if text.startswith("- ") else ""), lead))
+        match said:
+            case Lines((first, *others)):
+                lines += [f"{lead}{first}".rstrip(), *(f"{indent}{line}".rstrip() for line in others)]
+            case OneOf(text):
+                lines.append(style.wrap(f"- {text}", f"{indent}  ", lead))
+            case str():
+                lines.append(style.wrap(said, indent, lead))
     return [style.dim(line) for line in lines] if block.faint else lines
 
 
@@ -438,7 +454,7 @@ _ENDS = re.compile(r"(?<=[.;!]) (?=[A-Z0-9\"`-])")
 """Between two sentences."""
 
 
-def short_form(title: str, means: str, rows: Iterable[tuple[str, str]], more: str) -> list[Block]:
+def short_form(title: str, means: str, rows: Iterable[Row], more: str) -> list[Block]:
     """Return the page: a title, what the thing is, labelled lines, and what `--long` tells besides."""
     return [
         Title(title),
@@ -447,16 +463,15 @@ def short_form(title: str, means: str, rows: Iterable[tuple[str, str]], more: st
     ]
 
 
-def labelled(label: str, texts: Iterable[str]) -> list[tuple[str, str]]:
+def labelled(label: str, texts: Iterable[Said]) -> list[Row]:
     """Return texts as rows, the label before the first of them."""
     return [("" if place else label, text) for place, text in enumerate(texts)]
 
 
-def typed(commands: Iterable[str], style: Style) -> str:
+def typed(commands: Iterable[str], style: Style) -> Lines:
     """Return commands as a row that keeps its lines; a long one goes on below, its comment stands above."""
     beside = style._replace(width=style.width - LABEL - 1, color=False)
-    lines = (line for command in commands for line in beside.command(command).splitlines())
-    return "\n".join(f"    {line}" for line in lines)
+    return Lines(tuple(line for command in commands for line in beside.command(command).splitlines()))
 
 
 def as_far_as(text: str, columns: int) -> str:

@@ -19,9 +19,11 @@ from tcpdoctor.report.page import (
     Inset,
     Item,
     Items,
+    Lines,
     More,
     Picture,
     Prose,
+    Said,
     Section,
     Table,
     Title,
@@ -354,12 +356,10 @@ def _fields(block: Fields) -> str:
     return f"<dl>{rows}</dl>" if rows else ""
 
 
-def _told(said: str) -> str:
-    return (
-        _typed(line[4:] for line in said.splitlines())
-        if said.startswith("    ")
-        else text(said.removeprefix("- "))
-    )
+def _told(said: Said) -> str:
+    if isinstance(said, Lines):
+        return _typed(said.lines)
+    return text(said if isinstance(said, str) else said.text)
 
 
 def _table(block: Table) -> str:

@@ -16,9 +16,11 @@ from tcpdoctor.report.page import (
     Inset,
     Item,
     Items,
+    Lines,
     More,
     Picture,
     Prose,
+    Said,
     Section,
     Table,
     Title,
@@ -97,25 +99,27 @@ def _found(block: Found) -> list[str]:
 
 
 def _fields(block: Fields) -> list[str]:
-    if any(text.startswith("    ") for _, text in block.rows):
-        return [part for label, text in block.rows for part in _coded(label, text)]
-    return [
-        "\n".join(
-            f"- {f'*{escaped(label)}:* ' if label else ''}{escaped(_one(text))}" for label, text in block.rows
-        )
-    ]
+    if any(isinstance(said, Lines) for _, said in block.rows):
+        return [part for label, said in block.rows for part in _coded(label, said)]
+    return ["\n".join(f"- {_led(label)}{_told(said)}" for label, said in block.rows)]
 
 
-def _one(text: str) -> str:
-    """One of several stands on a line of its own anyway."""
-    return text.removeprefix("- ")
+def _led(label: str) -> str:
+    return f"*{escaped(label)}:* " if label else ""
 
 
-def _coded(label: str, text: str) -> list[str]:
+def _told(said: Said) -> str:
+    """In a line; one of several stands on a line of its own anyway."""
+    if isinstance(said, Lines):
+        return code(" ".join(said.lines))
+    return escaped(said if isinstance(said, str) else said.text)
+
+
+def _coded(label: str, said: Said) -> list[str]:
     """Code keeps its lines; in place of it a sentence may say that there is none."""
-    if not text.startswith("    "):
-        return [f"*{escaped(label)}:* {escaped(text)}"]
-    return [f"*{escaped(label)}:*", fenced("\n".join(line[4:] for line in text.splitlines()), "")]
+    if isinstance(said, Lines):
+        return [*([_led(label).rstrip()] if label else []), fenced("\n".join(said.lines), "")]
+    return [f"{_led(label)}{_told(said)}"]
 
 
 def _table(block: Table) -> list[str]:

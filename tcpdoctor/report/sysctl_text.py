@@ -12,6 +12,7 @@ from tcpdoctor.report.page import (
     Inset,
     Item,
     Prose,
+    Said,
     Section,
     Table,
     Title,
@@ -87,7 +88,7 @@ def _short(answer: SysctlAnswer, style: Style) -> list[Block]:
     return short_form(_headline(answer), as_far_as(answer.meaning, 240), rows, more)
 
 
-def _to_do(answer: SysctlAnswer, style: Style) -> list[str]:
+def _to_do(answer: SysctlAnswer, style: Style) -> list[Said]:
     """Nothing where the default runs; else the way back, which no rule may ask for."""
     if not answer.exists or isinstance(answer.printed, Missing) or isinstance(answer.is_default, Missing):
         return []

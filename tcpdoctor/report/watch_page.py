@@ -17,11 +17,10 @@ from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.value import SECOND, show
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.report.cells import drawable
+from tcpdoctor.report.cells import count_cell, drawable, growth_cell, rate_cell, sparkline, until_cell
 from tcpdoctor.report.check_text import finding_text
 from tcpdoctor.report.host import clock
 from tcpdoctor.report.style import PLAIN, Style
-from tcpdoctor.report.watch_frame import count_cell, growth_cell, rate_cell, sparkline, until_cell
 
 _NARROWEST = 40
 

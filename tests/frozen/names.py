@@ -9,6 +9,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tcpdoctor.answers.check import with_measures
 from tcpdoctor.answers.rules import shipped_texts
 from tcpdoctor.cli import output
 from tcpdoctor.cli.app import COMMANDS, build_command
@@ -62,7 +63,8 @@ def _metric_names() -> set[str]:
 def _metric_labels() -> set[str]:
     """``tcpdoctor_sockets{state}``, of a host with a finding."""
     rules = load_library(shipped_texts()).rules
-    text = check_prometheus.check_prometheus(check(FINDING, duration=1.25)._replace(rules=rules))
+    answer = with_measures(check(FINDING, duration=1.25)._replace(rules=rules), "prometheus")
+    text = check_prometheus.check_prometheus(answer)
     return {
         f"{sample.name}{{{label}}}"
         for family in text_string_to_metric_families(text)

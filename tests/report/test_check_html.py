@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tcpdoctor.answers.check import Checks
+from tcpdoctor.answers.check import Checks, with_measures
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Destination, DestinationUse, Detail
 from tcpdoctor.kernel.states import TcpState
@@ -46,7 +46,7 @@ class Reader(HTMLParser):
 
 def read(answer, only=None):
     reader = Reader()
-    reader.feed(check_html(answer, only))
+    reader.feed(check_html(with_measures(answer, "html"), only))
     reader.close()
     assert reader.open == []
     return reader
@@ -69,9 +69,9 @@ def test_it_is_well_formed_and_asks_for_nothing(answer):
     assert not [name for name in names if name.startswith("on") or name in ("src", "action", "xlink:href")]
     targets = {value for name, value in page.attributes if name == "href"}
     assert all(target == "data:," or target.startswith("#rule-") for target in targets)
-    style = check_html(answer).partition("<style>")[2].partition("</style>")[0]
+    style = check_html(with_measures(answer, "html")).partition("<style>")[2].partition("</style>")[0]
     assert not re.search(r"@import|url\(|https?:", style)
-    assert "default-src 'none'" in check_html(answer)
+    assert "default-src 'none'" in check_html(with_measures(answer, "html"))
 
 
 def test_every_link_has_its_place():

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tcpdoctor.answers.check import with_measures
 from tcpdoctor.answers.rules import shipped_texts
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.library import load_library
@@ -97,7 +98,8 @@ def test_states_are_data_without_thresholds_and_what_is_unknown_is_u():
 
 def test_rules_are_data_after_the_details_with_their_limits():
     snapshot = SNAPSHOT._replace(sysctls={"net.ipv4.tcp_fin_timeout": 7, "net.ipv4.tcp_syncookies": 1})
-    text = check_nagios(check(FINDING, rules=len(RULES), snapshot=snapshot)._replace(rules=RULES))
+    answer = check(FINDING, rules=len(RULES), snapshot=snapshot)._replace(rules=RULES)
+    text = check_nagios(with_measures(answer, "nagios"))
     _, _, data = read(text)
     assert data["fin-timeout-short"] == ("7", "s", "15:", "", "0")
     assert data["syncookies-off"] == ("1", None, "", "", "0")
@@ -108,7 +110,7 @@ def test_rules_are_data_after_the_details_with_their_limits():
 
 def test_a_rule_about_the_whole_machine_has_no_datum_elsewhere():
     answer = check(rules=len(RULES), unchecked=[INAPPLICABLE])._replace(rules=RULES)
-    assert INAPPLICABLE.rule not in read(check_nagios(answer))[2]
+    assert INAPPLICABLE.rule not in read(check_nagios(with_measures(answer, "nagios")))[2]
 
 
 def test_without_a_census_no_state_is_zero():

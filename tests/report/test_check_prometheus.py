@@ -2,7 +2,7 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tcpdoctor.answers.check import Checks
+from tcpdoctor.answers.check import Checks, with_measures
 from tcpdoctor.answers.rules import shipped_texts
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.diagnosis.library import load_library
@@ -17,7 +17,9 @@ RULES = load_library(shipped_texts()).rules
 
 
 def read(answer):
-    families = text_string_to_metric_families(check_prometheus(answer._replace(rules=RULES)))
+    families = text_string_to_metric_families(
+        check_prometheus(with_measures(answer._replace(rules=RULES), "prometheus"))
+    )
     return {family.name: family for family in families}
 
 
@@ -112,7 +114,7 @@ def test_a_rule_that_fired_for_one_and_is_open_for_another_is_1_and_nowhere_0():
 
 def test_a_severity_of_the_configuration_is_the_one_that_is_told():
     rules = tuple(rule._replace(severity=Severity.INFO) for rule in RULES)
-    text = check_prometheus(check()._replace(rules=rules))
+    text = check_prometheus(with_measures(check()._replace(rules=rules), "prometheus"))
     assert 'severity="warning"' not in text
 
 
@@ -136,7 +138,7 @@ def test_the_namespace_is_named_where_it_has_a_name():
 
 
 def test_no_label_holds_what_a_stranger_chose():
-    text = check_prometheus(check(NASTY_FINDING)._replace(rules=RULES))
+    text = check_prometheus(with_measures(check(NASTY_FINDING)._replace(rules=RULES), "prometheus"))
     assert all(word not in text for word in (NASTY[:5], "nginx", "811"))
 
 
@@ -185,7 +187,8 @@ def test_of_many_namespaces_together_only_so_many_destinations_are_told():
             after=other.samples.after._replace(initial_namespace=False, namespace_name="blue")
         )
     )
-    text = checks_prometheus(Checks((busy(7), elsewhere), (), 0))
+    both = [with_measures(one, "prometheus") for one in (busy(7), elsewhere)]
+    text = checks_prometheus(Checks(tuple(both), (), 0))
     lines = [line for line in text.splitlines() if line.startswith("tcpdoctor_destination_ports_left{")]
     assert len(lines) == 10
     assert {line.rpartition(" ")[2] for line in lines} == {"993", "994", "995", "996", "997"}

@@ -10,8 +10,8 @@ from tcpdoctor.facts.vocabulary import find_fact, own_facts
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Destination, DestinationUse, Samples
 from tcpdoctor.report.document import as_json
-from tcpdoctor.report.facts_text import facts_page
 from tcpdoctor.report.page import page_text
+from tcpdoctor.report.rules_text import facts_page
 from tcpdoctor.report.style import PLAIN
 from tests.facts.samples import CONNECTION, HIDDEN, NGINX, census, held_by, once, several, snapshot, twice
 from tests.schemas import described

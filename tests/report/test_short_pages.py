@@ -17,7 +17,7 @@ from tcpdoctor.knowledge.state_pages import state_keys
 from tcpdoctor.knowledge.sysctl_pages import sysctl_names
 from tcpdoctor.report.knowledge_text import error_page, option_page, state_page
 from tcpdoctor.report.page import MOST_LINES, Block, as_far_as, page_text
-from tcpdoctor.report.rule_text import rule_page
+from tcpdoctor.report.rules_text import rule_page
 from tcpdoctor.report.style import PLAIN
 from tcpdoctor.report.sysctl_text import sysctl_page
 from tests.report.test_option_error_text import IDENTITY, option_here

@@ -6,11 +6,11 @@ import pytest
 
 from tcpdoctor.answers.socket import told_socket
 from tcpdoctor.answers.sockets import Sockets, entries_of
+from tcpdoctor.cli.sockets import sockets_parts
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.survey import Seen, Survey
 from tcpdoctor.report.document import as_json
-from tcpdoctor.report.sockets_json import sockets_json_parts
 from tests.facts.samples import CONNECTION, LISTENER, several
 from tests.schemas import described
 
@@ -26,7 +26,7 @@ def answer(*rows):
 @pytest.mark.parametrize("number", [0, 1, 23])
 def test_the_pieces_are_one_object_with_one_socket_a_line(number):
     given = answer(*([LISTENER] if number else []), *several(number, CONNECTION))
-    text = "".join(sockets_json_parts(given))
+    text = "".join(sockets_parts(given))
     document = described(text)
     rows = [as_json(told_socket(entry, options=False)) for entry in given.entries]
     assert document["sockets"] == json.loads(json.dumps(rows))
@@ -37,5 +37,5 @@ def test_the_pieces_are_one_object_with_one_socket_a_line(number):
 
 
 def test_a_piece_holds_one_socket_however_many_there_are():
-    longest = max(map(len, sockets_json_parts(answer(*several(997, CONNECTION)))))
+    longest = max(map(len, sockets_parts(answer(*several(997, CONNECTION)))))
     assert longest < 1500

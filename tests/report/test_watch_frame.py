@@ -7,20 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.report.cells import columns_of
+from tcpdoctor.report.cells import columns_of, count_cell, growth_cell, rate_cell, sparkline, until_cell
 from tcpdoctor.report.style import PLAIN
 from tcpdoctor.report.watch_frame import (
     View,
-    count_cell,
     frame,
-    growth_cell,
     moved_cursor,
     pane_width,
-    rate_cell,
     rows_in_order,
     selected_row,
-    sparkline,
-    until_cell,
     with_changes,
 )
 from tcpdoctor.report.watch_page import command_for, row_page

@@ -1,23 +1,16 @@
-"""A rule as a page for people, and the list of all rules; what `rules lint` says, as SARIF too."""
+"""`rules`, `explain --rule` and `facts` for people: a rule as a page, all rules, what lints and tests say.
+
+Facts stand by scope and subject, each with its value and meaning.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
-from tcpdoctor.answers.rule import (
-    FactRead,
-    NotAnswered,
-    RuleAnswer,
-    RuleFix,
-    RuleHead,
-    RuleHere,
-    RuleListAnswer,
-)
-from tcpdoctor.answers.rule_checks import LintAnswer, RuleTestsAnswer
 from tcpdoctor.diagnosis.finding import JsonValue, Severity
-from tcpdoctor.diagnosis.lint import Complaint
 from tcpdoctor.report.finding_page import instruction
-from tcpdoctor.report.host import plural
+from tcpdoctor.report.host import plural, where_words
 from tcpdoctor.report.lint_text import SarifResult, SarifRule, sarif
 from tcpdoctor.report.page import (
     Block,
@@ -41,6 +34,21 @@ from tcpdoctor.report.page import (
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.table import Column
 
+if TYPE_CHECKING:  # a page of one kind needs not the looks of the others
+    from tcpdoctor.answers.facts import FactRow, FactsAnswer
+    from tcpdoctor.answers.rule import (
+        FactRead,
+        NotAnswered,
+        RuleAnswer,
+        RuleFix,
+        RuleHead,
+        RuleHere,
+        RuleListAnswer,
+    )
+    from tcpdoctor.answers.rule_checks import LintAnswer, RuleTestsAnswer
+    from tcpdoctor.diagnosis.lint import Complaint
+
+
 _MOST_FINDINGS = 10
 _UPPER = "warning_upper"
 """A warning whose ages are counted otherwise."""
@@ -53,7 +61,7 @@ _LIST = (
 )
 
 
-def rule_list_page(answer: RuleListAnswer, _style: Style) -> list[Block]:
+def rule_list_page(answer: "RuleListAnswer", _style: Style) -> list[Block]:
     """All rules by family, with what switched one off."""
     rules = answer.rules
     if not rules:
@@ -63,7 +71,7 @@ def rule_list_page(answer: RuleListAnswer, _style: Style) -> list[Block]:
     return [Inset((Table(_LIST, tuple(map(_list_row, rules))),), 2), Section("", (Prose(end),))]
 
 
-def _list_row(rule: RuleHead) -> tuple[str, ...]:
+def _list_row(rule: "RuleHead") -> tuple[str, ...]:
     off = rule.switched_off_by
     remarks = [] if rule.shipped else [f"file: {rule.source}"]
     remarks += [] if off is None else [f"switched off by {off}"]
@@ -71,7 +79,7 @@ def _list_row(rule: RuleHead) -> tuple[str, ...]:
     return rule.id, *about, rule.title, "; ".join(remarks)
 
 
-def rule_page(rule: RuleAnswer, style: Style, *, long: bool = True) -> list[Block]:
+def rule_page(rule: "RuleAnswer", style: Style, *, long: bool = True) -> list[Block]:
     """One rule, with what it found here where somebody looked; what to do stands before how it is told."""
     return _long(rule, style) if long else _short(rule, style)
 
@@ -80,7 +88,7 @@ _SHOWN_HERE = 3
 """Findings in the short form."""
 
 
-def _short(rule: RuleAnswer, style: Style) -> list[Block]:
+def _short(rule: "RuleAnswer", style: Style) -> list[Block]:
     """What it finds here, what that means, what to do first, what does not help, when it is no fault."""
     found = [
         f"{one.severity.upper()} {one.subject}: {one.headline}"
@@ -123,11 +131,11 @@ def _with_n(text: str) -> str:
 _SAID = ("pid", "name", "port", "address", "local", "peer")
 
 
-def _unanswered(unchecked: NotAnswered) -> str:
+def _unanswered(unchecked: "NotAnswered") -> str:
     return f"{'could not be checked' if unchecked.applies else 'does not apply'}: {unchecked.reason}"
 
 
-def _long(rule: RuleAnswer, style: Style) -> list[Block]:
+def _long(rule: "RuleAnswer", style: Style) -> list[Block]:
     references = (f"{reference.claim}: {reference.source}" for reference in rule.references)
     return [
         Title(f"{rule.id}: {rule.title}"),
@@ -148,7 +156,7 @@ def _long(rule: RuleAnswer, style: Style) -> list[Block]:
     ]
 
 
-def _about(rule: RuleAnswer) -> list[Block]:
+def _about(rule: "RuleAnswer") -> list[Block]:
     about = f"{rule.family}, asked once per {rule.scope}, {rule.status}, since {rule.since}"
     if rule.namespace == "initial":
         about += ", in the host's initial network namespace only"
@@ -158,14 +166,14 @@ def _about(rule: RuleAnswer) -> list[Block]:
     return [Prose(f"{about}; {_switched(rule)}"), *file]
 
 
-def _switched(rule: RuleAnswer) -> str:
+def _switched(rule: "RuleAnswer") -> str:
     """``on``, ``off by --skip``, ``on, severity set to info``."""
     if rule.switched_off_by is not None:
         return f"off by {rule.switched_off_by}"
     return "on" if rule.severity_set is None else f"on, severity set to {rule.severity_set}"
 
 
-def _here(rule: str, here: RuleHere, style: Style) -> Section:
+def _here(rule: str, here: "RuleHere", style: Style) -> Section:
     blocks: list[Block] = [
         Item(finding.summary, severity=finding.severity) for finding in here.findings[:_MOST_FINDINGS]
     ]
@@ -176,7 +184,7 @@ def _here(rule: str, here: RuleHere, style: Style) -> Section:
     return Section("Here and now", tuple(blocks) or (Prose("It does not fire."),))
 
 
-def _conditions(rule: RuleAnswer) -> Iterator[tuple[str, str]]:
+def _conditions(rule: "RuleAnswer") -> Iterator[tuple[str, str]]:
     for key, condition in rule.fires.items():
         upper = key == _UPPER
         ages = "ages counted by how long no data came or went: " if upper else ""
@@ -190,23 +198,23 @@ def _conditions(rule: RuleAnswer) -> Iterator[tuple[str, str]]:
         yield "", " ".join(rule.measure.split())
 
 
-def _limits(rule: RuleAnswer) -> Iterator[Item]:
+def _limits(rule: "RuleAnswer") -> Iterator[Item]:
     for limit in rule.limits:
         changed = f" (configuration; default {limit.default:.15g})" if limit.value != limit.default else ""
         yield Item(limit.reason, f"{limit.name} = {limit.value:.15g} {limit.unit}{changed}")
 
 
-def _hint(rule: RuleAnswer) -> str:
+def _hint(rule: "RuleAnswer") -> str:
     return f"To change one: /etc/tcpdoctor/config.toml, [rules.{rule.id}.limits]"
 
 
-def _fact(fact: FactRead) -> Item:
+def _fact(fact: "FactRead") -> Item:
     unit = "set of ages" if fact.kind == "ages" else fact.unit
     kind = ", grows since boot" if fact.kind == "counter" else ""
     return Item(fact.meaning, f"{fact.fact} ({unit}{kind})", blocks=(Prose(f"from {fact.source}"),))
 
 
-def _fix(fix: RuleFix, style: Style) -> Item:
+def _fix(fix: "RuleFix", style: Style) -> Item:
     blocks: list[Block] = [Prose(fix.do)] if fix.do is not None else []
     blocks += [Command(tuple(map(style.asks, fix.commands)))] if fix.commands else []
     if fix.sysctl is not None:
@@ -217,12 +225,12 @@ def _fix(fix: RuleFix, style: Style) -> Item:
     return Item("", fix.title, fix.kind, tuple(blocks))
 
 
-def _wrong_fixes(rule: RuleAnswer) -> tuple[Section, ...]:
+def _wrong_fixes(rule: "RuleAnswer") -> tuple[Section, ...]:
     wrong = tuple(Item(wrong.why, wrong.title) for wrong in rule.wrong_fixes)
     return (Section("What does not help", (Items(wrong),)),) if wrong else ()
 
 
-def rule_lint_page(answer: LintAnswer, _style: Style) -> list[Block]:
+def rule_lint_page(answer: "LintAnswer", _style: Style) -> list[Block]:
     """The complaints, by file."""
     rules = plural(answer.rules, "rule")
     if not answer.complaints:
@@ -232,7 +240,7 @@ def rule_lint_page(answer: LintAnswer, _style: Style) -> list[Block]:
     return [*_by_file(texts), Section("", (Prose(total),))]
 
 
-def rule_tests_page(answer: RuleTestsAnswer, _style: Style) -> list[Block]:
+def rule_tests_page(answer: "RuleTestsAnswer", _style: Style) -> list[Block]:
     """The tests that failed, by file."""
     failed = answer.failures
     number = f"{plural(answer.rules, 'rule')}, {plural(answer.tests, 'test')}"
@@ -248,7 +256,7 @@ def _by_file(texts: Sequence[tuple[str, str]]) -> Iterator[Block]:
         yield Inset((Entries(tuple(Item(text) for _, text in group)),), 2)
 
 
-def rule_sarif(complaints: Sequence[Complaint]) -> dict[str, JsonValue]:
+def rule_sarif(complaints: "Sequence[Complaint]") -> dict[str, JsonValue]:
     """Return every complaint as a result; the checks that complained are its rules."""
     names = sorted({complaint.name for complaint in complaints})
     return sarif(
@@ -258,3 +266,104 @@ def rule_sarif(complaints: Sequence[Complaint]) -> dict[str, JsonValue]:
             for complaint in complaints
         ],
     )
+
+
+MOST_SUBJECTS = 20
+"""More of one scope are not read by people; json lists all."""
+
+_TITLES = {
+    "host": "Host: for rules of every scope",
+    "listener": "Listener: once per listening socket",
+    "process": "Process: once per process that holds sockets of interest",
+    "port": "Port: once per local port in use",
+    "destination": "Destination: once per source address, peer and peer's port",
+}
+
+_GROUPS = {
+    "": "Computed from sockets and settings",
+    "sockets": "Sockets by state",
+    "sockstat": "Sockets and memory (/proc/net/sockstat)",
+    "sysctl": "Settings (/proc/sys)",
+    **{
+        group: f"Counters {group}: growth between the samples"
+        for group in ("Tcp", "TcpExt", "MPTcpExt", "Ip", "IpExt", "Ip6", "Icmp", "Icmp6", "nf_conntrack")
+    },
+}
+
+_WIDEST_VALUE, _NARROWEST_VALUE = 34, 12
+
+
+def facts_page(answer: "FactsAnswer", _style: Style) -> list[Block]:
+    """Return every fact with its value; its meaning once per scope, under the first subject."""
+    blocks = _head(answer)
+    for scope, rows in groupby(answer.facts, lambda row: row.scope):
+        blocks += _section(scope, list(rows))
+    if answer.not_described:
+        names = ", ".join(answer.not_described)
+        said = f"This kernel also has, unknown to the vocabulary and so of no use in rules: {names}."
+        blocks.append(Section("", (Prose(said),)))
+    return blocks
+
+
+def _head(answer: "FactsAnswer") -> list[Block]:
+    host = answer.host
+    samples = f"two samples, {answer.window_s:.1f} s apart" if answer.window_s else "one sample, so no growth"
+    where = where_words(host.kernel, host.namespace, host.namespace_name)
+    return [
+        Title(f"{host.name}: facts that rules may use"),
+        Prose(f"{answer.taken_at}, {where}, {samples}"),
+    ]
+
+
+def _section(scope: str, rows: "Sequence[FactRow]") -> Iterator[Section]:
+    if rows[0].subject is None:
+        said = Prose(f"{rows[0].missing or 'unknown'}; the facts would be:")
+        yield Section(
+            _TITLES[scope], (said, Table(_COLUMNS, tuple((row.fact, "", "", _meaning(row)) for row in rows)))
+        )
+        return
+    yield Section("", (Title(_TITLES[scope]),))
+    if scope == "host":
+        groups: dict[str, list[FactRow]] = {}
+        for row in rows:
+            groups.setdefault(_group(row), []).append(row)
+        yield from (_titled(title, members, with_meaning=True) for title, members in groups.items())
+        return
+    facts = len({row.fact for row in rows})
+    subjects = [rows[first : first + facts] for first in range(0, len(rows), facts)]
+    for place, subject in enumerate(subjects[:MOST_SUBJECTS]):
+        yield _titled(str((subject[0].subject or {})["label"]), subject, with_meaning=place == 0)
+    if len(subjects) > MOST_SUBJECTS:
+        more = plural(len(subjects) - MOST_SUBJECTS, scope)
+        yield Section("", (Inset((Prose(f"... and {more} more; --format json lists all"),), 2),))
+
+
+def _titled(title: str, rows: "Sequence[FactRow]", *, with_meaning: bool) -> Section:
+    told = tuple((row.fact, *_shown(row), _meaning(row) if with_meaning else "") for row in rows)
+    return Section("", (Inset((Title(title), Table(_COLUMNS, told)), 2),))
+
+
+_COLUMNS = (
+    Column("FACT"),
+    Column("VALUE", most=_WIDEST_VALUE, least=_NARROWEST_VALUE),
+    Column("BECAUSE", below=True),
+    Column("MEANING", below=True),
+)
+
+
+def _group(row: "FactRow") -> str:
+    return _GROUPS.get(row.fact.partition(".")[0], _GROUPS[""])
+
+
+def _meaning(row: "FactRow") -> str:
+    return f"{row.meaning} [{row.unit}; {row.source}]"
+
+
+def _shown(row: "FactRow") -> tuple[str, str]:
+    """The value, and beside it, where that is short, why it is not certain if one can see that it is not."""
+    if row.certain or row.missing is None:
+        return row.in_words, ""
+    if row.value is not None:
+        return row.in_words, f"({row.missing})"
+    whole = f"{row.in_words}: {row.missing}"
+    return (whole, "") if len(whole) <= _WIDEST_VALUE else (row.in_words, row.missing)
