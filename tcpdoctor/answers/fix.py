@@ -9,13 +9,12 @@ import errno
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
-from tcpdoctor.answers.plan import setter_of
-from tcpdoctor.answers.planned import LeftUndone, PlannedAdvice, PlannedChange, ToldPlan, write_command
-from tcpdoctor.answers.record import Host, Is, Time, host_of, utc
+from tcpdoctor.answers.plan import READ_ONLY, FixAnswer, setter_of
+from tcpdoctor.answers.planned import LeftUndone, PlannedChange, write_command
+from tcpdoctor.answers.record import host_of, utc
 from tcpdoctor.diagnosis.finding import Finding, Severity
-from tcpdoctor.diagnosis.plan import RESERVED_PORTS
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.sysctl_value import is_same
 from tcpdoctor.kernel.fix_ending import (
@@ -61,27 +60,9 @@ from tcpdoctor.kernel.namespaces import (
     read_identity,
 )
 from tcpdoctor.kernel.reading import Missing, boottime
-from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.kernel.sysctl import is_read_only
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.named_tuples import NamedTuple
-
-
-class FixAnswer(NamedTuple):
-    """What `tcpdoctor fix --format json` prints, and the text says."""
-
-    schema: Literal["tcpdoctor.fix/1"]
-    host: Host
-    state: Annotated[
-        Literal["planned", "pending", "kept", "undone", "failed"],
-        Is("planned: nothing was changed; pending: changed, and undone unless somebody confirms."),
-    ]
-    changes: Annotated[tuple[PlannedChange, ...], Is("In the order in which they are made.")]
-    advice: tuple[PlannedAdvice, ...]
-    left: Annotated[tuple[LeftUndone, ...], Is("What was not done, or is still found, and why.")]
-    taken_at: Time
-    reason: Annotated[str | None, Is("Why it is in this state, in one sentence; null: as was asked.")]
-    file: Annotated[str | None, Is("Where the lines for the next boot are, or would go; null: nowhere.")]
 
 
 class FixPlace(NamedTuple):
@@ -109,45 +90,6 @@ class Consent(NamedTuple):
     """Says what is being done."""
 
 
-def planned_answer(
-    plan: ToldPlan, snapshot: Snapshot, file: str | None, untold: Mapping[str, int] | None = None
-) -> FixAnswer:
-    """Return a plan as an answer; nothing is changed.
-
-    Args:
-        plan: What is to be done.
-        snapshot: Of the host.
-        file: Where the lines for the next boot go.
-        untold: By rule, how many findings there are besides those that the plan is made for.
-    """
-    return FixAnswer(
-        schema="tcpdoctor.fix/1",
-        host=Host(snapshot.host, snapshot.kernel, str(snapshot.namespace), snapshot.namespace_name),
-        state="planned",
-        changes=plan.changes,
-        advice=plan.advice,
-        left=(*plan.left, *_beyond(plan, untold or {})),
-        taken_at=utc(snapshot.taken_at),
-        reason=None,
-        file=file,
-    )
-
-
-_READ_ONLY = "/proc/sys is mounted read-only here, as in most containers; do it on the host"
-
-
-def _beyond(plan: ToldPlan, untold: Mapping[str, int]) -> list[LeftUndone]:
-    """What cannot be done from here, or yet: findings of one rule are told up to a number."""
-    if plan.changes and is_read_only():
-        return [LeftUndone(None, "--apply", _READ_ONLY)]
-    rules = {rule for change in plan.changes if change.key == RESERVED_PORTS for rule in change.rules}
-    return [
-        LeftUndone(rule, "", f"{number:,} more ports: run it again once these are reserved")
-        for rule, number in untold.items()
-        if rule in rules
-    ]
-
-
 def fix_exit_code(answer: FixAnswer) -> int:
     """Return 0 where all is as was asked, 1 where a change did not take, is pending, or was undone."""
     if answer.state == "planned":
@@ -167,7 +109,7 @@ def refuse_to_apply(place: FixPlace) -> None:
     if os.geteuid() != 0:
         raise QuestionError("only root may change settings; run as root")
     if is_read_only():
-        raise QuestionError(_READ_ONLY)
+        raise QuestionError(READ_ONLY)
     if place.file is not None:
         folder = os.path.dirname(place.file)
         above = folder if os.path.isdir(folder) else os.path.dirname(folder)

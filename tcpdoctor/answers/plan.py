@@ -1,7 +1,8 @@
-"""A plan with what sets its settings now, and what would win at the next boot."""
+"""What `fix` answers, and its plan: with what sets its settings now, and what would win at the next boot."""
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
 
 from tcpdoctor.answers.planned import (
     LeftUndone,
@@ -11,22 +12,42 @@ from tcpdoctor.answers.planned import (
     bare_plan,
     write_command,
 )
+from tcpdoctor.answers.record import Host, Is, Time, utc
 from tcpdoctor.answers.settings import ToldSetting, look_at_settings
 from tcpdoctor.answers.settings_files import Applied, apply_files
 from tcpdoctor.diagnosis.finding import Finding
-from tcpdoctor.diagnosis.plan import Plan, SettingChange, setting_text
+from tcpdoctor.diagnosis.plan import RESERVED_PORTS, Plan, SettingChange, setting_text
 from tcpdoctor.diagnosis.sysctl_look import ALIASES, Source, Sources, Write, origin
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.sysctl_value import is_same
 from tcpdoctor.kernel.fix_journal import BootLine, boot_line, put_lines
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Snapshot
+from tcpdoctor.kernel.sysctl import is_read_only
 from tcpdoctor.kernel.sysctl_files import FOLDERS, Reader, SettingsFile, Tree, read_boot_settings, read_tree
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.kernel.tuned import Tuned, read_reapplied, read_tuned
+from tcpdoctor.named_tuples import NamedTuple
 
 SYSCTL_FOLDER = "/etc/sysctl.d"
 BOOT_FILE = "60-tcpdoctor.conf"
+
+
+class FixAnswer(NamedTuple):
+    """What `tcpdoctor fix --format json` prints, and the text says."""
+
+    schema: Literal["tcpdoctor.fix/1"]
+    host: Host
+    state: Annotated[
+        Literal["planned", "pending", "kept", "undone", "failed"],
+        Is("planned: nothing was changed; pending: changed, and undone unless somebody confirms."),
+    ]
+    changes: Annotated[tuple[PlannedChange, ...], Is("In the order in which they are made.")]
+    advice: tuple[PlannedAdvice, ...]
+    left: Annotated[tuple[LeftUndone, ...], Is("What was not done, or is still found, and why.")]
+    taken_at: Time
+    reason: Annotated[str | None, Is("Why it is in this state, in one sentence; null: as was asked.")]
+    file: Annotated[str | None, Is("Where the lines for the next boot are, or would go; null: nowhere.")]
 
 
 def plan_of(
@@ -233,3 +254,45 @@ def _reapplied(tuned: Tuned | None, ours: str, changes: Sequence[SettingChange])
             placed = True
         found[each.path] = Source("file", each.file, each.line, each.value)
     return found if placed else found | own
+
+
+# as `fix` tells it
+
+
+def planned_answer(
+    plan: ToldPlan, snapshot: Snapshot, file: str | None, untold: Mapping[str, int] | None = None
+) -> FixAnswer:
+    """Return a plan as an answer; nothing is changed.
+
+    Args:
+        plan: What is to be done.
+        snapshot: Of the host.
+        file: Where the lines for the next boot go.
+        untold: By rule, how many findings there are besides those that the plan is made for.
+    """
+    return FixAnswer(
+        schema="tcpdoctor.fix/1",
+        host=Host(snapshot.host, snapshot.kernel, str(snapshot.namespace), snapshot.namespace_name),
+        state="planned",
+        changes=plan.changes,
+        advice=plan.advice,
+        left=(*plan.left, *_beyond(plan, untold or {})),
+        taken_at=utc(snapshot.taken_at),
+        reason=None,
+        file=file,
+    )
+
+
+READ_ONLY = "/proc/sys is mounted read-only here, as in most containers; do it on the host"
+
+
+def _beyond(plan: ToldPlan, untold: Mapping[str, int]) -> list[LeftUndone]:
+    """What cannot be done from here, or yet: findings of one rule are told up to a number."""
+    if plan.changes and is_read_only():
+        return [LeftUndone(None, "--apply", READ_ONLY)]
+    rules = {rule for change in plan.changes if change.key == RESERVED_PORTS for rule in change.rules}
+    return [
+        LeftUndone(rule, "", f"{number:,} more ports: run it again once these are reserved")
+        for rule, number in untold.items()
+        if rule in rules
+    ]

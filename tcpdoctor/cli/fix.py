@@ -13,18 +13,16 @@ import typer
 from tcpdoctor.answers.check import diagnose_on_demand, saw_too_little, untold_by_rule
 from tcpdoctor.answers.fix import (
     Consent,
-    FixAnswer,
     FixPlace,
     applicable,
     apply_fix,
     fix_exit_code,
     look_for_pending,
-    planned_answer,
     refuse_to_apply,
     undo_exit_code,
     undo_fix,
 )
-from tcpdoctor.answers.plan import BOOT_FILE, SYSCTL_FOLDER, plan_of
+from tcpdoctor.answers.plan import BOOT_FILE, SYSCTL_FOLDER, FixAnswer, plan_of, planned_answer
 from tcpdoctor.answers.planned import ToldPlan
 from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.cli.options import (

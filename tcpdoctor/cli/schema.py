@@ -14,10 +14,10 @@ from tcpdoctor.answers.connect import ConnectAnswer
 from tcpdoctor.answers.diff import DiffAnswer
 from tcpdoctor.answers.ended import EndedConnection, TraceSummary
 from tcpdoctor.answers.facts import FactsAnswer
-from tcpdoctor.answers.fix import FixAnswer
 from tcpdoctor.answers.fleet import FleetAnswer
 from tcpdoctor.answers.host_report import HostFailure
 from tcpdoctor.answers.knowledge import ErrorAnswer, OptionAnswer, StateAnswer
+from tcpdoctor.answers.plan import FixAnswer
 from tcpdoctor.answers.port import PortAnswer
 from tcpdoctor.answers.process import ProcessAnswer, ProcessesAnswer
 from tcpdoctor.answers.proof import ProofAnswer, ScenarioList

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 
-from tcpdoctor.answers.fix import FixAnswer
+from tcpdoctor.answers.plan import FixAnswer
 from tcpdoctor.answers.planned import PlannedAdvice, PlannedChange, write_command
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.finding_page import change_blocks, change_lines, change_words, value_words

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tcpdoctor.answers.fix import Consent, FixAnswer, FixPlace, apply_fix
-from tcpdoctor.answers.plan import BOOT_FILE
+from tcpdoctor.answers.fix import Consent, FixPlace, apply_fix
+from tcpdoctor.answers.plan import BOOT_FILE, FixAnswer
 from tcpdoctor.answers.planned import PlannedChange
 from tcpdoctor.answers.record import host_of, utc
 from tcpdoctor.diagnosis.finding import Finding

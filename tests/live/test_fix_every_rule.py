@@ -3,8 +3,7 @@
 import subprocess
 from collections.abc import Iterator
 
-from tcpdoctor.answers.fix import planned_answer
-from tcpdoctor.answers.plan import told_plan
+from tcpdoctor.answers.plan import planned_answer, told_plan
 from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis.finding import Finding
 from tcpdoctor.diagnosis.plan import Plan, PlanGround, make_plan, setting_text
