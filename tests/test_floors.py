@@ -151,6 +151,34 @@ The same functions word them for rules and for pages.
 """
 
 
+OF_A_RECORD = {
+    "tcpdoctor.answers.check": {
+        *(
+            "checked",
+            "count_of",
+            "crowd_words",
+            "exit_code",
+            "exit_code_of_all",
+            "list_rows",
+            "loud_findings",
+        ),
+        *("status", "unchecked_rules", "unjudged", "untold_by_rule", "verdict_of_all"),
+    },
+    "tcpdoctor.answers.fleet": {"sick_hosts"},
+    "tcpdoctor.answers.host_report": {"STATUSES"},
+    "tcpdoctor.answers.planned": {"write_command"},
+    "tcpdoctor.answers.port": {"blockers_in_words"},
+    "tcpdoctor.answers.process": {"sockets_in_all"},
+    "tcpdoctor.answers.record": {"ABSENT", "Absent", "Moment", "told_number", "utc"},
+    "tcpdoctor.answers.socket": {"OPTION_UNITS", "told_socket"},
+    "tcpdoctor.answers.sockets": {"idle_seconds", "unacknowledged_bytes"},
+    "tcpdoctor.answers.states": {"SICK", "state_readings"},
+    "tcpdoctor.answers.verdict": {"check_answer", "checks_answer"},
+    "tcpdoctor.answers.watch": {"FIRST_STATES"},
+}
+"""What a page may ask of a finished answer: it counts, names and picks, and measures nothing."""
+
+
 def is_a_type(value: object) -> bool:
     """Whether it is a class of records, an enum, `Missing`, or an alias of such."""
     if isinstance(value, type):
@@ -158,13 +186,16 @@ def is_a_type(value: object) -> bool:
     return get_origin(value) is not None or isinstance(value, UnionType)
 
 
+BELOW_A_PAGE = ("kernel", "facts", "diagnosis", "answers")
+
+
 def computed_below(path: Path) -> set[str]:
-    """What a page imports of the floors below `answers` that is no type and no wording."""
+    """What a page imports of the floors below that is no type, no wording and no part of a record."""
     found = set()
     for node in nodes_of(path):
         module = str(node.module) if isinstance(node, ast.ImportFrom) else ""
-        if module.split(".")[1:2] and module.split(".")[1] in ("kernel", "facts", "diagnosis"):
-            names = {alias.name for alias in node.names} - WORDING.get(module, set())
+        if module.split(".")[1:2] and module.split(".")[1] in BELOW_A_PAGE:
+            names = {alias.name for alias in node.names} - (WORDING | OF_A_RECORD).get(module, set())
             found |= {name for name in names if not is_a_type(getattr(import_module(module), name))}
     return found
 
