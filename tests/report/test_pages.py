@@ -16,6 +16,8 @@ from tcpdoctor.report.page import (
     Heading,
     Inset,
     Item,
+    Lines,
+    OneOf,
     Section,
     Table,
     Title,
@@ -77,6 +79,25 @@ BLOCKS = (
     Table((Column("A|B"), Column("N", right=True), Column("EMPTY")), (("a|b", "7", ""),)),
     Bars((Bar("close_wait", 23, "whose: explain"), Bar("listen", 1)), 14),
 )
+
+
+FIELDS = Fields((("see", Lines(("ss -tn", "  state listen"))), ("", "or ask"), ("In", OneOf("connect()"))))
+
+
+def test_what_keeps_its_lines_keeps_them_in_every_format():
+    assert page_text([FIELDS], PLAIN).splitlines() == [
+        "see  ss -tn",
+        "       state listen",
+        "     or ask",
+        "In   - connect()",
+    ]
+    assert as_markdown([FIELDS]).split("\n\n") == [
+        "*see:*",
+        "```\nss -tn\n  state listen\n```",
+        "or ask",
+        "*In:* connect()",
+    ]
+    assert "ss -tn\n  state listen" in as_html([FIELDS])
 
 
 def test_text_lays_out_a_verdict_what_belongs_to_it_and_numbers():
