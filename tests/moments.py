@@ -79,6 +79,8 @@ def main() -> int:
     if not options.inside:
         again = [*INSIDE, sys.executable, "-m", "tests.moments", "--inside", *sys.argv[1:]]
         return subprocess.run(again, check=False).returncode
+    # Begun in the background by a shell, it ignores SIGINT, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     names, parts = options.command or list(COMMANDS), min(options.at_once, options.moments)
     faults = 0
     with ProcessPoolExecutor(parts, initializer=be_alone) as pool:
