@@ -241,8 +241,12 @@ def test_to_find_every_holder_a_descriptor_that_stays_is_read_once(monkeypatch):
     assert 1009 < count.count(f"/proc/{child}/fd") < 1109
 
 
-def hold_low(sock: socket.socket, others: int) -> None:
-    os.dup2(sock.fileno(), 23)
+PROBED = 32 + 61
+"""A descriptor that is read before all of a large table, and which no test has open."""
+
+
+def hold_where_it_is_probed(sock: socket.socket, others: int) -> None:
+    os.dup2(sock.fileno(), PROBED)
     sock.close()
     fill_with_null(others)
 
@@ -259,12 +263,12 @@ def test_when_the_time_is_over_a_large_holder_is_known_and_that_there_may_be_mor
             monkeypatch.setattr(time, "monotonic", lambda: clock() + 3600)
         return link
 
-    with forked(hold_low, sock, MANY) as large:
+    with forked(hold_where_it_is_probed, sock, MANY) as large:
         sock.close()
         monkeypatch.setattr(os, "readlink", read_until_found)
         found = find_every_holder({inode: 0}, seconds=60)
         monkeypatch.undo()
-    assert [(holder.pid, holder.fd) for holder in found.owners[inode].holders] == [(large, 23)]
+    assert [(holder.pid, holder.fd) for holder in found.owners[inode].holders] == [(large, PROBED)]
     assert not found.owners[inode].complete
     assert found.unread.startswith("the time budget of 60 s for finding owners ran out after 0 of ")
 
