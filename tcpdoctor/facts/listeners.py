@@ -10,7 +10,8 @@ or else to the wildcard, bound to its device or else to none. Several listeners 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
-from tcpdoctor.facts.connection import Earlier, partly
+from tcpdoctor.facts.connection import Earlier, partly, unread_age
+from tcpdoctor.facts.established import ages_of
 from tcpdoctor.facts.ports import ephemeral_test, is_ephemeral
 from tcpdoctor.facts.rates import elapsed, grown
 from tcpdoctor.facts.socketset import NONE, SocketSet, join_reasons, most_common
@@ -152,6 +153,8 @@ class Queue(NamedTuple):
     listener: Listener
     before: Reading[Listener]
     """The same listener in the first sample."""
+    unserved: Reading[SocketSet]
+    """Those in ESTABLISHED that have sent something and were never accepted, in the same way."""
     not_accepted: Reading[SocketSet]
     """Connections in CLOSE_WAIT that were never accepted, of all listeners that share its address."""
     others: int
@@ -176,7 +179,8 @@ class _Queues:
         self._samples, self._listeners, self._host = samples, listeners, host
         self._places = list(map(_place, listeners))
         self._shared = Counter(self._places)
-        self._waiting = _Waiting(listeners, samples.after.detail)
+        self._waiting = _Waiting(listeners, _in_close_wait(samples.after))
+        self._unserved = _Waiting(listeners, _with_unread_data(samples.after))
         self._before = _Before(samples)
         self._earlier = Earlier(samples)
         self._half_open = half_open_at(samples.after, self._find, self._shared)
@@ -197,7 +201,7 @@ class _Queues:
     def _kind(self, number: int, is_ephemeral: Reading[bool]) -> Hashable:
         """All that its facts are made of; at a place with connections every listener is one of its own."""
         listener, place = self._listeners[number], self._places[number]
-        if self._waiting.at(place) or self._is_half_open(place):
+        if self._waiting.at(place) or self._unserved.at(place) or self._is_half_open(place):
             return number
         before = self._before.find(listener)
         since: Hashable = before
@@ -219,6 +223,7 @@ class _Queues:
         queue = Queue(
             listener,
             self._before.find(listener),
+            self._unserved.of(listener)[0],
             *self._waiting.of(listener),
             self._samples,
             self._earlier,
@@ -237,26 +242,46 @@ def _place(listener: Listener) -> _Place:
     return listener.family, listener.local.address, listener.local.port, listener.device
 
 
-class _Waiting:
-    """The connections in CLOSE_WAIT that nobody accepted, by the place they came to."""
+def _in_close_wait(look: Snapshot) -> Reading[tuple[Detail, str]]:
+    """The sockets in CLOSE_WAIT, and why some of them are not known."""
+    if isinstance(look.detail, Missing):
+        return look.detail
+    sockets = look.detail.get(TcpState.CLOSE_WAIT)
+    if sockets is None:
+        return Missing("sockets in CLOSE_WAIT were not read one by one")
+    return sockets, partly(sockets, TcpState.CLOSE_WAIT)
 
-    def __init__(self, listeners: Sequence[Listener], detail: Reading[Mapping[TcpState, Detail]]) -> None:
+
+def _with_unread_data(look: Snapshot) -> Reading[tuple[Detail, str]]:
+    """Those in ESTABLISHED with anything unread.
+
+    Of more than a thousand a uniform sample is known; the rest is taken to be as young as nearly all are
+    where there is traffic.
+    """
+    established = look.census if isinstance(look.census, Missing) else look.census.established
+    unread = established if isinstance(established, Missing) else established.unread
+    if isinstance(unread, Missing):
+        return unread
+    return unread._replace(total=len(unread.connections)), ""
+
+
+class _Waiting:
+    """The connections of one kind that nobody accepted, by the place they came to."""
+
+    def __init__(self, listeners: Sequence[Listener], found: Reading[tuple[Detail, str]]) -> None:
         self._queues: Counter[_Place] = Counter()
         for listener in listeners:
             self._queues[_place(listener)] += max(0, listener.accept_queue)
         self._by_place: dict[_Place, list[Connection]] = {}
         self._unseen, self._reason = 0, ""
         self._unread: Missing | None = None
-        if isinstance(detail, Missing):
-            self._unread = detail
+        if isinstance(found, Missing):
+            self._unread = found
             return
-        sockets = detail.get(TcpState.CLOSE_WAIT)
-        if sockets is None:
-            self._unread = Missing("sockets in CLOSE_WAIT were not read one by one")
-            return
+        sockets, reason = found
         self._unseen = sockets.total - len(sockets.connections)
         if self._unseen:
-            self._reason = partly(sockets, TcpState.CLOSE_WAIT)
+            self._reason = reason
         for connection in without_file(sockets.connections):
             place = _find_place(connection, self._queues)
             if place is not None:
@@ -406,6 +431,15 @@ def _share(queue: Queue, sockets: SocketSet) -> tuple[int, int, str]:
     return low, high, join_reasons(filter(None, [*reasons, sockets.reason]))
 
 
+def _unserved_ages(queue: Queue) -> Value:
+    if isinstance(queue.unserved, Missing):
+        return queue.unserved
+    sockets = queue.unserved.where(lambda row: row.receive_queue > 0)
+    ages, found = ages_of(sockets, unread_age), len(sockets.sure)
+    low = max(0, found - queue.others)
+    return ages if low == found else ages._replace(at_least=ages.at_least[:low], reason=_SHARED)
+
+
 def _port_is_ephemeral(queue: Queue) -> Value:
     answer = is_ephemeral(queue.listener.local.port, queue.samples.after)
     return answer if isinstance(answer, Missing) else int(answer)
@@ -491,6 +525,13 @@ FACTS: Sequence[Told[Queue]] = (
         "Packets that this listener dropped, most of them connection attempts while its queue was full.",
         "ss -tlnm (skmem d)",
         _drops,
+    ),
+    _of_listener.ages(
+        "accept_queue.unread_ages",
+        "How long ago data last came in on each established connection in its accept queue: a client that "
+        "has sent something, and that no process has accepted.",
+        "ss -tani state established (rows with ino:0 of -e and Recv-Q above 0; lastrcv, milliseconds)",
+        _unserved_ages,
     ),
     _of_listener.gauge(
         "close_wait.not_accepted",

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from tcpdoctor.lab.connecting import attempts
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.packets import go_deaf
-from tcpdoctor.lab.pairs import LOOPBACK, again_and_again, allow_descriptors, connect, listen
+from tcpdoctor.lab.pairs import LOOPBACK, again_and_again, allow_descriptors, connect, let_pass, listen
 from tcpdoctor.lab.scenario import Broken, Cured, Scenario, Scene, Step
 
 
@@ -125,6 +125,28 @@ def _accept_queue_full() -> Iterator[Scene]:
             f"The server accepted all {accepted}. Nothing else empties this queue: no timer, and no sysctl.",
             show=("sockets --state listen",),
         )
+
+
+def _clients_wait() -> Iterator[Scene]:
+    rule = "clients-wait-to-be-accepted"
+    with accept_queue(7, backlog=127) as server, ExitStack() as stack:
+        for client in [connect(stack, server) for _ in range(3)]:
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        let_pass(0.6)
+        yield Broken(
+            """
+            A server that serves one client after the other hangs in one of them. Ten more have connected,
+            for the kernel does that by itself, and three of these have sent a request: it is here, and
+            acknowledged. The queue has room for 118 others, so nothing is dropped and every new client
+            connects at once; none is ever answered.
+            """,
+            fires={rule: "warning"},
+            show=("sockets --state listen,established",),
+            limits={rule: {"min_age": 0.5}},
+        )
+        for connection in accept_all(server, quiet=0.3):
+            connection.close()
+        yield Cured("The server accepts again: the clients that wait are served.", show=("states",))
 
 
 def _accept_queue_overflows() -> Iterator[Scene]:
@@ -290,6 +312,11 @@ def _abort_on_overflow() -> Iterator[Scene]:
 
 SCENARIOS = (
     Scenario("accept-queue-full", "Server does not accept, and its queue is full", _accept_queue_full),
+    Scenario(
+        "clients-wait-to-be-accepted",
+        "Server hangs while its accept queue has room",
+        _clients_wait,
+    ),
     Scenario("accept-queue-overflows", "Clients are dropped at a full accept queue", _accept_queue_overflows),
     Scenario(
         "accept-queue-too-short",

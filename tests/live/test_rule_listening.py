@@ -4,6 +4,7 @@ import errno
 import itertools
 import re
 import socket
+from contextlib import ExitStack
 
 import pytest
 from pyroute2 import IPRoute
@@ -19,7 +20,7 @@ from tcpdoctor.lab.packets import (
     hear_again,
     send_from_the_wrong_side,
 )
-from tcpdoctor.lab.pairs import again_and_again, state_of, wait_until
+from tcpdoctor.lab.pairs import again_and_again, connect, state_of, wait_until
 
 from .checks import (
     check,
@@ -70,6 +71,44 @@ def test_an_accept_queue_is_judged_by_its_own_limit(in_namespace, length, backlo
     for finding in findings(sick, FULL):
         assert finding["scope"] == "listener"
         assert f"The accept queue holds {length} and" in finding["summary"]
+
+
+WAITS = "clients-wait-to-be-accepted"
+OLD = {WAITS: {"min_age": 0.5}}
+
+
+def clients_that_sent_and_wait(sent: int, silent: int, backlog: int) -> tuple[dict, dict, dict]:
+    """Some sent a request, others wait for the server to speak; then all are accepted and nothing is read."""
+    with accept_queue(silent, backlog=backlog) as server, ExitStack() as stack:
+        for client in [connect(stack, server) for _ in range(sent)]:
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        shipped = check()
+        sick = check(limits=OLD)
+        for connection in accept_all(server, quiet=0.3):
+            stack.enter_context(connection)
+        return shipped, sick, check(limits=OLD)
+
+
+@pytest.mark.parametrize(
+    ("sent", "silent", "backlog", "expected"),
+    [
+        (3, 7, 127, {WAITS: "warning"}),
+        (2, 0, 127, {WAITS: "warning"}),
+        (1, 7, 127, {}),
+        (0, 7, 127, {}),
+        (3, 3, 5, {FULL: "critical"}),
+    ],
+)
+def test_clients_whose_requests_lie_in_a_queue_with_room_show_a_server_that_hangs(
+    in_namespace, sent, silent, backlog, expected
+):
+    shipped, sick, accepted = in_namespace(clients_that_sent_and_wait, sent, silent, backlog)
+    of_queues = {one["rule"]: one["severity"] for one in sick["findings"] if one["rule"] in (WAITS, FULL)}
+    assert of_queues == expected
+    assert findings(shipped, WAITS) == findings(accepted, WAITS) == []
+    for finding in findings(sick, WAITS):
+        assert f"{sent} clients sent their request" in finding["summary"]
+        assert f"holds {sent + silent} and is full above {backlog}" in finding["summary"]
 
 
 def overflowing():
