@@ -339,7 +339,10 @@ def summary_of_port(found: Sequence[BindAnswer], verdict: str, evidence: PortEvi
         return f"{port} ({addresses}){_other_protocol(target.protocol, evidence)}{but}"
     if verdict == "unknown":
         doubtful = next((one for one in found if verdict_of(one) == "unknown"), found[0])
-        doubts = "; ".join(doubtful.unknowns) or "whether a socket lets IPv4 in, or still holds it, is hidden"
+        doubts = (
+            "; ".join(dict.fromkeys(doubtful.unknowns))
+            or "whether a socket lets IPv4 in, or still holds it, is hidden"
+        )
         return f"{port}: cannot tell: {doubts}"
     busy = next(one for one in found if one.attempts[0].bind != OK)
     where = "" if len(found) > 1 or target.address in ("0.0.0.0", "::") else f" on {target.address}"

@@ -349,23 +349,30 @@ time.sleep(60)
 """Three that share a listener which the process that began them has closed."""
 
 
-def shared_and_killed(code: str) -> tuple[Stop, int]:
+def shared_and_killed(code: str) -> tuple[Stop, list[list[str]], int]:
     with running([sys.executable, "-c", code]):
         stop = ask_stop(holders=3)
+        asked = [
+            tcpdoctor("explain", "--pid", pid, "--format", "json")
+            for pid in (stop.holder.pid, stop.sharing[-1])
+        ]
+        told = [json.loads(one.stdout)["stop"]["commands"] for one in asked]
         subprocess.run(stop.commands[0], shell=True, check=True, timeout=120)  # noqa: S602 - what people type
         deadline = time.monotonic() + 10
         while (left := len(listeners())) and time.monotonic() < deadline:
             time.sleep(0.01)
-        return stop, left
+        return stop, told, left
 
 
 @pytest.mark.parametrize("code", [RELOADED, WITHOUT_MASTER, ORPHANS], ids=["reloaded", "below", "beside"])
 def test_what_is_said_to_end_a_server_frees_its_port_whatever_its_processes_do_for_each_other(
     in_namespace, code
 ):
-    stop, left = in_namespace(shared_and_killed, code)
+    stop, told, left = in_namespace(shared_and_killed, code)
+    pids = (stop.holder.pid, *stop.sharing)
     assert stop.processes == 3
-    assert stop.commands == (f"kill {' '.join(map(str, (stop.holder.pid, *stop.sharing)))}",)
+    assert stop.commands == (f"kill {' '.join(map(str, pids))}",)
+    assert [sorted(one.split()) for (one,) in told] == [sorted(["kill", *map(str, pids)])] * 2
     assert left == 0
 
 
