@@ -234,7 +234,9 @@ _SENTENCE_ENDS = re.compile(r"(?<=[.!?]) (?=[A-Z0-9])")
 
 
 def risk_words(risk: str) -> str:
-    """Return a risk in a few words: its first sentence."""
+    """Return a risk in a few words: its first sentence; of none that it is none."""
+    if risk.startswith("none"):
+        return "none"
     return _SENTENCE_ENDS.split(risk, maxsplit=1)[0].rstrip(".")
 
 
