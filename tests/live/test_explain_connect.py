@@ -139,6 +139,7 @@ def two_hosts_on_a_link():
 
 def link_local():
     two_hosts_on_a_link()
+    ip("neigh", "replace", "fe80::2", "lladdr", "02:00:00:00:00:01", "dev", "v0")
     scope = socket.if_nametoindex("v0")
     asked = [
         ("[fe80::2%v0]:80", None, ("fe80::2", 80, 0, scope), None),
@@ -172,6 +173,7 @@ def test_an_interface_that_does_not_exist_is_one_line():
 
 def routed_by_policy():
     two_hosts_on_a_link()
+    ip("neigh", "replace", "10.1.0.2", "lladdr", "02:00:00:00:00:01", "dev", "v0")
     ip("address", "add", "10.1.0.3/24", "dev", "v0")
     ip("rule", "add", "ipproto", "6", "dport", "81", "prohibit")
     ip("rule", "add", "from", "10.1.0.3", "unreachable")
