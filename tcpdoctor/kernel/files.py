@@ -408,26 +408,84 @@ def replace_file(
     """
     import signal  # with its enumerations 1 ms, and only needed to write a file
 
-    beside = os.path.join(os.path.dirname(name), f".tcpdoctor-{os.getpid()}-{os.urandom(4).hex()}.tmp")
     held_back = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGALRM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, held_back)
+    parts = [data] if isinstance(data, bytes) else data
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        target = os.open(beside, flags, 0o666, dir_fd=folder)
-        try:
-            try:
-                if mode is not None:
-                    os.fchmod(target, mode)
-                _write_parts(target, [data] if isinstance(data, bytes) else data)
-                os.fsync(target)
-            finally:
-                os.close(target)
-            os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:  # whatever ends it, nothing half-written stays
-            os.unlink(beside, dir_fd=folder)
-            raise
+        nameless = _open_nameless(os.path.dirname(name) or ".", folder)
+        if nameless is None:
+            _write_and_rename(name, parts, mode, folder)
+        else:
+            _write_and_link(nameless, name, parts, mode, folder)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _open_nameless(parent: str, folder: int | None) -> int | None:
+    """Open a new file without a name, which is gone when we are; None where the folder or /proc cannot."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    try:
+        # Before Linux 5.19 some file systems forget the umask of such a file (ac6800e279a2).
+        target = os.open(parent, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o666 & ~umask, dir_fd=folder)
+    except OSError:  # what is wrong with the folder itself, opening a file with a name says
+        return None
+    if os.path.exists(f"/proc/self/fd/{target}"):
+        return target
+    os.close(target)
+    return None
+
+
+def _write_and_link(
+    target: int, name: str, parts: Iterable[bytes], mode: int | None, folder: int | None
+) -> None:
+    """Name the file once it is whole: SIGKILL leaves nothing but between the last two calls."""
+    try:
+        if mode is not None:
+            os.fchmod(target, mode)
+        _write_parts(target, parts)
+        os.fsync(target)
+        try:
+            _link(target, name, folder)
+        except FileExistsError:
+            _link(target, beside := _name_beside(name), folder)
+            _rename(beside, name, folder)
+    finally:
+        os.close(target)
+
+
+def _link(target: int, name: str, folder: int | None) -> None:
+    # The first name is absolute, but without a descriptor Python would link the link in /proc itself.
+    os.link(f"/proc/self/fd/{target}", name, src_dir_fd=target, dst_dir_fd=folder)
+
+
+def _write_and_rename(name: str, parts: Iterable[bytes], mode: int | None, folder: int | None) -> None:
+    beside = _name_beside(name)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    target = os.open(beside, flags, 0o666, dir_fd=folder)
+    try:
+        if mode is not None:
+            os.fchmod(target, mode)
+        _write_parts(target, parts)
+        os.fsync(target)
+    except BaseException:  # whatever ends it, nothing half-written stays
+        os.unlink(beside, dir_fd=folder)
+        raise
+    finally:
+        os.close(target)
+    _rename(beside, name, folder)
+
+
+def _name_beside(name: str) -> str:
+    return os.path.join(os.path.dirname(name), f".tcpdoctor-{os.getpid()}-{os.urandom(4).hex()}.tmp")
+
+
+def _rename(beside: str, name: str, folder: int | None) -> None:
+    try:
+        os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        os.unlink(beside, dir_fd=folder)
+        raise
 
 
 def _write_parts(target: int, parts: Iterable[bytes]) -> None:

@@ -1,15 +1,18 @@
 """Files are read with limits on size and ownership, and written whole or not at all."""
 
+import codecs
 import os
 import signal
 import stat
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
 from tcpdoctor.errors import ConfigError, RuleError
-from tcpdoctor.kernel.files import list_files, read_text_file, write_beside
+from tcpdoctor.kernel.files import list_files, read_text_file, replace_file, write_beside
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root distrusts other users' files")
 
@@ -159,6 +162,7 @@ def test_an_ordinary_user_reads_his_own_files(tmp_path):
     (folder / "rule.toml").chmod(0o666)
     for path in (folder, folder / "rule.toml"):
         os.chown(path, 1234, 1234)
+    codecs.lookup("utf-8-sig")  # which comes from a file that this user may not be able to read
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -364,6 +368,56 @@ def test_signals_leave_the_old_or_the_new_file_and_nothing_else(tmp_path):
         os.waitpid(child, 0)
         assert path.read_text() == text
         assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("before", [[], ["out"]], ids=["new", "replaced"])
+def test_sigkill_amid_the_writing_leaves_nothing(tmp_path, before):
+    for name in before:
+        (tmp_path / name).write_text("the old one")
+
+    def parts():
+        yield b"0123456789" * 100_003
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        replace_file(str(tmp_path / "out"), parts(), None)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert names(tmp_path) == before
+
+
+def test_the_umask_holds_for_a_file_that_is_named_last(tmp_path):
+    old = os.umask(0o027)
+    try:
+        replace_file(str(tmp_path / "new"), b"text", None)
+        replace_file(str(tmp_path / "private"), b"text", 0o600)
+    finally:
+        os.umask(old)
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {
+        "new": 0o640,
+        "private": 0o600,
+    }
+
+
+def test_a_folder_that_has_no_files_without_a_name_is_written_into_as_well(tmp_path):
+    """FAT has none, as NFS: EOPNOTSUPP. Here: /proc is not there, and without it none can be named."""
+    told = subprocess.run(
+        [
+            *("unshare", "--mount", sys.executable, "-c"),
+            (
+                "import subprocess, sys\n"
+                "subprocess.run(['mount', '-t', 'tmpfs', 'none', '/proc'], check=True)\n"
+                "from tcpdoctor.kernel.files import replace_file\n"
+                "for text in b'old', b'new': replace_file(sys.argv[1], text, None)"
+            ),
+            str(tmp_path / "out"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (told.returncode, told.stderr) == (0, "")
+    assert ((tmp_path / "out").read_text(), names(tmp_path)) == ("new", ["out"])
 
 
 def test_readers_see_the_old_or_the_new_text_whole(tmp_path):
