@@ -62,6 +62,12 @@ class Check(NamedTuple):
     measured: "Measured | None" = None
     """What else the format has numbers of; None where it has none."""
 
+    @property
+    def title(self) -> str:
+        """Whose findings these are: the host's name, which not every recording tells."""
+        host = self.samples.after.host
+        return host if self.source is None else self.source.title(host)
+
 
 CROWD = 1_000
 """Sockets: ten times what the rules below ask for of one process, and more than pass through at once."""

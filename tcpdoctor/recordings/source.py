@@ -38,3 +38,7 @@ class Source(NamedTuple):
     """Whether it says when it was taken; else the time that is told is that of the file."""
     notes: tuple[str, ...] = ()
     """What a reader must know: ``netstat without -W cuts addresses``."""
+
+    def title(self, host: str) -> str:
+        """Return the host's name for a heading, where it is told."""
+        return "this recording" if host == UNNAMED else host

@@ -52,7 +52,7 @@ def check_html(check: Check, only: Sequence[Finding] | None = None) -> str:
         _unanswered(check) if only is None else "",
     ]
     verdict = status(check).upper()
-    title = f"{verdict}: {check.samples.after.host} - tcpdoctor"
+    title = f"{verdict}: {check.title} - tcpdoctor"
     return html_page(title, "".join(body) + _footer(check))
 
 

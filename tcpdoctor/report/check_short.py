@@ -103,7 +103,7 @@ def finding_lines(finding: Finding, style: Style) -> list[str]:
 def _verdict_line(check: Check, findings: Sequence[Finding], untold: Sequence[Untold], style: Style) -> str:
     snapshot = check.samples.after
     verdict = status(check)
-    said = f"{verdict.upper()}  {snapshot.host}: {_verdict_words(check, findings, untold, verdict)}"
+    said = f"{verdict.upper()}  {check.title}: {_verdict_words(check, findings, untold, verdict)}"
     looked = when_looked(check, snapshot, style)
     return style.told(verdict, "\n".join(_first_lines(verdict, said, looked, style)))
 
@@ -153,12 +153,17 @@ def _only_finding(finding: Finding, style: Style) -> list[str]:
             lines.append(style.command_block(style.asks(fix.commands[0]), _INDENT + "  "))
     for wrong in finding.wrong_fixes[:1]:
         lines += _labelled("not", f"{_lower_first(wrong.title)}: {_first_sentence(wrong.why)}", style)
-    lines += _labelled("more", style.asks(f"tcpdoctor check {finding.rule}"), style)
+    more = style.command(style.asks(f"tcpdoctor check {finding.rule}"), _INDENT)
+    lines.append(_label("more") + more.removeprefix(_INDENT))
     return [style.told(finding.severity.key, line) for line in lines]
 
 
 def _labelled(label: str, text: str, style: Style) -> list[str]:
-    return [style.wrap(text, _INDENT, f"   {label:<{len(_INDENT) - 3}}")]
+    return [style.wrap(text, _INDENT, _label(label))]
+
+
+def _label(label: str) -> str:
+    return f"   {label:<{len(_INDENT) - 3}}"
 
 
 def _remedy(finding: Finding, indent: str, style: Style) -> list[str]:

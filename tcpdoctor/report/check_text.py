@@ -168,7 +168,7 @@ def opening(check: Check) -> Opening:
     where = f"Linux {snapshot.kernel}, network namespace {_namespace_words(check)}"
     return Opening(
         verdict,
-        snapshot.host,
+        check.title,
         verdict_sentence(check, verdict),
         f"{utc(snapshot.taken_at)}, {samples_words(check.window)}, {where}",
         "" if check.source is None else source_words(check.source),

@@ -139,7 +139,7 @@ def from_a_listing(folder, *run):
 def test_an_interrupt_while_a_recording_is_read_tells_what_was_read_by_then(tmp_path):
     code, output, errors = from_a_listing(tmp_path)
     assert (code, errors) == (3, "")
-    assert output.startswith("INCOMPLETE: interrupted before all was read\nUNKNOWN  unknown: ")
+    assert output.startswith("INCOMPLETE: interrupted before all was read\nUNKNOWN  this recording: ")
     assert 0 < int(re.search(r"^    (\d+) close_wait$", output, re.M)[1]) < CONNECTIONS
 
 

@@ -87,6 +87,15 @@ def test_one_finding_says_what_to_do_and_what_not():
     assert len(lines) <= 14
 
 
+def test_the_last_command_of_one_finding_is_never_cut_within_a_word():
+    recording = "/var/tmp/a-case-of-the-database-server/ss-tanoempi.txt"
+    style = Style(color=False, width=40, recorded=(recording,))
+    text = check_short(check(CLOSE), style)
+    assert (
+        f"   more   tcpdoctor check \\\n            close-wait-leak --from \\\n            {recording}\n"
+    ) in text + "\n"
+
+
 def test_more_than_ten_are_counted_by_severity():
     many = [CLOSE._replace(label=f"x ({pid})") for pid in range(13)] + [INFO] * 11
     text = "\n".join(short(*many))
