@@ -2,6 +2,7 @@
 
 import ast
 import functools
+from collections import Counter
 from enum import Enum
 from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
@@ -85,6 +86,25 @@ def test_no_module_imports_itself_in_a_circle():
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
+
+
+def test_a_module_gives_each_name_one_meaning():
+    """A second `_FEW = 100` further down is that of the functions above it as well."""
+    twice = {}
+    for path in modules():
+        bound = Counter(name for node in ast.parse(path.read_text()).body for name in bound_by(node))
+        twice[path.name] = sorted(name for name, times in bound.items() if times > 1)
+    assert {name: found for name, found in twice.items() if found} == {}
+
+
+def bound_by(node: ast.stmt) -> list[str]:
+    """The names that a statement of a module gives a meaning; not what it imports."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [] if any("overload" in ast.dump(one) for one in node.decorator_list) else [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    if isinstance(node, ast.AnnAssign) and node.value is not None:
+        targets = [node.target]
+    return [one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)]
 
 
 @pytest.mark.parametrize("name", ["utils", "helpers", "common", "base", "manager", "misc"])

@@ -229,7 +229,7 @@ def _row(key: str, states: Mapping[TcpState, int], readings: StateReadings) -> R
     return Row(key, RowStates(**known))
 
 
-_FEW = 100
+_MANY_CLOSING = 100
 """Sockets: with fewer in a state of the whole host nobody asks a process's rule; as its own limit."""
 _CLOSING = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2)
 
@@ -237,5 +237,5 @@ _CLOSING = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2)
 def are_many_closing(census: Reading[Census]) -> bool:
     """Whether there are so many sockets in a state that a process may hold on to that they may be a leak."""
     return not isinstance(census, Missing) and any(
-        census.by_state.get(state, 0) >= _FEW for state in _CLOSING
+        census.by_state.get(state, 0) >= _MANY_CLOSING for state in _CLOSING
     )

@@ -218,7 +218,6 @@ def read_name(pid: int, root: str = "/proc") -> str:
     return clean(decode(read_kernel_file(f"{root}/{pid}/comm", 256).removesuffix(b"\n"))).strip() or "?"
 
 
-_PF_KTHREAD = 0x00200000
 _MOST_PROGRAMS = 4_000
 """Nobody waits longer for a list of names than it takes to read so many."""
 

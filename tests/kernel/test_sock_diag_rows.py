@@ -184,7 +184,7 @@ def test_a_raw_row_and_its_decoded_form_are_wanted_alike(family, only, wanted):
 
 def test_a_request_in_syn_recv_holds_no_port_and_a_whole_socket_does():
     def users_of(data: bytes) -> list[int]:
-        users = connect_evidence._Users(1, 65535)
+        users = connect_evidence._Users(1, 65535, 0, {})
         users.add_rows(Rows(data, len(data), len(data)))
         return list(users.by_port())
 

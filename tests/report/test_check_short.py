@@ -88,7 +88,7 @@ def test_one_finding_says_what_to_do_and_what_not():
 
 
 def test_the_last_command_of_one_finding_is_never_cut_within_a_word():
-    recording = "/var/tmp/a-case-of-the-database-server/ss-tanoempi.txt"
+    recording = "/srv/a-case-of-the-database-server/ss-tanoempi.txt"
     style = Style(color=False, width=40, recorded=(recording,))
     text = check_short(check(CLOSE), style)
     assert (
