@@ -17,10 +17,13 @@ from tcpdoctor.report.page import (
     Inset,
     Item,
     Prose,
+    Row,
+    Said,
     Section,
     Table,
     Verdict,
     listed,
+    typed,
 )
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.table import Column
@@ -48,7 +51,7 @@ def port_page(answer: PortAnswer, style: Style, *, long: bool) -> list[Block]:
 def _short(answer: PortAnswer, style: Style) -> list[Block]:
     """The verdict first, then now, do, not, who."""
     busy = _first_busy(answer)
-    rows = []
+    rows: list[Row] = []
     if answer.waited_s is not None:
         rows.append(("wait", f"{answer.waited_s:.1f} s, {_what_came_of_it(answer)}"))
     if busy is not None:
@@ -60,7 +63,7 @@ def _short(answer: PortAnswer, style: Style) -> list[Block]:
     rows += _labelled("udp", _udp(answer))
     found = answer.findings[:SHOWN_FINDINGS]
     rows += _labelled("check", [line for one in found for line in _finding_lines(one, style)])
-    rows += _labelled("fix", _by_settings(answer, style))
+    rows += _labelled("fix", [typed([one], style) for one in _by_settings(answer, style)])
     if answer.verdict == "free":
         if isinstance(answer.redirects, Missing):
             rows.append(("rules", f"of nft and iptables: {answer.redirects.reason}"))
@@ -82,15 +85,15 @@ _TRACED = 6
 """Sentences of a trace in the short form."""
 
 
-def _labelled(label: str, texts: Iterable[str]) -> list[tuple[str, str]]:
+def _labelled(label: str, texts: Iterable[Said]) -> list[Row]:
     """Texts with a label before the first of them."""
     return [("" if number else label, text) for number, text in enumerate(texts)]
 
 
-def _finding_lines(finding: ToldFinding, style: Style) -> list[str]:
+def _finding_lines(finding: ToldFinding, style: Style) -> list[Said]:
     """What is found with its numbers, and the command that tells the whole of it."""
     said = finding.headline or finding.title
-    whole = style.asks(f"tcpdoctor check {finding.rule}")
+    whole = typed([style.asks(f"tcpdoctor check {finding.rule}")], style)
     return [f"{finding.severity.upper()} {finding.subject['label']}: {said}", whole]
 
 
@@ -128,7 +131,7 @@ def _now(bind: Bind, style: Style) -> list[tuple[str, str]]:
         held = any(one.holders or one.owner_missing or one.not_accepted for one in bind.blockers)
         until = "until its holder lets go" if held else "until the kernel ends it; when, nothing here tells"
         rows.append(("without" if rows else "any options", f"{plain.bind} {until}"))
-    return _labelled("now", [f"{what:<21}{text}" for what, text in rows])
+    return [("" if number else "now", f"{what:<21}{text}") for number, (what, text) in enumerate(rows)]
 
 
 def _likely(attempt: ToldAttempt, style: Style) -> str:

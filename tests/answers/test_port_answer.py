@@ -131,6 +131,13 @@ def test_what_check_finds_at_the_port_has_its_numbers_and_the_command_that_tells
         f" check WARNING {FINDING.label}: 120 FIN_WAIT_2 held open\n"
         f"       tcpdoctor check {FINDING.rule} --netns blue\n"
     ) in page_text(page, PLAIN)
+    narrow = PLAIN._replace(width=40, recorded=("/srv/a-case-of-the-database-server.txt",))
+    page = port_page(record._replace(findings=(found,)), narrow, long=False)
+    assert (
+        "       tcpdoctor check \\\n"
+        f"         {FINDING.rule} --from \\\n"
+        "         /srv/a-case-of-the-database-server.txt\n"
+    ) in page_text(page, narrow)
 
 
 def test_a_udp_question_is_about_udp_sockets_only():
