@@ -80,14 +80,14 @@ def take_recording(window: float) -> Recording:
     return Recording(source, samples, sockets, udp, processes, interfaces, around=around)
 
 
-def thinned(sockets: Sequence[Seen], most: int = MOST_SOCKETS) -> tuple[Seen, ...]:
+def thinned(sockets: Sequence[Seen]) -> tuple[Seen, ...]:
     """Return at most so many sockets; of the states with most of them every other one goes, then again."""
     kept = tuple(sockets)
-    while len(kept) > most:
+    while len(kept) > MOST_SOCKETS:
         numbers = Counter(_state(seen) for seen in kept)
         (largest, _), *_ = numbers.most_common(1)
         places = [place for place, seen in enumerate(kept) if _state(seen) == largest]
-        gone = set(places[: 2 * (len(kept) - most) : 2])
+        gone = set(places[: 2 * (len(kept) - MOST_SOCKETS) : 2])
         kept = tuple(seen for place, seen in enumerate(kept) if place not in gone)
     return kept
 

@@ -77,21 +77,18 @@ def _speak(function: Callable[[], int], writer: int) -> NoReturn:
 
 
 _MOST_LINES = 24
-"""Of an output that no ``| head -N`` bounds."""
-
-
 _MOST_ROWS = 3
 _TRACE = "trace"
 """The command whose output is a line for each connection, and a summary."""
 
 
-def cut_lines(text: str, most: int | None) -> str:
-    """The first lines of an output; without a number, as many as a short form has, or fewer that end well."""
+def cut_lines(text: str) -> str:
+    """The first lines of an output: as many as a short form has, or fewer that end well."""
     lines = text.rstrip("\n").splitlines()
-    if len(lines) <= (most or _MOST_LINES):
+    if len(lines) <= _MOST_LINES:
         return "\n".join(lines)
-    kept = lines[: most or _MOST_LINES]
-    if most is None and "" in kept[3:]:
+    kept = lines[:_MOST_LINES]
+    if "" in kept[3:]:
         while kept[-1]:
             kept.pop()
     while kept and not kept[-1]:
@@ -100,8 +97,6 @@ def cut_lines(text: str, most: int | None) -> str:
 
 
 _RANK = {"info": 0, "warning": 1, "critical": 2}
-
-
 _CLEAR = "clear"
 
 
@@ -164,11 +159,10 @@ class Looker:
         return self._check(scene, shown)
 
     def _show(self, typed: str) -> Shown:
-        command, _, lines = typed.partition("| head -")
-        if command.startswith("sockets") and not lines:
-            command = typed = f"{typed} --limit {_MOST_ROWS}"
-        output = self._run([*shlex.split(command), *self._color]).output
-        return Shown(f"tcpdoctor {typed}", cut_lines(output, int(lines) if lines else None))
+        if typed.startswith("sockets"):
+            typed = f"{typed} --limit {_MOST_ROWS}"
+        output = self._run([*shlex.split(typed), *self._color]).output
+        return Shown(f"tcpdoctor {typed}", cut_lines(output))
 
     def _run(self, arguments: list[str]) -> Printed:
         return self._begin(arguments).printed()
@@ -192,7 +186,7 @@ class Looker:
         answer = _object(self._run([*words, "--format", "json"]), typed)
         if told is not None:
             output = told.printed().output
-            cut = output.rstrip("\n") if form else cut_lines(output, None)
+            cut = output.rstrip("\n") if form else cut_lines(output)
             shown.insert(0, Shown(f"tcpdoctor {typed}", cut))
         verdicts = [_compared(path, wanted, _at(answer, path)) for path, wanted in scene.answer.items()]
         return View(tuple(shown), tuple(verdicts))

@@ -327,13 +327,13 @@ def is_journal(descriptor: int) -> bool:
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 
 
-def send_to_journal(datagrams: Iterable[bytes], path: str = JOURNAL_SOCKET) -> bool:
+def send_to_journal(datagrams: Iterable[bytes]) -> bool:
     """Send entries to systemd's journal, all or none; False where nobody takes them."""
     import socket  # only a journal's run pays for it
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as journal:
         try:
-            journal.connect(path)
+            journal.connect(JOURNAL_SOCKET)
             for datagram in datagrams:
                 journal.send(datagram[:_LARGEST_ENTRY])
         except OSError:

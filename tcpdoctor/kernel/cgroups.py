@@ -417,6 +417,6 @@ def _walk(mount: str) -> Iterator[tuple[int, str]]:
 _PODS = "/var/lib/kubelet/pods"
 
 
-def runs_pods(folder: str = _PODS) -> bool:
+def runs_pods() -> bool:
     """Whether this host is a node of Kubernetes: kubelet keeps a folder of the pods that it runs."""
-    return os.path.isdir(folder)
+    return os.path.isdir(_PODS)

@@ -45,7 +45,6 @@ class DescriptorSurvey(NamedTuple):
     rest: Reading[float]
     """The largest share of any other process."""
     complete: Reading[bool]
-    root: str
 
     def within(self, namespace: os.stat_result) -> DescriptorUse:
         """Return what concerns one network namespace, given by its file; the processes are read by now."""
@@ -53,27 +52,26 @@ class DescriptorSurvey(NamedTuple):
         complete, rest = self.complete, self.rest
         for pid, share in self.near.items():
             try:
-                if is_elsewhere(pid, namespace, self.root):
+                if is_elsewhere(pid, namespace):
                     rest = _larger(rest, share)
                     continue
             except OSError as error:
                 if not is_absent(error):
                     complete = Missing(f"some processes hide how many descriptors they have; {how_to_see()}")
                 continue  # it ended
-            process = read_process(pid, self.root)
+            process = read_process(pid)
             if not isinstance(process, Missing):
-                found[pid] = _with_sockets(process, self.root)
+                found[pid] = _with_sockets(process)
         return DescriptorUse(found, complete, complete if isinstance(complete, Missing) else rest)
 
 
-def find_heavy_users(seconds: float, root: str = "/proc") -> DescriptorUse:
+def find_heavy_users(seconds: float) -> DescriptorUse:
     """Find the processes of the calling thread's network namespace that use half of their descriptors.
 
     Only of those that are found the descriptors are read, to know how many are sockets.
 
     Args:
         seconds: Budget of CPU time.
-        root: Where /proc is.
 
     Returns:
         The processes; of another user's one without privilege `sockets` is Missing. `complete` is Missing
@@ -84,10 +82,10 @@ def find_heavy_users(seconds: float, root: str = "/proc") -> DescriptorUse:
     Raises:
         KernelReadError: A file has another form than expected.
     """
-    return survey_descriptors(seconds, root).within(os.stat(f"{root}/thread-self/ns/net"))
+    return survey_descriptors(seconds).within(os.stat("/proc/thread-self/ns/net"))
 
 
-def survey_descriptors(seconds: float, root: str = "/proc") -> DescriptorSurvey:
+def survey_descriptors(seconds: float) -> DescriptorSurvey:
     """Look through all processes once for those that use half of their descriptors.
 
     Since Linux 6.2 the size of /proc/PID/fd tells the number, at a few microseconds a process and without
@@ -95,18 +93,17 @@ def survey_descriptors(seconds: float, root: str = "/proc") -> DescriptorSurvey:
 
     Args:
         seconds: Budget of CPU time.
-        root: Where /proc is.
 
     Raises:
         KernelReadError: A file has another form than expected.
     """
-    soft_limit = _soft_limit_of(root)
+    soft_limit = _soft_limit_of()
     counted = size_counts_descriptors()
     deadline = time.thread_time() + seconds
     near: dict[int, float] = {}
     complete = whether_all_are_seen()
     most: Reading[float] = 0.0
-    pids = [int(entry) for entry in os.listdir(root) if entry.isdigit()]
+    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
     for number, pid in enumerate(pids):
         if UNDERWAY.is_interrupted:
             complete = INTERRUPTED
@@ -117,8 +114,8 @@ def survey_descriptors(seconds: float, root: str = "/proc") -> DescriptorSurvey:
             )
             break
         try:
-            used = _count_used(pid, root, counted=counted)
-            share = _share_of_limit(pid, used, root, soft_limit) if used else 0.0
+            used = _count_used(pid, counted=counted)
+            share = _share_of_limit(pid, used, soft_limit) if used else 0.0
         except OSError as error:
             if not is_absent(error):
                 complete = Missing(f"some processes hide how many descriptors they have; {how_to_see()}")
@@ -127,17 +124,15 @@ def survey_descriptors(seconds: float, root: str = "/proc") -> DescriptorSurvey:
             most = _larger(most, share)
         else:
             near[pid] = share
-    return DescriptorSurvey(near, most, complete, root)
+    return DescriptorSurvey(near, most, complete)
 
 
-def _count_used(pid: int, root: str, *, counted: bool) -> int:
-    folder = f"{root}/{pid}/fd"
+def _count_used(pid: int, *, counted: bool) -> int:
+    folder = f"/proc/{pid}/fd"
     return os.stat(folder).st_size if counted else len(os.listdir(folder))
 
 
-def _share_of_limit(
-    pid: int, used: int, root: str, soft_limit: Callable[[int], int | None]
-) -> Reading[float]:
+def _share_of_limit(pid: int, used: int, soft_limit: Callable[[int], int | None]) -> Reading[float]:
     """How much of its soft limit a process uses; the file of limits is read of large ones only."""
     limit: Reading[int] | None = soft_limit(pid)
     if limit is None:
@@ -145,7 +140,7 @@ def _share_of_limit(
             return Missing(
                 "the limits of processes with few descriptors were not read: that takes CAP_SYS_RESOURCE"
             )
-        limit = read_descriptor_limit(pid, f"{root}/{pid}")
+        limit = read_descriptor_limit(pid, f"/proc/{pid}")
     if isinstance(limit, Missing):
         return limit
     return used / limit if limit else 1.0
@@ -157,12 +152,12 @@ def _larger(one: Reading[float], other: Reading[float]) -> Reading[float]:
     return max(one, other)
 
 
-def _soft_limit_of(root: str) -> Callable[[int], int | None]:
+def _soft_limit_of() -> Callable[[int], int | None]:
     """A function that asks prlimit(2) for a process's soft RLIMIT_NOFILE; it answers None where it may not.
 
     It is never asked where /proc is of another PID namespace, whose numbers system calls do not take.
     """
-    if root != "/proc" or os.readlink("/proc/self") != str(os.getpid()):
+    if os.readlink("/proc/self") != str(os.getpid()):
         return lambda pid: None  # noqa: ARG005 - the signature of the other
 
     def ask(pid: int) -> int | None:
@@ -175,16 +170,16 @@ def _soft_limit_of(root: str) -> Callable[[int], int | None]:
     return ask
 
 
-def is_elsewhere(pid: int, own: os.stat_result, root: str) -> bool:
+def is_elsewhere(pid: int, own: os.stat_result) -> bool:
     """Whether a process is known to be in another network namespace; a hidden one is taken to be here."""
     try:
-        theirs = os.stat(f"{root}/{pid}/ns/net")
+        theirs = os.stat(f"/proc/{pid}/ns/net")
     except PermissionError:
         return False
     return (theirs.st_dev, theirs.st_ino) != (own.st_dev, own.st_ino)
 
 
-def _with_sockets(process: Process, root: str) -> Process:
+def _with_sockets(process: Process) -> Process:
     """Count its sockets; of very many descriptors every so many-th is looked at, and the number is scaled.
 
     Descriptors are given out from the lowest free number, so near the limit there are few gaps, and sockets
@@ -195,7 +190,7 @@ def _with_sockets(process: Process, root: str) -> Process:
         return process._replace(sockets=total)
     every = total < 2 * _MOST_LINKS
     try:
-        kinds = _kinds(f"{root}/{process.pid}/fd", None if every else range(0, total, total // _MOST_LINKS))
+        kinds = _kinds(f"/proc/{process.pid}/fd", None if every else range(0, total, total // _MOST_LINKS))
     except OSError as error:
         why = f"process {process.pid} hides its descriptors; {how_to_see()}"
         return process._replace(sockets=Missing("the process ended") if is_absent(error) else Missing(why))

@@ -45,14 +45,14 @@ def held_text(key: str) -> Reading[str]:
     return look_at(path_of_setting(key)).value
 
 
-def write_setting(key: str, value: str, root: str = PROC_SYS) -> Missing | None:
+def write_setting(key: str, value: str) -> Missing | None:
     """Write a setting of the calling thread's network namespace; None where the kernel took it.
 
     Nothing outside of /proc/sys is ever opened. Of several numbers the kernel may have kept the first ones
     although it refused the rest: who writes has to read back.
     """
     try:
-        folder, name = walk_to(path_of_setting(key), root)
+        folder, name = walk_to(path_of_setting(key), PROC_SYS)
     except (OSError, ValueError) as error:
         return Missing(f"{key}: {_why(error)}")
     try:

@@ -17,7 +17,7 @@ from tcpdoctor.kernel.sock_diag_rows import (
     cgroup_of,
     decode_row,
     find_attribute,
-    inode_at,
+    inode_of,
     owner_of,
 )
 from tcpdoctor.kernel.states import TcpState, Timer
@@ -280,7 +280,7 @@ class KeptRows(Sequence[Connection]):
 
     def _each(self, rows: Iterable[bytes]) -> list[Connection]:
         owner_of_inode = (self._owners or {}).get
-        decoded = (decode_row(row, owner_of_inode(inode_at(row))) for row in rows)
+        decoded = (decode_row(row, owner_of_inode(inode_of(row))) for row in rows)
         return [row for row in decoded if isinstance(row, Connection)]
 
 

@@ -118,17 +118,17 @@ class NamespacesFound(NamedTuple):
     """Processes that do not let us see their namespace: there may be more."""
 
 
-def find_namespaces(names: str = NAMES, proc: str = "/proc") -> NamespacesFound:
+def find_namespaces(names: str = NAMES) -> NamespacesFound:
     """Look through the names of ``ip netns`` and all processes."""
     found: dict[tuple[int, int], NamespacePlace] = {}
     inside: dict[tuple[int, int], list[int]] = {}
     hidden = 0
-    for pid in sorted(int(entry) for entry in os.listdir(proc) if entry.isdecimal()):
-        path = f"{proc}/{pid}/ns/net"
+    for pid in sorted(int(entry) for entry in os.listdir("/proc") if entry.isdecimal()):
+        path = f"/proc/{pid}/ns/net"
         try:
             status = os.stat(path)
         except PermissionError:
-            hidden += os.path.exists(f"{proc}/{pid}")  # one that has just ended is refused as well
+            hidden += os.path.exists(f"/proc/{pid}")  # one that has just ended is refused as well
             continue
         except OSError:
             continue  # it has ended
@@ -141,7 +141,7 @@ def find_namespaces(names: str = NAMES, proc: str = "/proc") -> NamespacesFound:
         place = found.get(key) or NamespacePlace(status.st_ino, "", None, None)
         if place.name is None:
             found[key] = place._replace(path=os.path.join(names, name), name=clean(name))
-    own = os.stat(f"{proc}/thread-self/ns/net").st_ino
+    own = os.stat("/proc/thread-self/ns/net").st_ino
     every = (place._replace(pids=tuple(inside.get(key, ()))) for key, place in found.items())
     places = sorted(every, key=lambda place: (place.inode != own, place.inode))
     return NamespacesFound(tuple(places), hidden)
@@ -169,7 +169,7 @@ def _namespace_device() -> int:
     return os.stat(_OWN).st_dev
 
 
-def path_of(wanted: str, names: str = NAMES) -> str:
+def path_of(wanted: str) -> str:
     """Return the file that leads into the namespace with this name, of this process, or at this path.
 
     A number is a process, unless only a name is spelt like it.
@@ -179,14 +179,14 @@ def path_of(wanted: str, names: str = NAMES) -> str:
     """
     if "/" in wanted:
         return wanted
-    named = os.path.join(names, wanted)
+    named = os.path.join(NAMES, wanted)
     of_process = f"/proc/{wanted}/ns/net"
     if wanted.isdecimal() and (os.path.exists(f"/proc/{wanted}") or not os.path.exists(named)):
         if not os.path.exists(f"/proc/{wanted}"):
             raise QuestionError(f"--netns {wanted}: there is no process {wanted}")
         return of_process
     if wanted in ("", ".", "..") or not os.path.exists(named):
-        known = ", ".join(clean(name) for name, _ in _named(names)[:8])
+        known = ", ".join(clean(name) for name, _ in _named(NAMES)[:8])
         there_are = f"there are: {known}" if known else "none has a name"
         raise QuestionError(
             f"--netns {clean(wanted)}: `ip netns` knows no such name ({there_are}); "

@@ -309,10 +309,10 @@ def _remedy(error: OSError) -> str:
 _ONLINE = "/sys/devices/system/cpu/online"
 
 
-def online_processors(path: str = _ONLINE) -> tuple[int, ...]:
+def online_processors() -> tuple[int, ...]:
     """Return the numbers of the processors that are online; there may be gaps."""
     try:
-        return parse_processors(read_kernel_file(path).decode("ascii", "replace"))
+        return parse_processors(read_kernel_file(_ONLINE).decode("ascii", "replace"))
     except OSError:
         return tuple(range(os.cpu_count() or 1))
 

@@ -106,9 +106,9 @@ def decode_row(data: bytes, owner: Owner | None = None) -> Connection | Listener
     return row if owner is None else row._replace(owner=owner)
 
 
-def inode_at(data: bytes | bytearray, at: int = 0) -> int:
-    """Return the inode of the socket whose row begins there; 0: no file refers to it."""
-    return int.from_bytes(data[at + _INODE : at + _INODE + 4], "little")
+def inode_of(data: bytes | bytearray) -> int:
+    """Return the inode of a row's socket; 0: no file refers to it."""
+    return int.from_bytes(data[_INODE : _INODE + 4], "little")
 
 
 def decode_step_by_step(data: bytes) -> Connection | Listener:

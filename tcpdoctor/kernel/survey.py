@@ -29,7 +29,7 @@ from tcpdoctor.kernel.processes import read_descriptors, read_name, read_status
 from tcpdoctor.kernel.reading import INTERRUPTED, UNDERWAY, Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, Owner
 from tcpdoctor.kernel.sock_diag import Request, Rows
-from tcpdoctor.kernel.sock_diag_rows import WITH_INFO, align, decode_row, inode_at
+from tcpdoctor.kernel.sock_diag_rows import WITH_INFO, align, decode_row, inode_of
 from tcpdoctor.kernel.sockets import (
     EVERY_SOCKET,
     SocketFilter,
@@ -311,7 +311,7 @@ class Roll:
             for rows in listing:
                 for at, end in places(rows):
                     row = bytes(rows.data[at:end])
-                    yield decode_row(row, self._owners.get(inode_at(row)))
+                    yield decode_row(row, self._owners.get(inode_of(row)))
         except KernelReadError as error:
             self.missing["sockets"] = str(error)
         if listing.interrupted:

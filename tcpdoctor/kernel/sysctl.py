@@ -321,10 +321,10 @@ def may_be_written(path: str) -> bool | None:
     return bool(mode & 0o222) and not is_read_only()
 
 
-def is_read_only(root: str = PROC_SYS) -> bool:
+def is_read_only() -> bool:
     """Whether the settings of the network are mounted read-only here, as in most containers."""
     try:
-        return bool(os.statvfs(os.path.join(root, "net")).f_flag & os.ST_RDONLY)
+        return bool(os.statvfs(os.path.join(PROC_SYS, "net")).f_flag & os.ST_RDONLY)
     except OSError:
         return False
 

@@ -300,22 +300,21 @@ _LAST_DATA_RECV, _LAST_ACK_RECV, _BYTES_ACKED, _BYTES_RECEIVED = 52, 56, 120, 12
 """Offsets in struct tcp_info (include/uapi/linux/tcp.h)."""
 
 
-def find_dead_sockets(seconds: float, only: Iterable[int] | None = None, root: str = "/proc") -> DeadUse:
+def find_dead_sockets(seconds: float, only: Iterable[int] | None = None) -> DeadUse:
     """Ask the descriptors of all processes of the calling thread's network namespace that have many.
 
     Args:
         seconds: Budget of CPU time.
         only: The processes to ask; all where None.
-        root: Where /proc is.
 
     Returns:
         The processes that hold such sockets. `complete` is Missing where time ran out, or where a process
         hides its descriptors from us.
     """
     deadline = time.thread_time() + seconds
-    own = os.stat(f"{root}/thread-self/ns/net")
+    own = os.stat("/proc/thread-self/ns/net")
     complete = whether_all_are_seen()
-    pids = sorted(int(entry) for entry in os.listdir(root) if entry.isdigit()) if only is None else [*only]
+    pids = sorted(int(entry) for entry in os.listdir("/proc") if entry.isdigit()) if only is None else [*only]
     found: dict[int, DeadSockets] = {}
     seen: set[int] = set()
     for number, pid in enumerate(pids):
@@ -323,10 +322,9 @@ def find_dead_sockets(seconds: float, only: Iterable[int] | None = None, root: s
             why = f"the time budget of {seconds:g} s ran out after {number} of {len(pids)} processes"
             return DeadUse(found, Missing(why))
         try:
-            if os.stat(f"{root}/{pid}/fd").st_size not in range(1, FEWEST_UNLISTED) and not is_elsewhere(
-                pid, own, root
-            ):
-                dead = ask_process(pid, root)
+            few = os.stat(f"/proc/{pid}/fd").st_size in range(1, FEWEST_UNLISTED)
+            if not few and not is_elsewhere(pid, own):
+                dead = ask_process(pid)
                 if isinstance(dead, Missing):
                     complete = dead
                 elif fresh := _not_seen(dead, seen):
@@ -345,7 +343,7 @@ def _not_seen(dead: DeadSockets, seen: set[int]) -> DeadSockets | None:
 
 
 @replayed
-def ask_process(pid: int, root: str = "/proc") -> Reading[DeadSockets]:
+def ask_process(pid: int) -> Reading[DeadSockets]:
     """Ask the descriptors of one process, at most `MOST_LOOKED_AT` of them.
 
     Missing where it does not let us look (that takes root, or CAP_SYS_PTRACE, for another user's process),
@@ -354,12 +352,12 @@ def ask_process(pid: int, root: str = "/proc") -> Reading[DeadSockets]:
     Raises:
         OSError: The process is gone, or hides its descriptors.
     """
-    numbers = sorted(map(int, os.listdir(f"{root}/{pid}/fd")))
+    numbers = sorted(map(int, os.listdir(f"/proc/{pid}/fd")))
     step = 1
     while len(numbers) > step * MOST_LOOKED_AT:
         step *= 2
     chosen = [number for number in numbers if not number % step]
-    inodes = _inodes(f"{root}/{pid}/fd", chosen)
+    inodes = _inodes(f"/proc/{pid}/fd", chosen)
     ours = _namespace_cookie()
     rows = []
     for fd, answer in duplicates(pid, inodes, lambda sock: _ask(sock, ours)):

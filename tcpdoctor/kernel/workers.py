@@ -448,18 +448,14 @@ def sample_each(
 
 
 def add_owners_to_each(
-    looks: Mapping[HeldPlace, tuple[Snapshot, Collection[Owned]]], *, every_listener: bool = False
+    looks: Mapping[HeldPlace, tuple[Snapshot, Collection[Owned]]],
 ) -> dict[HeldPlace, Snapshot]:
     """Find the owners of some kinds of sockets of many namespaces, in one search through /proc.
 
     Args:
         looks: What was seen in each place a moment ago, and the kinds.
-        every_listener: As `take_snapshot`.
     """
-    sockets = {
-        held: [*owned_sockets(look, which, every_listener=every_listener)]
-        for held, (look, which) in looks.items()
-    }
+    sockets = {held: [*owned_sockets(look, which)] for held, (look, which) in looks.items()}
     every = [row for rows in sockets.values() for row in rows]
     present = {
         held: (frozenset(row.inode for row in rows), still_among(rows)) for held, rows in sockets.items()

@@ -195,23 +195,23 @@ def bound_to_any(count: int) -> Iterator[list[socket.socket]]:
         yield sockets
 
 
-def try_bind(port: int, address: str = "0.0.0.0") -> str:
+def try_bind(port: int) -> str:
     """What bind() and listen() say to a server that sets SO_REUSEADDR: ``ok`` or the name of an errno."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            sock.bind((address, port))
+            sock.bind(("", port))
             sock.listen()
         except OSError as error:
             return errno.errorcode[error.errno or 0]
     return "ok"
 
 
-def try_connect(port: int, address: str = LOOPBACK) -> str:
+def try_connect(port: int) -> str:
     """What connect() says: ``ok`` or the name of an errno."""
     with socket.socket() as sock:
         sock.settimeout(10)
-        return errno.errorcode.get(sock.connect_ex((address, port)), "ok")
+        return errno.errorcode.get(sock.connect_ex((LOOPBACK, port)), "ok")
 
 
 # Who has the port: servers, clients, and sockets that were bound and forgotten.

@@ -32,26 +32,24 @@ _ANSWER = b"answer"
 
 
 @contextmanager
-def dead_server(count: int, *, retries: int = 3) -> Iterator[list[socket.socket]]:
+def dead_server(count: int) -> Iterator[list[socket.socket]]:
     """`count` clients have sent a request to a server that vanished; yields the server's deaf sockets.
 
-    Each has sent it `retries` times in vain when the block begins.
+    Each has sent it three times in vain when the block begins.
     """
     with connected(count) as (_, pairs):
         for client, peer in pairs:
             go_deaf(peer)
             client.sendall(b"request")
-        wait_for_retries([client for client, _ in pairs], retries)
+        wait_for_retries([client for client, _ in pairs], 3)
         yield [peer for _, peer in pairs]
 
 
 @contextmanager
-def requests_that_never_left(
-    count: int, *, probes: int = 3
-) -> Iterator[tuple[ExitStack, list[socket.socket]]]:
+def requests_that_never_left(count: int) -> Iterator[tuple[ExitStack, list[socket.socket]]]:
     """`count` clients write a request, and their own host's firewall drops it on output.
 
-    Each has been tried `probes` times more when the block begins. Yields what ends the firewall when closed,
+    Each has been tried three times more when the block begins. Yields what ends the firewall when closed,
     and the server's sockets.
     """
     with connected(count) as (_, pairs), ExitStack() as firewall:
@@ -59,21 +57,21 @@ def requests_that_never_left(
         for client, _ in pairs:
             client.sendall(b"request")
         wait_until(
-            lambda: all(_info(client)[_PROBES] >= probes for client, _ in pairs),
-            f"{probes} tries to send",
+            lambda: all(_info(client)[_PROBES] >= 3 for client, _ in pairs),
+            "three tries to send",
             20,
         )
         yield firewall, [peer for _, peer in pairs]
 
 
 @contextmanager
-def dead_clients(count: int, *, retries: int = 3) -> Iterator[list[socket.socket]]:
+def dead_clients(count: int) -> Iterator[list[socket.socket]]:
     """A server has sent an answer to `count` clients that vanished; yields the clients' deaf sockets."""
     with connected(count) as (_, pairs):
         for client, ours in pairs:
             go_deaf(client)
             ours.sendall(_ANSWER)
-        wait_for_retries([ours for _, ours in pairs], retries)
+        wait_for_retries([ours for _, ours in pairs], 3)
         yield [client for client, _ in pairs]
 
 
@@ -90,12 +88,12 @@ def closed_windows(count: int) -> Iterator[list[socket.socket]]:
         yield [reader for _, reader in pairs]
 
 
-def read_what_is_there(sockets: list[socket.socket], *, quiet: float = 0.3) -> None:
-    """The cure: read until nothing has come for `quiet` seconds."""
+def read_what_is_there(sockets: list[socket.socket]) -> None:
+    """The cure: read until nothing has come for 0.3 seconds."""
     quiet_since = time.monotonic()
     for sock in sockets:
         sock.settimeout(0)
-    while time.monotonic() < quiet_since + quiet:
+    while time.monotonic() < quiet_since + 0.3:
         for sock in sockets:
             try:
                 if sock.recv(1 << 20):
