@@ -58,11 +58,6 @@ def is_setting_line(line: str) -> bool:
     return bool(_SETTING.match(line) or _NOISE.match(line))
 
 
-def is_settings_text(text: str) -> bool:
-    """Whether a text begins with what ``sysctl -a`` prints."""
-    return any(_SETTING.match(line) for line in text[:65536].splitlines()[:20])
-
-
 def read_settings_text(text: str) -> Pasted:
     """Read what ``sysctl`` printed, typed as a live look types it.
 

@@ -174,12 +174,6 @@ def spelt_out(text: str) -> str:
     )
 
 
-def is_counters_text(text: str) -> bool:
-    """Whether a text begins with counters that `read_counters_text` reads."""
-    lines = text[:65536].splitlines()[:20]
-    return any(is_nstat_line(line) or is_conntrack_line(line) or is_section(line) for line in lines)
-
-
 def read_counters_text(text: str) -> Pasted:
     """Read ``nstat``, ``netstat -s`` or ``conntrack -S``, whichever the text is; several add up to one."""
     totals, notes = _nstat(text)

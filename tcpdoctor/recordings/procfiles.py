@@ -74,15 +74,6 @@ _KINDS: tuple[tuple[re.Pattern[str], Line], ...] = (
 )
 
 
-def is_proc_text(text: str) -> bool:
-    """Whether a text begins with a file of /proc/net, or a part of one."""
-    for line in text[:65536].splitlines()[:20]:
-        kind = kind_of_line(line)
-        if kind is not None and kind != "cut":
-            return True
-    return False
-
-
 def read_proc_text(text: str) -> Pasted:
     """Read what was copied from files of /proc/net, in any order.
 

@@ -4,6 +4,9 @@ import io
 import tarfile
 from pathlib import Path
 
+from tcpdoctor.errors import SnapshotError
+from tcpdoctor.recordings.forms import read_forms
+
 SAMPLES = Path(__file__).parent / "samples"
 NAME = "sosreport-orders-01-2021-11-30-abcdefg"
 TAKEN = 1_638_230_591
@@ -25,6 +28,14 @@ PS_NAMES = """\
 
 def sample(name):
     return (SAMPLES / f"{name}.txt").read_text()
+
+
+def forms_in(text):
+    """The forms that are told apart in a paste; none where nothing is understood."""
+    try:
+        return [one.form for one in read_forms(text, "paste")]
+    except SnapshotError:
+        return []
 
 
 def files_of_report():

@@ -7,7 +7,8 @@ import pytest
 
 from tcpdoctor.kernel.counters import read_counters
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.recordings.nstat import FOREIGN, is_counters_text, read_counters_text
+from tcpdoctor.recordings.nstat import FOREIGN, read_counters_text
+from tests.recordings.reports import forms_in
 
 SAMPLES = Path(__file__).parent / "samples"
 NSTAT = (SAMPLES / "nstat-az.txt").read_text()
@@ -69,7 +70,7 @@ def test_another_language_is_missing_with_what_to_ask_for():
         "Tcp:\n    5 aktive Verbindungsöffnungen\n    7 passive Verbindungsöffnungen\n"
         "    11 fehlgeschlagene Verbindungsversuche\nTcpExt:\n    TCPLostRetransmit: 4\n"
     )
-    assert is_counters_text(text)
+    assert forms_in(text) == ["nstat"]
     assert read_counters_text(text).counters == Missing(FOREIGN)
     assert "nstat -az" in FOREIGN
 
@@ -96,7 +97,7 @@ def test_tracking_of_all_cpus_is_added_up():
         "clash_resolve=17 chaintoolong=0\n"
         "cpu=1   \tfound=3 invalid=5 insert=0 insert_failed=7 drop=11 early_drop=2 error=0\n"
     )
-    assert is_counters_text(text)
+    assert forms_in(text) == ["nstat"]
     assert read_counters_text(text).counters == {
         "nf_conntrack.invalid": 10,
         "nf_conntrack.insert_failed": 14,
@@ -108,7 +109,7 @@ def test_tracking_of_all_cpus_is_added_up():
 
 @pytest.mark.parametrize("text", ["", "Tcp: 1 2 3", "LISTEN 0 128", "net.core.somaxconn = 128", "TcpIn x y"])
 def test_another_text_holds_no_counters(text):
-    assert not is_counters_text(text)
+    assert "nstat" not in forms_in(text)
     assert isinstance(read_counters_text(text).counters, Missing)
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sysctl import read_sysctls
-from tcpdoctor.recordings.forms import is_settings_text, read_settings_text
+from tcpdoctor.recordings.forms import read_settings_text
+from tests.recordings.reports import forms_in
 
 SAMPLE = (Path(__file__).parent / "samples" / "sysctl-a.txt").read_text()
 
@@ -28,7 +29,7 @@ def test_what_sysctl_was_refused_is_missing():
         'sysctl: reading key "net.ipv6.conf.all.stable_secret"\n'
         "net.core.somaxconn = 4093\n"
     )
-    assert is_settings_text(text)
+    assert forms_in(text) == ["sysctl"]
     found = read_settings_text(text).sysctls
     assert found["net.core.somaxconn"] == 4093
     assert isinstance(found["net.core.bpf_jit_harden"], Missing)
@@ -62,7 +63,7 @@ def test_two_values_of_one_key_are_none():
     "text", ["", "tcp 0 0 127.0.0.1:1 0.0.0.0:* LISTEN", "a = b", "net.core.somaxconn=17"]
 )
 def test_another_text_holds_no_settings(text):
-    assert not is_settings_text(text)
+    assert "sysctl" not in forms_in(text)
     assert isinstance(read_settings_text(text).sysctls, Missing)
 
 
