@@ -313,15 +313,7 @@ class Fleet:
         """
         wanted = None if expected is None else {name.casefold(): name for name in expected}
         silent, unexpected = self._miss(wanted or {}) if wanted is not None else ((), ())
-        counted = {name: self._counted(name) for name in sorted(self._looks)}
-        current = {
-            (name, one.namespace, one.taken_at) for name, looks in counted.items() for one in looks
-        }  # as `_told` knows them
-        ranks = self._ranks(counted.values())
-        hosts = sorted(
-            (self._host(name, looks, ranks, now, max_age) for name, looks in counted.items()), key=_badness
-        )
-        groups = self._groups(hosts, ranks, current, most_named)
+        hosts, groups = self._judged(now, max_age, most_named)
         unread = tuple(one for one, _ in self._unread)
         summary = _summary(hosts, wanted, len(groups))._replace(
             unread=len(unread) + self._more_unread, repeated=len(self._repeated) + self._more_repeated
@@ -341,6 +333,20 @@ class Fleet:
             unexpected,
             _not_known(hosts, most_named),
         )
+
+    def _judged(
+        self, now: float, max_age: float | None, most_named: int
+    ) -> tuple[list[FleetHost], tuple[FleetFinding, ...]]:
+        """The hosts, the worst first, and what was found on them; each look counts once."""
+        counted = {name: self._counted(name) for name in sorted(self._looks)}
+        current = {
+            (name, one.namespace, one.taken_at) for name, looks in counted.items() for one in looks
+        }  # as `_told` knows them
+        ranks = self._ranks(counted.values())
+        hosts = sorted(
+            (self._host(name, looks, ranks, now, max_age) for name, looks in counted.items()), key=_badness
+        )
+        return hosts, self._groups(hosts, ranks, current, most_named)
 
     def _miss(self, wanted: dict[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Keep a look for each host that should have reported and did not; return these and the unexpected.

@@ -32,7 +32,7 @@ from tcpdoctor.diagnosis.stopping import Asker
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.connection import began_here
 from tcpdoctor.facts.socketset import name_ends
-from tcpdoctor.kernel.cgroups import read_place
+from tcpdoctor.kernel.cgroups import Place, read_place
 from tcpdoctor.kernel.live import take_samples, with_known_owners
 from tcpdoctor.kernel.namespaces import Identity, asking_uid, is_recording, moment, read_identity
 from tcpdoctor.kernel.processes import Task, read_process, read_task
@@ -291,34 +291,14 @@ def _answer(
     seen: Reading[_Seen],
     samples: Samples,
 ) -> ProcessAnswer:
-    host, place = host_of(who), read_place(process.pid)
-    about = _process_here(process, asked)
-    told_at = None if isinstance(place, Missing) else told_place(place)
+    answer = _hidden_answer(who, taken_at, _process_here(process, asked), read_place(process.pid), seen)
     if isinstance(seen, Missing):
-        hidden = Missing("which findings are about it is not known: its sockets are hidden")
-        return ProcessAnswer(
-            "tcpdoctor.process/1",
-            host,
-            utc(taken_at),
-            about,
-            *(seen,) * 6,
-            findings=hidden,
-            unchecked=hidden,
-            missing={},
-            stop=_stop(about),
-            place=told_at,
-            status="unknown",
-            too_early=(),
-        )
+        return answer._replace(stop=_stop(answer.process))
     entries, survey = entries_of(seen.survey), seen.survey
     listeners = tuple(entry.seen.row for entry in entries if isinstance(entry.seen.row, Listener))
     samples = samples._replace(after=with_known_owners(samples.after, seen.owners, process))
     diagnosis = diagnose_process(load_rules().rules, samples, process.pid, listeners)
-    return ProcessAnswer(
-        schema="tcpdoctor.process/1",
-        host=host,
-        taken_at=utc(taken_at),
-        process=about,
+    return answer._replace(
         states=_state_groups(entries, survey.by_state),
         other_sockets=NOT_RECORDED if is_recording() else max(0, len(seen.owners) - survey.total),
         peers=_peer_groups(entries),
@@ -328,10 +308,31 @@ def _answer(
         findings=tuple(map(told_finding, diagnosis.findings)),
         unchecked=diagnosis.unchecked,
         missing={**_with_sample(survey), **_unasked(entries)},
-        stop=_stop(about, survey.total - len(listeners), {row.inode for row in listeners}),
-        place=told_at,
+        stop=_stop(answer.process, survey.total - len(listeners), {row.inode for row in listeners}),
         status=_status(diagnosis, samples.after),
         too_early=too_early(diagnosis, samples, pid=process.pid),
+    )
+
+
+def _hidden_answer(
+    who: Identity, taken_at: float, about: ProcessHere, place: Reading[Place], seen: Reading[_Seen]
+) -> ProcessAnswer:
+    """What is told of a process whose sockets are hidden, but for who may be stopped; and of any at first."""
+    why = seen if isinstance(seen, Missing) else Missing("its sockets were not looked at yet")
+    hidden = Missing("which findings are about it is not known: its sockets are hidden")
+    return ProcessAnswer(
+        "tcpdoctor.process/1",
+        host_of(who),
+        utc(taken_at),
+        about,
+        *(why,) * 6,
+        findings=hidden,
+        unchecked=hidden,
+        missing={},
+        stop=None,
+        place=None if isinstance(place, Missing) else told_place(place),
+        status="unknown",
+        too_early=(),
     )
 
 

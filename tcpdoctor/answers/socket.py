@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from tcpdoctor.answers.record import (
     ABSENT,
@@ -53,6 +53,9 @@ class ToldAge(NamedTuple):
     at_most_s: Annotated[float | None, Is("Seconds; null: no bound is known.", minimum=0)]
 
 
+_Options: TypeAlias = Reading[Mapping[str, Reading[OptionValue]]] | Absent
+
+
 class ToldSocket(NamedTuple):
     """A socket; of a listener there are the keys of its queue, of others those of their connection."""
 
@@ -87,7 +90,7 @@ class ToldSocket(NamedTuple):
         Is("Established, nothing outstanding: seconds since data went either way.", optional=True),
     ] = ABSENT
     options: Annotated[
-        Reading[Mapping[str, Reading[OptionValue]]] | Absent,
+        _Options,
         Is(
             "By name, in the kernel's units: TCP_USER_TIMEOUT in milliseconds, buffers in bytes, times in "
             "seconds.",
@@ -122,24 +125,33 @@ _TIMER_NAMES = {timer: timer.name.lower() if timer else None for timer in Timer}
 def told_socket(entry: Entry, *, options: bool) -> ToldSocket:
     """Return a socket as it is printed; with its options where `options` says so."""
     row, known = entry.seen.row, entry.seen.options if options else ABSENT
+    device = ABSENT if entry.device is None else entry.device
     if isinstance(row, Listener):
-        return ToldSocket(
-            state="listen",
-            family="ipv4" if row.family == 4 else "ipv6",
-            local=str(row.local),
-            remote=None,
-            local_port=row.local.port,
-            remote_port=None,
-            uid=told_number(row.uid),
-            inode=told_number(row.inode),
-            cookie=row.cookie,
-            owner=_owner(row),
-            accept_queue=told_number(row.accept_queue),
-            accept_limit=row.accept_limit,
-            drops=row.drops,
-            options=known,
-            device=ABSENT if entry.device is None else entry.device,
-        )
+        return _told_listener(row, known, device)
+    return _told_connection(row, entry.age, known, device)
+
+
+def _told_listener(row: Listener, known: _Options, device: str | Absent) -> ToldSocket:
+    return ToldSocket(
+        state="listen",
+        family="ipv4" if row.family == 4 else "ipv6",
+        local=str(row.local),
+        remote=None,
+        local_port=row.local.port,
+        remote_port=None,
+        uid=told_number(row.uid),
+        inode=told_number(row.inode),
+        cookie=row.cookie,
+        owner=_owner(row),
+        accept_queue=told_number(row.accept_queue),
+        accept_limit=row.accept_limit,
+        drops=row.drops,
+        options=known,
+        device=device,
+    )
+
+
+def _told_connection(row: Connection, age: Age | None, known: _Options, device: str | Absent) -> ToldSocket:
     state, family, local, remote, _, cookie, inode, uid, timer, expires, retransmits, unread, unsent = row[
         :13
     ]
@@ -158,7 +170,7 @@ def told_socket(entry: Entry, *, options: bool) -> ToldSocket:
         ABSENT,
         ABSENT,
         ABSENT,
-        told_age(entry.age),
+        told_age(age),
         _TIMER_NAMES[timer] if timed else NOT_RECORDED,
         (expires if timer else None) if timed else NOT_RECORDED,
         retransmits if retransmits >= 0 else NOT_RECORDED,
@@ -167,7 +179,7 @@ def told_socket(entry: Entry, *, options: bool) -> ToldSocket:
         _round_trip(row),
         idle_seconds(row),
         known,
-        device=ABSENT if entry.device is None else entry.device,
+        device=device,
     )
 
 

@@ -178,21 +178,16 @@ class _Rows:
         if (match := _SOCKET.match(line)) is None:
             return False
         protocol, six, received, sent, near, port, far, far_port, rest = match.groups()
-        here = self._host(near, port, six=bool(six))
-        there = self._host(far, far_port, six=bool(six))
-        number, far_number = _port(port), _port(far_port)
-        if here is None or there is None or number > _LAST_PORT or far_number > _LAST_PORT:
-            return False
-        (address, family), (other, _) = here, there
-        rest = rest or ""
-        timer, rest = self._timer(rest)
+        stands = self._stands((near, port), (far, far_port), six=bool(six))
+        timer, rest = self._timer(rest or "")
         state, rest = _state(rest)
         if state is None and protocol == "udp":
             state = TcpState.CLOSE
         elif state is None and far_port == "*":
             state, rest = TcpState.LISTEN, rest.partition(" ")[2].lstrip()
-        if state is None:
+        if stands is None or state is None:
             return False
+        family, local, remote = stands
         kind, expires, tries = timer
         if state is TcpState.TIME_WAIT and kind in (_NO_TIMER, _ODD_TIMER):
             kind = Timer.TIME_WAIT
@@ -206,8 +201,8 @@ class _Rows:
                 "tcp" if protocol == "tcp" else "udp",
                 state,
                 family,
-                Endpoint(address, number),
-                Endpoint(other, far_number),
+                local,
+                remote,
                 _NEVER,
                 int(received),
                 0 if listens else int(sent),
@@ -226,6 +221,17 @@ class _Rows:
             )
         )
         return True
+
+    def _stands(
+        self, near: tuple[str, str], far: tuple[str, str], *, six: bool
+    ) -> tuple[int, Endpoint, Endpoint] | None:
+        """Where a socket stands: family and both ends; None where that cannot be understood."""
+        here, there = self._host(*near, six=six), self._host(*far, six=six)
+        number, far_number = _port(near[1]), _port(far[1])
+        if here is None or there is None or number > _LAST_PORT or far_number > _LAST_PORT:
+            return None
+        (address, family), (other, _) = here, there
+        return family, Endpoint(address, number), Endpoint(other, far_number)
 
     def _host(self, text: str, port: str, *, six: bool) -> tuple[str, int] | None:
         """Return an address and its family; what is left of one that may have been cut."""

@@ -486,31 +486,17 @@ class _Rows:
         said: _Said,
         tail: str,
     ) -> bool:
-        protocol, word, received, sent, near, near_port, far, far_port = ends
-        here, there = self._host(near), self._host(far)
-        number, far_number = _port(near_port), _port(far_port)
-        if here is None or there is None or number > _LAST_PORT or far_number > _LAST_PORT:
+        protocol, word, received, sent, *where = ends
+        if (stands := self._stands(*where)) is None:
             return False
-        address, family, device = here
-        other = there[0]
-        if other == _DUAL and address != _DUAL:
-            other = "0.0.0.0" if family == 4 else "::"
-        if protocol:
-            self._named_protocol = True
-        if address == _DUAL:
-            self._starred.append(len(self.sockets))
+        family, local, remote, device = stands
+        self._named_protocol = self._named_protocol or bool(protocol)
         state = _STATES[word] if self.only is None else self.only
         told_timer, told_uid, told_inode, told_cookie, v6only = said
         timer, expires, tries = self._timer(state, told_timer)
-        inode: Reading[int] = _NO_DETAILS
-        uid: Reading[int] = _NO_DETAILS
-        cookie: Reading[int] = _NO_DETAILS
-        if told_inode is not None:
-            inode, uid, cookie = _number(told_inode), _number(told_uid or "0"), _cookie(told_cookie or "")
-        if not isinstance(owner, Held) and (
-            state is _WAITING or timer is _WAITS or (inode == 0 and protocol != "udp")
-        ):
-            owner = NotHeld()
+        inode, uid, cookie = _identity(told_inode, told_uid, told_cookie)
+        if state is _WAITING or timer is _WAITS or (inode == 0 and protocol != "udp"):
+            owner = owner if isinstance(owner, Held) else NotHeld()
         queued: Reading[int] = int(sent) if sent else _NO_QUEUES
         listens = state is _LISTEN
         memory = _SKMEM.search(tail) if "skmem:" in tail else None
@@ -519,8 +505,8 @@ class _Rows:
                 "udp" if protocol == "udp" else "tcp",
                 state,
                 family,
-                Endpoint(address, number),
-                Endpoint(other, far_number),
+                local,
+                remote,
                 device,
                 int(received) if received else _NO_QUEUES,
                 0 if listens else queued,
@@ -539,6 +525,22 @@ class _Rows:
             )
         )
         return True
+
+    def _stands(
+        self, near: str, near_port: str, far: str, far_port: str
+    ) -> tuple[int, Endpoint, Endpoint, str | None] | None:
+        """Where a socket stands: family, both ends, device; None where that cannot be understood."""
+        here, there = self._host(near), self._host(far)
+        number, far_number = _port(near_port), _port(far_port)
+        if here is None or there is None or number > _LAST_PORT or far_number > _LAST_PORT:
+            return None
+        address, family, device = here
+        other = there[0]
+        if address == _DUAL:
+            self._starred.append(len(self.sockets))
+        elif other == _DUAL:
+            other = "0.0.0.0" if family == 4 else "::"
+        return family, Endpoint(address, number), Endpoint(other, far_number), device
 
     def _host(self, text: str) -> tuple[str, int, str | None] | None:
         if (found := self._hosts.get(text, ())) == ():
@@ -627,6 +629,15 @@ def _unstarred(row: PastedSocket, family: int | None) -> PastedSocket:
     return row._replace(
         family=family or 6, local=row.local._replace(address=wildcard), remote=remote, v6only=v6only
     )
+
+
+def _identity(
+    inode: str | None, uid: str | None, cookie: str | None
+) -> tuple[Reading[int], Reading[int], Reading[int]]:
+    """A socket's inode, user and cookie; root's go without saying where the inode is told."""
+    if inode is None:
+        return _NO_DETAILS, _NO_DETAILS, _NO_DETAILS
+    return _number(inode), _number(uid or "0"), _cookie(cookie or "")
 
 
 def _host(text: str) -> tuple[str, int, str | None] | None:
