@@ -22,14 +22,13 @@ from tcpdoctor.facts.subject import Scope
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Census, Held, Samples
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.report.check_text import opening, rules_checked, style_there, verdicts_counted
+from tcpdoctor.report.check_text import closing, opening, rules_checked, style_there, verdicts_counted
 from tcpdoctor.report.finding_page import (
     Alike,
     grouped,
     more_words,
     pages_of,
     sources,
-    unanswered_by_reason,
 )
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.page import Block, Prose, Table
@@ -169,17 +168,17 @@ def _plan(check: Check) -> str:
 
 
 def _unanswered(check: Check) -> str:
-    diagnosis = check.diagnosis
-    reasons = unanswered_by_reason(diagnosis.unchecked)
-    title = f"{rules_checked(diagnosis)} checked"
-    if not reasons:
-        return section(title, '<p class="empty">Every rule was answered.</p>')
+    told = closing(check)
+    title = f"{rules_checked(check.diagnosis)} checked"
+    unsure = f"<ul>{''.join(f'<li>{text(words)}</li>' for words in told.unsure)}</ul>" if told.unsure else ""
+    if not told.unanswered:
+        return section(title, f'{unsure}<p class="empty">Every rule was answered.</p>')
     rows = "".join(
         f"<tr><td>{text(reason)}</td><td><code>{text(', '.join(rules))}</code></td></tr>"
-        for reason, rules in reasons.items()
+        for reason, rules in told.unanswered.items()
     )
     head = '<thead><tr><th scope="col">No full answer because</th><th scope="col">Rules</th></tr></thead>'
-    return section(title, f"<table>{head}<tbody>{rows}</tbody></table>")
+    return section(title, f"{unsure}<table>{head}<tbody>{rows}</tbody></table>")
 
 
 def _footer(check: Check) -> str:

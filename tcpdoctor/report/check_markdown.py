@@ -10,11 +10,9 @@ from tcpdoctor.answers.check import (
     untold_by_rule,
     verdict_of_all,
 )
-from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Finding
-from tcpdoctor.report.check_text import opening, rules_checked, style_there, verdicts_counted
-from tcpdoctor.report.finding_page import Alike, grouped, more_words, pages_of, unanswered_by_reason
-from tcpdoctor.report.host import states_sentence
+from tcpdoctor.report.check_text import closing, opening, style_there, verdicts_counted
+from tcpdoctor.report.finding_page import Alike, grouped, more_words, pages_of
 from tcpdoctor.report.page_markdown import code, escaped, page_markdown
 from tcpdoctor.report.style import PLAIN
 
@@ -42,16 +40,16 @@ def _alike(alike: Alike, check: Check) -> str:
 
 
 def _tail(check: Check) -> list[str]:
-    diagnosis = check.diagnosis
-    parts = ["## What was looked at", escaped(states_sentence(state_readings(check.samples.after.census)))]
-    parts.append(f"{rules_checked(diagnosis)} checked.")
-    reasons = unanswered_by_reason(diagnosis.unchecked)
-    if reasons:
-        parts.append("No full answer from:")
-        parts.append(
-            "\n".join(f"- {', '.join(map(code, rules))}: {escaped(why)}" for why, rules in reasons.items())
-        )
-    return parts
+    told = closing(check)
+    unsure = ["\n".join(f"- {escaped(words)}" for words in told.unsure)] if told.unsure else []
+    reasons = [f"- {', '.join(map(code, rules))}: {escaped(why)}" for why, rules in told.unanswered.items()]
+    return [
+        "## What was looked at",
+        *unsure,
+        *map(escaped, told.sockets),
+        told.answered,
+        *(["\n".join(reasons)] if reasons else []),
+    ]
 
 
 def checks_markdown(checks: Checks, *, quiet: bool = False) -> str:

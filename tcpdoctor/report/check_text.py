@@ -1,6 +1,6 @@
 """`check` in its long form: the worst first, each with its evidence, what to do and not to do, and why."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from tcpdoctor.answers.check import (
     Check,
@@ -69,10 +69,11 @@ def lesson_text(check: Check, style: Style, *, again: bool) -> str:
         if alike.more:
             parts.append(style.wrap(more_words(alike)))
             last = None
-    unsure = [*unjudged_lines(check, style, ""), *too_early_lines(check, style, "")]
-    if unsure:
-        parts.append("\n".join([*unsure, *_states(check, style)]))
-    if unsure or not _is_cut(last):
+    told = closing(check)
+    if told.unsure:
+        unsure = (style.wrap(words, "  ", "") for words in told.unsure)
+        parts.append("\n".join([*unsure, *map(style.wrap, told.sockets)]))
+    if told.unsure or not _is_cut(last):
         parts.append(page_text([_CUT], style, "  "))
     if len(findings) > 1:
         parts.append(worst_line(findings[0], style))
@@ -209,12 +210,12 @@ def blindness(check: Check) -> str:
 
 def unjudged_lines(check: Check, style: Style, indent: str) -> list[str]:
     """Return for each crowd of sockets that was not judged which rule could not, and why."""
+    return [style.wrap(words, f"{indent}  ", indent) for words in _unjudged_words(check)]
+
+
+def _unjudged_words(check: Check) -> list[str]:
     return [
-        style.wrap(
-            f"{one.number:,} in {one.state.name} not judged by {one.rule}: {one.reason}",
-            f"{indent}  ",
-            indent,
-        )
+        f"{one.number:,} in {one.state.name} not judged by {one.rule}: {one.reason}"
         for one in unjudged(check.diagnosis, check.samples.after)
     ]
 
@@ -248,23 +249,39 @@ def _namespace_words(check: Check) -> str:
     return f"{snapshot.namespace}{name}{kind}"
 
 
-def _states(check: Check, style: Style) -> list[str]:
-    census = check.samples.after.census
-    lines = [style.wrap(states_sentence(state_readings(census)))]
+class Closing(NamedTuple):
+    """What stands below the findings wherever all is told: in text, Markdown and HTML."""
+
+    unsure: tuple[str, ...]
+    """What was not judged, and what only its age keeps from being told."""
+    sockets: tuple[str, ...]
+    """How many are in which state; and why there may be more."""
+    answered: str
+    unanswered: Mapping[str, Sequence[str]]
+    """The rules without a full answer, by reason; those that do not apply come last."""
+
+
+def closing(check: Check) -> Closing:
+    """Return what is said below the findings."""
+    diagnosis, census = check.diagnosis, check.samples.after.census
+    sockets = [states_sentence(state_readings(census))]
     if not isinstance(census, Missing) and isinstance(census.complete, Missing):
-        lines.append(style.wrap(f"There may be more sockets than counted: {census.complete.reason}."))
-    return lines
+        sockets.append(f"There may be more sockets than counted: {census.complete.reason}.")
+    skipped = len(unchecked_rules(diagnosis))
+    answered = f"Checked {rules_checked(diagnosis)}."
+    if not skipped:
+        every = {0: "There was no rule to check: all are switched off.", 1: "Checked the one rule in force."}
+        answered = every.get(diagnosis.rules, f"Checked all {diagnosis.rules} rules.")
+    return Closing(
+        (*_unjudged_words(check), *map(early_words, check.early)),
+        tuple(sockets),
+        f"{answered} No full answer from {plural(skipped, 'rule')}:" if skipped else answered,
+        unanswered_by_reason(diagnosis.unchecked),
+    )
 
 
 def _tail(check: Check, style: Style) -> str:
-    diagnosis = check.diagnosis
-    lines = [*unjudged_lines(check, style, ""), *too_early_lines(check, style, "")]
-    lines += [*_states(check, style), ""]
-    skipped = len(unchecked_rules(diagnosis))
-    if not skipped:
-        every = {0: "There was no rule to check: all are switched off.", 1: "Checked the one rule in force."}
-        lines.append(every.get(diagnosis.rules, f"Checked all {diagnosis.rules} rules."))
-        return "\n".join(lines)
-    answered = f"Checked {rules_checked(diagnosis)}."
-    lines.append(style.wrap(f"{answered} No full answer from {plural(skipped, 'rule')}:"))
-    return "\n".join(lines + unchecked_lines(diagnosis.unchecked, style))
+    told = closing(check)
+    lines = [*(style.wrap(words, "  ", "") for words in told.unsure), *map(style.wrap, told.sockets), ""]
+    lines.append(style.wrap(told.answered))
+    return "\n".join(lines + unchecked_lines(check.diagnosis.unchecked, style))

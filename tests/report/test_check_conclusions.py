@@ -17,6 +17,8 @@ from tcpdoctor.diagnosis.finding import Severity, Unchecked
 from tcpdoctor.diagnosis.library import Config, load_library
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.report.check_html import check_html
+from tcpdoctor.report.check_markdown import check_markdown
 from tcpdoctor.report.check_short import check_short
 from tcpdoctor.report.check_text import check_text
 from tcpdoctor.report.style import PLAIN
@@ -153,6 +155,16 @@ def test_a_crowd_is_told_first_and_beside_findings_with_what_to_ask_for():
         for found in (alone, form(check(INFO, unchecked=[AGELESS], snapshot=look), PLAIN)):
             assert "100,003 in CLOSE_WAIT not judged by close-wait-leak: netstat" in " ".join(found.split())
             assert "ask for: ss -tanoempi" in " ".join(found.split())
+
+
+def test_a_crowd_beside_findings_and_why_the_count_is_low_are_told_in_documents_too():
+    look = waiting(100_003)
+    look = look._replace(census=look.census._replace(complete=Missing("the listing was interrupted")))
+    found = check(INFO, unchecked=[AGELESS], snapshot=look)
+    for form in (check_markdown(found).replace("\\", ""), check_html(found)):
+        said = " ".join(form.split())
+        assert "100,003 in CLOSE_WAIT not judged by close-wait-leak: netstat" in said
+        assert "the listing was interrupted" in said
 
 
 def test_a_rule_that_found_some_has_judged_the_crowd():
