@@ -12,6 +12,7 @@ from itertools import pairwise
 from tcpdoctor.diagnosis.stopping import (
     Case,
     Stop,
+    arguments_of,
     client_of,
     is_main_program,
     name_container,
@@ -361,8 +362,10 @@ def _ssh_client(case: Case) -> Stop | None:
 
 
 def _inetd(case: Case) -> Stop:
-    program = program_of(case.kin)
+    program, given = program_of(case.kin), arguments_of(case.kin)
     where = "/etc/xinetd.d" if program == "xinetd" else "/etc/inetd.conf"
+    own = option_value(case.kin.arguments, "f") if program == "xinetd" else next(iter(given[-1:]), None)
+    where = own if own is not None and own.startswith("/") else where
     return Stop(
         "supervised",
         case.holder,

@@ -138,8 +138,17 @@ def _restarter(case: Case) -> Kin | None:
     """The shell's loop, or the program for developers, that starts it again whenever it ends."""
     if case.standing.loop is not None:
         return case.standing.loop
-    parent = case.standing.ancestors[0] if case.standing.ancestors else None
-    return parent if parent is not None and names_of(parent) & RESTARTERS else None
+    above = next((kin for kin in case.standing.ancestors[:_NEAR] if not _is_between(kin)), None)
+    return above if above is not None and _restarts(above) else None
+
+
+def _is_between(kin: Kin) -> bool:
+    """Whether it only waits for what it began, which whoever began it sees end: `sh -c`, npm."""
+    return is_wrapper(kin) and (not names_of(kin) & PLAIN_SHELLS or len(kin.arguments) > 1)
+
+
+def _restarts(kin: Kin) -> bool:
+    return bool(names_of(kin) & RESTARTERS) or (bool(names_of(kin) & _WATCH) and "--watch" in kin.arguments)
 
 
 def _who_starts_it(case: Case) -> str | None:
@@ -147,7 +156,8 @@ def _who_starts_it(case: Case) -> str | None:
     parent = case.standing.ancestors[0] if case.standing.ancestors else None
     if again := _restarter(case):
         how = "runs it in a loop and starts" if again == case.standing.loop else "starts"
-        return f"pid {again.pid} {again.name} {how} it again, and has to end first"
+        name = next(iter(sorted(names_of(again) & RESTARTERS)), again.name)
+        return f"pid {again.pid} {name} {how} it again, and has to end first"
     if runner := next((kin for kin in case.standing.ancestors[:_NEAR] if names_of(kin) & _TOGETHER), None):
         return f"pid {runner.pid} {runner.name} began it with others, and ends all of them when one ends"
     if (loop := _subshell_above(case)) is not None:
@@ -192,8 +202,16 @@ def _around(case: Case) -> tuple[str, ...]:
     return (f"{command}: {case.holder.name} is not its main program; that ends {ends}.",)
 
 
-RESTARTERS = frozenset(("watchmedo", "monitor", "nodemon", "respawn", "daemon", "immortal"))
-"""Programs that start their child again; ``monitor`` is that of forever."""
+RESTARTERS = frozenset(
+    (
+        *("watchmedo", "monitor", "nodemon", "respawn", "daemon", "immortal"),
+        *("watchfiles", "watchexec", "entr", "reflex", "cargo-watch", "hupper", "node-dev", "ts-node-dev"),
+    )
+)
+"""Programs that start their child again, when it ends or at the next change of a file; ``monitor`` is that of
+forever."""
+_WATCH = frozenset(("node", "bun", "deno", "tsx"))
+"""Programs that do so where they are told to watch."""
 _TOGETHER = frozenset(("honcho", "foreman", "hivemind", "overmind", "forego"))
 """Programs that run what a Procfile says, all of it or nothing."""
 _NEAR = 4

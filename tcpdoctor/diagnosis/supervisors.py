@@ -5,6 +5,7 @@ To stop the unit around them would end all that it supervises.
 
 import re
 import shlex
+from collections.abc import Mapping
 
 from tcpdoctor.diagnosis.keepers import what_it_costs
 from tcpdoctor.diagnosis.stopping import (
@@ -61,22 +62,28 @@ def _kept_by(keeper: Kin, case: Case) -> Stop | None:
             return None
 
 
-_USUAL = (None, "/etc/service", "/service", "/var/service", "/etc/runit/runsvdir/default")
+_USUAL = ("/etc/service", "/service", "/var/service", "/etc/runit/runsvdir/default")
 """Where runit's sv looks for a service by itself."""
 
 
 def _of_folder(case: Case, keeper: Kin, program: str) -> Stop:
     """Runit, s6 and daemontools know a service by its folder."""
     given, scanned = arguments_of(keeper), _scanned(case, keeper)
-    if program == "runsv":
-        name = shlex.quote(given[0]) if given else "NAME"
-        folder = name if scanned in _USUAL else _inside(scanned, given)
-        return _supervised(case, keeper, f"sv stop {folder}", f"sv restart {folder}")
-    if program == "supervise":
-        folder = _inside(scanned or "/service", given)
-        return _supervised(case, keeper, f"svc -d {folder}", f"svc -t {folder}")
-    folder = _inside(scanned or "/run/service", given)
-    return _supervised(case, keeper, f"s6-svc -d {folder}", f"s6-svc -r {folder}")
+    if program == "runsv" and given and scanned in _USUAL:
+        folder = shlex.quote(given[0])
+    elif given and (given[0].startswith("/") or scanned is not None):
+        folder = shlex.quote(given[0] if given[0].startswith("/") else f"{scanned}/{given[0]}")
+    else:  # each of them has gone into its folder
+        folder = f'"$(readlink /proc/{keeper.pid}/cwd)"'
+    stop, restart = _OF_FOLDERS[program]
+    return _supervised(case, keeper, f"{stop} {folder}", f"{restart} {folder}")
+
+
+_OF_FOLDERS: Mapping[str, tuple[str, str]] = {
+    "runsv": ("sv stop", "sv restart"),
+    "supervise": ("svc -d", "svc -t"),
+    "s6-supervise": ("s6-svc -d", "s6-svc -r"),
+}
 
 
 def _scanned(case: Case, keeper: Kin) -> str | None:
@@ -85,13 +92,6 @@ def _scanned(case: Case, keeper: Kin) -> str | None:
     if not above or program_of(above[0]) not in ("runsvdir", "s6-svscan", "svscan"):
         return None
     return next((word for word in arguments_of(above[0]) if word.startswith("/")), None)
-
-
-def _inside(folder: str | None, given: tuple[str, ...]) -> str:
-    """Return the folder of one service, as a shell takes it; NAME where none was given."""
-    if not given:
-        return "NAME"
-    return shlex.quote(given[0] if "/" in given[0] else f"{folder}/{given[0]}")
 
 
 def _vassal(case: Case, keeper: Kin) -> Stop:

@@ -274,8 +274,8 @@ SUPERVISORS = {
         {"pm_id": "0", "name": "api"},
         "pm2 stop api",
     ),
-    "runit": ("runsv web", "/opt/app", {}, "sv stop web"),
-    "s6": ("s6-supervise web", "/opt/app", {}, "s6-svc -d /run/service/web"),
+    "runit": ("runsv web", "/opt/app", {}, 'sv stop "$(readlink /proc/10/cwd)"'),
+    "s6": ("s6-supervise web", "/opt/app", {}, 's6-svc -d "$(readlink /proc/10/cwd)"'),
     "OpenRC": ("supervise-daemon web --start /opt/app", "/opt/app", {}, "rc-service web stop"),
 }
 
@@ -521,7 +521,10 @@ FOLDERS = {
     ),
     "runit of busybox": ("busybox runsv web", "busybox runsvdir /etc/service", "sv stop web"),
     "s6 with its own folder": ("s6-supervise web", "s6-svscan -d4 -- /var/svc", "s6-svc -d /var/svc/web"),
-    "s6 without": ("s6-supervise web", "/bin/sh", "s6-svc -d /run/service/web"),
+    "s6 without": ("s6-supervise web", "/bin/sh", 's6-svc -d "$(readlink /proc/40/cwd)"'),
+    "s6 by a place of its own": ("s6-supervise web", "s6-svscan d", 's6-svc -d "$(readlink /proc/40/cwd)"'),
+    "daemontools where it was begun": ("supervise web", "svscan", 'svc -d "$(readlink /proc/40/cwd)"'),
+    "runit of nobody": ("runsv /srv/web", "/bin/sh", "sv stop /srv/web"),
     "daemontools": ("supervise web", "svscan /etc/sv", "svc -d /etc/sv/web"),
     "emperor": (
         "/usr/bin/uwsgi --emperor /etc/uwsgi/vassals",
@@ -591,6 +594,14 @@ def test_a_tunnel_is_known_by_any_spelling_of_its_flags():
     for flags in ("-L 8080:db:80", "-fNL 8080:db:80", "-NTfR8080:localhost:80"):
         assert stop_of(kin(20, f"ssh {flags} bastion"), "/").way == "forward"
     assert stop_of(kin(20, "ssh -fN bastion"), "/").way == "process"
+
+
+def test_an_inetd_is_told_with_the_file_that_it_was_given():
+    stop = stop_of(kin(20, "/usr/sbin/inetd -i /srv/inetd.conf"))
+    assert stop.commands == ("kill -HUP 20",)
+    assert stop.note == "take that service out of /srv/inetd.conf first"
+    assert "one of the services of /etc/inetd.conf" in stop_of(kin(20, "/usr/sbin/inetd -i")).role
+    assert "/srv/x.conf" in stop_of(kin(20, "xinetd -stayalive -f /srv/x.conf")).role
 
 
 def test_a_machine_of_virtualbox_is_shut_down():
@@ -819,7 +830,13 @@ def test_a_loop_of_a_shell_ends_before_what_it_starts_again():
     ("parent", "command", "told"),
     [
         ("python3 /usr/bin/watchmedo auto-restart -- app", "kill 10 20", "starts it again"),
-        ("node /usr/lib/node_modules/forever/bin/monitor srv.js", "kill 10 20", "starts it again"),
+        (
+            "node /usr/lib/node_modules/forever/bin/monitor srv.js",
+            "kill 10 20",
+            "pid 10 monitor starts it again",
+        ),
+        ("node --watch srv.js", "kill 10 20", "starts it again"),
+        ("node srv.js", "kill 20", "may start it again: then kill 10 20"),
         ("/opt/launcher", "kill 20", "may start it again: then kill 10 20"),
         ("sh -c /opt/app", "kill 20", "pid 9 launcher started it, and may start it again: then kill 9 20"),
         ("python3 /usr/bin/honcho start", "kill 20", "began it with others, and ends all of them"),
@@ -835,6 +852,15 @@ def test_who_starts_it_again_is_told_and_who_never_does_is_not(parent, command, 
     found = stop_of(kin(20, "/opt/app", parent=10), "/", kin(10, parent, parent=9), *above_of(parent))
     assert found.commands == (command,)
     assert told in found.note if told else found.note is None
+
+
+def test_what_starts_it_again_is_found_behind_a_shell():
+    shell = kin(10, "sh -c app; true", parent=9)
+    found = stop_of(kin(20, "/opt/app", parent=10), "/", shell, kin(9, "watchmedo auto-restart -- sh -c app"))
+    assert found.commands == ("kill 9 20",)
+    assert "pid 9 watchmedo starts it again" in found.note
+    typed = stop_of(kin(20, "/opt/app", parent=10), "/", kin(10, "-bash", parent=9), kin(9, "entr -s bash"))
+    assert typed.commands == ("kill 20",), "an interactive shell goes on when its program has ended"
 
 
 def test_a_loop_that_somebody_typed_is_a_fork_of_the_shell():
@@ -865,7 +891,7 @@ def test_the_command_ends_the_process_as_it_stands():
 def test_a_shell_between_a_supervisor_and_its_program_may_leave_it_behind():
     keeper, shell = kin(10, "runsv web"), kin(11, "/bin/sh ./run", name="run", parent=10)
     found = stop_of(kin(20, "/opt/app", parent=11), "/", shell, keeper)
-    assert found.commands == ("sv stop web; kill 20",)
+    assert found.commands == ('sv stop "$(readlink /proc/10/cwd)"; kill 20',)
     assert found.note == "pid 11 run stands between them, and may end alone: exec in its script avoids it"
     assert stop_of(kin(20, "/opt/app", parent=10), "/", keeper).note is None
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -439,8 +440,8 @@ def a_child_of(folder: Path, keeper: str, cgroup: str, **variables: str) -> Stop
 
 SUPERVISORS = {
     "supervisord": ({"SUPERVISOR_PROCESS_NAME": "a", "SUPERVISOR_GROUP_NAME": "b"}, "supervisorctl stop b:a"),
-    "runsv": ({}, "sv stop web"),
-    "s6-supervise": ({}, "s6-svc -d /run/service/web"),
+    "runsv": ({}, 'sv stop "$(readlink /proc/KEEPER/cwd)"'),
+    "s6-supervise": ({}, 's6-svc -d "$(readlink /proc/KEEPER/cwd)"'),
     "PM2 v5.3.0: God": ({"pm_id": "3", "name": "api"}, "pm2 stop api"),
 }
 
@@ -449,7 +450,8 @@ SUPERVISORS = {
 def test_a_program_of_a_supervisor_is_stopped_by_it(in_namespace, tmp_path, keeper, given):
     variables, command = given
     stop = in_namespace(a_child_of, tmp_path, keeper, "system.slice/keeper.service", **variables)
-    assert (stop.way, stop.commands) == ("supervised", (command,))
+    keeping = re.search(r"\(pid ([0-9]+)\)", stop.role)[1]
+    assert (stop.way, stop.commands) == ("supervised", (command.replace("KEEPER", keeping),))
     assert "keeper.service" in stop.avoid[0]
 
 
