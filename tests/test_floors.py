@@ -232,7 +232,6 @@ LAZY = {
         "inspect": "8 ms; only typer asks what a command takes",
         "threading": "only waits that are told on a terminal",
         "signal": "1 ms; only a look that may be interrupted",
-        "difflib": "1 ms and a regular expression; only a mistake pays",
         "pathlib": "3 ms; only an option that names a file",
         "socket": "3.6 ms; only the journal's",
         "curses": "some Pythons are built without it",

@@ -18,7 +18,7 @@ import typer.main
 from typer.core import TyperGroup, TyperOption
 
 from tcpdoctor import __version__
-from tcpdoctor.cli.output import OK, UNKNOWN, Output, complain, describe_usage, emit
+from tcpdoctor.cli.output import OK, UNKNOWN, Output, complain, emit
 from tcpdoctor.errors import TcpdoctorError
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.style import Style
@@ -128,53 +128,11 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that `args` begins with, or say which one it may have been."""
-        name = args[0]
-        if name not in COMMANDS and not name.startswith("-"):
-            from difflib import get_close_matches  # only a mistake pays for it
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            from tcpdoctor.cli.usage import unknown_command  # only a mistake pays for it
 
-            if name in _CALLED_ELSEWHERE:
-                ctx.fail(f"no command {name!r}; did you mean: tcpdoctor {_CALLED_ELSEWHERE[name]}")
-            nearest = get_close_matches(name, COMMANDS, 1, 0.7)
-            asked = _meant(args)
-            if asked and not nearest:
-                ctx.fail(f"no command {name!r}; did you mean: tcpdoctor explain {asked}")
-            guess = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(COMMANDS)}"
-            ctx.fail(f"no command {name!r}; {guess}")
+            ctx.fail(unknown_command(args, tuple(COMMANDS)))
         return super().resolve_command(ctx, args)
-
-
-_CALLED_ELSEWHERE = {
-    "ss": "sockets",
-    "netstat": "sockets",
-    "lsof": "sockets",
-    "list": "sockets",
-    "connections": "sockets",
-    "ports": "states --by port",
-    "processes": "states --by process",
-    "status": "check",
-    "doctor": "check",
-    "diagnose": "check",
-    "run": "lab run",
-    "prove": "lab prove",
-    "lint": "sysctl lint",
-    "version": "--version",
-}
-"""What other programs call the questions that are answered here."""
-
-_QUESTIONS = ("port", "connect", "pid", "state", "sysctl", "option", "error", "rule")
-
-
-def _meant(args: Sequence[str]) -> str | None:
-    """Return the words of a question that was asked without `explain`; None where these are none."""
-    from tcpdoctor.answers.words import meaning_of
-
-    words = args[1:] if args[0] in _QUESTIONS and args[1:] else args
-    words = [word for word in words if not word.startswith("-")]
-    try:
-        meaning_of(words)
-    except TcpdoctorError:
-        return None
-    return " ".join(words)
 
 
 def build_command(name: str, entry: Entry) -> Any:
@@ -306,7 +264,9 @@ def run(arguments: Sequence[str]) -> int:
     except typer.Exit as end:
         return end.exit_code
     except typer.TyperException as error:
-        return _refuse(arguments, describe_usage(error, path))
+        from tcpdoctor.cli.usage import describe_usage
+
+        return _refuse(arguments, describe_usage(error, path, arguments, tuple(COMMANDS)))
     except TcpdoctorError as error:
         complain(f"{path}: {error}")
         return UNKNOWN

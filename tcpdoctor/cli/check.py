@@ -1,5 +1,6 @@
 """`tcpdoctor check`: look, judge, print, and say it with the exit code."""
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -451,6 +452,8 @@ def _other_question(words: list[str], unknown: str) -> str:
     """What is said behind the complaint that a word is no rule, where it is something else."""
     if unknown not in words:
         return ""
+    if unknown in ("all", "localhost", "host"):
+        return "; check alone asks every rule of this host"
     from tcpdoctor.answers.words import meaning_of  # only a mistake pays for it
 
     with suppress(QuestionError):
@@ -463,6 +466,10 @@ def _meant(word: str) -> str:
     """The command that answers a word that is no rule's id, but perhaps a rule in another spelling."""
     from tcpdoctor.answers.words import meaning_of  # only a mistake pays for it
 
+    if word == "-" or os.path.isfile(word):
+        import shlex
+
+        return f"check --from {shlex.quote(word)}"
     try:
         meaning, _ = meaning_of([word])
     except QuestionError:

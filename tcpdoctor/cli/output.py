@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, TextIO, TypeVar
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, TextIO, TypeVar
 
 import typer
 
@@ -37,9 +37,31 @@ LINT_FORMAT = Annotated[
     typer.Option("--format", help="For people, machines, or code hosts (SARIF)."),
 ]
 JSON = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
+_FORMATS = ("text", "json", "jsonl", "yaml", "html", "markdown", "junit", "sarif", "nagios", "prometheus")
+
+
+def answer_file(name: str | Path) -> Path:
+    """Read where an answer goes; kubectl's ``-o json`` would silently make a file of that name.
+
+    Raises:
+        typer.BadParameter: It is the name of a format.
+    """
+    from pathlib import Path as OfFile  # only a command line that has one pays for it
+
+    if str(name) in _FORMATS:
+        raise typer.BadParameter(f"names a file; did you mean --format {name}? (the file: ./{name})")
+    return OfFile(name)
+
+
 OUTPUT = Annotated[
     Path | None,
-    typer.Option("-o", "--output", metavar="FILE", help="Write to FILE: beside it first, then renamed."),
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        parser=answer_file,
+        help="Write to FILE: beside it first, then renamed.",
+    ),
 ]
 LONG = Annotated[bool, typer.Option("-v", "--long", help="All of it, not the short form.")]
 QUIET = Annotated[
@@ -534,28 +556,6 @@ def complain(text: str) -> None:
         return  # nobody can hear it; the exit code still tells
 
 
-def describe_usage(error: typer.TyperException, path: str) -> str:
-    """Say in one line what is wrong with the command line, and what to type instead.
-
-    `path` is the command as far as it is known, where the error does not know it better.
-    """
-    context: Any = getattr(error, "ctx", None)
-    path = context.command_path if context else path
-    option = getattr(error, "option_name", None)
-    if option is not None and hasattr(error, "possibilities"):
-        text = f"no option {option}; " + _guess(option, error.possibilities, is_root=path == "tcpdoctor")
-    else:
-        text = error.format_message().rstrip(".")
-        text = text[:1].lower() + text[1:]
-        unknown = re.fullmatch(r"no such command '([^']{1,60})'.*", text)
-        below = getattr(getattr(context, "command", None), "commands", None)
-        if text == "missing command" and below:
-            text = f"which of its commands? there are: {', '.join(below)}"
-        if unknown and path in _SHOWS and re.search("[-_./]", unknown[1]):
-            text = f"no command {unknown[1]!r}; did you mean: {_SHOWS[path]} {unknown[1]}"
-    return f"{path}: {text} (see {path} --help)"
-
-
 def describe_crash(error: Exception) -> str:
     """Say in one line what broke inside and how to report it."""
     place = ""
@@ -571,43 +571,3 @@ def describe_crash(error: Exception) -> str:
         f"tcpdoctor {tcpdoctor.__version__}: a fault of this program{place}: {what}; "
         "please report it with what --debug makes it print"
     )
-
-
-_SHOWS = {
-    "tcpdoctor sysctl": "tcpdoctor sysctl show",
-    "tcpdoctor rules": "tcpdoctor rules show",
-    "tcpdoctor lab": "tcpdoctor lab run",
-}
-"""What is asked of a group's things by their names."""
-
-_ELSEWHERE = {
-    "--port": "tcpdoctor explain --port N tells of a port",
-    "--pid": "tcpdoctor explain --pid N tells of a process",
-    "--connect": "tcpdoctor explain --connect HOST:PORT tells of a connection",
-    "--state": "tcpdoctor sockets --state STATE lists sockets",
-    "--sort": "tcpdoctor sockets --sort COLUMN sorts",
-    "--by": "tcpdoctor states --by port|peer|process counts by something",
-    "--verbose": "did you mean --long?",
-    "--brief": "the short form is what is printed without --long",
-    "--short": "the short form is what is printed without --long",
-    "--watch": "run it again, as watch(1) does, or with --since-last FILE",
-    "--file": "did you mean --output?",
-    "--rule": "name the rule: tcpdoctor check RULE",
-}
-"""What options of other programs are called here."""
-
-
-def _guess(option: str, possibilities: list[str] | None, *, is_root: bool) -> str:
-    """Say what an option may have meant: the nearest that sounds like it, and not merely shares letters."""
-    from difflib import get_close_matches  # only a mistake pays for it
-
-    near = get_close_matches(option.lstrip("-"), [one.lstrip("-") for one in possibilities or ()], 1, 0.75)
-    if near:
-        return f"did you mean --{near[0]}?"
-    if option in _ELSEWHERE:
-        return _ELSEWHERE[option]
-    if is_root and option in ("-v", "-V"):
-        return "did you mean --version?"
-    if is_root and not option.startswith("--version"):
-        return "options follow their command, as in: tcpdoctor check --window 5"
-    return "it may be misspelt"

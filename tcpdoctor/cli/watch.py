@@ -100,7 +100,13 @@ def _refuse_nonsense(asked: Request) -> None:
         text = f"give {_SHORTEST:g} to {_LONGEST:g} seconds, not {asked.interval:g}"
         raise typer.BadParameter(text, param_hint="--interval")
     if more and not from_:
-        raise QuestionError(f"{more[0]!r} is no option; recordings follow --from, as in: watch --from A B")
+        from tcpdoctor.cli.usage import question_of  # only a mistake pays for it
+
+        question = question_of(more)
+        told = f"; did you mean: tcpdoctor explain {question}" if question else ""
+        raise QuestionError(
+            f"{more[0]!r} is no option; recordings follow --from, as in: watch --from A B{told}"
+        )
     if from_ and asked.netns is not None:
         text = "does not go with --from: a recording has its namespace"
         raise typer.BadParameter(text, param_hint="--netns")
