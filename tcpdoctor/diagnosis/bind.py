@@ -88,7 +88,9 @@ class Existing(NamedTuple):
     vrf: int = 0
     """Index of the VRF that its device is of: sockets of another one are in another bucket."""
     vrf_known: bool = True
-    """False: as in `Wanted`."""
+    """False: as in `Wanted`, or it may have been bound before its device came into the VRF, or left one."""
+    given_away: bool = False
+    """It was given to another user since it was made (fchown()), perhaps when it was bound already."""
     accepted: bool = False
     """A listener made it; False also where that is not known."""
 
@@ -259,14 +261,14 @@ def _remembered(wanted: Wanted, options: tuple[str, ...], old: Existing, *, forg
     another device, or on an address that the kernel holds for this one's without its overlapping the
     listener's alike.
 
-    SO_REUSEADDR is remembered by some kernels, while all who came had it and nobody called listen(). One
-    given to another user by fchown() is not reckoned with: the bucket remembers the one who bound it.
+    SO_REUSEADDR is remembered by some kernels, while all who came had it and nobody called listen(). Of one
+    given to another user by fchown() the bucket remembers who bound it.
     """
     if "SO_REUSEADDR" in options and not forgot:
         return True
     if "SO_REUSEPORT" not in options:
         return False
-    if old.device or not old.device_known or old.state is not TcpState.LISTEN:
+    if old.device or not old.device_known or old.given_away or old.state is not TcpState.LISTEN:
         return True
     past = [one for one in _past_sharers(wanted) if _taken_for(one, wanted)]
     return any(
@@ -311,20 +313,20 @@ def possible_conflicts(wanted: Wanted, options: tuple[str, ...], old: Existing) 
     for variant in _variants(wanted, old):
         found = conflicts(wanted, options, variant)
         yield found
-        elsewhere = wanted.device and not old.device_known
-        elsewhere = elsewhere or not (wanted.vrf_known and old.vrf_known)
+        elsewhere = not wanted.vrf_known or (wanted.device and not old.device_known)
         if found and (elsewhere or not old.surely_holds or _kernels_differ(wanted, old)):
             yield False
 
 
 def _variants(wanted: Wanted, old: Existing) -> Iterator[Existing]:
-    """The socket with every value that its hidden flags and its uid may have."""
+    """The socket with every value that its hidden flags, its uid and its VRF may have."""
     hidden = (old.v6only, old.reuseaddr, old.reuseport)
     choices = [(flag,) if flag.known else (YES, NO) for flag in hidden]
     uids = (old.uid,) if old.uid_known else (wanted.uid, wanted.uid + 1)
+    vrfs = (old.vrf,) if old.vrf_known else (wanted.vrf, wanted.vrf + 1)
     for v6only, reuseaddr, reuseport in itertools.product(*choices):
-        for uid in uids:
-            yield old._replace(v6only=v6only, reuseaddr=reuseaddr, reuseport=reuseport, uid=uid)
+        for uid, vrf in itertools.product(uids, vrfs):
+            yield old._replace(v6only=v6only, reuseaddr=reuseaddr, reuseport=reuseport, uid=uid, vrf=vrf)
 
 
 def _kernels_differ(wanted: Wanted, old: Existing) -> bool:

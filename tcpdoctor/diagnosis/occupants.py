@@ -163,8 +163,20 @@ def _existing(row: _TcpRow, evidence: PortEvidence, origin: Inheritance) -> Exis
         surely_holds=row.inode not in evidence.unsure,
         device_known=bool(row.cookie),
         vrf=vrf_of(row.device, evidence),
-        vrf_known=not (row.device and isinstance(evidence.vrfs, Missing)),
+        vrf_known=_is_vrf_known(row.device, evidence),
+        given_away=row.inode in evidence.given_away,
     )
+
+
+def _is_vrf_known(device: int, evidence: PortEvidence) -> bool:
+    """Whether a socket's VRF is that of its device; only a VRF itself and lo are always of the same.
+
+    A socket keeps the VRF that its device was of when it was bound, and nothing tells since when that is.
+    """
+    vrfs = evidence.vrfs
+    if not device or isinstance(vrfs, Missing):
+        return not device
+    return not vrfs or vrfs.get(device) == device or evidence.interfaces.get(device) == "lo"
 
 
 def vrf_of(device: int, evidence: PortEvidence) -> int:

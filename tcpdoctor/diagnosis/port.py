@@ -5,7 +5,7 @@ kernel's: __inet_bind() looks at the address first, __inet6_bind() at the privil
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from tcpdoctor.diagnosis.bind import (
@@ -292,6 +292,7 @@ def _answer(target: Target, evidence: PortEvidence, connected: tuple[PortSocket,
         )
     met = {kind for kind in set(kinds.values()) if any(possible_conflicts(wanted, (), kind))}
     blockers = [s for s in sockets if kinds[s.existing] in met]
+    unknowns = (*unknowns, *_perhaps_of_another_vrf(blockers, evidence))
     blockers.sort(key=_longest_lived_first)
     present = _by_cause(blockers, evidence)
     cause = present[0][0] if present and attempts[0].bind != OK else None
@@ -351,6 +352,16 @@ def wanted_socket(target: Target, evidence: PortEvidence) -> Wanted:
         vrf=vrf_of(wanted_device(target), evidence) if target.protocol == "tcp" else 0,
         vrf_known=not (wanted_device(target) and isinstance(evidence.vrfs, Missing)),
     )
+
+
+def _perhaps_of_another_vrf(blockers: Iterable[PortSocket], evidence: PortEvidence) -> Iterator[str]:
+    devices = {one.existing.device for one in blockers if not one.existing.vrf_known}
+    names = sorted(evidence.interfaces.get(device, str(device)) for device in devices)
+    if names and not isinstance(evidence.vrfs, Missing):
+        yield (
+            f"whether the sockets on {' and '.join(names)} are of the same VRF is not told: an interface may "
+            "come into a VRF, or leave it, when they are bound already"
+        )
 
 
 def _longest_lived_first(socket: PortSocket) -> tuple[float, int]:

@@ -4,6 +4,7 @@ Nothing is bound, connected or written here, and only sockets of the port are li
 filters them.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from types import MappingProxyType
@@ -210,6 +211,8 @@ class PortEvidence(NamedTuple):
     """By index of an interface, the index of the VRF that it is of."""
     other_ends: OtherEnds = OtherEnds({})
     """The other ends of the port's connections where they are sockets of this namespace too."""
+    given_away: frozenset[int] = frozenset()
+    """Inodes of listeners that were given to another user after they were made."""
     unread: str = ""
     """Why these sockets may have holders that were not found; empty where everything was read that can be."""
 
@@ -348,6 +351,7 @@ def read_port_evidence(
         other_ends=ends.owned_by(owners),
         programs={family: find_programs("bind", family) for family in (4, 6)},
         vrfs=read_vrfs(),
+        given_away=_given_away(listeners),
         unread=unread,
     )
 
@@ -466,6 +470,20 @@ def _groups_of_systemd(listeners: Reading[tuple[Listener, ...]]) -> Mapping[int,
     held = [row for row in rows if isinstance(row.owner, Held) and isinstance(row.cgroup, int)]
     ids = [row.cgroup for row in held if any(h.name in ("systemd", "init") for h in _holders(row))]
     return find_cgroup_paths([one for one in ids if isinstance(one, int)])
+
+
+def _given_away(listeners: Reading[tuple[Listener, ...]]) -> frozenset[int]:
+    """Those that fchown() or fchmod() was called of: until then a socket's file has no time of change."""
+    rows = () if isinstance(listeners, Missing) or is_recording() else listeners
+    return frozenset(row.inode for row in rows if any(_was_changed(row.inode, h) for h in _holders(row)[:1]))
+
+
+def _was_changed(inode: int, holder: Holder) -> bool:
+    try:
+        status = os.stat(f"/proc/{holder.pid}/fd/{holder.fd}")
+    except OSError:
+        return False  # gone, or not ours to look at
+    return status.st_ino == inode and status.st_ctime_ns != 0
 
 
 def _holders(row: Listener) -> tuple[Holder, ...]:

@@ -18,6 +18,8 @@ from tcpdoctor.lab.namespace import write_sysctl
 from tests.live.lifetimes import go_deaf, syn_segment
 
 IPV6_V6ONLY, SO_BINDTODEVICE = 26, 25
+OTHERS = (1234, 4321)
+"""Users beside root."""
 SILENT = "127.0.0.9"
 """Where a listener is whose queue is full: it answers nothing, and no reset comes from there."""
 

@@ -10,6 +10,8 @@ import random
 import socket
 from collections import Counter
 
+import pytest
+
 from tcpdoctor.diagnosis.bind import ATTEMPTS
 from tcpdoctor.diagnosis.port import Target, answer
 from tcpdoctor.kernel.listing import lists_bound_sockets
@@ -19,11 +21,13 @@ from tcpdoctor.lab.namespace import write_sysctl
 from tests.live.port_holders import (
     ON_ANY_DEVICE,
     WAYS,
+    Recipe,
     Stage,
     acting_as,
     fin_wait_1_orphan,
     fin_wait_1_owned,
     fin_wait_2_orphan_whole,
+    listening,
 )
 from tests.live.rare_holders import FOREIGN, RARE
 from tests.live.test_bind_prediction import (
@@ -154,3 +158,39 @@ def test_what_sockets_that_are_gone_left_behind_makes_no_certain_answer_wrong(in
     times = 5 if lists_bound_sockets() else 1
     assert seen["() certain EADDRINUSE"] > times * seen["() uncertain EADDRINUSE"], seen
     assert seen["('SO_REUSEPORT',) certain EADDRINUSE"] > CASES / 20, seen
+
+
+def new_socket(stage: Stage) -> socket.socket:
+    """A socket that was never changed: the kernel forgets no time of change when it uses an inode again."""
+    while True:
+        sock = stage.new()
+        if os.fstat(sock.fileno()).st_ctime_ns == 0:
+            return sock
+
+
+def beside_what_was_given_away() -> list[tuple[str, str, bool]]:
+    """Who bound a listener and gave it away comes again with SO_REUSEPORT: before that, and after."""
+    recipe = Recipe(listening, socket.AF_INET, "0.0.0.0", 0, reuseaddr=False, reuseport=True, v6only=False)
+    target, found = Target(4, "0.0.0.0", 0, 9_973), []
+    stage = Stage(recipe, target.port)
+    with stage.open:
+        listener = new_socket(stage)
+        listener.bind(target.socket_address)
+        listener.listen()
+        for owner, uid in ((0, 0), (0, 1234), (1234, 0), (1234, 4321)):
+            if owner:
+                os.fchown(listener.fileno(), owner, -1)
+            foretold = answer(target, seen_by(read_port_evidence(target.port), uid)).attempts[2]
+            kernel, _ = really(socket.AF_INET, target, ("SO_REUSEPORT",), uid, "")
+            found.append((foretold.bind, kernel, foretold.certain))
+    return found
+
+
+@pytest.mark.skipif(len(uids()) == 1, reason="one user only is mapped here")
+def test_a_listener_that_was_given_away_lets_in_who_bound_it(in_namespace):
+    assert in_namespace(beside_what_was_given_away) == [
+        ("ok", "ok", True),
+        ("EADDRINUSE", "EADDRINUSE", True),
+        ("EADDRINUSE", "ok", False),
+        ("EADDRINUSE", "EADDRINUSE", False),
+    ]

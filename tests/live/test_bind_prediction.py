@@ -24,6 +24,7 @@ from tests.live.port_holders import (
     BY_IPV4,
     HIDE_THEIR_FLAGS,
     ON_ANY_DEVICE,
+    OTHERS,
     SO_BINDTODEVICE,
     WAYS,
     Recipe,
@@ -94,6 +95,8 @@ def compare(
                     if guess.certain and (guess.bind, guess.listen) != kernel
                 ]
                 doubt = "certain" if blind.certain else doubt_of(recipe, target, options, uid)
+                if doubt == "uncertain" and "SO_REUSEPORT" in options and evidence.given_away:
+                    doubt = "given-away"  # or its inode is one that was, of a socket before
                 seen[f"{recipe.way.__name__} {doubt} {kernel[0]}"] += 1
         write_sysctl("net.ipv6.bindv6only", 0)
     return seen, wrong
@@ -149,10 +152,10 @@ def random_recipe(chance: random.Random, way: Callable[[Stage], None], *, other:
 
 
 def uids() -> tuple[int, ...]:
-    """Root and another user; only ourselves where the namespace maps no other."""
+    """Root and two others; only ourselves where the namespace maps no other."""
     with open("/proc/self/uid_map", encoding="ascii") as uid_map:
         mapped = sum(int(line.split()[2]) for line in uid_map)
-    return (0, 1234) if mapped > 1 else (os.geteuid(),)
+    return (0, *OTHERS) if mapped > 1 else (os.geteuid(),)
 
 
 def predict_with(evidence: PortEvidence, target: Target, recipe: Recipe):

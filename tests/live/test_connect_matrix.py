@@ -5,7 +5,6 @@ more until they differ.
 """
 
 import contextlib
-import ctypes
 import errno
 import os
 import random
@@ -21,7 +20,17 @@ import pytest
 from tcpdoctor.answers.connect import Client, predict_from_here
 from tcpdoctor.diagnosis.bind import ATTEMPTS
 from tcpdoctor.lab.namespace import write_sysctl
-from tests.live.rare_holders import IP_BIND_ADDRESS_NO_PORT, IP_LOCAL_PORT_RANGE, MPTCP
+from tests.live.rare_holders import (
+    FOREIGN,
+    IP_BIND_ADDRESS_NO_PORT,
+    IP_FREEBIND,
+    IP_LOCAL_PORT_RANGE,
+    IP_TRANSPARENT,
+    MANY,
+    MPTCP,
+    disconnect,
+    made_elsewhere,
+)
 
 LOW, PORTS = 40000, 6
 """Where holders are; of a range with an odd number of ports a search of the kernel leaves one out."""
@@ -227,7 +236,97 @@ def disconnected(scene, address, port):
     if scene.dice.random() < 0.5:
         made.bind((address, port))
     made.connect(scene.other.getsockname())
-    ctypes.CDLL(None).connect(made.fileno(), bytes(16), 16)
+    disconnect(made)
+
+
+def disconnected_at_once(scene, address, port):
+    """connect(AF_UNSPEC) of what was only bound: it gives back a port that bind(0) chose."""
+    made = scene.new_socket()
+    made.bind((address, scene.dice.choice((0, port))))
+    disconnect(made)
+
+
+def listening_unbound(scene, _address, _port):
+    scene.new_socket().listen()
+
+
+def listens_no_more(scene, address, port):
+    made = scene.new_socket()
+    made.bind((address, port))
+    made.listen()
+    made.shutdown(scene.dice.choice((socket.SHUT_RD, socket.SHUT_RDWR)))
+    if scene.dice.random() < 0.5:
+        made.connect(scene.dice.choice((scene.server, scene.other)).getsockname())
+
+
+def reset_with_a_port(scene, address, port):
+    """close() with a linger time of 0 leaves nothing."""
+    made = scene.new_socket()
+    if scene.dice.random() < 0.5:
+        made.bind((address, port))
+    made.connect(scene.dice.choice((scene.server, scene.other)).getsockname())
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    if scene.dice.random() < 0.5:
+        made.close()
+
+
+def given_away(scene, address, port):
+    made = scene.new_socket()
+    made.bind((address, port))
+    if scene.dice.random() < 0.5:
+        made.listen()
+    os.fchown(made.fileno(), NOBODY, -1)
+
+
+def flags_changed_later(scene, address, port):
+    made = scene.new_socket()
+    if scene.dice.random() < 0.7:
+        made.bind((address, port))
+    if scene.dice.random() < 0.7:
+        made.connect(scene.dice.choice((scene.server, scene.other)).getsockname())
+    for number in NUMBERS.values():
+        made.setsockopt(socket.SOL_SOCKET, number, not made.getsockopt(socket.SOL_SOCKET, number))
+
+
+def for_many_hosts(scene, _address, port):
+    scene.new_socket().bind((scene.dice.choice(MANY[socket.AF_INET]), port))
+
+
+def from_a_foreign_address(scene, _address, port):
+    made = scene.new_socket()
+    made.setsockopt(socket.IPPROTO_IP, scene.dice.choice((IP_FREEBIND, IP_TRANSPARENT)), 1)
+    made.bind((FOREIGN[socket.AF_INET], port))
+    if scene.dice.random() < 0.5:
+        made.listen()
+
+
+def time_wait_of_ipv6(scene, _address, port):
+    """A TIME_WAIT of the other family on the port."""
+    made = scene.new_socket(socket.AF_INET6)
+    if scene.dice.random() < 0.6:
+        made.bind((scene.dice.choice(("::", SIX)), port))
+    made.connect(scene.six.getsockname())
+    peer = scene.accept(scene.six)
+    while peer.getpeername()[:2] != made.getsockname()[:2]:
+        peer = scene.accept(scene.six)
+    made.close()
+    peer.close()
+
+
+def reads_no_more(scene, address, port):
+    made = scene.new_socket()
+    if scene.dice.random() < 0.6:
+        made.bind((address, port))
+    made.connect(scene.dice.choice((scene.server, scene.other)).getsockname())
+    made.shutdown(scene.dice.choice((socket.SHUT_RD, socket.SHUT_WR)))
+
+
+def of_another_namespace(scene, _address, port):
+    """What a process here holds is of another network namespace, and in nobody's way."""
+    made = made_elsewhere(scene.new_socket)
+    made.bind(("0.0.0.0", port))
+    if scene.dice.random() < 0.5:
+        made.listen()
 
 
 HOLDERS = {
@@ -237,7 +336,9 @@ HOLDERS = {
         connected_from_a_port, connected_there_from_a_port, connected_elsewhere, connected_there,
         bound_to_any_port_first, time_wait_there, refused_with_a_port, by_ipv6_there, mapped_there,
         mapped_from_a_port, bound_by_ipv6, over_mptcp, address_before_port, from_a_range_of_its_own,
-        closed_here_first, time_wait_from_a_port, disconnected,
+        closed_here_first, time_wait_from_a_port, disconnected, disconnected_at_once, listening_unbound,
+        listens_no_more, reset_with_a_port, given_away, flags_changed_later, for_many_hosts,
+        from_a_foreign_address, time_wait_of_ipv6, reads_no_more, of_another_namespace,
     )
 }  # fmt: skip
 

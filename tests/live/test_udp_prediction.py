@@ -13,7 +13,7 @@ from tcpdoctor.diagnosis.port import Target, answer
 from tcpdoctor.kernel.port_evidence import read_port_evidence, seen_by
 from tcpdoctor.lab.namespace import write_sysctl
 from tests.live.port_holders import IPV6_V6ONLY, SO_BINDTODEVICE, acting_as
-from tests.live.rare_holders import FOREIGN, IP_FREEBIND, IPV6_FREEBIND
+from tests.live.rare_holders import FOREIGN, IP_FREEBIND, IPV6_FREEBIND, MANY, disconnect
 from tests.live.test_bind_history import ASKED, set_the_scene
 from tests.live.test_bind_prediction import (
     NUMBERS,
@@ -39,11 +39,44 @@ class Holder(NamedTuple):
     v6only: bool
     device: str
     connected: bool
+    later: str = ""
+    """What happens to it after bind(), one of `LATER`."""
+
+
+def toggle_reuseaddr(sock: socket.socket) -> None:
+    was = sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, not was)
+
+
+def toggle_reuseport(sock: socket.socket) -> None:
+    was = sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, not was)
+
+
+def give_away(sock: socket.socket) -> None:
+    os.fchown(sock.fileno(), uids()[-1], -1)
+
+
+def tie_to_lo(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, b"lo")
+
+
+def stop_reading(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it is not connected
+        sock.shutdown(socket.SHUT_RD)
+
+
+LATER = {
+    change.__name__: change
+    for change in (toggle_reuseaddr, toggle_reuseport, give_away, tie_to_lo, stop_reading, disconnect)
+}
 
 
 def random_address(chance: random.Random) -> tuple[int, str]:
-    """One in seven is on an address that no interface has (IP_FREEBIND)."""
+    """One in seven is on an address that no interface has (IP_FREEBIND), one in ten on one of many hosts."""
     family = chance.choice((socket.AF_INET, socket.AF_INET6))
+    if chance.random() < 0.1:
+        return family, chance.choice((*MANY[family], *(("ff0e::1",) if family == socket.AF_INET6 else ())))
     return (family, FOREIGN[family]) if chance.random() < 0.15 else chance.choice(OLD_ADDRESSES)
 
 
@@ -53,7 +86,9 @@ def random_holder(chance: random.Random, other: str) -> Holder:
     v6only &= not address.startswith("::ffff:")
     device = chance.choice(("", "", "lo", other if address in ("0.0.0.0", "::") else "lo"))
     connected &= device != VETH and address not in FOREIGN.values()
-    return Holder(family, address, chance.choice(uids()), reuseaddr, reuseport, v6only, device, connected)
+    later = chance.choice(sorted(LATER)) if chance.random() < 0.2 else ""
+    uid = chance.choice(uids())
+    return Holder(family, address, uid, reuseaddr, reuseport, v6only, device, connected, later)
 
 
 def hold(holder: Holder, port: int) -> socket.socket | None:
@@ -80,6 +115,8 @@ def hold(holder: Holder, port: int) -> socket.socket | None:
         mapped = holder.address.startswith("::ffff:")
         with contextlib.suppress(OSError):
             sock.connect(("127.0.0.1" if ipv4 else "::ffff:127.0.0.1" if mapped else "::1", 9))
+    if holder.later:
+        LATER[holder.later](sock)
     return sock
 
 
