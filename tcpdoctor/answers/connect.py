@@ -43,17 +43,21 @@ from tcpdoctor.kernel.connect_evidence import (
     interface_of,
     read_port_use,
 )
-from tcpdoctor.kernel.ipsec import find_ipsec
+from tcpdoctor.kernel.ipsec import find_ipsec, sign_of_ipsec
 from tcpdoctor.kernel.kept_rows import with_owners
 from tcpdoctor.kernel.namespaces import Identity, moment, read_identity
 from tcpdoctor.kernel.owners import find_owners
-from tcpdoctor.kernel.packet_rules import Redirect
+from tcpdoctor.kernel.packet_rules import Redirect, why_rules_unread
+from tcpdoctor.kernel.programs import (
+    find_arrival_programs,
+    find_programs,
+    looks_up_sockets,
+    sign_of_programs,
+)
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.redirects import (
     NO_FILTERS,
     Redirects,
-    find_programs,
-    looks_up_sockets,
     read_filters,
     read_redirects,
 )
@@ -207,6 +211,10 @@ class ConnectAnswer(NamedTuple):
     findings: tuple[ToldFinding, ...]
     unchecked: tuple[Unchecked, ...]
     missing: Reasons
+    not_looked: Annotated[
+        str | None,
+        Is("Why what may stop the connection or lead it elsewhere was not all looked at; null: it was."),
+    ]
 
 
 class Client(NamedTuple):
@@ -335,6 +343,7 @@ def _told(
         findings=tuple(map(told_finding, diagnosis.findings)),
         unchecked=tuple(rule for rule in diagnosis.unchecked if rule.applies),
         missing={"owners": hidden} if hidden else {},
+        not_looked=scene.not_looked or None,
     )
 
 
@@ -512,7 +521,9 @@ def _scene(journey: Journey, settings: Settings, uid: int | None) -> Scene:
         listeners=listeners,
         signed=_signed(journey, listeners) if isinstance(listeners, tuple) else False,
         signers_hidden=why_signers_hidden(journey.port) if listeners else "",
-        programs=_programs(journey, local=local),
+        programs=_programs(journey, listeners),
+        perhaps=tuple(filter(None, (sign_of_programs("connect"), "" if local else sign_of_ipsec()))),
+        not_looked=why_rules_unread(),
         redirects=_redirects(journey) if local else Redirects((), ()),
         binds=_binds(journey, uid),
         filters=read_filters(journey.port, local=local) if isinstance(journey.route, Route) else NO_FILTERS,
@@ -597,9 +608,13 @@ def _signed(journey: Journey, listeners: Iterable[Listener]) -> bool:
     return any(source is None or source in ip_network(network, strict=False) for network in networks)
 
 
-def _programs(journey: Journey, *, local: bool) -> tuple[str, ...]:
-    here = ("sk_lookup",) if local and looks_up_sockets() else ()
-    return (*find_programs("connect", journey.family), *here)
+def _programs(journey: Journey, listeners: Reading[tuple[Listener, ...]] | None) -> tuple[str, ...]:
+    """The hooks at which programs decide: over this process, over who is there, and who that is."""
+    rows = listeners if isinstance(listeners, tuple) else ()
+    arrival = find_arrival_programs({row.cgroup for row in rows if isinstance(row.cgroup, int)})
+    theirs = tuple(f"{hook} of the listener" for hook in arrival)
+    here = ("sk_lookup",) if listeners is not None and looks_up_sockets() else ()
+    return (*find_programs("connect", journey.family), *theirs, *here)
 
 
 def _answers(row: Listener, journey: Journey, entrance: int | None) -> bool:

@@ -4,6 +4,7 @@ The look is taken once and judged for each address that is asked about; without 
 ``::``, because Go, Java, Node and .NET bind the latter.
 """
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, TypeAlias
@@ -50,6 +51,7 @@ from tcpdoctor.kernel.bind_rules import Probe, find_user, probe_bind
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.packet_rules import Asked, Redirect
 from tcpdoctor.kernel.port_evidence import PortEvidence, PortLook, read_port_evidence, seen_by, take_port_look
+from tcpdoctor.kernel.programs import Guarded
 from tcpdoctor.kernel.reading import UNDERWAY, Missing, Reading
 from tcpdoctor.kernel.snapshot import Detail, Held, Listener
 from tcpdoctor.kernel.sockopts import Linger, PortRange, SocketOptions
@@ -177,6 +179,16 @@ class ToldRedirect(NamedTuple):
     ]
 
 
+class ToldPrograms(NamedTuple):
+    """A control group whose programs of eBPF decide over bind() of its processes."""
+
+    group: Annotated[str, Is("The unit that it is of, or its path.")]
+    hooks: tuple[str, ...]
+    command: Annotated[
+        str | None, Is("What tells which ports the unit may bind; null: it is no unit of here.")
+    ]
+
+
 class PortAnswer(NamedTuple):
     """What `tcpdoctor explain --port N --format json` prints, and the text says."""
 
@@ -215,6 +227,10 @@ class PortAnswer(NamedTuple):
     summary: Annotated[str, Is("The headline without its verdict.")]
     trace: Annotated[
         TraceSummary | None, Is("What ended at the port while --trace looked; null where that was not asked.")
+    ]
+    programs: Annotated[
+        Reading[tuple[ToldPrograms, ...]],
+        Is("Units and other control groups that may be refused a port; null where it was not looked at."),
     ]
 
 
@@ -361,7 +377,19 @@ def finish(
         redirects=_redirects(led, evidence.redirects.not_looked),
         summary=summary,
         trace=None,
+        programs=_programs(evidence.guarded),
     )
+
+
+def _programs(guarded: Reading[tuple[Guarded, ...]]) -> Reading[tuple[ToldPrograms, ...]]:
+    if isinstance(guarded, Missing):
+        return Missing(f"not looked: {guarded.reason}")
+    return tuple(ToldPrograms(one.name, one.hooks, _asks_unit(one)) for one in guarded)
+
+
+def _asks_unit(group: Guarded) -> str | None:
+    ask = "systemctl show -p SocketBindAllow -p SocketBindDeny"
+    return f"{ask} {shlex.quote(group.name)}" if group.is_unit else None
 
 
 def _redirects(found: tuple[Redirect, ...], not_looked: tuple[str, ...]) -> Reading[tuple[ToldRedirect, ...]]:

@@ -105,6 +105,10 @@ class Scene(NamedTuple):
     """Why one of them may do so although that is not seen."""
     programs: tuple[str, ...] = ()
     """Hooks at which programs of eBPF decide about connect(), or about who is connected to."""
+    perhaps: tuple[str, ...] = ()
+    """What tells that something decides over the connection which could not be looked at."""
+    not_looked: str = ""
+    """Why what may stop the connection, or lead it elsewhere, was not all looked at."""
     redirects: Redirects = Redirects((), ())
     """Rules of nft and iptables that may send the connection elsewhere before it comes to a listener."""
     filters: Filters = NO_FILTERS
@@ -359,6 +363,8 @@ def _signs(scene: Scene) -> Iterator[str]:
 def _programmed(scene: Scene) -> Iterator[str]:
     if scene.programs:
         yield programs_decide(scene.programs, "a connection")
+    for sign in scene.perhaps:
+        yield f"what decides over a connection was not all looked at: {sign}"
 
 
 def _filtered(scene: Scene) -> Iterator[str]:

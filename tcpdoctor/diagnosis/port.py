@@ -278,6 +278,8 @@ def _answer(target: Target, evidence: PortEvidence, connected: tuple[PortSocket,
     unknowns = _unknowns_of_udp(evidence, obstacle) if udp else _unknowns(evidence, obstacle)
     if programs := evidence.programs.get(target.family, ()):
         unknowns = (*unknowns, programs_decide(programs, "bind()"))
+    elif evidence.programs_perhaps:
+        unknowns = (*unknowns, f"what decides over bind() was not all looked at: {evidence.programs_perhaps}")
     known = None if isinstance(obstacle, Missing) else obstacle
     kinds = alike(wanted, (s.existing for s in sockets))
     if udp:

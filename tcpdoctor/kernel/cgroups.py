@@ -354,7 +354,7 @@ def find_cgroup_paths(ids: Collection[int], mount: str | None = None) -> Mapping
     found: dict[int, str] = {}
     if not wanted or mount is None:
         return found
-    for inode, path in _walk(mount):
+    for inode, path in walk_cgroups(mount):
         if inode in wanted:
             found[inode] = path
             if len(found) == len(wanted):
@@ -394,7 +394,7 @@ def find_cgroup2() -> str | None:
     return None
 
 
-def _walk(mount: str) -> Iterator[tuple[int, str]]:
+def walk_cgroups(mount: str) -> Iterator[tuple[int, str]]:
     """Yield (inode, path below the mount) of directories, nearest first, at most `_MOST_GROUPS`."""
     try:
         yield os.stat(mount).st_ino, "/"

@@ -5,11 +5,13 @@ its part that answers (xfrm_user) is there already.
 """
 
 import os
+import re
 import socket
 import struct
 from collections.abc import Iterator
 from typing import Literal
 
+from tcpdoctor.kernel.counters import THREAD_NET
 from tcpdoctor.kernel.namespaces import replayed
 from tcpdoctor.kernel.nft_rules import attributes_of
 from tcpdoctor.kernel.packet_rules import TCP, may_ask_for_rules
@@ -20,6 +22,7 @@ _NETLINK_XFRM, _GET_POLICY, _NEW_POLICY, _REQUEST_DUMP = 6, 0x15, 0x13, 0x301
 _NETLINK_HEADER = struct.Struct("=IHHII")
 _POLICY = struct.Struct("=16s16s2s2s2s2sHBBB3xiI 96x IIBBBB4x")
 """struct xfrm_userpolicy_info: a selector, lifetimes, priority, index, direction, action, flags, share."""
+_BLOCKED = re.compile(rb"^XfrmOutPolBlock\s+[1-9]", re.MULTILINE)
 _XFRMA_TEMPLATE, _XFRMA_MARK, _XFRMA_IF_ID, _OUT, _BLOCK = 5, 21, 31, 1, 1
 
 
@@ -50,6 +53,28 @@ def find_ipsec(source: str | None, destination: str, port: int) -> Literal["", "
         return ""
     first = min(found, key=lambda one: one.priority, default=None)
     return "" if first is None else "blocks" if first.blocks else "protects" if first.protects else ""
+
+
+@replayed
+def sign_of_ipsec() -> str:
+    """Return what tells that there are policies of IPsec where nobody may ask for them; else empty."""
+    if may_ask_for_rules() or not _is_there():
+        return ""
+    try:
+        stopped = _BLOCKED.search(read_kernel_file(f"{THREAD_NET}/xfrm_stat"))
+    except OSError:
+        stopped = None  # a kernel that does not count it
+    if stopped:
+        return "policies of IPsec have stopped packets here (XfrmOutPolBlock of /proc/net/xfrm_stat)"
+    used = next((name for name in ("esp4", "esp6") if _is_used(name)), None)
+    return f"associations of IPsec are there (the module {used} is in use)" if used else ""
+
+
+def _is_used(module: str) -> bool:
+    try:
+        return int(read_kernel_file(f"/sys/module/{module}/refcnt")) > 0
+    except (OSError, ValueError):
+        return False
 
 
 class _Policy(NamedTuple):

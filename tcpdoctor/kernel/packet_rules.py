@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from tcpdoctor.kernel.addresses import LocalAddresses
 from tcpdoctor.kernel.cgroups import Container
-from tcpdoctor.kernel.namespaces import CAP_NET_ADMIN, effective_capabilities
+from tcpdoctor.kernel.namespaces import CAP_NET_ADMIN, effective_capabilities, replayed
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.named_tuples import NamedTuple
 
@@ -130,6 +130,14 @@ def no_privilege(rules: str) -> Missing:
     """Say why some rules were not read where `may_ask_for_rules` is false."""
     remedy = "run as root" if os.geteuid() else "root has lost it here"
     return Missing(f"reading {rules} takes CAP_NET_ADMIN; {remedy}")
+
+
+@replayed
+def why_rules_unread() -> str:
+    """Return why this process is not told what decides over a connection; empty where it is."""
+    if may_ask_for_rules():
+        return ""
+    return no_privilege("rules of nft, programs of eBPF and policies of IPsec").reason
 
 
 class TooLongError(Exception):

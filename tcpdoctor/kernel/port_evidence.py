@@ -24,8 +24,9 @@ from tcpdoctor.kernel.namespaces import (
 )
 from tcpdoctor.kernel.owners import EveryHolder, find_every_holder
 from tcpdoctor.kernel.processes import Lineage, read_lineage, read_process
+from tcpdoctor.kernel.programs import Guarded, find_guarded_groups, find_programs, sign_of_programs
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.redirects import Redirects, find_programs, read_redirects
+from tcpdoctor.kernel.redirects import Redirects, read_redirects
 from tcpdoctor.kernel.snapshot import (
     Connection,
     Detail,
@@ -207,6 +208,10 @@ class PortEvidence(NamedTuple):
     """Rules that send the port elsewhere before any socket is looked up."""
     programs: Mapping[int, tuple[str, ...]] = MappingProxyType({})
     """By family, the hooks at which programs of eBPF decide about bind()."""
+    programs_perhaps: str = ""
+    """What tells that there are such programs where they could not be asked about."""
+    guarded: Reading[tuple[Guarded, ...]] = ()
+    """Control groups of which programs decide over bind() of others than who asks."""
     vrfs: Reading[Mapping[int, int]] = MappingProxyType({})
     """By index of an interface, the index of the VRF that it is of."""
     other_ends: OtherEnds = OtherEnds({})
@@ -350,6 +355,8 @@ def read_port_evidence(
         redirects=read_redirects(port, protocol, rules.addresses),
         other_ends=ends.owned_by(owners),
         programs={family: find_programs("bind", family) for family in (4, 6)},
+        programs_perhaps=sign_of_programs("bind"),
+        guarded=find_guarded_groups(),
         vrfs=read_vrfs(),
         given_away=_given_away(listeners),
         unread=unread,
@@ -473,7 +480,10 @@ def _groups_of_systemd(listeners: Reading[tuple[Listener, ...]]) -> Mapping[int,
 
 
 def _given_away(listeners: Reading[tuple[Listener, ...]]) -> frozenset[int]:
-    """Those that fchown() or fchmod() was called of: until then a socket's file has no time of change."""
+    """Those that fchown() may have been called of: until then a socket's file has no time of change.
+
+    It has one too where the kernel uses an inode again of which that was called.
+    """
     rows = () if isinstance(listeners, Missing) or is_recording() else listeners
     return frozenset(row.inode for row in rows if any(_was_changed(row.inode, h) for h in _holders(row)[:1]))
 

@@ -14,7 +14,6 @@ from typing import Literal
 
 from tcpdoctor.kernel.addresses import LocalAddresses
 from tcpdoctor.kernel.carriers import find_container_at
-from tcpdoctor.kernel.cgroups import find_cgroup2
 from tcpdoctor.kernel.counters import THREAD_NET
 from tcpdoctor.kernel.namespaces import replayed
 from tcpdoctor.kernel.nft_rules import NftRules, read_nft, why_nft_absent
@@ -490,68 +489,3 @@ def why_programs_hide_services(folder: str = "/sys/fs/bpf/tc/globals") -> str | 
         if any(name.startswith(start) for name in names):
             return f"{whose}'s eBPF programs translate services here, and what they do is not read"
     return None
-
-
-# Programs of eBPF that are attached where connect() and bind() pass.
-
-_SYSCALL_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
-_PROG_QUERY, _EFFECTIVE, _SK_LOOKUP = 16, 1, 36
-_QUERY = struct.Struct("=IIIIQI116x")
-"""union bpf_attr of BPF_PROG_QUERY: whose, which hook, flags, flags of the answer, ids, how many."""
-_ON_CONNECT = {
-    4: {"connect4": 10, "sock_create": 2, "egress": 1},
-    6: {"connect6": 11, "sock_create": 2, "egress": 1},
-}
-_ON_BIND = {
-    4: {"bind4": 8, "post_bind4": 12, "sock_create": 2},
-    6: {"bind6": 9, "post_bind6": 13, "sock_create": 2},
-}
-"""BPF_CGROUP_INET4_CONNECT and so on (enum bpf_attach_type)."""
-
-
-@replayed
-def find_programs(call: Literal["connect", "bind"], family: int) -> tuple[str, ...]:
-    """Return the hooks at which programs of the calling process's control group decide about a call.
-
-    They may refuse it (EPERM) or change its address, and what they do is not read. Those of groups further
-    down, as systemd attaches them to a unit (SocketBindDeny=), are the unit's own and not looked at. None
-    where nobody may ask: without CAP_NET_ADMIN, or where cgroup2 is not mounted.
-    """
-    hooks = (_ON_CONNECT if call == "connect" else _ON_BIND)[family]
-    mount = find_cgroup2() if may_ask_for_rules() else None
-    if mount is None:
-        return ()
-    try:
-        groups = decode(read_kernel_file("/proc/thread-self/cgroup")).splitlines()
-    except OSError:
-        return ()
-    own = next((line[3:] for line in groups if line.startswith("0::")), "/")
-    return _attached(f"{mount}{own}", hooks, _EFFECTIVE)
-
-
-@replayed
-def looks_up_sockets() -> bool:
-    """Whether a program of this network namespace chooses who gets a connection (sk_lookup)."""
-    return may_ask_for_rules() and bool(_attached("/proc/thread-self/ns/net", {"sk_lookup": _SK_LOOKUP}, 0))
-
-
-def _attached(path: str, hooks: Mapping[str, int], flags: int) -> tuple[str, ...]:
-    number = _SYSCALL_BPF.get(os.uname().machine)
-    try:
-        whose = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return ()
-    try:
-        return tuple(name for name, hook in hooks.items() if number and _count(number, whose, hook, flags))
-    finally:
-        os.close(whose)
-
-
-def _count(number: int, whose: int, hook: int, flags: int) -> int:
-    """How many programs are attached; 0 too where this kernel knows no such hook, or does not tell."""
-    import ctypes  # 4 ms, and it is asked for where rules are
-
-    asked = ctypes.create_string_buffer(_QUERY.pack(whose, hook, flags, 0, 0, 0), _QUERY.size)
-    if ctypes.CDLL(None).syscall(number, _PROG_QUERY, asked, _QUERY.size) != 0:
-        return 0
-    return int(_QUERY.unpack(asked.raw)[5])

@@ -21,6 +21,7 @@ from tcpdoctor.kernel.groups import NO_PEER, Group, Groups, owner_key
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.owners import EveryHolder
 from tcpdoctor.kernel.processes import Lineage, Task
+from tcpdoctor.kernel.programs import Guarded
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.redirects import NO_FILTERS, Filters, Redirects
 from tcpdoctor.kernel.snapshot import (
@@ -62,6 +63,7 @@ _NO_RULES: Reading[tuple[RedirectsFrom, ...]] = Missing(
     "they are not in the recording; record with: tcpdoctor snapshot"
 )
 _NO_ADDRESSES = Missing("the addresses of the host are not in the recording; record with: tcpdoctor snapshot")
+_NO_PROGRAMS = Missing("programs of eBPF are in no recording")
 _ABSENT = "is not in the recording"
 _PORTS_COUNTED = 16_384
 """So many ports and states are counted at most; of more the rarest count as port 0."""
@@ -198,6 +200,21 @@ class Replay:
 
     def looks_up_sockets(self) -> bool:
         return False
+
+    def find_arrival_programs(self, _groups: Iterable[int]) -> tuple[str, ...]:
+        return ()
+
+    def find_guarded_groups(self) -> Reading[tuple[Guarded, ...]]:
+        return _NO_PROGRAMS
+
+    def sign_of_programs(self, _call: str, *_folders: Any) -> str:
+        return ""
+
+    def sign_of_ipsec(self) -> str:
+        return ""
+
+    def why_rules_unread(self) -> str:
+        return "programs of eBPF and policies of IPsec are in no recording"
 
     def read_connections(
         self,

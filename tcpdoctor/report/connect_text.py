@@ -51,6 +51,7 @@ def _long(answer: ConnectAnswer, style: Style) -> list[Block]:
         *listed("Who holds the sockets that go there", _holders(answer)),
         *_findings(answer, style),
         *listed("Not certain, because", answer.doubts),
+        *listed("What was not looked at", [answer.not_looked] if answer.not_looked else ()),
     ]
 
 
@@ -76,6 +77,7 @@ def _short(answer: ConnectAnswer, style: Style) -> list[Block]:
     rows += [("not", answer.does_not_help[0])] if answer.does_not_help else []
     rows += [("who", ", ".join(_holders(answer)[:_SHOWN_OTHERS]))] if _holders(answer) else []
     rows += [("but", doubt) for doubt in answer.doubts[:1]]
+    rows += [("rules", f"not looked: {answer.not_looked}")] if answer.not_looked else []
     found: list[Block] = [
         told_briefly(one.severity, f"{one.subject['label']}: {one.headline or one.title}", one.rule, style)
         for one in answer.findings

@@ -35,6 +35,7 @@ SHOWN_FINDINGS = 3
 _COMMAND = 60
 _LABEL = 6
 """Columns of the labels in the short form."""
+_UNITS = 3
 _GROUPS = 3
 """Kinds of blockers in the short form."""
 _REFUSALS = {"EACCES": "DENIED", "EADDRNOTAVAIL": "NOT HERE"}
@@ -67,6 +68,7 @@ def _short(answer: PortAnswer, style: Style) -> list[Block]:
     if answer.verdict == "free":
         if isinstance(answer.redirects, Missing):
             rows.append(("rules", f"of nft and iptables: {answer.redirects.reason}"))
+        rows += _labelled("units", _programs(answer)[:_UNITS])
         rows.append(("else", _ELSE))
     if answer.trace is not None:
         rows += _labelled("trace", trace_sentences(answer.trace)[:_TRACED])
@@ -101,6 +103,17 @@ _ELSE = (
     "a server that cannot bind it runs in another network namespace (--netns), as another user (--user), "
     "asks for another address (--address), or came a moment before: --wait looks until it is free"
 )
+
+
+def _programs(answer: PortAnswer) -> list[str]:
+    """Which units may be refused the port by programs of eBPF, a sentence each, or that nobody looked."""
+    if isinstance(answer.programs, Missing):
+        return [f"that programs of eBPF refuse the port to: {answer.programs.reason}"]
+    return [
+        f"programs of eBPF decide over bind() of {one.group} and may refuse it the port"
+        + (f": {one.command}" if one.command else "")
+        for one in answer.programs
+    ]
 
 
 def _what_came_of_it(answer: PortAnswer) -> str:
@@ -280,6 +293,7 @@ def _long(answer: PortAnswer, style: Style) -> list[Block]:
         *_findings(answer, style),
         *listed("Not certain, because", answer.doubts),
         *listed("Rules of nft and iptables that lead the port elsewhere", unread),
+        *listed("Units whose programs of eBPF decide over bind()", _programs(answer)),
     ]
 
 

@@ -14,10 +14,12 @@ import pytest
 from tcpdoctor.answers.connect import Client, look_at_connection, predict_from_here
 from tcpdoctor.diagnosis.connect import ConnectPrediction
 from tcpdoctor.kernel.connect_evidence import read_port_use
+from tcpdoctor.kernel.ipsec import sign_of_ipsec
 from tcpdoctor.kernel.listing import Way, lists_bound_sockets
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import wait_until
+from tests.live.provoke_opening import lose_capabilities
 
 LOW, HIGH = 40000, 40013
 """Fourteen ports; an even number, so that every search of the kernel looks at all of them."""
@@ -452,6 +454,31 @@ def test_a_policy_of_ipsec_blocks_a_connection_or_makes_it_uncertain(in_namespac
         ("10.1.0.4", 80): ("ok", True, "EINPROGRESS", False),
         ("10.1.0.4", 25): blocked,
     }
+
+
+def behind_ipsec_without_privilege(_stack):
+    made = subprocess.run(["ip", "-batch", "-"], input=POLICIES, text=True, capture_output=True)
+    if made.returncode:
+        pytest.skip(f"no policies of IPsec: {made.stderr.strip()}")
+    codes, before = [], sign_of_ipsec()
+    for _ in range(2):
+        with socket.socket() as client:
+            client.setblocking(False)
+            codes.append(errno.errorcode[client.connect_ex(("10.1.0.2", 80))])
+    lose_capabilities()
+    told = look_at_connection("10.1.0.2:80", Client())
+    return codes, before, told.connect.verdict, told.connect.certain, told.doubts
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="policies of IPsec are root's")
+def test_who_may_not_read_policies_is_told_that_some_stop_packets_here(in_namespace):
+    codes, before, verdict, certain, doubts = in_namespace(run, behind_ipsec_without_privilege)
+    assert (codes, before, verdict, certain) == (["EPERM"] * 2, "", "ok", False)
+    (doubt,) = doubts
+    assert doubt == (
+        "what decides over a connection was not all looked at: policies of IPsec have stopped packets here "
+        "(XfrmOutPolBlock of /proc/net/xfrm_stat)"
+    )
 
 
 def no_route(stack):

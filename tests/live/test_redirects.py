@@ -1,32 +1,22 @@
-"""Rules of nft and iptables, and programs, that take a port: made in a private namespace and read back."""
+"""Rules of nft and iptables that take a port: made in a private namespace and read back."""
 
-import ctypes
-import errno
 import json
 import os
 import shutil
-import socket
-import struct
 import subprocess
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tcpdoctor.answers.connect import Client, predict_from_here
-from tcpdoctor.diagnosis.port import Target
-from tcpdoctor.diagnosis.port import answer as bind_answer
 from tcpdoctor.kernel.addresses import read_local_addresses
-from tcpdoctor.kernel.port_evidence import read_port_evidence
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.redirects import Filters, Redirects, read_filters, read_redirects
 from tcpdoctor.kernel.replay import Replay
 from tcpdoctor.kernel.snapshot import Samples
 from tcpdoctor.kernel.surroundings import take_surroundings
 from tests.live.test_explain_port import ask
-from tests.live.test_holders import group
 from tests.report.examples import SNAPSHOT
 
 NFT = """
@@ -410,83 +400,3 @@ def test_a_recording_knows_of_every_port_what_the_rules_do_with_it(in_namespace)
     unlike = [one for one in found if without_container(one[-2]) != without_container(one[-1])]
     assert unlike == []
     assert len({repr(one[-1]) for one in found}) > len(BY_PORT) - 3
-
-
-# Programs of eBPF
-
-_BPF, _LOAD, _ATTACH, _LINK_CREATE = 321, 5, 8, 28
-_OF_SOCKETS, _OF_ADDRESSES, _OF_LOOKUPS = 9, 18, 30
-"""BPF_PROG_TYPE_CGROUP_SOCK, _CGROUP_SOCK_ADDR and _SK_LOOKUP."""
-_CONNECT4, _POST_BIND4, _SK_LOOKUP = 10, 12, 36
-
-
-def bpf(command: int, attributes: bytes) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    whole = ctypes.create_string_buffer(attributes, 144)
-    answered = int(libc.syscall(_BPF, command, whole, 144))
-    if answered < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return answered
-
-
-def program_of(kind: int, hook: int, answers: int) -> int:
-    """A program that answers a constant: 0 refuses, 1 lets pass."""
-    code = struct.pack("=BBhiBBhi", 0xB7, 0, 0, answers, 0x95, 0, 0, 0)
-    kept = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
-    at = [ctypes.addressof(one) for one in kept]
-    return bpf(_LOAD, struct.pack("=IIQQIIQII16sII", kind, 2, *at, 0, 0, 0, 0, 0, b"", 0, hook))
-
-
-def asked_in(group: Path, kind: int, hook: int) -> tuple[Any, ...]:
-    """What is foretold in a control group whose program refuses, and what comes of it."""
-    try:
-        where = os.open(group, os.O_RDONLY)
-        bpf(_ATTACH, struct.pack("=IIII", where, program_of(kind, hook, 0), hook, 0))
-    except OSError as error:
-        pytest.skip(f"no program can be attached: {error.strerror}")
-    server = socket.create_server(("127.0.0.1", 7001))
-    (group / "cgroup.procs").write_text("0")
-    connect = predict_from_here("127.0.0.1:7001", Client())[2]
-    bind = bind_answer(Target(4, "0.0.0.0", 0, 7002), read_port_evidence(7002))
-    with server, socket.socket() as client, socket.socket() as other:
-        connected = client.connect_ex(("127.0.0.1", 7001))
-        try:
-            other.bind(("0.0.0.0", 7002))
-        except OSError as error:
-            bound = error.errno
-        else:
-            bound = 0
-    plain = bind.attempts[0]
-    return (connect.verdict, connect.certain, connected), (plain.bind, plain.certain, bound), bind.unknowns
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="attaching programs takes root")
-def test_where_a_program_of_the_control_group_decides_nothing_is_certain(in_namespace):
-    with group("programs") as where:
-        connect, bind, unknowns = in_namespace(asked_in, where, _OF_ADDRESSES, _CONNECT4)
-        assert connect == ("ok", False, errno.EPERM)
-        assert (bind, unknowns) == (("ok", True, 0), ())
-    with group("programs") as where:
-        connect, bind, unknowns = in_namespace(asked_in, where, _OF_SOCKETS, _POST_BIND4)
-        assert connect == ("ok", True, 0)
-        assert bind == ("ok", False, errno.EPERM)
-        assert "programs of eBPF decide over bind() too (post_bind4:" in unknowns[0]
-
-
-def behind_a_lookup() -> tuple[Any, ...]:
-    before = predict_from_here("127.0.0.1:7001", Client())[2]
-    namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    try:
-        program = program_of(_OF_LOOKUPS, _SK_LOOKUP, 1)
-        bpf(_LINK_CREATE, struct.pack("=IIII", program, namespace, _SK_LOOKUP, 0))
-    except OSError as error:
-        pytest.skip(f"no program can be attached: {error.strerror}")
-    after = predict_from_here("127.0.0.1:7001", Client())[2]
-    return before.verdict, before.certain, after.verdict, after.certain, after.doubts
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="attaching programs takes root")
-def test_where_a_program_chooses_the_listener_a_refusal_is_not_certain(in_namespace):
-    *verdicts, doubts = in_namespace(behind_a_lookup)
-    assert verdicts == ["ECONNREFUSED", True, "ECONNREFUSED", False]
-    assert "programs of eBPF decide over a connection too (sk_lookup:" in doubts[0]
