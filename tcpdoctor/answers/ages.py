@@ -1,7 +1,7 @@
 """What formats have numbers of: how far rules have gone, how old sockets are, which leaks are too young."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -159,15 +159,25 @@ def too_early(
         return ()
     said = {one.rule for one in diagnosis.unchecked} | {one.rule for one in diagnosis.findings}
     find_subjects = cache(partial(subjects_of, samples, host=HostFacts(samples)))
+    known = rules or load_rules().rules
+    explains = {rule.id: rule.explains for rule in known}
     return tuple(
         early
-        for rule in rules or load_rules().rules
+        for rule in known
         if rule.id not in said and {"close", "leak"} <= set(rule.tags)
-        for early in _of_rule(rule, find_subjects, pid)
+        for early in _of_rule(
+            rule,
+            find_subjects,
+            pid,
+            {at for one in diagnosis.findings if rule.id in explains.get(one.rule, ()) for at in one.pids},
+        )
     )
 
 
-def _of_rule(rule: Rule, find_subjects: SubjectsOf, pid: int | None) -> Iterator[TooEarly]:
+def _of_rule(
+    rule: Rule, find_subjects: SubjectsOf, pid: int | None, explained: Collection[int]
+) -> Iterator[TooEarly]:
+    """Of `explained` processes another finding says what these sockets are."""
     tree = measured(rule).tree if rule.measure is not None else None
     limit = first_limit(rule)
     if not isinstance(tree, Older) or not isinstance(tree.seconds, Limit) or limit is None:
@@ -175,7 +185,8 @@ def _of_rule(rule: Rule, find_subjects: SubjectsOf, pid: int | None) -> Iterator
     count = compile_number(tree, {**rule.limit_values, tree.seconds.name: 0.0})
     subjects, most = find_subjects(rule.scope), 0.0
     for subject in () if isinstance(subjects, Missing) else subjects:
-        if pid is not None and subject.identity.get("pid") != pid:
+        whose = subject.identity.get("pid")
+        if whose in explained or (pid is not None and whose != pid):
             continue
         number = count(subject.facts)
         if isinstance(number, Range):

@@ -74,10 +74,10 @@ _OTHERS = (
 _STATE = "|".join(sorted(_STATES, key=len, reverse=True))
 
 SS_HEADER = re.compile(
-    r"\s*(?P<netid>Netid\s*)?(?P<state>State\s*)?(?P<queues>Recv-Q\s*Send-Q\s*)?Local\s?Address:\s*Port\s+"
-    r"Peer\s?Address:\s*Port\s*(?P<process>Process|Proc)?"
+    r"\s*(?P<netid>Netid\s*)?(?P<state>State\s*)?(?P<queues>Recv-Q\s*Send-Q\s*)?Local\s?Address:\s*Port"
+    r"(?:\s+Peer\s?Address:\s*Port\s*(?P<process>Process|Proc)?|\s*$)"
 )
-"""The line of headings; ``State`` is not there where one state was asked for."""
+"""The line of headings; ``State`` is not there where one was asked for, the peer where it was cut off."""
 SS_SOCKET = re.compile(rf"\s*(?:(?:tcp|udp)\s*|(?:{_OTHERS}|\?\?\?)\s+)?(?:{_STATE}|UNKNOWN|UNDEF)\s*[\d\S]")
 """The beginning of a socket. Versions of 2018 leave no blank between columns: ``tcpCLOSE-WAIT20``."""
 SS_STARTS = frozenset(
@@ -105,6 +105,8 @@ SS_BARE = re.compile(
     re.DOTALL,
 )
 """A socket of a listing without states: all have the one that was asked for."""
+_NO_PEER = re.compile(r"\s*(?:tcp\s+)?LISTEN\s+\d{1,10}\s+\d{1,10}\s+[^\s\"]{1,99}:\d{1,5}\s*$")
+"""A listener of whom somebody cut the rest: nothing is lost of its peer."""
 _NAMED = re.compile(
     rf"\s*(?:(?:tcp|udp)\s+)?(?:{_STATE})\s+\d+\s+\d+\s+\S+:[a-zA-Z0-9*][\w*-]{{0,40}}\s+\S+:[a-zA-Z0-9*]"
 )
@@ -458,6 +460,8 @@ class _Rows:
             cgroup = self._no_cgroup if path is None else _shown(path, 4_096)
             said = timer, uid, inode, cookie, v6only
             return self._take(usual.groups()[:8], owner, cgroup, said, record[usual.end() :])
+        if self.only is None and _NO_PEER.match(record):
+            record = f"{record.rstrip()} *:*"
         if (match := self._match(record)) is None:
             return False
         owner, tail = self._owner(match["rest"] or "")

@@ -210,7 +210,8 @@ def _more(findings: Sequence[Finding], untold: Sequence[Untold], style: Style) -
 def _ending(check: Check, findings: Sequence[Finding], style: Style, *, told: bool) -> list[str]:
     lines = [""]
     if told:
-        lines += [*unjudged_lines(check, style, " "), *_unanswered(check.diagnosis, style)]
+        lines += [*unjudged_lines(check, style, " "), *too_early_lines(check, style, " ")]
+        lines += _unanswered(check.diagnosis, style)
     if told and check.settable:
         lines.append(at_once_line(check.settable, style))
     if len(findings) > 1:
@@ -257,6 +258,8 @@ def _nothing(check: Check, style: Style) -> list[str]:
     lines += [*unjudged_lines(check, style, "    "), *too_early_lines(check, style, "    "), *unanswered]
     if status(check) == "ok" and check.samples.after.namespace_name is None:
         lines += _hints(style)
+    if check.source is not None and not unknown and status(check) == "unknown":
+        lines.append(style.wrap(style.asks("tcpdoctor states"), "      ", "    Whose they are: ", whole=True))
     return lines
 
 

@@ -64,6 +64,14 @@ def test_a_listener_has_a_queue_and_its_limit():
     assert (row.receive_queue, row.send_queue) == (6, 0)
 
 
+def test_listeners_whose_peer_was_cut_off_are_read():
+    cut = ["State   Recv-Q  Send-Q  Local Address:Port", "LISTEN  4097    4096    0.0.0.0:50300"]
+    (listener,) = read_ss(cut).sockets
+    assert (listener.local, listener.remote.port) == (("0.0.0.0", 50300), 0)
+    assert (listener.receive_queue, listener.accept_limit) == (4097, 4096)
+    assert read_ss(["ESTAB  0  0  10.0.0.1:50300"]).sockets == (), "whose peer nobody knows"
+
+
 def test_what_was_not_asked_for_is_missing():
     row = next(row for row in sample("ss-tan").sockets if row.state is TcpState.CLOSE_WAIT)
     for reading in (row.timer, row.expires, row.inode, row.uid, row.cookie, row.info, row.memory, row.owner):
