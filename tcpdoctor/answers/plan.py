@@ -124,6 +124,7 @@ def _told_change(
         overridden=wins is not None,
         owned=None if setting is None else setting.set_by is not None,
         settled=change.settled,
+        harmless=change.harmless,
     )
 
 

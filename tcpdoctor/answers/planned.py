@@ -47,6 +47,7 @@ class PlannedChange(NamedTuple):
     settled: Annotated[
         str | None, Is("Why it is this value, where rules ask for several; null: they do not.")
     ] = None
+    harmless: Annotated[bool, Is("No rule that asks for it knows of a risk; risk says why.")] = False
 
 
 class PlannedAdvice(NamedTuple):

@@ -352,6 +352,8 @@ class FixText(NamedTuple):
     verify_commands: tuple[Template, ...]
     """`verify` as commands; none where it is prose."""
     undo_commands: tuple[Template, ...]
+    harmless: bool = False
+    """Whether its risk is none, in the file's word for that."""
 
 
 class WrongFixText(NamedTuple):
@@ -434,6 +436,10 @@ def _fixes(table: Table, context: Context) -> tuple[FixText, ...]:
     return tuple(_fix(part, context) for part in table.tables("fix", known))
 
 
+_NO_RISK = "none"
+"""How a risk begins where there is none."""
+
+
 def _fix(table: Table, context: Context) -> FixText:
     kind = table.choice("kind", ("code", "sysctl", "operational"))
     if kind != "sysctl":
@@ -460,6 +466,7 @@ def _fix(table: Table, context: Context) -> FixText:
         commands=commands,
         verify_commands=verify_commands,
         undo_commands=undo_commands,
+        harmless=table.text("risk").lower().startswith(_NO_RISK),
     )
 
 

@@ -79,6 +79,8 @@ class Fix(NamedTuple):
     """`verify`, where it is something to type; each may end in a comment."""
     undo_commands: tuple[str, ...] = ()
     """`undo`, where it is something to type."""
+    harmless: bool = False
+    """Whether nothing is known that it may break; `risk` says why."""
 
 
 class WrongFix(NamedTuple):

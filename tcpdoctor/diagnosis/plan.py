@@ -64,6 +64,8 @@ class SettingChange(NamedTuple):
     """The setting without whose change this one must not be made."""
     settled: str | None = None
     """Why it is this value, where rules ask for several; None where they do not."""
+    harmless: bool = False
+    """Whether nobody who asks for it knows of a risk."""
 
 
 class ProgramAdvice(NamedTuple):
@@ -105,6 +107,7 @@ class Wish(NamedTuple):
     """Whether that is what the setting holds."""
     fix: SysctlFix
     risk: str
+    harmless: bool = False
 
 
 def make_plan(findings: Sequence[Finding], ground: PlanGround, only: frozenset[str] | None = None) -> Plan:
@@ -156,7 +159,9 @@ def _wishes(finding: Finding, ground: PlanGround, left: list[LeftOver]) -> Itera
             continue
         holds = fix in finding.holding
         taken = taken or not holds
-        yield Wish(finding.rule, finding.severity, fix.sysctl.value, holds, fix.sysctl, fix.risk)
+        yield Wish(
+            finding.rule, finding.severity, fix.sysctl.value, holds, fix.sysctl, fix.risk, fix.harmless
+        )
 
 
 def _refused(change: SysctlFix, ground: PlanGround) -> str | None:
@@ -186,6 +191,7 @@ def _settled(
     if value == now or not (wanted if only is None else wanted & only):
         return None
     conflict = _disagreement(key, wishes, value, how)
+    asking = [wish for wish in (served or wishes) if not wish.holds]
     return SettingChange(
         key=key,
         now=now,
@@ -193,16 +199,17 @@ def _settled(
         rules=rules or tuple(dict.fromkeys(wish.rule for wish in wishes)),
         computed=_computed(key, value, served or wishes),
         conflict=conflict,
-        risk=_risk(wish.risk for wish in (served or wishes) if not wish.holds),
+        risk=_risk(asking),
         applies_to=wishes[0].fix.applies_to,
         settled=None if conflict is None else how,
+        harmless=all(wish.harmless for wish in asking),
     )
 
 
-def _risk(risks: Iterable[str]) -> str:
+def _risk(asking: Sequence[Wish]) -> str:
     """What a change risks, whoever asks for it; that it risks nothing only where nobody knows better."""
-    said = list(dict.fromkeys(map(_sentence, risks)))
-    return " ".join([text for text in said if not text.lower().startswith("none")] or said[:1])
+    known = [wish.risk for wish in asking if not wish.harmless] or [wish.risk for wish in asking[:1]]
+    return " ".join(dict.fromkeys(map(_sentence, known)))
 
 
 _LARGEST = "the largest serves all of them"
@@ -402,7 +409,9 @@ def _reserve_before_widening(
         return
     if not ground.udp:
         unseen = "Which UDP servers are in it was not looked at: reserve their ports as well."
-        wider = changes[PORT_RANGE] = wider._replace(risk=f"{wider.risk} {unseen}")
+        wider = changes[PORT_RANGE] = wider._replace(
+            risk=unseen if wider.harmless else f"{wider.risk} {unseen}", harmless=False
+        )
     wider = changes[PORT_RANGE] = _from_unprivileged(wider, ground.unprivileged_from)
     before, after = _numbers(wider.now), _numbers(wider.value)
     if after == before:

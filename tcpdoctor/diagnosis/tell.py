@@ -288,6 +288,7 @@ def _fix(fix: FixText, rule: Rule, facts: Facts, others: Sequence[Facts], snapsh
         commands=commands,
         verify_commands=typed(fix.verify_commands),
         undo_commands=typed(fix.undo_commands),
+        harmless=fix.harmless,
     )
 
 

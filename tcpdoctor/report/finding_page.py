@@ -217,7 +217,7 @@ def change_lines(change: "PlannedChange", *, lasts: bool = True) -> list[Block]:
         lasts: Whether it outlives what else sets it at the next boot; without that it is not applied.
     """
     said = [Prose(change.set_by, "set by")] if change.set_by and change.owned else []
-    said += [Prose(risk_words(change.risk), "risk")] if change.risk else []
+    said += [Prose(risk_words(change.risk, harmless=change.harmless), "risk")] if change.risk else []
     if not lasts:
         said.append(Prose(f"{change.conflict}; --runtime-only sets it until then", "not applied"))
     elif change.conflict and change.overridden:
@@ -233,11 +233,9 @@ def change_lines(change: "PlannedChange", *, lasts: bool = True) -> list[Block]:
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?]) (?=[A-Z0-9])")
 
 
-def risk_words(risk: str) -> str:
+def risk_words(risk: str, *, harmless: bool) -> str:
     """Return a risk in a few words: its first sentence; of none that it is none."""
-    if risk.startswith("none"):
-        return "none"
-    return _SENTENCE_ENDS.split(risk, maxsplit=1)[0].rstrip(".")
+    return "none" if harmless else _SENTENCE_ENDS.split(risk, maxsplit=1)[0].rstrip(".")
 
 
 _LONGEST_VALUE = 60

@@ -15,6 +15,7 @@ from tcpdoctor.diagnosis.plan import (
     make_plan,
     setting_text,
 )
+from tcpdoctor.diagnosis.rule import parse_rule, read_body
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.finding_page import risk_words
@@ -246,24 +247,31 @@ def test_one_rule_alone_changes_what_it_asks_for():
 
 def test_the_same_risk_is_told_once_and_none_only_where_nobody_knows_one():
     one, other, third = asking("a", FIN, 60, 5), asking("b", FIN, 60, 5), asking("c", FIN, 60, 5)
-    none = ("c", third[1], third[2]._replace(risk="none: it is the default"))
+    none = ("c", third[1], third[2]._replace(risk="none: it is the default", harmless=True))
     same = ("b", other[1], other[2]._replace(risk="risk of a"))
     (change,) = make_plan([found(none), found(one), found(same)], GROUND).changes
     assert change.risk == "risk of a."
     (alone,) = make_plan([found(none)], GROUND).changes
-    assert risk_words(alone.risk) == "none"
+    assert (alone.harmless, risk_words(alone.risk, harmless=alone.harmless)) == (True, "none")
 
 
 def test_the_risk_of_every_setting_begins_with_few_words():
     """A plan shows the first sentence of it, beside which there has to be room."""
     risks = [
-        fix["risk"]
+        (fix["risk"], told.harmless)
         for path in RULES.rglob("*.toml")
-        for fix in tomllib.loads(path.read_text(encoding="utf-8")).get("fix", [])
+        for text in [path.read_text(encoding="utf-8")]
+        for fix, told in zip(
+            tomllib.loads(text).get("fix", []),
+            read_body(parse_rule(text, str(path), path.parent.name)).fixes,
+            strict=True,
+        )
         if fix["kind"] == "sysctl"
     ]
     assert len(risks) > LEAST_FIXES
-    assert [risk for risk in map(risk_words, risks) if len(risk) > MOST_WORDS or risk[:1].isspace()] == []
+    assert {risk.lower().startswith("none") for risk, harmless in risks if harmless} == {True}
+    words = [risk_words(risk, harmless=harmless) for risk, harmless in risks]
+    assert [risk for risk in words if len(risk) > MOST_WORDS or risk[:1].isspace()] == []
 
 
 LEAST_FIXES, MOST_WORDS = 50, 72
