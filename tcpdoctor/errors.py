@@ -26,6 +26,9 @@ class KernelReadError(TcpdoctorError):
 class RuleError(TcpdoctorError):
     """A rule file is wrong: file, key, remedy."""
 
+    key = ""
+    """What is wrong in it, where that is one key; set where it is raised."""
+
 
 class SnapshotError(TcpdoctorError):
     """A recording cannot be replayed: version, field."""

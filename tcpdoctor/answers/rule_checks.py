@@ -150,14 +150,13 @@ def _read(file: RuleText) -> Read:
 
 def _unreadable(file: RuleText, error: RuleError) -> Iterator[Complaint]:
     """What ended the reading, and all else that is still to be filled in: a new rule has many blanks."""
-    first = str(error).removeprefix(f"{file.source}: ")
-    yield Complaint(file.source, "unreadable", first)
+    yield Complaint(file.source, "unreadable", str(error).removeprefix(f"{file.source}: "))
     try:
         blanks = dict.fromkeys(empty_texts(parse_toml(file.text, file.source, RuleError)))
     except RuleError:
         return
     for key in blanks:
-        if not first.startswith(f"{key}: "):
+        if key != error.key:
             yield Complaint(file.source, "unreadable", f"{key}: is empty; write a text")
 
 

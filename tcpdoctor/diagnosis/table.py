@@ -5,7 +5,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import cast
 
-from tcpdoctor.errors import TcpdoctorError
+from tcpdoctor.errors import RuleError, TcpdoctorError
 
 # What a misspelt name may have meant.
 
@@ -131,7 +131,10 @@ class Table:
 
     def complaint(self, key: str, what: str) -> TcpdoctorError:
         """The error to raise about a key. `what` says what is wrong and, after a semicolon, what to do."""
-        return self.error(f"{self.where(key)}: {what}")
+        error = self.error(f"{self.where(key)}: {what}")
+        if isinstance(error, RuleError):
+            error.key = f"{self.path}{key}"
+        return error
 
     def where(self, key: str) -> str:
         """File and key, for a complaint that somebody else makes."""
