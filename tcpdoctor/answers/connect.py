@@ -47,7 +47,7 @@ from tcpdoctor.kernel.ipsec import find_ipsec, sign_of_ipsec
 from tcpdoctor.kernel.kept_rows import with_owners
 from tcpdoctor.kernel.namespaces import Identity, moment, read_identity
 from tcpdoctor.kernel.owners import find_owners
-from tcpdoctor.kernel.packet_rules import Redirect, why_rules_unread
+from tcpdoctor.kernel.packet_rules import why_rules_unread
 from tcpdoctor.kernel.programs import (
     find_arrival_programs,
     find_programs,
@@ -59,7 +59,7 @@ from tcpdoctor.kernel.redirects import (
     NO_FILTERS,
     Redirects,
     read_filters,
-    read_redirects,
+    read_sent_redirects,
 )
 from tcpdoctor.kernel.snapshot import (
     Connection,
@@ -506,6 +506,7 @@ def _scene(journey: Journey, settings: Settings, uid: int | None) -> Scene:
         complete = _completeness(detail.values())
     local = isinstance(journey.route, Route) and journey.route.kind == "local"
     listeners = _listeners(journey) if local else None
+    redirects = _redirects(journey, stays=local)
     return Scene(
         ports,
         towards,
@@ -523,8 +524,8 @@ def _scene(journey: Journey, settings: Settings, uid: int | None) -> Scene:
         signers_hidden=why_signers_hidden(journey.port) if listeners else "",
         programs=_programs(journey, listeners),
         perhaps=tuple(filter(None, (sign_of_programs("connect"), "" if local else sign_of_ipsec()))),
-        not_looked=why_rules_unread(),
-        redirects=_redirects(journey) if local else Redirects((), ()),
+        not_looked=why_rules_unread() or "; ".join(redirects.not_looked),
+        redirects=redirects,
         binds=_binds(journey, uid),
         filters=read_filters(journey.port, local=local) if isinstance(journey.route, Route) else NO_FILTERS,
     )
@@ -636,13 +637,8 @@ def _nearest(listeners: Sequence[Listener]) -> tuple[Listener, ...]:
     return exact or tuple(listeners)
 
 
-def _redirects(journey: Journey) -> Redirects:
-    """The rules of nft and iptables for that port that are for the destination, and not for others."""
-    every = read_redirects(journey.port)
-    return every._replace(found=tuple(one for one in every.found if _is_for(one, journey)))
-
-
-def _is_for(one: Redirect, journey: Journey) -> bool:
-    if journey.family not in one.families or one.address is None:
-        return journey.family in one.families
-    return ip_address(journey.destination) in ip_network(one.address, strict=False)
+def _redirects(journey: Journey, *, stays: bool) -> Redirects:
+    """The rules that send the connection elsewhere before it leaves, or comes to a listener."""
+    if not isinstance(journey.route, Route):
+        return Redirects((), ())
+    return read_sent_redirects(journey.port, journey.destination, stays=stays)

@@ -300,6 +300,8 @@ def _arrive(journey: Journey, scene: Scene, doubts: tuple[str, ...]) -> _Judgeme
     """What a connection that gets out meets: another host's answer, or this host's own listener."""
     listeners = scene.listeners
     doubts = (*doubts, *_filtered(scene), *_signs(scene), *_programmed(scene))
+    if listeners is None and scene.redirects.found:
+        return "peer", OK, (*doubts, _SENT_ELSEWHERE)
     if listeners is None:
         protected = isinstance(journey.route, Route) and journey.route.protected
         return _leave(next_hop_of(journey), (*doubts, *((_PROTECTED,) if protected else ())))
@@ -419,6 +421,10 @@ _PERHAPS_TO_ITSELF = (
 _SIGNED = (
     "a listener there takes segments from this source with a TCP-MD5 signature only (TCP_MD5SIG); whether "
     "the client has its key is not known"
+)
+_SENT_ELSEWHERE = (
+    "a rule of this host may send the connection elsewhere before it leaves; what else it compares was not "
+    "all looked at"
 )
 _REDIRECTED = (
     "a rule of this host may send the connection elsewhere; whether it acts on connections that begin here, "

@@ -15,9 +15,7 @@ from typing import Literal
 from tcpdoctor.kernel.packet_rules import (
     MATCHES_ASKED,
     MOST_CHAINS,
-    OUTPUT,
     PATIENCE,
-    PREROUTING,
     SECONDS,
     Asked,
     Goal,
@@ -152,7 +150,7 @@ class NftRules:
         begin: dict[str, int] = {}
         for family, chain in self._dump(_GET_CHAIN):
             hook = dict(attributes_of(chain.get(4, b"")))
-            if hook and family != _FAMILY_NETDEV and _number(hook.get(1)) in (PREROUTING, OUTPUT):
+            if hook and family != _FAMILY_NETDEV and _number(hook.get(1)) in self.packet.hooks:
                 begin[_place(family, chain.get(1), chain.get(3))] = _number(hook.get(1))
         if not begin:
             return
@@ -160,7 +158,7 @@ class NftRules:
             self._chains.setdefault(_place(family, rule.get(1), rule.get(2)), []).append(rule.get(4, b""))
         for family, one in self._dump(_GET_SET):
             self._flags[_place(family, one.get(1), one.get(2))] = _number(one.get(3))
-        yield from walk_rules(begin, self._steps, _told_place)
+        yield from walk_rules(self.packet, begin, self._steps, _told_place)
 
     def stops(self, hooks: Sequence[int]) -> list[tuple[str, bool]]:
         """Return where rules at these hooks drop or reject packets, and whether they name the port."""
@@ -336,6 +334,8 @@ class _Rule:
         if not isinstance(symbol, _Symbol):
             self._sure = False
             return True
+        if symbol.name == "address" and operation == 1 and self._rules.packet.is_for_one:
+            return not self._rules.packet.is_for_us(*_network(value, symbol.mask))
         if symbol.name == "address":
             self._sure = self._sure and operation == 0
             return self._note_address(value, symbol.mask) if operation == 0 else True
@@ -354,9 +354,10 @@ class _Rule:
         return holds
 
     def _note_address(self, value: bytes, mask: bytes) -> bool:
-        """Remember whom the packet has to be for; False where that is not this host."""
+        """Remember whom the packet has to be for; False where it is for another."""
         packed, bits = _network(value, mask)
-        self._address = told_network(packed, bits)
+        if not self._rules.packet.is_for_one:
+            self._address = told_network(packed, bits)
         return self._rules.packet.is_for_us(packed, bits)
 
     def _do_range(self, data: Mapping[int, bytes]) -> bool:

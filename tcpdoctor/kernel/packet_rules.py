@@ -61,6 +61,14 @@ class Redirect(NamedTuple):
     asks: tuple[Asked, ...] = ()
     """What else a packet must have, which was not compared: an ``interface``, a ``sender``, a ``mark``."""
 
+    def is_for(self, destination: str) -> bool:
+        """Whether a packet for an address is one of those that it acts on."""
+        import ipaddress  # here, because most hosts have no such rule
+
+        address = ipaddress.ip_address(destination)
+        network = None if self.address is None else ipaddress.ip_network(self.address, strict=False)
+        return address.version in self.families and (network is None or address in network)
+
 
 class Step(NamedTuple):
     """One rule, as far as it concerns the port asked about: a rule that cannot apply is none."""
@@ -82,10 +90,30 @@ class Step(NamedTuple):
 
 
 class Wanted:
-    """The packets that are asked about."""
+    """The packets that are asked about: those for a port, that come from anywhere or that this host sends.
 
-    def __init__(self, port: int, protocol: int, local: LocalAddresses | None) -> None:
+    Args:
+        port: The port that they are for.
+        protocol: ``TCP`` or ``UDP``.
+        local: The addresses that they may be for; None: any.
+        sent_to: Only packets that begin here, for one address.
+        stays: That is an address of this host, so that what is sent comes in again.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        protocol: int,
+        local: LocalAddresses | None,
+        *,
+        sent_to: str | None = None,
+        stays: bool = False,
+    ) -> None:
         self.port, self.protocol = port.to_bytes(2, "big"), protocol
+        self.hooks = (OUTPUT,) if sent_to is not None and not stays else (PREROUTING, OUTPUT)
+        self.every_port = (PREROUTING,) if sent_to is None else self.hooks
+        """Hooks at which a rule for every port is about these packets: of what is sent from here to anywhere
+        one is about servers elsewhere."""
         self.borders: set[int] = set()
         """Ports at which a rule that was gone through begins to apply or ceases to: between two of them, and
         the port asked about, all ports fare alike."""
@@ -101,6 +129,13 @@ class Wanted:
             if isinstance(ipv6, Missing)
             else [int.from_bytes(socket.inet_pton(socket.AF_INET6, one.address), "big") for one in ipv6]
         )
+        self.is_for_one = sent_to is not None
+        if sent_to is not None:
+            family = socket.AF_INET6 if ":" in sent_to else socket.AF_INET
+            number = int.from_bytes(socket.inet_pton(family, sent_to), "big")
+            self._any = {4: False, 16: False}
+            self._ipv4 = [(number, 32)] if family == socket.AF_INET else []
+            self._ipv6 = [number] if family == socket.AF_INET6 else []
 
     def note_ports(self, low: bytes, high: bytes | None = None) -> None:
         """Remember that the port was compared with another, or with a range of them."""
@@ -163,16 +198,15 @@ class _Way(NamedTuple):
 
 
 def walk_rules(
+    wanted: Wanted,
     begin: Mapping[str, int],
     steps_of: Callable[[str], Iterator[Step]],
     where: Callable[[str], tuple[str, tuple[int, ...]]],
 ) -> Iterator[Redirect]:
     """Follow the rules from the hooks on, and yield each place that the port can be sent to.
 
-    A rule for every port counts where packets come in: of what is sent from here only one for the port, or
-    for an address of this host, since the others are about servers elsewhere.
-
     Args:
+        wanted: The packets.
         begin: The first chains, each with its hook.
         steps_of: The rules of a chain, in order.
         where: The words for a chain, and its families.
@@ -187,7 +221,7 @@ def walk_rules(
         for step in steps_of(way.chain):
             sure = way.sure and step.sure and not passing
             on = way.onward(step, sure=sure)
-            if step.to is not None and (on.named or on.address is not None or hook == PREROUTING):
+            if step.to is not None and (on.named or on.address is not None or hook in wanted.every_port):
                 told, families = where(way.chain)
                 yield Redirect(step.to, told, on.address, on.named, families, asks=on.asks)
             if step.jump is not None and on not in ended:

@@ -95,7 +95,7 @@ def read_xtables(wanted: Wanted) -> Reading[list[Redirect]]:
             if not may_ask_for_rules():
                 return no_privilege(f"{layout.word}-legacy's rules")
             try:
-                found += _Table(layout, wanted, table, (PREROUTING, OUTPUT)).redirects()
+                found += _Table(layout, wanted, table, wanted.hooks).redirects()
             except TooLongError:
                 return Missing(f"{layout.word}-legacy's rules are too many to go through")
             except OSError as error:
@@ -148,7 +148,7 @@ class _Table:
 
     def redirects(self) -> Iterator[Redirect]:
         """Yield what sends the port elsewhere."""
-        return walk_rules(self._begin, self._steps, self._told)
+        return walk_rules(self._packet, self._begin, self._steps, self._told)
 
     def stops(self) -> Iterator[tuple[str, bool]]:
         """Yield where a packet for the port may be dropped or rejected, and whether its port is named."""
@@ -230,10 +230,11 @@ class _Table:
         mask = block[at + 3 * layout.size : at + 4 * layout.size]
         bits = bin(int.from_bytes(mask, "big")).count("1")
         packed = block[at + layout.size : at + 2 * layout.size]
-        address = told_network(packed, bits) if bits and not inverted & 0x10 else None
-        if address is not None and not self._packet.is_for_us(packed, bits):
+        others, one = bool(inverted & 0x10), self._packet.is_for_one
+        if bits and (one or not others) and self._packet.is_for_us(packed, bits) is others:
             return False, False, None, False
-        named, sure = False, not inverted & 0x50
+        address = told_network(packed, bits) if bits and not (others or one) else None
+        named, sure = False, not inverted & (0x40 if one else 0x50)
         for name, revision, info in self._matches(at):
             answer = match_ports(name, revision, info, self._packet)
             if answer is False:
@@ -306,6 +307,20 @@ def read_redirects(port: int, protocol: str = "tcp", local: LocalAddresses | Non
     """
     found, not_looked = find_redirects(Wanted(port, UDP if protocol == "udp" else TCP, local))
     return Redirects(tuple(map(_with_container, found)), not_looked)
+
+
+@replayed
+def read_sent_redirects(port: int, destination: str, *, stays: bool) -> Redirects:
+    """Read which rules send a connection elsewhere that begins here, also those for every port.
+
+    Args:
+        port: The destination's.
+        destination: Its address.
+        stays: That is an address of this host: what comes in counts as well.
+    """
+    found, not_looked = find_redirects(Wanted(port, TCP, None, sent_to=destination, stays=stays))
+    family = _family(destination)
+    return Redirects(tuple(one for one in found if family in one.families), not_looked)
 
 
 def find_redirects(wanted: Wanted) -> tuple[list[Redirect], tuple[str, ...]]:

@@ -214,7 +214,7 @@ class Replay:
         return ""
 
     def why_rules_unread(self) -> str:
-        return "programs of eBPF and policies of IPsec are in no recording"
+        return "what of eBPF, of IPsec, and of rules for what is sent decides is in no recording"
 
     def read_connections(
         self,
@@ -492,6 +492,12 @@ class Replay:
         if isinstance(spans, Missing):
             return Redirects((), (f"the rules of nft and iptables: {spans.reason}",))
         return _span_of(port, spans).told if spans else Redirects((), ())
+
+    def read_sent_redirects(self, port: int, destination: str, *, stays: bool) -> Redirects:
+        if not stays:
+            return Redirects((), ())  # why_rules_unread() says that they are not recorded
+        every = self.read_redirects(port)
+        return every._replace(found=tuple(one for one in every.found if one.is_for(destination)))
 
     def read_filters(self, port: int, *, local: bool) -> Filters:
         if isinstance(self._around, Missing):

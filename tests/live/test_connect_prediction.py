@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import select
+import shutil
 import socket
 import subprocess
 import time
@@ -479,6 +480,62 @@ def test_who_may_not_read_policies_is_told_that_some_stop_packets_here(in_namesp
         "what decides over a connection was not all looked at: policies of IPsec have stopped packets here "
         "(XfrmOutPolBlock of /proc/net/xfrm_stat)"
     )
+
+
+SIDECAR = {
+    "nft": "ip daddr 127.0.0.0/8 return; ip daddr != 10.1.0.0/24 return; tcp dport 82 accept; "
+    "meta l4proto tcp redirect to :15001",
+    "iptables": "-d 127.0.0.0/8 -j RETURN; ! -d 10.1.0.0/24 -j RETURN; -p tcp --dport 82 -j ACCEPT; "
+    "-p tcp -j REDIRECT --to-ports 15001",
+}
+WITHOUT_CARRIER = """
+link add v0 type veth peer name v1
+link set v0 up
+address add 10.1.0.1/24 dev v0
+address add 10.2.0.1/24 dev v0
+"""
+
+
+def beside_a_sidecar(stack, program):
+    """All that is sent to one network is led to a proxy here, as those of service meshes do it."""
+    subprocess.run(["ip", "-batch", "-"], input=WITHOUT_CARRIER, text=True, check=True)
+    if program == "nft":
+        table = f"table ip n {{ chain out {{ type nat hook output priority -100; {SIDECAR['nft']}; }}; }}"
+        subprocess.run(["nft", "-f", "-"], input=table, text=True, check=True)
+    for rule in () if program == "nft" else SIDECAR["iptables"].split(";"):
+        subprocess.run([program, "-t", "nat", "-A", "OUTPUT", *rule.split()], check=True)
+    stack.enter_context(socket.create_server((HOME, 15001)))
+    found = {}
+    for where in (("10.1.0.9", 80), ("10.1.0.1", 80), ("10.1.0.9", 82), ("10.2.0.1", 80), (HOME, 80)):
+        told = look_at_connection(f"{where[0]}:{where[1]}", Client())
+        with socket.socket() as client:
+            client.settimeout(0.2)
+            try:
+                client.connect(where)
+                kernel = "ok"
+            except TimeoutError:
+                kernel = "silence"
+            except OSError as error:
+                kernel = errno.errorcode[error.errno]
+        led = [rule.to for rule in told.redirects]
+        found[where] = told.connect.verdict, told.connect.certain, led, kernel
+    return found
+
+
+@pytest.mark.parametrize("program", ["nft", "iptables-nft", "iptables-legacy"])
+@pytest.mark.skipif(os.geteuid() != 0, reason="rules of packets are root's")
+def test_rules_that_name_no_port_lead_what_is_sent_elsewhere(in_namespace, program):
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed")
+    led = ("ok", False, ["port 15001 of this host"], "ok")
+    refused = ("ECONNREFUSED", True, [], "ECONNREFUSED")
+    assert in_namespace(run, beside_a_sidecar, program) == {
+        ("10.1.0.9", 80): led,
+        ("10.1.0.1", 80): led,
+        ("10.1.0.9", 82): ("EHOSTUNREACH", True, [], "silence"),
+        ("10.2.0.1", 80): refused,
+        (HOME, 80): refused,
+    }
 
 
 def no_route(stack):
