@@ -482,9 +482,7 @@ def tell_stop(stop: Stop, connections: int | None = None) -> str:
     if more := who_else(stop):
         sentences.append(more)
     if stop.lookup:
-        sentences.append(
-            f"{' or '.join(stop.lookup)} names it" if stop.commands else f"See {' or '.join(stop.lookup)}"
-        )
+        sentences.append(f"{_typed(stop.lookup)} names it" if stop.commands else f"See {_typed(stop.lookup)}")
     if stop.note:
         sentences.append(sentence(stop.note))
     if stop.halted:
@@ -505,8 +503,13 @@ def _order(stop: Stop) -> str:
     if not stop.commands:
         return f"{sentence(who)}{_told_of(stop)}"
     if stop.way == "process":
-        return f"end {who} ({' or '.join(stop.commands)}){_told_of(stop)}"
-    return f"{' or '.join(stop.commands)}: {who}{_told_of(stop)}"
+        return f"end {who} ({_typed(stop.commands)}){_told_of(stop)}"
+    return f"{_typed(stop.commands)}: {who}{_told_of(stop)}"
+
+
+def _typed(commands: Sequence[str]) -> str:
+    """Return commands, one of which is to be typed, such that text keeps each whole."""
+    return " or ".join(f"`{command}`" for command in commands)
 
 
 def _told_of(stop: Stop) -> str:
@@ -539,12 +542,14 @@ def who_else(stop: Stop) -> str | None:
     if stop.heirs and len(stop.heirs) <= _PIDS_NAMED:
         named = ", ".join(f"pid {one.pid} {one.name}" for one in stop.heirs)
         kill = f"kill {' '.join(str(one.pid) for one in stop.heirs)}"
-        return sentence(f"{named} got the socket from it and would keep it: to free the port, {kill} as well")
+        return sentence(
+            f"{named} got the socket from it and would keep it: to free the port, `{kill}` as well"
+        )
     if set(stop.sharing) <= set(stop.ended):
         return _share_and_end(stop, others)
     pids = f" (pid{'s' if len(stop.sharing) > 1 else ''} {', '.join(map(str, stop.sharing))})"
     named = pids if 0 < len(stop.sharing) <= _PIDS_NAMED else ""
-    left = f": kill {' '.join(map(str, stop.workers))}" if 0 < len(stop.workers) <= _PIDS_NAMED else ""
+    left = f": `kill {' '.join(map(str, stop.workers))}`" if 0 < len(stop.workers) <= _PIDS_NAMED else ""
     if stop.begun and others == 1:
         return f"Its child shares the socket{named} and as a rule ends with it, else has to end too{left}"
     if stop.begun:

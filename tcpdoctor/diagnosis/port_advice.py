@@ -124,8 +124,8 @@ def _end(answer: BindAnswer, stop: Stop) -> str:
 
 
 def _with_its_end(holder: Holder, stop: Stop | None) -> str:
-    """``pid 811 nginx (systemctl stop nginx.service)``."""
-    how = f" ({stop.commands[0]})" if stop is not None and stop.commands else ""
+    """``pid 811 nginx (`systemctl stop nginx.service`)``."""
+    how = f" (`{stop.commands[0]}`)" if stop is not None and stop.commands else ""
     return f"pid {holder.pid} {holder.name}{how}"
 
 

@@ -491,4 +491,4 @@ def tell_redirect(one: Redirect, port: int) -> str:
     if one.asks:
         text += f", of some clients perhaps: {_asked_for(one.asks)}"
     commands = stop_container(one.container, 0)[0] if one.container else ()
-    return f"{text} ({commands[0]} ends that)." if commands else f"{text}."
+    return f"{text} (`{commands[0]}` ends that)." if commands else f"{text}."

@@ -191,8 +191,10 @@ def _how_to_end(answer: ProcessAnswer) -> list[tuple[str, str]]:
     stop = answer.stop
     if stop is None:
         return []
-    how = " or ".join(stop.commands)
-    named = f" ({' or '.join(stop.lookup)} names it)" if how and stop.lookup else ""
+    how = " or ".join(f"`{command}`" for command in stop.commands)
+    named = (
+        f" ({' or '.join(f'`{command}`' for command in stop.lookup)} names it)" if how and stop.lookup else ""
+    )
     ends = f"; ends {plural(stop.connections, 'connection')}" if how and stop.connections else ""
     if how and stop.pid != answer.process.pid:
         ends = f"; pid {stop.pid} began it, shares its listener, and would start another in its place"

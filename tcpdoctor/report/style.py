@@ -80,8 +80,9 @@ class Style(NamedTuple):
         """Fill paragraphs to the width; `first` stands instead of `indent` on the first line.
 
         Paragraphs are separated by empty lines. A line that starts with four spaces (or a tab) is a
-        command and stays whole, see `command`. A number and its unit stay on one line. Any other word
-        longer than the line is cut, never hidden; where words have to stay `whole`, the line is longer.
+        command and stays whole, see `command`. So does one between backquotes, on a line of its own where
+        it is longer than one. A number and its unit stay on one line. Any other word longer than the line is
+        cut, never hidden; where words have to stay `whole`, the line is longer.
         Colours take no room, and end and begin again where a line does: pagers show each line by itself.
         """
         lines: list[str] = []
@@ -91,8 +92,27 @@ class Style(NamedTuple):
                 command = part.lstrip()
                 lines.append(self.command(command, indent + part[: -len(command)]))
                 continue
-            lines += self._fill(part, lead, indent, whole=whole)
+            for number, (prose, command) in enumerate(self._around_commands(part, len(indent))):
+                lines += self._fill(prose, indent if number else lead, indent, whole=whole)
+                lines += [self.command(command, indent + "  ")] if command else []
         return "\n".join(lines)
+
+    def _around_commands(self, text: str, indent: int) -> Iterator[tuple[str, str]]:
+        """Yield prose that keeps commands whole, and behind each part a command that needs its own line."""
+        if "`" not in text:
+            yield text, ""
+            return
+        prose = ""
+        for number, part in enumerate(_commands_in_prose().split(text)):
+            if number % 2 == 0:
+                prose += part
+            elif indent + len(part) + _AROUND <= self.width:
+                prose += part.replace(" ", NO_BREAK)
+            else:
+                yield prose.rstrip(" ("), part.strip("`")
+                prose = ""
+        if prose.strip(" )."):
+            yield prose.lstrip(" );,:"), ""
 
     def _fill(self, text: str, lead: str, indent: str, *, whole: bool) -> list[str]:
         import textwrap  # formats for machines need none
@@ -160,6 +180,16 @@ NO_BREAK = "\u00a0"
 def _before_units() -> re.Pattern[str]:
     """The space between a number and its unit, as `tcpdoctor.facts.value` prints them."""
     return re.compile(r"(?<=\d) (?=(?:%|/s|[mu]?s|min|h|d|(?:[KMGT]i)?B|pages?)(?![\w-]))")
+
+
+_AROUND = 3
+"""Columns for what stands around a command in prose: parentheses, and a full stop or a comma."""
+
+
+@functools.cache
+def _commands_in_prose() -> re.Pattern[str]:
+    """Several words between backquotes."""
+    return re.compile(r"(`[^`\s]+ [^`]+`)")
 
 
 @functools.cache

@@ -697,7 +697,7 @@ def test_the_advice_says_since_when_it_runs_as_what_and_what_ends():
     parent = kin(10, "/usr/bin/keeper")
     found = stop_of(kin(20, "/opt/app --port 8080", parent=10), "/", parent)
     assert tell_stop(found, 137) == (
-        "end pid 20 app (kill 20); it runs since 2023-11-14 22:13 UTC, as /opt/app --port 8080. "
+        "end pid 20 app (`kill 20`); it runs since 2023-11-14 22:13 UTC, as /opt/app --port 8080. "
         "That ends 137 connections. Pid 10 keeper started it, and may start it again: "
         "then kill 10 20."
     )
@@ -739,7 +739,7 @@ def test_workers_end_with_their_master_and_others_do_not():
     found = who_may_be_stopped(holders, {20: standing})
     assert found is not None
     told = "Its 2 children share the socket (pids 21, 23) and as a rule end with it; "
-    assert tell_stop(found).endswith(f"{told}what is left has to end too: kill 21 23.")
+    assert tell_stop(found).endswith(f"{told}what is left has to end too: `kill 21 23`.")
     alone = who_may_be_stopped(holders, {20: standing._replace(dies_of_term=True)})
     assert alone is not None
     assert alone.commands == ("kill 20 21 23",), "without a handler for TERM it ends nobody"
@@ -795,7 +795,7 @@ def test_another_program_that_got_the_socket_is_told_to_keep_it():
     assert found is not None
     assert found.commands == ("kill 20 21",)
     assert tell_stop(found).endswith(
-        "Pid 23 sleep got the socket from it and would keep it: to free the port, kill 23 as well."
+        "Pid 23 sleep got the socket from it and would keep it: to free the port, `kill 23` as well."
     )
     handles = who_may_be_stopped(holders, {20: standing._replace(dies_of_term=False)})
     assert handles is not None

@@ -438,7 +438,7 @@ def test_process_1_that_is_not_systemd_may_be_a_socket_unit_and_is_not_to_be_kil
 def test_all_who_share_a_listener_have_to_end():
     found = explain(listener(owner=Held((NGINX, Holder(812, "nginx", 6, 33), Holder(813, "nginx", 6, 33)))))
     assert (
-        "(kill 811). 2 other processes share the socket (pids 812, 813) and have to end too"
+        "(`kill 811`). 2 other processes share the socket (pids 812, 813) and have to end too"
         in advise(found).do[0]
     )
 

@@ -398,7 +398,7 @@ def test_of_a_worker_the_process_that_began_it_is_to_be_stopped(in_namespace):
     server, worker, of_worker, of_server, text, *_ = in_namespace(worker_and_stopped_server)
     assert (of_worker.pid, of_worker.commands) == (server, (f"kill {server} {worker}",))  # it has no handler
     assert (of_server.pid, of_server.halted) == (server, None)
-    assert f"kill {server} {worker}; pid {server} began it" in " ".join(text.split()), text
+    assert f"`kill {server} {worker}`; pid {server} began it" in " ".join(text.split()), text
     assert worker != server
 
 

@@ -569,7 +569,7 @@ def an_heir_of_a_connection() -> tuple[bool, str]:
 def test_an_heir_of_a_connection_is_told_as_one(in_namespace):
     inherited, told = in_namespace(an_heir_of_a_connection)
     assert inherited
-    assert "sleep (kill " in told
+    assert "sleep (`kill " in told
     assert "inherited" in told
 
 

@@ -28,6 +28,25 @@ def test_an_example_that_is_too_long_is_continued_like_a_command():
     assert max(map(len, wrapped.splitlines())) <= 80
 
 
+def test_a_command_in_prose_stays_on_one_line():
+    for length in range(40, 80):
+        text = "x" * length + " or end it (`kill -CONT 27687`); it runs"
+        lines = PLAIN.wrap(text, "  ", "").splitlines()
+        assert any("(`kill -CONT 27687`);" in line for line in lines)
+        assert max(map(len, lines)) <= 80
+        assert " ".join(" ".join(lines).split()) == text
+
+
+def test_a_command_in_prose_that_is_longer_than_a_line_has_lines_of_its_own():
+    pids = " ".join(map(str, range(27000, 27017)))
+    wrapped = PLAIN.wrap(f"Or end all of them (`kill {pids}`); they run since noon.", "   ").splitlines()
+    assert wrapped[0] == "   Or end all of them"
+    assert wrapped[-1] == "   they run since noon."
+    typed = " ".join(line.removesuffix("\\").strip() for line in wrapped[1:-1])
+    assert shlex.split(typed) == ["kill", *pids.split()]
+    assert [line.endswith(" \\") for line in wrapped[1:-1]] == [True, False]
+
+
 def test_the_first_line_may_have_a_lead_of_its_own():
     assert PLAIN.wrap("word " * 20, "      ", "    - ").startswith("    - word")
     assert PLAIN.wrap("word " * 20, "      ", "    - ").splitlines()[1].startswith("      word")
