@@ -18,6 +18,7 @@ from tcpdoctor.answers.record import utc
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.finding import Diagnosis, Finding, Severity, Unchecked
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.finding_page import (
     early_words,
@@ -27,7 +28,7 @@ from tcpdoctor.report.finding_page import (
     pages_of,
     unanswered_by_reason,
 )
-from tcpdoctor.report.host import plural, samples_words, source_words, states_sentence
+from tcpdoctor.report.host import plural, samples_words, source_words, states_sentence, where_words
 from tcpdoctor.report.page import Block, Items, More, Prose, Section, page_text
 from tcpdoctor.report.style import Style
 
@@ -166,12 +167,13 @@ class Opening(NamedTuple):
 def opening(check: Check) -> Opening:
     """Return what is said above the findings."""
     snapshot, verdict = check.samples.after, status(check)
-    where = f"Linux {snapshot.kernel}, network namespace {_namespace_words(check)}"
+    when = f"{utc(snapshot.taken_at)}, {samples_words(check.window)}"
+    where = where_words(when, snapshot.kernel, snapshot.namespace, snapshot.namespace_name)
     return Opening(
         verdict,
         check.title,
         verdict_sentence(check, verdict),
-        f"{utc(snapshot.taken_at)}, {samples_words(check.window)}, {where}",
+        where + _whose_namespace(snapshot),
         "" if check.source is None else source_words(check.source),
     )
 
@@ -239,14 +241,10 @@ def verdicts_counted(checks: Checks) -> str:
     )
 
 
-def _namespace_words(check: Check) -> str:
-    """Say which network namespace it was: ``4026532177 (blue), not the host's own``."""
-    snapshot = check.samples.after
-    name = f" ({snapshot.namespace_name})" if snapshot.namespace_name else ""
-    kind = ""
-    if not isinstance(snapshot.initial_namespace, Missing):
-        kind = ", the host's own" if snapshot.initial_namespace else ", not the host's own"
-    return f"{snapshot.namespace}{name}{kind}"
+def _whose_namespace(snapshot: Snapshot) -> str:
+    if isinstance(snapshot.initial_namespace, Missing):
+        return ""
+    return ", the host's own" if snapshot.initial_namespace else ", not the host's own"
 
 
 class Closing(NamedTuple):

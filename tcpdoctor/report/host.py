@@ -1,22 +1,27 @@
 """The parts that every report shares: which host, when, and its sockets per state."""
 
-from __future__ import annotations
-
 import time
-from typing import TYPE_CHECKING
 
 from tcpdoctor.answers.states import StateReadings
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.recordings.source import Source
-
-if TYPE_CHECKING:  # `states` has no findings and need not import what they consist of
-    pass
+from tcpdoctor.recordings.source import UNNAMED, Source
+from tcpdoctor.report.style import Style
 
 
-def where_words(kernel: str, namespace: int | str, namespace_name: str | None) -> str:
-    """Say where it was: ``Linux 6.18.44, network namespace 4026532177 (blue)``."""
+def host_words(name: str, style: Style) -> str:
+    """Return a host's name for a heading; not every recording tells it."""
+    return "this recording" if style.recorded and name == UNNAMED else name
+
+
+def where_words(when: str, kernel: str, namespace: int | str, namespace_name: str | None) -> str:
+    """Say when and where it was: ``2026-11-20T12:00:00Z, Linux 6.18.44, network namespace 4026532177``.
+
+    What a recording does not tell is left out.
+    """
     named = f" ({namespace_name})" if namespace_name else ""
-    return f"Linux {kernel}, network namespace {namespace}{named}"
+    linux = [f"Linux {kernel}"] if kernel != UNNAMED else []
+    inside = [f"network namespace {namespace}{named}"] if int(namespace) else []
+    return ", ".join([when, *linux, *inside])
 
 
 def clock(seconds: float) -> str:

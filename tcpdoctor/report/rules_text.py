@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tcpdoctor.diagnosis.finding import JsonValue, Severity
 from tcpdoctor.report.finding_page import instruction
-from tcpdoctor.report.host import plural, where_words
+from tcpdoctor.report.host import host_words, plural, where_words
 from tcpdoctor.report.lint_text import SarifResult, SarifRule, sarif
 from tcpdoctor.report.page import (
     Block,
@@ -293,9 +293,9 @@ _GROUPS = {
 _WIDEST_VALUE, _NARROWEST_VALUE = 34, 12
 
 
-def facts_page(answer: "FactsAnswer", _style: Style) -> list[Block]:
+def facts_page(answer: "FactsAnswer", style: Style) -> list[Block]:
     """Return every fact with its value; its meaning once per scope, under the first subject."""
-    blocks = _head(answer)
+    blocks = _head(answer, style)
     for scope, rows in groupby(answer.facts, lambda row: row.scope):
         blocks += _section(scope, list(rows))
     if answer.not_described:
@@ -305,13 +305,13 @@ def facts_page(answer: "FactsAnswer", _style: Style) -> list[Block]:
     return blocks
 
 
-def _head(answer: "FactsAnswer") -> list[Block]:
+def _head(answer: "FactsAnswer", style: Style) -> list[Block]:
     host = answer.host
     samples = f"two samples, {answer.window_s:.1f} s apart" if answer.window_s else "one sample, so no growth"
-    where = where_words(host.kernel, host.namespace, host.namespace_name)
+    where = where_words(answer.taken_at, host.kernel, host.namespace, host.namespace_name)
     return [
-        Title(f"{host.name}: facts that rules may use"),
-        Prose(f"{answer.taken_at}, {where}, {samples}"),
+        Title(f"{host_words(host.name, style)}: facts that rules may use"),
+        Prose(f"{where}, {samples}"),
     ]
 
 

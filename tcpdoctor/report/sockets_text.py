@@ -20,7 +20,7 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld, Owner
 from tcpdoctor.kernel.sockopts import Linger, OptionValue, PortRange
 from tcpdoctor.kernel.states import TcpState, Timer
-from tcpdoctor.report.host import plural, where_words
+from tcpdoctor.report.host import host_words, plural, where_words
 from tcpdoctor.report.page import Block, Entries, Fields, Item, Prose, Section, Table, Title
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.table import Column
@@ -36,7 +36,7 @@ _TIMERS = {
 }
 
 
-def sockets_page(answer: Sockets, _style: Style, columns: Sequence[str] = ()) -> list[Block]:
+def sockets_page(answer: Sockets, style: Style, columns: Sequence[str] = ()) -> list[Block]:
     """Return every socket with its owner, age, timer and queues, and its options where asked for.
 
     One row each under a header where that fits the terminal, else two lines; `columns`, keys of the JSON, are
@@ -49,8 +49,8 @@ def sockets_page(answer: Sockets, _style: Style, columns: Sequence[str] = ()) ->
         narrower = "--state, --port, --peer, --older and --pid narrow the list"
         remarks.insert(0, Prose(f"{left:,} more are not shown; {narrower}.", apart=True))
     return [
-        Title(f"{host.host}: {plural(survey.total, 'TCP socket')}"),
-        Prose(f"{utc(answer.taken_at)}, {where_words(host.kernel, host.namespace, host.namespace_name)}"),
+        Title(f"{host_words(host.host, style)}: {plural(survey.total, 'TCP socket')}"),
+        Prose(where_words(utc(answer.taken_at), host.kernel, host.namespace, host.namespace_name)),
         Section("", tuple(_rows(answer, columns))),
         *remarks,
     ]
@@ -272,7 +272,7 @@ _UDP_HEADER = (
 )
 
 
-def udp_sockets_page(answer: UdpSockets, _style: Style, columns: Sequence[str] = ()) -> list[Block]:
+def udp_sockets_page(answer: UdpSockets, style: Style, columns: Sequence[str] = ()) -> list[Block]:
     """Return a row for each socket, on two lines where the terminal is narrow.
 
     `columns`, keys of the JSON, are shown as they are, whatever the width.
@@ -284,8 +284,8 @@ def udp_sockets_page(answer: UdpSockets, _style: Style, columns: Sequence[str] =
         narrower = "--port, --peer, --name and --pid narrow it"
         remarks.insert(0, Prose(f"{left:,} more are not shown; {narrower}.", apart=True))
     return [
-        Title(f"{host.name}: {plural(answer.total, 'UDP socket')}"),
-        Prose(f"{answer.taken_at}, {where_words(host.kernel, host.namespace, host.namespace_name)}"),
+        Title(f"{host_words(host.name, style)}: {plural(answer.total, 'UDP socket')}"),
+        Prose(where_words(answer.taken_at, host.kernel, host.namespace, host.namespace_name)),
         *([Section("", (_udp_rows(answer.sockets, columns),))] if answer.sockets else []),
         *remarks,
     ]

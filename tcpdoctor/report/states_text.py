@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from tcpdoctor.answers.states import SICK, Row, RowStates, StatesAnswer
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.report.host import plural, where_words
+from tcpdoctor.report.host import host_words, plural, where_words
 from tcpdoctor.report.page import Bar, Bars, Block, Fields, Inset, Prose, Section, Table, Title
 from tcpdoctor.report.style import Style
 from tcpdoctor.report.table import Column
@@ -37,8 +37,8 @@ def states_page(answer: StatesAnswer, style: Style) -> list[Block]:
     blocks += [Fields((("none", ", ".join(empty)),), _LABEL, faint=True)] if empty else []
     blocks += [Fields(tuple(unknown), _LABEL)] if unknown else []
     page: list[Block] = [
-        Title(f"{host.name}: {total}"),
-        Prose(f"{answer.taken_at}, {where_words(host.kernel, host.namespace, host.namespace_name)}"),
+        Title(f"{host_words(host.name, style)}: {total}"),
+        Prose(where_words(answer.taken_at, host.kernel, host.namespace, host.namespace_name)),
         Section("", (Inset(tuple(blocks), 2),)),
     ]
     if "states" in answer.missing:

@@ -68,6 +68,13 @@ def test_every_question_has_an_answer_that_fits_its_schema(question, whole):
     assert max(map(len, text.stdout.splitlines())) <= 80
 
 
+@pytest.mark.parametrize("asked", ["states", "sockets", "facts", "check --long"])
+def test_what_a_paste_does_not_tell_is_not_in_the_heading(asked):
+    text = " ".join(tcpdoctor(*asked.split(), "--from", str(SAMPLES / "ss-tan.txt")).stdout.split())
+    assert "this recording: " in text
+    assert not re.search("Linux unknown|network namespace 0|unknown: [0-9]|unknown: facts", text)
+
+
 WATCHER = """
 import sys
 opened = []
