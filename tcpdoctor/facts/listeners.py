@@ -17,7 +17,7 @@ from tcpdoctor.facts.rates import elapsed, grown
 from tcpdoctor.facts.socketset import NONE, SocketSet, join_reasons, most_common
 from tcpdoctor.facts.subject import Crowd, LazyFacts, Scope, Subject, Teller, Told, functions_of
 from tcpdoctor.facts.value import COUNT, RATIO, Ages, NamedText, Range, Value
-from tcpdoctor.kernel.kept_rows import without_file
+from tcpdoctor.kernel.kept_rows import KeptRows, without_file
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
     Connection,
@@ -44,6 +44,7 @@ from tcpdoctor.named_tuples import NamedTuple
 # request socket still be there.
 
 
+_NO_INODES = "the listing does not tell which connections wait for accept(); ask for: ss -tanoempi"
 _SHARED_HALF_OPEN = (
     "listeners that share an address (SO_REUSEPORT) share its half-open connections, "
     "and the kernel does not tell which has which"
@@ -154,7 +155,7 @@ class Queue(NamedTuple):
     before: Reading[Listener]
     """The same listener in the first sample."""
     unserved: Reading[SocketSet]
-    """Those in ESTABLISHED that have sent something and were never accepted, in the same way."""
+    """Those in ESTABLISHED that were never accepted, in the same way."""
     not_accepted: Reading[SocketSet]
     """Connections in CLOSE_WAIT that were never accepted, of all listeners that share its address."""
     others: int
@@ -274,6 +275,7 @@ class _Waiting:
             self._queues[_place(listener)] += max(0, listener.accept_queue)
         self._by_place: dict[_Place, list[Connection]] = {}
         self._unseen, self._reason = 0, ""
+        self._untold: Counter[_Place | None] = Counter()
         self._unread: Missing | None = None
         if isinstance(found, Missing):
             self._unread = found
@@ -286,6 +288,8 @@ class _Waiting:
             place = _find_place(connection, self._queues)
             if place is not None:
                 self._by_place.setdefault(place, []).append(connection)
+        listed = () if isinstance(sockets.connections, KeptRows) else sockets.connections
+        self._untold = Counter(_find_place(each, self._queues) for each in listed if each.inode < 0)
 
     def at(self, place: "_Place") -> Sequence[Connection]:
         """The connections that came to a place."""
@@ -301,7 +305,9 @@ class _Waiting:
         others = self.others(place, listener)
         if self._unread is not None:
             return self._unread, others
-        return SocketSet(self.at(place), unseen=self._unseen, reason=self._reason), others
+        untold = min(self._untold[place], self._queues[place])
+        unseen, reasons = self._unseen + untold, [self._reason, _NO_INODES if untold else ""]
+        return SocketSet(self.at(place), unseen=unseen, reason=join_reasons(filter(None, reasons))), others
 
 
 def _find_place(connection: Connection, places: Mapping[_Place, int]) -> _Place | None:
@@ -434,9 +440,20 @@ def _share(queue: Queue, sockets: SocketSet) -> tuple[int, int, str]:
 def _unserved_ages(queue: Queue) -> Value:
     if isinstance(queue.unserved, Missing):
         return queue.unserved
-    sockets = queue.unserved.where(lambda row: row.receive_queue > 0)
+    return _ages_in_queue(queue, queue.unserved.where(lambda row: row.receive_queue > 0))
+
+
+def _waiting_ages(queue: Queue) -> Value:
+    return queue.unserved if isinstance(queue.unserved, Missing) else _ages_in_queue(queue, queue.unserved)
+
+
+def _ages_in_queue(queue: Queue, sockets: SocketSet) -> Value:
+    """The ages of those that are surely in this queue: no more than it holds, the youngest first.
+
+    Subflows of MPTCP have no inode either, and are in no queue.
+    """
     ages, found = ages_of(sockets, unread_age), len(sockets.sure)
-    low = max(0, found - queue.others)
+    low = min(max(0, found - queue.others), max(0, queue.listener.accept_queue))
     return ages if low == found else ages._replace(at_least=ages.at_least[:low], reason=_SHARED)
 
 
@@ -532,6 +549,13 @@ FACTS: Sequence[Told[Queue]] = (
         "has sent something, and that no process has accepted.",
         "ss -tani state established (rows with ino:0 of -e and Recv-Q above 0; lastrcv, milliseconds)",
         _unserved_ages,
+    ),
+    _of_listener.ages(
+        "accept_queue.waiting_ages",
+        "How long ago data last came in on each established connection in its accept queue, and where none "
+        "ever has, how long ago it came: a client that no process has accepted.",
+        "ss -tani state established (rows with ino:0 of -e; lastrcv, milliseconds)",
+        _waiting_ages,
     ),
     _of_listener.gauge(
         "close_wait.not_accepted",

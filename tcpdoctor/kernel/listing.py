@@ -158,7 +158,10 @@ def _add_lines(
             column, ports[0::2], ports[1::2], lambda marked: [_key(row) for row in compress(fields, marked)]
         )
     if established is not None:
-        established.add(_columns(column, fields), lines.__getitem__)
+        columns = _columns(column, fields)
+        if established.waiting:
+            columns = columns._replace(inodes=_inodes(fields))
+        established.add(columns, lines.__getitem__)
 
 
 def _columns(states: bytes, fields: list[list[bytes]]) -> Columns:
@@ -172,6 +175,11 @@ def _columns(states: bytes, fields: list[list[bytes]]) -> Columns:
     ports = local[0::2], local[1::2], remote[0::2], remote[1::2]
     unread = tuple(queues[place::8] for place in range(4, 8))
     return Columns(states, timers, retries, ports, (*receive, *send), unread)
+
+
+def _inodes(fields: list[list[bytes]]) -> tuple[bytes, ...]:
+    every = b"".join([int(row[4].split(None, 6)[5]).to_bytes(8, "big") for row in fields])
+    return tuple(every[place::8] for place in range(8))
 
 
 def _tries(row: list[bytes]) -> int:

@@ -348,7 +348,9 @@ def _begin(
 
 def _count(sysctls: Mapping[str, Reading[SysctlValue]], listeners: _Listeners) -> Reading[Census]:
     ephemeral, listening, reserved = ports_of(sysctls, listeners)
-    return take_census(ephemeral, listening, established=True, reserved=reserved)
+    known = () if isinstance(listeners, Missing) else listeners
+    waiting = any(row.accept_queue > 0 for row in known)
+    return take_census(ephemeral, listening, established=True, waiting=waiting, reserved=reserved)
 
 
 def ports_of(

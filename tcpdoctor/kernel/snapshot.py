@@ -321,7 +321,8 @@ class Established(NamedTuple):
     sample: Detail
     """A uniform sample of all; all of them where they are few."""
     unread: Reading[Detail] = Missing("unread data of established connections was not looked at")
-    """Anything in the receive queue when they were counted; read by now where `receive_queue` is 0."""
+    """Anything in the receive queue when they were counted; read by now where `receive_queue` is 0. Where a
+    listener had anybody waiting also those that no process had accepted (inode 0)."""
 
 
 class DeadSocket(NamedTuple):

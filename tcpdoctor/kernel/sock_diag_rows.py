@@ -431,6 +431,7 @@ def add_established(tally: EstablishedTally[bytes], rows: Rows) -> None:
                 column(_SEND_QUEUE + _BYTE_3),
             ),
             tuple(column(_RECEIVE_QUEUE + place) for place in range(4)),
+            tuple(column(_INODE + place) for place in range(4)) if tally.waiting else (),
         ),
         row_at,
     )

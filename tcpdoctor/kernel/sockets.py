@@ -167,6 +167,7 @@ def take_census(
     listening: Iterable[int],
     *,
     established: bool = False,
+    waiting: bool = False,
     reserved: Sequence[tuple[int, int]] = (),
     handles: "Handles | None" = None,
     ways: Sequence[Way] = WAYS,
@@ -180,6 +181,7 @@ def take_census(
             no port counts as ephemeral, `by_destination` is empty and `complete` says so.
         listening: Local ports with a listener; they are never taken for a client's.
         established: Count sockets in ESTABLISHED by timer as well, and look closer at suspects and a sample.
+        waiting: Look closer at those of them too that wait for accept().
         reserved: Spans of net.ipv4.ip_local_reserved_ports: connect() does not choose these ports.
         handles: Takes down who is who in some states on the way; nothing where netlink did not answer.
         ways: Which ways to try, in order.
@@ -192,7 +194,7 @@ def take_census(
 
     def look(way: Way) -> tuple[tuple[StateTally, GroupTally, _Marked], bool]:
         states, groups = StateTally(), GroupTally(ports, servers, reserved)
-        marked = EstablishedTally[bytes]() if established else None
+        marked = EstablishedTally[bytes](waiting=waiting) if established else None
         if handles is not None:
             handles.begin(told=way is not Way.PROC)
         interrupted = _count_everything(way, states, groups, marked, handles)

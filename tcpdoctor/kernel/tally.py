@@ -390,12 +390,20 @@ class Columns(NamedTuple):
     """Of the receive queue its bytes worth 65,536 and 16,777,216, then the same of the send queue."""
     unread: tuple[Column, ...]
     """The receive queue's four bytes, in any order."""
+    inodes: tuple[Column, ...] = ()
+    """The inode's four bytes, in any order; empty where those that wait for accept() are not looked for."""
 
 
 class EstablishedTally(Generic[T]):
-    """Counts by timer, and marked rows in bounded memory: `T` is a row as the listing gives it."""
+    """Counts by timer, and marked rows in bounded memory: `T` is a row as the listing gives it.
 
-    def __init__(self) -> None:
+    What has no inode waits for accept(). To look for it costs as much as all the rest, so that is done where
+    a listener has anybody waiting only.
+    """
+
+    def __init__(self, *, waiting: bool = False) -> None:
+        self.waiting = waiting
+        """Whether those that wait for accept() are looked for."""
         self.no_timer = self.retransmitting = self.keepalive = self.probing = 0
         self.unanswered = Sample[T](MOST_MARKED)
         self.closed_window = Sample[T](MOST_MARKED)
@@ -403,7 +411,7 @@ class EstablishedTally(Generic[T]):
         """Rows with one port at both ends; whether the addresses are alike as well shows when decoded."""
         self.large = Sample[T](MOST_MARKED)
         self.unread = Sample[T](MOST_UNREAD)
-        """Rows with anything in the receive queue."""
+        """Rows with anything in the receive queue, or `waiting`."""
         self.sample = Sample[T](SAMPLE)
 
     def add(self, columns: Columns, row_at: Callable[[int], T]) -> None:
@@ -417,7 +425,7 @@ class EstablishedTally(Generic[T]):
         self._count(timers, columns.retries, row_at)
         _mark(self.self_connected, _alike(columns.ports), here, row_at)
         _mark(self.large, _large(columns.queues), here, row_at)
-        _mark(self.unread, _unread(columns.unread), here, row_at)
+        _mark(self.unread, _unread_or_waiting(columns), here, row_at)
         chosen = self.sample.choose(found)
         if chosen:
             places = list(compress(range(len(here)), here)) if here else range(found)
@@ -460,8 +468,18 @@ def _alike(ports: Iterable[Column]) -> bytes:
     return (high ^ other_high | low ^ other_low).to_bytes(size, "big").translate(_IS_ZERO)
 
 
-def _unread(parts: tuple[Column, ...]) -> bytes:
-    """1 where anything is unread."""
+def _unread_or_waiting(columns: Columns) -> bytes:
+    """1 where anything is unread, and where there is no inode, if that was looked for."""
+    unread = _any_of(columns.unread).translate(_IS_ANY)
+    if not columns.inodes:
+        return unread
+    inodes = _any_of(columns.inodes)
+    waiting = inodes.translate(_IS_ZERO) if inodes else bytes([1]) * len(columns.states)
+    return _either(unread, waiting) if unread else waiting
+
+
+def _any_of(parts: tuple[Column, ...]) -> bytes:
+    """Not 0 where a column is not 0; empty where none is."""
     size = len(parts[0])
     filled = [part for part in parts if part.count(0) != size]
     if not filled:
@@ -469,7 +487,11 @@ def _unread(parts: tuple[Column, ...]) -> bytes:
     whole = 0
     for part in filled:
         whole |= int.from_bytes(part, "big")
-    return whole.to_bytes(size, "big").translate(_IS_ANY)
+    return whole.to_bytes(size, "big")
+
+
+def _either(left: Column, right: Column) -> bytes:
+    return (int.from_bytes(left, "big") | int.from_bytes(right, "big")).to_bytes(len(left), "big")
 
 
 def _large(queues: tuple[Column, Column, Column, Column]) -> bytes:

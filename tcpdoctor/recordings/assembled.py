@@ -473,6 +473,7 @@ def _established(rows: _Rows) -> Reading[Established]:
     tries = [_known(row.retransmits, 0) for row in live]
     receive, send = _bytes_of(unread), _bytes_of(unsent)
     local, remote = _bytes_of(row.local.port for row in live), _bytes_of(row.remote.port for row in live)
+    inodes = [_known(row.inode, 0) for row in live]  # where none is told, each may wait for accept()
     tally = EstablishedTally[int]()
     tally.add(
         Columns(
@@ -482,6 +483,7 @@ def _established(rows: _Rows) -> Reading[Established]:
             (local[1], local[0], remote[1], remote[0]),
             (receive[2], receive[3], send[2], send[3]),
             receive[:4],
+            _bytes_of(inodes),
         ),
         places.__getitem__,
     )

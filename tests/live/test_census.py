@@ -68,6 +68,33 @@ def test_every_way_groups_alike(in_namespace):
     assert censuses[Way.PROC].unlisted == ours.unlisted == 0
 
 
+def those_that_wait_by_way():
+    """Seven clients in each family: two are accepted, and one that waits has sent something."""
+    found = {}
+    with contextlib.ExitStack() as stack:
+        for address in ("127.0.0.1", "::1"):
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            server = stack.enter_context(socket.create_server((address, 7001), family=family, backlog=13))
+            clients = [stack.enter_context(socket.create_connection((address, 7001))) for _ in range(7)]
+            for _ in range(2):
+                stack.enter_context(server.accept()[0])
+            clients[-1].sendall(b"GET /")
+        for way in WAYS:
+            for waiting in (False, True):
+                census = take_census(EPHEMERAL, [7001], established=True, waiting=waiting, ways=(way,))
+                found[way, waiting] = census.established.unread
+    return found
+
+
+def test_every_way_finds_those_that_wait_to_be_accepted_where_it_is_asked_to(in_namespace):
+    found = in_namespace(those_that_wait_by_way)
+    for way in WAYS:
+        assert [row.receive_queue for row in found[way, False].connections] == [5, 5]
+        waiting = [(row.inode, row.local.port) for row in found[way, True].connections]
+        assert waiting == [(0, 7001)] * 10, way
+        assert sorted(row.receive_queue for row in found[way, True].connections) == [0] * 8 + [5, 5]
+
+
 def take_census_of_three_servers():
     servers = crowd.serve(), crowd.serve("::1"), crowd.serve("::", reach="::ffff:127.0.0.1")
     for server in servers:

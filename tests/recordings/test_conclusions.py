@@ -97,6 +97,17 @@ def test_whether_an_accept_queue_is_full_only_ss_tells(name):
         assert "ss -tanoempi" in limit.reason
 
 
+def test_who_waits_to_be_accepted_is_told_by_listings_with_inodes_and_times():
+    _, _, listeners = facts_of("ss-tanoempi")
+    assert len(listeners[9443]["accept_queue.waiting_ages"].at_least) == 6
+    _, _, listeners = facts_of("ss-tanp")
+    assert isinstance(listeners[9443]["accept_queue.waiting_ages"], Missing)
+    _, _, listeners = facts_of("netstat-tanpo")
+    untold = listeners[9443]["accept_queue.waiting_ages"]
+    assert (untold.at_least, len(untold.at_most)) == ((), 6), "it tells no inode: each may wait"
+    assert "ss -tanoempi" in untold.reason
+
+
 def test_a_listing_without_any_owner_is_one_that_root_did_not_make():
     _, processes, _ = facts_of("ss-tan")
     hidden = processes[None]["close_wait.owned"]
