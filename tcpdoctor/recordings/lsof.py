@@ -14,7 +14,15 @@ from tcpdoctor.kernel.snapshot import Endpoint, Held, Holder
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.text import clean, decode
 from tcpdoctor.recordings.netstat import STATES
-from tcpdoctor.recordings.pasted import ASK_FOR_SS, Command, Pasted, PastedSocket, not_understood
+from tcpdoctor.recordings.pasted import (
+    ASK_FOR_SS,
+    Command,
+    Pasted,
+    PastedSocket,
+    not_understood,
+    read_to_the_end,
+    until_interrupted,
+)
 
 LSOF_HEADER = re.compile(
     r"\s*COMMAND\s+PID\s+(?:TID\s+(?:TASKCMD\s+)?)?(?:PGID\s+)?(?:PPID\s+)?USER\s+FD\s+TYPE\s"
@@ -56,7 +64,7 @@ def read_lsof(lines: Sequence[str], command: Command | None = None) -> Pasted:  
     found: dict[tuple[str, str, str, int], tuple[PastedSocket, list[Holder]]] = {}
     leftover = []
     fields = any(map(LSOF_FIELD.match, lines[:40]))
-    for line in _rows_of(lines) if fields else lines:
+    for line in until_interrupted(tuple(_rows_of(lines)) if fields else lines):
         if not line or line.isspace() or LSOF_HEADER.match(line):
             continue
         match = _SOCKET.match(line) if len(line) < 2_000 else None
@@ -78,7 +86,7 @@ def read_lsof(lines: Sequence[str], command: Command | None = None) -> Pasted:  
     notes = not_understood(leftover)
     if any(map(_NAMED.search, leftover)):
         notes = (*notes, "lsof without -n and -P prints names instead of numbers; ask for: lsof -nP -iTCP")
-    return Pasted("lsof", sockets=sockets, every_socket=_PART, notes=notes)
+    return Pasted("lsof", sockets=sockets, every_socket=read_to_the_end(_PART), notes=notes)
 
 
 def inodes_held(text: str) -> dict[int, tuple[Holder, ...]]:

@@ -23,7 +23,9 @@ from tcpdoctor.recordings.pasted import (
     cut_lines,
     not_understood,
     note_of_cut,
+    read_to_the_end,
     seems_whole,
+    until_interrupted,
 )
 
 STATE_WORDS = {
@@ -115,7 +117,7 @@ def read_netstat(lines: Sequence[str], command: Command | None = None) -> Pasted
     leftover, headings, named, odd = [], False, 0, 0
     heading = next((line for line in lines[:40] if NETSTAT_HEADER.match(line)), "")
     cut, edge = cut_lines(lines, lambda line: _is_unfinished(line, heading), _begins)
-    for place, line in enumerate(lines):
+    for place, line in enumerate(until_interrupted(lines)):
         if edge and place in cut:
             odd += 1
             continue
@@ -138,7 +140,7 @@ def read_netstat(lines: Sequence[str], command: Command | None = None) -> Pasted
     return Pasted(
         "netstat",
         sockets=tuple(sockets),
-        every_socket=_NOT_ALL if odd else _whole(sockets, command, headings=headings),
+        every_socket=read_to_the_end(_NOT_ALL if odd else _whole(sockets, command, headings=headings)),
         notes=tuple(notes),
         whole_addresses=Missing(_CUT) if reader.cut else True,
     )

@@ -13,10 +13,10 @@ import html
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from tcpdoctor.kernel.counters import CpuPackets
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import INTERRUPTED, UNDERWAY, Missing, Reading
 from tcpdoctor.kernel.snapshot import Endpoint, Owner, SocketMemory, SysctlValue, TcpInfo
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.text import clean
@@ -100,6 +100,26 @@ class Pasted(NamedTuple):
     whole_addresses: Reading[bool] = True
     """Missing: some addresses are cut. What is left of such a one is given as ``2001:db8:1::``, so that
     different peers may look like one."""
+
+
+_Record = TypeVar("_Record")
+
+
+def until_interrupted(records: Sequence[_Record]) -> Iterator[_Record]:
+    """Yield each record of a listing, until somebody does not want to wait for the rest."""
+    UNDERWAY.begin("sockets of the recording read", len(records))
+    before, UNDERWAY.is_divisible = UNDERWAY.is_divisible, True
+    for number, record in enumerate(records):
+        if UNDERWAY.is_interrupted:
+            break
+        UNDERWAY.done = number
+        yield record
+    UNDERWAY.is_divisible = before or UNDERWAY.is_interrupted  # what follows is told of what was read
+
+
+def read_to_the_end(whole: Reading[bool]) -> Reading[bool]:
+    """Whether a listing has every socket, if nobody has ended the reading of it."""
+    return INTERRUPTED if UNDERWAY.is_interrupted else whole
 
 
 def not_understood(lines: Sequence[str]) -> tuple[str, ...]:

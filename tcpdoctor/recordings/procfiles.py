@@ -21,7 +21,13 @@ from tcpdoctor.kernel.listing import decode_proc_line, decode_udp_line
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, NotHeld, UdpSocket
 from tcpdoctor.kernel.states import TcpState, Timer
-from tcpdoctor.recordings.pasted import Pasted, PastedSocket, not_understood
+from tcpdoctor.recordings.pasted import (
+    Pasted,
+    PastedSocket,
+    not_understood,
+    read_to_the_end,
+    until_interrupted,
+)
 
 Line: TypeAlias = Literal[
     "tcp heading", "udp heading", "row", "names", "values", "six", "sockstat", "softnet", "tracked", "cut"
@@ -81,10 +87,10 @@ def read_proc_text(text: str) -> Pasted:
     are numbered from 0 without a gap, and the last line is complete.
     """
     parts = _ProcParts()
-    for line in text.split("\n"):
+    for line in until_interrupted(text.split("\n")):
         parts.take(line.rstrip("\r"))
     parts.end()
-    whole = parts.wholeness()
+    whole = read_to_the_end(parts.wholeness())
     return Pasted(
         form="proc",
         sockets=tuple(parts.sockets) if parts.sockets or parts.headings else _NO_SOCKETS,

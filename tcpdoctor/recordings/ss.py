@@ -12,7 +12,7 @@ from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import TypeAlias
 
-from tcpdoctor.kernel.reading import INTERRUPTED, UNDERWAY, Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
     Endpoint,
     Held,
@@ -35,7 +35,9 @@ from tcpdoctor.recordings.pasted import (
     cut_lines,
     not_understood,
     note_of_cut,
+    read_to_the_end,
     seems_whole,
+    until_interrupted,
 )
 
 _STATES = {
@@ -225,7 +227,7 @@ def read_ss(lines: Sequence[str], command: Command | None = None) -> Pasted:
     del lines  # a hundred thousand sockets are many megabytes of them
     asked = _asked(records.found, command)
     reader = _Rows(asked if whole_details else asked._replace(info=False), only)
-    odd, ended = _read_rows(reader, records.found)
+    odd = [record for record in until_interrupted(records.found) if not reader.add(record)]
     sockets = reader.settled(header, command)
     notes = [*reader.notes, *not_understood([*records.leftover, *odd])]
     if lost or not whole_details:
@@ -237,24 +239,9 @@ def read_ss(lines: Sequence[str], command: Command | None = None) -> Pasted:
     return Pasted(
         "ss",
         sockets=tuple(sockets),
-        every_socket=ended or (_NOT_ALL if odd or lost else _whole(sockets, header, command)),
+        every_socket=read_to_the_end(_NOT_ALL if odd or lost else _whole(sockets, header, command)),
         notes=tuple(notes),
     )
-
-
-def _read_rows(reader: "_Rows", records: Sequence[str]) -> tuple[list[str], Missing | None]:
-    """Add each record; return those that are no sockets, and why not all were read, if somebody ended it."""
-    odd: list[str] = []
-    UNDERWAY.begin("sockets of the recording read", len(records))
-    before, UNDERWAY.is_divisible = UNDERWAY.is_divisible, True
-    for number, record in enumerate(records):
-        if UNDERWAY.is_interrupted:
-            break
-        UNDERWAY.done = number
-        if not reader.add(record):
-            odd.append(record)
-    UNDERWAY.is_divisible = before or UNDERWAY.is_interrupted  # what follows is told of what was read
-    return odd, INTERRUPTED if UNDERWAY.is_interrupted else None
 
 
 def ends_details(line: str) -> bool:

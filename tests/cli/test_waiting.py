@@ -116,14 +116,32 @@ def test_sockets_as_json_in_a_file_are_all_or_none(in_namespace, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def from_a_listing(folder, *run):
+LISTINGS = {
+    "ss": (
+        "State Recv-Q Send-Q Local Address:Port Peer Address:Port",
+        "CLOSE-WAIT 1 0 10.0.0.1:8080 10.0.0.2:{port} timer:(keepalive,9min,0)",
+    ),
+    "netstat": (
+        "Proto Recv-Q Send-Q Local Address           Foreign Address         State",
+        "tcp        1      0 10.0.0.1:8080           10.0.0.2:{port}          CLOSE_WAIT",
+    ),
+    "lsof": (
+        "COMMAND   PID  USER   FD   TYPE DEVICE SIZE/OFF NODE NAME",
+        "orders    811  root   {n}u  IPv4  {port}      0t0  TCP 10.0.0.1:8080->10.0.0.2:{port} (CLOSE_WAIT)",
+    ),
+    "proc": (
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode",
+        "{n}: 0100000A:1F90 0200000A:{port:04X} 08 0:1 00:0 0 0 0 {port} 1 0",
+    ),
+}
+
+
+def from_a_listing(folder, form, *run):
     """Check a listing of CONNECTIONS sockets, interrupted behind the first of them."""
-    rows = (
-        f"CLOSE-WAIT 1 0 10.0.0.1:8080 10.0.0.2:{20_000 + n} timer:(keepalive,9min,0)"
-        for n in range(CONNECTIONS)
-    )
+    heading, row = LISTINGS[form]
+    rows = [row.format(n=n, port=20_000 + n) for n in range(CONNECTIONS)]
     listing = folder / "listing"
-    listing.write_text("\n".join(["State Recv-Q Send-Q Local Address:Port Peer Address:Port", *rows, ""]))
+    listing.write_text("\n".join([heading, *rows, ""]))
     words = ("check", "--from", str(listing), *run)
     done = subprocess.run(
         script(*words, task="sockets of the recording read"),
@@ -136,15 +154,17 @@ def from_a_listing(folder, *run):
     return done.returncode, done.stdout, done.stderr
 
 
-def test_an_interrupt_while_a_recording_is_read_tells_what_was_read_by_then(tmp_path):
-    code, output, errors = from_a_listing(tmp_path)
+@pytest.mark.parametrize("form", LISTINGS)
+def test_an_interrupt_while_a_recording_is_read_tells_what_was_read_by_then(form, tmp_path):
+    code, output, errors = from_a_listing(tmp_path, form)
     assert (code, errors) == (3, "")
     assert output.startswith("INCOMPLETE: interrupted before all was read\nUNKNOWN  this recording: ")
+    assert f"pasted output ({form})" in output
     assert 0 < int(re.search(r"^    (\d+) close_wait$", output, re.M)[1]) < CONNECTIONS
 
 
 def test_an_interrupt_of_a_recording_leaves_nothing_to_machines(tmp_path):
-    assert from_a_listing(tmp_path, "--format", "json") == (130, "", "")
+    assert from_a_listing(tmp_path, "ss", "--format", "json") == (130, "", "")
 
 
 def test_an_interrupt_among_network_namespaces_tells_those_looked_at_by_then(in_namespace):
