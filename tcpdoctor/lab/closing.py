@@ -12,7 +12,7 @@ from tcpdoctor.lab.pairs import (
     allow_descriptors,
     connect,
     connect_all,
-    connect_pair,
+    connect_and_close,
     connected,
     count_sockets,
     half_close,
@@ -34,18 +34,14 @@ def close_wait(count: int, *, read_end: int = 0, keepalive: int = 0) -> Iterator
     With `keepalive` every socket has a probe each so many seconds, and the peers hold their ends, so that
     they answer; without, they close them.
     """
-    allow_descriptors(count + 64)
-    with ExitStack() as stack:
-        server = listen(stack)
-        clients = []
-        for _ in range(count):
-            client, accepted = connect_pair(stack, server)
+    with connected(count) as (_, pairs):
+        for client, accepted in pairs:
             if keepalive:
                 probe_every(client, keepalive)
                 accepted.shutdown(socket.SHUT_WR)
             else:
                 accepted.close()
-            clients.append(client)
+        clients = [client for client, _ in pairs]
         wait_for_state(clients, TcpState.CLOSE_WAIT)
         for client in clients[:read_end]:
             client.recv(1)
@@ -77,17 +73,13 @@ def close_wait_not_accepted(count: int, *, backlog: int = 4096) -> Iterator[sock
 @contextmanager
 def ended_and_not_closed(count: int) -> Iterator[list[socket.socket]]:
     """This process holds `count` sockets whose connections their peers have reset, after some data."""
-    allow_descriptors(count + 64)
-    with ExitStack() as stack:
-        server = listen(stack)
-        sockets = []
-        for _ in range(count):
-            client, accepted = connect_pair(stack, server)
+    with connected(count) as (_, pairs):
+        for client, accepted in pairs:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             client.sendall(b"x")
             accepted.recv(1)
             client.close()
-            sockets.append(accepted)
+        sockets = [accepted for _, accepted in pairs]
         wait_for_state(sockets, TcpState.CLOSE)
         yield sockets
 
@@ -95,19 +87,14 @@ def ended_and_not_closed(count: int) -> Iterator[list[socket.socket]]:
 @contextmanager
 def fin_wait_2_orphans(count: int) -> Iterator[list[socket.socket]]:
     """`count` connections are closed here and left open by their peers; yields the peers' sockets."""
-    allow_descriptors(count + 64)
-    with ExitStack() as stack:
-        server = listen(stack)
+    with connected(count) as (server, pairs):
         port = server.getsockname()[1]
-        clients = []
-        for _ in range(count):
-            client, accepted = connect_pair(stack, server)
+        for _, accepted in pairs:
             accepted.close()
-            clients.append(client)
         wait_until(
             lambda: count_sockets(TcpState.FIN_WAIT_2, port) == count, f"{count} x FIN_WAIT_2, orphaned"
         )
-        yield clients
+        yield [client for client, _ in pairs]
 
 
 @contextmanager
@@ -116,17 +103,12 @@ def fin_wait_1_stuck(count: int, *, unsent: int = 0) -> Iterator[list[socket.soc
 
     Each sent `unsent` bytes just before, which are never acknowledged either.
     """
-    allow_descriptors(count + 64)
-    with ExitStack() as stack:
-        server = listen(stack)
-        peers = []
-        for _ in range(count):
-            client, peer = connect_pair(stack, server)
+    with connected(count) as (_, pairs):
+        for client, peer in pairs:
             go_deaf(peer)
             client.sendall(b"x" * unsent)
             client.close()
-            peers.append(peer)
-        yield peers
+        yield [peer for _, peer in pairs]
 
 
 @contextmanager
@@ -166,15 +148,11 @@ def last_ack_stuck(count: int) -> Iterator[list[socket.socket]]:
 
 
 @contextmanager
-def time_wait(count: int) -> Iterator[socket.socket]:
-    """`count` connections to one server were closed by their clients first; yields the listener."""
+def time_wait(count: int, *, at_server: bool = False) -> Iterator[socket.socket]:
+    """`count` connections were closed by their clients first, or by their server; yields the listener."""
     with ExitStack() as stack:
         server = listen(stack)
-        for _ in range(count):
-            with ExitStack() as both:
-                client, accepted = connect_pair(both, server)
-                client.close()
-                accepted.recv(1)
+        connect_and_close(server, count, at_server=at_server)
         yield server
 
 

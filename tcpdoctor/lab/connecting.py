@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.binding import try_connect
+from tcpdoctor.lab.closing import time_wait
 from tcpdoctor.lab.keepalive import connected_to_itself, forgotten_connections, half_open
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.packets import go_deaf, hear_again
@@ -14,6 +15,7 @@ from tcpdoctor.lab.pairs import (
     LOOPBACK,
     again_and_again,
     allow_descriptors,
+    connect_and_close,
     connect_pair,
     connected,
     count_sockets,
@@ -52,28 +54,6 @@ def attempts(stack: ExitStack, server: socket.socket, count: int) -> list[socket
             raise OSError(problem, "connect()")
         clients.append(client)
     return clients
-
-
-@contextmanager
-def server_time_wait(count: int) -> Iterator[socket.socket]:
-    """A server closed `count` connections before its clients did: TIME_WAIT at its own port; yields it."""
-    with ExitStack() as stack:
-        server = listen(stack)
-        for _ in range(count):
-            with ExitStack() as both:
-                client, accepted = connect_pair(both, server)
-                accepted.close()
-                client.recv(1)
-        yield server
-
-
-def connect_and_close(server: socket.socket, count: int) -> None:
-    """Open and close `count` connections, the client first: each leaves a TIME_WAIT on a port of its own."""
-    for _ in range(count):
-        with ExitStack() as both:
-            client, accepted = connect_pair(both, server)
-            client.close()
-            accepted.recv(1)
 
 
 # Ports for outgoing connections: used up by what lives, by TIME_WAIT, and by what was reserved.
@@ -201,7 +181,7 @@ def _range_mostly_reserved() -> Iterator[Scene]:
 def _tw_reuse_for_a_server() -> Iterator[Scene]:
     rule = "tw-reuse-for-a-server"
     write_sysctl("net.ipv4.tcp_tw_reuse", 1)
-    with server_time_wait(151):
+    with time_wait(151, at_server=True):
         yield Broken(
             """
             A server has closed 151 connections before its clients did, so the 151 TIME_WAIT are its own. They

@@ -92,6 +92,17 @@ def connected(count: int) -> Iterator[tuple[socket.socket, list[tuple[socket.soc
         yield server, [connect_pair(stack, server) for _ in range(count)]
 
 
+def connect_and_close(server: socket.socket, count: int, *, at_server: bool = False) -> None:
+    """Open and close `count` connections; who closes first, client or server, has a TIME_WAIT of each."""
+    for _ in range(count):
+        with ExitStack() as both:
+            first, second = connect_pair(both, server)
+            if at_server:
+                first, second = second, first
+            first.close()
+            second.recv(1)
+
+
 @contextmanager
 def again_and_again(act: Callable[[], None], *, every: float) -> Iterator[None]:
     """Call `act` in a thread, `every` seconds after it ended, from now until the block is left.
@@ -294,14 +305,11 @@ def closed_before_sent(count: int, *, reading: bool) -> Iterator[list[socket.soc
 
     The peers read what comes, slowly, or not at all: then their windows stay closed.
     """
-    with ExitStack() as stack:
-        server = listen(stack)
-        peers = []
-        for _ in range(count):
-            sender, peer = connect_pair(stack, server)
+    with connected(count) as (_, pairs):
+        for sender, _ in pairs:
             fill(sender)
             sender.close()
-            peers.append(peer)
+        peers = [peer for _, peer in pairs]
         with at_work(*([partial(_read_slowly, peers)] if reading else [])):
             yield peers
 

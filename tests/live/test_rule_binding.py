@@ -1,5 +1,6 @@
 """The rules of bound ports and of the ephemeral range, compared with ss and with what bind() itself says."""
 
+import functools
 import socket
 from contextlib import ExitStack
 
@@ -9,12 +10,13 @@ from tcpdoctor.lab.binding import bound_to_any, try_bind, try_connect
 from tcpdoctor.lab.catalogue import LAB
 from tcpdoctor.lab.close_wait import half_closed_pairs
 from tcpdoctor.lab.closing import time_wait
-from tcpdoctor.lab.connecting import server_time_wait
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import listen
 
 from .checks import check, evidence, findings, lines_of, severities, the_finding
 from .scenes import scenes_of
+
+server_time_wait = functools.partial(time_wait, at_server=True)
 
 BOUND, NARROW, RESERVED = (
     "ephemeral-ports-bound",
