@@ -7,6 +7,7 @@ import typer
 
 from tcpdoctor.answers.rule import list_all_rules, show_one_rule
 from tcpdoctor.answers.rule_checks import lint_rules_of, run_tests_of, write_template
+from tcpdoctor.cli.options import CONFIG, RULES
 from tcpdoctor.cli.output import (
     COLOR,
     FORMAT,
@@ -25,13 +26,6 @@ from tcpdoctor.report.rules_text import rule_lint_page, rule_list_page, rule_pag
 COMPLAINTS = 1
 """Exit code of `lint` and `test` where there is something to correct."""
 
-RULES = Annotated[
-    list[Path] | None,
-    typer.Option("--rules", metavar="DIR", help="Load the rules in DIR as well; repeat for more."),
-]
-CONFIG = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="Instead of /etc/tcpdoctor/config.toml.")
-]
 PATH = Annotated[
     Path | None,
     typer.Argument(metavar="[PATH]", help="A rule file, or a folder; without it, every rule that is loaded."),
