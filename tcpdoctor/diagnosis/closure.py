@@ -25,7 +25,7 @@ from tcpdoctor.facts.value import (
     Range,
     Value,
 )
-from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.reading import Missing, joined
 from tcpdoctor.named_tuples import NamedTuple
 
 
@@ -252,18 +252,7 @@ TOO_LARGE = Missing("the calculation exceeds what a number can hold")
 
 def join_reasons(values: Iterable[object]) -> str:
     """Join the distinct reasons of the ranges and missing values among `values`; empty without any."""
-    kept: list[str] = []
-    for value in values:
-        if not isinstance(value, Range | Missing) or not value.reason:
-            continue
-        if not any(_is_part(value.reason, reason) for reason in kept):
-            kept = [reason for reason in kept if not _is_part(reason, value.reason)] + [value.reason]
-    return "; ".join(kept)
-
-
-def _is_part(reason: str, joined: str) -> bool:
-    """Whether a reason, which may have been joined itself, is told in another."""
-    return f"; {reason}; " in f"; {joined}; "
+    return joined(value.reason for value in values if isinstance(value, Range | Missing))
 
 
 def _ends(value: float | Range) -> tuple[float, float]:
@@ -598,8 +587,7 @@ def count_older(ages: Value, seconds: Number, name: str) -> Number:
     low, high = (seconds.low, seconds.high) if isinstance(seconds, Range) else (seconds, seconds)
     surely = len(ages.at_least) - bisect_left(ages.at_least, high)
     perhaps = len(ages.at_most) - bisect_left(ages.at_most, low)
-    reasons = [reason for reason in (ages.reason, join_reasons([seconds])) if reason]
-    return bounded(float(surely), float(perhaps), "; ".join(reasons))
+    return bounded(float(surely), float(perhaps), joined([ages.reason or "", join_reasons([seconds])]))
 
 
 _PROBES_HIDE = (

@@ -38,7 +38,7 @@ from tcpdoctor.facts.socketset import (
 from tcpdoctor.facts.subject import HIDDEN_LABEL, Scope, Teller, Told, functions_of, lift
 from tcpdoctor.facts.value import BYTE, COUNT, SECOND, Ages, Merged, NamedText, Range, Value, show
 from tcpdoctor.kernel.kept_rows import with_queue
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, joined
 from tcpdoctor.kernel.snapshot import (
     Connection,
     Destination,
@@ -169,7 +169,7 @@ def ages_of(sockets: SocketSet, age: Callable[[Connection], Age]) -> Ages:
     reasons = [sockets.reason] if sockets.maybe or sockets.unseen else []
     reasons += dict.fromkeys(one.reason for one in known if one.low < one.high)
     lows = [one.low for one in known]
-    return Ages(_of_all(lows, sockets), highs, "; ".join(reasons) or None)
+    return Ages(_of_all(lows, sockets), highs, joined(reasons) or None)
 
 
 def _of_all(lows: list[float], sockets: SocketSet) -> tuple[float, ...]:

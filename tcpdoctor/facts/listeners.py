@@ -14,11 +14,11 @@ from tcpdoctor.facts.connection import Earlier, partly, unread_age
 from tcpdoctor.facts.established import ages_of
 from tcpdoctor.facts.ports import ephemeral_test, is_ephemeral
 from tcpdoctor.facts.rates import elapsed, grown
-from tcpdoctor.facts.socketset import NONE, SocketSet, join_reasons, most_common
+from tcpdoctor.facts.socketset import NONE, SocketSet, most_common
 from tcpdoctor.facts.subject import Crowd, LazyFacts, Scope, Subject, Teller, Told, functions_of
 from tcpdoctor.facts.value import COUNT, RATIO, Ages, NamedText, Range, Value
 from tcpdoctor.kernel.kept_rows import KeptRows, without_file
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, joined
 from tcpdoctor.kernel.snapshot import (
     Connection,
     Detail,
@@ -307,7 +307,7 @@ class _Waiting:
             return self._unread, others
         untold = min(self._untold[place], self._queues[place])
         unseen, reasons = self._unseen + untold, [self._reason, _NO_INODES if untold else ""]
-        return SocketSet(self.at(place), unseen=unseen, reason=join_reasons(filter(None, reasons))), others
+        return SocketSet(self.at(place), unseen=unseen, reason=joined(reasons)), others
 
 
 def _find_place(connection: Connection, places: Mapping[_Place, int]) -> _Place | None:
@@ -420,7 +420,7 @@ def _not_accepted_ages(queue: Queue) -> Value:
     if low == len(ages.at_least) and high == len(ages.at_most):
         return ages
     # as old as the youngest `low` are those that surely are its own, as the oldest `high` those that may be
-    reasons = join_reasons(filter(None, [reason, ages.reason or ""]))
+    reasons = joined([reason, ages.reason or ""])
     return Ages(ages.at_least[:low], ages.at_most[len(ages.at_most) - high :], reasons, ages.quiet[:low])
 
 
@@ -434,7 +434,7 @@ def _share(queue: Queue, sockets: SocketSet) -> tuple[int, int, str]:
     length = queue.listener.accept_queue
     high = found + sockets.unseen if length < 0 else max(low, min(found + sockets.unseen, length))
     reasons = [_SHARED] if low < found else []
-    return low, high, join_reasons(filter(None, [*reasons, sockets.reason]))
+    return low, high, joined([*reasons, sockets.reason])
 
 
 def _unserved_ages(queue: Queue) -> Value:

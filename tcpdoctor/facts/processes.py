@@ -17,7 +17,6 @@ from tcpdoctor.facts.socketset import (
     NONE,
     SocketSet,
     Unsure,
-    join_reasons,
     name_ends,
     oldest,
     some_descriptors,
@@ -25,7 +24,7 @@ from tcpdoctor.facts.socketset import (
 from tcpdoctor.facts.subject import HIDDEN_LABEL, LazyFacts, Scope, Subject, Teller, Told, functions_of, lift
 from tcpdoctor.facts.value import BYTE, COUNT, RATIO, SECOND, Range, Value
 from tcpdoctor.kernel.kept_rows import KeptRows
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, joined
 from tcpdoctor.kernel.snapshot import (
     Connection,
     DeadSocket,
@@ -96,9 +95,7 @@ def process_subjects(samples: Samples, host: Mapping[str, Value]) -> Reading[Seq
     ]
     overlooked = samples.after.surveyed
     unsurveyed = overlooked.reason if isinstance(overlooked, Missing) else ""
-    reason = join_reasons(
-        filter(None, [close_wait.reason, fin_wait_2.reason, unsurveyed, dead.reason, unread.reason])
-    )
+    reason = joined([close_wait.reason, fin_wait_2.reason, unsurveyed, dead.reason, unread.reason])
     if reason:
         facts = facts_of(None, Missing(reason))
         subjects.append(Subject(Scope.PROCESS, HIDDEN_LABEL, {"pid": None, "name": None}, facts, hidden=True))
@@ -195,7 +192,7 @@ class _Owners(NamedTuple):
             # nobody looked for owners, so all that a file refers to may be anybody's
             held = rows.with_file()
             reasons = [NOT_LOOKED_UP.reason] * bool(held) + [partly(sockets, state)] * bool(unseen)
-            return cls({}, Unsure(held), unseen, join_reasons(reasons))
+            return cls({}, Unsure(held), unseen, joined(reasons))
         if isinstance(rows, KeptRows) and not rows.decoded:
             return cls.among_kept(rows, unseen, partly(sockets, state))
         return cls.among(rows, unseen, partly(sockets, state))
@@ -212,7 +209,7 @@ class _Owners(NamedTuple):
         held = {pid: some for pid, some in by_pid.items() if pid is not None and pid != _NOBODY}
         first = ((pid, next(some.owners())[1]) for pid, some in held.items())
         names = {pid: owner.holders[0] for pid, owner in first if isinstance(owner, Held)}
-        return cls(held, Unsure(hidden), unseen, join_reasons(reasons), names=names)
+        return cls(held, Unsure(hidden), unseen, joined(reasons), names=names)
 
     @classmethod
     def among(cls, rows: Iterable[Connection], unseen: int = 0, why: str = "") -> "_Owners":
@@ -231,7 +228,7 @@ class _Owners(NamedTuple):
                     reasons[reason] = None
         if unseen:
             reasons[why] = None
-        return cls(by_pid, Unsure(hidden), unseen, join_reasons(reasons), names=names)
+        return cls(by_pid, Unsure(hidden), unseen, joined(reasons), names=names)
 
     def held_by(self, pid: int | None) -> Reading[SocketSet]:
         """What a process holds; None stands for the processes that are not seen."""

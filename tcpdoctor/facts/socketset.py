@@ -19,7 +19,7 @@ from tcpdoctor.facts.connection import (
 from tcpdoctor.facts.subject import HIDDEN_LABEL
 from tcpdoctor.facts.value import Ages, Merged, NamedText, Range
 from tcpdoctor.kernel.kept_rows import KeptRows
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, joined
 from tcpdoctor.kernel.snapshot import (
     Connection,
     Detail,
@@ -141,7 +141,7 @@ class SocketSet(NamedTuple):
         reasons += dict.fromkeys(age.reason for age in sure if age.low < age.high)
         reasons += [ONLY_BOUNDS] * (not sure and any(low < high for low, high in bounds))
         lows = tuple(sorted(low for low, _ in bounds))
-        return Ages(lows, at_most, "; ".join(reasons) or None, quiet_ages(sure), hidden_ages(sure))
+        return Ages(lows, at_most, joined(reasons) or None, quiet_ages(sure), hidden_ages(sure))
 
     def _ages_from_columns(self, earlier: Earlier) -> list[tuple[float, float]] | None:
         """The bounds of the ages of sockets that nobody looked at; None where more may be known."""
@@ -265,11 +265,6 @@ def _count_ends(ends: Iterable[tuple[str, int, bool]]) -> Counter[str]:
 _ANY = -1
 
 
-def join_reasons(reasons: Iterable[str]) -> str:
-    """Distinct reasons in the order in which they came."""
-    return "; ".join(dict.fromkeys(reasons))
-
-
 # Which sockets in a passing state are stuck there.
 #
 # FIN_WAIT_1, LAST_ACK, CLOSING and SYN_SENT last for one round trip and a delayed ACK, some 60 ms on a
@@ -302,7 +297,7 @@ def lasting(detail: Reading[Detail], state: TcpState, earlier: Earlier) -> Readi
     unseen = detail.total - len(detail.connections)
     if not unseen:
         return stuck
-    reasons = join_reasons(filter(None, [stuck.reason, partly(detail, state)]))
+    reasons = joined([stuck.reason, partly(detail, state)])
     return stuck._replace(unseen=unseen, reason=reasons)
 
 
@@ -318,7 +313,7 @@ def split(connections: Iterable[Connection], earlier: Earlier) -> SocketSet:
             reasons[verdict.reason] = None
         elif verdict:
             sure.append(connection)
-    return SocketSet(sure, Unsure(maybe), 0, join_reasons(reasons))
+    return SocketSet(sure, Unsure(maybe), 0, joined(reasons))
 
 
 def _is_stuck(connection: Connection, earlier: Earlier) -> Reading[bool]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 
 from tcpdoctor.errors import KernelReadError
-from tcpdoctor.kernel.reading import Missing, Reading, is_absent, read_kernel_file, why_unreadable
+from tcpdoctor.kernel.reading import Missing, Reading, is_absent, joined, read_kernel_file, why_unreadable
 from tcpdoctor.named_tuples import NamedTuple
 
 # What connection tracking counts in this network namespace: /proc/net/stat/nf_conntrack, or netlink.
@@ -154,9 +154,7 @@ def read_counters(root: str = THREAD_NET) -> Counted:
     if root == THREAD_NET and "nf_conntrack.drop" not in counters:
         counters |= ask_conntrack()
     if not counters:
-        return Counted(
-            Missing("; ".join(dict.fromkeys(unread.values())) or f"{root} has no counters"), unread
-        )
+        return Counted(Missing(joined(unread.values()) or f"{root} has no counters"), unread)
     return Counted(counters, unread)
 
 

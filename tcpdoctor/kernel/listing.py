@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.namespaces import replayed
-from tcpdoctor.kernel.reading import INTERRUPTED, UNDERWAY, Missing, Reading
+from tcpdoctor.kernel.reading import INTERRUPTED, UNDERWAY, Missing, Reading, joined
 from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, NotHeld, UdpSocket
 from tcpdoctor.kernel.sock_diag import Dump, DumpRefusedError, Request, Rows
 from tcpdoctor.kernel.sock_diag_rows import owner_of
@@ -410,7 +410,7 @@ def first_answer(
                 if not changed:
                     return answer, way, True
                 interrupted = interrupted or (answer, way, _CHANGED)
-    return interrupted or Missing("; ".join(reasons))
+    return interrupted or Missing(joined(reasons))
 
 
 def list_rows(way: Way, request: Request, take: Callable[[Rows], None]) -> bool:

@@ -3,6 +3,7 @@
 import errno
 import os
 import time
+from collections.abc import Iterable
 from typing import NoReturn, TypeAlias, TypeVar
 
 T = TypeVar("T")
@@ -56,6 +57,29 @@ class Refused(Missing):
 
 
 Reading: TypeAlias = T | Missing
+
+
+class Reasons(str):
+    """Several reasons as one text, which knows them one by one: joined again, none is told twice."""
+
+    parts: tuple[str, ...] = ()
+
+
+def joined(reasons: Iterable[str]) -> str:
+    """Join distinct reasons, in the order in which they came; empty ones are none."""
+    parts = tuple(
+        dict.fromkeys(
+            part
+            for reason in reasons
+            for part in (reason.parts if isinstance(reason, Reasons) else (reason,))
+            if part
+        )
+    )
+    if len(parts) < 2:
+        return parts[0] if parts else ""
+    text = Reasons("; ".join(parts))
+    text.parts = parts
+    return text
 
 
 _ABSENT = frozenset({errno.ENOENT, errno.ESRCH, errno.ENOTDIR})

@@ -22,7 +22,7 @@ from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.owners import EveryHolder
 from tcpdoctor.kernel.processes import Lineage, Task
 from tcpdoctor.kernel.programs import Guarded
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import Missing, Reading, joined
 from tcpdoctor.kernel.redirects import NO_FILTERS, Filters, Redirects
 from tcpdoctor.kernel.snapshot import (
     Census,
@@ -556,7 +556,7 @@ class Replay:
             users.setdefault(row.local.port, set()).add(PortUser(row.family, row.local.address, explicit))
         complete: Reading[bool] = counts if isinstance(counts, Missing) else counts.complete
         if self._why_sampled and complete is True:
-            complete = Missing("; ".join(self._why_sampled.values()))
+            complete = Missing(joined(self._why_sampled.values()))
         if complete is True and not isinstance(counts, Missing) and isinstance(counts.bound, Missing):
             complete = counts.bound
         return PortUse({port: frozenset(found) for port, found in users.items()}, complete)

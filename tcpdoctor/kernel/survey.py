@@ -26,7 +26,7 @@ from tcpdoctor.kernel.listing import (
 from tcpdoctor.kernel.namespaces import network_namespace, replayed
 from tcpdoctor.kernel.owners import FoundOwners, find_owners
 from tcpdoctor.kernel.processes import read_descriptors, read_name, read_status
-from tcpdoctor.kernel.reading import INTERRUPTED, UNDERWAY, Missing, Reading
+from tcpdoctor.kernel.reading import INTERRUPTED, UNDERWAY, Missing, Reading, joined
 from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, Owner
 from tcpdoctor.kernel.sock_diag import Request, Rows
 from tcpdoctor.kernel.sock_diag_rows import WITH_INFO, align, decode_row, inode_of
@@ -153,7 +153,7 @@ def _list(
             rows += detail[state].connections
             by_state[state] = detail[state].total
             if detail[state].reason:
-                missing["sockets"] = "; ".join(filter(None, (missing.get("sockets"), detail[state].reason)))
+                missing["sockets"] = joined([missing.get("sockets", ""), detail[state].reason])
         elif state in others:
             missing[state.key] = why_not_listed(state).reason
     return rows, by_state, missing

@@ -27,7 +27,7 @@ from tcpdoctor.kernel.processes import (
     size_counts_descriptors,
     whether_all_are_seen,
 )
-from tcpdoctor.kernel.reading import Missing, Reading, is_absent
+from tcpdoctor.kernel.reading import Missing, Reading, is_absent, joined
 from tcpdoctor.kernel.snapshot import Connection, DeadSocket, DeadSockets, DeadUse, Endpoint
 from tcpdoctor.kernel.sock_diag import Request, Rows
 from tcpdoctor.kernel.sock_diag_rows import BOUND_INFO, NOT_LOOKED_UP
@@ -79,7 +79,7 @@ def find_unlisted(*, port: int = 0, seconds: float = 1.0) -> Unlisted:
         search.reasons[hides_from_us(frozenset())] = None
     elif not sees_all_processes_of_machine():
         search.reasons[OUTSIDE] = None
-    complete = Missing("; ".join(search.reasons)) if search.reasons else True
+    complete = Missing(joined(search.reasons)) if search.reasons else True
     return Unlisted(tuple(search.bound), tuple(search.ended), complete)
 
 

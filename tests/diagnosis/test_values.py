@@ -1,6 +1,7 @@
 """Arithmetic and comparison of numbers that are exact, ranges, or missing."""
 
 import math
+import pickle
 
 import pytest
 from hypothesis import given
@@ -46,9 +47,15 @@ def test_two_reasons_are_both_told_and_one_is_told_once():
 
 def test_a_reason_that_is_part_of_a_joined_one_is_told_once():
     hidden, two = Missing("owners are hidden; run as root"), Missing("needs two samples")
-    both = Missing("needs two samples; owners are hidden; run as root")
-    assert values.join_reasons((hidden, both, two, hidden)) == both.reason
+    both = Missing(values.join_reasons((two, hidden)))
+    assert both.reason == "needs two samples; owners are hidden; run as root"
+    assert (
+        values.join_reasons((hidden, both, two, hidden))
+        == "owners are hidden; run as root; needs two samples"
+    )
     assert values.join_reasons((both, two, hidden)) == both.reason
+    from_another_process = pickle.loads(pickle.dumps(both))  # noqa: S301 - our own
+    assert values.join_reasons((from_another_process, two)) == both.reason
     assert values.join_reasons((Missing("hidden"), hidden)) == "hidden; owners are hidden; run as root"
 
 
