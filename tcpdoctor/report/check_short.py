@@ -27,6 +27,7 @@ from tcpdoctor.report.check_text import (
     verdicts_counted,
     worst_line,
 )
+from tcpdoctor.report.finding_page import grouped
 from tcpdoctor.report.host import clock, plural, source_words
 from tcpdoctor.report.style import NO_BREAK, Style, TextForm
 from tcpdoctor.report.table import cut
@@ -199,11 +200,15 @@ def _first_fix(finding: Finding) -> Fix | None:
 
 
 def _more(findings: Sequence[Finding], untold: Sequence[Untold], style: Style) -> list[str]:
-    rest = findings[MOST_SHOWN:]
-    number = len(rest) + sum(each.number for each in untold)
-    if not number:
+    """Say how many there are besides, and what names them."""
+    rest, counted = findings[MOST_SHOWN:], sum(each.number for each in untold)
+    if not rest and not counted:
         return []
-    more = f"and {number:,} more ({counts_words(rest, untold)}): --long"
+    named = "--format json" if any(alike.more for alike in grouped(findings)) else "--long"
+    bound = "counted only: most_subjects in man tcpdoctor-rules is how many are named"
+    parts = [named] if rest else []
+    parts += [f"{counted:,} {bound}" if rest else bound] if counted else []
+    more = f"and {len(rest) + counted:,} more ({counts_words(rest, untold)}): {'; '.join(parts)}"
     return [style.told("", style.wrap(more, "  ", " "))]
 
 

@@ -76,7 +76,9 @@ def more_words(alike: Alike) -> str:
     if not alike.more:
         return ""
     told = len(alike.shown) + alike.more - alike.untold
-    where = f"--format json has the {told} worst" if alike.untold else "--format json has them all"
+    where = "--format json has them all"
+    if alike.untold:
+        where = f"--format json has the {told} worst (most_subjects in man tcpdoctor-rules is how many)"
     return f"... and {plural(alike.more, 'finding')} more of {alike.shown[0].rule}; {where}"
 
 

@@ -97,10 +97,21 @@ def test_the_last_command_of_one_finding_is_never_cut_within_a_word():
 
 
 def test_more_than_ten_are_counted_by_severity():
+    many = [CLOSE._replace(label=f"x ({pid})") for pid in range(7)] + [INFO] * 5
+    assert " and 2 more (2 info): --long" in short(*many)
+
+
+def test_what_names_those_beyond_ten_is_told():
+    """--long names ten of a rule."""
     many = [CLOSE._replace(label=f"x ({pid})") for pid in range(13)] + [INFO] * 11
     text = "\n".join(short(*many))
-    assert " and 14 more (3 warning, 11 info): --long" in text
+    assert " and 14 more (3 warning, 11 info): --format json\n" in text
     assert text.count("close-wait-leak") == 10
+    counted = " ".join(short(*many, untold=[Untold(CLOSE.rule, Severity.WARNING, 17)])).split()
+    assert (
+        "and 31 more (20 warning, 11 info): --format json; 17 counted only: most_subjects in man "
+        "tcpdoctor-rules is how many are named"
+    ) in " ".join(counted)
 
 
 def test_unanswered_rules_are_told_with_the_first_reason_before_the_last_line():
@@ -151,7 +162,10 @@ def test_what_a_bound_leaves_out_is_counted_too():
     untold = [Untold(WORST.rule, Severity.CRITICAL, 1230), Untold(WORST.rule, Severity.WARNING, 4)]
     lines = short(WORST, CLOSE, untold=untold)
     assert "web1: 1,231 critical, 5 warning" in lines[0]
-    assert " and 1,234 more (1,230 critical, 4 warning): --long" in lines
+    assert (
+        "and 1,234 more (1,230 critical, 4 warning): counted only: most_subjects in man tcpdoctor-rules is "
+        "how many are named"
+    ) in " ".join("\n".join(lines).split())
 
 
 def test_a_command_of_two_lines_can_be_copied_as_it_stands():
