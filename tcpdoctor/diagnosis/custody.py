@@ -253,8 +253,8 @@ def _is_reparented(holder: Holder, lineage: Lineage) -> bool:
 
 
 def _waits_for_clients(lineage: Lineage) -> bool:
-    """Unknown counts as yes: nobody is called an heir without a trace of it."""
-    if isinstance(lineage.waits, Missing) or set(lineage.waits) <= {"0", ""}:
+    """Unknown counts as yes, as does a thread that runs: nobody is called an heir without a trace of it."""
+    if isinstance(lineage.waits, Missing) or not {"0", ""}.isdisjoint(lineage.waits) or not lineage.waits:
         return True
     return any(part in name for name in lineage.waits for part in _WAITING_FOR_CLIENTS)
 

@@ -345,7 +345,9 @@ def _ssh_server(case: Case) -> Stop:
 
 def _ssh_client(case: Case) -> Stop | None:
     options = [a for a in case.kin.arguments[1:] if re.match("-[a-zA-Z0-9]*[LDRW]", a)]
-    forwards = bool(options) or "[mux]" in " ".join(case.kin.arguments)
+    shared = any(_SHARES_SSH.match(word) for word in case.kin.arguments)
+    listens = case.asker.listens or bool(case.standing.listens_on)  # by its file: LocalForward
+    forwards = bool(options) or shared or listens
     auto = next((kin for kin in case.standing.ancestors[:2] if program_of(kin) == "autossh"), None)
     if not forwards and auto is None:
         return None
@@ -357,8 +359,16 @@ def _ssh_client(case: Case) -> Stop | None:
         case.holder,
         (f"kill {pid}",),
         role=f"forwards this port through ssh{f', kept by autossh (pid {pid})' if auto else ''}",
-        note="that ends the whole ssh connection with all its forwards",
+        note="that ends the whole ssh connection with all its forwards" + (_SHARED_SSH if shared else ""),
     )
+
+
+_SHARES_SSH = re.compile(r"-[a-zA-Z0-9]*M|(?:-o)?ControlMaster[= ](?!no)|(?:ssh: )?\S+ \[mux\]|\[mux\]")
+"""A word by which an ssh is known that others go through: an option, or the title of one that waits."""
+_SHARED_SSH = (
+    ", and all sessions that share it (ControlMaster), yours perhaps too: ssh -O cancel with its -L, -R or "
+    "-D and the host ends the forward alone"
+)
 
 
 def _inetd(case: Case) -> Stop:

@@ -294,9 +294,9 @@ def _read_arguments(path: str) -> tuple[str, ...]:
 def read_halt(pid: int, root: str = "/proc") -> Halt | None:
     """Return why a process stands still; None where it does not, or nobody may know.
 
-    T and t of /proc/PID/stat (proc(5)); D only where it is so at two looks, as every read of a disk is D for
-    a moment. A frozen one sleeps in the kernel's freezer, which compilers may put into get_signal() and
-    which only its owner and root may see.
+    T and t of /proc/PID/stat (proc(5)); D only where it is so at two looks between which it did not run:
+    every read of a disk is D for a moment, and who reads many is mostly seen so. A frozen one sleeps in the
+    kernel's freezer, which compilers may put into get_signal() and which only its owner and root may see.
     """
     try:
         state = _state_letter(pid, root)
@@ -306,8 +306,10 @@ def read_halt(pid: int, root: str = "/proc") -> Halt | None:
             if read_kernel_file(f"{root}/{pid}/wchan").startswith(_FREEZER):
                 return "frozen"
         if state == b"D":
+            ran = _switches(pid, root)
             time.sleep(_MOMENT)
-            return "waiting" if _state_letter(pid, root) == b"D" else None
+            still = _state_letter(pid, root) == b"D" and _switches(pid, root) == ran
+            return "waiting" if still else None
     except OSError:  # it ended
         return None
     return None
@@ -320,6 +322,12 @@ _MOMENT = 0.1
 
 def _state_letter(pid: int, root: str) -> bytes:
     return read_kernel_file(f"{root}/{pid}/stat").rpartition(b")")[2][1:2]
+
+
+def _switches(pid: int, root: str) -> tuple[str | None, str | None]:
+    """How often it gave up a processor, and lost one."""
+    lines = _status_lines(pid, root)
+    return lines.get("voluntary_ctxt_switches"), lines.get("nonvoluntary_ctxt_switches")
 
 
 def _status_lines(pid: int, root: str) -> dict[str, str]:

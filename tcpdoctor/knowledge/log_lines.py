@@ -48,6 +48,12 @@ LOG_LINES = (
         "orphans-near-limit",
     ),
     LogLine(
+        "mptcp: out of memory",
+        "MPTCP reset a closing connection: too many orphans, or more memory than tcp_mem allows.",
+        "--rule",
+        "orphans-near-limit",
+    ),
+    LogLine(
         "table full, dropping packet",
         "The table of tracked connections was full: packets of new connections were dropped.",
         "--rule",

@@ -593,7 +593,17 @@ def test_what_serves_many_others_is_not_stopped_for_a_port(line, cgroup):
 def test_a_tunnel_is_known_by_any_spelling_of_its_flags():
     for flags in ("-L 8080:db:80", "-fNL 8080:db:80", "-NTfR8080:localhost:80"):
         assert stop_of(kin(20, f"ssh {flags} bastion"), "/").way == "forward"
-    assert stop_of(kin(20, "ssh -fN bastion"), "/").way == "process"
+    assert stop_of(kin(20, "ssh -fN bastion"), "/").way == "process", "it holds a connection"
+    assert stop_of(kin(20, "ssh -fN bastion"), "/", listens_on=(8080,)).way == "forward", "its file says so"
+
+
+def test_the_end_of_a_shared_connection_of_ssh_ends_the_sessions_in_it():
+    alone = stop_of(kin(20, "ssh -L 8080:db:80 bastion")).note
+    assert alone == "that ends the whole ssh connection with all its forwards"
+    titles = ("ssh -fNM -L 8080:db:80 b", "ssh -o ControlMaster=auto -L 1:db:80 b", ("ssh: /run/mux [mux]",))
+    for title in titles:
+        assert "and all sessions that share it" in stop_of(kin(20, title)).note
+    assert stop_of(kin(20, "ssh -o ControlMaster=no -L 8080:db:80 bastion")).note == alone
 
 
 def test_an_inetd_is_told_with_the_file_that_it_was_given():

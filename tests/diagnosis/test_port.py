@@ -349,6 +349,7 @@ def lineage(**changes) -> Lineage:
         ("helper", lineage(close_on_exec=True), False),
         ("helper", lineage(waits=("ep_poll",)), False),
         ("helper", lineage(waits=("0",)), False),
+        ("helper", lineage(waits=("futex_do_wait", "0")), False),  # a thread runs, for which others wait
         ("helper", lineage(waits=Missing("hidden")), False),
         ("helper", lineage(session=900), False),  # leads its own session: a daemon
         ("helper", lineage(parent=300, parent_session=500), False),  # its parent lives

@@ -39,6 +39,7 @@ RULES = {rule.id for rule in load_rules().rules}
             "TCP: Peer 10.0.0.1:1234/80 unexpectedly shrunk window 1:9",
             "net.ipv4.tcp_shrink_window",
         ),
+        ("[261081.351126] MPTCP: out of memory: force closing socket", "orphans-near-limit"),
         ("TCP: drop open request from 10.0.0.1/1234", "syn-queue-drops"),
         ("NETDEV WATCHDOG: eth0 (e1000): transmit queue 0 timed out", "packets-stuck-in-host-queues"),
     ],

@@ -22,6 +22,7 @@ from tcpdoctor.kernel.cgroups import Container, read_place
 from tcpdoctor.kernel.port_evidence import read_port_evidence
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Held, Listener
+from tcpdoctor.kernel.standing import read_halt
 from tests.cli.command import tcpdoctor
 from tests.live.test_explain_port import ask as ask_program
 
@@ -129,7 +130,7 @@ def test_a_published_port_says_which_container_and_which_of_its_ports(in_namespa
     stop, told = in_namespace(proxy_and_container, tmp_path)
     assert stop.commands == ("docker stop 0123456789ab",)
     assert (stop.container, stop.container_port) == (Container("docker", ID), 80)
-    assert told.startswith("docker stop 0123456789ab: pid ")
+    assert told.startswith("`docker stop 0123456789ab`: pid ")
     assert "publishes port 80 of Docker container 0123456789ab (172.17.0.2); it runs since 20" in told
     assert any("docker.service" in text for text in stop.avoid)
 
@@ -403,6 +404,25 @@ def test_a_process_that_waits_in_the_kernel_is_not_said_to_end_by_a_signal(in_na
     assert "It waits in the kernel (state D: a disk, NFS, a driver ...): no signal ends it" in told
 
 
+OFTEN_IN_STATE_D = """
+import ctypes, os, time
+number = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
+while True:
+    if ctypes.CDLL(None).syscall(number, 0x4000 | 17, 0, 0, 0, 0) == 0:
+        time.sleep(0.03)
+        os._exit(0)
+    os.wait()
+"""
+
+
+def test_a_process_that_is_often_in_the_kernel_and_runs_in_between_does_not_stand_still():
+    with running([sys.executable, "-c", OFTEN_IN_STATE_D]) as process:
+        deadline = time.monotonic() + 20
+        while b") D " not in Path(f"/proc/{process.pid}/stat").read_bytes() and time.monotonic() < deadline:
+            pass
+        assert [read_halt(process.pid) for _ in range(5)] == [None] * 5
+
+
 WRAPPED_PIDS = f"""
 import os, sys, time
 sys.path.insert(0, {os.getcwd()!r})
@@ -600,7 +620,7 @@ def test_text_and_json_tell_who_may_be_stopped(in_namespace, tmp_path):
     assert blocker["holders"][0]["place"]["says"] == "docker.service"
     assert stop["says"] in answer["advice"]
     words = " ".join(text.split())
-    assert "docker stop CONTAINER: pid" in words
+    assert "`docker stop CONTAINER`: pid" in words
     assert "systemctl stop docker.service: it ends all" in words
 
 
