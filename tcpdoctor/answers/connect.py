@@ -122,6 +122,7 @@ class BindFirst(NamedTuple):
     bind: _Verdict | None
     free: Annotated[Reading[Count], Is("Ports that bind(address, 0) can choose from.")]
     attempts: Annotated[tuple[OwnPort, ...], Is("From a port of the client's own; empty without one.")]
+    certain: Annotated[bool, Is("Of bind.")]
 
 
 class WayThere(NamedTuple):
@@ -323,7 +324,10 @@ def _told(
         summary=connect_verdict(journey, scene, answer),
         connect=_ports_left(scene, answer),
         bind_then_connect=BindFirst(
-            answer.bind_first, told(answer.bind_first_free), tuple(OwnPort(*one) for one in answer.from_port)
+            answer.bind_first.errno,
+            told(answer.bind_first.free),
+            tuple(OwnPort(*one) for one in answer.from_port),
+            answer.bind_first.certain,
         ),
         range=told((scene.ports.low, scene.ports.high)),
         route=_way_there(journey.route),

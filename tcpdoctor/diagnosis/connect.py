@@ -25,6 +25,7 @@ from tcpdoctor.diagnosis.bind import (
     Wanted,
     conflicts,
     four,
+    possible_conflicts,
     programs_decide,
 )
 from tcpdoctor.facts.deadlines import TIME_WAIT_SECONDS
@@ -134,6 +135,16 @@ class PortAttempt(NamedTuple):
     certain: bool
 
 
+class BindFirst(NamedTuple):
+    """What bind(source, 0) answers to a client without options."""
+
+    errno: str
+    """``ok``, ``EADDRINUSE``, or what its address brings."""
+    free: int
+    """Ports that it can choose from for sure."""
+    certain: bool
+
+
 class ConnectPrediction(NamedTuple):
     """What connect() will answer, and out of what that follows."""
 
@@ -155,10 +166,8 @@ class ConnectPrediction(NamedTuple):
     """All sockets towards this destination from usable ports, reusable ones included."""
     next_free: float | None
     """Seconds until the next port becomes free at the earliest; None: one is, or none will by itself."""
-    bind_first: str
-    """What bind(source, 0) before connect() answers: ``ok``, ``EADDRINUSE``, or what its address brings."""
-    bind_first_free: int
-    """Ports that bind(source, 0) can choose from."""
+    bind_first: "BindFirst"
+    """What bind(source, 0) before connect() answers."""
     doubts: tuple[str, ...]
     """Why the verdict is not certain."""
     stage: "Stage"
@@ -179,14 +188,15 @@ def predict_connect(journey: Journey, scene: Scene) -> Reading[ConnectPrediction
     usable = scene.ports.usable()
     users = {port: found for port, found in scene.use.users.items() if port in usable}
     kinds = set(users.values())  # few stand behind all ports
-    explicit = {found for found in kinds if any(user.explicit for user in found)}
+    explicit = {found for found in kinds if any(user.explicit and not user.perhaps for user in found)}
     lost = {port for port, found in users.items() if found in explicit}
     ours = {row.local.port: row for row in scene.towards if row.local.port in usable and _same(row, journey)}
     taken_over = {port for port, row in ours.items() if port not in lost and _wait(row, scene) == 0}
     held = set(ours) - taken_over
     shared = set(users) - lost - set(ours)
     free = usable - lost - held
-    # Of a port that no process named, bind(0) and connect() leave the same traces.
+    # Of a port that no process named, or of a connection that is over, bind(0) and connect() leave the same
+    # traces.
     doubtful = shared | taken_over | (scene.use.apart & free)
     stage, verdict, doubts = _judge(journey, scene, free, doubtful)
     from_port = tuple(_from_port(journey, scene, attempt) for attempt in scene.binds)
@@ -194,11 +204,7 @@ def predict_connect(journey: Journey, scene: Scene) -> Reading[ConnectPrediction
         stage, verdict, doubts = _judge_from_port(scene, from_port[0])
     if verdict == OK:
         stage, verdict, doubts = _arrive(journey, scene, doubts)
-    stopping = {found for found in kinds if _stops_bind(journey, found)}
-    bindable = usable - {port for port, found in users.items() if found in stopping}
-    bind_first = OK if bindable else "EADDRINUSE"
-    if isinstance(journey.route, NoRoute) and journey.route.at_bind:
-        bind_first, bindable = journey.route.errno, frozenset()
+    bind_first = _bind_first(journey, scene, users, scene.use.complete)
     return ConnectPrediction(
         verdict=verdict,
         certain=not doubts,
@@ -211,7 +217,6 @@ def predict_connect(journey: Journey, scene: Scene) -> Reading[ConnectPrediction
         used_by_state=_count_states(ours.values()),
         next_free=None if free else _next_free(ours, lost, scene),
         bind_first=bind_first,
-        bind_first_free=len(bindable),
         doubts=doubts,
         stage=stage,
         from_port=from_port,
@@ -242,8 +247,7 @@ def _judge(journey: Journey, scene: Scene, free: frozenset[int], doubtful: set[i
         return "port", "EADDRNOTAVAIL", tuple(doubts)
     if free <= doubtful:
         doubts.append(_WHY_DOUBTFUL)
-    odd = scene.ports.low < scene.ports.high and (scene.ports.high - scene.ports.low) % 2 == 0
-    if odd and len(free - doubtful) == 1:
+    if _is_odd(scene.ports) and len(free - doubtful) == 1:
         doubts.append(_ODD_RANGE)
     seen = (scene.complete, True if isinstance(scene.use, Missing) else scene.use.complete)
     doubts += [reading.reason for reading in seen if isinstance(reading, Missing)]
@@ -505,20 +509,62 @@ def _next_free(ours: Mapping[int, Connection], lost: set[int], scene: Scene) -> 
     return min((wait for wait in waits if wait is not None), default=None)
 
 
-def _stops_bind(journey: Journey, users: frozenset[PortUser]) -> bool:
+def _bind_first(
+    journey: Journey, scene: Scene, users: Mapping[int, frozenset[PortUser]], complete: Reading[bool]
+) -> BindFirst:
+    if isinstance(journey.route, NoRoute) and journey.route.at_bind:
+        return BindFirst(journey.route.errno, 0, certain=True)
+    usable = scene.ports.usable()
+    answers = {found: _stops_bind(journey, found) for found in set(users.values())}
+    free = usable - {port for port, found in users.items() if answers[found].likely}
+    surely = free - {port for port, found in users.items() if answers[found].perhaps}
+    perhaps = usable - {port for port, found in users.items() if answers[found].surely}
+    if not free:
+        return BindFirst("EADDRINUSE", 0, certain=not perhaps and not scene.ports.unknown)
+    found = len(surely) > 1 or (bool(surely) and not _is_odd(scene.ports))
+    seen = not scene.ports.unknown and complete is True
+    return BindFirst(OK, len(free), certain=found and seen)
+
+
+class _Stops(NamedTuple):
+    """Whether sockets on a port keep bind(address, 0) from it."""
+
+    surely: bool
+    likely: bool
+    perhaps: bool
+
+
+def _is_odd(ports: Ports) -> bool:
+    """Whether each search of the kernel leaves a port out: it looks at an even number of them, or at one."""
+    return ports.low < ports.high and (ports.high - ports.low) % 2 == 0
+
+
+def _stops_bind(journey: Journey, users: frozenset[PortUser]) -> _Stops:
     """Whether bind(address, 0) without options skips a port: it shares with nobody whose address overlaps."""
     any_address = "0.0.0.0" if journey.family == 4 else "::"
     address = journey.source if journey.bound_source and journey.source else any_address
     wanted = Wanted(journey.family, address, v6only=journey.family == 6 and address != "::", uid=0)
-    return any(conflicts(wanted, (), _existing(user)) for user in users)
+    old = list(map(_existing, users))
+    possible = [set(possible_conflicts(wanted, (), one)) for one in old]
+    return _Stops(
+        surely={True} in possible,
+        likely=any(conflicts(wanted, (), one) for one in old),
+        perhaps=any(True in one for one in possible),
+    )
 
 
 def _existing(user: PortUser) -> Existing:
-    """A socket as the bind() predictor wants it. v6only matters for ``::`` only, where it is rarely set."""
+    """A socket as the bind() predictor wants it.
+
+    IPV6_V6ONLY is not read there: bind() sets it for an address of IPv6, and connect() leaves it, mostly 0.
+    """
     state = TcpState.LISTEN if user.explicit else TcpState.ESTABLISHED
-    specific = user.address != "::" and four(user.family, user.address) is None
-    v6only = UNKNOWN._replace(value=specific)
-    return Existing(state, user.family, user.address, v6only, 0, 0, False, NO, NO)  # noqa: FBT003 - a record
+    specific = user.address != "::"
+    v6only = UNKNOWN._replace(value=specific and user.explicit)
+    if four(user.family, user.address) is not None:
+        v6only = NO
+    old = Existing(state, user.family, user.address, v6only, 0, 0, False, NO, NO)  # noqa: FBT003 - a record
+    return old._replace(surely_holds=not user.perhaps)
 
 
 def _count_states(rows: Iterable[Connection]) -> Mapping[TcpState, int]:

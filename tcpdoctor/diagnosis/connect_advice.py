@@ -199,10 +199,12 @@ def connect_advice(journey: Journey, scene: Scene, answer: ConnectPrediction) ->
         )
     elif not answer.free or (answer.free * 5 < answer.usable and not scene.ports.unknown):
         advice += _make_room(journey, scene, answer)
-    if answer.free and answer.bind_first != OK:
+    if answer.free and answer.bind_first.errno != OK:
+        sure = "" if answer.bind_first.certain else "probably "
         advice.append(
-            "A client that calls bind(address, 0) before connect() fails with EADDRINUSE all the same: leave "
-            "bind() out, or set IP_BIND_ADDRESS_NO_PORT before it, so that connect() chooses the port."
+            f"A client that calls bind(address, 0) before connect() {sure}fails with EADDRINUSE all the "
+            "same: leave bind() out, or set IP_BIND_ADDRESS_NO_PORT before it, so that connect() chooses the "
+            "port."
         )
     return tuple(advice)
 

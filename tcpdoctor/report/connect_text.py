@@ -218,9 +218,10 @@ def _ways_without_port(answer: ConnectAnswer) -> list[tuple[str, str]]:
         ("connect() alone", plain),
         ("IP_BIND_ADDRESS_NO_PORT, bind(), connect()", plain),
     ]
-    what = f"bind(): {first.bind}"
+    sure = "" if first.certain else " (not certain)"
+    what = f"bind(): {first.bind}{sure}"
     if first.bind == "ok":  # a port of its own: only what comes after the search for ports can stop it
-        what = "ok" if answer.connect.verdict == "EADDRNOTAVAIL" else answer.connect.verdict
+        what = ("ok" if answer.connect.verdict == "EADDRNOTAVAIL" else answer.connect.verdict) + sure
     ports = (
         "how many ports for it is not known"
         if isinstance(first.free, Missing)

@@ -19,6 +19,9 @@ import pytest
 
 from tcpdoctor.answers.connect import Client, predict_from_here
 from tcpdoctor.diagnosis.bind import ATTEMPTS
+from tcpdoctor.diagnosis.connect import predict_connect
+from tcpdoctor.kernel.connect_evidence import read_port_use
+from tcpdoctor.kernel.listing import Way
 from tcpdoctor.lab.namespace import write_sysctl
 from tests.live.rare_holders import (
     FOREIGN,
@@ -343,6 +346,12 @@ HOLDERS = {
 }  # fmt: skip
 
 
+def as_on_older_kernels(scene):
+    """The same look where no listing has bound sockets: those are found in the processes that hold them."""
+    use = read_port_use(scene.ports.low, scene.ports.high, ways=(Way.PROC,), bound_seconds=5)
+    return scene._replace(use=use)
+
+
 def kernel_says(family, source, options, user):
     """What a client really gets; its socket is closed again."""
     if user:
@@ -391,17 +400,29 @@ def play(number):
         address = dice.choice((HOME, "", "0.0.0.0") if ipv4 else (SIX, "", "::"))
         there = f"{HOME if ipv4 else '[::1]'}:7001"
         asked_at = time.monotonic()
-        _, _, plain = predict_from_here(there, Client())
+        journey, seen, plain = predict_from_here(there, Client())
+        asked = {"": plain}
+        if number % 3 == 0:
+            asked["older "] = predict_connect(journey, as_on_older_kernels(seen))
         source = f"[{address}]" if ":" in address else address
         own = Client(f"{source}:{OWN_PORT}", None if user is None else str(user))
         _, _, from_own = predict_from_here(there, own)
+        wild = "0.0.0.0" if ipv4 else "::"
+        bound = kernel_says(family, (wild, 0), (), None)[0]
         kernel = kernel_says(family, None, (), None)[1]
         # What is told is true until the next port is free.
         holds = plain.next_free is None or time.monotonic() - asked_at < plain.next_free
-        found = [("plain", plain.verdict, plain.certain and holds, kernel)]
+        found = [
+            (f"{how}{call}", told, certain and holds, came)
+            for how, one in asked.items()
+            for call, told, certain, came in (
+                ("plain", one.verdict, one.certain, kernel),
+                ("bind first", one.bind_first.errno, one.bind_first.certain, bound),
+            )
+        ]
         for options, one in zip(ATTEMPTS, from_own.from_port, strict=True):
             assert one.options == options
-            source = (address or ("0.0.0.0" if ipv4 else "::"), OWN_PORT)
+            source = (address or wild, OWN_PORT)
             kernel = kernel_says(family, source, options, user)
             found.append((f"own {options}", (one.bind, one.connect), one.certain, kernel))
     return [(number, user, scene.done, *one) for one in found]

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import pytest
 
 from tcpdoctor.answers.connect import Client, look_at_connection, predict_from_here
-from tcpdoctor.diagnosis.connect import ConnectPrediction
+from tcpdoctor.diagnosis.connect import ConnectPrediction, predict_connect
 from tcpdoctor.kernel.connect_evidence import read_port_use
 from tcpdoctor.kernel.ipsec import sign_of_ipsec
 from tcpdoctor.kernel.listing import Way, lists_bound_sockets
@@ -79,7 +79,7 @@ def predicted() -> ConnectPrediction:
 def compare(stage: Stage) -> ConnectPrediction:
     """Predict, ask the kernel, and say both in one line if they differ."""
     answer = predicted()
-    assert (answer.bind_first, "bind") == (stage.kernel_says_of_bind(), "bind"), answer
+    assert (answer.bind_first.errno, "bind") == (stage.kernel_says_of_bind(), "bind"), answer
     assert answer.verdict == stage.kernel_says(), answer
     return answer
 
@@ -115,7 +115,7 @@ def test_connections_to_another_destination_share_their_ports(in_namespace):
     answer = in_namespace(run, another_destination)
     assert (answer.verdict, answer.free, answer.doubtful, answer.used) == ("ok", ALL, ALL, 0)
     assert not answer.certain, "the kernel does not tell who chose those ports"
-    assert answer.bind_first == "EADDRINUSE"
+    assert answer.bind_first == ("EADDRINUSE", 0, True)
 
 
 def through_a_device(stack):
@@ -143,11 +143,11 @@ def ports_bound_first(stack, number):
 def test_ports_taken_by_bind_are_lost_and_the_answer_is_not_certain(in_namespace):
     some, kernel = in_namespace(run, ports_bound_first, 7)
     assert (some.verdict, some.certain, kernel) == ("ok", True, "ok")
-    assert some.bind_first_free == ALL - 7
+    assert some.bind_first.free == ALL - 7
     every, kernel = in_namespace(run, ports_bound_first, ALL)
     assert kernel == "EADDRNOTAVAIL"
     assert not every.certain
-    assert every.bind_first == "EADDRINUSE"
+    assert every.bind_first == ("EADDRINUSE", 0, True)
 
 
 def listening_bound_and_reserved(stack):
@@ -636,6 +636,31 @@ def test_bound_sockets_that_no_listing_has_are_found_in_their_processes(in_names
     assert sorted(found.users) == [*range(LOW, LOW + 5), LOW + 7]
     assert {user.explicit for users in found.users.values() for user in users} == {True}
     assert [port for port, users in found.users.items() if any(user.perhaps for user in users)] == [LOW + 7]
+
+
+def over_where_no_listing_has_them(stack, named):
+    """On every port a connection that was refused, whose process named it in bind() or not."""
+    there = f"{HOME}:7001"
+    for port in range(LOW, HIGH + 1):
+        over = stack.enter_context(socket.socket())
+        if named:
+            over.bind((HOME, port))
+        else:
+            write_sysctl("net.ipv4.ip_local_port_range", f"{port} {port}")
+        assert over.connect_ex((HOME, 9)) == errno.ECONNREFUSED
+    write_sysctl("net.ipv4.ip_local_port_range", f"{LOW} {HIGH}")
+    with socket.create_server((HOME, 7001)), socket.socket() as client:
+        journey, scene, _ = predict_from_here(there, Client())
+        use = read_port_use(LOW, HIGH, ways=(Way.PROC,), bound_seconds=20)
+        told = predict_connect(journey, scene._replace(use=use))
+        kernel = errno.errorcode.get(client.connect_ex((HOME, 7001)), "ok")
+    return told.verdict, told.certain, told.bind_first, kernel
+
+
+@pytest.mark.parametrize(("named", "kernel"), [(True, "EADDRNOTAVAIL"), (False, "ok")])
+def test_a_connection_that_is_over_has_its_port_or_not_where_no_listing_tells(in_namespace, named, kernel):
+    found = in_namespace(run, over_where_no_listing_has_them, named)
+    assert found == ("ok", False, ("EADDRINUSE", 0, False), kernel)
 
 
 def bound_and_hidden(stack):

@@ -22,7 +22,7 @@ KEYS = [
     "schema", "host", "taken_at", "source", "destination", "summary", "connect", "bind_then_connect",
     "range", "route", "listens_here", "other_addresses", "owners", "held_by_no_process", "advice",
     "does_not_help", "doubts", "source_port", "user", "time_wait", "listeners", "sockets", "redirects",
-    "findings", "unchecked", "missing",
+    "findings", "unchecked", "missing", "not_looked",
 ]  # fmt: skip
 CONNECT_KEYS = [
     "verdict", "certain", "usable_ports", "used", "free", "free_perhaps", "used_by_state",
@@ -211,7 +211,12 @@ def test_a_wildcard_source_is_the_routes_and_a_foreign_one_stops_every_way(in_na
         assert report["source"] == "127.0.0.1"
         assert report["connect"]["used_by_state"] == {"established": 7}
     assert foreign["connect"]["verdict"] == "EADDRNOTAVAIL"
-    assert foreign["bind_then_connect"] == {"bind": "EADDRNOTAVAIL", "free": 0, "attempts": []}
+    assert foreign["bind_then_connect"] == {
+        "bind": "EADDRNOTAVAIL",
+        "free": 0,
+        "attempts": [],
+        "certain": True,
+    }
     assert "192.0.2.7 is no address of this host" in foreign["summary"]
     assert not any("pool" in advice for advice in foreign["advice"])
     assert foreign["does_not_help"] == []

@@ -122,7 +122,7 @@ def connect_beside(devices: tuple[str, ...], accept: int) -> tuple[object, ...] 
             error = client.connect_ex(there)
     for one in held:
         one.close()
-    told = foretold.verdict, foretold.certain, foretold.free, foretold.lost, foretold.bind_first_free
+    told = foretold.verdict, foretold.certain, foretold.free, foretold.lost, foretold.bind_first.free
     return *told, errno.errorcode.get(error, "ok")
 
 
