@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
+from tcpdoctor.diagnosis.killing import restarter_of, tell_restarter
 from tcpdoctor.diagnosis.stopping import (
     Case,
     Stop,
@@ -353,13 +354,16 @@ def _ssh_client(case: Case) -> Stop | None:
         return None
     if auto is None and case.unit and is_main_program(case):
         return None  # a tunnel that is a service of its own
+    again = restarter_of(case)
     pid = auto.pid if auto else case.holder.pid
+    pids = f"{again.pid} {pid}" if again is not None and again.pid != 1 and auto is None else f"{pid}"
+    note = "that ends the whole ssh connection with all its forwards" + (_SHARED_SSH if shared else "")
     return Stop(
         "forward",
         case.holder,
-        (f"kill {pid}",),
+        (f"kill {pids}",),
         role=f"forwards this port through ssh{f', kept by autossh (pid {pid})' if auto else ''}",
-        note="that ends the whole ssh connection with all its forwards" + (_SHARED_SSH if shared else ""),
+        note=note if again is None or auto else f"{note}; {tell_restarter(case, again)}",
     )
 
 

@@ -21,7 +21,7 @@ from tcpdoctor.kernel.standing import Kin
 def stop_process(case: Case) -> Stop:
     """End the process itself, because nothing better is known; say who may start it again."""
     pid, parent = case.holder.pid, case.standing.ancestors[0] if case.standing.ancestors else None
-    master, again = _master_of(case), _restarter(case)
+    master, again = _master_of(case), restarter_of(case)
     if master is not None:
         return Stop(
             "process",
@@ -134,7 +134,7 @@ def _is_its_worker(case: Case, parent: Kin) -> bool:
     return _SIGNALS.get(program_of(parent)) is not None and program_of(parent) == program_of(case.kin)
 
 
-def _restarter(case: Case) -> Kin | None:
+def restarter_of(case: Case) -> Kin | None:
     """The shell's loop, or the program for developers, that starts it again whenever it ends."""
     if case.standing.loop is not None:
         return case.standing.loop
@@ -154,10 +154,8 @@ def _restarts(kin: Kin) -> bool:
 def _who_starts_it(case: Case) -> str | None:
     """Say who begins it anew, or may."""
     parent = case.standing.ancestors[0] if case.standing.ancestors else None
-    if again := _restarter(case):
-        how = "runs it in a loop and starts" if again == case.standing.loop else "starts"
-        name = next(iter(sorted(names_of(again) & RESTARTERS)), again.name)
-        return f"pid {again.pid} {name} {how} it again, and has to end first"
+    if again := restarter_of(case):
+        return tell_restarter(case, again)
     if runner := next((kin for kin in case.standing.ancestors[:_NEAR] if names_of(kin) & _TOGETHER), None):
         return f"pid {runner.pid} {runner.name} began it with others, and ends all of them when one ends"
     if (loop := _subshell_above(case)) is not None:
@@ -171,6 +169,13 @@ def _who_starts_it(case: Case) -> str | None:
         return None
     who = f"pid {parent.pid} {parent.name}"
     return f"{who} started it, and may start it again: then kill {parent.pid} {case.holder.pid}"
+
+
+def tell_restarter(case: Case, again: Kin) -> str:
+    """Say who starts it again whenever it ends, without a full stop."""
+    how = "runs it in a loop and starts" if again == case.standing.loop else "starts"
+    name = next(iter(sorted(names_of(again) & RESTARTERS)), again.name)
+    return f"pid {again.pid} {name} {how} it again, and has to end first"
 
 
 def _subshell_above(case: Case) -> Kin | None:

@@ -606,6 +606,13 @@ def test_the_end_of_a_shared_connection_of_ssh_ends_the_sessions_in_it():
     assert stop_of(kin(20, "ssh -o ControlMaster=no -L 8080:db:80 bastion")).note == alone
 
 
+def test_a_tunnel_that_a_loop_begins_again_ends_after_the_loop():
+    tunnel = kin(20, "ssh -NL 8080:db:80 bastion", parent=10)
+    found = stop_of(tunnel, "/", SHELL, loop=SHELL)
+    assert found.commands == ("kill 10 20",)
+    assert found.note.endswith("pid 10 loop.sh runs it in a loop and starts it again, and has to end first")
+
+
 def test_an_inetd_is_told_with_the_file_that_it_was_given():
     stop = stop_of(kin(20, "/usr/sbin/inetd -i /srv/inetd.conf"))
     assert stop.commands == ("kill -HUP 20",)
