@@ -199,6 +199,11 @@ def _live(answer: BindAnswer) -> Advice:
         do.append(f"{whose} has these connections: let it finish, or {_end(answer, stop)}")
     if stop is not None:
         waiting = "Waiting: what a process holds has no end, and tcp_fin_timeout does not touch it."
+    if _may_listen(answer) and is_ephemeral(answer.target.port, answer.evidence.sysctls) is True:
+        do.append(
+            "Where it is a client, which was given the port because that is in net.ipv4.ip_local_port_range: "
+            f"add {answer.target.port} to net.ipv4.ip_local_reserved_ports for the next start."
+        )
     if answer.free_in is not None:
         do.append(f"Wait {seconds(answer.free_in)} or a little more: the kernel gives up then.")
     no_bug = "Calling it a kernel bug because nothing listens: any socket on the port blocks bind()."

@@ -81,7 +81,8 @@ def read_lsof(lines: Sequence[str], command: Command | None = None) -> Pasted:  
         )
         key = (match[7], match[9], match[10] or "", int(match[6]))
         kept = found.setdefault(key, (row, []))
-        kept[1].append(holder)
+        if holder not in kept[1]:  # with -K it has a line for each thread
+            kept[1].append(holder)
     sockets = tuple(row._replace(owner=Held(tuple(holders))) for row, holders in found.values())
     notes = not_understood(leftover)
     if any(map(_NAMED.search, leftover)):

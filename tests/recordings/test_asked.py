@@ -251,6 +251,23 @@ CLOSE-WAIT 1 0 10.0.0.5:8080 10.0.0.9:40116 users:(("app",pid=812,fd=9))
     assert "An old process" not in told
 
 
+def test_a_connection_whose_side_is_not_told_may_be_a_clients_that_was_given_the_port(tmp_path):
+    connection = "31753 0t0 TCP 10.0.0.5:10254->10.0.0.9:2379 (ESTABLISHED)"
+    listing = "".join(f"kube-apis 4849 {tid} root 68u IPv4 {connection}\n" for tid in (4860, 4861))
+    settings = "# cat /proc/sys/net/ipv4/ip_local_port_range\n1024\t65535\n"
+    (tmp_path / "with.txt").write_text(listing + settings, encoding="utf-8")
+    (tmp_path / "without.txt").write_text(listing, encoding="utf-8")
+    answers = [
+        " ".join(tcpdoctor("explain", "--port", "10254", "--from", str(tmp_path / name)).stdout.split())
+        for name in ("with.txt", "without.txt")
+    ]
+    may_be = "add 10254 to net.ipv4.ip_local_reserved_ports for the next start"
+    assert [may_be in told for told in answers] == [True, False]
+    for told in answers:
+        assert "(4849)" in told
+        assert "shares the socket" not in told, "a line for each thread is one process"
+
+
 def test_a_process_of_which_most_rules_know_nothing_is_not_called_well(tmp_path):
     listing = """\
 $ ss -tanp
