@@ -211,7 +211,7 @@ def is_computed_here(name: str, value: Reading[SysctlValue]) -> bool | None:
     """Whether a value is what the kernel computes from the memory of this machine."""
     if isinstance(value, Missing):
         return None
-    return is_computed_default(name, value, pages_of_memory(), bytes_of_page())
+    return is_computed_default(name, value, read_sysctls(NEEDED), pages_of_memory(), bytes_of_page())
 
 
 def _value(name: str, path: str) -> Reading[SysctlValue]:

@@ -152,7 +152,9 @@ def is_same(written: str, running: str) -> bool:
 
 EHASH = "net.ipv4.tcp_ehash_entries"
 BUCKETS = "net.netfilter.nf_conntrack_buckets"
-NEEDED = (EHASH, BUCKETS)
+_MARK_OF_6_18 = "net.ipv4.tcp_ecn_option"
+"""It came with the same kernel as the larger limits of net.core, and later than the larger tcp_rmem."""
+NEEDED = (EHASH, BUCKETS, _MARK_OF_6_18)
 
 
 def computed_defaults(sysctls: Mapping[str, Reading[SysctlValue]]) -> Mapping[str, tuple[str, ...]]:
@@ -171,10 +173,22 @@ def computed_defaults(sysctls: Mapping[str, Reading[SysctlValue]]) -> Mapping[st
     buckets = sysctls.get(BUCKETS)
     if isinstance(buckets, int):
         found["net.netfilter.nf_conntrack_max"] = (str(buckets), str(4 * buckets))
+    if _is_since_6_18(sysctls):
+        found["net.core.rmem_max"] = found["net.core.wmem_max"] = (str(_LIMIT),)
     return found
 
 
-def is_computed_default(name: str, value: SysctlValue, memory: Reading[int], page_size: int) -> bool | None:
+def _is_since_6_18(sysctls: Mapping[str, Reading[SysctlValue]]) -> bool:
+    return not isinstance(sysctls.get(_MARK_OF_6_18, Missing("not there")), Missing)
+
+
+def is_computed_default(
+    name: str,
+    value: SysctlValue,
+    sysctls: Mapping[str, Reading[SysctlValue]],
+    memory: Reading[int],
+    page_size: int,
+) -> bool | None:
     """Whether a value is what the kernel computes from memory at boot; None where that cannot be told.
 
     The kernel counts what was free then, which is less than the memory there is: its shape is exact, and its
@@ -183,6 +197,7 @@ def is_computed_default(name: str, value: SysctlValue, memory: Reading[int], pag
     Args:
         name: Of the sysctl, dotted.
         value: As it was read.
+        sysctls: Values of `NEEDED`.
         memory: Pages of the machine.
         page_size: Bytes of one.
 
@@ -194,7 +209,9 @@ def is_computed_default(name: str, value: SysctlValue, memory: Reading[int], pag
     if name in _SHARES:
         return _is_three_four_six(value, memory // _SHARES[name])
     if name in _BUFFERS:
-        return _is_grown_buffer(value, *_BUFFERS[name], memory * page_size // 128, page_size)
+        first, least, most = _BUFFERS[name]
+        most = most[-1:] if _is_since_6_18(sysctls) else most
+        return _is_grown_buffer(value, first, least, most, memory * page_size // 128, page_size)
     if name == "fs.file-max" and isinstance(value, int):
         return _is_about(value, memory * page_size // 10240)
     return None
@@ -252,9 +269,9 @@ def least_default(
     if name in _FIXED:
         return _FIXED[name]
     size = memory if isinstance(memory, Missing) else memory * page_size
-    recent = not isinstance(sysctls.get(_MARK_OF_6_18, Missing("not there")), Missing)
+    recent = _is_since_6_18(sysctls)
     if name in ("net.core.rmem_max", "net.core.wmem_max"):
-        return 4 << 20 if recent else _OLD_LIMIT
+        return _LIMIT if recent else _OLD_LIMIT
     if name in _TABLES:
         return _half_of_the_table(sysctls, size)
     if name == "net.ipv4.tcp_rmem":
@@ -290,8 +307,7 @@ _FIXED: Mapping[str, int] = {
     "net.ipv4.neigh.default.gc_thresh3": 1024,
     "fs.nr_open": 1 << 20,
 }
-_MARK_OF_6_18 = "net.ipv4.tcp_tw_reuse_delay"
-"""It came with the same kernel as the larger limits of net.core."""
+_LIMIT = 4 << 20
 _OLD_LIMIT = 163840
 """Before 6.18, the least of what the size of a small packet gives (212992 on most machines)."""
 _TABLES = frozenset({"net.ipv4.tcp_max_orphans", "net.ipv4.tcp_max_tw_buckets"})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tcpdoctor.facts.sysctl_value import fewest_sockets, is_computed_default, least_default
+from tcpdoctor.facts.sysctl_value import computed_defaults, fewest_sockets, is_computed_default, least_default
 from tcpdoctor.kernel.reading import Missing
 
 GIB = 1 << 30
@@ -16,6 +16,8 @@ def test_the_least_default_of_a_machine_follows_from_its_memory(memory, sockets)
     assert fewest_sockets(memory) == sockets
 
 
+OF_6_14 = {"net.ipv4.tcp_tw_reuse_delay": 1000}
+OF_6_18 = {**OF_6_14, "net.ipv4.tcp_ecn_option": 2}
 PAGES = 6_171_021  # 24 GiB, of which the kernel counted 6,141,872 at boot
 
 
@@ -40,14 +42,25 @@ PAGES = 6_171_021  # 24 GiB, of which the kernel counted 6,141,872 at boot
     ],
 )
 def test_what_the_kernel_computes_from_memory_is_known_again(name, value, expected):
-    assert is_computed_default(name, value, PAGES, 4096) is expected
-    assert is_computed_default(name, value, Missing("not known"), 4096) is None
+    assert is_computed_default(name, value, {}, PAGES, 4096) is expected
+    assert is_computed_default(name, value, {}, Missing("not known"), 4096) is None
+
+
+def test_since_6_18_a_smaller_one_of_before_is_no_default():
+    old, new = (4096, 131072, 6 << 20), (4096, 131072, 32 << 20)
+    assert [is_computed_default("net.ipv4.tcp_rmem", each, OF_6_18, PAGES, 4096) for each in (old, new)] == [
+        False,
+        True,
+    ]
+    assert is_computed_default("net.ipv4.tcp_rmem", old, OF_6_14, PAGES, 4096) is True
+    assert computed_defaults(OF_6_18)["net.core.rmem_max"] == ("4194304",)
+    assert "net.core.rmem_max" not in computed_defaults(OF_6_14)
 
 
 def test_on_a_small_machine_buffers_end_with_its_memory():
-    assert is_computed_default("net.ipv4.tcp_rmem", (4096, 131072, 3932160), 126_976, 4096) is True
-    assert is_computed_default("net.ipv4.tcp_rmem", (4096, 131072, 6291456), 126_976, 4096) is False
-    assert is_computed_default("net.ipv4.tcp_wmem", (4096, 16384, 65536), 1024, 4096) is True
+    assert is_computed_default("net.ipv4.tcp_rmem", (4096, 131072, 3932160), {}, 126_976, 4096) is True
+    assert is_computed_default("net.ipv4.tcp_rmem", (4096, 131072, 6291456), {}, 126_976, 4096) is False
+    assert is_computed_default("net.ipv4.tcp_wmem", (4096, 16384, 65536), {}, 1024, 4096) is True
 
 
 @pytest.mark.parametrize(
@@ -55,9 +68,11 @@ def test_on_a_small_machine_buffers_end_with_its_memory():
     [
         ("net.core.somaxconn", {}, 4096),
         ("net.core.rmem_max", {}, 163840),
-        ("net.core.rmem_max", {"net.ipv4.tcp_tw_reuse_delay": 1000}, 4194304),
+        ("net.core.rmem_max", OF_6_14, 163840),
+        ("net.core.rmem_max", OF_6_18, 4194304),
         ("net.ipv4.tcp_rmem", {}, (4096, 131072, 6291456)),
-        ("net.ipv4.tcp_rmem", {"net.ipv4.tcp_tw_reuse_delay": 1000}, (4096, 131072, 33554432)),
+        ("net.ipv4.tcp_rmem", OF_6_14, (4096, 131072, 6291456)),
+        ("net.ipv4.tcp_rmem", OF_6_18, (4096, 131072, 33554432)),
         ("net.ipv4.tcp_max_orphans", {"net.ipv4.tcp_ehash_entries": -262144}, 131072),
         ("net.ipv4.tcp_mem", {}, (144633, 192844, 289266)),
         ("fs.file-max", {}, 1234204),
