@@ -5,9 +5,10 @@ read. systemd has them do what some settings of a unit say. Asking takes CAP_NET
 that nobody looked, and where the files of a unit have such a setting, that there is one.
 """
 
+import functools
 import os
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from tcpdoctor.kernel.cgroups import find_cgroup2, find_cgroup_paths, place_of, walk_cgroups
@@ -47,7 +48,7 @@ _UNIT_FOLDERS = (
 )
 _CILIUM = "cilium_host"
 _MOST_GROUPS = 2_000
-"""Control groups that are asked, a hundredth of a millisecond each."""
+"""Control groups that are asked, a sixteenth of a millisecond each."""
 
 
 @replayed
@@ -180,9 +181,16 @@ def _attached(path: str, hooks: Mapping[str, int], flags: int) -> tuple[str, ...
 
 def _count(number: int, whose: int, hook: int, flags: int) -> int:
     """How many programs are attached; 0 too where this kernel knows no such hook, or does not tell."""
+    asked = bytearray(_QUERY.pack(whose, hook, flags, 0, 0, 0))
+    return int(_QUERY.unpack(asked)[5]) if _ask_kernel()(number, asked) == 0 else 0
+
+
+@functools.cache
+def _ask_kernel() -> Callable[[int, bytearray], int]:
+    """Return what asks by bpf(2) with one union of attributes, which the answer is written into."""
     import ctypes  # 4 ms, and it is asked for where rules are
 
-    asked = ctypes.create_string_buffer(_QUERY.pack(whose, hook, flags, 0, 0, 0), _QUERY.size)
-    if ctypes.CDLL(None).syscall(number, _PROG_QUERY, asked, _QUERY.size) != 0:
-        return 0
-    return int(_QUERY.unpack(asked.raw)[5])
+    library, attributes = ctypes.CDLL(None), ctypes.c_char * _QUERY.size
+    return lambda number, asked: int(
+        library.syscall(number, _PROG_QUERY, attributes.from_buffer(asked), _QUERY.size)
+    )
