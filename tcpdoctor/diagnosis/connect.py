@@ -319,7 +319,7 @@ def _arrive(journey: Journey, scene: Scene, doubts: tuple[str, ...]) -> _Judgeme
         return "listener", "ETIMEDOUT", (*doubts, _NO_RESET)
     if not listeners:
         return "listener", "ECONNREFUSED", (*doubts, *_may_not_be_refused(journey, scene))
-    doubts = (*_perhaps_full(listeners), *doubts)
+    doubts = (*_perhaps_ipv6_only(journey, listeners), *_perhaps_full(listeners), *doubts)
     full = [row for row in listeners if row.accept_queue > _room(row)]
     if len(full) == len(listeners):
         return "listener", "ETIMEDOUT", (*doubts, _WHY_FULL_DOUBTFUL)
@@ -387,6 +387,12 @@ def _filtered(scene: Scene) -> Iterator[str]:
         )
     elif scene.filters.not_looked and scene.listeners is not None:
         yield f"whether a rule of nft stops it was not looked: {scene.filters.not_looked}"
+
+
+def _perhaps_ipv6_only(journey: Journey, listeners: Iterable[Listener]) -> Iterator[str]:
+    hidden = [row for row in listeners if row.local.address == "::" and row.v6only is None]
+    if journey.family == 4 and hidden == [*listeners]:
+        yield f"whether the listener on {hidden[0].local} lets IPv4 in (IPV6_V6ONLY) is not told"
 
 
 def _perhaps_full(listeners: Iterable[Listener]) -> Iterator[str]:

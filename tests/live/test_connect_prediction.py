@@ -17,6 +17,7 @@ from tcpdoctor.diagnosis.connect import ConnectPrediction, predict_connect
 from tcpdoctor.kernel.connect_evidence import read_port_use
 from tcpdoctor.kernel.ipsec import sign_of_ipsec
 from tcpdoctor.kernel.listing import Way, lists_bound_sockets
+from tcpdoctor.kernel.sockets import read_listeners
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.namespace import write_sysctl
 from tcpdoctor.lab.pairs import wait_until
@@ -661,6 +662,27 @@ def over_where_no_listing_has_them(stack, named):
 def test_a_connection_that_is_over_has_its_port_or_not_where_no_listing_tells(in_namespace, named, kernel):
     found = in_namespace(run, over_where_no_listing_has_them, named)
     assert found == ("ok", False, ("EADDRINUSE", 0, False), kernel)
+
+
+def before_a_listener_of_ipv6(stack, way):
+    server = stack.enter_context(socket.socket(socket.AF_INET6))
+    server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    server.bind(("::", 7001))
+    server.listen()
+    journey, scene, _ = predict_from_here(f"{HOME}:7001", Client())
+    seen = read_listeners(local_port=7001, ways=(way,))
+    told = predict_connect(journey, scene._replace(listeners=tuple(row for row in seen if not row.v6only)))
+    with socket.socket() as client:
+        return told.verdict, told.certain, errno.errorcode[client.connect_ex((HOME, 7001))]
+
+
+@pytest.mark.parametrize(("way", "verdict"), [(Way.PROC, "ok"), (Way.BY_FAMILY, "ECONNREFUSED")])
+def test_a_listener_of_which_no_listing_tells_whether_it_takes_ipv4_leaves_a_doubt(
+    in_namespace, way, verdict
+):
+    refused = "ECONNREFUSED"
+    found = in_namespace(run, before_a_listener_of_ipv6, way)
+    assert found == (verdict, verdict == refused, refused)
 
 
 def bound_and_hidden(stack):
