@@ -160,7 +160,7 @@ def _who_starts_it(case: Case) -> str | None:
         return f"pid {runner.pid} {runner.name} began it with others, and ends all of them when one ends"
     if (loop := _subshell_above(case)) is not None:
         both = f"kill {loop.pid} {case.kin.pid}"
-        return f"where it comes back, a loop of pid {loop.pid} {loop.name} began it: {both}"
+        return f"where it comes back, a loop of pid {loop.pid} {loop.name} began it: `{both}`"
     if parent is not None and names_of(parent) & PLAIN_SHELLS and parent.arguments[1:2] == ("-c",):
         parent = next(iter(case.standing.ancestors[1:]), None)  # what was given a line to run, runs it again
     if parent is None or parent.pid == 1 or is_wrapper(parent):
@@ -168,7 +168,7 @@ def _who_starts_it(case: Case) -> str | None:
     if names_of(parent) & (NEVER_AGAIN | {"systemd"}):
         return None
     who = f"pid {parent.pid} {parent.name}"
-    return f"{who} started it, and may start it again: then kill {parent.pid} {case.holder.pid}"
+    return f"{who} started it, and may start it again: then `kill {parent.pid} {case.holder.pid}`"
 
 
 def tell_restarter(case: Case, again: Kin) -> str:

@@ -22,7 +22,14 @@ from tcpdoctor.facts.subject import Scope
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Census, Held, Samples
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.report.check_text import closing, opening, rules_checked, style_there, verdicts_counted
+from tcpdoctor.report.check_text import (
+    at_once_words,
+    closing,
+    opening,
+    rules_checked,
+    style_there,
+    verdicts_counted,
+)
 from tcpdoctor.report.finding_page import (
     Alike,
     grouped,
@@ -159,7 +166,7 @@ def _plan(check: Check) -> str:
     style = style_there(check, PLAIN)
     lines = [block for change in check.plan for block in change_lines(change, lasts=not change.overridden)]
     blocks = [block for change in check.plan for block in change_blocks(change, style)]
-    said = f"{plural(len(check.plan), 'setting')} at once, undone by itself: {style.asks('tcpdoctor fix')}"
+    said = at_once_words(len(check.plan), style)
     return (
         f'<details class="finding" id="plan"><summary>{text(said)}</summary>{page_html(lines)}'
         f"<details><summary>How each was computed, what set it, how to verify and to undo it</summary>"

@@ -16,6 +16,7 @@ from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.report.check_text import (
+    at_once_words,
     blindness,
     check_text,
     finding_texts,
@@ -228,9 +229,8 @@ def _ending(check: Check, findings: Sequence[Finding], style: Style, *, told: bo
 
 
 def at_once_line(settings: int, style: Style) -> str:
-    """Say that settings can be changed together, undone by themselves, and by what."""
-    said = f" {plural(settings, 'setting')} at once, undone by itself: {style.asks('tcpdoctor fix')}"
-    return style.wrap(said.strip(), "  ", " ")
+    """Say what changes settings together, as `at_once_words`."""
+    return style.wrap(at_once_words(settings, style), "  ", " ")
 
 
 def _unanswered(diagnosis: Diagnosis, style: Style, indent: str = "") -> list[str]:

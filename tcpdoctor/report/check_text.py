@@ -227,6 +227,14 @@ def too_early_lines(check: Check, style: Style, indent: str) -> list[str]:
     return [style.wrap(early_words(one), f"{indent}  ", indent) for one in check.early]
 
 
+def at_once_words(settings: int, style: Style) -> str:
+    """Say what changes settings together, and that it takes them back unless somebody confirms."""
+    how = "1 setting, undone unless you keep it"
+    if settings != 1:
+        how = f"{settings} settings at once, undone unless you keep them"
+    return f"{how}: {style.asks('tcpdoctor fix')}"
+
+
 def _but_unanswered(diagnosis: Diagnosis, joined: str) -> str:
     open_questions = len({rule.rule for rule in diagnosis.unchecked if rule.applies})
     return f"{joined}{plural(open_questions, 'rule')} could not be answered" if open_questions else ""

@@ -7,7 +7,7 @@ from tcpdoctor.facts.value import BYTE, SECOND, show
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.kernel.text import name_a_few
-from tcpdoctor.report.host import plural, who_of
+from tcpdoctor.report.host import finding_words, plural, who_of
 from tcpdoctor.report.page import (
     Block,
     Command,
@@ -18,6 +18,7 @@ from tcpdoctor.report.page import (
     Prose,
     Section,
     Verdict,
+    labelled,
     listed,
 )
 from tcpdoctor.report.style import Style
@@ -72,15 +73,14 @@ def _is_unanswered(answer: ConnectAnswer) -> bool:
 
 def _short(answer: ConnectAnswer, style: Style) -> list[Block]:
     """The most useful of each kind, a label before it."""
-    rows = [("now", line) for line in _there(answer)]
+    rows = labelled("now", _there(answer))
     rows += [("do", answer.advice[0])] if answer.advice else []
     rows += [("not", answer.does_not_help[0])] if answer.does_not_help else []
     rows += [("who", ", ".join(_holders(answer)[:_SHOWN_OTHERS]))] if _holders(answer) else []
     rows += [("but", doubt) for doubt in answer.doubts[:1]]
     rows += [("rules", f"not looked: {answer.not_looked}")] if answer.not_looked else []
     found: list[Block] = [
-        told_briefly(one.severity, f"{one.subject['label']}: {one.headline or one.title}", one.rule, style)
-        for one in answer.findings
+        told_briefly(one.severity, finding_words(one), one.rule, style) for one in answer.findings
     ]
     more = [f"{plural(len(answer.advice) - 1, 'more way')} out"] if len(answer.advice) > 1 else []
     last = ("more", f"--long: {', '.join(['ports, route, ways to bind', *more])}")

@@ -1,11 +1,15 @@
 """The parts that every report shares: which host, when, and its sockets per state."""
 
 import time
+from typing import TYPE_CHECKING
 
 from tcpdoctor.answers.states import StateReadings
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.recordings.source import UNNAMED, Source
 from tcpdoctor.report.style import Style
+
+if TYPE_CHECKING:  # `states` has no findings
+    from tcpdoctor.answers.finding import ToldFinding
 
 
 def host_words(name: str, style: Style) -> str:
@@ -70,6 +74,18 @@ def source_words(source: Source) -> str:
     what = f"from {_KINDS[source.kind]}{forms}: {' and '.join(source.files)}"
     undated = "" if source.dated else "; when it was taken is not told, the time is that of the file"
     return "; ".join([what + undated, *source.notes])
+
+
+def finding_words(finding: "ToldFinding", port: int | None = None) -> str:
+    """Say whom a finding is about, and what it is; nobody where that is the host, or the port asked about.
+
+    Nor where the headline has the listener's port.
+    """
+    said, ports = finding.headline or finding.title, finding.subject.get("ports")
+    numbers = ports if isinstance(ports, tuple) else ()
+    named = any(f"{before}{number}" in said for number in numbers for before in (":", "port "))
+    told = finding.scope == "listener" and (numbers == (port,) or named)
+    return said if told or finding.scope == "host" else f"{finding.subject['label']}: {said}"
 
 
 def known_numbers(*named: tuple[str, Reading[int]]) -> list[str]:

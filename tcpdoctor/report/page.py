@@ -144,6 +144,8 @@ class Table(NamedTuple):
     """Whether it is as wide as it is, whatever the terminal: its columns were asked for by name."""
     otherwise: tuple[Block, ...] = ()
     """What tells the same where it does not fit the terminal."""
+    above: str = ""
+    """What is said above the header of a terminal's table."""
 
 
 class Bar(NamedTuple):
@@ -353,7 +355,8 @@ def _table(block: Table, style: Style, margin: str) -> list[str]:
         style = style._replace(columns=AS_WIDE_AS_IT_IS)
     elif block.otherwise and table_width(block.columns, block.rows) > style.room - len(margin):
         return [page_text(block.otherwise, style, margin)]
-    return table(block.columns, block.rows, style, margin)
+    above = [style.wrap(block.above, margin)] if block.above else []
+    return [*above, *table(block.columns, block.rows, style, margin)]
 
 
 def _bars(block: Bars, style: Style, margin: str) -> list[str]:

@@ -2,13 +2,13 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from tcpdoctor.answers.blocker import Blocker, OtherEnd, SocketHolder
 from tcpdoctor.answers.finding import ToldFinding
 from tcpdoctor.answers.port import Bind, ListenerHere, PortAnswer, ToldAttempt, blockers_in_words
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.report.host import known_numbers
+from tcpdoctor.report.host import finding_words, known_numbers
 from tcpdoctor.report.page import (
     Block,
     Entries,
@@ -22,6 +22,7 @@ from tcpdoctor.report.page import (
     Section,
     Table,
     Verdict,
+    labelled,
     listed,
     typed,
 )
@@ -58,20 +59,20 @@ def _short(answer: PortAnswer, style: Style) -> list[Block]:
     if busy is not None:
         on = f"on {busy.address}: " if answer.verdict == "partly" else ""
         rows += [(key, on + text) for key, text in _now(busy, style)]
-    rows += _labelled("do", answer.advice[:2])
+    rows += labelled("do", answer.advice[:2])
     rows += [("not", text) for text in answer.wrong_advice[:1]]
-    rows += [] if busy is None else _labelled("who", _who(busy, answer))
-    rows += _labelled("udp", _udp(answer))
+    rows += [] if busy is None else labelled("who", _who(busy, answer))
+    rows += labelled("udp", _udp(answer))
     found = answer.findings[:SHOWN_FINDINGS]
-    rows += _labelled("check", [line for one in found for line in _finding_lines(one, style)])
-    rows += _labelled("fix", [typed([one], style) for one in _by_settings(answer, style)])
+    rows += labelled("check", [line for one in found for line in _finding_lines(one, answer.port, style)])
+    rows += labelled("fix", [typed([one], style) for one in _by_settings(answer, style)])
     if answer.verdict == "free":
         if isinstance(answer.redirects, Missing):
             rows.append(("rules", f"of nft and iptables: {answer.redirects.reason}"))
-        rows += _labelled("units", _programs(answer)[:_UNITS])
+        rows += labelled("units", _programs(answer)[:_UNITS])
         rows.append(("else", _ELSE))
     if answer.trace is not None:
-        rows += _labelled("trace", trace_sentences(answer.trace)[:_TRACED])
+        rows += labelled("trace", trace_sentences(answer.trace)[:_TRACED])
     rows.append(("more", "--long: all four combinations of options, every socket"))
     return [_verdict(answer), Inset((Fields(tuple(rows), _LABEL),))]
 
@@ -87,16 +88,10 @@ _TRACED = 6
 """Sentences of a trace in the short form."""
 
 
-def _labelled(label: str, texts: Iterable[Said]) -> list[Row]:
-    """Texts with a label before the first of them."""
-    return [("" if number else label, text) for number, text in enumerate(texts)]
-
-
-def _finding_lines(finding: ToldFinding, style: Style) -> list[Said]:
+def _finding_lines(finding: ToldFinding, port: int, style: Style) -> list[Said]:
     """What is found with its numbers, and the command that tells the whole of it."""
-    said = finding.headline or finding.title
     whole = typed([style.asks(f"tcpdoctor check {finding.rule}")], style)
-    return [f"{finding.severity.upper()} {finding.subject['label']}: {said}", whole]
+    return [f"{finding.severity.upper()} {finding_words(finding, port)}", whole]
 
 
 _ELSE = (

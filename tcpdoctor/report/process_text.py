@@ -23,8 +23,20 @@ from tcpdoctor.report.connect_text import (
     unanswered_words,
 )
 from tcpdoctor.report.finding_page import early_words
-from tcpdoctor.report.host import plural, who_of
-from tcpdoctor.report.page import Block, Entries, Fields, Inset, Item, Prose, Section, Title, Verdict
+from tcpdoctor.report.host import finding_words, plural, who_of
+from tcpdoctor.report.page import (
+    Block,
+    Entries,
+    Fields,
+    Inset,
+    Item,
+    Prose,
+    Row,
+    Section,
+    Title,
+    Verdict,
+    labelled,
+)
 from tcpdoctor.report.sockets_text import age_words, option_words, queue_words
 from tcpdoctor.report.style import Style
 
@@ -143,7 +155,7 @@ def _descriptors(answer: ProcessAnswer) -> str:
 
 
 def _short(answer: ProcessAnswer, style: Style) -> list[Block]:
-    rows = [("unit", _unit(answer))] if _unit(answer) else []
+    rows: list[Row] = [("unit", _unit(answer))] if _unit(answer) else []
     rows += [("thread", f"{answer.process.thread} is one of its threads.")] if answer.process.thread else []
     rows += [("netns", _elsewhere(answer))] if _is_elsewhere(answer) else []
     rows += [("halt", words) for words in _halt_words(answer)]
@@ -156,12 +168,12 @@ def _short(answer: ProcessAnswer, style: Style) -> list[Block]:
     ]
 
 
-def _short_holdings(answer: ProcessAnswer) -> list[tuple[str, str]]:
+def _short_holdings(answer: ProcessAnswer) -> list[Row]:
     states, listeners, peers = _seen(answer.states, {}), _listening(answer), _seen(answer.peers, ())
-    rows = [("now", _state_words(state, group)) for state, group in states.items() if state != "listen"]
-    rows += [("on", _listener_words(row)) for row in listeners[:_SHOWN_SHORTLY]]
-    if len(listeners) > _SHOWN_SHORTLY:
-        rows.append(("on", f"and {len(listeners) - _SHOWN_SHORTLY} more listeners"))
+    rows = labelled("now", [_state_words(key, group) for key, group in states.items() if key != "listen"])
+    shown = [_listener_words(row) for row in listeners[:_SHOWN_SHORTLY]]
+    more = len(listeners) - len(shown)
+    rows += labelled("on", [*shown, f"and {more} more listeners"] if more else shown)
     if peers:
         named = [_peer_words(peer) for peer in peers[:_SHOWN_SHORTLY]]
         rows.append(("with", name_a_few(named, _SHOWN_SHORTLY, len(peers))))
@@ -336,7 +348,7 @@ def _findings_briefly(answer: ProcessAnswer, style: Style) -> list[Block]:
     for finding in _seen(answer.findings, ()):
         headline = finding.headline or finding.title
         mine = finding.scope == "process" and finding.subject.get("pid") == answer.process.pid
-        short = headline if mine else f"{finding.subject['label']}: {headline}"
+        short = headline if mine else finding_words(finding)
         found.append(told_briefly(finding.severity, short, finding.rule, style))
     return [Inset(tuple(found))] if found else []
 

@@ -77,8 +77,9 @@ def _table(rows: tuple[tuple[str, ...], ...], lines: tuple[Block, ...]) -> Table
     states = {row[0] for row in rows}
     if len(states) > 1:
         return Table(_HEADER, rows, otherwise=lines)
-    narrower = Table(_HEADER[1:], tuple(row[1:] for row in rows), otherwise=lines)
-    return Table(_HEADER, rows, otherwise=(Prose(f"All in {states.pop()}:"), narrower))
+    above = f"All in {states.pop()}:"
+    narrower = Table(_HEADER[1:], tuple(row[1:] for row in rows), otherwise=lines, above=above)
+    return Table(_HEADER, rows, otherwise=(narrower,))
 
 
 _HEADER = (

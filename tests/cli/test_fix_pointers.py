@@ -1,6 +1,7 @@
 """`check` and `explain --port` point to `fix`; `check` tells machines the plan."""
 
 import json
+import re
 import socket
 
 from tcpdoctor.lab.namespace import write_sysctl
@@ -32,7 +33,7 @@ def sick():
 
 def test_check_and_explain_point_to_the_plan(in_namespace):
     text, document, page, plan, port, long = in_namespace(sick)
-    assert " 3 settings at once, undone by itself: tcpdoctor fix\n" in text
+    assert " 3 settings at once, undone unless you keep them: tcpdoctor fix\n" in text
     assert document["plan"] == plan["changes"]
     assert [change["key"] for change in plan["changes"]] == [
         "net.ipv4.ip_local_reserved_ports",
@@ -43,6 +44,7 @@ def test_check_and_explain_point_to_the_plan(in_namespace):
     folded = "<summary>How each was computed"
     assert "(sack-off)" in page[page.index('id="plan"') : page.index(folded)]
     assert "<dt>computed</dt>" in page[page.index(folded) :]
+    assert re.search(r"^ check INFO port (\d+) may be taken while it restarts$", port, re.MULTILINE), port
     assert "tcpdoctor fix listener-port-in-ephemeral-range" in port
     assert "By a setting that undoes itself: tcpdoctor fix listener-port-in-ephemeral-range" in " ".join(
         long.split()

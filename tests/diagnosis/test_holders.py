@@ -716,7 +716,7 @@ def test_the_advice_says_since_when_it_runs_as_what_and_what_ends():
     assert tell_stop(found, 137) == (
         "end pid 20 app (`kill 20`); it runs since 2023-11-14 22:13 UTC, as /opt/app --port 8080. "
         "That ends 137 connections. Pid 10 keeper started it, and may start it again: "
-        "then kill 10 20."
+        "then `kill 10 20`."
     )
 
 
@@ -853,9 +853,9 @@ def test_a_loop_of_a_shell_ends_before_what_it_starts_again():
             "pid 10 monitor starts it again",
         ),
         ("node --watch srv.js", "kill 10 20", "starts it again"),
-        ("node srv.js", "kill 20", "may start it again: then kill 10 20"),
-        ("/opt/launcher", "kill 20", "may start it again: then kill 10 20"),
-        ("sh -c /opt/app", "kill 20", "pid 9 launcher started it, and may start it again: then kill 9 20"),
+        ("node srv.js", "kill 20", "may start it again: then `kill 10 20`"),
+        ("/opt/launcher", "kill 20", "may start it again: then `kill 10 20`"),
+        ("sh -c /opt/app", "kill 20", "pid 9 launcher started it, and may start it again: then `kill 9 20`"),
         ("python3 /usr/bin/honcho start", "kill 20", "began it with others, and ends all of them"),
         (("foreman: master",), "kill 20", "began it with others, and ends all of them"),
         ("tmux new-session", "kill 20", None),
@@ -884,7 +884,7 @@ def test_a_loop_that_somebody_typed_is_a_fork_of_the_shell():
     typed, shell = kin(12, "-bash", parent=10), kin(10, "-bash")
     found = stop_of(kin(20, "/opt/app", parent=12), "/", typed, shell)
     assert found.commands == ("kill 20",)
-    assert found.note == "where it comes back, a loop of pid 12 -bash began it: kill 12 20"
+    assert found.note == "where it comes back, a loop of pid 12 -bash began it: `kill 12 20`"
     assert stop_of(kin(20, "/opt/app", parent=10), "/", shell, kin(9, "sshd: app")).note is None
 
 

@@ -75,6 +75,16 @@ def test_what_a_paste_does_not_tell_is_not_in_the_heading(asked):
     assert not re.search("Linux unknown|network namespace 0|unknown: [0-9]|unknown: facts", text)
 
 
+def test_a_state_is_told_above_the_rows_or_in_each_and_not_twice():
+    told = {
+        state: tcpdoctor("sockets", "--state", state, "--from", CASE).stdout
+        for state in ("time-wait", "syn-sent")
+    }
+    assert "\nAll in TIME_WAIT:\nLOCAL " in told["time-wait"]
+    assert "\nSYN_SENT     127.0.0.1:" in told["syn-sent"]
+    assert "All in" not in told["syn-sent"]
+
+
 WATCHER = """
 import sys
 opened = []
