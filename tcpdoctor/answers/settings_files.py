@@ -213,10 +213,11 @@ def _known(page: SysctlPage, tick: float) -> Known:
     size = len(numbers) if numbers else 3 if page.name in _TRIPLES else 1 if page.limits else None
     since = page.since if page.since and page.since.replace(".", "").isdigit() else None
     known = Known(page.unit, bounds_of(page, tick), size, page.scope, page.removed, page.instead, since)
+    known = known._replace(harms=page.harms)
     if page.others is None:
         return known
     acts_as = f"{page.others}, {page.values[page.others]}"
-    return known._replace(largest=max(map(int, page.values)), acts_as=acts_as)
+    return known._replace(modes=frozenset(map(int, page.values)), acts_as=acts_as)
 
 
 def _look(files: tuple[SettingsFile, ...], applied: Applied, *, is_here: bool = True) -> Look:

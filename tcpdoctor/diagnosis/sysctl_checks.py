@@ -78,6 +78,7 @@ _KEYS = (
     _info("key-has-no-effect", "The kernel takes any value and does nothing with it", _IP),
     _warning("value-refused", "The kernel refuses the value", _PARSE, _IP),
     _info("value-acts-as-another", "A number stands for nothing, and acts as another", _IP),
+    _warning("value-harmful", "A value does what nobody can have meant", _IP),
     _warning("wrong-count", "A value has more numbers than its setting, or fewer", _PARSE),
     _warning("trailing-comment", "A comment behind a value is part of the value", _SYSCTL_D, _PARSE),
     _info("differs-from-running", "The running value is not what the files say", _SYSCTL_D),

@@ -365,6 +365,7 @@ def _value(look: Look, place: tuple[str, int], line: Line, held: Held | None) ->
     else:
         yield from _count(place, line, size_of(known, reading))
         yield from _no_such_mode(place, key, value, known)
+        yield from _harm(place, key, value, known)
 
 
 def _read_only(look: Look, place: tuple[str, int], line: Line) -> Fault:
@@ -405,9 +406,18 @@ def _count(place: tuple[str, int], line: Line, size: int | None) -> Iterator[Fau
 def _no_such_mode(place: tuple[str, int], key: str, value: str, known: Known) -> Iterator[Fault]:
     """A number that stands for nothing, and that the kernel takes for another."""
     numbers = read_numbers(value, 1).numbers
-    if known.largest is not None and numbers and numbers[0] > known.largest:
+    if known.modes and numbers and numbers[0] > 0 and numbers[0] not in known.modes:
         what = f"{key} = {numbers[0]} stands for nothing of its own: the kernel takes it as {known.acts_as}."
         yield fault("value-acts-as-another", place, what, "Write the number that is meant.", key=key)
+
+
+def _harm(place: tuple[str, int], key: str, value: str, known: Known) -> Iterator[Fault]:
+    """A value that the kernel takes as it stands, and that nobody can have meant."""
+    numbers = read_numbers(value, known.size or 1).numbers
+    for which, what in known.harms.items() if numbers else ():
+        if numbers[-1] < int(which[1:]) if which.startswith("<") else numbers[0] == int(which):
+            do = "Go back to the default: remove the line."
+            yield fault("value-harmful", place, f"{key} = {clean(value, _SHOWN)}: {what}", do, key=key)
 
 
 def _unseen(text: str) -> str:

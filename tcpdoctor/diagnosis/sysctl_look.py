@@ -33,10 +33,12 @@ class Known(NamedTuple):
     instead: str | None = None
     since: str | None = None
     """The kernel that brought it, ``6.15``; None where it was always there or that is not known."""
-    largest: int | None = None
-    """The largest number that stands for something, where the kernel takes more and is asked for one."""
+    modes: frozenset[int] = frozenset()
+    """Numbers that stand for something, where the kernel takes others and is asked for one; else empty."""
     acts_as: str | None = None
-    """What a larger one acts as: ``2, loose: back by any interface``."""
+    """What another positive one acts as: ``2, loose: back by any interface``."""
+    harms: Mapping[str, str] = {}
+    """As `knowledge.sysctl_pages` has it."""
 
 
 UNKNOWN = Known()
@@ -243,7 +245,7 @@ class Look(NamedTuple):
 
     def known_of(self, path: str) -> Known:
         """What is known of a setting."""
-        return self.known.get(re.sub("(?<=/conf/)[^/]+(?=/rp_filter$)", "all", path), UNKNOWN)
+        return self.known.get(re.sub("(?<=/conf/)[^/]+(?=/(?:rp_filter|arp_ignore)$)", "all", path), UNKNOWN)
 
 
 # Who set a running value: a line of a file of settings, TuneD's profile, the kernel's command line.

@@ -98,6 +98,7 @@ MACHINE_WIDE = frozenset(
         "net.ipv4.neigh.default.gc_thresh1",
         "net.ipv4.neigh.default.gc_thresh2",
         "net.ipv4.neigh.default.gc_thresh3",
+        "net.ipv6.neigh.default.gc_thresh3",
     }
 )
 """Settings of the machine that only the initial network namespace shows (net/ipv4/sysctl_net_ipv4.c

@@ -48,6 +48,8 @@ class SysctlPage(NamedTuple):
     """What single values stand for."""
     others: str | None = None
     """Which of these every larger number acts as, where that is not what its writer can have meant."""
+    harms: Mapping[str, str] = {}
+    """What a value does that nobody can have meant: ``8`` of that number, ``<1024`` of a smaller last one."""
     since: str | None = None
     """The kernel that brought it (``6.15``), or a sentence on changes of its values."""
     removed: str | None = None
@@ -110,7 +112,7 @@ def _other_name(asked: str) -> str:
     parts = [name for name in PARTS if name.endswith(whole) and part in PARTS[name]] if whole else []
     if parts:
         return parts[0]
-    return re.sub(r"conf\.[^.]+\.rp_filter$", "conf.all.rp_filter", plain)
+    return re.sub(r"conf\.[^.]+\.(rp_filter|arp_ignore)$", r"conf.all.\1", plain)
 
 
 def _option_called(asked: str) -> str | None:

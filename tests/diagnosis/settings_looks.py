@@ -55,6 +55,9 @@ RUNNING = {
     "tcp_rto_max_ms": "120000",
     "conf/all/rp_filter": "0",
     "conf/eth0/rp_filter": "0",
+    "conf/all/arp_ignore": "0",
+    "conf/default/arp_ignore": "0",
+    "conf/eth0/arp_ignore": "0",
 }
 HELD = {f"net/ipv4/{name}": Held(exists=True, writable=True, value=value) for name, value in RUNNING.items()}
 OTHERS = {
@@ -66,6 +69,7 @@ OTHERS = {
     "net/core/netdev_budget_usecs": "8000",
     "net/core/netdev_max_backlog": "1000",
     "net/ipv6/conf/all/disable_ipv6": "0",
+    "net/ipv6/neigh/default/gc_thresh3": "1024",
     "net/ipv6/conf/eth0/disable_ipv6": "0",
     "net/netfilter/nf_conntrack_max": "262144",
     "net/netfilter/nf_conntrack_buckets": "262144",
@@ -86,11 +90,19 @@ KNOWN = {path: Known("count", INT, len(held.value.split()) or None) for path, he
     "net/ipv4/tcp_allowed_congestion_control": Known("text"),
     "net/ipv4/tcp_tw_recycle": Known("switch", removed="4.12", instead="nothing"),
     "net/ipv4/tcp_tw_len": Known("second", removed="never there"),
-    "net/ipv4/conf/all/rp_filter": Known("switch", INT, 1, largest=2, acts_as="2, loose"),
-    "net/ipv4/tcp_syncookies": Known("switch", (0, 255), 1, largest=2, acts_as="1, when the queue is full"),
+    "net/ipv4/conf/all/rp_filter": Known("switch", INT, 1, modes=frozenset((0, 1, 2)), acts_as="2, loose"),
+    "net/ipv4/conf/all/arp_ignore": Known(
+        "switch", INT, 1, modes=frozenset((0, 1, 2, 3, 8)), acts_as="0, all", harms={"8": "none is answered."}
+    ),
+    "net/ipv6/neigh/default/gc_thresh3": Known("count", INT, 1, "initial", harms={"<1024": "packets go."}),
+    "net/ipv4/tcp_syncookies": Known(
+        "switch", (0, 255), 1, modes=frozenset((0, 1, 2)), acts_as="1, when the queue is full"
+    ),
+    "net/ipv4/tcp_keepalive_time": Known("second", (-(2**31), 2**31 - 1), 1, harms={"0": "it is not off."}),
     "net/ipv4/tcp_rto_future": Known("count", since="9.9"),
-    "net/ipv4/udp_mem": Known("page", scope="initial"),
+    "net/ipv4/udp_mem": Known("page", INT, 3, "initial", harms={"<4096": "they are pages."}),
 }
+UDP_MEM = {"net/ipv4/udp_mem": Held(exists=True, writable=True, value="288000 384000 576000")}
 ABSENT = Held(exists=False, writable=False, value=Missing("this kernel does not have it"))
 NAMES = ("net.ipv4.tcp_keepalive_time", "net.core.somaxconn")
 

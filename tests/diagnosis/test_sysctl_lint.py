@@ -10,7 +10,7 @@ from tcpdoctor.diagnosis.sysctl_look import Known, Listening
 from tcpdoctor.kernel.reading import Missing, Refused
 from tcpdoctor.kernel.sysctl import Held
 from tcpdoctor.kernel.sysctl_files import Dangling, Lines, Reader, SettingsFile, Skipped, read_lines
-from tests.diagnosis.settings_looks import HELD, KNOWN, NAMES, RULES, faults, found, look
+from tests.diagnosis.settings_looks import HELD, KNOWN, NAMES, RULES, UDP_MEM, faults, found, look
 
 LISTENING = (Listening(40_009, "0.0.0.0:40009"),)
 NO_TABLE = {"running": {}, "memory_pages": None}
@@ -170,6 +170,12 @@ ALL_CHECKS = {**CHECKS, **checks_of(RULES)}
         ("value-acts-as-another", "net.ipv4.conf.all.rp_filter = 3", {}),
         ("value-acts-as-another", "net.ipv4.conf.eth0.rp_filter = 7", {}),
         ("value-acts-as-another", "net.ipv4.tcp_syncookies = 3", {}),
+        ("value-acts-as-another", "net.ipv4.conf.all.arp_ignore = 4", {}),
+        ("value-acts-as-another", "net.ipv4.conf.eth0.arp_ignore = 9", {}),
+        ("value-harmful", "net.ipv4.conf.default.arp_ignore = 8", {}),
+        ("value-harmful", "net.ipv6.neigh.default.gc_thresh3 = 512", {}),
+        ("value-harmful", "net.ipv4.udp_mem = 512 1024 2048", {"held": HELD | UDP_MEM}),
+        ("value-harmful", "net.ipv4.tcp_keepalive_time = 0", {}),
         ("key-unknown", "net.ipv6.conf.all.tcp_rmem = 1 2 3", {"running": {"net.ipv6.bindv6only": 0}}),
         ("key-of-initial-namespace", "net.ipv4.neigh.default.gc_stale_time = 4096", {"is_initial": False}),
         ("key-of-initial-namespace", "net.core.busy_poll = 50", {"is_initial": False}),
