@@ -37,6 +37,8 @@ class Evidence(NamedTuple):
     """The file or netlink field where one can see it without this program."""
     shown: str
     """The value with its unit, for people: ``140``, ``12 min``, ``4.2 MiB``."""
+    name: str = ""
+    """The fact alone: ``close_wait.owned_ages``."""
 
 
 class SysctlFix(NamedTuple):

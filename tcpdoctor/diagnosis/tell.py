@@ -182,15 +182,15 @@ def _evidence(seen: Observation, facts: Facts) -> Evidence:
     if seen.call is None:
         # as it was read: a whole number stays one
         value: Value = facts.get(fact.name, NOT_READ)
-        return _item(fact.name, value, fact.dimension, fact.source)
+        return _item(fact, fact.name, value, fact.dimension)
     dimension = PER_SECOND if seen.call == "rate" else COUNT
     asked = f", {show(seen.seconds, SECOND)}" if seen.seconds is not None else ""
-    return _item(f"{seen.call}({fact.name}{asked})", seen.value, dimension, fact.source)
+    return _item(fact, f"{seen.call}({fact.name}{asked})", seen.value, dimension)
 
 
-def _item(name: str, value: Value, dimension: Dimension | None, source: str) -> Evidence:
+def _item(fact: Fact, asked: str, value: Value, dimension: Dimension | None) -> Evidence:
     text = f"unknown: {value.reason}" if isinstance(value, Missing) else show(value, dimension)
-    return Evidence(name, as_json(value), unit_name(dimension), source, text)
+    return Evidence(asked, as_json(value), unit_name(dimension), fact.source, text, fact.name)
 
 
 def as_json(value: Value) -> JsonValue:

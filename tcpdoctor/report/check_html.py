@@ -538,9 +538,9 @@ def _sick_states(findings: tuple[Finding, ...]) -> Mapping[TcpState, Severity]:
     """Return the states that findings above info are about, as far as their evidence names them."""
     sick: dict[TcpState, Severity] = {}
     for finding in findings:
-        words = " ".join(item.fact for item in finding.evidence)
+        names = [item.name.partition(".") for item in finding.evidence]
         for state in _WAITS:
-            named = f"{state.key}." in words or f".{state.key}" in words
+            named = any(state.key == of or f"{what}_".startswith(f"{state.key}_") for of, _, what in names)
             listens = state is TcpState.LISTEN and finding.scope is Scope.LISTENER
             if (named or listens) and finding.severity > Severity.INFO:
                 sick[state] = max(finding.severity, sick.get(state, Severity.INFO))

@@ -197,7 +197,9 @@ def test_a_rule_without_a_headline_has_its_title_for_one():
 
 def test_evidence_is_what_the_condition_that_holds_has_read():
     (finding,) = look(leak(120)).findings
-    assert finding.evidence == (Evidence("older(leak.ages, 2 min)", 120, "count", "/proc/leak.ages", "120"),)
+    assert finding.evidence == (
+        Evidence("older(leak.ages, 2 min)", 120, "count", "/proc/leak.ages", "120", "leak.ages"),
+    )
 
 
 def test_the_worst_that_holds_is_the_severity():

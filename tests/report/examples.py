@@ -70,8 +70,11 @@ FINDING = Finding(
     ),
     impact="Each takes a descriptor and about 3 KiB of kernel memory.",
     evidence=(
-        Evidence("fin_wait_2.owned", 120, "count", "sock_diag", "120"),
-        Evidence("older(fin_wait_2.owned_ages, 120 s)", 120, "count", "sock_diag, tcpi_last_ack_recv", "120"),
+        Evidence("fin_wait_2.owned", 120, "count", "sock_diag", "120", "fin_wait_2.owned"),
+        Evidence(
+            "older(fin_wait_2.owned_ages, 120 s)",
+            *(120, "count", "sock_diag, tcpi_last_ack_recv", "120", "fin_wait_2.owned_ages"),
+        ),
     ),
     fixes=(
         Fix(
