@@ -145,9 +145,12 @@ def drop_what_nothing_imports(folder: Path) -> None:
     Nor are kept parts of pyroute2 for other purposes, and what tells where and when pip has run; licences
     stay.
     """
-    (folder / "typer" / "rich_utils.py").unlink(missing_ok=True)  # of use only where rich is there
-    for name in ("decoder", "dhcp", "ext", "fixtures", "inotify", "wirouting"):
+    for name in ("cli", "rich_utils", "testing"):  # a program of its own; of use where rich is there; tests
+        (folder / "typer" / f"{name}.py").unlink(missing_ok=True)
+    for name in ("bsd", "decoder", "dhcp", "ext", "fixtures", "inotify", "wirouting"):
         shutil.rmtree(folder / "pyroute2" / name, ignore_errors=True)
+    for name in ("bsd", "darwin", "windows"):
+        (folder / "pyroute2" / "iproute" / f"{name}.py").unlink(missing_ok=True)
     for name in ("rich", "pygments", "markdown_it", "mdurl", "bin", "share"):
         shutil.rmtree(folder / name, ignore_errors=True)
         for about in folder.glob(f"{name}*.dist-info"):
