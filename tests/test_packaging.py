@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.command import output_of
 from tests.schemas import described
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -20,20 +21,6 @@ _about = spec_from_file_location("one_file", CHECKOUT / "integrations" / "one_fi
 packer = module_from_spec(_about)
 _about.loader.exec_module(packer)
 SHIPPED = sorted(path.stem for path in (CHECKOUT / "rules").glob("*/*.toml"))
-
-
-def run(*command: object, **environment: str) -> str:
-    done = subprocess.run(
-        [str(part) for part in command],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-        env=os.environ | environment,
-        timeout=300,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 def dependencies(target: Path) -> Path:
@@ -50,26 +37,28 @@ def installed(wheel, made_once):
     """The wheel unpacked by pip into a folder of its own."""
 
     def unpack(folder):
-        run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", folder, wheel)
+        output_of(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", folder, wheel)
 
     return made_once("installed", unpack)
 
 
 def check(*command: object, **environment: str) -> dict:
     arguments = ("check", "--window", "0", "--fail-on", "never", "--format", "json")
-    answer: dict = described(run(*command, *arguments, **environment))
+    answer: dict = described(output_of(*command, *arguments, **environment))
     return answer
 
 
 def rules_of(*command: object, **environment: str) -> list[str]:
-    listed = described(run(*command, "rules", "list", "--format", "json", **environment))
+    listed = described(output_of(*command, "rules", "list", "--format", "json", **environment))
     return sorted(rule["id"] for rule in listed["rules"])
 
 
 def test_the_wheel_checks_this_host_with_its_own_rules(installed, tmp_path):
     environment = {"PYTHONPATH": f"{installed}:{dependencies(tmp_path)}", "PYTHONNOUSERSITE": "1"}
     python = (sys.executable, "-S", "-m", "tcpdoctor")
-    where = run(sys.executable, "-S", "-c", "import tcpdoctor; print(tcpdoctor.__file__)", **environment)
+    where = output_of(
+        sys.executable, "-S", "-c", "import tcpdoctor; print(tcpdoctor.__file__)", **environment
+    )
     assert where.startswith(str(installed))
     assert (installed / "tcpdoctor" / "rules").is_dir()
     assert rules_of(*python, **environment) == SHIPPED
@@ -84,7 +73,7 @@ def test_rules_are_compiled_in_what_is_installed(form, installed, one_file, tmp_
     )
     path = installed if form == "wheel" else one_file
     environment = {"PYTHONPATH": f"{path}:{dependencies(tmp_path)}", "PYTHONNOUSERSITE": "1"}
-    assert run(sys.executable, "-S", "-c", code, **environment).split() == [
+    assert output_of(sys.executable, "-S", "-c", code, **environment).split() == [
         str(len(SHIPPED)),
         "True",
         "False",
@@ -136,8 +125,8 @@ def test_one_file_checks_this_host_and_writes_nothing(one_file, tmp_path):
     python = (sys.executable, "-I", "-S", target)
     assert rules_of(*python) == SHIPPED
     assert check(*python)["schema"] == "tcpdoctor.check/1"
-    assert "FIN_WAIT_2" in run(*python, "explain", "--state", "fin-wait-2")
-    assert '"tcpdoctor.check/1"' in run(*python, "schema", "check")
+    assert "FIN_WAIT_2" in output_of(*python, "explain", "--state", "fin-wait-2")
+    assert '"tcpdoctor.check/1"' in output_of(*python, "schema", "check")
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -166,7 +155,7 @@ def test_another_python_starts_from_code_of_its_own(one_file, tmp_path):
     for name in few:
         (folder / name).unlink()
     zipapp.create_archive(folder, target)
-    assert run(python, "-IS", target, "--version").startswith("tcpdoctor ")
+    assert output_of(python, "-IS", target, "--version").startswith("tcpdoctor ")
 
 
 def test_one_file_holds_what_is_needed_and_complains_as_ever(one_file):
@@ -180,7 +169,7 @@ def test_one_file_holds_what_is_needed_and_complains_as_ever(one_file):
         ("completion", "bash"),
         ("fleet", "--help"),
     ):
-        assert run(*python, *words)
+        assert output_of(*python, *words)
     wrong = subprocess.run(
         [*map(str, python), "check", "--nonsense"],
         capture_output=True,

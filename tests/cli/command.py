@@ -57,6 +57,21 @@ def _is_read_at_start(name: str) -> bool:
     return name in _READ_AT_START or name.startswith("PYTHON")
 
 
+def output_of(*command: object, **environment: str) -> str:
+    """What another command prints; it has to end with 0."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        env=os.environ | environment,
+        timeout=300,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
 def complaint(answer: "subprocess.CompletedProcess[str]") -> str:
     """The one line of a run that could not look: exit 3, nothing on stdout."""
     assert answer.returncode == 3, answer

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.cli.command import output_of
 from tests.peers.sshd_hosts import NETWORK, HostPlan, Machine, made
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -85,27 +86,14 @@ class Controller(NamedTuple):
         }
 
 
-def run(*command: object, **environment: str) -> str:
-    done = subprocess.run(
-        [str(part) for part in command],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"LC_ALL": "C.UTF-8"} | environment,
-        timeout=240,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of collections with ours, built and installed as a release is."""
     folder = tmp_path_factory.mktemp("collections")
-    home = {"HOME": str(folder / "home"), "ANSIBLE_HOME": str(folder / "home")}
-    run(ANSIBLE / "ansible-galaxy", "collection", "build", COLLECTION, "--output-path", folder, **home)
+    home = {"HOME": str(folder / "home"), "ANSIBLE_HOME": str(folder / "home"), "LC_ALL": "C.UTF-8"}
+    output_of(ANSIBLE / "ansible-galaxy", "collection", "build", COLLECTION, "--output-path", folder, **home)
     (archive,) = folder.glob("*.tar.gz")
-    run(ANSIBLE / "ansible-galaxy", "collection", "install", archive, "-p", folder, "--no-deps", **home)
+    output_of(ANSIBLE / "ansible-galaxy", "collection", "install", archive, "-p", folder, "--no-deps", **home)
     return folder
 
 
@@ -114,7 +102,7 @@ def controller(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """Four hosts with a sshd, two addresses that nobody has, and a machine that knows their keys."""
     folder = tmp_path_factory.mktemp("controller")
     zipapp = folder / "tcpdoctor.pyz"
-    run(sys.executable, CHECKOUT / "integrations" / "one_file.py", zipapp)
+    output_of(sys.executable, CHECKOUT / "integrations" / "one_file.py", zipapp)
     (folder / "collections").symlink_to(installed)
     (folder / "home").mkdir()
     ssh = f"-F /dev/null -o UserKnownHostsFile={folder}/known_hosts -o IdentitiesOnly=yes"
@@ -175,10 +163,11 @@ def test_its_version_is_that_of_the_program():
 
 
 def test_ansible_doc_renders_every_option_and_result(installed: Path):
-    text = run(
+    text = output_of(
         ANSIBLE / "ansible-doc",
         "tcpdoctor.tcpdoctor.tcpdoctor_check",
         ANSIBLE_COLLECTIONS_PATH=str(installed),
+        LC_ALL="C.UTF-8",
         HOME=str(installed / "home"),
     )
     for word in ("fail_on", "executable", "exit_code", "unchecked", "EXAMPLES", "RETURN VALUES"):

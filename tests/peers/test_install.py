@@ -1,7 +1,6 @@
 """pip, pipx and uv each install the checkout, and what they install diagnoses this host."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -10,22 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.command import output_of
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted(path.stem for path in (CHECKOUT / "rules").glob("*/*.toml"))
-
-
-def run(*command: object, **environment: str) -> str:
-    done = subprocess.run(
-        [str(part) for part in command],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-        env=os.environ | environment,
-        timeout=240,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -41,21 +28,21 @@ def source(tmp_path_factory) -> Path:
 def installers(tmp_path_factory) -> Path:
     """The folder of programs of an environment with PyPI's pipx and uv."""
     folder = tmp_path_factory.mktemp("installers")
-    run(sys.executable, "-m", "venv", folder)
-    run(folder / "bin" / "pip", "install", "-q", "--disable-pip-version-check", "pipx", "uv")
+    output_of(sys.executable, "-m", "venv", folder)
+    output_of(folder / "bin" / "pip", "install", "-q", "--disable-pip-version-check", "pipx", "uv")
     return folder / "bin"
 
 
 def with_pip(source: Path, target: Path, _: Path) -> Path:
-    run(sys.executable, "-m", "venv", target)
-    run(target / "bin" / "pip", "install", "-q", "--disable-pip-version-check", source)
+    output_of(sys.executable, "-m", "venv", target)
+    output_of(target / "bin" / "pip", "install", "-q", "--disable-pip-version-check", source)
     return target / "bin"
 
 
 def with_pipx(source: Path, target: Path, installers: Path) -> Path:
     places = {"PIPX_HOME": "home", "PIPX_BIN_DIR": "bin", "PIPX_MAN_DIR": "man"}
     environment = {name: str(target / folder) for name, folder in places.items()}
-    run(installers / "pipx", "install", "--python", sys.executable, source, **environment)
+    output_of(installers / "pipx", "install", "--python", sys.executable, source, **environment)
     assert (target / "man" / "man1" / "tcpdoctor.1").is_file()
     return target / "bin"
 
@@ -63,7 +50,7 @@ def with_pipx(source: Path, target: Path, installers: Path) -> Path:
 def with_uv(source: Path, target: Path, installers: Path) -> Path:
     places = {"UV_TOOL_DIR": "tools", "UV_TOOL_BIN_DIR": "bin", "UV_CACHE_DIR": "cache"}
     environment = {name: str(target / folder) for name, folder in places.items()}
-    run(installers / "uv", "tool", "install", "-q", "--python", sys.executable, source, **environment)
+    output_of(installers / "uv", "tool", "install", "-q", "--python", sys.executable, source, **environment)
     return target / "bin"
 
 
@@ -72,9 +59,11 @@ def test_what_they_install_diagnoses_this_host(
     install: Callable[[Path, Path, Path], Path], source, installers, tmp_path
 ):
     command = install(source, tmp_path, installers) / "tcpdoctor"
-    report = json.loads(run(command, "check", "--window", "0", "--fail-on", "never", "--format", "json"))
+    report = json.loads(
+        output_of(command, "check", "--window", "0", "--fail-on", "never", "--format", "json")
+    )
     assert report["schema"] == "tcpdoctor.check/1"
-    listed = json.loads(run(command, "rules", "list", "--format", "json"))
+    listed = json.loads(output_of(command, "rules", "list", "--format", "json"))
     assert sorted(rule["id"] for rule in listed["rules"]) == SHIPPED
 
 
@@ -88,7 +77,7 @@ def test_the_set_up_says_what_takes_its_time_before_it_does(source, tmp_path):
     own = [line for line in done.stderr.splitlines() if line.startswith("setup: ")]
     assert own[-1] == "setup: installing Python packages, about a minute"
     assert "debconf" not in done.stderr
-    assert run(copy / ".venv" / "bin" / "tcpdoctor", "--version").startswith("tcpdoctor ")
+    assert output_of(copy / ".venv" / "bin" / "tcpdoctor", "--version").startswith("tcpdoctor ")
     again = subprocess.run(
         ["sh", ".ci/setup"], cwd=copy, capture_output=True, text=True, check=True, timeout=600
     )
@@ -101,4 +90,4 @@ def test_the_single_file_is_built_without_the_tools_of_the_tests(source, tmp_pat
     subprocess.run(["make", "zipapp"], cwd=copy, capture_output=True, check=True, timeout=600)
     assert not (copy / ".venv").exists()
     assert not list(copy.glob(".venv-build/lib/*/site-packages/pytest"))
-    assert run(sys.executable, copy / "dist" / "tcpdoctor.pyz", "--version").startswith("tcpdoctor ")
+    assert output_of(sys.executable, copy / "dist" / "tcpdoctor.pyz", "--version").startswith("tcpdoctor ")
