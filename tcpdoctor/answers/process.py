@@ -132,7 +132,7 @@ class DeadGroup(NamedTuple):
     """Connections that are over and whose descriptors are held; in no table of the kernel."""
 
     sockets: Annotated[int, Is("At least so many; all where every is 1.", minimum=0)]
-    every: Annotated[int, Is("Only descriptors whose number is a multiple of it were asked.", minimum=1)]
+    every: Annotated[int, Is("One in so many descriptors was asked, always the same; 1: all.", minimum=1)]
     longest_silent_s: Annotated[
         float | None,
         Is("Since the last data or acknowledgement on the one that is silent longest.", minimum=0),

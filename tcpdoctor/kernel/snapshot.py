@@ -343,7 +343,7 @@ class DeadSockets(NamedTuple):
     looked_at: int
     """Descriptors of sockets that were asked."""
     every: int
-    """1: all of them; 2, 4 ...: those whose number is a multiple of it."""
+    """1: all of them; 2, 4 ...: one in so many, the same in each look."""
 
 
 class DeadUse(NamedTuple):

@@ -295,7 +295,10 @@ def _namespace_of(sock: socket.socket) -> int | None:
 
 
 MOST_LOOKED_AT = 1024
-"""Descriptors of one process that are asked, 10 us each; of more every second, fourth ... is."""
+"""Descriptors of one process that are asked, 10 us each; of more one in two, four ... is."""
+_GOLDEN = 2654435769
+"""2**32 over the golden ratio: multiples of it lie evenly, whatever the step between the numbers. A proxy's
+descriptors alternate, one for each side, and every second one is those of one side alone."""
 _LAST_DATA_RECV, _LAST_ACK_RECV, _BYTES_ACKED, _BYTES_RECEIVED = 52, 56, 120, 128
 """Offsets in struct tcp_info (include/uapi/linux/tcp.h)."""
 
@@ -356,7 +359,7 @@ def ask_process(pid: int) -> Reading[DeadSockets]:
     step = 1
     while len(numbers) > step * MOST_LOOKED_AT:
         step *= 2
-    chosen = [number for number in numbers if not number % step]
+    chosen = [number for number in numbers if number * _GOLDEN % (1 << 32) * step < 1 << 32]
     inodes = _inodes(f"/proc/{pid}/fd", chosen)
     ours = _namespace_cookie()
     rows = []
