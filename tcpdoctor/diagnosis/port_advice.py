@@ -184,6 +184,13 @@ def _bound(answer: BindAnswer) -> Advice:
     return Advice((do,), (*_not_for_it(answer), unseen))
 
 
+_GIVEN_UP = (
+    "Or wait: the kernel gives up a client that does not answer after its retries "
+    "(net.ipv4.tcp_synack_retries), some two minutes by default, and lets the port go; once it answers, the "
+    "connection has no end."
+)
+
+
 def _live(answer: BindAnswer) -> Advice:
     _, custody = _first(answer)
     do = []
@@ -197,7 +204,10 @@ def _live(answer: BindAnswer) -> Advice:
     elif stop is not None:
         whose = "A process, the server perhaps," if _may_listen(answer) else "An old process still"
         do.append(f"{whose} has these connections: let it finish, or {_end(answer, stop)}")
-    if stop is not None:
+    if all(blocker.state is TcpState.SYN_RECV and blocker.began_here is False for blocker in answer.blockers):
+        do.append(_GIVEN_UP)
+        waiting = "tcp_fin_timeout: it does not touch a connection that is still being opened."
+    elif stop is not None:
         waiting = "Waiting: what a process holds has no end, and tcp_fin_timeout does not touch it."
     if _may_listen(answer) and is_ephemeral(answer.target.port, answer.evidence.sysctls) is True:
         do.append(

@@ -138,6 +138,8 @@ def _now(bind: Bind, style: Style) -> list[tuple[str, str]]:
     elif plain.bind != "ok":
         held = any(one.holders or one.owner_missing or one.not_accepted for one in bind.blockers)
         until = "until its holder lets go" if held else "until the kernel ends it; when, nothing here tells"
+        if held and all(one.state == "syn_recv" and one.began_here is False for one in bind.blockers):
+            until += ", or it is given up"
         rows.append(("without" if rows else "any options", f"{plain.bind} {until}"))
     return [("" if number else "now", f"{what:<21}{text}") for number, (what, text) in enumerate(rows)]
 

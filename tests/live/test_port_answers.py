@@ -247,6 +247,26 @@ def test_a_whole_socket_in_syn_recv_holds_the_port(in_namespace, way, reuseaddr)
     certain = [True, True, False]
     assert binds(answer)[:3] == list(zip(truth, certain, strict=True))
     assert answer["states"]["syn_recv"] == 1
+    # a child of the listener lets the port go once it is given up, and a client that bound its own does not
+    assert any("gives up a client" in one for one in answer["advice"]) is (way is fast_open)
+    assert not any("has no end" in one for one in answer["wrong_advice"])
+
+
+def a_child_that_nobody_answers() -> tuple[str, float]:
+    write_sysctl("net.ipv4.tcp_synack_retries", 0)
+    recipe = Recipe(fast_open, socket.AF_INET, "127.0.0.1", os.geteuid(), False, False, False)
+    with hold_port(recipe, PORT).open:
+        began, text = time.monotonic(), short()
+        while kernel("0.0.0.0") != "ok":
+            assert time.monotonic() - began < 60
+            time.sleep(0.02)
+        return text, time.monotonic() - began
+
+
+def test_a_child_that_is_given_up_lets_the_port_go_though_it_is_held(in_namespace):
+    text, held = in_namespace(a_child_that_nobody_answers)
+    assert "EADDRINUSE until its holder lets go, or it is given up" in " ".join(text.split())
+    assert held < 30
 
 
 def an_orphan_with_linger2(seconds: int) -> tuple[float, float]:
