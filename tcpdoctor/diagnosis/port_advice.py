@@ -299,7 +299,7 @@ def _reuse(answer: BindAnswer) -> str:
 
 def _privileged(answer: BindAnswer) -> Advice:
     port = answer.target.port
-    taken = f"Taken as well; what frees it: tcpdoctor explain {port} --user root"
+    taken = f"Taken as well; what frees it: `tcpdoctor explain {port} --user root`"
     return Advice(
         (
             *([taken] if answer.blockers else []),

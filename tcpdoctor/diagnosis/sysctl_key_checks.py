@@ -299,7 +299,7 @@ def _option(look: Look, place: tuple[str, int], line: Line) -> Fault | None:
         place,
         f"{clean(dotted(line.target), _SHOWN)}: {last.upper()} is an option that programs set on a socket, "
         "and no setting of the kernel.",
-        f"Remove the line. tcpdoctor explain --option {last.upper()} says how programs set it.",
+        f"Remove the line. `tcpdoctor explain --option {last.upper()}` says how programs set it.",
         key=dotted(line.target),
         severity=_milder(line),
     )

@@ -278,4 +278,4 @@ def unanswered_rules(rules: Sequence[str], style: Style, *, long: bool) -> list[
     if not rules:
         return []
     which = ", ".join(rules) if long or len(rules) <= _NAMED_RULES else f"{len(rules)} rules"
-    return [f"Not answered: {which}; why: {style.asks('tcpdoctor check --unanswered')}"]
+    return [f"Not answered: {which}; why: `{style.asks('tcpdoctor check --unanswered')}`"]

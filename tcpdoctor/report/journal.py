@@ -57,7 +57,8 @@ def entries(
     for finding in findings:
         state = None if appeared is None else "new" if finding.fingerprint in appeared else "still"
         yield _entry(
-            f"{finding.severity.key.upper()}: {lead}{finding.label}: {finding.headline or finding.title}",
+            f"{finding.severity.key.upper()}: {lead}{finding.whom or finding.label}: "
+            f"{finding.headline or finding.title}",
             _LEVELS[finding.severity.key],
             finding.rule,
             finding.label,

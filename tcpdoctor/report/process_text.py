@@ -226,7 +226,7 @@ def _elsewhere(answer: ProcessAnswer) -> str:
     pid, own = answer.process.pid, answer.process.namespace
     return (
         f"It lives in another network namespace ({own}); its sockets there are not listed. "
-        f"To see them: tcpdoctor explain --pid {pid} --netns {pid}"
+        f"To see them: `tcpdoctor explain --pid {pid} --netns {pid}`"
     )
 
 

@@ -115,7 +115,7 @@ _SHOWN_ENDS = 3
 def _long(answer: SysctlAnswer, style: Style) -> list[Block]:
     gone = [] if answer.exists else [Prose(_gone(answer))]
     warnings = tuple(
-        Item(f"{one.summary} ({style.asks(f'tcpdoctor explain --rule {one.rule}')})", severity=one.severity)
+        Item(f"{one.summary} (`{style.asks(f'tcpdoctor explain --rule {one.rule}')}`)", severity=one.severity)
         for one in answer.findings
     )
     return [

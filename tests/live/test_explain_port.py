@@ -203,7 +203,7 @@ def test_a_port_that_needs_privilege_is_not_called_busy_and_whoever_has_it_is_na
     assert re.match(re.escape(lacks) + r"; besides, python\S* \(\d+\) listens on 0\.0\.0\.0:811\n", text), (
         text
     )
-    assert " do    Taken as well; what frees it: tcpdoctor explain 811 --user root\n" in text
+    assert " do    Taken as well; what frees it: `tcpdoctor explain 811 --user root`\n" in text
 
 
 def test_the_listener_is_shown_with_its_queue_its_holder_and_its_options(in_namespace):

@@ -6,7 +6,7 @@ from tcpdoctor.diagnosis.changes import Changed, Changes, Unanswered
 from tcpdoctor.diagnosis.finding import Unchecked
 from tcpdoctor.kernel.recorded import Told
 from tcpdoctor.report.check_formats import render
-from tcpdoctor.report.journal import changes_text
+from tcpdoctor.report.journal import changes_text, entries
 from tcpdoctor.report.style import PLAIN
 
 from .examples import CRITICAL, FINDING, SNAPSHOT, check
@@ -28,6 +28,13 @@ def test_every_line_of_a_report_has_one_and_nothing_is_lost_but_empty_lines(form
     told = priorities(render(answer, "journal", PLAIN, form=form))
     text = render(answer, "text", PLAIN, form=form)
     assert [line for _, line in told] == [line for line in text.splitlines() if line.strip()]
+
+
+def test_an_entry_names_the_server_of_a_listener_and_its_subject_is_the_listener():
+    full = FINDING._replace(label="127.0.0.1:9443", whom="payments (27687)", headline="accept queue 6 of 5")
+    (told,) = entries((full,), None)
+    assert told.fields["MESSAGE"] == "WARNING: payments (27687): accept queue 6 of 5"
+    assert told.fields["TCPDOCTOR_SUBJECT"] == "127.0.0.1:9443"
 
 
 @pytest.mark.parametrize("form", ["short", "long"])

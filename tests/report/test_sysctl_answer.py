@@ -172,7 +172,7 @@ def test_what_rules_say_of_the_value_stands_before_everything_else():
     told = answer("tcp_rmem", (4, 87, 6144), warnings=(warned,), rules=("tcp-buffers-tiny",))
     text = page_text(sysctl_page(told, PLAIN), PLAIN)
     words = " ".join(text.split())
-    assert "warning: It is 4 87 6144. (tcpdoctor explain --rule tcp-buffers-tiny)" in words
+    assert "warning: It is 4 87 6144. (`tcpdoctor explain --rule tcp-buffers-tiny`)" in words
     assert text.index("tcp-buffers-tiny") < text.index("What it does not do")
     said = as_json(told)
     assert said["findings"] == [
