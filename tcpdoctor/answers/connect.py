@@ -60,6 +60,7 @@ from tcpdoctor.kernel.redirects import (
     Redirects,
     read_filters,
     read_sent_redirects,
+    sign_of_rules,
 )
 from tcpdoctor.kernel.snapshot import (
     Connection,
@@ -527,7 +528,7 @@ def _scene(journey: Journey, settings: Settings, uid: int | None) -> Scene:
         signed=_signed(journey, listeners) if isinstance(listeners, tuple) else False,
         signers_hidden=why_signers_hidden(journey.port) if listeners else "",
         programs=_programs(journey, listeners),
-        perhaps=tuple(filter(None, (sign_of_programs("connect"), "" if local else sign_of_ipsec()))),
+        perhaps=tuple(filter(None, _signs(stays=local))),
         not_looked=why_rules_unread() or "; ".join(redirects.not_looked),
         redirects=redirects,
         binds=_binds(journey, uid),
@@ -639,6 +640,11 @@ def _nearest(listeners: Sequence[Listener]) -> tuple[Listener, ...]:
     wild = ("0.0.0.0", "::", "::ffff:0.0.0.0")
     exact = tuple(row for row in listeners if row.local.address not in wild)
     return exact or tuple(listeners)
+
+
+def _signs(*, stays: bool) -> tuple[str, ...]:
+    """What tells that something decides over the connection that nobody without privilege may look at."""
+    return sign_of_rules(), sign_of_programs("connect"), "" if stays else sign_of_ipsec()
 
 
 def _redirects(journey: Journey, *, stays: bool) -> Redirects:

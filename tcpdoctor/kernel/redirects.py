@@ -9,8 +9,8 @@ import os
 import re
 import socket
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal, TypeAlias
 
 from tcpdoctor.kernel.addresses import LocalAddresses
 from tcpdoctor.kernel.carriers import find_container_at
@@ -282,6 +282,7 @@ def _get_option(layout: _Layout, option: int, asked: bytes) -> bytes:
 
 
 _MOST_REDIRECTS = 16
+_Reader: TypeAlias = Callable[[Wanted], Reading[list[Redirect]]]
 
 
 class Redirects(NamedTuple):
@@ -313,21 +314,27 @@ def read_redirects(port: int, protocol: str = "tcp", local: LocalAddresses | Non
 def read_sent_redirects(port: int, destination: str, *, stays: bool) -> Redirects:
     """Read which rules send a connection elsewhere that begins here, also those for every port.
 
+    Without CAP_NET_ADMIN only IPVS is looked at, and the rest told by `why_rules_unread` and `sign_of_rules`.
+
     Args:
         port: The destination's.
         destination: Its address.
         stays: That is an address of this host: what comes in counts as well.
     """
-    found, not_looked = find_redirects(Wanted(port, TCP, None, sent_to=destination, stays=stays))
+    readers = _READERS if may_ask_for_rules() else (_read_ipvs,)
+    wanted = Wanted(port, TCP, None, sent_to=destination, stays=stays)
+    found, not_looked = find_redirects(wanted, readers)
     family = _family(destination)
     return Redirects(tuple(one for one in found if family in one.families), not_looked)
 
 
-def find_redirects(wanted: Wanted) -> tuple[list[Redirect], tuple[str, ...]]:
+def find_redirects(
+    wanted: Wanted, readers: Sequence[_Reader] | None = None
+) -> tuple[list[Redirect], tuple[str, ...]]:
     """Return such rules without the containers that they lead to, and what was not looked at."""
     found: list[Redirect] = []
     not_looked: list[str] = []
-    for reader in (read_nft, read_xtables, _read_ipvs):
+    for reader in readers or _READERS:
         answer = reader(wanted)
         if isinstance(answer, Missing):
             not_looked.append(answer.reason)
@@ -361,13 +368,45 @@ NO_FILTERS = Filters((), ())
 def read_filters(port: int, *, local: bool) -> Filters:
     """Read which rules of nft and iptables stop what a program here sends to a port.
 
-    What else than the port they compare is not evaluated.
+    What else than the port they compare is not evaluated. None without CAP_NET_ADMIN, of which
+    `why_rules_unread` and `sign_of_rules` tell.
 
     Args:
         port: The destination's.
         local: The destination is this host: what comes in counts as well.
     """
-    return find_filters(Wanted(port, TCP, None), local=local)
+    return find_filters(Wanted(port, TCP, None), local=local) if may_ask_for_rules() else NO_FILTERS
+
+
+@replayed
+def sign_of_rules() -> str:
+    """Return what tells that there are rules of nft or iptables where nobody may ask; empty where nothing."""
+    if may_ask_for_rules():
+        return ""
+    try:
+        tracked = int(read_kernel_file("/proc/sys/net/netfilter/nf_conntrack_count"))
+    except (OSError, ValueError):
+        tracked = 0
+    if tracked:
+        return "connections are tracked here, which rules of nft or iptables begin"
+    legacy = next((name for name in _LEGACY if os.path.isdir(f"/sys/module/{name}")), None)
+    if legacy is not None:
+        return f"a table of iptables is there (the module {legacy})"
+    return "chains of nft are there (the module nf_tables is in use)" if _has_chains() else ""
+
+
+def _has_chains(module: str = "/sys/module/nf_tables") -> bool:
+    """Whether the module is used by more than the modules that need it: by each chain that has a hook."""
+    try:
+        return int(read_kernel_file(f"{module}/refcnt")) > len(os.listdir(f"{module}/holders"))
+    except (OSError, ValueError):
+        return False  # it is built in, or not there
+
+
+_LEGACY = tuple(
+    f"{family}table_{table}" for family in ("ip", "ip6") for table in ("filter", "nat", "mangle", "raw")
+)
+"""Modules of the tables of iptables' own interface, loaded when somebody first asks for one."""
 
 
 def find_filters(wanted: Wanted, *, local: bool) -> Filters:
@@ -417,6 +456,9 @@ def _read_ipvs(wanted: Wanted) -> Reading[list[Redirect]]:
         if one.port in (0, port) and wanted.is_for_us(packed := _packed(one.address), 8 * len(packed))
         for address, real in one.servers
     ]
+
+
+_READERS = (read_nft, read_xtables, _read_ipvs)
 
 
 def _packed(address: str) -> bytes:

@@ -210,6 +210,9 @@ class Replay:
     def sign_of_programs(self, _call: str, *_folders: Any) -> str:
         return ""
 
+    def sign_of_rules(self) -> str:
+        return ""
+
     def sign_of_ipsec(self) -> str:
         return ""
 

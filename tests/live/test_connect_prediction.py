@@ -17,6 +17,7 @@ from tcpdoctor.diagnosis.connect import ConnectPrediction, predict_connect
 from tcpdoctor.kernel.connect_evidence import read_port_use
 from tcpdoctor.kernel.ipsec import sign_of_ipsec
 from tcpdoctor.kernel.listing import Way, lists_bound_sockets
+from tcpdoctor.kernel.redirects import sign_of_rules
 from tcpdoctor.kernel.sockets import read_listeners
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.lab.namespace import write_sysctl
@@ -489,6 +490,33 @@ SIDECAR = {
     "iptables": "-d 127.0.0.0/8 -j RETURN; ! -d 10.1.0.0/24 -j RETURN; -p tcp --dport 82 -j ACCEPT; "
     "-p tcp -j REDIRECT --to-ports 15001",
 }
+TRACKED = """
+table inet f { chain out { type filter hook output priority 0; ct state invalid drop; tcp dport 1 reject; }; }
+"""
+
+
+def without_privilege(stack, rules):
+    """What is told of a server here and of a port without one, and what tells of rules."""
+    if rules:
+        subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+    server = stack.enter_context(socket.create_server((HOME, 7001)))
+    stack.enter_context(socket.create_connection(server.getsockname()))
+    lose_capabilities()
+    told = [predict_from_here(f"{HOME}:{port}", Client())[2] for port in (7001, 9)]
+    return [(one.verdict, one.certain, one.doubts) for one in told], sign_of_rules()
+
+
+@pytest.mark.parametrize("rules", ["", TRACKED])
+def test_who_may_not_read_rules_is_certain_where_nothing_tells_of_any(in_namespace, rules):
+    if rules and not shutil.which("nft"):
+        pytest.skip("nft is not installed")
+    (server, nobody), sign = in_namespace(run, without_privilege, rules)
+    assert (sign == "connections are tracked here, which rules of nft or iptables begin") is bool(rules)
+    doubts = (f"what decides over a connection was not all looked at: {sign}",) if sign else ()
+    assert server == ("ok", not sign, doubts)
+    assert nobody == ("ECONNREFUSED", not sign, doubts)
+
+
 WITHOUT_CARRIER = """
 link add v0 type veth peer name v1
 link set v0 up

@@ -14,6 +14,7 @@ from tcpdoctor.answers.connect import Client, look_at_connection, predict_from_h
 from tcpdoctor.answers.port import PortQuestion, look_at_port
 from tcpdoctor.diagnosis.port import Target
 from tcpdoctor.diagnosis.port import answer as bind_answer
+from tcpdoctor.kernel.listing import lists_bound_sockets
 from tcpdoctor.kernel.port_evidence import read_port_evidence
 from tcpdoctor.kernel.programs import sign_of_programs
 from tcpdoctor.kernel.reading import Missing
@@ -173,7 +174,7 @@ def test_without_privilege_programs_are_told_not_looked_at_and_a_unit_s_files_te
     with group("web.service") as where:
         verdict, programs, not_looked, signs = in_namespace(without_privileges, where, tmp_path)
     remedy = "takes CAP_NET_ADMIN; root has lost it here"
-    assert verdict == "free"
+    assert verdict == ("free" if lists_bound_sockets() else "unknown")
     assert programs == Missing(f"not looked: reading programs of eBPF {remedy}")
     assert not_looked == f"reading rules of nft, programs of eBPF and policies of IPsec {remedy}"
     assert signs == ["web.service has SocketBindDeny=, which programs of eBPF carry out", ""]
