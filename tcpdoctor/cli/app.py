@@ -135,11 +135,30 @@ class LazyGroup(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
+class SubGroup(TyperGroup):
+    """A group below the top-level one: says which of its commands may have been meant."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take its words, one at least."""
+        if not args and not ctx.resilient_parsing:
+            ctx.fail(f"which of its commands? there are: {', '.join(self.commands)}")
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that `args` begins with, or say which one it may have been."""
+        if args[0] not in self.commands and not args[0].startswith("-"):
+            from tcpdoctor.cli.usage import unknown_below
+
+            ctx.fail(unknown_below(ctx.command_path, args, self.commands))
+        return super().resolve_command(ctx, args)
+
+
 def build_command(name: str, entry: Entry) -> Any:
     """Import one command's module and return what typer makes of it."""
     found = getattr(import_module(entry.module), entry.attribute)
     if isinstance(found, typer.Typer):
         group = found
+        group.info.cls = SubGroup
     else:
         group = typer.Typer()
         group.command(name)(found)

@@ -154,7 +154,7 @@ def describe_usage(
         text = f"no option {_as_typed(option, arguments)}; {hint}"
     else:
         text = error.format_message().rstrip(".")
-        text = _told(text[:1].lower() + text[1:], path, command, arguments)
+        text = _told(text[:1].lower() + text[1:], path, command)
     return f"{path}: {text} (see {path} --help)"
 
 
@@ -165,21 +165,21 @@ def _as_typed(option: str, arguments: Sequence[str]) -> str:
     return next((word for word in arguments if re.fullmatch(f"{re.escape(option)}[A-Za-z]+", word)), option)
 
 
-def _told(text: str, path: str, command: Any, arguments: Sequence[str]) -> str:
+def unknown_below(path: str, words: Sequence[str], below: Collection[str]) -> str:
+    """Say which command of a group may have been meant by words that begin with none of them."""
+    name, *others = words
+    if path in _SHOWS and re.search("[-_./]", name):
+        return f"no command {name!r}; did you mean: {_SHOWS[path]} {name}"
+    reads = name in ("get", "read") and "show" in below
+    near: list[str] = ["show"] if reads else get_close_matches(name, below, 1, 0.6)
+    meant = shlex.join([*path.split(), near[0], *others]) if near else ""
+    guess = f"did you mean: {meant}" if near else f"there are: {', '.join(below)}"
+    return f"no command {name!r}; {guess}"
+
+
+def _told(text: str, path: str, command: Any) -> str:
     """Return typer's complaint with what may have been meant."""
-    below = getattr(command, "commands", None)
-    unknown = re.fullmatch(r"no such command '([^']{1,60})'.*", text)
     beyond = re.fullmatch(r"got unexpected extra arguments?(?:\(s\))? \((.{1,300})\)", text)
-    if text == "missing command" and below:
-        return f"which of its commands? there are: {', '.join(below)}"
-    if unknown and path in _SHOWS and re.search("[-_./]", unknown[1]):
-        return f"no command {unknown[1]!r}; did you mean: {_SHOWS[path]} {unknown[1]}"
-    if unknown and below:
-        reads = unknown[1] in ("get", "read") and "show" in below
-        near: list[str] = ["show"] if reads else get_close_matches(unknown[1], below, 1, 0.6)
-        meant = shlex.join([*path.split(), near[0], *arguments[2:]]) if near else ""
-        guess = f"did you mean: {meant}" if near else f"there are: {', '.join(below)}"
-        return f"no command {unknown[1]!r}; {guess}"
     if beyond:
         here = _with_an_option(command, path.removeprefix("tcpdoctor "), beyond[1].split())
         return f"{text}; did you mean: tcpdoctor {here}" if here else text
