@@ -41,7 +41,7 @@ _LOADED = {
 """A setting that is always there where the module is: then it lacks what is missing."""
 _OLD_TRACKING = re.compile(r"net/ipv4/(?:netfilter/)?ip_conntrack_(?P<rest>\w+)")
 _INTERFACE = re.compile(r"net/(?:ipv4|ipv6|mpls)/(?:conf|neigh)/(?P<name>[^/]+)(?P<rest>/.*)?")
-_COMMENT = re.compile(r"[ \t]*(?:[#;]|[ \t]//).*", re.DOTALL)
+_COMMENT = re.compile(r"[ \t]*(?:[#;]|[ \t](?://|/\*|\\)).*", re.DOTALL)
 _ACTIONS = frozenset({"vm/drop_caches", "vm/compact_memory", "net/ipv4/route/flush", "net/ipv6/route/flush"})
 _NOT_THERE = Missing("it is not among the settings that are read")
 _SHOWN = 80

@@ -39,6 +39,8 @@ ALL_CHECKS = {**CHECKS, **checks_of(RULES)}
         ("not-an-assignment", "// as fast as it goes", {}),
         ("not-an-assignment", "\\# net.ipv4.tcp_sack = 1", {}),
         ("trailing-comment", "net.ipv4.tcp_retries2 = 9 // fewer", {}),
+        ("trailing-comment", "net.ipv4.tcp_retries2 = 9 \\ fewer", {}),
+        ("trailing-comment", "net.ipv4.tcp_retries2 = 9 /* fewer */", {}),
         ("key-outside-proc-sys", "net/../../../etc/shadow = 1", {}),
         ("key-outside-proc-sys", "net/../../kmsg = 1", {}),
         ("key-outside-proc-sys", "net/../../../etc/sh* = 1", {}),
