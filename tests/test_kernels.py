@@ -1,9 +1,11 @@
 """What is read of other kernels' runs: a test that fails counts however its machine ended."""
 
+from typing import Any
+
 import pytest
 
 from tests.kernels.knowledge import QUESTIONS
-from tests.kernels.machines import SUITES, Outcome, Patience
+from tests.kernels.machines import SUITES, Outcome, Patience, moved
 from tests.kernels.page import PAGE, differences, page, read_page
 from tests.kernels.verdict import MATRICES_PASSED, ONCE_MORE, counted, failures, is_good, last_words, report
 
@@ -104,3 +106,12 @@ def test_a_kernel_that_answers_otherwise_than_the_page_is_named():
     held = read_page(PAGE.read_text(encoding="ascii"))["5.10"][text]
     said = MATRICES.replace("a thing", text).replace("true", str(not held).lower())
     assert f"docs/kernels.md is wrong about Linux 5.10: {text}" in differences([outcome(said)])
+
+
+def test_what_was_compiled_here_says_that_it_comes_from_there():
+    code = compile("def outer():\n    def inner(): raise KeyError\n    inner()\n", "/here/x.py", "exec")
+    defined: dict[str, Any] = {}
+    exec(moved(code, "/there/x.py"), defined)  # noqa: S102 - what is written above
+    with pytest.raises(KeyError) as raised:
+        defined["outer"]()
+    assert [entry.frame.code.path for entry in raised.traceback[1:]] == ["/there/x.py"] * 2

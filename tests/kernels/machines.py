@@ -9,6 +9,7 @@ import contextlib
 import functools
 import gzip
 import hashlib
+import marshal
 import math
 import os
 import re
@@ -19,9 +20,12 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import CodeType
 from typing import IO, NamedTuple
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+LISTS = ("tests/kernels/matrices", "tests/kernels/chosen")
+"""Tests that all kernels run, in files."""
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tcpdoctor-kernels"
 MIRROR = "http://deb.debian.org/debian"
 KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -46,6 +50,9 @@ NEEDED = {
 }
 UNCHECKED = ("--invalidation-mode", "unchecked-hash")
 """How modules are compiled: no time of a file is looked at."""
+REWRITE = "import hypothesis.stateful, hypothesis.strategies\n"
+"""A test that imports what pytest rewrites of its plugins, which otherwise every start of it does anew."""
+COLLECT = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--override-ini=addopts=", "--collect-only")
 BOOT_MODULES = ("virtio_pci", "virtio_blk", "ext4", "crc32c_generic", "crc32c_intel")
 DOWNLOAD_SECONDS = 1_800
 APART = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
@@ -246,7 +253,7 @@ def _python_packages() -> list[str]:
 def _recipe(*more: str) -> str:
     """A name for what the cache holds: another recipe, another name."""
     told = "\n".join(
-        (ROOT_SUITE, *ROOT_PACKAGES, *_python_packages(), *UNCHECKED, INIT, *BOOT_MODULES, *more)
+        (ROOT_SUITE, *ROOT_PACKAGES, *_python_packages(), *UNCHECKED, REWRITE, INIT, *BOOT_MODULES, *more)
     )
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
@@ -410,6 +417,22 @@ def _compile_packages(kind: Architecture, root: Path, until: float) -> None:
     command = ["python3", "-m", "compileall", "-qq", *UNCHECKED, "/opt/packages"]
     if kind == AMD64:
         _run("chroot", root, "sh", "-c", " ".join([*command, "|| true"]), until=until)  # some are templates
+        (root / "opt" / "test_nothing.py").write_text(REWRITE)
+        written = {"PYTHONPATH": "/opt/packages", "PYTHONDONTWRITEBYTECODE": ""}
+        _run(
+            "chroot",
+            root,
+            "sh",
+            "-c",
+            '"$@" || true',
+            "sh",
+            "python3",
+            *COLLECT,
+            "/opt/test_nothing.py",
+            until=until,
+            more=written,
+        )
+        (root / "opt" / "test_nothing.py").unlink()
     elif sys.version_info[:2] == ROOT_PYTHON:
         places = ("-s", root, root / "opt" / "packages")
         _run("sh", "-c", '"$@" || true', "sh", sys.executable, *command[1:-1], *places, until=until)
@@ -434,6 +457,27 @@ def _make_disk(folder: Path, image: Path, size: str) -> None:
     _run("mke2fs", "-q", "-t", "ext4", *features, "-d", folder, image, size)
 
 
+def _rewrite_asserts(checkout: Path) -> None:
+    """Let pytest rewrite each assert of the tests that all kernels run, as it would there at every start."""
+    tests = sorted(
+        {line.partition("::")[0] for name in LISTS for line in (checkout / name).read_text().splitlines()}
+    )
+    written = {"PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": ""}
+    _run(sys.executable, *COLLECT, *tests, cwd=checkout, more=written)
+    for kept in checkout.glob("tests/**/*-pytest-*.pyc"):
+        whole = kept.read_bytes()
+        module = kept.parent.parent / f"{kept.name.partition('.')[0]}.py"
+        code = marshal.loads(whole[16:])  # noqa: S302 - pytest has just written it
+        there = Path("/opt/run") / module.relative_to(checkout.parent)
+        kept.write_bytes(whole[:16] + marshal.dumps(moved(code, str(there))))
+
+
+def moved(code: CodeType, path: str) -> CodeType:
+    """Return code that says of itself, and of what is defined in it, that it comes from there."""
+    inner = (moved(each, path) if isinstance(each, CodeType) else each for each in code.co_consts)
+    return code.replace(co_filename=path, co_consts=tuple(inner))
+
+
 def make_run_disk(disk: Path, command: str) -> None:
     """Make the second disk: this checkout as it stands, the start script, and the command.
 
@@ -453,6 +497,7 @@ def make_run_disk(disk: Path, command: str) -> None:
         if sys.version_info[:2] == ROOT_PYTHON:
             places = ("-s", folder, "-p", "/opt/run", checkout / "tcpdoctor", checkout / "tests")
             _run(sys.executable, "-m", "compileall", "-q", *UNCHECKED, "-f", *places)
+            _rewrite_asserts(checkout)
         (folder / "start").write_text(START)
         (folder / "command").write_text(command)
         _make_disk(folder, disk, "200M")
