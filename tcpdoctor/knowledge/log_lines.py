@@ -90,6 +90,12 @@ LOG_LINES = (
         "open-files-near-machine-limit",
     ),
     LogLine(
+        "ndisc_cache: neighbor table overflow",
+        "The table of IPv6 neighbours (NDP) was full: packets to hosts that are not in it were dropped.",
+        "--sysctl",
+        "net.ipv6.neigh.default.gc_thresh3",
+    ),
+    LogLine(
         "neighbor table overflow",
         "The table of neighbours (ARP, NDP) was full: packets to hosts that are not in it were dropped.",
         "--sysctl",

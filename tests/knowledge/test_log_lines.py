@@ -34,6 +34,7 @@ RULES = {rule.id for rule in load_rules().rules}
         ("TCP: time wait bucket table overflow", "time-wait-table-nearly-full"),
         ("time wait bucket table overflow (CT100)", "time-wait-table-nearly-full"),
         ("neighbour: arp_cache: neighbor table overflow!", "net.ipv4.neigh.default.gc_thresh3"),
+        ("neighbour: ndisc_cache: neighbor table overflow!", "net.ipv6.neigh.default.gc_thresh3"),
         ("IPv4: martian source 10.0.0.1 from 10.0.0.2, on dev eth0", "reverse-path-filter-drops"),
         (
             "TCP: Peer 10.0.0.1:1234/80 unexpectedly shrunk window 1:9",
