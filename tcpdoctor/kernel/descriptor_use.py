@@ -17,7 +17,7 @@ from tcpdoctor.kernel.reading import INTERRUPTED, UNDERWAY, Missing, Reading, is
 from tcpdoctor.kernel.snapshot import Process
 from tcpdoctor.named_tuples import NamedTuple
 
-_FEWEST = 64
+_FEWEST = 32
 """Descriptors below which a process is passed over: its limit is no matter of connections."""
 _NEAR = 0.5
 """Share of its limit from which on a process is looked at; rules ask for more."""
@@ -177,6 +177,14 @@ def is_elsewhere(pid: int, own: os.stat_result) -> bool:
     except PermissionError:
         return False
     return (theirs.st_dev, theirs.st_ino) != (own.st_dev, own.st_ino)
+
+
+def with_sockets_near_its_limit(process: Process) -> Process:
+    """The same with its sockets counted where it uses half of its limit, however small that is."""
+    used, limit = process.descriptors, process.descriptor_limit
+    if not isinstance(process.sockets, Missing) or isinstance(used, Missing) or isinstance(limit, Missing):
+        return process
+    return _with_sockets(process) if used >= _NEAR * limit else process
 
 
 def _with_sockets(process: Process) -> Process:

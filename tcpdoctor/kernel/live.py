@@ -27,7 +27,7 @@ from tcpdoctor.kernel.counters import (
     read_sockstat,
     read_softnet,
 )
-from tcpdoctor.kernel.descriptor_use import DescriptorUse, find_heavy_users
+from tcpdoctor.kernel.descriptor_use import DescriptorUse, find_heavy_users, with_sockets_near_its_limit
 from tcpdoctor.kernel.kept_rows import KeptRows, KeptSocket, with_owners, without_file
 from tcpdoctor.kernel.namespaces import read_identity, replayed
 from tcpdoctor.kernel.processes import read_process
@@ -258,8 +258,9 @@ def _add_dead(look: Snapshot, before: Snapshot | None) -> Snapshot:
 
 def add_heavy_users(look: Snapshot, use: DescriptorUse) -> Snapshot:
     """Add the processes of this namespace that come near their limit of descriptors."""
+    known = {pid: with_sockets_near_its_limit(one) for pid, one in look.processes.items()}
     return look._replace(
-        processes={**look.processes, **use.processes}, surveyed=use.complete, passed_over=use.passed_over
+        processes={**known, **use.processes}, surveyed=use.complete, passed_over=use.passed_over
     )
 
 

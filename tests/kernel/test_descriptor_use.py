@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 from tcpdoctor.kernel import descriptor_use
-from tcpdoctor.kernel.descriptor_use import find_heavy_users
+from tcpdoctor.kernel.descriptor_use import find_heavy_users, with_sockets_near_its_limit
+from tcpdoctor.kernel.processes import read_process
 from tcpdoctor.kernel.reading import Missing
 
 HOLDER = """
@@ -32,17 +33,25 @@ def holder(descriptors, sockets, limit):
         process.stdin.close()
 
 
-def test_a_process_that_uses_most_of_its_descriptors_is_found_with_its_sockets():
-    with holder(97, 71, 128) as pid:
+@pytest.mark.parametrize(("descriptors", "sockets", "limit"), [(97, 71, 128), (47, 31, 64)])
+def test_a_process_that_uses_most_of_its_descriptors_is_found_with_its_sockets(descriptors, sockets, limit):
+    with holder(descriptors, sockets, limit) as pid:
         found = find_heavy_users(5.0)
         assert found.complete is True or os.geteuid() != 0
         process = found.processes[pid]
-        assert process.sockets == 71
-        assert process.descriptor_limit == 128
-        assert process.descriptors == len(os.listdir(f"/proc/{pid}/fd")) == 100
+        assert process.sockets == sockets
+        assert process.descriptor_limit == limit
+        assert process.descriptors == len(os.listdir(f"/proc/{pid}/fd")) == descriptors + 3
 
 
-@pytest.mark.parametrize(("descriptors", "limit"), [(97, 300), (47, 64)])
+def test_of_a_process_that_is_known_the_sockets_are_counted_however_small_its_limit_is():
+    with holder(23, 17, 31) as pid:
+        assert with_sockets_near_its_limit(read_process(pid)).sockets == 17
+    with holder(3, 3, 31) as pid:
+        assert isinstance(with_sockets_near_its_limit(read_process(pid)).sockets, Missing)
+
+
+@pytest.mark.parametrize(("descriptors", "limit"), [(97, 300), (23, 31)])
 def test_one_with_room_or_with_few_descriptors_is_passed_over(descriptors, limit):
     with holder(descriptors, 3, limit) as pid:
         assert pid not in find_heavy_users(5.0).processes
