@@ -331,7 +331,8 @@ def summary_of_port(found: Sequence[BindAnswer], verdict: str, evidence: PortEvi
         evidence: The look that it was found in.
     """
     target = found[0].target
-    port = f"{target.protocol.upper()} port {target.port}"
+    device = evidence.interfaces.get(target.device)
+    port = f"{target.protocol.upper()} port {target.port}" + (f" of {device}" if device else "")
     addresses = " and ".join(one.target.address for one in found)
     if verdict == "free":
         led = next((one for each in found for one in redirected(each)), None)

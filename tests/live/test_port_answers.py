@@ -101,7 +101,7 @@ def test_sockets_names_the_interface_that_a_socket_is_bound_to(in_namespace):
     ]
 
 
-def servers_on_devices() -> tuple[dict[str, Any], dict[str, Any], str, str, str]:
+def servers_on_devices() -> tuple[dict[str, Any], dict[str, Any], str, str, str, str]:
     subprocess.run(["ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1"], check=True, timeout=120)
     with contextlib.ExitStack() as keep:
         for device in ("v0", "lo"):
@@ -110,11 +110,11 @@ def servers_on_devices() -> tuple[dict[str, Any], dict[str, Any], str, str, str]
             sock.bind(("0.0.0.0", PORT))
             sock.listen()
         answers = kernel("0.0.0.0"), kernel("0.0.0.0", device="v1")
-        return ask(), ask("--device", "v1"), short(), *answers
+        return ask(), ask("--device", "v1"), short(), short("--device", "v1"), *answers
 
 
 def test_a_device_is_shown_and_can_be_asked_for(in_namespace):
-    answer, other, text, without, on_another = in_namespace(servers_on_devices)
+    answer, other, text, of_another, without, on_another = in_namespace(servers_on_devices)
     assert (without, on_another) == ("EADDRINUSE", "ok")
     assert binds(answer)[0] == ("EADDRINUSE", True)
     assert {one["local"] for one in answer["listeners"]} == {f"0.0.0.0%v0:{PORT}", f"0.0.0.0%lo:{PORT}"}
@@ -122,6 +122,7 @@ def test_a_device_is_shown_and_can_be_asked_for(in_namespace):
     assert any("SO_BINDTODEVICE" in one for one in answer["advice"])
     assert f"0.0.0.0%lo:{PORT}" in text
     assert (other["verdict"], other["device"]) == ("free", "v1")
+    assert of_another.startswith(f"FREE  TCP port {PORT} of v1 (0.0.0.0 and ::), UDP free")
     assert binds(other) == [("ok", True)] * 4
 
 
