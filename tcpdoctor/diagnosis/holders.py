@@ -5,6 +5,7 @@ only where the holder is its main program; a helper (docker-proxy, conmon, an ss
 supervisord) is told for what it is, because the unit around it keeps much else alive.
 """
 
+import re
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -117,10 +118,13 @@ _WAYS_IN: Mapping[str, str] = {
     **dict.fromkeys(("openvpn", "openvpn-client", "openvpn-server", "wireguard-go", "wg-quick"), _TUNNEL),
     **dict.fromkeys(("tailscaled", "zerotier-one", "charon", "charon-systemd", "pluto", "netbird"), _TUNNEL),
     **dict.fromkeys(("nebula", "tincd", "cloudflared", "ocserv", "openconnect", "xl2tpd", "frpc"), _TUNNEL),
-    **dict.fromkeys(("teleport", "autossh", "sshuttle", "stunnel", "stunnel4"), _TUNNEL),
+    **dict.fromkeys(("teleport", "autossh", "sshuttle", "stunnel", "stunnel4", "boringtun"), _TUNNEL),
+    **dict.fromkeys(("sslh", "sslh-select", "sslh-fork", "sslh-ev", "ngrok", "chisel", "rathole"), _TUNNEL),
+    **dict.fromkeys(("wstunnel", "gost", "frps", "tinysshd", "websockify", "wetty"), _TUNNEL),
     **dict.fromkeys(("amazon-ssm-agent", "ssm-agent-worker", "ssm-session-worker", "waagent"), _AGENT),
     **dict.fromkeys(("google_guest_agent", "qemu-ga", "salt-minion", "node-agent", "walinuxagent"), _AGENT),
     **dict.fromkeys(("cockpit-ws", "cockpit", "ttyd", "gotty", "shellinaboxd", "xrdp", "Xvnc"), _SESSIONS),
+    **dict.fromkeys(("mosh-server", "etserver", "rustdesk", "teamviewerd", "anydesk", "tmate"), _SESSIONS),
     **dict.fromkeys(("x11vnc", "Xtigervnc", "code-server", "jupyter-lab", "jupyterhub", "guacd"), _SESSIONS),
     **dict.fromkeys(("dhclient", "dhcpcd", "udhcpc", "connmand"), _LEASE),
     **dict.fromkeys(("corosync", "pacemakerd", "keepalived", "patroni", "consul"), _CLUSTER),
@@ -449,12 +453,19 @@ def _with_known(stop: Stop, case: Case) -> Stop:
     )
 
 
+_RELAYS = frozenset(("socat", "ncat", "nc", "netcat", "redir", "rinetd", "simpleproxy"))
+"""Programs that lead a port to what their command line says."""
+_TO_SSH = re.compile(r"(?:^|[: ])22(?:[, ]|$)")
+
+
 def _what_is_lost(stop: Stop, case: Case) -> str | None:
     """What ends for whoever follows the advice: the session that asks, or the way by which it came."""
     if not stop.commands:
         return None
     if case.standing.ours and stop.way in ("process", "service", "user-service", "forward"):
         return "your own session runs below it, and ends with it"
+    if names_of(case.kin) & _RELAYS and any(_TO_SSH.search(word) for word in case.kin.arguments[1:]):
+        return _TUNNEL
     unit = (case.place.unit or "").partition(".service")[0].partition("@")[0]
     return next((_WAYS_IN[name] for name in sorted({*names_of(case.kin), unit}) if name in _WAYS_IN), None)
 

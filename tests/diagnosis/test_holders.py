@@ -927,6 +927,10 @@ def test_whoever_asks_is_warned_of_the_end_of_his_own_session():
             "comes through its tunnel",
         ),
         ("/usr/sbin/tailscaled", "/", "comes through its tunnel"),
+        ("/usr/sbin/sslh --foreground -F /etc/sslh.cfg", "/", "comes through its tunnel"),
+        ("mosh-server new -s", "/", "their sessions end with it"),
+        ("socat TCP-LISTEN:2222,fork TCP:10.0.0.5:22", "/", "comes through its tunnel"),
+        ("socat TCP-LISTEN:2222,fork TCP:10.0.0.5:8022", "/", None),
         ("/opt/wrapped", "/system.slice/cockpit.service", "their sessions end with it"),
         (
             "/usr/bin/amazon-ssm-agent",
