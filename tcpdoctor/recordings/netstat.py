@@ -182,11 +182,7 @@ class _Rows:
         protocol, six, received, sent, near, port, far, far_port, rest = match.groups()
         stands = self._stands((near, port), (far, far_port), six=bool(six))
         timer, rest = self._timer(rest or "")
-        state, rest = _state(rest)
-        if state is None and protocol == "udp":
-            state = TcpState.CLOSE
-        elif state is None and far_port == "*":
-            state, rest = TcpState.LISTEN, rest.partition(" ")[2].lstrip()
+        state, rest = _state(rest, udp=protocol == "udp", listens=far_port == "*")
         if stands is None or state is None:
             return False
         family, local, remote = stands
@@ -312,15 +308,22 @@ def _left_of(text: str) -> str:
     return f"{left}::"
 
 
-def _state(rest: str) -> tuple[TcpState | None, str]:
-    """Take the state, of one word or two, from the beginning of what follows the addresses."""
+def _state(rest: str, *, udp: bool, listens: bool) -> tuple[TcpState | None, str]:
+    """Take the state, of one word or two, from the beginning of what follows the addresses.
+
+    Where it is of no language that is known, a socket that `listens` is known by its other end.
+    """
     word, _, after = rest.partition(" ")
     found = STATES.get(word) or STATES.get(word.upper().replace("-", "_"))
     if found is not None:
         return found, after.lstrip()
     second, _, later = after.partition(" ")
     found = STATES.get(f"{word}_{second}")
-    return (found, later.lstrip()) if found is not None else (None, rest)
+    if found is not None:
+        return found, later.lstrip()
+    if udp:
+        return TcpState.CLOSE, rest
+    return (TcpState.LISTEN, after.lstrip()) if listens else (None, rest)
 
 
 def _details(rest: str) -> tuple[Reading[int], Reading[int], str]:
