@@ -107,7 +107,7 @@ td:last-child,th:last-child{padding-right:0}
 td.num{font-weight:600}
 code,pre{font:.86em/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
 code{overflow-wrap:anywhere}
-pre,.note code{user-select:all;-webkit-user-select:all}
+pre,.note code,.typed{user-select:all;-webkit-user-select:all}
 .picture{white-space:pre}
 pre{background:var(--code);border:1px solid var(--line);border-radius:8px;padding:9px 13px;margin:.5em 0;
 overflow-x:auto;white-space:pre-wrap;overflow-wrap:anywhere}
@@ -212,6 +212,15 @@ def text(value: object) -> str:
     return escape(_CONTROL.sub(lambda match: ascii(match[0])[1:-1], str(value)), quote=True)
 
 
+_COMMAND = re.compile(r"`([^`\s]+ [^`]+)`")
+"""Several words between backquotes, in text that is escaped already."""
+
+
+def _sentences(prose: str) -> str:
+    """Return prose as text, its commands such that a click takes them whole."""
+    return _COMMAND.sub(r'<code class="typed">\1</code>', text(prose))
+
+
 def html_page(title: str, body: str, style: str = "") -> str:
     """Return a page of one file, in ASCII, which no locale garbles; `body` is HTML, `title` is text.
 
@@ -313,7 +322,7 @@ def _prose(block: Prose) -> str:
         if isinstance(part, Command):
             parts += [f"<p>{label}</p>" if label else "", _typed(part.lines)]
         else:
-            parts.append(f"<p{kind}>{label}{text(part.text)}</p>")
+            parts.append(f"<p{kind}>{label}{_sentences(part.text)}</p>")
         label = ""
     return "".join(parts)
 
@@ -338,7 +347,7 @@ def _item(item: Item) -> str:
         return f"<h4>{text(item.lead)}{kind}</h4>{page_html(item.blocks)}"
     lead = f"<b>{text(item.lead)}:</b> " if item.lead else ""
     lead += f"{pill(item.severity)} " if item.severity else ""
-    return f"{lead}{text(item.text)}{kind}{page_html(item.blocks)}"
+    return f"{lead}{_sentences(item.text)}{kind}{page_html(item.blocks)}"
 
 
 def _entries(block: Entries) -> str:
@@ -359,7 +368,7 @@ def _fields(block: Fields) -> str:
 def _told(said: Said) -> str:
     if isinstance(said, Lines):
         return _typed(said.lines)
-    return text(said if isinstance(said, str) else said.text)
+    return _sentences(said if isinstance(said, str) else said.text)
 
 
 def _table(block: Table) -> str:

@@ -18,6 +18,7 @@ from tcpdoctor.report.page import (
     Item,
     Lines,
     OneOf,
+    Prose,
     Section,
     Table,
     Title,
@@ -98,6 +99,14 @@ def test_what_keeps_its_lines_keeps_them_in_every_format():
         "*In:* connect()",
     ]
     assert "ss -tn\n  state listen" in as_html([FIELDS])
+
+
+def test_a_click_takes_a_command_in_a_sentence_whole_and_its_signs_stay_signs():
+    page = as_html(
+        [Prose("Or end it (`kill 811 | tee <x>`); `one` word is none."), Fields((("do", "`ss -tn`"),))]
+    )
+    assert '(<code class="typed">kill 811 | tee &lt;x&gt;</code>); `one` word is none.' in page
+    assert '<dd><code class="typed">ss -tn</code></dd>' in page
 
 
 def test_text_lays_out_a_verdict_what_belongs_to_it_and_numbers():
