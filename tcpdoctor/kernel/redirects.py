@@ -392,15 +392,21 @@ def sign_of_rules() -> str:
     legacy = next((name for name in _LEGACY if os.path.isdir(f"/sys/module/{name}")), None)
     if legacy is not None:
         return f"a table of iptables is there (the module {legacy})"
-    return "chains of nft are there (the module nf_tables is in use)" if _has_chains() else ""
+    if os.path.exists(f"{THREAD_NET}/ip_tables_names") and not os.path.isdir("/sys/module/ip_tables"):
+        return "ip_tables is built into this kernel, and who may not ask is not told of its rules"
+    return _sign_of_chains()
 
 
-def _has_chains(module: str = "/sys/module/nf_tables") -> bool:
-    """Whether the module is used by more than the modules that need it: by each chain that has a hook."""
+def _sign_of_chains(module: str = "/sys/module/nf_tables") -> str:
+    """As `sign_of_rules`, of nft: each chain that has a hook uses the module, as do modules that need it."""
     try:
-        return int(read_kernel_file(f"{module}/refcnt")) > len(os.listdir(f"{module}/holders"))
+        used = int(read_kernel_file(f"{module}/refcnt")) > len(os.listdir(f"{module}/holders"))
     except (OSError, ValueError):
-        return False  # it is built in, or not there
+        absent = why_nft_absent()
+        if absent is None:
+            return "nf_tables is built into this kernel, and who may not ask is not told of its rules"
+        return absent and "whether nf_tables is built into this kernel is not known here"
+    return "chains of nft are there (the module nf_tables is in use)" if used else ""
 
 
 _LEGACY = tuple(

@@ -17,6 +17,7 @@ from tcpdoctor.diagnosis.connect import ConnectPrediction, predict_connect
 from tcpdoctor.kernel.connect_evidence import read_port_use
 from tcpdoctor.kernel.ipsec import sign_of_ipsec
 from tcpdoctor.kernel.listing import Way, lists_bound_sockets
+from tcpdoctor.kernel.nft_rules import why_nft_absent
 from tcpdoctor.kernel.redirects import sign_of_rules
 from tcpdoctor.kernel.sockets import read_listeners
 from tcpdoctor.kernel.states import TcpState
@@ -477,7 +478,7 @@ def behind_ipsec_without_privilege(_stack):
 def test_who_may_not_read_policies_is_told_that_some_stop_packets_here(in_namespace):
     codes, before, verdict, certain, doubts = in_namespace(run, behind_ipsec_without_privilege)
     assert (codes, before, verdict, certain) == (["EPERM"] * 2, "", "ok", False)
-    (doubt,) = doubts
+    (doubt,) = (doubt for doubt in doubts if "IPsec" in doubt)
     assert doubt == (
         "what decides over a connection was not all looked at: policies of IPsec have stopped packets here "
         "(XfrmOutPolBlock of /proc/net/xfrm_stat)"
@@ -506,15 +507,45 @@ def without_privilege(stack, rules):
     return [(one.verdict, one.certain, one.doubts) for one in told], sign_of_rules()
 
 
+def untold_of():
+    """What keeps its rules from who lacks privilege on this kernel, and even whether it has some."""
+    if not os.path.isdir("/sys/module/ip_tables") and os.path.exists("/proc/net/ip_tables_names"):
+        return "ip_tables is built into this kernel, and who may not ask is not told of its rules"
+    absent = why_nft_absent()
+    if absent is None and not os.path.isdir("/sys/module/nf_tables/holders"):
+        return "nf_tables is built into this kernel, and who may not ask is not told of its rules"
+    return absent and "whether nf_tables is built into this kernel is not known here"
+
+
 @pytest.mark.parametrize("rules", ["", TRACKED])
-def test_who_may_not_read_rules_is_certain_where_nothing_tells_of_any(in_namespace, rules):
+def test_who_may_not_read_rules_is_certain_where_nothing_can_tell_of_any(in_namespace, rules):
     if rules and not shutil.which("nft"):
         pytest.skip("nft is not installed")
     (server, nobody), sign = in_namespace(run, without_privilege, rules)
-    assert (sign == "connections are tracked here, which rules of nft or iptables begin") is bool(rules)
+    tracked = "connections are tracked here, which rules of nft or iptables begin"
+    assert sign == (tracked if rules else untold_of() or "")
     doubts = (f"what decides over a connection was not all looked at: {sign}",) if sign else ()
     assert server == ("ok", not sign, doubts)
     assert nobody == ("ECONNREFUSED", not sign, doubts)
+
+
+REFUSED = """
+table inet f { chain out { type filter hook output priority 0; tcp dport 7001 reject with tcp reset; }; }
+"""
+
+
+def refused_without_privilege(stack):
+    subprocess.run(["nft", "-f", "-"], input=REFUSED, text=True, check=True)
+    stack.enter_context(socket.create_server((HOME, 7001)))
+    lose_capabilities()
+    with socket.socket() as client:
+        code = errno.errorcode[client.connect_ex((HOME, 7001))]
+    return code, look_at_connection(f"{HOME}:7001", Client()).connect.certain
+
+
+@pytest.mark.skipif(not shutil.which("nft"), reason="nft is not installed")
+def test_a_rule_that_begins_no_tracking_is_never_certainly_not_there_for_who_may_not_read_it(in_namespace):
+    assert in_namespace(run, refused_without_privilege) == ("ECONNREFUSED", False)
 
 
 WITHOUT_CARRIER = """
