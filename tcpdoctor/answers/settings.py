@@ -156,9 +156,9 @@ def look_at_settings(names: Sequence[str], *, only_changed: bool) -> SettingsAns
     if len(pages) > _MOST:
         raise QuestionError(f"that stands for {len(pages)} settings; name fewer")
     who = read_identity()
-    computed = computed_defaults(read_sysctls(NEEDED))
+    needed = read_sysctls(NEEDED)
     sources, unseen = read_sources()
-    rows = tuple(_row(page, computed, sources, who) for page in pages)
+    rows = tuple(_row(page, needed, sources, who) for page in pages)
     hidden = tuple(row.page.name for row in rows if row.exists and isinstance(is_default(row), Missing))
     if only_changed:
         rows = tuple(row for row in rows if is_default(row) is False)
@@ -199,19 +199,24 @@ def told_setting(row: Shown, page_size: int) -> ToldSetting:
     )
 
 
-def _row(page: SysctlPage, computed: Mapping[str, tuple[str, ...]], sources: Sources, who: Identity) -> Shown:
+def _row(
+    page: SysctlPage, needed: Mapping[str, Reading[SysctlValue]], sources: Sources, who: Identity
+) -> Shown:
     path = _path(page.name)
     value = _value(page.name, path)
     exists = is_setting(path) or page.name in MACHINE_WIDE or is_recording()
     origin = origin_here(path, value, sources, who)
-    return Shown(page, value, exists, computed.get(page.name, ()), origin, is_computed_here(page.name, value))
+    known = computed_defaults(needed).get(page.name, ())
+    return Shown(page, value, exists, known, origin, is_computed_here(page.name, value, needed))
 
 
-def is_computed_here(name: str, value: Reading[SysctlValue]) -> bool | None:
-    """Whether a value is what the kernel computes from the memory of this machine."""
+def is_computed_here(
+    name: str, value: Reading[SysctlValue], needed: Mapping[str, Reading[SysctlValue]]
+) -> bool | None:
+    """Whether a value is what the kernel computes from the memory of this machine; `needed`: of `NEEDED`."""
     if isinstance(value, Missing):
         return None
-    return is_computed_default(name, value, read_sysctls(NEEDED), pages_of_memory(), bytes_of_page())
+    return is_computed_default(name, value, needed, pages_of_memory(), bytes_of_page())
 
 
 def _value(name: str, path: str) -> Reading[SysctlValue]:

@@ -13,7 +13,7 @@ from tcpdoctor.diagnosis.settings_rules import Warned, only_settings, rules_abou
 from tcpdoctor.diagnosis.sysctl_look import Origin
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.deadlines import DEADLINE_SYSCTLS, Sysctls, assumed_rto, deadlines_of_sysctl
-from tcpdoctor.facts.sysctl_value import value_as_printed
+from tcpdoctor.facts.sysctl_value import NEEDED, value_as_printed
 from tcpdoctor.kernel.namespaces import (
     Identity,
     bytes_of_page,
@@ -145,7 +145,7 @@ def look_at_sysctl(name: str) -> SysctlAnswer:
         tick=tick,
         page_size=bytes_of_page(),
         origin=origin_here(below, value, read_sources()[0], who),
-        is_computed=is_computed_here(page.name, value),
+        is_computed=is_computed_here(page.name, value, read_sysctls(NEEDED)),
         warnings=warnings_of(rules, page.name, _running(who)),
         rules=tuple(rule.id for rule in rules_about(rules, page.name)),
     )
