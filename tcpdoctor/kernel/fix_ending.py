@@ -41,7 +41,7 @@ from tcpdoctor.kernel.fix_journal import (
     write_journal,
     write_setting,
 )
-from tcpdoctor.kernel.namespace_entry import find_namespaces
+from tcpdoctor.kernel.namespace_entry import NamespacePlace, coming_back, enter_namespace, find_namespaces
 from tcpdoctor.kernel.namespaces import (
     is_initial_namespace,
     name_of_namespace,
@@ -81,10 +81,20 @@ def leads_there(journal: FixJournal) -> Reading[str | None]:
         return Missing("not all processes of the machine are visible here")
     found = find_namespaces()
     place = next((place for place in found.places if place.inode == journal.namespace), None)
-    if place is None:
+    if place is None or _has_its_inode_only(place, journal):
         hidden = found.hidden - (shares_namespace(1) is None)  # process 1 is in the initial one
         return Missing("not every process lets us see its namespace") if hidden > 0 else None
     return place.name or str(place.pid)
+
+
+def _has_its_inode_only(place: NamespacePlace, journal: FixJournal) -> bool:
+    """Whether a namespace is surely not the journal's, but one that was given its inode since."""
+    if journal.cookie is None:
+        return False
+    with coming_back(), suppress(QuestionError):
+        enter_namespace(place.path)
+        return namespace_cookie() not in (None, journal.cookie)
+    return False
 
 
 def lasts_in_file(journal: FixJournal) -> bool:

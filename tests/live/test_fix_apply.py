@@ -383,6 +383,27 @@ def test_what_was_kept_in_a_namespace_that_is_gone_stands_in_nobodys_way(in_name
     assert (taken_out.returncode, is_there, left) == (0, False, {FIN: BEFORE[FIN]})
 
 
+def of_one_whose_inode_another_has(folder):
+    stage = fall_ill(folder)
+    in_another_namespace(folder, lambda: kept_at(stage, stage.place._replace(file=None)))
+    reader, writer = os.pipe()
+    inside = in_child(lambda: live_in_another(writer))
+    os.close(writer)
+    assert os.read(reader, 1) == b"x"
+    journal = json.loads(stage.journal.read_text(encoding="ascii"))
+    journal["namespace"] = os.stat(f"/proc/{inside}/ns/net").st_ino
+    stage.journal.write_text(json.dumps(journal), encoding="ascii")
+    answer = tcpdoctor("fix", "--apply", "--yes", *stage.options, "fin-timeout-short")
+    os.kill(inside, signal.SIGKILL)
+    os.waitpid(inside, 0)
+    return answer
+
+
+def test_a_namespace_that_has_the_inode_of_one_that_is_gone_is_not_taken_for_it(in_namespace, tmp_path):
+    answer = in_namespace(of_one_whose_inode_another_has, tmp_path)
+    assert answer.returncode == 0, answer.stderr
+
+
 # what is refused before anything is changed
 
 
