@@ -263,9 +263,22 @@ def _nothing(check: Check, style: Style) -> list[str]:
     lines += [*unjudged_lines(check, style, "    "), *too_early_lines(check, style, "    "), *unanswered]
     if status(check) == "ok" and check.samples.after.namespace_name is None:
         lines += _hints(style)
-    if check.source is not None and not unknown and status(check) == "unknown":
-        lines.append(style.wrap(style.asks("tcpdoctor states"), "      ", "    Whose they are: ", whole=True))
+    if check.source is not None and status(check) == "unknown":
+        lines += _what_to_ask(check, style, listed=not unknown)
     return lines
+
+
+def _what_to_ask(check: Check, style: Style, *, listed: bool) -> list[str]:
+    """Say what a recording of which too little is known answers, or what it lacks."""
+    if listed:
+        return [style.wrap(style.asks("tcpdoctor states"), "      ", "    Whose they are: ", whole=True)]
+    if isinstance(check.samples.after.counters, Missing) or check.samples.before is not None:
+        return []
+    said = "Counters since boot tell no rate: take them twice, a minute apart, and"
+    command = (
+        f"tcpdoctor check{''.join(f' --from {name}' for name in style.recorded)} --from SECOND --window 60"
+    )
+    return [style.wrap(said, "      ", "    "), style.command(command, "      ")]
 
 
 def _hints(style: Style) -> list[str]:

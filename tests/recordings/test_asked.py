@@ -201,6 +201,29 @@ def test_where_nothing_is_wrong_the_hint_asks_the_recording():
     assert "explain ECONNRESET" not in text
 
 
+@pytest.mark.parametrize(
+    ("pasted", "hint"),
+    [
+        ("CLOSE_WAIT 710\nESTABLISHED 138\n", ["    Whose they are: tcpdoctor states --from"]),
+        (
+            "TcpExt:\n    6350 times the listen queue of a socket overflowed\n",
+            [
+                "    Counters since boot tell no rate: take them twice, a minute apart, and",
+                "      tcpdoctor check --from",
+            ],
+        ),
+        ("TCP: inuse 443029 orphan 0 tw 62 alloc 664959 mem 4145\n", []),
+    ],
+)
+def test_where_too_little_is_told_the_next_question_is(tmp_path, monkeypatch, pasted, hint):
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text(pasted, encoding="utf-8")
+    told = tcpdoctor("check", "--from", "a.txt").stdout.splitlines()
+    after = told[1 + next(at for at, line in enumerate(told) if "rules answered" in line) :]
+    ends = ["", " a.txt --from SECOND --window 60"] if len(hint) > 1 else [" a.txt"]
+    assert after == [line + end for line, end in zip(hint, ends, strict=False)]
+
+
 def test_commands_ask_the_recording_that_was_read():
     text = tcpdoctor("explain", "53", "--from", CASE).stdout
     assert "53 is also the process payments:" in text
