@@ -429,7 +429,8 @@ def _of_state(state: TcpState, rows: Sequence[Connection]) -> SocketsTowards:
 def _journey(host_port: str, client: Client, uid: int | None) -> Journey:
     ends = parse_ends(host_port, client.source, look_up=client.look_up)
     to, mine = ends.destination, ends.source
-    bound = None if mine is None or mine.address in ("0.0.0.0", "::") else mine
+    named = None if mine is None or mine.address in ("0.0.0.0", "::") else mine
+    bound = None if named is None or _is_of_many(named) else named
     source_port = 0 if mine is None else mine.port
     interface = wanted_device(to) or (wanted_device(bound) if bound else 0)
     route = _refusal(to, mine, interface, uid) or _without_way(
@@ -449,7 +450,7 @@ def _journey(host_port: str, client: Client, uid: int | None) -> Journey:
     return Journey(
         family=to.family,
         source=chosen,
-        bound_source=bound is not None,
+        bound=named.address if named else None,
         destination=to.address,
         port=to.port,
         route=route,
@@ -459,6 +460,16 @@ def _journey(host_port: str, client: Client, uid: int | None) -> Journey:
         source_port=source_port,
         netns=client.netns,
     )
+
+
+def _is_of_many(source: Target) -> bool:
+    """Whether it is a broadcast or multicast address, for which __inet_bind() leaves the source open."""
+    if source.family != 4:
+        return False  # bind() refuses those of IPv6
+    if ip_address(source.address).is_multicast or source.address == "255.255.255.255":
+        return True
+    route = find_route(4, source.address, ANY_PORT, None)
+    return isinstance(route, Route) and route.kind == "broadcast"
 
 
 def _without_way(
@@ -563,7 +574,7 @@ def _binds(journey: Journey, uid: int | None) -> tuple[Attempt, ...]:
     from tcpdoctor.kernel.port_evidence import read_port_evidence
 
     any_address = "0.0.0.0" if journey.family == 4 else "::"
-    address = journey.source if journey.bound_source and journey.source else any_address
+    address = journey.bound or any_address
     evidence = read_port_evidence(journey.source_port)
     if uid is not None:
         evidence = evidence._replace(uid=uid, rules=read_bind_rules(uid))

@@ -59,8 +59,11 @@ class Journey(NamedTuple):
     """4 or 6, of the addresses; a mapped address is IPv4."""
     source: str | None
     """The client's own address, given or chosen by the route; None where no route chooses one."""
-    bound_source: bool
-    """Whether the client names its address by bind(); else the route chooses."""
+    bound: str | None
+    """What the client names in bind(); None: nothing, or the wildcard.
+
+    The route chooses the source then, and also where it is a broadcast or multicast address.
+    """
     destination: str
     port: int
     route: Reading[Route | NoRoute]
@@ -420,10 +423,16 @@ def _may_not_be_refused(journey: Journey, scene: Scene) -> Iterator[str]:
     chosen = not journey.source_port and journey.port in scene.ports.usable()
     if chosen and journey.source == journey.destination:
         yield _PERHAPS_TO_ITSELF
+    if journey.source == "::1" != journey.destination:
+        yield _RESET_TO_LOOPBACK
     for reason in scene.redirects.not_looked:
         yield f"whether a rule sends it elsewhere was not looked: {reason}"
 
 
+_RESET_TO_LOOPBACK = (
+    "the reset that refuses it is sent to ::1 by the interface that has the address, which has no way there: "
+    "no answer comes then (ETIMEDOUT)"
+)
 _PERHAPS_TO_ITSELF = (
     "the port is one of those that the kernel chooses from, and a client that gets this very port connects "
     "to itself"
@@ -548,7 +557,7 @@ def _is_odd(ports: Ports) -> bool:
 def _stops_bind(journey: Journey, users: frozenset[PortUser]) -> _Stops:
     """Whether bind(address, 0) without options skips a port: it shares with nobody whose address overlaps."""
     any_address = "0.0.0.0" if journey.family == 4 else "::"
-    address = journey.source if journey.bound_source and journey.source else any_address
+    address = journey.bound or any_address
     wanted = Wanted(journey.family, address, v6only=journey.family == 6 and address != "::", uid=0)
     old = list(map(_existing, users))
     possible = [set(possible_conflicts(wanted, (), one)) for one in old]

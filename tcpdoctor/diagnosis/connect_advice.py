@@ -277,7 +277,7 @@ def _find_a_way(journey: Journey, route: NoRoute) -> str:
         return "See `ip xfrm policy`, and what wrote it (strongSwan, Libreswan): no firewall is to blame."
     if route.why is not None:
         return "Name the interface: each has its own link-local addresses."
-    source = f" from {journey.source}" if journey.bound_source else ""
+    source = f" from {journey.source}" if journey.bound and journey.bound == journey.source else ""
     return (
         f"See `ip route get {journey.destination}{source}` and `ip rule`: connect() fails before it looks "
         "for a port."

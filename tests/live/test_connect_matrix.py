@@ -397,7 +397,7 @@ def play(number):
         user = dice.choice((None, None, NOBODY))
         family = dice.choice((socket.AF_INET, socket.AF_INET, socket.AF_INET6))
         ipv4 = family == socket.AF_INET
-        address = dice.choice((HOME, "", "0.0.0.0") if ipv4 else (SIX, "", "::"))
+        address = dice.choice((HOME, "", "0.0.0.0", HOME, *MANY[socket.AF_INET]) if ipv4 else (SIX, "", "::"))
         there = f"{HOME if ipv4 else '[::1]'}:7001"
         asked_at = time.monotonic()
         journey, seen, plain = predict_from_here(there, Client())

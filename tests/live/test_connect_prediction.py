@@ -512,8 +512,9 @@ def untold_of():
     if not os.path.isdir("/sys/module/ip_tables") and os.path.exists("/proc/net/ip_tables_names"):
         return "ip_tables is built into this kernel, and who may not ask is not told of its rules"
     absent = why_nft_absent()
-    if absent is None and not os.path.isdir("/sys/module/nf_tables/holders"):
-        return "nf_tables is built into this kernel, and who may not ask is not told of its rules"
+    if absent is None:
+        how = "loaded" if os.path.isdir("/sys/module/nf_tables/holders") else "built into this kernel"
+        return f"nf_tables is {how}, and who may not ask is not told of its rules"
     return absent and "whether nf_tables is built into this kernel is not known here"
 
 
