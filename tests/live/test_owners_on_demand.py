@@ -32,6 +32,11 @@ def told(diagnosis):
     }
 
 
+def leaks(known):
+    """Those that no process of the machine changes: one near its limit of descriptors may hold any socket."""
+    return [rule for rule in known if rule.id != "descriptors-nearly-used-up"]
+
+
 patiently = functools.partial(add_owners, seconds=60.0)
 """What `check` gives up after a second is not searched for to the end on a busy machine."""
 
@@ -47,7 +52,8 @@ def test_the_diagnosis_is_that_of_a_look_with_all_owners(in_namespace, number):
         with close_wait(number) if number else contextlib.nullcontext():
             known = rules(min_sockets=11, min_age=0)
             seen = take_samples(0.0, owners=None)
-            scarce, samples = diagnose_on_demand(known, seen, add_owners=patiently)
+            scarce, _ = diagnose_on_demand(known, seen, add_owners=patiently)
+            _, samples = diagnose_on_demand(leaks(known), seen, add_owners=patiently)
             return told(scarce), told(diagnose(known, with_all_owners(seen))), samples.after
 
     scarce, full, after = in_namespace(look)
