@@ -83,6 +83,14 @@ VARYING = (
     *("findings", "unchecked", "other_sockets"),
 )
 """What hangs on the moment, and on when the two looks were; sockets of other protocols are not recorded."""
+UNRECORDED = {
+    "programs": ([], None),
+    "not_looked": (
+        None,
+        "what of eBPF, of IPsec, and of rules for what is sent decides is in no recording",
+    ),
+}
+"""What no recording has: the answer of the host, and that of its recording."""
 QUESTIONS = (
     ("states",),
     ("states", "--by", "process"),
@@ -120,6 +128,9 @@ def asked_twice(path):
 def test_questions_are_answered_of_a_recording_as_of_the_host(in_namespace, tmp_path):
     for live, recorded in in_namespace(asked_twice, str(tmp_path / "case.json")):
         assert recorded["recording"]["kind"] == "snapshot"
+        for key, both in UNRECORDED.items():
+            if key in live:
+                assert (live.pop(key), recorded.pop(key)) == both
         asks_nobody = json.loads(
             json.dumps(live).replace("; --probe asks", "")
         )  # a recording cannot be asked
