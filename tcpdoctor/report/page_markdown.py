@@ -28,6 +28,8 @@ from tcpdoctor.report.page import (
     paragraphs,
 )
 
+_COMMAND = re.compile(r"`([^`\s]+ [^`]+)`")
+"""Several words between backquotes."""
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&@$:-])")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -62,7 +64,7 @@ def _prose(block: Prose) -> list[str]:
         before, name, after = block.text.partition(block.quoted)
         return [f"{label}{escaped(before)} {code(name)} {escaped(after)}".strip()]
     parts = [
-        fenced("\n".join(part.lines)) if isinstance(part, Command) else escaped(part.text)
+        fenced("\n".join(part.lines)) if isinstance(part, Command) else sentences(part.text)
         for part in paragraphs(block.text)
     ]
     return [label + parts[0], *parts[1:]] if parts and not parts[0].startswith("```") else [label, *parts]
@@ -82,7 +84,7 @@ def _items(block: Items) -> list[str]:
 
 def _item(item: Item, mark: str = "") -> str:
     lead = f"**{escaped(item.lead)}**" if item.lead else ""
-    text = ": ".join(filter(None, (lead, item.severity, escaped(item.text)))) + (
+    text = ": ".join(filter(None, (lead, item.severity, sentences(item.text)))) + (
         f" ({escaped(item.kind)})" if item.kind else ""
     )
     lines = "\n\n".join(filter(None, (text, page_markdown(item.blocks)))).splitlines()
@@ -95,7 +97,7 @@ def _entries(block: Entries) -> list[str]:
 
 def _found(block: Found) -> list[str]:
     command = f" ({code(block.command)})" if block.command else ""
-    return [f"- **{block.severity.upper()}** {escaped(block.text)}{command}"]
+    return [f"- **{block.severity.upper()}** {sentences(block.text)}{command}"]
 
 
 def _fields(block: Fields) -> list[str]:
@@ -112,7 +114,7 @@ def _told(said: Said) -> str:
     """In a line; one of several stands on a line of its own anyway."""
     if isinstance(said, Lines):
         return code(" ".join(said.lines))
-    return escaped(said if isinstance(said, str) else said.text)
+    return sentences(said if isinstance(said, str) else said.text)
 
 
 def _coded(label: str, said: Said) -> list[str]:
@@ -194,6 +196,18 @@ def escaped(text: str) -> str:
     """Return text, on one line, of which nothing is taken for Markdown, HTML or a mention."""
     line = " ".join(visible(text).split())
     return _SPECIAL.sub(_escape, line)
+
+
+def sentences(prose: str) -> str:
+    """Return prose as `escaped` does, but commands between its backquotes as code: they can be copied."""
+    parts = _COMMAND.split(" ".join(prose.split()))
+    return "".join(code(part) if place % 2 else _inside(part) for place, part in enumerate(parts))
+
+
+def _inside(part: str) -> str:
+    """Return what stands between two commands, with the blanks at its ends."""
+    left, right = part[: len(part) - len(part.lstrip())], part[len(part.rstrip()) :]
+    return left + escaped(part) + right if part.strip() else part
 
 
 def _escape(match: "re.Match[str]") -> str:

@@ -109,6 +109,11 @@ def test_a_click_takes_a_command_in_a_sentence_whole_and_its_signs_stay_signs():
     assert '<dd><code class="typed">ss -tn</code></dd>' in page
 
 
+def test_a_command_within_a_sentence_is_code_in_markdown():
+    page = as_markdown([Prose("Ends it (`kill 811 | tee <x>`), *not* one word: `one`.")])
+    assert page == r"Ends it (`kill 811 | tee <x>`), \*not\* one word: \`one\`."
+
+
 def test_text_lays_out_a_verdict_what_belongs_to_it_and_numbers():
     assert page_text(BLOCKS, PLAIN).splitlines() == [
         "=== network namespace blue",
