@@ -17,7 +17,7 @@ PYTHON = str(CHECKOUT / ".venv" / "bin" / "python")
 ENDS_ITSELF = 60
 """Seconds before the end of its time that a step is told of."""
 NOT_RUN = "no result is kept"
-PASSED = r"^=* ?(\d+ passed.*?) in .*$"
+PASSED = r"^=* ?(\d+ (?:passed|failed).*?) in .*$"
 """The last line of pytest."""
 
 
@@ -134,8 +134,22 @@ def _today() -> str:
 
 
 def _commit() -> str:
-    told = ("git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*")
-    return subprocess.run(told, capture_output=True, text=True, check=True, cwd=CHECKOUT).stdout.strip()
+    """The commit that is checked out, and whether anything but the page has been changed since."""
+    told = ("git", "describe", "--always", "--abbrev=10", "--exclude=*")
+    changed = (
+        "git",
+        "status",
+        "--porcelain",
+        "--untracked-files=no",
+        "--",
+        ".",
+        f":!{PAGE.relative_to(CHECKOUT)}",
+    )
+    commit, files = (
+        subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT).stdout.strip()
+        for command in (told, changed)
+    )
+    return f"{commit}-dirty" if files else commit
 
 
 def read_page() -> dict[str, Result]:
