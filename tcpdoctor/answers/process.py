@@ -188,21 +188,25 @@ _DESCRIBED = 5_000
 """Of each state so many sockets are described one by one; all are counted."""
 
 
-def look_at_processes(pids: Iterable[int]) -> ProcessAnswer | ProcessesAnswer:
+def look_at_processes(pids: Iterable[int], *, shortly: bool = False) -> ProcessAnswer | ProcessesAnswer:
     """Say what TCP sockets processes hold, how they are, which options they set, and what is wrong.
 
     What a process hides from us is Missing in its answer. The host is looked at twice, once for all of them;
     of several the worst comes first, and one that has ended meanwhile is left out.
+
+    Args:
+        pids: Theirs.
+        shortly: For a page that shows no options, and only listeners one by one: others are not told.
 
     Raises:
         QuestionError: There is no such process.
     """
     taken_at, who = moment(), read_identity()
     known = _identify_all(tuple(dict.fromkeys(pids)))
-    surveys = [_survey(process.pid) for _, process in known]
+    surveys = [_survey(process.pid, options=not shortly) for _, process in known]
     samples = take_samples(_WINDOW, every_listener=any(map(_listens, surveys)))
     answers = [
-        _answer(who, taken_at, asked, process, survey, samples)
+        _answer(who, taken_at, asked, process, survey, samples, shortly=shortly)
         for (asked, process), survey in zip(known, surveys, strict=True)
         if not isinstance(survey, Missing) or len(known) == 1 or not _is_gone(process.pid)
     ]
@@ -260,11 +264,11 @@ class _Seen(NamedTuple):
     dead: Reading[DeadSockets]
 
 
-def _survey(pid: int) -> Reading[_Seen]:
+def _survey(pid: int, *, options: bool) -> Reading[_Seen]:
     owners = held_by(pid)
     if isinstance(owners, Missing):
         return owners
-    survey = take_survey(COUNTED_STATES, pid=pid, held=owners, options=True, room=_DESCRIBED)
+    survey = take_survey(COUNTED_STATES, pid=pid, held=owners, options=options, room=_DESCRIBED)
     if isinstance(survey, Missing):
         return survey
     nothing = DeadSockets((), 0, 1)
@@ -290,12 +294,15 @@ def _answer(
     process: Process,
     seen: Reading[_Seen],
     samples: Samples,
+    *,
+    shortly: bool,
 ) -> ProcessAnswer:
     answer = _hidden_answer(who, taken_at, _process_here(process, asked), read_place(process.pid), seen)
     if isinstance(seen, Missing):
         return answer._replace(stop=_stop(answer.process))
     entries, survey = entries_of(seen.survey), seen.survey
-    listeners = tuple(entry.seen.row for entry in entries if isinstance(entry.seen.row, Listener))
+    listening = [entry for entry in entries if isinstance(entry.seen.row, Listener)]
+    listeners = tuple(entry.seen.row for entry in listening if isinstance(entry.seen.row, Listener))
     samples = samples._replace(after=with_known_owners(samples.after, seen.owners, process))
     diagnosis = diagnose_process(load_rules().rules, samples, process.pid, listeners)
     return answer._replace(
@@ -303,7 +310,7 @@ def _answer(
         other_sockets=NOT_RECORDED if is_recording() else max(0, len(seen.owners) - survey.total),
         peers=_peer_groups(entries),
         options=_option_groups(entries),
-        sockets=tuple(told_socket(entry, options=True) for entry in entries),
+        sockets=tuple(told_socket(one, options=True) for one in (listening if shortly else entries)),
         dead_sockets=_dead_group(seen.dead),
         findings=tuple(map(told_finding, diagnosis.findings)),
         unchecked=diagnosis.unchecked,

@@ -330,7 +330,8 @@ def _answer_word(question: str, word: str, output: Output) -> None:
         from tcpdoctor.answers.words import pids_of
         from tcpdoctor.report.process_text import process_page
 
-        ask(partial(look_at_processes, pids_of(word)), partial(process_page, long=long), output, takes=1.0)
+        look = partial(look_at_processes, pids_of(word), shortly=output.format != "json" and not long)
+        ask(look, partial(process_page, long=long), output, takes=1.0)
     elif question == "--state":
         from tcpdoctor.answers.knowledge import look_at_state
         from tcpdoctor.report.knowledge_text import state_page

@@ -389,7 +389,7 @@ def _blocks_of(row: Row, style: Style) -> Iterable[Block]:
             from tcpdoctor.answers.process import look_at_processes
             from tcpdoctor.report.process_text import process_page
 
-            return process_page(look_at_processes((pid,)), style, long=False)
+            return process_page(look_at_processes((pid,), shortly=True), style, long=False)
         case DestinationRow():
             from tcpdoctor.answers.connect import Client, look_at_connection
             from tcpdoctor.report.connect_text import connect_page

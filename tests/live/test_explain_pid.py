@@ -349,11 +349,12 @@ def two_of_a_kind():
         connect_pair(stack, server)
         child = stack.enter_context(subprocess.Popen(["sleep", "60"]))
         stack.callback(child.kill)
-        return look_at_processes([os.getpid(), child.pid, os.getpid()])
+        pids = [os.getpid(), child.pid, os.getpid()]
+        return look_at_processes(pids), look_at_processes(pids[:1], shortly=True)
 
 
 def test_several_processes_are_answered_one_behind_the_other(in_namespace):
-    answers = in_namespace(two_of_a_kind)
+    answers, _ = in_namespace(two_of_a_kind)
     assert [sockets_in_all(answer) for answer in answers.processes] == [3, 0]
     document = described(json.dumps(as_json(answers)))
     assert [one["process"]["name"] for one in document["processes"]][1] == "sleep"
@@ -362,6 +363,19 @@ def test_several_processes_are_answered_one_behind_the_other(in_namespace):
     assert [text.count(f"\n {label} ") for label in ("more", "end")] == [1, 1]
     assert max(map(len, text.splitlines())) <= 80
     assert len(text.splitlines()) <= 24
+
+
+def test_for_the_short_page_options_are_not_asked_and_only_listeners_are_told(in_namespace):
+    answers, brief = in_namespace(two_of_a_kind)
+    whole = next(one for one in answers.processes if one.process.pid == brief.process.pid)
+    assert [row.state for row in whole.sockets] == ["listen", "established", "established"]
+    assert [(row.state, row.local) for row in brief.sockets] == [("listen", whole.sockets[0].local)]
+    assert (bool(whole.options), brief.options) == (True, ())
+    same = ("peers", "other_sockets", "dead_sockets", "findings", "stop", "place", "status", "too_early")
+    assert [getattr(brief, name) for name in same] == [getattr(whole, name) for name in same]
+    assert {state: group.sockets for state, group in brief.states.items()} == {
+        state: group.sockets for state, group in whole.states.items()
+    }
 
 
 FORKING = """
