@@ -53,6 +53,7 @@ from tcpdoctor.kernel.programs import (
     find_programs,
     looks_up_sockets,
     sign_of_programs,
+    why_programs_unread,
 )
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.redirects import (
@@ -540,7 +541,8 @@ def _scene(journey: Journey, settings: Settings, uid: int | None) -> Scene:
         signers_hidden=why_signers_hidden(journey.port) if listeners else "",
         programs=_programs(journey, listeners),
         perhaps=tuple(filter(None, _signs(stays=local))),
-        not_looked=why_rules_unread() or "; ".join(redirects.not_looked),
+        not_looked=why_rules_unread()
+        or "; ".join(filter(None, (why_programs_unread(), *redirects.not_looked))),
         redirects=redirects,
         binds=_binds(journey, uid),
         filters=read_filters(journey.port, local=local) if isinstance(journey.route, Route) else NO_FILTERS,

@@ -5,6 +5,7 @@ read. systemd has them do what some settings of a unit say. Asking takes CAP_NET
 that nobody looked, and where the files of a unit have such a setting, that there is one.
 """
 
+import errno
 import functools
 import os
 import struct
@@ -46,6 +47,7 @@ _UNIT_FOLDERS = (
     *("/etc/systemd/system.control", "/run/systemd/system.control"),
     *("/usr/lib/systemd/system", "/lib/systemd/system"),
 )
+_NO_FILE = 0xFFFFFFFF
 _CILIUM = "cilium_host"
 _MOST_GROUPS = 2_000
 """Control groups that are asked, a sixteenth of a millisecond each."""
@@ -59,7 +61,7 @@ def find_programs(call: Literal["connect", "bind"], family: int) -> tuple[str, .
     nobody may ask: without CAP_NET_ADMIN, or where cgroup2 is not mounted.
     """
     hooks = (_ON_CONNECT if call == "connect" else _ON_BIND)[family]
-    mount = find_cgroup2() if may_ask_for_rules() else None
+    mount = find_cgroup2() if _may_ask() else None
     return () if mount is None else _attached(f"{mount}{_own_group()}", hooks, _EFFECTIVE)
 
 
@@ -70,7 +72,7 @@ def find_arrival_programs(groups: Iterable[int]) -> tuple[str, ...]:
     Args:
         groups: Their ids; of those that are gone or not visible nothing is found.
     """
-    mount = find_cgroup2() if may_ask_for_rules() else None
+    mount = find_cgroup2() if _may_ask() else None
     if mount is None:
         return ()
     paths = find_cgroup_paths(set(groups), mount).values()
@@ -82,7 +84,7 @@ def find_arrival_programs(groups: Iterable[int]) -> tuple[str, ...]:
 @replayed
 def looks_up_sockets() -> bool:
     """Whether a program of this network namespace chooses who gets a connection (sk_lookup)."""
-    return may_ask_for_rules() and bool(_attached("/proc/thread-self/ns/net", {"sk_lookup": _SK_LOOKUP}, 0))
+    return _may_ask() and bool(_attached("/proc/thread-self/ns/net", {"sk_lookup": _SK_LOOKUP}, 0))
 
 
 class Guarded(NamedTuple):
@@ -100,6 +102,8 @@ def find_guarded_groups() -> Reading[tuple[Guarded, ...]]:
     """Return the control groups whose programs decide over bind() of their processes and not of this one."""
     if not may_ask_for_rules():
         return no_privilege("programs of eBPF")
+    if refused := why_programs_unread():
+        return Missing(refused)
     mount, own = find_cgroup2(), f"{_own_group()}/"
     if mount is None:
         return ()
@@ -117,13 +121,39 @@ def find_guarded_groups() -> Reading[tuple[Guarded, ...]]:
 
 
 @replayed
+def why_programs_unread() -> str:
+    """Return why who may ask for rules is not told of programs; empty for all others.
+
+    bpf(2) wants the privilege in the initial user namespace: root of another, as in rootless containers, is
+    refused, as are those whom a filter of system calls keeps from it.
+    """
+    if not may_ask_for_rules() or not _is_refused():
+        return ""
+    return "bpf(2), which tells of programs of eBPF, is refused here (a user namespace, or seccomp)"
+
+
+def _may_ask() -> bool:
+    return may_ask_for_rules() and not _is_refused()
+
+
+def _is_refused() -> bool:
+    """Whether bpf(2) refuses to tell, asked about no file: privilege comes first, and the file next."""
+    number = _SYSCALL_BPF.get(os.uname().machine)
+    if number is None:
+        return False
+    ask, errno_of_last = _ask_kernel()
+    asked = bytearray(_QUERY.pack(_NO_FILE, _ON_BIND[4]["bind4"], 0, 0, 0, 0))
+    return ask(number, asked) != 0 and errno_of_last() in (errno.EPERM, errno.EACCES)
+
+
+@replayed
 def sign_of_programs(call: Literal["connect", "bind"], folders: Sequence[str] = _UNIT_FOLDERS) -> str:
     """Return what tells that programs decide about a call of this process, where they may not be asked about.
 
     Empty where they were asked about, and where nothing tells: then there are hardly any. `folders` are those
     that hold the files of units.
     """
-    if may_ask_for_rules():
+    if _may_ask():
         return ""
     if call == "connect" and os.path.isdir(f"/sys/class/net/{_CILIUM}"):
         return f"the interface {_CILIUM} is there, whose programs of eBPF lead connections elsewhere"
@@ -182,15 +212,15 @@ def _attached(path: str, hooks: Mapping[str, int], flags: int) -> tuple[str, ...
 def _count(number: int, whose: int, hook: int, flags: int) -> int:
     """How many programs are attached; 0 too where this kernel knows no such hook, or does not tell."""
     asked = bytearray(_QUERY.pack(whose, hook, flags, 0, 0, 0))
-    return int(_QUERY.unpack(asked)[5]) if _ask_kernel()(number, asked) == 0 else 0
+    return int(_QUERY.unpack(asked)[5]) if _ask_kernel()[0](number, asked) == 0 else 0
 
 
 @functools.cache
-def _ask_kernel() -> Callable[[int, bytearray], int]:
-    """Return what asks by bpf(2) with one union of attributes, which the answer is written into."""
+def _ask_kernel() -> tuple[Callable[[int, bytearray], int], Callable[[], int]]:
+    """Return what asks by bpf(2) with one union of attributes, which takes the answer; and its errno."""
     import ctypes  # 4 ms, and it is asked for where rules are
 
-    library, attributes = ctypes.CDLL(None), ctypes.c_char * _QUERY.size
+    library, attributes = ctypes.CDLL(None, use_errno=True), ctypes.c_char * _QUERY.size
     return lambda number, asked: int(
         library.syscall(number, _PROG_QUERY, attributes.from_buffer(asked), _QUERY.size)
-    )
+    ), ctypes.get_errno

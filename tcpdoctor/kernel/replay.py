@@ -207,6 +207,9 @@ class Replay:
     def find_guarded_groups(self) -> Reading[tuple[Guarded, ...]]:
         return _NO_PROGRAMS
 
+    def why_programs_unread(self) -> str:
+        return ""  # `why_rules_unread` tells
+
     def sign_of_programs(self, _call: str, *_folders: Any) -> str:
         return ""
 

@@ -2,9 +2,12 @@
 
 import ctypes
 import errno
+import json
 import os
 import socket
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from tcpdoctor.kernel.listing import lists_bound_sockets
 from tcpdoctor.kernel.port_evidence import read_port_evidence
 from tcpdoctor.kernel.programs import sign_of_programs
 from tcpdoctor.kernel.reading import Missing
+from tests.conftest import CHECKOUT
 from tests.live.provoke_opening import lose_capabilities
 from tests.live.test_holders import group
 
@@ -178,3 +182,27 @@ def test_without_privilege_programs_are_told_not_looked_at_and_a_unit_s_files_te
     assert programs == Missing(f"not looked: reading programs of eBPF {remedy}")
     assert not_looked == f"reading rules of nft, programs of eBPF and policies of IPsec {remedy}"
     assert signs == ["web.service has SocketBindDeny=, which programs of eBPF carry out", ""]
+
+
+ASKED_AS_ROOT_OF_A_USER_NAMESPACE = """
+import json
+from tcpdoctor.answers.connect import Client, look_at_connection
+from tcpdoctor.kernel.programs import find_guarded_groups, why_programs_unread
+from tests.live.test_programs import bpf, struct
+try:
+    bpf(16, struct.pack("=IIIIQI", 0xFFFFFFFF, 8, 0, 0, 0, 0))
+except OSError as error:
+    refused = error.errno
+told = look_at_connection("127.0.0.1:9", Client()).not_looked
+print(json.dumps([refused, why_programs_unread(), find_guarded_groups().reason, told]))
+"""
+
+
+def test_root_of_a_user_namespace_is_refused_and_told_so(user_namespace):
+    command = ("unshare", "-Urn", sys.executable, "-c", ASKED_AS_ROOT_OF_A_USER_NAMESPACE)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=CHECKOUT)
+    assert done.returncode == 0, done.stderr
+    refused, *told = json.loads(done.stdout)
+    assert refused == errno.EPERM
+    why = "bpf(2), which tells of programs of eBPF, is refused here (a user namespace, or seccomp)"
+    assert told == [why] * 3
