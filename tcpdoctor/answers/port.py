@@ -36,7 +36,7 @@ from tcpdoctor.answers.states import SocketsByState
 from tcpdoctor.diagnosis.bind import ATTEMPTS, Attempt
 from tcpdoctor.diagnosis.custody import first_holder
 from tcpdoctor.diagnosis.finding import Diagnosis, Unchecked
-from tcpdoctor.diagnosis.occupants import udp_sockets
+from tcpdoctor.diagnosis.occupants import Cause, udp_sockets
 from tcpdoctor.diagnosis.port import BindAnswer, Target, answers, parse_target, with_probes
 from tcpdoctor.diagnosis.port_advice import Outcome, conclude
 from tcpdoctor.diagnosis.port_verdict import (
@@ -68,19 +68,6 @@ WAIT_STRIDE = 2.0
 """Where it is: a peer may end it earlier."""
 
 ErrnoOrOk: TypeAlias = Annotated[str, Is("ok, or the name of an error.", pattern="^(ok|E[A-Z0-9]+)$")]
-Cause: TypeAlias = Literal[
-    "address-not-local",
-    "privileged-port",
-    "listener",
-    "dual-stack-listener",
-    "bound-socket",
-    "udp-socket",
-    "live-connections",
-    "outgoing-connection",
-    "fin-wait-2-orphan",
-    "time-wait",
-    None,
-]
 Options: TypeAlias = Annotated[
     Mapping[str, bool | int | str | Linger | PortRange | None],
     Is(
@@ -122,7 +109,7 @@ class Bind(NamedTuple):
         tuple[ToldAttempt, ...], Is("Without options, with SO_REUSEADDR, with SO_REUSEPORT, with both.")
     ]
     probed: Annotated[bool, Is("The kernel itself was asked.")]
-    cause: Cause
+    cause: Literal[Cause, None]
     free_in_s: Annotated[
         float | None,
         Is(
@@ -426,7 +413,7 @@ def _bind(found: BindAnswer, outcome: Outcome, taken_at: float) -> Reading[Bind]
     return Bind(
         attempts=tuple(map(_attempt, found.attempts)),
         probed=any(attempt.probed for attempt in found.attempts),
-        cause=found.cause,  # type: ignore[arg-type]  # one of CAUSES
+        cause=found.cause,
         free_in_s=None if found.free_in is None else round(found.free_in, 3),
         blockers_total=found.blockers_total,
         blockers=told_blockers(found.blockers, found.evidence),

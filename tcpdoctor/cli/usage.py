@@ -154,7 +154,7 @@ def describe_usage(
         text = f"no option {_as_typed(option, arguments)}; {hint}"
     else:
         text = error.format_message().rstrip(".")
-        text = _told(text[:1].lower() + text[1:], path, command)
+        text = text[:1].lower() + text[1:] + _what_to_type(error, path, arguments)
     return f"{path}: {text} (see {path} --help)"
 
 
@@ -177,13 +177,25 @@ def unknown_below(path: str, words: Sequence[str], below: Collection[str]) -> st
     return f"no command {name!r}; {guess}"
 
 
-def _told(text: str, path: str, command: Any) -> str:
-    """Return typer's complaint with what may have been meant."""
-    beyond = re.fullmatch(r"got unexpected extra arguments?(?:\(s\))? \((.{1,300})\)", text)
-    if beyond:
-        here = _with_an_option(command, path.removeprefix("tcpdoctor "), beyond[1].split())
-        return f"{text}; did you mean: tcpdoctor {here}" if here else text
-    return text + _NAMED_BY.get(path, "") if text.startswith("missing argument") else text
+def _what_to_type(error: Any, path: str, arguments: Sequence[str]) -> str:
+    """Return what may have been meant where something is missing, or more is there than is taken."""
+    param = getattr(error, "param", None)
+    if param is not None:
+        is_missing = hasattr(error, "param_type") and param.param_type_name == "argument"
+        return _NAMED_BY.get(path, "") if is_missing else ""
+    if hasattr(error, "option_name"):
+        return ""
+    beyond = _beyond(getattr(error, "ctx", None), path, arguments)
+    here = _with_an_option(error.ctx.command, path.removeprefix("tcpdoctor "), beyond) if beyond else None
+    return f"; did you mean: tcpdoctor {here}" if here else ""
+
+
+def _beyond(context: Any, path: str, arguments: Sequence[str]) -> list[str]:
+    """Return the words for which a command has no argument; none for a group of commands."""
+    if context is None or hasattr(context.command, "commands"):
+        return []
+    _, beyond, _ = context.command.make_parser(context).parse_args(list(arguments[path.count(" ") :]))
+    return list(beyond)
 
 
 _NAMED_BY = {

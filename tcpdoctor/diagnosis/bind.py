@@ -10,6 +10,7 @@ Neither is certain.
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.named_tuples import NamedTuple
@@ -121,8 +122,8 @@ class Obstacle(NamedTuple):
     """Why bind() fails whatever sockets there are."""
 
     errno: str
-    cause: str | None
-    """``address-not-local``, ``privileged-port``, or None where it is the question that is wrong."""
+    cause: Literal["address-not-local", "privileged-port"] | None
+    """None where it is the question that is wrong."""
     why: str
 
 

@@ -40,47 +40,6 @@ _COMMAND_SHOWN = 60
 _PORTS_NAMED = 4
 _PIDS_NAMED = 5
 _CONTROL_PLANE = ("kube-apiserver", "etcd", "kube-scheduler", "kube-controller-manager", "kube-controller")
-_TYPED = frozenset(
-    (
-        "systemctl",
-        "docker",
-        "podman",
-        "nerdctl",
-        "crictl",
-        "machinectl",
-        "virsh",
-        "lxc",
-        "lxc-stop",
-        "incus",
-        "nomad",
-        "aws",
-        "kubectl",
-        "qm",
-        "scancel",
-        "yarn",
-        "cfdot",
-        "scontrol",
-        "supervisorctl",
-        "pm2",
-        "sudo",
-        "sv",
-        "s6-svc",
-        "svc",
-        "rc-service",
-        "circusctl",
-        "monit",
-        "mv",
-        "gitlab-ctl",
-        "dinitctl",
-        "initctl",
-        "VBoxManage",
-        "kill",
-        "nsenter",
-        "systemd-run",
-        "lxc-attach",
-    )
-)
-"""Words that a sentence keeps small at its beginning: commands are typed as they stand."""
 _COSTLY: Mapping[str, tuple[str, str]] = {
     "systemd-resolved": (
         "ends name resolution on this host",
@@ -582,6 +541,5 @@ def _share_and_end(stop: Stop, others: int) -> str:
 
 
 def sentence(text: str) -> str:
-    """Return a text as the beginning of a sentence; a command stays as it is typed."""
-    first = text.partition(" ")[0]
-    return text if first in _TYPED or "=" in first else text[:1].upper() + text[1:]
+    """Return words of ours as the beginning of a sentence; a command stands between backquotes there."""
+    return text[:1].upper() + text[1:]

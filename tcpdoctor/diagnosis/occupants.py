@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from typing import TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from tcpdoctor.diagnosis.bind import (
     NO,
@@ -28,7 +28,7 @@ Row: TypeAlias = Connection | Listener | UdpSocket
 _TcpRow: TypeAlias = Connection | Listener
 
 
-CAUSES = (
+Cause: TypeAlias = Literal[
     "address-not-local",
     "privileged-port",
     "listener",
@@ -39,8 +39,9 @@ CAUSES = (
     "outgoing-connection",
     "fin-wait-2-orphan",
     "time-wait",
-)
+]
 """Everything that can stop a plain bind(), the one that decides first."""
+CAUSES: tuple[Cause, ...] = get_args(Cause)
 
 
 _PRIVILEGED = 1024
@@ -63,8 +64,8 @@ class PortSocket(NamedTuple):
 
     row: Row
     existing: Existing
-    cause: str
-    """Which of `CAUSES` it would be."""
+    cause: Cause
+    """Which it would be."""
     leaves: Life | None
     """Seconds until it is gone by itself, as a range; None: it does not, or nobody can tell."""
     began_here: bool | None = None
@@ -218,14 +219,14 @@ def _inheritance(evidence: PortEvidence) -> Inheritance:
     return Inheritance(reuseaddr=False, reuseport=False, v6only=False, listening=bool(listeners))
 
 
-def _cause_of_listener(row: Listener, wanted: Wanted) -> str:
+def _cause_of_listener(row: Listener, wanted: Wanted) -> Cause:
     """An IPv6 listener is in IPv4's way by being dual-stack; in IPv6's way it would be anyhow."""
     dual = row.family == 6 and four(6, row.local.address) is None and row.v6only is False
     wants_ipv4 = four(wanted.family, wanted.address) is not None
     return "dual-stack-listener" if dual and wants_ipv4 else "listener"
 
 
-def _cause_of_connection(row: Connection, *, outgoing: bool) -> str:
+def _cause_of_connection(row: Connection, *, outgoing: bool) -> Cause:
     if row.state is TcpState.BOUND:
         return "bound-socket"
     if row.state is TcpState.TIME_WAIT:

@@ -23,6 +23,7 @@ from tcpdoctor.diagnosis.bind import (
 )
 from tcpdoctor.diagnosis.occupants import (
     CAUSES,
+    Cause,
     PortSocket,
     connected_sockets,
     listening_sockets,
@@ -243,12 +244,12 @@ class BindAnswer(NamedTuple):
     evidence: PortEvidence
     attempts: tuple[Attempt, ...]
     obstacle: Obstacle | None
-    cause: str | None
+    cause: Cause | None
     """Of the plain attempt's failure, one of `CAUSES`; None where it succeeds."""
     blockers: tuple[PortSocket, ...]
     """Sockets that stop the plain attempt, or may; the longest-lived first, at most `MOST_BLOCKERS`."""
     blockers_total: int
-    by_cause: tuple[tuple[str, int], ...]
+    by_cause: tuple[tuple[Cause, int], ...]
     """How many blockers there are of each cause, in the order of `CAUSES`."""
     free_in: float | None
     """Seconds until the last blocker is gone by itself, at the earliest; None: it stays, or there is none."""
@@ -379,7 +380,7 @@ def _free_in(obstacle: Obstacle | None, blockers: list[PortSocket]) -> float | N
     return None if math.isinf(last) else last
 
 
-def _by_cause(blockers: list[PortSocket], evidence: PortEvidence) -> tuple[tuple[str, int], ...]:
+def _by_cause(blockers: list[PortSocket], evidence: PortEvidence) -> tuple[tuple[Cause, int], ...]:
     """Count blockers by cause; of a state that was only sampled, each stands for its share of all."""
     weights: dict[TcpState, float] = {}
     if not isinstance(evidence.local, Missing):

@@ -151,7 +151,7 @@ def _is_exact(answer: BindAnswer) -> bool:
 def _culprits(answer: BindAnswer) -> str:
     """Name the first cause in full and count the others."""
     first = next(b for b in answer.blockers if b.cause == answer.cause)
-    number = dict(answer.by_cause)[str(answer.cause)]
+    number = dict(answer.by_cause)[first.cause]
     text = _first_culprit(answer, first, number)
     others = [count(n, *_NOUNS[cause]) for cause, n in answer.by_cause if cause != answer.cause]
     return f"{text}, and the port has {' and '.join(others)} besides" if others else text
@@ -182,7 +182,7 @@ def _first_culprit(answer: BindAnswer, first: PortSocket, number: int) -> str:
             connections = _connections(answer, number, answer.cause)
             return f"{connections}{_of(answer, custody)}{heir} {held}{_quiet(answer)}"
         case _:
-            noun = count(number, *_NOUNS[str(answer.cause)])
+            noun = count(number, *_NOUNS[first.cause])
             held = "still holds it" if number == 1 else "still hold it"
             whose = {True: " of a client here", False: " of the previous server", None: ""}[first.began_here]
             closed = ", which closed first," if answer.cause == "time-wait" else ", whose peer never closed,"
@@ -379,7 +379,7 @@ def _has_it(answer: BindAnswer) -> str:
 def _held(answer: BindAnswer, cause: str) -> str:
     """Say which sockets have the port that stand in the way for one cause."""
     first = next(b for b in answer.blockers if b.cause == cause)
-    number = dict(answer.by_cause)[cause]
+    number = dict(answer.by_cause)[first.cause]
     who = _held_by(first, answer)
     if cause in ("listener", "dual-stack-listener"):
         return f"{who} listens on {place_of(first, answer.evidence)}{_busy_with(answer)}"

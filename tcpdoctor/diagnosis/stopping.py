@@ -205,7 +205,7 @@ def tell_halt(halt: Halt, pid: int, tracer: Kin | None = None) -> str:
         )
     if halt == "traced":
         debugger = f"a debugger (TracerPid in /proc/{pid}/status)"
-        who = f"{tracer.name} (pid {tracer.pid})" if tracer else debugger
+        who = f"pid {tracer.pid} {tracer.name}" if tracer else debugger
         return (
             f"{who} has stopped it: it serves nobody, and `kill {pid}` has no effect before that lets "
             "it go on"

@@ -902,7 +902,7 @@ def test_the_command_ends_the_process_as_it_stands():
     assert "with it all in that namespace" in first.note
     traced = stop_of(app, halted="traced", tracer=kin(30, "gdb -p 20"))
     assert traced.commands == ("kill 30 && kill 20",)
-    assert "Gdb (pid 30) has stopped it" in tell_stop(traced)
+    assert "Pid 30 gdb has stopped it" in tell_stop(traced)
 
 
 def test_a_shell_between_a_supervisor_and_its_program_may_leave_it_behind():
