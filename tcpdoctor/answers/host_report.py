@@ -329,24 +329,24 @@ def _list(document: dict[str, object], key: str, *, optional: bool = False) -> l
 
 def _text(document: dict[str, object], key: str, limit: int) -> str:
     """Return one line; empty where there is none, or it is null."""
-    value = document.get(key)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        _refuse(key, value, "text")
-    return clean(value, limit).strip()
+    return clean(_string(document, key), limit).strip()
 
 
 def _block(document: dict[str, object], key: str, limit: int) -> str:
     """Return lines, each of them cleaned; the indentation of commands stays."""
+    told = _string(document, key)[: limit * 4].split("\n")[:_MOST_LINES]
+    lines = [clean(line, limit).rstrip() for line in told]
+    text = "\n".join(lines).strip("\n")
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _string(document: dict[str, object], key: str) -> str:
     value = document.get(key)
     if value is None:
         return ""
     if not isinstance(value, str):
         _refuse(key, value, "text")
-    lines = [clean(line, limit).rstrip() for line in value[: limit * 4].split("\n")[:_MOST_LINES]]
-    text = "\n".join(lines).strip("\n")
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return value
 
 
 def _refuse(place: str, value: object, expected: str) -> NoReturn:

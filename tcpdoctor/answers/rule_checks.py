@@ -1,7 +1,8 @@
 """The answers to `rules lint`, `rules test` and `rules new`: a wrong file is a complaint, and not the end."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -18,8 +19,9 @@ from tcpdoctor.errors import QuestionError, RuleError
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.facts.vocabulary import own_facts
 from tcpdoctor.kernel.files import list_files, read_text_file, write_beside
+from tcpdoctor.kernel.recorded import unpack_samples
+from tcpdoctor.kernel.snapshot import Samples
 from tcpdoctor.kernel.text import clean
-from tcpdoctor.knowledge.hosts import recorded_hosts
 
 
 class Read(NamedTuple):
@@ -87,8 +89,8 @@ def lint_rules_of(path: Path | None, dirs: Sequence[Path]) -> LintAnswer:
     Raises:
         RuleError: A file or folder cannot be read, or the folder holds no rule.
     """
-    files = rule_files(path, dirs)
-    return LintAnswer("tcpdoctor.lint/1", len(files), tuple(lint_files(files)))
+    texts = rule_files(path, dirs)
+    return LintAnswer("tcpdoctor.lint/1", len(texts), tuple(lint_files(texts)))
 
 
 def run_tests_of(path: Path | None, dirs: Sequence[Path]) -> RuleTestsAnswer:
@@ -97,17 +99,17 @@ def run_tests_of(path: Path | None, dirs: Sequence[Path]) -> RuleTestsAnswer:
     Raises:
         RuleError: A file or folder cannot be read, the folder holds no rule, or a file is none.
     """
-    files = rule_files(path, dirs)
-    tests, failed = run_tests(files)
-    return RuleTestsAnswer("tcpdoctor.ruletests/1", tests, tuple(failed), len(files))
+    texts = rule_files(path, dirs)
+    tests, failed = run_tests(texts)
+    return RuleTestsAnswer("tcpdoctor.ruletests/1", tests, tuple(failed), len(texts))
 
 
-def lint_files(files: Sequence[RuleText]) -> list[Complaint]:
+def lint_files(texts: Sequence[RuleText]) -> list[Complaint]:
     """Every complaint about these files, in their order; then those about several together."""
     complaints: list[Complaint] = []
     rules: list[Rule] = []
     hosts = recorded_hosts()
-    for file in files:
+    for file in texts:
         try:
             rule, body, stem = _read(file)
         except RuleError as error:
@@ -122,7 +124,28 @@ def lint_files(files: Sequence[RuleText]) -> list[Complaint]:
     return [*complaints, *lint_together(rules, others), *lint_facts(facts)]
 
 
-def run_tests(files: Sequence[RuleText]) -> tuple[int, list[FailedTest]]:
+_RECORDED = ".json.gz"
+
+
+def recorded_hosts() -> Mapping[str, Samples]:
+    """Return hosts that were recorded under real load, healthy all: rules must leave them in peace.
+
+    By name: ``nginx``, ``postgresql`` and so on; ``defaults`` is as the kernel set it up, and nothing at all
+    may fire there. Each is two looks a second apart at servers of Debian 12 in a network namespace of their
+    own, with addresses and names replaced; ``python -m tests.hosts.record`` in a checkout makes them anew.
+
+    Raises:
+        SnapshotError: One is damaged: the installation is.
+    """
+    folder = files("tcpdoctor.knowledge") / "recordings"
+    recordings = {entry.name: entry for entry in folder.iterdir() if entry.name.endswith(_RECORDED)}
+    return {
+        name.removesuffix(_RECORDED): unpack_samples(entry.read_bytes(), name)
+        for name, entry in sorted(recordings.items())
+    }
+
+
+def run_tests(texts: Sequence[RuleText]) -> tuple[int, list[FailedTest]]:
     """How many tests these files hold, and each that failed.
 
     Raises:
@@ -130,7 +153,7 @@ def run_tests(files: Sequence[RuleText]) -> tuple[int, list[FailedTest]]:
     """
     tests = 0
     failed: list[FailedTest] = []
-    for file in files:
+    for file in texts:
         rule, body, _ = _read(file)
         tests += len(body.tests)
         failed += [

@@ -44,7 +44,6 @@ class Flag(NamedTuple):
 
 
 YES, NO = Flag(value=True, known=True), Flag(value=False, known=True)
-LIKELY = Flag(value=True, known=False)
 UNKNOWN = Flag(value=False, known=False)
 """Hidden, and taken as not set, with which nothing is promised that may not hold."""
 

@@ -32,6 +32,7 @@ from tcpdoctor.diagnosis.stopping import (
     user_systemctl,
 )
 from tcpdoctor.diagnosis.supervisors import stop_of_supervised
+from tcpdoctor.kernel.cgroups import Container
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Holder
 from tcpdoctor.kernel.standing import Kin, Standing
@@ -235,10 +236,10 @@ def _owner_of_manager(case: Case) -> int:
 
 
 def _in_container(case: Case) -> Stop | None:
-    place = case.place
-    if not place.containers or case.standing.same_container:
+    """The container is stopped, by whoever runs it: a builder, a cluster, a unit, or the runtime."""
+    if not case.place.containers or case.standing.same_container:
         return None
-    box = place.containers[-1]
+    box = case.place.containers[-1]
     if box.runtime == "buildkit":
         return Stop(
             "process",
@@ -257,20 +258,13 @@ def _in_container(case: Case) -> Stop | None:
             note="give the server another port",
             avoid=(f"kill {case.holder.pid}: the kubelet starts it again, and the cluster waits meanwhile.",),
         )
+    unit = _unit_that_runs(case)
+    return _container(case, box) if unit is None else _container_of_unit(case, box, unit)
+
+
+def _container(case: Case, box: Container) -> Stop:
     stop, restart = stop_container(box, case.asker.uid, case.standing.ancestors)
-    around = [told_apart(outer, case.standing.ancestors) for outer in place.containers[:-1]]
-    note = tell_who_starts_again(box) or _alone_in_container(case)
-    if (unit := _unit_that_runs(case)) is not None:
-        control = systemctl_of(case)
-        return Stop(
-            "user-service" if place.of_user_manager else "service",
-            case.holder,
-            (f"{control} stop {shlex.quote(unit)}",),
-            role=f"runs in {name_container(box)}, which {unit} runs",
-            avoid=tuple(f"{command}: {unit} may start it again." for command in stop),
-            restart=f"{control} restart {shlex.quote(unit)}",
-            container=box,
-        )
+    around = [told_apart(outer, case.standing.ancestors) for outer in case.place.containers[:-1]]
     return Stop(
         "container",
         case.holder,
@@ -279,8 +273,23 @@ def _in_container(case: Case) -> Stop | None:
             put_inside(around, command, case.asker.uid) for command in look_up_container(box, case.asker.uid)
         ),
         role=f"{'runs' if box.runtime in VIRTUAL_MACHINES else 'runs in'} {name_container(box)}",
-        note=note,
+        note=tell_who_starts_again(box) or _alone_in_container(case),
         restart=put_inside(around, restart, case.asker.uid) if restart else None,
+        container=box,
+    )
+
+
+def _container_of_unit(case: Case, box: Container, unit: str) -> Stop:
+    """A unit makes the container anew when somebody else stops it."""
+    stop, _ = stop_container(box, case.asker.uid, case.standing.ancestors)
+    control = systemctl_of(case)
+    return Stop(
+        "user-service" if case.place.of_user_manager else "service",
+        case.holder,
+        (f"{control} stop {shlex.quote(unit)}",),
+        role=f"runs in {name_container(box)}, which {unit} runs",
+        avoid=tuple(f"{command}: {unit} may start it again." for command in stop),
+        restart=f"{control} restart {shlex.quote(unit)}",
         container=box,
     )
 

@@ -85,8 +85,6 @@ def pages_of_memory() -> Reading[int]:
 # What this thread may do beyond its uid (capabilities(7)).
 
 
-CAP_DAC_OVERRIDE = 1
-CAP_DAC_READ_SEARCH = 2
 CAP_NET_BIND_SERVICE = 10
 CAP_NET_ADMIN = 12
 CAP_SYS_PTRACE = 19

@@ -17,13 +17,12 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
-from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import tcpdoctor
 from tcpdoctor.errors import SnapshotError
-from tcpdoctor.kernel.files import UntrustedPathError, is_of_proc, open_trusted, read_file, replace_file
+from tcpdoctor.kernel.files import UntrustedPathError, is_of_proc, open_trusted, replace_file
 from tcpdoctor.kernel.live import EARLIER_STATES
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Census, Detail, Samples, Snapshot
@@ -43,16 +42,6 @@ MOST_PARTS = 6_000_000
 _GZIP = 16 + zlib.MAX_WBITS
 
 
-def read_samples(path: str | PathLike[str]) -> Samples:
-    """Return what was recorded in a file.
-
-    Raises:
-        SnapshotError: One line: the file, what is wrong with it, what to do.
-    """
-    data = read_file(path, limit_bytes=LARGEST_PACKED, error=SnapshotError)
-    return unpack_samples(data, clean(str(path), 300))
-
-
 def pack_samples(samples: Samples) -> bytes:
     """Return the content of a file; the same samples always give the same bytes."""
     return pack(SAMPLES, Samples, samples)
@@ -62,7 +51,7 @@ def unpack_samples(data: bytes, source: str) -> Samples:
     """Return what was packed; `source` names the file in errors.
 
     Raises:
-        SnapshotError: As `read_samples`.
+        SnapshotError: One line: the file, what is wrong with it, what to do.
     """
     found: Samples = unpack(data, SAMPLES, Samples, source)
     return found

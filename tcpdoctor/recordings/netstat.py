@@ -21,10 +21,10 @@ from tcpdoctor.recordings.pasted import (
     Pasted,
     PastedSocket,
     cut_lines,
+    lists_all,
     not_understood,
     note_of_cut,
     read_to_the_end,
-    seems_whole,
     until_interrupted,
 )
 
@@ -140,7 +140,9 @@ def read_netstat(lines: Sequence[str], command: Command | None = None) -> Pasted
     return Pasted(
         "netstat",
         sockets=tuple(sockets),
-        every_socket=read_to_the_end(_NOT_ALL if odd else _whole(sockets, command, headings=headings)),
+        every_socket=read_to_the_end(
+            _NOT_ALL if odd else lists_all("netstat", sockets, command, headings=headings)
+        ),
         notes=tuple(notes),
         whole_addresses=Missing(_CUT) if reader.cut else True,
     )
@@ -335,16 +337,3 @@ def _details(rest: str) -> tuple[Reading[int], Reading[int], str]:
     if user == "root":
         uid = 0
     return uid, int(inode), rest[match.end() :].lstrip()
-
-
-def _whole(sockets: Sequence[PastedSocket], command: Command | None, *, headings: bool) -> Reading[bool]:
-    """Whether a listing has every TCP socket of its network namespace, bound ones apart."""
-    if command is None or command.program != "netstat" or all(row.protocol == "udp" for row in sockets):
-        return seems_whole(sockets, headings=headings)
-    if command.through:
-        return Missing(f"the listing went through {clean(command.through, 40)}; {ASK_FOR_SS}")
-    if command.letters & {"4", "6"}:
-        return Missing(f"netstat was asked for one family of addresses; {ASK_FOR_SS}")
-    if "a" not in command.letters:
-        return Missing(f"netstat without -a lists a part of the states; {ASK_FOR_SS}")
-    return True

@@ -167,13 +167,32 @@ def note_of_cut(number: int, edge: int) -> str:
     return f"{lines} cut at column {edge}, and left out; write it to a file: ss -tanoempi > FILE"
 
 
-def seems_whole(sockets: Sequence[PastedSocket], *, headings: bool) -> Reading[bool]:
-    """Whether a listing above which no command stands has every TCP socket.
+def lists_all(
+    program: str, sockets: Sequence[PastedSocket], command: "Command | None", *, headings: bool
+) -> Reading[bool]:
+    """Whether a listing has every TCP socket of its network namespace, bound ones apart.
 
     Args:
+        program: ``ss`` or ``netstat``.
         sockets: All that are listed.
+        command: The command line above them.
         headings: The line of headings is there, which grep leaves out.
     """
+    if command is None or command.program != program or all(row.protocol == "udp" for row in sockets):
+        return _seems_whole(sockets, headings=headings)
+    if command.through:
+        return Missing(f"the listing went through {clean(command.through, 40)}; {ASK_FOR_SS}")
+    if command.words and program == "ss":
+        return Missing(f"ss was asked for a part: {clean(' '.join(command.words), 60)}; {ASK_FOR_SS}")
+    if command.letters & {"4", "6"}:
+        return Missing(f"{program} was asked for one family of addresses; {ASK_FOR_SS}")
+    if "a" not in command.letters:
+        return Missing(f"{program} without -a lists a part of the states; {ASK_FOR_SS}")
+    return True
+
+
+def _seems_whole(sockets: Sequence[PastedSocket], *, headings: bool) -> Reading[bool]:
+    """The same where no command stands above it, from what is in it."""
     tcp = [row for row in sockets if row.protocol == "tcp"]
     part = f"so it may be a part; {ASK_FOR_SS}"
     if sockets and not tcp:

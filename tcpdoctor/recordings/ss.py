@@ -33,10 +33,10 @@ from tcpdoctor.recordings.pasted import (
     PastedSocket,
     Unread,
     cut_lines,
+    lists_all,
     not_understood,
     note_of_cut,
     read_to_the_end,
-    seems_whole,
     until_interrupted,
 )
 
@@ -239,7 +239,9 @@ def read_ss(lines: Sequence[str], command: Command | None = None) -> Pasted:
     return Pasted(
         "ss",
         sockets=tuple(sockets),
-        every_socket=read_to_the_end(_NOT_ALL if odd or lost else _whole(sockets, header, command)),
+        every_socket=read_to_the_end(
+            _NOT_ALL if odd or lost else lists_all("ss", sockets, command, headings=header is not None)
+        ),
         notes=tuple(notes),
     )
 
@@ -714,20 +716,3 @@ def _memory(text: str) -> Reading[SocketMemory]:
     return SocketMemory(
         int(received), int(receive_limit), int(sent), int(send_limit), int(reserved), int(drops)
     )
-
-
-def _whole(
-    sockets: Sequence[PastedSocket], header: "re.Match[str] | None", command: Command | None
-) -> Reading[bool]:
-    """Whether a listing has every TCP socket of its network namespace, bound ones apart."""
-    if command is None or command.program != "ss" or all(row.protocol == "udp" for row in sockets):
-        return seems_whole(sockets, headings=header is not None)
-    if command.through:
-        return Missing(f"the listing went through {clean(command.through, 40)}; {ASK_FOR_SS}")
-    if command.words:
-        return Missing(f"ss was asked for a part: {clean(' '.join(command.words), 60)}; {ASK_FOR_SS}")
-    if command.letters & {"4", "6"}:
-        return Missing(f"ss was asked for one family of addresses; {ASK_FOR_SS}")
-    if "a" not in command.letters:
-        return Missing(f"ss without -a lists a part of the states; {ASK_FOR_SS}")
-    return True

@@ -1,6 +1,7 @@
 """`explain --connect` for people: the verdict first, then what to do, what not, and who; `--long` has all."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from tcpdoctor.answers.connect import ConnectAnswer, OwnPort, SocketsTowards
 from tcpdoctor.facts.value import BYTE, SECOND, show
@@ -22,6 +23,9 @@ from tcpdoctor.report.page import (
     listed,
 )
 from tcpdoctor.report.style import Style
+
+if TYPE_CHECKING:
+    from tcpdoctor.answers.process import StateGroup
 
 _SHOWN_HOLDERS, _SHOWN_OTHERS, _SHOWN_LISTENERS = 5, 3, 3
 _LABEL, _NAMED_RULES = 6, 3
@@ -105,16 +109,18 @@ def _there(answer: ConnectAnswer) -> list[str]:
 
 
 def _socket_words(group: SocketsTowards) -> str:
-    words = [f"{group.sockets:,} {group.state.name}"]
-    if group.oldest_s:
-        words.append(f"the oldest for at least {show(group.oldest_s, SECOND)}")
+    oldest = [f"the oldest for at least {show(group.oldest_s, SECOND)}"] if group.oldest_s else []
+    return ", ".join([f"{group.sockets:,} {group.state.name}", *oldest, *waiting_words(group)])
+
+
+def waiting_words(group: "SocketsTowards | StateGroup") -> Iterator[str]:
+    """Say what the sockets of a group wait for: answers, and who reads."""
     if group.unanswered and not isinstance(group.unanswered, Missing):
-        words.append(unanswered_words(group.unanswered, group.unanswered_s))
+        yield unanswered_words(group.unanswered, group.unanswered_s)
     if group.unacknowledged_bytes and not isinstance(group.unacknowledged_bytes, Missing):
-        words.append(f"{show(group.unacknowledged_bytes, BYTE)} not acknowledged")
+        yield f"{show(group.unacknowledged_bytes, BYTE)} not acknowledged"
     if group.unread_bytes and not isinstance(group.unread_bytes, Missing):
-        words.append(f"{show(group.unread_bytes, BYTE)} not read by the process")
-    return ", ".join(words)
+        yield f"{show(group.unread_bytes, BYTE)} not read by the process"
 
 
 def unanswered_words(sockets: int, seconds: float | None) -> str:

@@ -12,7 +12,7 @@ from tcpdoctor.answers.process import (
     sockets_in_all,
 )
 from tcpdoctor.answers.socket import ToldSocket
-from tcpdoctor.facts.value import BYTE, SECOND, show
+from tcpdoctor.facts.value import SECOND, show
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.sockopts import OptionValue
 from tcpdoctor.kernel.text import name_a_few
@@ -20,7 +20,7 @@ from tcpdoctor.report.connect_text import (
     finding_items,
     told_briefly,
     unanswered_rules,
-    unanswered_words,
+    waiting_words,
 )
 from tcpdoctor.report.finding_page import early_words
 from tcpdoctor.report.host import finding_words, plural, who_of
@@ -243,13 +243,7 @@ def _how_long(group: StateGroup) -> list[str]:
         words = [f"the most idle without data for {show(group.most_idle_s, SECOND)}"]
     elif group.oldest is not None:
         words = [f"the oldest {age_words(*group.oldest)}"]
-    if group.unanswered and not isinstance(group.unanswered, Missing):
-        words.append(unanswered_words(group.unanswered, group.unanswered_s))
-    if group.unacknowledged_bytes and not isinstance(group.unacknowledged_bytes, Missing):
-        words.append(f"{show(group.unacknowledged_bytes, BYTE)} not acknowledged")
-    if group.unread_bytes and not isinstance(group.unread_bytes, Missing):
-        words.append(f"{show(group.unread_bytes, BYTE)} not read by the process")
-    return words
+    return [*words, *waiting_words(group)]
 
 
 def _peer_words(peer: PeerGroup) -> str:

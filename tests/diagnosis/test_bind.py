@@ -4,11 +4,11 @@ import pytest
 
 from tcpdoctor.diagnosis.bind import (
     ATTEMPTS,
-    LIKELY,
     NO,
     UNKNOWN,
     YES,
     Existing,
+    Flag,
     Obstacle,
     Wanted,
     alike,
@@ -241,7 +241,7 @@ def test_a_hidden_flag_of_a_listener_of_another_user_cannot_change_anything():
 
 
 def test_what_is_likely_is_predicted_and_not_promised():
-    child = old(state=TcpState.ESTABLISHED, reuseaddr=LIKELY, reuseport=NO)
+    child = old(state=TcpState.ESTABLISHED, reuseaddr=Flag(value=True, known=False), reuseport=NO)
     assert answers(wanted(), child)[1] == ("ok", False)
 
 

@@ -2,13 +2,13 @@
 
 import pytest
 
+from tcpdoctor.answers.rule_checks import recorded_hosts
 from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis.lint import lint_facts, lint_rule, lint_together, recorded_complaints
 from tcpdoctor.diagnosis.rule import parse_rule, read_body
 from tcpdoctor.diagnosis.trial import failures
 from tcpdoctor.facts.subject import Fact, Scope
 from tcpdoctor.facts.value import COUNT
-from tcpdoctor.knowledge.hosts import recorded_hosts
 from tests.diagnosis.examples import RULE, rule
 from tests.facts.samples import snapshot, twice
 

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
+from tcpdoctor.answers.rule_checks import recorded_hosts
 from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis.evaluate import diagnose
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.knowledge.hosts import recorded_hosts
 
 RULES = load_rules().rules
 RANGE, RESERVED = "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports"

@@ -6,16 +6,17 @@ from pathlib import Path
 import pytest
 
 import tcpdoctor
+from tcpdoctor.answers.rule_checks import recorded_hosts
 from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis.evaluate import diagnose
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.facts.rates import growth
 from tcpdoctor.kernel.states import TcpState
-from tcpdoctor.knowledge.hosts import DEFAULTS, recorded_hosts
 
 from .servers import HOSTS
 
 RECORDED = recorded_hosts()
+DEFAULTS = "defaults"
 RULES = load_rules().rules
 BUSY = sorted(set(RECORDED) - {DEFAULTS})
 

@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tcpdoctor.errors import SnapshotError
+from tcpdoctor.kernel.files import read_file
 from tcpdoctor.kernel.live import take_samples
 from tcpdoctor.kernel.reading import Missing, Refused
-from tcpdoctor.kernel.recorded import LARGEST_UNPACKED, pack_samples, read_samples, unpack_samples
+from tcpdoctor.kernel.recorded import LARGEST_PACKED, LARGEST_UNPACKED, pack_samples, unpack_samples
 from tcpdoctor.kernel.snapshot import Connection, Detail, Listener, Samples
 from tcpdoctor.kernel.typed_json import Decoder, Encoder, MisfitError
 from tests.facts.samples import CONNECTION, snapshot
@@ -231,9 +232,9 @@ def test_a_file_is_read_and_another_kind_of_file_refused(tmp_path):
     path.chmod(0o600)
     tmp_path.chmod(0o700)
     with pytest.raises(SnapshotError, match="a folder"):
-        read_samples(tmp_path)
+        read_file(tmp_path, limit_bytes=LARGEST_PACKED, error=SnapshotError)
     with pytest.raises(SnapshotError, match="no such file"):
-        read_samples(tmp_path / "none.gz")
+        read_file(tmp_path / "none.gz", limit_bytes=LARGEST_PACKED, error=SnapshotError)
     assert unpack_samples(path.read_bytes(), "x") == Samples(None, SNAPSHOT)
 
 

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
+from tcpdoctor.answers.rule_checks import recorded_hosts
 from tcpdoctor.kernel.recorded import pack_samples
-from tcpdoctor.knowledge.hosts import recorded_hosts
 from tests.cli.command import tcpdoctor
 from tests.hosts.record import FOLDER
 from tests.hosts.servers import HOSTS, PROGRAMS, busy, program
