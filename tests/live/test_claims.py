@@ -25,6 +25,7 @@ CLOSED_FIRST = 7
 _TCP_INFO_OPTIONS, _TIMESTAMPS, _SACK, _WINDOW_SCALING = 5, 1, 2, 4
 _ECN_FLAGS = 0xC0
 _ICMP_UNREACHABLE, _ICMP_TIME_EXCEEDED, _ICMP_PARAMETER_PROBLEM = 3, 11, 12
+_ICMP6_UNREACHABLE, _ICMP6_TIME_EXCEEDED = 1, 3
 
 
 _ETH_P_ARP = 0x0806
@@ -122,15 +123,16 @@ def test_only_shutting_a_listener_for_reading_ends_it(in_namespace):
     assert answers == [True, False, False]
 
 
-def connect_that_meets_icmp(kind: int, code: int) -> str:
+def connect_that_meets_icmp(kind: int, code: int, family: int = socket.AF_INET) -> str:
     """Answer a SYN that nobody acknowledges with an ICMP error; what connect() ends with within a second."""
-    with _sniffer() as wire, socket.create_server((LOCALHOST, 0)) as silent, socket.socket() as client:
+    here = LOCALHOST if family == socket.AF_INET else "::1"
+    with _sniffer(family) as wire, socket.socket(family) as silent, socket.socket(family) as client:
+        silent.bind((here, 0))
+        silent.listen()
         go_deaf(silent)
         client.setblocking(False)
         client.connect_ex(silent.getsockname())
-        syn = wire.recv(2048)
-        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
-            raw.sendto(_icmp(kind, code, syn[:28]), (LOCALHOST, 0))
+        _send_icmp(kind, code, wire.recv(2048), family)
         poll = select.poll()
         poll.register(client, select.POLLOUT)
         poll.poll(900)  # the first retransmission would come after a second
@@ -142,13 +144,32 @@ def connect_that_meets_icmp(kind: int, code: int) -> str:
     [
         (_ICMP_UNREACHABLE, 0, "ENETUNREACH"),
         (_ICMP_UNREACHABLE, 1, "EHOSTUNREACH"),
+        (_ICMP_UNREACHABLE, 2, "ENOPROTOOPT"),
         (_ICMP_UNREACHABLE, 3, "ECONNREFUSED"),
+        (_ICMP_UNREACHABLE, 9, "ENETUNREACH"),
+        (_ICMP_UNREACHABLE, 10, "EHOSTUNREACH"),
+        (_ICMP_UNREACHABLE, 13, "EHOSTUNREACH"),
         (_ICMP_TIME_EXCEEDED, 0, "EHOSTUNREACH"),
         (_ICMP_PARAMETER_PROBLEM, 0, "EPROTO"),
     ],
 )
 def test_an_icmp_error_ends_connect_at_once(in_namespace, kind, code, error):
     assert in_namespace(connect_that_meets_icmp, kind, code) == error
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "error"),
+    [
+        (_ICMP6_UNREACHABLE, 0, "ENETUNREACH"),
+        (_ICMP6_UNREACHABLE, 1, "EACCES"),
+        (_ICMP6_UNREACHABLE, 3, "EHOSTUNREACH"),
+        (_ICMP6_UNREACHABLE, 4, "ECONNREFUSED"),
+        (_ICMP6_UNREACHABLE, 5, "EACCES"),
+        (_ICMP6_TIME_EXCEEDED, 0, "EHOSTUNREACH"),
+    ],
+)
+def test_an_icmpv6_error_ends_connect_at_once(in_namespace, kind, code, error):
+    assert in_namespace(connect_that_meets_icmp, kind, code, socket.AF_INET6) == error
 
 
 def both_connect() -> tuple[int, str]:
@@ -304,11 +325,22 @@ def _until(condition: Callable[[], bool], seconds: float = 5) -> None:
         time.sleep(0.02)
 
 
-def _sniffer() -> socket.socket:
-    wire = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+def _sniffer(family: int = socket.AF_INET) -> socket.socket:
+    protocol = 0x0800 if family == socket.AF_INET else 0x86DD
+    wire = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(protocol))
     wire.bind(("lo", 0))
     wire.settimeout(5)
     return wire
+
+
+def _send_icmp(kind: int, code: int, syn: bytes, family: int) -> None:
+    """Send an ICMP error about a SYN to ourselves; for IPv6 the kernel fills in the sum."""
+    if family == socket.AF_INET:
+        with socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
+            raw.sendto(_icmp(kind, code, syn[:28]), (LOCALHOST, 0))
+        return
+    with socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as raw:
+        raw.sendto(struct.pack("!BBHI", kind, code, 0, 0) + syn[:60], ("::1", 0))
 
 
 def _icmp(kind: int, code: int, about: bytes) -> bytes:
