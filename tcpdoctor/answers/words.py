@@ -492,14 +492,7 @@ def _is_numeric(host: str) -> bool:
 def _unknown(text: str) -> str:
     """Say that nothing is called so, with the nearest of everything, or with nothing rather than nonsense."""
     shown = text if len(text) <= 60 else text[:57] + "..."
-    said = (
-        _unknown_number(text)
-        or _unknown_host(text)
-        or _unknown_name(text)
-        or _own_limit(text)
-        or _closed_in_order(text)
-        or _several(text)
-    )
+    said = _unknown_number(text) or _unknown_host(text) or _no_error_of_tcp(text) or _several(text)
     if said:
         return said
     near = _near(text) or _first_that_means(text)
@@ -537,49 +530,11 @@ def _unknown_host(text: str) -> str | None:
     return f"{text} is a host; a connection has a port too: tcpdoctor explain {end}:PORT"
 
 
-_NOT_RESOLVED = re.compile(
-    r"\b(?:ENOTFOUND|EAI_AGAIN|no such host|could not resolve|UnknownHostException|name resolution"
-    r"|(?:name|nodename) (?:or|nor) (?:service|servname)|host not found in upstream)",
-    re.IGNORECASE,
-)
+def _no_error_of_tcp(text: str) -> str | None:
+    """A line of a program that tells of something else."""
+    from tcpdoctor.knowledge.log_lines import no_error_of_tcp
 
-
-def _unknown_name(text: str) -> str | None:
-    """A line that tells of a name without an address: there was no TCP yet."""
-    if not _NOT_RESOLVED.search(text):
-        return None
-    return "a name was not found, before any TCP: see getent ahosts NAME, and /etc/resolv.conf"
-
-
-def _own_limit(text: str) -> str | None:
-    """A line that tells of a limit or a timer of the program itself."""
-    from tcpdoctor.knowledge.log_lines import own_limit_of
-
-    return own_limit_of(text)
-
-
-_CLOSED = re.compile(
-    r"closed (?:the )?connection (?:without|unexpectedly)|closed by (?:the )?remote host"
-    r"|connection closed by (?:remote|foreign|peer)|empty reply from server"
-    r"|prematurely closed connection|connection (?:was )?closed (?:unexpectedly|prematurely)|unexpected EOF"
-    r"|EOF occurred|EOF detected|end of stream|server has gone away|lost connection to mysql server"
-    r"|server disconnected|ClosedChannelException|handshake error from .*: EOF$|other side closed"
-    r"|closed before message completed|closed in the middle|IncompleteReadError|failed to respond"
-    r"|RemoteDisconnected|ServerDisconnected|^EOF$|EOFException|EOFError|connection unexpectedly closed"
-    r"|prematurely closed|disconnected before secure|sent GOAWAY|transport is closing"
-    r"|error reading from server: EOF|remote host terminated the handshake|first read error: EOF",
-    re.IGNORECASE,
-)
-
-
-def _closed_in_order(text: str) -> str | None:
-    """A line that tells of an end of file: the peer closed, and there was no error of TCP."""
-    if not _CLOSED.search(text):
-        return None
-    return (
-        "the other end closed the connection without a reset (recv() returned 0), which is no error of TCP: "
-        "its own log says why. Who closes first, and after how long: tcpdoctor trace"
-    )
+    return no_error_of_tcp(text)
 
 
 def _several(text: str) -> str | None:

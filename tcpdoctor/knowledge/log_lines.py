@@ -383,6 +383,41 @@ def own_limit_of(text: str) -> str | None:
     return next((one.means for one in OWN_LIMITS if re.search(one.words, lowered)), None)
 
 
+_NOT_RESOLVED = re.compile(
+    r"\b(?:ENOTFOUND|EAI_AGAIN|no such host|could not resolve|UnknownHostException|name resolution"
+    r"|(?:name|nodename) (?:or|nor) (?:service|servname)|host not found in upstream)",
+    re.IGNORECASE,
+)
+
+
+_CLOSED = re.compile(
+    r"closed (?:the )?connection (?:without|unexpectedly)|closed by (?:the )?remote host"
+    r"|connection closed by (?:remote|foreign|peer)|empty reply from server"
+    r"|prematurely closed connection|connection (?:was )?closed (?:unexpectedly|prematurely)|unexpected EOF"
+    r"|EOF occurred|EOF detected|end of stream|server has gone away|lost connection to mysql server"
+    r"|server disconnected|ClosedChannelException|handshake error from .*: EOF$|other side closed"
+    r"|closed before message completed|closed in the middle|IncompleteReadError|failed to respond"
+    r"|RemoteDisconnected|ServerDisconnected|^EOF$|EOFException|EOFError|connection unexpectedly closed"
+    r"|prematurely closed|disconnected before secure|sent GOAWAY|transport is closing"
+    r"|error reading from server: EOF|remote host terminated the handshake|first read error: EOF",
+    re.IGNORECASE,
+)
+
+
+def no_error_of_tcp(text: str) -> str | None:
+    """Return what a line means that tells of a name, a program's own limit, or an end in order; else None."""
+    if _NOT_RESOLVED.search(text):
+        return "a name was not found, before any TCP: see getent ahosts NAME, and /etc/resolv.conf"
+    if (limit := own_limit_of(text)) is not None:
+        return limit
+    if not _CLOSED.search(text):
+        return None
+    return (
+        "the other end closed the connection without a reset (recv() returned 0), which is no error of TCP: "
+        "its own log says why. Who closes first, and after how long: tcpdoctor trace"
+    )
+
+
 _OWN_TIMER = re.compile(
     r"(?:read|connect|write)(?: operation)? timed out|(?:read|open|connect|write|socket)[ ._]?timeout"
     r"|i/o timeout|deadline exceeded|client\.timeout|timed out after \d|upstream timed out|layer[467] timeout"

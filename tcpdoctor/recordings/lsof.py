@@ -16,10 +16,14 @@ from tcpdoctor.kernel.text import clean, decode
 from tcpdoctor.recordings.netstat import STATES
 from tcpdoctor.recordings.pasted import (
     ASK_FOR_SS,
+    IPV4_HAS_NONE,
+    LAST_PORT,
+    LIMIT_OF_LISTENERS,
     Command,
     Pasted,
     PastedSocket,
     not_understood,
+    port_in,
     read_to_the_end,
     until_interrupted,
 )
@@ -51,8 +55,6 @@ _QUEUES = re.compile(r"QR=(\d{1,10}) QS=(\d{1,10})")
 
 _NEVER = Missing(f"lsof does not print it; {ASK_FOR_SS}")
 _PART = Missing(f"lsof lists only what a process holds; {ASK_FOR_SS}")
-_LIMIT_OF_LISTENERS = Missing("only a listener has one")
-_IPV4 = Missing("an IPv4 socket has no IPV6_V6ONLY")
 
 
 def read_lsof(lines: Sequence[str], command: Command | None = None) -> Pasted:  # noqa: ARG001
@@ -154,7 +156,7 @@ def _row(match: "re.Match[str]") -> PastedSocket | None:
         _NEVER,
         _NEVER if queues is None else int(queues[1]),
         0 if listens else _NEVER if queues is None else int(queues[2]),
-        _NEVER if listens else _LIMIT_OF_LISTENERS,
+        _NEVER if listens else LIMIT_OF_LISTENERS,
         _NEVER,
         _NEVER,
         _NEVER,
@@ -162,7 +164,7 @@ def _row(match: "re.Match[str]") -> PastedSocket | None:
         int(device) or _NEVER,
         _NEVER,
         _NEVER,
-        _NEVER if family == 6 else _IPV4,
+        _NEVER if family == 6 else IPV4_HAS_NONE,
         _NEVER,
         _NEVER,
         _NEVER,
@@ -184,9 +186,10 @@ def _endpoint(text: str | None, family: int) -> Endpoint | None:
         inet_pton(AF_INET if family == 4 else AF_INET6, host)
     except (OSError, ValueError):
         return None
-    if port == "*":
-        return Endpoint(host, 0)
-    return Endpoint(host, int(port)) if port.isdecimal() and len(port) <= 5 and int(port) <= 65_535 else None
+    if port != "*" and not (port.isdecimal() and len(port) <= 5):
+        return None
+    number = port_in(port)
+    return Endpoint(host, number) if number <= LAST_PORT else None
 
 
 def _name(text: str) -> str:

@@ -8,15 +8,16 @@ limit is not. States, timers and headings are translated, names of protocols are
 import re
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_pton
 
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Endpoint, Held, Holder, NotHeld, Owner
 from tcpdoctor.kernel.states import TcpState, Timer
-from tcpdoctor.kernel.text import clean
 from tcpdoctor.recordings.pasted import (
     ASK_FOR_SS,
+    IPV4_HAS_NONE,
+    LAST_PORT,
+    LIMIT_OF_LISTENERS,
     Command,
     Pasted,
     PastedSocket,
@@ -24,7 +25,9 @@ from tcpdoctor.recordings.pasted import (
     lists_all,
     not_understood,
     note_of_cut,
+    port_in,
     read_to_the_end,
+    shown,
     until_interrupted,
 )
 
@@ -86,14 +89,12 @@ _NOT_ROOT = re.compile(r"\(Not all processes could be identified|\(No info could
 _CUT_AT = 23
 """Characters of address and port to which netstat without -W cuts."""
 
-_LAST_PORT = 65_535
 
 _NO_TIMER = Missing(f"netstat without -o prints no timers; {ASK_FOR_SS}")
 _ODD_TIMER = Missing(f"netstat's word for the timer is of a language that is not known; {ASK_FOR_SS}")
 _NO_DETAILS = Missing(f"netstat without -e does not print it; {ASK_FOR_SS}")
 _NEVER = Missing(f"netstat does not print it; {ASK_FOR_SS}")
 _NO_LIMIT = Missing(f"netstat prints no limit of a listener's queue; {ASK_FOR_SS}")
-_LIMIT_OF_LISTENERS = Missing("only a listener has one")
 _USER_NAMED = Missing("netstat without -n prints the user's name; ask for: netstat -neopaW")
 _NO_PROGRAMS = Missing("netstat without -p names no process; ask for: sudo ss -tanoempi")
 _NO_ROOT = Missing("netstat names no process: it was not run as root; ask for: sudo ss -tanoempi")
@@ -103,7 +104,6 @@ _NOT_NAMED = Missing(
 _NOT_ALL = Missing(f"some of its sockets could not be read; {ASK_FOR_SS}")
 _CUT = "netstat without -W cuts addresses, so different peers may look like one; ask for: ss -tan"
 _CUT_INODE = Missing(f"inodes stand there twice, so they are cut; {ASK_FOR_SS}")
-_IPV4 = Missing("an IPv4 socket has no IPV6_V6ONLY")
 
 
 def read_netstat(lines: Sequence[str], command: Command | None = None) -> Pasted:
@@ -206,7 +206,7 @@ class _Rows:
                 _NEVER,
                 int(received),
                 0 if listens else int(sent),
-                _NO_LIMIT if listens else _LIMIT_OF_LISTENERS,
+                _NO_LIMIT if listens else LIMIT_OF_LISTENERS,
                 kind,
                 expires,
                 tries,
@@ -214,7 +214,7 @@ class _Rows:
                 inode,
                 uid,
                 _NEVER,
-                _NEVER if family == 6 else _IPV4,
+                _NEVER if family == 6 else IPV4_HAS_NONE,
                 _NEVER,
                 _NEVER,
                 _NEVER,
@@ -227,8 +227,8 @@ class _Rows:
     ) -> tuple[int, Endpoint, Endpoint] | None:
         """Where a socket stands: family and both ends; None where that cannot be understood."""
         here, there = self._host(*near, six=six), self._host(*far, six=six)
-        number, far_number = _port(near[1]), _port(far[1])
-        if here is None or there is None or number > _LAST_PORT or far_number > _LAST_PORT:
+        number, far_number = port_in(near[1]), port_in(far[1])
+        if here is None or there is None or number > LAST_PORT or far_number > LAST_PORT:
             return None
         (address, family), (other, _) = here, there
         return family, Endpoint(address, number), Endpoint(other, far_number)
@@ -261,7 +261,7 @@ class _Rows:
     def _owner(self, rest: str) -> Owner:
         if match := _PROGRAM.match(rest):
             self._programs = True
-            return Held((Holder(int(match[1]), _shown(match[2].strip()), -1, -1),))
+            return Held((Holder(int(match[1]), shown(match[2].strip()), -1, -1),))
         if rest[:1] == "-":
             self._dashes = True
             return _NOT_NAMED
@@ -290,14 +290,6 @@ def _whole_host(text: str, *, six: bool) -> tuple[str, int] | None:
     if colons:
         return bare, 6
     return (f"::ffff:{bare}", 6) if six else (bare, 4)
-
-
-def _port(text: str) -> int:
-    return 0 if text == "*" else int(text)
-
-
-_shown = lru_cache(maxsize=4096)(clean)
-"""A name without anything that steers a terminal; the same few stand on very many lines."""
 
 
 def _left_of(text: str) -> str:

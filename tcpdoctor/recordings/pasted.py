@@ -12,6 +12,7 @@ cannot: what was asked for, and whether all of the answer is there.
 import html
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice, pairwise
 from typing import Literal, Protocol, TypeVar
 
@@ -29,6 +30,9 @@ _NARROWEST, _WIDEST = 40, 400
 """Columns to which somebody may have cut lines."""
 _SEVERAL = 3
 """Lines that end at one column by chance are fewer, or end as the program ends them."""
+IPV4_HAS_NONE = Missing("an IPv4 socket has no IPV6_V6ONLY")
+LIMIT_OF_LISTENERS = Missing("only a listener has one")
+LAST_PORT = 65_535
 _ASK_COMMAND = "put the command that printed it on the line above it ($ ss -tanoempi)"
 
 
@@ -103,6 +107,15 @@ class Pasted(NamedTuple):
 
 
 _Record = TypeVar("_Record")
+
+
+def port_in(text: str) -> int:
+    """Return the number that stands where a port belongs, 0 for ``*``; above `LAST_PORT` it is none."""
+    return 0 if text == "*" else int(text)
+
+
+shown = lru_cache(maxsize=4096)(clean)
+"""A name without anything that steers a terminal; the same few stand on very many lines."""
 
 
 def until_interrupted(records: Sequence[_Record]) -> Iterator[_Record]:

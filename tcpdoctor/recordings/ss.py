@@ -28,6 +28,9 @@ from tcpdoctor.kernel.text import clean
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.recordings.pasted import (
     ASK_FOR_SS,
+    IPV4_HAS_NONE,
+    LAST_PORT,
+    LIMIT_OF_LISTENERS,
     Command,
     Pasted,
     PastedSocket,
@@ -36,7 +39,9 @@ from tcpdoctor.recordings.pasted import (
     lists_all,
     not_understood,
     note_of_cut,
+    port_in,
     read_to_the_end,
+    shown,
     until_interrupted,
 )
 
@@ -153,7 +158,6 @@ _NARROWEST = 60
 _WIDEST = 400
 """Columns of the widest."""
 _LONGEST_CUT = 8_000
-_LAST_PORT = 65_535
 _LONGEST = 1e9
 """Seconds that no time of tcp_info reaches: 32 bits of microseconds."""
 
@@ -174,8 +178,6 @@ _NOT_NAMED = Missing(
     f"no process is named with it: not accepted yet, an orphan, or ss was not run as root; {ASK_FOR_SS}"
 )
 _BROKEN_USERS = Missing("the names of its processes could not be told apart")
-_IPV4 = Missing("an IPv4 socket has no IPV6_V6ONLY")
-_LIMIT_OF_LISTENERS = Missing("only a listener has one")
 _UNCLEAR_STAR = Missing("whether * is IPv4, or IPv6 that takes IPv4 too, is not certain")
 _NOT_ALL = Missing(f"some of its sockets could not be read; {ASK_FOR_SS}")
 _CUT_DETAILS = f"the details of sockets are cut at the edge of a terminal; {ASK_FOR_SS} > FILE"
@@ -445,8 +447,8 @@ class _Rows:
             name, pid, fd, timer, uid, inode, cookie, path, v6only = usual.groups()[8:]
             owner: Owner = self._not_named
             if name is not None:
-                owner = Held((Holder(int(pid), _shown(name), int(fd), -1),), complete=self.asked.by_root)
-            cgroup = self._no_cgroup if path is None else _shown(path, 4_096)
+                owner = Held((Holder(int(pid), shown(name), int(fd), -1),), complete=self.asked.by_root)
+            cgroup = self._no_cgroup if path is None else shown(path, 4_096)
             said = timer, uid, inode, cookie, v6only
             return self._take(usual.groups()[:8], owner, cgroup, said, record[usual.end() :])
         if self.only is None and _NO_PEER.match(record):
@@ -503,7 +505,7 @@ class _Rows:
                 device,
                 int(received) if received else _NO_QUEUES,
                 0 if listens else queued,
-                queued if listens else _LIMIT_OF_LISTENERS,
+                queued if listens else LIMIT_OF_LISTENERS,
                 timer,
                 expires,
                 tries,
@@ -511,7 +513,7 @@ class _Rows:
                 inode,
                 uid,
                 cookie,
-                (_NO_DETAILS if v6only is None else v6only == "1") if family == 6 else _IPV4,
+                (_NO_DETAILS if v6only is None else v6only == "1") if family == 6 else IPV4_HAS_NONE,
                 cgroup,
                 self._details(state, timer, tries, tail),
                 _NO_MEMORY if memory is None else _memory(memory[1]),
@@ -524,8 +526,8 @@ class _Rows:
     ) -> tuple[int, Endpoint, Endpoint, str | None] | None:
         """Where a socket stands: family, both ends, device; None where that cannot be understood."""
         here, there = self._host(near), self._host(far)
-        number, far_number = _port(near_port), _port(far_port)
-        if here is None or there is None or number > _LAST_PORT or far_number > _LAST_PORT:
+        number, far_number = port_in(near_port), port_in(far_port)
+        if here is None or there is None or number > LAST_PORT or far_number > LAST_PORT:
             return None
         address, family, device = here
         other = there[0]
@@ -618,7 +620,7 @@ def _unstarred(row: PastedSocket, family: int | None) -> PastedSocket:
     remote = row.remote._replace(address=wildcard) if row.remote.address == _DUAL else row.remote
     v6only: Reading[bool] = _UNCLEAR_STAR
     if family is not None:
-        v6only = _IPV4 if family == 4 else False
+        v6only = IPV4_HAS_NONE if family == 4 else False
     return row._replace(
         family=family or 6, local=row.local._replace(address=wildcard), remote=remote, v6only=v6only
     )
@@ -659,7 +661,7 @@ def _holders(rest: str) -> tuple[tuple[Holder, ...], int] | None:
     place = len("users:(")
     while (match := holder.match(rest, place)) is not None:
         name, pid, fd, closed = match.groups()
-        found.append(Holder(int(pid), _shown(name), int(fd), -1))
+        found.append(Holder(int(pid), shown(name), int(fd), -1))
         place = match.end()
         if closed:
             return tuple(found), place
@@ -672,7 +674,7 @@ def _cgroup(tail: str) -> tuple[str, str]:
     end = _AFTER_CGROUP.search(after)
     path = after[: end.start()].rstrip() if end is not None else after.split(" ", 1)[0]
     path = path.removesuffix(" v6only:0").removesuffix(" v6only:1")
-    return _shown(path, 4_096), before + after[len(path) :]
+    return shown(path, 4_096), before + after[len(path) :]
 
 
 def _seconds(text: str) -> float | None:
@@ -696,14 +698,6 @@ def _cookie(text: str) -> Reading[int]:
         return int(text, 16)
     except ValueError:
         return Missing("it is damaged in the recording")
-
-
-def _port(text: str) -> int:
-    return 0 if text == "*" else int(text)
-
-
-_shown = lru_cache(maxsize=4096)(clean)
-"""A name without anything that steers a terminal; the same few stand on very many lines."""
 
 
 @lru_cache(maxsize=4096)
