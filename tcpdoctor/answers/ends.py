@@ -1,4 +1,4 @@
-"""Where to and where from: the HOST:PORT of `explain --connect`, and its `--source`."""
+"""The ends of connections as people type them: `--connect`, its `--source`, and the `--peer` of sockets."""
 
 import socket
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 from tcpdoctor.diagnosis.bind import four
 from tcpdoctor.diagnosis.port import Target, parse_target
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.kernel.addresses import interface_indexes
+from tcpdoctor.kernel.addresses import address_text, interface_indexes, raw_address
 from tcpdoctor.kernel.text import clean
 
 
@@ -118,6 +118,40 @@ def _split_source(text: str) -> tuple[str, int]:
     if not _is_port(port):
         raise QuestionError(f"--source {text}: no port behind the colon; give ADDR or ADDR:PORT")
     return host, int(port)
+
+
+class Peer(NamedTuple):
+    """The other end that was asked for."""
+
+    address: str
+    """As the kernel's sockets are printed, without a scope; an IPv4-mapped one as IPv4."""
+    port: int | None
+    """None: any."""
+
+
+def parse_peer(text: str) -> Peer:
+    """Read ``10.0.0.5``, ``10.0.0.5:5432``, ``::1``, ``[::1]`` or ``[::1]:80``.
+
+    Raises:
+        QuestionError: It is neither.
+    """
+    host, port = text.strip(), ""
+    if host.startswith("["):
+        host, closed, rest = host[1:].partition("]")
+        colon, port = rest[:1], rest[1:]
+        fits = bool(closed) and (not rest or (colon == ":" and port != ""))
+    elif host.count(":") == 1:
+        host, _, port = host.partition(":")
+        fits = port != ""
+    else:
+        fits = True
+    try:
+        address = address_text(raw_address(host.partition("%")[0]))
+    except (OSError, ValueError):
+        fits = False
+    if not fits or (port and not _is_port(port)):
+        raise QuestionError(f"--peer {text}: no peer; give it as ADDR or ADDR:PORT, such as [::1]:80")
+    return Peer(address, int(port) if port else None)
 
 
 def interface_name(interface: int) -> str:

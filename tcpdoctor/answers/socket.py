@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from tcpdoctor.answers.record import (
     ABSENT,
@@ -22,7 +22,7 @@ from tcpdoctor.answers.record import (
     told_number,
     utc,
 )
-from tcpdoctor.answers.sockets import Entry, Peer, idle_seconds, plain_address
+from tcpdoctor.answers.sockets import Entry, idle_seconds
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.connection import Age
 from tcpdoctor.kernel.kept_rows import with_owners
@@ -30,11 +30,14 @@ from tcpdoctor.kernel.listing import read_udp_sockets
 from tcpdoctor.kernel.namespaces import moment, read_identity
 from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld, Owner, UdpSocket
+from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld, Owner, UdpSocket, plain_address
 from tcpdoctor.kernel.sockopts import OPTIONS, OptionValue
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.survey import held_by
 from tcpdoctor.named_tuples import NamedTuple
+
+if TYPE_CHECKING:
+    from tcpdoctor.answers.ends import Peer
 
 
 class SocketOwner(NamedTuple):
@@ -276,7 +279,7 @@ class UdpQuestion(NamedTuple):
 
     port: int | None = None
     peer_port: int | None = None
-    peer: Peer | None = None
+    peer: "Peer | None" = None
     pid: int | None = None
     name: str | None = None
 

@@ -1,10 +1,9 @@
 """What `tcpdoctor sockets` has to say, whatever the format."""
 
-import ipaddress
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.connection import Age, age_in_one_look, unanswered_age
@@ -27,6 +26,9 @@ from tcpdoctor.kernel.survey import (
     why_elsewhere,
 )
 from tcpdoctor.kernel.text import clean
+
+if TYPE_CHECKING:
+    from tcpdoctor.answers.ends import Peer
 
 
 class Entry(NamedTuple):
@@ -186,7 +188,7 @@ def look_for_sockets(
     port: int | None,
     peer_port: int | None,
     pid: int | None,
-    peer: str | None,
+    peer: "Peer | None",
     older: float | None,
     *,
     options: bool,
@@ -199,9 +201,8 @@ def look_for_sockets(
     before all owners are.
     """
     wanted = _find_states(names)
-    other = None if peer is None else parse_peer(peer)
-    if other is not None and peer_port is None:
-        peer_port = other.port
+    if peer is not None and peer_port is None:
+        peer_port = peer.port
     if older is not None:
         refuse_bad_age(older)
     early = order is not None and not (order.by_owner or name is not None or older is not None)
@@ -212,7 +213,7 @@ def look_for_sockets(
         local_port=port,
         remote_port=peer_port,
         pid=pid,
-        peer=None if other is None else other.address,
+        peer=None if peer is None else peer.address,
         options=options,
         room=order.most or ROOM if by_age and order is not None else ROOM,
         oldest=by_age,
@@ -244,22 +245,21 @@ class SocketRoll(NamedTuple):
 
 
 def call_sockets(
-    names: list[str], port: int | None, peer_port: int | None, pid: int | None, peer: str | None
+    names: list[str], port: int | None, peer_port: int | None, pid: int | None, peer: "Peer | None"
 ) -> SocketRoll:
     """Make ready to tell the sockets that were asked for one by one.
 
     Raises:
-        QuestionError: They could not be listed, or the process or the peer is none.
+        QuestionError: They could not be listed, or the process is none.
     """
-    other = None if peer is None else parse_peer(peer)
     known = None if pid is None else held_by(pid)
     if isinstance(known, Missing):
         raise QuestionError(f"the sockets could not be listed: {known.reason}")
     wanted = Wanted(
         _find_states(names),
         port,
-        other.port if other is not None and peer_port is None else peer_port,
-        SocketFilter(inodes=known, remote=None if other is None else other.address),
+        peer.port if peer is not None and peer_port is None else peer_port,
+        SocketFilter(inodes=known, remote=None if peer is None else peer.address),
     )
     taken_at = moment()
     roll = call_roll(wanted, known)
@@ -302,42 +302,7 @@ def _find_states(names: list[str]) -> "tuple[TcpState, ...]":
     return wanted
 
 
-# The options `--peer` and `--older` of `tcpdoctor sockets`: which rows are kept.
-
-
-class Peer(NamedTuple):
-    """The other end that was asked for."""
-
-    address: str
-    """Numeric, without a scope; an IPv4-mapped one as IPv4."""
-    port: int | None
-    """None: any."""
-
-
-def parse_peer(text: str) -> Peer:
-    """Read ``10.0.0.5``, ``10.0.0.5:5432``, ``::1``, ``[::1]`` or ``[::1]:80``.
-
-    Raises:
-        QuestionError: It is neither.
-    """
-    host, port = text.strip(), ""
-    if host.startswith("["):
-        host, closed, rest = host[1:].partition("]")
-        colon, port = rest[:1], rest[1:]
-        fits = bool(closed) and (not rest or (colon == ":" and port != ""))
-    elif host.count(":") == 1:
-        host, _, port = host.partition(":")
-        fits = port != ""
-    else:
-        fits = True
-    fits = fits and (not port or (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535))
-    try:
-        address = plain_address(host)
-    except ValueError:
-        fits = False
-    if not fits:
-        raise QuestionError(f"--peer {text}: no peer; give it as ADDR or ADDR:PORT, such as [::1]:80")
-    return Peer(address, int(port) if port else None)
+# The option `--older` of `tcpdoctor sockets`: which rows are kept.
 
 
 def refuse_bad_age(seconds: float) -> None:
@@ -372,9 +337,3 @@ def only_older(answer: Sockets, seconds: float) -> Sockets:
             by_state=Counter(state_of(entry) for entry in kept),
         ),
     )
-
-
-def plain_address(address: str) -> str:
-    """Return a numeric address without a scope; an IPv4-mapped one as IPv4."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    return str(getattr(found, "ipv4_mapped", None) or found)

@@ -18,8 +18,8 @@ from tcpdoctor.answers.ended import (
     StateTime,
     TraceSummary,
 )
+from tcpdoctor.answers.ends import Peer
 from tcpdoctor.answers.port import PortAnswer
-from tcpdoctor.answers.sockets import Peer, plain_address
 from tcpdoctor.diagnosis.ending_counts import EndingCounts, Group, IdleEnd, PeerKey, ProgramKey
 from tcpdoctor.diagnosis.endings import (
     EVENTS_TAKE,
@@ -310,8 +310,7 @@ class Trace:
         if question.port is not None and question.port not in (local_port, remote_port):
             return False
         if question.peer is not None and (
-            plain_address(address_text(remote)) != question.peer.address
-            or question.peer.port not in (None, remote_port)
+            address_text(remote) != question.peer.address or question.peer.port not in (None, remote_port)
         ):
             return False
         if not question.pids:
@@ -475,7 +474,7 @@ def _peer_row(key: PeerKey, group: Group, counts: EndingCounts) -> PeerEndings:
     name = next((name for name, _ in group.names.most_common(1)), None)
     ends = [end for end in (group.idle_end("here"), group.idle_end("peer")) if end is not None]
     return PeerEndings(
-        address=None if key.address is None else plain_address(address_text(key.address)),
+        address=None if key.address is None else address_text(key.address),
         side=key.side,
         port=key.port,
         name=name,

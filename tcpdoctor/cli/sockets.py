@@ -10,7 +10,7 @@ import typer
 
 from tcpdoctor.answers.record import host_of, utc
 from tcpdoctor.answers.socket import COLUMNS, SocketsDocument, sort_value, told_socket
-from tcpdoctor.answers.sockets import Order, call_sockets, look_for_sockets, parse_peer
+from tcpdoctor.answers.sockets import Order, call_sockets, look_for_sockets
 from tcpdoctor.cli.everywhere import ask, ask_everywhere
 from tcpdoctor.cli.options import FROM, NETNS, source_from, takes
 from tcpdoctor.cli.output import (
@@ -32,6 +32,7 @@ from tcpdoctor.report.document import Late, Written, as_json, document_lines, js
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from tcpdoctor.answers.ends import Peer
     from tcpdoctor.answers.socket import UdpSockets
     from tcpdoctor.answers.sockets import Entry, SocketRoll, Sockets
     from tcpdoctor.kernel.reading import JsonValue
@@ -166,6 +167,14 @@ def _states(asked: Request) -> list[str]:
     return [one for text in asked.state or () for one in text.split(",")]
 
 
+def _peer(asked: Request) -> "Peer | None":
+    if asked.peer is None:
+        return None
+    from tcpdoctor.answers.ends import parse_peer
+
+    return parse_peer(asked.peer)
+
+
 def _look(asked: Request, sort: str, most: int | None) -> "Sockets":
     number, name = _process(asked.pid, asked.name)
     return look_for_sockets(
@@ -173,7 +182,7 @@ def _look(asked: Request, sort: str, most: int | None) -> "Sockets":
         asked.port,
         asked.peer_port,
         number,
-        asked.peer,
+        _peer(asked),
         asked.older,
         options=asked.options,
         name=name,
@@ -192,7 +201,7 @@ def _print_json(
         ask_everywhere(look, page, target, encoded=lambda answer: "".join(sockets_parts(answer)))
     elif sort == "age" and not chosen and target.source is None:
         _tell_each(
-            lambda: call_sockets(_states(asked), asked.port, asked.peer_port, number, asked.peer), target
+            lambda: call_sockets(_states(asked), asked.port, asked.peer_port, number, _peer(asked)), target
         )
     else:
         emit_parts(sockets_parts(look(), target.source), target)
@@ -272,8 +281,7 @@ def _print_udp(asked: Request, target: Output) -> None:
     from tcpdoctor.report.sockets_text import udp_sockets_page
 
     _refuse_what_tcp_has(asked)
-    end = None if asked.peer is None else parse_peer(asked.peer)
-    question = UdpQuestion(asked.port, asked.peer_port, end, *_process(asked.pid, asked.name))
+    question = UdpQuestion(asked.port, asked.peer_port, _peer(asked), *_process(asked.pid, asked.name))
     shown = _known_columns((asked.columns or "").split(","), UDP_COLUMNS)
     order = _known_columns([asked.sort or ""], UDP_COLUMNS)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from tcpdoctor.answers.ended import EndedConnection
-from tcpdoctor.answers.sockets import parse_peer
+from tcpdoctor.answers.ends import parse_peer
 from tcpdoctor.answers.trace import Trace, TraceItem, TraceQuestion
 from tcpdoctor.answers.words import pids_of, port_of
 from tcpdoctor.cli.options import EVERY, NETNS, duration, look_from, takes

@@ -284,7 +284,7 @@ def by_filter(question: TraceQuestion):
 
 @needs_events
 def test_only_one_process_or_peer_is_told_where_that_is_wanted(in_namespace):
-    from tcpdoctor.answers.sockets import parse_peer
+    from tcpdoctor.answers.ends import parse_peer
 
     ended, summary = in_namespace(by_filter, TraceQuestion(peer=parse_peer(f"{HERE}:{PORT}")))
     assert {each.remote for each in ended} == {f"{HERE}:{PORT}"}
