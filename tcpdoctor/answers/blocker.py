@@ -8,7 +8,6 @@ from tcpdoctor.answers.record import (
     Is,
     Pid,
     Seconds,
-    StateKey,
     Time,
     TimeInHalves,
     told_number,
@@ -27,6 +26,7 @@ from tcpdoctor.kernel.port_evidence import PortEvidence
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Endpoint, Holder, Listener, UdpSocket
 from tcpdoctor.kernel.standing import Halt
+from tcpdoctor.kernel.states import StateKey
 from tcpdoctor.named_tuples import NamedTuple
 
 
@@ -226,13 +226,13 @@ def _blocker(one: PortSocket, kept: Keeping, evidence: PortEvidence) -> Blocker:
 def _state_key(one: PortSocket) -> StateKey:
     if isinstance(one.row, UdpSocket):
         return "established" if one.row.remote.port else "bound"
-    return one.state.key  # type: ignore[return-value]  # its names are these
+    return one.state.key
 
 
 def _peer(peer: Connection, evidence: PortEvidence) -> OtherEnd:
     return OtherEnd(
         local=str(peer.local),
-        state=peer.state.key,  # type: ignore[arg-type]  # its names are these
+        state=peer.state.key,
         owner=told_holder(first_holder(peer), evidence),
         owner_missing=peer.owner.reason if isinstance(peer.owner, Missing) else None,
         not_accepted=is_waiting(peer),

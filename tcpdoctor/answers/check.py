@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from tcpdoctor.diagnosis.closure import facts_of
 from tcpdoctor.diagnosis.finding import MOST_SUBJECTS, Diagnosis, Finding, Severity
@@ -22,6 +22,10 @@ if TYPE_CHECKING:  # one namespace does without those of many
     from tcpdoctor.facts.destinations import PortsLeft
     from tcpdoctor.kernel.namespace_entry import HeldPlace
     from tcpdoctor.recordings.source import Source
+
+
+Status: TypeAlias = Literal["ok", "warning", "critical", "unknown"]
+"""What a look comes to."""
 
 
 class Check(NamedTuple):
@@ -238,17 +242,24 @@ def exit_code_of_all(checks: Checks) -> int:
     return worst_exit_code(codes)
 
 
-def status(check: Check) -> str:
+def status(check: Check) -> Status:
     """Return the worst severity above info, else ``ok``; ``unknown`` where we could not look.
 
     We could not look where fewer than half of the rules that apply here were answered, where one was not and
     no socket could be listed at all, where a crowd of sockets was not judged, and under `--strict` where one
     rule was not answered.
     """
-    worst = worst_severity(check.diagnosis)
-    if worst is not None and worst > Severity.INFO:
-        return worst.key
-    return "unknown" if is_blind(check) else "ok"
+    return status_of(check.diagnosis, blind=is_blind(check))
+
+
+def status_of(diagnosis: Diagnosis, *, blind: bool) -> Status:
+    """Return the same of a diagnosis; `blind`: too little could be answered to call it healthy."""
+    match worst_severity(diagnosis):
+        case Severity.CRITICAL:
+            return "critical"
+        case Severity.WARNING:
+            return "warning"
+    return "unknown" if blind else "ok"
 
 
 def exit_code(check: Check) -> int:

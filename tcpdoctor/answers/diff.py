@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, TypeVar
 
 from tcpdoctor.answers.finding import ToldFinding, told_finding
-from tcpdoctor.answers.record import NO_REASONS, Count, Host, Is, Reasons, Seconds, StateKey, Time, utc
+from tcpdoctor.answers.record import NO_REASONS, Count, Host, Is, Reasons, Seconds, Time, utc
 from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.answers.states import state_readings
 from tcpdoctor.diagnosis.evaluate import diagnose
-from tcpdoctor.diagnosis.finding import Diagnosis, Finding
+from tcpdoctor.diagnosis.finding import Diagnosis, Finding, SeverityName
 from tcpdoctor.facts.counter_facts import GAUGES
 from tcpdoctor.facts.rates import elapsed
 from tcpdoctor.facts.sysctl_value import value_as_printed
@@ -24,7 +24,7 @@ from tcpdoctor.kernel.snapshot import (
     Samples,
     Snapshot,
 )
-from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
+from tcpdoctor.kernel.states import COUNTED_STATES, StateKey, TcpState
 from tcpdoctor.kernel.sysctl import DEFAULT_PORTS
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.recordings.opened import booted_between
@@ -33,7 +33,6 @@ from tcpdoctor.recordings.source import UNNAMED, Source, another_boot
 
 T = TypeVar("T")
 
-Severity = Literal["info", "warning", "critical"]
 _MOST = 1_000
 """Rows of each kind, those that changed most."""
 
@@ -50,7 +49,7 @@ class FindingThen(NamedTuple):
     """A finding of the earlier recording."""
 
     rule: str
-    severity: Severity
+    severity: SeverityName
     label: str
     title: str
     fingerprint: str
@@ -63,15 +62,15 @@ class FindingChanged(NamedTuple):
     label: str
     title: str
     fingerprint: str
-    severity_before: Severity
-    severity: Severity
+    severity_before: SeverityName
+    severity: SeverityName
 
 
 class FindingUnanswered(NamedTuple):
     """A finding of the earlier one of which the later one tells nothing."""
 
     rule: str
-    severity: Severity
+    severity: SeverityName
     label: str
     title: str
     fingerprint: str
@@ -278,8 +277,8 @@ def _open(diagnosis: Diagnosis) -> int:
     return len({rule.rule for rule in diagnosis.unchecked if rule.applies})
 
 
-def _told(finding: Finding) -> tuple[str, Severity, str, str, str]:
-    severity: Severity = finding.severity.key  # type: ignore[assignment]  # one of the three
+def _told(finding: Finding) -> tuple[str, SeverityName, str, str, str]:
+    severity = finding.severity.key
     return finding.rule, severity, finding.label, finding.title, finding.fingerprint
 
 
@@ -320,7 +319,7 @@ def _states(one: Recording, other: Recording, others: Missing | None) -> tuple[S
 
     return tuple(
         StateDifference(
-            state.key,  # type: ignore[arg-type]  # one of them
+            state.key,
             before[state],
             after[state],
             stayed(state),
@@ -357,7 +356,7 @@ def _processes(one: Recording, other: Recording) -> Reading[tuple[HolderDifferen
     if bool(old.held) != bool(new.held) and (mute := new if old.held else old).rows:
         return Missing(f"{mute.file} names no process; ask for: ss -tanoempi (as root)")
     return tuple(
-        HolderDifference(process, state.key, old.number(process, state), new.number(process, state))  # type: ignore[arg-type]  # one of them
+        HolderDifference(process, state.key, old.number(process, state), new.number(process, state))
         for process, state in _most_different(old.held, new.held)
     )
 

@@ -9,7 +9,7 @@ from tcpdoctor.answers.record import ABSENT, Absent, Host, Is, Seconds, Time, ut
 from tcpdoctor.diagnosis.table import nearest
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.host import HostFacts, subjects_of
-from tcpdoctor.facts.subject import Fact, Scope, Subject
+from tcpdoctor.facts.subject import Fact, FactKind, Scope, ScopeName, Subject
 from tcpdoctor.facts.value import Ages, Growth, Range, Value, show, show_number, unit_name
 from tcpdoctor.facts.vocabulary import own_facts
 from tcpdoctor.kernel.live import take_samples
@@ -26,7 +26,6 @@ NO_SUBJECT = {
 """Why a scope's facts have no value where nothing is wrong."""
 
 
-ScopeName: TypeAlias = Literal["host", "listener", "process", "port", "destination"]
 Wanted: TypeAlias = Mapping[Scope, Sequence[Fact]]
 
 
@@ -63,7 +62,7 @@ class FactRow(NamedTuple):
             pattern="^[a-z_]+$",
         ),
     ]
-    kind: Literal["gauge", "counter", "ages", "text"]
+    kind: FactKind
     source: str
     meaning: str
     in_words: Annotated[str, Is("The value.")]
@@ -145,7 +144,7 @@ def _row(fact: Fact, subject: Mapping[str, str | int | bool | None] | None, valu
         value=told_value(value),
         missing=value.reason if isinstance(value, Missing | Range | Ages) else None,
         unit=unit_name(fact.dimension),
-        kind=fact.kind,  # type: ignore[arg-type]  # one of them
+        kind=fact.kind,
         source=fact.source,
         meaning=fact.meaning,
         in_words=show(value, fact.dimension),

@@ -1,10 +1,11 @@
 """A finding of `check` as every answer has it in its record."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, TypeAlias
 
 from tcpdoctor.answers.record import Is
-from tcpdoctor.diagnosis.finding import Finding, Fix, Reference, WrongFix
+from tcpdoctor.diagnosis.finding import Finding, Fix, FixKind, Reference, SeverityName, WrongFix
+from tcpdoctor.facts.subject import ScopeName
 from tcpdoctor.kernel.reading import JsonValue
 from tcpdoctor.named_tuples import NamedTuple
 
@@ -52,7 +53,7 @@ class ToldSysctl(NamedTuple):
 class ToldFix(NamedTuple):
     """One way out."""
 
-    kind: Literal["code", "sysctl", "operational"]
+    kind: FixKind
     title: str
     do: str
     risk: str
@@ -89,8 +90,8 @@ class ToldFinding(NamedTuple):
     """One rule that fired for one subject."""
 
     rule: str
-    severity: Literal["info", "warning", "critical"]
-    scope: Literal["host", "listener", "process", "port", "destination"]
+    severity: SeverityName
+    scope: ScopeName
     subject: Annotated[Mapping[str, str | int | tuple[int, ...] | None], Is(keys=SubjectKeys)]
     fingerprint: Annotated[str, Is("The same in every run for the same rule, namespace and subject.")]
     title: str
@@ -111,7 +112,7 @@ def told_finding(finding: Finding, namespace: str | None = None) -> ToldFinding:
     where = finding.whereabouts
     return ToldFinding(
         rule=finding.rule,
-        severity=finding.severity.key,  # type: ignore[arg-type]  # its names are these three
+        severity=finding.severity.key,
         scope=finding.scope.value,
         subject={"label": finding.label, **identity, **where._asdict()}
         | ({} if namespace is None else {"namespace": namespace}),
@@ -138,7 +139,7 @@ def _told_fix(fix: Fix) -> ToldFix:
         current, value = fix.sysctl.current, fix.sysctl.value
         sysctl = ToldSysctl(fix.sysctl.name, current, value, fix.sysctl.persist)  # type: ignore[arg-type]
     return ToldFix(
-        kind=fix.kind,  # type: ignore[arg-type]  # one of the three
+        kind=fix.kind,
         title=fix.title,
         do=fix.do,
         risk=fix.risk,

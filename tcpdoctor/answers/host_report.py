@@ -5,7 +5,7 @@ not what `check --format json` writes makes the whole report unreadable, with th
 nothing is guessed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Literal, NoReturn, TypeAlias
 
@@ -26,7 +26,7 @@ MOST_IN_A_LIST = 10_000
 _MOST_LINES = 40
 _MOST_BEYOND = 2**32
 _MOST_COMMANDS = 6
-_SEVERITIES = {severity.key: severity for severity in Severity}
+_SEVERITIES: Mapping[str, Severity] = {severity.key: severity for severity in Severity}
 
 
 class FailedHost(NamedTuple):

@@ -15,7 +15,6 @@ from tcpdoctor.answers.record import (
     Pid,
     Reasons,
     Seconds,
-    StateKey,
     Time,
     host_of,
     utc,
@@ -39,7 +38,7 @@ from tcpdoctor.kernel.reading import JsonValue, Missing, Reading, read_tick
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld, SysctlValue
 from tcpdoctor.kernel.sockets import StateCounts, count_states, read_connections, read_listeners
 from tcpdoctor.kernel.sockopts import OPTIONS, OptionValue, read_fresh_option
-from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.states import StateKey, TcpState
 from tcpdoctor.kernel.survey import Seen, take_survey
 from tcpdoctor.kernel.sysctl import read_sysctl, read_sysctls
 from tcpdoctor.knowledge.error_pages import Call, ErrorPage, Look, find_error

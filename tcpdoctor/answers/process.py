@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tcpdoctor.answers.ages import TooEarly, too_early
 from tcpdoctor.answers.blocker import ToldPlace, ToldStop, told_place, told_stop
-from tcpdoctor.answers.check import saw_too_little, worst_severity
+from tcpdoctor.answers.check import Status, saw_too_little, status_of
 from tcpdoctor.answers.finding import ToldFinding, told_finding
 from tcpdoctor.answers.record import (
     NOT_RECORDED,
@@ -26,7 +26,7 @@ from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.answers.socket import ToldAge, ToldSocket, told_age, told_socket
 from tcpdoctor.answers.sockets import Entry, entries_of, idle_seconds, outstanding, state_of
 from tcpdoctor.diagnosis.evaluate import diagnose_process
-from tcpdoctor.diagnosis.finding import Diagnosis, Severity, Unchecked
+from tcpdoctor.diagnosis.finding import Severity, Unchecked
 from tcpdoctor.diagnosis.holders import who_may_be_stopped
 from tcpdoctor.diagnosis.stopping import Asker
 from tcpdoctor.errors import QuestionError
@@ -46,7 +46,6 @@ from tcpdoctor.kernel.snapshot import (
     Owner,
     Process,
     Samples,
-    Snapshot,
 )
 from tcpdoctor.kernel.sockopts import OptionValue
 from tcpdoctor.kernel.standing import Standing, read_children, read_standings
@@ -166,7 +165,7 @@ class ProcessAnswer(NamedTuple):
     ]
     place: Annotated[ToldPlace | None, Is("Where it stands; null where that was not read.")]
     status: Annotated[
-        Literal["ok", "warning", "critical", "unknown"],
+        Status,
         Is("Its worst finding above info; unknown where its sockets are hidden or too little was answered."),
     ]
     too_early: Annotated[
@@ -316,7 +315,7 @@ def _answer(
         unchecked=diagnosis.unchecked,
         missing={**_with_sample(survey), **_unasked(entries)},
         stop=_stop(answer.process, survey.total - len(listeners), {row.inode for row in listeners}),
-        status=_status(diagnosis, samples.after),
+        status=status_of(diagnosis, blind=saw_too_little(diagnosis, samples.after)),
         too_early=too_early(diagnosis, samples, pid=process.pid),
     )
 
@@ -341,15 +340,6 @@ def _hidden_answer(
         status="unknown",
         too_early=(),
     )
-
-
-def _status(diagnosis: Diagnosis, look: Snapshot) -> Literal["ok", "warning", "critical", "unknown"]:
-    match worst_severity(diagnosis):
-        case Severity.CRITICAL:
-            return "critical"
-        case Severity.WARNING:
-            return "warning"
-    return "unknown" if saw_too_little(diagnosis, look) else "ok"
 
 
 def _process_here(process: Process, asked: tuple[int, Task]) -> ProcessHere:

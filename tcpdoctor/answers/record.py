@@ -7,7 +7,7 @@ nearest field ``missing``, and `Is` says what a type cannot.
 
 import time
 from collections.abc import Mapping
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, TypeAlias
 
 from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -72,23 +72,6 @@ NOT_RECORDED = Missing("the recording does not tell it")
 def told_number(number: int) -> Reading[int]:
     """Return a uid, inode or descriptor; below 0 it stands for one that a recording does not tell."""
     return NOT_RECORDED if number < 0 else number
-
-
-StateKey: TypeAlias = Literal[
-    "established",
-    "syn_sent",
-    "syn_recv",
-    "fin_wait_1",
-    "fin_wait_2",
-    "time_wait",
-    "close_wait",
-    "last_ack",
-    "listen",
-    "closing",
-    "bound",
-    "close",
-    "closed",
-]
 
 
 class Host(NamedTuple):

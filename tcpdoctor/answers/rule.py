@@ -2,23 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Literal, NamedTuple
 
 from tcpdoctor.answers.record import Is
 from tcpdoctor.answers.rules import load_rules
-from tcpdoctor.diagnosis.body import Body, FixText, unfilled
+from tcpdoctor.diagnosis.body import Body, Expected, FixText, unfilled
 from tcpdoctor.diagnosis.closure import facts_of
 from tcpdoctor.diagnosis.evaluate import diagnose
-from tcpdoctor.diagnosis.finding import Diagnosis, Reference, WrongFix
-from tcpdoctor.diagnosis.rule import Rule, read_body
+from tcpdoctor.diagnosis.finding import Diagnosis, FixKind, Reach, Reference, SeverityName, WrongFix
+from tcpdoctor.diagnosis.rule import Need, Rule, Status, read_body
+from tcpdoctor.facts.subject import FactKind, ScopeName
 from tcpdoctor.facts.value import unit_name
 from tcpdoctor.kernel.live import take_samples
 
 _WINDOW = 1.0
 """Seconds between the two looks: a rule about rates has no answer without."""
-
-SeverityName: TypeAlias = Literal["info", "warning", "critical"]
-ScopeName: TypeAlias = Literal["host", "listener", "process", "port", "destination"]
 
 
 class RuleHead(NamedTuple):
@@ -27,7 +25,7 @@ class RuleHead(NamedTuple):
     id: str
     family: str
     title: str
-    status: Literal["stable", "experimental"]
+    status: Status
     since: str
     scope: ScopeName
     namespace: Annotated[
@@ -96,7 +94,7 @@ class FactRead(NamedTuple):
     """A fact that the conditions read."""
 
     fact: str
-    kind: Literal["gauge", "counter", "ages", "text"]
+    kind: FactKind
     unit: Annotated[
         str,
         Is(
@@ -114,13 +112,13 @@ class SysctlOfFix(NamedTuple):
     """The sysctl that a fix writes."""
 
     name: str
-    applies_to: Literal["namespace", "host"]
+    applies_to: Reach
 
 
 class RuleFix(NamedTuple):
     """One way out, with its blanks as ``{...}``."""
 
-    kind: Literal["code", "sysctl", "operational"]
+    kind: FixKind
     title: str
     do: str | None
     risk: str
@@ -136,7 +134,7 @@ class RuleTested(NamedTuple):
     """A test that the rule carries."""
 
     name: str
-    expect: Literal["info", "warning", "critical", "clear", "unknown"]
+    expect: Expected
 
 
 class RuleAnswer(NamedTuple):
@@ -149,7 +147,7 @@ class RuleAnswer(NamedTuple):
     id: str
     family: str
     title: str
-    status: Literal["stable", "experimental"]
+    status: Status
     since: str
     scope: ScopeName
     namespace: Annotated[
@@ -181,7 +179,7 @@ class RuleAnswer(NamedTuple):
     explains: Annotated[tuple[str, ...], Is("Rules that say nothing of a subject for which this one fires.")]
     no_scenario: Annotated[str | None, Is("Why no lesson of the lab proves it.")]
     needs: Annotated[
-        Literal["connection-tracking", None],
+        Literal[Need, None],
         Is("What has to be there for the disease to exist at all; elsewhere the rule does not apply."),
     ]
     severity_set: Annotated[SeverityName | None, Is("What the configuration makes of every finding.")]
@@ -245,11 +243,11 @@ def rule_answer(rule: Rule, off: str | None, body: Body, here: Diagnosis | None 
         fixes=tuple(map(_fix, body.fixes)),
         wrong_fixes=tuple(WrongFix(unfilled(one.title), unfilled(one.why)) for one in body.wrong_fixes),
         references=body.references,
-        tests=tuple(RuleTested(test.name, test.expect) for test in body.tests),  # type: ignore[arg-type]
+        tests=tuple(RuleTested(test.name, test.expect) for test in body.tests),
         explains=rule.explains,
         no_scenario=rule.no_scenario,
-        needs=rule.needs,  # type: ignore[arg-type]  # the only one there is
-        severity_set=None if rule.severity is None else rule.severity.key,  # type: ignore[arg-type]
+        needs=rule.needs,
+        severity_set=None if rule.severity is None else rule.severity.key,
     )
 
 
@@ -259,7 +257,7 @@ def _head(rule: Rule, off: str | None) -> RuleHead:
         id=rule.id,
         family=rule.family,
         title=rule.title,
-        status=rule.status,  # type: ignore[arg-type]  # one of the two
+        status=rule.status,
         since=rule.since,
         scope=rule.scope.value,
         namespace="initial" if rule.initial_only else "any",
@@ -276,7 +274,7 @@ def _here(here: Diagnosis) -> RuleHere:
     return RuleHere(
         tuple(
             FoundHere(
-                severity=one.severity.key,  # type: ignore[arg-type]  # one of the three
+                severity=one.severity.key,
                 subject=one.label,
                 summary=one.summary,
                 headline=one.headline or one.title,
@@ -294,7 +292,7 @@ def _facts_read(rule: Rule) -> tuple[FactRead, ...]:
     return tuple(
         FactRead(
             fact=fact.name,
-            kind=fact.kind,  # type: ignore[arg-type]  # one of them
+            kind=fact.kind,
             unit=unit_name(fact.dimension),
             scope=fact.scope.value,
             meaning=fact.meaning,
@@ -307,13 +305,13 @@ def _facts_read(rule: Rule) -> tuple[FactRead, ...]:
 def _fix(fix: FixText) -> RuleFix:
     change = fix.sysctl
     return RuleFix(
-        kind=fix.kind,  # type: ignore[arg-type]  # one of the three
+        kind=fix.kind,
         title=unfilled(fix.title),
         do=None if fix.do is None else unfilled(fix.do),
         risk=unfilled(fix.risk),
         verify=unfilled(fix.verify),
         undo=None if fix.undo is None else unfilled(fix.undo),
-        sysctl=None if change is None else SysctlOfFix(change.name, change.applies_to),  # type: ignore[arg-type]
+        sysctl=None if change is None else SysctlOfFix(change.name, change.applies_to),
         commands=tuple(map(unfilled, fix.commands)),
         verify_commands=tuple(map(unfilled, fix.verify_commands)),
         undo_commands=tuple(map(unfilled, fix.undo_commands)),

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from tcpdoctor.answers.record import Count, Host, Is, Time, host_of, utc
 from tcpdoctor.answers.rules import load_rules
-from tcpdoctor.diagnosis.finding import Severity
+from tcpdoctor.diagnosis.finding import Severity, SeverityName
 from tcpdoctor.diagnosis.settings_rules import checks_of
 from tcpdoctor.diagnosis.sysctl_checks import CHECKS, Check, refusal
 from tcpdoctor.diagnosis.sysctl_lint import Linted, lint_settings, worst
@@ -371,7 +371,7 @@ class LintFault(NamedTuple):
     """One thing that is wrong, or worth knowing, at one place."""
 
     check: str
-    severity: Literal["info", "warning", "critical"]
+    severity: SeverityName
     file: str
     line: Annotated[int | None, Is("Null where the file as a whole is meant.", minimum=0)]
     sysctl: str | None
@@ -463,17 +463,10 @@ def _linted_file(file: SettingsFile) -> LintedFile:
     )
 
 
-_KEYS: dict[Severity, Literal["info", "warning", "critical"]] = {
-    Severity.INFO: "info",
-    Severity.WARNING: "warning",
-    Severity.CRITICAL: "critical",
-}
-
-
 def _lint_fault(fault: Fault) -> LintFault:
     return LintFault(
         check=fault.check,
-        severity=_KEYS[fault.severity],
+        severity=fault.severity.key,
         file=clean(fault.file, _LONGEST),
         line=fault.line,
         sysctl=None if fault.key is None else clean(fault.key, _LONGEST),

@@ -16,7 +16,6 @@ from tcpdoctor.answers.record import (
     PortNumber,
     Reasons,
     Seconds,
-    StateKey,
     Time,
     host_of,
     told_number,
@@ -32,7 +31,7 @@ from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld, Owner, UdpSocket, plain_address
 from tcpdoctor.kernel.sockopts import OPTIONS, OptionValue
-from tcpdoctor.kernel.states import TcpState, Timer
+from tcpdoctor.kernel.states import StateKey, TcpState, Timer
 from tcpdoctor.kernel.survey import held_by
 from tcpdoctor.named_tuples import NamedTuple
 

@@ -9,6 +9,7 @@ from tcpdoctor.answers.record import NO_REASONS, Host, Is, Reasons, Seconds, Tim
 from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.answers.settings import NO_DEFAULT, ToldSource, is_computed_here, told_source, words_of
 from tcpdoctor.answers.settings_files import bounds_of, origin_here, read_sources
+from tcpdoctor.diagnosis.finding import SeverityName
 from tcpdoctor.diagnosis.settings_rules import Warned, only_settings, rules_about, warnings_of
 from tcpdoctor.diagnosis.sysctl_look import Origin
 from tcpdoctor.errors import QuestionError
@@ -53,7 +54,7 @@ class RuleSays(NamedTuple):
     """What a rule says of the value that runs."""
 
     rule: str
-    severity: Literal["info", "warning", "critical"]
+    severity: SeverityName
     summary: str
 
 
@@ -185,10 +186,7 @@ def sysctl_answer(page: SysctlPage, who: Identity, taken_at: float, here: Sysctl
         deadlines=_deadlines(page.name, here),
         assumed_rto_s=round(assumed_rto(here.sysctls, here.tick), 6),
         see_also=page.see,
-        findings=tuple(
-            RuleSays(one.rule, one.severity.key, one.summary)  # type: ignore[arg-type]  # one of the three
-            for one in here.warnings
-        ),
+        findings=tuple(RuleSays(one.rule, one.severity.key, one.summary) for one in here.warnings),
         rules=here.rules,
         set_by=told_source(here.origin.by),
         not_set_by=told_source(here.origin.later),

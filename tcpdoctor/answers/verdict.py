@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tcpdoctor.answers import check as conclusions
 from tcpdoctor.answers.ages import TooEarly, too_early
-from tcpdoctor.answers.check import Check, Checks, loud_findings
+from tcpdoctor.answers.check import Check, Checks, Status, loud_findings
 from tcpdoctor.answers.finding import SysctlNumber, ToldFinding, told_finding
 from tcpdoctor.answers.planned import PlannedChange
 from tcpdoctor.answers.record import ABSENT, Absent, Count, Host, Is, Reasons, Time, utc
 from tcpdoctor.answers.states import SocketsByState, state_readings
-from tcpdoctor.diagnosis.finding import Finding, Severity, Unchecked
+from tcpdoctor.diagnosis.finding import Finding, Severity, SeverityName, Unchecked
 from tcpdoctor.kernel.reading import JsonValue, Missing, Reading
 from tcpdoctor.kernel.snapshot import Snapshot
 from tcpdoctor.named_tuples import NamedTuple
@@ -43,7 +43,7 @@ class ToldUntold(NamedTuple):
     """What the bound on findings of one rule leaves out."""
 
     rule: str
-    severity: Literal["info", "warning", "critical"]
+    severity: SeverityName
     number: Annotated[int, Is(minimum=1)]
 
 
@@ -51,14 +51,14 @@ class ChangedSeverity(NamedTuple):
     """A finding that was there before with another severity."""
 
     fingerprint: str
-    severity_before: Literal["info", "warning", "critical"]
+    severity_before: SeverityName
 
 
 class ToldBefore(NamedTuple):
     """A finding of the run before."""
 
     rule: str
-    severity: Literal["info", "warning", "critical"]
+    severity: SeverityName
     label: str
     title: str
     fingerprint: str
@@ -69,7 +69,7 @@ class NotAnswered(NamedTuple):
     """A finding of the run before, of which this one knows nothing."""
 
     rule: str
-    severity: Literal["info", "warning", "critical"]
+    severity: SeverityName
     label: str
     title: str
     fingerprint: str
@@ -115,7 +115,7 @@ class CheckAnswer(NamedTuple):
     host: Host
     taken_at: Time
     window_s: Annotated[float, Is("Seconds between the two samples; 0: one sample.", minimum=0)]
-    status: Literal["ok", "warning", "critical", "unknown"]
+    status: Status
     exit_code: Literal[0, 1, 2, 3]
     summary: Summary
     states: SocketsByState
@@ -209,7 +209,7 @@ def check_answer(check: Check, findings: Sequence[Finding] | None = None) -> Che
         host=Host(snapshot.host, snapshot.kernel, str(snapshot.namespace), snapshot.namespace_name),
         taken_at=utc(snapshot.taken_at),
         window_s=float(check.window),
-        status=conclusions.status(check),  # type: ignore[arg-type]  # one of the four
+        status=conclusions.status(check),
         exit_code=conclusions.exit_code(check),  # type: ignore[arg-type]  # one of the four
         summary=_summary(check),
         states=SocketsByState(*state_readings(snapshot.census).values()),
@@ -217,10 +217,7 @@ def check_answer(check: Check, findings: Sequence[Finding] | None = None) -> Che
         sysctls=dict(sorted(snapshot.sysctls.items())),
         findings=tuple(told_finding(finding, where) for finding in shown),
         unchecked=diagnosis.unchecked,
-        untold=tuple(
-            ToldUntold(each.rule, each.severity.key, each.number)  # type: ignore[arg-type]  # its names
-            for each in diagnosis.untold
-        ),
+        untold=tuple(ToldUntold(each.rule, each.severity.key, each.number) for each in diagnosis.untold),
         plan=check.plan,
         too_early=too_early(diagnosis, check.samples, check.rules),
         source=ABSENT if check.source is None else check.source,

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -126,7 +126,7 @@ def lint_settings(
         raise typer.Exit(code)
 
 
-_FAIL_ON = {severity.key: severity for severity in Severity}
+_FAIL_ON: Mapping[str, Severity] = {severity.key: severity for severity in Severity}
 
 
 def answer_lint(

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from itertools import chain
+from typing import Literal, TypeAlias, get_args
 
 from tcpdoctor.diagnosis.closure import (
     NOT_READ,
@@ -18,7 +19,7 @@ from tcpdoctor.diagnosis.closure import (
     dimension_words,
     facts_of,
 )
-from tcpdoctor.diagnosis.finding import Reference
+from tcpdoctor.diagnosis.finding import FixKind, Reach, Reference
 from tcpdoctor.diagnosis.table import Table, nearest, shown, suggest
 from tcpdoctor.errors import RuleError
 from tcpdoctor.facts.subject import Fact, Scope
@@ -314,7 +315,7 @@ def _whole(table: Table, key: str, largest: float = math.inf) -> int:
     return int(number)
 
 
-EXPECTATIONS = ("info", "warning", "critical", "clear", "unknown")
+Expected: TypeAlias = Literal["info", "warning", "critical", "clear", "unknown"]
 _SYSCTL_KEYS = ("name", "value", "applies_to", "alternative")
 
 
@@ -330,7 +331,7 @@ class SysctlChange(NamedTuple):
     name: str
     value: tuple[Calculation, ...] | AddPort
     """One calculation per number of the sysctl."""
-    applies_to: str
+    applies_to: Reach
     formula: str = ""
     """What the file has for the value, where it is not a plain number."""
     alternative: bool = False
@@ -340,7 +341,7 @@ class SysctlChange(NamedTuple):
 class FixText(NamedTuple):
     """One ``[[fix]]``."""
 
-    kind: str
+    kind: FixKind
     title: Template
     do: Template | None
     """None: the commands say all; those of a sysctl fix are written from the value."""
@@ -370,7 +371,7 @@ class RuleTest(NamedTuple):
     given: Mapping[str, Value]
     limits: Mapping[str, float]
     """Limits that differ from the rule's, in the unit of the limit."""
-    expect: str
+    expect: Expected
 
 
 class Body(NamedTuple):
@@ -441,7 +442,7 @@ _NO_RISK = "none"
 
 
 def _fix(table: Table, context: Context) -> FixText:
-    kind = table.choice("kind", ("code", "sysctl", "operational"))
+    kind = table.choice("kind", get_args(FixKind))
     if kind != "sysctl":
         for key in _SYSCTL_KEYS:
             if table.has(key):
@@ -505,7 +506,7 @@ def _sysctl(table: Table, context: Context) -> SysctlChange:
         items = value if isinstance(value, list) else [value]
         change = tuple(_sysctl_number(table, name, item, place, context) for place, item in enumerate(items))
         _check_parts(table, name, len(change), context)
-    applies_to = table.choice("applies_to", ("namespace", "host"))
+    applies_to = table.choice("applies_to", get_args(Reach))
     alternative = table.flag("alternative") if table.has("alternative") else False
     return SysctlChange(name, change, applies_to, _formula(value), alternative)
 
@@ -566,5 +567,5 @@ def _test(table: Table, context: Context) -> RuleTest:
         name=table.line("name"),
         given=parse_given(table, context),
         limits={name: limits.number(name) for name in limits.values},
-        expect=table.choice("expect", EXPECTATIONS),
+        expect=table.choice("expect", get_args(Expected)),
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import IntEnum
+from typing import Literal, TypeAlias
 
 from tcpdoctor.facts.subject import Scope
 from tcpdoctor.kernel.reading import JsonValue as JsonValue  # most who need it have to do with findings
@@ -12,6 +13,12 @@ MOST_SUBJECTS = 100
 """Of one rule so many findings are told where the configuration does not say otherwise."""
 
 
+SeverityName: TypeAlias = Literal["info", "warning", "critical"]
+FixKind: TypeAlias = Literal["code", "sysctl", "operational"]
+Reach: TypeAlias = Literal["namespace", "host"]
+"""Where a setting holds."""
+
+
 class Severity(IntEnum):
     """How much a finding matters; ordered."""
 
@@ -20,9 +27,9 @@ class Severity(IntEnum):
     CRITICAL = 3
 
     @property
-    def key(self) -> str:
-        """``info``, ``warning`` or ``critical``."""
-        return self.name.lower()
+    def key(self) -> SeverityName:
+        """Its name."""
+        return self.name.lower()  # type: ignore[return-value]  # these are they
 
 
 class Evidence(NamedTuple):
@@ -49,8 +56,7 @@ class SysctlFix(NamedTuple):
     value: JsonValue
     persist: str
     """The line for a file of /etc/sysctl.d."""
-    applies_to: str
-    """``namespace`` or ``host``."""
+    applies_to: Reach
     command: str | None = None
     """What sets it; None where the value could not be computed."""
     formula: str = ""
@@ -64,8 +70,7 @@ class SysctlFix(NamedTuple):
 class Fix(NamedTuple):
     """One way out."""
 
-    kind: str
-    """``code``, ``sysctl`` or ``operational``."""
+    kind: FixKind
     title: str
     do: str
     """All of it: the prose, and below it the commands, each on a line that is indented."""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from keyword import iskeyword
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from tcpdoctor.diagnosis.closure import (
     LIMIT_UNITS,
@@ -33,7 +33,7 @@ from tcpdoctor.named_tuples import NamedTuple
 if TYPE_CHECKING:
     from tcpdoctor.diagnosis.body import Body
 
-STATUSES = ("stable", "experimental")
+Status: TypeAlias = Literal["stable", "experimental"]
 LEVELS = ("critical", "warning", "info")
 """What a finding can be, the worst first; keys of [fires]."""
 AT_MOST = "warning_upper"
@@ -65,7 +65,8 @@ KEYS = (
     "reference",
     "test",
 )
-NEEDS: Mapping[str, str] = {"connection-tracking": "net.netfilter.nf_conntrack_count"}
+Need: TypeAlias = Literal["connection-tracking"]
+NEEDS: Mapping[Need, str] = {"connection-tracking": "net.netfilter.nf_conntrack_count"}
 """What a rule may need, and the setting that is there exactly where that is."""
 _ID = r"[a-z0-9]+(-[a-z0-9]+)*"
 _LIMIT_NAME = r"[a-z][a-z0-9_]*"
@@ -121,7 +122,7 @@ class Rule(NamedTuple):
     id: str
     family: str
     title: str
-    status: str
+    status: Status
     since: str
     scope: Scope
     initial_only: bool
@@ -154,7 +155,7 @@ class Rule(NamedTuple):
     """What `sysctl lint` makes of a file that would set such values; None: what `check` makes of them."""
     lint_id: str | None = None
     """The name of its check in `sysctl lint`, where that is older than the rule; None: the rule's own."""
-    needs: str | None = None
+    needs: Need | None = None
     """What has to be there for the disease to exist at all, one of `NEEDS`; None: nothing special."""
     packed: bytes = b""
     """Its body as it was read when this program was built; empty where `text` has to be read."""
@@ -269,7 +270,7 @@ def _rule(values: Mapping[str, object], text: str, source: str, family: str, voc
         id=_id(table, "id"),
         family=family,
         title=table.line("title"),
-        status=table.choice("status", STATUSES),
+        status=table.choice("status", get_args(Status)),
         since=table.line("since"),
         scope=scope,
         initial_only=table.has("namespace") and table.choice("namespace", ("any", "initial")) == "initial",
@@ -289,7 +290,7 @@ def _rule(values: Mapping[str, object], text: str, source: str, family: str, voc
         if table.has("lint_severity")
         else None,
         lint_id=_id(table, "lint_id") if table.has("lint_id") else None,
-        needs=table.choice("needs", list(NEEDS)) if table.has("needs") else None,
+        needs=table.choice("needs", get_args(Need)) if table.has("needs") else None,
     )
 
 

@@ -3,9 +3,11 @@
 import math
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import cast
+from typing import TypeVar, cast
 
 from tcpdoctor.errors import RuleError, TcpdoctorError
+
+_Word = TypeVar("_Word", bound=str)
 
 # What a misspelt name may have meant.
 
@@ -162,13 +164,13 @@ class Table:
             raise self.complaint(key, "has more than one line; shorten it")
         return value
 
-    def choice(self, key: str, options: Sequence[str]) -> str:
+    def choice(self, key: str, options: Sequence[_Word]) -> _Word:
         """One of a few words."""
         value = self.required(key)
         if not isinstance(value, str) or value not in options:
             hint = suggest(value, options) if isinstance(value, str) else f"there are {', '.join(options)}"
             raise self.complaint(key, f"{_shortened(value)} is not possible; {hint}")
-        return value
+        return options[options.index(value)]
 
     def texts(self, key: str) -> tuple[str, ...]:
         """A list of texts that has to be there; it may be empty."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
-from typing import Generic, TypeAlias, TypeVar, overload
+from typing import Generic, Literal, TypeAlias, TypeVar, overload
 
 from tcpdoctor.facts.value import COUNT, SECOND, Dimension, Value
 from tcpdoctor.kernel.reading import Missing, Reading
@@ -11,6 +11,9 @@ from tcpdoctor.named_tuples import NamedTuple
 
 HIDDEN_LABEL = "processes that cannot be seen"
 """Who holds the sockets whose owners are hidden from us."""
+
+
+ScopeName: TypeAlias = Literal["host", "listener", "process", "port", "destination"]
 
 
 class Scope(Enum):
@@ -135,7 +138,11 @@ class LazyFacts(Mapping[str, Value], Generic[S]):
         return name in self._functions or name in self._host
 
 
-GAUGE, COUNTER, AGES, TEXT = "gauge", "counter", "ages", "text"
+FactKind: TypeAlias = Literal["gauge", "counter", "ages", "text"]
+GAUGE: FactKind = "gauge"
+COUNTER: FactKind = "counter"
+AGES: FactKind = "ages"
+TEXT: FactKind = "text"
 
 
 class Fact(NamedTuple):
@@ -146,7 +153,7 @@ class Fact(NamedTuple):
     """None for a text."""
     scope: Scope
     """The scope it belongs to; facts of the host can be used in every scope."""
-    kind: str
+    kind: FactKind
     """``gauge``: a number now. ``counter``: grows since boot, only its growth means anything.
     ``ages``: a set of sockets, by how long each has been in its state. ``text``: words."""
     meaning: str

@@ -1,6 +1,24 @@
 """The kernel's numbers for TCP states and timers."""
 
 from enum import IntEnum
+from typing import Literal, TypeAlias
+
+StateKey: TypeAlias = Literal[
+    "established",
+    "syn_sent",
+    "syn_recv",
+    "fin_wait_1",
+    "fin_wait_2",
+    "time_wait",
+    "close_wait",
+    "last_ack",
+    "listen",
+    "closing",
+    "bound",
+    "close",
+    "closed",
+]
+"""The names of states in JSON and in rules; ``closed`` is none of a socket's."""
 
 
 class TcpState(IntEnum):
@@ -24,9 +42,9 @@ class TcpState(IntEnum):
     listening nor connected. A dump has to ask for bit 13, and the row then says CLOSE."""
 
     @property
-    def key(self) -> str:
+    def key(self) -> StateKey:
         """The state's name in JSON and in rules: ``fin_wait_2``."""
-        return self.name.lower()
+        return self.name.lower()  # type: ignore[return-value]  # these are they, but for NEW_SYN_RECV
 
 
 COUNTED_STATES = (

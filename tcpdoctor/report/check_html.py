@@ -126,7 +126,7 @@ def _article(alike: Alike, check: Check, *, folded: bool, within: str = "") -> s
 
 def _tiles(check: Check) -> str:
     diagnosis = check.diagnosis
-    tiles = []
+    tiles: list[tuple[str, str, str]] = []
     for severity in reversed(Severity):
         number = count_of(diagnosis, severity)
         tiles.append((severity.key, str(number), f"is-{severity.key}" if number else "none"))

@@ -61,7 +61,7 @@ def _unknown(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
 
 def _whose(answer: StatesAnswer, state: str, style: Style) -> str:
     """Of a sick state who has most, else how to see it."""
-    if state not in (one.key for one in SICK):
+    if all(state != one.key for one in SICK):
         return ""
     for found in (one for one in answer.most if one.state == state):
         return f"{found.holder}: {found.sockets:,}"

@@ -4,14 +4,15 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from tcpdoctor.diagnosis.body import EXPECTATIONS, FORMS
+from tcpdoctor.diagnosis.body import FORMS, Expected
 from tcpdoctor.diagnosis.closure import LIMIT_UNITS, UNITS
 from tcpdoctor.diagnosis.expression import CALLS
 from tcpdoctor.diagnosis.lint import LONGEST_TITLE, lint_rule
-from tcpdoctor.diagnosis.rule import FIRES, KEYS, STATUSES, parse_rule, read_body
+from tcpdoctor.diagnosis.rule import FIRES, KEYS, Status, parse_rule, read_body
 from tcpdoctor.facts.subject import Scope
 
 PAGE = (Path(__file__).parents[2] / "man" / "tcpdoctor-rules.5").read_text(encoding="utf-8")
@@ -22,8 +23,8 @@ PAGE = (Path(__file__).parents[2] / "man" / "tcpdoctor-rules.5").read_text(encod
     [
         *KEYS,
         *FIRES,
-        *STATUSES,
-        *EXPECTATIONS,
+        *get_args(Status),
+        *get_args(Expected),
         *CALLS,
         *UNITS,
         *LIMIT_UNITS,
