@@ -1,6 +1,6 @@
 """Who holds a socket of a port, what kind of holder that is, and what ends with it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from tcpdoctor.diagnosis.holders import is_service_manager, who_may_be_stopped
 from tcpdoctor.diagnosis.occupants import PortSocket, Row
@@ -94,10 +94,22 @@ def stop_of(row: Row, evidence: PortEvidence) -> Stop | None:
         row.local.port,
         socket_unit=unit if unit and unit.endswith(".socket") else None,
         leads_to=next((one for one in evidence.redirects.found if one.names_port), None),
+        kindred=_kindred_of(holders, evidence) if isinstance(row, Listener) and holders else (),
     )
     known = (evidence.processes.get(holder.pid) for holder in holders)
     parents = {one.pid: one.parent for one in known if one is not None and isinstance(one.parent, int)}
     return who_may_be_stopped(holders, evidence.standings, asker, inherited=heirs, parents=parents)
+
+
+def _kindred_of(holders: Sequence[Holder], evidence: PortEvidence) -> tuple[int, ...]:
+    """Who began the topmost holder, and whom else he began, of those with a socket of their own there."""
+    known, listeners = evidence.processes, evidence.listeners
+    parent = known[holders[0].pid].parent if holders[0].pid in known else 1
+    bound = (row.owner for row in evidence.rows if row.state is TcpState.BOUND)
+    listening = () if isinstance(listeners, Missing) else (row.owner for row in listeners)
+    there = {one.pid for owner in (*listening, *bound) if isinstance(owner, Held) for one in owner.holders}
+    there &= known.keys() - {one.pid for one in holders}
+    return tuple(sorted(pid for pid in there if parent != 1 and parent in (pid, known[pid].parent)))
 
 
 class HeldConnections(NamedTuple):
@@ -199,7 +211,7 @@ def _pids_of(owner: Held) -> frozenset[int]:
 
 def _dies(pids: frozenset[int], stop: Stop, ending: set[int], evidence: PortEvidence) -> bool:
     """Whether a socket's holders end with those that are stopped."""
-    if pids & ending:
+    if pids & ending or pids & set(stop.ended):
         return True
     processes = [process for pid in pids if (process := evidence.processes.get(pid))]
     if stop.way in ("service", "user-service"):

@@ -399,7 +399,9 @@ _RULES: tuple[Callable[[Case], Stop | None], ...] = (
 def _with_known(stop: Stop, case: Case) -> Stop:
     """Add what is told of every holder: since when it runs, with which command line, how many share it."""
     sharing = tuple(holder.pid for holder in case.holders if holder.pid != stop.holder.pid)
-    ended = (case.holder.pid, *those_that_stay(case)) if stop.way == "process" and stop.commands else ()
+    ended = stop.ended
+    if not ended and stop.way == "process" and stop.commands:
+        ended = (case.holder.pid, *those_that_stay(case))
     return stop._replace(
         processes=len(case.holders),
         other_ports=tuple(port for port in case.standing.listens_on if port != case.asker.port)

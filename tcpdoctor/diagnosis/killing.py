@@ -22,6 +22,8 @@ def stop_process(case: Case) -> Stop:
     """End the process itself, because nothing better is known; say who may start it again."""
     pid, parent = case.holder.pid, case.standing.ancestors[0] if case.standing.ancestors else None
     master, again = _master_of(case), restarter_of(case)
+    if master is not None and case.asker.kindred:
+        return _stop_all_of(master, case)
     if master is not None:
         return Stop(
             "process",
@@ -53,6 +55,21 @@ def stop_process(case: Case) -> Stop:
         or None,
         avoid=_around(case),
         with_children=program_of(case.kin) in _POSTGRES and told is not None,
+    )
+
+
+def _stop_all_of(master: Kin, case: Case) -> Stop:
+    """End a master whose workers each have a socket of their own, and them: it may not end them itself."""
+    began = tuple(pid for pid in (case.holder.pid, *case.asker.kindred) if pid != master.pid)
+    ended = (master.pid, *began) if len(began) <= _MOST_ENDED else (master.pid,)
+    others = len(began) - 1
+    them = "it" if not others else f"it and {'one more' if others == 1 else f'{others} more'} at this port"
+    return Stop(
+        "process",
+        case.holder,
+        (f"kill {' '.join(map(str, ended))}",),
+        note=f"pid {master.pid} {master.name} began {them}, and may begin anew what ends alone",
+        ended=ended,
     )
 
 
@@ -261,8 +278,13 @@ def _master_of(case: Case) -> Kin | None:
         return None
     if not case.standing.listens_on and not case.asker.listens:
         return None
-    same = program in _MASTERS_WITHOUT_SOCKET and _plain(program_of(parent)) == program
-    return parent if same else None
+    same = _plain(program_of(parent)) == program
+    return parent if same and (program in _MASTERS_WITHOUT_SOCKET or _is_fork_of(parent, case)) else None
+
+
+def _is_fork_of(parent: Kin, case: Case) -> bool:
+    """Whether a process that shares its port began the holder without starting another program in it."""
+    return bool(case.asker.kindred and case.kin.arguments and parent.arguments == case.kin.arguments)
 
 
 def heirs_of(case: Case, ended: Sequence[int]) -> tuple[Holder, ...]:

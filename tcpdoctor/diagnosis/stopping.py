@@ -107,6 +107,9 @@ class Asker(NamedTuple):
     """The rule that leads the clients of this very port elsewhere: to the container it is published for."""
     listens: bool = False
     """Whether the holder listens, where its ports were not looked for."""
+    kindred: tuple[int, ...] = ()
+    """Processes with a socket of their own at the port (SO_REUSEPORT): who began the holder, and whom else it
+    began."""
 
 
 class Case(NamedTuple):

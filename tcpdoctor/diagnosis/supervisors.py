@@ -28,7 +28,7 @@ def stop_of_supervised(case: Case) -> Stop | None:
     for keeper in (case.kin, *case.standing.ancestors[:_NEAR]):
         if stop := _kept_by(keeper, case):
             return stop
-    return _by_unit(case)
+    return _of_monit(case) if case.standing.variables.get("MONIT_SERVICE") else _by_unit(case)
 
 
 def _kept_by(keeper: Kin, case: Case) -> Stop | None:
@@ -195,7 +195,7 @@ def _of_pm2(case: Case, keeper: Kin | None, *, own: bool) -> Stop:
         keeper,
         f"{before}pm2 stop {quoted}",
         f"{before}pm2 restart {quoted}",
-        *(() if name else (f"{before}pm2 list",)),
+        *(() if name else (f"{before}pm2 list" + (" | grep cluster" if own else ""),)),
         name="PM2",
     )
     if not own:
@@ -257,6 +257,13 @@ def _by_unit(case: Case) -> Stop | None:
         return _of_supervisord(case, None)
     if re.fullmatch(r"pm2(?:-.*)?\.service", unit):
         return _of_pm2(case, None, own=False)
-    if unit == "monit.service" and program_of(case.kin) != "monit":
-        return _supervised(case, None, "monit stop NAME", "monit restart NAME", "monit summary", name="monit")
-    return None
+    return _of_monit(case) if unit == "monit.service" and program_of(case.kin) != "monit" else None
+
+
+def _of_monit(case: Case) -> Stop:
+    """Monit looks after what it began, and what a start program left behind, which has no parent any more."""
+    name = shlex.quote(case.standing.variables.get("MONIT_SERVICE", "NAME"))
+    lookup = ("monit summary",) if name == "NAME" else ()
+    stop = _supervised(case, None, f"monit stop {name}", f"monit restart {name}", *lookup, name="monit")
+    left = f"what stays (no stop program is told, or monit runs no longer) ends by `kill {case.holder.pid}`"
+    return stop._replace(note=f"where monit was begun with -c FILE, each of its commands wants that; {left}")

@@ -40,8 +40,9 @@ KEEPERS_VARIABLES = (
     "PM2_HOME",
     "name",
     "NOMAD_ALLOC_ID",
+    "MONIT_SERVICE",
 )
-"""What supervisord, PM2 and Nomad tell their programs. Nothing else of an environment is kept."""
+"""What supervisord, PM2, Nomad and monit tell their programs. Nothing else of an environment is kept."""
 
 
 class Kin(NamedTuple):

@@ -323,6 +323,7 @@ def test_the_god_daemon_of_pm2_holds_the_port_for_a_program_in_cluster_mode():
     god = kin(20, ("PM2 v5.3.0: God Daemon (/home/app/.pm2)",), name="PM2 v5.3.0: God", uid=1001)
     found = stop_of(god, "/system.slice/pm2-app.service")
     assert found.commands == ("sudo -iu '#1001' pm2 stop NAME",)
+    assert found.lookup == ("sudo -iu '#1001' pm2 list | grep cluster",)
     assert "every program" in found.avoid[-1]
 
 

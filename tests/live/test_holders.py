@@ -378,6 +378,46 @@ def test_what_is_said_to_end_a_server_frees_its_port_whatever_its_processes_do_f
     assert left == 0
 
 
+EACH_ITS_OWN = f"""
+import os, signal, socket, sys, time
+def work():
+    if os.fork():
+        return
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    s.bind(("0.0.0.0", {PORT})); s.listen()
+    time.sleep(60)
+    os._exit(0)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+for _ in range(3):
+    work()
+while True:
+    os.wait(); work()
+"""
+"""A master without a socket whose workers each have a listener of their own, and are begun anew."""
+
+
+def each_its_own_and_killed() -> tuple[int, Stop, dict[str, Any], int]:
+    with running([sys.executable, "-c", EACH_ITS_OWN]) as master:
+        deadline = time.monotonic() + 20
+        while len(listeners()) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        stop, told = ask_stop(), ask_program(None, port=PORT)[1]
+        subprocess.run(stop.commands[0], shell=True, check=True, timeout=120)  # noqa: S602 - what people type
+        master.wait(10)
+        return master.pid, stop, told, len(listeners())
+
+
+def test_a_master_of_workers_with_a_socket_each_ends_with_them_and_begins_none_anew(in_namespace):
+    master, stop, told, left = in_namespace(each_its_own_and_killed)
+    _, first, *ended = stop.commands[0].split()
+    assert (first, len(ended), left) == (str(master), 3, 0)
+    assert "and 2 more at this port, and may begin anew what ends alone" in stop.note
+    assert stop.ended == tuple(map(int, (first, *ended)))
+    assert not any("to end too" in advice for advice in told["advice"])
+
+
 IN_STATE_D = (
     LISTEN
     + """
@@ -473,6 +513,20 @@ def test_a_program_of_a_supervisor_is_stopped_by_it(in_namespace, tmp_path, keep
     keeping = re.search(r"\(pid ([0-9]+)\)", stop.role)[1]
     assert (stop.way, stop.commands) == ("supervised", (command.replace("KEEPER", keeping),))
     assert "keeper.service" in stop.avoid[0]
+
+
+def left_by_a_start_program(**variables: str) -> Stop:
+    """A server whose start program has ended: nothing but its environment tells who began it."""
+    code = "import os\nif os.fork(): os._exit(0)\n" + LISTEN + "time.sleep(60)"
+    with running([sys.executable, "-c", code], env=os.environ | variables):
+        return ask_stop()
+
+
+def test_what_a_start_program_of_monit_left_is_stopped_by_monit(in_namespace):
+    stop = in_namespace(left_by_a_start_program, MONIT_SERVICE="web api")
+    assert (stop.way, stop.commands, stop.lookup) == ("supervised", ("monit stop 'web api'",), ())
+    assert stop.role == "is kept by monit"
+    assert f"ends by `kill {stop.holder.pid}`" in stop.note
 
 
 def test_a_child_of_an_unknown_keeper_is_not_its_unit(in_namespace, tmp_path):
