@@ -40,7 +40,6 @@ from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import (
     Connection,
     DeadSockets,
-    Held,
     Holder,
     Listener,
     Owner,
@@ -50,7 +49,7 @@ from tcpdoctor.kernel.snapshot import (
 from tcpdoctor.kernel.sockopts import OptionValue
 from tcpdoctor.kernel.standing import Standing, read_children, read_standings
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
-from tcpdoctor.kernel.survey import Survey, held_by, take_survey
+from tcpdoctor.kernel.survey import Survey, find_share, held_by, take_survey
 from tcpdoctor.kernel.unlisted import ask_process
 from tcpdoctor.named_tuples import NamedTuple
 
@@ -392,8 +391,7 @@ def _above(standing: Reading[Standing], listens: Set[int]) -> Holder | None:
     if isinstance(standing, Missing) or not listens:
         return found
     for kin in standing.ancestors:
-        owned = held_by(kin.pid) if kin.name == standing.kin.name and kin.pid != 1 else Missing("another")
-        if isinstance(owned, Missing) or not listens & owned.keys():
+        if kin.name != standing.kin.name or kin.pid == 1 or find_share(kin.pid, listens) is None:
             break
         found = Holder(kin.pid, kin.name, 0, kin.uid)
     return found
@@ -410,13 +408,7 @@ def _beside(standing: Reading[Standing], listens: Set[int]) -> tuple[Holder, ...
 
 def _that_share(pids: Iterable[int], listens: Set[int]) -> tuple[Holder, ...]:
     """Those of these processes that hold one of the listeners."""
-    found: list[Holder] = []
-    for pid in pids:
-        owned = held_by(pid)
-        shared = () if isinstance(owned, Missing) else listens & owned.keys()
-        owners = [owned[inode] for inode in shared if not isinstance(owned, Missing)]
-        found += [owner.holders[0] for owner in owners[:1] if isinstance(owner, Held)]
-    return tuple(found)
+    return tuple(filter(None, (find_share(pid, listens) for pid in pids)))
 
 
 def _dead_group(dead: Reading[DeadSockets]) -> Reading[DeadGroup]:

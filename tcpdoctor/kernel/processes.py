@@ -3,7 +3,7 @@
 import functools
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.namespaces import (
@@ -346,6 +346,35 @@ def read_descriptors(pid: int, root: str = "/proc") -> Reading[Mapping[int, int]
     finally:
         os.close(folder)
     return found
+
+
+_LOWEST = range(32)
+"""Descriptors that are asked for by number, before a table is listed: listeners are opened first."""
+
+
+def find_link(pid: int, wanted: Set[str], root: str = "/proc") -> int | None:
+    """Return a descriptor of a process that links to one of these; None where none does.
+
+    Raises:
+        OSError: The process is gone, or its descriptors are hidden from us.
+    """
+    folder = os.open(f"{root}/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        lowest = _find_among(map(str, _LOWEST), folder, wanted)
+        return _find_among(os.listdir(folder), folder, wanted) if lowest is None else lowest
+    finally:
+        os.close(folder)
+
+
+def _find_among(names: Iterable[str], folder: int, wanted: Set[str]) -> int | None:
+    readlink = os.readlink
+    for name in names:
+        try:
+            if readlink(name, dir_fd=folder) in wanted:
+                return int(name)
+        except FileNotFoundError:
+            continue  # there is none, or it was closed since it was listed
+    return None
 
 
 def _read_executable(pid: int, base: str) -> Reading[str]:

@@ -7,7 +7,7 @@ what it promises stands there. Owners are filled in at once, and what the record
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from fnmatch import fnmatchcase
 from functools import cached_property
 from types import MappingProxyType
@@ -391,6 +391,11 @@ class Replay:
                 if holder.pid == pid:
                     held[row.inode] = Held((Holder(pid, known.name, holder.fd, known.uid),))
         return held
+
+    def find_share(self, pid: int, inodes: Set[int]) -> Holder | None:
+        held = self.held_by(pid)
+        shared = () if isinstance(held, Missing) else [held[inode] for inode in held if inode in inodes]
+        return next((one.holders[0] for one in shared if isinstance(one, Held)), None)
 
     def why_elsewhere(self, _pid: int) -> str | None:
         return None

@@ -7,7 +7,7 @@ not told.
 
 import os
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from itertools import compress
 from typing import NamedTuple, TypeAlias
 
@@ -25,7 +25,7 @@ from tcpdoctor.kernel.listing import (
 )
 from tcpdoctor.kernel.namespaces import network_namespace, replayed
 from tcpdoctor.kernel.owners import FoundOwners, find_owners
-from tcpdoctor.kernel.processes import read_descriptors, read_name, read_status
+from tcpdoctor.kernel.processes import find_link, read_descriptors, read_name, read_status
 from tcpdoctor.kernel.reading import INTERRUPTED, UNDERWAY, Missing, Reading, joined
 from tcpdoctor.kernel.snapshot import Connection, Held, Holder, Listener, Owner
 from tcpdoctor.kernel.sock_diag import Request, Rows
@@ -191,6 +191,21 @@ def held_by(pid: int) -> Reading[Mapping[int, Owner]]:
     for fd, inode in sorted(descriptors.items()):
         owners.setdefault(inode, Held((Holder(pid, name, fd, uid),)))
     return owners
+
+
+@replayed
+def find_share(pid: int, inodes: Set[int]) -> Holder | None:
+    """Return a process as the holder of one of some sockets; None where it has none, is gone or hides it.
+
+    No more of its descriptors are read than that takes.
+    """
+    try:
+        descriptor = find_link(pid, {f"socket:[{inode}]" for inode in inodes})
+        if descriptor is None:
+            return None
+        return Holder(pid, read_name(pid), descriptor, read_status(pid)["Uid"])
+    except OSError:
+        return None
 
 
 def _own(

@@ -1,5 +1,6 @@
 """What /proc/PID tells, from recorded text and from processes of this machine."""
 
+import fcntl
 import os
 import resource
 import socket
@@ -9,6 +10,7 @@ import pytest
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.processes import (
     count_descriptors,
+    find_link,
     parse_descriptor_limit,
     parse_start_time,
     parse_status,
@@ -91,6 +93,18 @@ def test_descriptors_are_counted_and_sockets_among_them_known():
         held = read_descriptors(os.getpid())
         assert held[sock.fileno()] == os.fstat(sock.fileno()).st_ino
         assert 0 not in held.values()
+
+
+@pytest.mark.parametrize("descriptor", [7, 211])
+def test_a_link_is_found_under_any_number_and_not_where_there_is_none(descriptor):
+    with socket.socket() as sock:
+        link = f"socket:[{os.fstat(sock.fileno()).st_ino}]"
+        number = fcntl.fcntl(sock, fcntl.F_DUPFD, descriptor)
+    try:
+        assert find_link(os.getpid(), {link, "socket:[0]"}) == number
+    finally:
+        os.close(number)
+    assert find_link(os.getpid(), {link}) is None
 
 
 def test_a_process_that_is_not_there_is_missing():
