@@ -27,7 +27,7 @@ from tcpdoctor.cli.output import (
 from tcpdoctor.cli.waiting import ends_with_what_is_known, said_to_take, was_cut_short
 from tcpdoctor.kernel.text import is_whole
 from tcpdoctor.named_tuples import NamedTuple
-from tcpdoctor.report.document import Late, Written, as_json, document_lines, json_line
+from tcpdoctor.report.document import Late, Written, as_json, document_lines, json_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -240,7 +240,7 @@ def roll_parts(answer: "SocketRoll") -> "Iterator[str]":
 
 
 def _written(entries: "Iterable[Entry]", *, options: bool) -> Written:
-    return Written(lambda: (json_line(told_socket(entry, options=options)) for entry in entries))
+    return Written(lambda: json_rows(told_socket(entry, options=options) for entry in entries))
 
 
 def _tell_each(call: "Callable[[], SocketRoll]", target: Output) -> None:

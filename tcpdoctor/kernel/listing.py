@@ -12,7 +12,7 @@ import _socket as socket  # what is around it takes 3 ms to import, and is not n
 import functools
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from itertools import compress, islice
 from typing import TYPE_CHECKING, TypeVar
@@ -464,10 +464,12 @@ class Listing:
         self.interrupted |= dump.interrupted
 
 
-def each_row(rows: Rows, request: Request) -> Iterator[tuple[int, int]]:
+def each_row(rows: Rows, request: Request) -> Iterable[tuple[int, int]]:
     """Beginning and end of each row on the ports asked for: a kernel may have sent others too."""
-    for offset in offsets_on_ports(rows, request):
-        yield offset, offset + _LENGTH.unpack_from(rows.data, offset)[0]
+    offsets, stride = offsets_on_ports(rows, request), rows.stride
+    if stride:
+        return [(at, at + stride) for at in offsets]
+    return [(at, at + _LENGTH.unpack_from(rows.data, at)[0]) for at in offsets]
 
 
 def offsets_on_ports(rows: Rows, request: Request) -> Sequence[int]:

@@ -321,12 +321,13 @@ class Roll:
             return
         request = self._wanted.request(WITH_INFO)
         listing = Listing(self._way, request)
-        places = rows_wanted(request, self._wanted.only)
+        places, owner_of = rows_wanted(request, self._wanted.only), self._owners.get
         try:
             for rows in listing:
+                datagram = bytes(rows.data[: rows.end])
                 for at, end in places(rows):
-                    row = bytes(rows.data[at:end])
-                    yield decode_row(row, self._owners.get(inode_of(row)))
+                    row = datagram[at:end]
+                    yield decode_row(row, owner_of(inode_of(row)))
         except KernelReadError as error:
             self.missing["sockets"] = str(error)
         if listing.interrupted:

@@ -7,12 +7,12 @@ field ``missing``, by its place below it: ``owner``, ``options.SO_KEEPALIVE``, `
 import functools
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from enum import Enum
 from functools import partial
+from itertools import groupby, islice, repeat
 from json import JSONEncoder
 from json.encoder import encode_basestring_ascii as encode_string
-from operator import itemgetter
 from types import UnionType
 from typing import (
     Annotated,
@@ -27,7 +27,6 @@ from typing import (
 
 from tcpdoctor.answers.record import ABSENT, Absent, Is, Moment
 from tcpdoctor.kernel.reading import JsonValue, Missing
-from tcpdoctor.named_tuples import NamedTuple
 
 Part: TypeAlias = dict[str, Any]
 
@@ -54,7 +53,7 @@ def as_long_json(record: Any) -> "dict[str, JsonValue | Written]":
     }
     document: dict[str, JsonValue | Written] = {**as_json(record._replace(**dict.fromkeys(long, ())))}
     for key, rows in long.items():
-        document[key] = Written(partial(map, json_line, rows))
+        document[key] = Written(partial(json_rows, rows))
     return document
 
 
@@ -80,91 +79,117 @@ def json_lines(record: Any) -> Iterator[str]:
 
 
 def json_line(record: Any) -> str:
-    """Return what ``json.dumps`` makes of `as_json`, in half the time."""
-    reasons: dict[str, str] = {}
-    text = _line(record, reasons)
-    if reasons:
-        raise TypeError(f"{type(record).__name__}: no field `missing` for {', '.join(reasons)}")
-    return text
+    """Return `as_json` on one line."""
+    return _encode(as_json(record))
 
 
-class _Form(NamedTuple):
-    """How records are written whose fields have the same types: nearly all that is done is done once."""
-
-    template: str
-    take: Callable[[Any], tuple[Any, ...]]
-    """Gives the fields that the template takes."""
-    texts: tuple[int, ...]
-    """Which of them are text, by their place among these."""
-    floats: tuple[int, ...]
-    special: tuple[tuple[int, str], ...]
-    """Place and key of those that may have reasons."""
-    reasons_at: int
-    """The place of ``missing``; -1 without."""
+def json_rows(records: Iterable[Any]) -> Iterator[str]:
+    """Give the same of each of many, in a quarter of the time: whole columns are written at once."""
+    rest = iter(records)
+    while some := list(islice(rest, _AT_ONCE)):
+        for kind, alike in groupby(some, type):
+            texts, untaken = _rows(list(alike))
+            for reasons in untaken.values():
+                raise TypeError(f"{kind.__name__}: no field `missing` for {', '.join(reasons)}")
+            yield from texts
 
 
-@functools.cache
-def _form_of(record: type, kinds: tuple[type, ...]) -> _Form:
+_AT_ONCE = 256
+
+_Reasons: TypeAlias = dict[int, dict[str, str]]
+"""By the place of a record among those that are written at once, its reasons by key."""
+
+
+def _rows(records: Sequence[Any]) -> tuple[Iterable[str], _Reasons]:
+    """Write records of one type; the reasons are those for which they have no field ``missing``."""
+    reasons: _Reasons = {}
     parts: list[str] = []
-    taken: list[int] = []
-    places: dict[str, list[int]] = {"text": [], "float": []}
-    special: list[tuple[int, str]] = []
-    reasons_at = -1
-    for number, (key, kind) in enumerate(zip(record._fields, kinds, strict=True)):  # type: ignore[attr-defined]
-        if kind is Absent:
+    columns: list[Iterable[Any]] = []
+    taken: Sequence[Mapping[str, str]] = ()
+    at = 0
+    for key, column in zip(records[0]._fields, zip(*records, strict=True), strict=True):
+        kinds = set(map(type, column))
+        if Absent in kinds:
+            if len(kinds) > 1:
+                return _rows_apart(records)
             continue
-        if kind is type(None):
-            parts.append(f'"{key}": null')
-            continue
-        parts.append(f'"{key}": %{"d" if kind is int else "s"}')
-        place = len(taken)
-        taken.append(number)
-        if kind is str or kind is float:
-            places["text" if kind is str else "float"].append(place)
-        elif key == "missing" and hasattr(kind, "keys"):  # a fact has one reason, no mapping
-            reasons_at = place
-        elif kind is not int:
-            special.append((place, key))
-    # two at least, or what is taken is no tuple
-    getter = itemgetter(*taken) if len(taken) > 1 else lambda record: tuple(record[place] for place in taken)
-    return _Form(
-        "{" + ", ".join(parts) + "}", getter, tuple(places["text"]), tuple(places["float"]),
-        tuple(special), reasons_at,
-    )  # fmt: skip
+        parts.append(f'"{key}": %s')
+        if key == "missing" and all(hasattr(kind, "keys") for kind in kinds):  # a fact has one, no mapping
+            taken, at = column, len(columns)
+        columns.append(() if taken is column else _texts(key, kinds, column, reasons))
+    if taken:
+        columns[at], reasons = _reasons_texts(taken, reasons), {}
+    template = "{" + ", ".join(parts) + "}"
+    return (
+        map(template.__mod__, zip(*columns, strict=True)) if parts else repeat("{}", len(records))
+    ), reasons
+
+
+def _rows_apart(records: Sequence[Any]) -> tuple[Iterable[str], _Reasons]:
+    """The same of records that do not all have the same keys."""
+    groups: dict[tuple[bool, ...], list[int]] = {}
+    for place, record in enumerate(records):
+        groups.setdefault(tuple(value is ABSENT for value in record), []).append(place)
+    found, reasons = [""] * len(records), dict[int, dict[str, str]]()
+    for places in groups.values():
+        texts, untaken = _rows([records[place] for place in places])
+        for place, text in zip(places, texts, strict=True):
+            found[place] = text
+        reasons |= {places[number]: own for number, own in untaken.items()}
+    return found, reasons
+
+
+def _texts(key: str, kinds: Set[type], column: Sequence[Any], reasons: _Reasons) -> Iterable[Any]:
+    """Write what stands under one key; what is printed is as good as its text."""
+    if len(kinds) == 1:
+        (kind,) = kinds
+        return _alike(key, kind, column, range(len(column)), reasons)
+    found: list[Any] = [None] * len(column)
+    for kind in kinds:
+        places = [place for place, value in enumerate(column) if value.__class__ is kind]
+        values = [column[place] for place in places]
+        for place, text in zip(places, _alike(key, kind, values, places, reasons), strict=True):
+            found[place] = text
+    return found
+
+
+def _alike(
+    key: str, kind: Any, values: Sequence[Any], places: Sequence[int], reasons: _Reasons
+) -> Iterable[Any]:
+    """Write values of one type, which stand at these places."""
+    if kind is int:
+        return values
+    if kind is str:
+        return map(encode_string, values)
+    if kind is float:
+        return [repr(value) if math.isfinite(value) else "null" for value in values]
+    if kind is type(None):
+        return repeat("null", len(values))
+    if hasattr(kind, "_fields") and not issubclass(kind, Missing):
+        texts, untaken = _rows(values)
+        for number, below in untaken.items():
+            own = reasons.setdefault(places[number], {})
+            own |= {f"{key}.{name}": reason for name, reason in below.items()}
+        return texts
+    found = []
+    for place, value in zip(places, values, strict=True):
+        told: dict[str, str] = {}
+        found.append(_encode(_plain(value, key, told)))
+        if told:
+            reasons.setdefault(place, {}).update(told)
+    return found
+
+
+def _reasons_texts(told: Sequence[Mapping[str, str]], reasons: _Reasons) -> Iterable[str]:
+    """Write what stands under ``missing``: what a record told itself, and what was missing in it."""
+    if not reasons and not any(told):
+        return repeat("{}", len(told))
+    return [_reasons_text((*own.items(), *reasons.get(place, {}).items())) for place, own in enumerate(told)]
 
 
 @functools.lru_cache(64)
 def _reasons_text(reasons: tuple[tuple[str, str], ...]) -> str:
     return _encode(dict(reasons))
-
-
-def _line(record: Any, above: dict[str, str]) -> str:
-    template, take, texts, floats, special, reasons_at = _form_of(record.__class__, tuple(map(type, record)))
-    values = list(take(record))
-    for place in texts:
-        values[place] = encode_string(values[place])
-    for place in floats:
-        values[place] = repr(values[place]) if math.isfinite(values[place]) else "null"
-    if not special and reasons_at < 0:
-        return template % tuple(values)
-    reasons: dict[str, str] = {}
-    for place, key in special:
-        value = values[place]
-        if value.__class__ is Missing:
-            values[place], reasons[key] = "null", value.reason
-        elif hasattr(value, "_fields"):
-            below: dict[str, str] = {}
-            values[place] = _line(value, below)
-            for name, reason in below.items():
-                reasons[f"{key}.{name}"] = reason
-        else:
-            values[place] = _encode(_plain(value, key, reasons))
-    if reasons_at >= 0:
-        reasons = {**values[reasons_at], **reasons}
-        values[reasons_at] = _reasons_text(tuple(reasons.items())) if reasons else "{}"
-    elif reasons:
-        above |= reasons
-    return template % tuple(values)
 
 
 def _object(record: Any, above: dict[str, str]) -> dict[str, JsonValue]:

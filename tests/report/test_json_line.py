@@ -9,7 +9,7 @@ from tcpdoctor.answers.record import ABSENT, NO_REASONS
 from tcpdoctor.answers.socket import SocketOwner, ToldAge, ToldSocket
 from tcpdoctor.kernel.reading import Missing, Refused
 from tcpdoctor.named_tuples import NamedTuple
-from tcpdoctor.report.document import as_json, json_line
+from tcpdoctor.report.document import as_json, json_line, json_rows
 
 LISTENER = ToldSocket(
     "listen", "ipv4", "0.0.0.0:811", None, 811, None, 0, 4001, 17, Missing("hidden"), 3, Missing("no"), 5
@@ -53,9 +53,22 @@ RECORDS = {
 @pytest.mark.parametrize("name", RECORDS)
 def test_a_line_is_what_the_object_is(name):
     record = RECORDS[name]
-    assert json_line(record) == json.dumps(as_json(record), allow_nan=False)
+    assert [json_line(record)] == [*json_rows([record])] == [json.dumps(as_json(record), allow_nan=False)]
+
+
+def test_the_lines_of_many_that_have_nothing_in_common_stand_in_their_order():
+    lines = {name: json_line(record) for name, record in RECORDS.items()}
+    bound = CONNECTION._replace(device="eth0", rtt_s=2.5, idle_s=None, missing=NO_REASONS)
+    assert [*json_rows([*RECORDS.values(), bound, *[LISTENER] * 307, *RECORDS.values()])] == [
+        *lines.values(),
+        json_line(bound),
+        *[lines["listener"]] * 307,
+        *lines.values(),
+    ]
 
 
 def test_a_reason_that_has_no_place_is_an_error():
     with pytest.raises(TypeError, match="no field `missing` for age"):
         json_line(Nested(Missing("gone"), "x"))
+    with pytest.raises(TypeError, match="no field `missing` for age"):
+        list(json_rows([Nested(3, "x"), Nested(Missing("gone"), "x")]))
