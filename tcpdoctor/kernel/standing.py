@@ -393,7 +393,15 @@ _SCRIPT_DESCRIPTORS = (255, 10, 11)
 """Where bash, and where dash, ksh and busybox keep the script that they read."""
 _SCRIPT_BYTES = 1 << 18
 _LOOP = r"(?:^|[\s;&|({])(?:while|until|for\s*\(\(\s*;\s*;\s*\)\))[\s;](.*?)(?:[\s;]done\b|$)"
-_VARIABLE_COMMAND = r"(?:^|[;&|\n!]|\b(?:do|then|else))\s*\"?\$[\w@*{]"
+_VARIABLE_COMMAND = r"\s*\"?\$[\w@*{]"
+_HERE_DOCUMENT = r"(<<-?[ \t]*['\"\\]?(\w+)['\"]?[^\n]*\n).*?^\t*\2[ \t]*$"
+"""What a script gives to a program, or writes: a loop in it is not the shell's."""
+_BETWEEN_COMMANDS = r"[;&|\n!]|(?<!\S)(?:do|then|else|if|elif)(?!\S)"
+_LOOKS_ONLY = re.compile(
+    r"\s*(?:pgrep|pidof|ps|kill|pkill|killall|grep|nc|curl|wget|ss|lsof|fuser|test|\[{1,2}|echo|printf|logger"
+    r"|cat|tail|ls|rm|cp|chown|chmod|mkdir|sleep|wait|systemctl|service)(?!\S)"
+)
+"""A command that begins no program, whatever it names: `while pgrep nginx; do ...; done` waits for it."""
 
 
 def runs_in_loop(script: str, program: str) -> bool:
@@ -403,10 +411,14 @@ def runs_in_loop(script: str, program: str) -> bool:
         script: Its text.
         program: A name by which the script may call it; a variable may stand for it as well.
     """
-    text = re.sub(r"(?m)(?:^|(?<=\s))#.*$", "", script)
+    text = re.sub(_HERE_DOCUMENT, r"\1", script, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"(?m)(?:^|(?<=\s))#.*$", "", text)
+    named = re.compile(rf"(?<![\w.-]){re.escape(program)}(?!\w)")
     return any(
-        re.search(rf"(?<![\w.-]){re.escape(program)}(?!\w)", span) or re.search(_VARIABLE_COMMAND, span)
+        re.match(_VARIABLE_COMMAND, command) or (named.search(command) and not _LOOKS_ONLY.match(command))
         for span in re.findall(_LOOP, text, re.DOTALL)
+        if not re.match(r"\s*(?:\w*=\S*\s+)?read(?!\S)", span)  # it ends with what it reads
+        for command in re.split(_BETWEEN_COMMANDS, span)
     )
 
 

@@ -20,6 +20,8 @@ LOOPS = {
     "the loop calls what it was given": 'while true; do "$@" || true; done',
     "a variable": "while sleep 1; do $SERVER; done",
     "in a function": "run() { while true; do srv; done; }\nrun",
+    "the server in the condition": "while ! sudo -u app /opt/srv --port 80; do echo srv ended; done",
+    "beside a document": "cat > conf <<EOF\nport 80\nEOF\nwhile true; do srv conf; done",
     "after a wait": "until nc -z db 5432; do sleep 1; done\nwhile true; do srv; done",
 }
 NO_LOOPS = {
@@ -29,6 +31,13 @@ NO_LOOPS = {
     "a comment": "# while true; do srv; done\nsrv",
     "another program": "while true; do other-srv; srv2; done & \nsrv",
     "a list with an end": "for f in a b; do srv $f; done",
+    "lines with an end": "while IFS= read -r port; do srv $port & done < ports",
+    "words with an end": "cat ports | while read port; do srv $port & done",
+    "it waits for the server's end": "srv &\nwhile pgrep -x srv > /dev/null; do sleep 5; done",
+    "it waits for the server's beginning": "srv &\nuntil [ -S /run/srv ]; do echo srv is late; sleep 1; done",
+    "it looks whether the server is there": "while true; do if pgrep srv; then sleep 1; fi; done",
+    "a document of another language": "cat > a <<'X'\nwhile True:\n    run()\nX\nfor f in a;do srv $f & done",
+    "a document behind tabs": "\tcat <<-E\n\twhile true\n\tE\nsrv",
 }
 
 
