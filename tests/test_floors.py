@@ -163,7 +163,7 @@ def check_no_look_is_taken(path):
 WORDING = {
     "tcpdoctor.facts.value": {"BYTE", "SECOND", "show"},
     "tcpdoctor.facts.sysctl_value": {"value_as_printed"},
-    "tcpdoctor.kernel.text": {"clean", "name_a_few"},
+    "tcpdoctor.kernel.text": {"beginning_of", "clean", "name_a_few"},
 }
 """How a number with its unit and a setting's value are written, and what is taken out of others' texts.
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.namespaces import is_recording
 from tcpdoctor.kernel.reading import Missing
-from tcpdoctor.kernel.text import clean, is_whole
+from tcpdoctor.kernel.text import beginning_of, clean, is_whole
 from tcpdoctor.named_tuples import NamedTuple
 
 _LARGEST_PORT = 65535
@@ -491,7 +491,7 @@ def _is_numeric(host: str) -> bool:
 
 def _unknown(text: str) -> str:
     """Say that nothing is called so, with the nearest of everything, or with nothing rather than nonsense."""
-    shown = text if len(text) <= 60 else text[:57] + "..."
+    shown = beginning_of(text, 60)
     said = _unknown_number(text) or _unknown_host(text) or _no_error_of_tcp(text) or _several(text)
     if said:
         return said

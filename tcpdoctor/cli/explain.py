@@ -21,6 +21,7 @@ from tcpdoctor.cli.output import (
     style_of,
 )
 from tcpdoctor.errors import QuestionError
+from tcpdoctor.kernel.text import beginning_of
 from tcpdoctor.named_tuples import NamedTuple
 
 _QUESTIONS = ("--port", "--connect", "--pid", "--state", "--sysctl", "--option", "--error", "--rule")
@@ -226,7 +227,7 @@ def _asked(
 
     meaning, others = meaning_of(words)
     shown = re.sub(r"//[^@/\s]*@", "//", " ".join(words))  # a password of a URL is not said again
-    shown = shown if len(shown) <= 30 else shown[:27] + "..."
+    shown = beginning_of(shown, 30)
     line = _is_about_a_line(words, f"--{meaning.question}")
     says, style = (
         f"This{' line' * (' ' in ' '.join(words))} is about" if line else f"{shown} is also",

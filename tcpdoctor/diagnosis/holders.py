@@ -36,6 +36,7 @@ from tcpdoctor.kernel.cgroups import Container
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Holder
 from tcpdoctor.kernel.standing import Kin, Standing
+from tcpdoctor.kernel.text import beginning_of
 
 _COMMAND_SHOWN = 60
 _PORTS_NAMED = 4
@@ -499,8 +500,7 @@ def _told_of(stop: Stop) -> str:
     if stop.since is not None:
         parts.append(f"since {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(stop.since))}")
     if stop.command_line and stop.command_line != stop.holder.name:
-        text = stop.command_line
-        parts.append(f"as {text if len(text) <= _COMMAND_SHOWN else text[: _COMMAND_SHOWN - 1] + '~'}")
+        parts.append(f"as {beginning_of(stop.command_line, _COMMAND_SHOWN)}")
     return f"; it runs {', '.join(parts)}" if parts else ""
 
 

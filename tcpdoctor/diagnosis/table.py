@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TypeVar, cast
 
 from tcpdoctor.errors import RuleError, TcpdoctorError
+from tcpdoctor.kernel.text import beginning_of
 
 _Word = TypeVar("_Word", bound=str)
 
@@ -57,7 +58,7 @@ MAX_SHOWN = 120
 def shown(text: str) -> str:
     """Return a text as a complaint repeats it: on one line, and not all of a long one."""
     line = text if text.isprintable() else ascii(text)[1:-1]
-    return line if len(line) <= MAX_SHOWN else f"{line[: MAX_SHOWN - 3]}..."
+    return beginning_of(line, MAX_SHOWN)
 
 
 def parse_toml(text: str, source: str, error: type[TcpdoctorError]) -> Mapping[str, object]:
@@ -246,4 +247,4 @@ def _shortened(value: object) -> str:
     if isinstance(value, int) and abs(value) > MAX_NUMBER:
         return "a number with too many digits"
     text = repr(value) if isinstance(value, int | float | str | bool) else f"a {type(value).__name__}"
-    return text if len(text) <= 60 else text[:57] + "..."
+    return beginning_of(text, 60)

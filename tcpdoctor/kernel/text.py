@@ -38,6 +38,11 @@ def clean(text: str, limit: int = 256) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def beginning_of(text: str, most: int) -> str:
+    """Return a text in at most so many characters; the dots of one that was longer count."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def name_a_few(names: Sequence[str], most: int, total: int | None = None, between: str = ", ") -> str:
     """Join names: ``a, b``, or where there are more than `most`, ``a, b and 7 more``.
 

@@ -28,7 +28,7 @@ from tcpdoctor.report.check_text import (
     verdicts_counted,
     worst_line,
 )
-from tcpdoctor.report.finding_page import grouped
+from tcpdoctor.report.finding_page import first_sentence, grouped
 from tcpdoctor.report.host import clock, plural, source_words
 from tcpdoctor.report.style import NO_BREAK, Style, TextForm
 from tcpdoctor.report.table import cut
@@ -154,7 +154,7 @@ def _only_finding(finding: Finding, style: Style) -> list[str]:
         if fix.commands:
             lines.append(style.command_block(style.asks(fix.commands[0]), _INDENT + "  "))
     for wrong in finding.wrong_fixes[:1]:
-        lines += _labelled("not", f"{_lower_first(wrong.title)}: {_first_sentence(wrong.why)}", style)
+        lines += _labelled("not", f"{_lower_first(wrong.title)}: {first_sentence(wrong.why)}", style)
     more = style.command(style.asks(f"tcpdoctor check {finding.rule}"), _INDENT)
     lines.append(_label("more") + more.removeprefix(_INDENT))
     return [style.told(finding.severity.key, line) for line in lines]
@@ -318,11 +318,6 @@ def _lower_first(text: str) -> str:
     """The text as it goes on behind a colon; names and abbreviations keep their capitals."""
     head = text[:2]
     return text[:1].lower() + text[1:] if head[:1].isupper() and head[1:].islower() else text
-
-
-def _first_sentence(text: str) -> str:
-    sentence, stop, _ = " ".join(text.split()).partition(". ")
-    return sentence if stop else sentence.rstrip(".")
 
 
 _NAME = 20

@@ -235,9 +235,14 @@ def change_lines(change: "PlannedChange", *, lasts: bool = True) -> list[Block]:
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?]) (?=[A-Z0-9])")
 
 
+def first_sentence(text: str) -> str:
+    """Return the beginning of a text, without the full stop."""
+    return _SENTENCE_ENDS.split(" ".join(text.split()), maxsplit=1)[0].rstrip(".")
+
+
 def risk_words(risk: str, *, harmless: bool) -> str:
     """Return a risk in a few words: its first sentence; of none that it is none."""
-    return "none" if harmless else _SENTENCE_ENDS.split(risk, maxsplit=1)[0].rstrip(".")
+    return "none" if harmless else first_sentence(risk)
 
 
 _LONGEST_VALUE = 60

@@ -8,6 +8,7 @@ from tcpdoctor.answers.blocker import Blocker, OtherEnd, SocketHolder
 from tcpdoctor.answers.finding import ToldFinding
 from tcpdoctor.answers.port import Bind, ListenerHere, PortAnswer, ToldAttempt, blockers_in_words
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.text import beginning_of
 from tcpdoctor.report.host import finding_words, known_numbers
 from tcpdoctor.report.page import (
     Block,
@@ -229,11 +230,7 @@ def _holder_of(one: Blocker, answer: PortAnswer) -> str:
 def _command_of(one: Blocker) -> str:
     """The command line of its holder, for the end of a line."""
     command = one.holders[0].command if one.state != "time_wait" and one.holders else None
-    return f": {_shortened(command)}" if command else ""
-
-
-def _shortened(command: str) -> str:
-    return command if len(command) <= _COMMAND else command[: _COMMAND - 3] + "..."
+    return f": {beginning_of(command, _COMMAND)}" if command else ""
 
 
 def _special(one: Blocker) -> str:

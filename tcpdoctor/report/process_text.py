@@ -15,7 +15,7 @@ from tcpdoctor.answers.socket import ToldSocket
 from tcpdoctor.facts.value import SECOND, show
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.sockopts import OptionValue
-from tcpdoctor.kernel.text import name_a_few
+from tcpdoctor.kernel.text import beginning_of, name_a_few
 from tcpdoctor.report.connect_text import (
     finding_items,
     told_briefly,
@@ -282,7 +282,11 @@ def _identity(answer: ProcessAnswer) -> list[Block]:
         ("container", _known(process.container) or "none"),
     ]
     if process.kind == "process":
-        rows = [("command", _cut(_known(process.command))), ("program", _known(process.executable)), *rows]
+        rows = [
+            ("command", beginning_of(_known(process.command), _COMMAND)),
+            ("program", _known(process.executable)),
+            *rows,
+        ]
     rows += [("halted", words) for words in _halt_words(answer)]
     said = [f"{process.thread} is one of its threads."] if process.thread else []
     said += [_elsewhere(answer)] if _is_elsewhere(answer) else []
@@ -298,10 +302,6 @@ def _other_sockets(answer: ProcessAnswer) -> list[str]:
         return []
     kinds = "of other protocols or network namespaces, or TCP and in no state (not bound, or reset)"
     return [f"It holds {plural(others, 'socket')} more: {kinds}."]
-
-
-def _cut(command: str) -> str:
-    return command if len(command) <= _COMMAND else command[: _COMMAND - 1] + "~"
 
 
 def _known(reading: Reading[str | None]) -> str:
