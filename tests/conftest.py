@@ -23,6 +23,7 @@ from typing import IO, Any, NamedTuple, NoReturn
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tcpdoctor.kernel import namespaces
 from tcpdoctor.lab.namespace import (
     NamespaceRefusedError,
     bring_up,
@@ -65,6 +66,39 @@ def in_namespace() -> Callable[..., Any]:
         return answer
 
     return run
+
+
+@pytest.fixture
+def in_own_machine(in_namespace: Callable[..., Any]) -> Callable[..., Any]:
+    """The same among processes of its own, for what looks through all processes hundreds of times.
+
+    Tests beside it hold tens of thousands of descriptors, and whoever else is on this machine may hold more.
+    Where there is no root, or no mount of one's own, all processes stay in sight.
+    """
+
+    def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return in_namespace(_among_own_processes, function, *args, **kwargs)
+
+    return run
+
+
+MS_REC, MS_PRIVATE = 1 << 14, 1 << 18
+CLONE_NEWNS, CLONE_NEWPID = 0x20000, 0x20000000
+
+
+def _among_own_processes(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    libc = ctypes.CDLL(None)
+    mounts = os.geteuid() == 0 and libc.unshare(CLONE_NEWNS) == 0
+    if not mounts or libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None) or libc.unshare(CLONE_NEWPID):
+        return function(*args, **kwargs)
+    return in_private_namespace(_noting_absence, _as_the_whole_machine, function, *args, **kwargs)
+
+
+def _as_the_whole_machine(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What this PID namespace has stands for all there is: no other has sockets of this network namespace."""
+    assert ctypes.CDLL(None).mount(b"proc", b"/proc", b"proc", 0, None) == 0
+    namespaces._FIRST_PID_NAMESPACE = os.stat("/proc/self/ns/pid").st_ino
+    return function(*args, **kwargs)
 
 
 @functools.cache

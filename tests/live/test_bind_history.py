@@ -148,10 +148,10 @@ def compare_histories(seed: int, cases: int) -> tuple[Counter[str], list[object]
     return seen, wrong
 
 
-def test_what_sockets_that_are_gone_left_behind_makes_no_certain_answer_wrong(in_namespace):
+def test_what_sockets_that_are_gone_left_behind_makes_no_certain_answer_wrong(in_own_machine):
     seen: Counter[str] = Counter()
     for seed in range(2):
-        counts, wrong = in_namespace(compare_histories, seed, CASES)
+        counts, wrong = in_own_machine(compare_histories, seed, CASES)
         assert wrong == []
         seen += counts
     # Where bound sockets are listed nobody has to guess which ended connection keeps its port.
@@ -187,8 +187,8 @@ def beside_what_was_given_away() -> list[tuple[str, str, bool]]:
 
 
 @pytest.mark.skipif(len(uids()) == 1, reason="one user only is mapped here")
-def test_a_listener_that_was_given_away_lets_in_who_bound_it(in_namespace):
-    assert in_namespace(beside_what_was_given_away) == [
+def test_a_listener_that_was_given_away_lets_in_who_bound_it(in_own_machine):
+    assert in_own_machine(beside_what_was_given_away) == [
         ("ok", "ok", True),
         ("EADDRINUSE", "EADDRINUSE", True),
         ("EADDRINUSE", "ok", False),

@@ -195,8 +195,8 @@ def really(
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_no_certain_prediction_is_ever_wrong(in_namespace, seed):
-    seen, wrong = in_namespace(compare, seed, CASES_PER_CHILD)
+def test_no_certain_prediction_is_ever_wrong(in_own_machine, seed):
+    seen, wrong = in_own_machine(compare, seed, CASES_PER_CHILD)
     assert wrong == []
     assert sum(seen.values()) == 4 * CASES_PER_CHILD
     doubted = {key.split()[0] for key in seen if " uncertain " in key}
@@ -204,9 +204,9 @@ def test_no_certain_prediction_is_ever_wrong(in_namespace, seed):
     assert {key.split()[0] for key in seen} == {way.__name__ for way in WAYS}
 
 
-def test_where_only_proc_lists_sockets_nothing_certain_is_wrong_either(in_namespace):
+def test_where_only_proc_lists_sockets_nothing_certain_is_wrong_either(in_own_machine):
     """As on a kernel that lists no bound socket: those are found in the processes that hold them."""
-    seen, wrong = in_namespace(compare, 101, CASES_PER_CHILD, (Way.PROC,))
+    seen, wrong = in_own_machine(compare, 101, CASES_PER_CHILD, (Way.PROC,))
     assert wrong == []
     assert any(key.endswith("certain EADDRINUSE") for key in seen)
     assert {key.split()[0] for key in seen} == {way.__name__ for way in WAYS}
@@ -252,7 +252,7 @@ def add_one(chance: random.Random, port: int, other: str, keep: contextlib.ExitS
     return recipe
 
 
-def test_of_several_sockets_nothing_certain_is_wrong_either(in_namespace):
-    seen, wrong = in_namespace(compare_several, 1, CASES_PER_CHILD)
+def test_of_several_sockets_nothing_certain_is_wrong_either(in_own_machine):
+    seen, wrong = in_own_machine(compare_several, 1, CASES_PER_CHILD)
     assert wrong == []
     assert sum(number for key, number in seen.items() if key.startswith(("2 certain", "3 certain"))) > 100

@@ -165,10 +165,10 @@ def really(family: int, target: Target, options: tuple[str, ...], uid: int, devi
         return "ok"
 
 
-def test_no_certain_prediction_of_a_udp_bind_is_ever_wrong(in_namespace):
+def test_no_certain_prediction_of_a_udp_bind_is_ever_wrong(in_own_machine):
     seen: Counter[str] = Counter()
     for seed in range(2):
-        counts, wrong = in_namespace(compare_udp, seed)
+        counts, wrong = in_own_machine(compare_udp, seed)
         assert wrong == []
         seen += counts
     assert seen.total() == 2 * 4 * CASES

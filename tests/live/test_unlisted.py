@@ -97,8 +97,8 @@ def after_their_ends() -> tuple[list[int], Unlisted]:
         return [FIRST, FIRST + 1, stranger.getsockname()[1]], found
 
 
-def test_of_an_ended_connection_nobody_can_tell_whether_it_keeps_its_port(in_namespace):
-    ports, found = in_namespace(after_their_ends)
+def test_of_an_ended_connection_nobody_can_tell_whether_it_keeps_its_port(in_own_machine):
+    ports, found = in_own_machine(after_their_ends)
     assert sorted(row.local.port for row in found.ended) == ports
     assert found.bound == ()
 
@@ -109,8 +109,8 @@ def one_port_only() -> tuple[Endpoint, ...]:
         return tuple(row.local for row in find_unlisted(seconds=PATIENCE, port=FIRST + 1).bound)
 
 
-def test_one_port_can_be_asked_for(in_namespace):
-    assert in_namespace(one_port_only) == (Endpoint("0.0.0.0", FIRST + 1),)
+def test_one_port_can_be_asked_for(in_own_machine):
+    assert in_own_machine(one_port_only) == (Endpoint("0.0.0.0", FIRST + 1),)
 
 
 def elsewhere(child_ready: int, release: int) -> None:
@@ -137,8 +137,8 @@ def asked_while_another_namespace_has_the_port() -> Unlisted:
     return found
 
 
-def test_a_socket_of_another_namespace_is_not_ours(in_namespace):
-    assert in_namespace(asked_while_another_namespace_has_the_port).bound == ()
+def test_a_socket_of_another_namespace_is_not_ours(in_own_machine):
+    assert in_own_machine(asked_while_another_namespace_has_the_port).bound == ()
 
 
 def as_another_user() -> str:
