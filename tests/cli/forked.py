@@ -38,9 +38,15 @@ from tcpdoctor import __main__ as _program  # noqa: E402 - it is no module of th
 
 
 def run_forked(
-    arguments: Sequence[str], environment: Mapping[str, str], folder: str | os.PathLike[str] | None = None
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    folder: str | os.PathLike[str] | None = None,
+    go_there: Callable[[], None] | None = None,
 ) -> "subprocess.CompletedProcess[str]":
-    """Run it to its end as `subprocess.run` would; `TimeoutExpired` after a minute."""
+    """Run it to its end as `subprocess.run` would; `TimeoutExpired` after a minute.
+
+    `go_there` is called in the child first: it may go into other namespaces.
+    """
     out, err = os.pipe(), os.pipe()
     changed, filled = _changed(), _filled()
     with warnings.catch_warnings():
@@ -48,7 +54,7 @@ def run_forked(
         child = os.fork()
     if child == 0:
         forget = partial(_forget, changed, filled)
-        _become_the_program(arguments, environment, folder, (out[1], err[1]), forget)
+        _become_the_program(arguments, environment, folder, (out[1], err[1]), (go_there, forget))
     os.close(out[1])
     os.close(err[1])
     try:
@@ -99,12 +105,15 @@ def _become_the_program(
     environment: Mapping[str, str],
     folder: str | os.PathLike[str] | None,
     pipes: tuple[int, int],
-    forget: Callable[[], None],
+    before: tuple[Callable[[], None] | None, Callable[[], None]],
 ) -> NoReturn:
+    go_there, forget = before
     try:
         os.dup2(pipes[0], 1)
         os.dup2(pipes[1], 2)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        if go_there is not None:
+            go_there()
         if folder is not None:
             os.chdir(folder)
         os.environ.clear()

@@ -1,5 +1,6 @@
 """`--netns`: the same questions, asked from inside other network namespaces."""
 
+import ctypes
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.cli.command import COMMAND, complaint, environment, tcpdoctor
+from tests.cli.forked import run_forked
 from tests.schemas import described
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may enter other network namespaces")
@@ -61,10 +63,27 @@ class Machine:
             [*self.enter, *map(str, command)], text=True, check=False, timeout=60, **options
         )
 
+    def go_inside(self):
+        """As `enter` does, without a Python that starts there: what it runs is a child of this process."""
+        kinds = [os.open(f"/proc/{self.pid}/ns/{kind}", os.O_RDONLY) for kind in ("net", "pid", "mnt")]
+        root = os.open(f"/proc/{self.pid}/root", os.O_RDONLY)
+        for kind in kinds:
+            assert ctypes.CDLL(None).setns(kind, 0) == 0
+        os.fchdir(root)
+        os.chroot(".")
+        child = os.fork()  # only what is born there has a process id of that namespace
+        if child != 0:
+            os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF)
+        for descriptor in (*kinds, root):
+            os.close(descriptor)
+
     def tcpdoctor(self, *arguments, user=()):
         """What the program says there; JSON is what its schema says."""
-        command = (*user, *COMMAND, *arguments)
-        done = self.run(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+        if user:
+            command = (*user, *COMMAND, *arguments)
+            done = self.run(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+        else:
+            done = run_forked([*map(str, arguments)], environment(), go_there=self.go_inside)
         if "json" in arguments and done.stdout.startswith("{"):
             described(done.stdout)
         return done
