@@ -20,6 +20,7 @@ from tcpdoctor.diagnosis.stopping import (
     program_of,
     put_inside,
     stop_container,
+    stop_publishing,
     systemctl_of,
 )
 from tcpdoctor.kernel.carriers import option_value
@@ -59,7 +60,7 @@ def _docker_proxy(case: Case) -> Stop:
     led_to, led_port = _led_to(case)
     box = case.standing.serves if isinstance(case.standing.serves, Container) else led_to
     port = port or led_port
-    stop = stop_container(box, case.asker.uid)[0] if box else ()
+    stop = stop_publishing(box, case.asker.uid)[0] if box else ()
     return Stop(
         "published-port",
         case.holder,
@@ -119,8 +120,10 @@ def _conmon(case: Case) -> Stop:
     number = number or (watched.id if watched else None)
     crio = (watched is not None and watched.runtime == "cri-o") or any("crio" in a for a in arguments)
     crio = crio or bool(name and name.startswith("k8s_"))
-    box = Container("cri-o" if crio else "podman", number or name or "CONTAINER", user=_owner(case))
-    stop, restart = stop_container(box, case.asker.uid, called=None if crio else name)
+    pod = re.fullmatch("([0-9a-f]{12})-infra", name or "")
+    of_pod = None if crio else pod[1] if pod else watched.pod if watched else None
+    box = Container("cri-o" if crio else "podman", number or name or "CONTAINER", of_pod, user=_owner(case))
+    stop, restart = stop_publishing(box, case.asker.uid, called=None if crio else name)
     known = name or number
     role = f"keeps {name_container(box)}{f' ({name})' if name else ''}" if known else "keeps a container"
     unit = case.unit
@@ -157,7 +160,7 @@ def _rootless(case: Case) -> Stop:
     known = isinstance(served, Container)
     box = Container("docker" if docker else "podman", "CONTAINER", user=_owner(case))
     box = served if isinstance(served, Container) else box
-    stop, _ = stop_container(box, case.asker.uid)
+    stop, _ = stop_publishing(box, case.asker.uid)
     client = client_of(box, case.asker.uid)
     look = f"{client} ps --filter publish={case.asker.port or 'PORT'}" if docker else f"{client} port --all"
     whose = f"of uid {_owner(case)}" if _owner(case) else "of root"

@@ -15,7 +15,7 @@ from tcpdoctor.diagnosis.custody import (
 )
 from tcpdoctor.diagnosis.occupants import PortSocket, is_ephemeral
 from tcpdoctor.diagnosis.port import BindAnswer
-from tcpdoctor.diagnosis.stopping import name_container, stop_container
+from tcpdoctor.diagnosis.stopping import name_container, stop_publishing
 from tcpdoctor.kernel.addresses import LocalAddresses
 from tcpdoctor.kernel.packet_rules import Redirect
 from tcpdoctor.kernel.port_evidence import PortEvidence
@@ -491,5 +491,5 @@ def tell_redirect(one: Redirect, port: int) -> str:
     text = f"a rule of {one.where} sends what comes for {asked} to {one.to}{whose}"
     if one.asks:
         text += f", of some clients perhaps: {_asked_for(one.asks)}"
-    commands = stop_container(one.container, 0)[0] if one.container else ()
+    commands = stop_publishing(one.container, 0)[0] if one.container else ()
     return f"{text} (`{commands[0]}` ends that)." if commands else f"{text}."

@@ -299,6 +299,22 @@ def stop_container(
     return (stop.format(**filled),), restart.format(**filled) if restart else None
 
 
+def stop_publishing(
+    box: Container, asker: int, called: str | None = None
+) -> tuple[tuple[str, ...], str | None]:
+    """Return the commands that end what a container publishes, and the one that restarts it.
+
+    The ports of a pod of Podman are of the pod: with one container of it they stay.
+    """
+    if box.runtime != "podman" or box.pod is None:
+        return stop_container(box, asker, called=called)
+    pod = f"{client_of(box, asker)} pod {{}} {shlex.quote(box.pod[:_SHORT])}"
+    return (pod.format("stop"),), pod.format("restart")
+
+
+_SHORT = 12
+
+
 def _client_name(box: Container) -> str:
     """Return who is asked about a container: in a pod of containerd's that is crictl, not nerdctl."""
     return "kubernetes" if box.runtime == "containerd" and box.pod is not None else box.runtime

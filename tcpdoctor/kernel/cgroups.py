@@ -299,11 +299,11 @@ def _group_of(parts: Sequence[str]) -> tuple[str | None, str | None]:
 
 
 def _is_podman_pod(parts: Sequence[str], number: int) -> bool:
-    """Whether it is a pod of Podman's cgroupfs driver: ``libpod_parent/POD/libpod-CONTAINER``."""
+    """Whether it is a pod of Podman's cgroupfs driver: ``libpod_parent/POD/libpod-ID``, ``POD/conmon``."""
     below = parts[number + 1 : number + 2]
     return (
         parts[number - 1 : number] == ["libpod_parent"]
-        and bool(below and below[0].startswith("libpod-"))
+        and bool(below and (below[0] == "conmon" or below[0].startswith("libpod-")))
         and re.fullmatch(_HEX, parts[number]) is not None
     )
 

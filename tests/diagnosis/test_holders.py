@@ -131,6 +131,16 @@ HELPERS = {
         f"/machine.slice/libpod-conmon-{ID}.scope",
         "podman stop 0123456789ab",
     ),
+    "conmon of a pod of podman": (
+        f"/usr/bin/conmon -c {ID} -u {ID} -r /usr/bin/crun -n 47240483a133-infra",
+        "/system.slice/cron.service",
+        "podman pod stop 47240483a133",
+    ),
+    "conmon of a pod of podman with systemd": (
+        f"/usr/bin/conmon -c {ID} -n infra",
+        f"/machine.slice/machine-libpod_pod_{ID}.slice/libpod-conmon-{ID}.scope",
+        "podman pod stop 0123456789ab",
+    ),
     "conmon of CRI-O": (
         f"/usr/bin/conmon -b /run/c -c {ID} --exit-dir /var/run/crio/exits -n k8s_web_web-1_default_u_0",
         f"/kubepods.slice/crio-conmon-{ID}.scope",

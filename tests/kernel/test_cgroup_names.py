@@ -118,6 +118,9 @@ PATHS = {
     ),
     f"/libpod_parent/libpod-{ID}": "podman 5974e0d8c1e7",
     f"/libpod_parent/libpod-{ID}/ctr": "podman 5974e0d8c1e7",
+    "/libpod_parent/conmon": "",
+    f"/libpod_parent/{INNER}/libpod-{ID}": f"podman 5974e0d8c1e7 pod={INNER}",
+    f"/libpod_parent/{INNER}/conmon": "",
     f"/system.slice/web.service/libpod-payload-{ID}": (
         "podman 5974e0d8c1e7 unit=web.service slice=system.slice"
     ),
