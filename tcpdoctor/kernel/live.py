@@ -82,6 +82,8 @@ _BOUNDS = dict.fromkeys(PASSING_STATES, _FEWER) | {TcpState.BOUND: 32_768}
 sockets are asked for their ports, of which the default range has 28,232."""
 _EARLIER_BOUNDS = _BOUNDS | {TcpState.CLOSE_WAIT: 2_000, TcpState.FIN_WAIT_2: 2_000}
 """The first look need not hold every socket of the second: 2,000 take 60 ms, use of them included."""
+_CLOSING = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2)
+"""States whose sockets are decoded when somebody looks at one: of most only the owner and the age matter."""
 OWNED_STATES = {
     Owned.CLOSE_WAIT: TcpState.CLOSE_WAIT,
     Owned.FIN_WAIT_2: TcpState.FIN_WAIT_2,
@@ -140,16 +142,16 @@ def with_known_owners(look: Snapshot, known: Mapping[int, Owner], process: Proce
         process: Known by then, even if the search ended before it came there.
     """
 
-    def missed(rows: Iterable[Connection]) -> dict[int, Owner]:
-        open_here = {row.inode for row in rows if isinstance(row.owner, Missing)} & known.keys()
-        return {inode: known[inode] for inode in open_here}
+    def missed(rows: Sequence[Connection]) -> dict[int, Owner]:
+        hidden = {inode for inode, owner in _owners_in(rows) if isinstance(owner, Missing)}
+        return {inode: known[inode] for inode in hidden & known.keys()}
 
     detail = look.detail
     if not isinstance(detail, Missing):
         detail = {
-            state: of_state._replace(
-                connections=with_owners(of_state.connections, missed(of_state.connections))
-            )
+            state: of_state._replace(connections=with_owners(of_state.connections, ours))
+            if (ours := missed(of_state.connections))
+            else of_state
             for state, of_state in detail.items()
         }
     census = look.census
@@ -186,8 +188,7 @@ def take_snapshot(
         KernelReadError: The kernel answered in a way we do not understand.
     """
     sysctls = read_sysctls()
-    undecoded = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2) if owners is None else ()
-    look = _begin(sysctls, EARLIER_STATES if census else DETAILED_STATES, _BOUNDS, undecoded)
+    look = _begin(sysctls, EARLIER_STATES if census else DETAILED_STATES, _BOUNDS, _CLOSING)
     if _has_grown("nf_conntrack.insert_failed", before, look) or _resets_match(look):
         from tcpdoctor.kernel.conntrack_table import read_translations  # seldom wanted, and it has patterns
 
@@ -291,7 +292,7 @@ _FEWEST_RESETS = 10
 
 def look_lightly() -> Snapshot:
     """Take the first of two looks: counters, sockstat, listeners and the sockets of `EARLIER_STATES`."""
-    look = _begin({}, EARLIER_STATES, _EARLIER_BOUNDS)
+    look = _begin({}, EARLIER_STATES, _EARLIER_BOUNDS, _CLOSING)
     return look._replace(dead=_find_dead(look, None))
 
 
