@@ -161,7 +161,7 @@ def check_no_look_is_taken(path):
 
 
 WORDING = {
-    "tcpdoctor.facts.value": {"BYTE", "SECOND", "show"},
+    "tcpdoctor.facts.value": {"BYTE", "SECOND", "show", "show_wait"},
     "tcpdoctor.facts.sysctl_value": {"value_as_printed"},
     "tcpdoctor.kernel.text": {"beginning_of", "clean", "name_a_few"},
 }

@@ -295,10 +295,6 @@ def _rows(recording: Recording) -> Reading[list[Connection | Listener]]:
     return sockets if isinstance(sockets, Missing) else [seen.row for seen in sockets]
 
 
-def _state(row: Connection | Listener) -> TcpState:
-    return TcpState.LISTEN if isinstance(row, Listener) else row.state
-
-
 def _why_others(then: Snapshot, now: Snapshot) -> Missing | None:
     """Say why no socket of one look can be one of the other, whatever its number; None where it may."""
     if (others := _other_hosts(then, now)) is not None:
@@ -337,13 +333,13 @@ def _stayed(
     if isinstance(after, Missing):
         return after
     known = {_same(row) for row in before}
-    return Counter(_state(row) for row in after if _same(row) in known)
+    return Counter(row.state for row in after if _same(row) in known)
 
 
 def _same(row: Connection | Listener) -> tuple[TcpState, int | Endpoint, Endpoint | None]:
     if row.cookie:
-        return _state(row), row.cookie, None
-    return _state(row), row.local, row.remote if isinstance(row, Connection) else None
+        return row.state, row.cookie, None
+    return row.state, row.local, row.remote if isinstance(row, Connection) else None
 
 
 def _processes(one: Recording, other: Recording) -> Reading[tuple[HolderDifference, ...]]:
@@ -374,9 +370,9 @@ class _Holdings:
         for row in rows:
             if isinstance(row.owner, Held):
                 holder = row.owner.holders[0]
-                self.held[f"{holder.name} ({holder.pid})", _state(row)] += 1
+                self.held[f"{holder.name} ({holder.pid})", row.state] += 1
             elif isinstance(row.owner, Missing):
-                self._unnamed[_state(row)] = row.owner
+                self._unnamed[row.state] = row.owner
 
     def number(self, process: str, state: TcpState) -> Reading[int]:
         """How many it holds; none are none only where all are listed and named."""

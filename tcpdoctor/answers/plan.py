@@ -16,10 +16,10 @@ from tcpdoctor.answers.record import Host, Is, Time, utc
 from tcpdoctor.answers.settings import ToldSetting, look_at_settings
 from tcpdoctor.answers.settings_files import Applied, apply_files
 from tcpdoctor.diagnosis.finding import Finding
-from tcpdoctor.diagnosis.plan import RESERVED_PORTS, Plan, SettingChange, setting_text
+from tcpdoctor.diagnosis.plan import RESERVED_PORTS, Plan, SettingChange
 from tcpdoctor.diagnosis.sysctl_look import ALIASES, Source, Sources, Write, origin
 from tcpdoctor.errors import QuestionError
-from tcpdoctor.facts.sysctl_value import is_same
+from tcpdoctor.facts.sysctl_value import is_same, value_as_printed
 from tcpdoctor.kernel.fix_journal import BootLine, boot_line, put_lines
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Snapshot
@@ -104,8 +104,8 @@ def told_plan(
 def _told_change(
     change: SettingChange, setting: ToldSetting | None, wins: str | None, snapshot: Snapshot
 ) -> PlannedChange:
-    value = setting_text(change.value)
-    before = setting_text(change.now)
+    value = value_as_printed(change.value)
+    before = value_as_printed(change.now)
     rules = " ".join(change.rules)
     conflict = "; ".join(part for part in (change.conflict, wins) if part)
     return PlannedChange(
@@ -171,7 +171,7 @@ def overrides_at_boot(changes: Sequence[SettingChange], folder: str) -> Mapping[
     if folder.strip("/") not in FOLDERS:
         return {}
     ours = os.path.join(folder, BOOT_FILE)
-    lines = [BootLine(each.key, boot_line(each.key, setting_text(each.value))) for each in changes]
+    lines = [BootLine(each.key, boot_line(each.key, value_as_printed(each.value))) for each in changes]
     tree = _with_ours(read_tree(), ours, lines)
     order = {reader: tree.of(reader) for reader in Reader}
     applied = apply_files(order)
@@ -181,7 +181,7 @@ def overrides_at_boot(changes: Sequence[SettingChange], folder: str) -> Mapping[
     sources = Sources(read_boot_settings(), files, tuned, _reapplied(tuned, ours, changes))
     found: dict[str, str] = {}
     for change in changes:
-        path, value = change.key.replace(".", "/"), setting_text(change.value)
+        path, value = change.key.replace(".", "/"), value_as_printed(change.value)
         for reader in Reader:
             why = _kept_from(path, value, order[reader], applied, reader)
             if why is not None:
@@ -244,7 +244,8 @@ def _reapplied(tuned: Tuned | None, ours: str, changes: Sequence[SettingChange])
         return {}
     found: dict[str, Source] = {}
     own = {
-        each.key.replace(".", "/"): Source("file", ours, None, setting_text(each.value)) for each in changes
+        each.key.replace(".", "/"): Source("file", ours, None, value_as_printed(each.value))
+        for each in changes
     }
     placed = False
     for each in read_reapplied():

@@ -35,6 +35,7 @@ from tcpdoctor.kernel.sysctl import (
     parse_sysctl,
     read_sysctl,
     read_sysctls,
+    slashed,
 )
 from tcpdoctor.kernel.sysctl import sysctl_names as names_of_tcp
 from tcpdoctor.kernel.sysctl_files import dotted as with_dots
@@ -309,11 +310,8 @@ def _page_of(name: str) -> SysctlPage:
 
 
 def _path(name: str) -> str:
-    """The place below /proc/sys, never outside it: the first separator says which of the two separates."""
-    name = name.strip("/")
-    first = re.search(r"[/.]", name)
-    path = name if first is None or first[0] == "/" else name.translate({46: "/", 47: "."})
-    return re.sub(r"/+", "/", path)
+    """The place below /proc/sys, never outside it."""
+    return re.sub(r"/+", "/", slashed(name.strip("/")))
 
 
 def _has_separator(name: str) -> bool:

@@ -9,7 +9,7 @@ from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.connection import Age, age_in_one_look, unanswered_age
 from tcpdoctor.kernel.namespaces import Identity, moment, read_identity
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Held, Listener
+from tcpdoctor.kernel.snapshot import Connection, Held
 from tcpdoctor.kernel.sockets import SocketFilter
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState, Timer
 from tcpdoctor.kernel.survey import (
@@ -49,7 +49,7 @@ NO_DEVICES: Devices = {}
 def state_of(entry: Entry) -> TcpState:
     """Return a socket's state; a listener's is LISTEN."""
     row = entry.seen.row
-    return TcpState.LISTEN if isinstance(row, Listener) else row.state
+    return row.state
 
 
 class Outstanding(NamedTuple):

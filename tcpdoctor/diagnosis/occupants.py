@@ -149,9 +149,8 @@ def _udp_socket(row: UdpSocket, evidence: PortEvidence, interfaces: Mapping[str,
 
 
 def _existing(row: _TcpRow, evidence: PortEvidence, origin: Inheritance) -> Existing:
-    state = TcpState.LISTEN if isinstance(row, Listener) else row.state
     return Existing(
-        state=TcpState.NEW_SYN_RECV if isinstance(row, Connection) and row.request else state,
+        state=TcpState.NEW_SYN_RECV if isinstance(row, Connection) and row.request else row.state,
         family=row.family,
         address=row.local.address,
         v6only=_v6only(row, evidence, origin),

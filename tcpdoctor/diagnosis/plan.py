@@ -9,7 +9,7 @@ them are reserved before the range is widened.
 from collections.abc import Iterable, Iterator, Sequence
 
 from tcpdoctor.diagnosis.finding import Finding, Fix, Severity, SysctlFix
-from tcpdoctor.facts.sysctl_value import merged, port_ranges
+from tcpdoctor.facts.sysctl_value import merged, port_ranges, value_as_printed
 from tcpdoctor.kernel.reading import JsonValue, Missing, Reading
 from tcpdoctor.kernel.text import name_a_few
 from tcpdoctor.named_tuples import NamedTuple
@@ -185,7 +185,7 @@ def _settled(
     for wish in wishes:
         counts = only is None or wish.rule in only
         if counts and wish not in served and not wish.holds:
-            left.append(LeftOver(wish.rule, "", f"{key} {setting_text(wish.value)}: {how}"))
+            left.append(LeftOver(wish.rule, "", f"{key} {value_as_printed(wish.value)}: {how}"))
     rules = tuple(dict.fromkeys(wish.rule for wish in served))
     wanted = {wish.rule for wish in wishes if not wish.holds}
     if value == now or not (wanted if only is None else wanted & only):
@@ -249,11 +249,11 @@ leaves it to another that they stand in the wrong order.
 
 def _meeting(key: str, wishes: Sequence[Wish]) -> tuple[JsonValue, str]:
     """The value that a setting gets, and why it is that one where they differ."""
-    values = list({setting_text(wish.value): wish.value for wish in wishes}.values())
+    values = list({value_as_printed(wish.value): wish.value for wish in wishes}.values())
     if len(values) == 1:
         return _as_the_kernel_takes(key, values[0]), ""
     if key == RESERVED_PORTS:
-        return _joined(map(setting_text, values)), _TOGETHER
+        return _joined(map(value_as_printed, values)), _TOGETHER
     if key == PORT_RANGE:
         lows, highs = zip(*map(_numbers, values), strict=True)
         return [min(lows), max(highs)], _WIDEST
@@ -286,7 +286,7 @@ def _as_the_kernel_takes(key: str, value: JsonValue) -> JsonValue:
 def _by_severity(key: str, wishes: Sequence[Wish]) -> tuple[JsonValue, str]:
     worst = max(wish.severity for wish in wishes)
     values = list(
-        {setting_text(wish.value): wish.value for wish in wishes if wish.severity is worst}.values()
+        {value_as_printed(wish.value): wish.value for wish in wishes if wish.severity is worst}.values()
     )
     if len(values) == 1:
         return values[0], _WORST
@@ -303,7 +303,7 @@ def _by_severity(key: str, wishes: Sequence[Wish]) -> tuple[JsonValue, str]:
 def _serves(key: str, value: JsonValue, wish: Wish) -> bool:
     """Whether who made a wish has what he asked for."""
     if key == RESERVED_PORTS:
-        return _joined([setting_text(value), setting_text(wish.value)]) == value
+        return _joined([value_as_printed(value), value_as_printed(wish.value)]) == value
     asked, given = _numbers(wish.value), _numbers(value)
     if key == _BUCKETS:
         return given >= asked
@@ -320,9 +320,9 @@ def _disagreement(key: str, wishes: Sequence[Wish], value: JsonValue, how: str) 
         return None
     asked: dict[str, list[str]] = {}
     for wish in wishes:
-        asked.setdefault(setting_text(wish.value), []).append(wish.rule)
+        asked.setdefault(value_as_printed(wish.value), []).append(wish.rule)
     parts = [f"{name_a_few(tuple(dict.fromkeys(rules)), 3)} for {text}" for text, rules in asked.items()]
-    return f"asked for by {', by '.join(parts)}; set to {setting_text(value)}: {how}"
+    return f"asked for by {', by '.join(parts)}; set to {value_as_printed(value)}: {how}"
 
 
 def _computed(key: str, value: JsonValue, wishes: Sequence[Wish]) -> str:
@@ -334,7 +334,7 @@ def _computed(key: str, value: JsonValue, wishes: Sequence[Wish]) -> str:
         if wish.value == value and not wish.holds:
             numbers = len(_numbers(value))
             formula = f"({wish.fix.formula})" if numbers > 1 else wish.fix.formula
-            return f"{formula or setting_text(value)}, as {wish.rule} asks for."
+            return f"{formula or value_as_printed(value)}, as {wish.rule} asks for."
     return "Put together from what several rules ask for."
 
 
@@ -396,7 +396,7 @@ def _exceeds(reading: Reading[int] | Reading[float], most: float) -> bool:
 
 
 def _numbers_or_none(value: JsonValue) -> tuple[int, ...] | None:
-    return _numbers(value) if all(word.isdecimal() for word in setting_text(value).split()) else None
+    return _numbers(value) if all(word.isdecimal() for word in value_as_printed(value).split()) else None
 
 
 # ports of servers, before they become ephemeral
@@ -434,8 +434,8 @@ def _reserve_before_widening(
         del changes[PORT_RANGE]
         left += [LeftOver(rule, "", f"{PORT_RANGE}: {listed.reason}") for rule in wider.rules]
         return
-    whole = _joined([setting_text(listed), *_newly_ephemeral(before, after, ground.servers, ground)])
-    if whole == _joined([setting_text(listed)]):
+    whole = _joined([value_as_printed(listed), *_newly_ephemeral(before, after, ground.servers, ground)])
+    if whole == _joined([value_as_printed(listed)]):
         return
     changes[PORT_RANGE] = wider._replace(needs=RESERVED_PORTS)
     changes[RESERVED_PORTS] = _reservation(changes.get(RESERVED_PORTS), whole, wider, ground)
@@ -509,13 +509,8 @@ def _what_to_do(fix: Fix) -> str:
 # values
 
 
-def setting_text(value: JsonValue) -> str:
-    """Return a value as sysctl(8) takes it: ``60``, ``16384 60999``, ``8080,9000-9010``."""
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
 def _numbers(value: JsonValue) -> tuple[int, ...]:
-    return tuple(map(int, setting_text(value).split()))
+    return tuple(map(int, value_as_printed(value).split()))
 
 
 def _joined(lists: Iterable[str]) -> str:

@@ -12,7 +12,6 @@ from tcpdoctor.diagnosis.port_verdict import (
     first_busy,
     is_blind,
     redirected,
-    seconds,
     summary_of_port,
     tell_redirect,
     that_can_be_asked,
@@ -21,6 +20,7 @@ from tcpdoctor.diagnosis.port_verdict import (
     verdict_of_all,
 )
 from tcpdoctor.diagnosis.stopping import Stop
+from tcpdoctor.facts.value import show_wait
 from tcpdoctor.kernel.packet_rules import Redirect
 from tcpdoctor.kernel.port_evidence import PortEvidence
 from tcpdoctor.kernel.reading import Missing
@@ -215,7 +215,7 @@ def _live(answer: BindAnswer) -> Advice:
             f"add {answer.target.port} to net.ipv4.ip_local_reserved_ports for the next start."
         )
     if answer.free_in is not None:
-        do.append(f"Wait {seconds(answer.free_in)} or a little more: the kernel gives up then.")
+        do.append(f"Wait {show_wait(answer.free_in)} or a little more: the kernel gives up then.")
     no_bug = "Calling it a kernel bug because nothing listens: any socket on the port blocks bind()."
     unseen = () if _may_listen(answer) else (no_bug,)
     return Advice((*do, _reuse(answer)), (*_not_for_it(answer), waiting, *unseen))
@@ -267,10 +267,10 @@ def _leftover(answer: BindAnswer) -> Advice:
 def _wait(answer: BindAnswer, free_in: float) -> str:
     if _may_last_longer(answer.by_cause):
         return (
-            f"Wait {seconds(free_in)} at least, no sysctl shortens it: one whose peer closes meanwhile is "
+            f"Wait {show_wait(free_in)} at least, no sysctl shortens it: one whose peer closes meanwhile is "
             "TIME_WAIT for 60 s more."
         )
-    return f"Wait {seconds(free_in)}: nothing else is needed, and no sysctl shortens it."
+    return f"Wait {show_wait(free_in)}: nothing else is needed, and no sysctl shortens it."
 
 
 def _may_last_longer(by_cause: Iterable[tuple[str, int]]) -> bool:

@@ -1,6 +1,5 @@
 """What the answer about a port means in sentences: the verdict, and why each socket stands in the way."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -16,6 +15,7 @@ from tcpdoctor.diagnosis.custody import (
 from tcpdoctor.diagnosis.occupants import PortSocket, is_ephemeral
 from tcpdoctor.diagnosis.port import BindAnswer
 from tcpdoctor.diagnosis.stopping import name_container, stop_publishing
+from tcpdoctor.facts.value import show_wait
 from tcpdoctor.kernel.addresses import LocalAddresses
 from tcpdoctor.kernel.packet_rules import Redirect
 from tcpdoctor.kernel.port_evidence import PortEvidence
@@ -114,7 +114,7 @@ def _verdict(answer: BindAnswer) -> str:
     if answer.free_in is not None:
         least = any(cause == "fin-wait-2-orphan" for cause, _ in answer.by_cause)
         about = "at least" if least else "another" if _is_exact(answer) else "some"
-        until += f" for {about} {seconds(answer.free_in)}"
+        until += f" for {about} {show_wait(answer.free_in)}"
     doubt = "" if plain.certain or plain.fails else " (probably)"
     return f"{where}{until}{doubt}: {_culprits(answer)}.{_way_out(answer)}"
 
@@ -303,13 +303,6 @@ def flag_value(socket: PortSocket, name: str) -> bool | None:
     """Return a flag as it is known; None where it is hidden."""
     flag = getattr(socket.existing, name, UNKNOWN)
     return flag.value if flag.known else None
-
-
-def seconds(number: float) -> str:
-    """Print seconds until something: whole ones, rounded up, so that nobody comes too early."""
-    if number >= 600:
-        return f"{math.ceil(number / 60)} min"
-    return f"{math.ceil(number)} s"
 
 
 def count(number: int, one: str, many: str | None = None) -> str:

@@ -387,9 +387,12 @@ def value_in_words(name: str, unit: str, value: SysctlValue, page_size: int) -> 
     return ", ".join(known) if known and len(known) == len(numbers) else None
 
 
-def value_as_printed(value: SysctlValue) -> str:
-    """Return the value as the kernel prints it, with single spaces: ``4096 131072 33554432``."""
-    if not isinstance(value, tuple):
+def value_as_printed(value: object) -> str:
+    """Return a setting's value, or JSON's form of one, as the kernel prints it, with single spaces.
+
+    ``60``, ``4096 131072 33554432``, ``8080,9000-9010``.
+    """
+    if not isinstance(value, tuple | list):
         return str(value)
     if value and isinstance(value[0], tuple):
         ranges = [part for part in value if isinstance(part, tuple)]

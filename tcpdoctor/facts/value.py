@@ -319,3 +319,10 @@ class NamedText(str):
 
 
 Value: TypeAlias = int | float | str | Range | Ages | Growth | Missing
+
+
+def show_wait(seconds: float) -> str:
+    """Print seconds until something: whole ones, rounded up, so that nobody comes too early."""
+    if seconds >= 600:
+        return f"{math.ceil(seconds / 60)} min"
+    return f"{math.ceil(seconds)} s"

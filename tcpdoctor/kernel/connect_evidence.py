@@ -182,14 +182,13 @@ class _Users:
                 self._note_user(port, user)
 
     def add_row(self, row: Connection | Listener, *, perhaps: bool = False) -> None:
-        state = TcpState.LISTEN if isinstance(row, Listener) else row.state
         if not self._low <= row.local.port <= self._high or (isinstance(row, Connection) and row.request):
             return
         if self._is_apart(row.local.port, row.device):
             return
         family = socket.AF_INET if row.family == 4 else socket.AF_INET6
         packed = socket.inet_pton(family, row.local.address)
-        self._note_user(row.local.port, (int(family), packed, state in _EXPLICIT, perhaps))
+        self._note_user(row.local.port, (int(family), packed, row.state in _EXPLICIT, perhaps))
 
     def _is_apart(self, port: int, device: int) -> bool:
         """Note the port of a socket that is bound to a device of another VRF."""

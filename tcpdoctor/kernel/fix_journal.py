@@ -29,20 +29,15 @@ from typing import Any, Literal, TypeAlias, get_args
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.files import UntrustedPathError, open_trusted, replace_file
 from tcpdoctor.kernel.reading import Missing, Reading
-from tcpdoctor.kernel.sysctl import PROC_SYS, look_at, walk_to
+from tcpdoctor.kernel.sysctl import PROC_SYS, look_at, slashed, walk_to
 from tcpdoctor.kernel.sysctl_files import Reader, read_lines
 from tcpdoctor.kernel.text import clean
 from tcpdoctor.named_tuples import NamedTuple
 
 
-def path_of_setting(key: str) -> str:
-    """Return the place of a dotted name below /proc/sys, ``net/ipv4/tcp_sack``."""
-    return key.translate({46: "/", 47: "."})
-
-
 def held_text(key: str) -> Reading[str]:
     """Return what a setting holds as the kernel prints it, one blank between its parts."""
-    return look_at(path_of_setting(key)).value
+    return look_at(slashed(key)).value
 
 
 def write_setting(key: str, value: str) -> Missing | None:
@@ -52,7 +47,7 @@ def write_setting(key: str, value: str) -> Missing | None:
     although it refused the rest: who writes has to read back.
     """
     try:
-        folder, name = walk_to(path_of_setting(key), PROC_SYS)
+        folder, name = walk_to(slashed(key), PROC_SYS)
     except (OSError, ValueError) as error:
         return Missing(f"{key}: {_why(error)}")
     try:

@@ -324,7 +324,7 @@ def _each_socket(way: Way, take: _Take) -> bool:
     """Give every socket to `take`; True if the listing was interrupted."""
     if way is Way.PROC:
         for row in read_proc_rows():
-            take(_state_of(row), _remote_of(row), row.inode, row.uid)
+            take(row.state, _remote_of(row), row.inode, row.uid)
         return False
 
     def take_rows(rows: Rows) -> None:
@@ -336,10 +336,6 @@ def _each_socket(way: Way, take: _Take) -> bool:
             take(_STATES[data[at + _STATE]], address, words[(at + _INODE) >> 2], words[(at + _UID) >> 2])
 
     return list_rows(way, _EVERYTHING, take_rows)
-
-
-def _state_of(row: Connection | Listener) -> TcpState:
-    return TcpState.LISTEN if isinstance(row, Listener) else row.state
 
 
 def _remote_of(row: Connection | Listener) -> bytes:

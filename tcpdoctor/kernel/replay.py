@@ -274,7 +274,7 @@ class Replay:
     @cached_property
     def _why_sampled(self) -> Mapping[TcpState, str]:
         """Of which states not all sockets were recorded one by one, and how many."""
-        kept = Counter(TcpState.LISTEN if isinstance(row, Listener) else row.state for row in self._seen())
+        kept = Counter(row.state for row in self._seen())
         found = {}
         for state, number in self._readings().items():
             if isinstance(number, int) and number > _NEAR * kept[state] and sum(kept.values()) >= _MANY:
@@ -324,8 +324,7 @@ class Replay:
             return counts
         groups: dict[str, Counter[TcpState]] = {}
         for row in self._seen():
-            state = TcpState.LISTEN if isinstance(row, Listener) else row.state
-            groups.setdefault(key(row), Counter())[state] += 1
+            groups.setdefault(key(row), Counter())[row.state] += 1
         ordered = sorted(groups.items(), key=lambda item: (-item[1].total(), item[0]))
         return Groups(counts, tuple(Group(name, states) for name, states in ordered))
 

@@ -220,6 +220,11 @@ class Listener(NamedTuple):
     v6only: bool | None
     owner: Owner
 
+    @property
+    def state(self) -> TcpState:
+        """LISTEN, for who counts listeners among all sockets."""
+        return TcpState.LISTEN
+
 
 class UdpSocket(NamedTuple):
     """A UDP socket that has a local port."""

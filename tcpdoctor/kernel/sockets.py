@@ -7,7 +7,6 @@ move while it runs. `ways` forces a way; only tests and benchmarks need to.
 
 import _socket as socket  # what is around it takes 3 ms to import, and is not needed
 import errno
-import functools
 import struct
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -42,7 +41,7 @@ from tcpdoctor.kernel.sock_diag_rows import (
     signers_of,
 )
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
-from tcpdoctor.kernel.tally import LISTED_STATES, EstablishedTally, GroupTally, Sample, StateTally
+from tcpdoctor.kernel.tally import LISTED_STATES, EstablishedTally, GroupTally, Sample, StateTally, ones_at
 from tcpdoctor.kernel.text import decode
 from tcpdoctor.named_tuples import NamedTuple
 
@@ -263,7 +262,7 @@ class Handles:
         column = bytes(rows.data[_STATE : rows.end : rows.stride])
         for number, state in self._by_number.items():
             if column.count(number):
-                places = compress(rows.offsets, column.translate(_ones_at(number)))
+                places = compress(rows.offsets, column.translate(ones_at(number)))
                 found = self.found[state]
                 for at in islice(places, _MOST_HANDLES - len(found)):
                     found.append(handle_at(rows.data, at))
@@ -478,12 +477,6 @@ def _detail_from_netlink(
     }, interrupted
 
 
-@functools.cache
-def _ones_at(number: int) -> bytes:
-    """A translation table: 1 for this number, 0 for all others."""
-    return bytes(number) + b"\1" + bytes(255 - number)
-
-
 def _number_of(state: TcpState) -> int:
     """As rows have it."""
     return int(TcpState.CLOSE if state is TcpState.BOUND else state)
@@ -505,7 +498,7 @@ def _oldest_from_netlink(
         for number, kept in by_number.items():
             found = column.count(number)
             if found and not kept.passes_over(found):
-                chosen = [*compress(places, column.translate(_ones_at(number)))]
+                chosen = [*compress(places, column.translate(ones_at(number)))]
                 kept.offer(rows.data, chosen, rows.stride)
 
     interrupted = list_rows(way, request, take)
@@ -529,7 +522,7 @@ def _keep_rows(rows: Rows, offsets: Sequence[int], by_number: Mapping[int, Sampl
             continue
         places: Sequence[int] = offsets
         if found < len(column):
-            places = [*compress(offsets, column.translate(_ones_at(number)))]
+            places = [*compress(offsets, column.translate(ones_at(number)))]
         if stride and sample.has_room(found):
             whole = bytes(data)
             sample.extend([whole[at : at + stride] for at in places])

@@ -243,10 +243,14 @@ def _parse_ranges(text: str, source: str) -> PortRanges:
     return tuple(ranges)
 
 
-def _relative_path(name: str) -> str:
-    """Translate a name to a path as sysctl(8) does: the first separator says which of the two it is."""
+def slashed(name: str) -> str:
+    """Spell a name with slashes as sysctl(8) does: its first separator says which of the two separates."""
     first = min((name.find(mark) for mark in "./" if mark in name), default=-1)
-    path = name if first >= 0 and name[first] == "/" else name.translate({46: "/", 47: "."})
+    return name if first >= 0 and name[first] == "/" else name.translate({46: "/", 47: "."})
+
+
+def _relative_path(name: str) -> str:
+    path = slashed(name)
     parts = path.split("/")
     if not all(parts) or "\0" in path or {".", ".."} & set(parts):
         return "no such name"  # nothing of this name exists, and nothing outside /proc/sys is opened

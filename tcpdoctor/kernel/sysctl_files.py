@@ -21,6 +21,7 @@ from typing import NamedTuple
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.kernel.namespaces import replayed
 from tcpdoctor.kernel.reading import Missing, Reading, Refused, read_kernel_file
+from tcpdoctor.kernel.sysctl import slashed
 from tcpdoctor.kernel.text import clean, decode
 
 # Where a path leads below a root, links included, as a program in a chroot there would see it.
@@ -412,7 +413,7 @@ def _systemd_line(text: str, number: int) -> Line | None:
     key = key.removeprefix("-").strip(_BLANKS)
     if not key:
         return Line(number, text, None)
-    path = re.sub(r"/+", "/", _slashed(key))
+    path = re.sub(r"/+", "/", slashed(key))
     path = "/".join(part for part in path.split("/") if part != ".").strip("/")
     refused = ".." in path.split("/")
     return Line(number, key, path, value.strip(_BLANKS) if equals else None, dash and bool(equals), refused)
@@ -437,17 +438,9 @@ def _procps_line(text: str, number: int) -> Line | None:
     key = key.removeprefix("-").rstrip(_SPACES)
     if not key:
         return Line(number, text.rstrip(_SPACES), None)
-    path = _slashed(key.removeprefix("-"))
+    path = slashed(key.removeprefix("-"))
     refused = not posixpath.normpath("/proc/sys/" + path).startswith("/proc/sys/")
     return Line(number, key, path, value.strip(_SPACES) if equals else None, dash and bool(equals), refused)
-
-
-def _slashed(key: str) -> str:
-    """Spell a key with slashes: its first separator says which of the two separates, sysctl.d(5)."""
-    first = re.search(r"[/.]", key)
-    if first is None or first[0] == "/":
-        return key
-    return key.translate({46: "/", 47: "."})
 
 
 def leads_out(path: str) -> bool:

@@ -17,6 +17,7 @@ import os
 import struct
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import compress
 from operator import itemgetter
 from typing import Generic, TypeAlias, TypeVar
@@ -359,7 +360,9 @@ MOST_MARKED = 500
 _ESTABLISHED = int(TcpState.ESTABLISHED)
 
 
-def _ones_at(number: int) -> bytes:
+@cache
+def ones_at(number: int) -> bytes:
+    """A translation table: 1 for this number, 0 for all others."""
     return bytes(number) + b"\1" + bytes(255 - number)
 
 
@@ -368,11 +371,11 @@ def _ones_from(number: int) -> bytes:
 
 
 _OTHER_STATE = b"\xff" * _ESTABLISHED + b"\0" + b"\xff" * (255 - _ESTABLISHED)
-_IS_ESTABLISHED = _ones_at(_ESTABLISHED)
+_IS_ESTABLISHED = ones_at(_ESTABLISHED)
 _IS_REPEATING = bytes(timer in (Timer.RETRANSMIT, Timer.PROBE) for timer in range(256))
-_IS_PROBING = _ones_at(Timer.PROBE)
+_IS_PROBING = ones_at(Timer.PROBE)
 _IS_MANY = _ones_from(UNANSWERED_RETRIES)
-_IS_ZERO = _ones_at(0)
+_IS_ZERO = ones_at(0)
 _IS_LARGE = _ones_from(LARGE_QUEUE >> 16)
 _IS_ANY = _ones_from(1)
 """Translation tables: a column of numbers becomes one of 0 and 1."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tcpdoctor.diagnosis.finding import Finding, Fix, SysctlFix, Unchecked
+from tcpdoctor.facts.sysctl_value import value_as_printed
 from tcpdoctor.facts.value import SECOND, show
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.report.host import plural
@@ -197,7 +198,7 @@ def setting_words(value: object) -> str:
     """Return a sysctl's value for people."""
     if value is None:
         return "not known"
-    return (" ".join(map(str, value)) if isinstance(value, list) else str(value)) or "empty"
+    return value_as_printed(value) or "empty"
 
 
 def unanswered_by_reason(unchecked: Iterable[Unchecked]) -> Mapping[str, Sequence[str]]:
@@ -254,7 +255,7 @@ def change_words(change: "PlannedChange") -> str:
 
 
 def _values(change: "PlannedChange") -> str:
-    now, value = value_words(change.now), value_words(change.value)
+    now, value = setting_words(change.now), setting_words(change.value)
     added = [each for each in value.split(",") if each not in set(now.split(","))]
     if len(now) > _LONGEST_VALUE and len(added) < value.count(","):
         return f"{now.count(',') + 1:,} entries -> these and {_beginning(','.join(added))}"
@@ -278,7 +279,7 @@ def change_blocks(change: "PlannedChange", style: Style) -> list[Block]:
         *([("next boot", change.boot)] if change.boot else []),
         ("risk", change.risk),
     ]
-    title = f"{change.key}: {value_words(change.now)} -> {value_words(change.value)}"
+    title = f"{change.key}: {setting_words(change.now)} -> {setting_words(change.value)}"
     return [
         Section(
             title,
@@ -289,11 +290,6 @@ def change_blocks(change: "PlannedChange", style: Style) -> list[Block]:
             ),
         )
     ]
-
-
-def value_words(value: object) -> str:
-    """Return the value of a setting for people."""
-    return setting_words(list(value) if isinstance(value, tuple) else value)
 
 
 def early_words(one: "TooEarly") -> str:

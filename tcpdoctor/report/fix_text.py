@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 
 from tcpdoctor.answers.plan import FixAnswer
 from tcpdoctor.answers.planned import PlannedAdvice, PlannedChange, write_command
+from tcpdoctor.facts.sysctl_value import value_as_printed
 from tcpdoctor.named_tuples import NamedTuple
-from tcpdoctor.report.finding_page import change_blocks, change_lines, change_words, value_words
+from tcpdoctor.report.finding_page import change_blocks, change_lines, change_words, setting_words
 from tcpdoctor.report.host import plural
 from tcpdoctor.report.page import (
     LABEL,
@@ -169,7 +170,7 @@ def fix_shell(answer: FixAnswer) -> str:
     """Return the plan as a script of sh, which sets the values at once."""
     lines = ["#!/bin/sh", *_head(answer), "set -eu", ""]
     for change in answer.changes:
-        lines += [*_remarks(change), write_command(change.key, _plain(change.value))]
+        lines += [*_remarks(change), write_command(change.key, value_as_printed(change.value))]
         lines += [f"# undo: {change.undo[-1]}", ""]
     if answer.changes and answer.file is not None:
         lines += ["# To keep it, these lines go into /etc/sysctl.d/60-tcpdoctor.conf:"]
@@ -194,7 +195,7 @@ def fix_ansible(answer: FixAnswer) -> str:
             f"- name: {json.dumps(f'Set {change.key}')}",
             "  ansible.posix.sysctl:",
             f"    name: {json.dumps(change.key)}",
-            f"    value: {json.dumps(_plain(change.value))}",
+            f"    value: {json.dumps(value_as_printed(change.value))}",
             "    sysctl_file: /etc/sysctl.d/60-tcpdoctor.conf",
             "    sysctl_set: true",
             "    reload: false",
@@ -214,7 +215,7 @@ def _head(answer: FixAnswer) -> list[str]:
 def _remarks(change: PlannedChange) -> list[str]:
     """What somebody has to know who reads the lines alone, as comments of one line each."""
     said = [
-        f"{change.key}: {value_words(change.now)} here; {', '.join(change.rules)}",
+        f"{change.key}: {setting_words(change.now)} here; {', '.join(change.rules)}",
         *([f"set by {change.set_by}"] if change.set_by else []),
         *([f"conflict: {change.conflict}"] if change.conflict else []),
         *([f"next boot: {change.boot}"] if change.boot else []),
@@ -235,10 +236,6 @@ def _filled(text: str) -> Iterable[str]:
 
 
 _COMMENT = 78
-
-
-def _plain(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _text(lines: Sequence[str]) -> str:

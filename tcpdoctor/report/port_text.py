@@ -1,12 +1,12 @@
 """`explain --port` for people: what to do in a dozen lines, or all that is known."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 
 from tcpdoctor.answers.blocker import Blocker, OtherEnd, SocketHolder
 from tcpdoctor.answers.finding import ToldFinding
 from tcpdoctor.answers.port import Bind, ListenerHere, PortAnswer, ToldAttempt, blockers_in_words
+from tcpdoctor.facts.value import show_wait
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.text import beginning_of
 from tcpdoctor.report.host import finding_words, known_numbers
@@ -135,7 +135,7 @@ def _now(bind: Bind, style: Style) -> list[tuple[str, str]]:
     if bind.free_in_s is not None:
         by = f", at {bind.free_at.clock}" if bind.free_at else ""
         least = " at the earliest" if bind.by_cause.keys() - {"time-wait"} else ""
-        rows.append(("without", f"in {_seconds(bind.free_in_s)}{least}{by}, by itself"))
+        rows.append(("without", f"in {show_wait(bind.free_in_s)}{least}{by}, by itself"))
     elif plain.bind != "ok":
         held = any(one.holders or one.owner_missing or one.not_accepted for one in bind.blockers)
         until = "until its holder lets go" if held else "until the kernel ends it; when, nothing here tells"
@@ -258,13 +258,6 @@ def _udp(answer: PortAnswer) -> list[str]:
     ]
     more = len(answer.udp_holders) - len(taken)
     return [*taken, f"and {more} more"] if more else taken
-
-
-def _seconds(number: float) -> str:
-    """Print seconds until something: whole ones, rounded up, so that nobody comes too early."""
-    if number >= 600:
-        return f"{math.ceil(number / 60)} min"
-    return f"{math.ceil(number)} s"
 
 
 # The long form.
@@ -390,8 +383,8 @@ def _end(one: Blocker) -> list[str]:
     if one.expires_s is None or one.expires_at_most_s is None:
         return []
     if one.expires_s == one.expires_at_most_s:
-        return [f"{_seconds(one.expires_s)} left"]
-    return [f"{_seconds(one.expires_s)} to {_seconds(one.expires_at_most_s)} left unless its peer answers"]
+        return [f"{show_wait(one.expires_s)} left"]
+    return [f"{show_wait(one.expires_s)} to {show_wait(one.expires_at_most_s)} left unless its peer answers"]
 
 
 def _peer(peer: OtherEnd) -> str:

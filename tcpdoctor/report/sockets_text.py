@@ -185,7 +185,7 @@ def _lines(entry: Entry, *, options: bool) -> Iterator[tuple[str, str]]:
     ends = row.local.on(entry.device)
     if isinstance(row, Connection) and row.remote.port:
         ends += f" - {row.remote}"
-    yield "LISTEN" if isinstance(row, Listener) else row.state.name, ends
+    yield row.state.name, ends
     condition = (
         queue_words(told_number(row.accept_queue), row.accept_limit, row.drops)
         if isinstance(row, Listener)

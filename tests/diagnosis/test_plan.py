@@ -13,10 +13,10 @@ from tcpdoctor.diagnosis.plan import (
     RESERVED_PORTS,
     PlanGround,
     make_plan,
-    setting_text,
 )
 from tcpdoctor.diagnosis.rule import parse_rule, read_body
 from tcpdoctor.facts.subject import Scope
+from tcpdoctor.facts.sysctl_value import value_as_printed
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.report.finding_page import risk_words
 
@@ -28,7 +28,7 @@ RANGE_NOW = [32768, 60999]
 def asking(rule, key, value, now, severity=Severity.WARNING, *, alternative=False, applies_to="namespace"):
     """A fix of a rule: what it wants a setting to be that holds `now`."""
     sysctl = SysctlFix(
-        key, now, value, f"{key} = {setting_text(value)}", applies_to, "sysctl -w", "", alternative
+        key, now, value, f"{key} = {value_as_printed(value)}", applies_to, "sysctl -w", "", alternative
     )
     return rule, severity, Fix("sysctl", f"Set {key}", "", f"risk of {rule}", "", None, sysctl)
 
@@ -46,7 +46,7 @@ def found(*fixes, code=()):
 
 
 def values(plan):
-    return {change.key: setting_text(change.value) for change in plan.changes}
+    return {change.key: value_as_printed(change.value) for change in plan.changes}
 
 
 FIN = "net.ipv4.tcp_fin_timeout"

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from tcpdoctor.answers.plan import planned_answer, told_plan
 from tcpdoctor.answers.rules import load_rules
 from tcpdoctor.diagnosis.finding import Finding
-from tcpdoctor.diagnosis.plan import Plan, PlanGround, make_plan, setting_text
+from tcpdoctor.diagnosis.plan import Plan, PlanGround, make_plan
 from tcpdoctor.diagnosis.rule import Trigger, read_body
 from tcpdoctor.diagnosis.tell import tell
 from tcpdoctor.diagnosis.trial import facts_given, rule_under_test, verdict_of
 from tcpdoctor.facts.subject import Subject
+from tcpdoctor.facts.sysctl_value import value_as_printed
 from tcpdoctor.kernel.fix_journal import held_text, write_setting
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.sysctl import look_at
@@ -73,13 +74,13 @@ def tried(plan: Plan, look) -> dict[str, tuple[str, str, str]]:
         for key, value in reversed(before.items()):
             assert write_setting(key, str(value)) is None
     for change in here:
-        results[change.key] = (setting_text(change.value), by["sh"][change.key], by["sysctl"][change.key])
+        results[change.key] = (value_as_printed(change.value), by["sh"][change.key], by["sysctl"][change.key])
     return results
 
 
 def _begins(change) -> bool:
     """Let a setting hold what the plan says that it holds; False where this kernel does not take that."""
-    refused = write_setting(change.key, setting_text(change.now))
+    refused = write_setting(change.key, value_as_printed(change.now))
     return refused is None and not isinstance(held_text(change.key), Missing)
 
 
