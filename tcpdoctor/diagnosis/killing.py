@@ -165,7 +165,8 @@ def _is_between(kin: Kin) -> bool:
 
 
 def _restarts(kin: Kin) -> bool:
-    return bool(names_of(kin) & RESTARTERS) or (bool(names_of(kin) & _WATCH) and "--watch" in kin.arguments)
+    names = names_of(kin)
+    return bool(names & RESTARTERS) or any(_WATCH.get(name) in kin.arguments for name in names)
 
 
 def _who_starts_it(case: Case) -> str | None:
@@ -185,7 +186,16 @@ def _who_starts_it(case: Case) -> str | None:
     if names_of(parent) & (NEVER_AGAIN | {"systemd"}):
         return None
     who = f"pid {parent.pid} {parent.name}"
-    return f"{who} started it, and may start it again: then `kill {parent.pid} {case.holder.pid}`"
+    both = f"kill {parent.pid} {case.holder.pid}"
+    return f"{who} started it, and may start it again: then `{both}`{_and_its_others(case, parent)}"
+
+
+def _and_its_others(case: Case, parent: Kin) -> str:
+    """Say what the end of a parent may cost: a supervisor that is not known here has others to keep."""
+    others = case.standing.siblings if case.standing.kin.parent == parent.pid else 0
+    if not others:
+        return ""
+    return f", which may end {'another' if others == 1 else f'{others} others'} that it began"
 
 
 def tell_restarter(case: Case, again: Kin) -> str:
@@ -228,12 +238,13 @@ RESTARTERS = frozenset(
     (
         *("watchmedo", "monitor", "nodemon", "respawn", "daemon", "immortal"),
         *("watchfiles", "watchexec", "entr", "reflex", "cargo-watch", "hupper", "node-dev", "ts-node-dev"),
+        *("air", "CompileDaemon", "bacon", "gow", "wgo", "modd", "onchange", "dotnet-watch"),
     )
 )
 """Programs that start their child again, when it ends or at the next change of a file; ``monitor`` is that of
 forever."""
-_WATCH = frozenset(("node", "bun", "deno", "tsx"))
-"""Programs that do so where they are told to watch."""
+_WATCH = {"node": "--watch", "bun": "--watch", "deno": "--watch", "tsx": "watch", "dotnet": "watch"}
+"""Programs that do so where they are told to watch, with the word that tells them."""
 _TOGETHER = frozenset(("honcho", "foreman", "hivemind", "overmind", "forego"))
 """Programs that run what a Procfile says, all of it or nothing."""
 _NEAR = 4

@@ -59,7 +59,22 @@ def _kept_by(keeper: Kin, case: Case) -> Stop | None:
         case "circusd":
             return _of_circus(case, keeper)
         case _:
-            return None
+            return _of_lister(case, keeper, program)
+
+
+def _of_lister(case: Case, keeper: Kin, program: str) -> Stop | None:
+    """Dinit and perp list their services with the pid that they began, by which the name is found."""
+    if program not in _LISTERS:
+        return None
+    begun = (kin.pid for kin in case.standing.ancestors if kin.parent == keeper.pid)
+    stop, restart, lookup = _LISTERS[program]
+    return _supervised(case, keeper, stop, restart, lookup.format(next(begun, case.holder.pid)))
+
+
+_LISTERS: Mapping[str, tuple[str, str, str]] = {
+    "dinit": ("dinitctl stop NAME", "dinitctl restart NAME", "dinitctl list | grep 'pid: {})'"),
+    "perpd": ("perpctl d NAME", "perpctl t NAME", "perpls | grep {}"),
+}
 
 
 _USUAL = ("/etc/service", "/service", "/var/service", "/etc/runit/runsvdir/default")

@@ -92,6 +92,8 @@ class Standing(NamedTuple):
     """Processes that it began, and that these began, at most `_MOST_BELOW`; empty where that is hidden."""
     below_parents: tuple[int, ...] = ()
     """Of each of `below` the process that began it."""
+    siblings: int = 0
+    """Other processes that its parent began; 0 where the kernel does not list children."""
     loop: Kin | None = None
     """The shell above it whose script runs it in a loop."""
     ignores_term: bool = False
@@ -131,6 +133,7 @@ class _Reader:
         self._places: dict[int, Reading[Place]] = {}
         self._members: dict[str, Reading[tuple[Kin, ...]]] = {}
         self._groups: dict[int, bytes] | None = None
+        self._children: dict[int, int] = {}
 
     def standing(self, pid: int) -> Reading[Standing]:
         kin = self.kin(pid)
@@ -158,6 +161,7 @@ class _Reader:
             served_ports=find_ports_inside(serves, self._root) if isinstance(serves, Container) else (),
             below=tuple(begun),
             below_parents=tuple(begun.values()),
+            siblings=self._siblings_of(kin),
             loop=self._loop_above(kin),
             ignores_term=_ignores_term(lines, first_of_its=len(numbers) > 1 and numbers[-1] == 1),
             dies_of_term=bool(lines) and not any(_term_is_in(lines, mask) for mask in ("SigIgn", "SigCgt")),
@@ -215,6 +219,13 @@ class _Reader:
                     if link.startswith("socket:[") and int(link[8:-1]) in self._listeners:
                         ports.add(self._listeners[int(link[8:-1])])
         return tuple(sorted(ports))
+
+    def _siblings_of(self, kin: Kin) -> int:
+        if kin.parent <= 1:
+            return 0
+        if kin.parent not in self._children:
+            self._children[kin.parent] = _count_children(kin.parent, self._root)
+        return max(0, self._children[kin.parent] - 1)
 
     def _loop_above(self, kin: Kin) -> Kin | None:
         """Return the shell that runs it in a loop: its parent, but for what only passes signals on."""
@@ -365,6 +376,14 @@ def read_children(pid: int, root: str = "/proc") -> dict[int, str]:
                 with contextlib.suppress(OSError):
                     found[child] = read_name(child, root)
     return found
+
+
+def _count_children(pid: int, root: str) -> int:
+    number = 0
+    with contextlib.suppress(OSError):  # it ended
+        for task in os.listdir(f"{root}/{pid}/task"):
+            number += len(read_kernel_file(f"{root}/{pid}/task/{task}/children").split())
+    return number
 
 
 def read_begun(pid: int, root: str = "/proc") -> dict[int, int]:

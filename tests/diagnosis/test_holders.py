@@ -286,6 +286,8 @@ SUPERVISORS = {
     ),
     "runit": ("runsv web", "/opt/app", {}, 'sv stop "$(readlink /proc/10/cwd)"'),
     "s6": ("s6-supervise web", "/opt/app", {}, 's6-svc -d "$(readlink /proc/10/cwd)"'),
+    "dinit": ("/usr/bin/dinit -d", "/opt/app", {}, "dinitctl stop NAME"),
+    "perp": ("perpd /etc/perp", "/opt/app", {}, "perpctl d NAME"),
     "OpenRC": ("supervise-daemon web --start /opt/app", "/opt/app", {}, "rc-service web stop"),
 }
 
@@ -864,7 +866,10 @@ def test_a_loop_of_a_shell_ends_before_what_it_starts_again():
             "pid 10 monitor starts it again",
         ),
         ("node --watch srv.js", "kill 10 20", "starts it again"),
+        ("node /usr/bin/tsx watch srv.ts", "kill 10 20", "starts it again"),
+        ("/root/go/bin/air -c .air.toml", "kill 10 20", "pid 10 air starts it again"),
         ("node srv.js", "kill 20", "may start it again: then `kill 10 20`"),
+        ("node srv.js watch", "kill 20", "may start it again: then `kill 10 20`"),
         ("/opt/launcher", "kill 20", "may start it again: then `kill 10 20`"),
         ("sh -c /opt/app", "kill 20", "pid 9 launcher started it, and may start it again: then `kill 9 20`"),
         ("python3 /usr/bin/honcho start", "kill 20", "began it with others, and ends all of them"),
@@ -880,6 +885,22 @@ def test_who_starts_it_again_is_told_and_who_never_does_is_not(parent, command, 
     found = stop_of(kin(20, "/opt/app", parent=10), "/", kin(10, parent, parent=9), *above_of(parent))
     assert found.commands == (command,)
     assert told in found.note if told else found.note is None
+
+
+def test_what_else_a_parent_keeps_is_told_before_it_is_ended():
+    app, keeper = kin(20, "/opt/app", parent=10), kin(10, "/opt/keeper")
+    many = stop_of(app, "/", keeper, siblings=7).note
+    assert many.endswith("then `kill 10 20`, which may end 7 others that it began")
+    assert stop_of(app, "/", keeper, siblings=1).note.endswith(", which may end another that it began")
+    behind = stop_of(app, "/", kin(10, "sh -c /opt/app", parent=9), kin(9, "/opt/keeper"), siblings=7)
+    assert behind.note.endswith("then `kill 9 20`"), "the shell's children were counted"
+
+
+def test_a_supervisor_is_asked_about_the_pid_that_it_began():
+    shell, app = kin(15, "sh /srv/run", parent=10), kin(20, "/opt/app", parent=15)
+    found = stop_of(app, "/", shell, kin(10, "dinit"))
+    assert found.lookup == ("dinitctl list | grep 'pid: 15)'",)
+    assert stop_of(app, "/", shell, kin(10, "perpd")).lookup == ("perpls | grep 15",)
 
 
 def test_what_starts_it_again_is_found_behind_a_shell():

@@ -119,6 +119,13 @@ def test_what_it_began_and_what_that_began_is_below_it():
     assert not found.ours
 
 
+def test_the_others_that_its_parent_began_are_counted():
+    with running(["sh", "-c", "sleep 60 & sleep 60 & sleep 60 & echo $!; wait"]) as pid:
+        found = standing_of(pid)
+        assert found.siblings == 2
+        assert standing_of(found.kin.parent).below, "the kernel lists children"
+
+
 def test_whoever_asks_descends_from_his_own_parent():
     assert standing_of(os.getppid()).ours
     assert standing_of(os.getpid()).kin.pid in standing_of(os.getppid()).below
