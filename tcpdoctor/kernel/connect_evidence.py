@@ -12,7 +12,15 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from tcpdoctor.errors import KernelReadError
-from tcpdoctor.kernel.listing import WAYS, Way, bound_reading, first_answer, list_rows, read_proc_rows
+from tcpdoctor.kernel.listing import (
+    WAYS,
+    Way,
+    bound_reading,
+    first_answer,
+    list_rows,
+    lists_bound_sockets,
+    read_proc_rows,
+)
 from tcpdoctor.kernel.namespaces import replayed
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Listener
@@ -86,10 +94,13 @@ def read_port_use(
             for row in read_proc_rows():
                 users.add_row(row)
             return users, False
-        interrupted = list_rows(way, _request(), users.add_rows)
+        wanted = _request()._replace(local_ports=(low, high))
+        interrupted = list_rows(way, wanted, users.add_rows)
         # Without filter programs it stays open who chose a connected socket's port.
         with contextlib.suppress(DumpRefusedError):
-            list_rows(way, _request()._replace(port_chosen=True), users.add_chosen)
+            list_rows(way, wanted._replace(port_chosen=True), users.add_chosen)
+        if not users.bound and not lists_bound_sockets():  # one on another port would show that it does
+            list_rows(way, Request(1 << TcpState.BOUND), users.add_rows)
         return users, interrupted
 
     found = first_answer(ways, look)

@@ -448,7 +448,7 @@ class Listing:
     def _dump(self, request: Request) -> Iterator[Rows]:
         """One request; where the kernel refuses the filter program, the same without it."""
         dump = Dump(request)
-        ports = request.local_port or request.remote_port
+        ports = request.local_port or request.remote_port or request.local_ports
         UNDERWAY.begin("sockets read", whole=not ports and not _BOTH_BIG & ~request.states)
         try:
             for rows in dump:
@@ -457,7 +457,7 @@ class Listing:
                 if UNDERWAY.is_interrupted:
                     break
         except DumpRefusedError:
-            if not request.filtered or not ports:
+            if not request.filtered or not ports or request.port_chosen:
                 raise
             yield from self._dump(request._replace(filtered=False))
             return

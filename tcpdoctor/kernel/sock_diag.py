@@ -51,6 +51,7 @@ _SILENCE_SECONDS = 10
 
 _BYTECODE_ATTRIBUTE = 1
 _LOCAL_PORT_IS, _REMOTE_PORT_IS = 11, 12  # INET_DIAG_BC_S_EQ, INET_DIAG_BC_D_EQ
+_LOCAL_PORT_FROM, _LOCAL_PORT_TO = 2, 3  # INET_DIAG_BC_S_GE, INET_DIAG_BC_S_LE
 _JUMP, _PORT_IS_AUTOMATIC = 1, 6  # INET_DIAG_BC_JMP, INET_DIAG_BC_AUTO
 
 
@@ -74,6 +75,8 @@ class Request(NamedTuple):
     """Whether to send the ports as a filter program too, which also covers bound sockets."""
     port_chosen: bool = False
     """Only sockets whose process named their port in bind(). Rows do not tell it; only the filter sees it."""
+    local_ports: tuple[int, int] | None = None
+    """Only sockets with a local port from the first to the second; the kernel may send others too."""
 
 
 class Rows(NamedTuple):
@@ -280,7 +283,9 @@ def _filter_program(request: Request) -> bytes:
     further, a miss jumps beyond the end, which means no. A port that nobody named (AUTO: the socket
     lacks SOCK_BINDPORT_LOCK) leads to a jump beyond the end, any other passes over that.
     """
+    low, high = request.local_ports or (0, 0)
     wanted = [(_LOCAL_PORT_IS, request.local_port), (_REMOTE_PORT_IS, request.remote_port)]
+    wanted += [(_LOCAL_PORT_FROM, low), (_LOCAL_PORT_TO, high)]
     wanted = [(code, port) for code, port in wanted if port]
     if request.port_chosen:
         wanted.append((_PORT_IS_AUTOMATIC, 0))

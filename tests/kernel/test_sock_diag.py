@@ -60,6 +60,14 @@ def test_a_filter_program_is_sent_where_a_port_is_asked_for(local, remote, opera
     assert filtered - plain == (4 + 8 * operations if operations else 0)
 
 
+def test_a_range_of_ports_is_two_comparisons_that_jump_beyond_the_end_where_they_fail():
+    data = encode(Request(2, local_ports=(32768, 60999)))
+    assert data[76:] == struct.pack("=HH", 20, 1) + b"".join(
+        struct.pack("=BBHBBH", code, 8, miss, 0, 0, port)
+        for code, miss, port in ((2, 20, 32768), (3, 12, 60999))
+    )
+
+
 def test_rows_of_one_length_are_cut_by_their_stride():
     rows, finished = cut(message(124) * 7)
     assert (rows.stride, rows.end, finished) == (124, 7 * 124, False)
