@@ -413,8 +413,7 @@ _SCRIPT_DESCRIPTORS = (255, 10, 11)
 _SCRIPT_BYTES = 1 << 18
 _LOOP = r"(?:^|[\s;&|({])(?:while|until|for\s*\(\(\s*;\s*;\s*\)\))[\s;](.*?)(?:[\s;]done\b|$)"
 _VARIABLE_COMMAND = r"\s*\"?\$[\w@*{]"
-_HERE_DOCUMENT = r"(<<-?[ \t]*['\"\\]?(\w+)['\"]?[^\n]*\n).*?^\t*\2[ \t]*$"
-"""What a script gives to a program, or writes: a loop in it is not the shell's."""
+_HERE_DOCUMENT = re.compile(r"(?<!<)<<-?[ \t]*['\"\\]?(?P<end>\w+)")
 _BETWEEN_COMMANDS = r"[;&|\n!]|(?<!\S)(?:do|then|else|if|elif)(?!\S)"
 _LOOKS_ONLY = re.compile(
     r"\s*(?:pgrep|pidof|ps|kill|pkill|killall|grep|nc|curl|wget|ss|lsof|fuser|test|\[{1,2}|echo|printf|logger"
@@ -430,8 +429,7 @@ def runs_in_loop(script: str, program: str) -> bool:
         script: Its text.
         program: A name by which the script may call it; a variable may stand for it as well.
     """
-    text = re.sub(_HERE_DOCUMENT, r"\1", script, flags=re.DOTALL | re.MULTILINE)
-    text = re.sub(r"(?m)(?:^|(?<=\s))#.*$", "", text)
+    text = re.sub(r"(?m)(?:^|(?<=\s))#.*$", "", _without_documents(script))
     named = re.compile(rf"(?<![\w.-]){re.escape(program)}(?!\w)")
     return any(
         re.match(_VARIABLE_COMMAND, command) or (named.search(command) and not _LOOKS_ONLY.match(command))
@@ -439,6 +437,26 @@ def runs_in_loop(script: str, program: str) -> bool:
         if not re.match(r"\s*(?:\w*=\S*\s+)?read(?!\S)", span)  # it ends with what it reads
         for command in re.split(_BETWEEN_COMMANDS, span)
     )
+
+
+def _without_documents(script: str) -> str:
+    """Leave out what a script gives to programs, or writes: a loop in it is not the shell's.
+
+    In the time that one pass takes, whatever it is: where each would be searched for its end, a script of
+    another user could take minutes.
+    """
+    lines = script.split("\n")
+    last = {line.lstrip("\t").rstrip(): number for number, line in enumerate(lines)}
+    kept, end = list[str](), ""
+    for number, line in enumerate(lines):
+        if not end:
+            kept.append(line)
+            begun = _HERE_DOCUMENT.search(line)
+            if begun and last.get(begun["end"], 0) > number:  # else it is a shift, or has no end
+                end = begun["end"]
+        elif line.lstrip("\t").rstrip() == end:
+            end = ""
+    return "\n".join(kept)
 
 
 def _script_of(shell: Kin, root: str) -> str:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from tcpdoctor.kernel.standing import Standing, read_standings, runs_in_loop
+from tests.pace import is_done_within
 
 LOOPS = {
     "while true": "while true; do srv --port 80; sleep 1; done",
@@ -22,6 +23,9 @@ LOOPS = {
     "in a function": "run() { while true; do srv; done; }\nrun",
     "the server in the condition": "while ! sudo -u app /opt/srv --port 80; do echo srv ended; done",
     "beside a document": "cat > conf <<EOF\nport 80\nEOF\nwhile true; do srv conf; done",
+    "beside a shift": "n=$((1 <<n))\nwhile true; do srv; done",
+    "beside a document without end": "cat <<EOF\nwhile true; do srv; done",
+    "beside a word that is given": "cat <<<EOF\nwhile true; do srv; done\nEOF",
     "after a wait": "until nc -z db 5432; do sleep 1; done\nwhile true; do srv; done",
 }
 NO_LOOPS = {
@@ -49,6 +53,12 @@ def test_a_loop_is_one(script):
 @pytest.mark.parametrize("script", NO_LOOPS.values(), ids=NO_LOOPS)
 def test_what_is_no_loop_is_none(script):
     assert not runs_in_loop(script, "srv")
+
+
+@pytest.mark.parametrize("line", ["cat <<a\n", "while x; ", "do ", "<<", "a=$(", "while read "])
+def test_a_script_of_another_user_takes_no_time(line):
+    script = (line * (1 << 18))[: 1 << 18]
+    assert is_done_within(0.7, lambda: runs_in_loop(script, "srv"))
 
 
 @contextmanager
