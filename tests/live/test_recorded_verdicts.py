@@ -140,8 +140,8 @@ def compared(name, looks, found, expected, possible, explained):
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="what root sees is compared")
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_recording_says_nothing_that_a_live_look_does_not(in_namespace, name):
-    faults, message = played(name)
+def test_a_recording_says_nothing_that_a_live_look_does_not(in_own_machine, name):
+    faults, message = in_own_machine(played, name)
     assert isinstance(message, Ended)
     assert message.problem is None, message.trace
     assert faults == []
