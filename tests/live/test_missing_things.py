@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.command import environment
+from tests.cli.forked import run_forked
 from tests.live.refusal import needs_known_machine, refuse_call, refuse_netlink
 
 pytestmark = [
@@ -22,6 +24,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed"),
     pytest.mark.usefixtures("mount_namespace"),
 ]
+CHECKOUT = Path(__file__).parents[2]
 SAMPLE = Path(__file__).parents[1] / "recordings" / "samples" / "ss-tanp.txt"
 NOBODY = ("setpriv", "--reuid", "1234", "--regid", "1234", "--clear-groups")
 COUNTERS = "netstat snmp softnet_stat sockstat sockstat6 snmp6"
@@ -98,6 +101,7 @@ _REFUSED = (
     "memfd_create",
     "uname",
 )
+MEMORY = "80 MiB of memory"
 REFUSALS = {
     "netlink is refused": (functools.partial(refuse_netlink, errno.EAFNOSUPPORT),),
     "netlink is forbidden": (functools.partial(refuse_netlink, errno.EPERM),),
@@ -108,17 +112,22 @@ REFUSALS = {
     ),
     "nine descriptors": (functools.partial(resource.setrlimit, resource.RLIMIT_NOFILE, (9, 9)),),
     "twenty descriptors": (functools.partial(resource.setrlimit, resource.RLIMIT_NOFILE, (20, 20)),),
-    "80 MiB of memory": (functools.partial(resource.setrlimit, resource.RLIMIT_AS, (80 << 20, 80 << 20)),),
+    MEMORY: (functools.partial(resource.setrlimit, resource.RLIMIT_AS, (80 << 20, 80 << 20)),),
 }
 
 
-def ask(words, prefix=(), refusals=()):
-    """Run the program under refusals; return what it gave."""
+def ask(words, prefix=(), refusals=(), *, forked=False):
+    """Run the program under refusals; return what it gave.
+
+    Where it is `forked` they hold from its first line on, and Python has started before.
+    """
 
     def prepare():
         for refuse in refusals:
             refuse()
 
+    if forked:
+        return run_forked(words, environment(), go_there=prepare)
     return subprocess.run(
         [*prefix, sys.executable, "-m", "tcpdoctor", *words],
         capture_output=True,
@@ -127,6 +136,30 @@ def ask(words, prefix=(), refusals=()):
         preexec_fn=prepare,
         timeout=60,
     )
+
+
+SEVERAL = """
+import json, os, sys
+from tests.cli.forked import run_forked
+for words in json.load(sys.stdin):
+    done = run_forked(words, os.environ.copy())
+    print(json.dumps((words, done.returncode, done.stdout, done.stderr)))
+"""
+"""Python starts once, and each command is a child of it."""
+
+
+def ask_several(commands, prefix):
+    """Run the program behind `prefix` once for each command; return what it gave."""
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", SEVERAL],
+        input=json.dumps(commands),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=CHECKOUT,
+        timeout=300,
+    )
+    return [subprocess.CompletedProcess(*json.loads(line)) for line in done.stdout.splitlines()]
 
 
 @pytest.fixture
@@ -159,18 +192,21 @@ SAID_MEANWHILE = re.compile(r"^tcpdoctor trace: (?:looking until|not all can be 
 """What `trace` tells whoever waits for it, beside its answer."""
 
 
-def check_answers(port, commands, prefix=(), refusals=()):
+def check_answers(port, commands, prefix=(), refusals=(), *, forked=False):
     """Whatever is refused: an exit code of ours, at most one line of complaint, reasons that can be true."""
-    for command in commands:
-        words = [word.format(port=port) for word in command]
-        answer = ask(words, prefix, refusals)
+    asked = [[word.format(port=port) for word in command] for command in commands]
+    if prefix and forked:
+        answers = ask_several(asked, prefix)
+    else:
+        answers = [ask(words, prefix, refusals, forked=forked) for words in asked]
+    for words, answer in zip(asked, answers, strict=True):
         assert "Traceback" not in answer.stderr, (words, answer.stderr)
         assert "a fault of this program" not in answer.stderr, (words, answer.stderr)
         assert answer.returncode in (0, 1, 2, 3), words
         assert SAID_MEANWHILE.sub("", answer.stderr).count("\n") <= 1, (words, answer.stderr)
         assert answer.stdout or (answer.stderr and answer.returncode == 3), words
         if answer.stdout.startswith("{"):
-            text = answer.stdout.splitlines()[-1] if command[0] == "trace" else answer.stdout
+            text = answer.stdout.splitlines()[-1] if words[0] == "trace" else answer.stdout
             check_document(json.loads(text), as_root="--reuid" not in prefix)
 
 
@@ -201,13 +237,15 @@ def test_whatever_is_refused_there_is_an_answer_or_one_true_line(port, refusals)
 def test_every_command_answers_whatever_is_hidden(request, port, prefix):
     if "--user" in prefix:
         request.getfixturevalue("user_namespace")
-    check_answers(port, OTHERS, prefix)
+    of_one_process = any("/proc/$$/" in word for word in prefix)
+    check_answers(port, OTHERS, prefix, forked=not of_one_process)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("refusals", REFUSALS.values(), ids=REFUSALS)
-def test_every_command_answers_whatever_is_refused(port, refusals):
-    check_answers(port, OTHERS, refusals=refusals)
+@pytest.mark.parametrize("refused", REFUSALS)
+def test_every_command_answers_whatever_is_refused(port, refused):
+    """Starts under each refusal are tested above; memory is what the process has from its start on."""
+    check_answers(port, OTHERS, refusals=REFUSALS[refused], forked=refused != MEMORY)
 
 
 def test_a_port_is_not_called_free_where_the_listener_cannot_be_seen(port):
