@@ -434,9 +434,10 @@ _HOST_AND_PORT = re.compile(
     r"|\('([\w.:-]*)', (\d{1,5})[,)]"
     r"|\bhost='([\w.:-]+)', port=(\d{1,5})\b"
     r"|\bhost port for ([\d.]+):(\d{1,5}):"
+    r"|\blisten\((\*|[\w.:]+), (\d{1,5})\)"
     r"|\bon host \\?\"([\w.:-]+)\\?\" (?:\([\w.:]+\) )?and accepting TCP/IP connections on port (\d{1,5})\b"
 )
-"""As ssh, curl, libpq (two ways) and Docker write it, as Python shows an address, and urllib3 its pool."""
+"""As ssh, curl, libpq (two ways), Docker and dovecot write it, as Python shows an address, and urllib3."""
 
 
 def _end_in_line(text: str) -> Iterator[Meaning]:

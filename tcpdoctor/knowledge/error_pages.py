@@ -151,7 +151,9 @@ _WINSOCK: Mapping[int | None, str] = {
     10060: "ETIMEDOUT", 10061: "ECONNREFUSED", 10065: "EHOSTUNREACH",
 }  # fmt: skip
 """What a client on Windows says of the same: .NET, Python and Java print Winsock's numbers."""
-_PORT_TAKEN = re.compile(r"\bport \d+ is (?:already )?(?:in use|taken|occupied)|already running on port \d")
+_PORT_TAKEN = re.compile(
+    r"\bport \d+ (?:is )?(?:already )?(?:in use|taken|occupied)|already running on port \d"
+)
 _IN_LINES = (
     ("connection reset", "ECONNRESET"),
     ("socket hang up", "ECONNRESET"),

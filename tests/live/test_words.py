@@ -265,6 +265,14 @@ def test_a_port_of_udp_is_asked_as_one(words):
             [("error", "EADDRINUSE"), ("port", "6379")],
         ),
         (
+            "dovecot: master: Error: service(imap-login): listen(*, 143) failed: Address already in use",
+            [("error", "EADDRINUSE"), ("port", "143")],
+        ),
+        (
+            "ERROR: distribution port 25672 in use by another node: rabbit@vm",
+            [("error", "EADDRINUSE"), ("port", "25672")],
+        ),
+        (
             "Web server failed to start. Port 8080 was already in use.",
             [("error", "EADDRINUSE"), ("port", "8080")],
         ),
