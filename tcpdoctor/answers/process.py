@@ -11,7 +11,6 @@ from tcpdoctor.answers.blocker import ToldPlace, ToldStop, told_place, told_stop
 from tcpdoctor.answers.check import Status, saw_too_little, status_of
 from tcpdoctor.answers.finding import ToldFinding, told_finding
 from tcpdoctor.answers.record import (
-    NOT_RECORDED,
     Count,
     Host,
     Is,
@@ -36,7 +35,7 @@ from tcpdoctor.kernel.cgroups import Place, read_place
 from tcpdoctor.kernel.live import take_samples, with_known_owners
 from tcpdoctor.kernel.namespaces import Identity, asking_uid, is_recording, moment, read_identity
 from tcpdoctor.kernel.processes import Task, read_process, read_task
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import NOT_RECORDED, Missing, Reading
 from tcpdoctor.kernel.snapshot import (
     Connection,
     DeadSockets,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, TypeAlias
 
 from tcpdoctor.kernel.namespaces import Identity
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import NOT_RECORDED, Reading
 from tcpdoctor.named_tuples import NamedTuple
 
 
@@ -65,8 +65,6 @@ TimeInHalves: TypeAlias = Annotated[Moment, _IS_UTC]
 Reasons: TypeAlias = Annotated[Mapping[str, str], Is("Why something is null, by its place in this object.")]
 """The type of a field ``missing``: reasons are added to what it holds for every `Missing` beside it."""
 NO_REASONS: Mapping[str, str] = {}
-
-NOT_RECORDED = Missing("the recording does not tell it")
 
 
 def told_number(number: int) -> Reading[int]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from tcpdoctor.answers.record import (
     ABSENT,
     NO_REASONS,
-    NOT_RECORDED,
     Absent,
     Count,
     Host,
@@ -28,7 +27,7 @@ from tcpdoctor.kernel.kept_rows import with_owners
 from tcpdoctor.kernel.listing import read_udp_sockets
 from tcpdoctor.kernel.namespaces import moment, read_identity
 from tcpdoctor.kernel.owners import find_owners
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import NOT_RECORDED, Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Held, Listener, NotHeld, Owner, UdpSocket, plain_address
 from tcpdoctor.kernel.sockopts import OPTIONS, OptionValue
 from tcpdoctor.kernel.states import StateKey, TcpState, Timer

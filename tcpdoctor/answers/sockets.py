@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.facts.connection import Age, age_in_one_look, unanswered_age
 from tcpdoctor.kernel.namespaces import Identity, moment, read_identity
-from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.reading import NOT_RECORDED, Missing, Reading
 from tcpdoctor.kernel.snapshot import Connection, Held
 from tcpdoctor.kernel.sockets import SocketFilter
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState, Timer
@@ -96,10 +96,7 @@ def outstanding(rows: Iterable[Connection]) -> Outstanding:
 
 def _if_told(numbers: Iterable[int], counted: int) -> Reading[int]:
     """What was counted of these numbers; Missing where a recording does not tell one of them."""
-    return _NOT_RECORDED if any(number < 0 for number in numbers) else counted
-
-
-_NOT_RECORDED = Missing("the recording does not tell it")
+    return NOT_RECORDED if any(number < 0 for number in numbers) else counted
 
 
 def _longest_unanswered(repeated: Iterable[Connection]) -> float | None:

@@ -8,7 +8,7 @@ from tcpdoctor.kernel.namespaces import Identity, moment, read_identity
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Census
 from tcpdoctor.kernel.sockets import StateCounts, count_states, read_listeners, take_census
-from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
+from tcpdoctor.kernel.states import COUNTED_STATES, HELD_STATES, TcpState
 from tcpdoctor.named_tuples import NamedTuple
 
 StateReadings = Mapping[TcpState, Reading[int]]
@@ -231,11 +231,10 @@ def _row(key: str, states: Mapping[TcpState, int], readings: StateReadings) -> R
 
 _MANY_CLOSING = 100
 """Sockets: with fewer in a state of the whole host nobody asks a process's rule; as its own limit."""
-_CLOSING = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2)
 
 
 def are_many_closing(census: Reading[Census]) -> bool:
     """Whether there are so many sockets in a state that a process may hold on to that they may be a leak."""
     return not isinstance(census, Missing) and any(
-        census.by_state.get(state, 0) >= _MANY_CLOSING for state in _CLOSING
+        census.by_state.get(state, 0) >= _MANY_CLOSING for state in HELD_STATES
     )

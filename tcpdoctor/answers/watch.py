@@ -13,10 +13,10 @@ from tcpdoctor.diagnosis.finding import Finding, Severity
 from tcpdoctor.facts.destinations import Left
 from tcpdoctor.facts.rates import Series, TooFew
 from tcpdoctor.kernel.kept_rows import Handle
-from tcpdoctor.kernel.pulse import HELD_STATES, NOT_YET, Pulse
+from tcpdoctor.kernel.pulse import NOT_YET, Pulse
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Held, Listener, NotHeld, Owner, Process
-from tcpdoctor.kernel.states import COUNTED_STATES, TcpState
+from tcpdoctor.kernel.states import COUNTED_STATES, HELD_STATES, TcpState
 from tcpdoctor.named_tuples import NamedTuple
 
 STAYS = 60.0

@@ -24,10 +24,10 @@ from tcpdoctor.facts.value import SECOND, show
 from tcpdoctor.kernel.kept_rows import Handle, KeptRows
 from tcpdoctor.kernel.live import take_snapshot
 from tcpdoctor.kernel.processes import count_descriptors, read_process, size_counts_descriptors
-from tcpdoctor.kernel.pulse import HELD_STATES, OwnerMemory, Pulse, pulse_of, take_pulse
+from tcpdoctor.kernel.pulse import OwnerMemory, Pulse, pulse_of, take_pulse
 from tcpdoctor.kernel.reading import Missing
 from tcpdoctor.kernel.snapshot import Held, NotHeld, Owner, Process, Samples, Snapshot
-from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.states import HELD_STATES, TcpState
 from tcpdoctor.recordings.recording import Recording
 
 _SHARE = 0.016

@@ -18,6 +18,7 @@ from pathlib import Path
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.namespaces import replayed
 from tcpdoctor.kernel.reading import Missing, Reading
+from tcpdoctor.kernel.snapshot import MAPPED
 from tcpdoctor.kernel.sysctl import read_sysctl
 from tcpdoctor.kernel.text import blank_split, clean
 from tcpdoctor.named_tuples import NamedTuple
@@ -25,9 +26,6 @@ from tcpdoctor.named_tuples import NamedTuple
 _PROC_NET = Path("/proc/net")
 
 # Addresses as the kernel's events have them: sixteen bytes, an IPv4 one as ::ffff:a.b.c.d.
-
-
-MAPPED = bytes(10) + b"\xff\xff"
 
 
 @functools.lru_cache(4096)

@@ -22,8 +22,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from tcpdoctor.kernel.counters import THREAD_NET
-from tcpdoctor.kernel.reading import Missing, Reading, is_absent, why_unreadable
+from tcpdoctor.kernel.reading import THREAD_NET, Missing, Reading, is_absent, why_unreadable
 from tcpdoctor.kernel.snapshot import Destination, Translation, Translations
 
 TABLE = f"{THREAD_NET}/nf_conntrack"

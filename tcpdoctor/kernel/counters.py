@@ -11,7 +11,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 
 from tcpdoctor.errors import KernelReadError
-from tcpdoctor.kernel.reading import Missing, Reading, is_absent, joined, read_kernel_file, why_unreadable
+from tcpdoctor.kernel.reading import (
+    THREAD_NET,
+    Missing,
+    Reading,
+    is_absent,
+    joined,
+    read_kernel_file,
+    why_unreadable,
+)
 from tcpdoctor.named_tuples import NamedTuple
 
 # What connection tracking counts in this network namespace: /proc/net/stat/nf_conntrack, or netlink.
@@ -111,10 +119,6 @@ def _numbers(body: bytes) -> Iterator[tuple[str, int]]:
             yield f"nf_conntrack.{_ATTRIBUTES[kind]}", struct.unpack_from(">I", body, offset + 4)[0]
         offset += length + -length % 4
 
-
-THREAD_NET = "/proc/thread-self/net"
-"""/proc/net is that of the process's first thread, which need not be in the namespace that the calling
-thread entered with setns(2); this is the calling thread's own (proc(5))."""
 
 _SIX_GROUPS = ("Icmp6", "UdpLite6", "Udp6", "Ip6")
 

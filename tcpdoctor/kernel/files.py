@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # which takes 4 ms to import
 # looked at after it was opened, so nothing can be exchanged in between.
 
 
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _MOST_LINKS = 40
 """As many as the kernel follows in one path (MAXSYMLINKS)."""
 
@@ -90,7 +90,7 @@ def _check(status: os.stat_result, shown: str, trusted: frozenset[int]) -> None:
     mode = stat.S_IMODE(status.st_mode)
     remedy = f"chown root and chmod go-w {shown}"
     _check_owner(status, shown, trusted)
-    if stat.S_ISLNK(status.st_mode) or not mode & _OTHERS_WRITE:
+    if stat.S_ISLNK(status.st_mode) or not mode & OTHERS_WRITE:
         return
     if stat.S_ISDIR(status.st_mode) and mode & stat.S_ISVTX:
         return

@@ -26,7 +26,7 @@ from tcpdoctor.kernel.namespaces import replayed
 from tcpdoctor.kernel.owners import find_owners
 from tcpdoctor.kernel.processes import read_name, read_status
 from tcpdoctor.kernel.reading import UNDERWAY, Missing, Reading
-from tcpdoctor.kernel.snapshot import Connection, Held, Listener, Owner
+from tcpdoctor.kernel.snapshot import MAPPED, Connection, Held, Listener, Owner
 from tcpdoctor.kernel.sock_diag import Request, Rows
 from tcpdoctor.kernel.sock_diag_rows import align
 from tcpdoctor.kernel.sockets import StateCounts
@@ -51,7 +51,6 @@ _STATES = {int(state): state for state in LISTED_STATES} | {int(TcpState.CLOSE):
 """By the number in a row."""
 _NUMBERS = {state: number for number, state in _STATES.items()}
 _LINKS_BETWEEN_CLOCKS = 512
-_MAPPED = bytes(10) + b"\xff\xff"
 
 _Tally = TypeVar("_Tally", "_PeerTally", "_OwnerTally")
 _Take = Callable[[TcpState, bytes, int, int], None]
@@ -270,7 +269,7 @@ class _PeerTally:
     def _add(self, state: TcpState, address: bytes, number: int) -> None:
         if state in (TcpState.LISTEN, TcpState.BOUND):
             address = b""
-        elif address.startswith(_MAPPED):
+        elif address.startswith(MAPPED):
             address = address[12:]
         self.counts[address, state] += number
         if len(self.counts) > MOST_PEERS:

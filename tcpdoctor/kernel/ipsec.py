@@ -11,11 +11,10 @@ import struct
 from collections.abc import Iterator
 from typing import Literal
 
-from tcpdoctor.kernel.counters import THREAD_NET
 from tcpdoctor.kernel.namespaces import replayed
 from tcpdoctor.kernel.nft_rules import attributes_of
 from tcpdoctor.kernel.packet_rules import TCP, may_ask_for_rules
-from tcpdoctor.kernel.reading import read_kernel_file
+from tcpdoctor.kernel.reading import THREAD_NET, read_kernel_file
 from tcpdoctor.named_tuples import NamedTuple
 
 _NETLINK_XFRM, _GET_POLICY, _NEW_POLICY, _REQUEST_DUMP = 6, 0x15, 0x13, 0x301

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tcpdoctor.errors import KernelReadError
 from tcpdoctor.kernel.namespaces import replayed
-from tcpdoctor.kernel.reading import INTERRUPTED, UNDERWAY, Missing, Reading, joined
+from tcpdoctor.kernel.reading import INTERRUPTED, THREAD_NET, UNDERWAY, Missing, Reading, joined
 from tcpdoctor.kernel.snapshot import Connection, Endpoint, Listener, NotHeld, UdpSocket
 from tcpdoctor.kernel.sock_diag import Dump, DumpRefusedError, Request, Rows
-from tcpdoctor.kernel.sock_diag_rows import owner_of
+from tcpdoctor.kernel.sock_diag_rows import NOT_LOOKED_UP, owner_of
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.kernel.tally import LISTED_STATES, Columns, EstablishedTally, GroupTally, Key, StateTally
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 PROC_SOURCE = "/proc/net/tcp"
 
-OWN_NAMESPACE = "/proc/thread-self/net"
-"""/proc/net would be the namespace of the process's first thread, not of the one that asks."""
 
 _BATCH = 512
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -47,13 +45,12 @@ _NO_SENSE = (ValueError, IndexError, KeyError, OverflowError, struct.error, Kern
 _NO_ANSWER = "netlink gave no answer (refused by a sandbox, or no tcp_diag)"
 _NO_BOUND_IN_PROC = Missing(f"{_NO_ANSWER}, and {PROC_SOURCE} does not list bound sockets")
 _NOT_THERE = Missing(f"{_NO_ANSWER}, and {PROC_SOURCE} does not tell it")
-_NOT_LOOKED_UP = Missing("owner was not looked up")
 
 
 def add_proc_rows(
     states: StateTally,
     groups: GroupTally | None,
-    root: str = OWN_NAMESPACE,
+    root: str = THREAD_NET,
     *,
     established: EstablishedTally[bytes] | None = None,
 ) -> None:
@@ -71,7 +68,7 @@ def add_proc_rows(
                 raise KernelReadError(_not_understood(name, number, error)) from None
 
 
-def read_proc_rows(root: str = OWN_NAMESPACE) -> Iterator[Connection | Listener]:
+def read_proc_rows(root: str = THREAD_NET) -> Iterator[Connection | Listener]:
     """Yield every socket that /proc lists, one by one.
 
     Raises:
@@ -87,7 +84,7 @@ def read_proc_rows(root: str = OWN_NAMESPACE) -> Iterator[Connection | Listener]
             yield from rows
 
 
-def read_listening_ports(root: str = OWN_NAMESPACE) -> list[int]:
+def read_listening_ports(root: str = THREAD_NET) -> list[int]:
     """Return the ports that have a listener, sorted.
 
     The kernel prints listeners before all else (tcp_seq_start()), so that nothing behind them is read.
@@ -214,7 +211,7 @@ def _decoded(line: bytes) -> Connection | Listener:
     state, inode, uid = _STATES[row[3]], int(row[9]), int(row[7])
     local = endpoint_of(row[1])
     family = 4 if len(row[1]) == 13 else 6
-    owner = _NOT_LOOKED_UP if inode else NotHeld()
+    owner = NOT_LOOKED_UP if inode else NotHeld()
     if state is TcpState.LISTEN:
         return Listener(
             family, local, 0, 0, inode, uid, int(receive, 16), _NOT_THERE, _NOT_THERE, _NOT_THERE, None, owner
@@ -242,7 +239,7 @@ def _packed(text: bytes) -> bytes:
 
 
 @replayed
-def read_udp_sockets(*, local_port: int = 0, root: str = OWN_NAMESPACE) -> Reading[tuple[UdpSocket, ...]]:
+def read_udp_sockets(*, local_port: int = 0, root: str = THREAD_NET) -> Reading[tuple[UdpSocket, ...]]:
     """Read every UDP socket that has a local port, or those on one port.
 
     Owners are not looked up. Missing where the tables cannot be read; without IPv6 there is one table.
@@ -442,7 +439,7 @@ class Listing:
         try:
             yield from self._dump(self._request._replace(family=socket.AF_INET6))
         except DumpRefusedError:
-            if os.path.exists(f"{OWN_NAMESPACE}/tcp6"):
+            if os.path.exists(f"{THREAD_NET}/tcp6"):
                 raise  # else it is a kernel without IPv6
 
     def _dump(self, request: Request) -> Iterator[Rows]:

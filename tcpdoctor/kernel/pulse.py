@@ -23,12 +23,10 @@ from tcpdoctor.kernel.processes import parse_start_time
 from tcpdoctor.kernel.reading import Missing, Reading, boottime, read_kernel_file
 from tcpdoctor.kernel.snapshot import Census, Held, Listener, NotHeld, Owned, Owner, Snapshot
 from tcpdoctor.kernel.sockets import Handles, read_listeners, take_census
-from tcpdoctor.kernel.states import TcpState
+from tcpdoctor.kernel.states import HELD_STATES, TcpState
 from tcpdoctor.kernel.text import decode
 from tcpdoctor.named_tuples import NamedTuple
 
-HELD_STATES = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2)
-"""States that a process can leave its sockets in for ever."""
 _NO_COOKIES: Missing = Missing("/proc/net/tcp does not tell which socket is which")
 
 

@@ -161,6 +161,10 @@ def boottime() -> float:
 # incomplete for it is `Missing`, or says so.
 
 
+THREAD_NET = "/proc/thread-self/net"
+"""/proc/net is that of the process's first thread, which need not be in the namespace that the calling
+thread entered with setns(2); this is the calling thread's own (proc(5))."""
+NOT_RECORDED = Missing("the recording does not tell it")
 INTERRUPTED = Missing("interrupted before all was read")
 
 

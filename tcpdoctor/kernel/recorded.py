@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import tcpdoctor
 from tcpdoctor.errors import SnapshotError
-from tcpdoctor.kernel.files import UntrustedPathError, is_of_proc, open_trusted, replace_file
+from tcpdoctor.kernel.files import OTHERS_WRITE, UntrustedPathError, is_of_proc, open_trusted, replace_file
 from tcpdoctor.kernel.live import EARLIER_STATES
 from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.snapshot import Census, Detail, Samples, Snapshot
@@ -196,7 +196,6 @@ _MOST_SOCKETS = 5_000
 _MOST_DESTINATIONS = 256
 """Those with most connections."""
 _NOT_KEPT = Missing("it is not kept from one run to the next")
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Told(NamedTuple):
@@ -410,7 +409,7 @@ def _refuse_others(status: os.stat_result, shown: str) -> None:
         raise SnapshotError(f"{shown}: refused: not a regular file; name another")
     if status.st_uid != os.geteuid():
         raise SnapshotError(f"{shown}: refused: it belongs to uid {status.st_uid}; name a file of your own")
-    if mode & _OTHERS_WRITE:
+    if mode & OTHERS_WRITE:
         raise SnapshotError(
             f"{shown}: refused: others can write it (mode {mode:04o}); chmod 0600 or remove it"
         )

@@ -14,7 +14,6 @@ from typing import Literal, TypeAlias
 
 from tcpdoctor.kernel.addresses import LocalAddresses
 from tcpdoctor.kernel.carriers import find_container_at
-from tcpdoctor.kernel.counters import THREAD_NET
 from tcpdoctor.kernel.namespaces import replayed
 from tcpdoctor.kernel.nft_rules import NftRules, read_nft, why_nft_absent
 from tcpdoctor.kernel.packet_rules import (
@@ -40,7 +39,7 @@ from tcpdoctor.kernel.packet_rules import (
     walk_rules,
     xt_target,
 )
-from tcpdoctor.kernel.reading import Missing, Reading, is_absent, read_kernel_file, why_unreadable
+from tcpdoctor.kernel.reading import THREAD_NET, Missing, Reading, is_absent, read_kernel_file, why_unreadable
 from tcpdoctor.kernel.text import clean, decode
 from tcpdoctor.named_tuples import NamedTuple
 

@@ -22,7 +22,7 @@ from tcpdoctor.kernel.namespaces import Identity
 from tcpdoctor.kernel.owners import EveryHolder
 from tcpdoctor.kernel.processes import Lineage, Task
 from tcpdoctor.kernel.programs import Guarded
-from tcpdoctor.kernel.reading import Missing, Reading, joined
+from tcpdoctor.kernel.reading import NOT_RECORDED, Missing, Reading, joined
 from tcpdoctor.kernel.redirects import NO_FILTERS, Filters, Redirects
 from tcpdoctor.kernel.snapshot import (
     Census,
@@ -58,7 +58,6 @@ from tcpdoctor.kernel.sysctl_files import Tree
 from tcpdoctor.kernel.text import is_whole
 from tcpdoctor.kernel.unlisted import Unlisted
 
-_NOT_TOLD = Missing("the recording does not tell it")
 _NO_RULES: Reading[tuple[RedirectsFrom, ...]] = Missing(
     "they are not in the recording; record with: tcpdoctor snapshot"
 )
@@ -82,7 +81,7 @@ class Replay:
         processes: Mapping[int, Process],
         interfaces: Mapping[str, int],
         settings: Reading[Tree],
-        around: Reading[Surroundings] = _NOT_TOLD,
+        around: Reading[Surroundings] = NOT_RECORDED,
     ) -> None:
         self._samples = samples
         self._sockets = sockets
@@ -236,7 +235,7 @@ class Replay:
             return self._sockets
         wanted, readings = frozenset(states), self._readings()
         found: dict[TcpState, list[Connection]] = {
-            state: [] for state in wanted if not isinstance(readings.get(state, _NOT_TOLD), Missing)
+            state: [] for state in wanted if not isinstance(readings.get(state, NOT_RECORDED), Missing)
         }
         for row in self._seen():
             if isinstance(row, Listener) or row.state not in wanted:
@@ -292,7 +291,7 @@ class Replay:
         if isinstance(counts, Missing):
             return counts
         told = counts.readings()[state]
-        return told if isinstance(told, Missing) else _NOT_TOLD
+        return told if isinstance(told, Missing) else NOT_RECORDED
 
     def count_states(self, **_how: object) -> Reading[StateCounts]:
         census = self._look.census
@@ -334,7 +333,7 @@ class Replay:
         return tuple(row for row in self._udp if local_port in (0, row.local.port))
 
     def find_owners(self, wanted: Mapping[int, int], **_how: object) -> Mapping[int, Owner]:
-        found: dict[int, Owner] = dict.fromkeys(wanted, _NOT_TOLD)
+        found: dict[int, Owner] = dict.fromkeys(wanted, NOT_RECORDED)
         for row in self._every_socket():
             if row.inode in found:
                 found[row.inode] = row.owner
@@ -358,7 +357,7 @@ class Replay:
         seen = () if isinstance(self._sockets, Missing) else self._sockets
         known = {one.row.inode: one.options for one in seen}
         chosen = None if names is None else frozenset(names)
-        return {each: _chosen(known.get(each.inode, _NOT_TOLD), chosen) for each in descriptors}
+        return {each: _chosen(known.get(each.inode, NOT_RECORDED), chosen) for each in descriptors}
 
     def read_fresh_option(self, *_option: object, **_how: object) -> Reading[OptionValue]:
         return Missing("a recording has no new sockets to ask")
@@ -409,7 +408,7 @@ class Replay:
     def read_lineage(self, pid: int, fd: int, **_how: object) -> Reading[Lineage]:
         if isinstance(self._around, Missing):
             return self._around
-        return self._traces.get((pid, fd), _NOT_TOLD)
+        return self._traces.get((pid, fd), NOT_RECORDED)
 
     @cached_property
     def _traces(self) -> Mapping[tuple[int, int], Reading[Lineage]]:
@@ -460,7 +459,7 @@ class Replay:
             nonlocal_ipv4=self._switch("net.ipv4.ip_nonlocal_bind"),
             nonlocal_ipv6=self._switch("net.ipv6.ip_nonlocal_bind"),
             bindv6only=self._switch("net.ipv6.bindv6only"),
-            unprivileged_from=start if isinstance(start, int | Missing) else _NOT_TOLD,
+            unprivileged_from=start if isinstance(start, int | Missing) else NOT_RECORDED,
             privileged=not uid,
             keeps_reuseaddr=True,
         )

@@ -13,6 +13,9 @@ from tcpdoctor.kernel.reading import Missing, Reading
 from tcpdoctor.kernel.states import TcpState, Timer
 from tcpdoctor.named_tuples import NamedTuple
 
+MAPPED = bytes(10) + b"\xff\xff"
+"""What stands before an IPv4 address in one of IPv6."""
+
 
 def plain_address(address: str) -> str:
     """Return an IPv4 address that an IPv6 socket uses as IPv4; others unchanged."""

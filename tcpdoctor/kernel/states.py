@@ -63,6 +63,10 @@ COUNTED_STATES = (
 """The states that every report counts, in the order of the JSON contract."""
 
 
+HELD_STATES = (TcpState.CLOSE_WAIT, TcpState.FIN_WAIT_2)
+"""States that a process can leave its sockets in for ever."""
+
+
 class Timer(IntEnum):
     """What idiag_timer says is pending (net/ipv4/inet_diag.c)."""
 

@@ -23,7 +23,7 @@ from operator import itemgetter
 from typing import Generic, TypeAlias, TypeVar
 
 from tcpdoctor.errors import KernelReadError
-from tcpdoctor.kernel.snapshot import Destination, DestinationUse
+from tcpdoctor.kernel.snapshot import MAPPED, Destination, DestinationUse
 from tcpdoctor.kernel.states import COUNTED_STATES, TcpState, Timer
 from tcpdoctor.named_tuples import NamedTuple
 
@@ -43,7 +43,6 @@ Column: TypeAlias = bytes | bytearray
 KeysWhere: TypeAlias = Callable[[bytes], Iterable[Key]]
 
 _PORT_AND_IPV4, _PORT_AND_IPV6 = struct.Struct(">H4s12x4s"), struct.Struct(">H16s16s")
-_MAPPED = bytes(10) + b"\xff\xff"
 _CLOSE, _LISTEN, _TIME_WAIT = int(TcpState.CLOSE), int(TcpState.LISTEN), int(TcpState.TIME_WAIT)
 _IS_TIME_WAIT = bytes(state == _TIME_WAIT for state in range(256))
 _IS_NO_LISTENER = bytes(state != _LISTEN for state in range(256))
@@ -249,7 +248,7 @@ def _decode(key: Key) -> Destination:
 
 
 def _text(address: bytes) -> str:
-    if len(address) == 16 and address.startswith(_MAPPED):
+    if len(address) == 16 and address.startswith(MAPPED):
         address = address[12:]
     family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
     return socket.inet_ntop(family, address)

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeAlias
 
-from tcpdoctor.kernel.addresses import MAPPED
 from tcpdoctor.kernel.reading import Missing, Reading, Refused, read_kernel_file
+from tcpdoctor.kernel.snapshot import MAPPED
 from tcpdoctor.kernel.text import is_whole
 from tcpdoctor.named_tuples import NamedTuple
 

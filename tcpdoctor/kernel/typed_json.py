@@ -552,13 +552,13 @@ def _checked(field: str, code: Code, record: str) -> Code:
 
 
 _REQUIRED = object()
-_NOT_RECORDED = Missing("the recording is from a version that did not look at it")
+OF_AN_OLDER_VERSION = Missing("the recording is from a version that did not look at it")
 
 
 def _absent(record: Any, field: str, hint: Any) -> Any:
     """Return what a field is that the file does not have; `_REQUIRED` where nothing can stand for it."""
     if Missing in get_args(hint):
-        return _NOT_RECORDED
+        return OF_AN_OLDER_VERSION
     return record._field_defaults.get(field, _REQUIRED)
 
 

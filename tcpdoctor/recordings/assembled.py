@@ -41,12 +41,11 @@ from tcpdoctor.kernel.survey import Seen
 from tcpdoctor.kernel.sysctl import DEFAULT_PORTS, WANTED
 from tcpdoctor.kernel.tally import LISTED_STATES, MOST_DESTINATIONS, Columns, EstablishedTally
 from tcpdoctor.named_tuples import NamedTuple
-from tcpdoctor.recordings.pasted import Pasted, PastedSocket
+from tcpdoctor.recordings.pasted import ASK_SYSCTL, Pasted, PastedSocket
 from tcpdoctor.recordings.recording import Later, Recording
 from tcpdoctor.recordings.source import UNNAMED, Form, Source
 
 ASK_SS = "ask for: ss -tanoempi (as root)"
-ASK_SYSCTL = "ask for: sysctl -a"
 ASK_NSTAT = "ask for: nstat -az"
 
 NOT_TOLD = -1

@@ -31,6 +31,7 @@ from tcpdoctor.recordings.nstat import (
 )
 from tcpdoctor.recordings.pasted import (
     ASK_FOR_SS,
+    ASK_SYSCTL,
     Command,
     Pasted,
     command_in,
@@ -48,9 +49,6 @@ _NOISE = re.compile(r"sysctl: ")
 _WISH = re.compile(rf"\s*-?(?:{_ROOTS})[./][\w.:@/*-]+\s*=\s*\S")
 """A line of a file of settings, which is not what is in force."""
 _WISHES = "KEY=VALUE as a file has it is not what is in force; ask for: sysctl -a"
-
-
-_ASK_SYSCTL = "ask for: sysctl -a"
 
 
 def is_setting_line(line: str) -> bool:
@@ -93,7 +91,7 @@ def _edge(lines: Sequence[str]) -> int:
 def _add(found: dict[str, Reading[SysctlValue]], name: str, text: str, *, cut: bool) -> None:
     if is_secret(name):
         return
-    value = Missing(f"{name} is cut in the recording; {_ASK_SYSCTL}") if cut else _typed(name, text)
+    value = Missing(f"{name} is cut in the recording; {ASK_SYSCTL}") if cut else _typed(name, text)
     earlier = found.get(name, value)
     both = isinstance(earlier, Missing) or earlier == value
     found[name] = value if both else Missing(f"{name} is in the recording twice, with different values")

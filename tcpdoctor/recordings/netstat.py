@@ -18,6 +18,7 @@ from tcpdoctor.recordings.pasted import (
     IPV4_HAS_NONE,
     LAST_PORT,
     LIMIT_OF_LISTENERS,
+    NOT_ALL,
     Command,
     Pasted,
     PastedSocket,
@@ -101,7 +102,6 @@ _NO_ROOT = Missing("netstat names no process: it was not run as root; ask for: s
 _NOT_NAMED = Missing(
     f"no process is named with it: not accepted yet, an orphan, or netstat was not run as root; {ASK_FOR_SS}"
 )
-_NOT_ALL = Missing(f"some of its sockets could not be read; {ASK_FOR_SS}")
 _CUT = "netstat without -W cuts addresses, so different peers may look like one; ask for: ss -tan"
 _CUT_INODE = Missing(f"inodes stand there twice, so they are cut; {ASK_FOR_SS}")
 
@@ -141,7 +141,7 @@ def read_netstat(lines: Sequence[str], command: Command | None = None) -> Pasted
         "netstat",
         sockets=tuple(sockets),
         every_socket=read_to_the_end(
-            _NOT_ALL if odd else lists_all("netstat", sockets, command, headings=headings)
+            NOT_ALL if odd else lists_all("netstat", sockets, command, headings=headings)
         ),
         notes=tuple(notes),
         whole_addresses=Missing(_CUT) if reader.cut else True,

@@ -26,6 +26,8 @@ from tcpdoctor.recordings.source import Form as Form
 
 ASK_FOR_SS = "ask for: ss -tanoempi"
 """Ends the reason of what a form of sockets leaves out: this prints it."""
+ASK_SYSCTL = "ask for: sysctl -a"
+NOT_ALL = Missing(f"some of its sockets could not be read; {ASK_FOR_SS}")
 _NARROWEST, _WIDEST = 40, 400
 """Columns to which somebody may have cut lines."""
 _SEVERAL = 3

@@ -21,7 +21,7 @@ from tcpdoctor.kernel.snapshot import Process, Samples, UdpSocket
 from tcpdoctor.kernel.surroundings import Surroundings
 from tcpdoctor.kernel.survey import Seen
 from tcpdoctor.kernel.sysctl_files import Tree
-from tcpdoctor.kernel.typed_json import Encoder
+from tcpdoctor.kernel.typed_json import OF_AN_OLDER_VERSION, Encoder
 from tcpdoctor.named_tuples import NamedTuple
 from tcpdoctor.recordings.source import Source
 
@@ -89,7 +89,6 @@ class Later(Sequence[Seen]):
 SNAPSHOT = "tcpdoctor.snapshot/1"
 _GZIP = 16 + zlib.MAX_WBITS
 _NO_SOCKETS = Missing("the recording has no sockets one by one; record with: tcpdoctor snapshot")
-_NOT_AROUND = Missing("the recording is from a version that did not look at it")
 _MANY, _NEAR = 10_000, 1.1
 """Counts and sockets were not taken in one moment: of few, or nearly as many, none was left out."""
 _NO_UDP = Missing("the recording has no UDP sockets")
@@ -152,7 +151,7 @@ def unpack_snapshot(data: bytes, shown: str) -> Recording:
     looks = 1 if samples.before is None else 2
     source = Source("snapshot", (), 2 if looks == 2 else 1, (shown,), notes=_thinned(samples, sockets))
     interfaces = decode_part(document, "interfaces", _INTERFACES, shown) if "interfaces" in document else {}
-    around = decode_part(document, "around", _AROUND, shown) if "around" in document else _NOT_AROUND
+    around = decode_part(document, "around", _AROUND, shown) if "around" in document else OF_AN_OLDER_VERSION
     return Recording(source, samples, sockets, udp, processes, interfaces, around=around)
 
 

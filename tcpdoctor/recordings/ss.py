@@ -31,6 +31,7 @@ from tcpdoctor.recordings.pasted import (
     IPV4_HAS_NONE,
     LAST_PORT,
     LIMIT_OF_LISTENERS,
+    NOT_ALL,
     Command,
     Pasted,
     PastedSocket,
@@ -179,7 +180,6 @@ _NOT_NAMED = Missing(
 )
 _BROKEN_USERS = Missing("the names of its processes could not be told apart")
 _UNCLEAR_STAR = Missing("whether * is IPv4, or IPv6 that takes IPv4 too, is not certain")
-_NOT_ALL = Missing(f"some of its sockets could not be read; {ASK_FOR_SS}")
 _CUT_DETAILS = f"the details of sockets are cut at the edge of a terminal; {ASK_FOR_SS} > FILE"
 _NO_NUMBERS = "ss without -n prints names of services instead of port numbers; ask for: ss -tanoempi"
 _NO_STATES = (
@@ -242,7 +242,7 @@ def read_ss(lines: Sequence[str], command: Command | None = None) -> Pasted:
         "ss",
         sockets=tuple(sockets),
         every_socket=read_to_the_end(
-            _NOT_ALL if odd or lost else lists_all("ss", sockets, command, headings=header is not None)
+            NOT_ALL if odd or lost else lists_all("ss", sockets, command, headings=header is not None)
         ),
         notes=tuple(notes),
     )

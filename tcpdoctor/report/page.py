@@ -453,6 +453,8 @@ MOST_LINES = 24
 
 LABEL = 6
 """Columns of the labels."""
+COMMAND_IN_PROSE = re.compile(r"`([^`\s]+ [^`]+)`")
+"""Several words between backquotes."""
 _ENDS = re.compile(r"(?<=[.;!]) (?=[A-Z0-9\"`-])")
 """Between two sentences."""
 

@@ -7,6 +7,7 @@ from html import escape
 from tcpdoctor.diagnosis.finding import Severity
 from tcpdoctor.kernel.states import TcpState
 from tcpdoctor.report.page import (
+    COMMAND_IN_PROSE,
     Bars,
     Block,
     Command,
@@ -212,13 +213,9 @@ def text(value: object) -> str:
     return escape(_CONTROL.sub(lambda match: ascii(match[0])[1:-1], str(value)), quote=True)
 
 
-_COMMAND = re.compile(r"`([^`\s]+ [^`]+)`")
-"""Several words between backquotes, in text that is escaped already."""
-
-
 def _sentences(prose: str) -> str:
     """Return prose as text, its commands such that a click takes them whole."""
-    return _COMMAND.sub(r'<code class="typed">\1</code>', text(prose))
+    return COMMAND_IN_PROSE.sub(r'<code class="typed">\1</code>', text(prose))
 
 
 def html_page(title: str, body: str, style: str = "") -> str:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from tcpdoctor.report.page import (
+    COMMAND_IN_PROSE,
     Bars,
     Block,
     Command,
@@ -28,8 +29,6 @@ from tcpdoctor.report.page import (
     paragraphs,
 )
 
-_COMMAND = re.compile(r"`([^`\s]+ [^`]+)`")
-"""Several words between backquotes."""
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&@$:-])")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -200,7 +199,7 @@ def escaped(text: str) -> str:
 
 def sentences(prose: str) -> str:
     """Return prose as `escaped` does, but commands between its backquotes as code: they can be copied."""
-    parts = _COMMAND.split(" ".join(prose.split()))
+    parts = COMMAND_IN_PROSE.split(" ".join(prose.split()))
     return "".join(code(part) if place % 2 else _inside(part) for place, part in enumerate(parts))
 
 
