@@ -77,7 +77,7 @@ def _how_far(journey: Journey, scene: Scene, answer: ConnectPrediction) -> str:
                 "that answers was not asked."
             )
         case "peer":
-            return f"{sure}{_lets_out(journey, scene, answer)}; whether the peer answers was not asked."
+            return f"{sure}{_lets_out(journey, scene, answer)}; {_of_the_peer(scene)}."
         case "accepted" if not scene.listeners and goes_to_itself(journey):
             return f"{sure}connects the socket to itself: both ends are the same, and nothing listens there."
         case "accepted":
@@ -87,6 +87,13 @@ def _how_far(journey: Journey, scene: Scene, answer: ConnectPrediction) -> str:
     if answer.verdict == "ECONNREFUSED":
         return f"is {sure}refused (ECONNREFUSED): the address is this host's, and nothing listens there."
     return f"{sure}gets no answer (ETIMEDOUT): {_silence(scene)}"
+
+
+def _of_the_peer(scene: Scene) -> str:
+    waiting = unanswered(scene)
+    if not waiting:
+        return "whether the peer answers was not asked"
+    return f"{waiting:,} that {'waits' if waiting == 1 else 'wait'} there got no answer so far"
 
 
 def _rules(scene: Scene) -> str:
@@ -214,6 +221,11 @@ def _arrival_advice(journey: Journey, scene: Scene, answer: ConnectPrediction) -
         yield (
             f"Look at {' and '.join(scene.filters.named[:2])} (nft list ruleset, iptables-save): what it "
             "drops ends in ETIMEDOUT, what it rejects in ECONNREFUSED or EHOSTUNREACH at once."
+        )
+    elif answer.stage == "peer" and not scene.redirects.found and unanswered(scene):
+        yield (
+            "Find where the packets end: the host may be down, the accept queue of its server full, or a "
+            "filter drops them, here, on the way or there. `tcpdoctor check` on that host tells the second."
         )
     if answer.stage == "next-hop":
         yield _mend_the_hop(journey)

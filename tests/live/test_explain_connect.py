@@ -377,6 +377,30 @@ def test_of_another_host_only_the_way_out_is_promised(in_namespace):
     assert (report["listens_here"], report["listeners"]) == (None, [])
 
 
+def another_host_that_is_silent():
+    """The link address of the next hop is known, and nobody has it."""
+    ip("link", "add", "v0", "type", "veth", "peer", "name", "v1")
+    ip("addr", "add", "10.1.0.1/24", "dev", "v0")
+    for link in ("v0", "v1"):
+        ip("link", "set", link, "up")
+    ip("neigh", "add", "10.1.0.2", "lladdr", "02:00:00:00:00:07", "dev", "v0", "nud", "permanent")
+    with ExitStack() as stack:
+        for _ in range(3):
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(("10.1.0.2", 80))
+        wait_until(lambda: ask("10.1.0.2:80")["sockets"][0]["unanswered"] == 3, "a SYN sent again", 20)
+        return ask("10.1.0.2:80"), tcpdoctor("explain", "--connect", "10.1.0.2:80").stdout
+
+
+def test_of_another_host_that_answers_nobody_it_is_said_first(in_namespace):
+    report, text = in_namespace(another_host_that_is_silent)
+    assert (report["connect"]["verdict"], report["connect"]["stage"]) == ("ok", "peer")
+    assert report["summary"].endswith("this host lets it out; 3 that wait there got no answer so far.")
+    assert report["advice"][0].startswith("Find where the packets end: ")
+    assert text.startswith("OK, BUT  ")
+
+
 def test_without_a_look_up_a_destination_is_a_number():
     done = tcpdoctor("explain", "--connect", "localhost:80", "--no-lookup")
     assert "--no-lookup" in complaint(done)
