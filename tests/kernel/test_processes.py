@@ -18,6 +18,7 @@ from tcpdoctor.kernel.processes import (
     read_process,
 )
 from tcpdoctor.kernel.reading import Missing
+from tcpdoctor.kernel.survey import find_share
 
 STATUS = """\
 Name:\tevil\\nPPid:\t999
@@ -107,11 +108,26 @@ def test_a_link_is_found_under_any_number_and_not_where_there_is_none(descriptor
     assert find_link(os.getpid(), {link}) is None
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user to hide from")
+def test_a_process_that_hides_its_descriptors_is_not_said_to_share_a_socket():
+    with socket.socket() as sock:
+        inodes = {os.fstat(sock.fileno()).st_ino}
+        assert find_share(os.getpid(), inodes).fd == sock.fileno()
+        child = os.fork()
+        if child == 0:
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            os._exit(find_share(os.getppid(), inodes) is not None)
+        assert os.waitpid(child, 0)[1] == 0
+
+
 def test_a_process_that_is_not_there_is_missing():
     child = os.fork()
     if child == 0:
         os._exit(0)
     os.waitpid(child, 0)
+    assert find_share(child, {4242}) is None
     for answer in (read_process(child), count_descriptors(child), read_descriptors(child)):
         assert answer == Missing(f"no process {child} is there to be seen")
 
