@@ -282,9 +282,9 @@ def every_option(letters, families):
     return many, names
 
 
-def test_ss_with_every_combination_of_its_options(in_namespace, need):
+def test_ss_with_every_combination_of_its_options(in_own_machine, need):
     need("ss", "iproute2")
-    many, names = in_namespace(played, every_option, "poemiHO", ("t", "tu"))
+    many, names = in_own_machine(played, every_option, "poemiHO", ("t", "tu"))
     assert many == 256
     # ss reads the name up to its first bracket, as /proc/PID/stat puts it between brackets
     assert {name.partition(")")[0] for name in NAMES} <= {name.partition(")")[0] for name in names}
@@ -316,9 +316,9 @@ def parts():
     }
 
 
-def test_parts_of_a_listing_are_said_to_be_parts(in_namespace, need):
+def test_parts_of_a_listing_are_said_to_be_parts(in_own_machine, need):
     need("ss", "iproute2")
-    found = in_namespace(played, parts)
+    found = in_own_machine(played, parts)
     assert all(isinstance(whole, Missing) and known for _, whole, known in found.values()), found
     states = {words: counts for words, (counts, _, _) in found.items()}
     assert states["-tan", "state", "close-wait"] == {TcpState.CLOSE_WAIT: 17}
@@ -333,9 +333,9 @@ def as_nobody():
     return Compared(("ss", "-tanpe"), text, before, after).expect().form
 
 
-def test_ss_without_root_names_nobody(in_namespace, need):
+def test_ss_without_root_names_nobody(in_own_machine, need):
     need("ss", "iproute2")
-    form = in_namespace(played, as_nobody)
+    form = in_own_machine(played, as_nobody)
     live = [row for row in form.sockets if row.inode]
     assert len(live) > 17
     assert all("not as root" in row.owner.reason for row in live)
@@ -357,9 +357,9 @@ def netstats():
     return True
 
 
-def test_netstat_in_every_language_it_speaks(in_namespace, need):
+def test_netstat_in_every_language_it_speaks(in_own_machine, need):
     need("netstat", "net-tools")
-    assert in_namespace(played, netstats)
+    assert in_own_machine(played, netstats)
 
 
 def lsofs():
@@ -375,9 +375,9 @@ def lsofs():
     return True
 
 
-def test_lsof_names_the_holders(in_namespace, need):
+def test_lsof_names_the_holders(in_own_machine, need):
     need("lsof", "lsof")
-    assert in_namespace(played, lsofs)
+    assert in_own_machine(played, lsofs)
 
 
 def on_terminals():
@@ -397,6 +397,6 @@ def on_terminals():
     return found
 
 
-def test_lines_that_a_terminal_cut(in_namespace, need):
+def test_lines_that_a_terminal_cut(in_own_machine, need):
     need("ss", "iproute2")
-    assert min(in_namespace(played, on_terminals)) > 50
+    assert min(in_own_machine(played, on_terminals)) > 50
