@@ -182,7 +182,7 @@ def source_date() -> int:
 if __name__ == "__main__":
     ours = [word for word in sys.argv[1:] if word == "--every-python" or word.startswith("--wheel=")]
     words = [word for word in sys.argv[1:] if word not in ours]
-    if not words:
+    if not words or words[0].startswith("-"):
         sys.exit("usage: one_file.py [--every-python] [--wheel=FILE] TARGET [OPTION OF PIP INSTALL ...]")
     wheels = [Path(word.partition("=")[2]) for word in ours if word != "--every-python"]
     build(Path(words[0]), *words[1:], every_python="--every-python" in ours, source=[CHECKOUT, *wheels][-1])

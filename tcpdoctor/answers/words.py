@@ -302,7 +302,8 @@ def _service(text: str) -> int | None:
 def processes_called(name: str) -> tuple[int, ...]:
     """Return the processes here whose name is this one, as the kernel has it: cut to 15 bytes.
 
-    ``nginx.service`` stands for those of a unit of systemd.
+    ``nginx.service`` stands for those of a unit of systemd. We are not among them: who asks for python3 does
+    not mean the one that answers.
     """
     if not name or len(name) > 256 or "/" in name:
         return ()
@@ -314,8 +315,9 @@ def processes_called(name: str) -> tuple[int, ...]:
 
         return tuple(pid for pid, called in list_programs() if called.encode()[:15] == wanted)
     found = []
+    ours = os.readlink("/proc/self")
     for entry in os.listdir("/proc"):
-        if entry.isdecimal():
+        if entry.isdecimal() and entry != ours:
             try:
                 with open(f"/proc/{entry}/comm", "rb") as comm:
                     if comm.read().rstrip(b"\n") == wanted:

@@ -1,10 +1,14 @@
 """What a word means, asked of a namespace with listeners and processes of its own."""
 
+import os
+import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from tcpdoctor.answers.words import Meaning, meaning_of, port_of
+from tcpdoctor.answers.words import Meaning, meaning_of, port_of, processes_called
 from tcpdoctor.errors import QuestionError
 from tcpdoctor.knowledge.error_pages import error_in_line, error_names, find_error
 from tcpdoctor.knowledge.log_lines import tells_own_timer
@@ -344,20 +348,45 @@ def test_what_cannot_be_answered_says_what_may_have_been_meant(words, said):
         meaning_of(words.split())
 
 
-def a_program(name: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]], str]:
+@contextmanager
+def a_program(name: str) -> Iterator[int]:
+    """Another process of this name, which is also ours."""
     with open("/proc/self/comm", "w", encoding="ascii") as comm:
         comm.write(name)
+    child = os.fork()
+    if child == 0:
+        signal.pause()
     try:
-        meaning_of([name.replace("r", "rr")])
-    except QuestionError as error:
-        return questions(name), questions(f"/usr/sbin/{name}"), str(error)
+        yield child
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def asked_of_a_program(name: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]], str]:
+    with a_program(name):
+        try:
+            meaning_of([name.replace("r", "rr")])
+        except QuestionError as error:
+            return questions(name), questions(f"/usr/sbin/{name}"), str(error)
     return [], [], ""
 
 
 def test_a_program_that_runs_is_found_by_name_and_path_and_near(in_namespace):
-    by_name, by_path, near = in_namespace(a_program, "ngserver")
+    by_name, by_path, near = in_namespace(asked_of_a_program, "ngserver")
     assert by_name == by_path == [("pid", "ngserver")]
     assert "did you mean: tcpdoctor explain ngserver" in near
+
+
+def called_as_we_are() -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+    with a_program("named-as-we-are") as other:
+        beside = processes_called("named-as-we-are")
+    return other, beside, processes_called("named-as-we-are")
+
+
+def test_who_answers_is_not_among_those_that_are_asked_for(in_namespace):
+    other, beside, alone = in_namespace(called_as_we_are)
+    assert (beside, alone) == ((other,), ())
 
 
 @pytest.mark.parametrize(
