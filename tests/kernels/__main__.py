@@ -32,7 +32,10 @@ PREPARING_SHARE = 0.6
 """How much of the time may go into downloads."""
 MATRICES_MAY = 1.5
 """How much of the time that is left the matrices may take before their machine is ended all the same."""
-PYTEST = "python3 -u -m pytest -v -o cache_dir=/tmp/cache --tb=short -rfEs --override-ini=addopts="
+PYTEST = (
+    "python3 -u -m pytest -v -p tests.kernels.at_once -o cache_dir=/tmp/cache --tb=short -rfEs"
+    " --override-ini=addopts="
+)
 KNOWS = 'echo "KNOWS $(python3 -m tests.kernels.knowledge)" || exit 1'
 FIRST = f"""\
 timeout 300 python3 -m tcpdoctor check --fail-on never || exit 1
