@@ -175,6 +175,8 @@ def computed_defaults(sysctls: Mapping[str, Reading[SysctlValue]]) -> Mapping[st
         found["net.netfilter.nf_conntrack_max"] = (str(buckets), str(4 * buckets))
     if _is_since_6_18(sysctls):
         found["net.core.rmem_max"] = found["net.core.wmem_max"] = (str(_LIMIT),)
+        found["net.ipv4.tcp_limit_output_bytes"] = (str(_LIMIT),)
+        found["net.ipv4.tcp_challenge_ack_limit"] = (str(_NO_LIMIT),)
     return found
 
 

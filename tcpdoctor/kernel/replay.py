@@ -62,6 +62,9 @@ _NO_RULES: Reading[tuple[RedirectsFrom, ...]] = Missing(
     "they are not in the recording; record with: tcpdoctor snapshot"
 )
 _NO_ADDRESSES = Missing("the addresses of the host are not in the recording; record with: tcpdoctor snapshot")
+_NO_BOUND = Missing(
+    "bound sockets are not in the recording: no printed listing has them, and no kernel before 6.8 lists them"
+)
 _NO_PROGRAMS = Missing("programs of eBPF are in no recording")
 _ABSENT = "is not in the recording"
 _PORTS_COUNTED = 16_384
@@ -347,9 +350,7 @@ class Replay:
         yield from () if isinstance(self._udp, Missing) else self._udp
 
     def find_unlisted(self, **_how: object) -> Unlisted:
-        return Unlisted(
-            (), (), Missing("bound sockets are not in the recording; record with: tcpdoctor snapshot")
-        )
+        return Unlisted((), (), _NO_BOUND)
 
     def read_options(
         self, descriptors: Iterable[Descriptor], names: Iterable[str] | None = None

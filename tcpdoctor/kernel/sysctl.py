@@ -90,6 +90,8 @@ MACHINE_WIDE = frozenset(
         "net.ipv4.tcp_low_latency",
         "net.ipv4.tcp_max_orphans",
         "net.ipv4.tcp_mem",
+        "net.ipv4.tcp_rx_skb_cache",
+        "net.ipv4.tcp_tx_skb_cache",
         "net.ipv4.udp_mem",
         "net.core.default_qdisc",
         "net.core.netdev_budget",

@@ -54,7 +54,9 @@ def test_since_6_18_a_smaller_one_of_before_is_no_default():
     ]
     assert is_computed_default("net.ipv4.tcp_rmem", old, OF_6_14, PAGES, 4096) is True
     assert computed_defaults(OF_6_18)["net.core.rmem_max"] == ("4194304",)
-    assert "net.core.rmem_max" not in computed_defaults(OF_6_14)
+    assert computed_defaults(OF_6_18)["net.ipv4.tcp_limit_output_bytes"] == ("4194304",)
+    assert computed_defaults(OF_6_18)["net.ipv4.tcp_challenge_ack_limit"] == ("2147483647",)
+    assert not computed_defaults(OF_6_14).keys() & {"net.core.rmem_max", "net.ipv4.tcp_limit_output_bytes"}
 
 
 def test_on_a_small_machine_buffers_end_with_its_memory():

@@ -78,6 +78,7 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb LANG=C.UTF-8 PYTH
 export PYTHONPATH=/opt/run/tcpdoctor:/opt/packages
 hostname machine; ip link set lo up; cd /opt/run/tcpdoctor
 mkdir -p /run/netns
+ulimit -Hn 20000
 echo "=== BEGIN"
 sh /opt/run/command 2>&1
 echo "=== END $?"

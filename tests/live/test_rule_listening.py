@@ -174,10 +174,14 @@ def answers(server):
         return client.connect_ex(server.getsockname()) == 0
 
 
+HALF_OPEN = (8, 9)
+"""With a backlog of 8: Linux 5.10 takes the queue for full at the backlog, later ones above it."""
+
+
 def test_a_full_queue_of_half_open_connections_with_cookies_still_serves_clients(in_namespace):
     report, remembered, answered, cookies, drops = in_namespace(flooded, 1, 8)
     finding = only_finding(report, "syn-queue-full")
-    assert remembered == 9
+    assert remembered in HALF_OPEN
     assert answered == [True] * 3
     assert drops == 0
     assert 5 <= evidence(finding, "rate(TcpExt.TCPReqQFullDoCookies)") * 1.5 <= cookies
@@ -187,7 +191,7 @@ def test_a_full_queue_of_half_open_connections_with_cookies_still_serves_clients
 def test_a_full_queue_of_half_open_connections_without_cookies_shuts_clients_out(in_namespace):
     report, remembered, answered, cookies, drops = in_namespace(flooded, 0, 8)
     finding = only_finding(report, "syn-queue-drops")
-    assert (finding["severity"], remembered, cookies) == ("critical", 9, 0)
+    assert (finding["severity"], remembered in HALF_OPEN, cookies) == ("critical", True, 0)
     assert answered == [False] * 3
     assert 5 <= evidence(finding, "rate(TcpExt.TCPReqQFullDrop)") * 1.5 <= drops
     assert findings(report, "syn-queue-full") == findings(report, "listener-drops-without-overflow") == []

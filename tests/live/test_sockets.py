@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tcpdoctor.cli.app import run
+from tcpdoctor.kernel.listing import lists_bound_sockets
 from tcpdoctor.lab.closing import close_wait, close_wait_not_accepted
 from tcpdoctor.lab.connecting import connections
 from tcpdoctor.lab.keepalive import dead_server
@@ -95,8 +96,10 @@ def one_of_each():
 
 def test_a_state_may_be_spelt_in_any_usual_way(in_namespace):
     found = in_namespace(one_of_each)
+    if not lists_bound_sockets():
+        assert [found.pop(name) for name in SPELLINGS["bound"]] == [[], []]
     for key, names in SPELLINGS.items():
-        for name in names:
+        for name in found.keys() & set(names):
             assert set(found[name]) == {key}, name
             assert len(found[name]) == len(found[names[0]])
 
@@ -269,7 +272,8 @@ def test_what_an_ordinary_user_may_not_see_is_null_with_the_reason(in_namespace)
 
 def test_a_namespace_without_sockets_is_empty_and_not_an_error(in_namespace):
     answer = in_namespace(listed)
-    assert (answer["total"], answer["sockets"], answer["missing"]) == (0, [], {})
+    hidden = set() if lists_bound_sockets() else {"bound"}
+    assert (answer["total"], answer["sockets"], set(answer["missing"])) == (0, [], hidden)
 
 
 def towards_two_servers():

@@ -11,6 +11,7 @@ from resource import RLIMIT_NOFILE, getrlimit
 import pytest
 
 from tcpdoctor.answers.process import look_at_processes
+from tcpdoctor.kernel.listing import lists_bound_sockets
 from tcpdoctor.kernel.live import take_snapshot, with_known_owners
 from tcpdoctor.kernel.processes import read_process
 from tcpdoctor.kernel.sockets import SocketFilter, Way, read_connections
@@ -63,8 +64,10 @@ def beside_a_crowd(number, room):
 
 def test_a_process_is_counted_whole_among_more_sockets_than_there_is_room_for(in_namespace):
     mine, theirs, towards = in_namespace(beside_a_crowd, 211, 23)
-    assert mine.by_state == dict.fromkeys(COUNTED_STATES, 0) | {TcpState.ESTABLISHED: 14, TcpState.LISTEN: 1}
-    assert (mine.total, len(mine.sockets), mine.missing) == (15, 15, {})
+    hidden = set() if lists_bound_sockets() else {TcpState.BOUND}
+    none = dict.fromkeys(state for state in COUNTED_STATES if state not in hidden)
+    assert mine.by_state == dict.fromkeys(none, 0) | {TcpState.ESTABLISHED: 14, TcpState.LISTEN: 1}
+    assert (mine.total, len(mine.sockets), set(mine.missing)) == (15, 15, {state.key for state in hidden})
     assert theirs.by_state[TcpState.ESTABLISHED] == 422
     assert (theirs.total, len(theirs.sockets)) == (423, 24)
     assert (towards.total, len(towards.sockets)) == (211, 23), "of each connection one end goes there"

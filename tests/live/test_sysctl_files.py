@@ -272,8 +272,14 @@ def taken(path: str, value: str) -> bool:
     before = Path("/proc/sys", path).read_bytes()
     if not write_raw(path, value):
         return False
+    after = Path("/proc/sys", path).read_bytes()
     Path("/proc/sys", path).write_bytes(before)
-    return True
+    return not _is_passed_over(path, value, before, after)
+
+
+def _is_passed_over(path: str, value: str, before: bytes, after: bytes) -> bool:
+    """Older kernels (5.10) pass over a negative number for an unsigned long, and say that all is well."""
+    return path.endswith("_ns") and value.startswith("-") and before == after
 
 
 PORT_LISTS = (

@@ -76,18 +76,21 @@ def wrong_defaults() -> tuple[int, list[str]]:
     compared, wrong = 0, []
     for page in OF_A_NAMESPACE:
         answer = look_at_sysctl(page.name)
-        if page.default is None or isinstance(answer.value, Missing):
+        stated = page.default_among if page.default is None else (page.default,)
+        if not stated or isinstance(answer.value, Missing):
             continue
         compared += 1
         printed = value_as_printed(answer.value)
-        if printed != page.default:
-            wrong.append(f"{page.name} is {printed} in a fresh namespace, not {page.default}")
+        if printed not in stated:
+            wrong.append(f"{page.name} is {printed} in a fresh namespace, not {' or '.join(stated)}")
     return compared, wrong
 
 
 def test_a_fresh_namespace_has_every_stated_default(in_namespace):
     compared, wrong = in_namespace(wrong_defaults)
-    assert compared > 80
+    assert compared > (
+        80 if os.path.exists(path_of("net.ipv4.tcp_ecn_option")) else 70
+    )  # older ones have fewer
     assert wrong == []
 
 
