@@ -166,7 +166,8 @@ def _is_between(kin: Kin) -> bool:
 
 def _restarts(kin: Kin) -> bool:
     names = names_of(kin)
-    return bool(names & RESTARTERS) or any(_WATCH.get(name) in kin.arguments for name in names)
+    words = {word for name in names for word in _WATCH.get(name, ())}
+    return bool(names & RESTARTERS) or not words.isdisjoint(kin.arguments)
 
 
 def _who_starts_it(case: Case) -> str | None:
@@ -243,8 +244,12 @@ RESTARTERS = frozenset(
 )
 """Programs that start their child again, when it ends or at the next change of a file; ``monitor`` is that of
 forever."""
-_WATCH = {"node": "--watch", "bun": "--watch", "deno": "--watch", "tsx": "watch", "dotnet": "watch"}
-"""Programs that do so where they are told to watch, with the word that tells them."""
+_WATCH = {
+    **dict.fromkeys(("node", "bun", "deno"), ("--watch",)),
+    "tsx": ("watch", "--watch"),
+    "dotnet": ("watch",),
+}
+"""Programs that do so where they are told to watch, with the words that tell them."""
 _TOGETHER = frozenset(("honcho", "foreman", "hivemind", "overmind", "forego"))
 """Programs that run what a Procfile says, all of it or nothing."""
 _NEAR = 4

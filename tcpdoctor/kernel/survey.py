@@ -197,13 +197,16 @@ def held_by(pid: int) -> Reading[Mapping[int, Owner]]:
 def find_share(pid: int, inodes: Set[int]) -> Holder | None:
     """Return a process as the holder of one of some sockets; None where it has none, is gone or hides it.
 
-    No more of its descriptors are read than that takes.
+    No more of its descriptors are read than that takes. The one that was found is read again once the process
+    is named: a pid may be used anew meanwhile.
     """
+    links = {f"socket:[{inode}]" for inode in inodes}
     try:
-        descriptor = find_link(pid, {f"socket:[{inode}]" for inode in inodes})
+        descriptor = find_link(pid, links)
         if descriptor is None:
             return None
-        return Holder(pid, read_name(pid), descriptor, read_status(pid)["Uid"])
+        found = Holder(pid, read_name(pid), descriptor, read_status(pid)["Uid"])
+        return found if os.readlink(f"/proc/{pid}/fd/{descriptor}") in links else None
     except OSError:
         return None
 

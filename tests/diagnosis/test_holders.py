@@ -867,6 +867,7 @@ def test_a_loop_of_a_shell_ends_before_what_it_starts_again():
         ),
         ("node --watch srv.js", "kill 10 20", "starts it again"),
         ("node /usr/bin/tsx watch srv.ts", "kill 10 20", "starts it again"),
+        ("node /usr/bin/tsx --watch srv.ts", "kill 10 20", "starts it again"),
         ("/root/go/bin/air -c .air.toml", "kill 10 20", "pid 10 air starts it again"),
         ("node srv.js", "kill 20", "may start it again: then `kill 10 20`"),
         ("node srv.js watch", "kill 20", "may start it again: then `kill 10 20`"),
